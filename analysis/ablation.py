@@ -186,12 +186,11 @@ def render_ablation(lines: DataFrame, style: str = "text") -> str:
         values = lines[name].astype(float) * scale
         return ["" if value != value else format(value, specification) for value in values]
 
-    cells = lines[["row", "description", "seeds"]].copy()
     if style == "csv":
-        exact = {"parameters": ".0f", "seconds_per_step": ".6f", "images_per_second": ".2f"}
-        for name in lines.columns[3:]:
-            cells[name] = texts(name, exact.get(name, ".4f"))
-        return write_cells(cells, style, 2)
+        seconds, images = texts("seconds_per_step", ".6f"), texts("images_per_second", ".2f")
+        exact = lines.assign(seconds_per_step=seconds, images_per_second=images)
+        return write_cells(exact, style, 2)
+    cells = lines[["row", "description", "seeds"]].copy()
     for name in ("base", "new", "H"):
         cells[name] = list(map(summary, lines[f"{name}_mean"], lines[f"{name}_std"]))
     cells[f"H − {FULL}"] = texts("difference", "+.2f")

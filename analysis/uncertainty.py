@@ -13,10 +13,9 @@ data, nothing is computed again.
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -32,7 +31,17 @@ PART = "train_base"  # of the protocol
 UNITS = {"energy": 1}
 TITLES = {SCALED: "max probability, scaled"}  # of measures; the others' are their names
 SCALINGS = ("before", "after", "by_distance")
-
+APART = (
+    "What doubt tells apart, AUROC in percent: wrong from right answers on base classes "
+    "(errors), new classes and corrupted images, by severity, from those of base; AURC in "
+    "percent"
+)
+MEANS = "Accuracy and mean doubt in percent (energy: in nats)"
+CALIBRATED = (
+    "Calibration before and after temperature scaling, and by distance (DAC): ECE in "
+    "percent, NLL in nats"
+)
+FURTHER_HEADS = {APART: ["doubt"], MEANS: ["figure"], CALIBRATED: ["classes", "scaling"]}
 
 Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures
 
@@ -67,55 +76,35 @@ def tables(runs: Iterable[Measured]) -> list[Table]:
     """Three tables of what ``measured`` gives: what each measure tells apart, its means, and
     calibration.
     """
-    apart: list[Line] = []
-    means: list[Line] = []
-    calibrated: list[Line] = []
+    lines: dict[str, list[Line]] = {title: [] for title in FURTHER_HEADS}
     for key, seed, run in runs:
         # no new class is among the answers
-        accuracy = by_group({**run["accuracy"], "new": 0.0})
-        means.append(((*key, "accuracy"), seed, accuracy))
+        accuracy = by_group(**run["accuracy"], new=0.0)
+        lines[MEANS].append(((*key, "accuracy"), seed, accuracy))
         for name in (name for name in MEASURES if name in run["doubt"]):
             doubt, unit = run["doubt"][name], UNITS.get(name, 100)
             row = (*key, TITLES.get(name, name.replace("_", " ")))
-            against_base = zip([*accuracy][1:], [doubt["new_auroc"], *doubt["corrupted_auroc"]])
             errors = {"errors": doubt["error_auroc"], "AURC": doubt["aurc"]}
-            apart.append((row, seed, {**errors, **dict(against_base)}))
-            scaled = {group: unit * mean for group, mean in by_group(doubt["mean"]).items()}
-            means.append((row, seed, scaled))
+            others = by_group(doubt["corrupted_auroc"], new=doubt["new_auroc"])
+            lines[APART].append((row, seed, errors | others))
+            means = {group: unit * mean for group, mean in by_group(**doubt["mean"]).items()}
+            lines[MEANS].append((row, seed, means))
         for classes, when in product(("base", "new"), SCALINGS):
             figures = (run["calibration"][classes] or {}).get(when) or {}
             temperatures = {"before": 1, "after": run["temperature"]}
             temperature = temperatures.get(when, figures.get("temperature"))
             measures = {title: figures.get(name) for name, title in CALIBRATION.items()}
             row = (*key, classes, when.replace("_", " "))
-            calibrated.append((row, seed, {"T": temperature, **measures}))
-    described = (
-        (
-            "What doubt tells apart, AUROC in percent: wrong from right answers on base classes "
-            "(errors), new classes and corrupted images, by severity, from those of base; AURC in "
-            "percent",
-            ("doubt",),
-            apart,
-        ),
-        ("Accuracy and mean doubt in percent (energy: in nats)", ("figure",), means),
-        (
-            "Calibration before and after temperature scaling, and by distance (DAC): ECE in "
-            "percent, NLL in nats",
-            ("classes", "scaling"),
-            calibrated,
-        ),
+            lines[CALIBRATED].append((row, seed, {"T": temperature, **measures}))
+    made = (
+        Table.of(title, (*HEADS, *heads), lines[title]) for title, heads in FURTHER_HEADS.items()
     )
-    frames = (
-        (title, Table.of(title, (*HEADS, *heads), lines).by_seed)
-        for title, heads, lines in described
-    )
-    return [Table(title, with_averages(frame)) for title, frame in frames]
+    return [Table(table.title, with_averages(table.by_seed)) for table in made]
 
 
-def by_group(values: Mapping[str, Any]) -> dict[str, float]:
-    """``base``, ``new`` and the list ``corrupted`` by column."""
-    corrupted = {f"corrupted {n}": value for n, value in enumerate(values["corrupted"], 1)}
-    return {"base": values["base"], "new": values["new"], **corrupted}
+def by_group(corrupted: Sequence[float], **others: float) -> dict[str, float]:
+    """Figures of groups of images by column; those of corrupted ones, by severity, come last."""
+    return others | {f"corrupted {number}": value for number, value in enumerate(corrupted, 1)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

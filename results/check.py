@@ -32,13 +32,13 @@ def verdict(figure: Comparison) -> tuple[str, str]:
 
     Two standard deviations s / √n of a mean over n seeds are at most ``NOISE`` from (2 s / NOISE)² seeds on.
     """
-    if abs(figure.points) <= POINTS:
+    if abs(figure.difference) <= POINTS:
         return "reproduces", f"within {POINTS:g} point"
     if figure.deviation is None:
         return "too noisy to say", "one seed has no deviation: run 3"
     noise = 2 * figure.deviation / math.sqrt(figure.seeds)
     why = f"2 deviations of the mean are {noise:.2f} points"
-    if abs(figure.points) > noise:
+    if abs(figure.difference) > noise:
         return "differs", why
     if noise <= NOISE:
         return "reproduces", why
@@ -93,7 +93,7 @@ def check(args: argparse.Namespace) -> int:
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
                 f"{figure.name}: {figure.mean:.2f}{deviation} over {counted(figure.seeds, 'seed')}, "
                 f"published {figure.published:.2f} "
-                f"({figure.points:+.2f} points; {why})\n"
+                f"({figure.difference:+.2f} points; {why})\n"
             )
     if not counts:
         raise UserError(

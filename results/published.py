@@ -46,19 +46,19 @@ class Comparison:
     seeds: int
 
     @property
-    def points(self) -> float:
+    def difference(self) -> float:
         """One's own less the published."""
         return self.mean - self.published
 
     @property
     def deviations(self) -> float | None:
-        """``points`` in standard deviations; None where those are not known."""
-        return self.points / self.deviation if self.deviation else None
+        """``difference`` in standard deviations; None where those are not known."""
+        return self.difference / self.deviation if self.deviation else None
 
     def __str__(self) -> str:
         """``92.19 (-0.69, -0.9 sd)``."""
         deviations = "" if self.deviations is None else f", {self.deviations:+.1f} sd"
-        return f"{self.published:.2f} ({self.points:+.2f}{deviations})"
+        return f"{self.published:.2f} ({self.difference:+.2f}{deviations})"
 
 
 def figures_of(table: Table, row: Key) -> tuple[str, dict[Column, float]]:

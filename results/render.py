@@ -24,8 +24,7 @@ FORMATS = {
     "latex": "latex_booktabs",
     "html": "html",
 }  # name → tabulate's
-# column of a CSV file → attribute of ``Comparison``
-PUBLISHED = {"published": "published", "difference": "points", "deviations": "deviations"}
+PUBLISHED = ("published", "difference", "deviations")  # attributes of ``Comparison``
 
 
 def summary(mean: float, deviation: float) -> str:
@@ -52,9 +51,9 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
     for name in table.names:
         beside = [published.get((row, name)) for row in table.means.index]
         if any(beside) and style == "csv":
-            for title, attribute in PUBLISHED.items():
+            for attribute in PUBLISHED:
                 values = [getattr(figure, attribute, None) for figure in beside]
-                cells[f"{name}_{title}"] = numpy.array(values, float)
+                cells[f"{name}_{attribute}"] = numpy.array(values, float)
         elif any(beside):
             cells[f"{name}, published"] = [str(figure or "") for figure in beside]
     return write_cells(cells.reset_index(), style, len(table.heads))

@@ -234,25 +234,18 @@ def group(runs: Iterable[Run]) -> list[Series]:
     for run in runs:
         of_model = places.setdefault((run.setting, run.model), {})
         of_model.setdefault(run.place, []).append(run)
-    shots = {setting[2] for setting, _ in places}
-    series = [
-        Series(
-            setting,
-            title(*setting, len(shots) > 1),
-            model if len(members) == 1 else f"{model} ({distinct_part(place, members)})",
-            sorted(seeds, key=lambda run: run.seed),
-        )
-        for (setting, model), members in places.items()
-        for place, seeds in members.items()
-    ]
+    differ_in_shots = len({shots for (*_, shots), _ in places}) > 1
+    series = []
+    for (setting, model), members in places.items():
+        data, classes, shots = setting
+        shown = counted(shots, "shot") if shots > 0 else "no few-shot sample"
+        parts = (data, f"{classes} classes" * (classes != "all"), shown * differ_in_shots)
+        tested_on = ", ".join(filter(None, parts))
+        for place, seeds in members.items():
+            name = model if len(members) == 1 else f"{model} ({distinct_part(place, members)})"
+            seeds.sort(key=lambda run: run.seed)
+            series.append(Series(setting, tested_on, name, seeds))
     return sorted(series, key=lambda entry: entry.setting)
-
-
-def title(data: str, classes: str, shots: int, with_shots: bool) -> str:
-    """What a setting is called."""
-    shown = counted(shots, "shot") if shots > 0 else "no few-shot sample"
-    parts = (data, f"{classes} classes" * (classes != "all"), shown * with_shots)
-    return ", ".join(filter(None, parts))
 
 
 def distinct_part(place: Path, places: Iterable[Path]) -> str:

@@ -27,6 +27,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -48,7 +49,7 @@ from trainers.cdc import CDCMethod
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
 from trainers.common.readers import read_yaml
-from trainers.evaluation.prediction import Prediction, calibration, percent_right
+from trainers.evaluation.prediction import calibration, percent_right
 from trainers.evaluation.uncertainty import auroc, fit_temperature
 from trainers.features import FeatureMethod
 from trainers.method import Method
@@ -123,19 +124,22 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     row: Row = {}
     for half, method in methods.items():
         probability, labels = method.predict(logits[half]).probability, images[half].labels
-        row[half] = percent_right(probability.argmax(dim=1), labels)
+        answer = probability.argmax(dim=1)
+        row[half] = percent_right(answer, labels)
         row |= calibration_of(half, probability, labels)
         # None without mistakes
-        doubt = 1 - probability.max(dim=1).values
-        row[f"mistakes_{half}"] = auroc(doubt, probability.argmax(dim=1) != labels)
-        styles = images[half].centre.keys() - {"plain"}
-        for style in sorted(styles):
-            right = accuracy(method, images[half].centre[style], labels) / len(styles)
-            row[f"styles_{half}"] = row.get(f"styles_{half}", 0) + right
+        row[f"mistakes_{half}"] = auroc(1 - probability.max(dim=1).values, answer != labels)
+        _, *styles = images[half].centre.values()  # the first is plain
+        if styles:
+            rights = [accuracy(method, drawn, labels) for drawn in styles]
+            row[f"styles_{half}"] = sum(rights) / len(rights)
     shown = pictures.trained.part(chosen)
     row["train"] = accuracy(trained.model, shown.centre["plain"], shown.labels)
+    # how well doubt tells images of other classes from those of known ones; by vacuity if there is one
     asked = logits["base"], logits_of(trained.model, pictures.other.centre["plain"])
-    row["unknown"] = unknown(*map(trained.model.predict, asked))
+    doubts = [trained.model.predict(of).uncertainties() for of in asked]
+    by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
+    row["unknown"] = told_apart(*(doubt[by] for doubt in doubts))
     for style in ("", "styles_"):
         if f"{style}base" in row:
             row[f"{style}H"] = float(harmonic_mean((row[f"{style}base"], row[f"{style}new"])))
@@ -168,13 +172,6 @@ def fitted_answers(
     return {half: scaled(methods[half].predict(of), temperature) for half, of in asked.items()}
 
 
-def unknown(known: Prediction, others: Prediction) -> float | None:
-    """How well doubt tells images of other classes from those of known ones: area under the ROC curve in %; by vacuity if there is one."""
-    doubts = [prediction.uncertainties() for prediction in (known, others)]
-    by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
-    return told_apart(*(of[by] for of in doubts))
-
-
 def read_rows(path: Path) -> list[Row]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [json.loads(line) for line in lines]
@@ -195,18 +192,16 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     number, count = args.shard
     if count > 1:
         torch.set_num_threads(1)
-    pictures: dict[str, Pictures] = {}
-    for task, seed, setting in todo[number - 1 :: count]:
-        if task not in pictures:
-            styles = [*STYLES] if task_of(task) in DRAWN else []
-            with tempfile.TemporaryDirectory() as folder:
-                trained = new_trainer({}, task, 1, 1, args.root, folder)  # with CDC's views
-                other = new_trainer({}, task, 2, 1, args.root, folder)
-                pictures = {task: Pictures(trained, other, styles)}
-        row = judge(setting, task, seed, pictures[task], args.root)
-        with open(args.results, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        log.info("%s", row)
+    for task, lines in groupby(todo[number - 1 :: count], lambda line: line[0]):
+        with tempfile.TemporaryDirectory() as folder:
+            # with CDC's views
+            halves = [new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)]
+        pictures = Pictures(*halves, [*STYLES] if task_of(task) in DRAWN else [])
+        for _, seed, setting in lines:
+            row = judge(setting, task, seed, pictures, args.root)
+            with open(args.results, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            log.info("%s", row)
 
 
 def compare(args: argparse.Namespace) -> None:

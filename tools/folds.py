@@ -96,8 +96,9 @@ class Half:
 
     def part(self, chosen: Tensor) -> "Half":
         """Some of the images."""
-        centre = {style: images[chosen] for style, images in self.centre.items()}
-        return Half(self.labels[chosen], centre)
+        return Half(
+            self.labels[chosen], {style: images[chosen] for style, images in self.centre.items()}
+        )
 
 
 def half_of(trainer: MethodTrainer, styles: Sequence[str]) -> Half:

@@ -99,9 +99,9 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
     wrong, of = counts - numpy.diag(counts.diagonal()), counts.sum(axis=1)
     name = entry.runs[0].class_name
     classes = []
-    for truth in numpy.flatnonzero(of).tolist():
-        mistake = int(wrong[truth].argmax())
-        number = int(wrong[truth, mistake])
+    for truth in numpy.flatnonzero(of):
+        mistake = wrong[truth].argmax()
+        number = wrong[truth, mistake]
         classes.append(
             {
                 "name": name(truth),
@@ -112,14 +112,12 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
         )
     there = numpy.flatnonzero(of + counts.sum(axis=0))
     mistakes = (wrong.sum(axis=0) + wrong.sum(axis=1))[there]
-    shown = sorted(there[numpy.argsort(-mistakes, kind="stable")][:MATRIX].tolist())
+    shown = numpy.sort(there[numpy.argsort(-mistakes, kind="stable")][:MATRIX])
     rows = []
-    for truth in (truth for truth in shown if of[truth]):
+    for truth in shown[of[shown] > 0]:
         cells = [(counts[truth, column], column == truth) for column in shown]
         cells.append((of[truth] - counts[truth, shown].sum(), False))  # all others
-        rows.append(
-            (name(truth), [(int(number), number / of[truth], right) for number, right in cells])
-        )
+        rows.append((name(truth), [(number, number / of[truth], right) for number, right in cells]))
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
     return {
         "seeds": seeds,
@@ -131,8 +129,8 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
             {
                 "truth": name(truth),
                 "answer": name(answer),
-                "number": int(wrong[truth, answer]),
-                "of": int(of[truth]),
+                "number": wrong[truth, answer],
+                "of": of[truth],
                 "cards": cards(entry, truth, answer, images),
             }
             for truth, answer in pairs

@@ -36,6 +36,8 @@ from .gallery import check_root, find_images, gallery
 log = logging.getLogger(__name__)
 
 TEMPLATE = Path(__file__).with_name("report_template.html")
+HEADS = ("tested on", "model")
+CALIBRATED = {"accuracy": "accuracy"} | CALIBRATION
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
 # gives figures of series that have answers; its second argument: data set → image → path
 MoreFigures = Callable[[list[Series], Mapping[str, Mapping[str, str]]], Iterable[Figure]]
@@ -65,17 +67,13 @@ def measured_tables(series: Iterable[Series]) -> list[Table]:
     calibration: list[Line] = []
     doubt: list[Line] = []
     for entry, run in ((entry, run) for entry in series for run in entry.runs):
-        key, seed = (entry.tested_on, entry.name), run.seed
-        figures = {
-            title: run.metrics.get(name)
-            for name, title in ({"accuracy": "accuracy"} | CALIBRATION).items()
-        }
-        calibration.append((key, seed, figures))
+        key = entry.tested_on, entry.name
+        figures = {title: run.metrics.get(name) for name, title in CALIBRATED.items()}
+        calibration.append((key, run.seed, figures))
         for measure, values in run.metrics.get("uncertainty", {}).items():
             figures = {title: values[name] for name, title in DOUBT.items()}
-            doubt.append(((*key, measure.replace("_", " ")), seed, figures))
-    heads = ("tested on", "model")
-    made = [Table.of("Calibration", heads, calibration), Table.of("Doubt", (*heads, "by"), doubt)]
+            doubt.append(((*key, measure.replace("_", " ")), run.seed, figures))
+    made = [Table.of("Calibration", HEADS, calibration), Table.of("Doubt", (*HEADS, "by"), doubt)]
     return [table for table in made if len(table.by_seed)]
 
 
@@ -126,7 +124,7 @@ def make_report(
             "Where do the templates look?": more(answered, images),
             "Training": training_figures(series, colours),
         }
-        listed = [(title, figure) for title, of_title in figures.items() for figure in of_title]
+        made = {title: list(of_title) for title, of_title in figures.items()}
         class_pages = [
             (entry.where, class_page(entry, images[entry.runs[0].record["dataset"]]))
             for entry in sorted(answered, key=is_zero_shot)
@@ -144,15 +142,14 @@ def make_report(
     heads = headlines(series)
     path = Path(output).absolute()
     taken: Counter[str] = Counter()
-    sections: dict[str, list[tuple[Figure, str]]] = {}
-    for title, figure in tqdm(listed, unit="figure", disable=None):
-        uri = write_figure(figure, f"{path.with_suffix('')}_figures", taken)
-        sections.setdefault(title, []).append((figure, uri))
-    shown_tables = [
-        (start + table.title, render(table, "html"), table.names)
-        for start, of_start in (("Accuracy, ", accuracies), ("", measured_tables(series)))
-        for table in of_start
-    ]
+    sections = {
+        title: [
+            (figure, write_figure(figure, f"{path.with_suffix('')}_figures", taken))
+            for figure in tqdm(of_title, title, unit="figure", disable=None)
+        ]
+        for title, of_title in made.items()
+        if of_title
+    }
     page = jinja2.Template(
         TEMPLATE.read_text(encoding="utf-8"),
         autoescape=True,
@@ -161,7 +158,7 @@ def make_report(
         lstrip_blocks=True,
     )
     html = page.render(
-        folders=[str(folder) for folder in folders],
+        folders=folders,
         runs=runs,
         notes=dict.fromkeys(
             [record.getMessage() for record in warnings.buffer]
@@ -174,7 +171,9 @@ def make_report(
         class_pages=class_pages,
         galleries=galleries,
         root=root,
-        tables=shown_tables,
+        accuracies=accuracies,
+        measured=measured_tables(series),
+        render=render,
         common=os.path.commonpath([run.folder.parent for run in runs]),
         counted=counted,
     )
