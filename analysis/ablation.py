@@ -24,7 +24,7 @@ from results.render import (
     titled,
     write_cells,
 )
-from results.rows import Table, harmonic_mean
+from results.rows import Key, Table, harmonic_mean
 from results.runs import Run, collect
 from results.table import BASE2NEW, tables
 from trainers.common.console import counted
@@ -36,7 +36,8 @@ FULL = "full"  # the row that the others are compared with
 RESAMPLES = 2000
 LEVEL = 0.95
 PARTS = ("train_base", "test_new")
-COSTS = {"seconds_per_step": "seconds_per_step", "images_per_second": "test_images_per_second"}
+# key of a record → column
+COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "images_per_second"}
 
 # bool (S, N_base) and (S, N_new): whether each seed's answer to each image is right
 Right = Sequence[numpy.ndarray]
@@ -123,9 +124,8 @@ def collect_ablations(folder: str | Path) -> dict[str, DataFrame]:
     runs = collect(folder)
     ablations = {}
     for table in (table for table in tables(runs, seed_h=True) if table.title == BASE2NEW):
-        rows = table.means.index
-        for key in dict.fromkeys(row[:3] for row in rows if not row[0].startswith("average")):
-            lines = ablation(table, *key)
+        for key in dict.fromkeys(row[:3] for row in table.means.index if row in table.runs):
+            lines = ablation(table, key)
             if len(lines):
                 data, shots, trainer = key
                 ablations[f"{trainer} on {data}, {counted(shots, 'shot')}"] = lines
@@ -136,8 +136,11 @@ def collect_ablations(folder: str | Path) -> dict[str, DataFrame]:
     return ablations
 
 
-def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
+def ablation(table: Table, key: Key) -> DataFrame:
     """The ablation of one trainer on one data set, out of the base-to-new table.
+
+    Args:
+        key: data set, shots, trainer.
 
     Returns:
         a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new``
@@ -146,33 +149,32 @@ def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
         in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
         there is none.
     """
-    of_trainer = table.by_seed.sort_index().loc[(data, shots, trainer)]
-    done = {name: list(lines.loc[name].index) for name, lines in of_trainer.groupby(level="config")}
-    known = {row.name: row.description for row in ablation_rows(trainer)}
-    for name in done.keys() - known.keys():
-        log.warning("left out: %s is not a row of %s's ablation", name, trainer)
-    runs = {name: table.runs[data, shots, trainer, name] for name in known if name in done}
+    of_trainer = table.by_seed.sort_index().loc[key]
+    seeds = {name: {*lines.loc[name].index} for name, lines in of_trainer.groupby(level="config")}
+    known = {row.name: row.description for row in ablation_rows(key[2])}
+    for name in seeds.keys() - known.keys():
+        log.warning("left out: %s is not a row of %s's ablation", name, key[2])
+    runs = {name: table.runs[(*key, name)] for name in known if name in seeds}
     lines = []
     for name, members in runs.items():
-        key = data, shots, trainer, name
         figures = {
-            f"{column}_{figure}": frame.loc[key, column]
+            f"{column}_{figure}": frame.loc[(*key, name), column]
             for column in ("base", "new", "H")
             for figure, frame in (("mean", table.means), ("std", table.deviations))
         }
-        common = sorted(set(done[name]) & set(done.get(FULL, ())))
-        difference = compare(members, runs.get(FULL, members), common)
-        records = DataFrame([run.record for run in members if run.seed in done[name]])
-        costs = records.reindex(columns=COSTS.values()).astype(float).median()
+        common = sorted(seeds[name] & seeds.get(FULL, set()))
+        records = DataFrame([run.record for run in members if run.seed in seeds[name]])
+        costs = records.rename(columns=COSTS).reindex(columns=COSTS.values())
         lines.append(
             {
                 "row": name,
                 "description": known[name],
-                "seeds": len(done[name]),
+                "seeds": len(seeds[name]),
                 **figures,
-                **{end: difference.get(end) for end in ("difference", "lower", "upper")},
+                **dict.fromkeys(("difference", "lower", "upper")),
+                **compare(members, runs.get(FULL, members), common),
                 "parameters": records["parameters"][0]["learnable"],
-                **{cost: costs[name] for cost, name in COSTS.items()},
+                **costs.astype(float).median(),
             }
         )
     return DataFrame(lines)
@@ -211,8 +213,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/ablation")
     return run_table_command(
+        parser,
         lambda args: render_ablations(collect_ablations(args.folder), args.format),
-        parser.parse_args(arguments),
+        arguments,
     )
 
 

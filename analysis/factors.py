@@ -88,7 +88,7 @@ def factor_table(folder: str | Path) -> Table:
         raise UserError(
             f"no run of the protocol factors below {folder}: run.py --protocol factors makes them"
         )
-    frame = table.frame.loc[[not line[0].startswith("average") for line in table.frame.index]]
+    frame = table.frame.loc[[line[:-1] in table.runs for line in table.frame.index]]
     drop = frame.pop("drop")
     for *key, seed in frame.index:
         runs = {FACTOR_PARTS[run.part]: run for run in table.runs[tuple(key)] if run.seed == seed}
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/factors, or another folder with that protocol's runs")
     return run_table_command(
-        lambda args: render(factor_table(args.folder), args.format), parser.parse_args(arguments)
+        parser, lambda args: render(factor_table(args.folder), args.format), arguments
     )
 
 

@@ -77,7 +77,7 @@ def occlusion_figures(
         UserError: the seeds of a series have different numbers of templates.
     """
     for entry in series:
-        run = entry.runs[0]
+        run = entry.first
         is_training = (run.part or "train_").startswith("train_")
         if not entry.has("vote") or len(entry.pooled("vote")) < 2 or not is_training:
             continue

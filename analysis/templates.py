@@ -95,14 +95,15 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
                     ((*key, f"{of}, {title}"), seed, percents)
                 )
         answers = run.known_answers
-        vote, answer, label = answers["vote"], answers["answer"], answers["label"]
-        count, right = len(vote), 100 * (vote == label).mean(axis=1)  # (M,)
-        accuracy = {f"S{number}": share for number, share in enumerate(right, 1)}
-        accuracy |= {"fused": 100 * answers["right"].mean(), "oracle": oracle(vote, label)}
+        vote, label = answers["vote"], answers["label"]
+        count, agreed = len(vote), agreement(vote, answers["answer"], label)
+        numbers = [*map(str, range(1, 1 + count))]
+        columns = [*(f"S{number}" for number in numbers), "fused"]
+        accuracy = {**dict(zip(columns, agreed[-1])), "oracle": oracle(vote, label)}
         lines[f"Accuracy of {count} templates", count, HEADS].append((key, seed, accuracy))
-        names = [*map(str, range(1, 1 + count)), "answer", "truth"]
+        names = [*numbers, "answer", "truth"]
         for title, matrix in (
-            ("Agreement of the votes in %", agreement(vote, answer, label)),
+            ("Agreement of the votes in %", agreed),
             ("Cohen's kappa of the votes", kappa(vote)),
         ):
             lines[title, count, (*HEADS, "template")] += [
@@ -140,7 +141,7 @@ def rendered(args: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "a finished run, or a folder of such runs")
-    return run_table_command(rendered, parser.parse_args(arguments))
+    return run_table_command(parser, rendered, arguments)
 
 
 if __name__ == "__main__":

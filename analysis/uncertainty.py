@@ -112,8 +112,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = table_arguments(__doc__, "output/base2new, or another folder with base-to-new runs")
     parser.add_argument("--root", help="folder of the data sets (default: that of the runs)")
     return run_table_command(
+        parser,
         lambda args: render_all(tables(measured(args.folder, args.root)), args.format),
-        parser.parse_args(arguments),
+        arguments,
     )
 
 

@@ -168,11 +168,10 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     ours.optim = build_optimizer(ours.learner, cfg.OPTIM, ours.parameter_groups(cfg.OPTIM.LR))
     if hasattr(ours.learner, "reliability"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
-    usual = copy.copy(ours)
-    usual._modules = dict(ours._modules)
-    usual.backbone = copy.copy(ours.backbone)
+    usual, backbone = copy.copy(ours), copy.copy(ours.backbone)
     stock = stock.to(DEVICE).requires_grad_(False)
-    usual.backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
+    backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
+    usual._modules = {**ours._modules, "backbone": backbone}
     return ours, usual
 
 

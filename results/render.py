@@ -111,11 +111,14 @@ def table_arguments(description: str, folder: str) -> argparse.ArgumentParser:
 
 
 def run_table_command(
-    text_of: Callable[[argparse.Namespace], str], arguments: argparse.Namespace
+    parser: argparse.ArgumentParser,
+    text_of: Callable[[argparse.Namespace], str],
+    arguments: Sequence[str] | None,
 ) -> int:
     """Prints or writes what a command of tables makes of its arguments; returns its exit code.
 
     Warnings go to standard error.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    return exit_code(lambda: write_out(text_of(arguments), arguments.output))
+    args = parser.parse_args(arguments)
+    return exit_code(lambda: write_out(text_of(args), args.output))

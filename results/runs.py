@@ -13,7 +13,7 @@ import numpy
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.metrics import read_metrics
-from trainers.common.readers import read_arrays as read_packed
+from trainers.common.readers import read_arrays
 from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
@@ -109,7 +109,11 @@ class Run:
         path = self.folder / PREDICTIONS
         if not path.is_file():
             return None
-        arrays = read_arrays(path)
+        try:
+            arrays = read_arrays(path)
+        except Exception as error:  # damaged bytes can raise anything
+            why = " ".join(str(error).split())
+            raise UserError(f"{path} can't be read ({why}): run it again") from error
         if missing := [name for name in REQUIRED if name not in arrays]:
             raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
         sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
@@ -169,6 +173,11 @@ class Series:
     runs: list[Run]
 
     @property
+    def first(self) -> Run:
+        """That of the lowest seed."""
+        return self.runs[0]
+
+    @property
     def where(self) -> str:
         """Model and setting, which tell it from every other series."""
         return f"{self.name}, {self.tested_on}"
@@ -186,7 +195,7 @@ class Series:
             return numpy.concatenate([run.known_answers[array] for run in self.runs], axis=-1)
         except ValueError as error:
             raise UserError(
-                f"the seeds in {self.runs[0].place} have different settings ({array}: {error}): "
+                f"the seeds in {self.first.place} have different settings ({array}: {error}): "
                 "report on them one by one, or make them again"
             ) from error
 
@@ -209,20 +218,6 @@ def collect(*folders: str | Path) -> list[Run]:
             place = path.parent.resolve()
             runs[place] = runs.get(place) or Run(place, read_record(path))
     return list(runs.values())
-
-
-def read_arrays(path: Path) -> Arrays:
-    """Arrays by name of an ``.npz`` file.
-
-    Raises:
-        UserError: it can't be read.
-    """
-    try:
-        return read_packed(path)
-    except Exception as error:  # damaged bytes can raise anything
-        raise UserError(
-            f"{path} can't be read ({' '.join(str(error).split())}): run it again"
-        ) from error
 
 
 def group(runs: Iterable[Run]) -> list[Series]:

@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="H of each seed, mean and deviation, in place of the H of the means",
     )
-    return run_table_command(rendered, parser.parse_args(arguments))
+    return run_table_command(parser, rendered, arguments)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy
 import pandas
+from sklearn.metrics import confusion_matrix
 
 from trainers.evaluation.doubts import wilson
 
@@ -35,7 +36,7 @@ def headlines(series: Sequence[Series]) -> list[Headline]:
     }
     made = []
     for entry in tested:
-        run, images, accuracy = entry.runs[0], number_of_images(entry), mean_accuracy(entry)
+        run, images, accuracy = entry.first, number_of_images(entry), mean_accuracy(entry)
         classes = max(1, len(run.classnames), len(run.metrics.get("per_class_accuracy", ())))
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
         counts = numpy.bincount(run.answers["label"]) if run.answers else None
@@ -63,18 +64,18 @@ def mean_accuracy(entry: Series) -> float:
 
 
 def is_zero_shot(entry: Series) -> bool:
-    return bool(entry.runs[0].record["trainer"] == ZERO_SHOT)
+    return bool(entry.first.record["trainer"] == ZERO_SHOT)
 
 
 def number_of_images(entry: Series) -> int:
     """0 where it is not known."""
-    run = entry.runs[0]
+    run = entry.first
     return int(run.metrics.get("images", 0 if run.answers is None else len(run.answers["label"])))
 
 
 def material(entry: Series) -> tuple[object, ...]:
     """What two series share that were tested on the same images with the same CLIP."""
-    run = entry.runs[0]
+    run = entry.first
     hashes = (run.record.get(name) for name in ("backbone_hash", "split_hash"))
     return entry.setting[:2], number_of_images(entry), *hashes, *run.classnames
 
@@ -94,44 +95,43 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
         of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
     """
     label, answer, seeds = entry.pooled("label"), entry.pooled("answer"), len(entry.runs)
-    counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
-    numpy.add.at(counts, (label, answer), 1)
+    there = numpy.union1d(label, answer)
+    names = [entry.first.class_name(of_class) for of_class in there]
+    counts = confusion_matrix(label, answer, labels=there)  # (truth, answer)
     wrong, of = counts - numpy.diag(counts.diagonal()), counts.sum(axis=1)
-    name = entry.runs[0].class_name
-    classes = []
-    for truth in numpy.flatnonzero(of):
-        mistake = wrong[truth].argmax()
-        number = wrong[truth, mistake]
-        classes.append(
-            {
-                "name": name(truth),
-                "images": round(of[truth] / seeds),
-                "accuracy": 100 * counts[truth, truth] / of[truth],
-                "mistakes": (name(mistake), number) if number else None,
-            }
-        )
-    there = numpy.flatnonzero(of + counts.sum(axis=0))
-    mistakes = (wrong.sum(axis=0) + wrong.sum(axis=1))[there]
-    shown = numpy.sort(there[numpy.argsort(-mistakes, kind="stable")][:MATRIX])
+    classes = [
+        {
+            "name": names[truth],
+            "images": round(of[truth] / seeds),
+            "accuracy": 100 * counts[truth, truth] / of[truth],
+            "mistakes": (names[wrong[truth].argmax()], wrong[truth].max())
+            if wrong[truth].any()
+            else None,
+        }
+        for truth in numpy.flatnonzero(of)
+    ]
+    mistakes = wrong.sum(axis=0) + wrong.sum(axis=1)
+    shown = numpy.sort(numpy.argsort(-mistakes, kind="stable")[:MATRIX])
     rows = []
     for truth in shown[of[shown] > 0]:
         cells = [(counts[truth, column], column == truth) for column in shown]
         cells.append((of[truth] - counts[truth, shown].sum(), False))  # all others
-        rows.append((name(truth), [(number, number / of[truth], right) for number, right in cells]))
+        shares = [(number, number / of[truth], right) for number, right in cells]
+        rows.append((names[truth], shares))
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
     return {
         "seeds": seeds,
         "classes": sorted(classes, key=lambda row: row["accuracy"]),
-        "names": [name(label) for label in shown],
+        "names": [names[label] for label in shown],
         "rows": rows,
         "left_out": len(there) - len(shown),
         "confusions": [
             {
-                "truth": name(truth),
-                "answer": name(answer),
+                "truth": names[truth],
+                "answer": names[answer],
                 "number": wrong[truth, answer],
                 "of": of[truth],
-                "cards": cards(entry, truth, answer, images),
+                "cards": cards(entry, there[truth], there[answer], images),
             }
             for truth, answer in pairs
         ],

@@ -211,7 +211,7 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
                 " What is not known (new classes, called by names of base classes) or corrupted "
                 "should lie further right, too."
             )
-        elif entry.runs[0].part == "train_base":
+        elif entry.first.part == "train_base":
             further = (
                 " For new classes and corrupted images beside them: python -m "
                 "analysis.uncertainty with the protocol's folder."

@@ -115,7 +115,7 @@ def make_report(
         names += [" ".join(row[-2:]) for table in accuracies for row in table.means.index]
         # a model has the same one everywhere
         colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}
-        first = {entry.runs[0].record["dataset"]: entry.runs[0] for entry in answered}
+        first = {entry.first.record["dataset"]: entry.first for entry in answered}
         images = {data: find_images(run, root) if root else {} for data, run in first.items()}
         figures = {
             "Accuracy": curve_figures(accuracies, colours),
@@ -126,15 +126,17 @@ def make_report(
         }
         made = {title: list(of_title) for title, of_title in figures.items()}
         class_pages = [
-            (entry.where, class_page(entry, images[entry.runs[0].record["dataset"]]))
+            (entry.where, class_page(entry, images[entry.first.record["dataset"]]))
             for entry in sorted(answered, key=is_zero_shot)
         ]
         galleries = [
-            (f"{entry.where}, seed {run.seed}", gallery(run, images[run.record["dataset"]]))
+            (
+                f"{entry.where}, seed {entry.first.seed}",
+                gallery(entry.first, images[entry.first.record["dataset"]]),
+            )
             for entry in sorted(
                 answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
             )
-            for run in entry.runs[:1]
         ]
     finally:
         for package in packages:

@@ -165,9 +165,7 @@ class Judge:
         """How often the run was right where it was at least as sure, in words."""
         if self.validation is None:
             return ""
-        below = numpy.searchsorted(
-            self.validation.uncertainty, uncertainty * (1 + ROUNDING), side="right"
-        )
+        below = sum(self.validation.uncertainty <= uncertainty * (1 + ROUNDING))
         this = f"This answer's uncertainty is {decimal(uncertainty)}"
         if not below:
             return f"{this}, lower than that of any validation image."

@@ -150,15 +150,8 @@ def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
 
     Returns:
         T within ``TEMPERATURES``, at their end where the optimum lies beyond it, as it does if all answers are right.
-
-    Raises:
-        ValueError: a log-probability is not finite.
     """
     log_probability = log_probability.double()
-    if not log_probability.isfinite().all():
-        raise ValueError(
-            "a log-probability is not finite: clamp probabilities of zero before taking the logarithm"
-        )
     right = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
 
     def slope(log_temperature: float) -> float:
