@@ -11,7 +11,6 @@ its own median; texts are encoded once beforehand and not counted). Times includ
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy
 from pandas import DataFrame
@@ -88,15 +87,14 @@ def resampled_h(
     return (seeds * harmonic_mean(halves)).sum(axis=1) / seeds.shape[1]
 
 
-def compare(row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]) -> dict[str, float]:
-    """Difference of H to the full method over the seeds that both have, and its interval; nothing
-    where there is no such seed.
+def interval_of(
+    row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]
+) -> tuple[float, float]:
+    """The ``interval`` of a row's runs with those seeds.
 
     Raises:
         UserError: not all were tested on the same images, or a run has no answers.
     """
-    if row is full or not seeds:
-        return {}
     names = row[0].config, full[0].config
     halves = []  # (2, S, N) each: of the row, of the full method
     for part in PARTS:
@@ -108,14 +106,10 @@ def compare(row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]) -> di
                 "interval can be computed: make them again with the same data"
             )
         halves.append(numpy.array([[answer["right"] for answer in of] for of in answers]))
-    rights, of_full = zip(*halves)
-    once = [numpy.ones((1, size), int) for size in (len(seeds), *(r.shape[1] for r in rights))]
-    difference = resampled_h(rights, *once) - resampled_h(of_full, *once)
-    lower, upper = interval(rights, of_full)
-    return {"difference": difference.item(), "lower": lower, "upper": upper}
+    return interval(*zip(*halves))
 
 
-def collect_ablations(folder: str | Path) -> dict[str, DataFrame]:
+def collect_ablations(folder: str) -> dict[str, DataFrame]:
     """The ablations below a folder: trainer, data set and number of shots → ``ablation``.
 
     Raises:
@@ -163,6 +157,10 @@ def ablation(table: Table, key: Key) -> DataFrame:
             for figure, frame in (("mean", table.means), ("std", table.deviations))
         }
         common = sorted(seeds[name] & seeds.get(FULL, set()))
+        difference = lower = upper = None
+        if name != FULL and common:
+            difference = (of_trainer["H"][name] - of_trainer["H"][FULL]).mean()
+            lower, upper = interval_of(members, runs[FULL], common)
         records = DataFrame([run.record for run in members if run.seed in seeds[name]])
         costs = records.rename(columns=COSTS).reindex(columns=COSTS.values())
         lines.append(
@@ -171,8 +169,9 @@ def ablation(table: Table, key: Key) -> DataFrame:
                 "description": known[name],
                 "seeds": len(seeds[name]),
                 **figures,
-                **dict.fromkeys(("difference", "lower", "upper")),
-                **compare(members, runs.get(FULL, members), common),
+                "difference": difference,
+                "lower": lower,
+                "upper": upper,
                 "parameters": records["parameters"][0]["learnable"],
                 **costs.astype(float).median(),
             }

@@ -73,11 +73,11 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     fits = level == numpy.array(labels * 2) % LEVELS
     return {
         "worst group": worst_group_accuracy(right, level, fits),
-        "flipped": float(100 * (aligned["answer"] != reversed_["answer"]).mean()),
+        "flipped": 100 * (aligned["answer"] != reversed_["answer"]).mean(),
     }
 
 
-def factor_table(folder: str | Path) -> Table:
+def factor_table(folder: str) -> Table:
     """The table described above.
 
     Raises:

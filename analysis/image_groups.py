@@ -23,7 +23,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
@@ -142,11 +142,11 @@ def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | N
         return build_dataset(cfg)
 
 
-def paths_of(items: Iterable[Datum]) -> list[str]:
+def paths_of(items: list[Datum]) -> list[str]:
     return [item.impath for item in items]
 
 
-def labels_of(items: Iterable[Datum]) -> Tensor:
+def labels_of(items: list[Datum]) -> Tensor:
     return torch.tensor([item.label for item in items])
 
 

@@ -1,7 +1,7 @@
 """Where each template looks: how its probability of an image's class falls when places of the image are covered."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import numpy
@@ -24,7 +24,7 @@ SMALL, GAP = 96, 0.06  # pixels of a picture's side in the figure; between two, 
 Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, PLACES, PLACES)
 
 
-def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
+def occlusions(run: Run, paths: dict[str, str]) -> list[Occlusion]:
     """An ``Occlusion`` for the right answers that are doubted least, one a class: how far each
     template's probability of the class falls when a grey patch covers a place of the image (Zeiler,
     Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
@@ -44,9 +44,9 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
     answers = run.known_answers
     chosen: dict[int, str] = {}
     for index in numpy.argsort(answers[DOUBT], kind="stable"):
-        path = paths.get(str(answers["image"][index]))
+        path = paths.get(answers["image"][index])
         if path and answers["right"][index] and len(chosen) < SHOWN:
-            chosen.setdefault(int(answers["label"][index]), path)
+            chosen.setdefault(answers["label"][index], path)
     if not chosen:
         return []
     classifier = PromptedClassifier.load(run.folder)
@@ -64,9 +64,7 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
     return made
 
 
-def occlusion_figures(
-    series: Iterable[Series], images: Mapping[str, Mapping[str, str]]
-) -> Iterator[Figure]:
+def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
     """A figure for the first seed of each series of trainings whose templates vote and whose images
     are at hand.
 
@@ -104,7 +102,7 @@ def occlusion_figures(
             )
 
 
-def draw(shown: Sequence[Occlusion], axes: Axes) -> None:
+def draw(shown: list[Occlusion], axes: Axes) -> None:
     """A row for each image: the picture, and the drops of each template over a grey copy of it; all
     on one scale.
     """

@@ -12,7 +12,7 @@ import argparse
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy
@@ -76,7 +76,7 @@ def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
     return 100 * (votes == label).any(axis=0).mean()
 
 
-def template_tables(series: Iterable[Series]) -> list[Table]:
+def template_tables(series: list[Series]) -> list[Table]:
     """The tables described above; those of votes once for each number of templates.
 
     Args:

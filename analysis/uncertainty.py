@@ -13,9 +13,8 @@ data, nothing is computed again.
 """
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
 
 from tqdm import tqdm
 
@@ -26,10 +25,6 @@ from results.runs import collect
 from results.table import place, with_averages
 from trainers.common.errors import UserError
 
-PART = "train_base"  # of the protocol
-# of the means in the tables: nats; the other measures lie in [0, 1] and stand there in percent
-UNITS = {"energy": 1}
-TITLES = {SCALED: "max probability, scaled"}  # of measures; the others' are their names
 SCALINGS = ("before", "after", "by_distance")
 APART = (
     "What doubt tells apart, AUROC in percent: wrong from right answers on base classes "
@@ -46,14 +41,16 @@ FURTHER_HEADS = {APART: ["doubt"], MEANS: ["figure"], CALIBRATED: ["classes", "s
 Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures
 
 
-def measured(folder: str | Path, root: str | Path | None = None) -> list[Measured]:
+def measured(folder: str, root: str | None) -> list[Measured]:
     """Figures of all trained base runs below a folder; computes those that are missing.
 
     Raises:
         UserError: there is no such run, or see ``image_groups.evaluate``.
     """
     placed = [
-        (run, where[1]) for run in collect(folder) if run.part == PART and (where := place(run))
+        (run, where[1])
+        for run in collect(folder)
+        if run.part == "train_base" and (where := place(run))
     ]
     if not placed:
         raise UserError(
@@ -72,7 +69,7 @@ def measured(folder: str | Path, root: str | Path | None = None) -> list[Measure
     return runs
 
 
-def tables(runs: Iterable[Measured]) -> list[Table]:
+def tables(runs: Sequence[Measured]) -> list[Table]:
     """Three tables of what ``measured`` gives: what each measure tells apart, its means, and
     calibration.
     """
@@ -82,13 +79,16 @@ def tables(runs: Iterable[Measured]) -> list[Table]:
         accuracy = by_group(**run["accuracy"], new=0.0)
         lines[MEANS].append(((*key, "accuracy"), seed, accuracy))
         for name in (name for name in MEASURES if name in run["doubt"]):
-            doubt, unit = run["doubt"][name], UNITS.get(name, 100)
-            row = (*key, TITLES.get(name, name.replace("_", " ")))
+            doubt = run["doubt"][name]
+            # nats; the other measures lie in [0, 1] and stand there in percent
+            unit = 1 if name == "energy" else 100
+            measure = "max probability, scaled" if name == SCALED else name.replace("_", " ")
+            row = (*key, measure)
             errors = {"errors": doubt["error_auroc"], "AURC": doubt["aurc"]}
             others = by_group(doubt["corrupted_auroc"], new=doubt["new_auroc"])
             lines[APART].append((row, seed, errors | others))
-            means = {group: unit * mean for group, mean in by_group(**doubt["mean"]).items()}
-            lines[MEANS].append((row, seed, means))
+            means = by_group(**doubt["mean"])
+            lines[MEANS].append((row, seed, {group: unit * means[group] for group in means}))
         for classes, when in product(("base", "new"), SCALINGS):
             figures = (run["calibration"][classes] or {}).get(when) or {}
             temperatures = {"before": 1, "after": run["temperature"]}

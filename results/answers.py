@@ -1,7 +1,5 @@
 """What a run's answers show: the numbers behind the report's figures. Pure functions on arrays."""
 
-from collections.abc import Sequence
-
 import numpy
 import torch
 
@@ -29,7 +27,7 @@ def reliability_points(
 
 
 def risk_coverage(
-    doubts: Sequence[numpy.ndarray], wrongs: Sequence[numpy.ndarray]
+    doubts: list[numpy.ndarray], wrongs: list[numpy.ndarray]
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """The risk–coverage curve, mean over seeds.
 

@@ -9,7 +9,6 @@ References:
 """
 
 import logging
-from collections.abc import Sequence
 
 import numpy
 
@@ -36,10 +35,10 @@ def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarr
     """
     base, new = numpy.sort(sign[right & ~is_new]), sign[right & is_new]
     below = sum(numpy.searchsorted(base, new, side).sum() for side in ("left", "right")) / 2
-    return float(100 * below / (is_new.sum() * (~is_new).sum()))
+    return 100 * below / (is_new.sum() * (~is_new).sum())
 
 
-def note_openworld_auc(runs: Sequence[Run]) -> None:
+def note_openworld_auc(runs: list[Run]) -> None:
     """Gives the runs of ``test_open`` ``open.openworld_auc`` among their metrics, by the names of
     ``open.auroc``; empty, with a warning, where the other two runs are not among them."""
     first = {identity(run, run.part): run for run in reversed(runs)}

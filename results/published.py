@@ -14,7 +14,7 @@ from trainers.common.readers import read_yaml
 from .rows import Column, Key, Table
 
 BACKBONE, SHOTS = "ViT-B/16", 16
-BASE2NEW = ("base", "new", "H")  # order of the figures
+BASE2NEW = ["base", "new", "H"]  # order of the figures
 TRANSFER = {
     "cross-data-set from imagenet": "cross_dataset",
     "domain generalisation from imagenet": "domain_generalisation",
@@ -23,7 +23,7 @@ TRANSFER = {
 
 @cache
 def read_published() -> dict[str, Any]:
-    return read_yaml(str(Path(__file__).with_name("published.yaml")))
+    return read_yaml(Path(__file__).with_name("published.yaml"))
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Column, float]]:
             return "", dict(zip(BASE2NEW, known["base2new"].get(trainer, {}).get(data, ())))
         averaged = {other[0] for other in table.means.index if other[1:] == row[1:]} - {data}
         methods = known["base2new_average"] if averaged == set(known["base2new"]["CoOp"]) else {}
-        columns = list(BASE2NEW)
+        columns = BASE2NEW
     else:
         protocol = TRANSFER.get(table.title)
         methods = {} if is_average or protocol is None else known[protocol]

@@ -47,7 +47,7 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         if style == "csv":
             cells[f"{name}_mean"], cells[f"{name}_std"] = mean, deviation
         else:
-            cells[str(name)] = list(map(summary, mean, deviation))
+            cells[name] = list(map(summary, mean, deviation))
     for name in table.names:
         beside = [published.get((row, name)) for row in table.means.index]
         if any(beside) and style == "csv":

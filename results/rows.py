@@ -112,4 +112,4 @@ def harmonic_mean(pair: Iterable[ArrayLike]) -> numpy.ndarray:
     """
     base, new = map(numpy.asarray, pair)
     total = base + new
-    return numpy.divide(2 * base * new, total, numpy.zeros(total.shape), where=total > 0)[()]
+    return 2 * base * new / numpy.where(total > 0, total, 1)

@@ -122,8 +122,8 @@ class Run:
             fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
             for axis, size in zip(axes, array.shape):
                 fits = fits and sizes.setdefault(axis, size) == size
-            classes = len(self.classnames) or MANY
-            if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
+            most = len(self.classnames) or MANY
+            if not fits or code == "i" and not 0 <= array.min() <= array.max() < most:
                 raise UserError(
                     f"{path} is not what a run leaves ({name} has another shape or kind of values): "
                     "run it again"

@@ -29,7 +29,7 @@ def task_of(name: str) -> str:
 def figures_of(rows: Sequence[Row]) -> DataFrame:
     """``FIGURES`` by setting, task and seed."""
     keys = ["setting", *FOLD]
-    frame = DataFrame(list(rows), columns=[*keys, *FIGURES])
+    frame = DataFrame(rows, columns=[*keys, *FIGURES])
     return frame.drop_duplicates(keys, keep="last").set_index(keys)
 
 

@@ -36,7 +36,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch
 from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
 from dassl.utils import set_random_seed
-from folds import IMAGES_AT_ONCE, STYLES, Pictures, split, train_on
+from folds import IMAGES_AT_ONCE, Pictures, split, train_on
 from torch import Tensor
 
 from analysis.image_groups import log_of, scaled, told_apart
@@ -142,7 +142,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     row["unknown"] = told_apart(*(doubt[by] for doubt in doubts))
     for style in ("", "styles_"):
         if f"{style}base" in row:
-            row[f"{style}H"] = float(harmonic_mean((row[f"{style}base"], row[f"{style}new"])))
+            row[f"{style}H"] = harmonic_mean((row[f"{style}base"], row[f"{style}new"]))
     fitted = fitted_answers(methods, logits, images["base"].labels)
     row |= calibration_of("fit_base", fitted["base"], images["base"].labels[1::2])
     row |= calibration_of("fit_new", fitted["new"], images["new"].labels)
@@ -196,7 +196,7 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             # with CDC's views
             halves = [new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)]
-        pictures = Pictures(*halves, [*STYLES] if task_of(task) in DRAWN else [])
+        pictures = Pictures(*halves, is_drawn=task_of(task) in DRAWN)
         for _, seed, setting in lines:
             row = judge(setting, task, seed, pictures, args.root)
             with open(args.results, "a", encoding="utf-8") as file:

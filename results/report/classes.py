@@ -1,6 +1,5 @@
 """The head of a report: how good the answers are, and which classes are taken for which."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
@@ -19,7 +18,7 @@ PICTURES = 6  # of each confusion
 Headline = dict[str, Any]  # see ``headlines``
 
 
-def headlines(series: Sequence[Series]) -> list[Headline]:
+def headlines(series: list[Series]) -> list[Headline]:
     """One dict for each series that was tested: what its accuracy is, and what it is to be compared
     with.
 
@@ -60,17 +59,17 @@ def headlines(series: Sequence[Series]) -> list[Headline]:
 
 
 def mean_accuracy(entry: Series) -> float:
-    return float(numpy.mean([run.metrics["accuracy"] for run in entry.runs]))
+    return numpy.mean([run.metrics["accuracy"] for run in entry.runs])
 
 
 def is_zero_shot(entry: Series) -> bool:
-    return bool(entry.first.record["trainer"] == ZERO_SHOT)
+    return entry.first.record["trainer"] == ZERO_SHOT
 
 
 def number_of_images(entry: Series) -> int:
     """0 where it is not known."""
     run = entry.first
-    return int(run.metrics.get("images", 0 if run.answers is None else len(run.answers["label"])))
+    return run.metrics.get("images", len(run.answers["label"]) if run.answers else 0)
 
 
 def material(entry: Series) -> tuple[object, ...]:
@@ -80,7 +79,7 @@ def material(entry: Series) -> tuple[object, ...]:
     return entry.setting[:2], number_of_images(entry), *hashes, *run.classnames
 
 
-def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
+def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:
     """What the answers of a series, all seeds together, look like class by class.
 
     Args:
@@ -138,9 +137,7 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def cards(
-    entry: Series, truth: int, answer: int, images: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def cards(entry: Series, truth: int, answer: int, images: dict[str, str]) -> list[dict[str, Any]]:
     """The images of a class that were taken for another, each once, those with the highest
     probability first.
     """

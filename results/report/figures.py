@@ -6,7 +6,7 @@ import os
 import re
 import textwrap
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, groupby
@@ -31,7 +31,6 @@ PAPERS = {"light": "#ffffff", "dark": "#171b21"}
 INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
-COLOURS = STYLE["axes.prop_cycle"].by_key()["color"]
 MEASURES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
@@ -58,7 +57,7 @@ TRAINING = {
 }
 MARKERS = "osD^vP*Xh"  # not as many as colours: the pairs come again after 72 lines
 LABELS = 6  # of a logarithmic axis, at most: more run into one another
-Colours = Mapping[str, str]  # a model's name → Matplotlib's colour
+Colours = dict[str, str]  # a model's name → Matplotlib's colour
 
 
 @dataclass
@@ -78,7 +77,7 @@ class Figure:
     draw: Callable[[Axes], None]
 
 
-def curve_figures(tables: Iterable[Table], colours: Colours) -> Iterator[Figure]:
+def curve_figures(tables: list[Table], colours: Colours) -> Iterator[Figure]:
     """Few-shot curves, one figure for each data set of the few-shot tables."""
     for table in tables:
         is_curve = table.title.startswith("few-shot") and len(table.names) > 1
@@ -95,11 +94,11 @@ def curve(table: Table, data: str, colours: Colours) -> Figure:
     )  # a line a model, a column a number of shots
 
     def draw(axes: Axes) -> None:
-        for model, marker in zip(means.index, cycle(MARKERS)):
+        for (model, mean), marker in zip(means.iterrows(), cycle(MARKERS)):
             name = " ".join(model)
             axes.errorbar(
                 means.columns,
-                means.loc[model],
+                mean,
                 deviations.loc[model],
                 fmt=f"{marker}-",
                 capsize=3,
@@ -137,7 +136,7 @@ def finish(axes: Axes) -> None:
     )
 
 
-def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
+def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
     """Reliability and risk–coverage: one figure for each setting, one line for each of its series,
     which come setting by setting.
     """
@@ -162,7 +161,7 @@ def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figur
         )
 
 
-def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
+def draw_reliability(axes: Axes, series: list[Series], colours: Colours) -> None:
     axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
     for entry, marker in zip(series, cycle(MARKERS)):
         points = 100 * reliability_points(
@@ -174,7 +173,7 @@ def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> 
     finish(axes)
 
 
-def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
+def draw_risk(axes: Axes, series: list[Series], colours: Colours) -> None:
     highest = 0.0
     for entry in series:
         wrong = [~run.known_answers["right"] for run in entry.runs]
@@ -192,7 +191,7 @@ def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
     finish(axes)
 
 
-def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
+def vacuity_figures(series: list[Series]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
     images where all seeds have measured them.
     """
@@ -246,9 +245,9 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
     finish(axes)
 
 
-def training_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
+def training_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
     """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
-    curves: dict[str, dict[str, Sequence[Mapping[str, Curve]]]] = defaultdict(dict)
+    curves: dict[str, dict[str, list[dict[str, Curve]]]] = defaultdict(dict)
     for entry in series:
         if of_seeds := [curve for run in entry.runs if (curve := training_curve(run))]:
             curves[entry.tested_on][entry.name] = of_seeds
@@ -265,7 +264,7 @@ def training_figures(series: Iterable[Series], colours: Colours) -> Iterator[Fig
 
 def draw_training(
     axes: Axes,
-    curves: Mapping[str, Sequence[Mapping[str, Curve]]],
+    curves: dict[str, list[dict[str, Curve]]],
     tag: str,
     ylabel: str,
     colours: Colours,

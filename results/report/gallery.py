@@ -4,7 +4,6 @@ import base64
 import io
 import logging
 import os
-from collections.abc import Mapping
 from typing import Any
 
 import numpy
@@ -21,10 +20,9 @@ log = logging.getLogger(__name__)
 
 SHOWN = 8  # images of each kind
 PIXELS = 112  # of an embedded picture's longer side
-VOTES = ("vote", "vote_probability")  # arrays of the answers
 
 
-def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+def gallery(run: Run, paths: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     """The gallery of one run: the wrong answers with the least doubt, and the images with the most;
     at equal doubt in the images' order.
 
@@ -39,8 +37,9 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
     answers, right = run.known_answers, run.known_answers["right"]
 
     def card(index: int) -> dict[str, Any]:
-        votes = (answers[array][:, index].tolist() for array in VOTES if array in answers)
-        name = str(answers["image"][index])
+        arrays = ("vote", "vote_probability")
+        votes = (answers[array][:, index].tolist() for array in arrays if array in answers)
+        name = answers["image"][index]
         return {
             "image": name,
             "picture": thumbnail(paths.get(name)),

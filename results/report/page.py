@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from logging.handlers import BufferingHandler
 from pathlib import Path
 
@@ -40,7 +41,7 @@ HEADS = ("tested on", "model")
 CALIBRATED = {"accuracy": "accuracy"} | CALIBRATION
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
 # gives figures of series that have answers; its second argument: data set → image → path
-MoreFigures = Callable[[list[Series], Mapping[str, Mapping[str, str]]], Iterable[Figure]]
+MoreFigures = Callable[[list[Series], dict[str, dict[str, str]]], Iterable[Figure]]
 
 
 def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
@@ -49,18 +50,14 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
     """
     made = []
     for folder in folders:
-        try:
-            of_folder = tables(collect(folder))
-        except UserError as error:  # its runs belong to no protocol, or have no accuracy
-            log.debug("no table: %s", error)
-            continue
-        for table in of_folder:
-            table.title += f" ({Path(folder).name})" if len(folders) > 1 else ""
-        made += of_folder
+        with suppress(UserError):  # its runs belong to no protocol, or have no accuracy
+            for table in tables(collect(folder)):
+                table.title += f" ({Path(folder).name})" * (len(folders) > 1)
+                made.append(table)
     return [table for table in made if len(table.frame)]
 
 
-def measured_tables(series: Iterable[Series]) -> list[Table]:
+def measured_tables(series: list[Series]) -> list[Table]:
     """Calibration, and what each measure of doubt is worth: a row for each series, and for each of
     its measures.
     """
@@ -164,7 +161,7 @@ def make_report(
         runs=runs,
         notes=dict.fromkeys(
             [record.getMessage() for record in warnings.buffer]
-            + [str(note) for run in runs for note in run.record.get("notes", ())]
+            + [note for run in runs for note in run.record.get("notes", ())]
         ),
         papers=PAPERS,
         inks=INKS,

@@ -179,7 +179,7 @@ def wilson(number: int, of: int) -> tuple[float, float]:
     from scipy.stats import binomtest
 
     bounds = binomtest(number, of).proportion_ci(method="wilson")
-    return float(bounds.low), float(bounds.high)
+    return bounds.low, bounds.high
 
 
 def decimal(value: float) -> str:

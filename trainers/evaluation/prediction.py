@@ -1,7 +1,7 @@
 """Scores and predictions for a batch of images, and their metrics."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,7 +76,7 @@ class Prediction:
         Raises:
             UserError: an answer is not finite.
         """
-        if not all(bool(value.isfinite().all()) for value in self.known().values()):
+        if not all(value.isfinite().all() for value in self.known().values()):
             raise UserError(
                 "the answers are not numbers (NaN or infinite): the weights of the CLIP or the prompts "
                 "are broken, get or train them again"
@@ -158,7 +158,7 @@ def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def per_image(
-    prediction: Prediction, labels: Tensor, paths: Iterable[str]
+    prediction: Prediction, labels: Tensor, paths: Sequence[str]
 ) -> dict[str, numpy.ndarray]:
     """What is kept of every image, for reports: arrays by name.
 
