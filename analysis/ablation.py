@@ -106,7 +106,8 @@ def interval_of(
                 "interval can be computed: make them again with the same data"
             )
         halves.append(numpy.array([[answer["right"] for answer in of] for of in answers]))
-    return interval(*zip(*halves))
+    rights, of_full = zip(*halves)
+    return interval(rights, of_full)
 
 
 def collect_ablations(folder: str) -> dict[str, DataFrame]:
@@ -148,11 +149,11 @@ def ablation(table: Table, key: Key) -> DataFrame:
     known = {row.name: row.description for row in ablation_rows(key[2])}
     for name in seeds.keys() - known.keys():
         log.warning("left out: %s is not a row of %s's ablation", name, key[2])
-    runs = {name: table.runs[(*key, name)] for name in known if name in seeds}
+    runs = {name: table.runs[key + (name,)] for name in known if name in seeds}
     lines = []
     for name, members in runs.items():
         figures = {
-            f"{column}_{figure}": frame.loc[(*key, name), column]
+            f"{column}_{figure}": frame.loc[key + (name,), column]
             for column in ("base", "new", "H")
             for figure, frame in (("mean", table.means), ("std", table.deviations))
         }

@@ -61,7 +61,7 @@ class Comparison:
         return f"{self.published:.2f} ({self.difference:+.2f}{deviations})"
 
 
-def figures_of(table: Table, row: Key) -> tuple[str, dict[Column, float]]:
+def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     """The recipe that published figures of a row are of, see ``Comparison``, and the figures by
     column; none where none are known.
     """

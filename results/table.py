@@ -77,7 +77,7 @@ def place(run: Run) -> tuple[str, Key, Column] | None:
     return title, key, column
 
 
-Found = dict[str, list[tuple[Key, Run, dict[str, float | None]]]]  # title → row, run, figures
+Found = dict[str, list[tuple[Key, Run, dict[Column, float | None]]]]  # title → row, run, figures
 
 
 def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:

@@ -195,8 +195,8 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     for task, lines in groupby(todo[number - 1 :: count], lambda line: line[0]):
         with tempfile.TemporaryDirectory() as folder:
             # with CDC's views
-            halves = [new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2)]
-        pictures = Pictures(*halves, is_drawn=task_of(task) in DRAWN)
+            trained, other = (new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2))
+        pictures = Pictures(trained, other, task_of(task) in DRAWN)
         for _, seed, setting in lines:
             row = judge(setting, task, seed, pictures, args.root)
             with open(args.results, "a", encoding="utf-8") as file:
