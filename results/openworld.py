@@ -35,7 +35,7 @@ def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarr
     """
     base, new = numpy.sort(sign[right & ~is_new]), sign[right & is_new]
     below = sum(numpy.searchsorted(base, new, side).sum() for side in ("left", "right")) / 2
-    return 100 * below / (is_new.sum() * (~is_new).sum())
+    return float(100 * below / (is_new.sum() * (~is_new).sum()))
 
 
 def note_openworld_auc(runs: list[Run]) -> None:

@@ -150,10 +150,10 @@ def make_table(
         numbers = ", ".join(map(str, seeds))
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
     whole = with_averages(frame.dropna())
-    is_average = whole.index.get_level_values(heads[0]).str.startswith("average")
-    first = whole.groupby(level=heads)[columns[0]].transform("mean")
-    ordered = whole.assign(is_average=is_average, first=first)
-    whole = ordered.sort_values(["is_average", *heads[:-2], "first", "seed"])[columns]
+    order = whole.index.to_frame(index=False)
+    order["average"] = order[heads[0]].str.startswith("average")
+    order["first"] = whole.groupby(level=heads)[columns[0]].transform("mean").to_numpy()
+    whole = whole.iloc[order.sort_values(["average", *heads[:-2], "first", "seed"]).index]
     has_h = metric in SHARES and {"base", "new"} <= {*columns}
     if has_h:
         whole["H"] = harmonic_mean((whole["base"], whole["new"]))

@@ -49,8 +49,8 @@ from trainers.cdc import CDCMethod
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
 from trainers.common.readers import read_yaml
-from trainers.evaluation.prediction import calibration, percent_right
-from trainers.evaluation.uncertainty import auroc, fit_temperature
+from trainers.evaluation.prediction import calibration, measure, percent_right
+from trainers.evaluation.uncertainty import fit_temperature
 from trainers.features import FeatureMethod
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
@@ -123,12 +123,15 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     logits = {half: logits_of(methods[half], images[half].centre["plain"]) for half in methods}
     row: Row = {}
     for half, method in methods.items():
-        probability, labels = method.predict(logits[half]).probability, images[half].labels
-        answer = probability.argmax(dim=1)
-        row[half] = percent_right(answer, labels)
-        row |= calibration_of(half, probability, labels)
+        labels = images[half].labels
+        metrics = measure(method.predict(logits[half]), labels, method.classnames)
+        row |= {
+            half: metrics["accuracy"],
+            f"ece_{half}": metrics["ece"],
+            f"nll_{half}": metrics["nll"],
+        }
         # None without mistakes
-        row[f"mistakes_{half}"] = auroc(1 - probability.max(dim=1).values, answer != labels)
+        row[f"mistakes_{half}"] = metrics["uncertainty"]["max_probability"]["error_auroc"]
         _, *styles = images[half].centre.values()  # the first is plain
         if styles:
             rights = [accuracy(method, drawn, labels) for drawn in styles]
@@ -144,15 +147,11 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
         if f"{style}base" in row:
             row[f"{style}H"] = harmonic_mean((row[f"{style}base"], row[f"{style}new"]))
     fitted = fitted_answers(methods, logits, images["base"].labels)
-    row |= calibration_of("fit_base", fitted["base"], images["base"].labels[1::2])
-    row |= calibration_of("fit_new", fitted["new"], images["new"].labels)
+    for half, labels in (("base", images["base"].labels[1::2]), ("new", images["new"].labels)):
+        measures = calibration(fitted[half], labels)
+        row |= {f"{name}_fit_{half}": measures[name] for name in ("ece", "nll")}
     figures = {name: round(value, 4) for name, value in row.items() if value is not None}
     return {"setting": setting["name"], "task": task, "seed": seed, **figures}
-
-
-def calibration_of(name: str, probability: Tensor, labels: Tensor) -> Row:
-    measures = calibration(probability, labels)
-    return {f"{measure}_{name}": measures[measure] for measure in ("ece", "nll")}
 
 
 def fitted_answers(

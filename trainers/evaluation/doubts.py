@@ -23,8 +23,10 @@ ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batc
 
 @dataclass(frozen=True)
 class Point:
-    """The result of answering up to an uncertainty ``limit``: how many validation images are ``answered``, and how many of these ``wrong``."""
+    """The result of answering up to an ``uncertainty`` of validation images: the ``limit`` for others, how many are ``answered``, and how many of
+    these ``wrong``."""
 
+    uncertainty: float
     limit: float
     answered: int
     wrong: int
@@ -40,8 +42,8 @@ class Point:
         return f"{self.wrong} of {self.answered} ({percents}; 95 % interval {interval})"
 
 
-class Validation:
-    """What a run said of its N validation images.
+def points_of(uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> list[Point]:
+    """A point for each uncertainty of a run's N validation images, upwards.
 
     Args:
         uncertainty: (N,) in [0, 1], larger is more doubtful; wrong: (N,) bool.
@@ -49,33 +51,30 @@ class Validation:
     Raises:
         ValueError: there is no image, an uncertainty is not finite, or there are more of one than of the other.
     """
-
-    def __init__(self, uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> None:
-        if not numpy.isfinite(numpy.abs(uncertainty).max()):
-            raise ValueError("an uncertainty is not finite")
-        # equal ones stand or fall together
-        values, places, counts = numpy.unique(uncertainty, return_inverse=True, return_counts=True)
-        self.uncertainty = values.astype(float)
-        answered, wrongs = counts.cumsum(), numpy.bincount(places[wrong], minlength=len(counts))
-        between = numpy.append((self.uncertainty[:-1] + self.uncertainty[1:]) / 2, math.inf)
-        limits = numpy.minimum(self.uncertainty * (1 + ROUNDING), between)
-        columns = (column.tolist() for column in (limits, answered, wrongs.cumsum()))
-        self.points = [Point(*point) for point in zip(*columns)]
-
-    def __len__(self) -> int:
-        return self.points[-1].answered
-
-    def within(self, max_error: float) -> Point | None:
-        """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong; None where there is none."""
-        return next((point for point in reversed(self.points) if point.error <= max_error), None)
-
-    def best(self) -> Point:
-        """The point with the lowest error, of those with the most answers."""
-        return min(self.points, key=lambda point: (point.error, -point.answered))
+    if not numpy.isfinite(numpy.abs(uncertainty).max()):
+        raise ValueError("an uncertainty is not finite")
+    # equal ones stand or fall together
+    values, places, counts = numpy.unique(uncertainty, return_inverse=True, return_counts=True)
+    values = values.astype(float)
+    between = numpy.append((values[:-1] + values[1:]) / 2, math.inf)
+    limits = numpy.minimum(values * (1 + ROUNDING), between)
+    wrongs = numpy.bincount(places[wrong], minlength=len(counts)).cumsum()
+    columns = (column.tolist() for column in (values, limits, counts.cumsum(), wrongs))
+    return [Point(*point) for point in zip(*columns)]
 
 
-def read_validation(folder: str) -> Validation:
-    """A run's ``Validation``.
+def within(points: list[Point], max_error: float) -> Point | None:
+    """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong; None where there is none."""
+    return next((point for point in reversed(points) if point.error <= max_error), None)
+
+
+def best(points: list[Point]) -> Point:
+    """The point with the lowest error, of those with the most answers."""
+    return min(points, key=lambda point: (point.error, -point.answered))
+
+
+def read_points(folder: str) -> list[Point]:
+    """A run's points.
 
     Raises:
         UserError: the run has no such file, or it can't be read.
@@ -88,7 +87,7 @@ def read_validation(folder: str) -> Validation:
         )
     try:
         kept = read_arrays(path)
-        return Validation(kept["max_probability"], kept["top"][:, 0] != kept["label"])
+        return points_of(kept["max_probability"], kept["top"][:, 0] != kept["label"])
     except Exception as error:  # damaged bytes can raise anything
         raise UserError(
             f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
@@ -104,22 +103,20 @@ class Judge:
         max_error: share in [0, 1) of the answers not doubtful that may be wrong on validation images; None: no answer is judged.
 
     Raises:
-        UserError: a share is asked for that is none, or without answers to validation images; see ``read_validation``.
+        UserError: a share is asked for that is none, or without answers to validation images; see ``read_points``.
     """
 
     def __init__(self, folder: str, max_error: float | None = None) -> None:
         self.max_error = max_error
-        self.validation: Validation | None = None
-        self.point: Point | None = None
+        self.points: list[Point] = []
         if max_error is not None and not 0 <= max_error < 1:
             raise UserError(f"--max-error is {max_error}, it is a share: at least 0 and below 1")
         try:
-            self.validation = read_validation(folder)
+            self.points = read_points(folder)
         except UserError:
             if max_error is not None:
                 raise
-        if self.validation and max_error is not None:
-            self.point = self.validation.within(max_error)
+        self.point = None if max_error is None else within(self.points, max_error)
 
     def doubtful(self, uncertainty: float) -> bool | None:
         """Whether an answer to the run's own classes is doubtful; None where no share of errors was asked for."""
@@ -136,23 +133,23 @@ class Judge:
 
     def rule(self) -> str:
         """What counts as doubtful and why, in words."""
-        if self.validation is None:
+        if not self.points:
             return NO_VALIDATION
-        images = f"the run's {counted(len(self.validation), 'validation image')}"
-        best = self.validation.best()
+        images = f"the run's {counted(self.points[-1].answered, 'validation image')}"
+        least = best(self.points)
         lowest = (
-            f"The lowest error is {best}: --max-error {math.ceil(1000 * best.error) / 1000:g} allows it."
-            if best.error <= 0.999
+            f"The lowest error is {least}: --max-error {math.ceil(1000 * least.error) / 1000:g} allows it."
+            if least.error <= 0.999
             else ""
         )
         if self.max_error is None:
             possible = ", ".join(
                 f"{offer:g} answers {point.answered}"
                 for offer in OFFERED
-                if (point := self.validation.within(offer))
+                if (point := within(self.points, offer))
             )
             offers = f"--max-error abstains from the doubtful: {possible}."
-            return f"No limit is set. Wrong among {images}: {self.validation.points[-1]}. {offers if possible else lowest}".rstrip()
+            return f"No limit is set. Wrong among {images}: {self.points[-1]}. {offers if possible else lowest}".rstrip()
         allowed = f"{100 * self.max_error:g} %"
         if self.point is None:
             return f"No answer is within the limit: among {images} more than {allowed} of even the most certain answers are wrong. {lowest}".rstrip()
@@ -163,14 +160,14 @@ class Judge:
 
     def of_such(self, uncertainty: float) -> str:
         """How often the run was right where it was at least as sure, in words."""
-        if self.validation is None:
+        if not self.points:
             return ""
-        below = sum(self.validation.uncertainty <= uncertainty * (1 + ROUNDING))
+        most = uncertainty * (1 + ROUNDING)
+        surer = [point for point in self.points if point.uncertainty <= most]
         this = f"This answer's uncertainty is {decimal(uncertainty)}"
-        if not below:
+        if not surer:
             return f"{this}, lower than that of any validation image."
-        point = self.validation.points[below - 1]
-        return f"{this}; wrong among the validation images with at most that: {point}."
+        return f"{this}; wrong among the validation images with at most that: {surer[-1]}."
 
 
 def wilson(number: int, of: int) -> tuple[float, float]:
