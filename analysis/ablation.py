@@ -116,13 +116,14 @@ def collect_ablations(folder: str) -> dict[str, DataFrame]:
     Raises:
         UserError: nothing there, a trainer has no ablation, or runs that don't fit together.
     """
-    runs = collect(folder)
     ablations = {}
-    for table in (table for table in tables(runs, seed_h=True) if table.title == BASE2NEW):
-        for key in dict.fromkeys(row[:3] for row in table.means.index if row in table.runs):
-            lines = ablation(table, key)
+    for table in tables(collect(folder), seed_h=True):
+        if table.title != BASE2NEW:
+            continue
+        rows = dict.fromkeys(row[:3] for row in table.means.index if row in table.runs)
+        for data, shots, trainer in rows:
+            lines = ablation(table, (data, shots, trainer))
             if len(lines):
-                data, shots, trainer = key
                 ablations[f"{trainer} on {data}, {counted(shots, 'shot')}"] = lines
     if not ablations:
         raise UserError(

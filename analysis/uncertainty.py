@@ -78,7 +78,9 @@ def tables(runs: Sequence[Measured]) -> list[Table]:
         # no new class is among the answers
         accuracy = by_group(**run["accuracy"], new=0.0)
         lines[MEANS].append(((*key, "accuracy"), seed, accuracy))
-        for name in (name for name in MEASURES if name in run["doubt"]):
+        for name in MEASURES:
+            if name not in run["doubt"]:
+                continue
             doubt = run["doubt"][name]
             # nats; the other measures lie in [0, 1] and stand there in percent
             unit = 1 if name == "energy" else 100

@@ -22,7 +22,7 @@ def reliability_points(
         (B, 2) in [0, 1], by confidence.
     """
     order = numpy.argsort(confidence, kind="stable")
-    parts = [part for part in numpy.array_split(order, bins) if len(part)]
+    parts = numpy.array_split(order, min(bins, len(order)))
     return numpy.array([[confidence[part].mean(dtype=float), right[part].mean()] for part in parts])
 
 

@@ -42,7 +42,9 @@ def note_openworld_auc(runs: list[Run]) -> None:
     """Gives the runs of ``test_open`` ``open.openworld_auc`` among their metrics, by the names of
     ``open.auroc``; empty, with a warning, where the other two runs are not among them."""
     first = {identity(run, run.part): run for run in reversed(runs)}
-    for run in (run for run in runs if "open" in run.metrics):
+    for run in runs:
+        if "open" not in run.metrics:
+            continue
         figures: dict[str, float] = {}
         try:
             figures = figures_of(run, *(first.get(identity(run, part)) for part in HALVES))

@@ -91,10 +91,12 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
 
 def comparisons(table: Table) -> Iterator[Comparison]:
     """Yields every cell of which a figure is published."""
-    deviations = table.by_seed.groupby(level=table.heads).std()
+    deviations = table.groups.std()
     for row, seeds in table.seeds.items() if len(table.heads) == 4 else ():
         recipe, published = figures_of(table, row)
-        for name in (name for name in table.names if name in published):
+        for name in table.names:
+            if name not in published:
+                continue
             mean = table.means.loc[row, name].item()
             deviation = deviations.loc[row, name].item() if seeds > 1 else None
             yield Comparison(row, name, recipe, published[name], mean, deviation, seeds)

@@ -85,11 +85,12 @@ def interval(values: Series) -> tuple[float, float, float] | None:
 
 def difference_table(compared: DataFrame) -> str:
     """The table of what ``differences`` gives."""
-
-    def text(cell: tuple[float, float, float] | None) -> str:
-        return "{:+.2f} ({:+.2f} … {:+.2f})".format(*cell) if isinstance(cell, tuple) else ""
-
-    cells = compared.assign(**{figure: compared[figure].map(text) for figure in COMPARED})
+    text = "{:+.2f} ({:+.2f} … {:+.2f})".format
+    cells = compared.copy()
+    for figure in COMPARED:
+        cells[figure] = [
+            text(*cell) if isinstance(cell, tuple) else "" for cell in compared[figure]
+        ]
     return tabulate(cells, "keys", "pipe")
 
 

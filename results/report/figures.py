@@ -130,7 +130,7 @@ def finish(axes: Axes) -> None:
     labels = axes.get_legend_handles_labels()[1]
     axes.figure.legend(
         loc="outside lower center",
-        ncols=1 if any(len(label) > 28 for label in labels) else 2,
+        ncols=1 if max(map(len, labels)) > 28 else 2,
         frameon=False,
         fontsize="small",
     )
@@ -195,7 +195,9 @@ def vacuity_figures(series: list[Series]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
     images where all seeds have measured them.
     """
-    for entry in (entry for entry in series if entry.has("vacuity")):
+    for entry in series:
+        if not entry.has("vacuity"):
+            continue
         vacuity, right = entry.pooled("vacuity"), entry.pooled("right")
         groups, further = {"right": vacuity[right], "wrong": vacuity[~right]}, ""
         doubts = [read_doubts(run) for run in entry.runs]
