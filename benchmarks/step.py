@@ -349,8 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     torch.set_num_threads(args.threads)
     for title, rows in tables(args):
-        sys.stdout.write(f"\n{title}\n{tabulate(rows, headers='keys', floatfmt='.4g')}\n")
-        sys.stdout.flush()
+        print(f"\n{title}\n{tabulate(rows, headers='keys', floatfmt='.4g')}", flush=True)
 
 
 if __name__ == "__main__":

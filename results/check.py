@@ -89,18 +89,18 @@ def check(args: argparse.Namespace) -> int:
             counts[answer] += 1
             data, _, trainer, config = figure.row
             deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2f}"
-            sys.stdout.write(
+            print(
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
                 f"{figure.name}: {figure.mean:.2f}{deviation} over {counted(figure.seeds, 'seed')}, "
                 f"published {figure.published:.2f} "
-                f"({figure.difference:+.2f} points; {why})\n"
+                f"({figure.difference:+.2f} points; {why})"
             )
     if not counts:
         raise UserError(
             f"nothing to compare in {' '.join(args.folders)}: published figures are of ViT-B/16, "
             "16 shots, base-to-new and transfer from ImageNet (results/published.yaml)"
         )
-    sys.stdout.write(", ".join(f"{name}: {counts[name]}" for name in VERDICTS) + "\n")
+    print(", ".join(f"{name}: {counts[name]}" for name in VERDICTS))
     return int(counts["differs"] > 0)
 
 

@@ -24,7 +24,6 @@ FORMATS = {
     "latex": "latex_booktabs",
     "html": "html",
 }  # name → tabulate's
-PUBLISHED = ("published", "difference", "deviations")  # attributes of ``Comparison``
 
 
 def summary(mean: float, deviation: float) -> str:
@@ -51,7 +50,7 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
     for name in table.names:
         beside = [published.get((row, name)) for row in table.means.index]
         if any(beside) and style == "csv":
-            for attribute in PUBLISHED:
+            for attribute in ("published", "difference", "deviations"):
                 values = [getattr(figure, attribute, None) for figure in beside]
                 cells[f"{name}_{attribute}"] = numpy.array(values, float)
         elif any(beside):

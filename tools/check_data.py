@@ -88,11 +88,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
     missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
     shown = [row for row in rows if row[0] not in missing]
-    sys.stdout.write(tabulate(shown, HEADERS, disable_numparse=True) + "\n")
+    print(tabulate(shown, HEADERS, disable_numparse=True))
     if missing:
-        sys.stdout.write(
-            f"Not there: {', '.join(missing)}; given by name, it says where to get it\n"
-        )
+        print(f"Not there: {', '.join(missing)}; given by name, it says where to get it")
     return 0
 
 

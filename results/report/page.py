@@ -36,7 +36,6 @@ from .gallery import check_root, find_images, gallery
 
 log = logging.getLogger(__name__)
 
-TEMPLATE = Path(__file__).with_name("report_template.html")
 HEADS = ("tested on", "model")
 CALIBRATED = {"accuracy": "accuracy"} | CALIBRATION
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
@@ -150,7 +149,7 @@ def make_report(
         if of_title
     }
     page = jinja2.Template(
-        TEMPLATE.read_text(encoding="utf-8"),
+        Path(__file__).with_name("report_template.html").read_text(encoding="utf-8"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
