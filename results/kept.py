@@ -53,10 +53,10 @@ def read_figures(folder: Path, record: Record) -> Figures | None:
 
 def facts(folder: Path, record: Record) -> dict[str, object]:
     """What the figures belong to: where one of it has changed, they are computed again."""
-    names = ("prompts_hash", "backbone_hash", "split_hash", "finished")
+    made_from = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {
         "format": FORMAT,
-        "made_from": {name: record.get(name) for name in names},
+        "made_from": {name: record.get(name) for name in made_from},
         "images_sha256": file_hash(folder / IMAGES),
     }
 

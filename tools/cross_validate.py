@@ -70,7 +70,7 @@ def new_trainer(
     dataset = DRAWN.get(name, "image_folder")
     named = {
         "--root": root if name in DRAWN else f"{root}/suite/{name}",
-        "--seed": str(seed),
+        "--seed": seed,
         "--trainer": trainer,
         "--dataset-config-file": os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"),
         "--config-file": recipe_path(trainer, setting.get("recipe", "{}").replace("{}", "tiny")),
