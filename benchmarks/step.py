@@ -19,7 +19,7 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -261,14 +261,14 @@ def added_memory(work: Work) -> float:
     """GB that one call adds at its peak to what was in use before."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return (torch.cuda.max_memory_allocated() - before) / 1e9
-    ctypes.CDLL(None).malloc_trim(0)  # glibc's: what earlier calls have freed would hide this one's
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
-    before = peak_memory()
+        before, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
+    else:
+        # glibc's: what earlier calls have freed would hide this one's
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
+        before, peak = peak_memory(), peak_memory
     work()
-    return (peak_memory() - before) / 1e9
+    return (peak() - before) / 1e9
 
 
 def peak_memory() -> int:
@@ -307,8 +307,16 @@ def compare(works: dict[str, Work], rounds: int, peak: float) -> DataFrame:
     ).rename_axis("implementation")
 
 
-def tables(args: argparse.Namespace) -> Iterator[tuple[str, DataFrame]]:
-    """Titles and rows."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
+    parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
+    parser.add_argument("--templates", type=int, default=4, metavar="M")
+    parser.add_argument("--batch", type=int, default=4, metavar="B", help="images (4)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
     batch, views = args.batch, args.templates
     peak = matmul_peak()
     for classes in args.classes:
@@ -335,21 +343,8 @@ def tables(args: argparse.Namespace) -> Iterator[tuple[str, DataFrame]]:
             },
         }
         for title, works in parts.items():
-            yield f"K = {classes}: {title}", compare(works, args.rounds, peak)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
-    parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
-    parser.add_argument("--templates", type=int, default=4, metavar="M")
-    parser.add_argument("--batch", type=int, default=4, metavar="B", help="images (4)")
-    parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args(arguments)
-    torch.set_num_threads(args.threads)
-    for title, rows in tables(args):
-        print(f"\n{title}\n{tabulate(rows, headers='keys', floatfmt='.4g')}", flush=True)
+            rows = tabulate(compare(works, args.rounds, peak), headers="keys", floatfmt=".4g")
+            print(f"\nK = {classes}: {title}\n{rows}", flush=True)
 
 
 if __name__ == "__main__":
