@@ -40,8 +40,7 @@ def risk_coverage(
         largest of the seeds', between whose points the others are interpolated.
     """
     curves = [
-        selective_risk(torch.from_numpy(doubt), torch.from_numpy(wrong)).numpy()
-        for doubt, wrong in zip(doubts, wrongs)
+        selective_risk(*map(torch.from_numpy, of_seed)).numpy() for of_seed in zip(doubts, wrongs)
     ]
     longest = max(map(len, curves))
     coverage = numpy.arange(1, longest + 1) / longest

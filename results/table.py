@@ -153,7 +153,8 @@ def make_table(
     order = whole.index.to_frame(index=False)
     order["average"] = order[heads[0]].str.startswith("average")
     order["first"] = whole.groupby(level=heads)[columns[0]].transform("mean").to_numpy()
-    whole = whole.iloc[order.sort_values(["average", *heads[:-2], "first", "seed"]).index]
+    order = order.sort_values(["average", *heads[:-2], "first", "seed"])
+    whole = whole.reindex(whole.index[order.index])
     has_h = metric in SHARES and {"base", "new"} <= {*columns}
     if has_h:
         whole["H"] = harmonic_mean((whole["base"], whole["new"]))
