@@ -261,18 +261,19 @@ def added_memory(work: Work) -> float:
     """GB that one call adds at its peak to what was in use before."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before, peak = torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated
     else:
         # glibc's: what earlier calls have freed would hide this one's
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
-        before, peak = peak_memory(), peak_memory
+    before = peak_memory()
     work()
-    return (peak() - before) / 1e9
+    return (peak_memory() - before) / 1e9
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has had in use at most."""
+    """Bytes of memory that this process has had in use at most, on the device that is measured."""
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated()
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
