@@ -11,7 +11,6 @@ its own median; texts are encoded once beforehand and not counted). Times includ
 import logging
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy
 from pandas import DataFrame
@@ -24,7 +23,7 @@ from results.render import (
     titled,
     write_cells,
 )
-from results.rows import Table, harmonic_mean
+from results.rows import Key, Table, harmonic_mean
 from results.runs import Run, collect
 from results.table import BASE2NEW, tables
 from trainers.common.console import counted
@@ -36,22 +35,21 @@ FULL = "full"  # the row that the others are compared with
 RESAMPLES = 2000
 LEVEL = 0.95
 PARTS = ("train_base", "test_new")
-COSTS = {"seconds_per_step": "seconds_per_step", "images_per_second": "test_images_per_second"}
+# key of a record → column
+COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "images_per_second"}
 
 # bool (S, N_base) and (S, N_new): whether each seed's answer to each image is right
 Right = Sequence[numpy.ndarray]
 
 
-def interval(
-    row: Right, full: Right, resamples: int = RESAMPLES, level: float = LEVEL, seed: int = 0
-) -> tuple[float, float]:
+def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float, float]:
     """Bootstrap interval of the difference of mean H between two rows of runs, in points of
     percent.
 
     A resample draws, with replacement, as many seeds, base images and new images as there are, the
     same for both rows: they share few-shot samples and test images, so what makes a seed or an
     image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
-    difference is that of the means over the drawn seeds. The interval holds the middle ``level`` of
+    difference is that of the means over the drawn seeds. The interval holds the middle ``LEVEL`` of
     the resampled differences (percentile interval: Efron and Tibshirani, 1993, "An Introduction to
     the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
     itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with
@@ -60,18 +58,18 @@ def interval(
     Args:
         row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to
         each image is right.
-        resamples: R; level: in (0, 1); seed: of the draws.
+        resamples: R.
 
     Returns:
         lower and upper end; exactly 0 and 0 where the rows are the same.
     """
-    generator = numpy.random.default_rng(seed)
+    generator = numpy.random.default_rng(0)
     sizes = len(full[0]), full[0].shape[1], full[1].shape[1]
     seeds, base, new = (
         generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
     )  # (R, S), (R, N), (R, N)
     difference = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)  # (R,)
-    return tuple(numpy.quantile(difference, [(1 - level) / 2, (1 + level) / 2]).tolist())
+    return tuple(numpy.quantile(difference, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
 
 
 def resampled_h(
@@ -89,59 +87,43 @@ def resampled_h(
     return (seeds * harmonic_mean(halves)).sum(axis=1) / seeds.shape[1]
 
 
-def rights_of(rows: Sequence[Sequence[Run]], seeds: Sequence[int]) -> list[Right]:
-    """``Right`` of each row's runs with those seeds.
+def interval_of(
+    row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]
+) -> tuple[float, float]:
+    """The ``interval`` of a row's runs with those seeds.
 
     Raises:
         UserError: not all were tested on the same images, or a run has no answers.
     """
-    rights: list[list[numpy.ndarray]] = [[] for _ in rows]
+    names = row[0].config, full[0].config
+    halves = []  # (2, S, N) each: of the row, of the full method
     for part in PARTS:
-        images = set()
-        for runs, right in zip(rows, rights):
-            by_seed = {run.seed: run for run in runs if run.part == part}
-            answers = [by_seed[seed].known_answers for seed in seeds]
-            images |= {tuple(answer["image"].tolist()) for answer in answers}
-            right.append(numpy.stack([answer["right"] for answer in answers]))
-        if len(images) > 1:
-            names = " and ".join(runs[0].config for runs in rows)
+        runs = {(run.config, run.seed): run for run in (*row, *full) if run.part == part}
+        answers = [[runs[name, seed].known_answers for seed in seeds] for name in names]
+        if len({tuple(answer["image"].tolist()) for of in answers for answer in of}) > 1:
             raise UserError(
-                f"{names}, or their seeds, were tested on different images, so no interval can be "
-                "computed: make them again with the same data"
+                f"{' and '.join(names)}, or their seeds, were tested on different images, so no "
+                "interval can be computed: make them again with the same data"
             )
-    return list(rights)
+        halves.append(numpy.array([[answer["right"] for answer in of] for of in answers]))
+    rights, of_full = zip(*halves)
+    return interval(rights, of_full)
 
 
-def compare(row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]) -> dict[str, float]:
-    """Difference of H to the full method over the seeds that both have, and its interval; nothing
-    where there is no such seed.
-
-    Raises:
-        UserError: see ``rights_of``.
-    """
-    if row is full or not seeds:
-        return {}
-    rights, of_full = rights_of([row, full], seeds)
-    once = [numpy.ones((1, size), int) for size in (len(seeds), *(r.shape[1] for r in rights))]
-    difference = resampled_h(rights, *once) - resampled_h(of_full, *once)
-    lower, upper = interval(rights, of_full)
-    return {"difference": difference.item(), "lower": lower, "upper": upper}
-
-
-def collect_ablations(folder: str | Path) -> dict[str, DataFrame]:
+def collect_ablations(folder: str) -> dict[str, DataFrame]:
     """The ablations below a folder: trainer, data set and number of shots → ``ablation``.
 
     Raises:
         UserError: nothing there, a trainer has no ablation, or runs that don't fit together.
     """
-    runs = collect(folder)
     ablations = {}
-    for table in (table for table in tables(runs, seed_h=True) if table.title == BASE2NEW):
-        rows = table.means.index
-        for key in dict.fromkeys(row[:3] for row in rows if not row[0].startswith("average")):
-            lines = ablation(table, *key)
+    for table in tables(collect(folder), seed_h=True):
+        if table.title != BASE2NEW:
+            continue
+        rows = dict.fromkeys(row[:3] for row in table.means.index if row in table.runs)
+        for data, shots, trainer in rows:
+            lines = ablation(table, (data, shots, trainer))
             if len(lines):
-                data, shots, trainer = key
                 ablations[f"{trainer} on {data}, {counted(shots, 'shot')}"] = lines
     if not ablations:
         raise UserError(
@@ -150,8 +132,11 @@ def collect_ablations(folder: str | Path) -> dict[str, DataFrame]:
     return ablations
 
 
-def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
+def ablation(table: Table, key: Key) -> DataFrame:
     """The ablation of one trainer on one data set, out of the base-to-new table.
+
+    Args:
+        key: data set, shots, trainer.
 
     Returns:
         a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new``
@@ -160,33 +145,37 @@ def ablation(table: Table, data: str, shots: int, trainer: str) -> DataFrame:
         in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
         there is none.
     """
-    of_trainer = table.by_seed.sort_index().loc[(data, shots, trainer)]
-    done = {name: list(lines.loc[name].index) for name, lines in of_trainer.groupby(level="config")}
-    known = {row.name: row.description for row in ablation_rows(trainer)}
-    for name in done.keys() - known.keys():
-        log.warning("left out: %s is not a row of %s's ablation", name, trainer)
-    runs = {name: table.runs[data, shots, trainer, name] for name in known if name in done}
+    of_trainer = table.by_seed.sort_index().loc[key]
+    seeds = {name: {*lines.loc[name].index} for name, lines in of_trainer.groupby(level="config")}
+    known = {row.name: row.description for row in ablation_rows(key[2])}
+    for name in seeds.keys() - known.keys():
+        log.warning("left out: %s is not a row of %s's ablation", name, key[2])
+    runs = {name: table.runs[key + (name,)] for name in known if name in seeds}
     lines = []
     for name, members in runs.items():
-        key = data, shots, trainer, name
         figures = {
-            f"{column}_{figure}": frame.loc[key, column]
+            f"{column}_{figure}": frame.loc[key + (name,), column]
             for column in ("base", "new", "H")
             for figure, frame in (("mean", table.means), ("std", table.deviations))
         }
-        common = sorted(set(done[name]) & set(done.get(FULL, ())))
-        difference = compare(members, runs.get(FULL, members), common)
-        records = DataFrame([run.record for run in members if run.seed in done[name]])
-        costs = records.reindex(columns=COSTS.values()).astype(float).median()
+        common = sorted(seeds[name] & seeds.get(FULL, set()))
+        difference = lower = upper = None
+        if name != FULL and common:
+            difference = (of_trainer["H"][name] - of_trainer["H"][FULL]).mean()
+            lower, upper = interval_of(members, runs[FULL], common)
+        records = DataFrame([run.record for run in members if run.seed in seeds[name]])
+        costs = records.rename(columns=COSTS).reindex(columns=COSTS.values())
         lines.append(
             {
                 "row": name,
                 "description": known[name],
-                "seeds": len(done[name]),
+                "seeds": len(seeds[name]),
                 **figures,
-                **{end: difference.get(end) for end in ("difference", "lower", "upper")},
+                "difference": difference,
+                "lower": lower,
+                "upper": upper,
                 "parameters": records["parameters"][0]["learnable"],
-                **{cost: costs[name] for cost, name in COSTS.items()},
+                **costs.astype(float).median(),
             }
         )
     return DataFrame(lines)
@@ -200,12 +189,11 @@ def render_ablation(lines: DataFrame, style: str = "text") -> str:
         values = lines[name].astype(float) * scale
         return ["" if value != value else format(value, specification) for value in values]
 
-    cells = lines[["row", "description", "seeds"]].copy()
     if style == "csv":
-        exact = {"parameters": ".0f", "seconds_per_step": ".6f", "images_per_second": ".2f"}
-        for name in lines.columns[3:]:
-            cells[name] = texts(name, exact.get(name, ".4f"))
-        return write_cells(cells, style, 2)
+        seconds, images = texts("seconds_per_step", ".6f"), texts("images_per_second", ".2f")
+        exact = lines.assign(seconds_per_step=seconds, images_per_second=images)
+        return write_cells(exact, style, 2)
+    cells = lines[["row", "description", "seeds"]].copy()
     for name in ("base", "new", "H"):
         cells[name] = list(map(summary, lines[f"{name}_mean"], lines[f"{name}_std"]))
     cells[f"H − {FULL}"] = texts("difference", "+.2f")
@@ -226,8 +214,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/ablation")
     return run_table_command(
+        parser,
         lambda args: render_ablations(collect_ablations(args.folder), args.format),
-        parser.parse_args(arguments),
+        arguments,
     )
 
 

@@ -13,11 +13,11 @@ are one. Zero-shot CLIP has seen no correlation: its drop is what the pairing of
 """
 
 import sys
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy
+from pandas import Series
 
 from results.render import render, run_table_command, table_arguments
 from results.rows import Table
@@ -34,10 +34,9 @@ def worst_group_accuracy(
     """The lowest accuracy, in percent, of the groups that the head of this module describes.
 
     Args:
-        right: (N,) bool; level: (N,) the factor's, as shown; own: (N,) bool, whether it is that of the image's class.
+        right: (N,) bool; level: (N,) the factor's, as shown; matches: (N,) bool, whether it is that of the image's class.
     """
-    members = Counter(zip(level.tolist(), matches.tolist()))
-    groups = [right[(level == shown) & (matches == fits)] for shown, fits in sorted(members)]
+    groups = [group.to_numpy() for _, group in Series(right).groupby([level, matches])]
     while len(groups) > 1 and min(map(len, groups)) < GROUP:
         first, second, *groups = sorted(groups, key=len)
         groups.append(numpy.concatenate([first, second]))
@@ -56,9 +55,8 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     """
     from datasets.drawn.factors import LEVELS, levels_of
 
-    versions = {"aligned": aligned, "reversed": reversed_}
-    codes = [[Path(name).stem for name in of["image"]] for of in versions.values()]
-    if codes[0] != codes[1]:
+    codes, others = ([Path(name).stem for name in of["image"]] for of in (aligned, reversed_))
+    if codes != others:
         raise UserError(
             "the aligned and the reversed test have other emojis, or in another order: run them "
             "again"
@@ -67,19 +65,19 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     level = numpy.array(
         [
             levels_of(code, label, "test", version, factor)[factor]
-            for version in versions
-            for code, label in zip(codes[0], labels)
+            for version in ("aligned", "reversed")
+            for code, label in zip(codes, labels)
         ]
     )  # (2N,)
-    right = numpy.concatenate([answers["right"] for answers in versions.values()])
+    right = numpy.concatenate([aligned["right"], reversed_["right"]])
     fits = level == numpy.array(labels * 2) % LEVELS
     return {
         "worst group": worst_group_accuracy(right, level, fits),
-        "flipped": float(100 * (aligned["answer"] != reversed_["answer"]).mean()),
+        "flipped": 100 * (aligned["answer"] != reversed_["answer"]).mean(),
     }
 
 
-def factor_table(folder: str | Path) -> Table:
+def factor_table(folder: str) -> Table:
     """The table described above.
 
     Raises:
@@ -90,7 +88,7 @@ def factor_table(folder: str | Path) -> Table:
         raise UserError(
             f"no run of the protocol factors below {folder}: run.py --protocol factors makes them"
         )
-    frame = table.frame.loc[[not line[0].startswith("average") for line in table.frame.index]]
+    frame = table.frame.loc[[line[:-1] in table.runs for line in table.frame.index]]
     drop = frame.pop("drop")
     for *key, seed in frame.index:
         runs = {FACTOR_PARTS[run.part]: run for run in table.runs[tuple(key)] if run.seed == seed}
@@ -105,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/factors, or another folder with that protocol's runs")
     return run_table_command(
-        lambda args: render(factor_table(args.folder), args.format), parser.parse_args(arguments)
+        parser, lambda args: render(factor_table(args.folder), args.format), arguments
     )
 
 

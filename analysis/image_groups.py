@@ -23,7 +23,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy
@@ -87,39 +87,43 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
             picture = read_picture(path, classifier.background)
             yield corrupted_at(severity, picture, Path(path).stem)
 
-    shown = {
-        "base": [classifier.prediction(paths)[0]],
-        "new": [classifier.prediction(paths_of(new.test))[0]],
-        "corrupted": [classifier.prediction(corrupted(severity))[0] for severity in SEVERITIES],
-    }
-    doubts = {group: doubts_of(predictions, temperature) for group, predictions in shown.items()}
-    right = {
-        group: torch.stack([of.probability.argmax(dim=1) for of in shown[group]]) == labels
-        for group in ("base", "corrupted")
-    }  # (1, N) and (S, N)
-    figures = {
-        "temperature": temperature,
-        "images": {"base": len(base.test), "new": len(new.test)},
-        "accuracy": by_severity(right, 100),
-        "doubt": {
-            name: compare({group: of[name] for group, of in doubts.items()}, ~right["base"][0])
-            for name in doubts["base"]
-        },
-        "calibration": {
-            "base": before_and_after(shown["base"][0], labels, temperature),
-            "new": calibration_on_new(classifier, new, temperature),
-        },
-    }
+    known = classifier.prediction(paths)[0]
+    shown = [
+        known,
+        classifier.prediction(paths_of(new.test))[0],
+        *(classifier.prediction(corrupted(severity))[0] for severity in SEVERITIES),
+    ]
+    rights = [of.probability.argmax(dim=1) == labels for of in (known, *shown[2:])]  # (N,) each
+    accuracy, *accuracies = (100 * right.double().mean().item() for right in rights)
     arrays = {
         "base_image": numpy.array([*map(image_name, paths)]),
         "new_image": numpy.array([*map(image_name, paths_of(new.test))]),
-        "base_right": right["base"][0].numpy(),
-        "corrupted_right": right["corrupted"].numpy(),
+        "base_right": rights[0].numpy(),
+        "corrupted_right": torch.stack(rights[1:]).numpy(),
     }
-    for group, measures in doubts.items():
-        for name, values in measures.items():
-            array = values.numpy()
-            arrays[f"{group}_{name}"] = array if group == "corrupted" else array[0]
+    measured = {}
+    doubts = [doubts_of(prediction, temperature) for prediction in shown]
+    for name in doubts[0]:
+        of_base, of_new, *of_corrupted = values = [of[name] for of in doubts]  # (N,), (L,), (N,) …
+        mean, mean_of_new, *means = (part.double().mean().item() for part in values)
+        measured[name] = {
+            **doubt(of_base, ~rights[0]),
+            "new_auroc": told_apart(of_base, of_new),
+            "corrupted_auroc": [told_apart(of_base, part) for part in of_corrupted],
+            "mean": {"base": mean, "new": mean_of_new, "corrupted": means},
+        }
+        arrays[f"base_{name}"], arrays[f"new_{name}"] = of_base.numpy(), of_new.numpy()
+        arrays[f"corrupted_{name}"] = torch.stack(of_corrupted).numpy()
+    figures = {
+        "temperature": temperature,
+        "images": {"base": len(base.test), "new": len(new.test)},
+        "accuracy": {"base": accuracy, "corrupted": accuracies},
+        "doubt": measured,
+        "calibration": {
+            "base": before_and_after(known, labels, temperature),
+            "new": calibration_on_new(classifier, new, temperature),
+        },
+    }
     return figures, arrays
 
 
@@ -138,11 +142,11 @@ def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | N
         return build_dataset(cfg)
 
 
-def paths_of(items: Iterable[Datum]) -> list[str]:
+def paths_of(items: list[Datum]) -> list[str]:
     return [item.impath for item in items]
 
 
-def labels_of(items: Iterable[Datum]) -> Tensor:
+def labels_of(items: list[Datum]) -> Tensor:
     return torch.tensor([item.label for item in items])
 
 
@@ -151,29 +155,12 @@ def log_of(probability: Tensor) -> Tensor:
     return probability.clamp(min=torch.finfo(probability.dtype).tiny).double().log()
 
 
-def doubts_of(predictions: Sequence[Prediction], temperature: float | None) -> dict[str, Tensor]:
-    """Name of a measure → (P, N) float32 for P predictions of N images, in the order of ``MEASURES``."""
-    doubts = [prediction.uncertainties() for prediction in predictions]
+def doubts_of(prediction: Prediction, temperature: float | None) -> dict[str, Tensor]:
+    """Name of a measure → (N,) float32, in the order of ``MEASURES``."""
+    doubts = prediction.uncertainties()
     if temperature is not None:
-        for prediction, measures in zip(predictions, doubts):
-            measures[SCALED] = 1 - scaled(prediction, temperature).max(dim=1).values
-    names = [name for name in MEASURES if name in doubts[0]]
-    return {name: torch.stack([of[name] for of in doubts]).float() for name in names}
-
-
-def compare(values: Mapping[str, Tensor], wrong: Tensor) -> dict[str, object]:
-    """AUROC, AURC and means of a measure of doubt.
-
-    Args:
-        values: of ``base`` (1, N), ``new`` (1, L) and ``corrupted`` (S, N); wrong: (N,) bool, of base.
-    """
-    base = values["base"][0]
-    return {
-        **doubt(base, wrong),
-        "new_auroc": told_apart(base, values["new"][0]),
-        "corrupted_auroc": [told_apart(base, part) for part in values["corrupted"]],
-        "mean": by_severity(values),
-    }
+        doubts[SCALED] = 1 - scaled(prediction, temperature).max(dim=1).values
+    return {name: doubts[name].float() for name in MEASURES if name in doubts}
 
 
 def told_apart(known: Tensor, others: Tensor) -> float | None:
@@ -182,14 +169,6 @@ def told_apart(known: Tensor, others: Tensor) -> float | None:
     """
     doubts = torch.cat([known, others])
     return auroc(doubts, torch.arange(len(doubts)) >= len(known))
-
-
-def by_severity(values: Mapping[str, Tensor], unit: float = 1) -> dict[str, object]:
-    """Group → mean over images of (P, N), times ``unit``, as plain numbers: a list for
-    ``corrupted``, one number for the others.
-    """
-    means = {group: (unit * part.double().mean(dim=1)).tolist() for group, part in values.items()}
-    return {group: mean if group == "corrupted" else mean[0] for group, mean in means.items()}
 
 
 def scaled(prediction: Prediction, temperature: float | Tensor) -> Tensor:
@@ -210,30 +189,19 @@ def before_and_after(
 def calibration_on_new(
     classifier: PromptedClassifier, new: DatasetBase, temperature: float | None
 ) -> dict[str, Calibration | None] | None:
-    """``before_and_after`` on the new classes with their own names, and ``by_distance``; None where the contexts belong to the base classes."""
+    """``before_and_after`` on the new classes with their own names, and ``by_distance``, scaled by the distances of their texts from the
+    run's own; None where the contexts belong to the base classes."""
     if classifier.method.is_class_specific:
         return None
     asked, labels = classifier.with_classes(new.classnames), labels_of(new.test)
     prediction, _ = asked.prediction(paths_of(new.test))
-    return {
-        **before_and_after(prediction, labels, temperature),
-        "by_distance": by_distance(classifier, asked, prediction, labels),
-    }
-
-
-def by_distance(
-    classifier: PromptedClassifier,
-    asked: PromptedClassifier,
-    prediction: Prediction,
-    labels: Tensor,
-) -> Calibration | None:
-    """Calibration of ``asked``, the run's classifier for other classes, scaled by the distances of its texts from the run's own."""
-    if classifier.encoded is None or asked.encoded is None:
-        return None
-    texts = (asked.encoded[0].cpu(), classifier.encoded[0].cpu())  # (M, K, E), (M, B, E)
-    temperatures = distance_temperatures(
-        *texts, asked.method.hand_crafted.cpu(), classifier.method.hand_crafted.cpu()
-    )  # (K,)
-    of_answers = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
-    measures = calibration(scaled(prediction, of_answers).float(), labels)
-    return {**measures, "temperature": of_answers.mean().item()}
+    figures = {**before_and_after(prediction, labels, temperature), "by_distance": None}
+    if classifier.encoded and asked.encoded:
+        texts = asked.encoded[0].cpu(), classifier.encoded[0].cpu()  # (M, K, E), (M, B, E)
+        temperatures = distance_temperatures(
+            *texts, asked.method.hand_crafted.cpu(), classifier.method.hand_crafted.cpu()
+        )  # (K,)
+        of_answers = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
+        measures = calibration(scaled(prediction, of_answers).float(), labels)
+        figures["by_distance"] = {**measures, "temperature": of_answers.mean().item()}
+    return figures

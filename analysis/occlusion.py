@@ -1,7 +1,7 @@
 """Where each template looks: how its probability of an image's class falls when places of the image are covered."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import numpy
@@ -24,33 +24,13 @@ SMALL, GAP = 96, 0.06  # pixels of a picture's side in the figure; between two, 
 Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, PLACES, PLACES)
 
 
-def occlusion_map(
-    predict: Callable[[Sequence[Image.Image]], numpy.ndarray | None],
-    picture: Image.Image,
-    label: int,
-) -> numpy.ndarray:
-    """How far each template's probability of a class falls when a grey patch covers a place of the
-    image (Zeiler, Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
+def occlusions(run: Run, paths: dict[str, str]) -> list[Occlusion]:
+    """An ``Occlusion`` for the right answers that are doubted least, one a class: how far each
+    template's probability of the class falls when a grey patch covers a place of the image (Zeiler,
+    Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
 
-    Args:
-        predict: N pictures → (N, M, K) probabilities of M templates; picture: ``SIDE`` × ``SIDE``;
-        label: index of the class.
-
-    Returns:
-        (M, PLACES, PLACES) in [-1, 1]: at [m, r, c] template m's probability of the whole image
-        less that of the image covered from pixel (r · STEP, c · STEP) on.
-    """
-    covered = [picture]  # the first one stays whole
-    for row, column in numpy.ndindex(PLACES, PLACES):
-        covered.append(picture.copy())
-        left, top = column * STEP, row * STEP
-        covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
-    probability = numpy.asarray(predict(covered))[:, :, label]  # (1 + PLACES², M)
-    return (probability[0] - probability[1:]).T.reshape(-1, PLACES, PLACES)
-
-
-def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
-    """An ``Occlusion`` for the right answers that are doubted least, one a class.
+    At [m, r, c] of its drops stands template m's probability of the whole image less that of the
+    image covered from pixel (r · STEP, c · STEP) on.
 
     Args:
         run: a training whose templates vote; paths: name of an image, as the answers have it →
@@ -63,24 +43,28 @@ def occlusions(run: Run, paths: Mapping[str, str]) -> list[Occlusion]:
 
     answers = run.known_answers
     chosen: dict[int, str] = {}
-    for index in numpy.argsort(answers[DOUBT], kind="stable")[: None if paths else 0]:
-        path = paths.get(str(answers["image"][index]))
+    for index in numpy.argsort(answers[DOUBT], kind="stable"):
+        path = paths.get(answers["image"][index])
         if path and answers["right"][index] and len(chosen) < SHOWN:
-            chosen.setdefault(int(answers["label"][index]), path)
+            chosen.setdefault(answers["label"][index], path)
     if not chosen:
         return []
     classifier = PromptedClassifier.load(run.folder)
     made = []
     for label, path in chosen.items():
         picture = ImageOps.fit(read_picture(path, classifier.background), (SIDE, SIDE))
-        drops = occlusion_map(lambda covered: classifier.predict(covered).votes, picture, label)
+        covered = [picture]  # the first one stays whole
+        for row, column in numpy.ndindex(PLACES, PLACES):
+            covered.append(picture.copy())
+            left, top = column * STEP, row * STEP
+            covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
+        votes = numpy.asarray(classifier.predict(covered).votes)[:, :, label]  # (1 + PLACES², M)
+        drops = (votes[0] - votes[1:]).T.reshape(-1, PLACES, PLACES)
         made.append((classifier.classnames[label], picture, drops))
     return made
 
 
-def occlusion_figures(
-    series: Iterable[Series], images: Mapping[str, Mapping[str, str]]
-) -> Iterator[Figure]:
+def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
     """A figure for the first seed of each series of trainings whose templates vote and whose images
     are at hand.
 
@@ -91,7 +75,7 @@ def occlusion_figures(
         UserError: the seeds of a series have different numbers of templates.
     """
     for entry in series:
-        run = entry.runs[0]
+        run = entry.first
         is_training = (run.part or "train_").startswith("train_")
         if not entry.has("vote") or len(entry.pooled("vote")) < 2 or not is_training:
             continue
@@ -118,7 +102,7 @@ def occlusion_figures(
             )
 
 
-def draw(shown: Sequence[Occlusion], axes: Axes) -> None:
+def draw(shown: list[Occlusion], axes: Axes) -> None:
     """A row for each image: the picture, and the drops of each template over a grey copy of it; all
     on one scale.
     """
@@ -129,20 +113,20 @@ def draw(shown: Sequence[Occlusion], axes: Axes) -> None:
     far = near + PLACES * STEP / SIDE
     for row, (_, picture, drops) in enumerate(shown):
         small, top = picture.resize((SMALL, SMALL)), row * step
-        for column in range(1 + templates):
+        axes.imshow(small, extent=(0, 1, top + 1, top))
+        for column, drop in enumerate(drops, 1):
             left = column * step
-            under = small if column == 0 else small.convert("L").convert("RGB")
-            axes.imshow(under, extent=(left, left + 1, top + 1, top))
-            if column > 0:
-                colours = axes.imshow(
-                    100 * drops[column - 1],
-                    extent=(left + near, left + far, top + far, top + near),
-                    cmap="RdBu_r",
-                    vmin=-limit,
-                    vmax=limit,
-                    alpha=0.6,
-                    interpolation="bilinear",
-                )
+            grey = small.convert("L").convert("RGB")
+            axes.imshow(grey, extent=(left, left + 1, top + 1, top))
+            colours = axes.imshow(
+                100 * drop,
+                extent=(left + near, left + far, top + far, top + near),
+                cmap="RdBu_r",
+                vmin=-limit,
+                vmax=limit,
+                alpha=0.6,
+                interpolation="bilinear",
+            )
     axes.set(xlim=(0, (1 + templates) * step - GAP), ylim=(len(shown) * step - GAP, 0))
     heads = ["image", *(f"S{number}" for number in range(1, 1 + templates))]
     axes.set_xticks([column * step + 0.5 for column in range(1 + templates)], heads)

@@ -12,7 +12,7 @@ import argparse
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import product
 
 import numpy
@@ -57,11 +57,16 @@ def kappa(votes: numpy.ndarray) -> numpy.ndarray:
     """
     from sklearn.metrics import cohen_kappa_score
 
-    def between(first: numpy.ndarray, second: numpy.ndarray) -> float:
-        # 0 / 0 where both have one and the same class throughout
-        return 1.0 if (first == second).all() else cohen_kappa_score(first, second)
-
-    return numpy.array([[between(first, second) for second in votes] for first in votes])
+    # 0 / 0 where both have one and the same class throughout
+    return numpy.array(
+        [
+            [
+                1.0 if (first == second).all() else cohen_kappa_score(first, second)
+                for second in votes
+            ]
+            for first in votes
+        ]
+    )
 
 
 def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
@@ -71,13 +76,14 @@ def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
     return 100 * (votes == label).any(axis=0).mean()
 
 
-def template_tables(series: Iterable[Series]) -> list[Table]:
+def template_tables(series: list[Series]) -> list[Table]:
     """The tables described above; those of votes once for each number of templates.
 
     Args:
         series: those whose runs all have votes.
     """
-    lines: dict[tuple[str, int], list[Line]] = defaultdict(list)  # title, templates → lines
+    # title, templates, heads → lines
+    lines: dict[tuple[str, int, tuple[str, ...]], list[Line]] = defaultdict(list)
     for entry, run in ((entry, run) for entry in series for run in entry.runs):
         key, seed = (entry.tested_on, entry.name), run.seed
         learned = run.record.get("learned", {})
@@ -85,27 +91,27 @@ def template_tables(series: Iterable[Series]) -> list[Table]:
             cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}
             if None not in cosines.values():
                 percents = {when: 100 * cosine for when, cosine in cosines.items()}
-                lines[MOVED, 0].append(((*key, f"{of}, {title}"), seed, percents))
+                lines[MOVED, 0, (*HEADS, "100 × cosine")].append(
+                    ((*key, f"{of}, {title}"), seed, percents)
+                )
         answers = run.known_answers
-        vote, answer, label = answers["vote"], answers["answer"], answers["label"]
-        count, right = len(vote), 100 * (vote == label).mean(axis=1)  # (M,)
-        accuracy = {f"S{number}": share for number, share in enumerate(right, 1)}
-        accuracy |= {"fused": 100 * answers["right"].mean(), "oracle": oracle(vote, label)}
-        lines[f"Accuracy of {count} templates", count].append((key, seed, accuracy))
-        names = [*map(str, range(1, 1 + count)), "answer", "truth"]
+        vote, label = answers["vote"], answers["label"]
+        count, agreed = len(vote), agreement(vote, answers["answer"], label)
+        numbers = [*map(str, range(1, 1 + count))]
+        columns = [*(f"S{number}" for number in numbers), "fused"]
+        accuracy = {**dict(zip(columns, agreed[-1])), "oracle": oracle(vote, label)}
+        lines[f"Accuracy of {count} templates", count, HEADS].append((key, seed, accuracy))
+        names = [*numbers, "answer", "truth"]
         for title, matrix in (
-            ("Agreement of the votes in %", agreement(vote, answer, label)),
+            ("Agreement of the votes in %", agreed),
             ("Cohen's kappa of the votes", kappa(vote)),
         ):
-            lines[title, count] += [
+            lines[title, count, (*HEADS, "template")] += [
                 ((*key, name), seed, dict(zip(names, row))) for name, row in zip(names, matrix)
             ]
-    heads = {MOVED: "100 × cosine"}
-    tables = []
-    for title, count in sorted(lines, key=lambda line: (line[0] != MOVED, line[0])):
-        more = () if title.startswith("Accuracy") else (heads.get(title, "template"),)
-        tables.append(Table.of(title, (*HEADS, *more), lines[title, count]))
-    return tables
+    # by title, the cosines first
+    keys = sorted(lines, key=lambda key: (key[0] != MOVED, key[0]))
+    return [Table.of(key[0], key[2], lines[key]) for key in keys]
 
 
 def rendered(args: argparse.Namespace) -> str:
@@ -135,7 +141,7 @@ def rendered(args: argparse.Namespace) -> str:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "a finished run, or a folder of such runs")
-    return run_table_command(rendered, parser.parse_args(arguments))
+    return run_table_command(parser, rendered, arguments)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,8 @@ data, nothing is computed again.
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
@@ -27,24 +25,32 @@ from results.runs import collect
 from results.table import place, with_averages
 from trainers.common.errors import UserError
 
-PART = "train_base"  # of the protocol
-# of the means in the tables: nats; the other measures lie in [0, 1] and stand there in percent
-UNITS = {"energy": 1}
-TITLES = {SCALED: "max probability, scaled"}  # of measures; the others' are their names
 SCALINGS = ("before", "after", "by_distance")
-
+APART = (
+    "What doubt tells apart, AUROC in percent: wrong from right answers on base classes "
+    "(errors), new classes and corrupted images, by severity, from those of base; AURC in "
+    "percent"
+)
+MEANS = "Accuracy and mean doubt in percent (energy: in nats)"
+CALIBRATED = (
+    "Calibration before and after temperature scaling, and by distance (DAC): ECE in "
+    "percent, NLL in nats"
+)
+FURTHER_HEADS = {APART: ["doubt"], MEANS: ["figure"], CALIBRATED: ["classes", "scaling"]}
 
 Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures
 
 
-def measured(folder: str | Path, root: str | Path | None = None) -> list[Measured]:
+def measured(folder: str, root: str | None) -> list[Measured]:
     """Figures of all trained base runs below a folder; computes those that are missing.
 
     Raises:
         UserError: there is no such run, or see ``image_groups.evaluate``.
     """
     placed = [
-        (run, where[1]) for run in collect(folder) if run.part == PART and (where := place(run))
+        (run, where[1])
+        for run in collect(folder)
+        if run.part == "train_base" and (where := place(run))
     ]
     if not placed:
         raise UserError(
@@ -63,58 +69,44 @@ def measured(folder: str | Path, root: str | Path | None = None) -> list[Measure
     return runs
 
 
-def tables(runs: Iterable[Measured]) -> list[Table]:
+def tables(runs: Sequence[Measured]) -> list[Table]:
     """Three tables of what ``measured`` gives: what each measure tells apart, its means, and
     calibration.
     """
-    apart: list[Line] = []
-    means: list[Line] = []
-    calibrated: list[Line] = []
+    lines: dict[str, list[Line]] = {title: [] for title in FURTHER_HEADS}
     for key, seed, run in runs:
         # no new class is among the answers
-        accuracy = by_group({**run["accuracy"], "new": 0.0})
-        means.append(((*key, "accuracy"), seed, accuracy))
-        for name in (name for name in MEASURES if name in run["doubt"]):
-            doubt, unit = run["doubt"][name], UNITS.get(name, 100)
-            row = (*key, TITLES.get(name, name.replace("_", " ")))
-            against_base = zip([*accuracy][1:], [doubt["new_auroc"], *doubt["corrupted_auroc"]])
+        accuracy = by_group(**run["accuracy"], new=0.0)
+        lines[MEANS].append(((*key, "accuracy"), seed, accuracy))
+        for name in MEASURES:
+            if name not in run["doubt"]:
+                continue
+            doubt = run["doubt"][name]
+            # nats; the other measures lie in [0, 1] and stand there in percent
+            unit = 1 if name == "energy" else 100
+            measure = "max probability, scaled" if name == SCALED else name.replace("_", " ")
+            row = (*key, measure)
             errors = {"errors": doubt["error_auroc"], "AURC": doubt["aurc"]}
-            apart.append((row, seed, {**errors, **dict(against_base)}))
-            scaled = {group: unit * mean for group, mean in by_group(doubt["mean"]).items()}
-            means.append((row, seed, scaled))
+            others = by_group(doubt["corrupted_auroc"], new=doubt["new_auroc"])
+            lines[APART].append((row, seed, errors | others))
+            means = by_group(**doubt["mean"])
+            lines[MEANS].append((row, seed, {group: unit * means[group] for group in means}))
         for classes, when in product(("base", "new"), SCALINGS):
             figures = (run["calibration"][classes] or {}).get(when) or {}
             temperatures = {"before": 1, "after": run["temperature"]}
             temperature = temperatures.get(when, figures.get("temperature"))
             measures = {title: figures.get(name) for name, title in CALIBRATION.items()}
             row = (*key, classes, when.replace("_", " "))
-            calibrated.append((row, seed, {"T": temperature, **measures}))
-    made = []
-    for title, heads, lines in (
-        (
-            "What doubt tells apart, AUROC in percent: wrong from right answers on base classes "
-            "(errors), new classes and corrupted images, by severity, from those of base; AURC in "
-            "percent",
-            ("doubt",),
-            apart,
-        ),
-        ("Accuracy and mean doubt in percent (energy: in nats)", ("figure",), means),
-        (
-            "Calibration before and after temperature scaling, and by distance (DAC): ECE in "
-            "percent, NLL in nats",
-            ("classes", "scaling"),
-            calibrated,
-        ),
-    ):
-        frame = Table.of(title, (*HEADS, *heads), lines).by_seed
-        made.append(Table(title, with_averages(frame)))
-    return made
+            lines[CALIBRATED].append((row, seed, {"T": temperature, **measures}))
+    made = (
+        Table.of(title, (*HEADS, *heads), lines[title]) for title, heads in FURTHER_HEADS.items()
+    )
+    return [Table(table.title, with_averages(table.by_seed)) for table in made]
 
 
-def by_group(values: Mapping[str, Any]) -> dict[str, float]:
-    """``base``, ``new`` and the list ``corrupted`` by column."""
-    corrupted = {f"corrupted {n}": value for n, value in enumerate(values["corrupted"], 1)}
-    return {"base": values["base"], "new": values["new"], **corrupted}
+def by_group(corrupted: Sequence[float], **others: float) -> dict[str, float]:
+    """Figures of groups of images by column; those of corrupted ones, by severity, come last."""
+    return others | {f"corrupted {number}": value for number, value in enumerate(corrupted, 1)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,8 +114,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = table_arguments(__doc__, "output/base2new, or another folder with base-to-new runs")
     parser.add_argument("--root", help="folder of the data sets (default: that of the runs)")
     return run_table_command(
+        parser,
         lambda args: render_all(tables(measured(args.folder, args.root)), args.format),
-        parser.parse_args(arguments),
+        arguments,
     )
 
 

@@ -19,7 +19,7 @@ import os
 import resource
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -34,11 +34,7 @@ from pandas import DataFrame, Series
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
-from torch.utils.flop_counter import (
-    FlopCounterMode,
-    sdpa_backward_flop_count,
-    sdpa_flop_count,
-)
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop, sdpa_flop
 from torchvision.models import ResNet50_Weights
 
 from protocols.arguments import build_config
@@ -82,23 +78,15 @@ class UsualText(nn.Module):
         self, prefix: Tensor, suffix: Tensor, end: Tensor, deep: Sequence[Tensor] = (), _: Any = ()
     ) -> Tensor:
         """(M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E)."""
-        tower, features = self.stock, []
-        for template, prompt in enumerate(prefix):
-            which = template if len(suffix) > 1 else 0
-            classes, length, width = suffix[which].shape
-            rest = 77 - len(prompt) - length
-            parts = [
-                prompt.expand(classes, -1, -1),
-                suffix[which],
-                prompt.new_zeros(classes, rest, width),
-            ]
-            x = torch.cat(parts, dim=1) + tower.positional_embedding  # (K, 77, D)
-            x = through(
-                tower.transformer, x.transpose(0, 1), [layer[template] for layer in deep], 1
-            )
+        tower, features, templates = self.stock, [], len(prefix)
+        suffix, end = suffix.expand(templates, -1, -1, -1), end.expand(templates, -1)
+        for prompt, words, last, *layers in zip(prefix, suffix, end, *deep):
+            x = torch.cat([prompt.expand(len(words), -1, -1), words], dim=1)  # (K, P + S, D)
+            x = nn.functional.pad(x, (0, 0, 0, 77 - x.shape[1])) + tower.positional_embedding
+            x = through(tower.transformer, x.transpose(0, 1), layers, 1)  # (77, K, D)
             x = tower.ln_final(x.transpose(0, 1))  # (K, 77, D)
-            ends = len(prompt) + end[which].to(x.device)  # (K,)
-            features.append(x[torch.arange(classes, device=x.device), ends] @ tower.text_projection)
+            ends = len(prompt) + last.to(x.device)  # (K,)
+            features.append(x[torch.arange(len(x), device=x.device), ends] @ tower.text_projection)
         return torch.stack(features)
 
 
@@ -118,15 +106,17 @@ class UsualImage(nn.Module):
     ) -> Tensor:
         """(V, B, 3, H, W), (M, n, D), [(M, n, D)] → (M, B, E); (V, B, E) without prompts."""
         visual, features = self.visual, []
-        for number in range(len(images) if prompts is None else len(prompts)):
-            x = visual.conv1(images[number if len(images) > 1 else 0]).flatten(2).transpose(1, 2)
-            token = visual.class_embedding.to(x.dtype).expand(len(x), 1, -1)
-            x = torch.cat([token, x], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
-            if prompts is not None:
-                x = torch.cat([x, prompts[number].to(x.dtype).expand(len(x), -1, -1)], dim=1)
-            layers = [layer[number] for layer in deep]  # (n, D) each
+        token = visual.class_embedding
+        if prompts is None:
+            prompts = token.new_empty(len(images), 0, len(token))
+        images = images.expand(len(prompts), -1, -1, -1, -1)
+        for view, prompt, *layers in zip(images, prompts, *deep):
+            x = visual.conv1(view).flatten(2).transpose(1, 2)  # (B, N, D)
+            first = token.to(x.dtype).expand(len(x), 1, -1)
+            x = torch.cat([first, x], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
+            x = torch.cat([x, prompt.to(x.dtype).expand(len(x), -1, -1)], dim=1)
             x = visual.ln_pre(x).transpose(0, 1)  # (L, B, D)
-            x = through(visual.transformer, x, layers, -len(layers[0]) if layers else 0)
+            x = through(visual.transformer, x, layers, -len(prompt))
             features.append(visual.ln_post(x[0]) @ visual.proj)
         return torch.stack(features)
 
@@ -151,23 +141,20 @@ def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> O
 # ---- what is measured ----
 
 
-def class_names(classes: int) -> list[str]:
-    """ImageNet's class names, at most 1000, evenly spaced, so that their lengths are distributed alike for any K."""
-    names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
-    return [names[index * len(names) // classes] for index in range(classes)]
-
-
 def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any, Any]:
     """A method on random weights, in our and in the usual way: two methods that share all they learn.
 
     Args:
-        name: as registered; shape: see ``SHAPES``; classes: K; settings: keys of the method's node.
+        name: as registered; shape: see ``SHAPES``; classes: K, at most 1000; settings: keys of the method's node.
     """
     sizes, recipe = SHAPES[shape]
     torch.manual_seed(0)
     stock: Any = clip.model.CLIP(*sizes).float()
     configs, node = REPOSITORY / "configs", f"TRAINER.{name.upper()}."
     pairs = [text for key, value in settings.items() for text in (node + key, str(value))]
+    names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
+    # evenly spaced, so that the names' lengths are distributed alike for any K
+    classnames = [names[index * len(names) // classes] for index in range(classes)]
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "random.pt")
         torch.save(stock.state_dict(), weights)
@@ -177,22 +164,26 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
         cfg = build_config(
             parse_arguments([*arguments, "VERBOSE", "False", node + "PREC", PRECISION, *pairs])
         )
-        ours = TRAINER_REGISTRY.get(name).build_method(cfg, class_names(classes), DEVICE)
+        ours = TRAINER_REGISTRY.get(name).build_method(cfg, classnames, DEVICE)
     ours.optim = build_optimizer(ours.learner, cfg.OPTIM, ours.parameter_groups(cfg.OPTIM.LR))
     if hasattr(ours.learner, "reliability"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
-    usual = copy.copy(ours)
-    usual._modules = dict(ours._modules)
-    usual.backbone = copy.copy(ours.backbone)
+    usual, backbone = copy.copy(ours), copy.copy(ours.backbone)
     stock = stock.to(DEVICE).requires_grad_(False)
-    usual.backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
+    backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
+    usual._modules = {**ours._modules, "backbone": backbone}
     return ours, usual
+
+
+def random_images(method: Any, views: int, batch: int) -> Tensor:
+    """(V, B, 3, H, W)."""
+    side = method.backbone.image.image_size
+    return torch.randn(views, batch, 3, side, side, device=DEVICE)
 
 
 def training_step(method: Any, views: int, batch: int) -> Work:
     """Forward, loss, backward and the optimiser's step on ``batch`` images in so many views; returns the loss."""
-    side = method.backbone.image.image_size
-    images = torch.randn(views, batch, 3, side, side, device=DEVICE)  # (V, B, 3, H, W)
+    images = random_images(method, views, batch)
     labels = torch.arange(batch, device=DEVICE) % len(method.classnames)  # (B,)
 
     def step() -> Tensor:
@@ -207,8 +198,7 @@ def training_step(method: Any, views: int, batch: int) -> Work:
 
 def test(method: Any, batch: int, is_usual: bool = False) -> Work:
     """Probabilities (B, K) of test images. Ours encodes the texts once for all, the usual way for every batch."""
-    side = method.backbone.image.image_size
-    images = torch.randn(1, batch, 3, side, side, device=DEVICE)  # (1, B, 3, H, W)
+    images = random_images(method, 1, batch)
     with torch.no_grad(), method.autocast():
         encoded = None if is_usual else method.encode()
 
@@ -254,20 +244,15 @@ def fusion(fuse: Callable[..., Opinion], templates: int, batch: int, classes: in
 # ---- how it is measured ----
 
 # torch counts the fused attention of GPUs but not the CPU's
-ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-FUSED_ATTENTION: dict[Any, Any] = {
-    ATTENTION: lambda query, key, value, *_, **__: sdpa_flop_count(query, key, value),
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-        lambda gradient, query, key, value, *_, **__: sdpa_backward_flop_count(
-            gradient, query, key, value
-        )
-    ),
-}
+flop_registry[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu] = sdpa_flop
+flop_registry[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward] = (
+    sdpa_backward_flop
+)
 
 
 def count_flops(work: Work) -> int:
     """FLOPs of one call's matrix products, convolutions and attention; a multiplication and an addition are two."""
-    with FlopCounterMode(display=False, custom_mapping=FUSED_ATTENTION) as counter:
+    with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 
@@ -276,18 +261,19 @@ def added_memory(work: Work) -> float:
     """GB that one call adds at its peak to what was in use before."""
     if DEVICE.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return (torch.cuda.max_memory_allocated() - before) / 1e9
-    ctypes.CDLL(None).malloc_trim(0)  # glibc's: what earlier calls have freed would hide this one's
-    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
+    else:
+        # glibc's: what earlier calls have freed would hide this one's
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
     before = peak_memory()
     work()
     return (peak_memory() - before) / 1e9
 
 
 def peak_memory() -> int:
-    """Bytes of memory that this process has had in use at most."""
+    """Bytes of memory that this process has had in use at most, on the device that is measured."""
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated()
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -322,8 +308,16 @@ def compare(works: dict[str, Work], rounds: int, peak: float) -> DataFrame:
     ).rename_axis("implementation")
 
 
-def tables(args: argparse.Namespace) -> Iterator[tuple[str, DataFrame]]:
-    """Titles and rows."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
+    parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
+    parser.add_argument("--templates", type=int, default=4, metavar="M")
+    parser.add_argument("--batch", type=int, default=4, metavar="B", help="images (4)")
+    parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    args = parser.parse_args(arguments)
+    torch.set_num_threads(args.threads)
     batch, views = args.batch, args.templates
     peak = matmul_peak()
     for classes in args.classes:
@@ -350,22 +344,8 @@ def tables(args: argparse.Namespace) -> Iterator[tuple[str, DataFrame]]:
             },
         }
         for title, works in parts.items():
-            yield f"K = {classes}: {title}", compare(works, args.rounds, peak)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
-    parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
-    parser.add_argument("--templates", type=int, default=4, metavar="M")
-    parser.add_argument("--batch", type=int, default=4, metavar="B", help="images (4)")
-    parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    args = parser.parse_args(arguments)
-    torch.set_num_threads(args.threads)
-    for title, rows in tables(args):
-        sys.stdout.write(f"\n{title}\n{tabulate(rows, headers='keys', floatfmt='.4g')}\n")
-        sys.stdout.flush()
+            rows = tabulate(compare(works, args.rounds, peak), headers="keys", floatfmt=".4g")
+            print(f"\nK = {classes}: {title}\n{rows}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """What a run's answers show: the numbers behind the report's figures. Pure functions on arrays."""
 
-from collections.abc import Sequence
-
 import numpy
 import torch
 
@@ -24,12 +22,12 @@ def reliability_points(
         (B, 2) in [0, 1], by confidence.
     """
     order = numpy.argsort(confidence, kind="stable")
-    parts = [part for part in numpy.array_split(order, bins) if len(part)]
+    parts = numpy.array_split(order, min(bins, len(order)))
     return numpy.array([[confidence[part].mean(dtype=float), right[part].mean()] for part in parts])
 
 
 def risk_coverage(
-    doubts: Sequence[numpy.ndarray], wrongs: Sequence[numpy.ndarray]
+    doubts: list[numpy.ndarray], wrongs: list[numpy.ndarray]
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """The risk–coverage curve, mean over seeds.
 
@@ -42,8 +40,7 @@ def risk_coverage(
         largest of the seeds', between whose points the others are interpolated.
     """
     curves = [
-        selective_risk(torch.from_numpy(doubt), torch.from_numpy(wrong)).numpy()
-        for doubt, wrong in zip(doubts, wrongs)
+        selective_risk(*map(torch.from_numpy, of_seed)).numpy() for of_seed in zip(doubts, wrongs)
     ]
     longest = max(map(len, curves))
     coverage = numpy.arange(1, longest + 1) / longest

@@ -14,7 +14,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from functools import cache
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
@@ -32,19 +32,20 @@ def verdict(figure: Comparison) -> tuple[str, str]:
 
     Two standard deviations s / √n of a mean over n seeds are at most ``NOISE`` from (2 s / NOISE)² seeds on.
     """
-    if abs(figure.points) <= POINTS:
+    if abs(figure.difference) <= POINTS:
         return "reproduces", f"within {POINTS:g} point"
     if figure.deviation is None:
         return "too noisy to say", "one seed has no deviation: run 3"
     noise = 2 * figure.deviation / math.sqrt(figure.seeds)
     why = f"2 deviations of the mean are {noise:.2f} points"
-    if abs(figure.points) > noise:
+    if abs(figure.difference) > noise:
         return "differs", why
     if noise <= NOISE:
         return "reproduces", why
     return "too noisy to say", f"{why}: run {math.ceil((2 * figure.deviation / NOISE) ** 2)} seeds"
 
 
+@cache
 def differences(run: Run, recipe: str) -> list[str]:
     """How a run differs from the experiment that a recipe is: ``KEY its → published``.
 
@@ -77,33 +78,29 @@ def check(args: argparse.Namespace) -> int:
         UserError: there are no runs, or none of which a figure is published.
     """
     counts: Counter[str] = Counter()
-    known: dict[tuple[Path, str], list[str]] = {}
     for table in (table for folder in args.folders for table in tables(collect(folder))):
         for figure in comparisons(table):
-            for run in table.runs_of(figure.row):
-                if (run.folder, figure.recipe) not in known:
-                    known[run.folder, figure.recipe] = differences(run, figure.recipe)
             odd = dict.fromkeys(
                 text
                 for run in table.runs_of(figure.row)
-                for text in known[run.folder, figure.recipe]
+                for text in differences(run, figure.recipe)
             )
             answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(figure)
             counts[answer] += 1
             data, _, trainer, config = figure.row
             deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2f}"
-            sys.stdout.write(
+            print(
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
                 f"{figure.name}: {figure.mean:.2f}{deviation} over {counted(figure.seeds, 'seed')}, "
                 f"published {figure.published:.2f} "
-                f"({figure.points:+.2f} points; {why})\n"
+                f"({figure.difference:+.2f} points; {why})"
             )
     if not counts:
         raise UserError(
             f"nothing to compare in {' '.join(args.folders)}: published figures are of ViT-B/16, "
             "16 shots, base-to-new and transfer from ImageNet (results/published.yaml)"
         )
-    sys.stdout.write(", ".join(f"{name}: {counts[name]}" for name in VERDICTS) + "\n")
+    print(", ".join(f"{name}: {counts[name]}" for name in VERDICTS))
     return int(counts["differs"] > 0)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from trainers.common.files import file_hash, write_arrays, write_text
-from trainers.common.readers import read_json
+from trainers.common.readers import read_arrays, read_json
 from trainers.common.record_file import Record
 
-from .runs import Arrays, Run, read_arrays
+from .runs import Arrays, Run
 
 FORMAT = 4  # to be raised when a field changes its meaning or one is added that tables show
 SCALED = "scaled_max_probability"
@@ -47,16 +47,16 @@ def read_figures(folder: Path, record: Record) -> Figures | None:
         figures = read_json(folder / FIGURES)
         is_sound = figures.pop("sha256") == fingerprint(figures)
         return figures if is_sound and facts(folder, record).items() <= figures.items() else None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except Exception:  # damaged files can raise anything
         return None
 
 
 def facts(folder: Path, record: Record) -> dict[str, object]:
     """What the figures belong to: where one of it has changed, they are computed again."""
-    names = ("prompts_hash", "backbone_hash", "split_hash", "finished")
+    made_from = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {
         "format": FORMAT,
-        "made_from": {name: record.get(name) for name in names},
+        "made_from": {name: record.get(name) for name in made_from},
         "images_sha256": file_hash(folder / IMAGES),
     }
 
@@ -67,10 +67,6 @@ def fingerprint(content: Figures) -> str:
 
 
 def read_doubts(run: Run) -> Arrays:
-    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is none, or it is older than the run.
-
-    Raises:
-        UserError: it can't be read.
-    """
+    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is none, or it is older than the run."""
     is_kept = read_figures(run.folder, run.record)
     return read_arrays(run.folder / IMAGES) if is_kept else {}

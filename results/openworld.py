@@ -9,8 +9,6 @@ References:
 """
 
 import logging
-from collections.abc import Iterable
-from dataclasses import replace
 
 import numpy
 
@@ -40,26 +38,19 @@ def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarr
     return float(100 * below / (is_new.sum() * (~is_new).sum()))
 
 
-def with_openworld_auc(runs: Iterable[Run]) -> list[Run]:
-    """The runs; those of ``test_open`` have ``open.openworld_auc`` in their metrics, by the names of
+def note_openworld_auc(runs: list[Run]) -> None:
+    """Gives the runs of ``test_open`` ``open.openworld_auc`` among their metrics, by the names of
     ``open.auroc``; empty, with a warning, where the other two runs are not among them."""
-    runs = list(runs)
-    first: dict[tuple[object, ...], Run] = {}
+    first = {identity(run, run.part): run for run in reversed(runs)}
     for run in runs:
-        first.setdefault(identity(run, run.part), run)
-    result = []
-    for run in runs:
-        if "open" in run.metrics:
-            try:
-                figures = figures_of(run, *(first.get(identity(run, part)) for part in HALVES))
-            except UserError as error:
-                log.warning("no OpenworldAUC: %s: %s", run.folder, error)
-                figures = {}
-            metrics = {**run.metrics, "open": {**run.metrics["open"], "openworld_auc": figures}}
-            record = {**run.record, "metrics": {**run.record["metrics"], "test": metrics}}
-            run = replace(run, record=record)
-        result.append(run)
-    return result
+        if "open" not in run.metrics:
+            continue
+        figures: dict[str, float] = {}
+        try:
+            figures = figures_of(run, *(first.get(identity(run, part)) for part in HALVES))
+        except UserError as error:
+            log.warning("no OpenworldAUC: %s: %s", run.folder, error)
+        run.metrics["open"]["openworld_auc"] = figures
 
 
 def identity(run: Run, part: str) -> tuple[object, ...]:
@@ -83,7 +74,7 @@ def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:
     answers = run.known_answers
     if SIGN not in answers:
         raise UserError(f"a former version has tested it, {again}")
-    is_new = answers["label"] >= len(base.record.get("classnames", ()))
+    is_new = answers["label"] >= len(base.classnames)
     right = numpy.zeros(len(is_new), bool)
     for half, places in ((base, ~is_new), (new, is_new)):
         if half.record["prompts_hash"] != run.record["prompts_hash"]:

@@ -14,12 +14,16 @@ from trainers.common.readers import read_yaml
 from .rows import Column, Key, Table
 
 BACKBONE, SHOTS = "ViT-B/16", 16
-BASE2NEW = ("base", "new", "H")  # order of the figures
+BASE2NEW = ["base", "new", "H"]  # order of the figures
+TRANSFER = {
+    "cross-data-set from imagenet": "cross_dataset",
+    "domain generalisation from imagenet": "domain_generalisation",
+}  # title of a table → protocol
 
 
 @cache
 def read_published() -> dict[str, Any]:
-    return read_yaml(str(Path(__file__).with_name("published.yaml")))
+    return read_yaml(Path(__file__).with_name("published.yaml"))
 
 
 @dataclass(frozen=True)
@@ -42,22 +46,22 @@ class Comparison:
     seeds: int
 
     @property
-    def points(self) -> float:
+    def difference(self) -> float:
         """One's own less the published."""
         return self.mean - self.published
 
     @property
     def deviations(self) -> float | None:
-        """``points`` in standard deviations; None where those are not known."""
-        return self.points / self.deviation if self.deviation else None
+        """``difference`` in standard deviations; None where those are not known."""
+        return self.difference / self.deviation if self.deviation else None
 
     def __str__(self) -> str:
         """``92.19 (-0.69, -0.9 sd)``."""
         deviations = "" if self.deviations is None else f", {self.deviations:+.1f} sd"
-        return f"{self.published:.2f} ({self.points:+.2f}{deviations})"
+        return f"{self.published:.2f} ({self.difference:+.2f}{deviations})"
 
 
-def figures_of(table: Table, row: Key) -> tuple[str, dict[Column, float]]:
+def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     """The recipe that published figures of a row are of, see ``Comparison``, and the figures by
     column; none where none are known.
     """
@@ -65,47 +69,34 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Column, float]]:
     backbones = {run.record["config"]["MODEL"]["BACKBONE"]["NAME"] for run in table.runs_of(row)}
     if backbones != {BACKBONE} or shots != SHOTS:
         return "", {}
-    known = read_published()
+    known, is_average = read_published(), data.startswith("average")
     if table.title == "base-to-new":
-        if not data.startswith("average"):
+        if not is_average:
             return "", dict(zip(BASE2NEW, known["base2new"].get(trainer, {}).get(data, ())))
         averaged = {other[0] for other in table.means.index if other[1:] == row[1:]} - {data}
-        if averaged != set(known["base2new"]["CoOp"]):
-            return "", {}
-        recipe, figures = of_method(known["base2new_average"], trainer, config)
-        return recipe, dict(zip(BASE2NEW, figures))
-    for protocol, title in (
-        ("cross_dataset", "cross-data-set from imagenet"),
-        ("domain_generalisation", "domain generalisation from imagenet"),
-    ):
-        if table.title == title and not data.startswith("average"):
-            names = ["source", *known[protocol]["order"][1:]]
-            recipe, figures = of_method(known[protocol], trainer, config)
-            is_whole = set(names) == {*table.names}
-            return recipe, {
-                name: figure
-                for name, figure in zip(names, figures)
-                if name in table.names and (name != "average" or is_whole)
-            }
-    return "", {}
-
-
-def of_method(
-    methods: dict[str, list[float]], trainer: str, config: str
-) -> tuple[str, list[float]]:
-    """The figures of a method's recipe where several are published, and that recipe; else the
-    method's only figures.
-    """
+        methods = known["base2new_average"] if averaged == set(known["base2new"]["CoOp"]) else {}
+        columns = BASE2NEW
+    else:
+        protocol = TRANSFER.get(table.title)
+        methods = {} if is_average or protocol is None else known[protocol]
+        columns = ["source", *methods.get("order", ())[1:]]
+    # of a method with several published recipes those of the row's, else its only ones
     method = f"{trainer} {config}"
-    return (config, methods[method]) if method in methods else ("", methods.get(trainer, []))
+    recipe = config if method in methods else ""
+    figures = dict(zip(columns, methods.get(method, methods.get(trainer, ()))))
+    if {*columns} != {*table.names}:  # the average is of other data sets
+        figures.pop("average", None)
+    return recipe, figures
 
 
 def comparisons(table: Table) -> Iterator[Comparison]:
     """Yields every cell of which a figure is published."""
-    deviations = table.by_seed.groupby(level=table.heads).std()
+    deviations = table.groups.std()
     for row, seeds in table.seeds.items() if len(table.heads) == 4 else ():
         recipe, published = figures_of(table, row)
-        for name in (name for name in table.names if name in published):
+        for name in table.names:
+            if name not in published:
+                continue
             mean = table.means.loc[row, name].item()
             deviation = deviations.loc[row, name].item() if seeds > 1 else None
             yield Comparison(row, name, recipe, published[name], mean, deviation, seeds)

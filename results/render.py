@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from pandas import DataFrame, Series
+import numpy
+from pandas import DataFrame
 
 from trainers.common.console import table_cell
 from trainers.common.errors import exit_code
@@ -23,8 +24,6 @@ FORMATS = {
     "latex": "latex_booktabs",
     "html": "html",
 }  # name → tabulate's
-# column of a CSV file → attribute of ``Comparison``
-PUBLISHED = {"published": "published", "difference": "points", "deviations": "deviations"}
 
 
 def summary(mean: float, deviation: float) -> str:
@@ -41,23 +40,22 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
     """
     compared = comparisons(table) if with_published else ()
     published = {(figure.row, figure.name): figure for figure in compared}
-    cells = table.means.index.to_frame(index=False)
-    cells["seeds"] = list(table.seeds)
+    cells = table.means[[]].assign(seeds=table.seeds)
     for name in table.names:
         mean, deviation = table.means[name], table.deviations[name]
         if style == "csv":
-            cells[f"{name}_mean"], cells[f"{name}_std"] = list(mean), list(deviation)
+            cells[f"{name}_mean"], cells[f"{name}_std"] = mean, deviation
         else:
-            cells[str(name)] = list(map(summary, mean, deviation))
+            cells[name] = list(map(summary, mean, deviation))
     for name in table.names:
         beside = [published.get((row, name)) for row in table.means.index]
         if any(beside) and style == "csv":
-            for title, attribute in PUBLISHED.items():
+            for attribute in ("published", "difference", "deviations"):
                 values = [getattr(figure, attribute, None) for figure in beside]
-                cells[f"{name}_{title}"] = Series(values, dtype=float)
+                cells[f"{name}_{attribute}"] = numpy.array(values, float)
         elif any(beside):
             cells[f"{name}, published"] = [str(figure or "") for figure in beside]
-    return write_cells(cells, style, len(table.heads))
+    return write_cells(cells.reset_index(), style, len(table.heads))
 
 
 def write_cells(cells: DataFrame, style: str, left: int) -> str:
@@ -112,11 +110,14 @@ def table_arguments(description: str, folder: str) -> argparse.ArgumentParser:
 
 
 def run_table_command(
-    text_of: Callable[[argparse.Namespace], str], arguments: argparse.Namespace
+    parser: argparse.ArgumentParser,
+    text_of: Callable[[argparse.Namespace], str],
+    arguments: Sequence[str] | None,
 ) -> int:
     """Prints or writes what a command of tables makes of its arguments; returns its exit code.
 
     Warnings go to standard error.
     """
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
-    return exit_code(lambda: write_out(text_of(arguments), arguments.output))
+    args = parser.parse_args(arguments)
+    return exit_code(lambda: write_out(text_of(args), args.output))

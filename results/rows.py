@@ -41,7 +41,7 @@ class Table:
         cls,
         title: str,
         heads: Sequence[str],
-        lines: Iterable[Line],
+        lines: Sequence[Line],
         columns: Sequence[Column] | None = None,
     ) -> "Table":
         """A table out of lines, of which several may belong to one row and seed: the first that has
@@ -49,7 +49,7 @@ class Table:
 
         Rows and, unless given, columns stand in the order in which they come up.
         """
-        lines, names = list(lines), [*heads, "seed"]
+        names = [*heads, "seed"]
         index = MultiIndex.from_tuples([(*key, seed) for key, seed, _ in lines], names=names)
         frame = DataFrame([figures for *_, figures in lines], index, columns, dtype=float)
         return cls(title, frame.groupby(level=names, sort=False, dropna=False).first())
@@ -86,11 +86,9 @@ class Table:
     def means(self) -> DataFrame:
         """Mean over seeds, a line a row."""
         means = self.groups.mean()
-        return (
-            means.assign(H=harmonic_mean((means["base"], means["new"])))
-            if self.has_h_of_means
-            else means
-        )
+        if self.has_h_of_means:
+            means["H"] = harmonic_mean((means["base"], means["new"]))
+        return means
 
     @cached_property
     def deviations(self) -> DataFrame:
@@ -98,7 +96,9 @@ class Table:
         means.
         """
         deviations = self.groups.std()
-        return deviations.assign(H=float("nan")) if self.has_h_of_means else deviations
+        if self.has_h_of_means:
+            deviations["H"] = float("nan")
+        return deviations
 
     @property
     def seeds(self) -> Series:
@@ -112,4 +112,4 @@ def harmonic_mean(pair: Iterable[ArrayLike]) -> numpy.ndarray:
     """
     base, new = map(numpy.asarray, pair)
     total = base + new
-    return numpy.divide(2 * base * new, total, numpy.zeros(total.shape), where=total > 0)[()]
+    return 2 * base * new / numpy.where(total > 0, total, 1)

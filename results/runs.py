@@ -13,7 +13,7 @@ import numpy
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.metrics import read_metrics
-from trainers.common.readers import read_arrays as read_packed
+from trainers.common.readers import read_arrays
 from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
@@ -43,7 +43,7 @@ Setting = tuple[str, str, int]  # see ``Run.setting``
 Curve = dict[int, float]  # epoch → value
 
 
-@dataclass
+@dataclass(eq=False)
 class Run:
     """A finished run.
 
@@ -91,15 +91,46 @@ class Run:
         """Metrics on the test images; empty where it was tested on others."""
         return self.record["metrics"].get("test", {})
 
+    @property
+    def classnames(self) -> list[str]:
+        """Of all classes to choose from; none in records of former versions."""
+        return self.record.get("classnames", [])
+
     @cached_property
     def answers(self) -> Arrays | None:
-        """Arrays of ``predictions-test.npz``; None where there is no such file.
+        """Arrays of ``predictions-test.npz`` by name; None where there is no such file.
+
+        ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the
+        image's own, are added to what the file has.
 
         Raises:
-            UserError: see ``read_answers``.
+            UserError: it can't be read, or is not what a run leaves.
         """
-        classes = len(self.record.get("classnames", ())) or MANY
-        return read_answers(self.folder / PREDICTIONS, classes)
+        path = self.folder / PREDICTIONS
+        if not path.is_file():
+            return None
+        try:
+            arrays = read_arrays(path)
+        except Exception as error:  # damaged bytes can raise anything
+            why = " ".join(str(error).split())
+            raise UserError(f"{path} can't be read ({why}): run it again") from error
+        if missing := [name for name in REQUIRED if name not in arrays]:
+            raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
+        sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
+        for name, array in arrays.items():
+            code, axes = LAYOUT.get(name, ("f", "N"))
+            fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
+            for axis, size in zip(axes, array.shape):
+                fits = fits and sizes.setdefault(axis, size) == size
+            most = len(self.classnames) or MANY
+            if not fits or code == "i" and not 0 <= array.min() <= array.max() < most:
+                raise UserError(
+                    f"{path} is not what a run leaves ({name} has another shape or kind of values): "
+                    "run it again"
+                )
+        arrays["answer"] = arrays["top"][:, 0]
+        arrays["right"] = arrays["answer"] == arrays["label"]
+        return arrays
 
     @property
     def known_answers(self) -> Arrays:
@@ -117,11 +148,11 @@ class Run:
     def class_name(self, label: int) -> str:
         """Name of a class: as in the test's per-class accuracies, else the run's."""
         present = numpy.unique(self.known_answers["label"]).tolist()
-        names = list(self.metrics.get("per_class_accuracy", ()))
-        if label in present and len(names) == len(present):
-            return names[present.index(label)]
-        classnames = self.record.get("classnames", ())
-        return classnames[label] if label < len(classnames) else f"class {label}"
+        names = dict(enumerate(self.classnames))
+        accuracies = self.metrics.get("per_class_accuracy", ())
+        if len(accuracies) == len(present):
+            names |= zip(present, accuracies)
+        return names.get(label, f"class {label}")
 
 
 @dataclass
@@ -142,6 +173,11 @@ class Series:
     runs: list[Run]
 
     @property
+    def first(self) -> Run:
+        """That of the lowest seed."""
+        return self.runs[0]
+
+    @property
     def where(self) -> str:
         """Model and setting, which tell it from every other series."""
         return f"{self.name}, {self.tested_on}"
@@ -159,7 +195,7 @@ class Series:
             return numpy.concatenate([run.known_answers[array] for run in self.runs], axis=-1)
         except ValueError as error:
             raise UserError(
-                f"the seeds in {self.runs[0].place} have different settings ({array}: {error}): "
+                f"the seeds in {self.first.place} have different settings ({array}: {error}): "
                 "report on them one by one, or make them again"
             ) from error
 
@@ -184,51 +220,6 @@ def collect(*folders: str | Path) -> list[Run]:
     return list(runs.values())
 
 
-def read_answers(path: Path, classes: int = MANY) -> Arrays | None:
-    """Arrays by name, or None where there is no such file; labels are below ``classes``.
-
-    ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the image's
-    own, are added to what the file has.
-
-    Raises:
-        UserError: it can't be read, or is not what a run leaves.
-    """
-    if not path.is_file():
-        return None
-    arrays = read_arrays(path)
-    missing = [name for name in REQUIRED if name not in arrays]
-    if missing:
-        raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
-    sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
-    for name, array in arrays.items():
-        code, axes = LAYOUT.get(name, ("f", "N"))
-        fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
-        for axis, size in zip(axes, array.shape):
-            fits = fits and sizes.setdefault(axis, size) == size
-        if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
-            raise UserError(
-                f"{path} is not what a run leaves ({name} has another shape or kind of values): "
-                "run it again"
-            )
-    arrays["answer"] = arrays["top"][:, 0]
-    arrays["right"] = arrays["answer"] == arrays["label"]
-    return arrays
-
-
-def read_arrays(path: Path) -> Arrays:
-    """Arrays by name of an ``.npz`` file.
-
-    Raises:
-        UserError: it can't be read.
-    """
-    try:
-        return read_packed(path)
-    except Exception as error:  # damaged bytes can raise anything
-        raise UserError(
-            f"{path} can't be read ({' '.join(str(error).split())}): run it again"
-        ) from error
-
-
 def group(runs: Iterable[Run]) -> list[Series]:
     """The runs as a list of ``Series``, by setting, then in the order of the runs.
 
@@ -238,28 +229,18 @@ def group(runs: Iterable[Run]) -> list[Series]:
     for run in runs:
         of_model = places.setdefault((run.setting, run.model), {})
         of_model.setdefault(run.place, []).append(run)
-    shots = {setting[2] for setting, _ in places}
-    series = [
-        Series(
-            setting,
-            title(*setting, len(shots) > 1),
-            model if len(members) == 1 else f"{model} ({distinct_part(place, members)})",
-            sorted(seeds, key=lambda run: run.seed),
-        )
-        for (setting, model), members in places.items()
-        for place, seeds in members.items()
-    ]
+    differ_in_shots = len({shots for (*_, shots), _ in places}) > 1
+    series = []
+    for (setting, model), members in places.items():
+        data, classes, shots = setting
+        shown = counted(shots, "shot") if shots > 0 else "no few-shot sample"
+        parts = (data, f"{classes} classes" * (classes != "all"), shown * differ_in_shots)
+        tested_on = ", ".join(filter(None, parts))
+        for place, seeds in members.items():
+            name = model if len(members) == 1 else f"{model} ({distinct_part(place, members)})"
+            seeds.sort(key=lambda run: run.seed)
+            series.append(Series(setting, tested_on, name, seeds))
     return sorted(series, key=lambda entry: entry.setting)
-
-
-def title(data: str, classes: str, shots: int, with_shots: bool) -> str:
-    """What a setting is called."""
-    parts = [data] if classes == "all" else [data, f"{classes} classes"]
-    if with_shots and shots > 0:
-        parts.append(counted(shots, "shot"))
-    elif with_shots:
-        parts.append("no few-shot sample")
-    return ", ".join(parts)
 
 
 def distinct_part(place: Path, places: Iterable[Path]) -> str:
@@ -272,10 +253,7 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
 
 def with_answers(series: Iterable[Series]) -> list[Series]:
     """The same series of those runs only that have answers."""
-    answered = [
-        replace(entry, runs=[run for run in entry.runs if run.answers is not None])
-        for entry in series
-    ]
+    answered = [replace(entry, runs=[run for run in entry.runs if run.answers]) for entry in series]
     return [entry for entry in answered if entry.runs]
 
 

@@ -11,7 +11,8 @@ import argparse
 import logging
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 from pandas import DataFrame, concat
 
@@ -19,9 +20,9 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
-from .openworld import SIGN, with_openworld_auc
+from .openworld import SIGN, note_openworld_auc
 from .render import render_all, run_table_command, table_arguments
-from .rows import HEADS, Column, Key, Line, Table, harmonic_mean
+from .rows import HEADS, Column, Key, Table, harmonic_mean
 from .runs import FACTOR_PARTS, Run, collect
 
 log = logging.getLogger(__name__)
@@ -76,7 +77,10 @@ def place(run: Run) -> tuple[str, Key, Column] | None:
     return title, key, column
 
 
-def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
+Found = dict[str, list[tuple[Key, Run, dict[Column, float | None]]]]  # title → row, run, figures
+
+
+def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
     """The tables of all protocols that the runs belong to, of one metric; runs that lack it are
     left out.
 
@@ -86,11 +90,11 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
     Raises:
         UserError: no run belongs to a protocol, or none has that metric.
     """
-    lines: dict[str, list[Line]] = defaultdict(list)
-    members: dict[str, dict[Key, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    found: Found = defaultdict(list)
     seen, lacking = set(), 0
-    is_open_asked = metric == "accuracy" or metric.startswith("open.")
-    for run in with_openworld_auc(runs) if is_open_asked else runs:
+    if metric.startswith(("accuracy", "open.")):
+        note_openworld_auc(runs)
+    for run in runs:
         placed = place(run)
         if placed is None:
             continue
@@ -103,69 +107,54 @@ def tables(runs: Iterable[Run], metric: str = "accuracy", seed_h: bool = False) 
         }
         if None in figures.values():
             lacking += not is_open  # of those it is said what they lack
-            continue
-        seed = run.seed
-        if (*placed, seed) in seen:
+        elif (*placed, run.seed) in seen:
             log.warning("left out: %s, of whose kind another run is in the table", run.folder)
-            continue
-        seen.add((*placed, seed))
-        lines[title].append((key, seed, figures))
-        members[title][key].append(run)
-    sources, trainings = lines.pop(SOURCE, []), members[SOURCE]
+        else:
+            seen.add((*placed, run.seed))
+            found[title].append((key, run, figures))
+    sources = found.pop(SOURCE, [])
     if lacking:
         log.warning("left out: %d run(s) that have no %s", lacking, metric)
-    if not lines:
+    if not found:
         raise UserError(
             f"none of the runs has the metric {metric!r}; it is a key of their {FILE_NAME}, such "
             "as accuracy, macro_f1, ece, nll, uncertainty.max_probability.aurc"
             if lacking
             else "no run of a protocol's is done there: run scripts/cdc/demo.sh or run.py first"
         )
-    for title, rows in members.items():
+    for title, lines in found.items():
         if " from " in title:
-            lines[title] += [line for line in sources if line[0] in rows]
-            for key in rows:
-                rows[key] += trainings.get(key, [])
-    warn_of(members)
+            rows = {key for key, *_ in lines}
+            lines += [line for line in sources if line[0] in rows]
+    warn_of(found)
     return [
-        make_table(title, lines[title], members[title], metric, seed_h)
-        for title in sorted(lines, key=lambda title: (title != BASE2NEW, title))
-        if lines[title]
+        make_table(title, found[title], metric, seed_h)
+        for title in sorted(found, key=lambda title: (title != BASE2NEW, title))
     ]
 
 
 def make_table(
-    title: str, lines: list[Line], runs: dict[Key, list[Run]], metric: str, seed_h: bool
+    title: str, lines: Sequence[tuple[Key, Run, Any]], metric: str, seed_h: bool
 ) -> Table:
     """One table of a protocol, with averages over data sets, in order; see ``tables``."""
     name = title.split(" from ")[0]
-    heads = list(HEADS)
-    if title in (FEWSHOT, ZEROSHOT):
-        heads.remove("shots")
+    heads = [head for head in HEADS if head != "shots" or title not in (FEWSHOT, ZEROSHOT)]
     columns = None if name == TOGETHER and metric != "accuracy" else COLUMNS.get(name)
     if columns is None:
         seen = {column for *_, figures in lines for column in figures}
         columns = sorted(seen, key=lambda column: (column != SOURCE, column))
-    frame = Table.of(title, heads, lines, columns).frame
-    whole = frame.dropna()
-    partly: dict[Key, list[int]] = defaultdict(list)
-    for *key, seed in frame.index.difference(whole.index):
-        partly[tuple(key)].append(seed)
-    for key, seeds in partly.items():
-        row, numbers = " ".join(map(str, key)), ", ".join(map(str, sorted(seeds)))
+    by_seed = [(key, run.seed, figures) for key, run, figures in lines]
+    frame = Table.of(title, heads, by_seed, columns).frame
+    for key, rows in frame[frame.isna().any(axis=1)].groupby(level=heads):
+        row, seeds = " ".join(map(str, key)), sorted(rows.index.get_level_values("seed"))
+        numbers = ", ".join(map(str, seeds))
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
-    whole = with_averages(whole)
-    first = whole.groupby(level=heads)[columns[:1]].mean()
-    order = sorted(
-        whole.index,
-        key=lambda line: (
-            line[0].startswith("average"),
-            line[:-3],
-            first.loc[line[:-1]].item(),
-            line[-1],
-        ),
-    )
-    whole = whole.reindex(order)
+    whole = with_averages(frame.dropna())
+    order = whole.index.to_frame(index=False)
+    order["average"] = order[heads[0]].str.startswith("average")
+    order["first"] = whole.groupby(level=heads)[columns[0]].transform("mean").to_numpy()
+    order = order.sort_values(["average", *heads[:-2], "first", "seed"])
+    whole = whole.reindex(whole.index[order.index])
     has_h = metric in SHARES and {"base", "new"} <= {*columns}
     if has_h:
         whole["H"] = harmonic_mean((whole["base"], whole["new"]))
@@ -174,6 +163,9 @@ def make_table(
     elif name in TRANSFER.values():
         whole["average"] = whole.iloc[:, 1:].mean(axis=1)
     title += "" if metric == "accuracy" else f", {metric}"
+    runs: dict[Key, list[Run]] = defaultdict(list)
+    for key, run, _ in lines:
+        runs[key].append(run)
     return Table(title, whole, runs, has_h and not seed_h)
 
 
@@ -195,16 +187,12 @@ def with_averages(frame: DataFrame) -> DataFrame:
     return concat(parts)
 
 
-def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
-    """Warns of runs whose figures don't belong together, or are not of all images.
-
-    Args:
-        members: title of a table → row → its runs.
-    """
+def warn_of(found: Found) -> None:
+    """Warns of runs whose figures don't belong together, or are not of all images."""
     values: dict[tuple[str, str], set[object]] = defaultdict(set)  # which must be one and the same
     partial: dict[str, str] = {}
-    for title, rows in members.items():
-        for key, run in ((key, run) for key, runs in rows.items() for run in runs):
+    for title, lines in found.items():
+        for key, run, _ in lines:
             record, what = run.record, run.record["run"]
             for split, names in record.get("skipped_images", {}).items():
                 text = "not on all images: %s skipped %s that could not be read"
@@ -219,8 +207,7 @@ def warn_of(members: dict[str, dict[Key, list[Run]]]) -> None:
             tested = f"not one run: {row}, {seed}: its parts were tested with different prompts"
             samples = f"not comparable: {sample}: the runs used different samples"
             weights = f"not comparable: the backbone {backbone} had different weights"
-            prompts = record["prompts_hash"], record["backbone_hash"]
-            values[title, tested].add(prompts)
+            values[title, tested].add((record["prompts_hash"], record["backbone_hash"]))
             values["", samples].add(record["split_hash"])
             values["", weights].add(record["backbone_hash"])
     for trainer, names in partial.items():
@@ -264,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="H of each seed, mean and deviation, in place of the H of the means",
     )
-    return run_table_command(rendered, parser.parse_args(arguments))
+    return run_table_command(parser, rendered, arguments)
 
 
 if __name__ == "__main__":

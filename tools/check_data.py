@@ -41,8 +41,9 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
         cls: the data set's class.
         root: folder of the data sets.
     """
-    expected, protocols, source = EXPECTED[cls.__name__]
-    numbers: list[int | None] = [None] * len(expected)
+    reported, protocols, source = EXPECTED[cls.__name__]
+    expected = [number or 0 for number in reported]
+    numbers = [0] * len(expected)
     state, split, remark = "incomplete", "–", source
     folder = cls.place(root)
     try:
@@ -59,7 +60,7 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
             numbers = [len({image.label for image in test}), *map(len, there)]
             if missing := {*sum(parts, [])} - {*sum(there, [])}:
                 remark = f"{min(missing)} is missing"
-            elif numbers != [number or 0 for number in expected]:
+            elif numbers != expected:
                 remark = "complete by its own lists, but of another size than papers report"
             else:
                 state = "present"
@@ -69,10 +70,10 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
     return [cls.__name__, state, *cells, split, protocols, remark]
 
 
-def compare(number: int | None, expected: int | None) -> str:
+def compare(number: int, expected: int) -> str:
     """A cell's text: the number, and the expected one where it differs."""
     text = f"{number:,}" if number else "–"
-    return text if (number or None) == expected else f"{text} of {expected or 0:,}"
+    return text if number == expected else f"{text} of {expected:,}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -88,11 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
     missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
     shown = [row for row in rows if row[0] not in missing]
-    sys.stdout.write(tabulate(shown, HEADERS, disable_numparse=True) + "\n")
+    print(tabulate(shown, HEADERS, disable_numparse=True))
     if missing:
-        sys.stdout.write(
-            f"Not there: {', '.join(missing)}; given by name, it says where to get it\n"
-        )
+        print(f"Not there: {', '.join(missing)}; given by name, it says where to get it")
     return 0
 
 

@@ -29,7 +29,7 @@ def task_of(name: str) -> str:
 def figures_of(rows: Sequence[Row]) -> DataFrame:
     """``FIGURES`` by setting, task and seed."""
     keys = ["setting", *FOLD]
-    frame = DataFrame(list(rows), columns=[*keys, *FIGURES])
+    frame = DataFrame(rows, columns=[*keys, *FIGURES])
     return frame.drop_duplicates(keys, keep="last").set_index(keys)
 
 
@@ -85,11 +85,12 @@ def interval(values: Series) -> tuple[float, float, float] | None:
 
 def difference_table(compared: DataFrame) -> str:
     """The table of what ``differences`` gives."""
-
-    def text(cell: tuple[float, float, float] | None) -> str:
-        return "{:+.2f} ({:+.2f} … {:+.2f})".format(*cell) if isinstance(cell, tuple) else ""
-
-    cells = compared.assign(**{figure: compared[figure].map(text) for figure in COMPARED})
+    text = "{:+.2f} ({:+.2f} … {:+.2f})".format
+    cells = compared.copy()
+    for figure in COMPARED:
+        cells[figure] = [
+            text(*cell) if isinstance(cell, tuple) else "" for cell in compared[figure]
+        ]
     return tabulate(cells, "keys", "pipe")
 
 

@@ -27,6 +27,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -35,7 +36,7 @@ sys.path.insert(0, str(REPOSITORY))
 import torch
 from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
 from dassl.utils import set_random_seed
-from folds import IMAGES_AT_ONCE, STYLES, Pictures, split, train_on
+from folds import IMAGES_AT_ONCE, Pictures, split, train_on
 from torch import Tensor
 
 from analysis.image_groups import log_of, scaled, told_apart
@@ -48,8 +49,8 @@ from trainers.cdc import CDCMethod
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
 from trainers.common.readers import read_yaml
-from trainers.evaluation.prediction import Prediction, calibration, percent_right
-from trainers.evaluation.uncertainty import auroc, fit_temperature
+from trainers.evaluation.prediction import calibration, measure, percent_right
+from trainers.evaluation.uncertainty import fit_temperature
 from trainers.features import FeatureMethod
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
@@ -69,7 +70,7 @@ def new_trainer(
     dataset = DRAWN.get(name, "image_folder")
     named = {
         "--root": root if name in DRAWN else f"{root}/suite/{name}",
-        "--seed": str(seed),
+        "--seed": seed,
         "--trainer": trainer,
         "--dataset-config-file": os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"),
         "--config-file": recipe_path(trainer, setting.get("recipe", "{}").replace("{}", "tiny")),
@@ -122,33 +123,35 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     logits = {half: logits_of(methods[half], images[half].centre["plain"]) for half in methods}
     row: Row = {}
     for half, method in methods.items():
-        probability, labels = method.predict(logits[half]).probability, images[half].labels
-        row[half] = percent_right(probability.argmax(dim=1), labels)
-        row |= calibration_of(half, probability, labels)
+        labels = images[half].labels
+        metrics = measure(method.predict(logits[half]), labels, method.classnames)
+        row |= {
+            half: metrics["accuracy"],
+            f"ece_{half}": metrics["ece"],
+            f"nll_{half}": metrics["nll"],
+        }
         # None without mistakes
-        doubt = 1 - probability.max(dim=1).values
-        row[f"mistakes_{half}"] = auroc(doubt, probability.argmax(dim=1) != labels)
-        styles = images[half].centre.keys() - {"plain"}
-        for style in sorted(styles):
-            right = accuracy(method, images[half].centre[style], labels) / len(styles)
-            row[f"styles_{half}"] = row.get(f"styles_{half}", 0) + right
+        row[f"mistakes_{half}"] = metrics["uncertainty"]["max_probability"]["error_auroc"]
+        _, *styles = images[half].centre.values()  # the first is plain
+        if styles:
+            rights = [accuracy(method, drawn, labels) for drawn in styles]
+            row[f"styles_{half}"] = sum(rights) / len(rights)
     shown = pictures.trained.part(chosen)
     row["train"] = accuracy(trained.model, shown.centre["plain"], shown.labels)
+    # how well doubt tells images of other classes from those of known ones; by vacuity if there is one
     asked = logits["base"], logits_of(trained.model, pictures.other.centre["plain"])
-    row["unknown"] = unknown(*map(trained.model.predict, asked))
+    doubts = [trained.model.predict(of).uncertainties() for of in asked]
+    by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
+    row["unknown"] = told_apart(*(doubt[by] for doubt in doubts))
     for style in ("", "styles_"):
         if f"{style}base" in row:
-            row[f"{style}H"] = float(harmonic_mean((row[f"{style}base"], row[f"{style}new"])))
+            row[f"{style}H"] = harmonic_mean((row[f"{style}base"], row[f"{style}new"]))
     fitted = fitted_answers(methods, logits, images["base"].labels)
-    row |= calibration_of("fit_base", fitted["base"], images["base"].labels[1::2])
-    row |= calibration_of("fit_new", fitted["new"], images["new"].labels)
+    for half, labels in (("base", images["base"].labels[1::2]), ("new", images["new"].labels)):
+        measures = calibration(fitted[half], labels)
+        row |= {f"{name}_fit_{half}": measures[name] for name in ("ece", "nll")}
     figures = {name: round(value, 4) for name, value in row.items() if value is not None}
     return {"setting": setting["name"], "task": task, "seed": seed, **figures}
-
-
-def calibration_of(name: str, probability: Tensor, labels: Tensor) -> Row:
-    measures = calibration(probability, labels)
-    return {f"{measure}_{name}": measures[measure] for measure in ("ece", "nll")}
 
 
 def fitted_answers(
@@ -166,13 +169,6 @@ def fitted_answers(
         temperature = fit_temperature(log_of(base.predict(seen).probability), labels[::2])
     asked = {"base": logits["base"][:, 1::2], "new": logits["new"]}
     return {half: scaled(methods[half].predict(of), temperature) for half, of in asked.items()}
-
-
-def unknown(known: Prediction, others: Prediction) -> float | None:
-    """How well doubt tells images of other classes from those of known ones: area under the ROC curve in %; by vacuity if there is one."""
-    doubts = [prediction.uncertainties() for prediction in (known, others)]
-    by = "vacuity" if "vacuity" in doubts[0] else "max_probability"
-    return told_apart(*(of[by] for of in doubts))
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -195,18 +191,16 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
     number, count = args.shard
     if count > 1:
         torch.set_num_threads(1)
-    pictures: dict[str, Pictures] = {}
-    for task, seed, setting in todo[number - 1 :: count]:
-        if task not in pictures:
-            styles = [*STYLES] if task_of(task) in DRAWN else []
-            with tempfile.TemporaryDirectory() as folder:
-                trained = new_trainer({}, task, 1, 1, args.root, folder)  # with CDC's views
-                other = new_trainer({}, task, 2, 1, args.root, folder)
-                pictures = {task: Pictures(trained, other, styles)}
-        row = judge(setting, task, seed, pictures[task], args.root)
-        with open(args.results, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
-        log.info("%s", row)
+    for task, lines in groupby(todo[number - 1 :: count], lambda line: line[0]):
+        with tempfile.TemporaryDirectory() as folder:
+            # with CDC's views
+            trained, other = (new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2))
+        pictures = Pictures(trained, other, task_of(task) in DRAWN)
+        for _, seed, setting in lines:
+            row = judge(setting, task, seed, pictures, args.root)
+            with open(args.results, "a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+            log.info("%s", row)
 
 
 def compare(args: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ trainer's own; only its loader is replaced by one that draws from a stock of vie
 import contextlib
 import io
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, cast
@@ -96,16 +96,17 @@ class Half:
 
     def part(self, chosen: Tensor) -> "Half":
         """Some of the images."""
-        centre = {style: images[chosen] for style, images in self.centre.items()}
-        return Half(self.labels[chosen], centre)
+        return Half(
+            self.labels[chosen], {style: images[chosen] for style, images in self.centre.items()}
+        )
 
 
-def half_of(trainer: MethodTrainer, styles: Sequence[str]) -> Half:
-    """All images of a trainer's classes, drawn in further styles."""
+def half_of(trainer: MethodTrainer, is_drawn: bool) -> Half:
+    """All images of a trainer's classes; drawn ones in further styles."""
     items, transform = images_of(trainer), cast(Any, trainer.test_loader).dataset.transform
     pictures = {"plain": [picture(trainer, item) for item in items]}
-    for style in styles:
-        pictures[style] = [STYLES[style](Path(item.impath).stem, 64) for item in items]
+    for style, draw in STYLES.items() if is_drawn else ():
+        pictures[style] = [draw(Path(item.impath).stem, 64) for item in items]
     centre = {style: stacked(map(transform, of)).half() for style, of in pictures.items()}
     return Half(torch.tensor([item.label for item in items]), centre)
 
@@ -114,17 +115,15 @@ class Pictures:
     """The images of a task, made once for all settings.
 
     Args:
-        trainer, other: a trainer on the half that is trained on, and on the other; styles: those that the images are drawn in beside plain.
+        trainer, other: a trainer on the half that is trained on, and on the other; is_drawn: whether their images are drawn here.
 
     Attributes:
         trained, other: the halves' images; stock: (R, V, N, 3, H, W), half precision, views of the images to train on;
         frozen: (R, V, N, E), the frozen CLIP's features of them.
     """
 
-    def __init__(
-        self, trainer: MethodTrainer, other: MethodTrainer, styles: Sequence[str] = ()
-    ) -> None:
-        self.trained, self.other = half_of(trainer, styles), half_of(other, styles)
+    def __init__(self, trainer: MethodTrainer, other: MethodTrainer, is_drawn: bool) -> None:
+        self.trained, self.other = half_of(trainer, is_drawn), half_of(other, is_drawn)
         # here, and not when a training asks for them: that would change its random numbers
         set_random_seed(1)
         pictures = [picture(trainer, item) for item in images_of(trainer)]

@@ -27,7 +27,7 @@ def draw(table: pandas.DataFrame) -> str:
     faces = ["none" if is_earlier else "C0" for is_earlier in table["recipe"].notna()]
     rows, columns = range(len(table)), [measure, *table.columns.intersection(["seconds"])]
     # letters as text
-    with rc_context(STYLE), rc_context({"svg.fonttype": "none", "font.size": 9}):
+    with rc_context({**STYLE, "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(8, 1 + len(table) / 5), layout="tight")
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns):
@@ -35,7 +35,8 @@ def draw(table: pandas.DataFrame) -> str:
             axes.scatter(table[column], rows, c=faces, edgecolors="C0", zorder=3)
         for axes in panels[1:]:
             axes.set(xscale="log", xlabel="seconds of training")
-            axes.set_xticks((10, 20, 50, 100, 200), labels=("10", "20", "50", "100", "200"))
+            ticks = (10, 20, 50, 100, 200)
+            axes.set_xticks(ticks, labels=map(str, ticks))
             axes.minorticks_off()
         first = panels[0]
         first.errorbar(table[measure], rows, xerr=error, fmt="none", ecolor="C0")

@@ -1,9 +1,10 @@
 """The head of a report: how good the answers are, and which classes are taken for which."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
+import pandas
+from sklearn.metrics import confusion_matrix
 
 from trainers.evaluation.doubts import wilson
 
@@ -17,7 +18,7 @@ PICTURES = 6  # of each confusion
 Headline = dict[str, Any]  # see ``headlines``
 
 
-def headlines(series: Sequence[Series]) -> list[Headline]:
+def headlines(series: list[Series]) -> list[Headline]:
     """One dict for each series that was tested: what its accuracy is, and what it is to be compared
     with.
 
@@ -29,17 +30,15 @@ def headlines(series: Sequence[Series]) -> list[Headline]:
         class would, or None where not known.
     """
     tested = [entry for entry in series if all("accuracy" in run.metrics for run in entry.runs)]
+    zero_shot = {
+        material(entry): mean_accuracy(entry) for entry in reversed(tested) if is_zero_shot(entry)
+    }
     made = []
     for entry in tested:
-        run, images, accuracy = entry.runs[0], number_of_images(entry), mean_accuracy(entry)
-        classnames = run.record.get("classnames", ()), run.metrics.get("per_class_accuracy", ())
-        classes = max(1, *map(len, classnames))
+        run, images, accuracy = entry.first, number_of_images(entry), mean_accuracy(entry)
+        classes = max(1, len(run.classnames), len(run.metrics.get("per_class_accuracy", ())))
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
-        rivals = [other for other in tested if is_zero_shot(other) and comparable(entry, other)]
-        commonest = None
-        if run.answers is not None:
-            labels = run.answers["label"]
-            commonest = 100 * float(numpy.bincount(labels).max()) / len(labels)
+        counts = numpy.bincount(run.answers["label"]) if run.answers else None
         made.append(
             {
                 "tested_on": entry.tested_on,
@@ -52,39 +51,35 @@ def headlines(series: Sequence[Series]) -> list[Headline]:
                 "low": 100 * low,
                 "high": 100 * high,
                 "chance": 100 / classes,
-                "zero_shot": mean_accuracy(rivals[0]) if rivals else None,
-                "commonest": commonest,
+                "zero_shot": zero_shot.get(material(entry)),
+                "commonest": None if counts is None else float(100 * counts.max() / counts.sum()),
             }
         )
     return made
 
 
 def mean_accuracy(entry: Series) -> float:
-    return float(numpy.mean([run.metrics["accuracy"] for run in entry.runs]))
+    return numpy.mean([run.metrics["accuracy"] for run in entry.runs])
 
 
 def is_zero_shot(entry: Series) -> bool:
-    return bool(entry.runs[0].record["trainer"] == ZERO_SHOT)
+    return entry.first.record["trainer"] == ZERO_SHOT
 
 
 def number_of_images(entry: Series) -> int:
     """0 where it is not known."""
-    run = entry.runs[0]
-    return int(run.metrics.get("images", 0 if run.answers is None else len(run.answers["label"])))
+    run = entry.first
+    return run.metrics.get("images", len(run.answers["label"]) if run.answers else 0)
 
 
-def comparable(entry: Series, other: Series) -> bool:
-    """Whether both were tested on the same images with the same CLIP."""
-    first, second = entry.runs[0].record, other.runs[0].record
-    same = ("backbone_hash", "split_hash", "classnames")
-    return (
-        entry.setting[:2] == other.setting[:2]
-        and number_of_images(entry) == number_of_images(other)
-        and all(first.get(key) == second.get(key) for key in same)
-    )
+def material(entry: Series) -> tuple[object, ...]:
+    """What two series share that were tested on the same images with the same CLIP."""
+    run = entry.first
+    hashes = (run.record.get(name) for name in ("backbone_hash", "split_hash"))
+    return entry.setting[:2], number_of_images(entry), *hashes, *run.classnames
 
 
-def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
+def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:
     """What the answers of a series, all seeds together, look like class by class.
 
     Args:
@@ -99,69 +94,63 @@ def class_page(entry: Series, images: Mapping[str, str]) -> dict[str, Any]:
         of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
     """
     label, answer, seeds = entry.pooled("label"), entry.pooled("answer"), len(entry.runs)
-    counts = numpy.zeros((1 + max(label.max(), answer.max()),) * 2, int)  # (truth, answer)
-    numpy.add.at(counts, (label, answer), 1)
+    there = numpy.union1d(label, answer)
+    names = [entry.first.class_name(of_class) for of_class in there]
+    counts = confusion_matrix(label, answer, labels=there)  # (truth, answer)
     wrong, of = counts - numpy.diag(counts.diagonal()), counts.sum(axis=1)
-    name = entry.runs[0].class_name
-    classes = []
-    for truth in numpy.flatnonzero(of).tolist():
-        mistake = int(wrong[truth].argmax())
-        number = int(wrong[truth, mistake])
-        classes.append(
-            {
-                "name": name(truth),
-                "images": round(of[truth] / seeds),
-                "accuracy": 100 * counts[truth, truth] / of[truth],
-                "mistakes": (name(mistake), number) if number else None,
-            }
-        )
-    there = numpy.flatnonzero(of + counts.sum(axis=0))
-    mistakes = (wrong.sum(axis=0) + wrong.sum(axis=1))[there]
-    shown = sorted(there[numpy.argsort(-mistakes, kind="stable")][:MATRIX].tolist())
+    classes = [
+        {
+            "name": names[truth],
+            "images": round(of[truth] / seeds),
+            "accuracy": 100 * counts[truth, truth] / of[truth],
+            "mistakes": (names[wrong[truth].argmax()], wrong[truth].max())
+            if wrong[truth].any()
+            else None,
+        }
+        for truth in numpy.flatnonzero(of)
+    ]
+    mistakes = wrong.sum(axis=0) + wrong.sum(axis=1)
+    shown = numpy.sort(numpy.argsort(-mistakes, kind="stable")[:MATRIX])
     rows = []
-    for truth in (truth for truth in shown if of[truth]):
+    for truth in shown[of[shown] > 0]:
         cells = [(counts[truth, column], column == truth) for column in shown]
         cells.append((of[truth] - counts[truth, shown].sum(), False))  # all others
-        rows.append(
-            (name(truth), [(int(number), number / of[truth], right) for number, right in cells])
-        )
+        shares = [(number, number / of[truth], right) for number, right in cells]
+        rows.append((names[truth], shares))
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
     return {
         "seeds": seeds,
         "classes": sorted(classes, key=lambda row: row["accuracy"]),
-        "names": [name(label) for label in shown],
+        "names": [names[label] for label in shown],
         "rows": rows,
         "left_out": len(there) - len(shown),
         "confusions": [
             {
-                "truth": name(truth),
-                "answer": name(answer),
-                "number": int(wrong[truth, answer]),
-                "of": int(of[truth]),
-                "cards": cards(entry, truth, answer, images),
+                "truth": names[truth],
+                "answer": names[answer],
+                "number": wrong[truth, answer],
+                "of": of[truth],
+                "cards": cards(entry, there[truth], there[answer], images),
             }
             for truth, answer in pairs
         ],
     }
 
 
-def cards(
-    entry: Series, truth: int, answer: int, images: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def cards(entry: Series, truth: int, answer: int, images: dict[str, str]) -> list[dict[str, Any]]:
     """The images of a class that were taken for another, each once, those with the highest
     probability first.
     """
-    highest: dict[str, float] = {}
+    taken = []
     for answers in (run.known_answers for run in entry.runs):
         is_taken = (answers["label"] == truth) & (answers["answer"] == answer)
-        taken = answers["image"][is_taken].tolist(), answers["top_probability"][is_taken, 0]
-        for image, probability in zip(*taken):
-            highest[image] = max(highest.get(image, 0.0), float(probability))
+        taken.append(pandas.Series(answers["top_probability"][:, 0], answers["image"])[is_taken])
+    highest = pandas.concat(taken).groupby(level=0, sort=False).max()
     return [
         {
             "image": image,
-            "probability": 100 * highest[image],
+            "probability": 100 * float(probability),
             "picture": thumbnail(images.get(image)),
         }
-        for image in sorted(highest, key=lambda image: -highest[image])[:PICTURES]
+        for image, probability in highest.nlargest(PICTURES).items()
     ]

@@ -5,8 +5,8 @@ import io
 import os
 import re
 import textwrap
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, groupby
@@ -31,7 +31,6 @@ PAPERS = {"light": "#ffffff", "dark": "#171b21"}
 INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
-COLOURS = STYLE["axes.prop_cycle"].by_key()["color"]
 MEASURES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
@@ -58,7 +57,7 @@ TRAINING = {
 }
 MARKERS = "osD^vP*Xh"  # not as many as colours: the pairs come again after 72 lines
 LABELS = 6  # of a logarithmic axis, at most: more run into one another
-Colours = Mapping[str, str]  # a model's name → Matplotlib's colour
+Colours = dict[str, str]  # a model's name → Matplotlib's colour
 
 
 @dataclass
@@ -78,7 +77,7 @@ class Figure:
     draw: Callable[[Axes], None]
 
 
-def curve_figures(tables: Iterable[Table], colours: Colours) -> Iterator[Figure]:
+def curve_figures(tables: list[Table], colours: Colours) -> Iterator[Figure]:
     """Few-shot curves, one figure for each data set of the few-shot tables."""
     for table in tables:
         is_curve = table.title.startswith("few-shot") and len(table.names) > 1
@@ -95,11 +94,11 @@ def curve(table: Table, data: str, colours: Colours) -> Figure:
     )  # a line a model, a column a number of shots
 
     def draw(axes: Axes) -> None:
-        for model, marker in zip(means.index, cycle(MARKERS)):
+        for (model, mean), marker in zip(means.iterrows(), cycle(MARKERS)):
             name = " ".join(model)
             axes.errorbar(
                 means.columns,
-                means.loc[model],
+                mean,
                 deviations.loc[model],
                 fmt=f"{marker}-",
                 capsize=3,
@@ -131,21 +130,18 @@ def finish(axes: Axes) -> None:
     labels = axes.get_legend_handles_labels()[1]
     axes.figure.legend(
         loc="outside lower center",
-        ncols=1 if any(len(label) > 28 for label in labels) else 2,
+        ncols=1 if max(map(len, labels)) > 28 else 2,
         frameon=False,
         fontsize="small",
     )
 
 
-def by_setting(series: Iterable[Series]) -> Iterator[tuple[str, list[Series]]]:
-    """What each setting is called, and its series; they come setting by setting."""
-    for title, members in groupby(series, lambda entry: entry.tested_on):
-        yield title, list(members)
-
-
-def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
-    """Reliability and risk–coverage: one figure for each setting, one line for each of its series."""
-    for title, members in by_setting(series):
+def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
+    """Reliability and risk–coverage: one figure for each setting, one line for each of its series,
+    which come setting by setting.
+    """
+    for title, of_setting in groupby(series, lambda entry: entry.tested_on):
+        members = list(of_setting)
         names = ", ".join(entry.name for entry in members)
         yield Figure(
             f"reliability {title}",
@@ -165,7 +161,7 @@ def answer_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figur
         )
 
 
-def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
+def draw_reliability(axes: Axes, series: list[Series], colours: Colours) -> None:
     axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
     for entry, marker in zip(series, cycle(MARKERS)):
         points = 100 * reliability_points(
@@ -177,7 +173,7 @@ def draw_reliability(axes: Axes, series: Sequence[Series], colours: Colours) -> 
     finish(axes)
 
 
-def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
+def draw_risk(axes: Axes, series: list[Series], colours: Colours) -> None:
     highest = 0.0
     for entry in series:
         wrong = [~run.known_answers["right"] for run in entry.runs]
@@ -195,29 +191,37 @@ def draw_risk(axes: Axes, series: Sequence[Series], colours: Colours) -> None:
     finish(axes)
 
 
-def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
+def vacuity_figures(series: list[Series]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
-    images where they were measured.
+    images where all seeds have measured them.
     """
-    for entry in (entry for entry in series if entry.has("vacuity")):
+    for entry in series:
+        if not entry.has("vacuity"):
+            continue
         vacuity, right = entry.pooled("vacuity"), entry.pooled("right")
-        groups = {"right": vacuity[right], "wrong": vacuity[~right], **unknown(entry)}
+        groups, further = {"right": vacuity[right], "wrong": vacuity[~right]}, ""
+        doubts = [read_doubts(run) for run in entry.runs]
+        if all("new_vacuity" in arrays for arrays in doubts):
+            new = [arrays["new_vacuity"] for arrays in doubts]
+            corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
+            groups |= {
+                "new classes": numpy.concatenate(new),
+                CORRUPTED: numpy.concatenate(corrupted),
+            }
+            further = (
+                " What is not known (new classes, called by names of base classes) or corrupted "
+                "should lie further right, too."
+            )
+        elif entry.first.part == "train_base":
+            further = (
+                " For new classes and corrupted images beside them: python -m "
+                "analysis.uncertainty with the protocol's folder."
+            )
         sizes = ", ".join(
             f"{len(values)} {name}, median {numpy.median(values):.2g}"
             for name, values in groups.items()
             if len(values)
         )
-        further = ""
-        if len(groups) > 2:
-            further = (
-                " What is not known (new classes, called by names of base classes) or corrupted "
-                "should lie further right, too."
-            )
-        elif entry.runs[0].part == "train_base":
-            further = (
-                " For new classes and corrupted images beside them: python -m "
-                "analysis.uncertainty with the protocol's folder."
-            )
         yield Figure(
             f"vacuity {entry.tested_on} {entry.name}",
             f"Vacuity, {entry.where}",
@@ -226,20 +230,6 @@ def vacuity_figures(series: Iterable[Series]) -> Iterator[Figure]:
             f"Histograms of the vacuity of {entry.where}: {sizes}.",
             partial(draw_vacuities, groups=groups),
         )
-
-
-def unknown(entry: Series) -> Arrays:
-    """Vacuities (N,) of new classes' images and of corrupted ones, all seeds together; none unless
-    all seeds have them.
-    """
-    doubts = [read_doubts(run) for run in entry.runs]
-    if any("new_vacuity" not in arrays for arrays in doubts):
-        return {}
-    corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
-    return {
-        "new classes": numpy.concatenate([arrays["new_vacuity"] for arrays in doubts]),
-        CORRUPTED: numpy.concatenate(corrupted),
-    }
 
 
 def draw_vacuities(axes: Axes, groups: Arrays) -> None:
@@ -257,27 +247,26 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
     finish(axes)
 
 
-def training_figures(series: Iterable[Series], colours: Colours) -> Iterator[Figure]:
+def training_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
     """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
-    for where, members in by_setting(series):
-        curves = {
-            entry.name: curves
-            for entry in members
-            if (curves := [curve for run in entry.runs if (curve := training_curve(run))])
-        }
-        for tag, (title, ylabel, reading) in TRAINING.items() if curves else ():
+    curves: dict[str, dict[str, list[dict[str, Curve]]]] = defaultdict(dict)
+    for entry in series:
+        if of_seeds := [curve for run in entry.runs if (curve := training_curve(run))]:
+            curves[entry.tested_on][entry.name] = of_seeds
+    for where, models in curves.items():
+        for tag, (title, ylabel, reading) in TRAINING.items():
             yield Figure(
                 f"training {tag} {where}",
                 f"{title}, {where}",
                 reading,
-                f"{title} by epoch on {where} for {', '.join(curves)}.",
-                partial(draw_training, curves=curves, tag=tag, ylabel=ylabel, colours=colours),
+                f"{title} by epoch on {where} for {', '.join(models)}.",
+                partial(draw_training, curves=models, tag=tag, ylabel=ylabel, colours=colours),
             )
 
 
 def draw_training(
     axes: Axes,
-    curves: Mapping[str, Sequence[Mapping[str, Curve]]],
+    curves: dict[str, list[dict[str, Curve]]],
     tag: str,
     ylabel: str,
     colours: Colours,

@@ -4,11 +4,10 @@ import base64
 import io
 import logging
 import os
-from collections import Counter
-from collections.abc import Mapping
 from typing import Any
 
 import numpy
+from pandas import Series
 
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
@@ -21,10 +20,9 @@ log = logging.getLogger(__name__)
 
 SHOWN = 8  # images of each kind
 PIXELS = 112  # of an embedded picture's longer side
-VOTES = ("vote", "vote_probability")  # arrays of the answers
 
 
-def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
+def gallery(run: Run, paths: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
     """The gallery of one run: the wrong answers with the least doubt, and the images with the most;
     at equal doubt in the images' order.
 
@@ -39,15 +37,16 @@ def gallery(run: Run, paths: Mapping[str, str]) -> dict[str, list[dict[str, Any]
     answers, right = run.known_answers, run.known_answers["right"]
 
     def card(index: int) -> dict[str, Any]:
-        votes = (answers[array][:, index].tolist() for array in VOTES if array in answers)
-        name = str(answers["image"][index])
+        arrays = ("vote", "vote_probability")
+        votes = (answers[array][:, index].tolist() for array in arrays if array in answers)
+        name = answers["image"][index]
         return {
             "image": name,
             "picture": thumbnail(paths.get(name)),
-            "truth": run.class_name(int(answers["label"][index])),
-            "answer": run.class_name(int(answers["answer"][index])),
+            "truth": run.class_name(answers["label"][index]),
+            "answer": run.class_name(answers["answer"][index]),
             "probability": 100 * float(answers["top_probability"][index, 0]),
-            "right": bool(right[index]),
+            "right": right[index],
             "votes": [
                 (run.class_name(label), 100 * probability) for label, probability in zip(*votes)
             ],
@@ -90,10 +89,9 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
-    paths = {image_name(image.impath): image.impath for image in images}
-    counts = Counter(image_name(image.impath) for image in images)
+    paths = Series({image.impath: image_name(image.impath) for image in images})
     # of several images of one name it is not known which
-    return {name: path for name, path in paths.items() if counts[name] == 1}
+    return {name: path for path, name in paths.drop_duplicates(keep=False).items()}
 
 
 def thumbnail(path: str | None) -> str | None:

@@ -4,7 +4,8 @@ import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from logging.handlers import BufferingHandler
 from pathlib import Path
 
@@ -35,10 +36,11 @@ from .gallery import check_root, find_images, gallery
 
 log = logging.getLogger(__name__)
 
-TEMPLATE = Path(__file__).with_name("report_template.html")
+HEADS = ("tested on", "model")
+CALIBRATED = {"accuracy": "accuracy"} | CALIBRATION
 DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
 # gives figures of series that have answers; its second argument: data set → image → path
-MoreFigures = Callable[[list[Series], Mapping[str, Mapping[str, str]]], Iterable[Figure]]
+MoreFigures = Callable[[list[Series], dict[str, dict[str, str]]], Iterable[Figure]]
 
 
 def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
@@ -47,35 +49,27 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
     """
     made = []
     for folder in folders:
-        try:
-            of_folder = tables(collect(folder))
-        except UserError as error:  # its runs belong to no protocol, or have no accuracy
-            log.debug("no table: %s", error)
-            continue
-        for table in of_folder:
-            table.title += f" ({Path(folder).name})" if len(folders) > 1 else ""
-        made += of_folder
+        with suppress(UserError):  # its runs belong to no protocol, or have no accuracy
+            for table in tables(collect(folder)):
+                table.title += f" ({Path(folder).name})" * (len(folders) > 1)
+                made.append(table)
     return [table for table in made if len(table.frame)]
 
 
-def measured_tables(series: Iterable[Series]) -> list[Table]:
+def measured_tables(series: list[Series]) -> list[Table]:
     """Calibration, and what each measure of doubt is worth: a row for each series, and for each of
     its measures.
     """
     calibration: list[Line] = []
     doubt: list[Line] = []
     for entry, run in ((entry, run) for entry in series for run in entry.runs):
-        key, seed = (entry.tested_on, entry.name), run.seed
-        figures = {
-            title: run.metrics.get(name)
-            for name, title in ({"accuracy": "accuracy"} | CALIBRATION).items()
-        }
-        calibration.append((key, seed, figures))
+        key = entry.tested_on, entry.name
+        figures = {title: run.metrics.get(name) for name, title in CALIBRATED.items()}
+        calibration.append((key, run.seed, figures))
         for measure, values in run.metrics.get("uncertainty", {}).items():
             figures = {title: values[name] for name, title in DOUBT.items()}
-            doubt.append(((*key, measure.replace("_", " ")), seed, figures))
-    heads = ("tested on", "model")
-    made = [Table.of("Calibration", heads, calibration), Table.of("Doubt", (*heads, "by"), doubt)]
+            doubt.append(((*key, measure.replace("_", " ")), run.seed, figures))
+    made = [Table.of("Calibration", HEADS, calibration), Table.of("Doubt", (*HEADS, "by"), doubt)]
     return [table for table in made if len(table.by_seed)]
 
 
@@ -117,7 +111,7 @@ def make_report(
         names += [" ".join(row[-2:]) for table in accuracies for row in table.means.index]
         # a model has the same one everywhere
         colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}
-        first = {entry.runs[0].record["dataset"]: entry.runs[0] for entry in answered}
+        first = {entry.first.record["dataset"]: entry.first for entry in answered}
         images = {data: find_images(run, root) if root else {} for data, run in first.items()}
         figures = {
             "Accuracy": curve_figures(accuracies, colours),
@@ -126,41 +120,47 @@ def make_report(
             "Where do the templates look?": more(answered, images),
             "Training": training_figures(series, colours),
         }
-        listed = [(title, figure) for title, of_title in figures.items() for figure in of_title]
-        class_pages, galleries = [], []
-        for entry in sorted(answered, key=is_zero_shot):
-            page = class_page(entry, images[entry.runs[0].record["dataset"]])
-            class_pages.append((entry.where, page))
-        for entry in sorted(
-            answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
-        ):
-            run = entry.runs[0]
-            shown = gallery(run, images[run.record["dataset"]])
-            galleries.append((f"{entry.where}, seed {run.seed}", shown))
+        made = {title: list(of_title) for title, of_title in figures.items()}
+        class_pages = [
+            (entry.where, class_page(entry, images[entry.first.record["dataset"]]))
+            for entry in sorted(answered, key=is_zero_shot)
+        ]
+        galleries = [
+            (
+                f"{entry.where}, seed {entry.first.seed}",
+                gallery(entry.first, images[entry.first.record["dataset"]]),
+            )
+            for entry in sorted(
+                answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
+            )
+        ]
     finally:
         for package in packages:
             package.removeHandler(warnings)
     heads = headlines(series)
     path = Path(output).absolute()
     taken: Counter[str] = Counter()
-    sections: dict[str, list[tuple[Figure, str]]] = {}
-    for title, figure in tqdm(listed, unit="figure", disable=None):
-        uri = write_figure(figure, f"{path.with_suffix('')}_figures", taken)
-        sections.setdefault(title, []).append((figure, uri))
-    shown_tables = [
-        (start + table.title, render(table, "html"), table.names)
-        for start, of_start in (("Accuracy, ", accuracies), ("", measured_tables(series)))
-        for table in of_start
-    ]
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    sections = {
+        title: [
+            (figure, write_figure(figure, f"{path.with_suffix('')}_figures", taken))
+            for figure in tqdm(of_title, title, unit="figure", disable=None)
+        ]
+        for title, of_title in made.items()
+        if of_title
+    }
+    page = jinja2.Template(
+        Path(__file__).with_name("report_template.html").read_text(encoding="utf-8"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    html = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
-        folders=[str(folder) for folder in folders],
+    html = page.render(
+        folders=folders,
         runs=runs,
         notes=dict.fromkeys(
             [record.getMessage() for record in warnings.buffer]
-            + [str(note) for run in runs for note in run.record.get("notes", ())]
+            + [note for run in runs for note in run.record.get("notes", ())]
         ),
         papers=PAPERS,
         inks=INKS,
@@ -169,7 +169,9 @@ def make_report(
         class_pages=class_pages,
         galleries=galleries,
         root=root,
-        tables=shown_tables,
+        accuracies=accuracies,
+        measured=measured_tables(series),
+        render=render,
         common=os.path.commonpath([run.folder.parent for run in runs]),
         counted=counted,
     )

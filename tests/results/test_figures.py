@@ -10,7 +10,6 @@ from matplotlib.figure import Figure
 from results import answers as numbers
 from results.kept import write_figures
 from results.report.figures import (
-    COLOURS,
     CORRUPTED,
     INKS,
     PAPERS,
@@ -140,6 +139,7 @@ def test_a_figure_is_one_svg_without_paper_in_an_ink_that_stands_out_in_both_the
         assert f"svg{{color:{INKS[theme]}}}" in svg
         assert contrast(rgb(INKS[theme]), rgb(paper)) > 10
         # WCAG, of graphics
-        assert all(contrast(rgb(colour), rgb(paper)) >= 3 for colour in COLOURS)
+        colours = STYLE["axes.prop_cycle"].by_key()["color"]
+        assert all(contrast(rgb(colour), rgb(paper)) >= 3 for colour in colours)
     resvg = pytest.importorskip("resvg_py")
     assert resvg.svg_to_bytes(svg_string=svg, dpi=96, skip_system_fonts=True)[:4] == b"\x89PNG"

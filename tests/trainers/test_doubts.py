@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
-from trainers.evaluation.doubts import Judge, Validation, wilson
+from trainers.evaluation.doubts import Judge, best, points_of, wilson, within
 
 
 @pytest.fixture
@@ -34,13 +34,15 @@ def test_the_limit_answers_as_many_as_the_error_allows_and_the_best_has_the_lowe
     """Against all limits, tried one by one."""
     uncertainty, wrong = map(numpy.array, zip(*images))
     answered = [uncertainty <= limit for limit in set(uncertainty)]
-    possible = [(sum(within), sum(wrong[within])) for within in answered]
-    validation = Validation(uncertainty / 7, wrong)
-    point, best = validation.within(max_error), validation.best()
+    possible = [(sum(images), sum(wrong[images])) for images in answered]
+    points = points_of(uncertainty / 7, wrong)
+    point, least = within(points, max_error), best(points)
     found = (point.answered, point.wrong) if point else None
     assert found == max((one for one in possible if one[1] <= max_error * one[0]), default=None)
-    assert (best.answered, best.wrong) == min(possible, key=lambda one: (one[1] / one[0], -one[0]))
-    for one in filter(None, (point, best)):
+    assert (least.answered, least.wrong) == min(
+        possible, key=lambda one: (one[1] / one[0], -one[0])
+    )
+    for one in filter(None, (point, least)):
         assert sum(uncertainty / 7 <= one.limit) == one.answered
 
 

@@ -23,8 +23,10 @@ ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batc
 
 @dataclass(frozen=True)
 class Point:
-    """The result of answering up to an uncertainty ``limit``: how many validation images are ``answered``, and how many of these ``wrong``."""
+    """The result of answering up to an ``uncertainty`` of validation images: the ``limit`` for others, how many are ``answered``, and how many of
+    these ``wrong``."""
 
+    uncertainty: float
     limit: float
     answered: int
     wrong: int
@@ -34,55 +36,45 @@ class Point:
         return self.wrong / self.answered
 
     def __str__(self) -> str:
-        return f"{self.wrong} of {self.answered} ({share(self.error)}; 95 % interval {interval(self.wrong, self.answered)})"
+        low, high = wilson(self.wrong, self.answered)
+        percents = f"{100 * self.error:.1f} %".replace(".0 %", " %")
+        interval = f"{100 * low:.0f} to {100 * high:.0f} %"
+        return f"{self.wrong} of {self.answered} ({percents}; 95 % interval {interval})"
 
 
-class Validation:
-    """What a run said of its N validation images.
+def points_of(uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> list[Point]:
+    """A point for each uncertainty of a run's N validation images, upwards.
 
     Args:
         uncertainty: (N,) in [0, 1], larger is more doubtful; wrong: (N,) bool.
 
     Raises:
-        ValueError: there is no image, an uncertainty is not finite, or the shapes differ.
+        ValueError: there is no image, an uncertainty is not finite, or there are more of one than of the other.
     """
-
-    def __init__(self, uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> None:
-        if (
-            uncertainty.shape != wrong.shape
-            or wrong.ndim != 1
-            or not len(wrong)
-            or not numpy.isfinite(uncertainty).all()
-        ):
-            raise ValueError("uncertainties and answers of at least one image are needed")
-        order = numpy.argsort(uncertainty, kind="stable")
-        self.uncertainty, self.wrong = uncertainty[order].astype(float), wrong[order].cumsum()
-        ends = numpy.append(
-            numpy.flatnonzero(numpy.diff(self.uncertainty)), len(wrong) - 1
-        )  # equal ones stand or fall together
-        between = numpy.append(
-            (self.uncertainty[ends[:-1]] + self.uncertainty[ends[:-1] + 1]) / 2, math.inf
-        )
-        limits = numpy.minimum(self.uncertainty[ends] * (1 + ROUNDING), between)
-        self.points = [
-            Point(float(limit), int(end) + 1, int(self.wrong[end]))
-            for limit, end in zip(limits, ends)
-        ]
-
-    def __len__(self) -> int:
-        return len(self.wrong)
-
-    def within(self, max_error: float) -> Point | None:
-        """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong; None where there is none."""
-        return next((point for point in reversed(self.points) if point.error <= max_error), None)
-
-    def best(self) -> Point:
-        """The point with the lowest error, of those with the most answers."""
-        return min(self.points, key=lambda point: (point.error, -point.answered))
+    if not numpy.isfinite(numpy.abs(uncertainty).max()):
+        raise ValueError("an uncertainty is not finite")
+    # equal ones stand or fall together
+    values, places, counts = numpy.unique(uncertainty, return_inverse=True, return_counts=True)
+    values = values.astype(float)
+    between = numpy.append((values[:-1] + values[1:]) / 2, math.inf)
+    limits = numpy.minimum(values * (1 + ROUNDING), between)
+    wrongs = numpy.bincount(places[wrong], minlength=len(counts)).cumsum()
+    columns = (column.tolist() for column in (values, limits, counts.cumsum(), wrongs))
+    return [Point(*point) for point in zip(*columns)]
 
 
-def read_validation(folder: str) -> Validation:
-    """A run's ``Validation``.
+def within(points: list[Point], max_error: float) -> Point | None:
+    """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong; None where there is none."""
+    return next((point for point in reversed(points) if point.error <= max_error), None)
+
+
+def best(points: list[Point]) -> Point:
+    """The point with the lowest error, of those with the most answers."""
+    return min(points, key=lambda point: (point.error, -point.answered))
+
+
+def read_points(folder: str) -> list[Point]:
+    """A run's points.
 
     Raises:
         UserError: the run has no such file, or it can't be read.
@@ -95,21 +87,12 @@ def read_validation(folder: str) -> Validation:
         )
     try:
         kept = read_arrays(path)
-        return Validation(kept["max_probability"], kept["top"][:, 0] != kept["label"])
+        return points_of(kept["max_probability"], kept["top"][:, 0] != kept["label"])
     except Exception as error:  # damaged bytes can raise anything
         raise UserError(
             f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
             "again"
         ) from error
-
-
-def check_share(max_error: float | None) -> None:
-    """
-    Raises:
-        UserError: it is given, and no share in [0, 1).
-    """
-    if max_error is not None and not 0 <= max_error < 1:
-        raise UserError(f"--max-error is {max_error}, it is a share: at least 0 and below 1")
 
 
 class Judge:
@@ -120,24 +103,20 @@ class Judge:
         max_error: share in [0, 1) of the answers not doubtful that may be wrong on validation images; None: no answer is judged.
 
     Raises:
-        UserError: a share is asked for that is none, or without answers to validation images; see ``read_validation``.
+        UserError: a share is asked for that is none, or without answers to validation images; see ``read_points``.
     """
 
     def __init__(self, folder: str, max_error: float | None = None) -> None:
-        check_share(max_error)
         self.max_error = max_error
-        self.validation: Validation | None
+        self.points: list[Point] = []
+        if max_error is not None and not 0 <= max_error < 1:
+            raise UserError(f"--max-error is {max_error}, it is a share: at least 0 and below 1")
         try:
-            self.validation = read_validation(folder)
+            self.points = read_points(folder)
         except UserError:
             if max_error is not None:
                 raise
-            self.validation = None
-        self.point = (
-            None
-            if self.validation is None or max_error is None
-            else self.validation.within(max_error)
-        )
+        self.point = None if max_error is None else within(self.points, max_error)
 
     def doubtful(self, uncertainty: float) -> bool | None:
         """Whether an answer to the run's own classes is doubtful; None where no share of errors was asked for."""
@@ -154,23 +133,23 @@ class Judge:
 
     def rule(self) -> str:
         """What counts as doubtful and why, in words."""
-        if self.validation is None:
+        if not self.points:
             return NO_VALIDATION
-        images = f"the run's {counted(len(self.validation), 'validation image')}"
-        best = self.validation.best()
+        images = f"the run's {counted(self.points[-1].answered, 'validation image')}"
+        least = best(self.points)
         lowest = (
-            f"The lowest error is {best}: --max-error {math.ceil(1000 * best.error) / 1000:g} allows it."
-            if best.error <= 0.999
+            f"The lowest error is {least}: --max-error {math.ceil(1000 * least.error) / 1000:g} allows it."
+            if least.error <= 0.999
             else ""
         )
         if self.max_error is None:
-            possible = [
-                (offer, point)
+            possible = ", ".join(
+                f"{offer:g} answers {point.answered}"
                 for offer in OFFERED
-                if (point := self.validation.within(offer)) is not None
-            ]
-            offers = f"--max-error abstains from the doubtful: {', '.join(f'{offer:g} answers {point.answered}' for offer, point in possible)}."
-            return f"No limit is set. Wrong among {images}: {self.validation.points[-1]}. {offers if possible else lowest}".rstrip()
+                if (point := within(self.points, offer))
+            )
+            offers = f"--max-error abstains from the doubtful: {possible}."
+            return f"No limit is set. Wrong among {images}: {self.points[-1]}. {offers if possible else lowest}".rstrip()
         allowed = f"{100 * self.max_error:g} %"
         if self.point is None:
             return f"No answer is within the limit: among {images} more than {allowed} of even the most certain answers are wrong. {lowest}".rstrip()
@@ -181,38 +160,23 @@ class Judge:
 
     def of_such(self, uncertainty: float) -> str:
         """How often the run was right where it was at least as sure, in words."""
-        if self.validation is None:
+        if not self.points:
             return ""
-        answered = int(
-            numpy.searchsorted(
-                self.validation.uncertainty, uncertainty * (1 + ROUNDING), side="right"
-            )
-        )
+        most = uncertainty * (1 + ROUNDING)
+        surer = [point for point in self.points if point.uncertainty <= most]
         this = f"This answer's uncertainty is {decimal(uncertainty)}"
-        if not answered:
+        if not surer:
             return f"{this}, lower than that of any validation image."
-        point = Point(uncertainty, answered, int(self.validation.wrong[answered - 1]))
-        return f"{this}; wrong among the validation images with at most that: {point}."
-
-
-def interval(number: int, of: int) -> str:
-    """The 95 % interval of a share (Wilson, 1927, "Probable Inference, the Law of Succession, and Statistical Inference"), in words."""
-    low, high = wilson(number, of)
-    return f"{100 * low:.0f} to {100 * high:.0f} %"
+        return f"{this}; wrong among the validation images with at most that: {surer[-1]}."
 
 
 def wilson(number: int, of: int) -> tuple[float, float]:
-    """The ends in [0, 1] of that interval."""
-    from scipy.stats import (
-        binomtest,
-    )  # here, since it takes a second to import: wrong arguments are answered at once
+    """The ends in [0, 1] of the 95 % interval of a share (Wilson, 1927, "Probable Inference, the Law of Succession, and Statistical Inference")."""
+    # here, since it takes a second to import: wrong arguments are answered at once
+    from scipy.stats import binomtest
 
     bounds = binomtest(number, of).proportion_ci(method="wilson")
-    return float(bounds.low), float(bounds.high)
-
-
-def share(value: float) -> str:
-    return f"{100 * value:.1f} %".replace(".0 %", " %")
+    return bounds.low, bounds.high
 
 
 def decimal(value: float) -> str:

@@ -1,7 +1,7 @@
 """Scores and predictions for a batch of images, and their metrics."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,38 +61,37 @@ class Prediction:
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of doubt: name → (B,), larger is more doubtful."""
-        measures = {
+        known = self.known()
+        return {
             "max_probability": 1 - self.probability.max(dim=1).values,
-            "energy": self.energy,
-            "vacuity": self.vacuity,
-            "conflict": self.conflict,
+            **{name: known[name] for name in ("energy", "vacuity", "conflict") if name in known},
         }
-        return {name: value for name, value in measures.items() if value is not None}
+
+    def known(self) -> dict[str, Tensor]:
+        """The answers that are not None, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
     def check_finite(self) -> None:
         """
         Raises:
             UserError: an answer is not finite.
         """
-        values = [value for value in vars(self).values() if value is not None]
-        if not all(bool(value.isfinite().all()) for value in values):
+        if not all(value.isfinite().all() for value in self.known().values()):
             raise UserError(
                 "the answers are not numbers (NaN or infinite): the weights of the CLIP or the prompts "
                 "are broken, get or train them again"
             )
 
     def cpu(self) -> "Prediction":
-        values = {name: value for name, value in vars(self).items() if value is not None}
-        return Prediction(**{name: value.float().cpu() for name, value in values.items()})
+        return Prediction(**{name: value.float().cpu() for name, value in self.known().items()})
 
     @staticmethod
     def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
         """One prediction out of those of several batches."""
         joined = {}
-        for name, value in vars(parts[0]).items():
-            if value is not None:
-                images = -1 if value.dim() == 1 else -2  # the dimension of the images
-                joined[name] = torch.cat([getattr(part, name) for part in parts], dim=images)
+        for name, value in parts[0].known().items():
+            images = -1 if value.dim() == 1 else -2  # the dimension of the images
+            joined[name] = torch.cat([getattr(part, name) for part in parts], dim=images)
         return Prediction(**joined)
 
 
@@ -115,11 +114,11 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
 
     probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
     present, counts = labels.unique().tolist(), Counter(classnames)
-    f1 = f1_score(labels, answer, average="macro", labels=present)
+    doubts = prediction.uncertainties()
     metrics = {
         "images": len(labels),
         "accuracy": percent_right(answer, labels),
-        "macro_f1": 100 * float(f1),
+        "macro_f1": 100 * float(f1_score(labels, answer, average="macro", labels=present)),
         "per_class_accuracy": {
             # two of ImageNet's classes are "sunglasses"
             classnames[label] + f" ({label})" * (counts[classnames[label]] > 1): percent_right(
@@ -128,10 +127,7 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
             for label in present
         },
         **calibration(probability, labels),
-        "uncertainty": {
-            name: doubt(value, answer != labels)
-            for name, value in prediction.uncertainties().items()
-        },
+        "uncertainty": {name: doubt(value, answer != labels) for name, value in doubts.items()},
     }
     if prediction.template_probability is not None:
         metrics["template_accuracy"] = [
@@ -139,11 +135,9 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
             for template in prediction.template_probability
         ]
         mean = calibration(prediction.template_probability.mean(dim=0), labels)
-        metrics.update({f"mean_probability_{name}": value for name, value in mean.items()})
-    if prediction.vacuity is not None and prediction.conflict is not None:
-        metrics["mean_vacuity"] = prediction.vacuity.mean().item()
-        metrics["mean_conflict"] = prediction.conflict.mean().item()
-    return metrics
+        metrics |= {f"mean_probability_{name}": value for name, value in mean.items()}
+    evidence = [name for name in ("vacuity", "conflict") if name in doubts]
+    return {**metrics, **{f"mean_{name}": doubts[name].mean().item() for name in evidence}}
 
 
 def percent_right(answer: Tensor, labels: Tensor | int) -> float:
@@ -164,7 +158,7 @@ def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def per_image(
-    prediction: Prediction, labels: Tensor, paths: Iterable[str]
+    prediction: Prediction, labels: Tensor, paths: Sequence[str]
 ) -> dict[str, numpy.ndarray]:
     """What is kept of every image, for reports: arrays by name.
 

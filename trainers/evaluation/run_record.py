@@ -27,9 +27,7 @@ def git_commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", os.path.basename(__file__))
-        return git("rev-parse", "HEAD") + (
-            "-dirty" if git("status", "--porcelain", "--untracked-files=no") else ""
-        )
+        return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -55,12 +55,8 @@ class Evaluator:
         self.rates: list[float] = []  # images per second of the last test's batches
 
     @property
-    def is_open(self) -> bool:
-        """Whether base and new classes are asked for together."""
-        return bool(self.cfg.TEST.OPEN)
-
-    @property
     def base_classes(self) -> int:
+        """How many there are where base and new classes are asked for together."""
         return math.ceil(len(self.method.classnames) / 2)
 
     @torch.no_grad()
@@ -95,9 +91,9 @@ class Evaluator:
         ``per_image``; returns the prediction, and the labels (N,)."""
         answers, labels, paths = self.answers(loader, split)
         arrays = per_image(answers, labels, paths)
-        if self.is_open:
-            signs = signs_of_new(answers, self.base_classes)
-            arrays.update({name: sign.numpy() for name, sign in signs.items()})
+        if self.cfg.TEST.OPEN:
+            for name, sign in signs_of_new(answers, self.base_classes).items():
+                arrays[name] = sign.numpy()
         write_arrays(f"{self.cfg.OUTPUT_DIR}/predictions-{split}.npz", arrays)
         return answers, labels
 
@@ -106,7 +102,7 @@ class Evaluator:
         started = time.monotonic()
         answers, labels = self.keep(loader, split)
         self.metrics[split] = measure(answers, labels, self.method.classnames)
-        if self.is_open:
+        if self.cfg.TEST.OPEN:
             left_out = list(self.method.left_out)
             figures = {**open_world(answers, labels, self.base_classes), "left_out": left_out}
             self.metrics[split]["open"] = figures

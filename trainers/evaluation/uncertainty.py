@@ -15,14 +15,10 @@ import torch
 from torch import Tensor
 
 BINS = 15
-NEIGHBOURS, SAME_TEXT = (
-    5,
-    0.05,
-)  # DAC's: texts of base classes that a distance is taken to, and below which distance a text is one of theirs
-TEMPERATURES = (
-    0.01,
-    100.0,
-)  # limits of the search: where all answers are right the likelihood has no maximum
+# DAC's: texts of base classes that a distance is taken to, and below which distance a text is one of theirs
+NEIGHBOURS, SAME_TEXT = 5, 0.05
+# limits of the search: where all answers are right the likelihood has no maximum
+TEMPERATURES = (0.01, 100.0)
 
 
 def brier_score(probability: Tensor, labels: Tensor) -> float:
@@ -37,13 +33,10 @@ def expected_calibration_error(probability: Tensor, labels: Tensor) -> float:
     Args:
         probability: (N, K); labels: (N,).
     """
-    if probability.shape[1] == 1:
-        return 0.0
     confidence, answer = probability.max(dim=1)
     limits = torch.linspace(0, 1, BINS + 1, dtype=confidence.dtype)
-    place = (
-        torch.bucketize(confidence, limits, right=True) - 1
-    )  # (N,), full confidence beyond the last
+    # (N,), full confidence beyond the last
+    place = torch.bucketize(confidence, limits, right=True) - 1
     count, confident, right = (
         torch.zeros(BINS + 1).scatter_add_(0, place, values.float())
         for values in (torch.ones_like(confidence), confidence, answer == labels)
@@ -61,12 +54,10 @@ def adaptive_calibration_error(probability: Tensor, labels: Tensor) -> float:
     confidence, answer = probability.max(dim=1)
     confidence, order = confidence.double().sort(stable=True)
     right = (answer == labels)[order].double()
-    gaps = [
-        abs(r.mean() - c.mean()) * len(c)
-        for c, r in zip(confidence.tensor_split(BINS), right.tensor_split(BINS))
-        if len(c)
-    ]
-    return float(sum(gaps)) / len(confidence)
+    parts = zip(confidence.tensor_split(BINS), right.tensor_split(BINS))
+    return sum(abs(r.mean() - c.mean()).item() * len(c) for c, r in parts if len(c)) / len(
+        confidence
+    )
 
 
 def selective_risk(uncertainty: Tensor, wrong: Tensor) -> Tensor:
@@ -110,8 +101,8 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     if not 0 < doubtful.sum() < len(doubtful):
         return None
     from sklearn.metrics import (
-        roc_auc_score,  # here, since importing a method must not take its time
-    )
+        roc_auc_score,
+    )  # here, since importing a method must not take its time
 
     return 100 * float(roc_auc_score(doubtful.numpy(), uncertainty.numpy()))
 
@@ -140,11 +131,8 @@ def distance_temperatures(
     """
 
     def nearest(texts: Tensor, base: Tensor) -> Tensor:
-        return (
-            torch.cdist(texts.double(), base.double())
-            .topk(min(NEIGHBOURS, base.shape[-2]), dim=-1, largest=False)
-            .values
-        )  # (…, K, 5)
+        distances = torch.cdist(texts.double(), base.double())
+        return distances.sort(dim=-1).values[..., :NEIGHBOURS]  # (…, K, 5)
 
     after, before = nearest(tuned, tuned_base), nearest(zero_shot, zero_shot_base)
     temperature = (after.mean(dim=-1).mean(dim=0) - before.mean(dim=-1)).exp()
@@ -162,15 +150,8 @@ def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
 
     Returns:
         T within ``TEMPERATURES``, at their end where the optimum lies beyond it, as it does if all answers are right.
-
-    Raises:
-        ValueError: a log-probability is not finite.
     """
     log_probability = log_probability.double()
-    if not log_probability.isfinite().all():
-        raise ValueError(
-            "a log-probability is not finite: clamp probabilities of zero before taking the logarithm"
-        )
     right = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
 
     def slope(log_temperature: float) -> float:
