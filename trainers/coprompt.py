@@ -18,7 +18,6 @@ from . import config_function
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Encoded, Figures, Method
-from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
 from .settings import method_node
 from .trainer import MethodTrainer
@@ -77,28 +76,21 @@ class CoPromptMethod(Method):
             return hand_crafted
         sentences = self.describe(self.classnames)
         with torch.no_grad(), self.autocast():
-            return torch.stack(
-                [
-                    self.teacher.encode_sentences(
-                        [[of_class[r % len(of_class)]] for of_class in sentences]
-                    )
-                    for r in range(max(map(len, sentences)))
-                ]
-            )
+            rounds = [
+                [[of_class[r % len(of_class)]] for of_class in sentences]
+                for r in range(max(map(len, sentences)))
+            ]
+            return torch.stack([self.teacher.encode_sentences(texts) for texts in rounds])
 
     def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         features = self.learner.adapter_text(super().encode_texts(prompts, normalize))
         return F.normalize(features, dim=-1) if normalize else features
 
     def encode_images(
-        self,
-        images: Tensor,
-        prompts: Prompts | None = None,
-        backbone: Backbone | None = None,
-        normalize: bool = True,
+        self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
     ) -> Tensor:
         """The frozen CLIP's features without prompts; with them the adapter's."""
-        features = super().encode_images(images, prompts, backbone, normalize)
+        features = super().encode_images(images, prompts, normalize)
         if prompts is None:
             return features
         features = self.learner.adapter_image(features)

@@ -14,7 +14,7 @@ from yacs.config import CfgNode
 
 from . import config_function
 from .evaluation.prediction import Prediction, Scores
-from .method import Batches, Encoded, Figures, Method, ParameterGroups, TrainingImages
+from .method import Encoded, Figures, Method, ParameterGroups
 from .settings import method_node
 from .trainer import MethodTrainer
 
@@ -100,12 +100,9 @@ class DePTMethod(Method):
         return learner
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
-        head = list(self.learner.head.parameters())
-        prompts = [
-            parameter
-            for name, parameter in self.learner.named_parameters()
-            if not name.startswith("head.")
-        ]
+        named = [*self.learner.named_parameters()]
+        prompts = [value for name, value in named if not name.startswith("head.")]
+        head = [*self.learner.head.parameters()]
         return [{"params": prompts}, {"params": head, "lr": lr * self.settings.HEAD_LR}]
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
@@ -143,12 +140,6 @@ class DePTMethod(Method):
         if len(logits) > 1:
             logits = (1 - weight) * logits[:1] + weight * logits[1:]
         return self.base.predict(logits)
-
-    def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        self.base.start(training, validation)
-
-    def end_epoch(self, epoch: int, epochs: int) -> None:
-        self.base.end_epoch(epoch, epochs)
 
 
 class DePTCoOpMethod(DePTMethod):

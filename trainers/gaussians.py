@@ -10,12 +10,16 @@ References:
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .evidence import usual_reliabilities
+
+if TYPE_CHECKING:
+    from .method import Method
 
 log = logging.getLogger(__name__)
 
@@ -180,12 +184,13 @@ def note_fitted(witness: ImageWitness, *_: object) -> None:
     witness.is_fitted = bool(witness.precision.any())
 
 
-def add_evidence(learner: nn.Module, templates: int, classes: int, width: int) -> None:
-    """Gives a learner of M templates what is fitted, not trained: the evidence offsets, the
-    reliabilities, and the image witness of K classes for features of E numbers."""
+def add_evidence(learner: nn.Module, templates: int, method: "Method") -> None:
+    """Gives a method's learner of M templates what is fitted, not trained: the evidence offsets, the
+    reliabilities, and the image witness of the method's classes."""
+    classes = len(method.classnames)
     learner.register_buffer("offset", torch.zeros(templates))  # b^m for one class
     learner.register_buffer("trained_classes", torch.tensor(classes))
     # ω of the templates where they answer alone, and of each beside the image witness, the last
     learner.register_buffer("reliability", usual_reliabilities(templates)[0])  # ()
     learner.register_buffer("joint_reliability", usual_reliabilities(templates, True))  # (M + 1,)
-    learner.witness = ImageWitness(width, classes)
+    learner.witness = ImageWitness(method.backbone.embed_dim, classes)

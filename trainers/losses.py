@@ -1,9 +1,14 @@
 """Loss terms that several methods have."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .evaluation.prediction import Scores
+    from .method import Method
 
 SHORT = 0.03  # δ: deviations much shorter than this have no direction yet
 
@@ -18,17 +23,13 @@ def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
 
 
 def knowledge_guided_loss(
-    logits: Tensor, labels: Tensor, texts: Tensor, hand_crafted: Tensor, weight: float
+    method: "Method", scores: "Scores", labels: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """KgCoOp's loss: cross-entropy + weight · ``consistency_loss`` of the texts; and both.
-
-    Args:
-        logits: (B, K); labels: (B,).
-        texts: (1, K, E), features of the classes; hand_crafted: (K, E), of the hand-crafted prompts.
-    """
-    task = F.cross_entropy(logits, labels)
-    distance = consistency_loss(texts, hand_crafted)
-    return task + weight * distance, {"loss_ce": task, "loss_kg": distance}
+    """KgCoOp's ``Method.loss``: cross-entropy + W · ``consistency_loss`` of the texts and the
+    hand-crafted prompts; and both."""
+    task = F.cross_entropy(scores.logits[0], labels)
+    distance = consistency_loss(scores.text_features, method.hand_crafted)
+    return task + method.settings.W * distance, {"loss_ce": task, "loss_kg": distance}
 
 
 def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:

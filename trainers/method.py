@@ -17,7 +17,7 @@ It needs no trainer::
 import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -60,6 +60,7 @@ class Method(nn.Module):
 
     Attributes:
         learner: the learnable module; None where nothing is learned.
+        base: the method that this one builds on and holds, if any.
         memory: what training remembers beyond the learner, for the checkpoint: tensors, numbers,
             dicts and lists of them.
         left_out: names of what ``load`` has left out, as it serves other classes.
@@ -109,6 +110,7 @@ class Method(nn.Module):
         self.memory: dict[str, Any] = {}
         self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
         self.device = backbone.log_scale.device
+        self.base: Any = None
         if holder is None:
             self.precision = precision_on(
                 settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
@@ -124,20 +126,43 @@ class Method(nn.Module):
             self.teacher = holder.teacher
         self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
         self.backbone = backbone
+        self.check_images()
         learner = self.build()
         self.learner: Any = None if learner is None else learner.to(self.device)
 
     def over(self, name: str) -> "Method":
         """The method called ``name`` with this one's settings, classes and CLIP, to build on."""
-        given = (
-            self.settings,
-            self.classnames,
-            self.backbone,
-            self.dataset,
-            self.describe,
-            self.path,
+        given = self.settings, self.classnames, self.backbone, self.dataset, self.describe
+        return method_class(name)(*given, self.path, self)
+
+    def check_images(self) -> None:
+        """Only a vision transformer has tokens to put prompts beside, see ``text_only``.
+
+        Raises:
+            UserError: the settings prompt the image encoder, and it is a ResNet.
+        """
+        wanted = self.text_only
+        if self.backbone.takes_visual_prompts or (
+            wanted is not None and all(self.settings[key] == wanted[key] for key in wanted)
+        ):
+            return
+        changes = [f"{key} {value}" for key, value in (wanted or {}).items()]
+        instead = f"set {' and '.join(changes)}" if changes else "choose a ViT"
+        raise UserError(
+            f"{self.path} prompts the image encoder, and the backbone is a ResNet: {instead}"
         )
-        return method_class(name)(*given, holder=self)
+
+    def check_depth(self, key: str, depth: int, *towers: Any) -> None:
+        """No more layers can be changed than each of the towers has.
+
+        Raises:
+            UserError: the settings' key that says so, and how many there are.
+        """
+        layers = min(tower.layers for tower in towers)
+        if depth > layers:
+            raise UserError(
+                f"{self.path}.{key} is {depth}, the backbone has {layers} layers to prompt"
+            )
 
     # ---- what a method overrides ----
 
@@ -203,27 +228,31 @@ class Method(nn.Module):
         """The prompts whose mean ``hand_crafted`` is."""
         return [self.hand_crafted_template()]
 
-    def encode(self) -> Encoded | None:
+    def encode(self) -> Any:
         """What is the same for all images: text features (M, K, E) and the prompts.
 
-        None where texts depend on the image; prompts are None where nothing is learned.
+        ``Encoded``, or None where texts depend on the image; prompts are None where nothing is
+        learned.
         """
         prompts = self.learner()
         return self.encode_texts(prompts), prompts
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         """``forward`` without the autocast."""
-        encoded = encoded or self.encode()
-        assert encoded is not None  # where it is None, a method has scores of its own
-        texts, prompts = encoded
+        texts, prompts = encoded or self.encode()
         features = self.encode_images(images, prompts)
         return Scores(self.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Sets what the first step needs of the training images; not called where a run resumes."""
+        """Sets what the first step needs of the training images, as does the ``base``, if any; not
+        called where a run resumes."""
+        if self.base is not None:
+            self.base.start(training, validation)
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
-        """Takes note of the prompts after an epoch, from 0."""
+        """Takes note of the prompts after an epoch, from 0, as does the ``base``, if any."""
+        if self.base is not None:
+            self.base.end_epoch(epoch, epochs)
 
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
         """Sets what is learned from validation images after training, if there are any.
@@ -263,7 +292,7 @@ class Method(nn.Module):
         templates, is_unit = self.hand_crafted_templates(), self.unit_templates
         with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
-            total = reduce(torch.add, (self.encode_classes(text, is_unit) for text in templates))
+            total: Any = sum(self.encode_classes(text, is_unit) for text in templates)
             if self.describe is not None:
                 sentences = self.describe(self.classnames)
                 total = total + self.teacher.encode_sentences(sentences, is_unit)
@@ -278,38 +307,29 @@ class Method(nn.Module):
 
         ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again.
         """
-        assert prompts.suffix is not None  # as it is for prompts of the image encoder alone
-        classes, chunk = prompts.suffix.shape[1], self.settings.TEXT_CHUNK
+        text, chunk = self.backbone.text, self.settings.TEXT_CHUNK
         if chunk == 0:
-            features = self.backbone.text(*prompts.texts(slice(classes)))
+            features = text(*prompts.texts(slice(None)))
         else:
-            parts = [slice(first, first + chunk) for first in range(0, classes, chunk)]
-            features = torch.cat(
-                [
-                    recomputed(self.backbone.text, *prompts.texts(part), use_reentrant=False)
-                    for part in parts
-                ],
-                dim=1,
-            )
+            parts = []
+            for first in range(0, prompts.suffix.shape[1], chunk):
+                part = prompts.texts(slice(first, first + chunk))
+                parts.append(recomputed(text, *part, use_reentrant=False))
+            features = torch.cat(parts, dim=1)
         return F.normalize(features.float(), dim=-1) if normalize else features.float()
 
     def encode_images(
-        self,
-        images: Tensor,
-        prompts: Prompts | None = None,
-        backbone: Backbone | None = None,
-        normalize: bool = True,
+        self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
     ) -> Tensor:
         """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where images are not prompted."""
-        tower, prompts = (backbone or self.backbone).image, prompts or Prompts()
-        features = tower(images, *prompts.images()).float()
+        features = self.backbone.image(images, *(prompts or Prompts()).images()).float()
         return F.normalize(features, dim=-1) if normalize else features
 
     @torch.no_grad()
-    def unprompted_images(self, images: Tensor, backbone: Backbone | None = None) -> Tensor:
+    def unprompted_images(self, images: Tensor) -> Tensor:
         """CLIP's own features (V, B, E) of images (V, B, 3, H, W), as references; no gradient."""
         with self.autocast():
-            return self.encode_images(images, backbone=backbone)
+            return self.encode_images(images)
 
     def unprompted(self, scores: Scores, every: int = 1) -> Tensor:
         """``unprompted_images`` (V, B / every, E) of each ``every``-th image of ``scores``; those of
@@ -324,8 +344,7 @@ class Method(nn.Module):
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
         with torch.autocast(self.device.type, enabled=False):
-            scale = self.backbone.log_scale.float().exp()
-            return scale * image_features @ text_features.transpose(1, 2)
+            return self.backbone.logit_scale * image_features @ text_features.transpose(1, 2)
 
     @torch.no_grad()
     def features_of(

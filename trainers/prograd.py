@@ -83,12 +83,11 @@ class ProGradMethod(Method):
         averaged over images: its gradient is that of KL(p ‖ q).
         """
         node, logits = self.settings, scores.logits[0]  # (B, K)
-        # (1, B, E): the image encoder is not prompted, so zero-shot CLIP's features are the step's, unless those are fp16's
-        images = (
-            scores.image_features
-            if self.teacher is self.backbone
-            else self.unprompted_images(scores.images, self.teacher)
-        )
+        # the image encoder is not prompted: zero-shot CLIP's features are the step's, unless those are fp16's
+        images = scores.image_features  # (1, B, E)
+        if self.teacher is not self.backbone:
+            with torch.no_grad(), self.autocast():
+                images = F.normalize(self.teacher.image(scores.images).float(), dim=-1)
         zero_shot = self.logits(images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
         general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T**2

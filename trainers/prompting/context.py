@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from .prompts import FixedTokens, Prompts, context_of_phrase, gaussian
 from .text import TextEncoder
+from .tokens import phrase_tokens
 
 
 class ContextLearner(nn.Module):
@@ -36,9 +37,9 @@ class ContextLearner(nn.Module):
         self.tokens = FixedTokens(text_encoder, classnames, n_ctx)
         self.shares_context = position == "end" and is_shared
         longest = self.tokens.suffix.shape[2]
-        order = [
-            token_order(position, n_ctx, length, longest) for length in self.tokens.name_lengths
-        ]
+        # a full stop may merge with a name that ends in a sign, so names are measured alone
+        names = [phrase_tokens(name, text_encoder.context_length) for name in classnames]
+        order = [token_order(position, n_ctx, len(name), longest) for name in names]
         self.register_buffer("order", torch.tensor(order), persistent=False)  # (K, n + S)
 
     @classmethod

@@ -25,9 +25,8 @@ class VisualPrompts(nn.Module):
         self.deep_ctx = nn.ParameterList(gaussian(n_ctx, width) for _ in range(depth - 1))
 
     def forward(self) -> Prompts:
-        return Prompts(
-            visual=self.ctx[None], deep_visual=[layer[None] for layer in self.deep_ctx]
-        )  # (1, n, D_v) each
+        deep = [layer[None] for layer in self.deep_ctx]  # (1, n, D_v) each
+        return Prompts(visual=self.ctx[None], deep_visual=deep)
 
 
 class IndependentPrompts(nn.Module):
@@ -50,9 +49,7 @@ class IndependentPrompts(nn.Module):
         )
         depth = settings.PROMPT_DEPTH_VISION
         self.visual = (
-            VisualPrompts(backbone.vision_transformer.width, settings.N_CTX_VISION, depth)
-            if depth
-            else None
+            VisualPrompts(backbone.image.width, settings.N_CTX_VISION, depth) if depth else None
         )
         self.tokens = FixedTokens(text, classnames, n_ctx, [words])
 

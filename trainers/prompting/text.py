@@ -13,12 +13,13 @@ follow *exactly*:
    own tokens attend to its keys and values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 
-from .transformer import Adapter, LayerNorm, Transformer, attend, layerwise
+from .transformer import Adapter, LayerNorm, Transformer, attend
 
 
 class Packing:
@@ -127,8 +128,8 @@ class TextEncoder(nn.Module):
         prefix: Tensor,
         suffix: Tensor,
         end: Tensor,
-        deep_prompts: Sequence[Tensor | None] = (),
-        adapters: Sequence[Adapter | None] = (),
+        deep_prompts: Iterable[Tensor | None] = (),
+        adapters: Iterable[Adapter | None] = (),
     ) -> Tensor:
         """Features of every class under every template.
 
@@ -147,19 +148,11 @@ class TextEncoder(nn.Module):
 
         Returns:
             (M, K, E), not normalised.
-
-        Raises:
-            ValueError: more positions than the encoder has, or more deep prompts or adapters than
-                layers.
         """
-        *blocks, last = self.transformer.resblocks
-        *changes, (deep, adapter) = layerwise(deep_prompts, adapters, len(blocks) + 1)
+        changes = [None, *deep_prompts], adapters
+        *layers, (last, deep, adapter) = zip_longest(self.transformer.resblocks, *changes)
         templates, shared = prefix.shape[:2]
         classes, longest = suffix.shape[1:3]
-        if shared + longest > len(self.positional_embedding):
-            raise ValueError(
-                f"{shared} + {longest} tokens for {len(self.positional_embedding)} positions"
-            )
         dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
         positions = self.positional_embedding.to(dtype)
         lengths = (end.cpu() + 1).expand(templates, -1)  # (M, K)
@@ -169,7 +162,7 @@ class TextEncoder(nn.Module):
         packed = packed.to(dtype) + positions[shared + packing.position]
         prefix = prefix.to(dtype) + positions[:shared]  # (M, P, D)
 
-        for block, (prompt, layer_adapter) in zip(blocks, changes):
+        for block, prompt, layer_adapter in layers:
             prefix = entered(prefix, prompt, layer_adapter)
             query, key, value = block.project(prefix, adapter=layer_adapter)  # (M, P, H, D/H)
             attended = packing.attend(
