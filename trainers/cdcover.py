@@ -15,8 +15,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function
-from .cdc import CDCMethod, DecoupledPrompts, add_cdc_config
+from .cdc import CDCMethod, DecoupledPrompts
 from .evaluation.prediction import Scores
 from .evidence import Opinion, evidential_loss
 from .gaussians import add_evidence
@@ -33,8 +32,8 @@ OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH", "HAND_C
 def add_settings(cfg: CfgNode, over: str) -> None:
     """Declares ``cfg.TRAINER.CDC<over>``: the keys of the method called ``over``, CDC's, and the
     phrases that the templates start from."""
-    cdc = method_node(add_cdc_config)
-    cfg.TRAINER[f"CDC{over.upper()}"] = node = method_node(config_function(over))
+    cdc = method_node("CDC")
+    cfg.TRAINER[f"CDC{over.upper()}"] = node = method_node(over)
     for key in cdc.keys() - node.keys() - OF_THE_METHOD:
         node[key] = cdc[key]
     # those with as many tokens as the context; if more than M, the best on the training images

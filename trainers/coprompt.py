@@ -14,7 +14,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Encoded, Figures, Method
@@ -28,7 +27,7 @@ IMAGE_SHARE, TEXT_SHARE = 0.1, 0.2  # of the adapters in the features
 
 def add_coprompt_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W (``TRAINER.W`` in the official code). Sentences are ``DATASET.DESCRIPTIONS``."""
-    cfg.TRAINER.COPROMPT = node = method_node(config_function("MaPLe"))
+    cfg.TRAINER.COPROMPT = node = method_node("MaPLe")
     node.W = 8.0  # weight of the consistency with the frozen CLIP
 
 

@@ -12,7 +12,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function
 from .evaluation.prediction import Prediction, Scores
 from .method import Encoded, Figures, Method, ParameterGroups
 from .settings import method_node
@@ -21,7 +20,7 @@ from .trainer import MethodTrainer
 
 def add_dept_settings(cfg: CfgNode, over: str) -> None:
     """Declares ``cfg.TRAINER.DEPT<over>``: the keys of the method called ``over``, and DePT's."""
-    cfg.TRAINER[f"DEPT{over.upper()}"] = node = method_node(config_function(over))
+    cfg.TRAINER[f"DEPT{over.upper()}"] = node = method_node(over)
     node.HEAD_WEIGHT = 0.7  # λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits have 1 − λ
     node.PROMPT_WEIGHT = 0.3  # of the prompts' cross-entropy, 1 − λ in the paper
     node.HEAD_LR = 6.5  # times OPTIM.LR, the head's learning rate

@@ -50,7 +50,7 @@ class Opinion:
     @property
     def probability(self) -> Tensor:
         """(…, K) expected probabilities α_k / S."""
-        return (self.log_alpha - self.log_strength[..., None]).exp()
+        return self.log_probability.exp()
 
     @property
     def log_probability(self) -> Tensor:

@@ -51,9 +51,8 @@ def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their covariance."""
     trace = scatter.trace() / max(1, images - 1)
     # of one image a class there is no spread: then all directions count alike
-    ridge = torch.where(trace > 0, trace, torch.ones_like(trace))
-    identity = torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
-    return len(scatter) * torch.linalg.inv(scatter + ridge * identity)
+    ridge = (trace + (trace == 0)) * torch.eye(len(scatter)).to(scatter)
+    return len(scatter) * torch.linalg.inv(scatter + ridge)
 
 
 def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -78,8 +77,7 @@ def gaussians_of_texts(features: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]
     nearest = features[(texts @ features.t()).topk(count).indices]  # (K, k, E)
     means = (nearest.sum(dim=1) + TEXTS * texts) / (count + TEXTS)
     precision = torch.zeros_like(texts.t() @ texts)
-    for images, text in zip(nearest, texts):  # all at once would be K · E² numbers
-        around = images - text  # (k, E)
+    for around in nearest - texts[:, None]:  # (k, E); all at once would be K · E² numbers
         precision += shrunken_precision(around.t() @ around, count) / len(texts)
     return means, precision
 

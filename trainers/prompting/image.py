@@ -110,19 +110,19 @@ class ImageEncoder(nn.Module):
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
         x = torch.cat([first, patches], dim=1)  # (V·B, 1 + N, D)
         x = x + self.positional_embedding.to(dtype)
+
+        def of_images(prompt: Tensor) -> Tensor:  # (M, n, D) → (M·B, n, D)
+            # not repeat_interleave, which ONNX can't do for any number of images
+            return prompt.to(dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1)
+
         if prompts is not None:
-            x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
-            prompt = prompts.to(x.dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
-            x = torch.cat([x, prompt], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
+            x = x.unflatten(0, (views, batch)).expand(templates, -1, -1, -1).flatten(0, 1)
+            x = torch.cat([x, of_images(prompts)], dim=1)  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
         blocks = self.transformer.resblocks
         for block, deep, adapter in zip_longest(blocks, [None, *deep_prompts], adapters):
             if deep is not None:
-                # not repeat_interleave, which ONNX can't do for any number of images
-                prompt = (
-                    deep.to(x.dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1)
-                )  # (M·B, n, D)
-                x = torch.cat([x[:, : -prompt.shape[1]], prompt], dim=1)
+                x = torch.cat([x[:, : -deep.shape[1]], of_images(deep)], dim=1)
             if adapter is not None:
                 x = adapter.enter(x)
             if block is not blocks[-1]:
