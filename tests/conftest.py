@@ -158,9 +158,9 @@ def resnet(stock_resnet):
 @pytest.fixture(scope="session")
 def vit_b16():
     """The shapes of CLIP's ViT-B/16 with weights that mean nothing, to count parameters on."""
-    text = TextEncoder(Transformer(512, 12, 8), 77, VOCABULARY, 512)
+    text = TextEncoder(Transformer(512, 12, 8, 2048, "gelu"), 77, VOCABULARY, 512)
     torch.nn.init.zeros_(text.token_embedding.weight)
-    image = ImageEncoder(Transformer(768, 12, 12), 224, 16, 512)
+    image = ImageEncoder(Transformer(768, 12, 12, 3072, "gelu"), 224, 16, 512)
     return Backbone(text, image, torch.zeros(()))
 
 

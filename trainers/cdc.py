@@ -12,6 +12,7 @@ docs/method.md lists what the paper states and what is our choice.
 import copy
 import logging
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -142,7 +143,7 @@ class CDCMethod(Method):
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
         template = settings.get("HAND_CRAFTED", "")
-        if template and not template.count("{}") == template.count("{") == template.count("}") == 1:
+        if template and not re.fullmatch("[^{}]*{}[^{}]*", template):
             message = "it needs {} once, where the class name goes"
             raise UserError(f"{path}.HAND_CRAFTED is {template!r}, {message}")
         beta, gamma = settings.DECOUPLING_WEIGHT, settings.CONSISTENCY_WEIGHT
@@ -282,7 +283,7 @@ class CDCMethod(Method):
         answer = Prediction(self.probability(logits, votes, fused), votes, energy=energy)
         if is_evidential:
             answer.vacuity = fused.vacuity
-            answer.conflict = conflict(evidence, dempster(evidence))
+            answer.conflict = conflict(evidence)
         return answer
 
     # ---- before and after the epochs ----
@@ -343,9 +344,10 @@ class CDCMethod(Method):
                 features, labels = self.features_of(training(), encoded[1])  # (M or 1, N, E), (N,)
                 witness.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
             if validation is not None and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
-                answered = [(self(images, encoded).logits, labels) for images, labels in validation]
-                logits = torch.cat([part for part, _ in answered], dim=1)  # (M or M + 1, N, K)
-                self.fit_reliability(logits, torch.cat([part for _, part in answered]))
+                answered = ((self(images, encoded).logits, labels) for images, labels in validation)
+                logits, truth = zip(*answered)
+                # (M or M + 1, N, K), (N,)
+                self.fit_reliability(torch.cat(logits, dim=1), torch.cat(truth))
         return True
 
     def fit_reliability(self, logits: Tensor, labels: Tensor) -> None:

@@ -122,12 +122,14 @@ class CDCOverMethod(CDCMethod):
         """Σ_m the method's loss of template m, with ``evidential_loss`` of its opinion in place of
         the cross-entropy; the method's figures are means over the templates."""
         logits, total, figures = scores.logits, scores.logits.new_zeros(()), Figures()
-        unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
-        parts = logits, scores.image_features, scores.text_features, scores.images
+        if self.prompts_images:
+            self.unprompted(scores)  # (V, B, E), which it keeps there
         for m in range(len(logits)):
-            of_template = (part[m % len(part)][None] for part in parts)
-            view = None if unprompted is None else unprompted[m % len(unprompted)][None]
-            loss, measured = self.base.loss(Scores(*of_template, unprompted=view), labels)
+            of_template = {
+                name: None if part is None else part[m % len(part)][None]
+                for name, part in vars(scores).items()
+            }
+            loss, measured = self.base.loss(Scores(**of_template), labels)
             if self.settings.LOSS == "evidential":
                 vote = evidential_loss(Opinion(votes.log_evidence[m]), labels).mean()
                 loss = loss - F.cross_entropy(logits[m], labels) + vote

@@ -4,7 +4,7 @@ go through one linear classifier of the trained classes. Its logits are mixed wi
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -66,9 +66,6 @@ class TransferHead(nn.Module):
         self.image, self.text = ChannelAdjustment(embed_dim), ChannelAdjustment(embed_dim)
         self.linear = nn.Linear(embed_dim, classes)
 
-    def forward(self, features: Tensor, adjust: ChannelAdjustment) -> Tensor:
-        return self.linear(adjust(features))
-
 
 @dataclass
 class HeadedScores(Scores):
@@ -116,18 +113,17 @@ class DePTMethod(Method):
         features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)
         image_features, text_features = F.normalize(features, dim=-1), F.normalize(texts, dim=-1)
         with torch.autocast(self.device.type, enabled=False):
-            headed = head(features, head.image)  # (1, B, K)
+            headed = head.linear(head.image(features))  # (1, B, K)
         logits = torch.cat([self.logits(image_features, text_features), headed])  # (2, B, K)
         return HeadedScores(logits, image_features, text_features, images, texts[0])
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+    def loss(self, scores: Any, labels: Tensor) -> tuple[Tensor, Figures]:
         """The method's loss with PROMPT_WEIGHT times its cross-entropy, + λ cross-entropy of the head,
         over the images and their classes' texts."""
-        assert isinstance(scores, HeadedScores)
         total, figures = self.base.loss(scores, labels)
         task = F.cross_entropy(scores.logits[0], labels)
         head = self.learner.head
-        of_texts = head(scores.texts[labels], head.text)  # (B, K)
+        of_texts = head.linear(head.text(scores.texts[labels]))  # (B, K)
         headed = F.cross_entropy(torch.cat([of_texts, scores.logits[1]]), labels.repeat(2))
         node = self.settings
         total = total + (node.PROMPT_WEIGHT - 1) * task + node.HEAD_WEIGHT * headed

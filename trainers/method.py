@@ -367,16 +367,16 @@ class Method(nn.Module):
         Raises:
             RuntimeError: it has other names or shapes.
         """
-        rows = getattr(self.learner, "class_rows", ())
-        if list(classnames) != self.classnames and {*self.classnames} <= {*classnames}:
-            numbers = [list(classnames).index(name) for name in self.classnames]
+        rows, known = getattr(self.learner, "class_rows", ()), list(classnames)
+        if rows and known != self.classnames and {*self.classnames} <= {*known}:
+            numbers = [known.index(name) for name in self.classnames]
             state = {
                 name: value[numbers] if name in rows else value for name, value in state.items()
             }
-            classnames = self.classnames if rows else classnames
+            known = self.classnames
         shared = self.for_any_classes(state)
         class_parameters = getattr(self.learner, "class_parameters", ())
-        if class_parameters and (list(classnames) != self.classnames or len(shared) == len(state)):
+        if class_parameters and (known != self.classnames or len(shared) == len(state)):
             log.info(
                 "Left out for these %d classes: %s, which belongs to those that it was trained for",
                 len(self.classnames),

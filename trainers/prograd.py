@@ -58,7 +58,8 @@ class ProGradMethod(Method):
     fp32_teacher = True
 
     def build(self) -> ContextLearner:
-        node, text, classes = self.settings, self.backbone.text, len(self.classnames)
+        node, text = self.settings, self.backbone.text
+        of_classes = [len(self.classnames)] if node.CSC else []
         if node.CTX_INIT:
             phrase = self.hand_crafted_template().split(" {}")[0]
             words = embed(text, phrase_tokens(phrase, text.context_length))  # (r, D)
@@ -67,12 +68,9 @@ class ProGradMethod(Method):
                     f"{self.path}.N_CTX is {node.N_CTX}, but CTX_INIT starts it from {phrase!r}, which has {len(words)} "
                     "tokens: raise N_CTX or set CTX_INIT to False"
                 )
-            context = torch.cat(
-                [words.new_zeros(node.N_CTX - len(words), text.width), words]
-            )  # (n, D)
-            context = context.repeat(classes, 1, 1) if node.CSC else context
+            blank = words.new_zeros(node.N_CTX - len(words), text.width)
+            context = torch.cat([blank, words]).repeat(*of_classes, 1, 1)
         else:
-            of_classes = [classes] if node.CSC else []
             context = gaussian(*of_classes, node.N_CTX, text.width)  # (n, D) or (K, n, D)
         return ContextLearner(context, self.classnames, text, node.CLASS_TOKEN_POSITION)
 

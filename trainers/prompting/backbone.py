@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..common.errors import UserError, nearest
@@ -129,11 +128,8 @@ def load_backbone(name: str) -> Backbone:
     elif name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
         state, path, facts = hugging_face.load(name)
     else:
-        if name in openai.ADDRESSES:
-            path = openai.find(name)
-        elif name in WEIGHTS or os.path.isfile(name):
-            path = str(WEIGHTS.get(name, name))
-        else:
+        path = openai.find(name) if name in openai.ADDRESSES else str(WEIGHTS.get(name, name))
+        if not os.path.isfile(path):
             raise UserError(
                 f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
                 f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
@@ -186,7 +182,7 @@ def build_backbone(
         else:
             image = resnet(visual, embed_dim, head_width)
         text.load_state_dict(textual)
-        (image if isinstance(image, ImageEncoder) else image.network).load_state_dict(visual)
+        image.load_state_dict(visual)
     except KeyError as error:
         raise UserError(f"{source} holds no CLIP in OpenAI's format: {error} is missing") from error
     except Exception as error:  # shapes that no CLIP has can raise anything
@@ -210,7 +206,4 @@ def resnet(state: Mapping[str, Tensor], embed_dim: int, head_width: int) -> ResN
     ]
     width = state["layer1.0.conv1.weight"].shape[0]
     image_size = side(state["attnpool.positional_embedding"]) * RESNET_STRIDE
-    network = ModifiedResNet(
-        layers, embed_dim, heads=width * 32 // head_width, input_resolution=image_size, width=width
-    )
-    return ResNetImageEncoder(network, image_size)
+    return ResNetImageEncoder(layers, embed_dim, width * 32 // head_width, image_size, width)

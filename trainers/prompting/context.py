@@ -28,7 +28,7 @@ class ContextLearner(nn.Module):
         context: Tensor,
         classnames: Sequence[str],
         text_encoder: TextEncoder,
-        position: str = "end",
+        position: str,
     ) -> None:
         super().__init__()
         n_ctx, is_shared = context.shape[-2], context.dim() == 2
@@ -36,11 +36,16 @@ class ContextLearner(nn.Module):
         self.ctx = nn.Parameter(context)
         self.tokens = FixedTokens(text_encoder, classnames, n_ctx)
         self.shares_context = position == "end" and is_shared
-        longest = self.tokens.suffix.shape[2]
-        # a full stop may merge with a name that ends in a sign, so names are measured alone
-        names = [phrase_tokens(name, text_encoder.context_length) for name in classnames]
-        order = [token_order(position, n_ctx, len(name), longest) for name in names]
-        self.register_buffer("order", torch.tensor(order), persistent=False)  # (K, n + S)
+        # where the context's tokens go among a class's own
+        context, own = torch.arange(n_ctx + self.tokens.suffix.shape[2]).tensor_split([n_ctx])
+        before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+        order = []
+        for name in classnames:
+            # a full stop may merge with a name that ends in a sign, so names are measured alone
+            length = len(phrase_tokens(name, text_encoder.context_length))
+            parts = context[:before], own[:length], context[before:], own[length:]
+            order.append(torch.cat(parts))
+        self.register_buffer("order", torch.stack(order), persistent=False)  # (K, n + S)
 
     @classmethod
     def from_settings(
@@ -65,11 +70,3 @@ class ContextLearner(nn.Module):
         tokens = torch.cat([context, names], dim=1)  # (K, n + S, D)
         tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
         return Prompts(self.tokens.start, tokens[None], self.tokens.end + context.shape[1])
-
-
-def token_order(position: str, n_ctx: int, name_length: int, length: int) -> list[int]:
-    """Where the n context tokens (0 … n−1) go among a class's own tokens (n …): a list of n + S
-    indices."""
-    context, tokens = list(range(n_ctx)), list(range(n_ctx, n_ctx + length))
-    before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
-    return context[:before] + tokens[:name_length] + context[before:] + tokens[name_length:]

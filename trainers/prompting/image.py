@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -57,13 +58,8 @@ class ImageEncoder(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Takes images of that many pixels from now on, see ``interpolate``.
-
-        Raises:
-            UserError: it is no multiple of the patches' size.
-        """
-        grid = patches_a_side(image_size, self.conv1.kernel_size[0])
-        self.positional_embedding.data = interpolate(self.positional_embedding.data, grid)
+        """Takes images of that many pixels from now on, see ``resize``."""
+        resize(self.positional_embedding, image_size, self.conv1.kernel_size[0])
         self.image_size = image_size
 
     def forward(
@@ -140,30 +136,19 @@ class ImageEncoder(nn.Module):
         return torch.stack(features, dim=1).flatten(0, 1)  # (M, B, E)
 
 
-class ResNetImageEncoder(nn.Module):
-    """CLIP's ResNet as the installed ``clip`` package builds it, under the call of
-    ``ImageEncoder``.
+class ResNetImageEncoder(ModifiedResNet):
+    """CLIP's ResNet of the installed ``clip`` package under the call of ``ImageEncoder``."""
 
-    Args:
-        network: a ``clip.model.ModifiedResNet``.
-        image_size: in pixels.
-    """
-
-    def __init__(self, network: ModifiedResNet, image_size: int) -> None:
-        super().__init__()
+    def __init__(self, *sizes: Any) -> None:
+        super().__init__(*sizes)
         # the layout that convolutions compute in: nothing is reordered between them
-        self.network = network.to(memory_format=torch.channels_last)
-        self.image_size = image_size
+        self.to(memory_format=torch.channels_last)
+        self.image_size = self.input_resolution
 
     def interpolate_positions(self, image_size: int) -> None:
         """Takes images of that many pixels from now on: the positions of the attention pool, see
-        ``interpolate``.
-
-        Raises:
-            UserError: it is no multiple of 32.
-        """
-        positions = self.network.attnpool.positional_embedding
-        positions.data = interpolate(positions.data, patches_a_side(image_size, RESNET_STRIDE))
+        ``resize``."""
+        resize(self.attnpool.positional_embedding, image_size, RESNET_STRIDE)
         self.image_size = image_size
 
     def forward(self, images: Tensor, *_: object) -> Tensor:
@@ -172,9 +157,22 @@ class ResNetImageEncoder(nn.Module):
         There are no prompts, adapters or readout: a convolutional network has no tokens to put them
         beside and no blocks to change, see ``Method.check_images``.
         """
-        views, batch = images.shape[:2]
-        images = images.flatten(0, 1).to(self.network.conv1.weight.dtype)
-        return self.network(images).view(views, batch, -1)  # (V, B, E)
+        return super().forward(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # (V, B, E)
+
+
+def resize(positions: nn.Parameter, image_size: int, patch_size: int) -> None:
+    """Makes positional embeddings those of images of another size, both sizes in pixels, see
+    ``interpolate``.
+
+    Raises:
+        UserError: the patches don't fill the image.
+    """
+    if image_size % patch_size:
+        raise UserError(
+            f"images of {image_size} pixels can't be cut into patches of {patch_size}: give "
+            f"INPUT.SIZE as a multiple of {patch_size}"
+        )
+    positions.data = interpolate(positions.data, image_size // patch_size)
 
 
 def interpolate(positions: Tensor, grid: int) -> Tensor:
@@ -202,17 +200,3 @@ def interpolate(positions: Tensor, grid: int) -> Tensor:
 def side(positions: Tensor) -> int:
     """Patches a side g of positional embeddings (1 + g², D)."""
     return round((len(positions) - 1) ** 0.5)
-
-
-def patches_a_side(image_size: int, patch_size: int) -> int:
-    """Number of patches along one side of an image; both sizes in pixels.
-
-    Raises:
-        UserError: they don't fill the image.
-    """
-    if image_size < patch_size or image_size % patch_size:
-        raise UserError(
-            f"images of {image_size} pixels can't be cut into patches of {patch_size}: give "
-            f"INPUT.SIZE as a multiple of {patch_size}"
-        )
-    return image_size // patch_size

@@ -93,15 +93,15 @@ class FixedTokens(nn.Module):
         tokens = tokenize_classes(classnames, template, left)[:, 1:]  # without the start token
         end = tokens.argmax(dim=1)  # (K,): end-of-text has the highest id
         names = embed(text_encoder, tokens[:, : end.max() + 1])  # (K, S, D)
-        rows = [
-            torch.cat([fixed[shared:].expand(len(names), -1, -1), names], dim=1) for fixed in words
-        ]
-        longest = max(row.shape[1] for row in rows)
+        suffix = []  # (K, S, D) each
+        for fixed in words:
+            row = torch.cat([fixed[shared:].expand(len(names), -1, -1), names], dim=1)
+            suffix.append(F.pad(row, (0, 0, 0, max(lengths) - len(fixed))))
         buffers = {
             "start": embed(text_encoder, tokenize([""], length)[:, :1]),  # (1, 1, D)
             "words": torch.stack([fixed[:shared] for fixed in words]),  # (M, shared, D)
-            "suffix": torch.stack([F.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows]),
-        }  # suffix: (M, K, S, D)
+            "suffix": torch.stack(suffix),  # (M, K, S, D)
+        }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
         # (M, K); no buffer: it stays on the CPU

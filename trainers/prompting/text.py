@@ -50,13 +50,11 @@ class Packing:
         )
         self.groups, text, token = [], 0, 0
         self.masks: dict[tuple[int, int], Tensor] = {}
-        for length, number in zip(
-            *(counted.tolist() for counted in lengths.unique_consecutive(return_counts=True))
-        ):
-            self.groups.append(
-                (slice(text, text + number), slice(token, token + number * length), length)
-            )
-            text, token = text + number, token + number * length
+        counted = lengths.unique_consecutive(return_counts=True)
+        for length, number in torch.stack(counted, dim=1).tolist():
+            after = text + number, token + number * length
+            self.groups.append((slice(text, after[0]), slice(token, after[1]), length))
+            text, token = after
 
     def attend(
         self, key: Tensor, value: Tensor, query: Tensor, packed_key: Tensor, packed_value: Tensor
@@ -206,8 +204,7 @@ def entered(prefix: Tensor, prompt: Tensor | None, adapter: Adapter | None) -> T
         prompt = prompt.to(prefix.dtype).flatten(0, -3)  # (M or M·K, n, D)
         rows = max(len(prefix), len(prompt))
         prefix, prompt = (
-            part if len(part) == rows else part.repeat_interleave(rows // len(part), dim=0)
-            for part in (prefix, prompt)
+            part.repeat_interleave(rows // len(part), dim=0) for part in (prefix, prompt)
         )
         prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], dim=1)
     return prefix if adapter is None else adapter.enter(prefix)

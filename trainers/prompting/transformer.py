@@ -153,14 +153,12 @@ class Transformer(nn.Module):
 
     Args:
         width, layers, heads: D, L, H.
-        hidden: width between the two maps of the MLPs, by default 4 D.
+        hidden: width between the two maps of the MLPs.
         activation: of the MLPs, ``quick_gelu`` or ``gelu``.
     """
 
-    def __init__(
-        self, width: int, layers: int, heads: int, hidden: int = 0, activation: str = QUICK_GELU
-    ) -> None:
+    def __init__(self, width: int, layers: int, heads: int, hidden: int, activation: str) -> None:
         super().__init__()
         self.width, self.layers = width, layers
-        blocks = (Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
+        blocks = (Block(width, heads, hidden, activation) for _ in range(layers))
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
