@@ -125,7 +125,7 @@ class CDCOverMethod(CDCMethod):
         if self.prompts_images:
             self.unprompted(scores)  # (V, B, E), which it keeps there
         for m in range(len(logits)):
-            of_template = {
+            of_template: dict[str, Any] = {
                 name: None if part is None else part[m % len(part)][None]
                 for name, part in vars(scores).items()
             }
