@@ -372,13 +372,13 @@ class CDCMethod(Method):
         level is not scaled and that counts as all templates together, without a fitted reliability
         as independent templates, and, where they have a learned offset for their list, on any list
         with the e_k / K that they were trained for."""
-        earlier = {"reliability": torch.tensor(1.0)}
-        earlier["trained_classes"] = torch.tensor(len(classnames))
+        classes = torch.tensor(len(classnames))
+        earlier = {"reliability": torch.tensor(1.0), "trained_classes": classes}
         if has_phrases := isinstance(self.learner, DecoupledPrompts):
             earlier["phrases"] = self.learner.phrases
         if (means := state.get("witness.means")) is not None and self.learner.witness is not None:
-            classes = torch.arange(len(means))
-            earlier |= {"witness.level_scale": torch.tensor(1.0), "witness.classes": classes}
+            asked = torch.arange(len(means))
+            earlier |= {"witness.level_scale": torch.tensor(1.0), "witness.classes": asked}
             self.learner.witness.means = torch.empty_like(means, device=self.device)
         state = {**earlier, **state}
         if "joint_reliability" not in state:

@@ -70,9 +70,8 @@ class CoPromptMethod(Method):
     def perturbed_texts(self) -> Tensor:
         """References (R, K, E) for the texts: features of R sentences about each class; without any,
         of the hand-crafted prompt."""
-        hand_crafted = self.hand_crafted[None]
         if self.describe is None:
-            return hand_crafted
+            return self.hand_crafted[None]
         sentences = self.describe(self.classnames)
         with torch.no_grad(), self.autocast():
             rounds = [

@@ -116,9 +116,8 @@ def usual_reliabilities(templates: int, is_joint: bool = False) -> Tensor:
     each. Beside the other witness they count as half of one together (chosen by cross-validation,
     docs/log.md).
     """
-    if is_joint:
-        return torch.tensor([1 / (2 * templates)] * templates + [1.0])
-    return torch.full((templates,), 1 / templates)
+    each = 1 / templates
+    return torch.tensor([each / 2] * templates + [1.0] if is_joint else [each] * templates)
 
 
 def fitted_reliabilities(log_evidences: Tensor, labels: Tensor, templates: int) -> Tensor:

@@ -91,11 +91,11 @@ def discriminants(means: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
 
 def log_densities(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
     """log N(z; μ_k, P⁻¹) up to a constant, −½ (z − μ_k)ᵀ P (z − μ_k): (N, E) → (N, K)."""
-    projected, means_projected = features @ precision, means @ precision
+    projected = features @ precision
     return (
         projected @ means.t()  # (N, K)
         - (projected * features).sum(dim=-1, keepdim=True) / 2
-        - (means_projected * means).sum(dim=-1) / 2
+        - (means @ precision * means).sum(dim=-1) / 2
     )
 
 
@@ -105,7 +105,7 @@ def held_out_log_densities(features: Tensor, labels: Tensor, classes: int) -> Te
     The images of each class go to ``FOLDS`` folds in turn; a fold is judged by those of the rest.
     """
     features = features.double()
-    turn = F.one_hot(labels, classes).cumsum(dim=0)[torch.arange(len(labels)), labels]  # (N,)
+    turn = F.one_hot(labels, classes).cumsum(dim=0)[range(len(labels)), labels]  # (N,)
     densities = features.new_empty(len(labels), classes)
     for fold in range(FOLDS):
         held = turn % FOLDS == fold

@@ -112,9 +112,8 @@ class Method(nn.Module):
         self.device = backbone.log_scale.device
         self.base: Any = None
         if holder is None:
-            self.precision = precision_on(
-                settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
-            )
+            asked = settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
+            self.precision = precision_on(*asked)
             self.backbone_hash = tensor_hash(backbone.signature())
             # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
             is_half = self.precision == "fp16"
@@ -141,16 +140,13 @@ class Method(nn.Module):
         Raises:
             UserError: the settings prompt the image encoder, and it is a ResNet.
         """
-        wanted = self.text_only
-        if self.backbone.takes_visual_prompts or (
-            wanted is not None and all(self.settings[key] == wanted[key] for key in wanted)
-        ):
-            return
-        changes = [f"{key} {value}" for key, value in (wanted or {}).items()]
-        instead = f"set {' and '.join(changes)}" if changes else "choose a ViT"
-        raise UserError(
-            f"{self.path} prompts the image encoder, and the backbone is a ResNet: {instead}"
-        )
+        wanted = (self.text_only or {}).items()
+        changes = [f"{key} {value}" for key, value in wanted if self.settings[key] != value]
+        if not self.backbone.takes_visual_prompts and (changes or self.text_only is None):
+            instead = f"set {' and '.join(changes)}" if changes else "choose a ViT"
+            raise UserError(
+                f"{self.path} prompts the image encoder, and the backbone is a ResNet: {instead}"
+            )
 
     def check_depth(self, key: str, depth: int, *towers: Any) -> None:
         """No more layers can be changed than each of the towers has.
@@ -271,7 +267,7 @@ class Method(nn.Module):
     def autocast(self) -> torch.autocast:
         """Context for the encoders."""
         dtype = self.autocast_dtype
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+        return torch.autocast(self.device.type, dtype, dtype is not None)
 
     def forward(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         """``Scores`` of images (V, B, 3, H, W); ``encoded``: from ``encode``, if already called."""
@@ -293,14 +289,14 @@ class Method(nn.Module):
         with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
             total: Any = sum(self.encode_classes(text, is_unit) for text in templates)
-            if self.describe is not None:
+            if self.describe:
                 sentences = self.describe(self.classnames)
                 total = total + self.teacher.encode_sentences(sentences, is_unit)
             return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
 
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
-        return self.teacher.encode_classes(template, self.classnames, normalize=normalize)
+        return self.teacher.encode_classes(template, self.classnames, normalize)
 
     def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         """Features (M, K, E) of the classes under prompts.
@@ -334,12 +330,11 @@ class Method(nn.Module):
     def unprompted(self, scores: Scores, every: int = 1) -> Tensor:
         """``unprompted_images`` (V, B / every, E) of each ``every``-th image of ``scores``; those of
         all images are encoded once for all losses."""
-        if scores.unprompted is not None:
-            return scores.unprompted[:, ::every]
-        if every > 1:
+        if every > 1 and scores.unprompted is None:
             return self.unprompted_images(scores.images[:, ::every])
-        scores.unprompted = self.unprompted_images(scores.images)
-        return scores.unprompted
+        if scores.unprompted is None:
+            scores.unprompted = self.unprompted_images(scores.images)
+        return scores.unprompted[:, ::every]
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""

@@ -183,12 +183,9 @@ def build_backbone(
             image = resnet(visual, embed_dim, head_width)
         text.load_state_dict(textual)
         image.load_state_dict(visual)
-    except KeyError as error:
-        raise UserError(f"{source} holds no CLIP in OpenAI's format: {error} is missing") from error
     except Exception as error:  # shapes that no CLIP has can raise anything
-        raise UserError(
-            f"{source} holds no CLIP in OpenAI's format: {' '.join(str(error).split())}"
-        ) from error
+        reason = " ".join(str(error).split()) + " is missing" * isinstance(error, KeyError)
+        raise UserError(f"{source} holds no CLIP in OpenAI's format: {reason}") from error
     return Backbone(text, image, log_scale, activation, normalization)
 
 

@@ -47,11 +47,10 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.image_size, width = image_size, transformer.width
         self.width, self.layers = width, transformer.layers
-        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.conv1 = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
-        self.positional_embedding = nn.Parameter(
-            torch.empty((image_size // patch_size) ** 2 + 1, width)
-        )
+        patches = (image_size // patch_size) ** 2
+        self.positional_embedding = nn.Parameter(torch.empty(patches + 1, width))
         self.ln_pre = LayerNorm(width)
         self.transformer = transformer
         self.ln_post = LayerNorm(width)
@@ -167,7 +166,7 @@ def resize(positions: nn.Parameter, image_size: int, patch_size: int) -> None:
     Raises:
         UserError: the patches don't fill the image.
     """
-    if image_size % patch_size:
+    if image_size < patch_size or image_size % patch_size:
         raise UserError(
             f"images of {image_size} pixels can't be cut into patches of {patch_size}: give "
             f"INPUT.SIZE as a multiple of {patch_size}"
