@@ -292,7 +292,6 @@ class CDCMethod(Method):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Sets the evidence offset and, where there is a choice, the phrases by zero-shot answers to
         training images: b = mean over images of logsumexp_k l_k − log K − c of their logits l."""
-        super().start(training, validation)
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed
             features, labels = self.features_of(training(START_IMAGES))  # (1, N, E), (N,)
         logits = self.logits(features, self.hand_crafted[None])  # (1, N, K)
@@ -320,8 +319,7 @@ class CDCMethod(Method):
         training images; returns the texts and the prompts, as they are tested."""
         self.eval()
         with self.autocast():
-            prompts = self.learner()
-            texts = self.encode_texts(prompts)
+            texts, prompts = self.encode()
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
             with torch.random.fork_rng(devices=[]):

@@ -37,7 +37,7 @@ class ConditionalContext(nn.Module):
         super().__init__()
         node, text, embed_dim = method.settings, method.backbone.text, method.backbone.embed_dim
         self.ctx = nn.Parameter(context_of_phrase(text, node.N_CTX, node.CTX_INIT))  # (n, D)
-        hidden = max(1, embed_dim // REDUCTION)
+        hidden = embed_dim // REDUCTION
         self.meta_net = nn.Sequential(
             OrderedDict(
                 linear1=nn.Linear(embed_dim, hidden),

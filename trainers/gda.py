@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from .features import FeatureMethod, SizedByState
 from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
-from .method import Batches, TrainingImages
+from .method import Batches, Method, TrainingImages
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
@@ -42,12 +42,13 @@ class GaussianClassifier(SizedByState):
     class_parameters = class_rows = ("weight", "bias")  # see ``Method.build``
     sized = ("features",)
 
-    def __init__(self, alpha: float, width: int, classes: int) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
+        width, classes = method.backbone.embed_dim, len(method.classnames)
         self.weight = nn.Parameter(torch.zeros(classes, width))
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("features", torch.zeros(0, width))
-        self.register_buffer("alpha", torch.tensor(alpha))
+        self.register_buffer("alpha", torch.tensor(method.settings.ALPHA))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""
@@ -62,8 +63,7 @@ class GDAMethod(FeatureMethod):
     small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> GaussianClassifier:
-        width = self.backbone.embed_dim
-        return GaussianClassifier(self.settings.ALPHA, width, len(self.classnames))
+        return GaussianClassifier(self)
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:

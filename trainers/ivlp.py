@@ -43,7 +43,7 @@ class IVLPMethod(Method):
         self.check_depth("PROMPT_DEPTH_TEXT", node.PROMPT_DEPTH_TEXT, backbone.text)
         if depth > 0:
             self.check_depth("PROMPT_DEPTH_VISION", depth, backbone.image)
-        return IndependentPrompts(node, self.classnames, backbone)
+        return IndependentPrompts(self)
 
 
 @TRAINER_REGISTRY.register()

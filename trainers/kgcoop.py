@@ -31,7 +31,7 @@ class KgCoOpMethod(Method):
     loss = knowledge_guided_loss
 
     def build(self) -> ContextLearner:
-        return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)
+        return ContextLearner.from_settings(self)
 
 
 @TRAINER_REGISTRY.register()

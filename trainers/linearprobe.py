@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .features import FeatureMethod
-from .method import Batches, TrainingImages
+from .method import Batches, Method, TrainingImages
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
@@ -36,9 +37,10 @@ class Probe(nn.Module):
 
     class_parameters = ("weight", "bias")  # see ``Method.build``
 
-    def __init__(self, width: int, classes: int) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(classes, width))
+        classes = len(method.classnames)
+        self.weight = nn.Parameter(torch.zeros(classes, method.backbone.embed_dim))
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("C", torch.tensor(0.0))
 
@@ -85,19 +87,18 @@ class LinearProbeMethod(FeatureMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
     def build(self) -> Probe:
-        return Probe(self.backbone.embed_dim, len(self.classnames))
+        return Probe(self)
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the regression."""
         with torch.random.fork_rng(devices=[]):  # loaders draw seeds
             (features,), labels = self.features_of(training())  # (N, E), (N,)
-            held = None if validation is None else self.features_of(validation)
+            held: Any = None if validation is None else self.features_of(validation)
         probe, classes = self.learner, len(self.classnames)
 
         @cache
         def accuracy(C: float) -> float:
-            assert held is not None
             weight, bias = (part.to(self.device) for part in fitted(features, labels, C, classes))
             answers = (held[0][0].double() @ weight.t() + bias).argmax(dim=1)
             return (answers == held[1]).double().mean().item()

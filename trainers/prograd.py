@@ -72,7 +72,7 @@ class ProGradMethod(Method):
             context = torch.cat([blank, words]).repeat(*of_classes, 1, 1)
         else:
             context = gaussian(*of_classes, node.N_CTX, text.width)  # (n, D) or (K, n, D)
-        return ContextLearner(context, self.classnames, text, node.CLASS_TOKEN_POSITION)
+        return ContextLearner(self, context)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """The cross-entropy, whose gradient is the projected one.
@@ -90,19 +90,14 @@ class ProGradMethod(Method):
         task = F.cross_entropy(logits, labels)
         general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T**2
         parameters = list(self.learner.parameters())
-        gradients = [
-            project(*pair, node.LAMBDA)
-            for pair in zip(
-                torch.autograd.grad(task, parameters, retain_graph=True),
-                torch.autograd.grad(general, parameters),
-            )
-        ]
-        # a term that is zero and whose gradient is the projected one: what follows is an ordinary step
-        carrier = sum(
-            (gradient * (parameter - parameter.detach())).sum()
-            for gradient, parameter in zip(gradients, parameters)
-        )
-        return task.detach() + carrier, {"loss_ce": task, "loss_general": general}
+        of_task = torch.autograd.grad(task, parameters, retain_graph=True)
+        of_general = torch.autograd.grad(general, parameters)
+        # terms that are zero and whose gradient is the projected one: what follows is an ordinary step
+        total = task.detach()
+        for *gradients, parameter in zip(of_task, of_general, parameters):
+            projected = project(*gradients, node.LAMBDA)
+            total = total + (projected * (parameter - parameter.detach())).sum()
+        return total, {"loss_ce": task, "loss_general": general}
 
 
 @TRAINER_REGISTRY.register()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
-from .method import Batches, Figures, Method, TrainingImages
+from .method import Figures, Method
 from .settings import add_encoder_settings
 from .templates import DIVERSE_TEMPLATES
 from .trainer import MethodTrainer
@@ -78,17 +78,13 @@ class PromptSRCMethod(Method):
 
     # ---- the Gaussian-weighted mean of the prompts after each epoch ----
 
-    def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        self.memory["aggregate"] = {
-            name: torch.zeros_like(value) for name, value in self.learner.named_parameters()
-        }
-
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Adds this epoch's prompts to the mean; after the last epoch it takes their place."""
-        node, aggregate = self.settings, self.memory["aggregate"]
+        node, aggregate = self.settings, self.memory.setdefault("aggregate", {})
         weight = gaussian_weights(epochs, node.GPA_MEAN, node.GPA_STD)[epoch].item()
         for name, value in self.learner.named_parameters():
-            aggregate[name] = aggregate[name].to(value) + weight * value.detach()
+            before = aggregate.get(name, torch.zeros(())).to(value)
+            aggregate[name] = before + weight * value.detach()
         if epoch + 1 == epochs:
             self.learner.load_state_dict(aggregate, strict=False)  # buffers stay
 

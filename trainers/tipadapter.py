@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .features import FeatureMethod, SizedByState
-from .method import Batches, ParameterGroups, TrainingImages
+from .method import Batches, Method, ParameterGroups, TrainingImages
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
@@ -40,13 +40,7 @@ def add_tipadapterf_config(cfg: CfgNode) -> None:
 
 
 class FeatureCache(SizedByState):
-    """The cache: N features of K classes.
-
-    Args:
-        beta, alpha: β and α.
-        width: of the features (E).
-        classes: K.
-    """
+    """The cache: N features of K classes, β and α."""
 
     keys: Any  # a parameter; None for classes that were not trained
     labels: Tensor
@@ -54,13 +48,14 @@ class FeatureCache(SizedByState):
     beta: Tensor
     class_parameters = sized = ("keys", "labels")  # see ``Method.build``
 
-    def __init__(self, beta: float, alpha: float, width: int, classes: int) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.classes = classes
-        self.keys = nn.Parameter(torch.zeros(0, width))  # (N, E), filled before training
+        node, self.classes = method.settings, len(method.classnames)
+        # (N, E), filled before training
+        self.keys = nn.Parameter(torch.zeros(0, method.backbone.embed_dim))
         self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (N,)
-        self.register_buffer("beta", torch.tensor(beta))
-        self.register_buffer("alpha", torch.tensor(alpha))
+        self.register_buffer("beta", torch.tensor(node.INIT_BETA))
+        self.register_buffer("alpha", torch.tensor(node.INIT_ALPHA))
 
     def fill(self, keys: Tensor, labels: Tensor) -> None:
         self.keys.data, self.labels = keys, labels
@@ -84,8 +79,7 @@ class TipAdapterMethod(FeatureMethod):
     small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> FeatureCache:
-        node, width = self.settings, self.backbone.embed_dim
-        return FeatureCache(node.INIT_BETA, node.INIT_ALPHA, width, len(self.classnames))
+        return FeatureCache(self)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""

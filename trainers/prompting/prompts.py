@@ -132,9 +132,9 @@ class TemplateLinear(nn.Module):
     def __init__(self, templates: int, width: int, out_width: int) -> None:
         super().__init__()
         maps = [nn.Linear(width, out_width) for _ in range(templates)]
-        weights, biases = zip(*((part.weight.detach(), part.bias.detach()) for part in maps))
-        self.weight = nn.Parameter(torch.stack(weights))  # (M, D_v, D)
-        self.bias = nn.Parameter(torch.stack(biases))  # (M, D_v)
+        # (M, D_v, D), (M, D_v)
+        self.weight = nn.Parameter(torch.stack([part.weight.detach() for part in maps]))
+        self.bias = nn.Parameter(torch.stack([part.bias.detach() for part in maps]))
 
     def forward(self, prompts: Tensor) -> Tensor:
         return torch.baddbmm(self.bias[:, None], prompts, self.weight.transpose(1, 2))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ...common.errors import UserError
 from ...common.readers import read_json
+from ..transformer import GELU, QUICK_GELU
 from . import Facts, Normalization
 from .openai import HUB_FILES, cached
 from .state_dict import check_widths, read_state_dict
@@ -52,7 +53,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
     vision, text = config.vision_config, config.text_config
     for key in ("hidden_act", "layer_norm_eps"):
         values = getattr(vision, key), getattr(text, key)
-        if values not in (("quick_gelu",) * 2, ("gelu",) * 2, (EPSILON,) * 2):
+        if values[0] != values[1] or values[0] not in (QUICK_GELU, GELU, EPSILON):
             raise UserError(
                 f"{name} can't be used: {key} is {values[0]} in its image encoder and {values[1]} "
                 f"in its text encoder; CLIP's are quick_gelu or gelu in both, and {EPSILON}"
