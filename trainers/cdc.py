@@ -261,16 +261,15 @@ class CDCMethod(Method):
         template. ``decoupling_loss`` derives where they balance.
         """
         beta, gamma = self.settings.DECOUPLING_WEIGHT, self.settings.CONSISTENCY_WEIGHT
-        texts, images = scores.text_features, scores.image_features
-        terms = {
-            "loss_de": (beta, decoupling_loss(texts, self.hand_crafted)),
-            "loss_con": (gamma * len(texts), consistency_loss(texts, self.hand_crafted)),
-        }
+        compared = {"": (scores.text_features, self.hand_crafted)}
         if self.prompts_images and (beta or gamma):
-            images = images[:, :: len(images)]  # (M, B / M, E)
-            plain = self.unprompted(scores, every=len(images))
-            terms["loss_de_image"] = beta, decoupling_loss(images, plain)
-            terms["loss_con_image"] = gamma * len(images), consistency_loss(images, plain)
+            every = len(scores.image_features)
+            images = scores.image_features[:, ::every]  # (M, B / M, E)
+            compared["_image"] = images, self.unprompted(scores, every)
+        terms = {}
+        for part, (features, plain) in compared.items():
+            terms[f"loss_de{part}"] = beta, decoupling_loss(features, plain)
+            terms[f"loss_con{part}"] = gamma * len(features), consistency_loss(features, plain)
         return terms
 
     def predict(self, logits: Tensor) -> Prediction:
