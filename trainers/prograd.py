@@ -94,8 +94,8 @@ class ProGradMethod(Method):
         of_general = torch.autograd.grad(general, parameters)
         # terms that are zero and whose gradient is the projected one: what follows is an ordinary step
         total = task.detach()
-        for *gradients, parameter in zip(of_task, of_general, parameters):
-            projected = project(*gradients, node.LAMBDA)
+        for g_task, g_general, parameter in zip(of_task, of_general, parameters):
+            projected = project(g_task, g_general, node.LAMBDA)
             total = total + (projected * (parameter - parameter.detach())).sum()
         return total, {"loss_ce": task, "loss_general": general}
 

@@ -35,8 +35,8 @@ class Packing:
         order: (N,) the text that comes first, second, …
         text, position: (T,) which text a token belongs to, and where in it the token stands.
         end: (N,) place of each text's last token among the T.
-        groups: the texts of one length, for each length: where they lie among the N, where their
-            tokens lie among the T, and the length.
+        lengths, counts, sizes: of the texts of one length, for each length: the length, how many of
+            the N they are, and how many of the T their tokens are.
     """
 
     def __init__(self, lengths: Tensor, device: torch.device) -> None:
@@ -48,13 +48,10 @@ class Packing:
         self.order, self.text, self.position, self.end, self.template = (
             part.to(device, non_blocking=True) for part in parts
         )
-        self.groups, text, token = [], 0, 0
         self.masks: dict[tuple[int, int], Tensor] = {}
-        counted = lengths.unique_consecutive(return_counts=True)
-        for length, number in torch.stack(counted, dim=1).tolist():
-            after = text + number, token + number * length
-            self.groups.append((slice(text, after[0]), slice(token, after[1]), length))
-            text, token = after
+        lengths, counts = lengths.unique_consecutive(return_counts=True)
+        groups = lengths, counts, lengths * counts
+        self.lengths, self.counts, self.sizes = (part.tolist() for part in groups)
 
     def attend(
         self, key: Tensor, value: Tensor, query: Tensor, packed_key: Tensor, packed_value: Tensor
@@ -66,7 +63,7 @@ class Packing:
             key, value: (M, P, H, D/H) of the templates' prefixes, or (N, P, H, D/H) where each text
                 has one of its own.
             query: (T, H, D/H) of all tokens, or (N, H, D/H) of each text's last one.
-            own_key, own_value: (T, H, D/H) of the texts' tokens.
+            packed_key, packed_value: (T, H, D/H) of the texts' tokens.
 
         Returns:
             (T, D) or (N, D).
@@ -74,25 +71,24 @@ class Packing:
         only_end = len(query) == len(self.order)  # then every key is before it
         prefixes = self.order if len(key) == len(self.order) else self.template
         outputs = []
-        for texts, tokens, length in self.groups:
-            prefix = prefixes[texts]  # (n,)
+        for length, prefix, queries, own_key, own_value in zip(
+            self.lengths,
+            prefixes.split(self.counts),  # (n,)
+            query.split(self.counts if only_end else self.sizes),
+            packed_key.split(self.sizes),
+            packed_value.split(self.sizes),
+        ):
             keys, values = (
-                torch.cat(
-                    [shared.index_select(0, prefix), packed[tokens].unflatten(0, (-1, length))],
-                    dim=1,
-                )
-                for shared, packed in ((key, packed_key), (value, packed_value))
+                torch.cat([shared.index_select(0, prefix), own.unflatten(0, (-1, length))], dim=1)
+                for shared, own in ((key, own_key), (value, own_value))
             )  # (n, P + L, H, D/H)
-            if only_end:
-                attended = attend(query[texts][:, None], keys, values)  # (n, 1, D)
-            else:
-                shape = length, keys.shape[1]
-                if shape not in self.masks:  # made once, as most layers have the same P
-                    mask = torch.ones(shape, dtype=torch.bool, device=keys.device)
-                    self.masks[shape] = mask.tril(key.shape[1])  # each token sees (L, P + L)
-                queries = query[tokens].unflatten(0, (-1, length))
-                attended = attend(queries, keys, values, self.masks[shape])  # (n, L, D)
-            outputs.append(attended.flatten(0, 1))
+            shape = length, keys.shape[1]
+            if shape not in self.masks:  # made once, as most layers have the same P
+                mask = torch.ones(shape, dtype=torch.bool, device=keys.device)
+                self.masks[shape] = mask.tril(key.shape[1])  # each token sees (L, P + L)
+            queries = queries.unflatten(0, (len(prefix), -1))  # (n, 1 or L, H, D/H)
+            attended = attend(queries, keys, values, None if only_end else self.masks[shape])
+            outputs.append(attended.flatten(0, 1))  # (n, D) or (n · L, D)
         return torch.cat(outputs)
 
 
