@@ -54,9 +54,8 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the run can't be loaded, or an argument does not work.
     """
-    from trainers.classifier.prompted import (
-        PromptedClassifier,
-    )  # here, since it takes seconds: wrong arguments are answered at once
+    # here, since it takes seconds: wrong arguments are answered at once
+    from trainers.classifier.prompted import PromptedClassifier
 
     classifier = PromptedClassifier.load(args.run, args.backbone)
     judge = Judge(args.run, args.max_error)

@@ -124,10 +124,12 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
     # imported here: what makes runs takes seconds to import, which a plan need not wait for
     if IMAGE_FOLDER in args.dataset and not (args.backbone or args.config):
-        from protocols.own_images import choose_clip
+        args.backbone = dict(zip(args.opts[::2], args.opts[1::2])).get("MODEL.BACKBONE.NAME")
+        if not args.backbone:
+            from protocols.own_images import choose_clip
 
-        args.backbone, why = choose_clip(args.plan)
-        log.info("%s", why)
+            args.backbone, why = choose_clip(args.plan)
+            log.info("%s", why)
     if args.plan:
         from protocols.runs import show_plan
 

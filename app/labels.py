@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from trainers.common.console import printable, table_cell
+from trainers.common.console import first_few, printable, table_cell
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS, files_below, is_image, left_out
 from trainers.evaluation.doubts import decimal
@@ -45,8 +45,8 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
                 log.info(line)
     if not paths:
         raise UserError(
-            f"there is no image to label (they end in {', '.join(ENDINGS)}): give files, folders, patterns, or - for a list on "
-            "standard input, before --classes, which takes all words after it"
+            f"there is no image to label (they end in {first_few(ENDINGS)}): give files, folders, "
+            "patterns, or - for a list on standard input, before --classes, which takes all words after it"
         )
     return paths
 

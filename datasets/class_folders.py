@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import ENDINGS, files_below, is_image
@@ -51,7 +52,7 @@ def image_files(folder: str) -> Files:
             for path in filter(is_image, files_below(place))
         ]
         if not files[name]:
-            raise UserError(f"{place} has too few images: none (they end in {', '.join(ENDINGS)})")
+            raise UserError(f"{place} has too few images: none (they end in {first_few(ENDINGS)})")
         for path in files[name]:
             try:
                 path.encode()

@@ -17,7 +17,7 @@ from dassl.data.datasets import DATASET_REGISTRY, Datum
 from yacs.config import CfgNode
 
 from trainers.classnames import alike
-from trainers.common.console import counted
+from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.common.image_files import (
@@ -128,9 +128,11 @@ class ImageFolder(ImageDataset):
         reasons = {path: picture.reason for path, picture in seen.items() if picture.reason}
         if not reasons:
             return chosen
-        broken = ", ".join(
-            f"{os.path.relpath(path, self.dataset_dir)} ({reason})"
-            for path, reason in reasons.items()
+        broken = first_few(
+            [
+                f"{os.path.relpath(path, self.dataset_dir)} ({reason})"
+                for path, reason in reasons.items()
+            ]
         )
         left = {
             part: [item for item in items if item.impath not in reasons]

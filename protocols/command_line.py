@@ -131,6 +131,8 @@ def expand_images(args: argparse.Namespace) -> None:
         raise UserError(
             f"the results would go to {args.output_dir}, which lies in {folder}, where they pass for a class: give another --output-dir"
         )
+    named = dict(zip(args.opts[::2], args.opts[1::2])).get("MODEL.BACKBONE.NAME", "")
+    args.backbone = args.backbone or named
     args.root = folder
     args.dataset_config_file = os.path.join(CONFIGS, "datasets", "image_folder.yaml")
     args.opts = ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]  # of pairs the later ones win

@@ -4,8 +4,10 @@ import argparse
 import contextlib
 import io
 import logging
+import math
 import os
 import shlex
+import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -18,12 +20,14 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, read_record
 from trainers.engine.checkpoint import MODEL_NAME, load, newest
 from trainers.prompting.weights import openai
+from trainers.trainer import MethodTrainer
 
 from .plan import EMBEDDED, choose_recipe, recipe_path
 
 log = logging.getLogger("train")
 ZERO_SHOT = "ZeroshotCLIP"
 FEW = 10  # images of a class
+PROBES = 8  # images of the pass from which a training's time is estimated
 
 
 def choose_recipe_and_clip(args: argparse.Namespace) -> None:
@@ -92,6 +96,26 @@ def warn_of_classes(data: DatasetBase) -> None:
         )
 
 
+def minutes(trainer: MethodTrainer) -> int:
+    """How long a training takes at most: a step costs up to three passes, forward and back, of which
+    one is timed."""
+    model, cfg = trainer.model, trainer.cfg
+    images = torch.zeros(1, PROBES, 3, *cfg.INPUT.SIZE, device=model.device)
+    started = time.perf_counter()
+    with torch.no_grad(), model.autocast():
+        encoded = model.eval().encode()
+        middle = time.perf_counter()
+        if encoded is None:  # texts depend on the image
+            model(images)
+        else:
+            model.encode_images(images, encoded[1])
+    image = (time.perf_counter() - middle) / PROBES
+    model.train()
+    shown = len(trainer.views) * cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    steps = cfg.OPTIM.MAX_EPOCH * len(trainer.train_loader_x)
+    return math.ceil(steps * 3 * (middle - started + shown * image) / 60)
+
+
 def report(
     cfg: CfgNode, args: argparse.Namespace, run: Callable[[argparse.Namespace], object]
 ) -> None:
@@ -107,7 +131,7 @@ def report(
         "trainer": ZERO_SHOT,
         "backbone": cfg.MODEL.BACKBONE.NAME,
         "output_dir": os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
-        "config_file": "",
+        "config_file": recipe_path(ZERO_SHOT, choose_recipe(ZERO_SHOT, cfg.MODEL.BACKBONE.NAME)),
         "resume": "",
         "run": {},
         "opts": [*args.opts, "INPUT.SIZE", str(tuple(cfg.INPUT.SIZE))],

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
 from trainers.classnames import check_names
-from trainers.common.console import FileOnly, log_to_stdout
+from trainers.common.console import FileOnly, counted, log_to_stdout
 from trainers.common.errors import UserError, exit_code, raised_in
 from trainers.common.files import check_folder, remove_leftovers
 from trainers.common.fingerprints import data_name
@@ -122,6 +122,9 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
         else:
             if args.images:
                 own_images.warn_of_classes(data)
+                if trainer.model.learner is not None:
+                    time_taken = counted(own_images.minutes(trainer), "minute")
+                    log.info("Training takes up to %s", time_taken)
             trainer.train()
         if args.images:
             own_images.report(cfg, args, run)

@@ -60,6 +60,8 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
         assert line.replace("SHAPES", str(shapes)) in log
     assert zero_shot["trainer"] == "ZeroshotCLIP"
     assert all(zero_shot[key] == record[key] for key in ("split_hash", "backbone_hash"))
+    for key in ("SIZE", "INTERPOLATION", "PIXEL_MEAN", "PIXEL_STD", "BACKGROUND"):
+        assert zero_shot["config"]["INPUT"][key] == record["config"]["INPUT"][key]
     accuracy, known = (of["metrics"]["test"]["accuracy"] for of in (record, zero_shot))
     for part in (
         "This CLIP does not know words of 1 of 2 class names",

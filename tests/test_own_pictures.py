@@ -121,6 +121,7 @@ def test_what_is_left_out_is_counted_and_named(folder, train_on, tmp_path, monke
     _, _, log = train_on(folder, trainer="ZeroshotCLIP")
     for line in (
         "Left out: 2 .heic (x.heic, y.HEIC); 1 .svg (drawing.svg). "
+        "To take HEIC: pip install pillow-heif. "
         "Of 1 moving pictures the first frame is taken (moves.gif)",
         "Left out, since they lie in no class folder: 1 image (loose.png)",
     ):

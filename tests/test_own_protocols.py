@@ -30,7 +30,7 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
     assert chosen == {("vit_b32_text", "ViT-B/32")} and asked == []
     assert "The CLIP is ViT-B/32, which knows photographs; a small one, since there is no" in line
     assert "To choose another: --backbone NAME" in line
-    for given in ("--backbone tiny", "--config tiny"):
+    for given in ("--backbone tiny", "--config tiny", "-- MODEL.BACKBONE.NAME tiny"):
         assert clips("--plan", *given.split()) == ({("tiny", "tiny")}, "")
     started = []
     monkeypatch.setattr("protocols.launch.run", lambda args: started.extend(planned(args)))

@@ -257,8 +257,8 @@ class MethodTrainer(TrainerX):
             self.start_epoch,
             self.cfg.TRAIN.PRINT_FREQ,
         )
+        start_metrics(self.output_dir, self.start_epoch > 0)
         if self.start_epoch == 0:
-            start_metrics(self.output_dir)
             self.model.start(self.training_images, self.validation_images())
 
     def run_epoch(self) -> None:

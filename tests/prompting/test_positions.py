@@ -77,9 +77,7 @@ def test_a_run_on_larger_images_is_loaded_and_exported_as_it_was(run):
     with torch.no_grad():
         images = torch.stack([classifier.transform(picture) for picture in pictures])
         expected = trainer.model_inference(images[None])
-        model = export.FusedClassifier(
-            export.in_fp32_on_the_cpu(classifier), export.normalization(classifier)
-        )
+        model = export.FusedClassifier(classifier, classifier.transform.transforms[-1])
         exported = model(pixels.float() / 255)[0]
     answers = torch.from_numpy(classifier.predict(pixels).probabilities)
     for probabilities in (answers, exported):

@@ -9,6 +9,7 @@ from results.runs import collect, distinct_part, group, training_curve, with_ans
 from tests.conftest import GOLDEN
 from tests.results.conftest import make_answers, write_curve, write_run
 from tests.runs import record_of
+from trainers.common.metrics import start_metrics
 
 
 def test_a_run_is_found_by_its_own_folder_and_once_if_given_twice(tmp_path):
@@ -55,5 +56,6 @@ def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_
     write_curve(run.folder, (1, 9.0, 10.0), (1, 8.0, 20.0), (2, 7.0, 30.0))
     with open(f"{run.folder}/metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "epochs": 2, "loss": 77')  # a killed run's last line
+    start_metrics(run.folder, is_resumed=True)
     write_curve(run.folder, (2, 6.0, 40.0))
     assert training_curve(run) == {"loss": {1: 8.0, 2: 6.0}, "acc": {1: 20.0, 2: 40.0}}

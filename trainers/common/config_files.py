@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 RANGES = read_yaml(Path(__file__).with_name("ranges.yaml"))  # pattern of keys → what they take
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
+TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
 # of earlier versions; they changed no figure
 REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_STEPS")
 
@@ -115,7 +116,8 @@ def check_value(key: str, value: object, default: object) -> None:
             if element not in taken:
                 choices = ", ".join(str(choice) or "''" for choice in taken)
                 raise UserError(
-                    f"{key} is {element!r}, it takes one of {choices}{nearest(element, taken)}"
+                    f"{key} is {element!r}, it takes {'one of' if len(taken) > 1 else 'only'} "
+                    f"{choices}{nearest(element, taken)}"
                 )
         elif isinstance(element, (int, float)):
             for bound, number in taken.items():
@@ -125,8 +127,8 @@ def check_value(key: str, value: object, default: object) -> None:
 
 def mismatch(key: str, value: object, default: object) -> UserError:
     """The error for a value of another type than its default."""
-    type_ = type(default).__name__
-    return UserError(f"{key} is {value!r}, it takes {type_} values such as {default!r}")
+    taken = TYPES.get(type(default), "a list")
+    return UserError(f"{key} is {value!r}, it takes {taken} such as {default!r}")
 
 
 def is_of(type_: type, value: object) -> bool:

@@ -33,7 +33,9 @@ FORMATS = [
     if name in Image.OPEN
 ]
 # of files that are taken for images
-ENDINGS = tuple(ending for ending, name in EXTENSIONS.items() if name in FORMATS)
+ENDINGS = tuple(
+    ending for format_ in FORMATS for ending, name in EXTENSIONS.items() if name == format_
+)
 MAX_BYTES = 2**30  # of a file; a picture of MAX_PIXELS that is not compressed has 720 MB at most
 MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb
 AT_ONCE = 25_000_000  # pixels that a process decodes at a time; a larger picture is decoded alone
@@ -222,6 +224,8 @@ def left_out(paths: Iterable[str]) -> str:
             moving.append(path)
     lines = [f"{len(files)} {ending} ({named(files)})" for ending, files in sorted(ignored.items())]
     sentences = [f"Left out: {'; '.join(lines)}"] if lines else []
+    if {".heic", ".heif"} & {*ignored}:
+        sentences.append("To take HEIC: pip install pillow-heif")
     if moving:
         sentences.append(
             f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"

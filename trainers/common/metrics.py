@@ -17,17 +17,18 @@ FILE_NAME = "metrics.jsonl"
 TYPES = {"epoch": int, "loss": float, "acc": float}  # of what readers need
 
 
-def start_metrics(folder: str) -> None:
-    """Removes the lines of an earlier training, which this one does not continue."""
-    Path(folder, FILE_NAME).unlink(missing_ok=True)
+def start_metrics(folder: str, is_resumed: bool) -> None:
+    """Empties the file, or ends a line that a killed process left half written."""
+    with open(f"{folder}/{FILE_NAME}", "a" if is_resumed else "w") as file:
+        file.write("\n" * is_resumed)
 
 
 def write_metrics(folder: str, line: Mapping[str, float]) -> None:
-    """Appends a line; its end comes first, so that it also ends one that a killed process left half written."""
+    """Appends a line."""
     path = f"{folder}/{FILE_NAME}"
     try:
         with open(path, "a", encoding="utf-8") as file:
-            file.write("\n" + json.dumps(line))
+            file.write(json.dumps(line) + "\n")
     except OSError as error:
         error.filename = path  # a full disk names no file
         raise

@@ -261,7 +261,8 @@ def load(path: str) -> State:
     if not os.path.isfile(path):
         epochs = epochs_in(os.path.dirname(path))
         raise UserError(
-            f"no checkpoint at {path}; there are those of the epochs {epochs}: check --model-dir and --load-epoch"
+            f"no checkpoint at {path} (epochs that are there: {epochs or 'none'}): check --model-dir "
+            "and --load-epoch"
         )
     try:
         check_archive(path)

@@ -1,5 +1,6 @@
 """Accuracy, error and macro F1 of a classifier."""
 
+import random
 from collections import OrderedDict
 from typing import Any
 
@@ -32,8 +33,12 @@ class Classification(EvaluatorBase):
 
     def evaluate(self) -> OrderedDict[str, float]:
         total = len(self._y_true)
-        from sklearn.metrics import f1_score  # here: importing a trainer must not take its time
+        # Here, since importing a trainer must not take its time. The import draws from Python's
+        # generator, where a training must go on as if it had not.
+        state = random.getstate()
+        from sklearn.metrics import f1_score
 
+        random.setstate(state)
         labels, pred = np.array(self._y_true), np.array(self._y_pred)
         correct = int((labels == pred).sum())
         acc = 100.0 * correct / total
