@@ -135,11 +135,7 @@ class Method(nn.Module):
         return method_class(name)(*given, self.path, self)
 
     def check_images(self) -> None:
-        """Only a vision transformer has tokens to put prompts beside, see ``text_only``.
-
-        Raises:
-            UserError: the settings prompt the image encoder, and it is a ResNet.
-        """
+        """Refuses a ResNet, which has no tokens to put prompts beside, unless ``text_only``."""
         wanted = (self.text_only or {}).items()
         changes = [f"{key} {value}" for key, value in wanted if self.settings[key] != value]
         if not self.backbone.takes_visual_prompts and (changes or self.text_only is None):
@@ -149,11 +145,7 @@ class Method(nn.Module):
             )
 
     def check_depth(self, key: str, depth: int, *towers: Any) -> None:
-        """No more layers can be changed than each of the towers has.
-
-        Raises:
-            UserError: the settings' key that says so, and how many there are.
-        """
+        """Refuses a key that would change more layers than each of the towers has."""
         layers = min(tower.layers for tower in towers)
         if depth > layers:
             raise UserError(
@@ -227,8 +219,7 @@ class Method(nn.Module):
     def encode(self) -> Any:
         """What is the same for all images: text features (M, K, E) and the prompts.
 
-        ``Encoded``, or None where texts depend on the image; prompts are None where nothing is
-        learned.
+        None where texts depend on the image; prompts are None where nothing is learned.
         """
         prompts = self.learner()
         return self.encode_texts(prompts), prompts
@@ -395,10 +386,8 @@ class Method(nn.Module):
         return self.learner is not None and not self.for_any_classes(self.learner.state_dict())
 
     def prompts_hash(self, state: Mapping[str, Tensor] | None = None) -> str | None:
-        """Hash of a learner's state (default: its own), the same for whatever classes are tested.
-
-        None where nothing is learned.
-        """
+        """Hash of a learner's state (default: its own), the same for whatever classes are tested; None
+        where nothing is learned."""
         if self.learner is None:
             return None
         state = self.learner.state_dict() if state is None else state
