@@ -22,7 +22,7 @@ from protocols import launch, training
 from protocols.command_line import parse_arguments
 from tests.chromium import start_browser
 from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
-from trainers import METHODS, PromptedClassifier, config_function, method_class
+from trainers import METHODS, PromptedClassifier, method_class
 from trainers.common.console import LogHandler
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
@@ -158,9 +158,9 @@ def resnet(stock_resnet):
 @pytest.fixture(scope="session")
 def vit_b16():
     """The shapes of CLIP's ViT-B/16 with weights that mean nothing, to count parameters on."""
-    text = TextEncoder(Transformer(512, 12, 8), 77, VOCABULARY, 512)
+    text = TextEncoder(Transformer(512, 12, 8, 2048, "gelu"), 77, VOCABULARY, 512)
     torch.nn.init.zeros_(text.token_embedding.weight)
-    image = ImageEncoder(Transformer(768, 12, 12), 224, 16, 512)
+    image = ImageEncoder(Transformer(768, 12, 12, 3072, "gelu"), 224, 16, 512)
     return Backbone(text, image, torch.zeros(()))
 
 
@@ -361,9 +361,9 @@ def refusal(data_root, small_clip_file, tmp_path, error_of):
     return start
 
 
-def trainer_node(add_config, *pairs):
+def trainer_node(name, *pairs):
     """A trainer's own config node, ``KEY, value`` pairs over its defaults."""
-    node = method_node(add_config)
+    node = method_node(name)
     node.merge_from_list(list(pairs))
     return node
 
@@ -374,7 +374,7 @@ def make_method(
     """The ``Method`` of a name alone, in fp32 and its smallest settings but for those given."""
     method = method_class(name)
     pairs = {"PREC": "fp32", **method.small, **settings}
-    node = trainer_node(config_function(name), *(part for pair in pairs.items() for part in pair))
+    node = trainer_node(name, *(part for pair in pairs.items() for part in pair))
     method.check(node, f"TRAINER.{name.upper()}")
     return method(node, classnames, backbone, dataset, describe)
 

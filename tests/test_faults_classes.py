@@ -12,7 +12,7 @@ from tests.runs import make_textures, refuses
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.evaluation.prediction import measure
 from trainers.prompting.backbone import build_backbone
-from trainers.prompting.tokens import class_tokens
+from trainers.prompting.tokens import tokenize_classes
 
 WORLD = REFUSALS[
     "world"
@@ -34,7 +34,7 @@ def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(run, 
 def test_a_name_that_no_prompt_can_hold_is_quoted(vit, name, message):
     """Whether its prompt is learned or hand-crafted."""
     with refuses(message):
-        class_tokens(["fine", name], 70)
+        tokenize_classes(["fine", name], "{}.", 71)
     with refuses(message):
         vit.encode_classes("a photo of a {}.", ["fine", name])
 
@@ -44,7 +44,7 @@ def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
     fits = " ".join(["cat"] * 74)
     for take in (
         lambda name: vit.encode_classes("{}.", [name]),
-        lambda name: class_tokens([name], 76),
+        lambda name: tokenize_classes([name], "{}.", 77),
     ):
         take(fits)
         with refuses("has 78 tokens, and 77 fit"):

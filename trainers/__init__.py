@@ -4,15 +4,11 @@
 package registers nothing.
 """
 
-from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from yacs.config import CfgNode
-
     from .classifier.prompted import PromptedClassifier as PromptedClassifier
-    from .method import Method
 
 METHODS = {  # registered name → module of this package
     "ZeroshotCLIP": "zsclip",
@@ -45,16 +41,14 @@ METHODS = {  # registered name → module of this package
 }
 
 
-def config_function(method: str) -> "Callable[[CfgNode], None]":
+def config_function(method: str) -> Any:
     """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings; importing its module registers the trainer."""
-    declare: Callable[[CfgNode], None] = attribute(method, f"add_{method.lower()}_config")
-    return declare
+    return attribute(method, f"add_{method.lower()}_config")
 
 
-def method_class(name: str) -> "type[Method]":
-    """The ``Method`` of a name in ``METHODS``."""
-    method: type[Method] = attribute(name, f"{name}Method")
-    return method
+def method_class(name: str) -> Any:
+    """The ``Method`` of a name in ``METHODS``, a class."""
+    return attribute(name, f"{name}Method")
 
 
 def attribute(method: str, name: str) -> Any:

@@ -12,9 +12,11 @@ docs/method.md lists what the paper states and what is our choice.
 import copy
 import logging
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import chain, repeat
 
 import torch
 import torch.nn.functional as F
@@ -23,14 +25,12 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .engine.checks import check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
 from .evidence import Opinion, conflict, dempster, evidential_loss, fitted_reliabilities
 from .gaussians import add_evidence
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .phrases import AFTER, PHRASES, choose_phrases
-from .prompting.backbone import Backbone
 from .prompting.prompts import (
     FixedTokens,
     Prompts,
@@ -75,56 +75,54 @@ def add_cdc_config(cfg: CfgNode) -> None:
 class DecoupledPrompts(nn.Module):
     """M templates' prompts for both encoders, their evidence offsets and their reliability.
 
-    Args:
-        settings: ``cfg.TRAINER.CDC``; M, n and the depth J are its N_TEMPLATES, N_CTX and PROMPT_DEPTH.
-        classnames: K names.
-        backbone: whose widths D (text) and D_v (image) are used.
+    M, n and the depth J are the settings N_TEMPLATES, N_CTX and PROMPT_DEPTH, D and D_v the widths of
+    the text and of the image encoder.
     """
 
     class_parameters, class_rows = ("witness",), ("witness.classes",)  # see ``Method.build``
     phrases: Tensor
     tokens: FixedTokens
 
-    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        templates, n_ctx, text = settings.N_TEMPLATES, settings.N_CTX, backbone.text
+        node, text, image = method.settings, method.backbone.text, method.backbone.image
+        templates, n_ctx, deep = node.N_TEMPLATES, node.N_CTX, node.PROMPT_DEPTH - 1
         # makes the tokens around the contexts of the words that follow these
-        self.tokens_around = partial(FixedTokens, text, classnames, n_ctx)
+        self.tokens_around = partial(FixedTokens, text, method.classnames, n_ctx)
         self.ctx = nn.Parameter(torch.empty(templates, n_ctx, text.width))  # (M, n, D)
         ids = torch.zeros(templates, text.context_length, dtype=torch.long)
         self.register_buffer("phrases", ids)  # token ids, then zeros
-        self.start_from(list(settings.CTX_INIT))
+        self.start_from(node.CTX_INIT)
         # drawn in MaPLe's order, and like there all deep maps start alike: one template is MaPLe
         # from the same seed on
-        deep, maps = settings.PROMPT_DEPTH - 1, []
-        if settings.PROMPT_MODALITY == "dual":
-            sizes = templates, text.width, backbone.vision_transformer.width
-            maps = [TemplateLinear(*sizes)]
+        maps, is_dual = nn.ModuleList(), node.PROMPT_MODALITY == "dual"
+        if is_dual:
+            maps.append(TemplateLinear(templates, text.width, image.width))
         self.deep_ctx = nn.ParameterList(gaussian(*self.ctx.shape) for _ in range(deep))
-        if maps:
-            deep_map = TemplateLinear(*sizes)
-            maps += [copy.deepcopy(deep_map) for _ in range(deep)]
-        self.visual_maps = nn.ModuleList(maps)
-        add_evidence(self, templates, len(classnames), backbone.embed_dim)
+        if is_dual:
+            deep_map = TemplateLinear(templates, text.width, image.width)
+            maps.extend(copy.deepcopy(deep_map) for _ in range(deep))
+        self.visual_maps = maps
+        add_evidence(self, templates, method)
         self.register_load_state_dict_post_hook(put_fixed_words)
 
     @torch.no_grad()
-    def start_from(self, phrases: Sequence[str]) -> None:
+    def start_from(self, phrases: Iterable[str]) -> None:
         """Puts the first n tokens of the first M phrases into the contexts, and their other words
         after these; Gaussian contexts beyond them."""
-        text, (templates, n_ctx, _) = self.tokens_around.args[0], self.ctx.shape
+        text, _, n_ctx = self.tokens_around.args
         self.phrases.zero_()
-        for template, phrase in enumerate([*phrases, *[""] * templates][:templates]):
-            self.ctx[template] = initial_context(text, n_ctx, phrase)[0]
+        for context, row, phrase in zip(self.ctx, self.phrases, chain(phrases, repeat(""))):
+            context.copy_(initial_context(text, n_ctx, phrase)[0])
             ids = phrase_tokens(phrase, text.context_length)
-            self.phrases[template, : len(ids)] = ids
+            row[: len(ids)] = ids
         put_fixed_words(self)
 
     def forward(self) -> Prompts:
         deep = list(self.deep_ctx)
         visual = [m(layer) for m, layer in zip(self.visual_maps, [self.ctx, *deep])]  # (M, n, D_v)
-        first = visual[0] if visual else None
-        return self.tokens(self.ctx, deep_text=deep, visual=first, deep_visual=visual[1:])
+        first, *others = visual or [None]
+        return self.tokens(self.ctx, deep_text=deep, visual=first, deep_visual=others)
 
 
 def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
@@ -145,7 +143,7 @@ class CDCMethod(Method):
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
         template = settings.get("HAND_CRAFTED", "")
-        if template and not template.count("{}") == template.count("{") == template.count("}") == 1:
+        if template and not re.fullmatch("[^{}]*{}[^{}]*", template):
             message = "it needs {} once, where the class name goes"
             raise UserError(f"{path}.HAND_CRAFTED is {template!r}, {message}")
         beta, gamma = settings.DECOUPLING_WEIGHT, settings.CONSISTENCY_WEIGHT
@@ -163,14 +161,12 @@ class CDCMethod(Method):
         return 1 if is_same else settings.N_TEMPLATES, settings.AUGMENTATION
 
     def build(self) -> nn.Module:
-        node, layers = self.settings, self.backbone.text.layers
+        node, backbone = self.settings, self.backbone
         # whether the image encoder is prompted, so that there are terms of image features too
         self.prompts_images = node.PROMPT_MODALITY == "dual"
-        if self.prompts_images:
-            check_image_prompts(f"{self.path}.PROMPT_MODALITY dual", self.backbone, "use text")
-            layers = min(layers, self.backbone.vision_transformer.layers)
-        check_depth(f"{self.path}.PROMPT_DEPTH", node.PROMPT_DEPTH, layers)
-        return DecoupledPrompts(node, self.classnames, self.backbone)
+        towers = (backbone.text, backbone.image)[: 1 + self.prompts_images]
+        self.check_depth("PROMPT_DEPTH", node.PROMPT_DEPTH, *towers)
+        return DecoupledPrompts(self)
 
     def hand_crafted_template(self) -> str:
         return self.settings.HAND_CRAFTED or super().hand_crafted_template()
@@ -265,16 +261,15 @@ class CDCMethod(Method):
         template. ``decoupling_loss`` derives where they balance.
         """
         beta, gamma = self.settings.DECOUPLING_WEIGHT, self.settings.CONSISTENCY_WEIGHT
-        texts, images = scores.text_features, scores.image_features
-        terms = {
-            "loss_de": (beta, decoupling_loss(texts, self.hand_crafted)),
-            "loss_con": (gamma * len(texts), consistency_loss(texts, self.hand_crafted)),
-        }
+        compared = {"": (scores.text_features, self.hand_crafted)}
         if self.prompts_images and (beta or gamma):
-            images = images[:, :: len(images)]  # (M, B / M, E)
-            plain = self.unprompted(scores, every=len(images))
-            terms["loss_de_image"] = beta, decoupling_loss(images, plain)
-            terms["loss_con_image"] = gamma * len(images), consistency_loss(images, plain)
+            every = len(scores.image_features)
+            images = scores.image_features[:, ::every]  # (M, B / M, E)
+            compared["_image"] = images, self.unprompted(scores, every)
+        terms = {}
+        for part, (features, plain) in compared.items():
+            terms[f"loss_de{part}"] = beta, decoupling_loss(features, plain)
+            terms[f"loss_con{part}"] = gamma * len(features), consistency_loss(features, plain)
         return terms
 
     def predict(self, logits: Tensor) -> Prediction:
@@ -287,7 +282,7 @@ class CDCMethod(Method):
         answer = Prediction(self.probability(logits, votes, fused), votes, energy=energy)
         if is_evidential:
             answer.vacuity = fused.vacuity
-            answer.conflict = conflict(evidence, dempster(evidence))
+            answer.conflict = conflict(evidence)
         return answer
 
     # ---- before and after the epochs ----
@@ -323,8 +318,7 @@ class CDCMethod(Method):
         training images; returns the texts and the prompts, as they are tested."""
         self.eval()
         with self.autocast():
-            prompts = self.learner()
-            texts = self.encode_texts(prompts)
+            texts, prompts = self.encode()
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
             with torch.random.fork_rng(devices=[]):
@@ -347,9 +341,10 @@ class CDCMethod(Method):
                 features, labels = self.features_of(training(), encoded[1])  # (M or 1, N, E), (N,)
                 witness.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
             if validation is not None and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
-                answered = [(self(images, encoded).logits, labels) for images, labels in validation]
-                logits = torch.cat([part for part, _ in answered], dim=1)  # (M or M + 1, N, K)
-                self.fit_reliability(logits, torch.cat([part for _, part in answered]))
+                answered = ((self(images, encoded).logits, labels) for images, labels in validation)
+                logits, truth = zip(*answered)
+                # (M or M + 1, N, K), (N,)
+                self.fit_reliability(torch.cat(logits, dim=1), torch.cat(truth))
         return True
 
     def fit_reliability(self, logits: Tensor, labels: Tensor) -> None:
@@ -374,13 +369,13 @@ class CDCMethod(Method):
         level is not scaled and that counts as all templates together, without a fitted reliability
         as independent templates, and, where they have a learned offset for their list, on any list
         with the e_k / K that they were trained for."""
-        earlier = {"reliability": torch.tensor(1.0)}
-        earlier["trained_classes"] = torch.tensor(len(classnames))
+        classes = torch.tensor(len(classnames))
+        earlier = {"reliability": torch.tensor(1.0), "trained_classes": classes}
         if has_phrases := isinstance(self.learner, DecoupledPrompts):
             earlier["phrases"] = self.learner.phrases
         if (means := state.get("witness.means")) is not None and self.learner.witness is not None:
-            classes = torch.arange(len(means))
-            earlier |= {"witness.level_scale": torch.tensor(1.0), "witness.classes": classes}
+            asked = torch.arange(len(means))
+            earlier |= {"witness.level_scale": torch.tensor(1.0), "witness.classes": asked}
             self.learner.witness.means = torch.empty_like(means, device=self.device)
         state = {**earlier, **state}
         if "joint_reliability" not in state:

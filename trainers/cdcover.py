@@ -6,7 +6,7 @@ two terms is the method itself.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar
 
 import torch
@@ -15,13 +15,11 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function
-from .cdc import CDCMethod, DecoupledPrompts, add_cdc_config
+from .cdc import CDCMethod, DecoupledPrompts
 from .evaluation.prediction import Scores
 from .evidence import Opinion, evidential_loss
 from .gaussians import add_evidence
-from .method import Batches, Figures, ParameterGroups, TrainingImages
-from .prompting.backbone import Backbone
+from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import Prompts, initial_context
 from .prompting.tokens import phrase_tokens
 from .settings import method_node
@@ -34,8 +32,8 @@ OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH", "HAND_C
 def add_settings(cfg: CfgNode, over: str) -> None:
     """Declares ``cfg.TRAINER.CDC<over>``: the keys of the method called ``over``, CDC's, and the
     phrases that the templates start from."""
-    cdc = method_node(add_cdc_config)
-    cfg.TRAINER[f"CDC{over.upper()}"] = node = method_node(config_function(over))
+    cdc = method_node("CDC")
+    cfg.TRAINER[f"CDC{over.upper()}"] = node = method_node(over)
     for key in cdc.keys() - node.keys() - OF_THE_METHOD:
         node[key] = cdc[key]
     # those with as many tokens as the context; if more than M, the best on the training images
@@ -59,41 +57,33 @@ class TemplateLearners(nn.Module):
     Args:
         learners: M, each with a context ``ctx`` and the same fixed words after it.
         phrases: that contexts start from; further contexts stay.
-        backbone: whose embeddings are used; classes: K.
+        method: that they serve.
     """
 
     class_parameters, class_rows = DecoupledPrompts.class_parameters, DecoupledPrompts.class_rows
 
-    def __init__(
-        self, learners: Sequence[Any], phrases: Sequence[str], backbone: Backbone, classes: int
-    ) -> None:
+    def __init__(self, learners: Sequence[Any], phrases: Sequence[str], method: Method) -> None:
         super().__init__()
         self.learners: Any = nn.ModuleList(learners)
-        n_ctx = len(learners[0].ctx)
-        self.context_of = lambda phrase: initial_context(backbone.text, n_ctx, phrase)[0]  # (n, D)
+        self.context_of = partial(initial_context, method.backbone.text, len(learners[0].ctx))
         self.start_from(phrases)
-        add_evidence(self, len(learners), classes, backbone.embed_dim)
+        add_evidence(self, len(learners), method)
 
     @torch.no_grad()
     def start_from(self, phrases: Sequence[str]) -> None:
         """Puts the first n tokens of a phrase into each context; those beyond the phrases stay as they are."""
         for learner, phrase in zip(self.learners, phrases):
-            learner.ctx.copy_(self.context_of(phrase))
+            learner.ctx.copy_(self.context_of(phrase)[0])  # (n, D)
 
     def forward(self) -> Prompts:
         each = [learner() for learner in self.learners]
-
-        def joined(parts: Sequence[Any]) -> Any:
-            return None if parts[0] is None else torch.cat(list(parts))
-
+        parts = zip(*([one.prefix, one.visual, *one.deep_text, *one.deep_visual] for one in each))
+        joined = [None if part[0] is None else torch.cat(part) for part in parts]
+        prefix, visual, *deep = joined
+        layers = len(each[0].deep_text)
+        deep_text, deep_visual = deep[:layers], deep[layers:]
         return replace(
-            each[0],
-            prefix=joined([prompts.prefix for prompts in each]),
-            visual=joined([prompts.visual for prompts in each]),
-            deep_text=[joined(layer) for layer in zip(*(prompts.deep_text for prompts in each))],
-            deep_visual=[
-                joined(layer) for layer in zip(*(prompts.deep_visual for prompts in each))
-            ],
+            each[0], prefix=prefix, visual=visual, deep_text=deep_text, deep_visual=deep_visual
         )
 
 
@@ -111,23 +101,15 @@ class CDCOverMethod(CDCMethod):
         learners: list[Any] = [self.base.learner, *further]
         with torch.no_grad():
             self.prompts_images = learners[0]().visual is not None
-        phrases = self.phrases_of(len(learners[0].ctx))
-        classes = len(self.classnames)
-        self.base.learner = TemplateLearners(learners, phrases, self.backbone, classes)
+        self.n_ctx = len(learners[0].ctx)
+        self.base.learner = TemplateLearners(learners, self.possible_phrases(), self)
         self.memory = self.base.memory
         return self.base.learner
 
-    def phrases_of(self, tokens: int) -> list[str]:
-        """Phrases with that many tokens, so that no fixed words are left over."""
-        length = self.backbone.text.context_length
-        return [
-            phrase
-            for phrase in self.settings.PHRASES
-            if len(phrase_tokens(phrase, length)) == tokens
-        ]
-
     def possible_phrases(self) -> list[str]:
-        return self.phrases_of(len(self.learner.learners[0].ctx))
+        """Phrases with as many tokens as a context, so that no fixed words are left over."""
+        phrases, length = self.settings.PHRASES, self.backbone.text.context_length
+        return [words for words in phrases if len(phrase_tokens(words, length)) == self.n_ctx]
 
     @cached_property
     def hand_crafted(self) -> Tensor:
@@ -140,12 +122,14 @@ class CDCOverMethod(CDCMethod):
         """Σ_m the method's loss of template m, with ``evidential_loss`` of its opinion in place of
         the cross-entropy; the method's figures are means over the templates."""
         logits, total, figures = scores.logits, scores.logits.new_zeros(()), Figures()
-        unprompted = self.unprompted(scores) if self.prompts_images else None  # (V, B, E)
-        parts = logits, scores.image_features, scores.text_features, scores.images
+        if self.prompts_images:
+            self.unprompted(scores)  # (V, B, E), which it keeps there
         for m in range(len(logits)):
-            of_template = (part[m % len(part)][None] for part in parts)
-            view = None if unprompted is None else unprompted[m % len(unprompted)][None]
-            loss, measured = self.base.loss(Scores(*of_template, unprompted=view), labels)
+            of_template: dict[str, Any] = {
+                name: None if part is None else part[m % len(part)][None]
+                for name, part in vars(scores).items()
+            }
+            loss, measured = self.base.loss(Scores(**of_template), labels)
             if self.settings.LOSS == "evidential":
                 vote = evidential_loss(Opinion(votes.log_evidence[m]), labels).mean()
                 loss = loss - F.cross_entropy(logits[m], labels) + vote
@@ -153,13 +137,6 @@ class CDCOverMethod(CDCMethod):
             for name, value in measured.items():
                 figures[name] = figures.get(name, 0.0) + value.detach().double() / len(logits)
         return total, figures
-
-    def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        self.base.start(training, validation)
-        super().start(training, validation)
-
-    def end_epoch(self, epoch: int, epochs: int) -> None:
-        self.base.end_epoch(epoch, epochs)
 
 
 class CDCPromptSRCMethod(CDCOverMethod):

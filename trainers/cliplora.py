@@ -4,7 +4,6 @@ for all data sets. Cross-entropy; CLIP's own weights are frozen.
 """
 
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -12,9 +11,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_image_prompts
 from .method import Method
-from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter
 from .settings import add_encoder_settings
@@ -52,34 +49,25 @@ class LowRank(Adapter):
     def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
         changes = []
         for part in map(PARTS.index, parts):
-            seen = F.dropout(
-                normed.float(), self.dropout, self.training
-            )  # (…, D), drawn again for each part
+            # (…, D), drawn again for each part
+            seen = F.dropout(normed.float(), self.dropout, self.training)
             changes.append(self.scale * F.linear(F.linear(seen, self.down[part]), self.up[part]))
         return projected + torch.cat(changes, dim=-1).to(projected.dtype)  # (…, parts · D)
 
 
 class LowRankLayers(nn.Module):
-    """Called, it gives the hand-crafted prompt with a ``LowRank`` for every layer.
+    """Called, it gives the hand-crafted prompt with a ``LowRank`` for every layer."""
 
-    Args:
-        settings: ``cfg.TRAINER.CLIPLORA``.
-        classnames: K names.
-        backbone: the CLIP that is changed.
-    """
-
-    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.tokens = FixedTokens.of_prompt(backbone.text, DEFAULT_TEMPLATE, classnames)
-        changes, text = (settings.RANK, settings.ALPHA, settings.DROPOUT), backbone.text
-        self.text = nn.ModuleList(
-            LowRank(text.width, *changes)
-            for _ in range(text.layers)
-            if settings.ENCODER != "vision"
-        )
-        layers = 0 if settings.ENCODER == "text" else backbone.vision_transformer.layers
-        self.image = nn.ModuleList(
-            LowRank(backbone.vision_transformer.width, *changes) for _ in range(layers)
+        node, text, image = method.settings, method.backbone.text, method.backbone.image
+        self.tokens = FixedTokens.of_prompt(text, DEFAULT_TEMPLATE, method.classnames)
+        self.text, self.image = (
+            nn.ModuleList(
+                LowRank(tower.width, node.RANK, node.ALPHA, node.DROPOUT)
+                for _ in range(0 if node.ENCODER == other else tower.layers)
+            )
+            for tower, other in ((text, "vision"), (image, "text"))
         )
 
     def forward(self) -> Prompts:
@@ -95,10 +83,7 @@ class CLIPLoRAMethod(Method):
     shape_setting = "RANK"
 
     def build(self) -> LowRankLayers:
-        encoder = self.settings.ENCODER
-        if encoder != "text":
-            check_image_prompts(f"{self.path}.ENCODER {encoder}", self.backbone, "use text")
-        return LowRankLayers(self.settings, self.classnames, self.backbone)
+        return LowRankLayers(self)
 
 
 @TRAINER_REGISTRY.register()

@@ -6,7 +6,6 @@ encoded once an image, and only the classes' own tokens K times.
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
 
 import torch
 from dassl.engine import TRAINER_REGISTRY
@@ -15,7 +14,6 @@ from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
 from .method import Encoded, Method
-from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .settings import add_encoder_settings
 from .trainer import MethodTrainer
@@ -33,21 +31,13 @@ def add_cocoop_config(cfg: CfgNode) -> None:
 
 
 class ConditionalContext(nn.Module):
-    """Learnable context (n, D) and the meta-net that shifts it by what it sees of an image.
+    """Learnable context (n, D) and the meta-net that shifts it by what it sees of an image."""
 
-    Args:
-        settings: ``cfg.TRAINER.COCOOP``.
-        classnames: K names.
-        backbone: whose widths D (text) and E (the shared space) are used.
-    """
-
-    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        text, embed_dim = backbone.text, backbone.embed_dim
-        self.ctx = nn.Parameter(
-            context_of_phrase(text, settings.N_CTX, settings.CTX_INIT)
-        )  # (n, D)
-        hidden = max(1, embed_dim // REDUCTION)
+        node, text, embed_dim = method.settings, method.backbone.text, method.backbone.embed_dim
+        self.ctx = nn.Parameter(context_of_phrase(text, node.N_CTX, node.CTX_INIT))  # (n, D)
+        hidden = embed_dim // REDUCTION
         self.meta_net = nn.Sequential(
             OrderedDict(
                 linear1=nn.Linear(embed_dim, hidden),
@@ -55,7 +45,7 @@ class ConditionalContext(nn.Module):
                 linear2=nn.Linear(hidden, text.width),
             )
         )
-        self.tokens = FixedTokens(text, classnames, len(self.ctx))
+        self.tokens = FixedTokens(text, method.classnames, len(self.ctx))
 
     def forward(self, image_features: Tensor) -> Prompts:
         """Normalised image features (B, E) → ``Prompts`` of B templates, one an image."""
@@ -69,7 +59,7 @@ class CoCoOpMethod(Method):
     small = {"N_CTX": 4}
 
     def build(self) -> ConditionalContext:
-        return ConditionalContext(self.settings, self.classnames, self.backbone)
+        return ConditionalContext(self)
 
     def encode(self) -> None:
         """None: nothing is the same for two images."""
@@ -77,13 +67,11 @@ class CoCoOpMethod(Method):
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         image_features = self.encode_images(images)  # (1, B, E)
         chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // len(self.classnames)))
-        text_features = torch.cat(
-            [self.encode_texts(self.learner(chunk)) for chunk in chunks]
-        )  # (B, K, E)
-        logits = self.logits(image_features.transpose(0, 1), text_features).transpose(
-            0, 1
-        )  # (B, 1, E) · (B, K, E) → (1, B, K)
-        return Scores(logits, image_features, text_features, images)
+        texts = torch.cat([self.encode_texts(self.learner(chunk)) for chunk in chunks])  # (B, K, E)
+        logits = self.logits(
+            image_features.transpose(0, 1), texts
+        )  # (B, 1, E), (B, K, E) → (B, 1, K)
+        return Scores(logits.transpose(0, 1), image_features, texts, images)
 
 
 @TRAINER_REGISTRY.register()

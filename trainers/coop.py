@@ -28,7 +28,7 @@ class CoOpMethod(Method):
     small = {"N_CTX": 4}
 
     def build(self) -> ContextLearner:
-        return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)
+        return ContextLearner.from_settings(self)
 
 
 @TRAINER_REGISTRY.register()

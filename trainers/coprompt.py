@@ -14,11 +14,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function
 from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Encoded, Figures, Method
-from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
 from .settings import method_node
 from .trainer import MethodTrainer
@@ -29,7 +27,7 @@ IMAGE_SHARE, TEXT_SHARE = 0.1, 0.2  # of the adapters in the features
 
 def add_coprompt_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W (``TRAINER.W`` in the official code). Sentences are ``DATASET.DESCRIPTIONS``."""
-    cfg.TRAINER.COPROMPT = node = method_node(config_function("MaPLe"))
+    cfg.TRAINER.COPROMPT = node = method_node("MaPLe")
     node.W = 8.0  # weight of the consistency with the frozen CLIP
 
 
@@ -72,33 +70,25 @@ class CoPromptMethod(Method):
     def perturbed_texts(self) -> Tensor:
         """References (R, K, E) for the texts: features of R sentences about each class; without any,
         of the hand-crafted prompt."""
-        hand_crafted = self.hand_crafted[None]
         if self.describe is None:
-            return hand_crafted
+            return self.hand_crafted[None]
         sentences = self.describe(self.classnames)
         with torch.no_grad(), self.autocast():
-            return torch.stack(
-                [
-                    self.teacher.encode_sentences(
-                        [[of_class[r % len(of_class)]] for of_class in sentences]
-                    )
-                    for r in range(max(map(len, sentences)))
-                ]
-            )
+            rounds = [
+                [[of_class[r % len(of_class)]] for of_class in sentences]
+                for r in range(max(map(len, sentences)))
+            ]
+            return torch.stack([self.teacher.encode_sentences(texts) for texts in rounds])
 
     def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         features = self.learner.adapter_text(super().encode_texts(prompts, normalize))
         return F.normalize(features, dim=-1) if normalize else features
 
     def encode_images(
-        self,
-        images: Tensor,
-        prompts: Prompts | None = None,
-        backbone: Backbone | None = None,
-        normalize: bool = True,
+        self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
     ) -> Tensor:
         """The frozen CLIP's features without prompts; with them the adapter's."""
-        features = super().encode_images(images, prompts, backbone, normalize)
+        features = super().encode_images(images, prompts, normalize)
         if prompts is None:
             return features
         features = self.learner.adapter_image(features)

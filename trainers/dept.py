@@ -4,7 +4,7 @@ go through one linear classifier of the trained classes. Its logits are mixed wi
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,16 +12,15 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import config_function
 from .evaluation.prediction import Prediction, Scores
-from .method import Batches, Encoded, Figures, Method, ParameterGroups, TrainingImages
+from .method import Encoded, Figures, Method, ParameterGroups
 from .settings import method_node
 from .trainer import MethodTrainer
 
 
 def add_dept_settings(cfg: CfgNode, over: str) -> None:
     """Declares ``cfg.TRAINER.DEPT<over>``: the keys of the method called ``over``, and DePT's."""
-    cfg.TRAINER[f"DEPT{over.upper()}"] = node = method_node(config_function(over))
+    cfg.TRAINER[f"DEPT{over.upper()}"] = node = method_node(over)
     node.HEAD_WEIGHT = 0.7  # λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits have 1 − λ
     node.PROMPT_WEIGHT = 0.3  # of the prompts' cross-entropy, 1 − λ in the paper
     node.HEAD_LR = 6.5  # times OPTIM.LR, the head's learning rate
@@ -67,9 +66,6 @@ class TransferHead(nn.Module):
         self.image, self.text = ChannelAdjustment(embed_dim), ChannelAdjustment(embed_dim)
         self.linear = nn.Linear(embed_dim, classes)
 
-    def forward(self, features: Tensor, adjust: ChannelAdjustment) -> Tensor:
-        return self.linear(adjust(features))
-
 
 @dataclass
 class HeadedScores(Scores):
@@ -100,12 +96,9 @@ class DePTMethod(Method):
         return learner
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
-        head = list(self.learner.head.parameters())
-        prompts = [
-            parameter
-            for name, parameter in self.learner.named_parameters()
-            if not name.startswith("head.")
-        ]
+        named = [*self.learner.named_parameters()]
+        prompts = [value for name, value in named if not name.startswith("head.")]
+        head = [*self.learner.head.parameters()]
         return [{"params": prompts}, {"params": head, "lr": lr * self.settings.HEAD_LR}]
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
@@ -120,18 +113,17 @@ class DePTMethod(Method):
         features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)
         image_features, text_features = F.normalize(features, dim=-1), F.normalize(texts, dim=-1)
         with torch.autocast(self.device.type, enabled=False):
-            headed = head(features, head.image)  # (1, B, K)
+            headed = head.linear(head.image(features))  # (1, B, K)
         logits = torch.cat([self.logits(image_features, text_features), headed])  # (2, B, K)
         return HeadedScores(logits, image_features, text_features, images, texts[0])
 
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+    def loss(self, scores: Any, labels: Tensor) -> tuple[Tensor, Figures]:
         """The method's loss with PROMPT_WEIGHT times its cross-entropy, + λ cross-entropy of the head,
         over the images and their classes' texts."""
-        assert isinstance(scores, HeadedScores)
         total, figures = self.base.loss(scores, labels)
         task = F.cross_entropy(scores.logits[0], labels)
         head = self.learner.head
-        of_texts = head(scores.texts[labels], head.text)  # (B, K)
+        of_texts = head.linear(head.text(scores.texts[labels]))  # (B, K)
         headed = F.cross_entropy(torch.cat([of_texts, scores.logits[1]]), labels.repeat(2))
         node = self.settings
         total = total + (node.PROMPT_WEIGHT - 1) * task + node.HEAD_WEIGHT * headed
@@ -143,12 +135,6 @@ class DePTMethod(Method):
         if len(logits) > 1:
             logits = (1 - weight) * logits[:1] + weight * logits[1:]
         return self.base.predict(logits)
-
-    def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        self.base.start(training, validation)
-
-    def end_epoch(self, epoch: int, epochs: int) -> None:
-        self.base.end_epoch(epoch, epochs)
 
 
 class DePTCoOpMethod(DePTMethod):

@@ -50,7 +50,7 @@ class Opinion:
     @property
     def probability(self) -> Tensor:
         """(…, K) expected probabilities α_k / S."""
-        return (self.log_alpha - self.log_strength[..., None]).exp()
+        return self.log_probability.exp()
 
     @property
     def log_probability(self) -> Tensor:
@@ -116,9 +116,8 @@ def usual_reliabilities(templates: int, is_joint: bool = False) -> Tensor:
     each. Beside the other witness they count as half of one together (chosen by cross-validation,
     docs/log.md).
     """
-    if is_joint:
-        return torch.tensor([1 / (2 * templates)] * templates + [1.0])
-    return torch.full((templates,), 1 / templates)
+    each = 1 / templates
+    return torch.tensor([each / 2] * templates + [1.0] if is_joint else [each] * templates)
 
 
 def fitted_reliabilities(log_evidences: Tensor, labels: Tensor, templates: int) -> Tensor:
@@ -146,23 +145,22 @@ def fitted_reliabilities(log_evidences: Tensor, labels: Tensor, templates: int) 
     return min((step / 50 for step in range(10, 101)), key=loss) * usual
 
 
-def conflict(log_evidences: Tensor, fused: Opinion) -> Tensor:
+def conflict(log_evidences: Tensor) -> Tensor:
     """Dempster's C of M opinions in [0, 1): the mass of the joint belief that lies on different classes, which the rule leaves out.
 
     The rule's second half, u = Π_m u^m / (1 − C), holds for any number of opinions, so C = 1 − Π_m u^m / u.
 
     Args:
         log_evidences: (M, …, K).
-        fused: ``dempster`` of them.
 
     Returns:
         (…).
     """
-    templates, classes = log_evidences.shape[0], log_evidences.shape[-1]
+    templates, *_, classes = log_evidences.shape
     log_agreement = (
         (templates - 1) * math.log(classes)
         - Opinion(log_evidences).log_strength.sum(dim=0)
-        + fused.log_strength
+        + dempster(log_evidences).log_strength
     )
     return -torch.expm1(log_agreement.clamp(max=0))  # rounding alone would put it above 0
 

@@ -61,5 +61,9 @@ class FeatureMethod(Method):
             logits = self.learner(features[0], logits[0])[None]
         return Scores(logits, features, texts, images)
 
+    def learned_figures(self) -> dict[str, float]:
+        buffers = self.learner.named_buffers()
+        return {name: value.item() for name, value in buffers if value.dim() == 0}
+
     def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": list(self.learner.parameters()), "lr": 0.0}]  # epochs learn nothing more

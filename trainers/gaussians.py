@@ -10,12 +10,16 @@ References:
 """
 
 import logging
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .evidence import usual_reliabilities
+
+if TYPE_CHECKING:
+    from .method import Method
 
 log = logging.getLogger(__name__)
 
@@ -47,9 +51,8 @@ def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their covariance."""
     trace = scatter.trace() / max(1, images - 1)
     # of one image a class there is no spread: then all directions count alike
-    ridge = torch.where(trace > 0, trace, torch.ones_like(trace))
-    identity = torch.eye(len(scatter), dtype=scatter.dtype, device=scatter.device)
-    return len(scatter) * torch.linalg.inv(scatter + ridge * identity)
+    ridge = (trace + (trace == 0)) * torch.eye(len(scatter)).to(scatter)
+    return len(scatter) * torch.linalg.inv(scatter + ridge)
 
 
 def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -74,8 +77,7 @@ def gaussians_of_texts(features: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]
     nearest = features[(texts @ features.t()).topk(count).indices]  # (K, k, E)
     means = (nearest.sum(dim=1) + TEXTS * texts) / (count + TEXTS)
     precision = torch.zeros_like(texts.t() @ texts)
-    for images, text in zip(nearest, texts):  # all at once would be K · E² numbers
-        around = images - text  # (k, E)
+    for around in nearest - texts[:, None]:  # (k, E); all at once would be K · E² numbers
         precision += shrunken_precision(around.t() @ around, count) / len(texts)
     return means, precision
 
@@ -89,11 +91,11 @@ def discriminants(means: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
 
 def log_densities(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
     """log N(z; μ_k, P⁻¹) up to a constant, −½ (z − μ_k)ᵀ P (z − μ_k): (N, E) → (N, K)."""
-    projected, means_projected = features @ precision, means @ precision
+    projected = features @ precision
     return (
         projected @ means.t()  # (N, K)
         - (projected * features).sum(dim=-1, keepdim=True) / 2
-        - (means_projected * means).sum(dim=-1) / 2
+        - (means @ precision * means).sum(dim=-1) / 2
     )
 
 
@@ -103,7 +105,7 @@ def held_out_log_densities(features: Tensor, labels: Tensor, classes: int) -> Te
     The images of each class go to ``FOLDS`` folds in turn; a fold is judged by those of the rest.
     """
     features = features.double()
-    turn = F.one_hot(labels, classes).cumsum(dim=0)[torch.arange(len(labels)), labels]  # (N,)
+    turn = F.one_hot(labels, classes).cumsum(dim=0)[range(len(labels)), labels]  # (N,)
     densities = features.new_empty(len(labels), classes)
     for fold in range(FOLDS):
         held = turn % FOLDS == fold
@@ -180,12 +182,13 @@ def note_fitted(witness: ImageWitness, *_: object) -> None:
     witness.is_fitted = bool(witness.precision.any())
 
 
-def add_evidence(learner: nn.Module, templates: int, classes: int, width: int) -> None:
-    """Gives a learner of M templates what is fitted, not trained: the evidence offsets, the
-    reliabilities, and the image witness of K classes for features of E numbers."""
+def add_evidence(learner: nn.Module, templates: int, method: "Method") -> None:
+    """Gives a method's learner of M templates what is fitted, not trained: the evidence offsets, the
+    reliabilities, and the image witness of the method's classes."""
+    classes = len(method.classnames)
     learner.register_buffer("offset", torch.zeros(templates))  # b^m for one class
     learner.register_buffer("trained_classes", torch.tensor(classes))
     # ω of the templates where they answer alone, and of each beside the image witness, the last
     learner.register_buffer("reliability", usual_reliabilities(templates)[0])  # ()
     learner.register_buffer("joint_reliability", usual_reliabilities(templates, True))  # (M + 1,)
-    learner.witness = ImageWitness(width, classes)
+    learner.witness = ImageWitness(method.backbone.embed_dim, classes)

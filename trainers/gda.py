@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from .features import FeatureMethod, SizedByState
 from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
-from .method import Batches, TrainingImages
+from .method import Batches, Method, TrainingImages
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
@@ -39,15 +39,16 @@ class GaussianClassifier(SizedByState):
     others: tuple[Tensor, Tensor]  # the weights and biases of those
     features: Tensor
     alpha: Tensor
+    class_parameters = class_rows = ("weight", "bias")  # see ``Method.build``
     sized = ("features",)
 
-    def __init__(self, alpha: float, width: int, classes: int) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.class_parameters = self.class_rows = ("weight", "bias")  # see ``Method.build``
+        width, classes = method.backbone.embed_dim, len(method.classnames)
         self.weight = nn.Parameter(torch.zeros(classes, width))
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("features", torch.zeros(0, width))
-        self.register_buffer("alpha", torch.tensor(alpha))
+        self.register_buffer("alpha", torch.tensor(method.settings.ALPHA))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""
@@ -62,8 +63,7 @@ class GDAMethod(FeatureMethod):
     small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> GaussianClassifier:
-        width = self.backbone.embed_dim
-        return GaussianClassifier(self.settings.ALPHA, width, len(self.classnames))
+        return GaussianClassifier(self)
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
@@ -81,11 +81,12 @@ class GDAMethod(FeatureMethod):
         if held is not None:
             images, answers = held[0][0], held[1]
             zero_shot = self.logits(held[0], self.hand_crafted[None])[0]  # (N_val, K)
-            right = []
-            for alpha in ALPHAS:
+
+            def right(alpha: float) -> int:
                 classifier.alpha.fill_(alpha)
-                right.append(int((classifier(images, zero_shot).argmax(dim=1) == answers).sum()))
-            classifier.alpha.fill_(ALPHAS[right.index(max(right))])
+                return int((classifier(images, zero_shot).argmax(dim=1) == answers).sum())
+
+            classifier.alpha.fill_(max(ALPHAS, key=right))
         log.info(f"Gaussians of {len(labels)} features, α {classifier.alpha:.3g}")
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
@@ -94,9 +95,6 @@ class GDAMethod(FeatureMethod):
         if self.learner.weight is None:
             gaussians = gaussians_of_texts(self.learner.features, self.hand_crafted)
             self.learner.others = discriminants(*gaussians)
-
-    def learned_figures(self) -> dict[str, float]:
-        return {"alpha": float(self.learner.alpha)}
 
 
 @TRAINER_REGISTRY.register()

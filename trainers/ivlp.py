@@ -5,7 +5,7 @@ repository). Cross-entropy; both encoders frozen. Without the image encoder's pa
 from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .engine.checks import check_independent
+from .common.errors import UserError
 from .method import Method
 from .prompting.independent import IndependentPrompts
 from .settings import add_encoder_settings
@@ -33,8 +33,17 @@ class IVLPMethod(Method):
     shape_setting = "N_CTX_TEXT"
 
     def build(self) -> IndependentPrompts:
-        check_independent(self.settings, self.path, self.backbone)
-        return IndependentPrompts(self.settings, self.classnames, self.backbone)
+        node, backbone = self.settings, self.backbone
+        depth, tokens = node.PROMPT_DEPTH_VISION, node.N_CTX_VISION
+        if (tokens == 0) != (depth == 0):
+            raise UserError(
+                f"{self.path} has N_CTX_VISION {tokens} and PROMPT_DEPTH_VISION {depth}: both are 0 to "
+                "prompt the text encoder only, or neither"
+            )
+        self.check_depth("PROMPT_DEPTH_TEXT", node.PROMPT_DEPTH_TEXT, backbone.text)
+        if depth > 0:
+            self.check_depth("PROMPT_DEPTH_VISION", depth, backbone.image)
+        return IndependentPrompts(self)
 
 
 @TRAINER_REGISTRY.register()

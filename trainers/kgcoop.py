@@ -3,12 +3,10 @@ Knowledge-guided Context Optimization"): cross-entropy + W · mean over classes 
 """
 
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor
 from yacs.config import CfgNode
 
-from .evaluation.prediction import Scores
 from .losses import knowledge_guided_loss
-from .method import Figures, Method
+from .method import Method
 from .prompting.context import ContextLearner
 from .settings import add_encoder_settings
 from .trainer import MethodTrainer
@@ -30,15 +28,10 @@ class KgCoOpMethod(Method):
 
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
     small = {"CTX_INIT": ""}
+    loss = knowledge_guided_loss
 
     def build(self) -> ContextLearner:
-        return ContextLearner.from_settings(self.settings, self.classnames, self.backbone.text)
-
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
-        """Cross-entropy + W · distance to the hand-crafted prompts."""
-        return knowledge_guided_loss(
-            scores.logits[0], labels, scores.text_features, self.hand_crafted, self.settings.W
-        )
+        return ContextLearner.from_settings(self)
 
 
 @TRAINER_REGISTRY.register()

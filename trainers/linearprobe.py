@@ -3,17 +3,18 @@
 """
 
 import logging
+import math
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
-import numpy
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .features import FeatureMethod
-from .method import Batches, TrainingImages
+from .method import Batches, Method, TrainingImages
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
@@ -34,13 +35,13 @@ class Probe(nn.Module):
 
     C: Tensor
 
-    def __init__(self, width: int, classes: int) -> None:
+    class_parameters = ("weight", "bias")  # see ``Method.build``
+
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.class_parameters = ("weight", "bias")  # see ``Method.build``
-        self.weight, self.bias = (
-            nn.Parameter(torch.zeros(classes, width)),
-            nn.Parameter(torch.zeros(classes)),
-        )
+        classes = len(method.classnames)
+        self.weight = nn.Parameter(torch.zeros(classes, method.backbone.embed_dim))
+        self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("C", torch.tensor(0.0))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
@@ -53,74 +54,60 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
 
     A class without images gets the smallest bias of a float, and is never answered.
     """
-    weight, bias = (
-        torch.zeros(classes, features.shape[1], dtype=torch.float64),
-        torch.zeros(classes, dtype=torch.float64),
-    )
-    present = labels.unique().cpu()
+    features, labels = features.double().cpu(), labels.cpu()
+    weight = features.new_zeros(classes, features.shape[1])
+    bias = features.new_zeros(classes)
+    present = labels.unique()
     if len(present) > 1:
         from sklearn.linear_model import LogisticRegression  # here: it takes a second
 
-        regression = LogisticRegression(C=C, max_iter=1000).fit(
-            features.double().cpu().numpy(), labels.cpu().numpy()
-        )
-        rows = [
-            numpy.concatenate([-part / 2, part / 2]) if len(present) == 2 else part
-            for part in (regression.coef_, regression.intercept_)
-        ]
+        fit = LogisticRegression(C=C, max_iter=1000).fit(features.numpy(), labels.numpy())
+        rows = [torch.from_numpy(part) for part in (fit.coef_, fit.intercept_)]
+        if len(present) == 2:  # of which it has the difference
+            rows = [torch.cat([-part / 2, part / 2]) for part in rows]
         bias.fill_(torch.finfo(torch.float32).min)
-        weight[present], bias[present] = (torch.from_numpy(part) for part in rows)
+        weight[present], bias[present] = rows
     return weight, bias
 
 
 def best_strength(accuracy: Callable[[float], float]) -> float:
     """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the interval from a tenth to ten times it, each
     dropping the end with the lower accuracy."""
-    middle = numpy.log10(max(GRID, key=accuracy))
+    middle = math.log10(max(GRID, key=accuracy))
     left, right = middle - 1, middle + 1
     for _ in range(STEPS):
         if accuracy(10**left) < accuracy(10**right):
             best, left = right, (left + right) / 2
         else:
             best, right = left, (left + right) / 2
-    return float(10**best)
+    return 10**best
 
 
 class LinearProbeMethod(FeatureMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
     def build(self) -> Probe:
-        return Probe(self.backbone.embed_dim, len(self.classnames))
+        return Probe(self)
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the regression."""
         with torch.random.fork_rng(devices=[]):  # loaders draw seeds
-            features, labels = self.features_of(training())  # (1, N, E), (N,)
-            held = None if validation is None else self.features_of(validation)
+            (features,), labels = self.features_of(training())  # (N, E), (N,)
+            held: Any = None if validation is None else self.features_of(validation)
         probe, classes = self.learner, len(self.classnames)
 
         @cache
         def accuracy(C: float) -> float:
-            assert held is not None
-            weight, bias = (
-                part.to(self.device) for part in fitted(features[0], labels, C, classes)
-            )
-            return (
-                ((held[0][0].double() @ weight.t() + bias).argmax(dim=1) == held[1])
-                .double()
-                .mean()
-                .item()
-            )
+            weight, bias = (part.to(self.device) for part in fitted(features, labels, C, classes))
+            answers = (held[0][0].double() @ weight.t() + bias).argmax(dim=1)
+            return (answers == held[1]).double().mean().item()
 
         probe.C.fill_(self.settings.C if held is None else best_strength(accuracy))
-        weight, bias = fitted(features[0], labels, probe.C.item(), classes)
+        weight, bias = fitted(features, labels, probe.C.item(), classes)
         probe.weight.copy_(weight), probe.bias.copy_(bias)
         images = f"the features of {len(labels)} images"
         log.info(f"Logistic regression on {images} with C = {probe.C:.3g}")
-
-    def learned_figures(self) -> dict[str, float]:
-        return {"C": float(self.learner.C)}
 
 
 @TRAINER_REGISTRY.register()

@@ -1,9 +1,13 @@
 """Loss terms that several methods have."""
 
-import math
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from .evaluation.prediction import Scores
+    from .method import Method
 
 SHORT = 0.03  # δ: deviations much shorter than this have no direction yet
 
@@ -18,17 +22,13 @@ def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
 
 
 def knowledge_guided_loss(
-    logits: Tensor, labels: Tensor, texts: Tensor, hand_crafted: Tensor, weight: float
+    method: "Method", scores: "Scores", labels: Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """KgCoOp's loss: cross-entropy + weight · ``consistency_loss`` of the texts; and both.
-
-    Args:
-        logits: (B, K); labels: (B,).
-        texts: (1, K, E), features of the classes; hand_crafted: (K, E), of the hand-crafted prompts.
-    """
-    task = F.cross_entropy(logits, labels)
-    distance = consistency_loss(texts, hand_crafted)
-    return task + weight * distance, {"loss_ce": task, "loss_kg": distance}
+    """KgCoOp's ``Method.loss``: cross-entropy + W · ``consistency_loss`` of the texts and the
+    hand-crafted prompts; and both."""
+    task = F.cross_entropy(scores.logits[0], labels)
+    distance = consistency_loss(scores.text_features, method.hand_crafted)
+    return task + method.settings.W * distance, {"loss_ce": task, "loss_kg": distance}
 
 
 def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
         d^m · d^n = (|d|² / 2) (2ρ + (1 − ρ) |d|² / 2),     L_de = d^m · d^n / y,     γ Σ_m L_con^m = γ M |d|² / 2,
 
     whose derivative in y is β (1 − ρ) / 4 − β C / y² + γ M / 2 with C = δ² (−ρ + (1 − ρ) δ² / 4). So the minimum lies at
-    y² = β C / (β (1 − ρ) / 4 + γ M / 2), see ``distance_at_minimum``: templates apart, each at a short distance from the reference, which
+    y² = β C / (β (1 − ρ) / 4 + γ M / 2): templates apart, each at a short distance from the reference, which
     the cross-entropy is left to choose; L_de is ρ + O(δ) there. They collapse, y = δ², exactly from γ = 2β / (M (M − 1) δ²) on.
 
     Args:
@@ -96,17 +96,3 @@ def collapse_weight(templates: int, decoupling: float) -> float:
         templates: M ≥ 2; decoupling: β. The formula is derived in ``decoupling_loss``.
     """
     return 2 * decoupling / (templates * (templates - 1) * SHORT**2)
-
-
-def distance_at_minimum(templates: int, decoupling: float, consistency: float) -> float:
-    """|d| at which β ``decoupling_loss`` + γ Σ_m ``consistency_loss`` is least for M free unit vectors; 0 where they collapse.
-
-    Args:
-        templates: M ≥ 2; decoupling, consistency: β > 0, γ ≥ 0. The formula is derived in ``decoupling_loss``.
-    """
-    if consistency >= collapse_weight(templates, decoupling):
-        return 0.0
-    rho, short = -1 / (templates - 1), SHORT**2
-    constant = short * (-rho + (1 - rho) * short / 4)
-    at_minimum = decoupling * constant / (decoupling * (1 - rho) / 4 + consistency * templates / 2)
-    return math.sqrt(math.sqrt(at_minimum) - short)

@@ -17,7 +17,7 @@ It needs no trainer::
 import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property, reduce
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -60,6 +60,7 @@ class Method(nn.Module):
 
     Attributes:
         learner: the learnable module; None where nothing is learned.
+        base: the method that this one builds on and holds, if any.
         memory: what training remembers beyond the learner, for the checkpoint: tensors, numbers,
             dicts and lists of them.
         left_out: names of what ``load`` has left out, as it serves other classes.
@@ -109,10 +110,10 @@ class Method(nn.Module):
         self.memory: dict[str, Any] = {}
         self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
         self.device = backbone.log_scale.device
+        self.base: Any = None
         if holder is None:
-            self.precision = precision_on(
-                settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
-            )
+            asked = settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
+            self.precision = precision_on(*asked)
             self.backbone_hash = tensor_hash(backbone.signature())
             # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
             is_half = self.precision == "fp16"
@@ -124,20 +125,32 @@ class Method(nn.Module):
             self.teacher = holder.teacher
         self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
         self.backbone = backbone
+        self.check_images()
         learner = self.build()
         self.learner: Any = None if learner is None else learner.to(self.device)
 
     def over(self, name: str) -> "Method":
         """The method called ``name`` with this one's settings, classes and CLIP, to build on."""
-        given = (
-            self.settings,
-            self.classnames,
-            self.backbone,
-            self.dataset,
-            self.describe,
-            self.path,
-        )
-        return method_class(name)(*given, holder=self)
+        given = self.settings, self.classnames, self.backbone, self.dataset, self.describe
+        return method_class(name)(*given, self.path, self)
+
+    def check_images(self) -> None:
+        """Refuses a ResNet, which has no tokens to put prompts beside, unless ``text_only``."""
+        wanted = (self.text_only or {}).items()
+        changes = [f"{key} {value}" for key, value in wanted if self.settings[key] != value]
+        if not self.backbone.takes_visual_prompts and (changes or self.text_only is None):
+            instead = f"set {' and '.join(changes)}" if changes else "choose a ViT"
+            raise UserError(
+                f"{self.path} prompts the image encoder, and the backbone is a ResNet: {instead}"
+            )
+
+    def check_depth(self, key: str, depth: int, *towers: Any) -> None:
+        """Refuses a key that would change more layers than each of the towers has."""
+        layers = min(tower.layers for tower in towers)
+        if depth > layers:
+            raise UserError(
+                f"{self.path}.{key} is {depth}, the backbone has {layers} layers to prompt"
+            )
 
     # ---- what a method overrides ----
 
@@ -203,7 +216,7 @@ class Method(nn.Module):
         """The prompts whose mean ``hand_crafted`` is."""
         return [self.hand_crafted_template()]
 
-    def encode(self) -> Encoded | None:
+    def encode(self) -> Any:
         """What is the same for all images: text features (M, K, E) and the prompts.
 
         None where texts depend on the image; prompts are None where nothing is learned.
@@ -213,9 +226,7 @@ class Method(nn.Module):
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         """``forward`` without the autocast."""
-        encoded = encoded or self.encode()
-        assert encoded is not None  # where it is None, a method has scores of its own
-        texts, prompts = encoded
+        texts, prompts = encoded or self.encode()
         features = self.encode_images(images, prompts)
         return Scores(self.logits(features, texts), features, texts, images)
 
@@ -223,7 +234,9 @@ class Method(nn.Module):
         """Sets what the first step needs of the training images; not called where a run resumes."""
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
-        """Takes note of the prompts after an epoch, from 0."""
+        """Takes note of the prompts after an epoch, from 0, as does the ``base``, if any."""
+        if self.base is not None:
+            self.base.end_epoch(epoch, epochs)
 
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
         """Sets what is learned from validation images after training, if there are any.
@@ -242,7 +255,7 @@ class Method(nn.Module):
     def autocast(self) -> torch.autocast:
         """Context for the encoders."""
         dtype = self.autocast_dtype
-        return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+        return torch.autocast(self.device.type, dtype, dtype is not None)
 
     def forward(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         """``Scores`` of images (V, B, 3, H, W); ``encoded``: from ``encode``, if already called."""
@@ -263,69 +276,58 @@ class Method(nn.Module):
         templates, is_unit = self.hand_crafted_templates(), self.unit_templates
         with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
-            total = reduce(torch.add, (self.encode_classes(text, is_unit) for text in templates))
-            if self.describe is not None:
+            total: Any = sum(self.encode_classes(text, is_unit) for text in templates)
+            if self.describe:
                 sentences = self.describe(self.classnames)
                 total = total + self.teacher.encode_sentences(sentences, is_unit)
             return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
 
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
-        return self.teacher.encode_classes(template, self.classnames, normalize=normalize)
+        return self.teacher.encode_classes(template, self.classnames, normalize)
 
     def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         """Features (M, K, E) of the classes under prompts.
 
         ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again.
         """
-        assert prompts.suffix is not None  # as it is for prompts of the image encoder alone
-        classes, chunk = prompts.suffix.shape[1], self.settings.TEXT_CHUNK
+        text, chunk = self.backbone.text, self.settings.TEXT_CHUNK
         if chunk == 0:
-            features = self.backbone.text(*prompts.texts(slice(classes)))
+            features = text(*prompts.texts(slice(None)))
         else:
-            parts = [slice(first, first + chunk) for first in range(0, classes, chunk)]
-            features = torch.cat(
-                [
-                    recomputed(self.backbone.text, *prompts.texts(part), use_reentrant=False)
-                    for part in parts
-                ],
-                dim=1,
-            )
+            parts = []
+            for first in range(0, prompts.suffix.shape[1], chunk):
+                part = prompts.texts(slice(first, first + chunk))
+                parts.append(recomputed(text, *part, use_reentrant=False))
+            features = torch.cat(parts, dim=1)
         return F.normalize(features.float(), dim=-1) if normalize else features.float()
 
     def encode_images(
-        self,
-        images: Tensor,
-        prompts: Prompts | None = None,
-        backbone: Backbone | None = None,
-        normalize: bool = True,
+        self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
     ) -> Tensor:
         """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where images are not prompted."""
-        tower, prompts = (backbone or self.backbone).image, prompts or Prompts()
-        features = tower(images, *prompts.images()).float()
+        features = self.backbone.image(images, *(prompts or Prompts()).images()).float()
         return F.normalize(features, dim=-1) if normalize else features
 
     @torch.no_grad()
-    def unprompted_images(self, images: Tensor, backbone: Backbone | None = None) -> Tensor:
+    def unprompted_images(self, images: Tensor) -> Tensor:
         """CLIP's own features (V, B, E) of images (V, B, 3, H, W), as references; no gradient."""
         with self.autocast():
-            return self.encode_images(images, backbone=backbone)
+            return self.encode_images(images)
 
     def unprompted(self, scores: Scores, every: int = 1) -> Tensor:
         """``unprompted_images`` (V, B / every, E) of each ``every``-th image of ``scores``; those of
         all images are encoded once for all losses."""
-        if scores.unprompted is not None:
-            return scores.unprompted[:, ::every]
-        if every > 1:
+        if every > 1 and scores.unprompted is None:
             return self.unprompted_images(scores.images[:, ::every])
-        scores.unprompted = self.unprompted_images(scores.images)
-        return scores.unprompted
+        if scores.unprompted is None:
+            scores.unprompted = self.unprompted_images(scores.images)
+        return scores.unprompted[:, ::every]
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
         with torch.autocast(self.device.type, enabled=False):
-            scale = self.backbone.log_scale.float().exp()
-            return scale * image_features @ text_features.transpose(1, 2)
+            return self.backbone.logit_scale * image_features @ text_features.transpose(1, 2)
 
     @torch.no_grad()
     def features_of(
@@ -348,16 +350,16 @@ class Method(nn.Module):
         Raises:
             RuntimeError: it has other names or shapes.
         """
-        rows = getattr(self.learner, "class_rows", ())
-        if list(classnames) != self.classnames and {*self.classnames} <= {*classnames}:
-            numbers = [list(classnames).index(name) for name in self.classnames]
+        rows, known = getattr(self.learner, "class_rows", ()), list(classnames)
+        if rows and known != self.classnames and {*self.classnames} <= {*known}:
+            numbers = [known.index(name) for name in self.classnames]
             state = {
                 name: value[numbers] if name in rows else value for name, value in state.items()
             }
-            classnames = self.classnames if rows else classnames
+            known = self.classnames
         shared = self.for_any_classes(state)
         class_parameters = getattr(self.learner, "class_parameters", ())
-        if class_parameters and (list(classnames) != self.classnames or len(shared) == len(state)):
+        if class_parameters and (known != self.classnames or len(shared) == len(state)):
             log.info(
                 "Left out for these %d classes: %s, which belongs to those that it was trained for",
                 len(self.classnames),
@@ -384,10 +386,8 @@ class Method(nn.Module):
         return self.learner is not None and not self.for_any_classes(self.learner.state_dict())
 
     def prompts_hash(self, state: Mapping[str, Tensor] | None = None) -> str | None:
-        """Hash of a learner's state (default: its own), the same for whatever classes are tested.
-
-        None where nothing is learned.
-        """
+        """Hash of a learner's state (default: its own), the same for whatever classes are tested; None
+        where nothing is learned."""
         if self.learner is None:
             return None
         state = self.learner.state_dict() if state is None else state

@@ -3,15 +3,14 @@ Adapter for Vision-Language Models", §3.3). Lower layers, which hold what is ge
 prompt. Cross-entropy; CLIP's own weights are frozen.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_depth, check_image_prompts
 from .method import Method
-from .prompting.backbone import Backbone
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter, Block
 from .settings import add_encoder_settings
@@ -41,7 +40,7 @@ class Beside(Adapter):
     The gradient of the adapter's own parameters is that of the sum without s, as in the official code; that of x is the true one.
     """
 
-    def __init__(self, maps: nn.ModuleDict, shared: nn.Module, scale: float) -> None:
+    def __init__(self, maps: Any, shared: nn.Module, scale: float) -> None:
         super().__init__()
         self.maps, self.shared, self.scale = maps, shared, scale
 
@@ -55,34 +54,23 @@ class SharedAdapters(nn.Module):
     """Called, it gives the hand-crafted prompt with an adapter beside each of the upper layers of both encoders.
 
     Parameters carry the official names, with the layer's number from 1, and are drawn in the official order.
-
-    Args:
-        settings: ``cfg.TRAINER.MMA``.
-        classnames: K names.
-        backbone: whose widths D (text) and D_v (image) are used.
     """
 
-    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        layers, dim = range(settings.ADAPTER_START, settings.ADAPTER_END + 1), settings.ADAPTER_DIM
-        self.scale = settings.ADAPTER_SCALE
-        image, text = backbone.vision_transformer, backbone.text
+        node, image, text = method.settings, method.backbone.image, method.backbone.text
+        layers, dim = range(node.ADAPTER_START, node.ADAPTER_END + 1), node.ADAPTER_DIM
+        self.before, self.scale = node.ADAPTER_START - 1, node.ADAPTER_SCALE
         self.text_adapter = started(layers, lambda: bottleneck(text.width, dim))
         self.visual_adapter = started(layers, lambda: bottleneck(image.width, dim))
         self.shared_adapter = started(layers, lambda: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()))
-        template = template_of("TRAINER.MMA.TEXT_CTX_INIT", settings.TEXT_CTX_INIT)
-        self.tokens = FixedTokens.of_prompt(text, template, classnames)
+        template = template_of(f"{method.path}.TEXT_CTX_INIT", node.TEXT_CTX_INIT)
+        self.tokens = FixedTokens.of_prompt(text, template, method.classnames)
 
     def beside(self, maps: nn.ModuleDict) -> list[Adapter | None]:
         """One or None for each layer up to ``ADAPTER_END``."""
-        shared = dict(self.shared_adapter.items())
-        numbers = map(str, range(1, 1 + max(map(int, shared))))
-        return [
-            Beside(maps[layer], shared[layer], self.scale)  # type: ignore[arg-type]
-            if layer in shared
-            else None
-            for layer in numbers
-        ]
+        pairs = zip(maps.values(), self.shared_adapter.values())
+        return [None] * self.before + [Beside(own, shared, self.scale) for own, shared in pairs]
 
     def forward(self) -> Prompts:
         return self.tokens(
@@ -117,12 +105,9 @@ class MMAMethod(Method):
     shape_setting = "ADAPTER_DIM"
 
     def build(self) -> SharedAdapters:
-        backbone, end = self.backbone, self.settings.ADAPTER_END
-        instead = "choose a ViT, or CLIPLoRA with TRAINER.CLIPLORA.ENCODER text"
-        check_image_prompts("MMA", backbone, instead)
-        layers = min(backbone.text.layers, backbone.vision_transformer.layers)
-        check_depth(f"{self.path}.ADAPTER_END", end, layers)
-        return SharedAdapters(self.settings, self.classnames, backbone)
+        end, backbone = self.settings.ADAPTER_END, self.backbone
+        self.check_depth("ADAPTER_END", end, backbone.text, backbone.image)
+        return SharedAdapters(self)
 
 
 @TRAINER_REGISTRY.register()

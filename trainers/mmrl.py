@@ -5,7 +5,6 @@ first alone. The texts are one hand-crafted prompt; CLIP's own weights are froze
 """
 
 import copy
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,11 +12,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_depth, check_image_prompts
 from .evaluation.prediction import Prediction, Scores
 from .losses import consistency_loss
 from .method import Figures, Method
-from .prompting.backbone import Backbone
 from .prompting.image import Readout
 from .prompting.prompts import FixedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter
@@ -42,71 +39,51 @@ class Enters(Adapter):
 
     def __init__(self, representation: Tensor, is_first: bool) -> None:
         super().__init__()
-        self.representation, self.others = (
-            representation,
-            1 if is_first else 1 + len(representation),
-        )
+        self.representation = representation
+        self.others = 1 if is_first else 1 + len(representation)
 
     def enter(self, tokens: Tensor) -> Tensor:
-        representation = self.representation.to(tokens.dtype).expand(
-            len(tokens), -1, -1
-        )  # (N, n, D)
-        return torch.cat([tokens[:, :1], representation, tokens[:, self.others :]], dim=1)
+        own = self.representation.to(tokens.dtype).expand(len(tokens), -1, -1)  # (N, n, D)
+        return torch.cat([tokens[:, :1], own, tokens[:, self.others :]], dim=1)
 
 
 class RepresentationSpace(nn.Module):
     """The tokens (n, d) of the space, the maps of each layer that make the encoders' of them, and the projection of what is read from them.
 
     Parameters have the official initial values and names.
-
-    Args:
-        settings: ``cfg.TRAINER.MMRL``.
-        template: the hand-crafted prompt.
-        classnames: K names.
-        backbone: whose widths D (text), D_v (image) and E are used.
     """
 
-    def __init__(
-        self, settings: CfgNode, template: str, classnames: Sequence[str], backbone: Backbone
-    ) -> None:
+    class_parameters = ("proj_rep",)  # see ``Method.build``
+
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.class_parameters = ("proj_rep",)  # see ``Method.build``
-        self.before, image = settings.REP_START - 1, backbone.vision_transformer
-        self.proj_rep = nn.Parameter(
-            image.width**-0.5 * torch.randn(image.width, backbone.embed_dim)
-        )  # (D_v, E)
-        self.compound_rep_tokens = nn.Parameter(gaussian(settings.N_REP_TOKENS, settings.REP_DIM))
-        visual, textual = (
-            nn.Linear(settings.REP_DIM, image.width),
-            nn.Linear(settings.REP_DIM, backbone.text.width),
-        )
-        layers = range(settings.REP_START, settings.REP_END + 1)
-        self.compound_rep_tokens_r2vproj = nn.ModuleList(
-            copy.deepcopy(visual) for _ in layers
-        )  # all start alike
+        node, text, image = method.settings, method.backbone.text, method.backbone.image
+        self.before, layers = node.REP_START - 1, range(node.REP_START, node.REP_END + 1)
+        projection = torch.randn(image.width, method.backbone.embed_dim)
+        self.proj_rep = nn.Parameter(image.width**-0.5 * projection)  # (D_v, E)
+        self.compound_rep_tokens = nn.Parameter(gaussian(node.N_REP_TOKENS, node.REP_DIM))
+        visual, textual = (nn.Linear(node.REP_DIM, tower.width) for tower in (image, text))
+        # all start alike
+        self.compound_rep_tokens_r2vproj = nn.ModuleList(copy.deepcopy(visual) for _ in layers)
         self.compound_rep_tokens_r2tproj = nn.ModuleList(copy.deepcopy(textual) for _ in layers)
-        self.tokens = FixedTokens.of_prompt(backbone.text, template, classnames)
+        template = method.hand_crafted_template()
+        self.tokens = FixedTokens.of_prompt(text, template, method.classnames)
 
     def entering(self, maps: nn.ModuleList) -> list[Adapter | None]:
         """One or None for each layer up to ``REP_END``."""
-        representation = [project(self.compound_rep_tokens) for project in maps]  # (n, D) each
-        return [
-            *[None] * self.before,
-            *(Enters(tokens, is_first=layer == 0) for layer, tokens in enumerate(representation)),
-        ]
+        tokens = [project(self.compound_rep_tokens) for project in maps]  # (n, D) each
+        return [None] * self.before + [Enters(own, own is tokens[0]) for own in tokens]
 
     def project(self, tokens: Tensor) -> Tensor:
         """The second feature (N, E) of an image's representation tokens (N, n, D_v)."""
         return tokens.float().mean(dim=1) @ self.proj_rep
 
     def forward(self) -> Prompts:
-        readout = (
-            None if self.proj_rep is None else Readout(len(self.compound_rep_tokens), self.project)
-        )
+        readout = Readout(len(self.compound_rep_tokens), self.project)
         return self.tokens(
             text_adapters=self.entering(self.compound_rep_tokens_r2tproj),
             image_adapters=self.entering(self.compound_rep_tokens_r2vproj),
-            readout=readout,
+            readout=None if self.proj_rep is None else readout,
         )
 
 
@@ -120,12 +97,9 @@ class MMRLMethod(Method):
     shape_setting = "N_REP_TOKENS"
 
     def build(self) -> RepresentationSpace:
-        backbone, end = self.backbone, self.settings.REP_END
-        check_image_prompts("MMRL", backbone, "choose a ViT")
-        layers = min(backbone.text.layers, backbone.vision_transformer.layers)
-        check_depth(f"{self.path}.REP_END", end, layers)
-        template = self.hand_crafted_template()
-        return RepresentationSpace(self.settings, template, self.classnames, backbone)
+        end, backbone = self.settings.REP_END, self.backbone
+        self.check_depth("REP_END", end, backbone.text, backbone.image)
+        return RepresentationSpace(self)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """α CE(class token) + (1 − α) CE(representation tokens) + λ (1 − cos(z, z⁰)) + λ (1 − cos(w, w⁰)), means over images and classes.

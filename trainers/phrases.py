@@ -35,11 +35,7 @@ def choose_phrases(log_probability: Tensor, labels: Tensor, number: int) -> list
     """
     accuracy = (log_probability.argmax(dim=-1) == labels).double().mean(dim=1)  # (P,)
     candidates = (accuracy >= accuracy.max() - USEFUL).nonzero()[:, 0].tolist()
-    of_label = (
-        log_probability.double()
-        .gather(-1, labels.expand(len(log_probability), -1)[..., None])[..., 0]
-        .exp()
-    )  # (P, N)
+    of_label = log_probability.double()[:, range(len(labels)), labels].exp()  # (P, N)
     chosen: list[int] = []
     while candidates and len(chosen) < number:
         total = of_label[chosen].sum(dim=0)

@@ -58,7 +58,8 @@ class ProGradMethod(Method):
     fp32_teacher = True
 
     def build(self) -> ContextLearner:
-        node, text, classes = self.settings, self.backbone.text, len(self.classnames)
+        node, text = self.settings, self.backbone.text
+        of_classes = [len(self.classnames)] if node.CSC else []
         if node.CTX_INIT:
             phrase = self.hand_crafted_template().split(" {}")[0]
             words = embed(text, phrase_tokens(phrase, text.context_length))  # (r, D)
@@ -67,14 +68,11 @@ class ProGradMethod(Method):
                     f"{self.path}.N_CTX is {node.N_CTX}, but CTX_INIT starts it from {phrase!r}, which has {len(words)} "
                     "tokens: raise N_CTX or set CTX_INIT to False"
                 )
-            context = torch.cat(
-                [words.new_zeros(node.N_CTX - len(words), text.width), words]
-            )  # (n, D)
-            context = context.repeat(classes, 1, 1) if node.CSC else context
+            blank = words.new_zeros(node.N_CTX - len(words), text.width)
+            context = torch.cat([blank, words]).repeat(*of_classes, 1, 1)
         else:
-            of_classes = [classes] if node.CSC else []
             context = gaussian(*of_classes, node.N_CTX, text.width)  # (n, D) or (K, n, D)
-        return ContextLearner(context, self.classnames, text, node.CLASS_TOKEN_POSITION)
+        return ContextLearner(self, context)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """The cross-entropy, whose gradient is the projected one.
@@ -83,29 +81,23 @@ class ProGradMethod(Method):
         averaged over images: its gradient is that of KL(p ‖ q).
         """
         node, logits = self.settings, scores.logits[0]  # (B, K)
-        # (1, B, E): the image encoder is not prompted, so zero-shot CLIP's features are the step's, unless those are fp16's
-        images = (
-            scores.image_features
-            if self.teacher is self.backbone
-            else self.unprompted_images(scores.images, self.teacher)
-        )
+        # the image encoder is not prompted: zero-shot CLIP's features are the step's, unless those are fp16's
+        images = scores.image_features  # (1, B, E)
+        if self.teacher is not self.backbone:
+            with torch.no_grad(), self.autocast():
+                images = F.normalize(self.teacher.image(scores.images).float(), dim=-1)
         zero_shot = self.logits(images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
         general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T**2
         parameters = list(self.learner.parameters())
-        gradients = [
-            project(*pair, node.LAMBDA)
-            for pair in zip(
-                torch.autograd.grad(task, parameters, retain_graph=True),
-                torch.autograd.grad(general, parameters),
-            )
-        ]
-        # a term that is zero and whose gradient is the projected one: what follows is an ordinary step
-        carrier = sum(
-            (gradient * (parameter - parameter.detach())).sum()
-            for gradient, parameter in zip(gradients, parameters)
-        )
-        return task.detach() + carrier, {"loss_ce": task, "loss_general": general}
+        of_task = torch.autograd.grad(task, parameters, retain_graph=True)
+        of_general = torch.autograd.grad(general, parameters)
+        # terms that are zero and whose gradient is the projected one: what follows is an ordinary step
+        total = task.detach()
+        for g_task, g_general, parameter in zip(of_task, of_general, parameters):
+            projected = project(g_task, g_general, node.LAMBDA)
+            total = total + (projected * (parameter - parameter.detach())).sum()
+        return total, {"loss_ce": task, "loss_general": general}
 
 
 @TRAINER_REGISTRY.register()

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from yacs.config import CfgNode
 
-from .engine.checks import check_image_prompts
 from .evaluation.prediction import Scores
 from .features import FeatureMethod
 from .method import Batches, Encoded, TrainingImages
@@ -53,14 +52,13 @@ class ProLIPMethod(FeatureMethod):
     small = {"STEPS": 3, "VIEWS": 2}
 
     def build(self) -> Projection:
-        check_image_prompts("ProLIP", self.backbone, "choose a ViT")
-        return Projection(self.backbone.vision_transformer.proj)
+        return Projection(self.backbone.image.proj)
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
         """What CLIP projects of images (1, B, 3, H, W): (1, B, D), in fp32."""
-        tower = self.backbone.vision_transformer
-        identity = torch.eye(len(tower.proj), dtype=tower.proj.dtype, device=self.device)
+        tower, start = self.backbone.image, self.backbone.image.proj
+        identity = torch.eye(len(start), dtype=start.dtype, device=self.device)
         with self.autocast():
             return functional_call(tower, {"proj": identity}, (images,)).float()
 

@@ -9,13 +9,11 @@ Prompts: Foundational Model Adaptation without Forgetting", §3.2). Three regula
 import torch
 import torch.nn.functional as F
 from dassl.engine import TRAINER_REGISTRY
-from torch import Tensor
+from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_independent
 from .evaluation.prediction import Scores
-from .method import Batches, Figures, Method, TrainingImages
-from .prompting.independent import IndependentPrompts
+from .method import Figures, Method
 from .settings import add_encoder_settings
 from .templates import DIVERSE_TEMPLATES
 from .trainer import MethodTrainer
@@ -41,9 +39,8 @@ def add_promptsrc_config(cfg: CfgNode) -> None:
 def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
     """Weights (epochs,) of the prompts after epoch 1, 2, …: a Gaussian's values, scaled to sum to one (float64)."""
     epoch = torch.arange(1, epochs + 1, dtype=torch.float64)
-    return (-0.5 * ((epoch - mean) / std) ** 2).softmax(
-        dim=0
-    )  # a softmax: far from the mean all values underflow
+    # a softmax: far from the mean all values underflow
+    return (-0.5 * ((epoch - mean) / std) ** 2).softmax(dim=0)
 
 
 class PromptSRCMethod(Method):
@@ -55,9 +52,8 @@ class PromptSRCMethod(Method):
     unit_templates = False
     fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
 
-    def build(self) -> IndependentPrompts:
-        check_independent(self.settings, self.path, self.backbone)
-        return IndependentPrompts(self.settings, self.classnames, self.backbone)
+    def build(self) -> nn.Module:
+        return self.over("IVLP").learner
 
     def hand_crafted_templates(self) -> list[str]:
         return DIVERSE_TEMPLATES
@@ -74,32 +70,21 @@ class PromptSRCMethod(Method):
         task = F.cross_entropy(logits, labels)
         text = F.l1_loss(scores.text_features, self.hand_crafted[None])
         image = F.l1_loss(scores.image_features, frozen_images)
-        answers = (
-            F.kl_div(
-                logits.log_softmax(dim=-1),
-                frozen_logits.log_softmax(dim=-1),
-                log_target=True,
-                reduction="sum",
-            )
-            / logits.numel()
-        )
+        pair = logits.log_softmax(dim=-1), frozen_logits.log_softmax(dim=-1)
+        answers = F.kl_div(*pair, log_target=True, reduction="sum") / logits.numel()
         total = task + node.TEXT_LOSS_WEIGHT * text + node.IMAGE_LOSS_WEIGHT * image + answers
         parts = {"loss_ce": task, "loss_text": text, "loss_image": image, "loss_kl": answers}
         return total, parts
 
     # ---- the Gaussian-weighted mean of the prompts after each epoch ----
 
-    def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        self.memory["aggregate"] = {
-            name: torch.zeros_like(value) for name, value in self.learner.named_parameters()
-        }
-
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Adds this epoch's prompts to the mean; after the last epoch it takes their place."""
-        node, aggregate = self.settings, self.memory["aggregate"]
+        node, aggregate = self.settings, self.memory.setdefault("aggregate", {})
         weight = gaussian_weights(epochs, node.GPA_MEAN, node.GPA_STD)[epoch].item()
         for name, value in self.learner.named_parameters():
-            aggregate[name] = aggregate[name].to(value) + weight * value.detach()
+            before = aggregate.get(name, torch.zeros(())).to(value)
+            aggregate[name] = before + weight * value.detach()
         if epoch + 1 == epochs:
             self.learner.load_state_dict(aggregate, strict=False)  # buffers stay
 

@@ -1,9 +1,9 @@
 """The settings that methods share: in their own nodes, and those of a run that Dassl's defaults lack."""
 
-from collections.abc import Callable
-
 from dassl.config import get_cfg_default
 from yacs.config import CfgNode
+
+from . import config_function
 
 
 def add_run_settings(cfg: CfgNode) -> None:
@@ -33,10 +33,8 @@ def add_encoder_settings(node: CfgNode) -> None:
     node.TEXT_CHUNK = 0  # classes in one pass of the text encoder; fewer need less memory and more time; 0: all at once
 
 
-def method_node(add_config: Callable[[CfgNode], None]) -> CfgNode:
-    """A new node with what a method's ``add_<name>_config`` declares, for methods that go on from another one's settings."""
+def method_node(name: str) -> CfgNode:
+    """A new node with what ``add_<name>_config`` declares, for methods that go on from another one's settings."""
     cfg = get_cfg_default()
-    before = set(cfg.TRAINER)
-    add_config(cfg)
-    (name,) = set(cfg.TRAINER) - before
-    return cfg.TRAINER[name]
+    config_function(name)(cfg)
+    return cfg.TRAINER[name.upper()]

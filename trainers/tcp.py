@@ -3,18 +3,13 @@ Class-aware Prompt tuning for Visual-Language Model", §3.2). A bottleneck netwo
 hand-crafted prompts into n tokens a class, which take the place of the context there. Cross-entropy and KgCoOp's term; both encoders frozen.
 """
 
-from collections.abc import Sequence
-
 from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .engine.checks import check_depth
-from .evaluation.prediction import Scores
 from .losses import knowledge_guided_loss
-from .method import Figures, Method, ParameterGroups
+from .method import Method, ParameterGroups
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
-from .prompting.text import TextEncoder
 from .prompting.transformer import quick_gelu
 from .settings import add_encoder_settings
 from .trainer import MethodTrainer
@@ -45,43 +40,27 @@ def add_tcp_config(cfg: CfgNode) -> None:
 
 
 class ClassAwarePrompts(nn.Module):
-    """Learnable context (n, D), and the bottleneck network that makes n tokens of each class's text.
-
-    Args:
-        settings: ``cfg.TRAINER.TCP``.
-        hand_crafted: (K, E), normalised features of the classes' hand-crafted texts.
-        classnames: K names.
-        text: the ``TextEncoder``, of width D.
-        template: what follows the context, with ``{}`` for the class name.
-    """
+    """Learnable context (n, D), and the bottleneck network that makes n tokens of each class's text."""
 
     classes: Tensor
 
-    def __init__(
-        self,
-        settings: CfgNode,
-        hand_crafted: Tensor,
-        classnames: Sequence[str],
-        text: TextEncoder,
-        template: str,
-    ) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        embed_dim = hand_crafted.shape[1]
-        self.ctx = nn.Parameter(context_of_phrase(text, settings.N_CTX, settings.CTX_INIT))
+        node, text, embed_dim = method.settings, method.backbone.text, method.backbone.embed_dim
+        self.ctx = nn.Parameter(context_of_phrase(text, node.N_CTX, node.CTX_INIT))
         self.reduce = nn.Linear(embed_dim, embed_dim // REDUCTION)
         self.expand = nn.Linear(embed_dim // REDUCTION, self.ctx.numel())
-        self.register_buffer(
-            "classes", hand_crafted, persistent=False
-        )  # follows from the names: not saved
-        self.tokens = FixedTokens(text, classnames, len(self.ctx), template=template)
-        self.layers_before = settings.LAYER - 1  # that keep what the context has become
+        # (K, E); they follow from the names: not saved
+        self.register_buffer("classes", method.hand_crafted, persistent=False)
+        template = AFTER_CONTEXT.get(method.dataset, "{}.")
+        self.tokens = FixedTokens(text, method.classnames, len(self.ctx), template=template)
+        self.layers_before = node.LAYER - 1  # that keep what the context has become
 
     def forward(self) -> Prompts:
         hidden = quick_gelu(self.reduce(self.classes))  # (K, E/4)
         of_classes = self.expand(hidden).view(-1, *self.ctx.shape)  # (K, n, D)
-        return self.tokens(
-            self.ctx[None], deep_text=[*[None] * self.layers_before, of_classes[None]]
-        )
+        deep = [None] * self.layers_before + [of_classes[None]]
+        return self.tokens(self.ctx[None], deep_text=deep)
 
 
 class TCPMethod(Method):
@@ -93,21 +72,15 @@ class TCPMethod(Method):
         "Food101": "a photo of a {}, a type of food.",
     }
     small = {"LAYER": 2}
+    loss = knowledge_guided_loss
 
     def build(self) -> ClassAwarePrompts:
-        node, text = self.settings, self.backbone.text
-        check_depth(f"{self.path}.LAYER, counted from 0,", node.LAYER + 1, text.layers)
-        template = AFTER_CONTEXT.get(self.dataset, "{}.")
-        return ClassAwarePrompts(node, self.hand_crafted, self.classnames, text, template)
+        layer = self.settings.LAYER + 1
+        self.check_depth("LAYER, counted from 0,", layer, self.backbone.text)
+        return ClassAwarePrompts(self)
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": list(self.learner.parameters()), "eps": self.settings.ADAM_EPS}]
-
-    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
-        """Cross-entropy + W · distance to the hand-crafted prompts, as KgCoOp's."""
-        return knowledge_guided_loss(
-            scores.logits[0], labels, scores.text_features, self.hand_crafted, self.settings.W
-        )
 
 
 @TRAINER_REGISTRY.register()

@@ -4,6 +4,7 @@ in ``TipAdapterF`` the kept features are, by cross-entropy. α and β are chosen
 """
 
 import logging
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .features import FeatureMethod, SizedByState
-from .method import Batches, ParameterGroups, TrainingImages
+from .method import Batches, Method, ParameterGroups, TrainingImages
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
@@ -39,37 +40,29 @@ def add_tipadapterf_config(cfg: CfgNode) -> None:
 
 
 class FeatureCache(SizedByState):
-    """The cache: N features of K classes.
+    """The cache: N features of K classes, β and α."""
 
-    Args:
-        beta, alpha: β and α.
-        width: of the features (E).
-        classes: K.
-    """
-
-    keys: nn.Parameter | None  # None for classes that were not trained
+    keys: Any  # a parameter; None for classes that were not trained
     labels: Tensor
     alpha: Tensor
     beta: Tensor
+    class_parameters = sized = ("keys", "labels")  # see ``Method.build``
 
-    def __init__(self, beta: float, alpha: float, width: int, classes: int) -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
-        self.class_parameters = self.sized = ("keys", "labels")  # see ``Method.build``
-        self.classes = classes
-        self.keys = nn.Parameter(torch.zeros(0, width))  # (N, E), filled before training
+        node, self.classes = method.settings, len(method.classnames)
+        # (N, E), filled before training
+        self.keys = nn.Parameter(torch.zeros(0, method.backbone.embed_dim))
         self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (N,)
-        self.register_buffer("beta", torch.tensor(beta))
-        self.register_buffer("alpha", torch.tensor(alpha))
+        self.register_buffer("beta", torch.tensor(node.INIT_BETA))
+        self.register_buffer("alpha", torch.tensor(node.INIT_ALPHA))
 
     def fill(self, keys: Tensor, labels: Tensor) -> None:
-        assert self.keys is not None  # as it is for the classes that are trained
         self.keys.data, self.labels = keys, labels
 
     def votes(self, likeness: Tensor, beta: Tensor | float) -> Tensor:
         """Σ_i exp(−β (1 − cos_i)) over the features of each class: cosines (B, N) → (B, K)."""
-        of_class = (
-            self.labels[:, None] == torch.arange(self.classes, device=likeness.device)
-        ).float()  # (N, K)
+        of_class = F.one_hot(self.labels, self.classes).float()  # (N, K)
         return (beta * (likeness - 1)).exp() @ of_class
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
@@ -86,8 +79,7 @@ class TipAdapterMethod(FeatureMethod):
     small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> FeatureCache:
-        node, width = self.settings, self.backbone.embed_dim
-        return FeatureCache(node.INIT_BETA, node.INIT_ALPHA, width, len(self.classnames))
+        return FeatureCache(self)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""
@@ -103,14 +95,12 @@ class TipAdapterMethod(FeatureMethod):
         with torch.random.fork_rng(devices=[]):
             (features,), labels = self.features_of(validation)  # (N, E), (N,)
         cache, best, node = self.learner, -1, self.settings
+        grids = zip(node.SEARCH_SCALE, node.SEARCH_STEP)
         betas, alphas = (
-            torch.arange(steps) * (scale - 0.1) / steps + 0.1
-            for scale, steps in zip(node.SEARCH_SCALE, node.SEARCH_STEP)
+            torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in grids
         )
-        zero_shot, likeness = (
-            self.logits(features[None], self.hand_crafted[None])[0],
-            features @ cache.keys.t(),
-        )  # (N_val, K), (N_val, N)
+        zero_shot = self.logits(features[None], self.hand_crafted[None])[0]  # (N_val, K)
+        likeness = features @ cache.keys.t()  # (N_val, N)
         for beta in betas.tolist():
             votes = cache.votes(likeness, beta)
             for alpha in alphas.tolist():
@@ -121,9 +111,6 @@ class TipAdapterMethod(FeatureMethod):
         count = f"{best} of {len(labels)} validation images"
         log.info(f"β {cache.beta:.3f} and α {cache.alpha:.3f}: {count} right")
         return True
-
-    def learned_figures(self) -> dict[str, float]:
-        return {"beta": float(self.learner.beta), "alpha": float(self.learner.alpha)}
 
 
 class TipAdapterFMethod(TipAdapterMethod):

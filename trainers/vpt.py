@@ -6,7 +6,6 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .engine.checks import check_depth, check_image_prompts
 from .method import Method
 from .prompting.independent import VisualPrompts
 from .prompting.prompts import Prompts
@@ -32,11 +31,9 @@ class VPTMethod(Method):
     stays_fp32 = True  # the official code loads CLIP with .float()
 
     def build(self) -> VisualPrompts:
-        node, backbone = self.settings, self.backbone
-        check_image_prompts("VPT", backbone, "choose a ViT")
-        vision, depth = backbone.vision_transformer, node.PROMPT_DEPTH_VISION
-        check_depth(f"{self.path}.PROMPT_DEPTH_VISION", depth, vision.layers)
-        return VisualPrompts(vision.width, node.N_CTX_VISION, depth)
+        node, image = self.settings, self.backbone.image
+        self.check_depth("PROMPT_DEPTH_VISION", node.PROMPT_DEPTH_VISION, image)
+        return VisualPrompts(image.width, node.N_CTX_VISION, node.PROMPT_DEPTH_VISION)
 
     def hand_crafted_template(self) -> str:
         return template_of(f"{self.path}.CTX_INIT", self.settings.CTX_INIT)

@@ -119,10 +119,10 @@ def test_features_are_those_of_encode_image_and_encode_text(kind):
 
 
 def test_a_frozen_resnet_does_not_follow_the_data(resnet):
-    before = resnet.image.network.bn1.running_mean.clone()
+    before = resnet.image.bn1.running_mean.clone()
     resnet.train()
     resnet.image(torch.randn(1, 4, 3, 32, 32))
-    assert torch.equal(before, resnet.image.network.bn1.running_mean)
+    assert torch.equal(before, resnet.image.bn1.running_mean)
 
 
 # ---- the embedded tiny CLIP ----

@@ -50,7 +50,7 @@ def test_features_are_those_of_clips_own_with_the_resized_positions(kind, sizes)
         assert not any(parameter.requires_grad for parameter in ours.parameters())
         is_vit = ours.takes_visual_prompts
         place = theirs.visual if is_vit else theirs.visual.attnpool
-        network = ours.image if is_vit else ours.image.network.attnpool
+        network = ours.image if is_vit else ours.image.attnpool
         place.positional_embedding.data = network.positional_embedding.data
         assert_same(ours.image(images)[0], theirs.encode_image(images[0]))
         if is_vit:

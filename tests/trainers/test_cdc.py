@@ -172,7 +172,7 @@ def test_a_step_encodes_images_once_without_prompts(vit, monkeypatch, name):
         passes.append(images.shape[:2])
         return encode(images)
 
-    for each in (method, getattr(method, "base", method)):
+    for each in (method, method.base or method):
         monkeypatch.setattr(each, "unprompted_images", noted)
     method.loss(method(torch.randn(2, 4, 3, 32, 32)), torch.tensor([0, 1, 1, 0]))
     assert passes == [(2, 2 if name == "CDC" else 4)]

@@ -12,7 +12,6 @@ from tests.conftest import CASES, GOLDEN, make_method, scrambled, trainer_node
 from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas import PUBLISHED
-from trainers import config_function
 
 FORMULAS, SENTENCES = GOLDEN["methods"]["formulas"], CASES["sentences"]
 NAMES = [*SENTENCES]
@@ -48,7 +47,7 @@ def test_logits_loss_gradients_and_answers_are_those_of_the_published_formulas(
     if described:
         monkeypatch.setattr("trainers.prompting.image.CPU_BATCH", 1)
         settings["describe"] = lambda names: [SENTENCES[own] for own in names]
-        if "TEXT_CHUNK" in trainer_node(config_function(name)):
+        if "TEXT_CHUNK" in trainer_node(name):
             settings["TEXT_CHUNK"] = 3
     method, stock = scrambled_method(name, **settings)
     views, learner = method.views(method.settings)[0], method.learner

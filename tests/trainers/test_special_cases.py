@@ -15,11 +15,11 @@ from tests.reference import unit
 from tests.runs import words_of
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.losses import (
+    SHORT,
     collapse_weight,
     consistency_loss,
     cosines,
     decoupling_loss,
-    distance_at_minimum,
 )
 from trainers.prograd import project
 from trainers.promptsrc import PromptSRCMethod, gaussian_weights
@@ -118,8 +118,10 @@ def test_decoupling_and_consistency_are_least_where_the_derivation_says(
     for _ in range(4):
         optimizer.step(loss)
     distances = (F.normalize(free, dim=-1) - anchor).norm(dim=-1)
-    expected = distance_at_minimum(templates, decoupling, consistency)
-    assert (expected == 0) == (consistency >= collapse_weight(templates, decoupling))
+    rho, short = -1 / (templates - 1), SHORT**2
+    constant = decoupling * short * (-rho + (1 - rho) * short / 4)
+    square = constant / (decoupling * (1 - rho) / 4 + consistency * templates / 2)  # y²
+    expected = max(0, math.sqrt(square) - short) ** 0.5  # 0 where they collapse
     torch.testing.assert_close(
         distances, torch.full_like(distances, expected), rtol=2e-2, atol=5e-4
     )

@@ -21,38 +21,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def check_depth(key: str, depth: int, layers: int) -> None:
-    """No more layers can get prompts of their own than there are."""
-    if depth > layers:
-        raise UserError(f"{key} is {depth}, the backbone has {layers} layers to prompt")
-
-
-def check_image_prompts(what: str, backbone: Backbone, instead: str) -> None:
-    """Only a vision transformer has tokens to put prompts beside.
-
-    instead: what to do where it is none.
-    """
-    if not backbone.takes_visual_prompts:
-        raise UserError(
-            f"{what} prompts the image encoder, and the backbone is a ResNet: {instead}"
-        )
-
-
-def check_independent(settings: CfgNode, path: str, backbone: Backbone) -> None:
-    """Checks IVLP's keys: no more layers than there are, and both or neither of the image encoder's."""
-    depth = settings.PROMPT_DEPTH_VISION
-    if (settings.N_CTX_VISION == 0) != (depth == 0):
-        raise UserError(
-            f"{path} has N_CTX_VISION {settings.N_CTX_VISION} and PROMPT_DEPTH_VISION {depth}: both are 0 "
-            "to prompt the text encoder only, or neither"
-        )
-    check_depth(f"{path}.PROMPT_DEPTH_TEXT", settings.PROMPT_DEPTH_TEXT, backbone.text.layers)
-    if depth > 0:
-        key = f"{path}.PROMPT_DEPTH_VISION"
-        check_image_prompts(key, backbone, "set it and N_CTX_VISION to 0")
-        check_depth(key, depth, backbone.vision_transformer.layers)
-
-
 def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
     """Images must have the backbone's size, and its normalisation where that is known."""
     name, size = cfg.MODEL.BACKBONE.NAME, backbone.image.image_size

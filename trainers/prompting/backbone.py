@@ -4,16 +4,16 @@ import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..common.errors import UserError, nearest
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder, side
 from .text import TextEncoder
-from .tokens import readable, tokenize, tokenize_classes
+from .tokens import tokenize, tokenize_classes
 from .transformer import QUICK_GELU, Transformer
 from .weights import Facts, Normalization, hugging_face, open_clip_models, openai
 from .weights.state_dict import read_state_dict
@@ -53,7 +53,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.text = text
-        self.image = image
+        self.image: Any = image  # of the sizes that a ViT has, where it takes visual prompts
         self.activation = activation
         self.normalization = normalization
         self.register_buffer("log_scale", log_scale)
@@ -74,36 +74,24 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes,
         for K names."""
-        texts = [template.format(readable(name)) for name in classnames]
-        return self.encode_tokens(
-            tokenize_classes(classnames, texts, self.text.context_length), normalize
-        )
+        tokens = tokenize_classes(classnames, template, self.text.context_length)
+        return self.encode_tokens(tokens, normalize)
 
     def encode_sentences(self, texts: Sequence[Sequence[str]], normalize: bool = True) -> Tensor:
         """Sum (K, E) fp32 of the features of each of K lists of sentences; what doesn't fit into
         the encoder's positions is cut off."""
-        owner = torch.tensor(
-            [label for label, sentences in enumerate(texts) for _ in sentences],
-            device=self.log_scale.device,
-        )
+        every = [text for sentences in texts for text in sentences]
         features = self.encode_tokens(
-            tokenize(
-                [text for sentences in texts for text in sentences],
-                self.text.context_length,
-                cut=True,
-            ),
-            normalize,
+            tokenize(every, self.text.context_length, cut=True), normalize
         )
-        return features.new_zeros(len(texts), self.embed_dim).index_add_(0, owner, features)
+        owner = [label for label, sentences in enumerate(texts) for _ in sentences]
+        total = features.new_zeros(len(texts), self.embed_dim)
+        return total.index_add_(0, torch.tensor(owner, device=total.device), features)
 
     def encode_tokens(self, tokens: Tensor, normalize: bool) -> Tensor:
         """Features (N, E) fp32 of token ids (N, length)."""
-        features = torch.cat(
-            [
-                self.text.encode_tokens(part)
-                for part in tokens.to(self.log_scale.device).split(CLASSES)
-            ]
-        ).float()
+        parts = tokens.to(self.log_scale.device).split(CLASSES)
+        features = torch.cat([self.text.encode_tokens(part) for part in parts]).float()
         return F.normalize(features, dim=-1) if normalize else features
 
     @property
@@ -114,17 +102,6 @@ class Backbone(nn.Module):
     @property
     def takes_visual_prompts(self) -> bool:
         return isinstance(self.image, ImageEncoder)
-
-    @property
-    def vision_transformer(self) -> ImageEncoder:
-        """The image tower where it is a ViT.
-
-        Raises:
-            TypeError: it is a ResNet.
-        """
-        if not isinstance(self.image, ImageEncoder):
-            raise TypeError("the image tower is a ResNet, which takes no prompts")
-        return self.image
 
     def signature(self) -> list[Tensor]:
         """Tensors that tell this CLIP from another: some of its weights, and an activation other
@@ -151,11 +128,8 @@ def load_backbone(name: str) -> Backbone:
     elif name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
         state, path, facts = hugging_face.load(name)
     else:
-        if name in openai.ADDRESSES:
-            path = openai.find(name)
-        elif name in WEIGHTS or os.path.isfile(name):
-            path = str(WEIGHTS.get(name, name))
-        else:
+        path = openai.find(name) if name in openai.ADDRESSES else str(WEIGHTS.get(name, name))
+        if not os.path.isfile(path):
             raise UserError(
                 f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
                 f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
@@ -208,13 +182,10 @@ def build_backbone(
         else:
             image = resnet(visual, embed_dim, head_width)
         text.load_state_dict(textual)
-        (image if isinstance(image, ImageEncoder) else image.network).load_state_dict(visual)
-    except KeyError as error:
-        raise UserError(f"{source} holds no CLIP in OpenAI's format: {error} is missing") from error
+        image.load_state_dict(visual)
     except Exception as error:  # shapes that no CLIP has can raise anything
-        raise UserError(
-            f"{source} holds no CLIP in OpenAI's format: {' '.join(str(error).split())}"
-        ) from error
+        reason = " ".join(str(error).split()) + " is missing" * isinstance(error, KeyError)
+        raise UserError(f"{source} holds no CLIP in OpenAI's format: {reason}") from error
     return Backbone(text, image, log_scale, activation, normalization)
 
 
@@ -232,7 +203,4 @@ def resnet(state: Mapping[str, Tensor], embed_dim: int, head_width: int) -> ResN
     ]
     width = state["layer1.0.conv1.weight"].shape[0]
     image_size = side(state["attnpool.positional_embedding"]) * RESNET_STRIDE
-    network = ModifiedResNet(
-        layers, embed_dim, heads=width * 32 // head_width, input_resolution=image_size, width=width
-    )
-    return ResNetImageEncoder(network, image_size)
+    return ResNetImageEncoder(layers, embed_dim, width * 32 // head_width, image_size, width)

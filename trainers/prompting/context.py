@@ -1,60 +1,57 @@
 """CoOp's prompt learner, which the methods that keep its prompts and change its loss share."""
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from .prompts import FixedTokens, Prompts, context_of_phrase, gaussian
-from .text import TextEncoder
+from .tokens import phrase_tokens
+
+if TYPE_CHECKING:
+    from ..method import Method
 
 
 class ContextLearner(nn.Module):
     """Learnable context, (n, D) or class-specific (K, n, D), and frozen tokens of K class names.
 
     Args:
+        method: that it serves, with CoOp's key CLASS_TOKEN_POSITION.
         context: its first value, in either shape.
-        classnames: K names.
-        text_encoder: whose embeddings (width D) are used.
-        position: of the class name: ``end``, ``middle`` or ``front``.
     """
 
     order: Tensor
 
-    def __init__(
-        self,
-        context: Tensor,
-        classnames: Sequence[str],
-        text_encoder: TextEncoder,
-        position: str = "end",
-    ) -> None:
+    def __init__(self, method: "Method", context: Tensor) -> None:
         super().__init__()
+        text, position = method.backbone.text, method.settings.CLASS_TOKEN_POSITION
         n_ctx, is_shared = context.shape[-2], context.dim() == 2
         self.class_parameters = () if is_shared else ("ctx",)  # see ``Method.build``
         self.ctx = nn.Parameter(context)
-        self.tokens = FixedTokens(text_encoder, classnames, n_ctx)
+        self.tokens = FixedTokens(text, method.classnames, n_ctx)
         self.shares_context = position == "end" and is_shared
-        longest = self.tokens.suffix.shape[2]
-        order = [
-            token_order(position, n_ctx, length, longest) for length in self.tokens.name_lengths
-        ]
-        self.register_buffer("order", torch.tensor(order), persistent=False)  # (K, n + S)
+        # where the context's tokens go among a class's own
+        context, own = torch.arange(n_ctx + self.tokens.suffix.shape[2]).tensor_split([n_ctx])
+        before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
+        order = []
+        for name in method.classnames:
+            # a full stop may merge with a name that ends in a sign, so names are measured alone
+            length = len(phrase_tokens(name, text.context_length))
+            order.append(
+                torch.cat([context[:before], own[:length], context[before:], own[length:]])
+            )
+        self.register_buffer("order", torch.stack(order), persistent=False)  # (K, n + S)
 
     @classmethod
-    def from_settings(
-        cls, settings: CfgNode, classnames: Sequence[str], text_encoder: TextEncoder
-    ) -> "ContextLearner":
-        """With CoOp's keys N_CTX, CSC, CTX_INIT (a phrase, which brings its own length) and
-        CLASS_TOKEN_POSITION."""
-        context = context_of_phrase(text_encoder, settings.N_CTX, settings.CTX_INIT)
-        if settings.CSC:
-            context = (
-                context.repeat(len(classnames), 1, 1)
-                if settings.CTX_INIT.strip()
-                else gaussian(len(classnames), *context.shape)
-            )
-        return cls(context, classnames, text_encoder, settings.CLASS_TOKEN_POSITION)
+    def from_settings(cls, method: "Method") -> "ContextLearner":
+        """With CoOp's keys N_CTX, CSC and CTX_INIT (a phrase, which brings its own length)."""
+        node, classes = method.settings, len(method.classnames)
+        context = context_of_phrase(method.backbone.text, node.N_CTX, node.CTX_INIT)
+        if node.CSC and node.CTX_INIT.strip():
+            context = context.repeat(classes, 1, 1)
+        elif node.CSC:
+            context = gaussian(classes, *context.shape)
+        return cls(method, context)
 
     def forward(self) -> Prompts:
         if self.shares_context:
@@ -64,11 +61,3 @@ class ContextLearner(nn.Module):
         tokens = torch.cat([context, names], dim=1)  # (K, n + S, D)
         tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
         return Prompts(self.tokens.start, tokens[None], self.tokens.end + context.shape[1])
-
-
-def token_order(position: str, n_ctx: int, name_length: int, length: int) -> list[int]:
-    """Where the n context tokens (0 … n−1) go among a class's own tokens (n …): a list of n + S
-    indices."""
-    context, tokens = list(range(n_ctx)), list(range(n_ctx, n_ctx + length))
-    before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
-    return context[:before] + tokens[:name_length] + context[before:] + tokens[name_length:]

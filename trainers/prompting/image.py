@@ -1,7 +1,9 @@
 """CLIP's image encoders: the ViT, which takes deep prompts, and the ResNets, which take none."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..common.errors import UserError
-from .transformer import Adapter, LayerNorm, Transformer, attend, layerwise
+from .transformer import Adapter, LayerNorm, Transformer, attend
 
 RESNET_STRIDE = 32  # pixels a side of one place of a ResNet's attention pool: it halves five times
 CPU_BATCH = 32  # images that stay in a CPU's cache: of more, pieces or templates go one by one
@@ -45,34 +47,26 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.image_size, width = image_size, transformer.width
         self.width, self.layers = width, transformer.layers
-        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.conv1 = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
-        self.positional_embedding = nn.Parameter(
-            torch.empty((image_size // patch_size) ** 2 + 1, width)
-        )
+        patches = (image_size // patch_size) ** 2
+        self.positional_embedding = nn.Parameter(torch.empty(patches + 1, width))
         self.ln_pre = LayerNorm(width)
         self.transformer = transformer
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Takes images of that many pixels from now on, see ``interpolate``.
-
-        Raises:
-            UserError: it is no multiple of the patches' size.
-        """
-        grid = patches_a_side(image_size, self.conv1.kernel_size[0])
-        self.positional_embedding = nn.Parameter(
-            interpolate(self.positional_embedding.detach(), grid), requires_grad=False
-        )
+        """Takes images of that many pixels from now on, see ``resize``."""
+        resize(self.positional_embedding, image_size, self.conv1.kernel_size[0])
         self.image_size = image_size
 
     def forward(
         self,
         images: Tensor,
         prompts: Tensor | None = None,
-        deep_prompts: Sequence[Tensor | None] = (),
-        adapters: Sequence[Adapter | None] = (),
+        deep_prompts: Sequence[Tensor] = (),
+        adapters: Iterable[Adapter | None] = (),
         readout: Readout | None = None,
     ) -> Tensor:
         """Features of B images under M templates.
@@ -81,59 +75,49 @@ class ImageEncoder(nn.Module):
             images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all
                 templates the same one.
             prompts: (M, n, D) prompt tokens put after the patches, or None.
-            deep_prompts: one for each layer after the first: (M, n, D), which take the place of the
-                prompts before (Khattak et al., 2023, MaPLe, §3.2), or None.
+            deep_prompts: one for each layer after the first, as far as any has: (M, n, D), which
+                take the place of the prompts before (Khattak et al., 2023, MaPLe, §3.2).
             adapters: one or None for each layer, as far as any has.
             readout: of a second feature, or None.
 
         Returns:
             (M, B, E), not normalised; without prompts (V, B, E). With a readout twice as many:
             after each feature the second one.
-
-        Raises:
-            ValueError: more deep prompts or adapters than layers, or deep prompts without prompts
-                at the input.
         """
-        blocks = self.transformer.resblocks
-        changes = layerwise(deep_prompts, adapters, len(blocks))
-        if prompts is None and len(deep_prompts) > 0:
-            raise ValueError(
-                "deep prompts take the place of prompts at the input: give those as well"
-            )
         views, batch = images.shape[:2]
         templates = views if prompts is None else len(prompts)
-        is_on_cpu, further = images.device.type == "cpu", (adapters, readout)
-        if is_on_cpu and prompts is None and views * batch > CPU_BATCH:
-            pieces = images.flatten(0, 1).split(CPU_BATCH)
-            encoded = [self(piece[None], None, (), *further) for piece in pieces]
-            # (1, V·B, E), or two with a readout
-            joined = torch.cat(encoded, dim=1).unflatten(1, (views, batch))
-            return joined.transpose(0, 1).flatten(0, 1)
-        if is_on_cpu and prompts is not None and templates > 1 and templates * batch > CPU_BATCH:
-            shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
-            layers = [
-                [None] * templates if deep is None else deep[:, None] for deep in deep_prompts
-            ]
-            each = zip(shown[:, None], prompts[:, None], *layers)
-            return torch.cat([self(view, prompt, deep, *further) for view, prompt, *deep in each])
+        if images.device.type == "cpu" and templates * batch > CPU_BATCH:
+            further = adapters, readout
+            if prompts is None:
+                pieces = images.flatten(0, 1).split(CPU_BATCH)
+                encoded = [self(piece[None], None, (), *further) for piece in pieces]
+                # (1, V·B, E), or two with a readout
+                joined = torch.cat(encoded, dim=1).unflatten(1, (views, batch))
+                return joined.transpose(0, 1).flatten(0, 1)
+            if templates > 1:
+                shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
+                each = zip(*(part[:, None] for part in (shown, prompts, *deep_prompts)))
+                parts = [self(view, prompt, deep, *further) for view, prompt, *deep in each]
+                return torch.cat(parts)
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
         patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
         x = torch.cat([first, patches], dim=1)  # (V·B, 1 + N, D)
         x = x + self.positional_embedding.to(dtype)
+
+        def of_images(prompt: Tensor) -> Tensor:  # (M, n, D) → (M·B, n, D)
+            # not repeat_interleave, which ONNX can't do for any number of images
+            return prompt.to(dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1)
+
         if prompts is not None:
-            x = x.view(views, batch, *x.shape[1:]).expand(templates, -1, -1, -1)  # (M, B, 1 + N, D)
-            prompt = prompts.to(x.dtype)[:, None].expand(-1, batch, -1, -1)  # (M, B, n, D)
-            x = torch.cat([x, prompt], dim=2).flatten(0, 1)  # (M·B, 1 + N + n, D)
+            x = x.unflatten(0, (views, batch)).expand(templates, -1, -1, -1).flatten(0, 1)
+            x = torch.cat([x, of_images(prompts)], dim=1)  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
-        for block, (deep, adapter) in zip(blocks, changes):
+        blocks = self.transformer.resblocks
+        for block, deep, adapter in zip_longest(blocks, [None, *deep_prompts], adapters):
             if deep is not None:
-                # not repeat_interleave, which ONNX can't do for any number of images
-                prompt = (
-                    deep.to(x.dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1)
-                )  # (M·B, n, D)
-                x = torch.cat([x[:, : -prompt.shape[1]], prompt], dim=1)
+                x = torch.cat([x[:, : -deep.shape[1]], of_images(deep)], dim=1)
             if adapter is not None:
                 x = adapter.enter(x)
             if block is not blocks[-1]:
@@ -151,55 +135,43 @@ class ImageEncoder(nn.Module):
         return torch.stack(features, dim=1).flatten(0, 1)  # (M, B, E)
 
 
-class ResNetImageEncoder(nn.Module):
-    """CLIP's ResNet as the installed ``clip`` package builds it, under the call of
-    ``ImageEncoder``.
+class ResNetImageEncoder(ModifiedResNet):
+    """CLIP's ResNet of the installed ``clip`` package under the call of ``ImageEncoder``."""
 
-    Args:
-        network: a ``clip.model.ModifiedResNet``.
-        image_size: in pixels.
-    """
-
-    def __init__(self, network: ModifiedResNet, image_size: int) -> None:
-        super().__init__()
+    def __init__(self, *sizes: Any) -> None:
+        super().__init__(*sizes)
         # the layout that convolutions compute in: nothing is reordered between them
-        self.network = network.to(memory_format=torch.channels_last)
-        self.image_size = image_size
+        self.to(memory_format=torch.channels_last)
+        self.image_size = self.input_resolution
 
     def interpolate_positions(self, image_size: int) -> None:
         """Takes images of that many pixels from now on: the positions of the attention pool, see
-        ``interpolate``.
-
-        Raises:
-            UserError: it is no multiple of 32.
-        """
-        pool, grid = self.network.attnpool, patches_a_side(image_size, RESNET_STRIDE)
-        pool.positional_embedding = nn.Parameter(
-            interpolate(pool.positional_embedding.detach(), grid), requires_grad=False
-        )
+        ``resize``."""
+        resize(self.attnpool.positional_embedding, image_size, RESNET_STRIDE)
         self.image_size = image_size
 
-    def forward(
-        self,
-        images: Tensor,
-        prompts: Tensor | None = None,
-        deep_prompts: Sequence[Tensor | None] = (),
-        adapters: Sequence[Adapter | None] = (),
-        readout: Readout | None = None,
-    ) -> Tensor:
+    def forward(self, images: Tensor, *_: object) -> Tensor:
         """(V, B, 3, H, W) → (V, B, E).
 
-        Raises:
-            ValueError: prompts or adapters are given; a convolutional network has no tokens to put
-                them beside and no blocks to change.
+        There are no prompts, adapters or readout: a convolutional network has no tokens to put them
+        beside and no blocks to change, see ``Method.check_images``.
         """
-        if prompts is not None or len(deep_prompts) > 0 or len(adapters) > 0 or readout is not None:
-            raise ValueError(
-                "a ResNet takes no prompts and no adapters: prompt the text encoder only"
-            )
-        views, batch = images.shape[:2]
-        images = images.flatten(0, 1).to(self.network.conv1.weight.dtype)
-        return self.network(images).view(views, batch, -1)  # (V, B, E)
+        return super().forward(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # (V, B, E)
+
+
+def resize(positions: nn.Parameter, image_size: int, patch_size: int) -> None:
+    """Makes positional embeddings those of images of another size, both sizes in pixels, see
+    ``interpolate``.
+
+    Raises:
+        UserError: the patches don't fill the image.
+    """
+    if image_size < patch_size or image_size % patch_size:
+        raise UserError(
+            f"images of {image_size} pixels can't be cut into patches of {patch_size}: give "
+            f"INPUT.SIZE as a multiple of {patch_size}"
+        )
+    positions.data = interpolate(positions.data, image_size // patch_size)
 
 
 def interpolate(positions: Tensor, grid: int) -> Tensor:
@@ -217,8 +189,6 @@ def interpolate(positions: Tensor, grid: int) -> Tensor:
         (1 + g'², D).
     """
     old = side(positions)
-    if grid == old:
-        return positions
     first, places = positions[:1], positions[1:].t().unflatten(1, (old, old))  # (1, D), (D, g, g)
     places = F.interpolate(
         places[None], (grid, grid), mode="bicubic", antialias=True, align_corners=False
@@ -229,17 +199,3 @@ def interpolate(positions: Tensor, grid: int) -> Tensor:
 def side(positions: Tensor) -> int:
     """Patches a side g of positional embeddings (1 + g², D)."""
     return round((len(positions) - 1) ** 0.5)
-
-
-def patches_a_side(image_size: int, patch_size: int) -> int:
-    """Number of patches along one side of an image; both sizes in pixels.
-
-    Raises:
-        UserError: they don't fill the image.
-    """
-    if image_size < patch_size or image_size % patch_size:
-        raise UserError(
-            f"images of {image_size} pixels can't be cut into patches of {patch_size}: give "
-            f"INPUT.SIZE as a multiple of {patch_size}"
-        )
-    return image_size // patch_size

@@ -1,13 +1,14 @@
 """Deep prompts that the two encoders learn independently of each other (Khattak et al., 2023,
 MaPLe, §4.2: IVLP and VPT)."""
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import nn
-from yacs.config import CfgNode
 
-from .backbone import Backbone
 from .prompts import FixedTokens, Prompts, gaussian, initial_context
+
+if TYPE_CHECKING:
+    from ..method import Method
 
 
 class VisualPrompts(nn.Module):
@@ -25,36 +26,26 @@ class VisualPrompts(nn.Module):
         self.deep_ctx = nn.ParameterList(gaussian(n_ctx, width) for _ in range(depth - 1))
 
     def forward(self) -> Prompts:
-        return Prompts(
-            visual=self.ctx[None], deep_visual=[layer[None] for layer in self.deep_ctx]
-        )  # (1, n, D_v) each
+        deep = [layer[None] for layer in self.deep_ctx]  # (1, n, D_v) each
+        return Prompts(visual=self.ctx[None], deep_visual=deep)
 
 
 class IndependentPrompts(nn.Module):
     """Prompts of the text encoder and, unless PROMPT_DEPTH_VISION is 0, of the image encoder.
 
-    Args:
-        settings: a node with N_CTX_TEXT, N_CTX_VISION, CTX_INIT, PROMPT_DEPTH_TEXT (at least 1) and
-            PROMPT_DEPTH_VISION.
-        classnames: K names.
-        backbone: whose widths D (text) and D_v (image) are used.
+    It has the keys N_CTX_TEXT, N_CTX_VISION, CTX_INIT, PROMPT_DEPTH_TEXT (at least 1) and
+    PROMPT_DEPTH_VISION of the method that it serves.
     """
 
-    def __init__(self, settings: CfgNode, classnames: Sequence[str], backbone: Backbone) -> None:
+    def __init__(self, method: "Method") -> None:
         super().__init__()
-        text, n_ctx = backbone.text, settings.N_CTX_TEXT
-        context, words = initial_context(text, n_ctx, settings.CTX_INIT)
+        node, text, image = method.settings, method.backbone.text, method.backbone.image
+        n_ctx, deep, depth = node.N_CTX_TEXT, node.PROMPT_DEPTH_TEXT - 1, node.PROMPT_DEPTH_VISION
+        context, words = initial_context(text, n_ctx, node.CTX_INIT)
         self.ctx = nn.Parameter(context)  # (n, D)
-        self.deep_ctx = nn.ParameterList(
-            gaussian(n_ctx, text.width) for _ in range(settings.PROMPT_DEPTH_TEXT - 1)
-        )
-        depth = settings.PROMPT_DEPTH_VISION
-        self.visual = (
-            VisualPrompts(backbone.vision_transformer.width, settings.N_CTX_VISION, depth)
-            if depth
-            else None
-        )
-        self.tokens = FixedTokens(text, classnames, n_ctx, [words])
+        self.deep_ctx = nn.ParameterList(gaussian(n_ctx, text.width) for _ in range(deep))
+        self.visual = VisualPrompts(image.width, node.N_CTX_VISION, depth) if depth else None
+        self.tokens = FixedTokens(text, method.classnames, n_ctx, [words])
 
     def forward(self) -> Prompts:
         image = Prompts() if self.visual is None else self.visual()

@@ -1,7 +1,7 @@
 """What a prompt learner hands to the encoders, and how contexts are initialised."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .image import Readout
 from .text import TextEncoder
-from .tokens import class_tokens, phrase_tokens, tokenize
+from .tokens import phrase_tokens, tokenize, tokenize_classes
 from .transformer import Adapter
 
 INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
@@ -30,35 +30,27 @@ class Prompts:
             n, D) where each class has its own, or None where the layer keeps what the one before it
             made of its prompts.
         visual: (M, n, D_v) prompts at the image encoder's input, or None.
-        deep_visual: one (M, n, D_v) or None for each image layer after the first, as far as any
-            has.
+        deep_visual: one (M, n, D_v) for each image layer after the first, as far as any has.
         text_adapters, image_adapters: one or None for each layer, as far as any has.
         readout: of a second feature of each image, or None.
     """
 
-    prefix: Tensor | None = None
-    suffix: Tensor | None = None
-    end: Tensor | None = None
-    deep_text: Sequence[Tensor | None] = field(default_factory=list)
+    prefix: Any = None
+    suffix: Any = None
+    end: Any = None
+    deep_text: Sequence[Tensor | None] = ()
     visual: Tensor | None = None
-    deep_visual: Sequence[Tensor | None] = field(default_factory=list)
+    deep_visual: Sequence[Tensor] = ()
     text_adapters: Sequence[Adapter | None] = ()
     image_adapters: Sequence[Adapter | None] = ()
     readout: Readout | None = None
 
-    def images(
-        self,
-    ) -> tuple[Tensor | None, Sequence[Tensor | None], Sequence[Adapter | None], Readout | None]:
+    def images(self) -> tuple[Any, ...]:
         """What ``ImageEncoder`` takes."""
         return self.visual, self.deep_visual, self.image_adapters, self.readout
 
-    def texts(
-        self, classes: slice
-    ) -> tuple[Tensor, Tensor, Tensor, list[Tensor | None], Sequence[Adapter | None]]:
+    def texts(self, classes: slice) -> tuple[Any, ...]:
         """What ``TextEncoder`` takes, for some of the classes."""
-        assert (
-            self.prefix is not None and self.suffix is not None and self.end is not None
-        )  # as for prompts of the image encoder alone
         deep = [
             layer[:, classes] if layer is not None and layer.dim() == 4 else layer
             for layer in self.deep_text
@@ -77,9 +69,6 @@ class FixedTokens(nn.Module):
         words: M tensors (r_m, D) of fixed words after each context, as ``initial_context`` gives
             them; without any there is one template.
         template: what follows them, with ``{}`` where the class name goes.
-
-    Attributes:
-        name_lengths: number of tokens of each name alone.
     """
 
     start: Tensor
@@ -100,22 +89,23 @@ class FixedTokens(nn.Module):
         lengths = [len(fixed) for fixed in words]
         # words that every template has go to the prefix, which is encoded once for all classes
         shared = min(lengths)
-        tokens = class_tokens(classnames, length - 1 - n_ctx - max(lengths), template)
-        names = embed(text_encoder, tokens.ids)  # (K, S, D)
-        rows = [
-            torch.cat([fixed[shared:].expand(len(names), -1, -1), names], dim=1) for fixed in words
-        ]
-        longest = max(row.shape[1] for row in rows)
+        left = length - n_ctx - max(lengths)
+        tokens = tokenize_classes(classnames, template, left)[:, 1:]  # without the start token
+        end = tokens.argmax(dim=1)  # (K,): end-of-text has the highest id
+        names = embed(text_encoder, tokens[:, : end.max() + 1])  # (K, S, D)
+        suffix = []  # (K, S, D) each
+        for fixed in words:
+            row = torch.cat([fixed[shared:].expand(len(names), -1, -1), names], dim=1)
+            suffix.append(F.pad(row, (0, 0, 0, max(lengths) - len(fixed))))
         buffers = {
             "start": embed(text_encoder, tokenize([""], length)[:, :1]),  # (1, 1, D)
             "words": torch.stack([fixed[:shared] for fixed in words]),  # (M, shared, D)
-            "suffix": torch.stack([F.pad(row, (0, 0, 0, longest - row.shape[1])) for row in rows]),
-        }  # suffix: (M, K, S, D)
+            "suffix": torch.stack(suffix),  # (M, K, S, D)
+        }
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
         # (M, K); no buffer: it stays on the CPU
-        self.end = torch.stack([tokens.end + length - shared for length in lengths])
-        self.name_lengths = tokens.name_lengths
+        self.end = torch.stack([end + length - shared for length in lengths])
 
     @classmethod
     def of_prompt(
@@ -142,9 +132,9 @@ class TemplateLinear(nn.Module):
     def __init__(self, templates: int, width: int, out_width: int) -> None:
         super().__init__()
         maps = [nn.Linear(width, out_width) for _ in range(templates)]
-        weights, biases = zip(*((part.weight.detach(), part.bias.detach()) for part in maps))
-        self.weight = nn.Parameter(torch.stack(weights))  # (M, D_v, D)
-        self.bias = nn.Parameter(torch.stack(biases))  # (M, D_v)
+        # (M, D_v, D), (M, D_v)
+        self.weight = nn.Parameter(torch.stack([part.weight.detach() for part in maps]))
+        self.bias = nn.Parameter(torch.stack([part.bias.detach() for part in maps]))
 
     def forward(self, prompts: Tensor) -> Tensor:
         return torch.baddbmm(self.bias[:, None], prompts, self.weight.transpose(1, 2))

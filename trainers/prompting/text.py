@@ -13,12 +13,13 @@ follow *exactly*:
    own tokens attend to its keys and values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 
-from .transformer import Adapter, LayerNorm, Transformer, attend, layerwise
+from .transformer import Adapter, LayerNorm, Transformer, attend
 
 
 class Packing:
@@ -34,8 +35,8 @@ class Packing:
         order: (N,) the text that comes first, second, …
         text, position: (T,) which text a token belongs to, and where in it the token stands.
         end: (N,) place of each text's last token among the T.
-        groups: the texts of one length, for each length: where they lie among the N, where their
-            tokens lie among the T, and the length.
+        lengths, counts, sizes: of the texts of one length, for each length: the length, how many of
+            the N they are, and how many of the T their tokens are.
     """
 
     def __init__(self, lengths: Tensor, device: torch.device) -> None:
@@ -47,15 +48,10 @@ class Packing:
         self.order, self.text, self.position, self.end, self.template = (
             part.to(device, non_blocking=True) for part in parts
         )
-        self.groups, text, token = [], 0, 0
         self.masks: dict[tuple[int, int], Tensor] = {}
-        for length, number in zip(
-            *(counted.tolist() for counted in lengths.unique_consecutive(return_counts=True))
-        ):
-            self.groups.append(
-                (slice(text, text + number), slice(token, token + number * length), length)
-            )
-            text, token = text + number, token + number * length
+        lengths, counts = lengths.unique_consecutive(return_counts=True)
+        groups = lengths, counts, lengths * counts
+        self.lengths, self.counts, self.sizes = (part.tolist() for part in groups)
 
     def attend(
         self, key: Tensor, value: Tensor, query: Tensor, packed_key: Tensor, packed_value: Tensor
@@ -67,7 +63,7 @@ class Packing:
             key, value: (M, P, H, D/H) of the templates' prefixes, or (N, P, H, D/H) where each text
                 has one of its own.
             query: (T, H, D/H) of all tokens, or (N, H, D/H) of each text's last one.
-            own_key, own_value: (T, H, D/H) of the texts' tokens.
+            packed_key, packed_value: (T, H, D/H) of the texts' tokens.
 
         Returns:
             (T, D) or (N, D).
@@ -75,25 +71,24 @@ class Packing:
         only_end = len(query) == len(self.order)  # then every key is before it
         prefixes = self.order if len(key) == len(self.order) else self.template
         outputs = []
-        for texts, tokens, length in self.groups:
-            prefix = prefixes[texts]  # (n,)
+        for length, prefix, queries, own_key, own_value in zip(
+            self.lengths,
+            prefixes.split(self.counts),  # (n,)
+            query.split(self.counts if only_end else self.sizes),
+            packed_key.split(self.sizes),
+            packed_value.split(self.sizes),
+        ):
             keys, values = (
-                torch.cat(
-                    [shared.index_select(0, prefix), packed[tokens].unflatten(0, (-1, length))],
-                    dim=1,
-                )
-                for shared, packed in ((key, packed_key), (value, packed_value))
+                torch.cat([shared.index_select(0, prefix), own.unflatten(0, (-1, length))], dim=1)
+                for shared, own in ((key, own_key), (value, own_value))
             )  # (n, P + L, H, D/H)
-            if only_end:
-                attended = attend(query[texts][:, None], keys, values)  # (n, 1, D)
-            else:
-                shape = length, keys.shape[1]
-                if shape not in self.masks:  # made once, as most layers have the same P
-                    mask = torch.ones(shape, dtype=torch.bool, device=keys.device)
-                    self.masks[shape] = mask.tril(key.shape[1])  # each token sees (L, P + L)
-                queries = query[tokens].unflatten(0, (-1, length))
-                attended = attend(queries, keys, values, self.masks[shape])  # (n, L, D)
-            outputs.append(attended.flatten(0, 1))
+            shape = length, keys.shape[1]
+            if shape not in self.masks:  # made once, as most layers have the same P
+                mask = torch.ones(shape, dtype=torch.bool, device=keys.device)
+                self.masks[shape] = mask.tril(key.shape[1])  # each token sees (L, P + L)
+            queries = queries.unflatten(0, (len(prefix), -1))  # (n, 1 or L, H, D/H)
+            attended = attend(queries, keys, values, None if only_end else self.masks[shape])
+            outputs.append(attended.flatten(0, 1))  # (n, D) or (n · L, D)
         return torch.cat(outputs)
 
 
@@ -127,8 +122,8 @@ class TextEncoder(nn.Module):
         prefix: Tensor,
         suffix: Tensor,
         end: Tensor,
-        deep_prompts: Sequence[Tensor | None] = (),
-        adapters: Sequence[Adapter | None] = (),
+        deep_prompts: Iterable[Tensor | None] = (),
+        adapters: Iterable[Adapter | None] = (),
     ) -> Tensor:
         """Features of every class under every template.
 
@@ -147,19 +142,11 @@ class TextEncoder(nn.Module):
 
         Returns:
             (M, K, E), not normalised.
-
-        Raises:
-            ValueError: more positions than the encoder has, or more deep prompts or adapters than
-                layers.
         """
-        *blocks, last = self.transformer.resblocks
-        *changes, (deep, adapter) = layerwise(deep_prompts, adapters, len(blocks) + 1)
+        changes = [None, *deep_prompts], adapters
+        *layers, (last, deep, adapter) = zip_longest(self.transformer.resblocks, *changes)
         templates, shared = prefix.shape[:2]
         classes, longest = suffix.shape[1:3]
-        if shared + longest > len(self.positional_embedding):
-            raise ValueError(
-                f"{shared} + {longest} tokens for {len(self.positional_embedding)} positions"
-            )
         dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
         positions = self.positional_embedding.to(dtype)
         lengths = (end.cpu() + 1).expand(templates, -1)  # (M, K)
@@ -169,7 +156,7 @@ class TextEncoder(nn.Module):
         packed = packed.to(dtype) + positions[shared + packing.position]
         prefix = prefix.to(dtype) + positions[:shared]  # (M, P, D)
 
-        for block, (prompt, layer_adapter) in zip(blocks, changes):
+        for block, prompt, layer_adapter in layers:
             prefix = entered(prefix, prompt, layer_adapter)
             query, key, value = block.project(prefix, adapter=layer_adapter)  # (M, P, H, D/H)
             attended = packing.attend(
@@ -213,8 +200,7 @@ def entered(prefix: Tensor, prompt: Tensor | None, adapter: Adapter | None) -> T
         prompt = prompt.to(prefix.dtype).flatten(0, -3)  # (M or M·K, n, D)
         rows = max(len(prefix), len(prompt))
         prefix, prompt = (
-            part if len(part) == rows else part.repeat_interleave(rows // len(part), dim=0)
-            for part in (prefix, prompt)
+            part.repeat_interleave(rows // len(part), dim=0) for part in (prefix, prompt)
         )
         prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], dim=1)
     return prefix if adapter is None else adapter.enter(prefix)

@@ -1,7 +1,6 @@
 """Class names and phrases → token ids, through the tokenizer of the ``clip`` package."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from clip import clip
 from torch import Tensor
@@ -14,39 +13,25 @@ SHOWN = 60  # characters of a name in a message
 LONGEST = 1000  # characters of a name: the tokenizer's time grows with their square
 
 
-@dataclass
-class ClassTokens:
-    """What each class adds after the context: its name, a full stop, end-of-text.
-
-    Attributes:
-        ids: (K, S) token ids, zero after end-of-text.
-        end: (K,) position of end-of-text.
-        name_lengths: number of tokens of each name alone, without the full stop.
-    """
-
-    ids: Tensor
-    end: Tensor
-    name_lengths: list[int]
-
-
 def readable(classname: str) -> str:
     """A class name as it goes into a prompt: underscores are spaces."""
     return classname.replace("_", " ")
 
 
-def tokenize_classes(
-    classnames: Iterable[str], texts: Sequence[str], context_length: int
-) -> Tensor:
-    """Token ids (K, context_length) of a text for each of K classes, zero after end-of-text.
+def tokenize_classes(classnames: Iterable[str], template: str, context_length: int) -> Tensor:
+    """Token ids (K, context_length) of a template for each of K classes, with ``{}`` where the name
+    goes; zero after end-of-text.
 
     Raises:
         UserError: a name, which the message quotes, makes its text too long, is nothing to the
             tokenizer, is no UTF-8, or holds one of the tokenizer's own marks, after which it would
             not read on.
     """
-    for name, text in zip(classnames, texts):
+    texts = []
+    for name in classnames:
         check_name(name)
-        count = 2 + len(TOKENIZER.encode(text))
+        texts.append(template.format(readable(name)))
+        count = 2 + len(TOKENIZER.encode(texts[-1]))
         if count > context_length:
             raise UserError(
                 f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: "
@@ -100,25 +85,3 @@ def phrase_tokens(phrase: str, context_length: int) -> Tensor:
     """Token ids (n,) of a phrase, without start and end tokens; none of an empty one."""
     ids = tokenize([readable(phrase).strip()], context_length)[0]
     return ids[1 : ids.argmax()]
-
-
-def class_tokens(classnames: Sequence[str], positions: int, template: str = "{}.") -> ClassTokens:
-    """Tokens of all class names.
-
-    Args:
-        classnames: K names.
-        positions: how many positions are left after start token and context.
-        template: what follows the context, with ``{}`` where the name goes.
-
-    Raises:
-        UserError: see ``tokenize_classes``.
-    """
-    names = [readable(name) for name in classnames]
-    with_start = tokenize_classes(
-        classnames, [template.format(name) for name in names], positions + 1
-    )  # (K, 1 + positions)
-    ids = with_start[:, 1:]
-    end = ids.argmax(dim=1)  # (K,): end-of-text has the highest id
-    # the full stop may merge with a name that ends in a sign, so names are measured alone
-    lengths = [len(phrase_tokens(name, positions + 1)) for name in names]
-    return ClassTokens(ids[:, : end.max() + 1], end, lengths)

@@ -1,7 +1,6 @@
 """The transformer block that both towers of CLIP are made of, with CLIP's parameter names."""
 
 import contextlib
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -154,36 +153,12 @@ class Transformer(nn.Module):
 
     Args:
         width, layers, heads: D, L, H.
-        hidden: width between the two maps of the MLPs, by default 4 D.
+        hidden: width between the two maps of the MLPs.
         activation: of the MLPs, ``quick_gelu`` or ``gelu``.
     """
 
-    def __init__(
-        self, width: int, layers: int, heads: int, hidden: int = 0, activation: str = QUICK_GELU
-    ) -> None:
+    def __init__(self, width: int, layers: int, heads: int, hidden: int, activation: str) -> None:
         super().__init__()
         self.width, self.layers = width, layers
-        blocks = (Block(width, heads, hidden or 4 * width, activation) for _ in range(layers))
+        blocks = (Block(width, heads, hidden, activation) for _ in range(layers))
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules
-
-
-def layerwise(
-    deep_prompts: Sequence[Tensor | None], adapters: Sequence[Adapter | None], layers: int
-) -> list[tuple[Tensor | None, Adapter | None]]:
-    """For each layer what takes the place of the prompts before it, and its adapter; None where it has none.
-
-    Args:
-        deep_prompts: of layers 1 …; adapters: of layers 0 …; either list may be shorter than there are layers.
-
-    Raises:
-        ValueError: more deep prompts than layers after the first, or more adapters than layers.
-    """
-    if len(adapters) > layers:
-        raise ValueError(f"{len(adapters)} adapters for {layers} layers")
-    if len(deep_prompts) > layers - 1:
-        raise ValueError(
-            f"{len(deep_prompts)} deep prompts for {layers} layers: at most {layers - 1}, the first "
-            "layer takes its prompts at the input"
-        )
-    deep = [None, *deep_prompts, *[None] * (layers - 1 - len(deep_prompts))]
-    return list(zip(deep, [*adapters, *[None] * (layers - len(adapters))]))

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from ...common.errors import UserError
 from ...common.readers import read_json
+from ..transformer import GELU, QUICK_GELU
 from . import Facts, Normalization
 from .openai import HUB_FILES, cached
 from .state_dict import check_widths, read_state_dict
@@ -33,18 +34,12 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
             "pip install transformers"
         ) from error
     place = os.path.expanduser(name.removeprefix(PREFIX))
-    folder = place
-    if not os.path.isdir(place):
-        try:
-            path = cached(place, "config.json")
-        except ValueError:  # it is no repository's name
-            path = None
-        if path is None:
-            raise UserError(
-                f"MODEL.BACKBONE.NAME is {PREFIX}{place}, which is neither a folder nor in "
-                f"Hugging Face's cache: download it (hf download {place}), or give the folder it is in"
-            )
-        folder = os.path.dirname(path)
+    folder = place if os.path.isdir(place) else os.path.dirname(cached(place, "config.json"))
+    if not folder:
+        raise UserError(
+            f"MODEL.BACKBONE.NAME is {PREFIX}{place}, which is neither a folder nor in "
+            f"Hugging Face's cache: download it (hf download {place}), or give the folder it is in"
+        )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever stands in the file goes through transformers' own checks
@@ -58,30 +53,27 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
     vision, text = config.vision_config, config.text_config
     for key in ("hidden_act", "layer_norm_eps"):
         values = getattr(vision, key), getattr(text, key)
-        if values not in (("quick_gelu",) * 2, ("gelu",) * 2, (EPSILON,) * 2):
+        if values[0] != values[1] or values[0] not in (QUICK_GELU, GELU, EPSILON):
             raise UserError(
                 f"{name} can't be used: {key} is {values[0]} in its image encoder and {values[1]} "
                 f"in its text encoder; CLIP's are quick_gelu or gelu in both, and {EPSILON}"
             )
     paths = [f"{folder}/{file}" for file in HUB_FILES]
-    path = next((path for path in paths if os.path.isfile(path)), None)
-    if path is None:
+    path = next(filter(os.path.isfile, paths), "")
+    if not path:
         raise UserError(
             f"{folder} has neither {' nor '.join(HUB_FILES)}: download the model again, with its "
             "weights in one file"
         )
     state = read_state_dict(path)
     check_widths(state, path, "config.json's", vision.hidden_size, text.hidden_size)
-    return (
-        state,
-        path,
-        Facts(
-            head_width=vision.hidden_size // vision.num_attention_heads,
-            text_head_width=text.hidden_size // text.num_attention_heads,
-            activation=vision.hidden_act,
-            normalization=normalization(f"{folder}/preprocessor_config.json"),
-        ),
-    )
+    facts = {
+        "head_width": vision.hidden_size // vision.num_attention_heads,
+        "text_head_width": text.hidden_size // text.num_attention_heads,
+        "activation": vision.hidden_act,
+        "normalization": normalization(f"{folder}/preprocessor_config.json"),
+    }
+    return state, path, facts
 
 
 def normalization(path: str) -> Normalization | None:
@@ -94,10 +86,8 @@ def normalization(path: str) -> Normalization | None:
         return None
     try:
         settings = read_json(path)
-        mean, std = (
-            [float(value) for value in settings[f"image_{key}"]] for key in ("mean", "std")
-        )
-        if len(mean) != 3 or len(std) != 3:
+        mean, std = ([*map(float, settings[f"image_{key}"])] for key in ("mean", "std"))
+        if (len(mean), len(std)) != (3, 3):
             raise ValueError("they are not three numbers")
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise UserError(

@@ -98,13 +98,10 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
         )
     state = read_state_dict(path)
     check_widths(state, path, model, vision["width"], text["width"])
-    return (
-        state,
-        path,
-        Facts(
-            head_width=vision["head_width"],
-            text_head_width=text["width"] // text["heads"],
-            activation=activation,
-            normalization=(tag["mean"], tag["std"]) if tag else None,
-        ),
-    )
+    facts = {
+        "head_width": vision["head_width"],
+        "text_head_width": text["width"] // text["heads"],
+        "activation": activation,
+        "normalization": (tag["mean"], tag["std"]) if tag else None,
+    }
+    return state, path, facts

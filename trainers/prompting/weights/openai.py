@@ -105,12 +105,15 @@ def find(name: str) -> str:
     )
 
 
-def cached(repository: str, file: str) -> str | None:
-    """Path of a file of a repository on the hub, if Hugging Face's cache has it."""
+def cached(repository: str, file: str) -> str:
+    """Path of a file of a repository on the hub; empty where Hugging Face's cache has it not."""
     from huggingface_hub import try_to_load_from_cache
 
-    path = try_to_load_from_cache(repository, file)
-    return path if isinstance(path, str) else None
+    try:
+        path = try_to_load_from_cache(repository, file)
+    except ValueError:  # it is no repository's name
+        return ""
+    return path if isinstance(path, str) else ""
 
 
 def download(url: str, path: str, sha256: str) -> None:
