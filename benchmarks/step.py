@@ -1,6 +1,6 @@
 """What CDC costs, against the field's usual way: text encoder, training step, fusion and test.
 
-    python benchmarks/step.py --shape ViT-B/16 --classes 50 100 --templates 4
+    python benchmarks/step.py --shape ViT-B/16 --classes 50 100
 
 The usual way is that of the CoOp and MaPLe repositories: the ``clip`` package's transformer over all
 77 positions of every text, templates in a loop, all layers on all tokens, opinions fused two at a time
@@ -44,6 +44,7 @@ from trainers.evidence import Opinion, dempster
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
+TEMPLATES, BATCH = 4, 4  # M, and images
 Work = Callable[[], object]  # what is measured
 
 # shape: arguments of clip.model.CLIP up to the vocabulary, and the recipe of that size
@@ -312,35 +313,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
-    parser.add_argument("--templates", type=int, default=4, metavar="M")
-    parser.add_argument("--batch", type=int, default=4, metavar="B", help="images (4)")
     parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     args = parser.parse_args(arguments)
-    torch.set_num_threads(args.threads)
-    batch, views = args.batch, args.templates
     peak = matmul_peak()
     for classes in args.classes:
-        cdc, usual_cdc = build("CDC", args.shape, classes, N_TEMPLATES=views)
+        cdc, usual_cdc = build("CDC", args.shape, classes, N_TEMPLATES=TEMPLATES)
         maple, usual_maple = build("MaPLe", args.shape, classes)
         parts = {
-            f"Text encoder under {views} templates, forward and backward": {
+            f"Text encoder under {TEMPLATES} templates, forward and backward": {
                 "usual": text_encoder(usual_cdc),
                 "ours": text_encoder(cdc),
             },
-            f"Training step of {batch} images": {
-                "usual MaPLe, one template": training_step(usual_maple, 1, batch),
-                "MaPLe": training_step(maple, 1, batch),
-                f"usual CDC, {views} templates": pairwise(training_step(usual_cdc, views, batch)),
-                f"CDC, {views} templates": training_step(cdc, views, batch),
+            f"Training step of {BATCH} images": {
+                "usual MaPLe, one template": training_step(usual_maple, 1, BATCH),
+                "MaPLe": training_step(maple, 1, BATCH),
+                f"usual CDC, {TEMPLATES} templates": pairwise(
+                    training_step(usual_cdc, TEMPLATES, BATCH)
+                ),
+                f"CDC, {TEMPLATES} templates": training_step(cdc, TEMPLATES, BATCH),
             },
-            f"Fusion of {views} opinions on {batch} images, forward and backward": {
-                "usual": fusion(usual_dempster, views, batch, classes),
-                "ours": fusion(dempster, views, batch, classes),
+            f"Fusion of {TEMPLATES} opinions on {BATCH} images, forward and backward": {
+                "usual": fusion(usual_dempster, TEMPLATES, BATCH, classes),
+                "ours": fusion(dempster, TEMPLATES, BATCH, classes),
             },
-            f"Test of CDC on {batch} images": {
-                "usual": pairwise(test(usual_cdc, batch, True)),
-                "ours": test(cdc, batch),
+            f"Test of CDC on {BATCH} images": {
+                "usual": pairwise(test(usual_cdc, BATCH, True)),
+                "ours": test(cdc, BATCH),
             },
         }
         for title, works in parts.items():

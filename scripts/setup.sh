@@ -17,7 +17,7 @@ set_up() { # EXTRA …
     # shellcheck disable=SC1091
     source .venv/bin/activate
     # the stamp: a checksum, then the extras that are installed
-    wanted="$(cat setup.cfg dassl-lite/setup.py | cksum)"
+    wanted="$(cat setup.cfg dassl-lite/setup.cfg | cksum)"
     stamp=.venv/cdc-installed
     extras="$({ printf '%s\n' "$@"; grep -qxF "$wanted" "$stamp" 2> /dev/null && tail -n +2 "$stamp" || true; } | sort -u)"
     if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted"$'\n'"$extras" ]; then

@@ -231,7 +231,8 @@ class Method(nn.Module):
         return Scores(self.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Sets what the first step needs of the training images; not called where a run resumes."""
+        """Sets what the first step needs of the training images; not called where a run resumes.
+        What this and ``complete`` draw, training does not see."""
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Takes note of the prompts after an epoch, from 0, as does the ``base``, if any."""
@@ -239,11 +240,8 @@ class Method(nn.Module):
             self.base.end_epoch(epoch, epochs)
 
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Sets what is learned from validation images after training, if there are any.
-
-        Returns:
-            whether the learnable parts have changed.
-        """
+        """Sets what is learned from validation images after training, if there are any; returns
+        whether the learnable parts have changed."""
         return False
 
     def learned_figures(self) -> dict[str, float]:
@@ -327,7 +325,8 @@ class Method(nn.Module):
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
         with torch.autocast(self.device.type, enabled=False):
-            return self.backbone.logit_scale * image_features @ text_features.transpose(1, 2)
+            scale = self.backbone.log_scale.float().exp()
+            return scale * image_features @ text_features.transpose(1, 2)
 
     @torch.no_grad()
     def features_of(

@@ -14,22 +14,16 @@ from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
 from .method import Figures, Method
-from .settings import add_encoder_settings
+from .settings import method_node
 from .templates import DIVERSE_TEMPLATES
 from .trainer import MethodTrainer
 
 
 def add_promptsrc_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.PROMPTSRC``, the official keys; weights and Gaussian are whole numbers there."""
-    cfg.TRAINER.PROMPTSRC = node = CfgNode()
-    node.N_CTX_VISION = (
-        4  # prompt tokens a layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
-    )
-    node.N_CTX_TEXT = 4  # the same of the text encoder, at least 1
-    node.CTX_INIT = "a photo of a"  # its first N_CTX_TEXT tokens start the context, the rest stays in the text; Gaussian without
-    add_encoder_settings(node)
-    node.PROMPT_DEPTH_VISION = 9  # layers that get prompts of their own, the first included
-    node.PROMPT_DEPTH_TEXT = 9
+    """Declares ``cfg.TRAINER.PROMPTSRC``, the official keys: IVLP's, with more tokens, and its own;
+    weights and Gaussian are whole numbers there."""
+    cfg.TRAINER.PROMPTSRC = node = method_node("IVLP")
+    node.N_CTX_VISION = node.N_CTX_TEXT = 4
     node.TEXT_LOSS_WEIGHT = 25  # of the distance of text features
     node.IMAGE_LOSS_WEIGHT = 10  # of the distance of image features
     node.GPA_MEAN = 15  # epoch (from 1) around which prompts count most

@@ -103,7 +103,7 @@ def test_gda_fits_all_views_and_takes_the_first_of_the_best_alphas(run):
     assert len(model.learner.features) == 2 * 12, "two views of four images a class"
     (features,), labels = model.features_of(trainer.validation_images())
     assert len(labels) == 9, "the whole split"
-    zero_shot = model.backbone.logit_scale * features @ model.hand_crafted.t()
+    zero_shot = model.backbone.log_scale.exp() * features @ model.hand_crafted.t()
     added = features @ model.learner.weight.t() + model.learner.bias
     right = [((zero_shot + a * added).argmax(1) == labels).sum().item() for a in ALPHAS]
     assert record["learned"]["alpha"] == pytest.approx(ALPHAS[right.index(max(right))])
@@ -230,7 +230,7 @@ def test_beta_and_alpha_are_the_first_of_the_best_of_a_grid_on_the_whole_validat
     model, cache, accuracy = trainer.model, trainer.model.learner, {}
     (features,), labels = model.features_of(trainer.validation_images())
     assert len(labels) == 9 and len(trainer.dm.dataset.val) == 3
-    zero_shot = model.backbone.logit_scale * features @ model.hand_crafted.T
+    zero_shot = model.backbone.log_scale.exp() * features @ model.hand_crafted.T
     for beta in [0.1 + i * 29.9 / 5 for i in range(5)]:
         votes = torch.exp(-beta * (1 - features @ cache.keys.T)) @ F.one_hot(cache.labels).float()
         for alpha in [0.1 + j * 39.9 / 4 for j in range(4)]:

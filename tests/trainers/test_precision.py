@@ -39,7 +39,7 @@ def test_features_in_fp16_are_clips_own(stock_vit):
     images = torch.randn(4, 3, 32, 32)
     theirs, mine = stock.encode_image(images.half()).float(), ours.image(images[None])[0].float()
     truth = exact.image(images[None])[0]
-    assert ours.logit_scale == exact.logit_scale
+    assert ours.log_scale == exact.log_scale
     assert (mine - truth).norm() < 1.2 * (theirs - truth).norm()
     assert relative(mine, theirs) < 2e-3
 

@@ -32,7 +32,7 @@ class Backbone(nn.Module):
     Args:
         text: ``TextEncoder``.
         image: ``ImageEncoder``, or ``ResNetImageEncoder``.
-        log_scale: scalar tensor, log τ.
+        log_scale: scalar tensor, log τ; τ, by which cosines are multiplied, is about 100.
         activation: of the transformers' MLPs.
         normalization: mean and standard deviation of the pixels (three numbers each) that the
             weights were trained with, if known.
@@ -63,11 +63,6 @@ class Backbone(nn.Module):
     def train(self, mode: bool = True) -> "Backbone":
         """Stays in evaluation mode: a frozen CLIP's batch norms must not follow the data."""
         return super().train(False)
-
-    @property
-    def logit_scale(self) -> Tensor:
-        """τ, by which cosines are multiplied (about 100)."""
-        return self.log_scale.float().exp()
 
     def encode_classes(
         self, template: str, classnames: Iterable[str], normalize: bool = True
