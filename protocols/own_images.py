@@ -105,10 +105,7 @@ def minutes(trainer: MethodTrainer) -> int:
     with torch.no_grad(), model.autocast():
         encoded = model.eval().encode()
         middle = time.perf_counter()
-        if encoded is None:  # texts depend on the image
-            model(images)
-        else:
-            model.encode_images(images, encoded[1])
+        model.answer(images, encoded)
     image = (time.perf_counter() - middle) / PROBES
     model.train()
     shown = len(trainer.views) * cfg.DATALOADER.TRAIN_X.BATCH_SIZE

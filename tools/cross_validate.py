@@ -177,7 +177,7 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
-    """Trains what the results file lacks, of n shards each every n-th line."""
+    """Trains what the results file lacks."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
     there = [*DRAWN, *sorted(folder.name for folder in Path(args.root).glob("suite/*"))]
     todo = [
@@ -188,10 +188,7 @@ def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
         for setting in settings
         if (setting["name"], task, seed) not in done
     ]
-    number, count = args.shard
-    if count > 1:
-        torch.set_num_threads(1)
-    for task, lines in groupby(todo[number - 1 :: count], lambda line: line[0]):
+    for task, lines in groupby(todo, lambda line: line[0]):
         with tempfile.TemporaryDirectory() as folder:
             # with CDC's views
             trained, other = (new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2))
@@ -208,16 +205,15 @@ def compare(args: argparse.Namespace) -> None:
     settings = read_yaml(args.experiment)
     if not args.show:
         run(args, settings)
-    if args.shard[1] == 1:
-        names = [setting["name"] for setting in settings]
-        rows = [row for row in read_rows(args.results) if row["setting"] in names]
-        if not rows:
-            raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
-        compared = differences(settings, rows, args.first)
-        print(table(settings, rows), difference_table(compared), sep="\n\n")
-        if args.figure:
-            check_output("--figure", args.figure, "Matplotlib")
-            draw(compared, args.figure)
+    names = [setting["name"] for setting in settings]
+    rows = [row for row in read_rows(args.results) if row["setting"] in names]
+    if not rows:
+        raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
+    compared = differences(settings, rows, args.first)
+    print(table(settings, rows), difference_table(compared), sep="\n\n")
+    if args.figure:
+        check_output("--figure", args.figure, "Matplotlib")
+        draw(compared, args.figure)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -225,16 +221,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("experiment", help="YAML file of settings")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--root", default="data")
+    # commands for other tasks or seeds may run side by side
     parser.add_argument("--tasks", nargs="+", help="for all that are there")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument(
-        "--shard",
-        type=int,
-        nargs=2,
-        default=(1, 1),
-        metavar=("I", "N"),
-        help="train every N-th from the I-th on: start all N at once",
-    )
     parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
     parser.add_argument("--first", help="setting that differences are to, for the file's first")
     parser.add_argument("--figure", help="file for the picture of the differences in H")
