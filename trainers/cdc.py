@@ -291,7 +291,8 @@ class CDCMethod(Method):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Sets the evidence offset and, where there is a choice, the phrases by zero-shot answers to
         training images: b = mean over images of logsumexp_k l_k − log K − c of their logits l."""
-        features, labels = self.features_of(training(START_IMAGES))  # (1, N, E), (N,)
+        with torch.random.fork_rng(devices=[]):  # a loader draws a seed
+            features, labels = self.features_of(training(START_IMAGES))  # (1, N, E), (N,)
         logits = self.logits(features, self.hand_crafted[None])  # (1, N, K)
         self.learner.offset.fill_(logits.logsumexp(dim=-1).mean() - self.settings.EVIDENCE_START)
         phrases, templates = self.possible_phrases(), self.settings.N_TEMPLATES
@@ -320,8 +321,9 @@ class CDCMethod(Method):
             texts, prompts = self.encode()
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
-            prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
-            compared["images"] = prompted, self.features_of(training(COMPARED_IMAGES))[0]
+            with torch.random.fork_rng(devices=[]):
+                prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
+                compared["images"] = prompted, self.features_of(training(COMPARED_IMAGES))[0]
         self.memory.setdefault("cosines", {})[when] = {
             f"{part}_{name}": value
             for part, features in compared.items()
@@ -334,14 +336,15 @@ class CDCMethod(Method):
         """Fits the image witness to the training images and the reliability to validation images."""
         node, witness = self.settings, self.learner.witness
         encoded = self.note_cosines("after", training)
-        if node.IMAGE_WITNESS and witness is not None:
-            features, labels = self.features_of(training(), encoded[1])  # (M or 1, N, E), (N,)
-            witness.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
-        if validation is not None and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
-            answered = ((self(images, encoded).logits, labels) for images, labels in validation)
-            logits, truth = zip(*answered)
-            # (M or M + 1, N, K), (N,)
-            self.fit_reliability(torch.cat(logits, dim=1), torch.cat(truth))
+        with torch.random.fork_rng(devices=[]):
+            if node.IMAGE_WITNESS and witness is not None:
+                features, labels = self.features_of(training(), encoded[1])  # (M or 1, N, E), (N,)
+                witness.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
+            if validation is not None and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
+                answered = ((self(images, encoded).logits, labels) for images, labels in validation)
+                logits, truth = zip(*answered)
+                # (M or M + 1, N, K), (N,)
+                self.fit_reliability(torch.cat(logits, dim=1), torch.cat(truth))
         return True
 
     def fit_reliability(self, logits: Tensor, labels: Tensor) -> None:

@@ -70,8 +70,9 @@ class GDAMethod(FeatureMethod):
         """Fits the Gaussians; takes the α with the highest accuracy on validation images, the first
         of equal ones, or ALPHA without any."""
         node, classifier, classes = self.settings, self.learner, len(self.classnames)
-        features, labels = self.augmented_features(training)  # (R, N, E), (N,)
-        held = None if validation is None else self.features_of(validation)
+        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
+            features, labels = self.augmented_features(training)  # (R, N, E), (N,)
+            held = None if validation is None else self.features_of(validation)
         classifier.features = features.flatten(0, 1)
         labels = labels.repeat(len(features))
         fit = fit_gaussians if node.SHRINK else pooled_gaussians

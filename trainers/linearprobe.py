@@ -92,8 +92,9 @@ class LinearProbeMethod(FeatureMethod):
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the regression."""
-        (features,), labels = self.features_of(training())  # (N, E), (N,)
-        held: Any = None if validation is None else self.features_of(validation)
+        with torch.random.fork_rng(devices=[]):  # loaders draw seeds
+            (features,), labels = self.features_of(training())  # (N, E), (N,)
+            held: Any = None if validation is None else self.features_of(validation)
         probe, classes = self.learner, len(self.classnames)
 
         @cache

@@ -231,8 +231,7 @@ class Method(nn.Module):
         return Scores(self.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Sets what the first step needs of the training images; not called where a run resumes.
-        What this and ``complete`` draw, training does not see."""
+        """Sets what the first step needs of the training images; not called where a run resumes."""
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Takes note of the prompts after an epoch, from 0, as does the ``base``, if any."""

@@ -83,7 +83,8 @@ class TipAdapterMethod(FeatureMethod):
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""
-        features, labels = self.augmented_features(training, normalize=False)  # (R, N, E), (N,)
+        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
+            features, labels = self.augmented_features(training, normalize=False)  # (R, N, E), (N,)
         self.learner.fill(F.normalize(features.mean(dim=0), dim=-1), labels)
 
     @torch.no_grad()
@@ -91,7 +92,8 @@ class TipAdapterMethod(FeatureMethod):
         """Takes the β and α with the highest accuracy on validation images, of equal ones the smaller; INIT_BETA and INIT_ALPHA without any."""
         if validation is None:
             return False
-        (features,), labels = self.features_of(validation)  # (N, E), (N,)
+        with torch.random.fork_rng(devices=[]):
+            (features,), labels = self.features_of(validation)  # (N, E), (N,)
         cache, best, node = self.learner, -1, self.settings
         grids = zip(node.SEARCH_SCALE, node.SEARCH_STEP)
         betas, alphas = (

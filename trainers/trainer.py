@@ -259,8 +259,7 @@ class MethodTrainer(TrainerX):
         )
         start_metrics(self.output_dir, self.start_epoch > 0)
         if self.start_epoch == 0:
-            with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-                self.model.start(self.training_images, self.validation_images())
+            self.model.start(self.training_images, self.validation_images())
 
     def run_epoch(self) -> None:
         self.set_model_mode("train")
@@ -295,9 +294,7 @@ class MethodTrainer(TrainerX):
         self.progress = None
         if self.cfg.TEST.FINAL_MODEL == "best_val":
             self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
-        with torch.random.fork_rng(devices=[]):
-            has_changed = self.model.complete(self.training_images, self.validation_images())
-        if has_changed:
+        if self.model.complete(self.training_images, self.validation_images()):
             self.checkpoints.save_prompts_again()
         if not self.cfg.TEST.NO_TEST:
             self.keep_validation_answers()
