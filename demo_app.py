@@ -1,4 +1,6 @@
-"""A page in the browser to try a trained run on: a picture, class names, the answer, how doubtful it is, how each template voted.
+"""A page in the browser to try a trained run on.
+
+It shows a picture, the answer among class names, how doubtful it is, and how each template voted.
 
     python demo_app.py --run output/my_run/seed1 --root data
 

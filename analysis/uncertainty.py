@@ -1,4 +1,6 @@
-"""How good the measures of uncertainty are: on base classes, on classes that a model does not know, on corrupted images, before and after scaling.
+"""How good the measures of uncertainty are, before and after scaling.
+
+They are measured on base classes, on classes that a model does not know, and on corrupted images.
 
     python -m analysis.uncertainty output/base2new [--format text|markdown|csv|latex|html] [--output FILE] [--root data]
 

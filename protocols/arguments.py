@@ -24,9 +24,8 @@ KEYS = {flag: key for flag, (key, _) in FLAGS.items() if key} | LISTS  # flag â†
 
 
 def extend_config(cfg: CfgNode) -> None:
-    """Adds what Dassl's defaults lack: base/new classes, descriptions of classes, broken images, kept features, checkpoints in the middle of epochs,
-    image sizes, the factors of a composed set, and each trainer's own node.
-    """
+    """Declares what Dassl's defaults lack: a run's settings, the factors of a composed set, and each
+    trainer's own node."""
     add_run_settings(cfg)
     add_factors_config(cfg)
     for add_config in CONFIG_FUNCTIONS:

@@ -14,13 +14,15 @@ from yacs.config import CfgNode
 
 from .features import FeatureMethod, SizedByState
 from .method import Batches, Method, ParameterGroups, TrainingImages
+from .settings import method_node
 from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
 
-def add_settings(cfg: CfgNode, name: str) -> None:
-    cfg.TRAINER[name] = node = CfgNode()
+def add_tipadapter_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.TIPADAPTER``, the official keys in capitals."""
+    cfg.TRAINER.TIPADAPTER = node = CfgNode()
     node.INIT_BETA = 1.0  # β, how sharply the cache tells images apart
     node.INIT_ALPHA = 1.17  # α, weight of the cache's logits
     node.SEARCH_SCALE = [7.0, 3.0]  # β and α are searched for from 0.1 up to these
@@ -29,14 +31,9 @@ def add_settings(cfg: CfgNode, name: str) -> None:
     node.PREC = "fp16"
 
 
-def add_tipadapter_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.TIPADAPTER``, the official keys in capitals."""
-    add_settings(cfg, "TIPADAPTER")
-
-
 def add_tipadapterf_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.TIPADAPTERF``, the official keys in capitals."""
-    add_settings(cfg, "TIPADAPTERF")
+    """Declares ``cfg.TRAINER.TIPADAPTERF``, the same keys."""
+    cfg.TRAINER.TIPADAPTERF = method_node("TipAdapter")
 
 
 class FeatureCache(SizedByState):
