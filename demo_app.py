@@ -4,8 +4,8 @@ It shows a picture, the answer among class names, how doubtful it is, and how ea
 
     python demo_app.py --run output/my_run/seed1 --root data
 
-It is served to this machine only, and asks nothing of any other. A run that can't be loaded ends with one line on standard error and exit
-code 2.
+It is served to this machine only, and asks nothing of any other. A run that can't be loaded ends
+with one line on standard error and exit code 2.
 """
 
 import argparse

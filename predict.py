@@ -3,8 +3,9 @@
     python predict.py --run output/my_run photo.jpg folder "more/*.png"
     find . -name "*.jpg" | python predict.py --run output/my_run - --max-error 0.05 --csv labels.csv
 
-The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv. Images that can't be read are named on
-standard error and left out of it; then the exit code is 1. Input that can't work ends with one line there and exit code 2, and nothing is written.
+The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv.
+Images that can't be read are named on standard error and left out of it; then the exit code is 1.
+Input that can't work ends with one line there and exit code 2, and nothing is written.
 """
 
 import argparse

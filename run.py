@@ -5,9 +5,11 @@
     python run.py --protocol xd dg --trainer CoOp CDC --dataset imagenet --plan
     python run.py --protocol xd dg --trainer CoOp CDC --dataset imagenet --slurm partition=gpu gpus=1 time=240 --shards 16
 
-A run whose results.json exists is done and skipped; any other is started, or resumed from its last checkpoint. Each run has a process of
-its own; with --jobs several go side by side and share the cores. Input that can't work ends with one line on standard error and exit
-code 2. Ctrl-C, SIGTERM and SIGUSR1 end the runs at once with exit code 75: the same command resumes from their last epochs' ends.
+A run whose results.json exists is done and skipped; any other is started, or resumed from its last
+checkpoint. Each run has a process of its own; with --jobs several go side by side and share the
+cores. Input that can't work ends with one line on standard error and exit code 2. Ctrl-C, SIGTERM
+and SIGUSR1 end the runs at once with exit code 75: the same command resumes from their last epochs'
+ends.
 """
 
 import argparse

@@ -1,4 +1,5 @@
-"""Installs the trainers under the name ``cdc_trainers``, so that other toolboxes, which own a package ``trainers``, can use them."""
+"""Installs the trainers under the name ``cdc_trainers``, so that other toolboxes, which own a
+package ``trainers``, can use them."""
 
 from setuptools import find_packages, setup
 

@@ -1,12 +1,14 @@
 """Trains or tests one run: the command that CoOp's users know, arguments unchanged.
 
     python train.py --trainer CDC --config-file configs/trainers/CDC/tiny.yaml \
-        --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 --output-dir output/my_run
+        --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 --output-dir
+        output/my_run
     python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: protocols.command_line.expand_images
 
-Input that can't work ends with one line on standard error and exit code 2. A run that is killed goes on by the same command, to the same
-numbers; one that Ctrl-C, SIGTERM or SIGUSR1 (Slurm's warning) asks to stop ends at once with exit code 75, which means: start it again.
-A finished run is done already.
+Input that can't work ends with one line on standard error and exit code 2. A run that is killed
+goes on by the same command, to the same numbers; one that Ctrl-C, SIGTERM or SIGUSR1 (Slurm's
+warning) asks to stop ends at once with exit code 75, which means: start it again. A finished run is
+done already.
 """
 
 import sys
@@ -18,7 +20,8 @@ from trainers.common.interruption import interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if a signal ended it."""
+    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if
+    a signal ended it."""
     with interruptible():
         # what is wrong at first sight is answered at once: the import takes seconds
         if code := exit_code(lambda: parse_arguments(arguments) and None):

@@ -2,10 +2,12 @@
 
     python -m analysis.ablation output/ablation [--format text|markdown|csv|latex|html] [--output FILE]
 
-A line for each done row of configs/ablations/<trainer>.yaml, in the file's order: accuracy on base and new classes and H in percent, mean
-± sample standard deviation over seeds; the difference of H to the row ``full`` over the seeds that both have, with a bootstrap interval
-(``interval``); trained parameters, milliseconds a training step, images a second at test (medians over the row's runs, of which each has
-its own median; texts are encoded once beforehand and not counted). Times include whatever else the machine was doing.
+A line for each done row of configs/ablations/<trainer>.yaml, in the file's order: accuracy on base
+and new classes and H in percent, mean ± sample standard deviation over seeds; the difference of H
+to the row ``full`` over the seeds that both have, with a bootstrap interval (``interval``); trained
+parameters, milliseconds a training step, images a second at test (medians over the row's runs, of
+which each has its own median; texts are encoded once beforehand and not counted). Times include
+whatever else the machine was doing.
 """
 
 import logging

@@ -2,14 +2,18 @@
 
     python -m analysis.factors output/factors [--format text|markdown|csv|latex|html] [--output FILE]
 
-Everything in percent, mean ± sample standard deviation over seeds; what the factors are: datasets/drawn/factors.py.
+Everything in percent, mean ± sample standard deviation over seeds; what the factors are:
+datasets/drawn/factors.py.
 
-Accuracy on the same emojis where the factor has the class's own level (aligned), any level (independent), another class's level
-(reversed); the *drop*, aligned − reversed; *flipped*, the share of emojis whose answer is not the same aligned and reversed; and *worst
-group*, the lowest accuracy of a group (Sagawa et al., 2020, "Distributionally Robust Neural Networks for Group Shifts", where a group is
-a class with an attribute's level). There are too few test images for classes × levels: a group here is a level of the factor, shown to
-classes that it belongs to or to others, over the aligned and reversed images; as long as one has fewer than 10 images, the two smallest
-are one. Zero-shot CLIP has seen no correlation: its drop is what the pairing of classes and levels alone does.
+Accuracy on the same emojis where the factor has the class's own level (aligned), any level
+(independent), another class's level (reversed); the *drop*, aligned − reversed; *flipped*, the
+share of emojis whose answer is not the same aligned and reversed; and *worst group*, the lowest
+accuracy of a group (Sagawa et al., 2020, "Distributionally Robust Neural Networks for Group
+Shifts", where a group is a class with an attribute's level). There are too few test images for
+classes × levels: a group here is a level of the factor, shown to classes that it belongs to or to
+others, over the aligned and reversed images; as long as one has fewer than 10 images, the two
+smallest are one. Zero-shot CLIP has seen no correlation: its drop is what the pairing of classes
+and levels alone does.
 """
 
 import sys
@@ -34,7 +38,8 @@ def worst_group_accuracy(
     """The lowest accuracy, in percent, of the groups that the head of this module describes.
 
     Args:
-        right: (N,) bool; level: (N,) the factor's, as shown; matches: (N,) bool, whether it is that of the image's class.
+        right: (N,) bool; level: (N,) the factor's, as shown; matches: (N,) bool, whether it is that
+            of the image's class.
     """
     groups = [group.to_numpy() for _, group in Series(right).groupby([level, matches])]
     while len(groups) > 1 and min(map(len, groups)) < GROUP:
@@ -47,7 +52,8 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     """``worst group`` and ``flipped`` of a run, in percent.
 
     Args:
-        aligned, reversed_: arrays of the run's answers to the two versions, see ``trainers.evaluation.prediction.per_image``.
+        aligned, reversed_: arrays of the run's answers to the two versions, see
+            ``trainers.evaluation.prediction.per_image``.
         factor: the correlated one.
 
     Raises:

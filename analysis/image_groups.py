@@ -1,23 +1,30 @@
-"""Tests a trained base run on three groups of images: what ``python -m analysis.uncertainty`` measures and keeps in the run's folder.
+"""Tests a trained base run on three groups of images: what ``python -m analysis.uncertainty``
+measures and keeps in the run's folder.
 
 ``uncertainty.json``, with S = 5 severities; AUROC and AURC in percent:
 
-- ``format``; ``made_from``: hashes of the run's prompts, backbone and split, and when it was finished; ``sha256`` of the other content and
-  ``images_sha256`` of the second file, which tell damage;
+- ``format``; ``made_from``: hashes of the run's prompts, backbone and split, and when it was
+  finished; ``sha256`` of the other content and ``images_sha256`` of the second file, which tell
+  damage;
 - ``temperature``: T, fitted on the run's val images; None where it has none of its own;
-- ``images``: number of ``base`` and of ``new`` ones; ``accuracy``: ``base`` in percent, ``corrupted`` a list of S;
-- ``doubt``: by measure, those of ``trainers.evaluation.prediction.Prediction.uncertainties`` that the trainer has (``max_probability``, ``energy``,
-  ``vacuity``, ``conflict``), and ``scaled_max_probability``, the first after temperature scaling: ``aurc`` and ``error_auroc`` on base;
-  ``new_auroc``, new against base; ``corrupted_auroc``, a list of S, corrupted against base; ``mean`` of ``base``, ``new`` and, a list of
-  S, ``corrupted``;
-- ``calibration``: of ``base``, and of ``new`` answered *with the new classes' names* (None where contexts are class-specific), ``before``
-  and ``after`` temperature scaling with that same T (None without): see ``trainers.evaluation.prediction.calibration``; of ``new`` also
-  ``by_distance``, scaled by the distances of the classes' texts, see ``trainers.evaluation.uncertainty.distance_temperatures`` (None where texts
-  depend on the image), with the mean ``temperature`` over images.
+- ``images``: number of ``base`` and of ``new`` ones; ``accuracy``: ``base`` in percent,
+  ``corrupted`` a list of S;
+- ``doubt``: by measure, those of ``trainers.evaluation.prediction.Prediction.uncertainties`` that
+  the trainer has (``max_probability``, ``energy``, ``vacuity``, ``conflict``), and
+  ``scaled_max_probability``, the first after temperature scaling: ``aurc`` and ``error_auroc`` on
+  base; ``new_auroc``, new against base; ``corrupted_auroc``, a list of S, corrupted against base;
+  ``mean`` of ``base``, ``new`` and, a list of S, ``corrupted``;
+- ``calibration``: of ``base``, and of ``new`` answered *with the new classes' names* (None where
+  contexts are class-specific), ``before`` and ``after`` temperature scaling with that same T (None
+  without): see ``trainers.evaluation.prediction.calibration``; of ``new`` also ``by_distance``,
+  scaled by the distances of the classes' texts, see
+  ``trainers.evaluation.uncertainty.distance_temperatures`` (None where texts depend on the image),
+  with the mean ``temperature`` over images.
 
-``uncertainty.npz``, of N base and L new images, for each measure of ``doubt``: ``base_<measure>`` (N,), ``new_<measure>`` (L,),
-``corrupted_<measure>`` (S, N), all float32, larger is more doubtful; ``base_right`` (N,) and ``corrupted_right`` (S, N), bool;
-``base_image`` (N,) and ``new_image`` (L,), folder and file name. A histogram of right, wrong, new and corrupted draws
+``uncertainty.npz``, of N base and L new images, for each measure of ``doubt``: ``base_<measure>``
+(N,), ``new_<measure>`` (L,), ``corrupted_<measure>`` (S, N), all float32, larger is more doubtful;
+``base_right`` (N,) and ``corrupted_right`` (S, N), bool; ``base_image`` (N,) and ``new_image``
+(L,), folder and file name. A histogram of right, wrong, new and corrupted draws
 ``base_m[base_right]``, ``base_m[~base_right]``, ``new_m`` and ``corrupted_m[severity - 1]``.
 """
 
@@ -58,13 +65,16 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
     """Shows a trained base run the three groups of images.
 
     Args:
-        folder: the run's; root: folder of the data sets, where it is no longer the one that the run found them in.
+        folder: the run's; root: folder of the data sets, where it is no longer the one that the run
+            found them in.
 
     Returns:
-        what ``uncertainty.json`` (without ``format``, ``made_from`` and the fingerprints) and ``uncertainty.npz`` hold.
+        what ``uncertainty.json`` (without ``format``, ``made_from`` and the fingerprints) and
+        ``uncertainty.npz`` hold.
 
     Raises:
-        UserError: the run can't be loaded, its images are not found, or they are others than those it was trained and tested on.
+        UserError: the run can't be loaded, its images are not found, or they are others than those
+            it was trained and tested on.
     """
     classifier = PromptedClassifier.load(folder)
     base, new = (find_data(classifier, classes, root) for classes in ("base", "new"))
@@ -151,7 +161,8 @@ def labels_of(items: list[Datum]) -> Tensor:
 
 
 def log_of(probability: Tensor) -> Tensor:
-    """Logarithm in float64; what has underflowed to zero counts as the smallest number that has not, as in the record's NLL."""
+    """Logarithm in float64; what has underflowed to zero counts as the smallest number that has
+    not, as in the record's NLL."""
     return probability.clamp(min=torch.finfo(probability.dtype).tiny).double().log()
 
 
@@ -179,7 +190,8 @@ def scaled(prediction: Prediction, temperature: float | Tensor) -> Tensor:
 def before_and_after(
     prediction: Prediction, labels: Tensor, temperature: float | None
 ) -> dict[str, Calibration | None]:
-    """Calibration ``before`` and ``after`` temperature scaling, the latter None without a temperature."""
+    """Calibration ``before`` and ``after`` temperature scaling, the latter None without a
+    temperature."""
     after = None
     if temperature is not None:
         after = calibration(scaled(prediction, temperature).float(), labels)
@@ -189,8 +201,9 @@ def before_and_after(
 def calibration_on_new(
     classifier: PromptedClassifier, new: DatasetBase, temperature: float | None
 ) -> dict[str, Calibration | None] | None:
-    """``before_and_after`` on the new classes with their own names, and ``by_distance``, scaled by the distances of their texts from the
-    run's own; None where the contexts belong to the base classes."""
+    """``before_and_after`` on the new classes with their own names, and ``by_distance``, scaled by
+    the distances of their texts from the run's own; None where the contexts belong to the base
+    classes."""
     if classifier.method.is_class_specific:
         return None
     asked, labels = classifier.with_classes(new.classnames), labels_of(new.test)

@@ -1,4 +1,5 @@
-"""Where each template looks: how its probability of an image's class falls when places of the image are covered."""
+"""Where each template looks: how its probability of an image's class falls when places of the image
+are covered."""
 
 import logging
 from collections.abc import Iterator

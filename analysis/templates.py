@@ -2,10 +2,12 @@
 
     python -m analysis.templates output/base2new [--format text|markdown|csv|latex|html] [--output FILE]
 
-Of every run whose templates vote (CDC), from its record and its answers alone: how far apart the templates were before and after training;
-the accuracy of each template's own vote (S1, S2 …), of the model's answer (fused) and of an oracle, for which an image counts where at
-least one template is right: no fusion that takes one of the votes can exceed it; agreement and Cohen's kappa of the votes. ± is the sample
-standard deviation over seeds. Where each template looks is drawn in the report: ``python -m results.report output/base2new --root data``.
+Of every run whose templates vote (CDC), from its record and its answers alone: how far apart the
+templates were before and after training; the accuracy of each template's own vote (S1, S2 …), of
+the model's answer (fused) and of an oracle, for which an image counts where at least one template
+is right: no fusion that takes one of the votes can exceed it; agreement and Cohen's kappa of the
+votes. ± is the sample standard deviation over seeds. Where each template looks is drawn in the
+report: ``python -m results.report output/base2new --root data``.
 """
 
 import argparse

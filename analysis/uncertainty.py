@@ -4,14 +4,16 @@ They are measured on base classes, on classes that a model does not know, and on
 
     python -m analysis.uncertainty output/base2new [--format text|markdown|csv|latex|html] [--output FILE] [--root data]
 
-Each trained base run below the folder is shown three groups of images, always with its base classes to choose from:
+Each trained base run below the folder is shown three groups of images, always with its base classes
+to choose from:
 
 - ``base``: its own test images;
 - ``new``: the test images of the new classes, to which every answer is wrong;
-- ``corrupted``: the base images again, each with one kind of corruption at the severities 1 to 5 (``datasets/drawn/emoji_styles.py``).
+- ``corrupted``: the base images again, each with one kind of corruption at the severities 1 to 5
+  (``datasets/drawn/emoji_styles.py``).
 
-Two files in the run's folder keep what was found, see ``analysis.image_groups``; while they belong to the run's prompts, backbone and
-data, nothing is computed again.
+Two files in the run's folder keep what was found, see ``analysis.image_groups``; while they belong
+to the run's prompts, backbone and data, nothing is computed again.
 """
 
 import sys

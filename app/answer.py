@@ -24,7 +24,8 @@ def percent(share: float) -> str:
 def most_probable(
     probabilities: numpy.ndarray, names: Sequence[str], number: int
 ) -> list[dict[str, Any]]:
-    """The ``number`` most probable of K classes, probabilities (K,): dicts of ``class`` and ``probability``."""
+    """The ``number`` most probable of K classes, probabilities (K,): dicts of ``class`` and
+    ``probability``."""
     order = numpy.argsort(-probabilities, kind="stable")[:number]
     return [{"class": names[label], "probability": float(probabilities[label])} for label in order]
 

@@ -35,7 +35,8 @@ Example = tuple[str, str]  # path of a picture, its class name
 
 
 def find_examples(folder: str | Path, record: Record, root: str) -> list[Example]:
-    """Test images of a run, from the least to the most doubted in equal steps: at most ``EXAMPLES`` pairs (path, class name).
+    """Test images of a run, from the least to the most doubted in equal steps: at most ``EXAMPLES``
+    pairs (path, class name).
 
     There are none, with a warning, where the run was not tested or its data set is not below ``root``.
 
@@ -63,7 +64,8 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
 
 
 class Demo:
-    """A run to ask, and the pictures that it can be asked about: the examples, and the last ``KEPT`` that the browser has sent.
+    """A run to ask, and the pictures that it can be asked about: the examples, and the last
+    ``KEPT`` that the browser has sent.
 
     Args:
         classifier: a ``PromptedClassifier``.
@@ -91,7 +93,8 @@ class Demo:
         return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes, seed {record['seed']}"
 
     def keep(self, file: "FileStorage") -> str:
-        """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is found."""
+        """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is
+        found."""
         key = secrets.token_hex(8)
         self.sent.append((key, file.stream.read()))
         return key

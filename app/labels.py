@@ -27,7 +27,8 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
     """Paths of all images that are meant, in the order given, those of a folder sorted.
 
     Raises:
-        UserError: something is no file, no folder and no pattern that anything fits, or nothing is left.
+        UserError: something is no file, no folder and no pattern that anything fits, or nothing is
+            left.
     """
     paths: list[str] = []
     words = [[word] if word != "-" else [line.strip("\r\n") for line in stdin] for word in given]

@@ -7,9 +7,9 @@ The usual way is that of the CoOp and MaPLe repositories: the ``clip`` package's
 with a K × K table. It has the same weights and gives the same numbers (``tests/test_benchmarks.py``).
 A training step is forward, loss, backward and the optimiser's step; images are in memory already.
 
-Implementations take turns, and a ratio is the median of the rounds' ratios, so that a machine that slows
-down does so for all. FLOPs are counted; each row has its share of what a matrix product reaches in the
-same run. Memory is what one call adds at its peak to what was in use before.
+Implementations take turns, and a ratio is the median of the rounds' ratios, so that a machine that
+slows down does so for all. FLOPs are counted; each row has its share of what a matrix product
+reaches in the same run. Memory is what one call adds at its peak to what was in use before.
 """
 
 import argparse
@@ -58,7 +58,8 @@ SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
 
 
 def through(transformer: Any, x: Tensor, deep: Sequence[Tensor], first: int) -> Tensor:
-    """(L, B, D) through all blocks; from the second on, deep prompts (n, D) replace the tokens from ``first``."""
+    """(L, B, D) through all blocks; from the second on, deep prompts (n, D) replace the tokens from
+    ``first``."""
     for layer, block in enumerate(transformer.resblocks):
         if 0 < layer <= len(deep):
             prompt = deep[layer - 1].to(x.dtype)[:, None].expand(-1, x.shape[1], -1)  # (n, B, D)
@@ -123,7 +124,8 @@ class UsualImage(nn.Module):
 
 
 def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
-    """Fuses (M, …, K) opinions, discounted by their reliability, two at a time with all K × K products of beliefs (Han et al., 2021, def. 4)."""
+    """Fuses (M, …, K) opinions, discounted by their reliability, two at a time with all K × K
+    products of beliefs (Han et al., 2021, def. 4)."""
     classes = log_evidence.shape[-1]
     weights = torch.as_tensor(reliability, device=log_evidence.device).expand(len(log_evidence))
     weights = weights.view(-1, *[1] * (log_evidence.dim() - 1))  # (M, 1, …)
@@ -146,7 +148,8 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     """A method on random weights, in our and in the usual way: two methods that share all they learn.
 
     Args:
-        name: as registered; shape: see ``SHAPES``; classes: K, at most 1000; settings: keys of the method's node.
+        name: as registered; shape: see ``SHAPES``; classes: K, at most 1000; settings: keys of the
+            method's node.
     """
     sizes, recipe = SHAPES[shape]
     torch.manual_seed(0)
@@ -183,7 +186,8 @@ def random_images(method: Any, views: int, batch: int) -> Tensor:
 
 
 def training_step(method: Any, views: int, batch: int) -> Work:
-    """Forward, loss, backward and the optimiser's step on ``batch`` images in so many views; returns the loss."""
+    """Forward, loss, backward and the optimiser's step on ``batch`` images in so many views;
+    returns the loss."""
     images = random_images(method, views, batch)
     labels = torch.arange(batch, device=DEVICE) % len(method.classnames)  # (B,)
 
@@ -198,7 +202,8 @@ def training_step(method: Any, views: int, batch: int) -> Work:
 
 
 def test(method: Any, batch: int, is_usual: bool = False) -> Work:
-    """Probabilities (B, K) of test images. Ours encodes the texts once for all, the usual way for every batch."""
+    """Probabilities (B, K) of test images. Ours encodes the texts once for all, the usual way for
+    every batch."""
     images = random_images(method, 1, batch)
     with torch.no_grad(), method.autocast():
         encoded = None if is_usual else method.encode()
@@ -252,7 +257,8 @@ flop_registry[torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backwar
 
 
 def count_flops(work: Work) -> int:
-    """FLOPs of one call's matrix products, convolutions and attention; a multiplication and an addition are two."""
+    """FLOPs of one call's matrix products, convolutions and attention; a multiplication and an
+    addition are two."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()

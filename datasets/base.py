@@ -1,4 +1,5 @@
-"""Base classes of all data sets: a folder, lists of images, and the rule by which a run selects from them."""
+"""Base classes of all data sets: a folder, lists of images, and the rule by which a run selects
+from them."""
 
 import os
 from types import SimpleNamespace
@@ -21,7 +22,8 @@ class ImageDataset(DatasetBase):
         advice: what to do where the folder is not there.
         test_only: whether it has no images to train on.
         fewshot_sample: ``hash`` and ``origin`` of its few-shot sample, None where all images are taken.
-        content: hash of the bytes of the images, where they may be replaced from one run to the next; else empty.
+        content: hash of the bytes of the images, where they may be replaced from one run to the
+            next; else empty.
     """
 
     advice = (
@@ -97,7 +99,8 @@ class ImageDataset(DatasetBase):
 
 
 class TargetDataset(ImageDataset):
-    """A set on which prompts of another one with the same classes are tested; ``list_images`` has nothing but test images.
+    """A set on which prompts of another one with the same classes are tested; ``list_images`` has
+    nothing but test images.
 
     As in CoOp they stand in ``train_x`` too, which is where Dassl reads class names from.
 

@@ -26,7 +26,8 @@ def class_folders(folder: str) -> list[str]:
 
 
 def numbered_files(folder: str) -> Files:
-    """Class folder → paths of the files in it, sorted, of folders called by a number or WordNet id; whatever else lies there is no class."""
+    """Class folder → paths of the files in it, sorted, of folders called by a number or WordNet id;
+    whatever else lies there is no class."""
     return {
         name: list(files_below(f"{folder}/{name}"))
         for name in class_folders(folder)
@@ -38,7 +39,8 @@ def image_files(folder: str) -> Files:
     """Class folder → paths of the images in it and below, both sorted.
 
     Raises:
-        UserError: the folder is missing or has no class folders or only one, a class has no image, or a name is not UTF-8.
+        UserError: the folder is missing or has no class folders or only one, a class has no image,
+            or a name is not UTF-8.
     """
     classes, files = class_folders(folder), {}
     if len(classes) < 2:
@@ -62,7 +64,8 @@ def image_files(folder: str) -> Files:
 
 
 def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
-    """Folder name → class name, from lines ``folder name`` (the folder's name ends at a tab, or else at the first space).
+    """Folder name → class name, from lines ``folder name`` (the folder's name ends at a tab, or
+    else at the first space).
 
     Args:
         folders: that names are asked for; without them all names are given, in the order of the lines.

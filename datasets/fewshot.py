@@ -1,11 +1,12 @@
 """The few-shot sample of a run: CoOp's rule for every data set.
 
-Where CoOp, or anything built on it, has left ``<data set>/split_fewshot/shot_S-seed_N.pkl``, that sample is taken. Else it
-is drawn with Python's generator freshly seeded, whose state is then restored: the sample is CoOp's for that seed, and
-what follows in the run does not depend on whether a file was there. (CoOp's runs do: its first run of a seed goes on with
-a used generator, later ones, which read the file, with a fresh one. Every run here is like the later ones.) Nothing is
-written: the same seed draws the same sample again, whose hash is in the run record.
-Without a seed (below 0) the sample is drawn with the generator as it is, and no file is read.
+Where CoOp, or anything built on it, has left ``<data set>/split_fewshot/shot_S-seed_N.pkl``, that
+sample is taken. Else it is drawn with Python's generator freshly seeded, whose state is then
+restored: the sample is CoOp's for that seed, and what follows in the run does not depend on whether
+a file was there. (CoOp's runs do: its first run of a seed goes on with a used generator, later
+ones, which read the file, with a fresh one. Every run here is like the later ones.) Nothing is
+written: the same seed draws the same sample again, whose hash is in the run record. Without a seed
+(below 0) the sample is drawn with the generator as it is, and no file is read.
 """
 
 import os
@@ -28,7 +29,8 @@ Parts = Mapping[str, list[Image]]  # by their names: train, val
 def sample_of(
     dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int
 ) -> tuple[Parts, str]:
-    """The sample of a seed, CoOp's where its file is there, else drawn, and where it is from. With a seed the generator is left as it was."""
+    """The sample of a seed, CoOp's where its file is there, else drawn, and where it is from. With
+    a seed the generator is left as it was."""
     folder = dataset.dataset_dir
     coops = f"{folder}/{FOLDER}/shot_{shots['train']}-seed_{seed}.pkl"
     if seed >= 0 and os.path.isfile(coops):

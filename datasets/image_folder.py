@@ -1,9 +1,10 @@
 """ImageFolder: anybody's folder of class folders, without renaming anything.
 
-``--root`` is the folder itself. It holds either ``train``, ``test`` and, if there is one, ``val``, each with the same class
-folders, or the class folders; those are divided, class by class, into 50 % train, 20 % val and 30 % test. The division
-follows from the file names alone and not from the run's seed, so that all seeds, and tests of their prompts, have the same
-test images. Images may lie in folders below a class folder. Class names are the folders' names, or those of a file
+``--root`` is the folder itself. It holds either ``train``, ``test`` and, if there is one, ``val``,
+each with the same class folders, or the class folders; those are divided, class by class, into 50 %
+train, 20 % val and 30 % test. The division follows from the file names alone and not from the run's
+seed, so that all seeds, and tests of their prompts, have the same test images. Images may lie in
+folders below a class folder. Class names are the folders' names, or those of a file
 ``classnames.txt`` beside them: ``folder name``, a line a class.
 """
 
@@ -73,10 +74,12 @@ class ImageFolder(ImageDataset):
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
     ) -> Chosen:
-        """Like every data set, without the images that can't be read, which are reported before training.
+        """Like every data set, without the images that can't be read, which are reported before
+        training.
 
         Raises:
-            UserError: there are such images and they are not to be skipped, or nothing is left of a class or of the test.
+            UserError: there are such images and they are not to be skipped, or nothing is left of a
+                class or of the test.
         """
         self.warn_of_files_left_out()
         chosen = super().choose(cfg, train, val, test)
@@ -102,7 +105,8 @@ class ImageFolder(ImageDataset):
         return list(self.val or ())
 
     def warn_of_files_left_out(self) -> None:
-        """Names what is left out of class folders, and which images lie outside of them, in a line each."""
+        """Names what is left out of class folders, and which images lie outside of them, in a line
+        each."""
         folder = self.dataset_dir
         places = [folder, *(os.path.join(folder, part) for part in PARTS)]
         samples = os.path.join(folder, FOLDER, "")
@@ -123,7 +127,8 @@ class ImageFolder(ImageDataset):
         """The images without the unreadable ones.
 
         Raises:
-            UserError: there are such images, and they are not to be skipped, or a class or the test has no other.
+            UserError: there are such images, and they are not to be skipped, or a class or the test
+                has no other.
         """
         reasons = {path: picture.reason for path, picture in seen.items() if picture.reason}
         if not reasons:

@@ -1,6 +1,7 @@
 """ImageNet in CoOp's layout, and the four sets that a prompt learned on it is tested on.
 
-``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``, of which each of the four has a copy.
+``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``, of which each of the four
+has a copy.
 """
 
 import os
@@ -18,7 +19,8 @@ from .splits import Image, Lists
 
 @DATASET_REGISTRY.register()
 class ImageNet(ImageDataset):
-    """Labels follow the sorted WordNet ids; the validation images are the test set, and serve as ``val`` too."""
+    """Labels follow the sorted WordNet ids; the validation images are the test set, and serve as
+    ``val`` too."""
 
     dataset_dir = "imagenet"
 
@@ -36,7 +38,8 @@ class ImageNet(ImageDataset):
 
 
 def in_coops_order(train: list[Image], folder: str) -> list[Image]:
-    """The training images in the order of CoOp's ``preprocessed.pkl`` where there is one, else as they are.
+    """The training images in the order of CoOp's ``preprocessed.pkl`` where there is one, else as
+    they are.
 
     CoOp takes the order of the file system, notes it in that file, and draws its samples from it.
 
@@ -53,7 +56,8 @@ def in_coops_order(train: list[Image], folder: str) -> list[Image]:
 
 
 class ImageNetVariant(TargetDataset):
-    """A folder of class folders, numbered in their order: as in CoOp, a set of 200 classes is a 200-way task.
+    """A folder of class folders, numbered in their order: as in CoOp, a set of 200 classes is a
+    200-way task.
 
     Attributes:
         image_dir: folder of the class folders below the data set's.

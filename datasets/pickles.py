@@ -1,7 +1,8 @@
 """Reads the pickles that CoOp leaves in a data folder, without trusting them.
 
-A pickle is a program, and a data folder is often somebody else's. The one class these files need is Dassl's ``Datum``;
-in its place stands an empty class, so that nothing at all is called while reading.
+A pickle is a program, and a data folder is often somebody else's. The one class these files need is
+Dassl's ``Datum``; in its place stands an empty class, so that nothing at all is called while
+reading.
 """
 
 import io
@@ -14,7 +15,8 @@ ADMITTED = ("dassl.data.datasets.base_dataset", "Datum")
 
 
 class DatumUnpickler(pickle._Unpickler):
-    """Admits lists, dicts, strings, numbers and ``Datum``. In Python, since the one in C allocates whatever size an entry claims.
+    """Admits lists, dicts, strings, numbers and ``Datum``. In Python, since the one in C allocates
+    whatever size an entry claims.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.

@@ -1,4 +1,5 @@
-"""The data sets whose images are listed in files, with the folder layout that CoOp's users have on disk."""
+"""The data sets whose images are listed in files, with the folder layout that CoOp's users have on
+disk."""
 
 import os
 
@@ -12,7 +13,8 @@ class SplitFileDataset(ImageDataset):
     """A folder of images and a file ``split_zhou_*.json``.
 
     Attributes:
-        dataset_dir: folder below the root; image_dir: folder of the images below that; the split file is named after the class.
+        dataset_dir: folder below the root; image_dir: folder of the images below that; the split
+            file is named after the class.
     """
 
     image_dir = ""
@@ -43,7 +45,8 @@ for name, (dataset_dir, image_dir) in FOLDERS.items():
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(ImageDataset):
-    """Its own lists: labels are the lines of ``variants.txt``, images those of ``images_variant_{train,val,test}.txt``."""
+    """Its own lists: labels are the lines of ``variants.txt``, images those of
+    ``images_variant_{train,val,test}.txt``."""
 
     dataset_dir = "fgvc_aircraft"
 

@@ -1,7 +1,8 @@
 """What every data set of the field shares: its folder, lists of images and the base/new halves.
 
-The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and "Conditional Prompt
-Learning for Vision-Language Models"), so that a split file on a user's disk means here what it means there.
+The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and
+"Conditional Prompt Learning for Vision-Language Models"), so that a split file on a user's disk
+means here what it means there.
 """
 
 import contextlib
@@ -20,7 +21,8 @@ PARTS = ("train", "val", "test")  # of a data set
 
 
 class Image(NamedTuple):
-    """An image of a list. Dassl's ``Datum`` looks for its file when it is made, which takes minutes for all of ImageNet."""
+    """An image of a list. Dassl's ``Datum`` looks for its file when it is made, which takes minutes
+    for all of ImageNet."""
 
     impath: str
     label: int
@@ -32,7 +34,8 @@ Lists = tuple[list[Image], ...]  # of a data set: train, val, test
 
 @contextlib.contextmanager
 def reading(path: str, advice: str) -> Iterator[None]:
-    """Names a file that lists images or classes, and says what to do, where it can't be read in the block.
+    """Names a file that lists images or classes, and says what to do, where it can't be read in the
+    block.
 
     Raises:
         UserError: it is missing, malformed or cut.
@@ -50,14 +53,16 @@ def read_split(path: str, image_dir: str) -> Lists:
     """Reads a ``split_zhou_*.json`` file.
 
     Args:
-        path: the JSON file, ``{"train": [[relative path, label, class name], ...], "val": ..., "test": ...}``.
+        path: the JSON file, ``{"train": [[relative path, label, class name], ...], "val": ...,
+            "test": ...}``.
         image_dir: the folder that the relative paths start from.
 
     Returns:
         three lists of ``Image`` (train, val, test) in the order of the file.
 
     Raises:
-        UserError: the file is missing or malformed, its labels have gaps, or it lists an image outside ``image_dir``.
+        UserError: the file is missing or malformed, its labels have gaps, or it lists an image
+            outside ``image_dir``.
     """
     with reading(path, "docs/reproduce.md says where to get it"):
         parts = read_json(path)
@@ -67,7 +72,8 @@ def read_split(path: str, image_dir: str) -> Lists:
 
 
 def read_lines(path: str) -> list[str]:
-    """Lines of a text file without the blank ones, and without space around them; raises what ``read_text`` does."""
+    """Lines of a text file without the blank ones, and without space around them; raises what
+    ``read_text`` does."""
     return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
@@ -93,8 +99,8 @@ def read_lists(folder: str, path: str, entry: Callable[[str], Any], advice: str)
 def image_of(folder: str, entry: Any) -> Image:
     """The image of an entry of a list: path below the folder, label, class name.
 
-    A list comes from somewhere else than the person who runs it, so its images lie in the folder. Links there may
-    lead anywhere, such as to another drive: the user has made them.
+    A list comes from somewhere else than the person who runs it, so its images lie in the folder.
+    Links there may lead anywhere, such as to another drive: the user has made them.
 
     Raises:
         TypeError, ValueError: it is no such entry; UserError: its path leads out of the folder.
@@ -113,7 +119,8 @@ def image_of(folder: str, entry: Any) -> Image:
 def check_labels(lists: Lists) -> None:
     """
     Raises:
-        ValueError: the labels of the training images are not 0 … K−1, or another part has one that they don't have.
+        ValueError: the labels of the training images are not 0 … K−1, or another part has one that
+            they don't have.
     """
     classes = len({image.label for image in lists[0]})
     for image in (image for images in lists for image in images):
@@ -142,8 +149,8 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
     """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
 
     Args:
-        *sources: lists of ``Image``; the classes are the labels of the *first* list, in ascending order, and its first
-            ``ceil(n / 2)`` are base.
+        *sources: lists of ``Image``; the classes are the labels of the *first* list, in ascending
+            order, and its first ``ceil(n / 2)`` are base.
         subsample: ``all``, ``base`` or ``new``.
 
     Returns:

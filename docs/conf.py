@@ -1,6 +1,8 @@
-"""Settings of the documentation site, which scripts/docs.sh builds out of the Markdown files of this folder and the docstrings.
+"""Settings of the documentation site, which scripts/docs.sh builds out of the Markdown files of
+this folder and the docstrings.
 
-Sphinx with MyST and Furo rather than MkDocs with Material: MkDocs' last release is of August 2024, and Material for it is only maintained.
+Sphinx with MyST and Furo rather than MkDocs with Material: MkDocs' last release is of August 2024,
+and Material for it is only maintained.
 """
 
 import sys

@@ -95,7 +95,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def end_with_input() -> None:
-    """Ends this process when the one that started it has ended for any reason: else it and the next command would write to one folder."""
+    """Ends this process when the one that started it has ended for any reason: else it and the next
+    command would write to one folder."""
     os.read(0, 1)
     os._exit(1)
 

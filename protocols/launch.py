@@ -1,4 +1,5 @@
-"""Makes the runs of ``run.py`` on this machine, each in a process of its own, and shows what comes of them."""
+"""Makes the runs of ``run.py`` on this machine, each in a process of its own, and shows what comes
+of them."""
 
 import argparse
 import logging
@@ -117,8 +118,8 @@ class Launcher:
     def make_all(self) -> None:
         """
         Raises:
-            UserError: one failed, or the prompts that it tests are not trained; those that are under way are finished first, no other
-                is started.
+            UserError: one failed, or the prompts that it tests are not trained; those that are
+                under way are finished first, no other is started.
             Interrupted: the command, or a run, was asked to stop; all runs are.
         """
         with ThreadPoolExecutor(self.args.jobs) as pool:
@@ -148,7 +149,8 @@ class Launcher:
                 self.make(run)
 
     def make(self, run: PlannedRun) -> None:
-        """Makes one run, a call of ``train.py``; its bars are on this command's standard error where no other run is beside it.
+        """Makes one run, a call of ``train.py``; its bars are on this command's standard error
+        where no other run is beside it.
 
         Raises:
             UserError: it failed; what went wrong stands on standard error.

@@ -1,4 +1,5 @@
-"""A training on one's own images: which CLIP it takes, and what follows it, the same CLIP without training, for comparison, and a report."""
+"""A training on one's own images: which CLIP it takes, and what follows it, the same CLIP without
+training, for comparison, and a report."""
 
 import argparse
 import contextlib
@@ -68,7 +69,8 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
 
 
 def backbone_of(folder: str) -> str:
-    """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be read."""
+    """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be
+    read."""
     place = os.path.join(folder, MODEL_NAME)
     with contextlib.suppress(UserError):  # of what is damaged, which is made again
         if checkpoint := newest(place):
@@ -118,7 +120,8 @@ def report(
 ) -> None:
     """Writes ``report.html`` into the folder of the run, and says how to go on.
 
-    First the run's CLIP is tested untrained, on the same images: a run of its own in the run's folder, which the report finds.
+    First the run's CLIP is tested untrained, on the same images: a run of its own in the run's
+    folder, which the report finds.
 
     Args:
         cfg, args: the run's; run: ``protocols.training.run``.

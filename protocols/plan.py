@@ -2,15 +2,19 @@
 
 A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>``; the parts are
 
-- base2new: ``train_base`` trains on the base classes and tests on them, ``test_new`` tests the same prompts on the new ones,
-- open: base2new, and ``test_open`` tests the same prompts on the images of all classes, with all classes to choose from,
-- ablation: base2new for each row of configs/ablations/<trainer>.yaml, whose name stands in place of the config's,
-- factors: ``train_biased`` trains on the base classes of a set in which one factor goes with the class, and tests where it always does;
-  ``test_independent`` and ``test_reversed`` test the same prompts where it doesn't, see datasets/drawn/factors.py; of the recipe, or of rows
-  of the ablation that are named,
+- base2new: ``train_base`` trains on the base classes and tests on them, ``test_new`` tests the same
+  prompts on the new ones,
+- open: base2new, and ``test_open`` tests the same prompts on the images of all classes, with all
+  classes to choose from,
+- ablation: base2new for each row of configs/ablations/<trainer>.yaml, whose name stands in place of
+  the config's,
+- factors: ``train_biased`` trains on the base classes of a set in which one factor goes with the
+  class, and tests where it always does; ``test_independent`` and ``test_reversed`` test the same
+  prompts where it doesn't, see datasets/drawn/factors.py; of the recipe, or of rows of the ablation
+  that are named,
 - fewshot: ``train_all`` trains on N shots of all classes and tests on them,
-- xd and dg: ``train_source`` trains on all classes of the source, ``xd_from_<source>`` and ``dg_from_<source>`` test the same
-  prompts on each target,
+- xd and dg: ``train_source`` trains on all classes of the source, ``xd_from_<source>`` and
+  ``dg_from_<source>`` test the same prompts on each target,
 - zeroshot: ``test_all`` tests a trainer that learns nothing on all classes.
 """
 
@@ -48,7 +52,8 @@ class PlannedRun:
     Attributes:
         output: folder of the protocol's runs.
         part: of the protocol, such as ``train_base``.
-        dataset: its name in folders and tables: the config file's, or that of one's own folder of images.
+        dataset: its name in folders and tables: the config file's, or that of one's own folder of
+            images.
         dataset_file: path of the data set's config file.
         classes: ``all``, ``base`` or ``new``.
         trainer: its registered name.
@@ -58,7 +63,8 @@ class PlannedRun:
         seed: of the run.
         model: folder of the run whose prompts are tested; None: this run trains.
         backbone: name of the CLIP; None: the recipe's.
-        settings: KEY, VALUE, KEY … of an ablation's row or a protocol's test, over the recipe and all other options.
+        settings: KEY, VALUE, KEY … of an ablation's row or a protocol's test, over the recipe and
+            all other options.
     """
 
     output: str
@@ -77,7 +83,8 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """What tells it from other runs of its trainer: the ablation's row, or the recipe, with the backbone where that is another."""
+        """What tells it from other runs of its trainer: the ablation's row, or the recipe, with the
+        backbone where that is another."""
         recipe, short = Path(self.recipe).stem, short_name(self.backbone or "")
         return self.row or (recipe if recipe.startswith(short) else f"{recipe}-{short}")
 
@@ -122,7 +129,8 @@ class AblationRow:
     Attributes:
         name: of letters, digits and underscores; also that of its runs' folders.
         description: what it is, in a few words.
-        recipe: name of the recipe it builds on; ``{}`` in it stands for the one that the other rows build on.
+        recipe: name of the recipe it builds on; ``{}`` in it stands for the one that the other rows
+            build on.
         settings: KEY → value on top of it.
     """
 
@@ -185,7 +193,8 @@ def short_name(backbone: str) -> str:
 
 
 def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
-    """Name of the trainer's recipe for a CLIP: that for the protocol (dg: xd's), the one named after the CLIP, or its ``_text``; else ``vit_b16``."""
+    """Name of the trainer's recipe for a CLIP: that for the protocol (dg: xd's), the one named
+    after the CLIP, or its ``_text``; else ``vit_b16``."""
     short, known = short_name(backbone), config_names("trainers", trainer)
     for name in (f"{short}_{'xd' if protocol == 'dg' else protocol}", short, f"{short}_text"):
         if name in known:
@@ -219,15 +228,19 @@ def plan(
     """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
 
     Args:
-        protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of configs/datasets, the source of xd and dg.
-        shots, seeds: lists of numbers; without shots the recipe's own or the protocol's; output: folder.
-        config: name of a recipe; without it that of the backbone (without one: tiny for the embedded data, else ViT-B/16).
-        rows: names of the ablation's rows, for ablation (without it all of them) and factors (without it the recipe).
+        protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of
+            configs/datasets, the source of xd and dg.
+        shots, seeds: lists of numbers; without shots the recipe's own or the protocol's; output:
+            folder.
+        config: name of a recipe; without it that of the backbone (without one: tiny for the
+            embedded data, else ViT-B/16).
+        rows: names of the ablation's rows, for ablation (without it all of them) and factors
+            (without it the recipe).
         root: folder of the data sets; one's own images are called by it.
 
     Raises:
-        UserError: no such data set, recipe or row, no targets are known for that source, it has no known factors, or several numbers of
-            shots make no sense.
+        UserError: no such data set, recipe or row, no targets are known for that source, it has no
+            known factors, or several numbers of shots make no sense.
     """
     is_drawn = dataset.startswith(("openmoji", "factors_"))
     wanted = backbone or (EMBEDDED if is_drawn else "ViT-B/16")

@@ -1,4 +1,5 @@
-"""The rules of a recipe: what its settings are for one protocol, data set or number of shots, where the method's authors varied them.
+"""The rules of a recipe: what its settings are for one protocol, data set or number of shots, where
+the method's authors varied them.
 
 A config file of a trainer may end with
 
@@ -8,8 +9,9 @@ A config file of a trainer may end with
       - {dataset: imagenet, OPTIM.MAX_EPOCH: 50}
       - {protocol: xd, target: imagenetv2, TRAINER.MMRL.SCALE: 1.0}
 
-Lower-case keys are conditions, which must all hold; the others are settings. Rules are applied in their order, so a later one wins; they come
-over the rest of the file and under what is given on the command line. ``run.py --plan`` shows what comes of them.
+Lower-case keys are conditions, which must all hold; the others are settings. Rules are applied in
+their order, so a later one wins; they come over the rest of the file and under what is given on the
+command line. ``run.py --plan`` shows what comes of them.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -29,7 +31,8 @@ CONFIGS = str(Path(__file__).parents[1].resolve() / "configs")
 
 
 def config_names(*folder: str) -> list[str]:
-    """Names of the files in a folder of configs, without their ending; none where there is no such folder."""
+    """Names of the files in a folder of configs, without their ending; none where there is no such
+    folder."""
     return sorted(path.stem for path in Path(CONFIGS, *folder).glob("*.yaml"))
 
 
@@ -80,7 +83,8 @@ class Recipe:
     def read(cls, path: str) -> "Recipe":
         """
         Raises:
-            UserError: a rule is malformed, or names a protocol or data set that is not known: it would never hold.
+            UserError: a rule is malformed, or names a protocol or data set that is not known: it
+                would never hold.
         """
         datasets = config_names("datasets")
         known: dict[str, Collection[object]] = {
@@ -102,7 +106,8 @@ class Recipe:
         return cls(rules, settings)
 
     def holding(self, **run: object) -> list[Rule]:
-        """The rules all of whose conditions hold for a run, condition → its value there; one that is left out does not hold."""
+        """The rules all of whose conditions hold for a run, condition → its value there; one that
+        is left out does not hold."""
         return [
             rule
             for rule in self.rules
@@ -110,7 +115,8 @@ class Recipe:
         ]
 
     def default_shots(self, protocol: str) -> list[int]:
-        """Training images a class of an experiment where none are asked for, as a list of one; empty: the protocol's own."""
+        """Training images a class of an experiment where none are asked for, as a list of one;
+        empty: the protocol's own."""
         holding = self.holding(protocol=protocol)
         return [rule.default_shots for rule in holding if rule.default_shots][-1:]
 

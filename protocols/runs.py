@@ -1,4 +1,5 @@
-"""The runs that ``run.py`` is asked for, which of them a shard makes, and how they are shown. Without torch: a plan is answered at once."""
+"""The runs that ``run.py`` is asked for, which of them a shard makes, and how they are shown.
+Without torch: a plan is answered at once."""
 
 import argparse
 import os
@@ -33,7 +34,8 @@ def default_output(protocol: str) -> str:
 
 
 def planned(args: argparse.Namespace) -> list[PlannedRun]:
-    """The runs that ``run.py``'s arguments ask for, each after the one whose prompts it tests, and each once.
+    """The runs that ``run.py``'s arguments ask for, each after the one whose prompts it tests, and
+    each once.
 
     Raises:
         UserError: unknown trainer, what doesn't fit the protocol, or see ``plan``.
@@ -55,7 +57,8 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
 
 
 def chains(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
-    """The runs as lists that don't depend on each other: each a training and the tests of its prompts, or a test alone."""
+    """The runs as lists that don't depend on each other: each a training and the tests of its
+    prompts, or a test alone."""
     groups: dict[str, list[PlannedRun]] = {}
     for run in runs:
         groups.setdefault(run.model or run.folder, []).append(run)
@@ -63,7 +66,8 @@ def chains(runs: Iterable[PlannedRun]) -> list[list[PlannedRun]]:
 
 
 def shard(runs: Iterable[PlannedRun], number: int, count: int) -> list[PlannedRun]:
-    """Shard ``number`` of ``count``, from 1 on: each ``count``-th training with its tests, whatever of them is done."""
+    """Shard ``number`` of ``count``, from 1 on: each ``count``-th training with its tests, whatever
+    of them is done."""
     return [run for chain in chains(runs)[number - 1 :: count] for run in chain]
 
 
@@ -72,7 +76,8 @@ def is_recorded(run: PlannedRun) -> bool:
 
 
 def show_plan(args: argparse.Namespace) -> str:
-    """A table of the runs, those that differ in their seed only in one line: what the recipe's rules make of each, and what is done."""
+    """A table of the runs, those that differ in their seed only in one line: what the recipe's
+    rules make of each, and what is done."""
     runs = planned(args)
     parts = {run.folder: run.part for run in runs}
     rows = []

@@ -26,7 +26,8 @@ REQUEUES = 100  # time limits that a job may meet before it counts as one that g
 
 
 class Shard(Checkpointable):
-    """The job of one shard, which submitit submits again after a time limit: what is done is skipped, what was started is resumed.
+    """The job of one shard, which submitit submits again after a time limit: what is done is
+    skipped, what was started is resumed.
 
     args: ``run.py``'s arguments with the shard.
     """

@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> MethodTrainer:
     """One run; returns the trainer.
 
     Raises:
-        UserError: the input can't work; the run's new folder is then removed if it holds nothing but the log.
+        UserError: the input can't work; the run's new folder is then removed if it holds nothing
+            but the log.
     """
     own_images.choose_recipe_and_clip(args)
     cfg = build_config(args)

@@ -2,10 +2,12 @@
 
     python -m results.check output/base2new output/transfer
 
-Base-to-new, cross-data-set and domain generalisation on ViT-B/16, 16 shots. A figure reproduces the published one within 1 point, or
-within 2 standard deviations of its mean over seeds (s / √n) where those are at most 1.5 points; where they are more, a figure within them
-says nothing, and the line has the number of seeds that would. Runs with other options, descriptions or another recipe than the published
-experiment are listed and not judged. docs/reproduce.md says what to do where a figure differs.
+Base-to-new, cross-data-set and domain generalisation on ViT-B/16, 16 shots. A figure reproduces the
+published one within 1 point, or within 2 standard deviations of its mean over seeds (s / √n) where
+those are at most 1.5 points; where they are more, a figure within them says nothing, and the line
+has the number of seeds that would. Runs with other options, descriptions or another recipe than the
+published experiment are listed and not judged. docs/reproduce.md says what to do where a figure
+differs.
 """
 
 import argparse
@@ -30,7 +32,8 @@ VERDICTS = ("reproduces", "differs", "too noisy to say", "not the published expe
 def verdict(figure: Comparison) -> tuple[str, str]:
     """One of the first three ``VERDICTS``, and why.
 
-    Two standard deviations s / √n of a mean over n seeds are at most ``NOISE`` from (2 s / NOISE)² seeds on.
+    Two standard deviations s / √n of a mean over n seeds are at most ``NOISE`` from (2 s / NOISE)²
+    seeds on.
     """
     if abs(figure.difference) <= POINTS:
         return "reproduces", f"within {POINTS:g} point"

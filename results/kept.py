@@ -1,4 +1,5 @@
-"""Results that are slow to compute, cached in the run's folder until the run changes: what ``analysis.uncertainty`` leaves there."""
+"""Results that are slow to compute, cached in the run's folder until the run changes: what
+``analysis.uncertainty`` leaves there."""
 
 import hashlib
 import json
@@ -67,6 +68,7 @@ def fingerprint(content: Figures) -> str:
 
 
 def read_doubts(run: Run) -> Arrays:
-    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is none, or it is older than the run."""
+    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is
+    none, or it is older than the run."""
     is_kept = read_figures(run.folder, run.record)
     return read_arrays(run.folder / IMAGES) if is_kept else {}

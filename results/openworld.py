@@ -23,7 +23,8 @@ SIGN = "base_probability"  # the official one: the largest probability of a base
 
 
 def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarray) -> float:
-    """E over pairs of a base image b and a new image n of 1[g(b) = y_b] · 1[r(n) > r(b)] · 1[h(n) = y_n].
+    """E over pairs of a base image b and a new image n of 1[g(b) = y_b] · 1[r(n) > r(b)] · 1[h(n) =
+    y_n].
 
     Args:
         sign: r, (N,), larger where an image is taken for new; equal ones count half.

@@ -1,6 +1,7 @@
 """Published figures beside one's own: ``published.yaml``, and how far a table is from it.
 
-Figures are compared where they are figures of the same experiment: accuracy, the backbone ViT-B/16, 16 shots, averages over the same data sets.
+Figures are compared where they are figures of the same experiment: accuracy, the backbone ViT-B/16,
+16 shots, averages over the same data sets.
 """
 
 from collections.abc import Iterator

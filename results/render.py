@@ -1,4 +1,5 @@
-"""Tables of figures over seeds, as text, Markdown, CSV, LaTeX and HTML; what commands of tables share."""
+"""Tables of figures over seeds, as text, Markdown, CSV, LaTeX and HTML; what commands of tables
+share."""
 
 import argparse
 import logging

@@ -1,4 +1,5 @@
-"""The finished runs below folders: their records, what they answered to every test image, and how training went."""
+"""The finished runs below folders: their records, what they answered to every test image, and how
+training went."""
 
 import os
 import re
@@ -19,7 +20,8 @@ from trainers.common.record_file import FILE_NAME, Record, read_record
 PREDICTIONS = "predictions-test.npz"
 MANY = 10**6  # classes, where a record does not say how many
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
-# array → kind of its values, and its shape: N images, T most probable classes, M templates; the others: numbers (N,)
+# array → kind of its values, and its shape: N images, T most probable classes, M templates; the
+# others: numbers (N,)
 LAYOUT = {
     "image": ("U", "N"),
     "label": ("i", "N"),

@@ -2,9 +2,10 @@
 
     python -m results.table output/base2new [--metric accuracy] [--published] [--seed-h] [--format text|markdown|csv|latex|html] [--output FILE]
 
-A metric is a key of the records' metrics: accuracy, macro_f1, ece, nll, brier, uncertainty.max_probability.aurc … Reads every
-``results.json`` and nothing else: a run without one is not done and not counted. H is that of the mean base and the mean new accuracy, as papers
-print it; with ``--seed-h`` the mean of the seeds' own H. ± is the sample standard deviation over seeds.
+A metric is a key of the records' metrics: accuracy, macro_f1, ece, nll, brier,
+uncertainty.max_probability.aurc … Reads every ``results.json`` and nothing else: a run without one
+is not done and not counted. H is that of the mean base and the mean new accuracy, as papers print
+it; with ``--seed-h`` the mean of the seeds' own H. ± is the sample standard deviation over seeds.
 """
 
 import argparse

@@ -1,6 +1,8 @@
-"""Says which packages the active environment lacks for extras of setup.cfg, and the pip line that installs them: python scripts/missing.py demo test
+"""Says which packages the active environment lacks for extras of setup.cfg, and the pip line that
+installs them: python scripts/missing.py demo test
 
-It installs nothing. Exit code 1 where something is missing. dassl-lite is never named where there is a Dassl.
+It installs nothing. Exit code 1 where something is missing. dassl-lite is never named where there
+is a Dassl.
 """
 
 import re
@@ -25,7 +27,8 @@ def requirements(extras: list[str]) -> list[str]:
 
 
 def is_there(requirement: str) -> bool:
-    """Whether the package is installed in one of the versions that are taken, or its module comes from elsewhere."""
+    """Whether the package is installed in one of the versions that are taken, or its module comes
+    from elsewhere."""
     name, *bounds = re.split("(>=|<)", requirement.replace(",", ""))
     try:
         installed = numbers(version(name))

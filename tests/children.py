@@ -1,4 +1,5 @@
-"""Runs in processes of their own, to be killed, signalled or left without room: forked off one that has imported torch."""
+"""Runs in processes of their own, to be killed, signalled or left without room: forked off one that
+has imported torch."""
 
 import multiprocessing
 import os
@@ -24,7 +25,8 @@ PIECES = 4  # in which a child that is to be killed writes a file
 
 
 def start(arguments, output, prepare=None, *more):
-    """The process of ``train.main(arguments)``, after ``prepare(*more)``; its standard error goes to the file ``output``."""
+    """The process of ``train.main(arguments)``, after ``prepare(*more)``; its standard error goes
+    to the file ``output``."""
     os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
     process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
     process.start()
@@ -62,7 +64,8 @@ def errors(output):
 
 
 def die_at(moment):
-    """Kills this process at the given event of a run, counting images, steps, answers, pieces of files, renames and fsyncs."""
+    """Kills this process at the given event of a run, counting images, steps, answers, pieces of
+    files, renames and fsyncs."""
     own, left = os.getpid(), [moment]
 
     def counted(function):

@@ -1,4 +1,5 @@
-"""Slow, readable references: the field's usual way with all 77 positions, one template and one loop at a time."""
+"""Slow, readable references: the field's usual way with all 77 positions, one template and one loop
+at a time."""
 
 import clip
 import torch
@@ -10,7 +11,8 @@ def stock_text_features(model, embeddings, end, deep_prompts=(), layer=None):
     Args:
         embeddings: (N, 77, D) token embeddings, positions not added; end: (N,) end-of-text.
         deep_prompts: list of (n, D), put at positions 1 … n before layers 1, 2, …, or None.
-        layer: what is computed in place of a block, of x (L, N, D), the block, its number from 1 and "text".
+        layer: what is computed in place of a block, of x (L, N, D), the block, its number from 1
+            and "text".
     """
     x = embeddings + model.positional_embedding
     x = x.permute(1, 0, 2)  # (77, N, D), the layout of clip's blocks
@@ -24,7 +26,8 @@ def stock_text_features(model, embeddings, end, deep_prompts=(), layer=None):
 
 
 def stock_image_features(model, images, prompts=None, deep_prompts=()):
-    """Prompted image features of (B, 3, H, W) through the modules of the installed ``clip``; prompts are (n, D)."""
+    """Prompted image features of (B, 3, H, W) through the modules of the installed ``clip``;
+    prompts are (n, D)."""
     visual = model.visual
     x = visual.conv1(images).flatten(2).transpose(1, 2)
     x = (
@@ -43,7 +46,8 @@ def stock_image_features(model, images, prompts=None, deep_prompts=()):
 
 
 def prompted_embeddings(model, tokens, context):
-    """(K, 77, D) embeddings of tokenized texts whose positions 1 … n are replaced by ``context``, (n, D) or (K, n, D)."""
+    """(K, 77, D) embeddings of tokenized texts whose positions 1 … n are replaced by ``context``,
+    (n, D) or (K, n, D)."""
     embedded = model.token_embedding(tokens)
     context = context.expand(len(tokens), -1, -1)
     return torch.cat([embedded[:, :1], context, embedded[:, 1 + context.shape[1] :]], dim=1)
@@ -57,7 +61,8 @@ def stock_context_features(model, context, names, words=None, deep_prompts=(), n
     """(K, E) features of "context, name." for K names.
 
     Args:
-        context: (n, D) put in place of the first n tokens of ``words``, which default to n placeholders.
+        context: (n, D) put in place of the first n tokens of ``words``, which default to n
+            placeholders.
         deep_prompts: see ``stock_text_features``.
     """
     words = words or " ".join(["X"] * len(context))

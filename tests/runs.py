@@ -1,4 +1,5 @@
-"""Commands on the miniature of a data set: what they are called with, in this process and in others, and how they refuse."""
+"""Commands on the miniature of a data set: what they are called with, in this process and in
+others, and how they refuse."""
 
 import atexit
 import functools
@@ -134,7 +135,8 @@ def change_record(folder, **changes):
 
 
 def make_small_options(clip_file, epochs):
-    """KEY, VALUE, KEY … of a run of run.py on the miniature in the smallest settings, which saves each epoch."""
+    """KEY, VALUE, KEY … of a run of run.py on the miniature in the smallest settings, which saves
+    each epoch."""
     pairs = {
         "MODEL.BACKBONE.NAME": clip_file,
         "INPUT.SIZE": "(32, 32)",
@@ -149,7 +151,8 @@ def make_small_options(clip_file, epochs):
 
 @contextmanager
 def refuses(message=None):
-    """What is done in this context ends with a ``UserError`` of one line in which the regular expression is found."""
+    """What is done in this context ends with a ``UserError`` of one line in which the regular
+    expression is found."""
     with pytest.raises(UserError, match=message) as refusal:
         yield refusal
     assert "\n" not in str(refusal.value)

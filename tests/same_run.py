@@ -34,7 +34,8 @@ def contents(folder):
 
 
 def assert_same_run(first, second):
-    """Two folders of finished runs have the same record, answers and last checkpoint, to the bit; all but seconds and dates."""
+    """Two folders of finished runs have the same record, answers and last checkpoint, to the bit;
+    all but seconds and dates."""
     first, second = contents(first), contents(second)
     assert first["answers"]
     assert_equal(first, second, "run")

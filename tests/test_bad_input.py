@@ -1,4 +1,5 @@
-"""Bad input is answered with one clear line on standard error and exit code 2, nothing is left half-written, and the advice works."""
+"""Bad input is answered with one clear line on standard error and exit code 2, nothing is left
+half-written, and the advice works."""
 
 import json
 import os
@@ -230,7 +231,8 @@ def test_a_whole_checkpoint_of_wrong_kinds_is_refused(trained, tmp_path, key, va
 
 
 def test_a_reader_that_has_enough_ends_a_tool_in_silence(monkeypatch, capfd):
-    """As ``| head`` does: what is still to be written, also at the end of the process, has nowhere to go."""
+    """As ``| head`` does: what is still to be written, also at the end of the process, has nowhere
+    to go."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w") as closed:

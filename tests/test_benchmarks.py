@@ -1,4 +1,5 @@
-"""The benchmark: the usual way gives the same numbers as ours, the counted FLOPs are right, and the command runs."""
+"""The benchmark: the usual way gives the same numbers as ours, the counted FLOPs are right, and the
+command runs."""
 
 import functools
 import re
@@ -22,7 +23,8 @@ def small(monkeypatch):
 
 @pytest.fixture(params=OPTIONS)
 def both(request, small):
-    """A method in our and in the usual way, no two templates alike; gradients are kept, not followed."""
+    """A method in our and in the usual way, no two templates alike; gradients are kept, not
+    followed."""
     torch.manual_seed(1)
     ours, usual = step.build(request.param, "tiny", CLASSES, **OPTIONS[request.param])
     scrambled(ours.learner)

@@ -1,4 +1,5 @@
-"""Small files that would take all memory, never end, or start a program: each is refused in a line, within bounded time and memory."""
+"""Small files that would take all memory, never end, or start a program: each is refused in a line,
+within bounded time and memory."""
 
 import ast
 import io
@@ -37,7 +38,8 @@ EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage
 
 @pytest.fixture
 def bounded():
-    """A limit of 2 GB on what this process may take beyond what it has, and of 10 seconds of a processor."""
+    """A limit of 2 GB on what this process may take beyond what it has, and of 10 seconds of a
+    processor."""
     with open("/proc/self/statm") as file:
         own = int(file.read().split()[0]) * resource.getpagesize()
     before, started = resource.getrlimit(resource.RLIMIT_AS), time.process_time()

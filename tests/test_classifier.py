@@ -1,4 +1,5 @@
-"""PromptedClassifier: a run's own answers without its data, from any kind of image, and for other classes."""
+"""PromptedClassifier: a run's own answers without its data, from any kind of image, and for other
+classes."""
 
 import re
 import shutil

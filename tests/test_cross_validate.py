@@ -1,4 +1,5 @@
-"""The tool that cross-validates settings: it trains as the trainer does, and a fold is never trained on."""
+"""The tool that cross-validates settings: it trains as the trainer does, and a fold is never
+trained on."""
 
 from types import SimpleNamespace
 
@@ -103,7 +104,8 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
 
 
 def test_a_task_of_pictures_in_folders_is_judged_both_ways(tmp_path, monkeypatch):
-    """With the tiny CLIP as it is: what is trained on in one direction is asked for as new in the other."""
+    """With the tiny CLIP as it is: what is trained on in one direction is asked for as new in the
+    other."""
     names = ("arrow", "bird", "car", "fish")
     make_pictures(tmp_path / "suite" / "icons", names=names)
     fitted_to = []

@@ -1,4 +1,5 @@
-"""The documents: every link leads somewhere, and the site is built from them without a warning and needs no network."""
+"""The documents: every link leads somewhere, and the site is built from them without a warning and
+needs no network."""
 
 import ast
 import inspect
@@ -45,7 +46,8 @@ PAGES += [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 
 
 def tokens_of(document):
-    """All tokens of a Markdown file, those within its lines too; headings have the names that GitHub gives them."""
+    """All tokens of a Markdown file, those within its lines too; headings have the names that
+    GitHub gives them."""
     for token in (
         MarkdownIt("gfm-like", {"linkify": False})
         .use(anchors_plugin, max_level=6)
@@ -224,7 +226,8 @@ for path in (REPOSITORY / "tests").rglob("test_*.py"):
 
 @pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
 def test_every_test_that_is_named_as_a_proof_exists(page):
-    """As ``file::test``, … for the file named before, or on reliability.md alone; … in a name for what is left out."""
+    """As ``file::test``, … for the file named before, or on reliability.md alone; … in a name for
+    what is left out."""
     last = ""
     for file, test in NAMED.findall(page.read_text("utf-8")):
         last = last if file == "…" else Path(file).stem

@@ -1,4 +1,5 @@
-"""The researcher's environment is left alone; without one the scripts make .venv and install what they need, once."""
+"""The researcher's environment is left alone; without one the scripts make .venv and install what
+they need, once."""
 
 import os
 import re
@@ -33,7 +34,8 @@ def repository(tmp_path):
 
 @pytest.fixture
 def installed(repository, tmp_path):
-    """Runs a script where no environment is active, with a stand-in for Python; returns what it has installed."""
+    """Runs a script where no environment is active, with a stand-in for Python; returns what it has
+    installed."""
     log, python = tmp_path / "log", tmp_path / "bin/python3"
     python.parent.mkdir()
     python.write_text(f"""#!/usr/bin/env bash

@@ -25,7 +25,8 @@ def random_log_evidence(seed, templates, classes, spread=3.0):
 
 
 def textbook_dempster(opinions):
-    """Pairwise, with the table of all products of masses, as the rule is written; opinions are (belief (K,), vacuity).
+    """Pairwise, with the table of all products of masses, as the rule is written; opinions are
+    (belief (K,), vacuity).
 
     1 − C is the sum of the products without conflict: subtracting C from 1 loses all digits where
     opinions conflict.

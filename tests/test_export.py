@@ -1,4 +1,5 @@
-"""What ``PromptedClassifier.export`` writes: the ONNX file says what torch says, and the card's example runs."""
+"""What ``PromptedClassifier.export`` writes: the ONNX file says what torch says, and the card's
+example runs."""
 
 import json
 

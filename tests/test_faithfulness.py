@@ -1,5 +1,5 @@
-"""From formula to line: the functions and tests that docs/method.md and docs/faithfulness name exist, and every trainer has
-its section."""
+"""From formula to line: the functions and tests that docs/method.md and docs/faithfulness name
+exist, and every trainer has its section."""
 
 import ast
 import re
@@ -56,7 +56,8 @@ def test_every_trainer_has_its_section():
 
 
 def test_every_figure_of_a_record_has_its_definition():
-    """Of a method that has all of them: one with templates that vote with evidence, asked with base and new classes."""
+    """Of a method that has all of them: one with templates that vote with evidence, asked with base
+    and new classes."""
     votes = torch.full((2, 4, 4), 0.25)
     prediction = Prediction(votes[0], votes, *torch.full((3, 4), 0.5))
     found = measure(prediction, torch.arange(4), "abcd")

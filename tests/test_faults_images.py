@@ -1,4 +1,5 @@
-"""Images that are missing or truncated when they are read: named, or skipped, counted, and left out of the metrics."""
+"""Images that are missing or truncated when they are read: named, or skipped, counted, and left out
+of the metrics."""
 
 from itertools import count
 from multiprocessing import active_children

@@ -1,6 +1,8 @@
-"""What a machine does to a run: a full disk, a data folder without rights, a killed worker, a clock that goes back.
+"""What a machine does to a run: a full disk, a data folder without rights, a killed worker, a clock
+that goes back.
 
-Each ends with one line and exit code 2, or does no harm; the same command then gives what it would have given.
+Each ends with one line and exit code 2, or does no harm; the same command then gives what it would
+have given.
 """
 
 import itertools
@@ -39,7 +41,8 @@ def leftovers(folder):
 
 @pytest.fixture
 def full_disk(monkeypatch):
-    """Lets the kernel say "No space left on device" where a file of a certain ending is written; returns a function that frees the disk."""
+    """Lets the kernel say "No space left on device" where a file of a certain ending is written;
+    returns a function that frees the disk."""
 
     def fill(ending):
         original = files.write_atomically
@@ -113,7 +116,8 @@ def test_a_disk_that_is_full_for_labels_is_one_line(
 
 
 def in_child(tmp_path, command):
-    """Exit code and standard error of a function that is called in a process of its own, which may give up rights for good."""
+    """Exit code and standard error of a function that is called in a process of its own, which may
+    give up rights for good."""
     log = tmp_path / "stderr.txt"
     sys.stdout.flush()
     sys.stderr.flush()
@@ -156,7 +160,8 @@ def open_to_all(folder):
 
 @pytest.fixture
 def readable_by_all(tmp_path):
-    """A folder that one without rights gets to, with textures in it that only their owner may change."""
+    """A folder that one without rights gets to, with textures in it that only their owner may
+    change."""
     open_to_all(tmp_path)
     make_textures(tmp_path / "data")
     for path in (tmp_path / "data", *(tmp_path / "data").rglob("*")):
@@ -212,7 +217,8 @@ def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, argumen
 
 
 def kill_a_worker(out, mark, at):
-    """In a child: its loader's worker is killed at the last image of an epoch after the first, or of the test."""
+    """In a child: its loader's worker is killed at the last image of an epoch after the first, or
+    of the test."""
     original = data.CheckedImages.__getitem__
 
     def killed(self, index):
@@ -230,7 +236,8 @@ def kill_a_worker(out, mark, at):
 def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
     trained, arguments, tmp_path, at
 ):
-    """``kill -9`` in the middle of the second epoch, or of the test; in a child, since torch tells of it whenever it is noticed."""
+    """``kill -9`` in the middle of the second epoch, or of the test; in a child, since torch tells
+    of it whenever it is noticed."""
     options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
     whole, mark, said = trained("CoOp", *options)[1], tmp_path / "killed", tmp_path / "said.txt"
     words = arguments("CoOp", *options)

@@ -1,4 +1,5 @@
-"""Files of every kind that are read, with made-up or damaged content: what comes out is a result or a ``UserError``, nothing else.
+"""Files of every kind that are read, with made-up or damaged content: what comes out is a result or
+a ``UserError``, nothing else.
 
 The examples are the same every time, so that a test fails because of a change, not by chance.
 """
@@ -75,7 +76,8 @@ def only_user_errors(function, *arguments):
 
 
 def damaged(content):
-    """Strategy: bytes of a sound file cut, with bits flipped, bytes overwritten, or a piece left out."""
+    """Strategy: bytes of a sound file cut, with bits flipped, bytes overwritten, or a piece left
+    out."""
     size = len(content)
     place = st.integers(0, size - 1)
 
@@ -103,7 +105,8 @@ def paths_of(tree, path=()):
 
 
 def variants(tree):
-    """Strategy: bytes of a sound JSON tree with one to three of its entries changed, or left out by ``...``."""
+    """Strategy: bytes of a sound JSON tree with one to three of its entries changed, or left out by
+    ``...``."""
     change = st.tuples(st.sampled_from(sorted(paths_of(tree), key=str)), JSON | st.just(...))
 
     def apply(changes):
@@ -121,7 +124,8 @@ def variants(tree):
 
 
 def whatever(sound, tree=None):
-    """Strategy: bytes of a damaged file, of a JSON tree with other entries, of any JSON, of no format at all."""
+    """Strategy: bytes of a damaged file, of a JSON tree with other entries, of any JSON, of no
+    format at all."""
     made = (
         damaged(sound) | JSON.map(lambda value: json.dumps(value).encode()) | st.binary(max_size=60)
     )

@@ -1,4 +1,5 @@
-"""What a picture costs is bounded by its bytes, wherever it comes from; every other picture has the pixels that Pillow gives."""
+"""What a picture costs is bounded by its bytes, wherever it comes from; every other picture has the
+pixels that Pillow gives."""
 
 import io
 import os

@@ -1,4 +1,5 @@
-"""Runs that are killed with SIGKILL at random moments end, after the same command, as if they had not been."""
+"""Runs that are killed with SIGKILL at random moments end, after the same command, as if they had
+not been."""
 
 import random
 import time

@@ -1,4 +1,5 @@
-"""The embedded data set: what the committed split promises, and pictures that are drawn whole or not at all."""
+"""The embedded data set: what the committed split promises, and pictures that are drawn whole or
+not at all."""
 
 import json
 import os

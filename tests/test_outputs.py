@@ -1,4 +1,5 @@
-"""What leaves the program: files that overwrite nobody's, names that can't move a cursor or start a formula, letters in any locale."""
+"""What leaves the program: files that overwrite nobody's, names that can't move a cursor or start a
+formula, letters in any locale."""
 
 import csv
 import io

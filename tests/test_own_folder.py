@@ -1,4 +1,5 @@
-"""train.py --images: what it stands for, which CLIP it takes, and a whole run on the embedded tiny CLIP; ``fit`` is the same."""
+"""train.py --images: what it stands for, which CLIP it takes, and a whole run on the embedded tiny
+CLIP; ``fit`` is the same."""
 
 import json
 from pathlib import Path
@@ -133,7 +134,8 @@ def test_what_is_given_stays(written_out):
 def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     data_root, small_clip_file, tmp_path
 ):
-    """With images that are given one by one as well: they end in the same folders, in the same order."""
+    """With images that are given one by one as well: they end in the same folders, in the same
+    order."""
     folder = f"{data_root}/dtd/images"
     options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
     words = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]

@@ -1,4 +1,5 @@
-"""Pictures as people have them: transparent, turned, in folders below, of formats that are not read, animated, broken."""
+"""Pictures as people have them: transparent, turned, in folders below, of formats that are not
+read, animated, broken."""
 
 import shutil
 from pathlib import Path
@@ -23,7 +24,8 @@ def drawn(seed, colour):
 
 
 def transparent(pixels):
-    """The left half as it is, the right half transparent; what is stored there is black, as most programs leave it."""
+    """The left half as it is, the right half transparent; what is stored there is black, as most
+    programs leave it."""
     alpha = numpy.full((SIZE, SIZE, 1), 255, dtype="uint8")
     alpha[:, SIZE // 2 :] = 0
     return Image.fromarray(numpy.concatenate([pixels * (alpha > 0), alpha], axis=2))
@@ -90,7 +92,8 @@ def test_pictures_in_folders_below_are_told_apart_by_name_and_shown_in_the_repor
 
 @pytest.mark.parametrize("turn", range(1, 9))
 def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, turn):
-    """Against a picture that was drawn upright, stored turned with the EXIF tag of a camera held that way."""
+    """Against a picture that was drawn upright, stored turned with the EXIF tag of a camera held
+    that way."""
     upright = drawn(1, (90, 90, 90))[:, :30]
     stored = {
         1: upright,

@@ -1,4 +1,5 @@
-"""One's own folder of pictures in the protocols: what is asked for, what it is called, and a whole run of run.py."""
+"""One's own folder of pictures in the protocols: what is asked for, what it is called, and a whole
+run of run.py."""
 
 import re
 from pathlib import Path

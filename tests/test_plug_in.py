@@ -1,4 +1,5 @@
-"""CDC in another Dassl toolbox, which has packages ``trainers`` and ``clip`` of its own and adds CDC with two lines."""
+"""CDC in another Dassl toolbox, which has packages ``trainers`` and ``clip`` of its own and adds
+CDC with two lines."""
 
 import re
 import shutil
@@ -89,7 +90,8 @@ def test_a_host_that_forgets_the_config_node_is_told_so_and_its_own_keys_keep_th
 
 @pytest.fixture
 def host(tmp_path):
-    """A checkout in CoOp's manner: its own ``train.py`` and its own packages ``trainers``, ``datasets`` and ``clip``."""
+    """A checkout in CoOp's manner: its own ``train.py`` and its own packages ``trainers``,
+    ``datasets`` and ``clip``."""
     folder = tmp_path / "host"
     folder.mkdir()
     for package, name, text in (
@@ -161,7 +163,8 @@ def test_importing_a_method_registers_no_other_and_loads_no_heavy_library(module
 
 
 def test_no_warning_of_what_the_clip_package_imports():
-    """A module that imports it before ``trainers.prompting`` does would show users that ``pkg_resources`` is deprecated."""
+    """A module that imports it before ``trainers.prompting`` does would show users that
+    ``pkg_resources`` is deprecated."""
     product = [
         path
         for path in REPOSITORY.glob("[a-z]*/**/*.py")

@@ -1,4 +1,5 @@
-"""predict.py: what it labels, what it flags, the forms of its answer, and every way to ask for the wrong thing."""
+"""predict.py: what it labels, what it flags, the forms of its answer, and every way to ask for the
+wrong thing."""
 
 import csv
 import io
@@ -45,7 +46,8 @@ def said(folder, capsys):
 
 @pytest.fixture
 def refused(folder, error_of):
-    """Runs predict.py and returns its one line of error; fails if it does not refuse, or prints a result."""
+    """Runs predict.py and returns its one line of error; fails if it does not refuse, or prints a
+    result."""
 
     def start(*arguments, run=folder):
         line = error_of(predict.main, "--run", run, *arguments)

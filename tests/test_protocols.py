@@ -1,4 +1,5 @@
-"""Every trainer runs every protocol on the embedded data, in the smallest settings: one shot, one epoch, one seed."""
+"""Every trainer runs every protocol on the embedded data, in the smallest settings: one shot, one
+epoch, one seed."""
 
 import time
 from itertools import count

@@ -1,4 +1,5 @@
-"""Recipes are the experiments they name: the plan of scripts/paper.sh against a golden table, and what a recipe's rules do."""
+"""Recipes are the experiments they name: the plan of scripts/paper.sh against a golden table, and
+what a recipe's rules do."""
 
 import functools
 import re
@@ -30,7 +31,8 @@ def paper(*more):
 
 
 def golden():
-    """(protocol, trainer, data set, shots) → recipe, epochs, batch size, learning rate, further settings, for every training of the grid."""
+    """(protocol, trainer, data set, shots) → recipe, epochs, batch size, learning rate, further
+    settings, for every training of the grid."""
     lines = (REPOSITORY / "tests/golden/plan.txt").read_text().splitlines()
     lines = [line.split("#")[0].split("|") for line in lines if "|" in line.split("#")[0]]
     found, others = {}, []

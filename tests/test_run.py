@@ -25,7 +25,8 @@ from trainers.common.record_file import described, read_record
 
 @pytest.fixture
 def calls(monkeypatch):
-    """Stands in for a run's process: notes its arguments and finishes the run, unless its trainer is in ``calls.die``."""
+    """Stands in for a run's process: notes its arguments and finishes the run, unless its trainer
+    is in ``calls.die``."""
 
     class Calls:
         noted, die, threads, exit_code = [], set(), set(), 1
@@ -69,7 +70,8 @@ def calls(monkeypatch):
 
 @pytest.fixture
 def start(calls, tmp_path, capsys):
-    """``start("base2new --seeds 1")`` → exit code, the parsed arguments of the runs it made, what was printed; CoOp unless a trainer is named."""
+    """``start("base2new --seeds 1")`` → exit code, the parsed arguments of the runs it made, what
+    was printed; CoOp unless a trainer is named."""
 
     def go(words, *more):
         calls.noted.clear()

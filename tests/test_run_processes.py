@@ -15,7 +15,8 @@ from trainers.engine.checkpoint import newest
 
 
 def command(data_root, output, *more):
-    """Starts run.py on the miniature in a process group of its own; its trainings are too long to end."""
+    """Starts run.py on the miniature in a process group of its own; its trainings are too long to
+    end."""
     words = (
         f"run.py --protocol base2new --trainer CoOp --dataset dtd --config tiny --shots 4 "
         f"--root {data_root} --output {output} {' '.join(more)} "

@@ -1,4 +1,5 @@
-"""The same command again: a finished run is not repeated, and one trained on other images is refused."""
+"""The same command again: a finished run is not repeated, and one trained on other images is
+refused."""
 
 import shutil
 

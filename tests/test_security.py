@@ -1,4 +1,5 @@
-"""Nothing in a file is executed or leaves its folder: hostile files, and a search of the code for what could."""
+"""Nothing in a file is executed or leaves its folder: hostile files, and a search of the code for
+what could."""
 
 import ast
 import os
@@ -215,7 +216,8 @@ def test_a_torchscript_archive_whose_pickle_is_hostile_is_refused(tmp_path, mark
 
 
 def test_the_page_is_served_to_this_machine_only():
-    """Other names that lead here, see ``app.test_mistakes.test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody``."""
+    """Other names that lead here, see
+    ``app.test_mistakes.test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody``."""
     pytest.importorskip("waitress")
     server = demo_app.make_server(lambda *_: [], 0)
     try:

@@ -1,8 +1,9 @@
 """Runs of former versions, and of this one while it was new, load and score as they did.
 
-tests/golden/shelf/<commit>/<trainer> is what ``train.py --trainer <trainer> --backbone tiny --root <the miniature of
-conftest.make_textures>`` of that version left, on tests/small.yaml with INPUT.SIZE "(64, 64)", two epochs and, of CDC,
-prompts of texts at one layer. Nothing there is ever changed; a version that writes other files gets a folder of its own.
+tests/golden/shelf/<commit>/<trainer> is what ``train.py --trainer <trainer> --backbone tiny --root
+<the miniature of conftest.make_textures>`` of that version left, on tests/small.yaml with
+INPUT.SIZE "(64, 64)", two epochs and, of CDC, prompts of texts at one layer. Nothing there is ever
+changed; a version that writes other files gets a folder of its own.
 """
 
 import pytest

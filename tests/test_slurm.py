@@ -1,4 +1,5 @@
-"""run.py --slurm: what sbatch is asked for, and a grid in shards on a real Slurm, one killed, one warned of its time limit."""
+"""run.py --slurm: what sbatch is asked for, and a grid in shards on a real Slurm, one killed, one
+warned of its time limit."""
 
 import os
 import re

@@ -1,4 +1,5 @@
-"""The tutorials do what they say: every command and program of theirs, in order; tutorials.py follows them."""
+"""The tutorials do what they say: every command and program of theirs, in order; tutorials.py
+follows them."""
 
 import os
 import re
@@ -13,14 +14,16 @@ from tests.conftest import in_turn
 from tests.runs import REPOSITORY
 from tests.tutorials import blocks, checkout, follow
 
-# What a reader goes through in one folder; plug_in.md is another folder's, in another environment: test_wheels.py.
+# What a reader goes through in one folder; plug_in.md is another folder's, in another environment:
+# test_wheels.py.
 COURSES = ["install own_trainer", "first_run cluster", "own_images report"]
 
 
 @pytest.mark.slow
 @in_turn(COURSES, "course", always=COURSES[:1])
 def test_the_tutorials_do_what_they_say(course, tmp_path, monkeypatch):
-    """The generated tests of every trainer and the checks of code and documentation also pass for the tutorial's own."""
+    """The generated tests of every trainer and the checks of code and documentation also pass for
+    the tutorial's own."""
     folder, is_own = checkout(tmp_path / "repository"), "own_trainer" in course
 
     def start(*command):

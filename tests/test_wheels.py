@@ -1,4 +1,5 @@
-"""The distributions as somebody else gets them: built, inspected, and installed into an environment without this repository."""
+"""The distributions as somebody else gets them: built, inspected, and installed into an environment
+without this repository."""
 
 import ast
 import importlib.metadata
@@ -25,7 +26,8 @@ DISTRIBUTIONS = {  # name: its package, and where that lies
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder with the source distributions and the wheels that are built from them, in a copy: building leaves files beside the sources."""
+    """A folder with the source distributions and the wheels that are built from them, in a copy:
+    building leaves files beside the sources."""
     folder = tmp_path_factory.mktemp("built")
     copy = checkout(folder / "repository")
     for egg in copy.rglob("*.egg-info"):
@@ -38,7 +40,8 @@ def built(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def python(built, tmp_path_factory):
-    """The interpreter of a new environment with the two wheels; their dependencies are those of this one, without what is installed editable here."""
+    """The interpreter of a new environment with the two wheels; their dependencies are those of
+    this one, without what is installed editable here."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, symlinks=True)
     interpreter = folder / "bin/python"
@@ -47,7 +50,8 @@ def python(built, tmp_path_factory):
     pip = "-m pip --quiet --disable-pip-version-check install --no-deps --no-index --target"
     wheels = map(str, built.glob("*.whl"))
     run([sys.executable, *pip.split(), str(own), *wheels], folder, sys.executable)
-    # a folder that a .pth file names is looked into, but .pth files that lie there, such as those of editable installations, are not read
+    # a folder that a .pth file names is looked into, but .pth files that lie there, such as those
+    # of editable installations, are not read
     (own / "dependencies.pth").write_text(
         "\n".join(path for path in sys.path if path.endswith("-packages"))
     )

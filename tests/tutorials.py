@@ -1,8 +1,10 @@
-"""Follows the tutorials of docs/tutorials as a reader would: runs their blocks one after the other and looks at what they print.
+"""Follows the tutorials of docs/tutorials as a reader would: runs their blocks one after the other
+and looks at what they print.
 
-What a block is follows from its language: ``bash`` and ``python`` are run, ``diff`` is applied to the file it names, and ``text`` is what the block
-before it printed, as far as it is shown: ``…`` stands for anything, and numbers with a point may differ a little, since they depend on the processor.
-A comment before a block, which no reader sees, says what else there is to know:
+What a block is follows from its language: ``bash`` and ``python`` are run, ``diff`` is applied to
+the file it names, and ``text`` is what the block before it printed, as far as it is shown: ``…``
+stands for anything, and numbers with a point may differ a little, since they depend on the
+processor. A comment before a block, which no reader sees, says what else there is to know:
 
     <!-- tests: leave out, REASON -->    the block is not run
     <!-- file: PATH -->                  the block is saved as that file
@@ -60,7 +62,8 @@ def checkout(folder):
 
 
 def follow(tutorial, folder, python=sys.executable):
-    """Runs a tutorial's blocks in a folder, with an interpreter; returns what the last of them printed."""
+    """Runs a tutorial's blocks in a folder, with an interpreter; returns what the last of them
+    printed."""
     printed = ""
     for block in blocks(tutorial):
         if block.comment.startswith("tests: leave out, "):
@@ -93,7 +96,8 @@ def run(command, folder, python):
 
 
 def apply(diff, folder):
-    """Changes the file that a diff names; the lines that it takes out or keeps have to be there, once."""
+    """Changes the file that a diff names; the lines that it takes out or keeps have to be there,
+    once."""
     name, *lines = diff.splitlines()
     path = folder / name.removeprefix("+++ ")
     before, after = (
@@ -106,7 +110,8 @@ def apply(diff, folder):
 
 
 def assert_shows(shown, printed):
-    """Whether a passage of what was printed reads as it is shown: the same words and integers, and numbers with a point within 10 %."""
+    """Whether a passage of what was printed reads as it is shown: the same words and integers, and
+    numbers with a point within 10 %."""
     numbers = [float(number) for number in NUMBER.findall(shown)]
     pattern = re.escape(NUMBER.sub("#NUMBER#", shown.strip())).replace("…", ".*?")
     pattern = re.sub(r"(\\?\s)+", r"\\s+", pattern).replace(r"\#NUMBER\#", f"({NUMBER.pattern})")

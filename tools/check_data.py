@@ -2,11 +2,12 @@
 
     python tools/check_data.py [NAME …] --root DATA
 
-For every data set that is there, or those that are named: present (all images of its lists, as many as papers report),
-incomplete (something is missing or differs; the last column says what), or missing; the numbers of images found, with
-the expected number where it differs; the fingerprint of the split; and the protocols that need it. Nothing is written,
-drawn or downloaded, and the images are counted, not opened. The exit code is 0 whatever is found. ImageFolder is not
-listed: it is any folder.
+For every data set that is there, or those that are named: present (all images of its lists, as many
+as papers report), incomplete (something is missing or differs; the last column says what), or
+missing; the numbers of images found, with the expected number where it differs; the fingerprint of
+the split; and the protocols that need it. Nothing is written, drawn or downloaded, and the images
+are counted, not opened. The exit code is 0 whatever is found. ImageFolder is not listed: it is any
+folder.
 """
 
 import argparse

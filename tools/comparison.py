@@ -34,7 +34,8 @@ def figures_of(rows: Sequence[Row]) -> DataFrame:
 
 
 def by_task(figures: DataFrame) -> tuple[DataFrame, DataFrame]:
-    """Means over folds and both directions by setting and task, NaN where no line has the figure; and the numbers of ``tasks`` and ``runs`` by setting."""
+    """Means over folds and both directions by setting and task, NaN where no line has the figure;
+    and the numbers of ``tasks`` and ``runs`` by setting."""
     means = figures.groupby(["setting", lambda key: task_of(key[1])]).mean()
     sizes = {"tasks": means.groupby("setting").size(), "runs": figures.groupby("setting").size()}
     return means, DataFrame(sizes)

@@ -7,15 +7,17 @@
 
 The tasks: OpenMoji, its people, and the class folders of further pictures below <root>/suite/<task>,
 each trained on its base classes and, with the halves swapped, on its new ones, as
-``<task>_swapped``; a fold a seed (tools/folds.py). Prompts are judged on all images that were not trained on (*base*) and on all images of
-the other half (*new*), as they are and, where the pictures are drawn here, in three other styles; beside them the
-images trained on (*train*), how well doubt tells images of the other half from held-out ones under the base prompts
-(*unknown*), and calibration after a fit to every other held-out image, of CDC's reliabilities or of another method's
+``<task>_swapped``; a fold a seed (tools/folds.py). Prompts are judged on all images that were not
+trained on (*base*) and on all images of the other half (*new*), as they are and, where the pictures
+are drawn here, in three other styles; beside them the images trained on (*train*), how well doubt
+tells images of the other half from held-out ones under the base prompts (*unknown*), and
+calibration after a fit to every other held-out image, of CDC's reliabilities or of another method's
 temperature (*fit*). Each result is a line of the file, appended when it is known.
 
-The YAML file lists settings as configs/ablations does, one of whose files can be given, too; PREC is amp where a
-setting has none. A task counts once: means are over tasks of means over folds and directions. Differences to --first
-are paired; their intervals are percentile bootstraps over the tasks.
+The YAML file lists settings as configs/ablations does, one of whose files can be given, too; PREC
+is amp where a setting has none. A task counts once: means are over tasks of means over folds and
+directions. Differences to --first are paired; their intervals are percentile bootstraps over the
+tasks.
 """
 
 import argparse
@@ -65,7 +67,8 @@ DIRECTIONS = {"": ("base", "new"), SWAPPED: ("new", "base")}
 def new_trainer(
     setting: Row, task: str, half: int, seed: int, root: str, folder: str
 ) -> MethodTrainer:
-    """The trainer of a setting on all images of the training half (1) or of the other (2); it writes to the folder."""
+    """The trainer of a setting on all images of the training half (1) or of the other (2); it
+    writes to the folder."""
     name, trainer = task_of(task), setting.get("trainer", "CDC")
     dataset = DRAWN.get(name, "image_folder")
     named = {

@@ -1,7 +1,8 @@
 """The images of a cross-validated task, and a training on a fold of them.
 
-Of each class a fifth of the images (at least two) is held out, and up to 16 others are trained on. Training is the
-trainer's own; only its loader is replaced by one that draws from a stock of views made beforehand.
+Of each class a fifth of the images (at least two) is held out, and up to 16 others are trained on.
+Training is the trainer's own; only its loader is replaced by one that draws from a stock of views
+made beforehand.
 """
 
 import contextlib
@@ -60,7 +61,8 @@ class StockLoader:
             yield {"img": self.shown, "label": self.labels[images]}
 
     def unprompted_images(self, images: Tensor) -> Tensor:
-        """The frozen CLIP's features (v, B / n, E) of every n-th image of v of the batch's views, which a loss asks for."""
+        """The frozen CLIP's features (v, B / n, E) of every n-th image of v of the batch's views,
+        which a loss asks for."""
         every = -(-self.shown.shape[1] // images.shape[1])
         pairs = list(zip(self.features[:, ::every], self.shown[:, ::every]))
         return stacked(
@@ -88,7 +90,8 @@ class Half:
     """The images of half of a task's classes.
 
     Attributes:
-        labels: (N,); centre: style (``plain`` among them) → images (N, 3, H, W) as they are tested, half precision.
+        labels: (N,); centre: style (``plain`` among them) → images (N, 3, H, W) as they are tested,
+            half precision.
     """
 
     labels: Tensor
@@ -115,10 +118,12 @@ class Pictures:
     """The images of a task, made once for all settings.
 
     Args:
-        trainer, other: a trainer on the half that is trained on, and on the other; is_drawn: whether their images are drawn here.
+        trainer, other: a trainer on the half that is trained on, and on the other; is_drawn:
+            whether their images are drawn here.
 
     Attributes:
-        trained, other: the halves' images; stock: (R, V, N, 3, H, W), half precision, views of the images to train on;
+        trained, other: the halves' images; stock: (R, V, N, 3, H, W), half precision, views of the
+            images to train on;
         frozen: (R, V, N, E), the frozen CLIP's features of them.
     """
 
@@ -144,7 +149,8 @@ def features(method: Method, images: Tensor) -> Tensor:
 
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of the images to train on, up to ``SHOTS`` a class, and of the held-out ones: all others, at least a fifth of each class."""
+    """Indices of the images to train on, up to ``SHOTS`` a class, and of the held-out ones: all
+    others, at least a fifth of each class."""
     by_class: dict[int, list[int]] = {}
     for index in random.Random(seed).sample(range(len(labels)), len(labels)):
         by_class.setdefault(int(labels[index]), []).append(index)

@@ -1,7 +1,8 @@
-"""Prompt-learning trainers for Dassl: one file per method. Importing a method's module registers its trainer.
+"""Prompt-learning trainers for Dassl: one file per method. Importing a method's module registers
+its trainer.
 
-``METHODS`` is the one list of them. ``PromptedClassifier``, a trained run as a classifier, is loaded when it is asked for: importing the
-package registers nothing.
+``METHODS`` is the one list of them. ``PromptedClassifier``, a trained run as a classifier, is
+loaded when it is asked for: importing the package registers nothing.
 """
 
 from importlib import import_module
@@ -42,7 +43,8 @@ METHODS = {  # registered name → module of this package
 
 
 def config_function(method: str) -> Any:
-    """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings; importing its module registers the trainer."""
+    """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings;
+    importing its module registers the trainer."""
     return attribute(method, f"add_{method.lower()}_config")
 
 

@@ -1,12 +1,13 @@
-"""CDC: causality-guided semantic decoupling and classification (Zhang, Li, Liu, Qiang, "Rethinking Misalignment in
-Vision-Language Model Adaptation from a Causal Perspective", NeurIPS 2024).
+"""CDC: causality-guided semantic decoupling and classification (Zhang, Li, Liu, Qiang, "Rethinking
+Misalignment in Vision-Language Model Adaptation from a Causal Perspective", NeurIPS 2024).
 
-VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept near a hand-crafted
-prompt (L_con), so that each learns a different task-relevant semantic. DSTC: each template votes with evidence, and
-Dempster's rule fuses the votes; the loss is ``evidential_loss``, of every vote and of the fused opinion. After training one
-more witness, of the images' features alone, gives evidence for the classes that it has seen, and how far all are believed
-is fitted on validation images.
-docs/method.md lists what the paper states and what is our choice.
+VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept
+near a hand-crafted prompt (L_con), so that each learns a different task-relevant semantic. DSTC:
+each template votes with evidence, and Dempster's rule fuses the votes; the loss is
+``evidential_loss``, of every vote and of the fused opinion. After training one more witness, of the
+images' features alone, gives evidence for the classes that it has seen, and how far all are
+believed is fitted on validation images. docs/method.md lists what the paper states and what is our
+choice.
 """
 
 import copy
@@ -126,7 +127,8 @@ class DecoupledPrompts(nn.Module):
 
 
 def put_fixed_words(learner: DecoupledPrompts, *_: object) -> None:
-    """Makes the tokens around the contexts those of the learner's phrases, which may differ in number of words."""
+    """Makes the tokens around the contexts those of the learner's phrases, which may differ in
+    number of words."""
     text, _, n_ctx = learner.tokens_around.args
     ids = [phrase[: int((phrase > 0).sum())][n_ctx:] for phrase in learner.phrases.cpu()]
     tokens = learner.tokens_around([embed(text, words) for words in ids])
@@ -172,7 +174,8 @@ class CDCMethod(Method):
         return self.settings.HAND_CRAFTED or super().hand_crafted_template()
 
     def reliabilities(self, witnesses: int) -> Tensor:
-        """ω of the witnesses for ``dempster``: (M,) of the templates, or (M + 1,) with the image witness."""
+        """ω of the witnesses for ``dempster``: (M,) of the templates, or (M + 1,) with the image
+        witness."""
         if self.settings.RELIABILITY == "independent":
             return torch.ones(witnesses, device=self.device)
         if witnesses > self.settings.N_TEMPLATES:
@@ -348,8 +351,9 @@ class CDCMethod(Method):
         return True
 
     def fit_reliability(self, logits: Tensor, labels: Tensor) -> None:
-        """Sets the reliabilities to those that fit validation images best: of the templates' answers, and
-        where the image witness speaks of all witnesses'. logits: (M or M + 1, N, K); labels: (N,)."""
+        """Sets the reliabilities to those that fit validation images best: of the templates'
+        answers, and where the image witness speaks of all witnesses'. logits: (M or M + 1, N, K);
+        labels: (N,)."""
         learner, templates = self.learner, self.settings.N_TEMPLATES
         evidence = self.log_evidence(logits)
         learner.reliability.copy_(fitted_reliabilities(evidence[:templates], labels, templates)[0])

@@ -1,7 +1,8 @@
-"""CDC over another method: M sets of the method's own prompts as templates, each trained on its own view by the method's own
-loss, whose cross-entropy becomes ``evidential_loss`` of the template's evidence; L_de drives them apart, and Dempster's rule
-fuses their votes as in CDC (docs/method.md). One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's
-two terms is the method itself.
+"""CDC over another method: M sets of the method's own prompts as templates, each trained on its own
+view by the method's own loss, whose cross-entropy becomes ``evidential_loss`` of the template's
+evidence; L_de drives them apart, and Dempster's rule fuses their votes as in CDC (docs/method.md).
+One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's two terms is the
+method itself.
 """
 
 from collections.abc import Sequence
@@ -71,7 +72,8 @@ class TemplateLearners(nn.Module):
 
     @torch.no_grad()
     def start_from(self, phrases: Sequence[str]) -> None:
-        """Puts the first n tokens of a phrase into each context; those beyond the phrases stay as they are."""
+        """Puts the first n tokens of a phrase into each context; those beyond the phrases stay as
+        they are."""
         for learner, phrase in zip(self.learners, phrases):
             learner.ctx.copy_(self.context_of(phrase)[0])  # (n, D)
 

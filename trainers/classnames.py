@@ -1,4 +1,5 @@
-"""Can a CLIP tell class names apart? It reads names through its tokens, of which a small CLIP has learned a few only.
+"""Can a CLIP tell class names apart? It reads names through its tokens, of which a small CLIP has
+learned a few only.
 
 Pure functions of names, token rows and text features; ``check_names`` asks them of a method's.
 """
@@ -43,13 +44,15 @@ def alike(names: Iterable[str]) -> list[list[str]]:
 
 
 def unknown_tokens(rows: Tensor) -> Tensor:
-    """Which of V tokens a CLIP has not learned, (V,) bool: those that share their row of the table (V, E) with another."""
+    """Which of V tokens a CLIP has not learned, (V,) bool: those that share their row of the table
+    (V, E) with another."""
     _, places, counts = rows.detach().unique(dim=0, return_inverse=True, return_counts=True)
     return counts[places] > 1
 
 
 def unknown_words(names: Iterable[str], unknown: Tensor) -> dict[str, list[str]]:
-    """Name → its words of which a token is unknown, see ``unknown_tokens``; names without such words are left out."""
+    """Name → its words of which a token is unknown, see ``unknown_tokens``; names without such
+    words are left out."""
     return {
         name: words
         for name in names
@@ -86,7 +89,8 @@ def check_classes(
     Args:
         names: K names; rows: the CLIP's table of tokens (V, E).
         features: the names' texts (K, E), of length one; scale: by which cosines become logits.
-        are_fixed: the names are a data set's of the field; else they are the user's own, who can choose others.
+        are_fixed: the names are a data set's of the field; else they are the user's own, who can
+            choose others.
 
     Raises:
         UserError: texts of the user's own names are equal.

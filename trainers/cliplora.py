@@ -1,6 +1,7 @@
-"""CLIP-LoRA: the queries, keys and values of every layer of both encoders learn a change of low rank (Zanella and Ben Ayed, 2024,
-"Low-Rank Few-Shot Adaptation of Vision-Language Models", §3; Hu et al., 2022, LoRA). The texts are one hand-crafted prompt, the same
-for all data sets. Cross-entropy; CLIP's own weights are frozen.
+"""CLIP-LoRA: the queries, keys and values of every layer of both encoders learn a change of low
+rank (Zanella and Ben Ayed, 2024, "Low-Rank Few-Shot Adaptation of Vision-Language Models", §3; Hu
+et al., 2022, LoRA). The texts are one hand-crafted prompt, the same for all data sets.
+Cross-entropy; CLIP's own weights are frozen.
 """
 
 import math
@@ -22,7 +23,8 @@ PARTS = "qkv"
 
 
 def add_cliplora_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.CLIPLORA``; the official arguments are ``--encoder``, ``--r``, ``--alpha`` and ``--dropout_rate``."""
+    """Declares ``cfg.TRAINER.CLIPLORA``; the official arguments are ``--encoder``, ``--r``,
+    ``--alpha`` and ``--dropout_rate``."""
     cfg.TRAINER.CLIPLORA = node = CfgNode()
     node.ENCODER = "both"  # both | text | vision: which encoder's layers change
     node.RANK = 2  # r of each change

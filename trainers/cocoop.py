@@ -1,8 +1,9 @@
-"""CoCoOp: a small network turns each image's feature into a shift of the context, so that every image is compared with texts of
-its own (Zhou et al., 2022, "Conditional Prompt Learning for Vision-Language Models", §3.2). Both encoders frozen, cross-entropy.
+"""CoCoOp: a small network turns each image's feature into a shift of the context, so that every
+image is compared with texts of its own (Zhou et al., 2022, "Conditional Prompt Learning for
+Vision-Language Models", §3.2). Both encoders frozen, cross-entropy.
 
-Nothing of the texts can be kept for the next image, but within an image all classes share start token and context: they are
-encoded once an image, and only the classes' own tokens K times.
+Nothing of the texts can be kept for the next image, but within an image all classes share start
+token and context: they are encoded once an image, and only the classes' own tokens K times.
 """
 
 from collections import OrderedDict

@@ -1,6 +1,7 @@
-"""CoOp: the words around the class name become learnable vectors (Zhou et al., 2022, "Learning to Prompt for
-Vision-Language Models"). The context is shared by all classes, or one per class (CSC); it stands before, around or after
-the class name. Cross-entropy on the logits of one template; both encoders frozen.
+"""CoOp: the words around the class name become learnable vectors (Zhou et al., 2022, "Learning to
+Prompt for Vision-Language Models"). The context is shared by all classes, or one per class (CSC);
+it stands before, around or after the class name. Cross-entropy on the logits of one template; both
+encoders frozen.
 """
 
 from dassl.engine import TRAINER_REGISTRY

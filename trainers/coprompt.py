@@ -1,6 +1,8 @@
-"""CoPrompt: MaPLe whose features stay consistent with the frozen CLIP's of perturbed inputs (Roy and Etemad, 2024, "Consistency-guided Prompt
-Learning for Vision-Language Models", §3.2). An adapter follows each encoder. Cross-entropy on one random view of an image, + W · (1 − cos) of its
-feature to the frozen CLIP's of another view, and of each class's text to the frozen CLIP's of a sentence about it, drawn at each step.
+"""CoPrompt: MaPLe whose features stay consistent with the frozen CLIP's of perturbed inputs (Roy
+and Etemad, 2024, "Consistency-guided Prompt Learning for Vision-Language Models", §3.2). An adapter
+follows each encoder. Cross-entropy on one random view of an image, + W · (1 − cos) of its feature
+to the frozen CLIP's of another view, and of each class's text to the frozen CLIP's of a sentence
+about it, drawn at each step.
 """
 
 import random
@@ -26,13 +28,15 @@ IMAGE_SHARE, TEXT_SHARE = 0.1, 0.2  # of the adapters in the features
 
 
 def add_coprompt_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W (``TRAINER.W`` in the official code). Sentences are ``DATASET.DESCRIPTIONS``."""
+    """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W (``TRAINER.W`` in the official code).
+    Sentences are ``DATASET.DESCRIPTIONS``."""
     cfg.TRAINER.COPROMPT = node = method_node("MaPLe")
     node.W = 8.0  # weight of the consistency with the frozen CLIP
 
 
 class OutputAdapter(nn.Module):
-    """Mixes features (…, E) with what a bottleneck makes of them. It scales with the features: their lengths don't matter."""
+    """Mixes features (…, E) with what a bottleneck makes of them. It scales with the features:
+    their lengths don't matter."""
 
     def __init__(self, embed_dim: int, share: float) -> None:
         super().__init__()

@@ -1,6 +1,8 @@
-"""DePT: a second head that takes base-specific knowledge out of the prompts (Zhang et al., 2024, "DePT: Decoupled Prompt Tuning",
-§3.2), over any method whose loss has the cross-entropy of its one template. Features of both encoders, each scaled and shifted channel by channel,
-go through one linear classifier of the trained classes. Its logits are mixed with the prompts'; for other classes the prompts answer alone.
+"""DePT: a second head that takes base-specific knowledge out of the prompts (Zhang et al., 2024,
+"DePT: Decoupled Prompt Tuning", §3.2), over any method whose loss has the cross-entropy of its one
+template. Features of both encoders, each scaled and shifted channel by channel, go through one
+linear classifier of the trained classes. Its logits are mixed with the prompts'; for other classes
+the prompts answer alone.
 """
 
 from dataclasses import dataclass
@@ -59,7 +61,8 @@ class ChannelAdjustment(nn.Module):
 
 
 class TransferHead(nn.Module):
-    """The channel-adjusted head: features of images or texts, (…, E) and not normalised, → logits (…, K) of the trained classes."""
+    """The channel-adjusted head: features of images or texts, (…, E) and not normalised, → logits
+    (…, K) of the trained classes."""
 
     def __init__(self, embed_dim: int, classes: int) -> None:
         super().__init__()
@@ -130,7 +133,8 @@ class DePTMethod(Method):
         return total, {**figures, "loss_ce": task, "loss_head": headed}
 
     def predict(self, logits: Tensor) -> Prediction:
-        """``Prediction`` from the prompts' logits (1, B, K), or from theirs and the head's, (2, B, K)."""
+        """``Prediction`` from the prompts' logits (1, B, K), or from theirs and the head's, (2, B,
+        K)."""
         weight = self.settings.HEAD_WEIGHT
         if len(logits) > 1:
             logits = (1 - weight) * logits[:1] + weight * logits[1:]

@@ -1,8 +1,10 @@
-"""Descriptions of classes: sentences about each, as language models write them (Pratt et al., 2023, "What does a platypus look like?
-Generating customized prompts for zero-shot image classification": CuPL).
+"""Descriptions of classes: sentences about each, as language models write them (Pratt et al., 2023,
+"What does a platypus look like? Generating customized prompts for zero-shot image classification":
+CuPL).
 
-``DATASET.DESCRIPTIONS`` names a JSON file, class name → list of sentences, the form in which CuPL and its followers publish them. The sentences
-count like the hand-crafted prompts of a method: the hand-crafted feature of a class is the mean over all of them.
+``DATASET.DESCRIPTIONS`` names a JSON file, class name → list of sentences, the form in which CuPL
+and its followers publish them. The sentences count like the hand-crafted prompts of a method: the
+hand-crafted feature of a class is the mean over all of them.
 """
 
 import hashlib
@@ -50,7 +52,8 @@ def read(path: str) -> tuple[str, Any]:
 
 
 def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
-    """The sentences of each class, in the order of the K names; names are compared in their ``canonical`` form.
+    """The sentences of each class, in the order of the K names; names are compared in their
+    ``canonical`` form.
 
     Raises:
         UserError: the file holds no descriptions, a sentence is invalid, or classes are missing.

@@ -1,12 +1,16 @@
-"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, losses, reliability of dependent witnesses.
+"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, losses, reliability of
+dependent witnesses.
 
-Pure functions on tensors; no CLIP, no Dassl. Everything starts from *log*-evidence, so that neither a logit of +200 nor
-one of −200 over- or underflows, in value or gradient. The last dimension is always the K classes.
+Pure functions on tensors; no CLIP, no Dassl. Everything starts from *log*-evidence, so that neither
+a logit of +200 nor one of −200 over- or underflows, in value or gradient. The last dimension is
+always the K classes.
 
 References:
     - Jøsang (2016), "Subjective Logic": opinions and their Dirichlet form.
-    - Sensoy et al. (2018), "Evidential Deep Learning to Quantify Classification Uncertainty": α = e + 1, eqs. 1–5.
-    - Han et al. (2021), "Trusted Multi-View Classification": Dempster's rule for opinions (def. 4), loss (eqs. 8–10).
+    - Sensoy et al. (2018), "Evidential Deep Learning to Quantify Classification Uncertainty": α = e
+      + 1, eqs. 1–5.
+    - Han et al. (2021), "Trusted Multi-View Classification": Dempster's rule for opinions (def. 4),
+      loss (eqs. 8–10).
 """
 
 import math
@@ -59,7 +63,8 @@ class Opinion:
 
 
 def log1p_exp(x: Tensor) -> Tensor:
-    """log(1 + exp(x)) to double precision; torch's own softplus turns linear at 20, which is an error of 2e-9."""
+    """log(1 + exp(x)) to double precision; torch's own softplus turns linear at 20, which is an
+    error of 2e-9."""
     return F.softplus(x, threshold=40)
 
 
@@ -70,7 +75,8 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
 
         C = Σ_{i≠j} b_i¹ b_j²,   b_k = (b_k¹ b_k² + b_k¹ u² + b_k² u¹) / (1 − C),   u = u¹ u² / (1 − C).
 
-    Proof of the closed form: put b = e / S and u = K / S and divide. The factor 1 / (1 − C) and the strengths cancel::
+    Proof of the closed form: put b = e / S and u = K / S and divide. The factor 1 / (1 − C) and the
+    strengths cancel::
 
         b_k / u = (b_k¹/u¹)(b_k²/u²) + b_k¹/u¹ + b_k²/u²,   that is   e_k/K = (1 + e_k¹/K)(1 + e_k²/K) − 1.
 
@@ -80,13 +86,13 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
 
     whatever the order, in O(M·K) instead of O(M·K²), and without a division by 1 − C.
 
-    The rule takes the opinions for those of independent witnesses. Witnesses who look at the same picture are not; a reliability ω ≤ 1
-    counts a witness as ω of an independent one::
+    The rule takes the opinions for those of independent witnesses. Witnesses who look at the same
+    picture are not; a reliability ω ≤ 1 counts a witness as ω of an independent one::
 
         1 + e_k / K = Π_m (1 + e_k^m / K)^ω_m.
 
-    All ω = 1 is Dempster's rule and all ω = 1/M the (geometric) mean of the opinions. A witness without any evidence leaves the
-    opinion as it is.
+    All ω = 1 is Dempster's rule and all ω = 1/M the (geometric) mean of the opinions. A witness
+    without any evidence leaves the opinion as it is.
 
     Args:
         log_evidences: (M, …, K).
@@ -99,7 +105,8 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
     weights = torch.as_tensor(reliability, dtype=parts.dtype, device=parts.device)
     weights = weights.expand(len(parts)).view(-1, *[1] * (parts.dim() - 1))  # (M, 1, …)
     total = (weights * log1p_exp(parts)).sum(dim=0)  # (…, K), Σ_m ω_m log1p(e_k^m / K)
-    # log expm1(total); where all evidence is below the precision of 1 + e/K, expm1(total) is the plain sum
+    # log expm1(total); where all evidence is below the precision of 1 + e/K, expm1(total) is the
+    # plain sum
     plain = (parts + weights.log()).logsumexp(dim=0)
     tiny = plain < math.log(torch.finfo(parts.dtype).eps)
     # keeps the other branch's gradient finite
@@ -146,9 +153,11 @@ def fitted_reliabilities(log_evidences: Tensor, labels: Tensor, templates: int) 
 
 
 def conflict(log_evidences: Tensor) -> Tensor:
-    """Dempster's C of M opinions in [0, 1): the mass of the joint belief that lies on different classes, which the rule leaves out.
+    """Dempster's C of M opinions in [0, 1): the mass of the joint belief that lies on different
+    classes, which the rule leaves out.
 
-    The rule's second half, u = Π_m u^m / (1 − C), holds for any number of opinions, so C = 1 − Π_m u^m / u.
+    The rule's second half, u = Π_m u^m / (1 − C), holds for any number of opinions, so C = 1 − Π_m
+    u^m / u.
 
     Args:
         log_evidences: (M, …, K).
@@ -166,7 +175,8 @@ def conflict(log_evidences: Tensor) -> Tensor:
 
 
 def trusted_cross_entropy(opinion: Opinion, labels: Tensor) -> Tensor:
-    """Cross-entropy expected under the opinion's Dirichlet, E_{p~Dir(α)}[−log p_y] = ψ(S) − ψ(α_y) (Han et al. 2021, eq. 8).
+    """Cross-entropy expected under the opinion's Dirichlet, E_{p~Dir(α)}[−log p_y] = ψ(S) − ψ(α_y)
+    (Han et al. 2021, eq. 8).
 
     Args:
         opinion: of (…, K).
@@ -180,15 +190,18 @@ def trusted_cross_entropy(opinion: Opinion, labels: Tensor) -> Tensor:
 
 
 def evidential_loss(opinion: Opinion, labels: Tensor) -> Tensor:
-    """Mean of ``trusted_cross_entropy`` and of the cross-entropy of the belief's shares, −log(b_y / Σ_k b_k).
+    """Mean of ``trusted_cross_entropy`` and of the cross-entropy of the belief's shares, −log(b_y /
+    Σ_k b_k).
 
-    The trusted cross-entropy alone does not learn from images whose class has little evidence (Pandey and Yu, 2023, "Learn to
-    Accumulate Evidence from All Training Samples"). Its gradient by log e_y is::
+    The trusted cross-entropy alone does not learn from images whose class has little evidence
+    (Pandey and Yu, 2023, "Learn to Accumulate Evidence from All Training Samples"). Its gradient by
+    log e_y is::
 
         −e_y (ψ′(1 + e_y) − ψ′(S)),   about −(1 − e_y / S) for much evidence and −e_y (π² / 6 − ψ′(S)) → 0 for little,
 
-    never positive, while that of the shares' cross-entropy is −(1 − p_y) with p_y = e_y / Σ_k e_k for any amount. So the mean's is at
-    least half of cross-entropy's, at every level and for every K.
+    never positive, while that of the shares' cross-entropy is −(1 − p_y) with p_y = e_y / Σ_k e_k
+    for any amount. So the mean's is at least half of cross-entropy's, at every level and for every
+    K.
 
     Args:
         opinion: of (…, K).

@@ -12,7 +12,8 @@ from .templates import SELECTED_TEMPLATES
 
 
 class SizedByState(nn.Module):
-    """A learner that makes its tensors named in ``sized`` as large as those of a state that it loads."""
+    """A learner that makes its tensors named in ``sized`` as large as those of a state that it
+    loads."""
 
     sized: tuple[str, ...]
 
@@ -27,9 +28,9 @@ class SizedByState(nn.Module):
 class FeatureMethod(Method):
     """Fitted to the features of the training images before the first epoch.
 
-    The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K). What it learned of the
-    classes is in its ``class_parameters``; without them, for classes that were not trained, it gives
-    the zero-shot logits.
+    The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K). What it learned
+    of the classes is in its ``class_parameters``; without them, for classes that were not trained,
+    it gives the zero-shot logits.
     """
 
     shape_setting = None
@@ -43,7 +44,8 @@ class FeatureMethod(Method):
     def augmented_features(
         self, training: TrainingImages, normalize: bool = True
     ) -> tuple[Tensor, Tensor]:
-        """Features (R, N, E) and labels (N,) of the training images in R = AUGMENT_EPOCH augmented views."""
+        """Features (R, N, E) and labels (N,) of the training images in R = AUGMENT_EPOCH augmented
+        views."""
         views = [
             self.features_of(training(augmented=True), normalize=normalize)
             for _ in range(self.settings.AUGMENT_EPOCH)

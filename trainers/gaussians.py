@@ -48,7 +48,8 @@ def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tenso
 
 
 def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
-    """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their covariance."""
+    """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their
+    covariance."""
     trace = scatter.trace() / max(1, images - 1)
     # of one image a class there is no spread: then all directions count alike
     ridge = (trace + (trace == 0)) * torch.eye(len(scatter)).to(scatter)

@@ -1,5 +1,6 @@
-"""IVLP: deep prompts in both encoders, learned independently of each other (Khattak et al., 2023, MaPLe, §4.2 and its public
-repository). Cross-entropy; both encoders frozen. Without the image encoder's part it is deep language prompting.
+"""IVLP: deep prompts in both encoders, learned independently of each other (Khattak et al., 2023,
+MaPLe, §4.2 and its public repository). Cross-entropy; both encoders frozen. Without the image
+encoder's part it is deep language prompting.
 """
 
 from dassl.engine import TRAINER_REGISTRY

@@ -1,5 +1,6 @@
-"""KgCoOp: CoOp whose texts are held near the hand-crafted ones (Yao et al., 2023, "Visual-Language Prompt Tuning with
-Knowledge-guided Context Optimization"): cross-entropy + W · mean over classes of 1 − cos(w_k, w_k of the hand-crafted prompt).
+"""KgCoOp: CoOp whose texts are held near the hand-crafted ones (Yao et al., 2023, "Visual-Language
+Prompt Tuning with Knowledge-guided Context Optimization"): cross-entropy + W · mean over classes of
+1 − cos(w_k, w_k of the hand-crafted prompt).
 """
 
 from dassl.engine import TRAINER_REGISTRY

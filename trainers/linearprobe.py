@@ -1,5 +1,6 @@
-"""Linear probe: logistic regression on the features that CLIP has of the training images, regularised as is best for validation images
-(Radford et al., 2021, CLIP, §3.2 and appendix A.3; for few shots as in CoOp's public repository, ``lpclip``). Texts play no part.
+"""Linear probe: logistic regression on the features that CLIP has of the training images,
+regularised as is best for validation images (Radford et al., 2021, CLIP, §3.2 and appendix A.3; for
+few shots as in CoOp's public repository, ``lpclip``). Texts play no part.
 """
 
 import logging
@@ -31,7 +32,8 @@ def add_linearprobe_config(cfg: CfgNode) -> None:
 
 
 class Probe(nn.Module):
-    """Weights (K, E) and biases (K,) of K classes, zero until they are fitted, and the C that they were fitted with."""
+    """Weights (K, E) and biases (K,) of K classes, zero until they are fitted, and the C that they
+    were fitted with."""
 
     C: Tensor
 
@@ -50,7 +52,8 @@ class Probe(nn.Module):
 
 
 def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Tensor, Tensor]:
-    """Weights (K, E) and biases (K,) of the logistic regression of labels (N,) on features (N, E), in float64; of one class zeros.
+    """Weights (K, E) and biases (K,) of the logistic regression of labels (N,) on features (N, E),
+    in float64; of one class zeros.
 
     A class without images gets the smallest bias of a float, and is never answered.
     """
@@ -71,8 +74,8 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
 
 
 def best_strength(accuracy: Callable[[float], float]) -> float:
-    """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the interval from a tenth to ten times it, each
-    dropping the end with the lower accuracy."""
+    """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the
+    interval from a tenth to ten times it, each dropping the end with the lower accuracy."""
     middle = math.log10(max(GRID, key=accuracy))
     left, right = middle - 1, middle + 1
     for _ in range(STEPS):

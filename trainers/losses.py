@@ -13,10 +13,12 @@ SHORT = 0.03  # δ: deviations much shorter than this have no direction yet
 
 
 def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
-    """Mean of 1 − cos between features (M, N, E) and those they are kept near to, (N, E) or (M, N, E), all normalised.
+    """Mean of 1 − cos between features (M, N, E) and those they are kept near to, (N, E) or (M, N,
+    E), all normalised.
 
-    Of a template's texts and the hand-crafted prompt's it is the knowledge-guided term of KgCoOp (Yao et al., 2023), which for
-    normalised features is half the squared distance; CDC's L_con. Scalar in [0, 2].
+    Of a template's texts and the hand-crafted prompt's it is the knowledge-guided term of KgCoOp
+    (Yao et al., 2023), which for normalised features is half the squared distance; CDC's L_con.
+    Scalar in [0, 2].
     """
     return 1 - (features * reference).sum(dim=-1).mean()
 
@@ -32,23 +34,26 @@ def knowledge_guided_loss(
 
 
 def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
-    """CDC's L_de: mean cosine between the deviations d^m = features^m − reference of templates m < n; 0 for a single template.
+    """CDC's L_de: mean cosine between the deviations d^m = features^m − reference of templates m <
+    n; 0 for a single template.
 
     With a short length δ = ``SHORT`` in it, so that it is smooth where a template has not moved yet::
 
         L_de = mean over m < n and N of  d^m · d^n / sqrt((|d^m|² + δ²) (|d^n|² + δ²)).
 
-    A cosine of the features themselves would work against the consistency loss: it falls as templates leave the reference, and together
-    they have their minimum at "all templates equal the reference" from a small weight of consistency on. The deviations' cosine asks in
-    which direction a template leaves, not how far. Derivation for β L_de + γ Σ_m L_con^m with free unit vectors: put
-    w^m = cos a · t + sin a · v_m with v_m ⊥ t the vertices of a simplex, v_m · v_n = ρ = −1 / (M − 1). With y = |d|² + δ²,
-    |d|² = 2 (1 − cos a)::
+    A cosine of the features themselves would work against the consistency loss: it falls as
+    templates leave the reference, and together they have their minimum at "all templates equal the
+    reference" from a small weight of consistency on. The deviations' cosine asks in which direction
+    a template leaves, not how far. Derivation for β L_de + γ Σ_m L_con^m with free unit vectors:
+    put w^m = cos a · t + sin a · v_m with v_m ⊥ t the vertices of a simplex, v_m · v_n = ρ = −1 /
+    (M − 1). With y = |d|² + δ², |d|² = 2 (1 − cos a)::
 
         d^m · d^n = (|d|² / 2) (2ρ + (1 − ρ) |d|² / 2),     L_de = d^m · d^n / y,     γ Σ_m L_con^m = γ M |d|² / 2,
 
-    whose derivative in y is β (1 − ρ) / 4 − β C / y² + γ M / 2 with C = δ² (−ρ + (1 − ρ) δ² / 4). So the minimum lies at
-    y² = β C / (β (1 − ρ) / 4 + γ M / 2): templates apart, each at a short distance from the reference, which
-    the cross-entropy is left to choose; L_de is ρ + O(δ) there. They collapse, y = δ², exactly from γ = 2β / (M (M − 1) δ²) on.
+    whose derivative in y is β (1 − ρ) / 4 − β C / y² + γ M / 2 with C = δ² (−ρ + (1 − ρ) δ² / 4).
+    So the minimum lies at y² = β C / (β (1 − ρ) / 4 + γ M / 2): templates apart, each at a short
+    distance from the reference, which the cross-entropy is left to choose; L_de is ρ + O(δ) there.
+    They collapse, y = δ², exactly from γ = 2β / (M (M − 1) δ²) on.
 
     Args:
         features: (M, N, E), normalised; of N texts or images.
@@ -75,11 +80,13 @@ def mean_over_pairs(vectors: Tensor) -> Tensor:
 
 
 def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
-    """How far templates are apart: mean cosines of their features (M, N, E), all normalised, with the reference (N, E) or (M, N, E).
+    """How far templates are apart: mean cosines of their features (M, N, E), all normalised, with
+    the reference (N, E) or (M, N, E).
 
     Returns:
-        ``to_clip``: to the reference; with two templates or more also ``between``: of pairs of templates, and ``deviations``: of pairs of
-        their deviations from the reference. Each a mean over pairs and N.
+        ``to_clip``: to the reference; with two templates or more also ``between``: of pairs of
+        templates, and ``deviations``: of pairs of their deviations from the reference. Each a mean
+        over pairs and N.
     """
 
     means = {"to_clip": (features * reference).sum(dim=-1).mean().item()}
@@ -90,7 +97,8 @@ def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
 
 
 def collapse_weight(templates: int, decoupling: float) -> float:
-    """γ from which β ``decoupling_loss`` + γ Σ_m ``consistency_loss`` is least where all templates equal the reference.
+    """γ from which β ``decoupling_loss`` + γ Σ_m ``consistency_loss`` is least where all templates
+    equal the reference.
 
     Args:
         templates: M ≥ 2; decoupling: β. The formula is derived in ``decoupling_loss``.

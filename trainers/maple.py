@@ -1,5 +1,6 @@
-"""MaPLe: deep prompts in both encoders, those of the image encoder a linear map of the text encoder's, so that the two are learned
-as one (Khattak et al., 2023, "MaPLe: Multi-modal Prompt Learning", §3.2). Cross-entropy; both encoders frozen.
+"""MaPLe: deep prompts in both encoders, those of the image encoder a linear map of the text
+encoder's, so that the two are learned as one (Khattak et al., 2023, "MaPLe: Multi-modal Prompt
+Learning", §3.2). Cross-entropy; both encoders frozen.
 """
 
 import copy

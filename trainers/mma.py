@@ -1,6 +1,7 @@
-"""MMA: adapters beside the upper layers of both encoders, which meet in a projection that the two share (Yang et al., 2024, "MMA: Multi-Modal
-Adapter for Vision-Language Models", §3.3). Lower layers, which hold what is general, stay as they are. The texts are one hand-crafted
-prompt. Cross-entropy; CLIP's own weights are frozen.
+"""MMA: adapters beside the upper layers of both encoders, which meet in a projection that the two
+share (Yang et al., 2024, "MMA: Multi-Modal Adapter for Vision-Language Models", §3.3). Lower
+layers, which hold what is general, stay as they are. The texts are one hand-crafted prompt.
+Cross-entropy; CLIP's own weights are frozen.
 """
 
 from collections.abc import Callable, Iterable
@@ -37,7 +38,8 @@ def with_gradient(x: Tensor, factor: float) -> Tensor:
 class Beside(Adapter):
     """Adds s · up(shared(down(norm(x)))) to a layer's output, x being the tokens that enter it.
 
-    The gradient of the adapter's own parameters is that of the sum without s, as in the official code; that of x is the true one.
+    The gradient of the adapter's own parameters is that of the sum without s, as in the official
+    code; that of x is the true one.
     """
 
     def __init__(self, maps: Any, shared: nn.Module, scale: float) -> None:
@@ -51,9 +53,11 @@ class Beside(Adapter):
 
 
 class SharedAdapters(nn.Module):
-    """Called, it gives the hand-crafted prompt with an adapter beside each of the upper layers of both encoders.
+    """Called, it gives the hand-crafted prompt with an adapter beside each of the upper layers of
+    both encoders.
 
-    Parameters carry the official names, with the layer's number from 1, and are drawn in the official order.
+    Parameters carry the official names, with the layer's number from 1, and are drawn in the
+    official order.
     """
 
     def __init__(self, method: Method) -> None:
@@ -87,7 +91,8 @@ def bottleneck(width: int, dim: int) -> nn.ModuleDict:
 
 
 def started(layers: Iterable[int], adapter: Callable[[], nn.Module]) -> nn.ModuleDict:
-    """An adapter for each layer with Gaussian weights, standard deviation √(2 / outputs), and biases of zero."""
+    """An adapter for each layer with Gaussian weights, standard deviation √(2 / outputs), and
+    biases of zero."""
     modules = nn.ModuleDict({str(layer): adapter() for layer in layers})
     for module in modules.modules():
         if isinstance(module, nn.Linear):

@@ -1,7 +1,8 @@
-"""MMRL: tokens of a representation space that both encoders share enter their upper layers (Guo and Gu, 2025, "MMRL: Multi-Modal
-Representation Learning for Vision-Language Models", §3). An image has two features: that of its class token, held near to CLIP's own, and
-that of its representation tokens under a projection which is learned. Classes that were trained are answered by both, others by the
-first alone. The texts are one hand-crafted prompt; CLIP's own weights are frozen.
+"""MMRL: tokens of a representation space that both encoders share enter their upper layers (Guo and
+Gu, 2025, "MMRL: Multi-Modal Representation Learning for Vision-Language Models", §3). An image has
+two features: that of its class token, held near to CLIP's own, and that of its representation
+tokens under a projection which is learned. Classes that were trained are answered by both, others
+by the first alone. The texts are one hand-crafted prompt; CLIP's own weights are frozen.
 """
 
 import copy
@@ -23,7 +24,8 @@ from .trainer import MethodTrainer
 
 
 def add_mmrl_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.MMRL``, the official keys, but for REP_START and REP_END (REP_LAYERS, a list)."""
+    """Declares ``cfg.TRAINER.MMRL``, the official keys, but for REP_START and REP_END (REP_LAYERS,
+    a list)."""
     cfg.TRAINER.MMRL = node = CfgNode()
     node.N_REP_TOKENS = 5  # n, in either encoder
     node.REP_DIM = 512  # width of the representation space
@@ -35,7 +37,8 @@ def add_mmrl_config(cfg: CfgNode) -> None:
 
 
 class Enters(Adapter):
-    """Puts tokens (n, D) after the first one, in the place of those of the layer before, if it had any."""
+    """Puts tokens (n, D) after the first one, in the place of those of the layer before, if it had
+    any."""
 
     def __init__(self, representation: Tensor, is_first: bool) -> None:
         super().__init__()
@@ -48,7 +51,8 @@ class Enters(Adapter):
 
 
 class RepresentationSpace(nn.Module):
-    """The tokens (n, d) of the space, the maps of each layer that make the encoders' of them, and the projection of what is read from them.
+    """The tokens (n, d) of the space, the maps of each layer that make the encoders' of them, and
+    the projection of what is read from them.
 
     Parameters have the official initial values and names.
     """
@@ -102,7 +106,8 @@ class MMRLMethod(Method):
         return RepresentationSpace(self)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
-        """α CE(class token) + (1 − α) CE(representation tokens) + λ (1 − cos(z, z⁰)) + λ (1 − cos(w, w⁰)), means over images and classes.
+        """α CE(class token) + (1 − α) CE(representation tokens) + λ (1 − cos(z, z⁰)) + λ (1 −
+        cos(w, w⁰)), means over images and classes.
 
         z are the class tokens' features, w the texts', ⁰ the frozen CLIP's (Guo and Gu, 2025, §3.3).
         """

@@ -1,4 +1,5 @@
-"""The phrases that templates start from: usual ones, and which of them are of use to a CLIP and its training images."""
+"""The phrases that templates start from: usual ones, and which of them are of use to a CLIP and its
+training images."""
 
 import torch
 from torch import Tensor
@@ -23,8 +24,9 @@ USEFUL = 0.05  # how far below the best phrase's accuracy another may be
 def choose_phrases(log_probability: Tensor, labels: Tensor, number: int) -> list[int]:
     """Which phrases to start from: each of use by itself, and together least wrong.
 
-    Those whose accuracy is at most ``USEFUL`` below the best one's are candidates. They are taken greedily: next the one with which
-    the mean probability of those taken has the least negative log-likelihood; a phrase that errs on the same images as the others adds little.
+    Those whose accuracy is at most ``USEFUL`` below the best one's are candidates. They are taken
+    greedily: next the one with which the mean probability of those taken has the least negative
+    log-likelihood; a phrase that errs on the same images as the others adds little.
 
     Args:
         log_probability: (P, N, K) answers of each of P phrases on N training images; labels: (N,).

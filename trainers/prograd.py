@@ -1,6 +1,6 @@
-"""ProGrad: CoOp whose gradient never conflicts with zero-shot CLIP (Zhu et al., 2023, "Prompt-aligned Gradient for Prompt
-Tuning", §3.2). Where the gradient of the cross-entropy points against that of the distance to zero-shot CLIP's answers, the
-conflicting part is removed.
+"""ProGrad: CoOp whose gradient never conflicts with zero-shot CLIP (Zhu et al., 2023,
+"Prompt-aligned Gradient for Prompt Tuning", §3.2). Where the gradient of the cross-entropy points
+against that of the distance to zero-shot CLIP's answers, the conflicting part is removed.
 """
 
 import torch
@@ -20,7 +20,8 @@ from .trainer import MethodTrainer
 
 
 def add_prograd_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.PROGRAD``: CoOp's keys, and LAMBDA and T (``cfg.LOSS`` in the official code)."""
+    """Declares ``cfg.TRAINER.PROGRAD``: CoOp's keys, and LAMBDA and T (``cfg.LOSS`` in the official
+    code)."""
     cfg.TRAINER.PROGRAD = node = CfgNode()
     node.N_CTX = 16  # context tokens
     node.CSC = False  # a context for each class
@@ -36,7 +37,8 @@ def add_prograd_config(cfg: CfgNode) -> None:
 def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
     """The task's gradient g_d without its part against the general one g_g (Zhu et al., 2023, §3.2).
 
-    g_d − λ (g_d · ĝ_g) ĝ_g with ĝ_g = g_g / ‖g_g‖ where g_d · g_g < 0, else g_d. All of one tensor's shape; ``strength`` is λ.
+    g_d − λ (g_d · ĝ_g) ĝ_g with ĝ_g = g_g / ‖g_g‖ where g_d · g_g < 0, else g_d. All of one
+    tensor's shape; ``strength`` is λ.
     """
     direction = general / general.norm().clamp(min=torch.finfo(general.dtype).tiny)
     along = (task * direction).sum()
@@ -77,11 +79,12 @@ class ProGradMethod(Method):
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """The cross-entropy, whose gradient is the projected one.
 
-        The general knowledge is −Σ_k p_k log q_k · T² with p zero-shot CLIP's and q the prompts' probabilities at temperature T,
-        averaged over images: its gradient is that of KL(p ‖ q).
+        The general knowledge is −Σ_k p_k log q_k · T² with p zero-shot CLIP's and q the prompts'
+        probabilities at temperature T, averaged over images: its gradient is that of KL(p ‖ q).
         """
         node, logits = self.settings, scores.logits[0]  # (B, K)
-        # the image encoder is not prompted: zero-shot CLIP's features are the step's, unless those are fp16's
+        # the image encoder is not prompted: zero-shot CLIP's features are the step's, unless those
+        # are fp16's
         images = scores.image_features  # (1, B, E)
         if self.teacher is not self.backbone:
             with torch.no_grad(), self.autocast():

@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 
 def add_prolip_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.PROLIP``; the official keys are ``lr_v``, ``train_epoch``, ``aug_views``."""
+    """Declares ``cfg.TRAINER.PROLIP``; the official keys are ``lr_v``, ``train_epoch``,
+    ``aug_views``."""
     cfg.TRAINER.PROLIP = node = CfgNode()
     node.LR = 1e-5  # of Adam, down to 0 by a cosine
     node.STEPS = 300  # each of all training images

@@ -1,9 +1,12 @@
-"""PromptSRC: independent deep prompts that stay in agreement with the frozen CLIP (Khattak et al., 2023, "Self-regulating
-Prompts: Foundational Model Adaptation without Forgetting", §3.2). Three regularisers:
+"""PromptSRC: independent deep prompts that stay in agreement with the frozen CLIP (Khattak et al.,
+2023, "Self-regulating Prompts: Foundational Model Adaptation without Forgetting", §3.2). Three
+regularisers:
 
-- mutual agreement: L1 distance of text and of image features and KL divergence of the answers to the frozen CLIP's,
+- mutual agreement: L1 distance of text and of image features and KL divergence of the answers to
+  the frozen CLIP's,
 - textual diversity: the frozen texts are the mean over 60 hand-crafted prompts,
-- Gaussian-weighted aggregation: the final prompts are the mean of those after each epoch, weighted by a Gaussian of the epoch.
+- Gaussian-weighted aggregation: the final prompts are the mean of those after each epoch, weighted
+  by a Gaussian of the epoch.
 """
 
 import torch
@@ -31,7 +34,8 @@ def add_promptsrc_config(cfg: CfgNode) -> None:
 
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
-    """Weights (epochs,) of the prompts after epoch 1, 2, …: a Gaussian's values, scaled to sum to one (float64)."""
+    """Weights (epochs,) of the prompts after epoch 1, 2, …: a Gaussian's values, scaled to sum to
+    one (float64)."""
     epoch = torch.arange(1, epochs + 1, dtype=torch.float64)
     # a softmax: far from the mean all values underflow
     return (-0.5 * ((epoch - mean) / std) ** 2).softmax(dim=0)
@@ -53,10 +57,12 @@ class PromptSRCMethod(Method):
         return DIVERSE_TEMPLATES
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
-        """Cross-entropy + λ₁ mean abs(w − w⁰) + λ₂ mean abs(z − z⁰) + KL(p⁰ ‖ p) / K, averaged over images.
+        """Cross-entropy + λ₁ mean abs(w − w⁰) + λ₂ mean abs(z − z⁰) + KL(p⁰ ‖ p) / K, averaged over
+        images.
 
-        w and z are normalised text and image features, p the answers, ⁰ the frozen CLIP's; λ₁ and λ₂ are TEXT_LOSS_WEIGHT and
-        IMAGE_LOSS_WEIGHT (Khattak et al., 2023, §3.2; the division by K is the official code's).
+        w and z are normalised text and image features, p the answers, ⁰ the frozen CLIP's; λ₁ and
+        λ₂ are TEXT_LOSS_WEIGHT and IMAGE_LOSS_WEIGHT (Khattak et al., 2023, §3.2; the division by K
+        is the official code's).
         """
         node, logits = self.settings, scores.logits[0]  # (B, K)
         frozen_images = self.unprompted(scores)  # (1, B, E)

@@ -1,4 +1,5 @@
-"""The settings that methods share: in their own nodes, and those of a run that Dassl's defaults lack."""
+"""The settings that methods share: in their own nodes, and those of a run that Dassl's defaults
+lack."""
 
 from dassl.config import get_cfg_default
 from yacs.config import CfgNode
@@ -34,7 +35,8 @@ def add_encoder_settings(node: CfgNode) -> None:
 
 
 def method_node(name: str) -> CfgNode:
-    """A new node with what ``add_<name>_config`` declares, for methods that go on from another one's settings."""
+    """A new node with what ``add_<name>_config`` declares, for methods that go on from another
+    one's settings."""
     cfg = get_cfg_default()
     config_function(name)(cfg)
     return cfg.TRAINER[name.upper()]

@@ -1,6 +1,8 @@
-"""TCP: prompts made of each class's own text, put into one middle layer of the text encoder (Yao et al., 2024, "TCP: Textual-based
-Class-aware Prompt tuning for Visual-Language Model", §3.2). A bottleneck network, the textual knowledge embedding, turns the features of the
-hand-crafted prompts into n tokens a class, which take the place of the context there. Cross-entropy and KgCoOp's term; both encoders frozen.
+"""TCP: prompts made of each class's own text, put into one middle layer of the text encoder (Yao et
+al., 2024, "TCP: Textual-based Class-aware Prompt tuning for Visual-Language Model", §3.2). A
+bottleneck network, the textual knowledge embedding, turns the features of the hand-crafted prompts
+into n tokens a class, which take the place of the context there. Cross-entropy and KgCoOp's term;
+both encoders frozen.
 """
 
 from dassl.engine import TRAINER_REGISTRY
@@ -27,7 +29,8 @@ AFTER_CONTEXT = {  # what follows the learned context, if not the class name and
 
 
 def add_tcp_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps stand in its code."""
+    """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps
+    stand in its code."""
     cfg.TRAINER.TCP = node = CfgNode()
     node.N_CTX = (
         4  # context tokens n, of the input and of the layer; a phrase brings its own number

@@ -1,6 +1,7 @@
-"""Tip-Adapter: zero-shot CLIP plus a cache of the training images' features, in which those similar to an image vote with their labels
-(Zhang et al., 2022, "Tip-Adapter: Training-free Adaption of CLIP for Few-shot Classification", §3). Nothing is trained;
-in ``TipAdapterF`` the kept features are, by cross-entropy. α and β are chosen on validation images.
+"""Tip-Adapter: zero-shot CLIP plus a cache of the training images' features, in which those similar
+to an image vote with their labels (Zhang et al., 2022, "Tip-Adapter: Training-free Adaption of CLIP
+for Few-shot Classification", §3). Nothing is trained; in ``TipAdapterF`` the kept features are, by
+cross-entropy. α and β are chosen on validation images.
 """
 
 import logging
@@ -86,7 +87,8 @@ class TipAdapterMethod(FeatureMethod):
 
     @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Takes the β and α with the highest accuracy on validation images, of equal ones the smaller; INIT_BETA and INIT_ALPHA without any."""
+        """Takes the β and α with the highest accuracy on validation images, of equal ones the
+        smaller; INIT_BETA and INIT_ALPHA without any."""
         if validation is None:
             return False
         with torch.random.fork_rng(devices=[]):

@@ -1,5 +1,6 @@
-"""VPT: deep prompts in the image encoder only, compared with a hand-crafted text (Jia et al., 2022, "Visual Prompt Tuning", for
-CLIP as in MaPLe's public repository). Cross-entropy; both encoders frozen, and the texts are encoded once a run.
+"""VPT: deep prompts in the image encoder only, compared with a hand-crafted text (Jia et al., 2022,
+"Visual Prompt Tuning", for CLIP as in MaPLe's public repository). Cross-entropy; both encoders
+frozen, and the texts are encoded once a run.
 """
 
 from dassl.engine import TRAINER_REGISTRY

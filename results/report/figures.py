@@ -1,4 +1,5 @@
-"""The figures of a report: what is drawn, how it is read, and how it is written, one SVG for light and for dark pages."""
+"""The figures of a report: what is drawn, how it is read, and how it is written, one SVG for light
+and for dark pages."""
 
 import base64
 import io

@@ -1,4 +1,5 @@
-"""The gallery of a report: images a run is most surely wrong about, and those it doubts most, with each template's vote."""
+"""The gallery of a report: images a run is most surely wrong about, and those it doubts most, with
+each template's vote."""
 
 import base64
 import io

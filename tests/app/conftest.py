@@ -56,7 +56,8 @@ def demo(folder, data_root):
 
 @pytest.fixture
 def ask(demo):
-    """Gets the page, or, with ``form``, asks it: ``ask(classes="a\\nb", picture="example-1")`` → ``Page``; ``sent``: name, content."""
+    """Gets the page, or, with ``form``, asks it: ``ask(classes="a\\nb", picture="example-1")`` →
+    ``Page``; ``sent``: name, content."""
     client = demo_app.make_app(demo).test_client()
 
     def start(sent=None, path="/", status=200, **form):

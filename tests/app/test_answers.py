@@ -123,7 +123,8 @@ def test_its_verdict_is_that_of_predict_in_the_same_words(copied, data_root, cap
     monkeypatch.setattr(demo_app, "make_server", serve)
 
     def flagged(*options):
-        """What predict.py flags of the examples, after it was found to be what the page says of them, in the same words."""
+        """What predict.py flags of the examples, after it was found to be what the page says of
+        them, in the same words."""
         pages.clear()
         assert call(demo_app.main, "--run", folder, "--root", data_root, *options) == 0
         capsys.readouterr()

@@ -24,7 +24,8 @@ def address(demo):
 
 @pytest.fixture
 def window(browser, address):
-    """The browser with a few helpers; afterwards it has asked no other host, and its console is empty."""
+    """The browser with a few helpers; afterwards it has asked no other host, and its console is
+    empty."""
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait

@@ -6,7 +6,8 @@ from dassl.evaluation import Classification, build_evaluator
 from dassl.metrics import compute_accuracy
 
 NAMES = {0: "cat", 1: "dog", 2: "owl"}
-# class 0: 2 of 3 right (the third taken for 1); class 1: 1 of 2 (the other taken for 2); class 2 never asked
+# class 0: 2 of 3 right (the third taken for 1); class 1: 1 of 2 (the other taken for 2); class 2
+# never asked
 TRUE, PRED = [0, 0, 0, 1, 1], [0, 0, 1, 1, 2]
 MACRO_F1 = 100 * (2 * 2 / (2 * 2 + 0 + 1) + 2 * 1 / (2 * 1 + 1 + 1)) / 2  # 2 tp / (2 tp + fp + fn)
 

@@ -1,4 +1,5 @@
-"""What holds for every registered data set, on a miniature of its real layout: generated from the registry."""
+"""What holds for every registered data set, on a miniature of its real layout: generated from the
+registry."""
 
 import os
 

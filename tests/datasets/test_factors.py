@@ -1,4 +1,5 @@
-"""The composed set: each factor is seen where it should be and nowhere else, the object stays, levels go with classes as they should."""
+"""The composed set: each factor is seen where it should be and nowhere else, the object stays,
+levels go with classes as they should."""
 
 from types import SimpleNamespace
 

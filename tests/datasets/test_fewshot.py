@@ -1,4 +1,5 @@
-"""Few-shot samples: drawn as CoOp draws them, or read from CoOp's pickles without running these; neither changes a run."""
+"""Few-shot samples: drawn as CoOp draws them, or read from CoOp's pickles without running these;
+neither changes a run."""
 
 import os
 import pickle
@@ -82,7 +83,8 @@ def test_the_sample_of_a_seed_is_coops_whatever_was_drawn_before(root, draws_bef
 
 
 def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
-    """Python's, numpy's and torch's generators are where the seed left them, however the sample came about."""
+    """Python's, numpy's and torch's generators are where the seed left them, however the sample
+    came about."""
 
     def states():
         set_random_seed(1)

@@ -1,4 +1,5 @@
-"""ImageFolder: two layouts, a division that never changes, names from a file, and every way to lay it out wrongly."""
+"""ImageFolder: two layouts, a division that never changes, names from a file, and every way to lay
+it out wrongly."""
 
 import os
 

@@ -129,14 +129,16 @@ def test_a_frozen_resnet_does_not_follow_the_data(resnet):
 
 
 def test_the_committed_weights_are_small_and_of_openais_form():
-    """That the unmodified ``clip`` computes the same features from them is tested in ``prompting/test_backbone.py``."""
+    """That the unmodified ``clip`` computes the same features from them is tested in
+    ``prompting/test_backbone.py``."""
     state = torch.load(WEIGHTS["tiny"], weights_only=True)
     assert WEIGHTS["tiny"].stat().st_size <= 16e6
     assert all(value.dtype == torch.half for value in state.values() if value.is_floating_point())
 
 
 def test_the_committed_weights_have_the_model_cards_accuracy():
-    """Zero-shot over all classes on the validation pictures, computed with the unmodified ``clip`` alone."""
+    """Zero-shot over all classes on the validation pictures, computed with the unmodified ``clip``
+    alone."""
     card = (REPOSITORY / "docs/tiny-clip.md").read_text("utf-8")
     stated = re.search(r"the committed weights \|[^|]*\|[^|]*\| ([0-9.]+) /", card)
     with open(SPLIT, encoding="utf-8") as file:

@@ -120,7 +120,8 @@ class Page(chromium.Page):
 
 @pytest.fixture(scope="package")
 def report(tmp_path_factory):
-    """A report with every kind of figure: base to new of two trainers and seeds, corrupted images, few shots; with its folder."""
+    """A report with every kind of figure: base to new of two trainers and seeds, corrupted images,
+    few shots; with its folder."""
     root = tmp_path_factory.mktemp("report")
     for seed in (1, 2):
         for trainer, templates in (("CDC", 3), ("CoOp", 0)):

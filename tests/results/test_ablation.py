@@ -1,4 +1,5 @@
-"""The ablation's table: the bootstrap against a loop and closed forms, the figures by hand, refusals."""
+"""The ablation's table: the bootstrap against a loop and closed forms, the figures by hand,
+refusals."""
 
 import statistics
 

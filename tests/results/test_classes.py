@@ -1,4 +1,5 @@
-"""What a report shows of classes and images: headline, accuracy per class, confusion matrix, worst confusions, gallery."""
+"""What a report shows of classes and images: headline, accuracy per class, confusion matrix, worst
+confusions, gallery."""
 
 import base64
 import io

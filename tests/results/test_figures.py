@@ -1,4 +1,5 @@
-"""The report's figures: their numbers against textbook loops, what is drawn, and one SVG for light and for dark pages."""
+"""The report's figures: their numbers against textbook loops, what is drawn, and one SVG for light
+and for dark pages."""
 
 from collections import Counter
 

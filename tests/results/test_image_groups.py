@@ -1,4 +1,5 @@
-"""How good the measures of uncertainty are: whole runs against the runs' own records, scikit-learn, textbook loops; the cache."""
+"""How good the measures of uncertainty are: whole runs against the runs' own records, scikit-learn,
+textbook loops; the cache."""
 
 import functools
 import json
@@ -49,7 +50,8 @@ def lay(folder, output, trainer="CDC", seed=1):
 
 @pytest.fixture(scope="module")
 def evaluated(trained, tmp_path_factory):
-    """``evaluated(trainer)``: figures, arrays, folder of a run on the base classes of the miniature; each made once."""
+    """``evaluated(trainer)``: figures, arrays, folder of a run on the base classes of the
+    miniature; each made once."""
 
     @functools.cache
     def start(trainer):

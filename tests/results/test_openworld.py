@@ -1,4 +1,5 @@
-"""OpenworldAUC as its authors define it, against a loop over pairs of images, out of three runs' answers."""
+"""OpenworldAUC as its authors define it, against a loop over pairs of images, out of three runs'
+answers."""
 
 import numpy
 import pytest
@@ -19,7 +20,8 @@ def by_pairs(sign, right, is_new):
 
 
 def write_three(root, trainer, seed, without="", left_out=(), **prompts):
-    """The runs of train_base, test_new and test_open, with prompts by part; returns OpenworldAUC by a loop, by sign."""
+    """The runs of train_base, test_new and test_open, with prompts by part; returns OpenworldAUC by
+    a loop, by sign."""
     generator = numpy.random.default_rng(seed)
     labels = numpy.arange(IMAGES) % (BASE + NEW)  # base and new images in turn
     images = numpy.array([f"{label}/{number}.png" for number, label in enumerate(labels)])

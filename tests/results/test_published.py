@@ -1,4 +1,5 @@
-"""Published figures beside one's own: what is compared with what, and what counts as reproduced. The runs are made up."""
+"""Published figures beside one's own: what is compared with what, and what counts as reproduced.
+The runs are made up."""
 
 import csv
 import io
@@ -31,7 +32,8 @@ def config_of(part, trainer, data, config):
 
 
 def write(root, part, trainer, seed, accuracy, classes="all", data="eurosat", **facts):
-    """A run by the recipe; facts: ``recipe`` and ``shots``, or sections of the config whose keys are others."""
+    """A run by the recipe; facts: ``recipe`` and ``shots``, or sections of the config whose keys
+    are others."""
     recipe = facts.pop("recipe", "vit_b16")
     made_by = {"MODEL": {}} if data == "openmoji" else config_of(part, trainer, data, recipe)
     config = {**made_by, "SEED": seed, "MODEL": {"BACKBONE": {"NAME": "ViT-B/16"}}}

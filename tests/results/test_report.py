@@ -1,4 +1,5 @@
-"""The report's page: what is on it, that names stay text, what it does without predictions, refusals, and how it looks in a browser."""
+"""The report's page: what is on it, that names stay text, what it does without predictions,
+refusals, and how it looks in a browser."""
 
 import base64
 

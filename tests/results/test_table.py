@@ -1,4 +1,5 @@
-"""The tables: mean, deviation, H and averages by hand, only complete seeds, every format, and warnings where figures don't belong together."""
+"""The tables: mean, deviation, H and averages by hand, only complete seeds, every format, and
+warnings where figures don't belong together."""
 
 import csv
 import io

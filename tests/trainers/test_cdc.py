@@ -1,4 +1,5 @@
-"""CDC's trainings: views, phrases, what is kept with the prompts; its formulas are in formulas.py and test_cdc_evidence.py."""
+"""CDC's trainings: views, phrases, what is kept with the prompts; its formulas are in formulas.py
+and test_cdc_evidence.py."""
 
 import numpy
 import pytest
@@ -24,7 +25,8 @@ def test_weights_under_which_templates_collapse_are_named_in_a_warning(vit, capl
 
 
 def test_phrases_are_of_use_alone_and_err_on_different_images():
-    """Four phrases of ten images each: the second is as good as the first but on the same images, the third on others, the last is junk."""
+    """Four phrases of ten images each: the second is as good as the first but on the same images,
+    the third on others, the last is junk."""
     right = torch.zeros(4, 10)
     right[0, :8] = right[1, :8] = right[2, 2:] = right[3, :3] = 1
     answers = torch.stack([right, 1 - right], dim=-1) * 0.8 + 0.1

@@ -1,4 +1,5 @@
-"""CDC's evidence: lists of classes, fusion, reliability, and prompts of former versions, each against the formula in float64."""
+"""CDC's evidence: lists of classes, fusion, reliability, and prompts of former versions, each
+against the formula in float64."""
 
 import math
 

@@ -1,4 +1,5 @@
-"""Names that a CLIP can't tell apart: found by pure functions, refused where they are the user's own, warned of in the field's data."""
+"""Names that a CLIP can't tell apart: found by pure functions, refused where they are the user's
+own, warned of in the field's data."""
 
 import itertools
 import math

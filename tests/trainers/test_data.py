@@ -1,4 +1,5 @@
-"""The data pipeline against Dassl's own: the same images, whatever is kept and wherever they are decoded."""
+"""The data pipeline against Dassl's own: the same images, whatever is kept and wherever they are
+decoded."""
 
 from collections import Counter
 

@@ -1,4 +1,5 @@
-"""DATASET.DESCRIPTIONS: sentences about the classes, averaged into the features that methods hold to."""
+"""DATASET.DESCRIPTIONS: sentences about the classes, averaged into the features that methods hold
+to."""
 
 import json
 

@@ -108,7 +108,8 @@ def test_every_precision_trains_and_stays_near_fp32(
 
 
 def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, stopped, monkeypatch):
-    """What ``amp`` does on a GPU without bfloat16, forced here; a run started without a scaler goes on with one."""
+    """What ``amp`` does on a GPU without bfloat16, forced here; a run started without a scaler goes
+    on with one."""
     options = ("TRAINER.COOP.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
     stopped(trained("CoOp", *options)[1], epoch=1)
     monkeypatch.setattr("trainers.method.autocast_dtype", lambda *_: torch.float16)
@@ -119,7 +120,8 @@ def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, st
 
 
 def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trained, stopped):
-    """A training that goes on from another folder has that folder's best epoch at the end, if none beats it."""
+    """A training that goes on from another folder has that folder's best epoch at the end, if none
+    beats it."""
     folder = stopped(trained("CoOp", *BEST_VAL)[1], epoch=2, name="first")
     best, state = saved(folder, "model-best.pth.tar"), saved(folder, "model.pth.tar-2")
     torch.save({**state, "best_result": 100.0}, f"{folder}/{MODEL_NAME}/model.pth.tar-2")
@@ -144,7 +146,8 @@ def test_a_resnet_is_refused_where_images_are_prompted(refusal, small_resnet_fil
 
 @in_turn(TRAINERS)
 def test_text_is_encoded_once_a_test(run, name, monkeypatch):
-    """And once a batch where it depends on the image; hand-crafted text once a run, so not again for a second test."""
+    """And once a batch where it depends on the image; hand-crafted text once a run, so not again
+    for a second test."""
     trainer, _, _ = run(name, flags=("--no-train",))
     trainer.test()
     encoder, calls = trainer.model.backbone.text, []

@@ -1,4 +1,5 @@
-"""Methods that are fitted to features of training images: GDA, ProLIP, the linear probe, Tip-Adapter."""
+"""Methods that are fitted to features of training images: GDA, ProLIP, the linear probe,
+Tip-Adapter."""
 
 import numpy
 import pytest
@@ -114,7 +115,8 @@ def test_gda_fits_all_views_and_takes_the_first_of_the_best_alphas(run):
 
 @pytest.mark.parametrize("views", [3, 7])
 def test_prolips_training_is_the_published_loop(in_float64, views):
-    """methods/ProLIP.py: Adam with ε = 1e-4 and a cosine over full batches, one view a step, λ = 1 / shots."""
+    """methods/ProLIP.py: Adam with ε = 1e-4 and a cosine over full batches, one view a step, λ = 1
+    / shots."""
     ours, stock = pair("vit")
     names = ["banded", "dotted", "striped"]
     method = make_method("ProLIP", ours, names, LR=1e-2, STEPS=7, VIEWS=views, REG_WEIGHT=1.0)
@@ -150,7 +152,8 @@ def test_prolips_training_is_the_published_loop(in_float64, views):
 @pytest.mark.parametrize("classes", [2, 5])
 @pytest.mark.parametrize("C", [0.1, 30.0])
 def test_weights_are_the_minimum_of_the_regularised_cross_entropy(classes, C):
-    """½ |W|² + C Σ CE has no slope there. Of two classes, whose weights are opposite, the difference alone is regularised: ½ |w₁ − w₀|²."""
+    """½ |W|² + C Σ CE has no slope there. Of two classes, whose weights are opposite, the
+    difference alone is regularised: ½ |w₁ − w₀|²."""
     torch.manual_seed(0)
     features, labels = unit(torch.randn(60, 16)), torch.arange(60) % classes
     weight, bias = (part.requires_grad_() for part in fitted(features, labels, C, classes))
@@ -175,7 +178,8 @@ def test_one_class_and_a_class_without_images():
 
 @pytest.mark.parametrize("peak", [2.7e-3, 0.4, 55.0, 1e6])
 def test_the_search_ends_where_the_official_one_does(peak):
-    """lpclip/linear_probe.py in words: the end with the higher accuracy stays, the other moves to the middle."""
+    """lpclip/linear_probe.py in words: the end with the higher accuracy stays, the other moves to
+    the middle."""
 
     def accuracy(C):
         return -abs(numpy.log10(C) - numpy.log10(peak))

@@ -1,4 +1,5 @@
-"""Base and new classes together: the figures against scikit-learn, and a classifier that knows base classes only."""
+"""Base and new classes together: the figures against scikit-learn, and a classifier that knows base
+classes only."""
 
 import numpy
 import pytest
@@ -17,7 +18,8 @@ BASE, CLASSES = 3, 5
 
 
 def answers(seed, images=40, sharpness=2.0):
-    """Predictions of images of all classes, more right than wrong, and labels; probabilities in steps of 1/32, so that some doubts are equal."""
+    """Predictions of images of all classes, more right than wrong, and labels; probabilities in
+    steps of 1/32, so that some doubts are equal."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(images) % CLASSES
     logits = torch.randn(images, CLASSES, generator=generator)

@@ -1,4 +1,5 @@
-"""fp16 is CLIP's own: the same weights in float16, the same teachers in fp32; on a CPU it is replaced."""
+"""fp16 is CLIP's own: the same weights in float16, the same teachers in fp32; on a CPU it is
+replaced."""
 
 import copy
 
@@ -30,7 +31,8 @@ def test_fp16_keeps_in_fp32_what_clip_keeps(kind, request):
 
 
 def test_features_in_fp16_are_clips_own(stock_vit):
-    """Text and image features of both in fp16 differ by no more than roundings do, a tenth of what separates either from fp32."""
+    """Text and image features of both in fp16 differ by no more than roundings do, a tenth of what
+    separates either from fp32."""
     stock, exact = copy.deepcopy(stock_vit), build_backbone(stock_vit.state_dict())
     ours = build_backbone(stock_vit.state_dict())
     convert_weights(stock)
@@ -48,7 +50,8 @@ def test_features_in_fp16_are_clips_own(stock_vit):
 def test_teachers_are_in_the_precision_of_the_official_code(
     run, vit, monkeypatch, name, text, image, fp16_anywhere
 ):
-    """VPT's encoders, ProGrad's whole teacher and PromptSRC's texts are .float() there; PromptSRC's frozen images and KgCoOp's texts are not."""
+    """VPT's encoders, ProGrad's whole teacher and PromptSRC's texts are .float() there; PromptSRC's
+    frozen images and KgCoOp's texts are not."""
     text, image = getattr(torch, text), getattr(torch, image)
     trainer, _, _ = run(name, f"TRAINER.{name.upper()}.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
     assert trainer.model.teacher.text.text_projection.dtype == text
@@ -83,7 +86,8 @@ def test_fp16_on_a_cpu_is_replaced_with_one_warning(run):
 
 
 def added(name, precision):
-    """What a method's adapters change in the features (B + K, E) of a CLIP of 12 layers at their start."""
+    """What a method's adapters change in the features (B + K, E) of a CLIP of 12 layers at their
+    start."""
     torch.manual_seed(0)
     settings = {"ADAPTER_START": 5, "ADAPTER_END": 12} if name == "MMA" else {}
     clip = build_backbone(random_clip(vision_layers=12, transformer_layers=12).state_dict())

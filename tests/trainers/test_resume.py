@@ -1,4 +1,5 @@
-"""A run that is ended at any moment and started again ends as if it had not been, to the bit; what goes wrong with its files, and signals."""
+"""A run that is ended at any moment and started again ends as if it had not been, to the bit; what
+goes wrong with its files, and signals."""
 
 import errno
 import os

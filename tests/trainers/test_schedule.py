@@ -12,7 +12,8 @@ RATES = GOLDEN["rates"]
 
 
 def rates(build, settings, epochs=5, states=()):
-    """The rates that some epochs use, after which the states of optimiser and schedule are those returned."""
+    """The rates that some epochs use, after which the states of optimiser and schedule are those
+    returned."""
     cfg = get_cfg_default().OPTIM
     cfg.update({"LR": 0.002, "MAX_EPOCH": 5, "LR_SCHEDULER": "cosine", **settings})
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=cfg.LR)
@@ -36,7 +37,8 @@ SCHEDULES += [(build_lr_scheduler, *case) for case in RATES["of Dassl alone"]]
 
 @pytest.mark.parametrize("build, settings, expected", SCHEDULES)
 def test_rates_of_five_epochs(tmp_path, build, settings, expected):
-    """Ours and dassl-lite's; a schedule that is restored from plain values goes on as if never stopped."""
+    """Ours and dassl-lite's; a schedule that is restored from plain values goes on as if never
+    stopped."""
     expected = pytest.approx([0.002 * share for share in expected], rel=1e-5)
     assert rates(build, settings)[0] == expected
     for stop in (1, 4):

@@ -1,4 +1,5 @@
-"""Trainings that end where another method's does, PromptSRC's mean over epochs, and ProGrad's projection."""
+"""Trainings that end where another method's does, PromptSRC's mean over epochs, and ProGrad's
+projection."""
 
 import math
 from itertools import combinations
@@ -98,7 +99,8 @@ def test_cosines_are_those_of_loops():
 def test_decoupling_and_consistency_are_least_where_the_derivation_says(
     templates, decoupling, share, seed
 ):
-    """Found from free unit vectors by LBFGS; consistency up to one and a half times the weight from which the templates collapse."""
+    """Found from free unit vectors by LBFGS; consistency up to one and a half times the weight from
+    which the templates collapse."""
     generator = torch.Generator().manual_seed(seed)
     anchor = F.normalize(torch.randn(1, 8, generator=generator, dtype=torch.float64), dim=-1)
     noise = torch.randn(templates, 1, 8, generator=generator, dtype=torch.float64)

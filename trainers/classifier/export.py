@@ -1,8 +1,9 @@
 """A trained classifier for programs without this toolbox, in a folder:
 
-- ``model.onnx``: pixels → probabilities, and the vacuity where the method has one. The image encoder with its prompts and the fused
-  head; the classes' texts are constants in it.
-- ``prompts.safetensors``: the learned prompts under the names of the run's checkpoint, and the texts' features.
+- ``model.onnx``: pixels → probabilities, and the vacuity where the method has one. The image
+  encoder with its prompts and the fused head; the classes' texts are constants in it.
+- ``prompts.safetensors``: the learned prompts under the names of the run's checkpoint, and the
+  texts' features.
 - ``README.md``: what it is, what it was measured at, how to call it.
 """
 
@@ -33,7 +34,8 @@ TOLERANCE = (
 
 
 class FusedClassifier(nn.Module):
-    """What is exported: pixels (B, 3, H, W) in [0, 1] → probability (B, K) and, where the method has one, vacuity (B,).
+    """What is exported: pixels (B, 3, H, W) in [0, 1] → probability (B, K) and, where the method
+    has one, vacuity (B,).
 
     Args:
         classifier: on the CPU in fp32.

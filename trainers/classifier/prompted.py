@@ -1,6 +1,7 @@
 """A trained run as a classifier of images: no data set, no training, a few lines in anybody's program.
 
-from trainers import PromptedClassifier          # installed: from cdc_trainers import PromptedClassifier
+from trainers import PromptedClassifier          # installed: from cdc_trainers import
+PromptedClassifier
 
 classifier = PromptedClassifier.load("output/my_run/seed1")
 answers = classifier.predict(["cat.jpg", "dog.png"])
@@ -51,10 +52,14 @@ class Answers:
         images: N file names, as they were given; None for an image that came without one.
         labels: N names, each image's most probable class.
         probabilities: (N, K), rows sum to one.
-        uncertainty: (N,) in [0, 1]: 1 − the largest probability, which ranks mistakes better than vacuity (docs/uncertainty.md).
-        vacuity: (N,) in (0, 1], the uncertainty mass of the fused opinion; None where the method learns no evidence.
-        conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None likewise.
-        votes: (N, M, K), the probabilities of each of M templates alone; None where the method has no templates to fuse.
+        uncertainty: (N,) in [0, 1]: 1 − the largest probability, which ranks mistakes better than
+            vacuity (docs/uncertainty.md).
+        vacuity: (N,) in (0, 1], the uncertainty mass of the fused opinion; None where the method
+            learns no evidence.
+        conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None
+            likewise.
+        votes: (N, M, K), the probabilities of each of M templates alone; None where the method has
+            no templates to fuse.
     """
 
     classnames: list[str]
@@ -67,8 +72,9 @@ class Answers:
     votes: numpy.ndarray | None = None
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there are any vacuity and conflict, and
-        ``vote_1`` … ``vote_M``, the class that each template would answer.
+        """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there
+        are any vacuity and conflict, and ``vote_1`` … ``vote_M``, the class that each template
+        would answer.
         """
         import pandas
 
@@ -87,13 +93,16 @@ class Answers:
 
 
 class PromptedClassifier:
-    """A CLIP under trained prompts, ready to label images; from a run by ``load``, for other classes by ``with_classes``.
+    """A CLIP under trained prompts, ready to label images; from a run by ``load``, for other
+    classes by ``with_classes``.
 
-    Images may be given as one or as many (a list, any iterable, or an array or tensor with one dimension more):
+    Images may be given as one or as many (a list, any iterable, or an array or tensor with one
+    dimension more):
 
     - a path, or a PIL image,
     - a numpy array (H, W, 3) of uint8,
-    - a tensor (3, H, W), uint8 or floating point in [0, 1]; the latter is taken in steps of 1/255, as if it came from a file.
+    - a tensor (3, H, W), uint8 or floating point in [0, 1]; the latter is taken in steps of 1/255,
+      as if it came from a file.
 
     Size and shape don't matter: each is resized and cropped as the run's test images were.
 
@@ -114,14 +123,18 @@ class PromptedClassifier:
     def load(
         cls, folder: str | os.PathLike[str], backbone: str | None = None
     ) -> "PromptedClassifier":
-        """The classifier that a run has trained, on a GPU if there is one and the run's config allows it.
+        """The classifier that a run has trained, on a GPU if there is one and the run's config
+        allows it.
 
         Args:
-            folder: the run's output folder, with ``results.json`` and, where anything was learned, ``prompt_learner``.
-            backbone: name or file of the CLIP, where it is not where the run found it any more; its weights have to be the same.
+            folder: the run's output folder, with ``results.json`` and, where anything was learned,
+                ``prompt_learner``.
+            backbone: name or file of the CLIP, where it is not where the run found it any more; its
+                weights have to be the same.
 
         Raises:
-            UserError: it holds no finished training of this toolbox, or its CLIP is not found or has other weights.
+            UserError: it holds no finished training of this toolbox, or its CLIP is not found or
+                has other weights.
         """
         path = f"{folder}/{FILE_NAME}"
         if not os.path.isfile(path):
@@ -162,14 +175,17 @@ class PromptedClassifier:
         Args:
             images: a folder of class folders; or N images, see above, with their ``labels``.
             labels: N class names; None for a folder.
-            trainer, backbone: as ``train.py`` has them; without a backbone it takes what the command does.
+            trainer, backbone: as ``train.py`` has them; without a backbone it takes what the
+                command does.
             folder: where the run goes, from which ``load`` has it again; by default where the command
                 would put it, and for images with labels ``output/fit/<trainer>``.
-            options: further arguments of ``train.py``, such as ``("--seed", "2", "OPTIM.MAX_EPOCH", "5")``.
+            options: further arguments of ``train.py``, such as ``("--seed", "2", "OPTIM.MAX_EPOCH",
+                "5")``.
 
         Raises:
             UserError: the input can't work; see also ``load``.
-            ModuleNotFoundError: the toolbox itself, the folder of ``train.py``, can't be imported, only its plug-in.
+            ModuleNotFoundError: the toolbox itself, the folder of ``train.py``, can't be imported,
+                only its plug-in.
         """
         from protocols.command_line import parse_arguments
         from protocols.training import run
@@ -185,7 +201,8 @@ class PromptedClassifier:
 
     @property
     def background(self) -> str:
-        """What transparent pictures are put on: the run's ``INPUT.BACKGROUND``; white where it took its own pictures as they are stored."""
+        """What transparent pictures are put on: the run's ``INPUT.BACKGROUND``; white where it took
+        its own pictures as they are stored."""
         return self.cfg.INPUT.BACKGROUND or "white"
 
     @property
@@ -200,8 +217,8 @@ class PromptedClassifier:
             classnames: at least two names.
 
         Raises:
-            UserError: the context is class-specific, so it says nothing of other classes; a name is too long, or nothing;
-                or the CLIP can't tell two of them apart.
+            UserError: the context is class-specific, so it says nothing of other classes; a name is
+                too long, or nothing; or the CLIP can't tell two of them apart.
         """
         names = list(classnames)
         if isinstance(classnames, str) or len(names) < 2:
@@ -216,13 +233,16 @@ class PromptedClassifier:
         return type(self)(method, self.cfg, self.record)
 
     def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
-        """``Answers`` for images, see above: what the run's own test says of them. They are read batch by batch.
+        """``Answers`` for images, see above: what the run's own test says of them. They are read
+        batch by batch.
 
         Args:
-            broken: collects the errors of unreadable images, which are left out; without it the first one is raised.
+            broken: collects the errors of unreadable images, which are left out; without it the
+                first one is raised.
 
         Raises:
-            UserError: no image, one that can't be read (the message names it), or an array or tensor that is no image.
+            UserError: no image, one that can't be read (the message names it), or an array or
+                tensor that is no image.
         """
         answer, names = self.prediction(images, broken)
         values = {name: value.numpy() for name, value in vars(answer).items() if value is not None}
@@ -242,7 +262,8 @@ class PromptedClassifier:
     def prediction(
         self, images: Pictures, broken: list[UserError] | None = None
     ) -> tuple[Prediction, list[str | None]]:
-        """The method's own ``Prediction`` for N images, on the CPU, and their N names; see ``predict``."""
+        """The method's own ``Prediction`` for N images, on the CPU, and their N names; see
+        ``predict``."""
         answers, names = [], []
         images, size = iter(one_by_one(images)), self.cfg.DATALOADER.TEST.BATCH_SIZE
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock

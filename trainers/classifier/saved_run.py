@@ -50,7 +50,8 @@ def config_of(record: Record, trainer: type[MethodTrainer]) -> CfgNode:
 
 
 def overlay(node: CfgNode, values: Mapping[str, object]) -> None:
-    """Puts plain values into a config node as they are (yacs would evaluate strings); JSON has no tuples, the defaults have."""
+    """Puts plain values into a config node as they are (yacs would evaluate strings); JSON has no
+    tuples, the defaults have."""
     for key, value in values.items():
         known = node.get(key)
         if isinstance(value, Mapping):

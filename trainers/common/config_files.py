@@ -1,4 +1,5 @@
-"""Merges config files and KEY VALUE pairs into a config, and checks what its keys hold; every mistake is named.
+"""Merges config files and KEY VALUE pairs into a config, and checks what its keys hold; every
+mistake is named.
 
 Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not
 UTF-8, and the ranges in ``ranges.yaml``.
@@ -28,10 +29,12 @@ REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_S
 
 
 def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: str = "") -> None:
-    """Merges a file, except its key ``leave_out``, or a list of pairs; every mistake is a ``UserError``.
+    """Merges a file, except its key ``leave_out``, or a list of pairs; every mistake is a
+    ``UserError``.
 
     Raises:
-        UserError: file missing or not YAML, unknown key (the nearest known one is named), value of another type.
+        UserError: file missing or not YAML, unknown key (the nearest known one is named), value of
+            another type.
     """
     if isinstance(source, str):
         where = f"{what} {source}"
@@ -82,7 +85,8 @@ def check_values(
 
     Args:
         cfg: a config node, or that of a record as plain dicts.
-        defaults: the same with sound values; ``cfg`` may have more keys. None: ranges alone are checked.
+        defaults: the same with sound values; ``cfg`` may have more keys. None: ranges alone are
+            checked.
         path: name of the node with a full stop, for messages.
 
     Raises:
@@ -134,8 +138,8 @@ def mismatch(key: str, value: object, default: object) -> UserError:
 def is_of(type_: type, value: object) -> bool:
     """Whether a value is of a type.
 
-    Of ``float`` are whole numbers too, of ``str`` only what can be written as UTF-8; numbers are finite,
-    and whole ones below 2⁶³, as torch has no larger ones.
+    Of ``float`` are whole numbers too, of ``str`` only what can be written as UTF-8; numbers are
+    finite, and whole ones below 2⁶³, as torch has no larger ones.
     """
     if type(value) is not type_ and (type_, type(value)) != (float, int):
         return False

@@ -1,4 +1,5 @@
-"""Text that leaves the program: logs, to the console and log.txt or to log.txt only, and names in lines and tables."""
+"""Text that leaves the program: logs, to the console and log.txt or to log.txt only, and names in
+lines and tables."""
 
 import io
 import logging
@@ -7,12 +8,14 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-# what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are no text
+# what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are
+# no text
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str, kept: str = "") -> str:
-    """A text, such as a file's name, in which control characters are shown as Python writes them, except those of ``kept``."""
+    """A text, such as a file's name, in which control characters are shown as Python writes them,
+    except those of ``kept``."""
     return CONTROL.sub(
         lambda match: match[0] if match[0] in kept else match[0].encode("unicode_escape").decode(),
         text,
@@ -33,7 +36,8 @@ def first_few(words: Sequence[str]) -> str:
 
 
 def table_cell(value: object) -> object:
-    """A value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """A value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe
+    before it."""
     is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
     return f"'{value}" if is_formula else value
 
@@ -79,7 +83,8 @@ def show_messages() -> None:
 
 
 class FileOnly(io.TextIOBase):
-    """The file that Dassl's tee writes to, without the console: for what is too long to read before the first progress bar.
+    """The file that Dassl's tee writes to, without the console: for what is too long to read before
+    the first progress bar.
 
     Args:
         tee: Dassl's replacement of standard output; any other stream is written to directly.

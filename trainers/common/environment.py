@@ -1,4 +1,5 @@
-"""What every command does first, whatever its surroundings: no package, no output or a locale without our letters is no traceback."""
+"""What every command does first, whatever its surroundings: no package, no output or a locale
+without our letters is no traceback."""
 
 import io
 import os
@@ -9,7 +10,8 @@ from types import TracebackType
 def say_what_is_missing(
     kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """A ``sys.excepthook``: a package that is not installed ends the command with one line and exit code 2."""
+    """A ``sys.excepthook``: a package that is not installed ends the command with one line and exit
+    code 2."""
     if not isinstance(error, ModuleNotFoundError):
         sys.__excepthook__(kind, error, traceback)
         return

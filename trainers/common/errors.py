@@ -16,10 +16,11 @@ LOADER = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handlin
 
 
 class UserError(ValueError):
-    """Something in the user's input is wrong. The message is one line: what is wrong, where, and what to do next.
+    """Something in the user's input is wrong. The message is one line: what is wrong, where, and
+    what to do next.
 
-    ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a plain ``ValueError``. A name in it may hold
-    anything: control characters are shown escaped.
+    ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a
+    plain ``ValueError``. A name in it may hold anything: control characters are shown escaped.
     """
 
     def __init__(self, message: str) -> None:
@@ -31,14 +32,16 @@ class UserError(ValueError):
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
-    """`` (did you mean X?)`` for the known name most like ``name``, or nothing where none is like it."""
+    """`` (did you mean X?)`` for the known name most like ``name``, or nothing where none is like
+    it."""
     lower = {str(candidate).lower(): candidate for candidate in known}
     match = difflib.get_close_matches(str(name).lower(), list(lower), n=1, cutoff=0.5)
     return f" (did you mean {lower[match[0]]}?)" if match else ""
 
 
 def line_for_user(error: Exception) -> str | None:
-    """The one line for an error that the user can mend; None for any other, which is a fault of the code."""
+    """The one line for an error that the user can mend; None for any other, which is a fault of the
+    code."""
     if isinstance(error, UserError):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -67,7 +70,8 @@ def raised_in(error: BaseException, *modules: str) -> bool:
 def exit_code(command: Callable[..., object], *arguments: object) -> int:
     """Calls a command line tool's function; returns the number that it gives, else 0.
 
-    A line on standard error says why it is 2 (the user can mend it), 75 (it was asked to stop: start it again) or 130 (Ctrl-C).
+    A line on standard error says why it is 2 (the user can mend it), 75 (it was asked to stop:
+    start it again) or 130 (Ctrl-C).
     """
     try:
         code = command(*arguments)
@@ -101,7 +105,8 @@ def run_tool(
 
     Args:
         command: the tool's function; arguments: its only argument.
-        log: its logger, whose messages from INFO on go to standard error as they are; of others only warnings do.
+        log: its logger, whose messages from INFO on go to standard error as they are; of others
+            only warnings do.
     """
     logging.basicConfig(level=logging.WARNING, force=True)
     logging.getLogger().handlers[0].setFormatter(Lines())

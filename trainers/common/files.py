@@ -16,11 +16,13 @@ from .errors import UserError
 
 
 def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) -> None:
-    """A file that a command shall write must not be there, or be one that the command has written before.
+    """A file that a command shall write must not be there, or be one that the command has written
+    before.
 
     Args:
         option: that names it, for the message.
-        mark: a regular expression for what is in the first 4096 bytes of a file that the command has written.
+        mark: a regular expression for what is in the first 4096 bytes of a file that the command
+            has written.
         inputs: paths of files that the command reads.
 
     Raises:
@@ -41,8 +43,8 @@ def is_there(what: str, path: str, is_folder: bool = False) -> bool:
     """Whether there is a file, or a folder, at a path.
 
     Raises:
-        UserError: something else is there, such as a pipe, or nothing can be: the path is too long, below a file, or
-            of a character that no path has. The message starts with ``what``.
+        UserError: something else is there, such as a pipe, or nothing can be: the path is too long,
+            below a file, or of a character that no path has. The message starts with ``what``.
     """
     try:
         mode = os.stat(path).st_mode
@@ -70,7 +72,8 @@ def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:
-    """Calls ``write(temporary path)`` and renames: the file at ``path`` is always whole, old or new, even if the power fails.
+    """Calls ``write(temporary path)`` and renames: the file at ``path`` is always whole, old or
+    new, even if the power fails.
 
     Raises:
         UserError: a folder, a pipe or a device is at ``path``.

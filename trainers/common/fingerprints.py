@@ -1,4 +1,5 @@
-"""Names of images and data sets, and hashes of data and tensors that don't depend on where they are stored."""
+"""Names of images and data sets, and hashes of data and tensors that don't depend on where they are
+stored."""
 
 import hashlib
 import os
@@ -14,7 +15,8 @@ BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its cl
 
 
 def image_name(path: str) -> str:
-    """An image's folder and file name: the same wherever the data lie. Of a path with ``/./`` the name starts with the folder before it."""
+    """An image's folder and file name: the same wherever the data lie. Of a path with ``/./`` the
+    name starts with the folder before it."""
     folder, below, name = path.partition(BELOW)
     if below:
         return "/".join([os.path.basename(folder), *os.path.normpath(name).split(os.sep)])
@@ -33,8 +35,9 @@ def data_name(name: str, root: str) -> str:
 def split_hash(dataset: "DatasetBase | SimpleNamespace") -> str:
     """Fingerprint (16 hex digits) of what a run trains and tests on.
 
-    It covers, for train, val and test in their order: file name, folder name, label and class name of every image, and the bytes of
-    one's own images; not where the data folder lies, so that the same sample on two machines has the same hash.
+    It covers, for train, val and test in their order: file name, folder name, label and class name
+    of every image, and the bytes of one's own images; not where the data folder lies, so that the
+    same sample on two machines has the same hash.
     """
     digest = hashlib.sha256(getattr(dataset, "content", "").encode())
     for part in ("train_x", "val", "test"):

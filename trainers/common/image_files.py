@@ -1,6 +1,7 @@
 """Opens image files, which may be damaged or hostile; nothing else opens them.
 
-What a picture costs is bounded: its file, its pixels, its shape, a JPEG's scans; and a process decodes ``AT_ONCE`` pixels at a time.
+What a picture costs is bounded: its file, its pixels, its shape, a JPEG's scans; and a process
+decodes ``AT_ONCE`` pixels at a time.
 """
 
 import contextlib
@@ -55,7 +56,8 @@ class Room:
 
     @contextlib.contextmanager
     def taken(self, pixels: int) -> Iterator[None]:
-        """Waits until that many are free, all of them for a picture that is larger, and keeps them to the end of the block."""
+        """Waits until that many are free, all of them for a picture that is larger, and keeps them
+        to the end of the block."""
         pixels = min(pixels, self.size)
         with self.queue, self.changed:
             self.changed.wait_for(lambda: self.free >= pixels)
@@ -76,8 +78,8 @@ def open_image(file: str | IO[bytes]) -> Iterator[Image.Image]:
     """The image of a path or an open file, not decoded yet, to the end of the block.
 
     Raises:
-        OSError: no file, or none of ``FORMATS``; ValueError: it is too large, see the limits above, or is a pipe or a device; and whatever
-            else damaged bytes can make Pillow raise.
+        OSError: no file, or none of ``FORMATS``; ValueError: it is too large, see the limits above,
+            or is a pipe or a device; and whatever else damaged bytes can make Pillow raise.
     """
     if isinstance(file, str):
         status = os.stat(file)
@@ -116,7 +118,8 @@ def check_header(file: IO[bytes]) -> None:
 def check_shape(image: Image.Image) -> None:
     """
     Raises:
-        ValueError: it has more than ``MAX_PIXELS``, or one side is more than ``MAX_RATIO`` times the other.
+        ValueError: it has more than ``MAX_PIXELS``, or one side is more than ``MAX_RATIO`` times
+            the other.
     """
     width, height = image.size
     if width * height > MAX_PIXELS or max(image.size) > MAX_RATIO * min(image.size):
@@ -128,12 +131,14 @@ def check_shape(image: Image.Image) -> None:
 
 @contextlib.contextmanager
 def decoded(file: str | IO[bytes] | Image.Image, background: str = "") -> Iterator[Image.Image]:
-    """The RGB image of a path, an open file or a PIL image; to the end of the block it counts among the ``AT_ONCE`` pixels.
+    """The RGB image of a path, an open file or a PIL image; to the end of the block it counts among
+    the ``AT_ONCE`` pixels.
 
     A JPEG of more pixels is decoded at half its size.
 
     Args:
-        background: a colour: the picture as a viewer shows it, see ``as_seen``; "": as it is stored, which is CoOp's way.
+        background: a colour: the picture as a viewer shows it, see ``as_seen``; "": as it is
+            stored, which is CoOp's way.
 
     Raises:
         UserError: it can't be read; MemoryError, which says nothing of the picture.
@@ -157,7 +162,8 @@ def decoded(file: str | IO[bytes] | Image.Image, background: str = "") -> Iterat
 
 
 def read_picture(file: str | IO[bytes], background: str = "") -> Image.Image:
-    """The RGB image of a path or an open file, to be kept; see ``decoded``. (Dassl's own ``read_image`` tries again, for ever.)"""
+    """The RGB image of a path or an open file, to be kept; see ``decoded``. (Dassl's own
+    ``read_image`` tries again, for ever.)"""
     with decoded(file, background) as image:
         return image
 
@@ -176,7 +182,8 @@ def reason(error: Exception) -> str:
 
 
 def as_seen(image: Image.Image, background: str) -> Image.Image:
-    """An image in RGB as a viewer shows it: turned as its EXIF data say, transparent parts on a colour, 16 bits of grey as 8."""
+    """An image in RGB as a viewer shows it: turned as its EXIF data say, transparent parts on a
+    colour, 16 bits of grey as 8."""
     image.load()
     try:
         image = ImageOps.exif_transpose(image)
@@ -211,7 +218,8 @@ def left_out(paths: Iterable[str]) -> str:
     """One line on the files that are ignored, counted by their endings; "" where there are none.
 
     Args:
-        paths: of all files; those taken for images count where they are animated, for all but their first picture.
+        paths: of all files; those taken for images count where they are animated, for all but their
+            first picture.
     """
     ignored: dict[str, list[str]] = defaultdict(list)  # by ending
     moving = []
@@ -244,7 +252,8 @@ def transparent_parts(background: str) -> str:
 
 
 def with_alpha(paths: Iterable[str]) -> int:
-    """How many pictures can have transparent parts, as their headers say; those that can't be opened don't count."""
+    """How many pictures can have transparent parts, as their headers say; those that can't be
+    opened don't count."""
     return sum(look_at(path, lambda image: image.has_transparency_data) for path in paths)
 
 

@@ -1,7 +1,7 @@
 """Ending a run from outside: Ctrl-C, SIGTERM, and SIGUSR1, by which Slurm warns of a time limit.
 
-Under ``interruptible`` such a signal ends the run at once, wherever it is: the end of the last epoch is on
-the disk. The command then prints one line and exits with ``REQUEUE``.
+Under ``interruptible`` such a signal ends the run at once, wherever it is: the end of the last
+epoch is on the disk. The command then prints one line and exits with ``REQUEUE``.
 """
 
 import contextlib

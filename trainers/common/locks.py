@@ -1,5 +1,5 @@
-"""Locks on folders, by ``filelock``: of several processes started on one folder, one works; the others wait,
-or fail. A lock ends with its process, however that ends."""
+"""Locks on folders, by ``filelock``: of several processes started on one folder, one works; the
+others wait, or fail. A lock ends with its process, however that ends."""
 
 import contextlib
 import logging

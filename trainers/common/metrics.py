@@ -1,8 +1,10 @@
 """Writes and reads ``metrics.jsonl``: how a training goes, for curves and progress.
 
-Each line is a JSON object: ``epoch`` of ``epochs`` and ``batch`` of ``batches`` (both from 1), the means of ``loss``, ``acc`` (in percent) and a
-method's further figures since the epoch started or was resumed, the learning rate ``lr``, and ``eta``, the seconds that are left. There is a line
-every TRAIN.PRINT_FREQ batches and one at the end of each epoch. A resumed training appends; where lines repeat an epoch the later ones count.
+Each line is a JSON object: ``epoch`` of ``epochs`` and ``batch`` of ``batches`` (both from 1), the
+means of ``loss``, ``acc`` (in percent) and a method's further figures since the epoch started or
+was resumed, the learning rate ``lr``, and ``eta``, the seconds that are left. There is a line every
+TRAIN.PRINT_FREQ batches and one at the end of each epoch. A resumed training appends; where lines
+repeat an epoch the later ones count.
 """
 
 import contextlib
@@ -35,7 +37,8 @@ def write_metrics(folder: str, line: Mapping[str, float]) -> None:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
-    """The lines in their order, without those that are cut or damaged; empty where nothing was trained."""
+    """The lines in their order, without those that are cut or damaged; empty where nothing was
+    trained."""
     path, lines = Path(folder, FILE_NAME), []
     for text in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError, TypeError, KeyError):

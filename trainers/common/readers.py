@@ -1,6 +1,7 @@
 """Reads text, JSON, YAML, arrays and archives that may be somebody else's, in bounded time and memory.
 
-Each raises ``ValueError`` that says what is wrong with the file; the caller adds which file it is, and what to do.
+Each raises ``ValueError`` that says what is wrong with the file; the caller adds which file it is,
+and what to do.
 """
 
 import functools

@@ -1,4 +1,5 @@
-"""Reads and validates run records, ``results.json``: the fields of a record that is returned here have the types of ``record.yaml``."""
+"""Reads and validates run records, ``results.json``: the fields of a record that is returned here
+have the types of ``record.yaml``."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -54,11 +55,13 @@ def read_record(path: str | Path) -> Record:
 
 
 def described(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run is: its protocol and part (such as ``train_base``), data set, classes, trainer, recipe, ablation's row, shots and seed.
+    """What a run is: its protocol and part (such as ``train_base``), data set, classes, trainer,
+    recipe, ablation's row, shots and seed.
 
     Args:
         record: the other fields of its record.
-        given: what is known besides; what is not stands in the record, and a run of no protocol has no part.
+        given: what is known besides; what is not stands in the record, and a run of no protocol has
+            no part.
     """
     by_hand = {
         **dict.fromkeys(("protocol", "part", "recipe", "row")),
@@ -75,7 +78,8 @@ def protocol_of(part: str, is_row: bool = False) -> str:
 
 
 def run_of_folder(folder: Path) -> dict[str, Any]:
-    """What the folder of a run tells of it, for records from before they said so; nothing where no protocol made it."""
+    """What the folder of a run tells of it, for records from before they said so; nothing where no
+    protocol made it."""
     match = LAYOUT.fullmatch("/".join(folder.parts[-6:]))
     if match is None:
         return {}

@@ -1,8 +1,9 @@
-"""What the trainers add to Dassl's data pipeline: training images are decoded once, each template has a view
-of its own, an image that can't be read is named, and workers leave signals to their parent.
+"""What the trainers add to Dassl's data pipeline: training images are decoded once, each template
+has a view of its own, an image that can't be read is named, and workers leave signals to their
+parent.
 
-A view is Dassl's own training transform with one more operation. The paper names its two augmentation sets;
-which operations they hold is our choice (docs/method.md).
+A view is Dassl's own training transform with one more operation. The paper names its two
+augmentation sets; which operations they hold is our choice (docs/method.md).
 """
 
 import signal
@@ -25,7 +26,8 @@ from ..common.interruption import SIGNALS
 
 # of decoded training images that a data set keeps in memory, at most; others are decoded each time
 DECODED_BYTES = 2**30
-# How a loader's workers are started, None being Python's own way. Forked, they end with the process that
+# How a loader's workers are started, None being Python's own way. Forked, they end with the process
+# that
 # they are forked from: started from a server they would outlive a run that is killed.
 WORKERS = "fork" if sys.platform == "linux" else None
 
@@ -113,11 +115,13 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int | None) -> li
     """One transform a template.
 
     Args:
-        cfg: ``cfg.INPUT`` says what all views share (``TRANSFORMS``: crop, flip, normalise …) and how strong colour jitter
-            (``COLORJITTER_*``), grayscale (``RGS_P``) and blur (``GB_P``, ``GB_K``) are.
+        cfg: ``cfg.INPUT`` says what all views share (``TRANSFORMS``: crop, flip, normalise …) and
+            how strong colour jitter (``COLORJITTER_*``), grayscale (``RGS_P``) and blur (``GB_P``,
+            ``GB_K``) are.
         templates: M.
-        augmentation: ``1``: in turn nothing more, colour jitter, grayscale and blur, a small affine map; ``2``: the same, and
-            one more random crop each (``CROP_PADDING``); None: nothing more for any of them.
+        augmentation: ``1``: in turn nothing more, colour jitter, grayscale and blur, a small affine
+            map; ``2``: the same, and one more random crop each (``CROP_PADDING``); None: nothing
+            more for any of them.
 
     Returns:
         list of M transforms, PIL image → (3, H, W).

@@ -32,7 +32,8 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
 def transformed(
     image: Picture, background: str, transform: Callable[[Image.Image], Tensor]
 ) -> Tensor:
-    """What a transform makes of an image of any kind: of a path or a PIL image of what a viewer shows, see ``as_seen``.
+    """What a transform makes of an image of any kind: of a path or a PIL image of what a viewer
+    shows, see ``as_seen``.
 
     Raises:
         UserError: see ``PromptedClassifier.predict``.

@@ -256,7 +256,8 @@ def load(path: str) -> State:
     """The dict that ``write`` wrote, on the CPU.
 
     Raises:
-        UserError: there is no such file (the message lists the epochs that there are), or it can't be read.
+        UserError: there is no such file (the message lists the epochs that there are), or it can't
+            be read.
     """
     if not os.path.isfile(path):
         epochs = epochs_in(os.path.dirname(path))

@@ -1,4 +1,5 @@
-"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is in ``common/ranges.yaml``.
+"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is in
+``common/ranges.yaml``.
 
 Each raises UserError with the key, its value and what it takes.
 """
@@ -58,7 +59,8 @@ def check_run(cfg: CfgNode) -> None:
 
 
 def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
-    """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data cause warnings."""
+    """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data
+    cause warnings."""
     data, name = data_manager.dataset, cfg.DATASET.NAME
     both = sorted({item.impath for item in data.train_x} & {item.impath for item in data.test})
     if both and not getattr(data, "test_only", False):

@@ -1,4 +1,5 @@
-"""How a training gets on: its bar, its lines in ``metrics.jsonl`` and the log, and what its steps take."""
+"""How a training gets on: its bar, its lines in ``metrics.jsonl`` and the log, and what its steps
+take."""
 
 import logging
 import time

@@ -26,7 +26,8 @@ NOT_PART_OF_A_RUN = (*NO_MATTER, "DATALOADER.TEST", "TEST")
 def config_of_run(
     cfg: Mapping[str, Any], left_out: Iterable[str] = NOT_PART_OF_A_RUN
 ) -> dict[str, str]:
-    """The part of a config, node or plain dict, that decides a run's numbers, flat: without other trainers' nodes and ``left_out``."""
+    """The part of a config, node or plain dict, that decides a run's numbers, flat: without other
+    trainers' nodes and ``left_out``."""
     of_trainer = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}.", "TRAINER.NAME"
     return {
         key: value
@@ -37,7 +38,8 @@ def config_of_run(
 
 
 def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
-    """The settings of a finished run that differ from those asked for, as ``KEY old → new``; settings that one of them lacks don't count."""
+    """The settings of a finished run that differ from those asked for, as ``KEY old → new``;
+    settings that one of them lacks don't count."""
     # JSON has lists in the place of tuples
     now = config_of_run(json.loads(json.dumps(cfg)), NO_MATTER)
     then = config_of_run(record["config"], NO_MATTER)

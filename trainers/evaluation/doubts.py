@@ -1,7 +1,9 @@
-"""Whether an answer is doubtful: the one rule, and the one wording, of predict.py and the page of demo_app.py.
+"""Whether an answer is doubtful: the one rule, and the one wording, of predict.py and the page of
+demo_app.py.
 
-The rule rests on the run's answers to its validation images: the limit is the largest uncertainty up to which at most a share ``max_error``
-of the answers is wrong. A more uncertain answer is doubtful. Without a share, or for classes other than the run's own, nothing is claimed.
+The rule rests on the run's answers to its validation images: the limit is the largest uncertainty
+up to which at most a share ``max_error`` of the answers is wrong. A more uncertain answer is
+doubtful. Without a share, or for classes other than the run's own, nothing is claimed.
 """
 
 import math
@@ -23,8 +25,8 @@ ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batc
 
 @dataclass(frozen=True)
 class Point:
-    """The result of answering up to an ``uncertainty`` of validation images: the ``limit`` for others, how many are ``answered``, and how many of
-    these ``wrong``."""
+    """The result of answering up to an ``uncertainty`` of validation images: the ``limit`` for
+    others, how many are ``answered``, and how many of these ``wrong``."""
 
     uncertainty: float
     limit: float
@@ -49,7 +51,8 @@ def points_of(uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> list[Point]:
         uncertainty: (N,) in [0, 1], larger is more doubtful; wrong: (N,) bool.
 
     Raises:
-        ValueError: there is no image, an uncertainty is not finite, or there are more of one than of the other.
+        ValueError: there is no image, an uncertainty is not finite, or there are more of one than
+            of the other.
     """
     if not numpy.isfinite(numpy.abs(uncertainty).max()):
         raise ValueError("an uncertainty is not finite")
@@ -64,7 +67,8 @@ def points_of(uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> list[Point]:
 
 
 def within(points: list[Point], max_error: float) -> Point | None:
-    """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong; None where there is none."""
+    """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong;
+    None where there is none."""
     return next((point for point in reversed(points) if point.error <= max_error), None)
 
 
@@ -100,10 +104,12 @@ class Judge:
 
     Args:
         folder: the run's.
-        max_error: share in [0, 1) of the answers not doubtful that may be wrong on validation images; None: no answer is judged.
+        max_error: share in [0, 1) of the answers not doubtful that may be wrong on validation
+            images; None: no answer is judged.
 
     Raises:
-        UserError: a share is asked for that is none, or without answers to validation images; see ``read_points``.
+        UserError: a share is asked for that is none, or without answers to validation images; see
+            ``read_points``.
     """
 
     def __init__(self, folder: str, max_error: float | None = None) -> None:
@@ -119,7 +125,8 @@ class Judge:
         self.point = None if max_error is None else within(self.points, max_error)
 
     def doubtful(self, uncertainty: float) -> bool | None:
-        """Whether an answer to the run's own classes is doubtful; None where no share of errors was asked for."""
+        """Whether an answer to the run's own classes is doubtful; None where no share of errors was
+        asked for."""
         if self.max_error is None:
             return None
         return self.point is None or not uncertainty <= self.point.limit  # NaN is doubtful
@@ -171,7 +178,8 @@ class Judge:
 
 
 def wilson(number: int, of: int) -> tuple[float, float]:
-    """The ends in [0, 1] of the 95 % interval of a share (Wilson, 1927, "Probable Inference, the Law of Succession, and Statistical Inference")."""
+    """The ends in [0, 1] of the 95 % interval of a share (Wilson, 1927, "Probable Inference, the
+    Law of Succession, and Statistical Inference")."""
     # here, since it takes a second to import: wrong arguments are answered at once
     from scipy.stats import binomtest
 

@@ -24,14 +24,17 @@ Metrics = dict[str, Any]  # of a split, see ``measure``
 
 @dataclass
 class Scores:
-    """What one forward pass finds for B images, M templates and K classes; features are normalised, everything is fp32.
+    """What one forward pass finds for B images, M templates and K classes; features are normalised,
+    everything is fp32.
 
     Attributes:
         logits: (M, B, K), τ · cos(image, text).
-        image_features: (M, B, E), or (1, B, E) where all templates see the same image and the image encoder is not prompted.
+        image_features: (M, B, E), or (1, B, E) where all templates see the same image and the image
+            encoder is not prompted.
         text_features: (M, K, E); (B, K, E) where the text depends on the image.
         images: (V, B, 3, H, W), what was shown, one entry a view.
-        unprompted: (V, B, E), CLIP's own features of the images; None until a loss has asked for them, see ``Method.unprompted``.
+        unprompted: (V, B, E), CLIP's own features of the images; None until a loss has asked for
+            them, see ``Method.unprompted``.
     """
 
     logits: Tensor
@@ -47,10 +50,14 @@ class Prediction:
 
     Attributes:
         probability: (B, K), sums to one.
-        template_probability: (M, B, K), what each template alone would answer; None where there is only one.
-        vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence was learned.
-        conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None where no evidence was learned.
-        energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020, "Energy-based Out-of-distribution Detection").
+        template_probability: (M, B, K), what each template alone would answer; None where there is
+            only one.
+        vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence
+            was learned.
+        conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None
+            where no evidence was learned.
+        energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020,
+            "Energy-based Out-of-distribution Detection").
     """
 
     probability: Tensor
@@ -104,11 +111,13 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         classnames: K names.
 
     Returns:
-        dict of plain numbers: ``accuracy``, ``macro_f1`` in percent; ``per_class_accuracy``, class name → percent for the
-        classes that occur; ``ece`` (expected calibration error, 15 equal-width bins, percent), ``adaptive_ece`` (15 bins of equally many
-        images), ``nll`` (nats) and ``brier``; ``uncertainty``, name of a measure of doubt → ``aurc`` and ``error_auroc``, see
-        ``uncertainty.doubt``; where there are templates ``template_accuracy`` (M numbers, percent), and ``mean_probability_ece`` and so on
-        of the templates' mean; where there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
+        dict of plain numbers: ``accuracy``, ``macro_f1`` in percent; ``per_class_accuracy``, class
+        name → percent for the classes that occur; ``ece`` (expected calibration error, 15
+        equal-width bins, percent), ``adaptive_ece`` (15 bins of equally many images), ``nll``
+        (nats) and ``brier``; ``uncertainty``, name of a measure of doubt → ``aurc`` and
+        ``error_auroc``, see ``uncertainty.doubt``; where there are templates ``template_accuracy``
+        (M numbers, percent), and ``mean_probability_ece`` and so on of the templates' mean; where
+        there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
     """
     from sklearn.metrics import f1_score  # here, since importing a method must not take its time
 
@@ -145,7 +154,8 @@ def percent_right(answer: Tensor, labels: Tensor | int) -> float:
 
 
 def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
-    """Calibration errors (percent), negative log-likelihood (nats) and Brier score of (B, K) probabilities."""
+    """Calibration errors (percent), negative log-likelihood (nats) and Brier score of (B, K)
+    probabilities."""
     likelihood = probability.gather(1, labels[:, None]).clamp(
         min=torch.finfo(probability.dtype).tiny
     )
@@ -166,8 +176,9 @@ def per_image(
         prediction: of N images; labels: (N,); paths: N strings.
 
     Returns:
-        ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5 or K) the most probable classes, and the
-        measures of doubt (N,) by name; where there are templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
+        ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5
+        or K) the most probable classes, and the measures of doubt (N,) by name; where there are
+        templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
     arrays = {

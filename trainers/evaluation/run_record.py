@@ -1,4 +1,5 @@
-"""What makes a run's numbers traceable: the commit of this code, and the versions of what it rests on."""
+"""What makes a run's numbers traceable: the commit of this code, and the versions of what it rests
+on."""
 
 import importlib.metadata
 import os
@@ -10,7 +11,8 @@ import torchvision
 
 
 def git_commit() -> str | None:
-    """Commit of the checkout that this code belongs to, with ``-dirty`` where files differ from it; None outside a checkout.
+    """Commit of the checkout that this code belongs to, with ``-dirty`` where files differ from it;
+    None outside a checkout.
 
     Installed inside another project's folder, this code is not part of that project's checkout.
     """

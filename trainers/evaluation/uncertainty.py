@@ -1,12 +1,15 @@
-"""Quality of a classifier's uncertainty: calibration, and whether uncertain answers are the wrong ones. Pure functions on tensors.
+"""Quality of a classifier's uncertainty: calibration, and whether uncertain answers are the wrong
+ones. Pure functions on tensors.
 
 References:
     - Brier (1950), "Verification of forecasts expressed in terms of probability".
     - Nguyen & O'Connor (2015), "Posterior calibration and exploratory analysis": bins of equal mass.
     - Geifman & El-Yaniv (2017), "Selective Classification for Deep Neural Networks": risk and coverage.
-    - Wang et al. (2024), "Open-Vocabulary Calibration for Fine-tuned CLIP": distance-aware calibration (DAC).
+    - Wang et al. (2024), "Open-Vocabulary Calibration for Fine-tuned CLIP": distance-aware
+      calibration (DAC).
     - Guo et al. (2017), "On Calibration of Modern Neural Networks", §4.2: temperature scaling.
-    - Hendrycks & Gimpel (2017), "A Baseline for Detecting Misclassified and Out-of-Distribution Examples": AUROC of a measure of doubt.
+    - Hendrycks & Gimpel (2017), "A Baseline for Detecting Misclassified and Out-of-Distribution
+      Examples": AUROC of a measure of doubt.
 """
 
 import math
@@ -15,20 +18,23 @@ import torch
 from torch import Tensor
 
 BINS = 15
-# DAC's: texts of base classes that a distance is taken to, and below which distance a text is one of theirs
+# DAC's: texts of base classes that a distance is taken to, and below which distance a text is one
+# of theirs
 NEIGHBOURS, SAME_TEXT = 5, 0.05
 # limits of the search: where all answers are right the likelihood has no maximum
 TEMPERATURES = (0.01, 100.0)
 
 
 def brier_score(probability: Tensor, labels: Tensor) -> float:
-    """Mean squared distance in [0, 2] of probabilities (N, K) from the true class's indicator, labels (N,)."""
+    """Mean squared distance in [0, 2] of probabilities (N, K) from the true class's indicator,
+    labels (N,)."""
     target = torch.nn.functional.one_hot(labels, probability.shape[1])
     return (probability - target).square().sum(dim=1).mean().item()
 
 
 def expected_calibration_error(probability: Tensor, labels: Tensor) -> float:
-    """Mean distance in [0, 1] of confidence from accuracy over ``BINS`` bins of equal width, weighted by images.
+    """Mean distance in [0, 1] of confidence from accuracy over ``BINS`` bins of equal width,
+    weighted by images.
 
     Args:
         probability: (N, K); labels: (N,).
@@ -46,7 +52,8 @@ def expected_calibration_error(probability: Tensor, labels: Tensor) -> float:
 
 
 def adaptive_calibration_error(probability: Tensor, labels: Tensor) -> float:
-    """Expected calibration error in [0, 1] of the answers over at most ``BINS`` bins that hold equally many images.
+    """Expected calibration error in [0, 1] of the answers over at most ``BINS`` bins that hold
+    equally many images.
 
     Args:
         probability: (N, K); labels: (N,).
@@ -67,7 +74,8 @@ def selective_risk(uncertainty: Tensor, wrong: Tensor) -> Tensor:
         uncertainty: (N,), larger is more doubtful; wrong: (N,) bool.
 
     Returns:
-        (N,) float64 in [0, 1]. Where uncertainties are equal it is the mean over all orders of those images.
+        (N,) float64 in [0, 1]. Where uncertainties are equal it is the mean over all orders of
+        those images.
     """
     uncertainty, order = uncertainty.sort(stable=True)
     wrong = wrong[order].double()
@@ -80,8 +88,9 @@ def doubt(uncertainty: Tensor, wrong: Tensor) -> dict[str, float | None]:
     """How well an uncertainty (N,) tells wrong answers (N,) from right ones.
 
     Returns:
-        dict: ``aurc``, area under the risk–coverage curve (mean of ``selective_risk``) in percent, lower is better; ``error_auroc``, area
-        under the ROC curve in percent, 50 for chance, or None where all answers are right or all are wrong.
+        dict: ``aurc``, area under the risk–coverage curve (mean of ``selective_risk``) in percent,
+        lower is better; ``error_auroc``, area under the ROC curve in percent, 50 for chance, or
+        None where all answers are right or all are wrong.
     """
     return {
         "aurc": 100 * selective_risk(uncertainty, wrong).mean().item(),
@@ -90,7 +99,8 @@ def doubt(uncertainty: Tensor, wrong: Tensor) -> dict[str, float | None]:
 
 
 def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
-    """Area under the ROC curve: how often, of a doubtful and another image, the doubtful one has the larger uncertainty (equal ones: half).
+    """Area under the ROC curve: how often, of a doubtful and another image, the doubtful one has
+    the larger uncertainty (equal ones: half).
 
     Args:
         uncertainty: (N,); doubtful: (N,) bool, those that should have the larger ones.
@@ -108,10 +118,12 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
 
 
 def temperature_scaled(log_probability: Tensor, temperature: float | Tensor) -> Tensor:
-    """Probabilities (N, K) ∝ p^(1/T) of log-probabilities log p (N, K) under a temperature T > 0, one for all or (N, 1), in float64.
+    """Probabilities (N, K) ∝ p^(1/T) of log-probabilities log p (N, K) under a temperature T > 0,
+    one for all or (N, 1), in float64.
 
-    It is softmax(logits / T) (Guo et al., 2017, eq. 9) wherever p is a softmax of logits, and asks for nothing but p where it is none, as
-    with the expected probabilities of a Dirichlet. T > 1 makes answers less certain; which class is the most probable stays.
+    It is softmax(logits / T) (Guo et al., 2017, eq. 9) wherever p is a softmax of logits, and asks
+    for nothing but p where it is none, as with the expected probabilities of a Dirichlet. T > 1
+    makes answers less certain; which class is the most probable stays.
     """
     return (log_probability.double() / temperature).softmax(dim=1)
 
@@ -121,13 +133,15 @@ def distance_temperatures(
 ) -> Tensor:
     """Temperatures (K,) of DAC (Wang et al., 2024): an image's is that of the class that is answered.
 
-    T_k = exp(d_k − d⁰_k), d_k being the mean distance of the class's text from the nearest texts of base classes, at most 5, under the prompts, and
-    d⁰_k the same without: where tuning has moved a class away from those that were trained, its answers are made less certain. A text that lies on a
-    base class's has T = 1. With M templates d_k is their mean.
+    T_k = exp(d_k − d⁰_k), d_k being the mean distance of the class's text from the nearest texts of
+    base classes, at most 5, under the prompts, and d⁰_k the same without: where tuning has moved a
+    class away from those that were trained, its answers are made less certain. A text that lies on
+    a base class's has T = 1. With M templates d_k is their mean.
 
     Args:
-        tuned: (M, K, E) texts of the classes that are asked for, tuned_base: (M, B, E) of the base classes; zero_shot, zero_shot_base: the same
-            without prompts, (K, E) and (B, E); all of length one.
+        tuned: (M, K, E) texts of the classes that are asked for, tuned_base: (M, B, E) of the base
+            classes; zero_shot, zero_shot_base: the same without prompts, (K, E) and (B, E); all of
+            length one.
     """
 
     def nearest(texts: Tensor, base: Tensor) -> Tensor:
@@ -140,16 +154,18 @@ def distance_temperatures(
 
 
 def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
-    """The temperature under which labels (N,) are most likely: it minimises the mean of −log of their ``temperature_scaled`` probability.
+    """The temperature under which labels (N,) are most likely: it minimises the mean of −log of
+    their ``temperature_scaled`` probability.
 
-    In the sharpness b = 1/T that mean is convex (log-sum-exp of linear functions), and its slope is the mean of E_{p^b}[log p] − log p_y;
-    T is where the slope is zero.
+    In the sharpness b = 1/T that mean is convex (log-sum-exp of linear functions), and its slope is
+    the mean of E_{p^b}[log p] − log p_y; T is where the slope is zero.
 
     Args:
         log_probability: (N, K), finite; labels: (N,) class indices.
 
     Returns:
-        T within ``TEMPERATURES``, at their end where the optimum lies beyond it, as it does if all answers are right.
+        T within ``TEMPERATURES``, at their end where the optimum lies beyond it, as it does if all
+        answers are right.
     """
     log_probability = log_probability.double()
     right = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)

@@ -127,7 +127,8 @@ class FixedTokens(nn.Module):
 
 
 class TemplateLinear(nn.Module):
-    """A linear map of its own for each template, (M, n, D) → (M, n, D_v); initialised as ``nn.Linear``."""
+    """A linear map of its own for each template, (M, n, D) → (M, n, D_v); initialised as
+    ``nn.Linear``."""
 
     def __init__(self, templates: int, width: int, out_width: int) -> None:
         super().__init__()

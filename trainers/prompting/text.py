@@ -194,8 +194,8 @@ def shared_tokens(tokens: Tensor) -> tuple[int, Tensor]:
 
 
 def entered(prefix: Tensor, prompt: Tensor | None, adapter: Adapter | None) -> Tensor:
-    """The prefix, (M, P, D) or (M·K, P, D) if each class has its own, as it enters a layer: with the layer's prompts, (M, n, D) or
-    (M, K, n, D), and under its adapter, if it has any."""
+    """The prefix, (M, P, D) or (M·K, P, D) if each class has its own, as it enters a layer: with
+    the layer's prompts, (M, n, D) or (M, K, n, D), and under its adapter, if it has any."""
     if prompt is not None:
         prompt = prompt.to(prefix.dtype).flatten(0, -3)  # (M or M·K, n, D)
         rows = max(len(prefix), len(prompt))

@@ -142,7 +142,8 @@ class Block(nn.Module):
         return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
-        """The residual around attention and around the MLP, given what the queries of x (…, D) attended to, in the same shape."""
+        """The residual around attention and around the MLP, given what the queries of x (…, D)
+        attended to, in the same shape."""
         attended = x + self.attn.out_proj(attended)
         output = attended + self.mlp(self.ln_2(attended))
         return output if adapter is None else adapter.leave(self, x, output)

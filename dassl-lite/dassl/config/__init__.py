@@ -11,7 +11,8 @@ def get_cfg_default() -> CfgNode:
 
 
 def clean_cfg(cfg: CfgNode, trainer: str) -> None:
-    """Drop the config nodes of every trainer but `trainer` (a node has its trainer's name in capitals)."""
+    """Drop the config nodes of every trainer but `trainer` (a node has its trainer's name in
+    capitals)."""
     for key in list(cfg.TRAINER.keys()):
         if key not in ("NAME", trainer.upper()):
             cfg.TRAINER.pop(key)

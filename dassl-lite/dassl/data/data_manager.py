@@ -101,7 +101,8 @@ class DataManager:
 
 
 class DatasetWrapper(TorchDataset[dict[str, Any]]):
-    """Items as dicts: label, domain, impath, index, and the image under each transform (img, img2, ...)."""
+    """Items as dicts: label, domain, impath, index, and the image under each transform (img, img2,
+    ...)."""
 
     def __init__(
         self,

@@ -1,4 +1,5 @@
-"""Trainers: registered models, their checkpoints, the loop over epochs and labelled batches, and hooks around it."""
+"""Trainers: registered models, their checkpoints, the loop over epochs and labelled batches, and
+hooks around it."""
 
 import datetime
 import importlib.util
@@ -35,7 +36,8 @@ Names = str | list[str] | None
 
 
 def SummaryWriter(log_dir: str = "runs", **kwargs: Any) -> Any:
-    """TensorBoard's writer, imported at first use (it is slow to import); None where it is not installed."""
+    """TensorBoard's writer, imported at first use (it is slow to import); None where it is not
+    installed."""
     if importlib.util.find_spec("tensorboard") is None:
         return None
     from torch.utils.tensorboard import SummaryWriter as TensorBoardWriter
@@ -44,7 +46,8 @@ def SummaryWriter(log_dir: str = "runs", **kwargs: Any) -> Any:
 
 
 class TrainerBase:
-    """Models under names, each perhaps with an optimiser and a scheduler; subclasses say what an epoch is."""
+    """Models under names, each perhaps with an optimiser and a scheduler; subclasses say what an
+    epoch is."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
@@ -61,7 +64,8 @@ class TrainerBase:
         optim: Optimizer | None = None,
         sched: LRScheduler | None = None,
     ) -> None:
-        """Make a model known: it is switched between training and testing, saved, loaded and resumed under `name`."""
+        """Make a model known: it is switched between training and testing, saved, loaded and
+        resumed under `name`."""
         if name in self._models:
             raise AssertionError(f"Found duplicate model names: {name}")
         self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
@@ -134,7 +138,8 @@ class TrainerBase:
             save_checkpoint(state, f"{directory}/{name}", is_best, model_name=model_name)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """Resume from the last epoch that every model has in `directory`; returns the epochs done, 0 if there are none."""
+        """Resume from the last epoch that every model has in `directory`; returns the epochs done,
+        0 if there are none."""
         if not self._models:
             raise RuntimeError(
                 f"{type(self).__name__} has registered no model, so there is nothing to train "
@@ -343,7 +348,8 @@ class SimpleTrainer(TrainerBase):
 
 
 class TrainerX(SimpleTrainer):
-    """Trains on labelled batches: subclasses write `forward_backward(batch)`, which returns a dict of figures."""
+    """Trains on labelled batches: subclasses write `forward_backward(batch)`, which returns a dict
+    of figures."""
 
     def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
         return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))

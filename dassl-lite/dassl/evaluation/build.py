@@ -13,7 +13,8 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
 class EvaluatorBase:
-    """What a trainer needs of an evaluator: reset, process batches, evaluate to a dict whose first value is the score."""
+    """What a trainer needs of an evaluator: reset, process batches, evaluate to a dict whose first
+    value is the score."""
 
     def __init__(self, cfg: CfgNode) -> None:
         self.cfg = cfg

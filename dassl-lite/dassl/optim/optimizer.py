@@ -16,9 +16,11 @@ AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 def build_optimizer(
     model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Iterable[Any] | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser that `optim_cfg` (cfg.OPTIM) names, over `param_groups` if given, else over all of `model`.
+    """The optimiser that `optim_cfg` (cfg.OPTIM) names, over `param_groups` if given, else over all
+    of `model`.
 
-    `model` is a module (its frozen parameters are included) or an iterable of parameters or parameter groups.
+    `model` is a module (its frozen parameters are included) or an iterable of parameters or
+    parameter groups.
     """
     name = optim_cfg.NAME
     check_availability(name, AVAI_OPTIMS, key="OPTIM.NAME")

@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all; a resume never starts from the best model.
 
-Layout of a model's folder: `model.pth.tar-<epoch>`, perhaps `model-best.pth.tar`, and the text file `checkpoint`,
-which holds the file name of the latest *step* (not of the best model).
+Layout of a model's folder: `model.pth.tar-<epoch>`, perhaps `model-best.pth.tar`, and the text file
+`checkpoint`, which holds the file name of the latest *step* (not of the best model).
 """
 
 import warnings
@@ -26,7 +26,8 @@ def _plain_dict(default_factory: object) -> dict[Any, Any]:
 
 _plain_dict.__module__ = "collections"  # stands for this class while loading
 _plain_dict.__name__ = _plain_dict.__qualname__ = "defaultdict"
-# what Dassl's files hold beside plain values: after a warm-up it pickles torch's schedulers and their optimisers
+# what Dassl's files hold beside plain values: after a warm-up it pickles torch's schedulers and
+# their optimisers
 DASSLS: list[Any] = [
     *(lr_scheduler.StepLR, lr_scheduler.MultiStepLR, lr_scheduler.CosineAnnealingLR),
     *(optim.Adam, optim.AdamW, optim.SGD, optim.RMSprop, optim.RAdam),
@@ -46,7 +47,8 @@ def save_checkpoint(
     remove_module_from_keys: bool = True,
     model_name: str = "",
 ) -> None:
-    """Write `state` as `model_name`, by default `model.pth.tar-<epoch>`; `is_best` also writes model-best.pth.tar."""
+    """Write `state` as `model_name`, by default `model.pth.tar-<epoch>`; `is_best` also writes
+    model-best.pth.tar."""
     mkdir_if_missing(save_dir)
     if remove_module_from_keys:
         state = {**state, "state_dict": _without_module(state["state_dict"])}
@@ -88,7 +90,8 @@ def resume_from_checkpoint(
     scheduler: lr_scheduler.LRScheduler | None = None,
     name: str | None = None,
 ) -> int:
-    """Load model, optimiser and scheduler from the newest step in `fdir`, or its file `name`; returns the epochs done."""
+    """Load model, optimiser and scheduler from the newest step in `fdir`, or its file `name`;
+    returns the epochs done."""
     name = name or newest_step(fdir)
     if name is None:
         raise FileNotFoundError(f'No checkpoint to resume from in "{fdir}"')

@@ -6,7 +6,8 @@ from typing import Any, TextIO
 
 
 class Logger:
-    """A text stream that writes to the console and to a file; everything else is left to the console."""
+    """A text stream that writes to the console and to a file; everything else is left to the
+    console."""
 
     def __init__(self, fpath: str | os.PathLike[str] | None = None) -> None:
         console: TextIO | Logger = sys.stdout
@@ -42,7 +43,8 @@ class Logger:
 
 
 def setup_logger(output: str | os.PathLike[str] | None = None) -> None:
-    """Copy standard output to `output` (a .txt or .log file) or `output/log.txt`, appending; does nothing if empty."""
+    """Copy standard output to `output` (a .txt or .log file) or `output/log.txt`, appending; does
+    nothing if empty."""
     if output:
         path = os.fspath(output)
         sys.stdout = Logger(

@@ -7,7 +7,8 @@ import torch
 
 
 class AverageMeter:
-    """The latest value and the average of all: weighted by `n`, or exponential (0.9 old, 0.1 new) with `ema`."""
+    """The latest value and the average of all: weighted by `n`, or exponential (0.9 old, 0.1 new)
+    with `ema`."""
 
     def __init__(self, ema: bool = False) -> None:
         self.ema = ema

@@ -15,7 +15,8 @@ class Registry:
         self._objects: dict[str, Any] = {}
 
     def register(self, obj: Any = None, force: bool = False) -> Any:
-        """Store `obj` under its name; without `obj`, a decorator that does so and returns the object unchanged."""
+        """Store `obj` under its name; without `obj`, a decorator that does so and returns the
+        object unchanged."""
         if obj is None:
             return lambda decorated: self.register(decorated, force) or decorated
         if obj.__name__ in self._objects and not force:

@@ -27,7 +27,8 @@ def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
 
 
 def check_availability(requested: str, available: Collection[str], key: str = "") -> None:
-    """ValueError with the nearest name if `requested` is not in `available`; `key` says where in the config it stands."""
+    """ValueError with the nearest name if `requested` is not in `available`; `key` says where in
+    the config it stands."""
     if requested not in available:
         nearest = get_most_similar_str_to_a_from_b(requested, available)
         raise ValueError(
@@ -61,7 +62,8 @@ def read_json(fpath: str) -> Any:
 
 
 def write_whole(fpath: str, write: Callable[[BinaryIO], object]) -> None:
-    """Let `write(file)` fill a temporary file, then give it its name: the file is there complete or not at all."""
+    """Let `write(file)` fill a temporary file, then give it its name: the file is there complete or
+    not at all."""
     temporary = f"{fpath}.tmp-{os.getpid()}"
     try:
         with open(temporary, "wb") as f:

@@ -1,6 +1,8 @@
-"""The methods' published formulas, written out: all 77 positions, one class, one image and one layer at a time.
+"""The methods' published formulas, written out: all 77 positions, one class, one image and one
+layer at a time.
 
-Each rests on the modules of the installed ``clip`` and a method's parameters, and on nothing of ours. Here: prompts.
+Each rests on the modules of the installed ``clip`` and a method's parameters, and on nothing of
+ours. Here: prompts.
 """
 
 import random

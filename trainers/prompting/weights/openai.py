@@ -120,7 +120,8 @@ def download(url: str, path: str, sha256: str) -> None:
     """Fetches a file, which is there whole or not at all.
 
     Raises:
-        OSError, RuntimeError, http.client.HTTPException: it does not come, or is not the one of that SHA-256.
+        OSError, RuntimeError, http.client.HTTPException: it does not come, or is not the one of
+            that SHA-256.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torch has no argument for it

@@ -12,7 +12,8 @@ from dassl.utils import check_isfile
 class Datum:
     """An image file with its label, domain and class name; none of them can be set.
 
-    Few-shot caches are pickles of these: module, class name and attribute names are Dassl's, so either reads the other's.
+    Few-shot caches are pickles of these: module, class name and attribute names are Dassl's, so
+    either reads the other's.
     """
 
     def __init__(
@@ -33,7 +34,8 @@ class Datum:
 class DatasetBase:
     """The lists of a data set; subclasses find their files and call `super().__init__` last.
 
-    Attributes: the four lists, `num_classes`, `lab2cname` (label → class name) and `classnames` in order of labels.
+    Attributes: the four lists, `num_classes`, `lab2cname` (label → class name) and `classnames` in
+    order of labels.
     """
 
     dataset_dir = ""  # the folder's name under DATASET.ROOT
@@ -68,8 +70,8 @@ class DatasetBase:
     ) -> Any:
         """`num_shots` random items of each class: a list for one source, a list of lists for several.
 
-        With less than 1 shot the sources are returned as they are. A class with too few items gives all it has,
-        or, with `repeat`, is sampled with replacement.
+        With less than 1 shot the sources are returned as they are. A class with too few items gives
+        all it has, or, with `repeat`, is sampled with replacement.
         """
         output: Any = data_sources
         if num_shots >= 1:

@@ -32,7 +32,8 @@ def _solarize_add(img: Image.Image, addition: float) -> Image.Image:
 
 
 def _cut_out(img: Image.Image, side: float) -> Image.Image:
-    """A grey square around a random point: moved inside at the left and top, cut off at the right and bottom."""
+    """A grey square around a random point: moved inside at the left and top, cut off at the right
+    and bottom."""
     width, height = img.size
     x, y = np.random.uniform(width), np.random.uniform(height)
     left, top = int(max(0, x - side / 2)), int(max(0, y - side / 2))
@@ -63,7 +64,8 @@ OPERATIONS: list[tuple[Operation, float, float]] = [
 
 
 class RandAugment:
-    """`n` operations on a PIL image one after the other, drawn with replacement, each at strength `m` of 30."""
+    """`n` operations on a PIL image one after the other, drawn with replacement, each at strength
+    `m` of 30."""
 
     def __init__(self, n: int = 2, m: float = 10) -> None:
         self.n = n

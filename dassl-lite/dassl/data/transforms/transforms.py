@@ -20,7 +20,8 @@ INTERPOLATION_MODES = {name: InterpolationMode(name) for name in ("bilinear", "b
 def build_transform(
     cfg: CfgNode, is_train: bool = True, choices: Collection[str] | None = None
 ) -> Any:
-    """The transform (`Compose`) for training or testing with `choices` (by default INPUT.TRANSFORMS); prints its steps.
+    """The transform (`Compose`) for training or testing with `choices` (by default
+    INPUT.TRANSFORMS); prints its steps.
 
     None with INPUT.NO_TRANSFORM.
     """
