@@ -65,7 +65,8 @@ def test_features_are_those_of_encode_image_and_encode_text(model, name):
     assert_same(ours.text.encode_tokens(tokens), theirs.encode_text(tokens))
 
 
-@given(st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=20))
+# without the tokenizers' own marks, <|endoftext|> and so on, which no name may have
+@given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<"), max_size=20))
 @settings(max_examples=100)
 def test_clips_tokenizer_is_open_clips(text):
     tokenizer = open_clip.get_tokenizer("ViT-B-16")
