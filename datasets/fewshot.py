@@ -91,17 +91,17 @@ def images_listed(
     for image in images:
         below = image.impath.removeprefix(folder).lstrip(os.sep).replace(os.sep, "/")
         known[below, image.label] = image
-    found: dict[Image, None] = {}
+    chosen: dict[Image, None] = {}
     for name, label in entries:
         listed = match(name, label, known)
-        if listed is None or listed in found:
+        if listed is None or listed in chosen:
             problem = "twice" if listed else f"which {folder} has not"
             raise UserError(
                 f"{path} lists {name} with label {label}, {problem}: it belongs to another split or data set, "
                 "delete it"
             )
-        found[listed] = None
-    return list(found)
+        chosen[listed] = None
+    return list(chosen)
 
 
 def match(name: str, label: int, known: Mapping[tuple[str, int], Image]) -> Image | None:

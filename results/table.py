@@ -78,7 +78,7 @@ def place(run: Run) -> tuple[str, Key, Column] | None:
     return title, key, column
 
 
-Found = dict[str, list[tuple[Key, Run, dict[Column, float | None]]]]  # title → row, run, figures
+Lines = dict[str, list[tuple[Key, Run, dict[Column, float | None]]]]  # title → row, run, figures
 
 
 def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
@@ -91,7 +91,7 @@ def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> l
     Raises:
         UserError: no run belongs to a protocol, or none has that metric.
     """
-    found: Found = defaultdict(list)
+    lines_of: Lines = defaultdict(list)
     seen, lacking = set(), 0
     if metric.startswith(("accuracy", "open.")):
         note_openworld_auc(runs)
@@ -112,25 +112,25 @@ def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> l
             log.warning("left out: %s, of whose kind another run is in the table", run.folder)
         else:
             seen.add((*placed, run.seed))
-            found[title].append((key, run, figures))
-    sources = found.pop(SOURCE, [])
+            lines_of[title].append((key, run, figures))
+    sources = lines_of.pop(SOURCE, [])
     if lacking:
         log.warning("left out: %d run(s) that have no %s", lacking, metric)
-    if not found:
+    if not lines_of:
         raise UserError(
             f"none of the runs has the metric {metric!r}; it is a key of their {FILE_NAME}, such "
             "as accuracy, macro_f1, ece, nll, uncertainty.max_probability.aurc"
             if lacking
             else "no run of a protocol's is done there: run scripts/cdc/demo.sh or run.py first"
         )
-    for title, lines in found.items():
+    for title, lines in lines_of.items():
         if " from " in title:
             rows = {key for key, *_ in lines}
             lines += [line for line in sources if line[0] in rows]
-    warn_of(found)
+    warn_of(lines_of)
     return [
-        make_table(title, found[title], metric, seed_h)
-        for title in sorted(found, key=lambda title: (title != BASE2NEW, title))
+        make_table(title, lines_of[title], metric, seed_h)
+        for title in sorted(lines_of, key=lambda title: (title != BASE2NEW, title))
     ]
 
 
@@ -188,11 +188,11 @@ def with_averages(frame: DataFrame) -> DataFrame:
     return concat(parts)
 
 
-def warn_of(found: Found) -> None:
+def warn_of(lines_of: Lines) -> None:
     """Warns of runs whose figures don't belong together, or are not of all images."""
     values: dict[tuple[str, str], set[object]] = defaultdict(set)  # which must be one and the same
     partial: dict[str, str] = {}
-    for title, lines in found.items():
+    for title, lines in lines_of.items():
         for key, run, _ in lines:
             record, what = run.record, run.record["run"]
             for split, names in record.get("skipped_images", {}).items():

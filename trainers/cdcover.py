@@ -79,7 +79,12 @@ class TemplateLearners(nn.Module):
 
     def forward(self) -> Prompts:
         each = [learner() for learner in self.learners]
-        parts = zip(*([one.prefix, one.visual, *one.deep_text, *one.deep_visual] for one in each))
+        parts = zip(
+            *(
+                [prompts.prefix, prompts.visual, *prompts.deep_text, *prompts.deep_visual]
+                for prompts in each
+            )
+        )
         joined = [None if part[0] is None else torch.cat(part) for part in parts]
         prefix, visual, *deep = joined
         layers = len(each[0].deep_text)

@@ -46,8 +46,10 @@ class Enters(Adapter):
         self.others = 1 if is_first else 1 + len(representation)
 
     def enter(self, tokens: Tensor) -> Tensor:
-        own = self.representation.to(tokens.dtype).expand(len(tokens), -1, -1)  # (N, n, D)
-        return torch.cat([tokens[:, :1], own, tokens[:, self.others :]], dim=1)
+        representation = self.representation.to(tokens.dtype).expand(
+            len(tokens), -1, -1
+        )  # (N, n, D)
+        return torch.cat([tokens[:, :1], representation, tokens[:, self.others :]], dim=1)
 
 
 class RepresentationSpace(nn.Module):
@@ -76,7 +78,7 @@ class RepresentationSpace(nn.Module):
     def entering(self, maps: nn.ModuleList) -> list[Adapter | None]:
         """One or None for each layer up to ``REP_END``."""
         tokens = [project(self.compound_rep_tokens) for project in maps]  # (n, D) each
-        return [None] * self.before + [Enters(own, own is tokens[0]) for own in tokens]
+        return [None] * self.before + [Enters(layer, layer is tokens[0]) for layer in tokens]
 
     def project(self, tokens: Tensor) -> Tensor:
         """The second feature (N, E) of an image's representation tokens (N, n, D_v)."""

@@ -8,12 +8,12 @@ from types import TracebackType
 
 
 def say_what_is_missing(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+    type_: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
     """A ``sys.excepthook``: a package that is not installed ends the command with one line and exit
     code 2."""
     if not isinstance(error, ModuleNotFoundError):
-        sys.__excepthook__(kind, error, traceback)
+        sys.__excepthook__(type_, error, traceback)
         return
     sys.stderr.write(
         f"error: {sys.executable} has no package {str(error.name).partition('.')[0]}: start the command in the environment "

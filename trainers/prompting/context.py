@@ -31,14 +31,18 @@ class ContextLearner(nn.Module):
         self.tokens = FixedTokens(text, method.classnames, n_ctx)
         self.shares_context = position == "end" and is_shared
         # where the context's tokens go among a class's own
-        context, own = torch.arange(n_ctx + self.tokens.suffix.shape[2]).tensor_split([n_ctx])
+        context, name_tokens = torch.arange(n_ctx + self.tokens.suffix.shape[2]).tensor_split(
+            [n_ctx]
+        )
         before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
         order = []
         for name in method.classnames:
             # a full stop may merge with a name that ends in a sign, so names are measured alone
             length = len(phrase_tokens(name, text.context_length))
             order.append(
-                torch.cat([context[:before], own[:length], context[before:], own[length:]])
+                torch.cat(
+                    [context[:before], name_tokens[:length], context[before:], name_tokens[length:]]
+                )
             )
         self.register_buffer("order", torch.stack(order), persistent=False)  # (K, n + S)
 
