@@ -98,6 +98,7 @@ LOADED = re.compile(
 LOADED_BY_STYLES = re.compile(r"""(?:url\(|@import )\s*["']?([^"'#)][^"')]*)""")
 
 
+@pytest.mark.slow
 def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_path):
     built, site = build(tmp_path), tmp_path / "docs"
     assert built.returncode == 0, built.stderr

@@ -3,7 +3,6 @@ formula, letters in any locale."""
 
 import csv
 import io
-import json
 import logging
 import os
 import shutil
@@ -233,17 +232,13 @@ def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, caplog):
 # ---- surroundings ----
 
 
-@pytest.mark.parametrize("encoding, flags", [("ascii", ("--json",)), ("latin-1", ())])
-def test_output_works_in_any_locale(own_run, tmp_path, photos, encoding, flags):
+def test_output_works_in_any_locale(own_run, tmp_path, photos):
     path = f"{tmp_path}/ö→.png"
     shutil.copy(photos[0], path)
-    settings = {"PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
-    done = python("predict.py", "--run", own_run, path, *flags, text=False, **settings)
+    settings = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
+    done = python("predict.py", "--run", own_run, path, text=False, **settings)
     assert done.returncode == 0, done.stderr
-    if flags:
-        assert json.loads(done.stdout.decode(encoding))[0]["image"] == path
-    else:
-        assert rb"\u2192.png" in done.stdout
+    assert rb"\u2192.png" in done.stdout
     done = python("run.py", "--help", text=False, **settings)  # which has an ellipsis
     assert done.returncode == 0 and b"usage" in done.stdout
 

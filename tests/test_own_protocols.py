@@ -39,7 +39,7 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
     assert {Path(run.recipe).stem for run in started} == {"tiny"} and asked == ["ViT-B/32"]
 
 
-def test_a_whole_protocol_on_ones_own_images(folder, tmp_path, capsys, error_of):
+def test_a_whole_protocol_on_ones_own_images(in_this_process, folder, tmp_path, capsys, error_of):
     words = "--protocol base2new --trainer ZeroshotCLIP --dataset image_folder --seeds 1 --shots 2"
     words += " --backbone tiny --root"
     arguments = [*words.split(), str(folder), "--output", f"{tmp_path}/out"]

@@ -68,7 +68,7 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
                 run, args
             )
             for run in planned(args)
-            if not run.model and Recipe.read(run.recipe).is_trained
+            if run.seed == 1 and not run.model and Recipe.read(run.recipe).is_trained
         }
         for row in read_plan(show_plan(args)):
             key = (protocols.get(row["part"]), row["trainer"], row["data set"], row["shots"])

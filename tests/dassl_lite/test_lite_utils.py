@@ -85,8 +85,8 @@ def test_json_is_written_with_indent_four_into_a_new_folder_or_the_old_file_stay
 def test_small_functions(tmp_path):
     assert tolist_if_not("a") == tolist_if_not(["a"]) == ["a"]
     assert get_most_similar_str_to_a_from_b("ab", ["abc", "abd", "zz"]) == "abd", "the later one"
-    groups = [{"params": [*MODEL.parameters()]}, {"params": MODEL.bias}]
-    assert (count_num_param(MODEL), count_num_param(params=groups)) == (8, 10)
+    groups = [{"params": MODEL.weight}, MODEL.bias]
+    assert (count_num_param(MODEL), count_num_param(params=groups)) == (8, 8)
     for name in ("a", "a", ".hidden", "c"):
         mkdir_if_missing(str(tmp_path / name))
     assert listdir_nohidden(str(tmp_path), sort=True) == ["a", "c"]

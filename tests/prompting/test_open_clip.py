@@ -69,8 +69,7 @@ def test_features_are_those_of_encode_image_and_encode_text(model, name):
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="<"), max_size=20))
 @settings(max_examples=100)
 def test_clips_tokenizer_is_open_clips(text):
-    tokenizer = open_clip.get_tokenizer("ViT-B-16")
-    assert torch.equal(tokenize([text], 256), tokenizer([text], 256).int())
+    assert torch.equal(tokenize([text], 256), open_clip.tokenize([text], 256).int())
 
 
 @pytest.mark.parametrize("name", [*OPENAIS, "ViT-g-14", "ViT-H-14", "ViT-bigG-14"])

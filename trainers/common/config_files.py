@@ -11,6 +11,7 @@ import operator
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,10 +100,16 @@ def check_values(
         check_value(key, values[key], known.get(key))
 
 
+@cache  # a plan asks for the same keys for each of its runs
+def taken_by(key: str) -> Any:
+    """What ``RANGES`` has for a key; nothing where no pattern fits."""
+    return next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), {})
+
+
 def check_value(key: str, value: object, default: object) -> None:
     """The same for one key: a list has elements of one type, and as many numbers as its default if
     that has several. A default of None is of no type."""
-    taken: Any = next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), {})
+    taken = taken_by(key)
     if value is None and None in taken:
         return
     elements = value if isinstance(value, (list, tuple)) else [value]
