@@ -100,6 +100,7 @@ def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
     assert "trainers/prompting/weights" in inside or name == "dassl_lite"
 
 
+@pytest.mark.slow
 def test_cdc_plugged_in_from_the_wheels_works_where_the_repository_is_not_in_sight(
     python, tmp_path, monkeypatch
 ):
