@@ -52,7 +52,7 @@ def headlines(series: list[Series]) -> list[Headline]:
                 "high": 100 * high,
                 "chance": 100 / classes,
                 "zero_shot": zero_shot.get(material(entry)),
-                "commonest": None if counts is None else float(100 * counts.max() / counts.sum()),
+                "commonest": None if counts is None else float(100 * max(counts) / sum(counts)),
             }
         )
     return made
