@@ -18,6 +18,7 @@ import sys
 from collections.abc import Sequence
 
 from protocols import PROTOCOLS
+from protocols.command_line import clip_among
 from protocols.plan import IMAGE_FOLDER
 from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import interruptible
@@ -125,16 +126,17 @@ def run(args: argparse.Namespace) -> None:
     if len(args.opts) % 2:
         raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
     # imported here: what makes runs takes seconds to import, which a plan need not wait for
+    from protocols.runs import planned, show_plan
+
     if IMAGE_FOLDER in args.dataset and not (args.backbone or args.config):
-        args.backbone = dict(zip(args.opts[::2], args.opts[1::2])).get("MODEL.BACKBONE.NAME")
+        args.backbone = clip_among(args.opts)
         if not args.backbone:
+            planned(args)  # what is wrong is answered before weights are looked for
             from protocols.own_images import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
             log.info("%s", why)
     if args.plan:
-        from protocols.runs import show_plan
-
         sys.stdout.write(show_plan(args))
     elif args.slurm:
         from protocols.slurm import submit

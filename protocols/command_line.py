@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import threading
 from collections.abc import Sequence
 
 from trainers import METHODS
@@ -85,8 +84,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.set_defaults(why="")  # of the CLIP, see ``own_images.choose_recipe_and_clip``
     args = parser.parse_args(arguments)
-    if args.with_parent:
-        threading.Thread(target=end_with_input, daemon=True).start()
     if args.trainer or args.images:
         check_known("trainer", args.trainer, METHODS)
     if args.images:
@@ -94,11 +91,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def end_with_input() -> None:
-    """Ends this process when the one that started it has ended for any reason: else it and the next
-    command would write to one folder."""
-    os.read(0, 1)
-    os._exit(1)
+def clip_among(options: Sequence[str]) -> str:
+    """The CLIP that KEY VALUE pairs name; "" where they name none."""
+    return dict(zip(options[::2], options[1::2])).get("MODEL.BACKBONE.NAME", "")
 
 
 def expand_images(args: argparse.Namespace) -> None:
@@ -132,8 +127,7 @@ def expand_images(args: argparse.Namespace) -> None:
         raise UserError(
             f"the results would go to {args.output_dir}, which lies in {folder}, where they pass for a class: give another --output-dir"
         )
-    named = dict(zip(args.opts[::2], args.opts[1::2])).get("MODEL.BACKBONE.NAME", "")
-    args.backbone = args.backbone or named
+    args.backbone = args.backbone or clip_among(args.opts)
     args.root = folder
-    args.dataset_config_file = os.path.join(CONFIGS, "datasets", "image_folder.yaml")
+    args.dataset_config_file = f"{CONFIGS}/datasets/image_folder.yaml"
     args.opts = ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]  # of pairs the later ones win

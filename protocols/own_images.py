@@ -71,10 +71,10 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
 def backbone_of(folder: str) -> str:
     """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be
     read."""
-    place = os.path.join(folder, MODEL_NAME)
+    place = f"{folder}/{MODEL_NAME}"
     with contextlib.suppress(UserError):  # of what is damaged, which is made again
         if checkpoint := newest(place):
-            config = load(os.path.join(place, checkpoint))["config"]
+            config = load(f"{place}/{checkpoint}")["config"]
             return str(config.get("MODEL.BACKBONE.NAME", "")).strip("'")
         return str(read_record(f"{folder}/{FILE_NAME}")["config"]["MODEL"]["BACKBONE"]["NAME"])
     return ""

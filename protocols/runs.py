@@ -30,7 +30,7 @@ FIGURES = {
 
 def default_output(protocol: str) -> str:
     """Folder of a protocol's runs."""
-    return os.path.join("output", PROTOCOLS[protocol].get("output", protocol))
+    return f"output/{PROTOCOLS[protocol].get('output', protocol)}"
 
 
 def planned(args: argparse.Namespace) -> list[PlannedRun]:
@@ -72,7 +72,7 @@ def shard(runs: Iterable[PlannedRun], number: int, count: int) -> list[PlannedRu
 
 
 def is_recorded(run: PlannedRun) -> bool:
-    return os.path.isfile(os.path.join(run.folder, FILE_NAME))
+    return os.path.isfile(f"{run.folder}/{FILE_NAME}")
 
 
 def show_plan(args: argparse.Namespace) -> str:

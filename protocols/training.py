@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +42,21 @@ OUTPUTS = (
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the run that ``train.py``'s arguments ask for."""
-    return exit_code(lambda: run(parse_arguments(arguments)))
+
+    def command() -> None:
+        args = parse_arguments(arguments)
+        if args.with_parent:
+            threading.Thread(target=end_with_input, daemon=True).start()
+        run(args)
+
+    return exit_code(command)
+
+
+def end_with_input() -> None:
+    """Ends this process when the one that started it has ended for any reason: else it and the next
+    command would write to one folder."""
+    os.read(0, 1)
+    os._exit(1)
 
 
 def run(args: argparse.Namespace) -> MethodTrainer:

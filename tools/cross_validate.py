@@ -25,7 +25,6 @@ import contextlib
 import io
 import json
 import logging
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -75,7 +74,7 @@ def new_trainer(
         "--root": root if name in DRAWN else f"{root}/suite/{name}",
         "--seed": seed,
         "--trainer": trainer,
-        "--dataset-config-file": os.path.join(CONFIGS, "datasets", f"{dataset}.yaml"),
+        "--dataset-config-file": f"{CONFIGS}/datasets/{dataset}.yaml",
         "--config-file": recipe_path(trainer, setting.get("recipe", "{}").replace("{}", "tiny")),
         "--output-dir": folder,
     }
