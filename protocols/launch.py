@@ -25,7 +25,7 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 from trainers.common.interruption import REQUEUE, Interrupted
-from trainers.common.record_file import FILE_NAME, nested, read_record
+from trainers.common.record_file import FILE_NAME, Record, nested, read_record
 from trainers.engine.same_run import OTHER_IMAGES, changes
 
 from .arguments import build_config
@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
     runs = [run for run in planned(args) if args.stage in (None, "test" if run.model else "train")]
     configs = {run: wanted_config(run, args) for run in runs}
-    done = {run for run, cfg in configs.items() if is_done(run, cfg)}
+    hashes: dict[str, str] = {}
+    done = {run for run, cfg in configs.items() if is_done(run, cfg, hashes)}
     number = counted(len(runs), "run")
     log.info("%s: %s, %d done already", " ".join(args.protocol), number, len(done))
     Launcher(runs, done, args).make_all()
@@ -75,27 +76,38 @@ def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def is_done(run: PlannedRun, cfg: CfgNode) -> bool:
+def record_of(folder: str) -> Record:
+    """The record of the run in a folder; empty where it has none yet."""
+    path = f"{folder}/{FILE_NAME}"
+    return read_record(path) if os.path.isfile(path) else {}
+
+
+def is_done(run: PlannedRun, cfg: CfgNode, hashes: dict[str, str]) -> bool:
     """Whether the run need not be made again.
+
+    Args:
+        hashes: of the samples of one's own images that were looked through so far; it grows.
 
     Raises:
         UserError: its folder holds a run with other settings.
     """
-    if not is_recorded(run):
+    record = record_of(run.folder)
+    if not record:
         return False
-    record = read_record(f"{run.folder}/{FILE_NAME}")
     changed = changes(cfg, record)
     # one's own images can change from one run to the next; published data sets don't
-    is_own = cfg.DATASET.NAME == "ImageFolder"
-    if not changed and is_own and record["split_hash"] != split_hash(build_dataset(cfg)):
-        changed = [OTHER_IMAGES]
+    if not changed and cfg.DATASET.NAME == "ImageFolder":
+        sample = f"{cfg.DATASET} {cfg.SEED}"
+        if sample not in hashes:
+            hashes[sample] = split_hash(build_dataset(cfg))
+        if record["split_hash"] != hashes[sample]:
+            changed = [OTHER_IMAGES]
     if changed:
         raise UserError(
             f"{run.folder} holds a run with other settings ({'; '.join(changed[:3])}): give another --output, or delete that folder"
         )
     if run.model:  # it may have tested prompts that have been trained again since
-        model = f"{run.model}/{FILE_NAME}"
-        trained = read_record(model) if os.path.isfile(model) else {}
+        trained = record_of(run.model)
         made_with = ("prompts_hash", "backbone_hash")
         return all(trained.get(key, ...) == record[key] for key in made_with)
     return True
@@ -140,7 +152,7 @@ class Launcher:
         for run in chain:
             is_made = is_made or run not in self.done
             line = run.folder if is_made else f"done already: {run.folder}"
-            if is_made and run.model and not os.path.isfile(f"{run.model}/{FILE_NAME}"):
+            if is_made and run.model and not record_of(run.model):
                 raise UserError(
                     f"{run.model} is not trained to its end: run the protocol's training first"
                 )
@@ -187,7 +199,7 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
     """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation."""
     rows = []
     for line, group in by_line(filter(is_recorded, runs)).items():
-        records = [read_record(f"{run.folder}/{FILE_NAME}") for run in group]
+        records = [record_of(run.folder) for run in group]
         values = Series(
             [nested(record, "metrics", "test", "accuracy") for record in records], dtype=float
         )

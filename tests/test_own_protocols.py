@@ -8,6 +8,7 @@ import pytest
 
 import demo_app
 import run as protocol_run
+from protocols import launch
 from protocols.runs import planned
 from results.runs import collect
 from tests.runs import call, make_pictures
@@ -27,6 +28,8 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
         out, err = capsys.readouterr()
         return {*re.findall(r"mine +CDC +(\S+) +16 +(\S+)", out)}, err
 
+    wrong = "--protocol base2new --trainer CDD --dataset image_folder --root a/mine"
+    assert call(protocol_run.main, *wrong.split()) == 2 and asked == [], "before weights"
     chosen, line = clips("--plan")
     assert chosen == {("vit_b32_text", "ViT-B/32")} and asked == []
     assert "The CLIP is ViT-B/32, which knows photographs; a small one, since there is no" in line
@@ -57,3 +60,16 @@ def test_a_whole_protocol_on_ones_own_images(in_this_process, folder, tmp_path, 
     (folder / "ant one/0.bmp").unlink()
     line = error_of(protocol_run.main, *arguments)
     assert "with other settings (its images are others: some were added" in line
+
+
+def test_ones_own_images_are_looked_through_once_for_all_trainers(
+    in_this_process, folder, tmp_path, monkeypatch
+):
+    trainers = "--trainer ZeroshotCLIP ZeroshotCLIP2 --backbone tiny"
+    words = f"--protocol base2new {trainers} --dataset image_folder --root {folder} --output"
+    arguments = [*words.split(), f"{tmp_path}/out", "--seeds", "1", "--shots", "2"]
+    assert call(protocol_run.main, *arguments) == 0
+    looked, build = [], launch.build_dataset
+    monkeypatch.setattr(launch, "build_dataset", lambda cfg: looked.append(cfg) or build(cfg))
+    assert call(protocol_run.main, *arguments) == 0
+    assert [cfg.DATASET.SUBSAMPLE_CLASSES for cfg in looked] == ["base", "new"]
