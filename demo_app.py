@@ -8,6 +8,11 @@ It is served to this machine only, and asks nothing of any other. A run that can
 with one line on standard error and exit code 2.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import sys

@@ -8,6 +8,11 @@ Images that can't be read are named on standard error and left out of it; then t
 Input that can't work ends with one line there and exit code 2, and nothing is written.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import json
 import logging

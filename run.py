@@ -12,6 +12,11 @@ and SIGUSR1 end the runs at once with exit code 75: the same command resumes fro
 ends.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import sys

@@ -1,15 +1,21 @@
 """Trains or tests one run: the command that CoOp's users know, arguments unchanged.
 
     python train.py --trainer CDC --config-file configs/trainers/CDC/tiny.yaml \
-        --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 --output-dir
-        output/my_run
-    python train.py --trainer CDC --images my_folder      # a folder of class folders; what it stands for: protocols.command_line.expand_images
+        --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 \
+        --output-dir output/my_run
+    # a folder of class folders; what it stands for: protocols.command_line.expand_images
+    python train.py --trainer CDC --images my_folder
 
 Input that can't work ends with one line on standard error and exit code 2. A run that is killed
 goes on by the same command, to the same numbers; one that Ctrl-C, SIGTERM or SIGUSR1 (Slurm's
 warning) asks to stop ends at once with exit code 75, which means: start it again. A finished run is
 done already.
 """
+
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
 
 import sys
 from collections.abc import Sequence

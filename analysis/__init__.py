@@ -1,3 +1,1 @@
 """What is measured of finished runs beyond their records, most of it with their models loaded."""
-
-from trainers.common import environment as environment

@@ -10,6 +10,11 @@ which each has its own median; texts are encoded once beforehand and not counted
 whatever else the machine was doing.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import logging
 import sys
 from collections.abc import Mapping, Sequence

@@ -16,6 +16,11 @@ smallest are one. Zero-shot CLIP has seen no correlation: its drop is what the p
 and levels alone does.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import sys
 from collections.abc import Sequence
 from pathlib import Path

@@ -10,6 +10,11 @@ votes. ± is the sample standard deviation over seeds. Where each template looks
 report: ``python -m results.report output/base2new --root data``.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import sys

@@ -16,6 +16,11 @@ Two files in the run's folder keep what was found, see ``analysis.image_groups``
 to the run's prompts, backbone and data, nothing is computed again.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import sys
 from collections.abc import Sequence
 from itertools import product

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from trainers.common import environment as environment
 from trainers.common.readers import read_yaml
 
 PROTOCOLS = read_yaml(Path(__file__).with_name("protocols.yaml"))  # name → see there

@@ -10,6 +10,11 @@ published experiment are listed and not judged. docs/reproduce.md says what to d
 differs.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import math

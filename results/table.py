@@ -8,6 +8,11 @@ is not done and not counted. H is that of the mean base and the mean new accurac
 it; with ``--seed-h`` the mean of the seeds' own H. ± is the sample standard deviation over seeds.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import sys

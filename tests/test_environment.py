@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import venv
 
 import pytest
@@ -13,7 +14,7 @@ from tests.runs import REPOSITORY
 
 EXTRAS = {"base2new_train.sh CDC x 1": "demo", "test.sh": "demo,docs,export,test"}
 COMMANDS = ["train.py", "run.py", "predict.py", "demo_app.py"]
-COMMANDS += ["-m results.table", "-m results.published", "-m analysis.uncertainty"]
+COMMANDS += ["-m results.table", "-m results.check", "-m analysis.uncertainty"]
 
 
 def bash(words, folder=REPOSITORY, **env):
@@ -121,6 +122,30 @@ def test_a_command_without_its_environment_says_so_in_a_line(bare):
         assert done.returncode == 2 and done.stdout == ""
         assert done.stderr.startswith(f"error: {bare}/bin/python has no package ")
         assert "source .venv/bin/activate" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_importing_changes_nothing_in_the_program_that_does_it():
+    program = """
+import importlib, logging, signal, sys
+def state():
+    signals = [signal.getsignal(number) for number in signal.valid_signals()]
+    streams = [(stream, getattr(stream, "errors", None)) for stream in (sys.stdout, sys.stderr)]
+    return sys.excepthook, streams, sys.path[:], logging.root.handlers[:], logging.root.level, signals
+sys.stdout = None if "closed" in sys.argv else sys.stdout
+before = state()
+for name in "train run predict demo_app".split() + NAMES:
+    importlib.import_module(name)
+    assert state() == before, name
+"""
+    modules = [
+        str(path.relative_to(REPOSITORY)).removesuffix(".py").replace("/", ".")
+        for folder in ("trainers", "datasets", "protocols", "results", "analysis", "app")
+        for path in sorted((REPOSITORY / folder).rglob("*.py"))
+    ]
+    for stdout in ("open", "closed"):
+        command = [sys.executable, "-c", program.replace("NAMES", repr(modules)), stdout]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 # ---- configs, and scripts in CoOp's manner ----

@@ -9,6 +9,11 @@ where each of them looks. Where ``python -m analysis.uncertainty`` has left its 
 and corrupted images are among the vacuities.
 """
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import sys

@@ -1,7 +1,7 @@
 """A trained run as a classifier of images: no data set, no training, a few lines in anybody's program.
 
-from trainers import PromptedClassifier          # installed: from cdc_trainers import
-PromptedClassifier
+# installed: from cdc_trainers import PromptedClassifier
+from trainers import PromptedClassifier
 
 classifier = PromptedClassifier.load("output/my_run/seed1")
 answers = classifier.predict(["cat.jpg", "dog.png"])

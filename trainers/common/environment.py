@@ -1,5 +1,5 @@
-"""What every command does first, whatever its surroundings: no package, no output or a locale
-without our letters is no traceback."""
+"""What every command does first, and no library: a package that is not installed, a closed output or
+a locale without our letters is no traceback."""
 
 import io
 import os
@@ -22,12 +22,17 @@ def say_what_is_missing(
     sys.exit(2)
 
 
-sys.excepthook = say_what_is_missing
-if sys.stderr is None:  # closed
-    sys.stderr = open(os.devnull, "w", encoding="utf-8")
-if sys.stdout is None:
-    sys.stderr.write("error: standard output is closed: leave it open, or send it to /dev/null\n")
-    sys.exit(2)
-for stream in (sys.stdout, sys.stderr):
-    if isinstance(stream, io.TextIOWrapper):  # a letter that the locale lacks is shown escaped
-        stream.reconfigure(errors="backslashreplace")
+def start_command() -> None:
+    """Prepares this process for a command; called before anything is imported that may not be
+    installed."""
+    sys.excepthook = say_what_is_missing
+    if sys.stderr is None:  # closed
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")
+    if sys.stdout is None:
+        sys.stderr.write(
+            "error: standard output is closed: leave it open, or send it to /dev/null\n"
+        )
+        sys.exit(2)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a letter that the locale lacks is shown escaped
+            stream.reconfigure(errors="backslashreplace")

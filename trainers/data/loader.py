@@ -27,8 +27,7 @@ from ..common.interruption import SIGNALS
 # of decoded training images that a data set keeps in memory, at most; others are decoded each time
 DECODED_BYTES = 2**30
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
-# that
-# they are forked from: started from a server they would outlive a run that is killed.
+# that they are forked from: started from a server they would outlive a run that is killed.
 WORKERS = "fork" if sys.platform == "linux" else None
 
 

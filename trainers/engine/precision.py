@@ -13,7 +13,7 @@ import logging
 import torch
 from torch import nn
 
-from ..prompting import clip
+from ..prompting.clip_package import clip_module
 from ..prompting.transformer import Attention
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def to_half(model: nn.Module) -> None:
 
     Norms, embeddings, positions and the logit scale stay fp32.
     """
-    clip.model.convert_weights(model)
+    clip_module("model").convert_weights(model)
     for module in model.modules():
         if isinstance(module, Attention):  # ours, where clip has torch's
             for parameter in (module.in_proj_weight, module.in_proj_bias):

@@ -7,10 +7,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from clip.model import ModifiedResNet
 from torch import Tensor, nn
 
 from ..common.errors import UserError
+from .clip_package import clip_module
 from .transformer import Adapter, LayerNorm, Transformer, attend
 
 RESNET_STRIDE = 32  # pixels a side of one place of a ResNet's attention pool: it halves five times
@@ -135,7 +135,7 @@ class ImageEncoder(nn.Module):
         return torch.stack(features, dim=1).flatten(0, 1)  # (M, B, E)
 
 
-class ResNetImageEncoder(ModifiedResNet):
+class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[misc]
     """CLIP's ResNet of the installed ``clip`` package under the call of ``ImageEncoder``."""
 
     def __init__(self, *sizes: Any) -> None:

@@ -2,13 +2,15 @@
 
 from collections.abc import Iterable
 
-from clip import clip
+import torch
 from torch import Tensor
 
 from ..common.errors import UserError
+from .clip_package import clip_module
 
-TOKENIZER = clip._tokenizer
-MARKS = {TOKENIZER.encoder["<|startoftext|>"], TOKENIZER.encoder["<|endoftext|>"]}
+TOKENIZER = clip_module("simple_tokenizer").SimpleTokenizer()
+START = TOKENIZER.encoder["<|startoftext|>"]
+END = TOKENIZER.encoder["<|endoftext|>"]
 SHOWN = 60  # characters of a name in a message
 LONGEST = 1000  # characters of a name: the tokenizer's time grows with their square
 
@@ -59,7 +61,7 @@ def check_name(name: str) -> None:
             f"nothing of the class name {name!r} is left for the text encoder: give it a name of "
             "letters"
         )
-    if set(tokens) & MARKS:
+    if START in tokens or END in tokens:
         raise UserError(
             f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: "
             "take it out"
@@ -73,12 +75,19 @@ def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Te
     Raises:
         UserError: a text has more tokens than positions; the message quotes it.
     """
-    try:
-        return clip.tokenize(list(texts), context_length=context_length, truncate=cut)
-    except RuntimeError as error:
-        raise UserError(
-            f"a prompt is too long for the text encoder's {context_length} positions: {error}"
-        ) from error
+    texts = list(texts)
+    ids = torch.zeros(len(texts), context_length, dtype=torch.long)
+    for row, text in zip(ids, texts):
+        tokens = [START, *TOKENIZER.encode(text), END]
+        if len(tokens) > context_length:
+            if not cut:
+                raise UserError(
+                    f"a prompt is too long for the text encoder's {context_length} positions, it has "
+                    f"{len(tokens)} tokens: {text}"
+                )
+            tokens = [*tokens[: context_length - 1], END]
+        row[: len(tokens)] = torch.tensor(tokens)
+    return ids
 
 
 def phrase_tokens(phrase: str, context_length: int) -> Tensor:
