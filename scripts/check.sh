@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Checks the code without running it, in an environment that is active: layout and style (ruff.toml),
-# types (mypy.ini), who imports whom (.importlinter).
+# Checks the code without running it, in an environment that is active: layout and style (ruff),
+# types (mypy), who imports whom (lint-imports). Their settings are in pyproject.toml.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 failed=0

@@ -1,4 +1,4 @@
-"""Says which packages the active environment lacks for extras of setup.cfg, and the pip line that
+"""Says which packages the active environment lacks for extras of pyproject.toml, and the pip line that
 installs them: python scripts/missing.py demo test
 
 It installs nothing. Exit code 1 where something is missing. dassl-lite is never named where there
@@ -8,22 +8,26 @@ is a Dassl.
 import re
 import shlex
 import sys
-from configparser import ConfigParser
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # before Python 3.11
+    from pip._vendor import tomli as tomllib  # type: ignore[no-redef]
 
 HERE = Path(__file__).resolve().parents[1]
 MODULES = {"clip-anytorch": "clip", "pillow": "PIL"}  # of packages that have others in their place
 
 
 def requirements(extras: list[str]) -> list[str]:
-    """What setup.cfg requires, with those extras."""
-    config = ConfigParser()
-    config.read(HERE / "setup.cfg")
-    lists = [config["options"]["install_requires"]]
-    lists += [config["options.extras_require"][extra] for extra in extras]
-    return list(dict.fromkeys(" ".join(lists).split()))
+    """What pyproject.toml requires, with those extras."""
+    project = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))["project"]
+    wanted = list(project["dependencies"])
+    for extra in extras:
+        wanted += project["optional-dependencies"][extra]
+    return list(dict.fromkeys(wanted))
 
 
 def is_there(requirement: str) -> bool:

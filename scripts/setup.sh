@@ -1,4 +1,4 @@
-# Sourced by the other scripts, which call set_up with the extras of setup.cfg that they need.
+# Sourced by the other scripts, which call set_up with the extras of pyproject.toml that they need.
 # An environment that is active (venv or conda) is the user's: it is looked at, and nothing is installed into it. Without one, .venv is made.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -17,7 +17,7 @@ set_up() { # EXTRA …
     # shellcheck disable=SC1091
     source .venv/bin/activate
     # the stamp: a checksum, then the extras that are installed
-    wanted="$(cat setup.cfg dassl-lite/setup.cfg | cksum)"
+    wanted="$(cat pyproject.toml dassl-lite/pyproject.toml | cksum)"
     stamp=.venv/cdc-installed
     extras="$({ printf '%s\n' "$@"; grep -qxF "$wanted" "$stamp" 2> /dev/null && tail -n +2 "$stamp" || true; } | sort -u)"
     if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted"$'\n'"$extras" ]; then

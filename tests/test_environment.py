@@ -29,7 +29,7 @@ def repository(tmp_path):
     folder = tmp_path / "repository"
     for name in ("scripts", "dassl-lite"):
         shutil.copytree(REPOSITORY / name, folder / name)
-    shutil.copy(f"{REPOSITORY}/setup.cfg", folder)
+    shutil.copy(f"{REPOSITORY}/pyproject.toml", folder)
     return folder
 
 
@@ -65,7 +65,7 @@ def test_each_script_installs_what_it_needs_and_no_more(installed, repository):
     assert installed(second) == installed(first) == [], "the stamp holds the extras of both"
     own = f"{repository}/.venv"
     assert installed(first, VIRTUAL_ENV=own) == [], "ours may be active"
-    with open(f"{repository}/setup.cfg", "a") as file:
+    with open(f"{repository}/pyproject.toml", "a") as file:
         file.write("# of another version\n")
     assert installed(first, VIRTUAL_ENV=own) == [".[demo]", "./dassl-lite"]
 

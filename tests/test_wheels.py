@@ -18,9 +18,12 @@ from packaging.utils import canonicalize_name
 from tests.runs import REPOSITORY, record_of
 from tests.tutorials import checkout, follow, run
 
-DISTRIBUTIONS = {  # name: its package, and where that lies
-    "cdc_prompt_learning": ("cdc_trainers", REPOSITORY / "trainers"),
-    "dassl_lite": ("dassl", REPOSITORY / "dassl-lite/dassl"),
+DISTRIBUTIONS = {  # name: its packages, and where they lie
+    "cdc_prompt_learning": {
+        "cdc_trainers": REPOSITORY / "trainers",
+        "cdc_trainers/recipes": REPOSITORY / "configs/trainers",
+    },
+    "dassl_lite": {"dassl": REPOSITORY / "dassl-lite/dassl"},
 }
 
 
@@ -60,7 +63,6 @@ def python(built, tmp_path_factory):
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
-    package, folder = DISTRIBUTIONS[name]
     ((wheel,), (archive,)) = (built.glob(f"{name}-*.{ending}") for ending in ("whl", "tar.gz"))
     with zipfile.ZipFile(wheel) as file:
         names = file.namelist()
@@ -68,10 +70,13 @@ def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
         metadata = message_from_bytes(file.read(place))
     assert {name for name in names if ".dist-info/" not in name} == {
         f"{package}/{path.relative_to(folder)}"
+        for package, folder in DISTRIBUTIONS[name].items()
         for ending in ("*.py", "*.pt", "*.yaml", "py.typed")
         for path in folder.rglob(ending)
     }
-    assert any(name.endswith("/LICENSE") for name in names) and metadata["License"] == "MIT"
+    assert (
+        any(name.endswith("/LICENSE") for name in names) and metadata["License-Expression"] == "MIT"
+    )
     assert metadata["Description-Content-Type"] == "text/markdown" and metadata["Summary"]
     assert metadata["Requires-Python"] == ">=3.10" and metadata.get_payload().startswith("# ")
 
@@ -81,7 +86,7 @@ def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
         if requirement.marker is None
     }
     imported, owners = set(), importlib.metadata.packages_distributions()
-    for path in folder.rglob("*.py"):
+    for path in (path for folder in DISTRIBUTIONS[name].values() for path in folder.rglob("*.py")):
         for statement in ast.parse(path.read_text("utf-8")).body:
             if isinstance(statement, ast.Import):
                 imported |= {name.name.split(".")[0] for name in statement.names}
@@ -95,7 +100,7 @@ def test_a_distribution_has_what_it_needs_and_nothing_else(built, name):
 
     with tarfile.open(archive) as file:
         inside = {Path(*Path(name).parts[1:]).as_posix() for name in file.getnames()}
-    assert {"setup.py", "README.md", "LICENSE"} <= inside
+    assert {"setup.py", "pyproject.toml", "README.md", "LICENSE"} <= inside
     assert not {"tests", "data", "output", "docs"} & {name.split("/")[0] for name in inside}
     assert "trainers/prompting/weights" in inside or name == "dassl_lite"
 

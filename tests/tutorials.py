@@ -55,7 +55,7 @@ def checkout(folder):
 
     def left_out(path, names):
         ours = NOT_COPIED if Path(path) == REPOSITORY else ()
-        hidden = (name for name in names if name.startswith(".") and name != ".importlinter")
+        hidden = (name for name in names if name.startswith("."))
         return {*hidden, *ours}
 
     return shutil.copytree(REPOSITORY, folder, ignore=left_out)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .classifier.prompted import PromptedClassifier as PromptedClassifier
 
+__version__ = "0.1.0"
+
 METHODS = {  # registered name → module of this package
     "ZeroshotCLIP": "zsclip",
     "ZeroshotCLIP2": "zsclip",
