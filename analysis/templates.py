@@ -93,7 +93,7 @@ def template_tables(series: list[Series]) -> list[Table]:
     lines: dict[tuple[str, int, tuple[str, ...]], list[Line]] = defaultdict(list)
     for entry, run in ((entry, run) for entry in series for run in entry.runs):
         key, seed = (entry.tested_on, entry.name), run.seed
-        learned = run.record.get("learned", {})
+        learned = run.record["learned"]
         for of, (name, title) in product(("texts", "images"), COSINES.items()):
             cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}
             if None not in cosines.values():

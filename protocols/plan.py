@@ -30,7 +30,6 @@ from pathlib import Path
 from trainers.common.errors import UserError, nearest
 from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
-from trainers.common.record_file import protocol_of
 
 from . import PROTOCOLS
 from .recipes import CONFIGS, Recipe, config_names
@@ -42,6 +41,19 @@ IMAGE_FOLDER = "image_folder"  # one's own images
 # protocol → source → what its prompts are tested on
 TARGETS = {
     name: protocol["targets"] for name, protocol in PROTOCOLS.items() if "targets" in protocol
+}
+# part → protocol; of a training that several protocols share, one of them. The parts of xd and dg
+# that test start with the protocol's name.
+PROTOCOL_OF = {
+    "train_base": "base2new",
+    "test_new": "base2new",
+    "test_open": "open",
+    "train_biased": "factors",
+    "test_independent": "factors",
+    "test_reversed": "factors",
+    "train_all": "fewshot",
+    "train_source": "xd",
+    "test_all": "zeroshot",
 }
 
 
@@ -97,7 +109,8 @@ class PlannedRun:
     @property
     def protocol(self) -> str:
         """That of its part: a training that protocols share is the same run in each."""
-        return protocol_of(self.part, self.row is not None)
+        protocol = PROTOCOL_OF.get(self.part) or self.part.split("_from_")[0]
+        return "ablation" if self.row is not None and protocol == "base2new" else protocol
 
     @property
     def has_sample(self) -> bool:

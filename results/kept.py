@@ -57,7 +57,7 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
     made_from = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {
         "format": FORMAT,
-        "made_from": {name: record.get(name) for name in made_from},
+        "made_from": {name: record[name] for name in made_from},
         "images_sha256": file_hash(folder / IMAGES),
     }
 

@@ -64,7 +64,7 @@ def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:
     """OpenworldAUC by the name of what tells new images from base ones.
 
     Raises:
-        UserError: a half is missing, its prompts or images are others, or a former version made it.
+        UserError: a half is missing, its prompts or images are others, or its answers do not say what is new.
     """
     again = "delete its folder and run it again"
     if base is None or new is None:
@@ -74,7 +74,7 @@ def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:
         )
     answers = run.known_answers
     if SIGN not in answers:
-        raise UserError(f"a former version has tested it, {again}")
+        raise UserError(f"its answers lack {SIGN}, {again}")
     is_new = answers["label"] >= len(base.classnames)
     right = numpy.zeros(len(is_new), bool)
     for half, places in ((base, ~is_new), (new, is_new)):

@@ -18,7 +18,6 @@ from trainers.common.readers import read_arrays
 from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
-MANY = 10**6  # classes, where a record does not say how many
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 # array → kind of its values, and its shape: N images, T most probable classes, M templates; the
 # others: numbers (N,)
@@ -95,8 +94,8 @@ class Run:
 
     @property
     def classnames(self) -> list[str]:
-        """Of all classes to choose from; none in records of former versions."""
-        return self.record.get("classnames", [])
+        """Of all classes to choose from."""
+        return self.record["classnames"]
 
     @cached_property
     def answers(self) -> Arrays | None:
@@ -124,8 +123,8 @@ class Run:
             fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
             for axis, size in zip(axes, array.shape):
                 fits = fits and sizes.setdefault(axis, size) == size
-            most = len(self.classnames) or MANY
-            if not fits or code == "i" and not 0 <= array.min() <= array.max() < most:
+            classes = len(self.classnames)
+            if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
                 raise UserError(
                     f"{path} is not what a run leaves ({name} has another shape or kind of values): "
                     "run it again"

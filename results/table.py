@@ -200,7 +200,7 @@ def warn_of(lines_of: Lines) -> None:
     for title, lines in lines_of.items():
         for key, run, _ in lines:
             record, what = run.record, run.record["run"]
-            for split, names in record.get("skipped_images", {}).items():
+            for split, names in record["skipped_images"].items():
                 text = "not on all images: %s skipped %s that could not be read"
                 log.warning(text, run.folder, counted(len(names), f"{split} image"))
             left_out = nested(run.metrics, "open", "left_out")

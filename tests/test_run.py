@@ -24,7 +24,7 @@ from trainers.common.record_file import described, read_record
 
 
 @pytest.fixture
-def calls(monkeypatch):
+def calls(monkeypatch, finished):
     """Stands in for a run's process: notes its arguments and finishes the run, unless its trainer
     is in ``calls.die``."""
 
@@ -48,7 +48,7 @@ def calls(monkeypatch):
             trained = Path(arguments.model_dir, "results.json").read_text()
             prompts = json.loads(trained)["prompts_hash"]
         record = {
-            "format": 1,
+            **finished,
             "trainer": arguments.trainer,
             "dataset": cfg["DATASET"]["NAME"],
             "shots": cfg["DATASET"]["NUM_SHOTS"],
@@ -237,43 +237,29 @@ def test_a_record_says_what_the_protocol_handed_over(run):
     assert record["run"] == {**given, **own, "shots": 3}
 
 
-@pytest.mark.parametrize("words", GOLDEN["runs"])
-def test_the_folder_of_an_older_record_tells_the_same(words, tmp_path, older_record):
-    for line in GOLDEN["runs"][words].splitlines():
-        arguments = parse_arguments(shlex.split(line))
-        options = dict(zip(arguments.opts[::2], arguments.opts[1::2]))
-        own = {"classes": options.get("DATASET.SUBSAMPLE_CLASSES", "all")}
-        own |= {"trainer": arguments.trainer, "seed": arguments.seed}
-        expected = {**arguments.run, **own}
-        if expected["row"]:  # the folder holds the row's name only
-            expected["recipe"] = None
-        path = tmp_path / words.split()[0] / arguments.output_dir.removeprefix("o/")
-        assert read_record(record_in(path, {**older_record, **own, "shots": -1}))["run"] == expected
-
-
-def test_a_run_by_hand_belongs_to_no_protocol(older_record, tmp_path):
-    read = read_record(record_in(tmp_path / "train_base/seed1", older_record))["run"]
+def test_a_run_by_hand_belongs_to_no_protocol(finished):
     names = ("dataset", "classes", "trainer", "shots", "seed")
-    facts = {name: older_record[name] for name in names}
-    assert read == dict.fromkeys(("protocol", "part", "recipe", "row")) | facts
+    facts = {name: finished[name] for name in names}
+    known = dict.fromkeys(("protocol", "part", "recipe", "row")) | facts
+    assert described(finished, {}) == known
 
 
 @pytest.mark.parametrize("name, value", CASES["odd descriptions"])
-def test_a_run_of_another_kind_is_refused(name, value, older_record, tmp_path):
-    path = record_in(tmp_path / "run", {**older_record, "run": {name: value}})
+def test_a_run_of_another_kind_is_refused(name, value, finished, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({**finished, "run": {**finished["run"], name: value}}))
     with refuses(rf"its run\.{name} is missing or of another kind"):
         read_record(path)
 
 
+def test_a_run_of_an_earlier_commit_is_refused_in_a_line(finished, tmp_path):
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps({name: finished[name] for name in finished if name != "run"}))
+    with refuses(r"is no run record of this version \(its run is missing .*run it again"):
+        read_record(path)
+
+
 @pytest.fixture(scope="module")
-def older_record(trained):
-    record = record_of(trained("ZeroshotCLIP")[1])
-    del record["run"]
-    return record
-
-
-def record_in(folder, record):
-    path = Path(folder, "results.json")
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps(record))
-    return path
+def finished(trained):
+    """The record of a finished run."""
+    return record_of(trained("ZeroshotCLIP")[1])

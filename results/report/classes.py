@@ -36,7 +36,7 @@ def headlines(series: list[Series]) -> list[Headline]:
     made = []
     for entry in tested:
         run, images, accuracy = entry.first, number_of_images(entry), mean_accuracy(entry)
-        classes = max(1, len(run.classnames), len(run.metrics.get("per_class_accuracy", ())))
+        classes = len(run.classnames)
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
         counts = numpy.bincount(run.answers["label"]) if run.answers else None
         made.append(
@@ -75,7 +75,7 @@ def number_of_images(entry: Series) -> int:
 def material(entry: Series) -> tuple[object, ...]:
     """What two series share that were tested on the same images with the same CLIP."""
     run = entry.first
-    hashes = (run.record.get(name) for name in ("backbone_hash", "split_hash"))
+    hashes = (run.record[name] for name in ("backbone_hash", "split_hash"))
     return entry.setting[:2], number_of_images(entry), *hashes, *run.classnames
 
 

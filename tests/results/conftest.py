@@ -1,14 +1,17 @@
 """Made-up runs, and a report on them."""
 
 import json
+import re
 
 import numpy
 import pytest
 
+from protocols.plan import PROTOCOL_OF
 from results.report.__main__ import main
 from tests import chromium
 from tests.runs import call
 from trainers.common.metrics import write_metrics
+from trainers.common.record_file import FORMAT, described
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
 
@@ -29,8 +32,12 @@ def write(
     """A run with a record where a protocol has it; changes: further fields of the record."""
     folder = root / f"{part}/{data}/shots_{shots}/{trainer}/{recipe}/seed{seed}"
     folder.mkdir(parents=True)
+    given = {"protocol": PROTOCOL_OF.get(part) or part.split("_from_")[0], "part": part}
+    given["recipe" if re.match("tiny|vit_|rn", recipe) else "row"] = recipe
+    if given["protocol"] == "base2new" and "row" in given:
+        given["protocol"] = "ablation"
     record = {
-        "format": 1,
+        "format": FORMAT,
         "trainer": trainer,
         "dataset": data,
         "classes": classes,
@@ -41,8 +48,19 @@ def write(
         "prompts_hash": "p",
         "backbone_hash": "b",
         "config": {"MODEL": {"BACKBONE": {"NAME": "tiny"}}},
+        "classnames": [f"class {number}" for number in range(10)],
+        "skipped_images": {},
+        "device": "cpu",
+        "precision": "fp32",
+        "fewshot_sample": None,
+        "git_commit": None,
+        "finished": "2026-01-01T00:00:00+00:00",
+        "seconds_per_step": None,
+        "test_images_per_second": None,
+        **{name: {} for name in ("parameters", "learned", "seconds", "versions")},
         **changes,
     }
+    record["run"] = described(record, given)
     (folder / "results.json").write_text(json.dumps(record))
     return folder
 

@@ -44,7 +44,7 @@ def lay(folder, output, trainer="CDC", seed=1):
     place = output / f"train_base/dtd/shots_4/{trainer}/tiny/seed{seed}"
     shutil.copytree(folder, place)
     what = {"protocol": "base2new", "part": "train_base", "dataset": "dtd", "recipe": "tiny"}
-    change_record(place, run=what)
+    change_record(place, run={**record_of(place)["run"], **what})
     return place
 
 

@@ -101,7 +101,7 @@ def of_another_image(arrays):
         ({"without": "train_base"}, {}, "train_base of it is missing"),
         ({"test_new": "other"}, {}, "was tested with other prompts, delete"),
         ({}, {"test_new": of_another_image}, "was tested on other images, delete"),
-        ({}, {"test_open": without_sign}, "a former version has tested it, delete"),
+        ({}, {"test_open": without_sign}, "its answers lack base_probability, delete"),
     ],
 )
 def test_what_does_not_belong_together_has_none(tmp_path, caplog, changes, damage, reason):

@@ -10,6 +10,7 @@ from tests.conftest import GOLDEN
 from tests.results.conftest import make_answers, write_curve, write_run
 from tests.runs import record_of
 from trainers.common.metrics import start_metrics
+from trainers.common.record_file import described
 
 
 def test_a_run_is_found_by_its_own_folder_and_once_if_given_twice(tmp_path):
@@ -39,8 +40,9 @@ def test_runs_made_by_hand_are_called_by_trainer_and_data_and_told_apart_by_fold
 
     def lay(name, seed):
         (tmp_path / f"hand/{name}").mkdir(parents=True)
-        content = json.dumps({**record, "dataset": "ImageFolder", "seed": seed})
-        (tmp_path / f"hand/{name}/results.json").write_text(content)
+        content = {**record, "dataset": "ImageFolder", "seed": seed}
+        content["run"] = described(content, {})
+        (tmp_path / f"hand/{name}/results.json").write_text(json.dumps(content))
         return [(one.name, len(one.runs)) for one in group(collect(tmp_path / "hand"))]
 
     lay("mine/seed1", 1)

@@ -120,6 +120,6 @@ def test_every_command_says_in_one_line_that_there_is_nothing_for_it(command, tm
     if command is main:
         refused("no run of a protocol's is done there")
     path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
-    refused(f"{path} is not a valid run record (its format is 99, this version reads 1)")
+    refused(f"{path} is no run record of this version (its format is 99, this version reads 1)")
     path.write_text("{")
-    refused(f"{path} is not a valid run record")
+    refused(f"{path} is no run record of this version")

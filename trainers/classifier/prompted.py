@@ -33,7 +33,7 @@ from ..data.pictures import (
     transformed,
     write_class_folders,
 )
-from ..engine.checkpoint import MODEL_NAME, final, load, load_trained
+from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.prediction import Prediction
 from ..method import Method
 from .export import export
@@ -153,9 +153,7 @@ class PromptedClassifier:
             raise UserError(
                 f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
             )
-        # records of earlier versions don't name the classes
-        names = record.get("classnames") or load(f"{prompts}/{final(prompts, cfg)}")["classnames"]
-        method = method_of(cfg, names)
+        method = method_of(cfg, record["classnames"])
         if method.learner is not None:
             load_trained(method, os.fspath(folder), cfg)
         return cls(method, cfg, record)

@@ -35,7 +35,7 @@ def find_trainer(name: str) -> type[MethodTrainer]:
 
 
 def config_of(record: Record, trainer: type[MethodTrainer]) -> CfgNode:
-    """The config that a run was made with; settings that came after it have their defaults.
+    """The config that a run was made with.
 
     Raises:
         UserError: a value is of another kind than its default.

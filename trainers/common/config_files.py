@@ -5,7 +5,6 @@ Checks what yacs does not: missing values, elements of lists, infinite or NaN nu
 UTF-8, and the ranges in ``ranges.yaml``.
 """
 
-import logging
 import math
 import operator
 import os
@@ -20,13 +19,9 @@ from yacs.config import CfgNode
 from .errors import UserError, nearest
 from .readers import read_yaml
 
-log = logging.getLogger(__name__)
-
 RANGES = read_yaml(Path(__file__).with_name("ranges.yaml"))  # pattern of keys → what they take
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
-# of earlier versions; they changed no figure
-REMOVED = ("TEST.FEATURE_CACHE", "TRAIN.CHECKPOINT_MINUTES", "TRAIN.CHECKPOINT_STEPS")
 
 
 def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: str = "") -> None:
@@ -47,9 +42,7 @@ def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: st
         pairs = list(zip(map(str, source[::2]), source[1::2]))
     known = dict(leaves(cfg))
     for key, value in pairs:
-        if key in REMOVED:
-            log.warning("%s: %s has no effect any more, leave it out", where, key)
-        elif key in known:
+        if key in known:
             try:
                 cfg.merge_from_list([key, value])
             except (RecursionError, MemoryError) as error:  # of Python's parser, which reads it

@@ -1,7 +1,6 @@
 """Reads and validates run records, ``results.json``: the fields of a record that is returned here
 have the types of ``record.yaml``."""
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,40 +17,25 @@ Record = dict[str, Any]  # results.json, see ``evaluation.testing.Evaluator.writ
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
 TYPES = {"text": str, "whole": int, "number": float, "mapping": dict, "nothing": type(None)}
-PROTOCOL_OF = {
-    "train_base": "base2new",
-    "test_new": "base2new",
-    "test_open": "open",
-    "train_biased": "factors",
-    "test_independent": "factors",
-    "test_reversed": "factors",
-    "train_all": "fewshot",
-    "train_source": "xd",
-    "test_all": "zeroshot",
-}
-# Where a run of a protocol lies, from which records without ``run`` tell what they are.
-LAYOUT = re.compile(
-    rf"({'|'.join(PROTOCOL_OF)}|(?:xd|dg)_from_[^/]+)/([^/]+)/shots_(-?\d+)/[^/]+/([^/]+)/seed-?\d+"
-)
-RECIPE = re.compile(r"tiny|vit_|rn\d")  # a recipe's name starts with its backbone, a row's doesn't
 
 
 def read_record(path: str | Path) -> Record:
-    """The run record in a file; its ``run`` says what the run is, see ``described``.
+    """The run record in a file.
 
     Raises:
         UserError: it can't be read, is of another format, or a field is missing or of another kind.
     """
     try:
-        record = read_json(path)
+        record: Record = read_json(path)
         for name in odd_fields(record, SCHEMA):
             raise ValueError(f"its {name or 'content'} is missing or of another kind")
         if record["format"] != FORMAT:
             raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not a valid run record ({error}): run it again") from error
-    given = record["run"] if "run" in record else run_of_folder(Path(path).resolve().parent)
-    return {**record, "run": described(record, given)}
+        raise UserError(
+            f"{path} is no run record of this version ({error}): delete its folder and run it again"
+        ) from error
+    return record
 
 
 def described(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,31 +53,6 @@ def described(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
         **{name: record[name] for name in ("classes", "trainer", "shots", "seed")},
     }
     return {name: given.get(name, value) for name, value in by_hand.items()}
-
-
-def protocol_of(part: str, is_row: bool = False) -> str:
-    """The protocol of a part; of a training that several protocols share, one of them."""
-    protocol = PROTOCOL_OF.get(part) or part.split("_from_")[0]
-    return "ablation" if is_row and protocol == "base2new" else protocol
-
-
-def run_of_folder(folder: Path) -> dict[str, Any]:
-    """What the folder of a run tells of it, for records from before they said so; nothing where no
-    protocol made it."""
-    match = LAYOUT.fullmatch("/".join(folder.parts[-6:]))
-    if match is None:
-        return {}
-    part, dataset, shots, name = match.groups()
-    is_row = folder.parts[-7:-6] == ("ablation",) or (
-        protocol_of(part) == "factors" and not RECIPE.match(name)
-    )
-    return {
-        "protocol": protocol_of(part, is_row),
-        "part": part,
-        "dataset": dataset,
-        "shots": int(shots),
-        "row" if is_row else "recipe": name,
-    }
 
 
 def odd_fields(value: Any, schema: Any, name: str = "") -> Iterator[str]:

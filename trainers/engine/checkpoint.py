@@ -45,6 +45,7 @@ TYPES = {
     "classnames": list,
     "config": dict,
     "backbone_hash": str,
+    "split_hash": str,
 }  # of what each file has
 
 
@@ -153,7 +154,7 @@ class Checkpoints:
         changed = differing(now, then, {*now, *then})
         if not changed and state["classnames"] != self.method.classnames:
             changed = ["the class list"]
-        if not changed and self.differs(state.get("split_hash")):
+        if not changed and self.differs(state["split_hash"]):
             changed = [OTHER_IMAGES]
         if changed:
             raise UserError(
@@ -161,13 +162,13 @@ class Checkpoints:
                 "or delete that folder to start over"
             )
 
-    def differs(self, known: str | None) -> bool:
-        """Whether a run's ``split_hash`` (None in older files: no) is another than this one's.
+    def differs(self, known: str) -> bool:
+        """Whether a run's ``split_hash`` is another than this one's.
 
         Few-shot samples without a seed may differ.
         """
         is_drawn_anew = self.cfg.SEED < 0 and self.cfg.DATASET.NUM_SHOTS >= 1
-        return known is not None and not is_drawn_anew and known != split_hash(self.dataset)
+        return not is_drawn_anew and known != split_hash(self.dataset)
 
     def save_prompts_again(self) -> None:
         """Puts the prompts as they are now into the checkpoint of the final ones."""

@@ -13,11 +13,10 @@ OTHER_IMAGES = (
 )
 
 # What may differ between a finished run and the one that is asked for: places and things that
-# change no figure, those of earlier versions included.
+# change no figure.
 NO_MATTER = """
     OUTPUT_DIR RESUME USE_CUDA VERBOSE DATASET.ROOT DATALOADER.NUM_WORKERS DATALOADER.BROKEN_IMAGES
-    DATALOADER.TEST.BATCH_SIZE TEST.FEATURE_CACHE TRAIN.PRINT_FREQ TRAIN.CHECKPOINT_FREQ
-    TRAIN.CHECKPOINT_STEPS TRAIN.CHECKPOINT_MINUTES
+    DATALOADER.TEST.BATCH_SIZE TRAIN.PRINT_FREQ TRAIN.CHECKPOINT_FREQ
 """.split()
 # and, of a run that wrote a checkpoint and one that resumes it, how they are tested
 NOT_PART_OF_A_RUN = (*NO_MATTER, "DATALOADER.TEST", "TEST")
