@@ -1,6 +1,6 @@
 """In which order the images come: torch's own samplers by name."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
@@ -17,6 +17,7 @@ def build_sampler(
     **settings: Any,
 ) -> Sampler[int]:
     """`settings` are those of Dassl's other samplers, which are not here."""
+    samplers: dict[str, Callable[[Sequence[Datum]], Sampler[int]]]
     samplers = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}
     check_availability(sampler_type, list(samplers))
     return samplers[sampler_type](data_source)

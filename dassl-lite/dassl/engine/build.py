@@ -10,4 +10,5 @@ TRAINER_REGISTRY = Registry("TRAINER")
 
 
 def build_trainer(cfg: CfgNode) -> SimpleTrainer:
-    return build(TRAINER_REGISTRY, "trainer", cfg.TRAINER.NAME, cfg)
+    trainer: SimpleTrainer = build(TRAINER_REGISTRY, "trainer", cfg.TRAINER.NAME, cfg)
+    return trainer

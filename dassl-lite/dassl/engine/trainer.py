@@ -90,7 +90,7 @@ class TrainerBase:
 
     def get_current_lr(self, names: Names = None) -> float:
         """The rate of the first parameter group of the first model that has an optimiser."""
-        return self._optimizers(names)[0].param_groups[0]["lr"]
+        return float(self._optimizers(names)[0].param_groups[0]["lr"])
 
     # Updates
 
@@ -315,7 +315,8 @@ class SimpleTrainer(TrainerBase):
         return float(next(iter(results.values())))
 
     def model_inference(self, input: Tensor) -> Tensor:
-        return self.model(input)
+        output: Tensor = self.model(input)
+        return output
 
     def parse_batch_test(self, batch: Batch) -> tuple[Tensor, ...]:
         return batch["img"].to(self.device), batch["label"].to(self.device)

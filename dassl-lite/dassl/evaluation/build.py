@@ -30,4 +30,7 @@ class EvaluatorBase:
 
 
 def build_evaluator(cfg: CfgNode, **kwargs: Any) -> EvaluatorBase:
-    return build(EVALUATOR_REGISTRY, "evaluator", cfg.TEST.EVALUATOR, cfg, **kwargs)
+    evaluator: EvaluatorBase = build(
+        EVALUATOR_REGISTRY, "evaluator", cfg.TEST.EVALUATOR, cfg, **kwargs
+    )
+    return evaluator

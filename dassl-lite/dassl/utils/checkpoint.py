@@ -105,7 +105,7 @@ def resume_from_checkpoint(
             part.load_state_dict(checkpoint[key])
             print(f"Loaded {key}")
     print(f"Previous epoch: {checkpoint['epoch']}")
-    return checkpoint["epoch"]
+    return int(checkpoint["epoch"])
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:

@@ -93,7 +93,8 @@ def read_image(path: str) -> Image.Image:
     """The image as PIL RGB; an error names the file."""
     try:
         with Image.open(path, formats=FORMATS) as image:
-            return image.convert("RGB")
+            picture: Image.Image = image.convert("RGB")
+            return picture
     except (OSError, SyntaxError, ValueError) as err:  # what Pillow raises for broken files
         raise OSError(f'Cannot read image "{path}": {err}') from err
 

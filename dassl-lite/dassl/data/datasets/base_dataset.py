@@ -57,7 +57,8 @@ class DatasetBase:
     @staticmethod
     def get_num_classes(data_source: Iterable[Datum]) -> int:
         """The highest label plus one."""
-        return max(item.label for item in data_source) + 1
+        highest: int = max(item.label for item in data_source)
+        return highest + 1
 
     @staticmethod
     def get_lab2cname(data_source: Iterable[Datum]) -> tuple[dict[int, str], list[str]]:

@@ -10,4 +10,5 @@ DATASET_REGISTRY = Registry("DATASET")
 
 
 def build_dataset(cfg: CfgNode) -> DatasetBase:
-    return build(DATASET_REGISTRY, "dataset", cfg.DATASET.NAME, cfg)
+    dataset: DatasetBase = build(DATASET_REGISTRY, "dataset", cfg.DATASET.NAME, cfg)
+    return dataset
