@@ -197,7 +197,8 @@ def render_ablation(lines: DataFrame, style: str = "text") -> str:
         return ["" if value != value else format(value, specification) for value in values]
 
     if style == "csv":
-        seconds, images = texts("seconds_per_step", ".6f"), texts("images_per_second", ".2f")
+        seconds = texts("seconds_per_step", ".6f")
+        images = texts("images_per_second", ".2f")
         exact = lines.assign(seconds_per_step=seconds, images_per_second=images)
         return write_cells(exact, style, 2)
     cells = lines[["row", "description", "seeds"]].copy()

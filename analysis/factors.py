@@ -104,7 +104,8 @@ def factor_table(folder: str) -> Table:
     for *key, seed in frame.index:
         runs = {FACTOR_PARTS[run.part]: run for run in table.runs[tuple(key)] if run.seed == seed}
         factor = runs["aligned"].record["config"]["DATASET"]["FACTORS"]["CORRELATED"]
-        aligned, reversed_ = runs["aligned"].known_answers, runs["reversed"].known_answers
+        aligned = runs["aligned"].known_answers
+        reversed_ = runs["reversed"].known_answers
         for name, value in measured(aligned, reversed_, factor).items():
             frame.loc[(*key, seed), name] = value
     return Table(FACTORS.capitalize(), frame.assign(drop=drop))

@@ -90,7 +90,8 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
         )
     else:
         log.warning("no temperature scaling: %s has no validation images of its own", folder)
-    paths, labels = paths_of(base.test), labels_of(base.test)
+    paths = paths_of(base.test)
+    labels = labels_of(base.test)
 
     def corrupted(severity: int) -> Iterator[Picture]:
         for path in paths:
@@ -122,7 +123,8 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
             "corrupted_auroc": [told_apart(of_base, part) for part in of_corrupted],
             "mean": {"base": mean, "new": mean_of_new, "corrupted": means},
         }
-        arrays[f"base_{name}"], arrays[f"new_{name}"] = of_base.numpy(), of_new.numpy()
+        arrays[f"base_{name}"] = of_base.numpy()
+        arrays[f"new_{name}"] = of_new.numpy()
         arrays[f"corrupted_{name}"] = torch.stack(of_corrupted).numpy()
     figures = {
         "temperature": temperature,
@@ -206,7 +208,8 @@ def calibration_on_new(
     classes."""
     if classifier.method.is_class_specific:
         return None
-    asked, labels = classifier.with_classes(new.classnames), labels_of(new.test)
+    asked = classifier.with_classes(new.classnames)
+    labels = labels_of(new.test)
     prediction, _ = asked.prediction(paths_of(new.test))
     figures = {**before_and_after(prediction, labels, temperature), "by_distance": None}
     if classifier.encoded and asked.encoded:

@@ -17,11 +17,14 @@ from trainers.common.image_files import read_picture
 
 log = logging.getLogger(__name__)
 
-SIDE, PATCH, STEP = 224, 56, 28  # of the picture, of the patch, between its places, in pixels
+SIDE = 224  # pixels of the picture
+PATCH = 56  # of the patch
+STEP = 28  # between the patch's places
 PLACES = 1 + (SIDE - PATCH) // STEP  # of the patch, in each direction
 GREY = (128, 128, 128)
 SHOWN = 4  # images
-SMALL, GAP = 96, 0.06  # pixels of a picture's side in the figure; between two, as a share of it
+SMALL = 96  # pixels of a picture's side in the figure
+GAP = 0.06  # between two pictures there, as a share of a side
 Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, PLACES, PLACES)
 
 
@@ -57,7 +60,8 @@ def occlusions(run: Run, paths: dict[str, str]) -> list[Occlusion]:
         covered = [picture]  # the first one stays whole
         for row, column in numpy.ndindex(PLACES, PLACES):
             covered.append(picture.copy())
-            left, top = column * STEP, row * STEP
+            left = column * STEP
+            top = row * STEP
             covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
         votes = numpy.asarray(classifier.predict(covered).votes)[:, :, label]  # (1 + PLACES², M)
         drops = (votes[0] - votes[1:]).T.reshape(-1, PLACES, PLACES)
@@ -107,13 +111,15 @@ def draw(shown: list[Occlusion], axes: Axes) -> None:
     """A row for each image: the picture, and the drops of each template over a grey copy of it; all
     on one scale.
     """
-    step, templates = 1 + GAP, len(shown[0][2])
+    step = 1 + GAP
+    templates = len(shown[0][2])
     limit = 100 * max(numpy.abs(drops).max() for _, _, drops in shown)
     # a patch's drop is shown in the middle of what it covers
     near = (PATCH - STEP) / 2 / SIDE
     far = near + PLACES * STEP / SIDE
     for row, (_, picture, drops) in enumerate(shown):
-        small, top = picture.resize((SMALL, SMALL)), row * step
+        small = picture.resize((SMALL, SMALL))
+        top = row * step
         axes.imshow(small, extent=(0, 1, top + 1, top))
         for column, drop in enumerate(drops, 1):
             left = column * step

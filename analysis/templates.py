@@ -92,7 +92,8 @@ def template_tables(series: list[Series]) -> list[Table]:
     # title, templates, heads → lines
     lines: dict[tuple[str, int, tuple[str, ...]], list[Line]] = defaultdict(list)
     for entry, run in ((entry, run) for entry in series for run in entry.runs):
-        key, seed = (entry.tested_on, entry.name), run.seed
+        key = (entry.tested_on, entry.name)
+        seed = run.seed
         learned = run.record["learned"]
         for of, (name, title) in product(("texts", "images"), COSINES.items()):
             cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}
@@ -102,8 +103,10 @@ def template_tables(series: list[Series]) -> list[Table]:
                     ((*key, f"{of}, {title}"), seed, percents)
                 )
         answers = run.known_answers
-        vote, label = answers["vote"], answers["label"]
-        count, agreed = len(vote), agreement(vote, answers["answer"], label)
+        vote = answers["vote"]
+        label = answers["label"]
+        count = len(vote)
+        agreed = agreement(vote, answers["answer"], label)
         numbers = [*map(str, range(1, 1 + count))]
         columns = [*(f"S{number}" for number in numbers), "fused"]
         accuracy = {**dict(zip(columns, agreed[-1])), "oracle": oracle(vote, label)}

@@ -37,7 +37,8 @@ def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) 
         answers: a classifier's ``Answers``; judge: the run's; None for other classes than its own.
         truth: the class of an example, where it is among those asked for.
     """
-    names, uncertainty = answers.classnames, float(answers.uncertainty[0])
+    names = answers.classnames
+    uncertainty = float(answers.uncertainty[0])
     doubtful = None if judge is None else judge.doubtful(uncertainty)
     votes = [] if answers.votes is None else answers.votes[0]
     return {

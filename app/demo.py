@@ -48,7 +48,8 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     from results.runs import Run
 
     check_root(root)
-    run, examples = Run(Path(folder).resolve(), record), []
+    run = Run(Path(folder).resolve(), record)
+    examples = []
     if run.answers and (paths := find_images(run, root)):
         answers = run.answers
         steps = numpy.linspace(0, len(answers["image"]) - 1, EXAMPLES).astype(int)
@@ -76,7 +77,8 @@ class Demo:
     def __init__(
         self, classifier: "PromptedClassifier", judge: Judge, examples: Sequence[Example] = ()
     ) -> None:
-        self.classifier, self.judge = classifier, judge
+        self.classifier = classifier
+        self.judge = judge
         self.classnames = classifier.classnames
         # each holds a CLIP of its own
         self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)
@@ -118,7 +120,8 @@ class Demo:
 
     def shown(self, key: str) -> bytes:
         """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""
-        small, buffer = self.open(key), io.BytesIO()
+        small = self.open(key)
+        buffer = io.BytesIO()
         small.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
         small.save(buffer, format="PNG")
         return buffer.getvalue()

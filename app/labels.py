@@ -78,7 +78,8 @@ def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list
 
 def as_csv(rows: Sequence[Row]) -> str:
     """A column for each field, and two for each place among the top classes."""
-    text, table = io.StringIO(), []
+    text = io.StringIO()
+    table = []
     for row in rows:
         line = {name: value for name, value in row.items() if name != "top"}
         for place, entry in enumerate(row["top"], 1):

@@ -54,7 +54,8 @@ def make_app(demo: Demo) -> Flask:
     def index() -> str:
         text = request.form.get("classes", "\n".join(demo.classnames))
         lines = text.splitlines()
-        upload, field = request.files.get("upload"), "upload"
+        upload = request.files.get("upload")
+        field = "upload"
         key = request.values.get("picture") or request.form.get("kept")
         if request.method == "GET" and key is None:
             return page(lines)
@@ -63,7 +64,8 @@ def make_app(demo: Demo) -> Flask:
                 key = demo.keep(upload)
             if not key:
                 raise UserError("there is no picture: choose one, or take an example")
-            image, field = demo.open(key), "classes"
+            image = demo.open(key)
+            field = "classes"
             _, truth = demo.examples.get(key, ("", None))
             names = [line.strip() for line in lines if line.strip()]
             return page(lines, key=key, answer=demo.ask(image, names, truth))

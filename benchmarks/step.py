@@ -44,7 +44,8 @@ from trainers.evidence import Opinion, dempster
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
-TEMPLATES, BATCH = 4, 4  # M, and images
+TEMPLATES = 4  # M
+BATCH = 4  # images
 Work = Callable[[], object]  # what is measured
 
 # shape: arguments of clip.model.CLIP up to the vocabulary, and the recipe of that size
@@ -80,7 +81,9 @@ class UsualText(nn.Module):
         self, prefix: Tensor, suffix: Tensor, end: Tensor, deep: Sequence[Tensor] = (), _: Any = ()
     ) -> Tensor:
         """(M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E)."""
-        tower, features, templates = self.stock, [], len(prefix)
+        tower = self.stock
+        features = []
+        templates = len(prefix)
         suffix, end = suffix.expand(templates, -1, -1, -1), end.expand(templates, -1)
         for prompt, words, last, *layers in zip(prefix, suffix, end, *deep):
             x = torch.cat([prompt.expand(len(words), -1, -1), words], dim=1)  # (K, P + S, D)
@@ -97,7 +100,8 @@ class UsualImage(nn.Module):
 
     def __init__(self, stock: Any) -> None:
         super().__init__()
-        self.visual, self.image_size = stock.visual, stock.visual.input_resolution
+        self.visual = stock.visual
+        self.image_size = stock.visual.input_resolution
 
     def forward(
         self,
@@ -107,7 +111,8 @@ class UsualImage(nn.Module):
         *_: Any,
     ) -> Tensor:
         """(V, B, 3, H, W), (M, n, D), [(M, n, D)] → (M, B, E); (V, B, E) without prompts."""
-        visual, features = self.visual, []
+        visual = self.visual
+        features = []
         token = visual.class_embedding
         if prompts is None:
             prompts = token.new_empty(len(images), 0, len(token))
@@ -132,7 +137,8 @@ def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> O
     fused, *others = classes * torch.expm1(weights * torch.log1p(log_evidence.exp() / classes))
     for evidence in others:
         strengths = [(part + 1).sum(dim=-1, keepdim=True) for part in (fused, evidence)]  # (…, 1)
-        a, b = fused / strengths[0], evidence / strengths[1]  # beliefs (…, K)
+        a = fused / strengths[0]
+        b = evidence / strengths[1]  # beliefs (…, K)
         u, v = (classes / strength for strength in strengths)  # vacuities (…, 1)
         products = a[..., :, None] @ b[..., None, :]  # (…, K, K)
         agreed = products.diagonal(dim1=-2, dim2=-1).sum(dim=-1)  # (…)
@@ -154,7 +160,8 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     sizes, recipe = SHAPES[shape]
     torch.manual_seed(0)
     stock: Any = clip.model.CLIP(*sizes).float()
-    configs, node = REPOSITORY / "configs", f"TRAINER.{name.upper()}."
+    configs = REPOSITORY / "configs"
+    node = f"TRAINER.{name.upper()}."
     pairs = [text for key, value in settings.items() for text in (node + key, str(value))]
     names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
     # evenly spaced, so that the names' lengths are distributed alike for any K
@@ -172,7 +179,8 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     ours.optim = build_optimizer(ours.learner, cfg.OPTIM, ours.parameter_groups(cfg.OPTIM.LR))
     if hasattr(ours.learner, "reliability"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
-    usual, backbone = copy.copy(ours), copy.copy(ours.backbone)
+    usual = copy.copy(ours)
+    backbone = copy.copy(ours.backbone)
     stock = stock.to(DEVICE).requires_grad_(False)
     backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
     usual._modules = {**ours._modules, "backbone": backbone}

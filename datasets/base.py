@@ -78,7 +78,9 @@ class ImageDataset(DatasetBase):
         Raises:
             UserError: an image is missing, or a stored sample can't be used.
         """
-        val_is_test, whole, most = val is test, val, cfg.DATASET.NUM_SHOTS
+        val_is_test = val is test
+        whole = val
+        most = cfg.DATASET.NUM_SHOTS
         if most >= 1:
             parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
             shots = {"train": most, "val": min(most, VALIDATION_SHOTS)}
@@ -89,7 +91,8 @@ class ImageDataset(DatasetBase):
         train, val, test, self.validation = subsample_classes(
             train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
         )
-        trained, tested = make_data(train), make_data(test)
+        trained = make_data(train)
+        tested = make_data(test)
         validated = tested if val_is_test else make_data(val)
         return {"train_x": trained, "val": validated, "test": tested}
 
@@ -118,7 +121,8 @@ class TargetDataset(ImageDataset):
         Raises:
             UserError: the config asks for a few-shot sample or for half of the classes.
         """
-        shots, classes = cfg.DATASET.NUM_SHOTS, cfg.DATASET.SUBSAMPLE_CLASSES
+        shots = cfg.DATASET.NUM_SHOTS
+        classes = cfg.DATASET.SUBSAMPLE_CLASSES
         if shots >= 1 or classes != "all":
             raise UserError(
                 f"DATASET.NUM_SHOTS is {shots} and DATASET.SUBSAMPLE_CLASSES {classes!r}, but {type(self).__name__} "

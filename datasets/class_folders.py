@@ -42,7 +42,8 @@ def image_files(folder: str) -> Files:
         UserError: the folder is missing or has no class folders or only one, a class has no image,
             or a name is not UTF-8.
     """
-    classes, files = class_folders(folder), {}
+    classes = class_folders(folder)
+    files = {}
     if len(classes) < 2:
         raise UserError(
             f"{folder} has no class folders to tell apart: put the images of each class into a folder of their own"

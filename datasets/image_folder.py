@@ -60,7 +60,8 @@ class ImageFolder(ImageDataset):
             parts = {part: image_files(f"{folder}/{part}") for part in places}
         else:
             parts = divide(folder, image_files(folder))
-        names, path = {name: name for name in parts["train"]}, f"{folder}/classnames.txt"
+        names = {name: name for name in parts["train"]}
+        path = f"{folder}/classnames.txt"
         if os.path.isfile(path):
             names = read_classnames(path, names)
         for group in alike(names.values()):
@@ -110,10 +111,12 @@ class ImageFolder(ImageDataset):
         folder = self.dataset_dir
         places = [folder, *(os.path.join(folder, part) for part in PARTS)]
         samples = os.path.join(folder, FOLDER, "")
-        inside, outside = [], []
+        inside = []
+        outside = []
         for path in files_below(folder):
             if os.path.dirname(path) not in places:
-                inside += [path] * (not path.startswith(samples))
+                if not path.startswith(samples):
+                    inside.append(path)
             elif is_image(path):
                 outside.append(path)
         lines = [left_out(inside)]

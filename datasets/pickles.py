@@ -67,7 +67,8 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
 
 def entry(item: object) -> tuple[str, int]:
     state = vars(item)
-    path, label = state["_impath"], state["_label"]
+    path = state["_impath"]
+    label = state["_label"]
     if not isinstance(path, str) or not isinstance(label, int) or not 0 <= label < 2**31:
         raise TypeError(
             f"a Datum whose path is a {type(path).__name__} and whose label is a {type(label).__name__}"

@@ -54,9 +54,11 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
     Args:
         is_plan: its weights are not looked for, nor downloaded.
     """
-    name, why = "ViT-B/32", "which knows photographs; a small one, since there is no GPU"
+    name = "ViT-B/32"
+    why = "which knows photographs; a small one, since there is no GPU"
     if torch.cuda.is_available():
-        name, why = "ViT-B/16", "which knows photographs"
+        name = "ViT-B/16"
+        why = "which knows photographs"
     if not is_plan:
         try:
             openai.find(name)
@@ -85,23 +87,29 @@ def warn_of_classes(data: DatasetBase) -> None:
     tested = Counter(item.classname for item in data.test)
     images = tested + Counter(item.classname for item in [*data.train_x, *(data.val or ())])
     if few := sum(count < FEW for count in images.values()):
+        rarest, least = images.most_common()[-1]
         log.warning(
             "Fewer than %d images are in %s, such as %s (%d): an accuracy there rests on one or two",
-            *(FEW, counted(few, "class"), *images.most_common()[-1]),
+            FEW,
+            counted(few, "class"),
+            rarest,
+            least,
         )
     name, count = tested.most_common(1)[0]
     if count > 2 * len(data.test) / len(tested):
         log.warning(
             "%.0f %% of the test images are of %s: always answering that is right as often; look at "
             "macro F1 and at the accuracy of each class",
-            *(100 * count / len(data.test), name),
+            100 * count / len(data.test),
+            name,
         )
 
 
 def minutes(trainer: MethodTrainer) -> int:
     """How long a training takes at most: a step costs up to three passes, forward and back, of which
     one is timed."""
-    model, cfg = trainer.model, trainer.cfg
+    model = trainer.model
+    cfg = trainer.cfg
     images = torch.zeros(1, PROBES, 3, *cfg.INPUT.SIZE, device=model.device)
     started = time.perf_counter()
     with torch.no_grad(), model.autocast():
@@ -157,7 +165,10 @@ def report(
         )
         log.info(
             "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%); for comparison: %s",
-            *(head["accuracy"], counted(head["images"], "test image"), head["low"], head["high"]),
+            head["accuracy"],
+            counted(head["images"], "test image"),
+            head["low"],
+            head["high"],
             ", ".join(f"{name} {value:.1f} %" for name, value in others if value is not None),
         )
     log.info("Look at the run: %s", page)

@@ -97,7 +97,8 @@ class PlannedRun:
     def name(self) -> str:
         """What tells it from other runs of its trainer: the ablation's row, or the recipe, with the
         backbone where that is another."""
-        recipe, short = Path(self.recipe).stem, short_name(self.backbone or "")
+        recipe = Path(self.recipe).stem
+        short = short_name(self.backbone or "")
         return self.row or (recipe if recipe.startswith(short) else f"{recipe}-{short}")
 
     @property
@@ -208,7 +209,8 @@ def short_name(backbone: str) -> str:
 def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
     """Name of the trainer's recipe for a CLIP: that for the protocol (dg: xd's), the one named
     after the CLIP, or its ``_text``; else ``vit_b16``."""
-    short, known = short_name(backbone), config_names("trainers", trainer)
+    short = short_name(backbone)
+    known = config_names("trainers", trainer)
     for name in (f"{short}_{'xd' if protocol == 'dg' else protocol}", short, f"{short}_text"):
         if name in known:
             return name
@@ -258,7 +260,8 @@ def plan(
     is_drawn = dataset.startswith(("openmoji", "factors_"))
     wanted = backbone or (EMBEDDED if is_drawn else "ViT-B/16")
     config = config or choose_recipe(trainer, wanted, protocol)
-    recipe, planned = Recipe.read(recipe_path(trainer, config)), PROTOCOLS[protocol]
+    recipe = Recipe.read(recipe_path(trainer, config))
+    planned = PROTOCOLS[protocol]
     parts = [(part, dataset, *more) for part, *more in planned["parts"]]
     if "targets" in planned:
         check_known(f"source of {protocol}, --dataset", dataset, planned["targets"])

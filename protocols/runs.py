@@ -82,7 +82,8 @@ def show_plan(args: argparse.Namespace) -> str:
     parts = {run.folder: run.part for run in runs}
     rows = []
     for line, group in by_line(runs).items():
-        run, recipe = group[0], Recipe.read(group[0].recipe)
+        run = group[0]
+        recipe = Recipe.read(group[0].recipe)
         rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
         flag = [FIGURES["CLIP"], run.backbone] if run.backbone else []
         pairs = [*settings_of(rules), *flag, *args.opts, *run.settings]

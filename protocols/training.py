@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> MethodTrainer:
     if not cfg.OUTPUT_DIR:
         raise UserError("--output-dir is missing: say where log, checkpoints and results.json go")
     check_folder("--output-dir", cfg.OUTPUT_DIR, OUTPUTS)
-    folder, console = Path(cfg.OUTPUT_DIR).absolute(), sys.stdout
+    folder = Path(cfg.OUTPUT_DIR).absolute()
+    console = sys.stdout
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         with only_writer(cfg.OUTPUT_DIR):
@@ -103,7 +104,10 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     if args.images:
         log.info(
             "Your images: %s, up to %d a class for training, recipe %s, results in %s",
-            *(cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, args.config_file, cfg.OUTPUT_DIR),
+            cfg.DATASET.ROOT,
+            cfg.DATASET.NUM_SHOTS,
+            args.config_file,
+            cfg.OUTPUT_DIR,
         )
         if args.why:
             log.info("%s", args.why)
@@ -118,7 +122,9 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
         "%s: %d classes; %d images for training, %d for validation, %d for testing",
         data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
         trainer.dm.num_classes,
-        *(len(part or ()) for part in (data.train_x, data.val, data.test)),
+        len(data.train_x),
+        len(data.val or ()),
+        len(data.test or ()),
     )
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)

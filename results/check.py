@@ -30,7 +30,8 @@ from .published import Comparison, comparisons
 from .runs import Run, collect
 from .table import tables
 
-POINTS, NOISE = 1.0, 1.5  # in percent: always near enough; what two deviations may be at most
+POINTS = 1.0  # in percent: always near enough
+NOISE = 1.5  # in percent: what two deviations may be at most
 VERDICTS = ("reproduces", "differs", "too noisy to say", "not the published experiment")
 
 

@@ -15,7 +15,8 @@ from .runs import Arrays, Run
 FORMAT = 4  # to be raised when a field changes its meaning or one is added that tables show
 SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
-FIGURES, IMAGES = "uncertainty.json", "uncertainty.npz"
+FIGURES = "uncertainty.json"
+IMAGES = "uncertainty.npz"
 Figures = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
     "ece": "ECE",

@@ -34,7 +34,8 @@ def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarr
     Returns:
         percent of all pairs.
     """
-    base, new = numpy.sort(sign[right & ~is_new]), sign[right & is_new]
+    base = numpy.sort(sign[right & ~is_new])
+    new = sign[right & is_new]
     below = sum(numpy.searchsorted(base, new, side).sum() for side in ("left", "right")) / 2
     return float(100 * below / (is_new.sum() * (~is_new).sum()))
 

@@ -14,7 +14,8 @@ from trainers.common.readers import read_yaml
 
 from .rows import Column, Key, Table
 
-BACKBONE, SHOTS = "ViT-B/16", 16
+BACKBONE = "ViT-B/16"
+SHOTS = 16
 BASE2NEW = ["base", "new", "H"]  # order of the figures
 TRANSFER = {
     "cross-data-set from imagenet": "cross_dataset",
@@ -70,7 +71,8 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     backbones = {run.record["config"]["MODEL"]["BACKBONE"]["NAME"] for run in table.runs_of(row)}
     if backbones != {BACKBONE} or shots != SHOTS:
         return "", {}
-    known, is_average = read_published(), data.startswith("average")
+    known = read_published()
+    is_average = data.startswith("average")
     if table.title == "base-to-new":
         if not is_average:
             return "", dict(zip(BASE2NEW, known["base2new"].get(trainer, {}).get(data, ())))

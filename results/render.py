@@ -43,9 +43,11 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
     published = {(figure.row, figure.name): figure for figure in compared}
     cells = table.means[[]].assign(seeds=table.seeds)
     for name in table.names:
-        mean, deviation = table.means[name], table.deviations[name]
+        mean = table.means[name]
+        deviation = table.deviations[name]
         if style == "csv":
-            cells[f"{name}_mean"], cells[f"{name}_std"] = mean, deviation
+            cells[f"{name}_mean"] = mean
+            cells[f"{name}_std"] = deviation
         else:
             cells[name] = list(map(summary, mean, deviation))
     for name in table.names:

@@ -235,8 +235,12 @@ def group(runs: Iterable[Run]) -> list[Series]:
     for (setting, model), members in places.items():
         data, classes, shots = setting
         shown = counted(shots, "shot") if shots > 0 else "no few-shot sample"
-        parts = (data, f"{classes} classes" * (classes != "all"), shown * differ_in_shots)
-        tested_on = ", ".join(filter(None, parts))
+        parts = [data]
+        if classes != "all":
+            parts.append(f"{classes} classes")
+        if differ_in_shots:
+            parts.append(shown)
+        tested_on = ", ".join(parts)
         for place, seeds in members.items():
             name = model if len(members) == 1 else f"{model} ({distinct_part(place, members)})"
             seeds.sort(key=lambda run: run.seed)

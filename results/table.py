@@ -40,9 +40,12 @@ OPEN = {
     "AUROC": f"open.auroc.{SIGN}",
     "OpenworldAUC": f"open.openworld_auc.{SIGN}",
 }  # column → metric, of runs of ``test_open``
-BASE2NEW, TOGETHER = "base-to-new", "base and new together"
+BASE2NEW = "base-to-new"
+TOGETHER = "base and new together"
 FACTORS = "a factor that goes with the class"
-FEWSHOT, ZEROSHOT, SOURCE = "few-shot, by shots", "zero-shot", "source"
+FEWSHOT = "few-shot, by shots"
+ZEROSHOT = "zero-shot"
+SOURCE = "source"
 TRANSFER = {"xd": "cross-data-set", "dg": "domain generalisation"}
 PLACES = {
     "train_base": (BASE2NEW, "base", "base"),
@@ -65,10 +68,13 @@ COLUMNS: dict[str, list[Column]] = {
 def place(run: Run) -> tuple[str, Key, Column] | None:
     """Title of the table, row and column that a run belongs to; None where it is in none."""
     what = run.record["run"]
-    data, shots = what["dataset"], what["shots"]
+    data = what["dataset"]
+    shots = what["shots"]
     protocol, _, source = run.part.partition("_from_")
     if protocol in TRANSFER and source:
-        title, column, classes = f"{TRANSFER[protocol]} from {source}", data, "all"
+        title = f"{TRANSFER[protocol]} from {source}"
+        column = data
+        classes = "all"
     elif run.part in PLACES:
         title, column, classes = PLACES[run.part]
     else:
@@ -97,7 +103,8 @@ def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> l
         UserError: no run belongs to a protocol, or none has that metric.
     """
     lines_of: Lines = defaultdict(list)
-    seen, lacking = set(), 0
+    seen = set()
+    lacking = 0
     if metric.startswith(("accuracy", "open.")):
         note_openworld_auc(runs)
     for run in runs:
@@ -152,7 +159,8 @@ def make_table(
     by_seed = [(key, run.seed, figures) for key, run, figures in lines]
     frame = Table.of(title, heads, by_seed, columns).frame
     for key, rows in frame[frame.isna().any(axis=1)].groupby(level=heads):
-        row, seeds = " ".join(map(str, key)), sorted(rows.index.get_level_values("seed"))
+        row = " ".join(map(str, key))
+        seeds = sorted(rows.index.get_level_values("seed"))
         numbers = ", ".join(map(str, seeds))
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
     whole = with_averages(frame.dropna())
@@ -199,15 +207,19 @@ def warn_of(lines_of: Lines) -> None:
     partial: dict[str, str] = {}
     for title, lines in lines_of.items():
         for key, run, _ in lines:
-            record, what = run.record, run.record["run"]
+            record = run.record
+            what = run.record["run"]
             for split, names in record["skipped_images"].items():
                 text = "not on all images: %s skipped %s that could not be read"
                 log.warning(text, run.folder, counted(len(names), f"{split} image"))
             left_out = nested(run.metrics, "open", "left_out")
             if isinstance(left_out, list) and left_out:
                 partial[record["trainer"]] = ", ".join(map(str, left_out))
-            shots, seed = f"shots_{what['shots']}", f"seed {run.seed}"
-            row = " ".join(map(str, key)) + f" {shots}" * (title in (FEWSHOT, ZEROSHOT))
+            shots = f"shots_{what['shots']}"
+            seed = f"seed {run.seed}"
+            row = " ".join(map(str, key))
+            if title in (FEWSHOT, ZEROSHOT):
+                row += f" {shots}"
             sample = f"{run.part}/{what['dataset']}/{shots}, {seed}"
             backbone = record["config"]["MODEL"]["BACKBONE"]["NAME"]
             tested = f"not one run: {row}, {seed}: its parts were tested with different prompts"

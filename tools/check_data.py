@@ -45,7 +45,9 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
     reported, protocols, source = EXPECTED[cls.__name__]
     expected = [number or 0 for number in reported]
     numbers = [0] * len(expected)
-    state, split, remark = "incomplete", "–", source
+    state = "incomplete"
+    split = "–"
+    remark = source
     folder = cls.place(root)
     try:
         if not os.path.isdir(folder):

@@ -68,7 +68,8 @@ def differences(
     first = first or names[0]
     if first not in names:
         raise UserError(f"--first {first} has no result; there are: {', '.join(names)}")
-    folds, reference = figures.index.droplevel("setting"), figures.loc[first]
+    folds = figures.index.droplevel("setting")
+    reference = figures.loc[first]
     pairs = (figures - reference.reindex(folds).to_numpy())[folds.isin(reference.index)]
     means, sizes = by_task(pairs.drop(first, level="setting"))
     lines = sizes.join(means[COMPARED].groupby("setting").agg(interval))

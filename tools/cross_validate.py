@@ -68,7 +68,8 @@ def new_trainer(
 ) -> MethodTrainer:
     """The trainer of a setting on all images of the training half (1) or of the other (2); it
     writes to the folder."""
-    name, trainer = task_of(task), setting.get("trainer", "CDC")
+    name = task_of(task)
+    trainer = setting.get("trainer", "CDC")
     dataset = DRAWN.get(name, "image_folder")
     named = {
         "--root": root if name in DRAWN else f"{root}/suite/{name}",
@@ -162,7 +163,8 @@ def fitted_answers(
     """Probabilities of the base images that nothing was fitted on and of the new ones, after the
     fit on every other base image: of CDC's reliabilities, of another method's temperature."""
     base, new = methods.values()
-    seen, temperature = logits["base"][:, ::2], 1.0
+    seen = logits["base"][:, ::2]
+    temperature = 1.0
     node = base.settings
     if isinstance(base, CDCMethod) and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
         base.fit_reliability(seen, labels[::2])

@@ -106,7 +106,8 @@ class Half:
 
 def half_of(trainer: MethodTrainer, is_drawn: bool) -> Half:
     """All images of a trainer's classes; drawn ones in further styles."""
-    items, transform = images_of(trainer), cast(Any, trainer.test_loader).dataset.transform
+    items = images_of(trainer)
+    transform = cast(Any, trainer.test_loader).dataset.transform
     pictures = {"plain": [picture(trainer, item) for item in items]}
     for style, draw in STYLES.items() if is_drawn else ():
         pictures[style] = [draw(Path(item.impath).stem, 64) for item in items]
@@ -128,7 +129,8 @@ class Pictures:
     """
 
     def __init__(self, trainer: MethodTrainer, other: MethodTrainer, is_drawn: bool) -> None:
-        self.trained, self.other = half_of(trainer, is_drawn), half_of(other, is_drawn)
+        self.trained = half_of(trainer, is_drawn)
+        self.other = half_of(other, is_drawn)
         # here, and not when a training asks for them: that would change its random numbers
         set_random_seed(1)
         pictures = [picture(trainer, item) for item in images_of(trainer)]
@@ -169,7 +171,8 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
     # what some look at before the first step
     trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
     views = len(trainer.views)  # a method with fewer views takes the first
-    stock, frozen = pictures.stock[:, :views], pictures.frozen[:, :views]
+    stock = pictures.stock[:, :views]
+    frozen = pictures.frozen[:, :views]
     batch_size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
     loader = StockLoader(stock, frozen, pictures.trained.labels, chosen, batch_size)
     replaced: Any = trainer

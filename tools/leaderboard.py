@@ -24,10 +24,12 @@ from results.report.figures import STYLE, svg_of
 
 def draw(table: pandas.DataFrame) -> str:
     """The figure of a table as SVG."""
-    name, measure = table.columns[0], table.columns[table.columns.get_loc("deviation") - 1]
+    name = table.columns[0]
+    measure = table.columns[table.columns.get_loc("deviation") - 1]
     error = t.ppf(0.975, table["seeds"] - 1) * table["deviation"] / table["seeds"] ** 0.5
     faces = ["none" if is_earlier else "C0" for is_earlier in table["recipe"].notna()]
-    rows, columns = range(len(table)), [measure, *table.columns.intersection(["seconds"])]
+    rows = range(len(table))
+    columns = [measure, *table.columns.intersection(["seconds"])]
     # letters as text
     with rc_context({**STYLE, "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(8, 1 + len(table) / 5), layout="tight")

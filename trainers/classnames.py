@@ -77,7 +77,8 @@ def check_names(method: "Method", are_fixed: bool) -> list[str]:
     backbone = method.backbone
     with torch.no_grad():
         features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)  # (K, E)
-    rows, scale = backbone.text.token_embedding.weight, backbone.log_scale.float().exp().item()
+    rows = backbone.text.token_embedding.weight
+    scale = backbone.log_scale.float().exp().item()
     return check_classes(method.classnames, rows, features, scale, are_fixed)
 
 

@@ -42,7 +42,8 @@ class LowRank(Adapter):
 
     def __init__(self, width: int, rank: int, alpha: float, dropout: float) -> None:
         super().__init__()
-        self.scale, self.dropout = alpha / math.sqrt(rank), dropout
+        self.scale = alpha / math.sqrt(rank)
+        self.dropout = dropout
         self.down = nn.Parameter(
             torch.stack([nn.Linear(width, rank, bias=False).weight.detach() for _ in PARTS])
         )  # A, (3, r, D)
@@ -62,7 +63,9 @@ class LowRankLayers(nn.Module):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        node, text, image = method.settings, method.backbone.text, method.backbone.image
+        node = method.settings
+        text = method.backbone.text
+        image = method.backbone.image
         self.tokens = FixedTokens.of_prompt(text, DEFAULT_TEMPLATE, method.classnames)
         self.text, self.image = (
             nn.ModuleList(

@@ -36,7 +36,9 @@ class ConditionalContext(nn.Module):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        node, text, embed_dim = method.settings, method.backbone.text, method.backbone.embed_dim
+        node = method.settings
+        text = method.backbone.text
+        embed_dim = method.backbone.embed_dim
         self.ctx = nn.Parameter(context_of_phrase(text, node.N_CTX, node.CTX_INIT))  # (n, D)
         hidden = embed_dim // REDUCTION
         self.meta_net = nn.Sequential(

@@ -24,7 +24,8 @@ from .settings import method_node
 from .trainer import MethodTrainer
 
 REDUCTION = 4  # of the width in the adapters
-IMAGE_SHARE, TEXT_SHARE = 0.1, 0.2  # of the adapters in the features
+IMAGE_SHARE = 0.1  # of the adapter in the features
+TEXT_SHARE = 0.2
 
 
 def add_coprompt_config(cfg: CfgNode) -> None:

@@ -66,7 +66,8 @@ class TransferHead(nn.Module):
 
     def __init__(self, embed_dim: int, classes: int) -> None:
         super().__init__()
-        self.image, self.text = ChannelAdjustment(embed_dim), ChannelAdjustment(embed_dim)
+        self.image = ChannelAdjustment(embed_dim)
+        self.text = ChannelAdjustment(embed_dim)
         self.linear = nn.Linear(embed_dim, classes)
 
 
@@ -114,7 +115,8 @@ class DePTMethod(Method):
         # texts: (1, K, E); normalised if they were given, which only the loss would mind
         texts, prompts = encoded
         features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)
-        image_features, text_features = F.normalize(features, dim=-1), F.normalize(texts, dim=-1)
+        image_features = F.normalize(features, dim=-1)
+        text_features = F.normalize(texts, dim=-1)
         with torch.autocast(self.device.type, enabled=False):
             headed = head.linear(head.image(features))  # (1, B, K)
         logits = torch.cat([self.logits(image_features, text_features), headed])  # (2, B, K)

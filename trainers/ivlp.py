@@ -34,8 +34,10 @@ class IVLPMethod(Method):
     shape_setting = "N_CTX_TEXT"
 
     def build(self) -> IndependentPrompts:
-        node, backbone = self.settings, self.backbone
-        depth, tokens = node.PROMPT_DEPTH_VISION, node.N_CTX_VISION
+        node = self.settings
+        backbone = self.backbone
+        depth = node.PROMPT_DEPTH_VISION
+        tokens = node.N_CTX_VISION
         if (tokens == 0) != (depth == 0):
             raise UserError(
                 f"{self.path} has N_CTX_VISION {tokens} and PROMPT_DEPTH_VISION {depth}: both are 0 to "

@@ -77,7 +77,8 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
     """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the
     interval from a tenth to ten times it, each dropping the end with the lower accuracy."""
     middle = math.log10(max(GRID, key=accuracy))
-    left, right = middle - 1, middle + 1
+    left = middle - 1
+    right = middle + 1
     for _ in range(STEPS):
         if accuracy(10**left) < accuracy(10**right):
             best, left = right, (left + right) / 2
@@ -98,7 +99,8 @@ class LinearProbeMethod(FeatureMethod):
         with torch.random.fork_rng(devices=[]):  # loaders draw seeds
             (features,), labels = self.features_of(training())  # (N, E), (N,)
             held: Any = None if validation is None else self.features_of(validation)
-        probe, classes = self.learner, len(self.classnames)
+        probe = self.learner
+        classes = len(self.classnames)
 
         @cache
         def accuracy(C: float) -> float:
@@ -108,7 +110,8 @@ class LinearProbeMethod(FeatureMethod):
 
         probe.C.fill_(self.settings.C if held is None else best_strength(accuracy))
         weight, bias = fitted(features, labels, probe.C.item(), classes)
-        probe.weight.copy_(weight), probe.bias.copy_(bias)
+        probe.weight.copy_(weight)
+        probe.bias.copy_(bias)
         images = f"the features of {len(labels)} images"
         log.info(f"Logistic regression on {images} with C = {probe.C:.3g}")
 

@@ -34,8 +34,11 @@ class MultiModalPrompts(nn.Module):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        node, text, image = method.settings, method.backbone.text, method.backbone.image
-        n_ctx, deep = node.N_CTX, node.PROMPT_DEPTH - 1
+        node = method.settings
+        text = method.backbone.text
+        image = method.backbone.image
+        n_ctx = node.N_CTX
+        deep = node.PROMPT_DEPTH - 1
         context, words = initial_context(text, n_ctx, node.CTX_INIT)
         self.ctx = nn.Parameter(context)  # (n, D)
         self.proj = nn.Linear(text.width, image.width)
@@ -66,7 +69,8 @@ class MaPLeMethod(Method):
     text_only = None
 
     def build(self) -> MultiModalPrompts:
-        depth, backbone = self.settings.PROMPT_DEPTH, self.backbone
+        depth = self.settings.PROMPT_DEPTH
+        backbone = self.backbone
         self.check_depth("PROMPT_DEPTH", depth, backbone.text, backbone.image)
         return MultiModalPrompts(self)
 

@@ -44,7 +44,9 @@ class Beside(Adapter):
 
     def __init__(self, maps: Any, shared: nn.Module, scale: float) -> None:
         super().__init__()
-        self.maps, self.shared, self.scale = maps, shared, scale
+        self.maps = maps
+        self.shared = shared
+        self.scale = scale
 
     def leave(self, block: Block, tokens: Tensor, output: Tensor) -> Tensor:
         normed = block.ln_1(with_gradient(tokens.float(), self.scale))  # (…, D)
@@ -62,9 +64,13 @@ class SharedAdapters(nn.Module):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        node, image, text = method.settings, method.backbone.image, method.backbone.text
-        layers, dim = range(node.ADAPTER_START, node.ADAPTER_END + 1), node.ADAPTER_DIM
-        self.before, self.scale = node.ADAPTER_START - 1, node.ADAPTER_SCALE
+        node = method.settings
+        image = method.backbone.image
+        text = method.backbone.text
+        layers = range(node.ADAPTER_START, node.ADAPTER_END + 1)
+        dim = node.ADAPTER_DIM
+        self.before = node.ADAPTER_START - 1
+        self.scale = node.ADAPTER_SCALE
         self.text_adapter = started(layers, lambda: bottleneck(text.width, dim))
         self.visual_adapter = started(layers, lambda: bottleneck(image.width, dim))
         self.shared_adapter = started(layers, lambda: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()))
@@ -110,7 +116,8 @@ class MMAMethod(Method):
     shape_setting = "ADAPTER_DIM"
 
     def build(self) -> SharedAdapters:
-        end, backbone = self.settings.ADAPTER_END, self.backbone
+        end = self.settings.ADAPTER_END
+        backbone = self.backbone
         self.check_depth("ADAPTER_END", end, backbone.text, backbone.image)
         return SharedAdapters(self)
 

@@ -63,8 +63,11 @@ class RepresentationSpace(nn.Module):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        node, text, image = method.settings, method.backbone.text, method.backbone.image
-        self.before, layers = node.REP_START - 1, range(node.REP_START, node.REP_END + 1)
+        node = method.settings
+        text = method.backbone.text
+        image = method.backbone.image
+        self.before = node.REP_START - 1
+        layers = range(node.REP_START, node.REP_END + 1)
         projection = torch.randn(image.width, method.backbone.embed_dim)
         self.proj_rep = nn.Parameter(image.width**-0.5 * projection)  # (D_v, E)
         self.compound_rep_tokens = nn.Parameter(gaussian(node.N_REP_TOKENS, node.REP_DIM))
@@ -103,7 +106,8 @@ class MMRLMethod(Method):
     shape_setting = "N_REP_TOKENS"
 
     def build(self) -> RepresentationSpace:
-        end, backbone = self.settings.REP_END, self.backbone
+        end = self.settings.REP_END
+        backbone = self.backbone
         self.check_depth("REP_END", end, backbone.text, backbone.image)
         return RepresentationSpace(self)
 

@@ -60,7 +60,8 @@ class ProGradMethod(Method):
     fp32_teacher = True
 
     def build(self) -> ContextLearner:
-        node, text = self.settings, self.backbone.text
+        node = self.settings
+        text = self.backbone.text
         of_classes = [len(self.classnames)] if node.CSC else []
         if node.CTX_INIT:
             phrase = self.hand_crafted_template().split(" {}")[0]
@@ -82,7 +83,8 @@ class ProGradMethod(Method):
         The general knowledge is −Σ_k p_k log q_k · T² with p zero-shot CLIP's and q the prompts'
         probabilities at temperature T, averaged over images: its gradient is that of KL(p ‖ q).
         """
-        node, logits = self.settings, scores.logits[0]  # (B, K)
+        node = self.settings
+        logits = scores.logits[0]  # (B, K)
         # the image encoder is not prompted: zero-shot CLIP's features are the step's, unless those
         # are fp16's
         images = scores.image_features  # (1, B, E)

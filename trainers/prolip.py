@@ -58,7 +58,8 @@ class ProLIPMethod(FeatureMethod):
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
         """What CLIP projects of images (1, B, 3, H, W): (1, B, D), in fp32."""
-        tower, start = self.backbone.image, self.backbone.image.proj
+        tower = self.backbone.image
+        start = self.backbone.image.proj
         identity = torch.eye(len(start), dtype=start.dtype, device=self.device)
         with self.autocast():
             return functional_call(tower, {"proj": identity}, (images,)).float()
@@ -72,7 +73,9 @@ class ProLIPMethod(FeatureMethod):
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Minimises CE + λ ‖P − P⁰‖² over all images at once, λ = REG_WEIGHT / images a class."""
-        node, projection, texts = self.settings, self.learner, self.hand_crafted[None]
+        node = self.settings
+        projection = self.learner
+        texts = self.hand_crafted[None]
         start = projection.vit_proj.detach().clone()
         optimizer = torch.optim.Adam(projection.parameters(), lr=node.LR, eps=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, node.STEPS)

@@ -64,7 +64,8 @@ class PromptSRCMethod(Method):
         λ₂ are TEXT_LOSS_WEIGHT and IMAGE_LOSS_WEIGHT (Khattak et al., 2023, §3.2; the division by K
         is the official code's).
         """
-        node, logits = self.settings, scores.logits[0]  # (B, K)
+        node = self.settings
+        logits = scores.logits[0]  # (B, K)
         frozen_images = self.unprompted(scores)  # (1, B, E)
         frozen_logits = self.logits(frozen_images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
@@ -80,7 +81,8 @@ class PromptSRCMethod(Method):
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Adds this epoch's prompts to the mean; after the last epoch it takes their place."""
-        node, aggregate = self.settings, self.memory.setdefault("aggregate", {})
+        node = self.settings
+        aggregate = self.memory.setdefault("aggregate", {})
         weight = gaussian_weights(epochs, node.GPA_MEAN, node.GPA_STD)[epoch].item()
         for name, value in self.learner.named_parameters():
             before = aggregate.get(name, torch.zeros(())).to(value)

@@ -48,7 +48,8 @@ class FeatureCache(SizedByState):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        node, self.classes = method.settings, len(method.classnames)
+        node = method.settings
+        self.classes = len(method.classnames)
         # (N, E), filled before training
         self.keys = nn.Parameter(torch.zeros(0, method.backbone.embed_dim))
         self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (N,)
@@ -56,7 +57,8 @@ class FeatureCache(SizedByState):
         self.register_buffer("alpha", torch.tensor(node.INIT_ALPHA))
 
     def fill(self, keys: Tensor, labels: Tensor) -> None:
-        self.keys.data, self.labels = keys, labels
+        self.keys.data = keys
+        self.labels = labels
 
     def votes(self, likeness: Tensor, beta: Tensor | float) -> Tensor:
         """Σ_i exp(−β (1 − cos_i)) over the features of each class: cosines (B, N) → (B, K)."""
@@ -93,7 +95,9 @@ class TipAdapterMethod(FeatureMethod):
             return False
         with torch.random.fork_rng(devices=[]):
             (features,), labels = self.features_of(validation)  # (N, E), (N,)
-        cache, best, node = self.learner, -1, self.settings
+        cache = self.learner
+        best = -1
+        node = self.settings
         grids = zip(node.SEARCH_SCALE, node.SEARCH_STEP)
         betas, alphas = (
             torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in grids
@@ -106,7 +110,8 @@ class TipAdapterMethod(FeatureMethod):
                 right = int(((zero_shot + alpha * votes).argmax(dim=1) == labels).sum())
                 if right > best:
                     best = right
-                    cache.beta.fill_(beta), cache.alpha.fill_(alpha)
+                    cache.beta.fill_(beta)
+                    cache.alpha.fill_(alpha)
         count = f"{best} of {len(labels)} validation images"
         log.info(f"β {cache.beta:.3f} and α {cache.alpha:.3f}: {count} right")
         return True

@@ -118,16 +118,20 @@ class MethodTrainer(TrainerX):
         self.dm = dm = DataManager(
             self.cfg, custom_tfm_train=self.views, dataset_wrapper=CheckedImages
         )
-        self.train_loader_x, self.val_loader = dm.train_loader_x, dm.val_loader
+        self.train_loader_x = dm.train_loader_x
+        self.val_loader = dm.val_loader
         self.test_loader = dm.test_loader
         for loader in filter(None, (dm.train_loader_x, dm.val_loader, dm.test_loader)):
             prepare_workers(loader)
-        self.num_classes, self.lab2cname = dm.num_classes, dm.lab2cname
+        self.num_classes = dm.num_classes
+        self.lab2cname = dm.lab2cname
         self.num_source_domains = dm.num_source_domains
         check_data(self.cfg, dm)
 
     def build_model(self) -> None:
-        cfg, data, name = self.cfg, self.dm.dataset, type(self).__name__
+        cfg = self.cfg
+        data = self.dm.dataset
+        name = type(self).__name__
         self.model = model = self.build_method(cfg, list(data.classnames), self.device)
         self.evaluation = Evaluator(cfg, data, model)
         parts: dict[str, Optimizer | LRScheduler | GradScaler] = {}
@@ -168,7 +172,8 @@ class MethodTrainer(TrainerX):
             figures["acc"] = 100 * (answer == labels).float().mean()
         measured = {name: value.item() for name, value in {"loss": loss, **figures}.items()}
         if self.progress is not None:
-            seconds, lr = time.perf_counter() - started, self.optim.param_groups[0]["lr"]
+            seconds = time.perf_counter() - started
+            lr = self.optim.param_groups[0]["lr"]
             self.progress.note(self.epoch, self.batch_idx, measured, lr, seconds)
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
@@ -219,7 +224,8 @@ class MethodTrainer(TrainerX):
 
     def validation_images(self) -> Batches | None:
         """The images of ``validation_loader``, or of the whole split; see ``whole_validation``."""
-        loader, data = self.validation_loader(), self.dm.dataset
+        loader = self.validation_loader()
+        data = self.dm.dataset
         if loader is None:
             return None
         # another toolbox's data set has the few-shot sample alone

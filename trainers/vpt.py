@@ -32,7 +32,8 @@ class VPTMethod(Method):
     stays_fp32 = True  # the official code loads CLIP with .float()
 
     def build(self) -> VisualPrompts:
-        node, image = self.settings, self.backbone.image
+        node = self.settings
+        image = self.backbone.image
         self.check_depth("PROMPT_DEPTH_VISION", node.PROMPT_DEPTH_VISION, image)
         return VisualPrompts(image.width, node.N_CTX_VISION, node.PROMPT_DEPTH_VISION)
 

@@ -38,9 +38,14 @@ DEFAULTS = CfgNode(  # of cfg.DATASET.FACTORS
 # the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
-BORDER, MARK = 3, 5  # widths; the mark touches the border in the upper right corner
+BORDER = 3  # width
+MARK = 5  # width; it touches the border in the upper right corner
 TINT = "16"  # of ff: how opaque the border is
-BLACK, RED, GREEN, BLUE, ORANGE = "#141414", "#dc2828", "#1e963c", "#2850dc", "#faaa14"
+BLACK = "#141414"
+RED = "#dc2828"
+GREEN = "#1e963c"
+BLUE = "#2850dc"
+ORANGE = "#faaa14"
 # paper, ink, and where the ink is: x to the right, y down
 BACKGROUNDS = (
     ("#ffe4a0", "#ffe4a0", lambda x, y: x < 0),  # plain
@@ -96,8 +101,10 @@ def paper(background: int) -> Picture.Image:
 def cover(border: int, mark: int, size: int) -> Picture.Image:
     """Border and mark on a transparent ground, RGBA, size × size."""
     x, y = grid()
-    (colour, where), radius = MARKS[mark], MARK / 2
-    right, down = (x - 64 + BORDER + radius) / radius, (y - BORDER - radius) / radius
+    colour, where = MARKS[mark]
+    radius = MARK / 2
+    right = (x - 64 + BORDER + radius) / radius
+    down = (y - BORDER - radius) / radius
     is_mark = where(right, down) & (abs(right) < 1) & (abs(down) < 1)
     is_border = numpy.maximum(abs(x - 32), abs(y - 32)) > 32 - BORDER
     picture = Picture.new("RGBA", (CANVAS, CANVAS))
@@ -162,7 +169,8 @@ def levels_of(
     """
     generator = draws_of(hexcode, f"OpenMojiFactors {split}")
     levels = dict(zip(FACTORS, generator.integers(LEVELS, size=len(FACTORS)).tolist()))
-    chance, shift = generator.random(), int(generator.integers(1, LEVELS))
+    chance = generator.random()
+    shift = int(generator.integers(1, LEVELS))
     is_aligned = version == "aligned" or version == "biased" and chance < correlation
     if version != "independent":
         levels[correlated] = (label + (0 if is_aligned else shift)) % LEVELS

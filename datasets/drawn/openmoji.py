@@ -135,7 +135,8 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
         ) from error
     if style:
         made_from["style"] = style.__name__
-    parent, new = os.path.dirname(folder), f"{folder}.drawing"
+    parent = os.path.dirname(folder)
+    new = f"{folder}.drawing"
     with turn("OpenMoji's pictures are drawn", parent):
         if is_whole(folder, codes, made_from):
             return

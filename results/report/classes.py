@@ -35,7 +35,9 @@ def headlines(series: list[Series]) -> list[Headline]:
     }
     made = []
     for entry in tested:
-        run, images, accuracy = entry.first, number_of_images(entry), mean_accuracy(entry)
+        run = entry.first
+        images = number_of_images(entry)
+        accuracy = mean_accuracy(entry)
         classes = len(run.classnames)
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
         counts = numpy.bincount(run.answers["label"]) if run.answers else None
@@ -93,11 +95,14 @@ def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:
         right) and ``left_out``, how many classes it lacks; ``confusions``, the most frequent, dicts
         of ``truth``, ``answer``, ``number``, ``of`` and ``cards``.
     """
-    label, answer, seeds = entry.pooled("label"), entry.pooled("answer"), len(entry.runs)
+    label = entry.pooled("label")
+    answer = entry.pooled("answer")
+    seeds = len(entry.runs)
     there = numpy.union1d(label, answer)
     names = [entry.first.class_name(of_class) for of_class in there]
     counts = confusion_matrix(label, answer, labels=there)  # (truth, answer)
-    wrong, of = counts - numpy.diag(counts.diagonal()), counts.sum(axis=1)
+    wrong = counts - numpy.diag(counts.diagonal())
+    of = counts.sum(axis=1)
     classes = [
         {
             "name": names[truth],

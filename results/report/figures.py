@@ -199,8 +199,10 @@ def vacuity_figures(series: list[Series]) -> Iterator[Figure]:
     for entry in series:
         if not entry.has("vacuity"):
             continue
-        vacuity, right = entry.pooled("vacuity"), entry.pooled("right")
-        groups, further = {"right": vacuity[right], "wrong": vacuity[~right]}, ""
+        vacuity = entry.pooled("vacuity")
+        right = entry.pooled("right")
+        groups = {"right": vacuity[right], "wrong": vacuity[~right]}
+        further = ""
         doubts = [read_doubts(run) for run in entry.runs]
         if all("new_vacuity" in arrays for arrays in doubts):
             new = [arrays["new_vacuity"] for arrays in doubts]

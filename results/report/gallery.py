@@ -35,7 +35,8 @@ def gallery(run: Run, paths: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
         ``probability`` (percent), ``right`` and ``votes``, a list of
         (class name, percent).
     """
-    answers, right = run.known_answers, run.known_answers["right"]
+    answers = run.known_answers
+    right = run.known_answers["right"]
 
     def card(index: int) -> dict[str, Any]:
         arrays = ("vote", "vote_probability")

@@ -51,7 +51,8 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
     for folder in folders:
         with suppress(UserError):  # its runs belong to no protocol, or have no accuracy
             for table in tables(collect(folder)):
-                table.title += f" ({Path(folder).name})" * (len(folders) > 1)
+                if len(folders) > 1:
+                    table.title += f" ({Path(folder).name})"
                 made.append(table)
     return [table for table in made if len(table.frame)]
 

@@ -26,7 +26,9 @@ from .saved_run import method_of
 if TYPE_CHECKING:
     from .prompted import PromptedClassifier
 
-MODEL, PROMPTS, CARD = "model.onnx", "prompts.safetensors", "README.md"
+MODEL = "model.onnx"
+PROMPTS = "prompts.safetensors"
+CARD = "README.md"
 OPSET = 18
 TOLERANCE = (
     1e-4  # of the model's probabilities and vacuities against torch's in fp32; a test holds it
@@ -47,7 +49,8 @@ class FusedClassifier(nn.Module):
 
     def __init__(self, classifier: "PromptedClassifier", normalize: T.Normalize | None) -> None:
         super().__init__()
-        self.method, self.encoded = classifier.method, classifier.encoded
+        self.method = classifier.method
+        self.encoded = classifier.encoded
         for name, value in (("mean", 0.0), ("std", 1.0)):
             self.register_buffer(name, torch.tensor(getattr(normalize, name, value)).view(-1, 1, 1))
 
@@ -131,8 +134,11 @@ def facts(classifier: "PromptedClassifier") -> dict[str, str]:
 
 
 def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
-    record, cfg, names = classifier.record, classifier.cfg, classifier.classnames
-    trainer, interpolation = record["trainer"], cfg.INPUT.INTERPOLATION
+    record = classifier.record
+    cfg = classifier.cfg
+    names = classifier.classnames
+    trainer = record["trainer"]
+    interpolation = cfg.INPUT.INTERPOLATION
     shots = record["shots"] if record["shots"] > 0 else "all"
     tested = "The run was not tested."
     for split, measures in [*record["metrics"].items()][:1]:

@@ -86,7 +86,8 @@ def check_values(
     Raises:
         UserError: the key, its value, and what it takes.
     """
-    values, known = dict(leaves(cfg, path)), dict(leaves(defaults or {}, path))
+    values = dict(leaves(cfg, path))
+    known = dict(leaves(defaults or {}, path))
     for key in {**known, **values}:
         if key not in values:
             raise UserError(f"{key} has no value: give one such as {known[key]!r}")

@@ -52,7 +52,8 @@ class Room:
 
     def __init__(self, size: int) -> None:
         self.size = self.free = size
-        self.queue, self.changed = threading.Lock(), threading.Condition()
+        self.queue = threading.Lock()
+        self.changed = threading.Condition()
 
     @contextlib.contextmanager
     def taken(self, pixels: int) -> Iterator[None]:

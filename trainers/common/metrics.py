@@ -39,7 +39,8 @@ def write_metrics(folder: str, line: Mapping[str, float]) -> None:
 def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
     """The lines in their order, without those that are cut or damaged; empty where nothing was
     trained."""
-    path, lines = Path(folder, FILE_NAME), []
+    path = Path(folder, FILE_NAME)
+    lines = []
     for text in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError, TypeError, KeyError):
             line = parse_json(text)

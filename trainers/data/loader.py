@@ -76,7 +76,9 @@ class CheckedImages(DatasetWrapper):
         Raises:
             UserError: the image can't be read.
         """
-        item, image, transform = self.data_source[index], self.image(index), self.transform
+        item = self.data_source[index]
+        image = self.image(index)
+        transform = self.transform
         is_list = isinstance(transform, list)
         return {
             "label": item.label,

@@ -79,7 +79,10 @@ class Checkpoints:
         method: "Method",
         parts: "Mapping[str, Stateful]",
     ) -> None:
-        self.cfg, self.dataset, self.method, self.parts = cfg, dataset, method, parts
+        self.cfg = cfg
+        self.dataset = dataset
+        self.method = method
+        self.parts = parts
 
     def save(self, folder: str, file_name: str, epoch: int, **facts: Any) -> None:
         """Writes prompts and all that an exact resume needs; never CLIP's weights.
@@ -114,7 +117,8 @@ class Checkpoints:
         Raises:
             UserError: it is another run's, can't be read, or ``--resume`` names a folder without one.
         """
-        folder, target = f"{directory}/{MODEL_NAME}", f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
+        folder = f"{directory}/{MODEL_NAME}"
+        target = f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
         remove_leftovers(target)
         file_name = newest(folder)
         if file_name is None:
@@ -150,7 +154,8 @@ class Checkpoints:
         Raises:
             UserError: settings, class list or images differ; the message names them.
         """
-        now, then = config_of_run(self.cfg), state["config"]
+        now = config_of_run(self.cfg)
+        then = state["config"]
         changed = differing(now, then, {*now, *then})
         if not changed and state["classnames"] != self.method.classnames:
             changed = ["the class list"]
@@ -180,7 +185,8 @@ class Checkpoints:
     def is_done(self, splits: Sequence[str]) -> bool:
         """Whether the run's folder holds all that it would leave, made with the same settings from
         the same images; splits: those whose answers it keeps."""
-        output, folder = self.cfg.OUTPUT_DIR, f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
+        output = self.cfg.OUTPUT_DIR
+        folder = f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
         learns = self.method.learner is not None
         try:
             record = read_record(f"{output}/{FILE_NAME}")

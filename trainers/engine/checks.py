@@ -24,7 +24,8 @@ log = logging.getLogger(__name__)
 
 def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
     """Images must have the backbone's size, and its normalisation where that is known."""
-    name, size = cfg.MODEL.BACKBONE.NAME, backbone.image.image_size
+    name = cfg.MODEL.BACKBONE.NAME
+    size = backbone.image.image_size
     if tuple(cfg.INPUT.SIZE) != (size, size):
         raise UserError(
             f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {name} takes ({size}, {size}): give that, or have its positions "
@@ -61,7 +62,8 @@ def check_run(cfg: CfgNode) -> None:
 def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
     """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data
     cause warnings."""
-    data, name = data_manager.dataset, cfg.DATASET.NAME
+    data = data_manager.dataset
+    name = cfg.DATASET.NAME
     both = sorted({item.impath for item in data.train_x} & {item.impath for item in data.test})
     if both and not getattr(data, "test_only", False):
         log.warning(

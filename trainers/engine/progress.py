@@ -27,7 +27,10 @@ class Progress:
     def __init__(
         self, folder: str, title: str, epochs: int, batches: int, done: int, every: int
     ) -> None:
-        self.folder, self.epochs, self.batches, self.every = folder, epochs, batches, every
+        self.folder = folder
+        self.epochs = epochs
+        self.batches = batches
+        self.every = every
         self.bar = tqdm(
             total=epochs * batches,
             initial=done * batches,

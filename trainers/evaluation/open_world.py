@@ -47,7 +47,8 @@ def open_world(prediction: Prediction, labels: Tensor, base: int) -> Metrics:
     Raises:
         UserError: all images are of one half.
     """
-    is_new, answer = labels >= base, prediction.probability.argmax(dim=1)
+    is_new = labels >= base
+    answer = prediction.probability.argmax(dim=1)
     number = int(is_new.sum())
     if not 0 < number < len(labels):
         raise UserError(

@@ -121,19 +121,21 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
     """
     from sklearn.metrics import f1_score  # here, since importing a method must not take its time
 
-    probability, answer = prediction.probability, prediction.probability.argmax(dim=1)
-    present, counts = labels.unique().tolist(), Counter(classnames)
+    probability = prediction.probability
+    answer = prediction.probability.argmax(dim=1)
+    present = labels.unique().tolist()
+    counts = Counter(classnames)
+    # two of ImageNet's classes are "sunglasses"
+    shown_names = [
+        f"{name} ({label})" if counts[name] > 1 else name for label, name in enumerate(classnames)
+    ]
     doubts = prediction.uncertainties()
     metrics = {
         "images": len(labels),
         "accuracy": percent_right(answer, labels),
         "macro_f1": 100 * float(f1_score(labels, answer, average="macro", labels=present)),
         "per_class_accuracy": {
-            # two of ImageNet's classes are "sunglasses"
-            classnames[label] + f" ({label})" * (counts[classnames[label]] > 1): percent_right(
-                answer[labels == label], label
-            )
-            for label in present
+            shown_names[label]: percent_right(answer[labels == label], label) for label in present
         },
         **calibration(probability, labels),
         "uncertainty": {name: doubt(value, answer != labels) for name, value in doubts.items()},

@@ -46,7 +46,9 @@ class Evaluator:
     """
 
     def __init__(self, cfg: CfgNode, dataset: "DatasetBase", method: "Method") -> None:
-        self.cfg, self.dataset, self.method = cfg, dataset, method
+        self.cfg = cfg
+        self.dataset = dataset
+        self.method = method
         self.seconds = {"train": 0.0, "test": 0.0}
         self.step_seconds: Sequence[float] = ()
         self.run: Mapping[str, str | int | None] = {}
@@ -69,8 +71,11 @@ class Evaluator:
         Raises:
             UserError: an answer is no number.
         """
-        method, device = self.method, self.method.device
-        answers, labels, paths = [], [], []
+        method = self.method
+        device = self.method.device
+        answers = []
+        labels = []
+        paths = []
         self.rates = []
         with method.autocast():
             encoded = method.encode()
@@ -106,7 +111,8 @@ class Evaluator:
             left_out = list(self.method.left_out)
             figures = {**open_world(answers, labels, self.base_classes), "left_out": left_out}
             self.metrics[split]["open"] = figures
-            base, new = figures["base_accuracy"], figures["new_accuracy"]
+            base = figures["base_accuracy"]
+            new = figures["new_accuracy"]
             log.info(
                 f"Among all classes: {base:.1f} % of the base and {new:.1f} % of the new classes' images "
                 "are right"
@@ -130,7 +136,9 @@ class Evaluator:
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set).
         """
-        cfg, method, dataset = self.cfg, self.method, self.dataset
+        cfg = self.cfg
+        method = self.method
+        dataset = self.dataset
         learnable, total = method.count_parameters()
         record: Record = {
             "format": FORMAT,

@@ -20,7 +20,8 @@ from torch import Tensor
 BINS = 15
 # DAC's: texts of base classes that a distance is taken to, and below which distance a text is one
 # of theirs
-NEIGHBOURS, SAME_TEXT = 5, 0.05
+NEIGHBOURS = 5
+SAME_TEXT = 0.05
 # limits of the search: where all answers are right the likelihood has no maximum
 TEMPERATURES = (0.01, 100.0)
 
@@ -148,7 +149,8 @@ def distance_temperatures(
         distances = torch.cdist(texts.double(), base.double())
         return distances.sort(dim=-1).values[..., :NEIGHBOURS]  # (…, K, 5)
 
-    after, before = nearest(tuned, tuned_base), nearest(zero_shot, zero_shot_base)
+    after = nearest(tuned, tuned_base)
+    before = nearest(zero_shot, zero_shot_base)
     temperature = (after.mean(dim=-1).mean(dim=0) - before.mean(dim=-1)).exp()
     return torch.where(after[..., 0].mean(dim=0) < SAME_TEXT, 1.0, temperature)
 

@@ -165,7 +165,8 @@ def build_backbone(
     try:
         log_scale = textual.pop("logit_scale").reshape(())
         embed_dim = textual["text_projection"].shape[1]
-        positions, vocabulary = textual["positional_embedding"], textual["token_embedding.weight"]
+        positions = textual["positional_embedding"]
+        vocabulary = textual["token_embedding.weight"]
         blocks = transformer(textual, text_head_width, activation)
         text = TextEncoder(blocks, len(positions), len(vocabulary), embed_dim)
         image: ImageEncoder | ResNetImageEncoder
@@ -179,7 +180,9 @@ def build_backbone(
         text.load_state_dict(textual)
         image.load_state_dict(visual)
     except Exception as error:  # shapes that no CLIP has can raise anything
-        reason = " ".join(str(error).split()) + " is missing" * isinstance(error, KeyError)
+        reason = " ".join(str(error).split())
+        if isinstance(error, KeyError):
+            reason += " is missing"
         raise UserError(f"{source} holds no CLIP in OpenAI's format: {reason}") from error
     return Backbone(text, image, log_scale, activation, normalization)
 

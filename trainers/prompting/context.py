@@ -24,8 +24,10 @@ class ContextLearner(nn.Module):
 
     def __init__(self, method: "Method", context: Tensor) -> None:
         super().__init__()
-        text, position = method.backbone.text, method.settings.CLASS_TOKEN_POSITION
-        n_ctx, is_shared = context.shape[-2], context.dim() == 2
+        text = method.backbone.text
+        position = method.settings.CLASS_TOKEN_POSITION
+        n_ctx = context.shape[-2]
+        is_shared = context.dim() == 2
         self.class_parameters = () if is_shared else ("ctx",)  # see ``Method.build``
         self.ctx = nn.Parameter(context)
         self.tokens = FixedTokens(text, method.classnames, n_ctx)
@@ -49,7 +51,8 @@ class ContextLearner(nn.Module):
     @classmethod
     def from_settings(cls, method: "Method") -> "ContextLearner":
         """With CoOp's keys N_CTX, CSC and CTX_INIT (a phrase, which brings its own length)."""
-        node, classes = method.settings, len(method.classnames)
+        node = method.settings
+        classes = len(method.classnames)
         context = context_of_phrase(method.backbone.text, node.N_CTX, node.CTX_INIT)
         if node.CSC and node.CTX_INIT.strip():
             context = context.repeat(classes, 1, 1)

@@ -45,8 +45,10 @@ class ImageEncoder(nn.Module):
         self, transformer: Transformer, image_size: int, patch_size: int, embed_dim: int
     ) -> None:
         super().__init__()
-        self.image_size, width = image_size, transformer.width
-        self.width, self.layers = width, transformer.layers
+        self.image_size = image_size
+        width = transformer.width
+        self.width = width
+        self.layers = transformer.layers
         self.conv1 = nn.Conv2d(3, width, patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         patches = (image_size // patch_size) ** 2
@@ -189,7 +191,8 @@ def interpolate(positions: Tensor, grid: int) -> Tensor:
         (1 + g'², D).
     """
     old = side(positions)
-    first, places = positions[:1], positions[1:].t().unflatten(1, (old, old))  # (1, D), (D, g, g)
+    first = positions[:1]  # (1, D)
+    places = positions[1:].t().unflatten(1, (old, old))  # (D, g, g)
     places = F.interpolate(
         places[None], (grid, grid), mode="bicubic", antialias=True, align_corners=False
     )  # (1, D, g', g')

@@ -39,8 +39,12 @@ class IndependentPrompts(nn.Module):
 
     def __init__(self, method: "Method") -> None:
         super().__init__()
-        node, text, image = method.settings, method.backbone.text, method.backbone.image
-        n_ctx, deep, depth = node.N_CTX_TEXT, node.PROMPT_DEPTH_TEXT - 1, node.PROMPT_DEPTH_VISION
+        node = method.settings
+        text = method.backbone.text
+        image = method.backbone.image
+        n_ctx = node.N_CTX_TEXT
+        deep = node.PROMPT_DEPTH_TEXT - 1
+        depth = node.PROMPT_DEPTH_VISION
         context, words = initial_context(text, n_ctx, node.CTX_INIT)
         self.ctx = nn.Parameter(context)  # (n, D)
         self.deep_ctx = nn.ParameterList(gaussian(n_ctx, text.width) for _ in range(deep))

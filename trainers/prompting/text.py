@@ -110,8 +110,11 @@ class TextEncoder(nn.Module):
         embed_dim: int,
     ) -> None:
         super().__init__()
-        self.transformer, width = transformer, transformer.width
-        self.width, self.layers, self.context_length = width, transformer.layers, context_length
+        self.transformer = transformer
+        width = transformer.width
+        self.width = width
+        self.layers = transformer.layers
+        self.context_length = context_length
         self.token_embedding = nn.Embedding(vocabulary, width)
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.ln_final = LayerNorm(width)

@@ -13,7 +13,8 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = torch.promote_types(x.dtype, torch.float32)
-        weight, bias = self.weight.to(dtype), self.bias.to(dtype)
+        weight = self.weight.to(dtype)
+        bias = self.bias.to(dtype)
         return F.layer_norm(x.to(dtype), self.normalized_shape, weight, bias, self.eps).to(x.dtype)
 
 
@@ -54,7 +55,8 @@ def attend(
         return attended.transpose(1, 2).flatten(2).to(dtype)  # (N, L, D)
 
 
-QUICK_GELU, GELU = "quick_gelu", "gelu"
+QUICK_GELU = "quick_gelu"
+GELU = "gelu"
 SLOPE = 1.702  # of QuickGELU
 
 
@@ -84,7 +86,8 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(…, D) → (…, D)."""
-        fc, proj = self.c_fc, self.c_proj
+        fc = self.c_fc
+        proj = self.c_proj
         if not self.is_quick:
             return proj(F.gelu(fc(x)))
         tokens = x.flatten(0, -2)  # (N, D)
@@ -133,9 +136,12 @@ class Block(nn.Module):
     ) -> tuple[Tensor, ...]:
         """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv"
         alone."""
-        normed, width, first = self.ln_1(x), x.shape[-1], "qkv".index(parts)
+        normed = self.ln_1(x)
+        width = x.shape[-1]
+        first = "qkv".index(parts)
         rows = slice(first * width, (first + len(parts)) * width)
-        weight, bias = self.attn.in_proj_weight[rows], self.attn.in_proj_bias[rows]
+        weight = self.attn.in_proj_weight[rows]
+        bias = self.attn.in_proj_bias[rows]
         projected = F.linear(normed, weight, bias)  # (…, 3D)
         if adapter is not None:
             projected = adapter.project(normed, projected, parts)
@@ -160,6 +166,7 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, layers: int, heads: int, hidden: int, activation: str) -> None:
         super().__init__()
-        self.width, self.layers = width, layers
+        self.width = width
+        self.layers = layers
         blocks = (Block(width, heads, hidden, activation) for _ in range(layers))
         self.resblocks: Any = nn.ModuleList(blocks)  # by torch's hints they would be any modules

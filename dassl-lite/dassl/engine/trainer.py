@@ -68,7 +68,9 @@ class TrainerBase:
         resumed under `name`."""
         if name in self._models:
             raise AssertionError(f"Found duplicate model names: {name}")
-        self._models[name], self._optims[name], self._scheds[name] = model, optim, sched
+        self._models[name] = model
+        self._optims[name] = optim
+        self._scheds[name] = sched
 
     def get_model_names(self, names: Names = None) -> list[str]:
         """`names` as a list; all names by default."""
@@ -127,7 +129,8 @@ class TrainerBase:
     ) -> None:
         """Write every model after `epoch` (from 0) to `directory/<its name>`."""
         for name, model in self._models.items():
-            optim, sched = self._optims[name], self._scheds[name]
+            optim = self._optims[name]
+            sched = self._scheds[name]
             state = {
                 "state_dict": model.state_dict(),
                 "epoch": epoch + 1,
@@ -278,7 +281,8 @@ class SimpleTrainer(TrainerBase):
             if result > self.best_result:
                 self.best_result = result
                 self.save_model(self.epoch, self.output_dir, val_result=result, model_name=BEST)
-        freq, done = self.cfg.TRAIN.CHECKPOINT_FREQ, self.epoch + 1
+        freq = self.cfg.TRAIN.CHECKPOINT_FREQ
+        done = self.epoch + 1
         if done == self.max_epoch or (freq > 0 and done % freq == 0):
             self.save_model(self.epoch, self.output_dir)
 
@@ -324,7 +328,9 @@ class SimpleTrainer(TrainerBase):
     def run_epoch(self) -> None:
         """`forward_backward(batch)` for each batch; prints and records what it reports."""
         self.set_model_mode("train")
-        losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
+        losses = MetricMeter()
+        batch_time = AverageMeter()
+        data_time = AverageMeter()
         self.num_batches = len(self.train_loader_x)
         end = time.monotonic()
         for self.batch_idx, batch in enumerate(self.train_loader_x):
@@ -332,7 +338,9 @@ class SimpleTrainer(TrainerBase):
             loss_summary = self.forward_backward(batch)
             batch_time.update(time.monotonic() - end)
             losses.update(loss_summary)
-            lr, done, freq = self.get_current_lr(), self.batch_idx + 1, self.cfg.TRAIN.PRINT_FREQ
+            lr = self.get_current_lr()
+            done = self.batch_idx + 1
+            freq = self.cfg.TRAIN.PRINT_FREQ
             if done % freq == 0 or self.num_batches < freq:
                 left = (self.max_epoch - self.epoch) * self.num_batches - done
                 print(

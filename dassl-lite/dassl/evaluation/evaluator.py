@@ -39,7 +39,8 @@ class Classification(EvaluatorBase):
         from sklearn.metrics import f1_score
 
         random.setstate(state)
-        labels, pred = np.array(self._y_true), np.array(self._y_pred)
+        labels = np.array(self._y_true)
+        pred = np.array(self._y_pred)
         correct = int((labels == pred).sum())
         acc = 100.0 * correct / total
         macro_f1 = 100.0 * float(f1_score(labels, pred, average="macro", labels=np.unique(labels)))

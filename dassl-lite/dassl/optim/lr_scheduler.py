@@ -63,7 +63,8 @@ class LinearWarmupScheduler(ConstantWarmupScheduler):
 def build_lr_scheduler(optimizer: Optimizer, optim_cfg: CfgNode) -> LRScheduler:
     """The schedule that `optim_cfg` (cfg.OPTIM) names."""
     check_availability(optim_cfg.LR_SCHEDULER, AVAI_SCHEDS, key="OPTIM.LR_SCHEDULER")
-    steps, epochs = optim_cfg.STEPSIZE, optim_cfg.MAX_EPOCH
+    steps = optim_cfg.STEPSIZE
+    epochs = optim_cfg.MAX_EPOCH
     scheduler: LRScheduler
     if optim_cfg.LR_SCHEDULER == "single_step":
         step = steps[-1] if isinstance(steps, (list, tuple)) else steps

@@ -50,7 +50,8 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
             f"{name} can't be used: its model_type is {config.model_type}, not clip. Models that "
             f"can are CLIP's own, such as {PREFIX}openai/clip-vit-base-patch16"
         )
-    vision, text = config.vision_config, config.text_config
+    vision = config.vision_config
+    text = config.text_config
     for key in ("hidden_act", "layer_norm_eps"):
         values = getattr(vision, key), getattr(text, key)
         if values[0] != values[1] or values[0] not in (QUICK_GELU, GELU, EPSILON):

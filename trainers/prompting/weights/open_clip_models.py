@@ -74,10 +74,11 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
     if tag:
         trained = QUICK_GELU if tag.get("quick_gelu") else GELU
         if trained != activation:
-            plain = model.removesuffix("-quickgelu")
+            is_quick = model.endswith("-quickgelu")
+            other = model.removesuffix("-quickgelu") if is_quick else f"{model}-quickgelu"
             raise UserError(
                 f"the weights {weights} were trained with the activation {trained}, {model} has "
-                f"{activation}: use {PREFIX}{plain}{'-quickgelu' * (plain == model)}/{weights}"
+                f"{activation}: use {PREFIX}{other}/{weights}"
             )
         try:
             path = open_clip.download_pretrained(tag)

@@ -35,7 +35,8 @@ ADDRESSES = {
     name: f"https://openaipublic.azureedge.net/clip/models/{file}" for name, file in FILES.items()
 }
 HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
-HUB_FILE, HUB_FILES = "open_clip_model.safetensors", ("model.safetensors", "pytorch_model.bin")
+HUB_FILE = "open_clip_model.safetensors"
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 TIMM = {  # name: the hub's repository, and the SHA-256 of HUB_FILE in it, as far as it is known
     "RN50": (
         "timm/resnet50_clip.openai",
@@ -74,7 +75,9 @@ def find(name: str) -> str:
         UserError: they are not available; the message lists all places and which file to put where. Or
             the file in the cache, which is left as it is, is another one.
     """
-    folder, address, (repository, sha256) = os.path.expanduser(CACHE), ADDRESSES[name], TIMM[name]
+    folder = os.path.expanduser(CACHE)
+    address = ADDRESSES[name]
+    (repository, sha256) = TIMM[name]
     target = os.path.join(folder, os.path.basename(address))
     sources = [(address, target, address.split("/")[-2])]
     if sha256:

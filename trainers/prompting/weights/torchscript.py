@@ -48,7 +48,8 @@ class WeightsUnpickler(pickle._Unpickler):
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))
-        self.archive, self.root = archive, root
+        self.archive = archive
+        self.root = root
 
     def find_class(self, module: str, name: str) -> object:
         if module.startswith("__torch__"):

@@ -48,7 +48,10 @@ class DatasetBase:
         val: list[Datum] | None = None,
         test: list[Datum] = None,  # type: ignore[assignment]  # Dassl's default; `DataManager` refuses it
     ) -> None:
-        self.train_x, self.train_u, self.val, self.test = train_x, train_u, val, test
+        self.train_x = train_x
+        self.train_u = train_u
+        self.val = val
+        self.test = test
         self.num_classes = self.get_num_classes(train_x)
         self.lab2cname, self.classnames = self.get_lab2cname(train_x)
         if not self.num_classes == len(self.lab2cname) == len(self.classnames):

@@ -35,8 +35,10 @@ def _cut_out(img: Image.Image, side: float) -> Image.Image:
     """A grey square around a random point: moved inside at the left and top, cut off at the right
     and bottom."""
     width, height = img.size
-    x, y = np.random.uniform(width), np.random.uniform(height)
-    left, top = int(max(0, x - side / 2)), int(max(0, y - side / 2))
+    x = np.random.uniform(width)
+    y = np.random.uniform(height)
+    left = int(max(0, x - side / 2))
+    top = int(max(0, y - side / 2))
     img = img.copy()
     ImageDraw.Draw(img).rectangle((left, top, left + side, top + side), GREY)
     return img

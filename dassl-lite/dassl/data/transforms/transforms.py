@@ -44,7 +44,8 @@ def _steps(
     inp: CfgNode, is_train: bool, choices: Collection[str]
 ) -> Iterator[tuple[str, Callable[[Any], Any]]]:
     """(what to print, transform) in order."""
-    size, interp = inp.SIZE, INTERPOLATION_MODES[inp.INTERPOLATION]
+    size = inp.SIZE
+    interp = INTERPOLATION_MODES[inp.INTERPOLATION]
     sides = f"{size[0]}x{size[1]}"
     if is_train:
         if "random_crop" not in choices and "random_resized_crop" not in choices:
@@ -59,12 +60,14 @@ def _steps(
         if "random_flip" in choices:
             yield "random flip", T.RandomHorizontalFlip()
         if "randaugment" in choices:
-            n, m = inp.RANDAUGMENT_N, inp.RANDAUGMENT_M
+            n = inp.RANDAUGMENT_N
+            m = inp.RANDAUGMENT_M
             yield f"randaugment (n={n}, m={m})", RandAugment(n, m)
     else:
         yield f"resize the smaller edge to {max(size)}", T.Resize(max(size), interp)
         yield f"{sides} center crop", T.CenterCrop(size)
     yield "to torch tensor of range [0, 1]", T.ToTensor()
     if "normalize" in choices:
-        mean, std = inp.PIXEL_MEAN, inp.PIXEL_STD
+        mean = inp.PIXEL_MEAN
+        std = inp.PIXEL_STD
         yield f"normalization (mean={mean}, std={std})", T.Normalize(mean, std)
