@@ -19,15 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainers.common.config_files import CONFIGS, read_config
 from trainers.common.console import counted
 from trainers.common.errors import UserError, nearest
-from trainers.common.readers import read_yaml
 
 from . import PROTOCOLS
 
 KEY = "RULES"  # in the file
 COUNTS = range(1, 10**4)  # of training images a class
-CONFIGS = str(Path(__file__).parents[1].resolve() / "configs")
 
 
 def config_names(*folder: str) -> list[str]:
@@ -95,14 +94,12 @@ class Recipe:
             "default_shots": COUNTS,
         }
         try:
-            settings = {**read_yaml(path)}  # a copy: what is read is kept for the next reader
+            settings = read_config(path, f"config file {path}")
             rules = [read_rule(entry, known) for entry in settings.pop(KEY, [])]
         except (AttributeError, TypeError) as error:
             raise UserError(
                 f"config file {path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
             ) from error
-        except (OSError, ValueError) as error:
-            raise UserError(f"config file {path}: {error}") from error
         return cls(rules, settings)
 
     def holding(self, **run: object) -> list[Rule]:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from dassl.config import get_cfg_default
 
-from tests.runs import python, record_of, refuses, small_recipe
+from tests.runs import REPOSITORY, python, record_of, refuses, small_recipe
 from trainers.cdc import CDC, add_cdc_config
 
 HOST = """
@@ -86,6 +86,19 @@ def test_a_host_that_forgets_the_config_node_is_told_so_and_its_own_keys_keep_th
     cfg.DATASET.SUBSAMPLE_CLASSES = "base"
     add_cdc_config(cfg)
     assert cfg.DATASET.SUBSAMPLE_CLASSES == "base" and cfg.DATALOADER.BROKEN_IMAGES == "error"
+
+
+def test_yacs_reads_a_recipe_of_cdc_whole_and_refuses_one_that_builds_on_others():
+    for path in sorted(REPOSITORY.glob("configs/trainers/*/*.yaml")):
+        cfg = get_cfg_default()
+        add_cdc_config(cfg)
+        content = yaml.safe_load(path.read_text())
+        if path.parent.name == "CDC":
+            cfg.merge_from_file(str(path))
+            assert cfg.MODEL.BACKBONE.NAME == content["MODEL"]["BACKBONE"]["NAME"]
+        elif "BASE" in content:
+            with pytest.raises(KeyError, match="BASE"):
+                cfg.merge_from_file(str(path))
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from protocols.recipes import CONFIGS, Recipe
 from protocols.runs import planned, show_plan
 from tests.conftest import CASES, REFUSALS
 from tests.runs import REPOSITORY, call, refuses
+from trainers.common.config_files import read_config
 
 DATASETS = 11  # of the paper's grid
 
@@ -85,6 +86,20 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
             assert cells[1:] == done, "the plan shows what train.py does"
     assert shown == expected
     assert len(shown) == (9 + 10) * DATASETS + (9 + 7) * DATASETS * 5 + (9 + 4)
+
+
+def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("BASE: [rn50, tiny]\nINPUT:\n  SIZE: (96, 96)\nOPTIM:\n  LR: 0.5\n")
+    tiny = read_config(CONFIGS / "bases/tiny.yaml", "base")
+    config = read_config(path, "recipe")
+    assert config.pop("OPTIM") == {"LR": 0.5}
+    assert config["INPUT"].pop("SIZE") == "(96, 96)" != tiny["INPUT"].pop("SIZE")
+    assert config == tiny
+    for name, error in (("tinny", "can't be 'tinny' \\(did you mean tiny"), ("3", "can't be 3")):
+        path.write_text(f"BASE: {name}")
+        with refuses(f"recipe: BASE {error}"):
+            read_config(path, "recipe")
 
 
 @pytest.mark.parametrize("words, expected", CASES["backbones of recipes"])

@@ -21,7 +21,7 @@ from tests.tutorials import checkout, follow, run
 DISTRIBUTIONS = {  # name: its packages, and where they lie
     "cdc_prompt_learning": {
         "cdc_trainers": REPOSITORY / "trainers",
-        "cdc_trainers/recipes": REPOSITORY / "configs/trainers",
+        "cdc_trainers/configs": REPOSITORY / "configs",
     },
     "dassl_lite": {"dassl": REPOSITORY / "dassl-lite/dassl"},
 }

@@ -1,6 +1,11 @@
 """Merges config files and KEY VALUE pairs into a config, and checks what its keys hold; every
 mistake is named.
 
+A config file may name files of ``configs/bases`` that it builds on, of which it says only what
+differs; of several the later one wins, and the file itself over all of them::
+
+    BASE: [vit_b16, sgd]
+
 Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not
 UTF-8, and the ranges in ``ranges.yaml``.
 """
@@ -19,6 +24,10 @@ from yacs.config import CfgNode
 from .errors import UserError, nearest
 from .readers import read_yaml
 
+PACKAGE = Path(__file__).resolve().parents[1]
+# of recipes, bases and data sets: a wheel has them in the package, a checkout beside it
+CONFIGS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
+BASE = "BASE"  # in a file: those that it builds on
 RANGES = read_yaml(Path(__file__).with_name("ranges.yaml"))  # pattern of keys → what they take
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
@@ -54,22 +63,52 @@ def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: st
 
 
 def read_settings(path: str, where: str) -> Iterator[tuple[str, object]]:
-    """``A.B`` and its value of all values of a config file.
+    """``A.B`` and its value of all values of a config file and those that it builds on.
 
     Raises:
-        UserError: it is missing, or no YAML of keys; see ``where``.
+        UserError: it is missing, or see ``read_config``; where: what it is, for messages.
     """
     if not os.path.isfile(path):
         folder, name = os.path.split(path)
         beside = os.listdir(folder) if os.path.isdir(folder) else []
         raise UserError(f"{where} is missing{nearest(name, beside)}")
+    return leaves(read_config(path, where))
+
+
+def read_config(path: str | Path, where: str) -> dict[str, Any]:
+    """A config file as nested dicts, with what its bases have and it has not; where: what it is,
+    for messages.
+
+    Raises:
+        UserError: it can't be read, is no YAML of keys, or a base of it is unknown.
+    """
     try:
         content = read_yaml(path)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{where}: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: it must hold lines KEY: value")
-    return leaves(content)
+    names = content.get(BASE, [])
+    known = sorted(file.stem for file in (CONFIGS / "bases").glob("*.yaml"))
+    config: dict[str, Any] = {}
+    for name in names if isinstance(names, list) else [names]:
+        if name not in known:
+            raise UserError(f"{where}: {BASE} can't be {name!r}{nearest(name, known)}")
+        base = CONFIGS / f"bases/{name}.yaml"
+        config = overlaid(config, read_config(base, f"config file {base}"))
+    return overlaid(config, {key: value for key, value in content.items() if key != BASE})
+
+
+def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Nested dicts with the values of both, those of ``above`` where both have one."""
+    merged = dict(below)
+    for key, value in above.items():
+        known = merged.get(key)
+        if isinstance(known, Mapping) and isinstance(value, Mapping):
+            merged[key] = overlaid(known, value)
+        else:
+            merged[key] = value
+    return merged
 
 
 def check_values(
