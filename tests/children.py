@@ -20,7 +20,7 @@ from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["train", "tests.children"])
+PROCESSES.set_forkserver_preload(["train", "tests.children", "tests.limits"])
 PIECES = 4  # in which a child that is to be killed writes a file
 
 

@@ -15,6 +15,8 @@ from PIL import Image, features
 
 import predict
 from datasets import image_folder
+from tests.children import PROCESSES
+from tests.limits import decode_at_once, limited
 from tests.runs import call, refuses
 from tests.test_bounds import sent_to_the_page
 from trainers.common import image_files
@@ -32,10 +34,15 @@ from trainers.common.image_files import (
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::RuntimeWarning")
 
 
-def png(width, height):
+def saved_as(kind, size, mode="RGB", **options):
+    """A picture of one colour as a file's bytes."""
     buffer = io.BytesIO()
-    Image.new("RGB", (width, height)).save(buffer, "PNG")
+    Image.new(mode, size).save(buffer, kind, **options)
     return buffer.getvalue()
+
+
+def png(width, height):
+    return saved_as("PNG", (width, height))
 
 
 def claiming(width, height):
@@ -56,7 +63,31 @@ def jpeg(scans):
     return content[:-2] + content[last:-2] * (scans - there) + b"\xff\xd9"
 
 
+def tiff(*more):
+    """A grey TIFF of 64 × 64 pixels, in one strip but for the tags (tag, values, value) in ``more``."""
+    tags = {
+        256: (1, 64),
+        257: (1, 64),
+        258: (1, 8),
+        259: (1, 5),
+        262: (1, 1),
+        273: (1, 8),
+        279: (1, 2),
+    }
+    tags |= {tag: rest for tag, *rest in more}
+    entries = [struct.pack("<HHII", tag, 4, *tags[tag]) for tag in sorted(tags)]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries)
+    return b"II*\0" + struct.pack("<I", 10) + b"\x80\1" + directory + bytes(4)
+
+
 HOSTILE = {
+    "tile.tif": (
+        tiff((322, 1, 23_008), (323, 1, 23_008), (324, 1, 8), (325, 1, 2)),
+        "64 × 64 pixels in tiles of 529368064: the limit is 89 million",
+    ),
+    "values.tif": (tiff((273, 2**28, 8)), "its TIFF tag 273 has 268435456 values"),
+    "plain.ppm": (b"P3 1900 1900 255\n" + b"1 " * 5_000_000, "in plain text of more than 8 MB"),
+    "slow.jp2": (saved_as("JPEG2000", (5100, 5000)), "the limit is 25 million"),
     "tall.png": (png(1, 100_000), "one side may be 50 times the other"),
     "wide.png": (png(5100, 100), "one side may be 50 times the other"),
     "many.png": (claiming(12_000, 12_000), "the limit is 89 million"),
@@ -201,3 +232,100 @@ def test_formats_of_further_libraries_are_read(tmp_path, loaded, ending, codec):
     pixels = numpy.asarray(read_picture(str(path), "white")).astype(int)
     assert pixels.shape == (48, 64, 3) and numpy.abs(pixels - (10, 200, 30)).max() < 12
     assert loaded("CoOp").predict(path).images == [str(path)]
+
+
+# ---- memory, in processes of their own ----
+
+LIMIT = 2000  # megabytes that a process takes for pictures: docs/reliability.md
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kind, size, mode",
+    [
+        ("PNG", (9400, 9400), "RGB"),
+        ("PNG", (9400, 9400), "RGBA"),
+        ("TIFF", (9400, 9400), "RGB"),
+        ("WEBP", (7000, 7000), "RGBA"),
+        ("AVIF", (7000, 7000), "RGBA"),
+        ("JPEG2000", (4900, 4900), "RGBA"),
+        ("JPEG", (9400, 9400), "RGB"),
+    ],
+)
+def test_four_of_the_largest_pictures_at_once_take_no_more_memory_than_documented(
+    tmp_path, kind, size, mode
+):
+    if kind not in image_files.FORMATS:
+        pytest.skip(f"this Pillow has no {kind}")
+    options = {"lossless": True, "quality": 0, "method": 0} if kind == "WEBP" else {}
+    options |= {"speed": 10} if kind == "AVIF" else {}
+    (tmp_path / "x").write_bytes(saved_as(kind, size, mode, **options))
+    outcome = limited(decode_at_once, [f"{tmp_path}/x"] * 4, seconds=300)
+    large = kind == "JPEG"
+    assert outcome.value == [tuple(side // 2 if large else side for side in size)] * 4
+    assert outcome.megabytes < LIMIT
+
+
+def test_memory_of_pictures_is_given_back(tmp_path):
+    """Four of 25 megapixels, one after the other in threads of their own: as much as one."""
+    (tmp_path / "x.png").write_bytes(saved_as("PNG", (5000, 5000), "RGBA"))
+    one = limited(decode_at_once, [f"{tmp_path}/x.png"])
+    four = limited(decode_at_once, [f"{tmp_path}/x.png"] * 4)
+    assert one.value * 4 == four.value == [(5000, 5000)] * 4
+    assert four.megabytes < one.megabytes * 1.5
+
+
+SIDES = (4900, 4900)
+
+
+@pytest.mark.parametrize("kind", image_files.FORMATS)
+def test_a_lack_of_memory_is_never_told_as_a_broken_picture(tmp_path, kind):
+    """Whether the picture can be read with so much memory or not: it is never called broken."""
+    (tmp_path / "x").write_bytes(saved_as(kind, SIDES))
+    outcomes = [
+        limited(decode_at_once, [f"{tmp_path}/x"], megabytes=room, context=PROCESSES)
+        for room in (20, 120, 300, 900)
+    ]
+    read = [outcome.value == [SIDES] for outcome in outcomes]
+    assert all(
+        was_read or outcome.name == "MemoryError" for was_read, outcome in zip(read, outcomes)
+    ), outcomes
+    assert not read[0] and read[-1]
+
+
+def test_a_picture_that_is_larger_than_its_file_says_is_decoded_alone(tmp_path, monkeypatch):
+    if "AVIF" not in image_files.FORMATS:
+        pytest.skip("this Pillow has no AVIF")
+    content = saved_as("AVIF", (64, 48), speed=10)
+    (tmp_path / "x.avif").write_bytes(content)
+    with decoded(f"{tmp_path}/x.avif"):
+        assert ROOM.free == 0
+    assert ROOM.free == image_files.AT_ONCE
+
+
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_pixels_of_32_bits_are_refused_and_not_taken_as_black(tmp_path, loaded, mode):
+    picture = Image.new(mode, (40, 40), 1)
+    picture.save(f"{tmp_path}/x.tif")
+    for image in (picture, f"{tmp_path}/x.tif"):
+        with refuses("numbers of 32 bits, of which nothing says what is white"):
+            loaded("CoOp").predict(image)
+
+
+def test_an_image_without_pixels_is_refused(loaded):
+    with refuses("it has 0 × 0 pixels"):
+        loaded("CoOp").predict(Image.new("RGB", (0, 0)))
+
+
+@pytest.mark.parametrize("kind", ["meta", "conj", "complex", "sparse", "nan", "object"])
+def test_tensors_and_arrays_that_are_no_pictures_are_refused_in_a_line(loaded, kind):
+    image = {
+        "meta": torch.zeros(3, 8, 8, device="meta"),
+        "conj": torch.zeros(3, 8, 8, dtype=torch.complex64).conj(),
+        "complex": numpy.zeros((8, 8, 3), dtype=complex),
+        "sparse": torch.zeros(3, 8, 8).to_sparse(),
+        "nan": torch.full((3, 8, 8), float("nan")),
+        "object": numpy.full((8, 8, 3), None),
+    }[kind]
+    with refuses("is not an image"):
+        loaded("CoOp").predict(image)

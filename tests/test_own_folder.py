@@ -12,12 +12,23 @@ from PIL import Image
 
 import predict
 import train
+from datasets.image_folder import ImageFolder
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.own_images import choose_recipe_and_clip, warn_of_classes
 from tests.conftest import CASES
-from tests.runs import REPOSITORY, call, make_pictures, record_of, refuses, small_recipe
+from tests.runs import (
+    REPOSITORY,
+    call,
+    contents_of,
+    make_pictures,
+    record_of,
+    refuses,
+    small_recipe,
+)
 from trainers import PromptedClassifier
+from trainers.common.image_files import decoded, read_picture
+from trainers.data.pictures import write_class_folders
 from trainers.prompting.weights import openai
 
 
@@ -134,8 +145,7 @@ def test_what_is_given_stays(written_out):
 def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     data_root, small_clip_file, tmp_path
 ):
-    """With images that are given one by one as well: they end in the same folders, in the same
-    order."""
+    """With images that are given one by one as well: they have the same classes, in the same order."""
     folder = f"{data_root}/dtd/images"
     options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
     words = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
@@ -163,3 +173,76 @@ def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
         PromptedClassifier.fit(pictures, ["cat"], folder=tmp_path / "out")
     with refuses("give labels"):
         PromptedClassifier.fit(pictures)
+    with refuses("unknown trainer|trainer"):
+        PromptedClassifier.fit([Image.new("RGB", (8, 8))], ["cat"], "CDX", folder=tmp_path / "out")
+    assert not any(tmp_path.iterdir()), "the corrected call finds its place free"
+
+
+LABELS = [
+    "../victim",
+    "fruit/apple",
+    "fruit/pear",
+    "Fruit",
+    "fruit",
+    "..",
+    "/etc",
+    ".hidden",
+    "train",
+    "a b  c",
+    "x" * 300,
+    "Käse",
+    "C:\\x",
+]
+
+
+def test_a_label_is_a_name_and_no_path(tmp_path):
+    """Each is a class of its own, under its own name, and nothing is written outside the folder."""
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim/000000.png").write_bytes(b"somebody's")
+    images = [Image.new("RGB", (8, 8), (number, 0, 0)) for number in range(4 * len(LABELS))]
+    folder = write_class_folders(images, LABELS * 4, f"{tmp_path}/run-images")
+    lists = ImageFolder.list_images(folder)
+    assert [len(part) for part in lists] == [2 * len(LABELS), len(LABELS), len(LABELS)]
+    for image in sum(lists, []):
+        number = Image.open(image.impath).getpixel((0, 0))[0]
+        assert image.classname == LABELS[number % len(LABELS)] == sorted(LABELS)[image.label]
+    assert contents_of(tmp_path / "victim") == {tmp_path / "victim/000000.png": b"somebody's"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run-images", "victim"]
+
+
+@pytest.mark.parametrize(
+    "label", [None, 1, b"cat", "", " ", "a\0b", "a\nb", "\ud800", ["cat"], float("nan")]
+)
+def test_what_is_no_label_is_named_and_leaves_nothing(tmp_path, label):
+    images = [Image.new("RGB", (8, 8))] * 2
+    with refuses("the label .* is not a name: give a text of one line"):
+        PromptedClassifier.fit(images, ["cat", label], folder=tmp_path / "run")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "image", ["missing.png", ".", "a\0b", b"x.png", 5, None, Image.new("RGB", (0, 0))]
+)
+def test_an_image_that_is_none_is_named_and_the_corrected_call_works(tmp_path, image):
+    sound = Image.new("RGB", (8, 8))
+    with refuses("is not a file|is not an image|can't be read"):
+        write_class_folders([sound, image], ["cat", "dog"], f"{tmp_path}/run-images")
+    assert not any(tmp_path.iterdir())
+    write_class_folders([sound, sound], ["cat", "dog"], f"{tmp_path}/run-images")
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "RGBA", "P", "LA", "1", "I;16", "HSV", "YCbCr", "PA"])
+def test_pictures_of_every_mode_are_written_as_they_are_seen(tmp_path, mode):
+    """Against what is seen of the same picture when it is given to ``predict``."""
+    pixels = numpy.random.default_rng(0).integers(0, 256, (9, 9, 4), dtype="uint8")
+    picture = Image.fromarray(pixels, "RGBA")
+    if mode == "I;16":
+        picture = Image.fromarray(pixels[..., 0].astype("uint16") * 256)
+    elif mode != "RGBA":
+        picture = picture.convert("P" if mode == "PA" else mode if mode == "LA" else "RGB").convert(
+            mode
+        )
+    write_class_folders([picture], ["cat"], f"{tmp_path}/images")
+    (path,) = tmp_path.rglob("*.png")
+    with decoded(picture, "white") as seen:
+        assert read_picture(str(path), "white").tobytes() == seen.tobytes()

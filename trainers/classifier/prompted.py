@@ -10,6 +10,7 @@ print(answers.labels, answers.probabilities, answers.uncertainty)
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -195,7 +196,13 @@ class PromptedClassifier:
             raise UserError("images without labels must be a folder of class folders: give labels")
         given = {"images": images, "trainer": trainer, "backbone": backbone, "output-dir": folder}
         flags = [f"--{flag}={os.fspath(value)}" for flag, value in given.items() if value]
-        return cls.load(run(parse_arguments([*flags, *options])).output_dir)
+        try:
+            finished = run(parse_arguments([*flags, *options]))
+        except UserError:
+            if labels is not None:  # so that the corrected call finds its place free
+                shutil.rmtree(images)
+            raise
+        return cls.load(finished.output_dir)
 
     @property
     def background(self) -> str:

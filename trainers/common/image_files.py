@@ -1,12 +1,12 @@
 """Opens image files, which may be damaged or hostile; nothing else opens them.
 
-What a picture costs is bounded: its file, its pixels, its shape, a JPEG's scans; and a process
-decodes ``AT_ONCE`` pixels at a time.
+What a picture costs is bounded: its file, its header (``image_headers.py``), its pixels, its shape;
+and a process decodes ``AT_ONCE`` pixels at a time. What the sum of it is, docs/reliability.md says.
 """
 
 import contextlib
+import math
 import os
-import re
 import stat
 import threading
 from collections import defaultdict
@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, NamedTuple
 
 import numpy
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from .console import first_few, printable
 from .errors import UserError
 from .files import file_hash
+from .image_headers import check_header
 
 with contextlib.suppress(ImportError):
     import pillow_heif
@@ -41,9 +42,18 @@ MAX_BYTES = 2**30  # of a file; a picture of MAX_PIXELS that is not compressed h
 MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb
 AT_ONCE = 25_000_000  # pixels that a process decodes at a time; a larger picture is decoded alone
 MAX_RATIO = 50  # of the sides: the shorter one becomes INPUT.SIZE, and the longer one grows with it
-# of a JPEG, each of which passes over all its pixels; cameras and libraries make ten
-MAX_SCANS = 100
-MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
+BYTES = 24  # of memory for a pixel that is decoded, at most: a transparent WebP, with its copies
+OF_16_BITS = ("PNG", "PPM")  # whose grey pixels Pillow opens as numbers of 32 bits
+ORIENTATION = ExifTags.Base.Orientation
+TILE = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whole
+# whose pictures are decoded before anything knows that they are larger than their file says, up to
+# the libraries' own limits
+MAY_LIE = ("AVIF", "HEIF")
+# of formats of which a pixel takes more time, four seconds for AT_ONCE, or more memory
+MOST = {"JPEG2000": AT_ONCE, "WEBP": 2 * AT_ONCE, "AVIF": 2 * AT_ONCE}
+# Blocks in which Pillow takes memory: such as the C library gives back as soon as they are free. It
+# keeps smaller ones, for each thread that has decoded pictures.
+BLOCK = 2**26
 COARSE = 16  # pixels of a side, at which pictures are compared
 
 
@@ -91,73 +101,82 @@ def open_image(file: str | IO[bytes]) -> Iterator[Image.Image]:
                 f"it has {status.st_size // 2**20} MB, the limit is {MAX_BYTES // 2**20} MB"
             )
     with open(file, "rb") if isinstance(file, str) else contextlib.nullcontext(file) as content:
-        check_header(content)
-        with Image.open(content, formats=FORMATS) as image:
+        pixels = check_header(content)
+        room = ROOM.taken(pixels) if pixels else contextlib.nullcontext()
+        with room, Image.open(content, formats=FORMATS) as image:
             check_shape(image)
             yield image
-
-
-def check_header(file: IO[bytes]) -> None:
-    """
-    Raises:
-        ValueError: a JPEG has too many scans, or a PPM's header is too long.
-    """
-    magic = file.read(2)
-    if magic == b"\xff\xd8":
-        # those of the pictures in its data included, of which there are a few
-        blocks = iter(lambda: file.read(2**20), b"")
-        if sum(block.count(b"\xff\xda") for block in blocks) > MAX_SCANS:
-            raise ValueError(f"it is a JPEG of more than {MAX_SCANS} scans: save it again")
-    elif magic.startswith(b"P"):
-        head = file.read(MAX_HEADER)
-        # width, height, and the largest value or what comes after
-        if len(re.sub(rb"#[^\r\n]*", b"", head).split(maxsplit=3)) < 3 and len(head) == MAX_HEADER:
-            raise ValueError(f"its header has more than {MAX_HEADER // 2**10} kB")
-    file.seek(0)
 
 
 def check_shape(image: Image.Image) -> None:
     """
     Raises:
-        ValueError: it has more than ``MAX_PIXELS``, or one side is more than ``MAX_RATIO`` times
-            the other.
+        ValueError: it has no pixel or more than ``MAX_PIXELS``, one side is more than ``MAX_RATIO``
+            times the other, or nothing says which of its numbers is white.
     """
+    most = MOST.get(str(image.format), MAX_PIXELS)
     width, height = image.size
-    if width * height > MAX_PIXELS or max(image.size) > MAX_RATIO * min(image.size):
+    pixels = pixels_of(image)
+    if not 0 < pixels <= most or max(image.size) > MAX_RATIO * min(image.size):
+        shown = "" if pixels == width * height else f" in tiles of {pixels}"
         raise ValueError(
-            f"it has {width} × {height} pixels: the limit is {MAX_PIXELS // 10**6} million, and one side may be "
+            f"it has {width} × {height} pixels{shown}: the limit is {most // 10**6} million, and one side may be "
             f"{MAX_RATIO} times the other"
+        )
+    if image.mode == "F" or (image.mode == "I" and image.format not in OF_16_BITS):
+        raise ValueError(
+            "its pixels are numbers of 32 bits, of which nothing says what is white: save it with 8 or 16 bits"
         )
 
 
+def pixels_of(image: Image.Image) -> int:
+    """How many pixels are decoded for an image that is open: of a TIFF at least a tile."""
+    tags = getattr(image, "tag_v2", {})
+    tile = math.prod(int(tags.get(tag, 0)) for tag in TILE)
+    return max(image.width * image.height, tile)
+
+
 @contextlib.contextmanager
-def decoded(file: str | IO[bytes] | Image.Image, background: str = "") -> Iterator[Image.Image]:
+def room_for(image: Image.Image) -> Iterator[None]:
+    """Has an image decoded when there is room for it, to the end of the block."""
+    Image.core.set_block_size(BLOCK)
+    pixels = AT_ONCE if image.format in MAY_LIE else pixels_of(image)
+    # a WebP has its room since it was opened
+    with contextlib.nullcontext() if image.format == "WEBP" else ROOM.taken(pixels):
+        yield
+
+
+@contextlib.contextmanager
+def decoded(
+    file: str | IO[bytes] | Image.Image, background: str | None = ""
+) -> Iterator[Image.Image]:
     """The RGB image of a path, an open file or a PIL image; to the end of the block it counts among
     the ``AT_ONCE`` pixels.
 
     A JPEG of more pixels is decoded at half its size.
 
     Args:
-        background: a colour: the picture as a viewer shows it, see ``as_seen``; "": as it is
-            stored, which is CoOp's way.
+        background: a colour, or None: the picture as a viewer shows it, see ``as_seen``; "": as it
+            is stored, which is CoOp's way.
 
     Raises:
         UserError: it can't be read; MemoryError, which says nothing of the picture.
     """
+    image = None
     with contextlib.ExitStack() as stack:
         try:
             if isinstance(file, Image.Image):
+                check_shape(file)
                 image = file  # which stays open
-                check_shape(image)
             else:
                 image = stack.enter_context(open_image(file))
                 if image.width * image.height > AT_ONCE:
                     image.draft(image.mode, (image.width // 2, image.height // 2))
-            stack.enter_context(ROOM.taken(image.width * image.height))
-            picture = as_seen(image, background) if background else image.convert("RGB")
+            stack.enter_context(room_for(image))
+            picture = in_rgb(image) if background == "" else as_seen(image, background)
         except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
             raise UserError(
-                f"image {file} can't be read ({reason(error)}): replace it, or leave it out"
+                f"image {file} can't be read ({reason(error, image)}): replace it, or leave it out"
             ) from error
         yield picture
 
@@ -169,35 +188,52 @@ def read_picture(file: str | IO[bytes], background: str = "") -> Image.Image:
         return image
 
 
-def reason(error: Exception) -> str:
-    """Why a picture can't be read, in a few words.
+def reason(error: Exception, image: Image.Image | None = None) -> str:
+    """Why a picture can't be read, in a few words; ``image``: the picture, if it could be opened.
 
     Raises:
-        MemoryError: it is one, which says nothing of the picture.
+        MemoryError: there is no room for it, which says nothing of the picture.
     """
     if isinstance(error, MemoryError):
         raise error
+    if image is not None:  # most decoders tell a lack of memory as damage
+        bytearray(BYTES * pixels_of(image))
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def as_seen(image: Image.Image, background: str) -> Image.Image:
-    """An image in RGB as a viewer shows it: turned as its EXIF data say, transparent parts on a
-    colour, 16 bits of grey as 8."""
+def as_seen(image: Image.Image, background: str | None) -> Image.Image:
+    """An image in RGB as a viewer shows it: see ``upright``, transparent parts on a colour; without
+    one in RGBA, if it has such parts."""
+    image = upright(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if background is None:
+            return image
+        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
+    return in_rgb(image)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image turned as its EXIF data say, 16 bits of grey as 8; the same one, if that is how it is."""
     image.load()
     try:
-        image = ImageOps.exif_transpose(image)
+        if image.getexif().get(ORIENTATION, 1) != 1:
+            image = ImageOps.exif_transpose(image)
     except Exception as error:  # as in ``decoded``; EXIF data that are damaged turn nothing
         reason(error)
     if image.mode == "I" or image.mode.startswith("I;16"):  # which ``convert`` would cut off at 255
         image = Image.fromarray(
             (numpy.asarray(image).astype(numpy.uint32) >> 8).astype(numpy.uint8)
         )
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, background), image)
-    return image.convert("RGB")
+    return image
+
+
+def in_rgb(image: Image.Image) -> Image.Image:
+    """An image in RGB; the same one, if it is."""
+    image.load()
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 # ---- a folder of pictures ----
@@ -288,10 +324,11 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
     """Decodes pictures, large ones as coarsely as their format allows."""
 
     def look(path: str) -> Seen:
+        image = None
         try:
             with open_image(path) as image:
                 image.draft("RGB", (COARSE, COARSE))
-                with ROOM.taken(image.width * image.height):
+                with room_for(image):
                     image.load()
                     is_transparent = (
                         image.has_transparency_data
@@ -302,7 +339,7 @@ def look_through(paths: Sequence[str]) -> list[Seen]:
             coarse = numpy.asarray(small, dtype=numpy.int16).ravel()
             return Seen("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
         except Exception as error:  # as in ``decoded``
-            return Seen(reason(error))
+            return Seen(reason(error, image))
 
     return thread_map(  # Pillow decodes without Python's lock
         look,

@@ -1,14 +1,18 @@
 """Images as programs hold them, paths, PIL images, arrays and tensors, as PIL images."""
 
 import os
+import reprlib
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import numpy
 from PIL import Image
 from torch import Tensor
 
+from ..common.console import printable
 from ..common.errors import UserError
 from ..common.image_files import decoded
 
@@ -63,7 +67,7 @@ def array_picture(image: Any) -> Image.Image:
         if image.shape[2:] != (3,):
             raise ValueError(f"its shape is {image.shape}")
         return Image.fromarray(image)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
             f"this {type(image).__name__} is not an image ({error}): give a path, a PIL image, an array (H, W, 3) or a "
             "tensor (3, H, W), of uint8 or in [0, 1] and not normalised"
@@ -71,12 +75,18 @@ def array_picture(image: Any) -> Image.Image:
 
 
 def write_class_folders(images: Sequence[Picture], labels: Sequence[str], folder: str) -> str:
-    """Puts images into the folders of their classes, which are made in ``folder``; returns it.
+    """Makes a folder of class folders, as ``ImageFolder`` reads it, of images and their labels;
+    returns it.
+
+    A label is no folder's name: the class folders are numbered, and ``classnames.txt`` says what
+    each is called. The folder is whole or not there.
 
     Raises:
-        UserError: there are not as many labels as images, or the folder exists already.
+        UserError: there are not as many labels as images, a label is no name, an image can't be
+            read, or the folder exists already.
     """
-    if len(images) != len(labels) or not images:
+    names = sorted({check_label(label) for label in labels})
+    if len(images) != len(labels) or not names:
         raise UserError(
             f"there are {len(images)} images and {len(labels)} labels: give one for each"
         )
@@ -85,13 +95,46 @@ def write_class_folders(images: Sequence[Picture], labels: Sequence[str], folder
             f"{folder} exists already, where the images would go: give fit that folder, or another one "
             "for the run"
         )
-    for number, (image, label) in enumerate(zip(images, labels)):
-        place = f"{folder}/{label}"
-        os.makedirs(place, exist_ok=True)
-        name = f"{place}/{number:06d}"
-        if is_path(image):
-            shutil.copyfile(image, name + os.path.splitext(image)[1])
-        else:
-            picture = image if isinstance(image, Image.Image) else array_picture(image)
-            picture.save(f"{name}.png")
+    places = {name: f"{number:06d}" for number, name in enumerate(names)}
+    parent = os.path.dirname(os.path.abspath(folder))
+    os.makedirs(parent, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".images-", dir=parent) as temporary:
+        new = f"{temporary}/images"
+        for place in places.values():
+            os.makedirs(f"{new}/{place}")
+        for number, (image, label) in enumerate(zip(images, labels)):
+            write_picture(image, f"{new}/{places[label.strip()]}/{number:06d}")
+        lines = [f"{place}\t{name}\n" for name, place in places.items()]
+        Path(new, "classnames.txt").write_text("".join(lines), "utf-8")
+        os.rename(new, folder)
     return folder
+
+
+def check_label(label: object) -> str:
+    """A label without the space around it.
+
+    Raises:
+        UserError: it is not a text of one line.
+    """
+    if not isinstance(label, str) or not label.strip() or printable(label) != label:
+        raise UserError(f"the label {reprlib.repr(label)} is not a name: give a text of one line")
+    return label.strip()
+
+
+def write_picture(image: Picture, name: str) -> None:
+    """Writes an image to a path without its ending: a file as it is, all else as PNG.
+
+    Raises:
+        UserError: it can't be read.
+    """
+    if is_path(image):
+        if not os.path.isfile(image):
+            raise UserError(
+                f"image {os.fspath(image)!r} is not a file: give another, or leave it out"
+            )
+        shutil.copyfile(image, name + os.path.splitext(image)[1])
+        return
+    if not isinstance(image, Image.Image):
+        image = array_picture(image)
+    with decoded(image, background=None) as picture:
+        picture.save(f"{name}.png")
