@@ -116,8 +116,8 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
         trainer = build(cfg)
         notes = check_names(trainer.model, are_fixed=not args.images)
     data = trainer.dm.dataset
-    trainer.evaluation.notes = [*notes, *getattr(data, "notes", ())]
-    trainer.evaluation.run = {"recipe": Path(args.config_file).stem or None, **args.run}
+    what = {"recipe": Path(args.config_file).stem or None, **args.run}
+    trainer.evaluation.note_run(what, [*notes, *getattr(data, "notes", ())])
     log.info(
         "%s: %d classes; %d images for training, %d for validation, %d for testing",
         data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),

@@ -9,6 +9,7 @@ from dassl.engine import TRAINER_REGISTRY
 
 from tests.runs import make_textures, refuses
 from tests.same_run import assert_equal
+from trainers import fit as loop
 from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp
 from trainers.data import loader as data
@@ -26,18 +27,23 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_na
 ):
     """It is read again in each epoch: nothing is kept decoded."""
     monkeypatch.setattr(data, "DECODED_BYTES", 0)
-    original, steps = CoOp.forward_backward, []
+    original, steps = loop.training_step, []
+    read, first = CoOp.build_data_loader, []
 
-    def watched(self, batch):
-        image = image_name(self.dm.dataset.train_x[0].impath)
-        steps.append(root / f"dtd/images/{image}")
+    def noted(self):
+        read(self)
+        first.append(image_name(self.dm.dataset.train_x[0].impath))
+
+    def watched(*given):
+        steps.append(root / f"dtd/images/{first[0]}")
         if len(steps) == 2:
             steps[0].write_bytes(steps[0].read_bytes()[:-60])
             if how == "missing":
                 steps[0].unlink()
-        return original(self, batch)
+        return original(*given)
 
-    monkeypatch.setattr(CoOp, "forward_backward", watched)
+    monkeypatch.setattr(CoOp, "build_data_loader", noted)
+    monkeypatch.setattr(loop, "training_step", watched)
     message = refusal("DATALOADER.NUM_WORKERS", workers, trainer="CoOp", root=root)
     assert f"image {steps[0]} can't be read" in message
     assert 2 <= len(steps) <= 6, "in the first epoch or the second"

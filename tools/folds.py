@@ -1,17 +1,14 @@
 """The images of a cross-validated task, and a training on a fold of them.
 
 Of each class a fifth of the images (at least two) is held out, and up to 16 others are trained on.
-Training is the trainer's own; only its loader is replaced by one that draws from a stock of views
-made beforehand.
+Training is ``fit``'s, on batches out of a stock of views made beforehand.
 """
 
-import contextlib
-import io
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from dassl.data.datasets import Datum
@@ -21,6 +18,7 @@ from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
 from trainers.common.image_files import read_picture
+from trainers.fit import Batch, fit
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
@@ -33,7 +31,7 @@ STYLES = {style.__name__: style for style in (sketch, recoloured, corrupted)}
 
 @dataclass
 class StockLoader:
-    """Takes the place of a trainer's training loader: batches of views drawn from a stock.
+    """Batches of views drawn from a stock.
 
     Args:
         stock: (R, V, N, …), R random images or features for each of V views and N images.
@@ -47,28 +45,17 @@ class StockLoader:
     labels: Tensor
     chosen: Tensor
     batch_size: int
-    num_workers: ClassVar[int] = 0
 
     def __len__(self) -> int:
         return len(self.chosen) // self.batch_size
 
-    def __iter__(self) -> Iterator[dict[str, Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         order = self.chosen[torch.randperm(len(self.chosen))]
         for images in order[: len(self) * self.batch_size].split(self.batch_size):
             drawn = torch.randint(len(self.stock), images.shape)
-            self.shown = self.stock[drawn, :, images].transpose(0, 1).float()  # (V, B, …)
-            self.features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
-            yield {"img": self.shown, "label": self.labels[images]}
-
-    def unprompted_images(self, images: Tensor) -> Tensor:
-        """The frozen CLIP's features (v, B / n, E) of every n-th image of v of the batch's views,
-        which a loss asks for."""
-        every = -(-self.shown.shape[1] // images.shape[1])
-        pairs = list(zip(self.features[:, ::every], self.shown[:, ::every]))
-        return stacked(
-            next(features for features, view in pairs if torch.equal(view, asked))
-            for asked in images
-        )
+            shown = self.stock[drawn, :, images].transpose(0, 1).float()  # (V, B, …)
+            features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
+            yield shown, self.labels[images], features
 
 
 def stacked(tensors: Iterable[Tensor]) -> Tensor:
@@ -171,18 +158,20 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
     # what some look at before the first step
     trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
     views = len(trainer.views)  # a method with fewer views takes the first
-    stock = pictures.stock[:, :views]
-    frozen = pictures.frozen[:, :views]
-    batch_size = trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-    loader = StockLoader(stock, frozen, pictures.trained.labels, chosen, batch_size)
-    replaced: Any = trainer
-    replaced.train_loader_x = loader
-    replaced.parse_batch_train = lambda batch: (batch["img"], batch["label"])
-    for module in trainer.model.modules():
-        if isinstance(module, Method):  # also one that the method builds on
-            cast(Any, module).unprompted_images = loader.unprompted_images
-    replaced.validation_images = lambda: None  # they are among the held-out ones
-    replaced.save_model = replaced.checkpoints.save_prompts_again = lambda *_, **__: None
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        trainer.train()
+    batches = StockLoader(
+        pictures.stock[:, :views],
+        pictures.frozen[:, :views],
+        pictures.trained.labels,
+        chosen,
+        trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
+    )
+    # without validation images: they are among the held-out ones
+    fit(
+        trainer.model,
+        batches,
+        trainer.optim,
+        trainer.sched,
+        trainer.max_epoch,
+        images=trainer.training_images,
+    )
     trainer.set_model_mode("eval")

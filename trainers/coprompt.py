@@ -109,7 +109,11 @@ class CoPromptMethod(Method):
         sentence = random.randrange(len(perturbed))
         task = F.cross_entropy(scores.logits[0], labels)
         text = consistency_loss(scores.text_features, perturbed[sentence])
-        image = consistency_loss(scores.image_features, self.unprompted_images(scores.images[-1:]))
+        if scores.unprompted is None:
+            plain = self.unprompted_images(scores.images[-1:])
+        else:
+            plain = scores.unprompted[-1:]
+        image = consistency_loss(scores.image_features, plain)
         parts = {"loss_ce": task, "loss_text": text, "loss_image": image}
         return task + self.settings.W * (text + image), parts
 

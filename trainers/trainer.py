@@ -6,16 +6,15 @@ A method's registered trainer is two lines::
     class CDC(MethodTrainer):
         method = CDCMethod
 
-Its settings are ``cfg.TRAINER.<NAME>``, the class's name in capitals. What happens in a training step
-stands in ``forward_backward``; a step's forward pass and loss are the method's.
+Its settings are ``cfg.TRAINER.<NAME>``, the class's name in capitals. The training loop is ``fit``'s.
 """
 
 import contextlib
 import logging
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Generic, TypeVar
 
 import torch
 from dassl.data import DataManager
@@ -44,11 +43,29 @@ from .engine.progress import Progress
 from .engine.schedule import build_schedule
 from .evaluation.prediction import Prediction
 from .evaluation.testing import Evaluator
+from .fit import fit
 from .method import Batches, Method
 from .prompting.backbone import load_backbone
 from .settings import add_run_settings
 
 log = logging.getLogger(__name__)
+Pair = TypeVar("Pair")
+
+
+class Parsed(Generic[Pair]):
+    """A loader's batches, each as ``parse`` gives it. The loader draws its seed only when they are
+    asked for."""
+
+    def __init__(self, loader: DataLoader[Batch], parse: Callable[[Batch], Pair]) -> None:
+        self.loader = loader
+        self.parse = parse
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Pair]:
+        for batch in self.loader:
+            yield self.parse(batch)
 
 
 class MethodTrainer(TrainerX):
@@ -59,7 +76,6 @@ class MethodTrainer(TrainerX):
         model: the one of this run.
         checkpoints: what is saved of it, and how it goes on.
         evaluation: its tests.
-        progress: of its training; None until it starts.
     """
 
     method: type[Method]
@@ -68,7 +84,6 @@ class MethodTrainer(TrainerX):
     def __init__(self, cfg: CfgNode) -> None:
         show_messages()
         add_run_settings(cfg)  # another toolbox's config may not have them
-        self.progress: Progress | None = None
         super().__init__(cfg)
 
     # ---- build ----
@@ -147,38 +162,6 @@ class MethodTrainer(TrainerX):
         learnable, total = model.count_parameters()
         log.info(f"{name}: {learnable:,} learnable parameters, {total:,} in all")
 
-    # ---- one step ----
-
-    def forward_backward(self, batch: Batch) -> dict[str, float]:
-        """One training step on a batch; returns its loss, its accuracy in percent, and the method's
-        further figures."""
-        started = time.perf_counter()
-        images, labels = self.parse_batch_train(batch)
-        scores = self.model(images)
-        loss, figures = self.model.loss(scores, labels)
-        if not torch.isfinite(loss):
-            step = self.epoch * self.num_batches + self.batch_idx + 1
-            raise UserError(
-                f"the loss is {loss.item()} at step {step} (epoch {self.epoch + 1}, batch "
-                f"{self.batch_idx + 1}): lower OPTIM.LR, or compute with {self.model.path}.PREC fp32"
-            )
-        self.optim.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.step(self.optim)
-        self.scaler.update()
-        if "acc" not in figures:
-            with torch.no_grad():
-                answer = self.model.predict(scores.logits).probability.argmax(dim=1)
-            figures["acc"] = 100 * (answer == labels).float().mean()
-        measured = {name: value.item() for name, value in {"loss": loss, **figures}.items()}
-        if self.progress is not None:
-            seconds = time.perf_counter() - started
-            lr = self.optim.param_groups[0]["lr"]
-            self.progress.note(self.epoch, self.batch_idx, measured, lr, seconds)
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
-        return measured
-
     def parse_batch_train(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Images (V, B, 3, H, W) in their views, and labels (B,)."""
         return torch.stack(batch["img"]).to(self.device), batch["label"].to(self.device)
@@ -194,7 +177,7 @@ class MethodTrainer(TrainerX):
         trained on; evenly spaced ones where there are more than ``most``."""
         images = self.dm.dataset.train_x
         every = 1 if most is None else -(-len(images) // most)
-        return self.parsed(self.loader_over(images[::every], augmented))
+        return Parsed(self.loader_over(images[::every], augmented), self.parse_batch_test)
 
     def loader_over(self, images: Sequence[Datum], augmented: bool = False) -> DataLoader[Batch]:
         """A loader of the images in their order."""
@@ -211,11 +194,6 @@ class MethodTrainer(TrainerX):
         prepare_workers(loader)
         return loader
 
-    def parsed(self, loader: DataLoader[Batch]) -> Batches:
-        """A loader's batches; it draws its seed only when they are asked for."""
-        for batch in loader:
-            yield self.parse_batch_test(batch)
-
     def validation_loader(self) -> DataLoader[Batch] | None:
         """Of validation images that are none of the test's; None without such."""
         if self.val_loader is None or validates_on_test_images(self.dm.dataset):
@@ -231,9 +209,9 @@ class MethodTrainer(TrainerX):
         # another toolbox's data set has the few-shot sample alone
         if self.method.whole_validation and hasattr(data, "whole_val"):
             loader = self.loader_over(data.whole_val())
-        return self.parsed(loader)
+        return Parsed(loader, self.parse_batch_test)
 
-    # ---- the epochs ----
+    # ---- the training ----
 
     def train(self) -> None:  # type: ignore[override]  # as SimpleTrainer's
         if self.model.learner is None:
@@ -242,39 +220,55 @@ class MethodTrainer(TrainerX):
             self.keep_validation_answers()
             self.test()
             return
-        try:
-            super().train()
-        finally:
-            if self.progress is not None:
-                self.progress.close()  # an error's message starts on a line of its own
-
-    def before_train(self) -> None:
         if self.model.describe is not None:
             self.model.describe(self.model.classnames)  # errors are raised before any training
-        super().before_train()  # resumes, or refuses to
+        self.before_train()  # resumes, or refuses to
         os.makedirs(self.output_dir, exist_ok=True)
         remove_record(self.output_dir)
+        start_metrics(self.output_dir, self.start_epoch > 0)
         name = data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT)
-        self.progress = Progress(
+        with Progress(
             self.output_dir,
             f"{type(self).__name__} on {name}, seed {self.cfg.SEED}",
             self.max_epoch,
             len(self.train_loader_x),
             self.start_epoch,
             self.cfg.TRAIN.PRINT_FREQ,
-        )
-        start_metrics(self.output_dir, self.start_epoch > 0)
-        if self.start_epoch == 0:
-            self.model.start(self.training_images, self.validation_images())
+        ) as progress:
+            before = self.evaluation.seconds["train"]
 
-    def run_epoch(self) -> None:
-        self.set_model_mode("train")
-        self.num_batches = len(self.train_loader_x)
-        for self.batch_idx, batch in enumerate(self.train_loader_x):
-            self.forward_backward(batch)
+            def after_epoch(epoch: int) -> None:
+                self.epoch = epoch
+                self.evaluation.note_training(before + progress.seconds, progress.step_seconds)
+                self.after_epoch()
+
+            def after_epochs() -> None:
+                progress.close()  # before the bar of the test starts
+                self.evaluation.note_training(before + progress.seconds, progress.step_seconds)
+                if self.cfg.TEST.FINAL_MODEL == "best_val":
+                    self.load_model(
+                        self.output_dir
+                    )  # as Dassl does, but only on its way to the test
+
+            has_changed = fit(
+                self.model,
+                Parsed(self.train_loader_x, self.parse_batch_train),
+                self.optim,
+                self.sched,
+                self.max_epoch,
+                images=self.training_images,
+                validation=self.validation_images(),
+                scaler=self.scaler,
+                done=self.start_epoch,
+                after_step=progress.note,
+                after_epoch=after_epoch,
+                after_epochs=after_epochs,
+            )
+        if has_changed:
+            self.checkpoints.save_prompts_again()
+        self.after_train()
 
     def after_epoch(self) -> None:
-        self.model.end_epoch(self.epoch, self.max_epoch)
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             assert self.val_loader is not None  # ``check_data`` asks for one
             self.set_model_mode("eval")
@@ -286,7 +280,6 @@ class MethodTrainer(TrainerX):
         self.save_model(self.epoch, self.output_dir)
 
     def after_train(self) -> None:
-        assert self.progress is not None  # as it has trained
         if self.model.describe is not None and not any(
             "hand_crafted" in vars(module) for module in self.model.modules()
         ):
@@ -294,14 +287,6 @@ class MethodTrainer(TrainerX):
             log.warning(
                 f"DATASET.DESCRIPTIONS made no difference: {name} holds to no hand-crafted prompts"
             )
-        self.progress.close()  # before the bar of the test starts
-        self.evaluation.seconds["train"] += self.progress.seconds
-        self.evaluation.step_seconds = self.progress.step_seconds
-        self.progress = None
-        if self.cfg.TEST.FINAL_MODEL == "best_val":
-            self.load_model(self.output_dir)  # as Dassl does, but only on its way to the test
-        if self.model.complete(self.training_images, self.validation_images()):
-            self.checkpoints.save_prompts_again()
         if not self.cfg.TEST.NO_TEST:
             self.keep_validation_answers()
         super().after_train()  # tests
@@ -309,10 +294,6 @@ class MethodTrainer(TrainerX):
             self.evaluation.write_record()
 
     # ---- tests ----
-
-    def model_inference(self, images: Tensor) -> Tensor:
-        """Probabilities (B, K) of test images (1, B, 3, H, W)."""
-        return self.model.answer(images).probability
 
     def test(self, split: str | None = None) -> float:
         """Evaluates on ``val`` or ``test``; this ends the run with its record.
@@ -362,14 +343,13 @@ class MethodTrainer(TrainerX):
         model_name: str = "",
     ) -> None:
         """Writes the checkpoint after an epoch, from 0."""
-        taken = 0.0 if self.progress is None else self.progress.seconds
         self.checkpoints.save(
             f"{directory}/{MODEL_NAME}",
             model_name or epoch_name(epoch + 1),
             epoch + 1,
             val_result=None if val_result is None else float(val_result),
             best_result=self.best_result,
-            train_seconds=self.evaluation.seconds["train"] + taken,
+            train_seconds=self.evaluation.seconds["train"],
         )
 
     def resume_model_if_exist(self, directory: str) -> int:
@@ -378,7 +358,7 @@ class MethodTrainer(TrainerX):
         if state is None:
             return 0
         self.best_result = state["best_result"]
-        self.evaluation.seconds["train"] = state["train_seconds"]
+        self.evaluation.note_training(state["train_seconds"])
         return int(state["epoch"])
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:

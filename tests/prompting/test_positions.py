@@ -76,7 +76,7 @@ def test_a_run_on_larger_images_is_loaded_and_exported_as_it_was(run):
     pictures = [Image.fromarray(image.permute(1, 2, 0).numpy()) for image in pixels]
     with torch.no_grad():
         images = torch.stack([classifier.transform(picture) for picture in pictures])
-        expected = trainer.model_inference(images[None])
+        expected = trainer.model.answer(images[None]).probability
         model = export.FusedClassifier(classifier, classifier.transform.transforms[-1])
         exported = model(pixels.float() / 255)[0]
     answers = torch.from_numpy(classifier.predict(pixels).probabilities)

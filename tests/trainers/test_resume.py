@@ -18,6 +18,7 @@ from tests.conftest import in_turn
 from tests.same_run import assert_same_run
 from tests.trainers.test_every_trainer import LEARNING
 from train import main
+from trainers import fit as loop
 from trainers.common import files
 from trainers.common.files import remove_leftovers, write_text
 from trainers.common.interruption import REQUEUE, SIGNALS, interruptible
@@ -70,9 +71,9 @@ OPTIONS = {
     "CoPrompt": ("DATALOADER.NUM_WORKERS", "2"),
 }
 MOMENTS = [
-    (MethodTrainer, "forward_backward", 0),
-    (MethodTrainer, "forward_backward", 3),
-    (MethodTrainer, "forward_backward", 7),
+    (loop, "training_step", 0),
+    (loop, "training_step", 3),
+    (loop, "training_step", 7),
     (MethodTrainer, "save_model", 1),
     (Method, "answer", 1),
     (Evaluator, "write_record", 0),

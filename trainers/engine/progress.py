@@ -4,12 +4,32 @@ take."""
 import logging
 import time
 from collections import defaultdict
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
 from ..common.metrics import write_metrics
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Step:
+    """A step that was made.
+
+    Attributes:
+        epoch, batch: from 0; batches: of an epoch.
+        figures: its ``loss``, its accuracy ``acc`` in percent, and the method's further figures.
+        lr: the learning rate of the first group of parameters.
+        seconds: that it took, without waiting for its batch.
+    """
+
+    epoch: int
+    batch: int
+    batches: int
+    figures: dict[str, float]
+    lr: float
+    seconds: float
 
 
 class Progress:
@@ -48,28 +68,33 @@ class Progress:
         """Since it started."""
         return time.monotonic() - self.started
 
-    def note(
-        self, epoch: int, batch: int, figures: dict[str, float], lr: float, took: float
-    ) -> None:
-        """Takes note of a step; epoch and batch are counted from 0, ``took`` is in seconds."""
-        self.step_seconds.append(took)
-        if batch == 0:
+    def note(self, step: Step) -> None:
+        """Takes note of a step."""
+        epoch = step.epoch + 1
+        batch = step.batch + 1
+        self.step_seconds.append(step.seconds)
+        if batch == 1:
             self.sums.clear()
-        for name, value in figures.items():
+        for name, value in step.figures.items():
             self.sums[name] += value
-        if (batch + 1) % self.every == 0 or batch + 1 == self.batches:
-            means = {name: total / (batch + 1) for name, total in self.sums.items()}
-            steps = (self.epochs - epoch) * self.batches - batch - 1
+        if batch % self.every == 0 or batch == self.batches:
+            means = {name: total / batch for name, total in self.sums.items()}
+            steps = (self.epochs - step.epoch) * self.batches - batch
             left = self.seconds / len(self.step_seconds) * steps
-            place = {"epoch": epoch + 1, "epochs": self.epochs}
-            place |= {"batch": batch + 1, "batches": self.batches}
-            write_metrics(self.folder, {**place, **means, "lr": lr, "eta": round(left, 1)})
+            place = {"epoch": epoch, "epochs": self.epochs, "batch": batch, "batches": self.batches}
+            write_metrics(self.folder, {**place, **means, "lr": step.lr, "eta": round(left, 1)})
             shown = " ".join(f"{name} {value:.4f}" for name, value in means.items())
             log.info(
-                f"epoch [{epoch + 1}/{self.epochs}] batch [{batch + 1}/{self.batches}] {shown} "
-                f"lr {lr:.4e} eta {left:.0f} s"
+                f"epoch [{epoch}/{self.epochs}] batch [{batch}/{self.batches}] {shown} "
+                f"lr {step.lr:.4e} eta {left:.0f} s"
             )
         self.bar.update()
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()  # an error's message starts on a line of its own
 
     def close(self) -> None:
         self.bar.close()

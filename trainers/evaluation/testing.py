@@ -56,6 +56,17 @@ class Evaluator:
         self.metrics: dict[str, Metrics] = {}
         self.rates: list[float] = []  # images per second of the last test's batches
 
+    def note_training(self, seconds: float, step_seconds: Sequence[float] = ()) -> None:
+        """Takes note of what the training has taken so far, and each of its steps."""
+        self.seconds["train"] = seconds
+        self.step_seconds = step_seconds
+
+    def note_run(self, run: Mapping[str, str | int | None], notes: Sequence[str]) -> None:
+        """Takes note of what is known of the run beyond its config, and of what a reader of its
+        figures has to know."""
+        self.run = run
+        self.notes = notes
+
     @property
     def base_classes(self) -> int:
         """How many there are where base and new classes are asked for together."""

@@ -1,0 +1,146 @@
+"""``fit``: the training loop, one for all: Dassl's trainer, ``PromptedClassifier.fit``,
+cross-validation, and your own tensors in a notebook. It knows no data set, no disk and no command.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from .common.errors import UserError
+from .engine.progress import Step
+from .method import Batches, Method, TrainingImages
+
+# images (V, B, 3, H, W), one for each view, and labels (B,); where they are known already also the
+# frozen CLIP's features (V, B, E) of the images
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
+
+
+class TrainingBatches(Protocol):
+    """What is trained on: as many batches an epoch as it has, drawn anew whenever it is iterated."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+def nothing(*_: object) -> None:
+    """A callback that does nothing."""
+
+
+def fit(
+    method: Method,
+    batches: TrainingBatches,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    epochs: int,
+    *,
+    images: TrainingImages | None = None,
+    validation: Batches | None = None,
+    scaler: GradScaler | None = None,
+    done: int = 0,
+    after_step: Callable[[Step], None] = nothing,
+    after_epoch: Callable[[int], None] = nothing,
+    after_epochs: Callable[[], None] = nothing,
+) -> bool:
+    """Trains a method's learnable parts.
+
+    Args:
+        method: what is trained, on the device that is computed on.
+        batches: to train on.
+        optimizer: of the learnable parts, see ``Method.parameter_groups``.
+        schedule: of its learning rate, stepped after each epoch.
+        epochs: of the whole training; done: those that were made before, in a run that goes on.
+        images: the training images as some methods look at them before and after the epochs;
+            without, the first view of ``batches``.
+        validation: images (1, B, 3, H, W) and labels that what is left is fitted to.
+        scaler: of the loss under float16; without, a new one.
+        after_step: is given each step; after_epoch: the number of each epoch from 0, when its
+            prompts are those to keep; after_epochs: comes before ``Method.complete``, to put the
+            best epoch's prompts in the last one's place.
+
+    Returns:
+        whether the learnable parts have changed after the last epoch.
+
+    Raises:
+        UserError: a loss is infinite or no number.
+    """
+    if images is None:
+        images = FirstViews(batches)
+    if scaler is None:
+        is_half = method.autocast_dtype == torch.float16
+        scaler = GradScaler(method.device.type, enabled=is_half)
+    if done == 0:
+        method.start(images, validation)
+    for epoch in range(done, epochs):
+        method.learner.train()
+        for number, batch in enumerate(batches):
+            started = time.perf_counter()
+            place = (
+                f"step {epoch * len(batches) + number + 1} (epoch {epoch + 1}, batch {number + 1})"
+            )
+            figures = training_step(method, batch, optimizer, scaler, place)
+            seconds = time.perf_counter() - started
+            lr = optimizer.param_groups[0]["lr"]
+            after_step(Step(epoch, number, len(batches), figures, lr, seconds))
+        schedule.step()
+        method.end_epoch(epoch, epochs)
+        after_epoch(epoch)
+    after_epochs()
+    return method.complete(images, validation)
+
+
+def training_step(
+    method: Method, batch: Batch, optimizer: Optimizer, scaler: GradScaler, place: str
+) -> dict[str, float]:
+    """One step on a batch.
+
+    Args:
+        place: where it is in the training, for messages.
+
+    Returns:
+        its ``Step.figures``.
+
+    Raises:
+        UserError: the loss is infinite or no number.
+    """
+    images = batch[0].to(method.device)
+    labels = batch[1].to(method.device)
+    scores = method(images)
+    if len(batch) == 3:
+        scores.unprompted = batch[2]
+    loss, figures = method.loss(scores, labels)
+    if not torch.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss.item()} at {place}: lower OPTIM.LR, the learning rate, or compute "
+            f"with {method.path}.PREC fp32"
+        )
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    if "acc" not in figures:
+        with torch.no_grad():
+            answer = method.predict(scores.logits).probability.argmax(dim=1)
+        figures["acc"] = 100 * (answer == labels).float().mean()
+    return {name: value.item() for name, value in {"loss": loss, **figures}.items()}
+
+
+class FirstViews:
+    """The training images as ``batches`` have them, in place of a data set: a ``TrainingImages``."""
+
+    def __init__(self, batches: TrainingBatches) -> None:
+        self.batches = batches
+
+    def __call__(self, most: int | None = None, augmented: bool = False) -> Batches:
+        seen = 0
+        for batch in self.batches:
+            if most is not None and seen >= most:
+                return
+            seen += len(batch[1])
+            yield batch[0][:1], batch[1]
