@@ -28,6 +28,7 @@ LAYOUT = {
     "top_probability": ("f", "NT"),
     "vote": ("i", "MN"),
     "vote_probability": ("f", "MN"),
+    "vote_vacuity": ("f", "MN"),
 }
 FACTOR_PARTS = {
     "train_biased": "aligned",

@@ -13,9 +13,8 @@ from trainers.evidence import (
     conflict,
     dempster,
     evidential_loss,
-    fitted_reliabilities,
+    fitted_factor,
     trusted_cross_entropy,
-    usual_reliabilities,
 )
 
 
@@ -107,18 +106,17 @@ def test_reliability_is_fitted_to_the_least_negative_log_likelihood(usual):
     labels = torch.randint(5, (400,), generator=generator)
     said = torch.where(torch.rand(400, generator=generator) < 0.8, labels, (labels + 1) % 5)
     logs = (5.0 * torch.nn.functional.one_hot(said, 5).double() - 1.0).expand(len(usual), -1, -1)
-    usual = torch.tensor(usual)
+    weights = torch.tensor(usual)
 
     def loss(factor):
-        fused = dempster(logs, factor * usual)
+        fused = dempster(logs, factor * weights)
         return -fused.log_probability.gather(1, labels[:, None]).mean().item()
 
     best = min((step / 1000 for step in range(200, 2001)), key=loss)
-    fitted = fitted_reliabilities(logs, labels, 4)
-    torch.testing.assert_close(fitted, best * usual, rtol=0, atol=0.02)
+    assert fitted_factor(logs, labels, usual) == pytest.approx(best, abs=0.02)
     assert 0.25 < best < 1
     # always right: as sure as it may be
-    torch.testing.assert_close(fitted_reliabilities(logs, said, 4), 2 * usual)
+    assert fitted_factor(logs, said, usual) == 2
 
 
 @given(**shapes)
@@ -190,7 +188,7 @@ def pull(loss, classes, probability, level):
     right = torch.zeros((), dtype=torch.float64, requires_grad=True)
     logs = shares.log() + level + math.log(classes) + right * (torch.arange(classes) == 0)
     votes, label = logs.expand(4, -1), torch.tensor(0)
-    fused = dempster(votes, usual_reliabilities(4))
+    fused = dempster(votes, 1 / 4)
     total = loss(Opinion(votes), label.expand(4)).sum() + loss(fused, label)
     return -torch.autograd.grad(total, right)[0].item() / 5
 

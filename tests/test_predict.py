@@ -15,13 +15,10 @@ import predict
 from tests.runs import CLASSES, write_validation
 from trainers import PromptedClassifier
 
-# With its image witness CDC's answers on the miniature have a probability that is 1 in fp32.
-OPTIONS = {"CDC": ("TRAINER.CDC.IMAGE_WITNESS", "False"), "CoOp": ()}
-
 
 @pytest.fixture
 def folder(trained):
-    return str(trained("CDC", *OPTIONS["CDC"])[1])
+    return str(trained("CDC")[1])
 
 
 @pytest.fixture
@@ -129,7 +126,7 @@ def test_hidden_files_and_other_files_of_a_folder_are_left_out(said, images, tmp
 
 @pytest.mark.parametrize("name", ["CDC", "CoOp"])
 def test_less_certain_than_asked_for_is_flagged(said, trained, images, name):
-    folder = str(trained(name, *OPTIONS[name])[1])
+    folder = str(trained(name)[1])
     answers = PromptedClassifier.load(folder).predict(images[1])
     certainty = answers.probabilities.max(axis=1)
     wanted = numpy.sort(certainty)[2:4].mean()
@@ -147,7 +144,7 @@ def validated(copied):
     """A copy of a run, with answers to validation images that are made up."""
 
     def make(uncertainty, wrong):
-        folder = copied("CDC", *OPTIONS["CDC"])
+        folder = copied("CDC")
         write_validation(folder, uncertainty, wrong)
         return str(folder)
 

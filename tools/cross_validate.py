@@ -46,7 +46,6 @@ from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, recipe_path
 from protocols.training import build
 from results.table import harmonic_mean
-from trainers.cdc import CDCMethod
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
 from trainers.common.readers import read_yaml
@@ -165,9 +164,7 @@ def fitted_answers(
     base, new = methods.values()
     seen = logits["base"][:, ::2]
     temperature = 1.0
-    node = base.settings
-    if isinstance(base, CDCMethod) and (node.FUSION, node.RELIABILITY) == ("dempster", "fitted"):
-        base.fit_reliability(seen, labels[::2])
+    if base.calibrate(seen, labels[::2]):
         new.load(base.learner.state_dict(), base.classnames)
     else:
         temperature = fit_temperature(log_of(base.predict(seen).probability), labels[::2])

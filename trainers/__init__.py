@@ -34,6 +34,7 @@ METHODS = {  # registered name → module of this package
     "DePTKgCoOp": "dept",
     "DePTMaPLe": "dept",
     "DePTPromptSRC": "dept",
+    "CDCGDA": "cdcgda",
     "CDCPromptSRC": "cdcover",
     "CDCTCP": "cdcover",
     "VPT": "vpt",

@@ -7,7 +7,7 @@ method itself.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -16,10 +16,9 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import CDCMethod, DecoupledPrompts
+from .cdc import PHRASES, CDCMethod, Evidence
 from .evaluation.prediction import Scores
 from .evidence import Opinion, evidential_loss
-from .gaussians import add_evidence
 from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import Prompts, initial_context
 from .prompting.tokens import phrase_tokens
@@ -27,7 +26,7 @@ from .settings import method_node
 from .trainer import MethodTrainer
 
 # CDC's keys in whose place the method has its own
-OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH", "HAND_CRAFTED"}
+OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH"}
 
 
 def add_settings(cfg: CfgNode, over: str) -> None:
@@ -37,8 +36,7 @@ def add_settings(cfg: CfgNode, over: str) -> None:
     cfg.TRAINER[f"CDC{over.upper()}"] = node = method_node(over)
     for key in cdc.keys() - node.keys() - OF_THE_METHOD:
         node[key] = cdc[key]
-    # those with as many tokens as the context; if more than M, the best on the training images
-    node.PHRASES = cdc.CTX_INIT
+    node.PHRASES = list(PHRASES)  # a phrase per template, of those with as many tokens as a context
     node.CONSISTENCY_WEIGHT = 0.0  # the methods regularise by themselves
 
 
@@ -53,29 +51,22 @@ def add_cdctcp_config(cfg: CfgNode) -> None:
 
 
 class TemplateLearners(nn.Module):
-    """M prompt learners of a method as templates, their evidence offsets and their reliability.
+    """M prompt learners of a method as templates, and what turns their logits into evidence.
 
     Args:
-        learners: M, each with a context ``ctx`` and the same fixed words after it.
-        phrases: that contexts start from; further contexts stay.
+        learners: M, each with a context ``ctx`` (n, D) and the same fixed words after it.
+        phrases: of n tokens each, that the first contexts start from; further ones stay.
         method: that they serve.
     """
-
-    class_parameters, class_rows = DecoupledPrompts.class_parameters, DecoupledPrompts.class_rows
 
     def __init__(self, learners: Sequence[Any], phrases: Sequence[str], method: Method) -> None:
         super().__init__()
         self.learners: Any = nn.ModuleList(learners)
-        self.context_of = partial(initial_context, method.backbone.text, len(learners[0].ctx))
-        self.start_from(phrases)
-        add_evidence(self, len(learners), method)
-
-    @torch.no_grad()
-    def start_from(self, phrases: Sequence[str]) -> None:
-        """Puts the first n tokens of a phrase into each context; those beyond the phrases stay as
-        they are."""
-        for learner, phrase in zip(self.learners, phrases):
-            learner.ctx.copy_(self.context_of(phrase)[0])  # (n, D)
+        with torch.no_grad():
+            for learner, phrase in zip(learners, phrases):
+                context, _ = initial_context(method.backbone.text, len(learner.ctx), phrase)
+                learner.ctx.copy_(context)
+        self.evidence = Evidence(len(learners), len(method.classnames))
 
     def forward(self) -> Prompts:
         each = [learner() for learner in self.learners]
@@ -108,15 +99,16 @@ class CDCOverMethod(CDCMethod):
         learners: list[Any] = [self.base.learner, *further]
         with torch.no_grad():
             self.prompts_images = learners[0]().visual is not None
-        self.n_ctx = len(learners[0].ctx)
-        self.base.learner = TemplateLearners(learners, self.possible_phrases(), self)
+        length = self.backbone.text.context_length
+        # so that no fixed words are left over
+        phrases = [
+            words
+            for words in self.settings.PHRASES
+            if len(phrase_tokens(words, length)) == len(learners[0].ctx)
+        ]
+        self.base.learner = TemplateLearners(learners, phrases, self)
         self.memory = self.base.memory
         return self.base.learner
-
-    def possible_phrases(self) -> list[str]:
-        """Phrases with as many tokens as a context, so that no fixed words are left over."""
-        phrases, length = self.settings.PHRASES, self.backbone.text.context_length
-        return [words for words in phrases if len(phrase_tokens(words, length)) == self.n_ctx]
 
     @cached_property
     def hand_crafted(self) -> Tensor:

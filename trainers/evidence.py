@@ -14,6 +14,7 @@ References:
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -115,41 +116,26 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
     return Opinion(fused + math.log(log_evidences.shape[-1]))
 
 
-def usual_reliabilities(templates: int, is_joint: bool = False) -> Tensor:
-    """The reliabilities where no validation image says more: (M,) of M templates, with ``is_joint``
-    (M + 1,) of them and a witness of another kind.
-
-    Templates look at one picture through one encoder, so together they count as one witness: 1 / M
-    each. Beside the other witness they count as half of one together (chosen by cross-validation,
-    docs/log.md).
-    """
-    each = 1 / templates
-    return torch.tensor([each / 2] * templates + [1.0] if is_joint else [each] * templates)
-
-
-def fitted_reliabilities(log_evidences: Tensor, labels: Tensor, templates: int) -> Tensor:
-    """The usual reliabilities times the factor in [0.2, 2] under which ``dempster``'s expected
-    probabilities have the least negative log-likelihood.
+def fitted_factor(log_evidences: Tensor, labels: Tensor, usual: Sequence[float]) -> float:
+    """The factor in [0.2, 2] by which to multiply usual reliabilities, so that ``dempster``'s
+    expected probabilities have the least negative log-likelihood.
 
     Without bounds a small set of images that are all right would make it grow without limit.
 
     Args:
-        log_evidences: (M or M + 1, N, K) of N images that nothing was trained on.
+        log_evidences: (M, N, K) of N images that nothing was trained on.
         labels: (N,) class indices.
-        templates: M.
-
-    Returns:
-        (M or M + 1,).
+        usual: M reliabilities.
     """
     log_evidences = log_evidences.double()
-    usual = usual_reliabilities(templates, len(log_evidences) > templates).to(log_evidences.device)
+    weights = torch.tensor(usual, dtype=log_evidences.dtype)
 
     def loss(factor: float) -> float:
-        fused = dempster(log_evidences, factor * usual)
+        fused = dempster(log_evidences, factor * weights)
         return -fused.log_probability.gather(-1, labels[:, None]).mean().item()
 
     # finer steps would be noise of some hundred images, and of the processor
-    return min((step / 50 for step in range(10, 101)), key=loss) * usual
+    return min((step / 50 for step in range(10, 101)), key=loss)
 
 
 def conflict(log_evidences: Tensor) -> Tensor:

@@ -10,16 +10,10 @@ References:
 """
 
 import logging
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from .evidence import usual_reliabilities
-
-if TYPE_CHECKING:
-    from .method import Method
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +45,9 @@ def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their
     covariance."""
     trace = scatter.trace() / max(1, images - 1)
-    # of one image a class there is no spread: then all directions count alike
-    ridge = (trace + (trace == 0)) * torch.eye(len(scatter)).to(scatter)
+    if trace == 0:  # of one image per class there is no spread: then all directions count alike
+        trace = torch.ones_like(trace)
+    ridge = trace * torch.eye(len(scatter)).to(scatter)
     return len(scatter) * torch.linalg.inv(scatter + ridge)
 
 
@@ -106,23 +101,30 @@ def held_out_log_densities(features: Tensor, labels: Tensor, classes: int) -> Te
     The images of each class go to ``FOLDS`` folds in turn; a fold is judged by those of the rest.
     """
     features = features.double()
-    turn = F.one_hot(labels, classes).cumsum(dim=0)[range(len(labels)), labels]  # (N,)
+    number_in_class = F.one_hot(labels, classes).cumsum(dim=0)  # (N, K)
+    turn = number_in_class.gather(1, labels[:, None])[:, 0]  # (N,), which image of its class
     densities = features.new_empty(len(labels), classes)
     for fold in range(FOLDS):
         held = turn % FOLDS == fold
-        gaussians = fit_gaussians(features[~held], labels[~held], classes)
-        densities[held] = log_densities(features[held], *gaussians)
+        means, precision = fit_gaussians(features[~held], labels[~held], classes)
+        densities[held] = log_densities(features[held], means, precision)
     return densities
 
 
-class ImageWitness(nn.Module):
+class GaussianEvidence(nn.Module):
     """Evidence for K classes from image features alone: Gaussians of the training images.
 
-    It speaks of lists of classes that it has seen, and abstains on any other (the method then has
-    None in its place), since it can't tell an image of a further class from one of its own.
+    It gives evidence for lists of classes that it has seen; a method that is asked for any other has
+    None in its place, since it can't tell an image of a further class from one of its own.
 
     Args:
         width: E; classes: K.
+
+    Attributes:
+        means: (K, E), precision: (E, E) of the Gaussians; zeros until they are fitted.
+        offset: (), mean over training images of the level, see ``fit``.
+        level_scale: (), s by which the level's deviations are multiplied, at most 1.
+        classes: those that are asked for, as indices of the trained ones.
     """
 
     means: Tensor
@@ -137,24 +139,25 @@ class ImageWitness(nn.Module):
         self.register_buffer("precision", torch.zeros(width, width))
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("level_scale", torch.ones(()))
-        self.register_buffer("classes", torch.arange(classes))  # those that are asked for
-        self.is_fitted = False  # until then it has nothing to say
-        self.register_load_state_dict_post_hook(note_fitted)
+        self.register_buffer("classes", torch.arange(classes))
+
+    @property
+    def is_fitted(self) -> bool:
+        return bool(self.precision.any())
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
-        """Sets the Gaussians of features (N, E) with labels (N,), how much a difference of densities
-        tells, and which level of evidence an image has.
+        """Sets the Gaussians of features (N, E), of length one, with labels (N,).
 
-        Each image's densities under Gaussians of the other images are, times the factor with the
-        least cross-entropy, logits that can be believed. The level, log Σ_k e_k / K, has a mean of
-        0 over these images and a standard deviation of at most 1: densities in many dimensions
-        differ between images by far more than they tell of any class, and an image with none would
-        have no answer (chosen by cross-validation, docs/log.md). Of one image a class nothing can
-        be held out: then nothing is set.
+        The log-densities are multiplied by the factor of ``FACTORS`` under which the labels of
+        held-out images are most likely: densities in many dimensions are far too sure. Their level,
+        log Σ_k e_k / K, has a mean of 0 over these images and a standard deviation of at most 1: it
+        differs between images by far more than it tells of any class, and an image without any
+        evidence would have no answer (chosen by cross-validation, docs/log.md). With one image per
+        class nothing can be held out: then nothing is set.
         """
         classes = len(self.means)
         if labels.bincount().max() < 2:
-            log.info("The image witness is left out: no class has a second training image")
+            log.info("The Gaussians are left out: no class has a second training image")
             return
         held_out = held_out_log_densities(features, labels, classes)  # (N, K)
         factor = min(FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
@@ -164,7 +167,6 @@ class ImageWitness(nn.Module):
         level = (factor * held_out).logsumexp(dim=-1)  # (N,)
         self.offset.copy_(level.mean())
         self.level_scale.copy_(1 / level.std().clamp(min=1))
-        self.is_fitted = True
 
     def forward(self, features: Tensor) -> Tensor:
         """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32.
@@ -176,20 +178,3 @@ class ImageWitness(nn.Module):
             evidence = log_densities(features, self.means, self.precision) - self.offset
             level = evidence.logsumexp(dim=-1, keepdim=True)  # (B, 1)
             return (evidence + (self.level_scale - 1) * level)[:, self.classes]
-
-
-def note_fitted(witness: ImageWitness, *_: object) -> None:
-    """Takes a loaded witness for fitted where its Gaussians are set."""
-    witness.is_fitted = bool(witness.precision.any())
-
-
-def add_evidence(learner: nn.Module, templates: int, method: "Method") -> None:
-    """Gives a method's learner of M templates what is fitted, not trained: the evidence offsets, the
-    reliabilities, and the image witness of the method's classes."""
-    classes = len(method.classnames)
-    learner.register_buffer("offset", torch.zeros(templates))  # b^m for one class
-    learner.register_buffer("trained_classes", torch.tensor(classes))
-    # ω of the templates where they answer alone, and of each beside the image witness, the last
-    learner.register_buffer("reliability", usual_reliabilities(templates)[0])  # ()
-    learner.register_buffer("joint_reliability", usual_reliabilities(templates, True))  # (M + 1,)
-    learner.witness = ImageWitness(method.backbone.embed_dim, classes)

@@ -1,7 +1,8 @@
 """GDA: zero-shot CLIP plus Gaussian discriminant analysis of its image features (Wang et al., 2024,
 "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", §3). Each class is a Gaussian, all
 have one covariance; nothing is trained. The Gaussian of a class without images is made of its text
-and of the training images nearest to it (§3.3).
+and of the training images nearest to it (§3.3). Ours: validation images fit a temperature, which
+leaves every answer and makes its probability mean something.
 """
 
 import logging
@@ -13,6 +14,8 @@ from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .evaluation.prediction import Prediction
+from .evaluation.uncertainty import fit_temperature
 from .features import FeatureMethod, SizedByState
 from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
 from .method import Batches, Method, TrainingImages
@@ -32,13 +35,15 @@ def add_gda_config(cfg: CfgNode) -> None:
 
 
 class GaussianClassifier(SizedByState):
-    """Weights (K, E) and biases (K,) of K classes, the features (N, E) they are made of, and α."""
+    """Weights (K, E) and biases (K,) of K classes, the features (N, E) they are made of, α, and the
+    temperature T of the answers."""
 
     weight: nn.Parameter  # None for classes that were not trained, as is the bias
     bias: nn.Parameter
     others: tuple[Tensor, Tensor]  # the weights and biases of those
     features: Tensor
     alpha: Tensor
+    temperature: Tensor
     class_parameters = class_rows = ("weight", "bias")  # see ``Method.build``
     sized = ("features",)
 
@@ -49,6 +54,7 @@ class GaussianClassifier(SizedByState):
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("features", torch.zeros(0, width))
         self.register_buffer("alpha", torch.tensor(method.settings.ALPHA))
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""
@@ -68,7 +74,8 @@ class GDAMethod(FeatureMethod):
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the Gaussians; takes the α with the highest accuracy on validation images, the first
-        of equal ones, or ALPHA without any."""
+        of equal ones, and the temperature under which their labels are most likely. Without such
+        images α is ALPHA and T is 1."""
         node, classifier, classes = self.settings, self.learner, len(self.classnames)
         with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
             features, labels = self.augmented_features(training)  # (R, N, E), (N,)
@@ -76,8 +83,10 @@ class GDAMethod(FeatureMethod):
         classifier.features = features.flatten(0, 1)
         labels = labels.repeat(len(features))
         fit = fit_gaussians if node.SHRINK else pooled_gaussians
-        weight, bias = discriminants(*fit(classifier.features, labels, classes))
-        classifier.weight.copy_(weight), classifier.bias.copy_(bias)
+        means, precision = fit(classifier.features, labels, classes)
+        weight, bias = discriminants(means, precision)
+        classifier.weight.copy_(weight)
+        classifier.bias.copy_(bias)
         if held is not None:
             images, answers = held[0][0], held[1]
             zero_shot = self.logits(held[0], self.hand_crafted[None])[0]  # (N_val, K)
@@ -87,14 +96,22 @@ class GDAMethod(FeatureMethod):
                 return int((classifier(images, zero_shot).argmax(dim=1) == answers).sum())
 
             classifier.alpha.fill_(max(ALPHAS, key=right))
-        log.info(f"Gaussians of {len(labels)} features, α {classifier.alpha:.3g}")
+            log_probability = classifier(images, zero_shot).log_softmax(dim=1)
+            classifier.temperature.fill_(fit_temperature(log_probability, answers))
+        log.info(
+            f"Gaussians of {len(labels)} features, α {classifier.alpha:.3g}, temperature "
+            f"{classifier.temperature:.3g}"
+        )
+
+    def predict(self, logits: Tensor) -> Prediction:
+        return Prediction((logits[0] / self.learner.temperature).softmax(dim=-1))
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """For other classes than the trained ones it makes their Gaussians."""
         super().load(state, classnames)
         if self.learner.weight is None:
-            gaussians = gaussians_of_texts(self.learner.features, self.hand_crafted)
-            self.learner.others = discriminants(*gaussians)
+            means, precision = gaussians_of_texts(self.learner.features, self.hand_crafted)
+            self.learner.others = discriminants(means, precision)
 
 
 @TRAINER_REGISTRY.register()

@@ -129,10 +129,21 @@ class Method(nn.Module):
         learner = self.build()
         self.learner: Any = None if learner is None else learner.to(self.device)
 
-    def over(self, name: str) -> "Method":
-        """The method called ``name`` with this one's settings, classes and CLIP, to build on."""
-        given = self.settings, self.classnames, self.backbone, self.dataset, self.describe
-        return method_class(name)(*given, self.path, self)
+    def over(self, name: str, settings: CfgNode | None = None) -> "Method":
+        """The method called ``name`` with this one's classes and CLIP, to build on.
+
+        settings: its node; None: this one's.
+        """
+        made: Method = method_class(name)(
+            settings or self.settings,
+            self.classnames,
+            self.backbone,
+            self.dataset,
+            self.describe,
+            self.path,
+            self,
+        )
+        return made
 
     def check_images(self) -> None:
         """Refuses a ResNet, which has no tokens to put prompts beside, unless ``text_only``."""
@@ -241,6 +252,11 @@ class Method(nn.Module):
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
         """Sets what is learned from validation images after training, if there are any; returns
         whether the learnable parts have changed."""
+        return False
+
+    def calibrate(self, logits: Tensor, labels: Tensor) -> bool:
+        """Fits how sure answers are to the logits (M, N, K) and labels (N,) of validation images;
+        returns whether the method has anything that can be fitted so."""
         return False
 
     def learned_figures(self) -> dict[str, float]:

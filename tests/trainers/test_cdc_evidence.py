@@ -1,7 +1,4 @@
-"""CDC's evidence: lists of classes, fusion, reliability, and prompts of former versions, each
-against the formula in float64."""
-
-import math
+"""CDC's evidence: lists of classes, fusion and reliability, each against the formula in float64."""
 
 import pytest
 import torch
@@ -11,18 +8,19 @@ from tests.conftest import make_method
 from tests.prompting.models import pair, relative
 from tests.runs import prompts_of
 from tests.trainers.formulas.templates import fused_evidence
-from trainers.evidence import fitted_reliabilities
+from trainers.cdc import ANSWER_LEVEL, TRAINING_LEVEL
+from trainers.evidence import fitted_factor
 
 NAMES = [f"thing {number}" for number in range(6)]
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1")
-OFFSET = torch.tensor([19.0, 19.5, 20.0, 20.5], dtype=torch.float64)
+OFFSET = 19.5
 
 
-def method_of(names=NAMES, name="CDC", **settings):
-    """CDC of texts alone, in evaluation, whose offsets are not alike."""
-    text = {"PROMPT_MODALITY": "text", "PROMPT_DEPTH": 1} if name == "CDC" else {}
-    method = make_method(name, pair("vit")[0], names, N_TEMPLATES=4, **text, **settings).eval()
-    method.learner.offset.copy_(OFFSET)
+def method_of(names=NAMES, **settings):
+    """CDC of texts alone, in evaluation."""
+    text = {"PROMPT_MODALITY": "text", "PROMPT_DEPTH": 1}
+    method = make_method("CDC", pair("vit")[0], names, N_TEMPLATES=4, **text, **settings).eval()
+    method.learner.evidence.offset.fill_(OFFSET)
     return method
 
 
@@ -46,10 +44,10 @@ def test_evidence_on_a_shorter_list_is_that_of_the_trained_one_and_its_share_on_
     in_float64, classes
 ):
     """Of a class: e_k is the same on any list up to the trained one, e_k / K on any from it on."""
-    method = method_of([f"thing {k}" for k in range(classes)], EVIDENCE_LEVEL=5.0)
-    method.learner.trained_classes.fill_(6)
+    method = method_of([f"thing {k}" for k in range(classes)])
+    method.learner.evidence.trained_classes.fill_(6)
     logits = answers(classes)
-    by_class = (logits - OFFSET[:, None, None] + 5 - 2).exp()  # e_k / K, K ≥ 6
+    by_class = (logits - OFFSET + ANSWER_LEVEL).exp()  # e_k / K, K ≥ 6
     alpha = fused(max(6, classes) * by_class, 1 / 4)
     prediction = method.predict(logits)
     assert relative(prediction.probability, share(alpha)) < 1e-9
@@ -61,8 +59,8 @@ def test_evidence_on_a_shorter_list_is_that_of_the_trained_one_and_its_share_on_
 @pytest.mark.parametrize("fusion", ["dempster", "mean_probability", "sum_logits"])
 def test_fusion_rules(in_float64, fusion, loss, reliability):
     method, logits = method_of(FUSION=fusion, LOSS=loss, RELIABILITY=reliability), answers()
-    method.learner.reliability.fill_(0.3)
-    evidence = 6 * (logits - OFFSET[:, None, None] + 2).exp()
+    method.learner.evidence.reliability.fill_(0.3)
+    evidence = 6 * (logits - OFFSET + ANSWER_LEVEL).exp()
     is_evidential = loss == "evidential"
     votes = share(evidence + 1) if is_evidential else logits.softmax(-1)
     alpha = fused(evidence, 0.3 if reliability == "fitted" else 1.0)
@@ -74,70 +72,42 @@ def test_fusion_rules(in_float64, fusion, loss, reliability):
     prediction = method.predict(logits)
     assert relative(prediction.probability, expected) < 1e-9
     assert relative(prediction.template_probability, votes) < 1e-9
-    assert relative(prediction.energy, -logits.logsumexp(-1).mean(0)) < 1e-9
     if is_evidential:
         assert relative(prediction.vacuity, 6 / alpha.sum(-1)) < 1e-9
+        assert relative(prediction.template_vacuity, 6 / (evidence + 1).sum(-1)) < 1e-9
     else:
         assert prediction.vacuity is None  # no evidence was learned
 
 
-def test_training_starts_where_zero_shot_evidence_is_c_nats_above_one_per_class(in_float64):
-    method, images = method_of(EVIDENCE_START=2.5), torch.randn(1, 12, 3, 32, 32)
+def test_training_starts_where_zero_shot_evidence_is_as_large_as_its_level(in_float64):
+    """The mean over images of log Σ_k e_k / K, under the untrained CLIP's texts."""
+    method, images = method_of().train(), torch.randn(1, 12, 3, 32, 32)
     labels = torch.arange(12) % 6
     method.start(lambda *_: [(images[:, :8], labels[:8]), (images[:, 8:], labels[8:])], None)
     stock = pair("vit")[1]
     features = F.normalize(stock.encode_image(images[0]), dim=-1)
-    sums = (stock.logit_scale.exp() * features @ method.hand_crafted.T).exp().sum(1).log()
-    assert relative(method.learner.offset, (sums.mean() - 2.5).expand(4)) < 1e-9
+    logits = stock.logit_scale.exp() * features @ method.hand_crafted.T
+    sums = logits.exp().sum(1).log()
+    assert relative(method.learner.evidence.offset, sums.mean()) < 1e-9
+    for is_training, level in ((True, TRAINING_LEVEL), (False, ANSWER_LEVEL)):
+        evidence = method.train(is_training).learner.evidence(logits[None]).exp().mean(-1)
+        assert relative(evidence.log().mean(), torch.tensor(level)) < 1e-9
 
 
 def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(run):
-    """Of the templates' answers, and once more of all witnesses', among whom the image witness
-    counts twice as much as all templates together."""
+    """One number, that nothing but validation images sets; ω = 1 is the paper's rule."""
     trainer, record, folder = run("CDC", *TEXT, name="trained")
     with torch.no_grad():
         batches = [trainer.parse_batch_test(batch) for batch in trainer.val_loader]
         logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
     labels = torch.cat([label for _, label in batches])
-    evidence = trainer.model.log_evidence(logits)
-    alone = fitted_reliabilities(evidence[:4], labels, 4)
-    joint = fitted_reliabilities(evidence, labels, 4)
-    assert len(logits) == 5 and 1 / 4 not in alone and joint[4] != 1
-    for witnesses, weights in ((4, alone), (5, joint)):
-        torch.testing.assert_close(trainer.model.reliabilities(witnesses), weights)
-    expected = pytest.approx(alone[0].item(), abs=1e-6)
+    factor = fitted_factor(trainer.model.learner.evidence(logits), labels, [1 / 4] * 4)
+    assert factor != 1 and len(logits) == 4
+    expected = pytest.approx(factor / 4, abs=1e-6)
+    assert float(trainer.model.reliability) == expected
     assert record["learned"]["reliability"] == expected
     for value, kept in (("fitted", expected), ("independent", 1)):
         options = (*TEXT, "TRAINER.CDC.RELIABILITY", value)
         _, again, _ = run("CDC", *options, flags=prompts_of(folder), name=value)
         assert again["learned"] == {"reliability": kept}
         assert (again["metrics"] == record["metrics"]) == (value == "fitted")
-
-
-@pytest.mark.parametrize("name", ["CDC", "CDCTCP"])
-@pytest.mark.parametrize("classes", [3, 6, 9])
-def test_prompts_with_a_learned_offset_answer_as_they_did(in_float64, classes, name):
-    """As commit 4e1f990 wrote them: log e = l − offset − shift − log(K_trained / K), ω as stored.
-    Those over another method had a K-free offset, log e = l − offset − shift + log K."""
-    made, method = method_of(name=name), method_of([f"thing {k}" for k in range(classes)], name)
-    torch.manual_seed(1)
-    shift, offset = torch.randn(4), torch.tensor(18.0)
-    ours = ("offset", "trained_classes", "reliability", "joint_reliability", "witness.")
-    known = made.learner.state_dict()
-    state = {key: known[key] for key in known if not key.startswith(ours)}
-    state |= {"offset": offset, "offset_shift": shift, "reliability": torch.tensor(0.37)}
-    if name == "CDC":
-        state["trained_classes"] = torch.tensor(6)
-    method.load(state, NAMES)
-    logits = answers(classes)
-    log_evidence = logits - (offset + shift)[:, None, None] + math.log(classes)
-    if name == "CDC":
-        log_evidence -= math.log(6)
-    assert relative(method.log_evidence(logits), log_evidence) < 1e-9
-    alpha = fused(log_evidence.exp(), 0.37)
-    assert relative(method.predict(logits).probability, share(alpha)) < 1e-9
-    weights = torch.tensor([0.37] * 4 + [4 * 0.37])
-    torch.testing.assert_close(method.reliabilities(5), weights)  # as later ones had it
-    del state["reliability"]  # still earlier ones
-    method.load(state, NAMES)
-    assert method.learner.reliability == 1 and method.learner.witness is None

@@ -61,6 +61,8 @@ class Answers:
             likewise.
         votes: (N, M, K), the probabilities of each of M templates alone; None where the method has
             no templates to fuse.
+        vote_vacuity: (N, M) in (0, 1], the uncertainty mass of each template's own opinion; None
+            where the method learns no evidence.
     """
 
     classnames: list[str]
@@ -71,11 +73,12 @@ class Answers:
     vacuity: numpy.ndarray | None = None
     conflict: numpy.ndarray | None = None
     votes: numpy.ndarray | None = None
+    vote_vacuity: numpy.ndarray | None = None
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there
-        are any vacuity and conflict, and ``vote_1`` … ``vote_M``, the class that each template
-        would answer.
+        are any vacuity and conflict, ``vote_1`` … ``vote_M``, the class that each template would
+        answer, and ``vote_1_vacuity`` …, how much each leaves open.
         """
         import pandas
 
@@ -90,6 +93,9 @@ class Answers:
         if self.votes is not None:
             for template, vote in enumerate(self.votes.argmax(axis=2).T, start=1):
                 columns[f"vote_{template}"] = [self.classnames[label] for label in vote]
+        if self.vote_vacuity is not None:
+            for template, vacuity in enumerate(self.vote_vacuity.T, start=1):
+                columns[f"vote_{template}_vacuity"] = vacuity
         return pandas.DataFrame(columns)
 
 
@@ -252,6 +258,7 @@ class PromptedClassifier:
         answer, names = self.prediction(images, broken)
         values = {name: value.numpy() for name, value in vars(answer).items() if value is not None}
         votes = values.get("template_probability")
+        vacuities = values.get("template_vacuity")
         return Answers(
             classnames=self.classnames,
             images=names,
@@ -261,6 +268,7 @@ class PromptedClassifier:
             vacuity=values.get("vacuity"),
             conflict=values.get("conflict"),
             votes=None if votes is None else votes.swapaxes(0, 1),
+            vote_vacuity=None if vacuities is None else vacuities.T,
         )
 
     @torch.no_grad()

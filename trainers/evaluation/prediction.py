@@ -52,8 +52,9 @@ class Prediction:
         probability: (B, K), sums to one.
         template_probability: (M, B, K), what each template alone would answer; None where there is
             only one.
-        vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence
-            was learned.
+        template_vacuity: (M, B) in (0, 1], the uncertainty mass of each template's opinion; None
+            where no evidence was learned.
+        vacuity: (B,) in (0, 1], that of the fused opinion; None likewise.
         conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None
             where no evidence was learned.
         energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020,
@@ -62,6 +63,7 @@ class Prediction:
 
     probability: Tensor
     template_probability: Tensor | None = None
+    template_vacuity: Tensor | None = None
     vacuity: Tensor | None = None
     conflict: Tensor | None = None
     energy: Tensor | None = None
@@ -97,7 +99,9 @@ class Prediction:
         """One prediction out of those of several batches."""
         joined = {}
         for name, value in parts[0].known().items():
-            images = -1 if value.dim() == 1 else -2  # the dimension of the images
+            # the dimension of the images: (B,), (M, B), (B, K), (M, B, K)
+            is_last = value.dim() == 1 or name == "template_vacuity"
+            images = -1 if is_last else -2
             joined[name] = torch.cat([getattr(part, name) for part in parts], dim=images)
         return Prediction(**joined)
 
@@ -180,7 +184,8 @@ def per_image(
     Returns:
         ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5
         or K) the most probable classes, and the measures of doubt (N,) by name; where there are
-        templates ``vote`` and ``vote_probability`` (M, N), each one's own answer.
+        templates ``vote`` and ``vote_probability`` (M, N), each one's own answer, and where there is
+        evidence ``vote_vacuity`` (M, N).
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
     arrays = {
@@ -191,6 +196,8 @@ def per_image(
     }
     if prediction.template_probability is not None:
         arrays["vote_probability"], arrays["vote"] = prediction.template_probability.max(dim=2)
+    if prediction.template_vacuity is not None:
+        arrays["vote_vacuity"] = prediction.template_vacuity
     return {
         "image": numpy.array([image_name(path) for path in paths]),
         **{name: value.numpy() for name, value in arrays.items()},

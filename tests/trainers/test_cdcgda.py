@@ -1,0 +1,146 @@
+"""CDCGDA: Gaussians of image features beside CDC's votes."""
+
+import numpy
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.conftest import make_method
+from tests.prompting.models import relative
+from tests.runs import prompts_of
+from tests.trainers.formulas.templates import fused_evidence
+from tests.trainers.test_fits import images
+from trainers.cdc import ANSWER_LEVEL
+from trainers.evidence import fitted_factor
+from trainers.gaussians import FACTORS, GaussianEvidence, fit_gaussians, held_out_log_densities
+
+
+def features(*counts):
+    pictures, labels = images(counts, noise=0.5)
+    return pictures.float(), labels
+
+
+def test_its_log_evidence_is_of_the_densities_that_are_most_likely_on_held_out_images():
+    pictures, labels = features(10, 10, 10, 10)
+    gaussians = GaussianEvidence(6, 4)
+    gaussians.fit(pictures, labels)
+    held_out = held_out_log_densities(pictures, labels, 4).numpy()
+    losses = []
+    for factor in FACTORS:
+        exponentials = numpy.exp(factor * (held_out - held_out.max(axis=1, keepdims=True)))
+        right = exponentials[range(len(labels)), labels] / exponentials.sum(axis=1)
+        losses.append(-numpy.log(right).mean())
+    best = FACTORS[int(numpy.argmin(losses))]
+    assert FACTORS[0] < best < FACTORS[-1]
+    levels = numpy.log(numpy.exp(best * held_out).sum(axis=1))
+    means, precision = (value.numpy() for value in fit_gaussians(pictures, labels, 4))
+    away = pictures.double().numpy()[:, None] - means  # (N, K, E)
+    expected = -best / 2 * numpy.einsum("nke,ef,nkf->nk", away, precision, away) - levels.mean()
+    level = numpy.log(numpy.exp(expected).sum(axis=1, keepdims=True))
+    expected += level / max(1, levels.std(ddof=1)) - level
+    assert levels.std(ddof=1) > 1.2
+    numpy.testing.assert_allclose(gaussians(pictures), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_it_abstains_where_nothing_can_be_held_out_and_until_it_is_fitted():
+    gaussians, loaded = GaussianEvidence(6, 4), GaussianEvidence(6, 4)
+    gaussians.fit(*features(1, 1, 1, 1))
+    assert not gaussians.is_fitted
+    gaussians.fit(*features(10, 10, 10, 10))
+    loaded.load_state_dict(gaussians.state_dict())
+    assert gaussians.is_fitted and loaded.is_fitted
+
+
+@pytest.fixture
+def classifier(loaded):
+    return loaded("CDCGDA")
+
+
+def scores_of(classifier):
+    torch.manual_seed(0)
+    with torch.no_grad():
+        return classifier.method(torch.randn(1, 5, 3, 32, 32), classifier.encoded)
+
+
+def test_it_speaks_for_any_part_of_its_classes_as_for_the_whole(classifier):
+    """In any order, and again on a part of the part; the evidence e_k of a class stays."""
+
+    def evidence(of):
+        logits = scores_of(of).logits
+        assert len(logits) == 5
+        return of.method.log_evidence(logits)[-1]
+
+    names, whole = classifier.classnames, evidence(classifier)
+    shorter = classifier.with_classes([names[index] for index in (4, 1, 3)])
+    turned = classifier.with_classes(names[::-1])
+    part = turned.with_classes([names[0], names[5]])
+    for of, chosen in ((shorter, [4, 1, 3]), (turned, [5, 4, 3, 2, 1, 0]), (part, [0, 5])):
+        torch.testing.assert_close(evidence(of), whole[:, chosen], rtol=1e-4, atol=1e-3)
+
+
+def test_it_abstains_for_a_list_with_a_class_that_it_has_not_seen(classifier):
+    """Then the answers are those of the templates alone; nor does it come back with the whole list."""
+    other = classifier.with_classes([*classifier.classnames[:3], "cat"])
+    for each in (other, other.with_classes(classifier.classnames)):
+        assert each.method.learner.gaussians is None and len(scores_of(each).logits) == 4
+
+
+def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
+    _, record, folder = run("CDCGDA", "TRAIN.CHECKPOINT_FREQ", "1")
+    for more, count in (("--load-epoch", "2"), 4), ((), 5):
+        tester, again, _ = run("CDCGDA", flags=(*prompts_of(folder), *more), name=f"{count}")
+        with torch.no_grad():
+            assert len(tester.model.eval()(torch.randn(1, 5, 3, 32, 32)).logits) == count
+    assert again["metrics"]["test"] == record["metrics"]["test"]
+
+
+def test_after_training_it_holds_the_classes_means_under_the_prompts(trained):
+    trainer, _ = trained("CDCGDA")
+    with torch.no_grad():
+        batches = [*trainer.training_images()]
+        pictures = torch.cat([trainer.model(images).image_features for images, _ in batches], dim=1)
+    labels = torch.cat([label for _, label in batches])
+    pictures = F.normalize(pictures.mean(dim=0), dim=-1)
+    for k, mean in enumerate(trainer.model.learner.gaussians.means):
+        torch.testing.assert_close(mean, pictures[labels == k].mean(dim=0))
+
+
+def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, vit):
+    """All templates together count as half of the Gaussians, times one factor; against the product
+    of the masses."""
+    method = make_method("CDCGDA", vit, [f"thing {k}" for k in range(6)], N_TEMPLATES=4).eval()
+    method.learner.evidence.offset.fill_(19.0)
+    method.learner.joint_factor.fill_(0.7)
+    torch.manual_seed(3)
+    templates = torch.randn(4, 5, 6) * 3 + 20
+    gaussians = torch.randn(1, 5, 6) * 2 + ANSWER_LEVEL  # log(e_k / K)
+    evidence = torch.cat([(templates - 19 + ANSWER_LEVEL).exp() * 6, gaussians.exp() * 6])
+    fused = fused_evidence(evidence, [0.7 / 8] * 4 + [0.7]) + 1
+    prediction = method.predict(torch.cat([templates, gaussians]))
+    assert relative(prediction.probability, fused / fused.sum(-1, keepdim=True)) < 1e-9
+    assert relative(prediction.vacuity, 6 / fused.sum(-1)) < 1e-9
+    assert relative(prediction.template_vacuity, 6 / (evidence[:4] + 1).sum(-1)) < 1e-9
+    assert relative(prediction.energy, -templates.logsumexp(-1).mean(0)) < 1e-9
+    alone, cdcs = method.predict(templates), method.base.predict(templates)
+    assert torch.equal(alone.probability, cdcs.probability)
+
+
+def test_all_reliabilities_are_fitted_to_validation_images(trained):
+    trainer, _ = trained("CDCGDA")
+    with torch.no_grad():
+        batches = [trainer.parse_batch_test(batch) for batch in trainer.val_loader]
+        logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
+    labels = torch.cat([label for _, label in batches])
+    factor = fitted_factor(trainer.model.log_evidence(logits), labels, [1 / 8] * 4 + [1.0])
+    expected = torch.tensor([factor / 8] * 4 + [factor])
+    torch.testing.assert_close(trainer.model.reliabilities, expected)
+    alone = fitted_factor(trainer.model.base.learner.evidence(logits[:4]), labels, [1 / 4] * 4)
+    assert trainer.model.base.reliability.item() == pytest.approx(alone / 4)
+
+
+def test_training_is_cdcs(trained):
+    """To the bit: the Gaussians are fitted afterwards."""
+    (ours, _), (cdc, _) = trained("CDCGDA"), trained("CDC")
+    learned = dict(ours.model.learner.named_parameters())
+    for name, value in cdc.model.learner.named_parameters():
+        assert torch.equal(learned[name], value)

@@ -1,0 +1,169 @@
+"""CDCGDA: CDC's votes and GDA's classifier of image features, fused by Dempster's rule. It is no part
+of the paper of CDC.
+
+The prompts are CDC's and are trained as CDC trains them. After training a Gaussian per class is
+fitted to the training images' features under the prompts (Wang et al., 2024, "A Hard-to-Beat
+Baseline for Training-free CLIP-based Adaptation"), and gives evidence beside the templates. It
+knows the trained classes only: for a list with any other class CDC answers alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from dassl.engine import TRAINER_REGISTRY
+from torch import Tensor, nn
+from yacs.config import CfgNode
+
+from .cdc import ANSWER_LEVEL, CDCMethod
+from .evaluation.prediction import Prediction, Scores
+from .evidence import conflict, dempster, fitted_factor
+from .gaussians import GaussianEvidence
+from .method import Batches, Encoded, Figures, Method, TrainingImages
+from .settings import method_node
+from .trainer import MethodTrainer
+
+ALWAYS_CDCS = ("FUSION", "RELIABILITY", "LOSS")  # keys of CDC's that keep their defaults
+
+
+def add_cdcgda_config(cfg: CfgNode) -> None:
+    """Declares ``cfg.TRAINER.CDCGDA``: CDC's keys but for those of other fusions and losses."""
+    cfg.TRAINER.CDCGDA = node = method_node("CDC")
+    for key in ALWAYS_CDCS:
+        del node[key]
+
+
+def cdc_settings(settings: CfgNode) -> CfgNode:
+    """CDC's node with CDCGDA's values."""
+    node = method_node("CDC")
+    node.update(settings)
+    return node
+
+
+class CDCGDAMethod(Method):
+    """CDC and Gaussians of image features, both as evidence.
+
+    It holds CDC as ``base``, whose learner has the Gaussians as a further part. Its logits are those
+    of the M templates and, where the Gaussians know all classes, as the last of M + 1 their
+    log-evidence log(e_k / K).
+    """
+
+    small = {"PROMPT_DEPTH": 2}
+    text_only = {"PROMPT_MODALITY": "text"}
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        CDCMethod.check(cdc_settings(settings), path)
+
+    @classmethod
+    def views(cls, settings: CfgNode) -> tuple[int, int | None]:
+        return CDCMethod.views(cdc_settings(settings))
+
+    def build(self) -> nn.Module:
+        self.base = self.over("CDC", cdc_settings(self.settings))
+        self.memory = self.base.memory
+        learner = self.base.learner
+        learner.gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
+        learner.class_parameters = ("gaussians",)  # see ``Method.build``
+        learner.class_rows = ("gaussians.classes",)
+        # Beside the Gaussians, which are evidence of another kind, all templates together count as
+        # half (chosen by cross-validation, docs/log.md).
+        learner.register_buffer("joint_factor", torch.ones(()))
+        return learner
+
+    @property
+    def reliabilities(self) -> Tensor:
+        """ω (M + 1,) of the templates and, last, of the Gaussians."""
+        factor = self.learner.joint_factor
+        return factor * factor.new_tensor(self.usual_reliabilities)
+
+    @property
+    def usual_reliabilities(self) -> list[float]:
+        templates = self.settings.N_TEMPLATES
+        return [1 / (2 * templates)] * templates + [1.0]
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        """CDC's."""
+        return self.base.loss(scores, labels)
+
+    def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
+        scores, gaussians = super().scores(images, encoded), self.learner.gaussians
+        if self.learner.training or gaussians is None or not gaussians.is_fitted:
+            return scores
+        features = F.normalize(scores.image_features.mean(dim=0), dim=-1)  # (B, E)
+        evidence = ANSWER_LEVEL + gaussians(features)  # (B, K), log(e_k / K)
+        return replace(scores, logits=torch.cat([scores.logits, evidence[None]]))  # (M + 1, B, K)
+
+    def predict(self, logits: Tensor) -> Prediction:
+        templates = self.settings.N_TEMPLATES
+        answer = self.base.predict(logits[:templates])
+        if len(logits) == templates:
+            return answer
+        evidence = self.log_evidence(logits)  # (M + 1, B, K)
+        fused = dempster(evidence, self.reliabilities)  # of (B, K)
+        # the energy is that of the templates' logits alone
+        energy = -logits[:templates].logsumexp(dim=-1).mean(dim=0)  # (B,)
+        return replace(
+            answer,
+            probability=fused.probability,
+            vacuity=fused.vacuity,
+            conflict=conflict(evidence),
+            energy=energy,
+        )
+
+    def log_evidence(self, logits: Tensor) -> Tensor:
+        """log e_k of ``scores``' logits (M + 1, B, K): (M + 1, B, K)."""
+        *_, classes = logits.shape
+        templates = self.learner.evidence(logits[:-1])  # (M, B, K)
+        trained = self.learner.evidence.trained_classes.clamp(min=classes)
+        gaussians = logits[-1:].float() + trained.log()  # (1, B, K)
+        return torch.cat([templates, gaussians])
+
+    # ---- before and after the epochs ----
+
+    def start(self, training: TrainingImages, validation: Batches | None) -> None:
+        self.base.start(training, validation)
+
+    @torch.no_grad()
+    def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
+        """Fits CDC's reliability, the Gaussians to the training images' features under the prompts,
+        and all reliabilities together to validation images."""
+        texts, prompts = self.base.note_cosines("after", training)
+        gaussians = self.learner.gaussians
+        with torch.random.fork_rng(devices=[]):
+            features, labels = self.features_of(training(), prompts)  # (M or 1, N, E), (N,)
+            gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
+            if validation is not None:
+                answered = [
+                    (self(images, (texts, prompts)).logits, truth) for images, truth in validation
+                ]
+                logits = torch.cat([each for each, _ in answered], dim=1)  # (M or M + 1, N, K)
+                self.calibrate(logits, torch.cat([truth for _, truth in answered]))
+        return True
+
+    def calibrate(self, logits: Tensor, labels: Tensor) -> bool:
+        """Sets CDC's reliability, and the factor of all reliabilities together, to those under which
+        the labels are most likely."""
+        templates = self.settings.N_TEMPLATES
+        self.base.calibrate(logits[:templates], labels)
+        if len(logits) > templates:
+            factor = fitted_factor(self.log_evidence(logits), labels, self.usual_reliabilities)
+            self.learner.joint_factor.fill_(factor)
+        return True
+
+    def learned_figures(self) -> dict[str, float]:
+        return self.base.learned_figures()
+
+    def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
+        """The Gaussians may be of more classes than are asked for."""
+        if "gaussians.means" in state and self.learner.gaussians is not None:
+            self.learner.gaussians.means = self.learner.gaussians.means.new_empty(
+                state["gaussians.means"].shape
+            )
+        super().load(state, classnames)
+
+
+@TRAINER_REGISTRY.register()
+class CDCGDA(MethodTrainer):
+    method = CDCGDAMethod
