@@ -50,6 +50,7 @@ def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) 
         "classes": most_probable(answers.probabilities[0], names, SHOWN),
         "votes": [most_probable(vote, names, SHOWN_VOTES) for vote in votes],
         "agreeing": sum(names[vote.argmax()] == answers.labels[0] for vote in votes),
+        "vote_vacuity": None if answers.vote_vacuity is None else answers.vote_vacuity[0],
         "vacuity": answers.vacuity,
         "conflict": answers.conflict,
     }

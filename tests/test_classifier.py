@@ -156,10 +156,14 @@ def test_a_table_for_pandas(classifier, loaded, pictures):
     answers = classifier.predict(pictures)
     table, names = answers.to_pandas(), ["image", "label", "probability", "uncertainty"]
     votes = [f"vote_{m}" for m in range(1, 5)]
-    assert list(table) == [*names, "vacuity", "conflict", *votes]
+    vacuities = [f"{vote}_vacuity" for vote in votes]
+    assert list(table) == [*names, "vacuity", "conflict", *votes, *vacuities]
     assert table["image"].tolist() == pictures and table["label"].tolist() == answers.labels
     assert table["probability"].tolist() == answers.probabilities.max(axis=1).tolist()
     assert table["vote_2"][3] == answers.classnames[answers.votes[3, 1].argmax()]
+    assert table["vote_2_vacuity"][3] == answers.vote_vacuity[3, 1]
+    # α = p S, of which at least one per class is the prior, so K / S ≤ K p for the least p
+    assert (answers.vote_vacuity <= answers.votes.shape[-1] * answers.votes.min(-1) + 1e-6).all()
     assert list(loaded("CoOp").predict(pictures).to_pandas()) == names
 
 

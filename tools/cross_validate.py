@@ -132,6 +132,8 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             f"ece_{half}": metrics["ece"],
             f"nll_{half}": metrics["nll"],
         }
+        if "template_accuracy" in metrics:
+            row[f"templates_{half}"] = metrics["template_accuracy"]  # each alone
         # None without mistakes
         row[f"mistakes_{half}"] = metrics["uncertainty"]["max_probability"]["error_auroc"]
         _, *styles = images[half].centre.values()  # the first is plain

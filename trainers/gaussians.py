@@ -125,6 +125,7 @@ class GaussianEvidence(nn.Module):
         offset: (), mean over training images of the level, see ``fit``.
         level_scale: (), s by which the level's deviations are multiplied, at most 1.
         classes: those that are asked for, as indices of the trained ones.
+        is_fitted: whether the Gaussians are set.
     """
 
     means: Tensor
@@ -140,10 +141,8 @@ class GaussianEvidence(nn.Module):
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("level_scale", torch.ones(()))
         self.register_buffer("classes", torch.arange(classes))
-
-    @property
-    def is_fitted(self) -> bool:
-        return bool(self.precision.any())
+        self.is_fitted = False
+        self.register_load_state_dict_post_hook(note_fitted)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Sets the Gaussians of features (N, E), of length one, with labels (N,).
@@ -167,6 +166,7 @@ class GaussianEvidence(nn.Module):
         level = (factor * held_out).logsumexp(dim=-1)  # (N,)
         self.offset.copy_(level.mean())
         self.level_scale.copy_(1 / level.std().clamp(min=1))
+        self.is_fitted = True
 
     def forward(self, features: Tensor) -> Tensor:
         """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32.
@@ -178,3 +178,8 @@ class GaussianEvidence(nn.Module):
             evidence = log_densities(features, self.means, self.precision) - self.offset
             level = evidence.logsumexp(dim=-1, keepdim=True)  # (B, 1)
             return (evidence + (self.level_scale - 1) * level)[:, self.classes]
+
+
+def note_fitted(gaussians: GaussianEvidence, *_: object) -> None:
+    """Takes loaded Gaussians for fitted where they are set."""
+    gaussians.is_fitted = bool(gaussians.precision.any())

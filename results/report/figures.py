@@ -52,8 +52,8 @@ TRAINING = {
         "Training accuracy",
         "accuracy in %",
         "Share of training images answered rightly in each epoch, each seed thin and their mean "
-        "thick; far above the accuracy on test images it means overfitting. CDC's image witness "
-        "comes after the last epoch only.",
+        "thick; far above the accuracy on test images it means overfitting. CDCGDA's Gaussians "
+        "come after the last epoch only.",
     ),
 }
 MARKERS = "osD^vP*Xh"  # not as many as colours: the pairs come again after 72 lines

@@ -52,21 +52,22 @@ class Prediction:
         probability: (B, K), sums to one.
         template_probability: (M, B, K), what each template alone would answer; None where there is
             only one.
-        template_vacuity: (M, B) in (0, 1], the uncertainty mass of each template's opinion; None
-            where no evidence was learned.
-        vacuity: (B,) in (0, 1], that of the fused opinion; None likewise.
+        vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence
+            was learned.
         conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None
             where no evidence was learned.
         energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020,
             "Energy-based Out-of-distribution Detection").
+        template_vacuity: (M, B) in (0, 1], the uncertainty mass of each template's own opinion; None
+            where no evidence was learned.
     """
 
     probability: Tensor
     template_probability: Tensor | None = None
-    template_vacuity: Tensor | None = None
     vacuity: Tensor | None = None
     conflict: Tensor | None = None
     energy: Tensor | None = None
+    template_vacuity: Tensor | None = None
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of doubt: name → (B,), larger is more doubtful."""
