@@ -119,6 +119,14 @@ class CDC(Published):
         return logits, loss
 
 
+class CDCGDA(CDC):
+    """Trained as CDC; its Gaussians come after training."""
+
+    def __init__(self, stock, method):
+        super().__init__(stock, method)
+        self.settings = method.base.settings
+
+
 class CDCOver(CDC):
     """Over the method whose class is ``over``."""
 
