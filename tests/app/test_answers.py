@@ -70,7 +70,10 @@ def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
     fused = rows(answers.probabilities[0], 5)
     votes = [] if answers.votes is None else [rows(vote, 3) for vote in answers.votes[0]]
     title = "Most probable classes" + (", all templates fused" if votes else "")
-    of_templates = {f"Template {number}": vote for number, vote in enumerate(votes, start=1)}
+    of_templates = {}
+    for number, vote in enumerate(votes, start=1):
+        vacuity = f", vacuity {decimal(answers.vote_vacuity[0, number - 1])}"
+        of_templates[f"Template {number}{vacuity}"] = vote
     assert page.tables == {title: fused, **of_templates} and page.error is None
     tested, label = demo.classifier.record["metrics"]["test"], answers.labels[0]
     said = [
