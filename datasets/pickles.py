@@ -9,7 +9,7 @@ import io
 import pickle
 from collections.abc import Iterable
 
-from trainers.common.errors import UserError
+from trainers.common.errors import UserError, raise_machines
 
 ADMITTED = ("dassl.data.datasets.base_dataset", "Datum")
 
@@ -53,12 +53,13 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
     Raises:
         UserError: it can't be read, names anything but ``Datum``, or is made otherwise.
     """
-    with open(path, "rb") as file:
-        data = file.read()
     try:
+        with open(path, "rb") as file:
+            data = file.read()
         content = DatumUnpickler(data).load()
         return {part: [entry(item) for item in content[part]] for part in parts}
     except Exception as error:  # damaged or hostile bytes can raise anything
+        raise_machines(error, path)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(
             f"{path} is not read ({reason}): it is not a few-shot file of CoOp: delete it"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from dassl.data.datasets import Datum
 
-from trainers.common.errors import UserError
+from trainers.common.errors import UserError, raise_machines
 from trainers.common.readers import read_json, read_text
 
 PARTS = ("train", "val", "test")  # of a data set
@@ -45,6 +45,7 @@ def reading(path: str, advice: str) -> Iterator[None]:
     except UserError:
         raise
     except (OSError, ValueError, TypeError, LookupError) as error:
+        raise_machines(error, path)
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"{path} can't be read ({reason}): {advice}") from error
 

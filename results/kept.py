@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from trainers.common.errors import raise_machines
 from trainers.common.files import file_hash, write_arrays, write_text
 from trainers.common.readers import read_arrays, read_json
 from trainers.common.record_file import Record
@@ -49,7 +50,8 @@ def read_figures(folder: Path, record: Record) -> Figures | None:
         figures = read_json(folder / FIGURES)
         is_sound = figures.pop("sha256") == fingerprint(figures)
         return figures if is_sound and facts(folder, record).items() <= figures.items() else None
-    except Exception:  # damaged files can raise anything
+    except Exception as error:  # damaged files can raise anything
+        raise_machines(error, folder)
         return None
 
 

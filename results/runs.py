@@ -12,7 +12,7 @@ from typing import Any
 import numpy
 
 from trainers.common.console import counted
-from trainers.common.errors import UserError
+from trainers.common.errors import UserError, raise_machines
 from trainers.common.metrics import read_metrics
 from trainers.common.readers import read_arrays
 from trainers.common.record_file import FILE_NAME, Record, read_record
@@ -114,6 +114,7 @@ class Run:
         try:
             arrays = read_arrays(path)
         except Exception as error:  # damaged bytes can raise anything
+            raise_machines(error, path)
             why = " ".join(str(error).split())
             raise UserError(f"{path} can't be read ({why}): run it again") from error
         if missing := [name for name in REQUIRED if name not in arrays]:

@@ -2,9 +2,12 @@
 that goes back.
 
 Each ends with one line and exit code 2, or does no harm; the same command then gives what it would
-have given.
+have given. What the machine refuses is never told as a fault of a file.
 """
 
+import builtins
+import errno
+import io
 import itertools
 import os
 import resource
@@ -19,15 +22,26 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
+from datasets.pickles import read_pickle
+from datasets.splits import read_split
 from results import table
 from results.report import __main__ as report
+from results.runs import Run
 from tests import children
 from tests.results.conftest import make_answers, write_run
-from tests.runs import call, make_textures
+from tests.runs import call, contents_of, make_textures
 from tests.same_run import assert_same_run
 from train import main
 from trainers.common import files
+from trainers.common.config_files import merge
+from trainers.common.errors import exit_code
+from trainers.common.record_file import read_record
 from trainers.data import loader as data
+from trainers.descriptions import read_descriptions
+from trainers.engine import checkpoint
+from trainers.evaluation.doubts import read_points
+from trainers.prompting.backbone import load_backbone
+from trainers.trainer import MethodTrainer
 
 NOBODY = 65534
 
@@ -67,7 +81,7 @@ def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(
     """What was trained is there: the same command tests it and ends as if nothing had been."""
     whole, folder, free = trained("CoOp")[1], tmp_path / "out", full_disk(name)
     line = error_of(main, *arguments("CoOp"))
-    advice = "make room, make it writable, or give another place, and give the same command again"
+    advice = "make room, or give another place, and give the same command again"
     assert line == f"error: {folder / name}: No space left on device: {advice}"
     assert not (folder / "results.json").exists() and not leftovers(folder)
     prompts = folder / "prompt_learner/model.pth.tar-3"
@@ -211,6 +225,110 @@ def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, argumen
         words += ["--dataset-config-file", "configs/datasets/openmoji.yaml"]
     code, (line,) = in_child(root, lambda: without_rights(words))
     assert code == 2 and message in line and str(root) in line
+
+
+# ---- no memory, no right, a broken disk while a file is read ----
+
+
+def read_answers(path):
+    return Run(Path(path).parent, {}).answers
+
+
+READERS = {
+    "model.pth.tar-3": checkpoint.load,
+    "results.json": read_record,
+    "predictions-val.npz": lambda path: read_points(os.path.dirname(path)),
+    "predictions-test.npz": read_answers,
+    "small.pt": load_backbone,
+    "split_zhou_DescribableTextures.json": lambda path: read_split(path, "."),
+    "sample.pkl": lambda path: read_pickle(path, ["train"]),
+    "descriptions.json": lambda path: read_descriptions(path, ["ant"]),
+    "config.yaml": lambda path: merge(None, path, "config file"),
+}
+ALLOCATOR = "[enforce fail at alloc_cpu.cpp:121] . DefaultCPUAllocator: can't allocate memory"
+FAULTS = {
+    "memory": lambda: MemoryError(),
+    "torch's memory": lambda: RuntimeError(ALLOCATOR),
+    "disk": lambda: OSError(errno.EIO, os.strerror(errno.EIO)),
+    "right": lambda: PermissionError(errno.EACCES, os.strerror(errno.EACCES)),
+    "files": lambda: OSError(errno.EMFILE, os.strerror(errno.EMFILE)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", READERS)
+def test_what_the_machine_refuses_is_told_as_that_and_never_as_a_damaged_file(
+    tmp_path, monkeypatch, capsys, name, fault
+):
+    """The fault is that of opening the file, whatever opens it."""
+
+    def refused(path, *rest, **named):
+        if str(path) == str(tmp_path / name):
+            raise FAULTS[fault]()
+        return original(path, *rest, **named)
+
+    original = open
+    (tmp_path / name).write_bytes(b"PK")
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", refused)
+    assert exit_code(READERS[name], str(tmp_path / name)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    is_memory = "memory" in fault
+    assert ("memory is used up" in line) == is_memory
+    assert is_memory or f"{tmp_path / name}: {FAULTS[fault]().strerror}: " in line
+    assert not any(
+        word in line for word in ("delete", "cut", "run it again", "damaged", "can't be read")
+    )
+
+
+def test_a_training_that_can_not_look_at_what_is_there_is_not_begun_anew(
+    copied, arguments, monkeypatch, capsys
+):
+    folder = copied("CoOp")
+    before = contents_of(folder, "log.txt")
+
+    def refused(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", refused)
+    assert main(arguments("CoOp", folder=folder)) == 2
+    assert "memory is used up" in capsys.readouterr().err
+    assert contents_of(folder, "log.txt") == before
+
+
+# ---- no memory in a step ----
+
+NO_MEMORY = {
+    "a GPU": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), "the GPU's memory"),
+    "its driver": (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "the GPU's memory"),
+    "a Mac": (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), "the GPU's memory"),
+    "a CPU": (RuntimeError(ALLOCATOR), "memory"),
+    "Windows": (RuntimeError("[enforce fail at ..\\c10\\core\\impl\\alloc_cpu.cpp:72] data. DefaultCPUAllocator: not enough memory"), "memory"),
+    "Python": (MemoryError(), "memory"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", NO_MEMORY)
+@pytest.mark.parametrize("moment", ["forward_backward", "test"])
+def test_memory_that_is_used_up_in_a_step_or_a_test_is_one_line_that_helps(
+    arguments, monkeypatch, capsys, kind, moment
+):
+    error, place = NO_MEMORY[kind]
+
+    def full(*_):
+        raise error
+
+    monkeypatch.setattr(MethodTrainer, moment, full)
+    assert main(arguments("CoOp" if moment == "forward_backward" else "ZeroshotCLIP")) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert line.startswith(f"error: {place} is used up")
+    for word in (
+        "TEXT_CHUNK 100",
+        "BATCH_SIZE with half of OPTIM.LR",
+        "PREC amp",
+        "a smaller CLIP",
+    ):
+        assert word in line
 
 
 # ---- a killed worker ----

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from .classnames import canonical
 from .common.console import first_few
-from .common.errors import UserError
+from .common.errors import UserError, raise_machines
 from .common.readers import parse_json, read_text
 from .prompting.tokens import LONGEST
 
@@ -46,6 +46,7 @@ def read(path: str) -> tuple[str, Any]:
         text = read_text(path)
         return text, parse_json(text)
     except (OSError, ValueError) as error:
+        raise_machines(error, path)
         raise UserError(
             f"DATASET.DESCRIPTIONS {path} can't be read ({error}): give {FORM}"
         ) from error

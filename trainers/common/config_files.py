@@ -21,7 +21,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .errors import UserError, nearest
+from .errors import UserError, nearest, raise_machines
 from .readers import read_yaml
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -85,6 +85,7 @@ def read_config(path: str | Path, where: str) -> dict[str, Any]:
     try:
         content = read_yaml(path)
     except (OSError, ValueError) as error:
+        raise_machines(error, path)
         raise UserError(f"{where}: {error}") from error
     if not isinstance(content, dict):
         raise UserError(f"{where}: it must hold lines KEY: value")

@@ -1,8 +1,10 @@
 """The errors that a user can mend: in the input, and what a machine does to a run."""
 
 import difflib
+import errno
 import logging
 import os
+import re
 import sys
 import traceback
 from argparse import Namespace
@@ -13,6 +15,22 @@ from .interruption import REQUEUE, Interrupted
 
 # what raises when a worker of a loader is killed
 LOADER = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
+# what torch and the drivers of GPUs say in their RuntimeErrors
+NO_MEMORY = re.compile(
+    "out of memory|(can.?not|can't) allocate|not enough memory|alloc_failed", re.I
+)
+# errors of the system that say nothing of the file that is read
+MACHINES = {
+    getattr(errno, name)
+    for name in "EACCES EPERM EIO ENOMEM EMFILE ENFILE ENOSPC EDQUOT EROFS ESTALE ETIMEDOUT".split()
+    if hasattr(errno, name)  # Windows has not all
+}
+ADVICE = {
+    errno.EACCES: "make it readable and writable",
+    errno.EPERM: "make it readable and writable",
+    errno.EMFILE: "allow more open files (ulimit -n 4096)",
+    errno.EIO: "look after the disk",
+}  # of others there is no room
 
 
 class UserError(ValueError):
@@ -44,20 +62,45 @@ def line_for_user(error: Exception) -> str | None:
     code."""
     if isinstance(error, UserError):
         return str(error)
-    if isinstance(error, OSError) and error.strerror:
-        path = printable(str(error.filename or "a file"))
+    if lacks_memory(error):
+        place = "the GPU's memory" if re.search("CUDA|CUBLAS|HIP|MPS", str(error)) else "memory"
         return (
-            f"{path}: {error.strerror}: make room, make it writable, or give another place, and give the same "
-            "command again"
+            f"{place} is used up: end other programs, or take less: TRAINER.<NAME>.TEXT_CHUNK 100 and fewer "
+            "DATALOADER.NUM_WORKERS, which change no result, TRAINER.<NAME>.PREC amp on a GPU, half of "
+            "DATALOADER.TRAIN_X.BATCH_SIZE with half of OPTIM.LR, a smaller CLIP, or smaller pictures"
         )
-    if isinstance(error, MemoryError):
-        return "memory is used up: end other programs, or give fewer workers, smaller batches or smaller pictures"
+    if isinstance(error, OSError):
+        path = printable(str(error.filename or "a file"))
+        advice = ADVICE.get(error.errno or 0, "make room")
+        # of one that comes from a loader's worker only the text is left
+        why = error.strerror or printable(str(error).strip().rpartition("\n")[2])
+        return f"{path}: {why}: {advice}, or give another place, and give the same command again"
     if isinstance(error, RuntimeError) and raised_in(error, *LOADER):
         return (
             f"{str(error).splitlines()[0]}: give the same command again, a training resumes from its newest "
             "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
         )
     return None
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether an error says that memory is used up, this machine's or its GPU's."""
+    is_torchs = isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError) or is_torchs
+
+
+def raise_machines(error: Exception, path: object = None) -> None:
+    """Raises an error again that is no sign of a damaged file: memory is used up, a right is missing,
+    or the disk fails. To be called where whatever a reader raises counts as damage.
+
+    Args:
+        path: of the file that is read, which the error shall name.
+    """
+    if isinstance(error, OSError) and error.errno in MACHINES:
+        error.filename = error.filename or path
+        raise error
+    if lacks_memory(error):
+        raise error
 
 
 def raised_in(error: BaseException, *modules: str) -> bool:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
 from .console import first_few, printable
-from .errors import UserError
+from .errors import UserError, raise_machines
 from .files import file_hash
 from .image_headers import check_header
 
@@ -192,10 +192,11 @@ def reason(error: Exception, image: Image.Image | None = None) -> str:
     """Why a picture can't be read, in a few words; ``image``: the picture, if it could be opened.
 
     Raises:
-        MemoryError: there is no room for it, which says nothing of the picture.
+        MemoryError, OSError: memory is used up, or the machine fails otherwise, which says nothing of
+            the picture.
     """
-    if isinstance(error, MemoryError):
-        raise error
+    if not isinstance(error, PermissionError):  # which tells of this picture alone
+        raise_machines(error)
     if image is not None:  # most decoders tell a lack of memory as damage
         bytearray(BYTES * pixels_of(image))
     if isinstance(error, UnidentifiedImageError):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .config_files import is_of
-from .errors import UserError
+from .errors import UserError, raise_machines
 from .fingerprints import data_name
 from .readers import read_json, read_yaml
 
@@ -32,6 +32,7 @@ def read_record(path: str | Path) -> Record:
         if record["format"] != FORMAT:
             raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
     except (OSError, ValueError) as error:
+        raise_machines(error, path)
         raise UserError(
             f"{path} is no run record of this version ({error}): delete its folder and run it again"
         ) from error

@@ -18,7 +18,7 @@ import torch
 from yacs.config import CfgNode
 
 from ..common.console import counted, first_few
-from ..common.errors import UserError
+from ..common.errors import UserError, raise_machines
 from ..common.files import remove_leftovers, write_bytes
 from ..common.fingerprints import split_hash
 from ..common.readers import check_archive, read_arrays
@@ -136,6 +136,7 @@ class Checkpoints:
             restore_rng_state(state["rng"])
             state["train_seconds"] = float(state["train_seconds"])
         except Exception as error:  # what is whole may still be of another kind
+            raise_machines(error)
             raise UserError(
                 f"{folder}/{file_name} cannot be resumed ({type(error).__name__}): delete {folder} "
                 "to start over"
@@ -196,7 +197,8 @@ class Checkpoints:
                 read_arrays(f"{output}/predictions-{split}.npz")
             kept = load(f"{folder}/{final(folder, self.cfg)}")["state_dict"] if learns else None
             made = self.method.backbone_hash, self.method.prompts_hash(kept)
-        except Exception:  # there is none, or damaged bytes, which can raise anything
+        except Exception as error:  # there is none, or damaged bytes, which can raise anything
+            raise_machines(error, output)
             return False
         return (record["backbone_hash"], record["prompts_hash"]) == made
 
@@ -280,6 +282,7 @@ def load(path: str) -> State:
                     raise zipfile.BadZipFile("a part is not what was written")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way
+        raise_machines(error, path)
         raise UserError(
             f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it: delete "
             f"{os.path.dirname(path)} to start over"

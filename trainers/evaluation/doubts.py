@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy
 
 from ..common.console import counted
-from ..common.errors import UserError
+from ..common.errors import UserError, raise_machines
 from ..common.readers import read_arrays
 
 NOT_KNOWN = "How far to trust this answer is not known."
@@ -93,6 +93,7 @@ def read_points(folder: str) -> list[Point]:
         kept = read_arrays(path)
         return points_of(kept["max_probability"], kept["top"][:, 0] != kept["label"])
     except Exception as error:  # damaged bytes can raise anything
+        raise_machines(error, path)
         raise UserError(
             f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
             "again"

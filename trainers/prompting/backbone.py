@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..common.errors import UserError, nearest
+from ..common.errors import UserError, nearest, raise_machines
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder, side
 from .text import TextEncoder
 from .tokens import tokenize, tokenize_classes
@@ -180,6 +180,7 @@ def build_backbone(
         text.load_state_dict(textual)
         image.load_state_dict(visual)
     except Exception as error:  # shapes that no CLIP has can raise anything
+        raise_machines(error, source)
         reason = " ".join(str(error).split())
         if isinstance(error, KeyError):
             reason += " is missing"

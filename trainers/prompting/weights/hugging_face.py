@@ -4,7 +4,7 @@ import os
 
 from torch import Tensor
 
-from ...common.errors import UserError
+from ...common.errors import UserError, raise_machines
 from ...common.readers import read_json
 from ..transformer import GELU, QUICK_GELU
 from . import Facts, Normalization
@@ -43,6 +43,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # whatever stands in the file goes through transformers' own checks
+        raise_machines(error, folder)
         reason = " ".join(str(error).split())
         raise UserError(f"{folder} has no config of a CLIP: {reason}") from error
     if config.model_type != "clip":
@@ -91,6 +92,7 @@ def normalization(path: str) -> Normalization | None:
         if (len(mean), len(std)) != (3, 3):
             raise ValueError("they are not three numbers")
     except (OSError, KeyError, TypeError, ValueError) as error:
+        raise_machines(error, path)
         raise UserError(
             f"{path} has no image_mean and image_std ({error!r}): download the model again"
         ) from error

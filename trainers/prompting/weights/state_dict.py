@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ...common.errors import UserError
+from ...common.errors import UserError, raise_machines
 from ...common.readers import check_archive
 from .torchscript import read_torchscript
 
@@ -46,6 +46,7 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     try:
         content = read(path)
     except Exception as error:  # damaged or hostile bytes can raise anything
+        raise_machines(error, path)
         reason = str(error).split("\n")[0] or type(error).__name__
         raise UserError(f"{path} can't be read as CLIP weights: {reason}") from error
     content = content.get("state_dict", content) if isinstance(content, dict) else content
