@@ -25,6 +25,17 @@ FORMATS = {
     "latex": "latex_booktabs",
     "html": "html",
 }  # name → tabulate's
+MARK = "†"
+MEANING = (
+    f"{MARK} learns parts for the trained classes alone, most often a classifier of image features: "
+    "on base classes compare it with others that are marked."
+)
+LEGEND = {
+    "text": f"\n{MEANING}\n",
+    "markdown": f"\n{MEANING}\n",
+    "latex": f"% {MEANING}\n",
+    "html": f"<p>{MEANING}</p>\n",
+}  # style → the line below a table that has the mark
 
 
 def summary(mean: float, deviation: float) -> str:
@@ -34,7 +45,8 @@ def summary(mean: float, deviation: float) -> str:
 
 def render(table: Table, style: str = "text", with_published: bool = False) -> str:
     """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML
-    all is escaped.
+    all is escaped. Trainers that learn parts for the trained classes alone are marked, except in
+    CSV, and a last line says what the mark means.
 
     Args:
         with_published: a column is added for each that has published figures.
@@ -58,7 +70,15 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
                 cells[f"{name}_{attribute}"] = numpy.array(values, float)
         elif any(beside):
             cells[f"{name}, published"] = [str(figure or "") for figure in beside]
-    return write_cells(cells.reset_index(), style, len(table.heads))
+    cells = cells.reset_index()
+    marked = [
+        any(run.record.get("class_parameters") for run in table.runs_of(row))
+        for row in table.means.index
+    ]
+    if style == "csv" or not any(marked):
+        return write_cells(cells, style, len(table.heads))
+    cells.loc[marked, "trainer"] += f" {MARK}"
+    return write_cells(cells, style, len(table.heads)) + LEGEND[style]
 
 
 def write_cells(cells: DataFrame, style: str, left: int) -> str:

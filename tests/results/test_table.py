@@ -77,6 +77,16 @@ def test_every_format_has_mean_and_sample_deviation(folder, tmp_path, capsys, ca
     assert coop["base_std"] == "" == cdc["H_std"] and not caplog.records
 
 
+def test_trainers_with_parts_for_the_trained_classes_are_marked(tmp_path, capsys):
+    write_pair(tmp_path, "GDA", 1, 80.0, 60.0, class_parameters=["weight", "bias"])
+    write_pair(tmp_path, "CoOp", 1, 70.0, 60.0)
+    for style, legend in (("text", "† learns"), ("latex", "% † learns"), ("csv", None)):
+        assert call(main, tmp_path, "--format", style) == 0
+        printed = capsys.readouterr().out
+        assert ("GDA †" in printed) == (legend is not None) and "CoOp †" not in printed
+        assert (legend or "") in printed.splitlines()[-1]
+
+
 def test_another_metric_has_no_harmonic_mean_unless_papers_print_one(tmp_path, caplog, error_of):
     for trainer, doubt in (("CDC", {"vacuity": {"aurc": 12.5, "error_auroc": None}}), ("CoOp", {})):
         metrics = {"accuracy": 1.0, "ece": 5.0, "macro_f1": 50.0, "uncertainty": doubt}

@@ -144,6 +144,7 @@ class Evaluator:
 
         ``seconds_per_step`` is the median over training steps (None where nothing was trained),
         ``test_images_per_second`` the median over test batches (None where nothing was tested);
+        ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set).
         """
@@ -151,6 +152,7 @@ class Evaluator:
         method = self.method
         dataset = self.dataset
         learnable, total = method.count_parameters()
+        of_classes = getattr(method.learner, "class_parameters", ())
         record: Record = {
             "format": FORMAT,
             "trainer": cfg.TRAINER.NAME,
@@ -171,6 +173,7 @@ class Evaluator:
             "skipped_images": getattr(dataset, "broken", {}),
             "learned": method.learned_figures(),
             **({"notes": list(self.notes)} if self.notes else {}),
+            **({"class_parameters": list(of_classes)} if of_classes else {}),
             "split_hash": split_hash(dataset),
             "fewshot_sample": getattr(dataset, "fewshot_sample", None),
             "git_commit": git_commit(),
