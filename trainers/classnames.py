@@ -1,7 +1,7 @@
 """Can a CLIP tell class names apart? It reads names through its tokens, of which a small CLIP has
 learned a few only.
 
-Pure functions of names, token rows and text features; ``check_names`` asks them of a method's.
+Pure functions of names, tokens and text features; ``check_names`` asks them of a method's.
 """
 
 import logging
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from .common.console import first_few
 from .common.errors import UserError
-from .prompting.tokens import TOKENIZER, readable
+from .prompting.tokens import readable, token_ids
 from .templates import DEFAULT_TEMPLATE
 
 if TYPE_CHECKING:
@@ -43,20 +43,13 @@ def alike(names: Iterable[str]) -> list[list[str]]:
     return [group for group in groups.values() if len(group) > 1]
 
 
-def unknown_tokens(rows: Tensor) -> Tensor:
-    """Which of V tokens a CLIP has not learned, (V,) bool: those that share their row of the table
-    (V, E) with another."""
-    _, places, counts = rows.detach().unique(dim=0, return_inverse=True, return_counts=True)
-    return counts[places] > 1
-
-
 def unknown_words(names: Iterable[str], unknown: Tensor) -> dict[str, list[str]]:
-    """Name → its words of which a token is unknown, see ``unknown_tokens``; names without such
-    words are left out."""
+    """Name → its words of which a token is unknown, (V,) bool; names without such words are left
+    out."""
     return {
         name: words
         for name in names
-        if (words := [w for w in readable(name).split() if unknown[TOKENIZER.encode(w)].any()])
+        if (words := [w for w in readable(name).split() if unknown[[*token_ids(w)]].any()])
     }
 
 
@@ -77,18 +70,18 @@ def check_names(method: "Method", are_fixed: bool) -> list[str]:
     backbone = method.backbone
     with torch.no_grad():
         features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)  # (K, E)
-    rows = backbone.text.token_embedding.weight
     scale = backbone.log_scale.float().exp().item()
-    return check_classes(method.classnames, rows, features, scale, are_fixed)
+    unknown = backbone.unlearned_tokens
+    return check_classes(method.classnames, unknown, features, scale, are_fixed)
 
 
 def check_classes(
-    names: Sequence[str], rows: Tensor, features: Tensor, scale: float, are_fixed: bool
+    names: Sequence[str], unknown: Tensor, features: Tensor, scale: float, are_fixed: bool
 ) -> list[str]:
     """Warns of names that a CLIP doesn't know or can hardly tell apart; returns the warnings.
 
     Args:
-        names: K names; rows: the CLIP's table of tokens (V, E).
+        names: K names; unknown: (V,) bool, the tokens that the CLIP has not learned.
         features: the names' texts (K, E), of length one; scale: by which cosines become logits.
         are_fixed: the names are a data set's of the field; else they are the user's own, who can
             choose others.
@@ -99,7 +92,7 @@ def check_classes(
     same = first_few(close_pairs(features, names, SAME))
     warnings = [f"To this CLIP these classes are one and the same: {same}"] if same else []
     if not are_fixed:
-        if words := unknown_words(names, unknown_tokens(rows)):
+        if words := unknown_words(names, unknown):
             shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
             of = f"{len(words)} of {len(names)} class names"
             warnings.append(f"This CLIP does not know words of {of}: {first_few(shown)}")

@@ -77,7 +77,7 @@ class CoPromptMethod(Method):
         of the hand-crafted prompt."""
         if self.describe is None:
             return self.hand_crafted[None]
-        sentences = self.describe(self.classnames)
+        sentences = self.sentences()
         with torch.no_grad(), self.autocast():
             rounds = [
                 [[of_class[r % len(of_class)]] for of_class in sentences]

@@ -14,7 +14,6 @@ It needs no trainer::
     loss, figures = method.loss(method(images), labels)
 """
 
-import copy
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
@@ -30,7 +29,7 @@ from . import method_class
 from .common.config_files import check_values
 from .common.errors import UserError
 from .common.fingerprints import tensor_hash
-from .engine.precision import autocast_dtype, precision_on, to_half
+from .engine.precision import autocast_dtype, in_half, precision_on
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.prompts import Prompts
@@ -51,18 +50,22 @@ class Method(nn.Module):
     Args:
         settings: the method's own config node.
         classnames: K names.
-        backbone: the CLIP, in fp32 and on the device that is computed on; it is put into the
-            settings' precision.
+        backbone: the CLIP, in fp32 and on the device that is computed on. It is not changed, and
+            any number of methods can share it; under PREC fp16 a method computes with a copy, its
+            attribute ``backbone``, whose maps are float16.
         dataset: name of the data set, which has hand-crafted prompts of its own.
         describe: K names → sentences about each class, which join the hand-crafted prompt.
         path: the node's name for messages; by default that of the class.
-        holder: the method that builds on this one, see ``over``; it has prepared the CLIP.
+        like: a method whose CLIP, in its precision, this one takes; see ``over`` and
+            ``for_classes``.
 
     Attributes:
         learner: the learnable module; None where nothing is learned.
         base: the method that this one builds on and holds, if any.
         memory: what training remembers beyond the learner, for the checkpoint: tensors, numbers,
             dicts and lists of them.
+        precision: what it computes in: fp32, amp or fp16.
+        uses_descriptions: whether anything of it has asked for the sentences about the classes.
         left_out: names of what ``load`` has left out, as it serves other classes.
         learns: whether there is anything to train.
         stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
@@ -101,33 +104,43 @@ class Method(nn.Module):
         dataset: str = "",
         describe: Callable[[Sequence[str]], list[list[str]]] | None = None,
         path: str = "",
-        holder: "Method | None" = None,
+        like: "Method | None" = None,
     ) -> None:
         super().__init__()
-        self.settings, self.classnames = settings, list(classnames)
+        self.settings = settings
+        self.classnames = list(classnames)
         self.left_out: tuple[str, ...] = ()
-        self.dataset, self.describe = dataset, describe
+        self.dataset = dataset
+        self.describe = describe
+        self.uses_descriptions = False
         self.memory: dict[str, Any] = {}
         self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
-        self.device = backbone.log_scale.device
         self.base: Any = None
-        if holder is None:
-            asked = settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
-            self.precision = precision_on(*asked)
-            self.backbone_hash = tensor_hash(backbone.signature())
-            # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
-            is_half = self.precision == "fp16"
-            self.teacher = copy.deepcopy(backbone) if is_half and self.fp32_teacher else backbone
-            if is_half:
-                to_half(backbone)
-        else:
-            self.precision, self.backbone_hash = holder.precision, holder.backbone_hash
-            self.teacher = holder.teacher
-        self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
         self.backbone = backbone
+        # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
+        self.teacher = backbone
+        if like is None:
+            self.precision = precision_on(
+                settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
+            )
+            self.backbone_hash = tensor_hash(backbone.signature())
+            if self.precision == "fp16":
+                self.backbone = in_half(backbone)
+                if not self.fp32_teacher:
+                    self.teacher = self.backbone
+        else:
+            self.precision = like.precision
+            self.backbone_hash = like.backbone_hash
+            self.teacher = like.teacher
+        self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
         self.check_images()
         learner = self.build()
         self.learner: Any = None if learner is None else learner.to(self.device)
+
+    @property
+    def device(self) -> torch.device:
+        """That it computes on."""
+        return self.backbone.log_scale.device
 
     def over(self, name: str, settings: CfgNode | None = None) -> "Method":
         """The method called ``name`` with this one's classes and CLIP, to build on.
@@ -144,6 +157,26 @@ class Method(nn.Module):
             self,
         )
         return made
+
+    def for_classes(self, classnames: Sequence[str]) -> "Method":
+        """This method, as it is trained, for other class names: CLIP's vocabulary is open. It shares
+        the CLIP, and costs what its names do.
+
+        What belongs to the classes that were trained is left out, see ``load``.
+        """
+        with torch.random.fork_rng(devices=[]):  # prompts' first values, which are not kept
+            made = type(self)(
+                self.settings,
+                classnames,
+                self.backbone,
+                self.dataset,
+                self.describe,
+                self.path,
+                self,
+            )
+        if self.learner is not None:
+            made.load(self.learner.state_dict(), self.classnames)
+        return made.train(self.training)
 
     def check_images(self) -> None:
         """Refuses a ResNet, which has no tokens to put prompts beside, unless ``text_only``."""
@@ -286,14 +319,20 @@ class Method(nn.Module):
     @cached_property
     def hand_crafted(self) -> Tensor:
         """Features (K, E) of each class's hand-crafted prompts, and of its sentences if it has any."""
-        templates, is_unit = self.hand_crafted_templates(), self.unit_templates
+        templates = self.hand_crafted_templates()
+        is_unit = self.unit_templates
         with torch.no_grad(), self.autocast():
             # one template after the other: all at once would be thousands of texts
             total: Any = sum(self.encode_classes(text, is_unit) for text in templates)
             if self.describe:
-                sentences = self.describe(self.classnames)
-                total = total + self.teacher.encode_sentences(sentences, is_unit)
+                total = total + self.teacher.encode_sentences(self.sentences(), is_unit)
             return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
+
+    def sentences(self) -> list[list[str]]:
+        """Those about each class; only where there are descriptions."""
+        assert self.describe is not None
+        self.uses_descriptions = True
+        return self.describe(self.classnames)
 
     def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
         """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
@@ -304,7 +343,8 @@ class Method(nn.Module):
 
         ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again.
         """
-        text, chunk = self.backbone.text, self.settings.TEXT_CHUNK
+        text = self.backbone.text
+        chunk = self.settings.TEXT_CHUNK
         if chunk == 0:
             features = text(*prompts.texts(slice(None)))
         else:
@@ -348,7 +388,8 @@ class Method(nn.Module):
         self, batches: Batches, prompts: Prompts | None = None, normalize: bool = True
     ) -> tuple[Tensor, Tensor]:
         """Features (M or 1, N, E) and labels (N,) of N images, under the prompts if any."""
-        features, labels = [], []
+        features = []
+        labels = []
         for images, label in batches:
             with self.autocast():
                 features.append(self.encode_images(images, prompts, normalize=normalize))
@@ -364,7 +405,8 @@ class Method(nn.Module):
         Raises:
             RuntimeError: it has other names or shapes.
         """
-        rows, known = getattr(self.learner, "class_rows", ()), list(classnames)
+        rows = getattr(self.learner, "class_rows", ())
+        known = list(classnames)
         if rows and known != self.classnames and {*self.classnames} <= {*known}:
             numbers = [known.index(name) for name in self.classnames]
             state = {

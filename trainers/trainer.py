@@ -280,9 +280,8 @@ class MethodTrainer(TrainerX):
         self.save_model(self.epoch, self.output_dir)
 
     def after_train(self) -> None:
-        if self.model.describe is not None and not any(
-            "hand_crafted" in vars(module) for module in self.model.modules()
-        ):
+        methods = [part for part in self.model.modules() if isinstance(part, Method)]
+        if self.model.describe is not None and not any(part.uses_descriptions for part in methods):
             name = type(self).__name__
             log.warning(
                 f"DATASET.DESCRIPTIONS made no difference: {name} holds to no hand-crafted prompts"

@@ -20,10 +20,10 @@ from trainers.classnames import (
     alike,
     check_classes,
     close_pairs,
-    unknown_tokens,
     unknown_words,
 )
 from trainers.prompting.backbone import load_backbone
+from trainers.prompting.tokens import unlearned
 
 
 @pytest.mark.parametrize("names, groups", CASES["alike names"])
@@ -33,7 +33,7 @@ def test_names_that_are_one_but_for_case_space_and_unicode_form(names, groups):
 
 def test_what_the_tiny_clip_knows():
     rows = load_backbone("tiny").text.token_embedding.weight
-    unknown = unknown_tokens(rows)
+    unknown = unlearned(rows)
     assert unknown.sum() == 45477 and (rows[unknown] == 0).all()
     words = unknown_words(["red circle", "axolotl", "a red xylophone"], unknown)
     assert "red circle" not in words and words["axolotl"] == ["axolotl"]
@@ -66,15 +66,19 @@ def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
     with refuses(
         "one and the same: 'a' = 'c', 'a' = 'd', 'c' = 'd': give other words.*--classes.*--backbone"
     ):
-        check_classes(["a", "b", "c", "d"], ROWS, texts(0, 1, 0, 0), 100, are_fixed=False)
+        check_classes(
+            ["a", "b", "c", "d"], unlearned(ROWS), texts(0, 1, 0, 0), 100, are_fixed=False
+        )
     with refuses(r"\. This CLIP does not know words of 2 of 2 .*: give other words"):
-        check_classes(["a", "c"], torch.ones_like(ROWS), texts(0, 0), 100, are_fixed=False)
+        check_classes(
+            ["a", "c"], unlearned(torch.ones_like(ROWS)), texts(0, 0), 100, are_fixed=False
+        )
 
 
 def test_a_data_set_of_the_field_is_warned_of_once(caplog):
     names = [f"n{number}" for number in range(14)]
     angles = [number // 2 for number in range(14)]
-    check_classes(names, torch.zeros(49408, 1), texts(*angles), 100, are_fixed=True)
+    check_classes(names, unlearned(torch.zeros(49408, 1)), texts(*angles), 100, are_fixed=True)
     (line,) = caplog.messages
     start = "To this CLIP these classes are one and the same: 'n0' = 'n1', 'n2' = 'n3'"
     assert line.startswith(start)
@@ -84,10 +88,14 @@ def test_a_data_set_of_the_field_is_warned_of_once(caplog):
 @pytest.mark.parametrize("scale", [10.0, 100.0])
 def test_classes_that_no_picture_can_part_are_warned_of(caplog, scale):
     limit = math.log(1.5) / scale
-    check_classes(["a", "b", "c"], ROWS, texts(0, 0.99 * limit, 1), scale, are_fixed=False)
+    check_classes(
+        ["a", "b", "c"], unlearned(ROWS), texts(0, 0.99 * limit, 1), scale, are_fixed=False
+    )
     assert len(caplog.messages) == 1 and "whatever the picture: 'a' = 'b'" in caplog.text
     caplog.clear()
-    check_classes(["a", "b", "c"], ROWS, texts(0, 1.01 * limit, 1), scale, are_fixed=False)
+    check_classes(
+        ["a", "b", "c"], unlearned(ROWS), texts(0, 1.01 * limit, 1), scale, are_fixed=False
+    )
     assert not caplog.messages and limit > SAME
 
 

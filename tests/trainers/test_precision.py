@@ -11,7 +11,7 @@ from tests.conftest import CASES, make_method, random_clip
 from tests.prompting.models import relative
 from tests.reference import unit
 from trainers import method_class
-from trainers.engine.precision import autocast_dtype, to_half
+from trainers.engine.precision import autocast_dtype, in_half
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.image import ImageEncoder
 
@@ -19,9 +19,8 @@ from trainers.prompting.image import ImageEncoder
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_fp16_keeps_in_fp32_what_clip_keeps(kind, request):
     stock = copy.deepcopy(request.getfixturevalue(f"stock_{kind}"))
-    ours = build_backbone(stock.state_dict())
+    ours = in_half(build_backbone(stock.state_dict()))
     convert_weights(stock)
-    to_half(ours)
     towers = {**ours.text.state_dict(), "logit_scale": ours.log_scale}
     for key, value in ours.image.state_dict().items():
         towers[f"visual.{key}"] = value
@@ -34,9 +33,8 @@ def test_features_in_fp16_are_clips_own(stock_vit):
     """Text and image features of both in fp16 differ by no more than roundings do, a tenth of what
     separates either from fp32."""
     stock, exact = copy.deepcopy(stock_vit), build_backbone(stock_vit.state_dict())
-    ours = build_backbone(stock_vit.state_dict())
+    ours = in_half(exact)
     convert_weights(stock)
-    to_half(ours)
     torch.manual_seed(0)
     images = torch.randn(4, 3, 32, 32)
     theirs, mine = stock.encode_image(images.half()).float(), ours.image(images[None])[0].float()

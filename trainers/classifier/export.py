@@ -89,7 +89,9 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     cfg.USE_CUDA = False
     cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
     cfg.freeze()
-    method = method_of(cfg, classifier.classnames, classifier.method)
+    method = method_of(cfg, classifier.classnames)
+    if method.learner is not None:
+        method.load(classifier.method.learner.state_dict(), classifier.classnames)
     classifier = type(classifier)(method, cfg, classifier.record)
     model = FusedClassifier(classifier, after[0] if after else None).eval()
     size = model.method.backbone.image.image_size

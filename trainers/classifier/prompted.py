@@ -239,7 +239,7 @@ class PromptedClassifier:
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
-        method = method_of(self.cfg, names, self.method)
+        method = self.method.for_classes(names)
         check_names(method, are_fixed=False)
         return type(self)(method, self.cfg, self.record)
 

@@ -63,18 +63,12 @@ def overlay(node: CfgNode, values: Mapping[str, object]) -> None:
             node[key] = value
 
 
-def method_of(cfg: CfgNode, classnames: Sequence[str], prompts: Method | None = None) -> Method:
-    """The method of a run's config, for any class names.
-
-    Args:
-        prompts: the method whose prompts it gets; None: none are loaded.
+def method_of(cfg: CfgNode, classnames: Sequence[str]) -> Method:
+    """The method of a run's config, for any class names; no prompts are loaded.
 
     Raises:
         UserError: the config can't work, or its CLIP is not found.
     """
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
     with contextlib.redirect_stdout(None):  # which is the calling program's
-        method = find_trainer(cfg.TRAINER.NAME).build_method(cfg, classnames, device)
-    if prompts and prompts.learner is not None:
-        method.load(prompts.learner.state_dict(), prompts.classnames)
-    return method
+        return find_trainer(cfg.TRAINER.NAME).build_method(cfg, classnames, device)

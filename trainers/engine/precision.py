@@ -4,11 +4,13 @@
 - ``amp``: fp32 weights, encoders under autocast: bfloat16 where the device has it, else float16
   with a loss scaler. Methods whose authors ran them so have float16 wherever it is, and on a CPU
   fp32: bfloat16 keeps 8 bits of a number, float16 11, and what MMA adds drowns in the rounding.
-- ``fp16``: the weights of the frozen maps in float16 as in CoOp, see ``to_half``; prompts and
+- ``fp16``: the weights of the frozen maps in float16 as in CoOp, see ``in_half``; prompts and
   losses in fp32. On a CPU, which computes it up to 19 times more slowly, it becomes fp32.
 """
 
+import copy
 import logging
+from typing import TypeVar
 
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ from ..prompting.clip_package import clip_module
 from ..prompting.transformer import Attention
 
 log = logging.getLogger(__name__)
+Model = TypeVar("Model", bound=nn.Module)
 
 SLOW_IN_FP16 = ("cpu",)  # kinds of devices
 
@@ -57,14 +60,20 @@ def autocast_dtype(
     return torch.bfloat16 if has_bfloat16 else torch.float16
 
 
-def to_half(model: nn.Module) -> None:
-    """Puts into float16 what CLIP's own ``convert_weights`` does: linear maps, convolutions and
-    projections.
+def in_half(model: Model) -> Model:
+    """A copy with those weights in float16 that CLIP's own ``convert_weights`` puts there: linear
+    maps, convolutions and projections.
 
-    Norms, embeddings, positions and the logit scale stay fp32.
+    Norms, embeddings, positions and the logit scale stay fp32, and are the given model's own.
     """
-    clip_module("model").convert_weights(model)
-    for module in model.modules():
+    half = copy.deepcopy(model)
+    clip_module("model").convert_weights(half)
+    for module in half.modules():
         if isinstance(module, Attention):  # ours, where clip has torch's
             for parameter in (module.in_proj_weight, module.in_proj_bias):
                 parameter.data = parameter.data.half()
+    for name, parameter in model.named_parameters():
+        copied = half.get_parameter(name)
+        if copied.dtype == parameter.dtype:
+            copied.data = parameter.data
+    return half

@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from ..common.errors import UserError, nearest, raise_machines
 from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder, side
 from .text import TextEncoder
-from .tokens import tokenize, tokenize_classes
+from .tokens import tokenize, tokenize_classes, unlearned
 from .transformer import QUICK_GELU, Transformer
 from .weights import Facts, Normalization, hugging_face, open_clip_models, openai
 from .weights.state_dict import read_state_dict
@@ -88,6 +89,11 @@ class Backbone(nn.Module):
         parts = tokens.to(self.log_scale.device).split(CLASSES)
         features = torch.cat([self.text.encode_tokens(part) for part in parts]).float()
         return F.normalize(features, dim=-1) if normalize else features
+
+    @cached_property
+    def unlearned_tokens(self) -> Tensor:
+        """Which of V tokens it has not learned, (V,) bool."""
+        return unlearned(self.text.token_embedding.weight)
 
     @property
     def embed_dim(self) -> int:

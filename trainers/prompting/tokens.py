@@ -1,6 +1,7 @@
 """Class names and phrases → token ids, through the tokenizer of the ``clip`` package."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,6 +14,12 @@ START = TOKENIZER.encoder["<|startoftext|>"]
 END = TOKENIZER.encoder["<|endoftext|>"]
 SHOWN = 60  # characters of a name in a message
 LONGEST = 1000  # characters of a name: the tokenizer's time grows with their square
+
+
+@lru_cache(10_000)  # a class name is read several times: alone, in its prompt, at each new start
+def token_ids(text: str) -> tuple[int, ...]:
+    """A text's tokens, without the marks of its start and its end."""
+    return tuple(TOKENIZER.encode(text))
 
 
 def readable(classname: str) -> str:
@@ -33,7 +40,7 @@ def tokenize_classes(classnames: Iterable[str], template: str, context_length: i
     for name in classnames:
         check_name(name)
         texts.append(template.format(readable(name)))
-        count = 2 + len(TOKENIZER.encode(texts[-1]))
+        count = 2 + len(token_ids(texts[-1]))
         if count > context_length:
             raise UserError(
                 f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: "
@@ -55,7 +62,7 @@ def check_name(name: str) -> None:
         raise UserError(
             f"the class name {name[:SHOWN]!r} … is too long: it has {len(name)} characters"
         )
-    tokens = TOKENIZER.encode(readable(name))
+    tokens = token_ids(readable(name))
     if not tokens:
         raise UserError(
             f"nothing of the class name {name!r} is left for the text encoder: give it a name of "
@@ -78,7 +85,7 @@ def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Te
     texts = list(texts)
     ids = torch.zeros(len(texts), context_length, dtype=torch.long)
     for row, text in zip(ids, texts):
-        tokens = [START, *TOKENIZER.encode(text), END]
+        tokens = [START, *token_ids(text), END]
         if len(tokens) > context_length:
             if not cut:
                 raise UserError(
@@ -94,3 +101,10 @@ def phrase_tokens(phrase: str, context_length: int) -> Tensor:
     """Token ids (n,) of a phrase, without start and end tokens; none of an empty one."""
     ids = tokenize([readable(phrase).strip()], context_length)[0]
     return ids[1 : ids.argmax()]
+
+
+def unlearned(rows: Tensor) -> Tensor:
+    """Which of V tokens a CLIP has not learned, (V,) bool: those that share their row of the table
+    (V, D) with another."""
+    _, places, counts = rows.detach().unique(dim=0, return_inverse=True, return_counts=True)
+    return counts[places] > 1
