@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # Checks the code without running it, in an environment that is active: layout and style (ruff),
-# types (mypy), who imports whom (lint-imports). Their settings are in pyproject.toml.
+# types (mypy), who imports whom (lint-imports), whose settings are in pyproject.toml, and what is
+# squeezed into a line (tools/squeezes.py).
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 failed=0
 for check in "python -m ruff format --no-cache --diff --quiet ." \
-    "python -m ruff check --no-cache --output-format concise ." "python -m mypy" "lint-imports --no-cache --no-logo"; do
+    "python -m ruff check --no-cache --output-format concise ." "python -m mypy" "lint-imports --no-cache --no-logo" \
+    "python tools/squeezes.py"; do
     said="$($check 2>&1)" || { failed=1; echo "$check"; echo "$said"; }
 done
 exit "$failed"

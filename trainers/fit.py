@@ -48,7 +48,7 @@ def fit(
     after_epoch: Callable[[int], None] = nothing,
     after_epochs: Callable[[], None] = nothing,
 ) -> bool:
-    """Trains a method's learnable parts.
+    """Trains a method's learnable parts; it is left in evaluation mode.
 
     Args:
         method: what is trained, on the device that is computed on.
@@ -78,7 +78,7 @@ def fit(
     if done == 0:
         method.start(images, validation)
     for epoch in range(done, epochs):
-        method.learner.train()
+        method.train()
         for number, batch in enumerate(batches):
             started = time.perf_counter()
             place = (
@@ -91,6 +91,7 @@ def fit(
         schedule.step()
         method.end_epoch(epoch, epochs)
         after_epoch(epoch)
+    method.eval()
     after_epochs()
     return method.complete(images, validation)
 
