@@ -6,12 +6,14 @@ import os
 import signal
 import sys
 import time
+from itertools import count
+from pathlib import Path
 
 import torch
 
 import train
 from protocols import training
-from tests.runs import REPOSITORY
+from tests.runs import PATIENCE, REPOSITORY
 from trainers import fit as loop
 from trainers.common import files
 from trainers.common.interruption import SIGNALS
@@ -47,10 +49,10 @@ def make(arguments, output, prepare, more):
     sys.exit(train.main(arguments))
 
 
-def finish(*arguments, within=120, **keywords):
+def finish(*arguments, **keywords):
     """Exit code of such a process."""
     process = start(*arguments, **keywords)
-    process.join(within)
+    process.join(PATIENCE)
     if process.exitcode is None:
         process.kill()
     return process.exitcode
@@ -65,16 +67,31 @@ def errors(output):
 
 
 def die_at(moment):
-    """Kills this process at the given event of a run, counting images, steps, answers, pieces of
-    files, renames and fsyncs."""
-    own, left = os.getpid(), [moment]
+    """Kills this process at the given moment of a run."""
+    passed = count()
+
+    def die():
+        if next(passed) == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    at_each_moment(die)
+
+
+def keep_count(file):
+    """Keeps in a file how many moments of a run have passed."""
+    passed = count(1)
+    at_each_moment(lambda: Path(file).write_text(str(next(passed))))
+
+
+def at_each_moment(do):
+    """Calls a function before each of a run's images, steps, answers, pieces of files, renames and
+    fsyncs."""
+    own = os.getpid()
 
     def counted(function):
         def call(*arguments, **keywords):
             if os.getpid() == own:  # and not a worker
-                left[0] -= 1
-                if left[0] == 0:
-                    os.kill(own, signal.SIGKILL)
+                do()
             return function(*arguments, **keywords)
 
         return call

@@ -4,14 +4,14 @@ import functools
 import json
 import logging
 import os
+import random
 import shutil
-import zlib
-from datetime import date
 from itertools import groupby, islice
 from operator import itemgetter
 
 import clip.model
 import hypothesis
+import numpy
 import pytest
 import torch
 import yaml
@@ -33,7 +33,10 @@ from trainers.prompting.transformer import Transformer
 from trainers.prompting.weights import openai
 from trainers.settings import method_node
 
-hypothesis.settings.register_profile("here", deadline=None, max_examples=40)
+# the same examples every time, none of them remembered from another run
+hypothesis.settings.register_profile(
+    "here", deadline=None, max_examples=40, derandomize=True, database=None
+)
 hypothesis.settings.load_profile("here")
 GOLDEN = {
     path.stem: yaml.safe_load(path.read_text("utf-8"))
@@ -41,41 +44,29 @@ GOLDEN = {
 }
 CASES, REFUSALS = GOLDEN["cases"], GOLDEN["refusals"]
 VOCABULARY = 49408  # of CLIP's tokenizer
-ALWAYS = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])  # the last of the list may be new
-# one for all of pytest-xdist's processes
-TURN = os.environ.setdefault("TURN", str(date.today().toordinal()))
-DAYS = 10
+# What holds for every trainer and takes long is tested for these, and for the others by -m slow:
+# our own method, prompts in both encoders, prompts in the text alone, and the last of the list,
+# which may be new.
+FEW = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])
 
 
-def in_turn(names, argument="name", always=ALWAYS):
-    """Tests with some names always, with the others once in ``DAYS`` days, which differ from test to test."""
+def slow_but_for(few, names, argument="name"):
+    """A test for each of the names; for all but those of ``few`` it is slow."""
     return pytest.mark.parametrize(
         argument,
-        [
-            name if name in always else pytest.param(name, marks=pytest.mark.in_turn)
-            for name in names
-        ],
+        [name if name in few else pytest.param(name, marks=pytest.mark.slow) for name in names],
     )
 
 
-def pytest_report_header():
-    always = ", ".join(sorted(set(ALWAYS)))
-    return f"TURN={TURN} chooses the trainers that are tested beside {always}; -k or TURN=all: all"
+def pytest_configure(config):
+    # not in pytest.ini, which would import torch before tests/__init__.py has said how threads wait
+    config.addinivalue_line("filterwarnings", "ignore::torch.jit.TracerWarning")
 
 
-def pytest_collection_modifyitems(config, items):
-    """Leaves out names whose turn it is not, unless tests are asked for by name; files with slow tests come first."""
-    left_out = set()
-    is_asked = config.option.keyword or any("::" in argument for argument in config.args)
-    if TURN != "all" and not is_asked:
-        waiting = (item for item in items if item.get_closest_marker("in_turn"))
-        turn = lambda item: (zlib.crc32(item.nodeid.encode()) + int(TURN)) % DAYS  # noqa: E731
-        left_out = {item for item in waiting if turn(item)}
-    config.hook.pytest_deselected(items=[*left_out])
+def pytest_collection_modifyitems(items):
+    """Files with slow tests come first: started last, one would keep the other processes waiting."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    items[:] = sorted(
-        (item for item in items if item not in left_out), key=lambda item: item.path not in long
-    )
+    items.sort(key=lambda item: item.path not in long)
 
 
 def random_clip(
@@ -104,6 +95,14 @@ def random_clip(
             if name != "logit_scale" and parameter.dim() > 0:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
     return model.float().eval().requires_grad_(False)
+
+
+@pytest.fixture(autouse=True)
+def same_draws():
+    """Random numbers are those of the test, whichever ran before it."""
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)
@@ -193,7 +192,8 @@ def data_root(tmp_path_factory):
 def drawn_root(tmp_path_factory, monkeypatch):
     """A data folder for the embedded sets, which have four emojis of a class, since drawing takes long.
 
-    The first test that needs a set draws it, for all of pytest-xdist's processes.
+    The first test that needs a set draws it. Each of pytest-xdist's processes has a folder of its
+    own: a data set's folder is locked, and so changed, by whoever looks into it.
     """
     whole, label = DrawnDataset.list_images.__func__, itemgetter(1)
 
@@ -204,8 +204,7 @@ def drawn_root(tmp_path_factory, monkeypatch):
         )
 
     monkeypatch.setattr(DrawnDataset, "list_images", classmethod(few))
-    own = tmp_path_factory.getbasetemp()
-    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "drawn"
+    folder = tmp_path_factory.getbasetemp() / "drawn"
     folder.mkdir(exist_ok=True)
     return folder
 

@@ -21,6 +21,9 @@ from trainers import METHODS, method_class
 from trainers.common.errors import UserError
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+PATIENCE = (
+    600  # seconds for what would never come otherwise; a busy machine takes long for anything
+)
 CLASSES = ["banded", "dotted", "striped", "woven", "zigzagged", "grid"]
 
 
@@ -32,7 +35,9 @@ def call(main, *words):
 def python(*words, cwd=REPOSITORY, text=True, **settings):
     """``python words …`` in a process of its own; settings: of its environment."""
     command, env = [sys.executable, *map(str, words)], {**os.environ, **settings}
-    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=text, timeout=300)
+    return subprocess.run(
+        command, cwd=cwd, env=env, capture_output=True, text=text, timeout=PATIENCE
+    )
 
 
 def record_of(folder):

@@ -7,7 +7,15 @@ from tests.runs import record_of
 from trainers.engine.checkpoint import MODEL_NAME, newest
 
 # what a record may say of two equal runs
-OTHER = {"seconds", "seconds_per_step", "test_images_per_second", "finished", "config"}
+# the commit: somebody may work on the checkout meanwhile
+OTHER = {
+    "seconds",
+    "seconds_per_step",
+    "test_images_per_second",
+    "finished",
+    "config",
+    "git_commit",
+}
 
 
 def kept_answers(folder, split):

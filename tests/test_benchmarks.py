@@ -1,12 +1,14 @@
-"""The benchmark: the usual way gives the same numbers as ours, the counted FLOPs are right, and the
-command runs."""
+"""The benchmarks: the usual way gives the same numbers as ours, the counted FLOPs are right, and the
+commands run."""
 
 import functools
 import re
+from contextlib import contextmanager
 
 import pytest
 import step
 import torch
+import waiting
 
 from tests.conftest import scrambled
 
@@ -70,3 +72,43 @@ def test_the_command_prints_every_part(small, monkeypatch, capsys):
     rows = re.findall(r"^((?:usual )?(?:MaPLe|CDC, 4).*?)  ", shown, re.MULTILINE)
     names = "usual MaPLe, one template|MaPLe|usual CDC, 4 templates|CDC, 4 templates"
     assert rows == names.split("|")
+
+
+def test_ways_to_wait_are_compared_round_by_round_idle_and_beside_busy_processes(
+    monkeypatch, capsys
+):
+    """A machine that gets slower from round to round, all ways alike."""
+    busy, seconds = [], {"one thread": 1.0, "all threads": 0.5}
+
+    class Way:
+        def __init__(self, usual):
+            self.usual, self.rounds = usual, 0
+
+        def send(self, _):
+            self.rounds += 1
+
+        def recv(self):
+            return self.usual * self.rounds * (1 + len(busy))
+
+    @contextmanager
+    def started(target):
+        busy.append(target)
+        yield
+        busy.remove(target)
+
+    monkeypatch.setattr(waiting, "CORES", 2)
+    monkeypatch.setattr(waiting, "started", started)
+    monkeypatch.setattr(waiting, "WAYS", seconds)
+    monkeypatch.setattr(waiting, "open_way", lambda usual, stack: (Way(usual), "libgomp"))
+    waiting.main("--rounds 3".split())
+    shown = capsys.readouterr().out
+    assert shown.startswith("2 cores, libgomp\n") and not busy
+    idle, beside = shown.split("\nBeside ")[1:]
+    for text, title, one, several in (
+        (idle, "0 busy", "2", "1"),
+        (beside, "2 busy", "15", "7.5"),
+    ):
+        assert text.startswith(f"{title} processes\n")
+        rows = [line.split("  ") for line in text.splitlines()[3:]]
+        cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
+        assert cells == [["one thread", one, "1"], ["all threads", several, "0.5"]]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from tests.conftest import CASES, in_turn
+from tests.conftest import CASES, FEW, slow_but_for
 from tests.runs import CLASSES, change_record, prompts_of, python, record_of, refuses
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
@@ -68,7 +68,7 @@ def pictures(data_root):
     "options",
     [(), ("TRAINER.CDC.PREC", "amp", "TRAINER.MAPLE.PREC", "fp16", "TRAINER.COOP.PREC", "fp16")],
 )
-@in_turn(TRAINERS)
+@slow_but_for(FEW, TRAINERS)
 def test_it_says_what_the_runs_own_test_said(
     trained, assert_same, monkeypatch, name, options, fp16_anywhere
 ):
@@ -83,7 +83,7 @@ def test_it_says_what_the_runs_own_test_said(
     assert_same(classifier, folder)
 
 
-@in_turn(TRAINERS)
+@slow_but_for(FEW, TRAINERS)
 def test_with_other_classes_it_says_what_a_test_on_them_says(trained, run, assert_same, name):
     _, base = trained(name, *BASE)
     _, _, new = run(name, *NEW, flags=prompts_of(base))

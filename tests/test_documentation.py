@@ -24,23 +24,18 @@ import run
 from protocols import command_line
 from results import table
 from results.published import read_published
-from tests.runs import REPOSITORY
+from tests.runs import PATIENCE, REPOSITORY
 from tests.trainers import test_formulas
 from tests.trainers.test_formulas import FORMULAS
 from tools.leaderboard import draw
 from trainers import METHODS, PromptedClassifier
 
+DOCS = REPOSITORY / "docs"
 DOCUMENTS = sorted(
     path
-    for path in REPOSITORY.rglob("*.md")
-    if not any(
-        part in ("build", "data", "output") or part.startswith(".")
-        for part in path.relative_to(REPOSITORY).parts
-    )
+    for pattern in ("*.md", "docs/**/*.md", "dassl-lite/*.md")
+    for path in REPOSITORY.glob(pattern)
 )
-DOCS = REPOSITORY / "docs"
-
-
 PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS)]
 PAGES += [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 
@@ -87,7 +82,7 @@ def build(folder):
         cwd=REPOSITORY,
         text=True,
         capture_output=True,
-        timeout=900,
+        timeout=PATIENCE,
         env={**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
     )
 

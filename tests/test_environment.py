@@ -1,6 +1,7 @@
 """The researcher's environment is left alone; without one the scripts make .venv and install what
-they need, once."""
+they need, once. What every command does first."""
 
+import ast
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import venv
 import pytest
 
 from tests.runs import REPOSITORY
+from tests.test_security import code_files
 
 EXTRAS = {"base2new_train.sh CDC x 1": "demo", "test.sh": "demo,docs,export,test"}
 COMMANDS = ["train.py", "run.py", "predict.py", "demo_app.py"]
@@ -28,7 +30,8 @@ def repository(tmp_path):
     """What the scripts look at of the repository."""
     folder = tmp_path / "repository"
     for name in ("scripts", "dassl-lite"):
-        shutil.copytree(REPOSITORY / name, folder / name)
+        without = shutil.ignore_patterns("__pycache__")  # into which another process may write
+        shutil.copytree(REPOSITORY / name, folder / name, ignore=without)
     shutil.copy(f"{REPOSITORY}/pyproject.toml", folder)
     return folder
 
@@ -89,7 +92,7 @@ def start_in(bare, repository):
     return start
 
 
-@pytest.mark.parametrize("variable, words", zip(("VIRTUAL_ENV", "CONDA_PREFIX"), EXTRAS))
+@pytest.mark.parametrize("variable, words", [*zip(("VIRTUAL_ENV", "CONDA_PREFIX"), EXTRAS)])
 def test_an_active_environment_is_looked_at_and_left_alone(
     repository, bare, start_in, variable, words
 ):
@@ -146,6 +149,64 @@ for name in "train run predict demo_app".split() + NAMES:
         command = [sys.executable, "-c", program.replace("NAMES", repr(modules)), stdout]
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+
+
+# ---- threads that wait ----
+
+
+GUARD = 'if __name__ == "__main__":\n'
+# all but scripts/missing.py, which is run where nothing is installed
+PROGRAMS = [
+    path
+    for path in code_files()
+    if GUARD in path.read_text("utf-8") and path.parent.name != "scripts"
+]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_every_command_prepares_its_process_before_it_imports_anything(path):
+    head, start, _ = path.read_text("utf-8").partition(GUARD + "    start_command()\n")
+    assert start
+    imported = set()
+    for statement in ast.parse(head).body:
+        if isinstance(statement, ast.Import):
+            imported |= {name.name for name in statement.names}
+        elif isinstance(statement, ast.ImportFrom):
+            imported.add(statement.module)
+    assert imported <= {"sys", "pathlib", "trainers.common.environment"}
+
+
+SET = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+@pytest.mark.parametrize("words", ["train.py --trainer CoOp", "tools/check_data.py", "-m pytest"])
+@pytest.mark.parametrize(
+    "own, found",
+    [
+        ({}, "- 1000 0"),
+        ({"GOMP_SPINCOUNT": "7"}, "- 7 0"),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE - -"),
+    ],
+)
+def test_threads_spin_briefly_unless_the_user_has_said_how_they_wait(tmp_path, words, own, found):
+    """As OpenMP finds it when torch loads it: a stand-in for torch keeps it, and ends the command."""
+    (tmp_path / "torch.py").write_text(
+        f"""
+import os
+with open({str(tmp_path / "found")!r}, "w") as file:
+    file.write(" ".join(os.environ.get(name, "-") for name in {SET}))
+os._exit(0)
+"""
+    )
+    env = {name: value for name, value in os.environ.items() if name not in SET}
+    done = subprocess.run(
+        [sys.executable, *words.split()],
+        cwd=REPOSITORY,
+        env={**env, **own, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+    )
+    assert (tmp_path / "found").read_text() == found, done.stderr
 
 
 # ---- configs, and scripts in CoOp's manner ----

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torchvision.transforms import RandomErasing
 
-from tests.conftest import ALWAYS, in_turn
+from tests.conftest import FEW, slow_but_for
 from tests.runs import python, refuses
 from tests.same_run import assert_equal
 from tests.trainers.test_every_trainer import LEARNING, TRAINERS, saved
@@ -36,7 +36,7 @@ def german(loaded, tmp_path_factory):
     return classifier, folder, exported(classifier, folder)
 
 
-@in_turn(EXPORTED, always=("CDC", ALWAYS[-1]))
+@slow_but_for(("CDC", FEW[-1]), EXPORTED)
 def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded):
     classifier = loaded(name)
     session = exported(classifier, tmp_path / "exported")

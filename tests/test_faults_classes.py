@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from datasets.splits import read_split
-from tests.conftest import REFUSALS, in_turn, make_method, random_clip
+from tests.conftest import FEW, REFUSALS, make_method, random_clip, slow_but_for
 from tests.runs import make_textures, refuses
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.evaluation.prediction import measure
@@ -51,7 +51,7 @@ def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
             take(f"{fits} cat")
 
 
-@in_turn(TRAINERS, "trainer")
+@slow_but_for(FEW, TRAINERS, "trainer")
 def test_a_run_with_a_name_of_over_77_tokens_ends_with_that_name(refusal, tmp_path, trainer):
     make_textures(tmp_path, classes=("fine", "word " * 40 + "end"))
     split = tmp_path / "dtd/split_zhou_DescribableTextures.json"
@@ -71,7 +71,7 @@ def one_class(tmp_path_factory):
     return str(root)
 
 
-@in_turn(TRAINERS, "trainer")
+@slow_but_for(FEW, TRAINERS, "trainer")
 def test_one_class_is_always_right_and_what_is_undefined_is_null(run, one_class, trainer):
     _, record, _ = run(trainer, "DATASET.ROOT", one_class)
     found = record["metrics"]["test"]

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from tests.runs import refuses
+from tests.runs import PATIENCE, refuses
 from trainers.common import locks
 from trainers.common.locks import FILE_NAME, only_writer, turn
 
@@ -15,7 +15,7 @@ FORK = multiprocessing.get_context("fork")
 def hold(folder, held, until):
     with only_writer(folder):
         held.set()
-        until.wait(60)
+        until.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def holder(tmp_path):
     held, until = FORK.Event(), FORK.Event()
     process = FORK.Process(target=hold, args=(f"{tmp_path}/run", held, until))
     process.start()
-    assert held.wait(60)
+    assert held.wait(PATIENCE)
     process.until = until
     yield process
     if process.is_alive():  # one that was killed would never say that it has been woken

@@ -16,14 +16,13 @@ from protocols.command_line import parse_arguments
 from protocols.plan import TARGETS, ablation_rows, plan
 from results.runs import collect
 from results.table import tables as tables_of
-from tests.conftest import ALWAYS, in_turn
 from tests.runs import call, make_small_options
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.engine.same_run import config_of_run
 
 
 @pytest.mark.slow
-@in_turn(TRAINERS, always=("CDC", "ZeroshotCLIP", ALWAYS[-1]))
+@pytest.mark.parametrize("name", TRAINERS)
 def test_every_trainer_runs_every_protocol(name, drawn_root, in_this_process, tmp_path, capsys):
     learns = TRAINER_REGISTRY.get(name).method.learns
     templates = [f"TRAINER.{name.upper()}.N_TEMPLATES", "2"] if name.startswith("CDC") else []

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import run as protocol_run
-from tests.runs import REPOSITORY, call, make_small_options, python
+from tests.runs import PATIENCE, REPOSITORY, call, make_small_options, python
 from trainers.engine.checkpoint import newest
 
 
@@ -64,7 +64,7 @@ def writers_of(path):
 def wait_until(condition):
     started = time.monotonic()
     while not condition():
-        assert time.monotonic() - started < 180  # a busy machine takes long to import torch
+        assert time.monotonic() - started < PATIENCE
         time.sleep(0.1)
 
 
@@ -79,7 +79,7 @@ def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, send
     try:
         wait_until(lambda: all(newest(f"{folder}/prompt_learner") for folder in runs))
         send(process.pid, number)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()

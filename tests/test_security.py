@@ -47,12 +47,17 @@ def dangers(tree):
 
 
 def code_files():
-    return sorted(
-        path
-        for path in REPOSITORY.rglob("*.py")
-        if not {".venv", "tests", "build"} & set(path.relative_to(REPOSITORY).parts)
-        and "egg-info" not in str(path)
-    )
+    """The product's, whatever else somebody has in the checkout: environments, pictures, runs."""
+    others = {"tests", "build", "data", "output"}
+    folders = [
+        folder
+        for folder in REPOSITORY.glob("[a-z]*/")
+        if folder.name not in others and not (folder / "pyvenv.cfg").exists()
+    ]
+    found = [
+        path for folder in folders for path in folder.rglob("*.py") if "build" not in path.parts
+    ]
+    return sorted([*REPOSITORY.glob("*.py"), *found])
 
 
 def test_no_call_in_the_code_runs_what_it_reads():

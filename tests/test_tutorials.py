@@ -10,8 +10,7 @@ import pytest
 from nbclient import NotebookClient
 
 from tests import tutorials
-from tests.conftest import in_turn
-from tests.runs import REPOSITORY
+from tests.runs import PATIENCE, REPOSITORY
 from tests.tutorials import blocks, checkout, follow
 
 # What a reader goes through in one folder; plug_in.md is another folder's, in another environment:
@@ -20,7 +19,7 @@ COURSES = ["install own_trainer", "first_run cluster", "own_images report"]
 
 
 @pytest.mark.slow
-@in_turn(COURSES, "course", always=COURSES[:1])
+@pytest.mark.parametrize("course", COURSES)
 def test_the_tutorials_do_what_they_say(course, tmp_path, monkeypatch):
     """The generated tests of every trainer and the checks of code and documentation also pass for
     the tutorial's own."""
@@ -62,7 +61,7 @@ def test_the_notebook_goes_from_pictures_to_labels_and_a_diagram():
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
     # nothing can be installed: where the first cell tried to, pip would fail
-    client = NotebookClient(notebook, timeout=600, resources=resources)
+    client = NotebookClient(notebook, timeout=PATIENCE, resources=resources)
     client.execute(env={**os.environ, "OMP_NUM_THREADS": "1", "PIP_NO_INDEX": "1"})
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     texts = "".join(output.get("text", "") for output in outputs)

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 from markdown_it import MarkdownIt
 
-from tests.runs import REPOSITORY
+from tests.runs import PATIENCE, REPOSITORY
 
 FOLDER = REPOSITORY / "docs/tutorials"
 NOT_COPIED = {"build", "data", "output", "report.html", "report_figures"}
@@ -56,7 +56,8 @@ def checkout(folder):
     def left_out(path, names):
         ours = NOT_COPIED if Path(path) == REPOSITORY else ()
         hidden = (name for name in names if name.startswith("."))
-        return {*hidden, *ours}
+        # into which another process may be writing
+        return {*hidden, *ours, "__pycache__"}
 
     return shutil.copytree(REPOSITORY, folder, ignore=left_out)
 
@@ -89,7 +90,9 @@ def run(command, folder, python):
     """Standard output of a command in which ``python`` is the interpreter."""
     path = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
-    done = subprocess.run(command, cwd=folder, text=True, capture_output=True, timeout=600, env=env)
+    done = subprocess.run(
+        command, cwd=folder, text=True, capture_output=True, timeout=PATIENCE, env=env
+    )
     said = f"{command[-1]}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     assert done.returncode == 0, f"exit code {done.returncode}: {said}"
     return done.stdout

@@ -10,7 +10,7 @@ from app import demo as asked
 from app.answer import percent
 from tests.app.conftest import NASTY
 from tests.chromium import assert_fits_and_is_readable, look
-from tests.runs import CLASSES
+from tests.runs import CLASSES, PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def window(browser, address):
         """Presses a key that sends the form, until the next page is there."""
         browser.execute_script("document.body.dataset.old = ''")
         press(key)
-        WebDriverWait(browser, 20).until(
+        WebDriverWait(browser, PATIENCE).until(
             lambda _: browser.execute_script(
                 "return document.readyState == 'complete' && document.body.dataset.old === undefined"
             )

@@ -15,7 +15,7 @@ from app import demo as asked
 from app.page import MAX_REQUEST
 from tests.app.conftest import Page
 from tests.conftest import GOLDEN
-from tests.runs import prompts_of, record_of, refuses
+from tests.runs import PATIENCE, prompts_of, record_of, refuses
 from tests.trainers.test_every_trainer import BASE, NEW
 
 MISTAKES = GOLDEN["messages"]["page"]
@@ -111,23 +111,23 @@ def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
 
     def slowly(image):
         started.set()
-        assert goes_on.wait(30)
+        assert goes_on.wait(PATIENCE)
         return compute(image)
 
     monkeypatch.setattr(demo.classifier, "predict", slowly)
     Thread(target=server.run, daemon=True).start()
     with ThreadPoolExecutor() as pool:
-        question = pool.submit(urlopen, address, b"picture=example-1", 30)
-        assert started.wait(30)
+        question = pool.submit(urlopen, address, b"picture=example-1", PATIENCE)
+        assert started.wait(PATIENCE)
         try:
             for path in ("", "pictures/example-1", "static/style.css"):
-                assert urlopen(address + path, timeout=30).status == 200
+                assert urlopen(address + path, timeout=PATIENCE).status == 200
             assert not question.done()
         finally:
             goes_on.set()
         assert question.result().status == 200
     with pytest.raises(OSError):
-        urlopen(address, bytes(MAX_REQUEST + 1), 30)
+        urlopen(address, bytes(MAX_REQUEST + 1), PATIENCE)
     server.close()
 
 

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save
 
 from tests.prompting.models import CONFIG
-from tests.runs import refuses
+from tests.runs import PATIENCE, refuses
 from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.weights import openai
@@ -21,7 +21,7 @@ REPOSITORY = "timm/vit_base_patch16_clip_224.openai"
 class Handler(http.server.BaseHTTPRequestHandler):
     """Answers as ``server.answers`` says for what the path ends in, and keeps the requests."""
 
-    timeout = 30  # not the default, which a download shortens
+    timeout = PATIENCE  # not the default, which a download shortens
 
     def log_message(self, *_):
         pass
@@ -30,7 +30,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         content, how = self.server.answers[self.path.rpartition(".")[2]]
         self.server.requests.append(self.path.rpartition(".")[2])
         if how == "hangs":
-            self.server.is_over.wait(10)
+            self.server.is_over.wait(PATIENCE)
         if how == "404":
             self.send_error(404)
             return
@@ -57,10 +57,15 @@ def server(monkeypatch, tmp_path, stock_vit):
         monkeypatch.setitem(openai.ADDRESSES, "ViT-B/16", f"{url}/{sha256['pt']}/ViT-B-16.pt")
         monkeypatch.setitem(openai.TIMM, "ViT-B/16", (REPOSITORY, sha256["safetensors"]))
         monkeypatch.setattr(openai, "HUB", url)
-        monkeypatch.setattr(openai, "TIMEOUT", 0.3)
         monkeypatch.setattr(openai, "CACHE", f"{tmp_path}/cache")
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", f"{tmp_path}/hub")
-        server.answer = lambda name, how: server.answers.update({name: (contents[name], how)})
+
+        def answer(name, how):
+            server.answers[name] = contents[name], how
+            # long where all else answers, so that a busy machine's answer is never too late
+            monkeypatch.setattr(openai, "TIMEOUT", 2 if how == "hangs" else PATIENCE)
+
+        server.answer = answer
         yield server
         server.is_over.set()
         server.shutdown()

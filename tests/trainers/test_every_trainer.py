@@ -9,7 +9,7 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from tests.conftest import in_turn
+from tests.conftest import FEW, slow_but_for
 from tests.runs import call, prompts_of, record_of, words_of
 from tests.same_run import kept_answers
 from train import main
@@ -38,7 +38,7 @@ def saved(folder, name="model.pth.tar-3"):
     return torch.load(folder / MODEL_NAME / name, weights_only=True)
 
 
-@in_turn(TRAINERS)
+@slow_but_for(FEW, TRAINERS)
 def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
     folder = trained(name, *BASE)[1]
     base = record_of(folder)
@@ -54,7 +54,7 @@ def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
         assert all(torch.equal(value, state[key]) for key, value in weights(tester).items())
 
 
-@in_turn(LEARNING)
+@slow_but_for(FEW, LEARNING)
 def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run, trained, name):
     untrained, (trainer, folder) = run(name, flags=("--no-train",))[0], trained(name)
     before, after, state = weights(untrained), weights(trainer), saved(folder)["state_dict"]
@@ -85,7 +85,7 @@ def spread(logits):
 
 
 @pytest.mark.parametrize("precision, tolerance", [("amp", 0.2), ("fp16", 0.03)])
-@in_turn(TRAINERS)
+@slow_but_for(FEW, TRAINERS)
 def test_every_precision_trains_and_stays_near_fp32(
     run, trained, name, precision, tolerance, fp16_anywhere
 ):
@@ -130,7 +130,7 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trai
     assert torch.equal(trainer.model.learner.ctx, best["state_dict"]["ctx"])
 
 
-@in_turn(name for name in TRAINERS if name not in IMAGE_ONLY)
+@slow_but_for(FEW, [name for name in TRAINERS if name not in IMAGE_ONLY])
 def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, name):
     options = words_of(name, METHOD_OF[name].text_only)
     _, record, _ = run(name, *options, flags=("--backbone", small_resnet_file))
@@ -144,7 +144,7 @@ def test_a_resnet_is_refused_where_images_are_prompted(refusal, small_resnet_fil
     assert name.lower() in error.lower() and not refusal.output.exists()
 
 
-@in_turn(TRAINERS)
+@slow_but_for(FEW, TRAINERS)
 def test_text_is_encoded_once_a_test(run, name, monkeypatch):
     """And once a batch where it depends on the image; hand-crafted text once a run, so not again
     for a second test."""
@@ -158,7 +158,7 @@ def test_text_is_encoded_once_a_test(run, name, monkeypatch):
     assert batches > 1 and len(calls) == has_prompts * (batches if name == "CoCoOp" else 1)
 
 
-@in_turn(LEARNING)
+@slow_but_for(FEW, LEARNING)
 def test_prompts_of_another_trainer_backbone_or_shape_are_refused(
     trained, name, error_of, arguments, small_clip_file, tmp_path
 ):

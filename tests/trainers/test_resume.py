@@ -14,7 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch.utils.data import Sampler
 
 from tests import children
-from tests.conftest import in_turn
+from tests.conftest import slow_but_for
 from tests.same_run import assert_same_run
 from tests.trainers.test_every_trainer import LEARNING
 from train import main
@@ -81,7 +81,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize("owner, name, moment", MOMENTS)
-@in_turn(LEARNING, "trainer", always=("CDC",))
+@slow_but_for(("CDC",), LEARNING, "trainer")
 def test_a_run_that_is_killed_ends_as_if_it_were_not(
     run, trained, monkeypatch, trainer, owner, name, moment
 ):

@@ -1,13 +1,13 @@
 """A training keeps what it says of validation images, and no figure of the run knows of it."""
 
-from tests.conftest import in_turn
+from tests.conftest import FEW, slow_but_for
 from tests.runs import change_split, make_textures, prompts_of, record_of
 from tests.same_run import assert_equal, kept_answers
 from tests.trainers.test_every_trainer import TRAINERS
 from trainers.trainer import MethodTrainer
 
 
-@in_turn(TRAINERS)
+@slow_but_for(FEW, TRAINERS)
 def test_it_is_what_a_test_on_val_says(run, trained, name):
     folder = trained(name)[1]
     _, tested, again = run(name, "TEST.SPLIT", "val", flags=prompts_of(folder))
