@@ -12,19 +12,26 @@ slows down does so for all. FLOPs are counted; each row has its share of what a 
 reaches in the same run. Memory is what one call adds at its peak to what was in use before.
 """
 
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import copy
 import ctypes
 import os
 import resource
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 from unittest import mock
-
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir))
 
 import clip
 import torch
@@ -41,7 +48,6 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from trainers.evidence import Opinion, dempster
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
 TEMPLATES = 4  # M

@@ -10,17 +10,23 @@ are counted, not opened. The exit code is 0 whatever is found. ImageFolder is no
 folder.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import os
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import SimpleNamespace
 
 from dassl.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.base import ImageDataset

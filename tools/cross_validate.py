@@ -20,19 +20,25 @@ directions. Differences to --first are paired; their intervals are percentile bo
 tasks.
 """
 
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import contextlib
 import io
 import json
 import logging
-import sys
 import tempfile
 from collections.abc import Sequence
 from itertools import groupby
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
 
 import torch
 from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of

@@ -14,6 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import pandas
 from matplotlib import rc_context
 from matplotlib.figure import Figure
