@@ -1,6 +1,6 @@
 """The ablation's table: what each part of a method brings, and what it costs.
 
-    python -m analysis.ablation output/ablation [--format text|markdown|csv|latex|html] [--output FILE]
+    python -m analysis.ablation output/ablation --format markdown
 
 A line for each done row of configs/ablations/<trainer>.yaml, in the file's order: accuracy on base
 and new classes and H in percent, mean ± sample standard deviation over seeds; the difference of H

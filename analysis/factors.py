@@ -1,6 +1,6 @@
 """Does a factor that has nothing to do with the class pull the answers? A table on the protocol ``factors``.
 
-    python -m analysis.factors output/factors [--format text|markdown|csv|latex|html] [--output FILE]
+    python -m analysis.factors output/factors --format markdown
 
 Everything in percent, mean ± sample standard deviation over seeds; what the factors are:
 datasets/drawn/factors.py.

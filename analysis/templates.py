@@ -1,6 +1,6 @@
 """Do the templates of a run differ? How each of them votes, and how far apart they are.
 
-    python -m analysis.templates output/base2new [--format text|markdown|csv|latex|html] [--output FILE]
+    python -m analysis.templates output/base2new --format markdown
 
 Of every run whose templates vote (CDC), from its record and its answers alone: how far apart the
 templates were before and after training; the accuracy of each template's own vote (S1, S2 …), of

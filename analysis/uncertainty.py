@@ -2,7 +2,7 @@
 
 They are measured on base classes, on classes that a model does not know, and on corrupted images.
 
-    python -m analysis.uncertainty output/base2new [--format text|markdown|csv|latex|html] [--output FILE] [--root data]
+    python -m analysis.uncertainty output/base2new --root data --format markdown
 
 Each trained base run below the folder is shown three groups of images, always with its base classes
 to choose from:

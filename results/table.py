@@ -1,6 +1,7 @@
 """Tables out of run records, one for each protocol whose runs lie below a folder.
 
-    python -m results.table output/base2new [--metric accuracy] [--published] [--seed-h] [--format text|markdown|csv|latex|html] [--output FILE]
+    python -m results.table output/base2new --published --seed-h
+    python -m results.table output/base2new --metric ece --format markdown --output table.md
 
 A metric is a key of the records' metrics: accuracy, macro_f1, ece, nll, brier,
 uncertainty.max_probability.aurc … Reads every ``results.json`` and nothing else: a run without one

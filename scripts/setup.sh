@@ -10,9 +10,7 @@ set_up() { # EXTRA …
         return
     fi
     if ! .venv/bin/python -m pip --version > /dev/null 2>&1; then
-        echo "Making the environment .venv" >&2
-        rm -rf .venv
-        "${PYTHON:-python3}" -m venv .venv
+        make_environment
     fi
     # shellcheck disable=SC1091
     source .venv/bin/activate
@@ -28,5 +26,20 @@ set_up() { # EXTRA …
         # the real Dassl, where it is installed, is left alone
         python -c 'import dassl' 2> /dev/null || python -m pip install --quiet --disable-pip-version-check --editable ./dassl-lite
         printf '%s\n' "$wanted" "$extras" > "$stamp"
+    fi
+}
+
+make_environment() {
+    local python="${PYTHON:-python3}"
+    if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2> /dev/null; then
+        echo "error: $python is no Python 3.10 or newer: install one, and name it: PYTHON=/path/to/python3 bash $0" >&2
+        exit 2
+    fi
+    echo "Making the environment .venv" >&2
+    rm -rf .venv
+    # Debian keeps what puts pip into an environment in a package of its own, python3-venv: the system's pip does it, too
+    if ! "$python" -m venv .venv > /dev/null 2>&1; then
+        "$python" -m venv --clear --without-pip .venv
+        "$python" -m pip install --quiet --target "$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")" pip
     fi
 }

@@ -155,11 +155,12 @@ for name in "train run predict demo_app".split() + NAMES:
 
 
 GUARD = 'if __name__ == "__main__":\n'
-# all but scripts/missing.py, which is run where nothing is installed
+# all but those that import nothing but Python's own, such as scripts/missing.py
 PROGRAMS = [
     path
     for path in code_files()
-    if GUARD in path.read_text("utf-8") and path.parent.name != "scripts"
+    if GUARD in (text := path.read_text("utf-8"))
+    and not set(re.findall(r"(?m)^(?:import|from) (\w+)", text)) <= sys.stdlib_module_names
 ]
 
 

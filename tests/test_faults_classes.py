@@ -51,7 +51,7 @@ def test_the_longest_name_that_fits_is_taken_and_one_word_more_is_not(vit):
             take(f"{fits} cat")
 
 
-@slow_but_for(FEW, TRAINERS, "trainer")
+@pytest.mark.parametrize("trainer", TRAINERS)
 def test_a_run_with_a_name_of_over_77_tokens_ends_with_that_name(refusal, tmp_path, trainer):
     make_textures(tmp_path, classes=("fine", "word " * 40 + "end"))
     split = tmp_path / "dtd/split_zhou_DescribableTextures.json"

@@ -1,6 +1,7 @@
 """Which data sets are there, whole, and what each is for.
 
-    python tools/check_data.py [NAME …] --root DATA
+    python tools/check_data.py --root data
+    python tools/check_data.py EuroSAT DescribableTextures --root data
 
 For every data set that is there, or those that are named: present (all images of its lists, as many
 as papers report), incomplete (something is missing or differs; the last column says what), or

@@ -19,6 +19,9 @@ from trainers.common.environment import start_command
 if __name__ == "__main__":
     start_command()
 
+import argparse
+from collections.abc import Sequence
+
 import pandas
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -54,6 +57,13 @@ def draw(table: pandas.DataFrame) -> str:
         return svg_of(figure)
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", type=Path, help="CSV file")
+    parser.add_argument("picture", type=Path, help="SVG file")
+    args = parser.parse_args(arguments)
+    args.picture.write_text(draw(pandas.read_csv(args.table)), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    source, target = map(Path, sys.argv[1:])
-    target.write_text(draw(pandas.read_csv(source)), encoding="utf-8")
+    main()

@@ -8,10 +8,16 @@ A method derives from ``Method`` and overrides
 - ``start``, ``end_epoch`` and ``complete``, for what happens before, between and after the epochs,
 - ``check``, for its settings. What training remembers beyond the learnable parts is in its ``memory``.
 
-It needs no trainer::
+It needs no trainer:
 
-    method = CDCMethod(method_node("CDC"), ["cat", "dog"], load_backbone("tiny"))
-    loss, figures = method.loss(method(images), labels)
+>>> import torch
+>>> from trainers.coop import CoOpMethod
+>>> from trainers.prompting.backbone import load_backbone
+>>> from trainers.settings import method_node
+>>> method = CoOpMethod(method_node("CoOp"), ["cat", "dog"], load_backbone("tiny"))
+>>> images = torch.randn(1, 8, 3, 64, 64)  # one view of eight images
+>>> loss, figures = method.loss(method(images), torch.arange(8) % 2)
+>>> loss.backward()
 """
 
 import logging

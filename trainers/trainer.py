@@ -1,12 +1,7 @@
 """MethodTrainer: trains and tests a ``Method`` in Dassl.
 
-A method's registered trainer is two lines::
-
-    @TRAINER_REGISTRY.register()
-    class CDC(MethodTrainer):
-        method = CDCMethod
-
-Its settings are ``cfg.TRAINER.<NAME>``, the class's name in capitals. The training loop is ``fit``'s.
+A method's registered trainer is two lines, with which its file ends: ``coop.py``. Its settings are
+``cfg.TRAINER.<NAME>``, the class's name in capitals. The training loop is ``fit``'s.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """Makes a report on runs: one self-contained HTML file, and its figures as SVG beside it.
 
-    python -m results.report output/base2new output/transfer [--root data] [--output report.html]
+    python -m results.report output/base2new output/transfer --root data --output report.html
 
 Reads every results.json in or below the given folders and the predictions-test.npz beside it.
 Making and viewing it needs no network and no JavaScript. With --root, the folder of the data sets,

@@ -38,7 +38,7 @@ def saved(folder, name="model.pth.tar-3"):
     return torch.load(folder / MODEL_NAME / name, weights_only=True)
 
 
-@slow_but_for(FEW, TRAINERS)
+@pytest.mark.parametrize("name", TRAINERS)
 def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
     folder = trained(name, *BASE)[1]
     base = record_of(folder)
@@ -54,7 +54,7 @@ def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
         assert all(torch.equal(value, state[key]) for key, value in weights(tester).items())
 
 
-@slow_but_for(FEW, LEARNING)
+@pytest.mark.parametrize("name", LEARNING)
 def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run, trained, name):
     untrained, (trainer, folder) = run(name, flags=("--no-train",))[0], trained(name)
     before, after, state = weights(untrained), weights(trainer), saved(folder)["state_dict"]
@@ -144,7 +144,7 @@ def test_a_resnet_is_refused_where_images_are_prompted(refusal, small_resnet_fil
     assert name.lower() in error.lower() and not refusal.output.exists()
 
 
-@slow_but_for(FEW, TRAINERS)
+@pytest.mark.parametrize("name", TRAINERS)
 def test_text_is_encoded_once_a_test(run, name, monkeypatch):
     """And once a batch where it depends on the image; hand-crafted text once a run, so not again
     for a second test."""

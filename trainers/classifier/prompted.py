@@ -1,11 +1,10 @@
 """A trained run as a classifier of images: no data set, no training, a few lines in anybody's program.
 
-# installed: from cdc_trainers import PromptedClassifier
-from trainers import PromptedClassifier
-
-classifier = PromptedClassifier.load("output/my_run/seed1")
-answers = classifier.predict(["cat.jpg", "dog.png"])
-print(answers.labels, answers.probabilities, answers.uncertainty)
+>>> from trainers import PromptedClassifier  # installed: from cdc_trainers
+>>> classifier = PromptedClassifier.load("output/my_run/seed1")
+>>> answers = classifier.predict(["cat.jpg", "dog.png"])
+>>> answers.probabilities.shape == (2, len(classifier.classnames))
+True
 """
 
 import contextlib

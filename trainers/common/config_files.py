@@ -13,6 +13,7 @@ UTF-8, and the ranges in ``ranges.yaml``.
 import math
 import operator
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
@@ -30,6 +31,7 @@ CONFIGS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs"
 BASE = "BASE"  # in a file: those that it builds on
 RANGES = read_yaml(Path(__file__).with_name("ranges.yaml"))  # pattern of keys → what they take
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
+WHOLE = re.compile(r"[+-]?\d+")
 TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -52,6 +54,8 @@ def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: st
     known = dict(leaves(cfg))
     for key, value in pairs:
         if key in known:
+            if isinstance(known[key], float) and WHOLE.fullmatch(str(value)):
+                value = float(str(value))  # which yacs asks to be written 0.0
             try:
                 cfg.merge_from_list([key, value])
             except (RecursionError, MemoryError) as error:  # of Python's parser, which reads it

@@ -1,0 +1,270 @@
+"""Reads commands as a shell would, and has the programs themselves read their words: an option, a
+trainer, a data set or a setting that does not exist fails.
+
+Nothing is started but the scripts of ``scripts/``, with a stand-in for Python that shows what they
+ask it for.
+"""
+
+import argparse
+import importlib
+import inspect
+import os
+import re
+import shlex
+import subprocess
+import textwrap
+from dataclasses import dataclass, field
+from pathlib import Path
+from unittest import mock
+
+from protocols import launch, runs
+from protocols.arguments import build_config
+from scripts.missing import requirements
+from tests.runs import REPOSITORY
+from trainers import METHODS
+
+# of other programs, which read their words themselves
+OTHERS = set(
+    "cat cd chromium cp echo eval export find git hf ls npm pip source squeue tail "
+    ".venv/bin/ruff .venv/bin/mypy .venv/bin/lint-imports".split()
+)
+MODULES_OF_OTHERS = {"pip", "venv"}
+# whose words are not run.py's: they prepare, or check the code
+PREPARING = {"check.sh", "docs.sh", "install_browser.sh", "install_slurm.sh", "start_slurm.sh"}
+VALUES = {"DATA": "data", "TASK": "1", "all": "CDC"}  # of variables that are set elsewhere
+TUTORIALS_OWN = "LowRankCoOp"  # the trainer that a tutorial writes
+HEREDOC = re.compile(r"<<-?\s*'?(\w+)'?\n(.*?)\n\1(?=\n|$)", re.DOTALL)
+STAND_IN = """#!/usr/bin/env bash
+case "$1" in
+scripts/missing.py) ;;
+*) printf '%q ' "$@"; echo ;;
+esac
+"""
+
+
+@dataclass
+class Command:
+    """A simple command: its words, and the variables that are set for it."""
+
+    words: list[str] = field(default_factory=list)
+    settings: dict[str, str] = field(default_factory=dict)
+
+
+def commands(text):
+    """The simple commands of a piece of shell, in order; variables have their values."""
+    values = dict(VALUES)
+    for _, program in HEREDOC.findall(text):
+        compile(program, "heredoc", "exec")
+    text = HEREDOC.sub("", text).replace("\\\n", " ")
+    for line in text.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+        lexer.whitespace_split = True
+        command, is_file = Command(), False
+        for token in [*lexer, ";"]:
+            if is_file:
+                is_file = False
+            elif re.fullmatch("[<>]+", token):
+                is_file = True
+            elif re.fullmatch("[();&|]+", token):
+                yield from finished(command, values)
+                command = Command()
+            elif not command.words and (found := re.fullmatch(r"(\w+)=(.*)", token, re.DOTALL)):
+                command.settings[found[1]] = with_values(found[2], values)
+            else:
+                command.words.append(with_values(token, values))
+
+
+def with_values(word, values):
+    return re.sub(r"\$\{?(\w+)\}?", lambda found: values.get(found[1], found[0]), word)
+
+
+def finished(command, values):
+    """A command without the shell's own words; what these set is kept in ``values``."""
+    while command.words and command.words[0] in ("do", "then", "else"):
+        del command.words[0]
+    if command.words[:1] == ["for"]:
+        _, name, _, value, *_ = command.words
+        values[name] = value
+    elif not command.words or command.words[0] == "export":
+        kept = [word.partition("=") for word in command.words[1:]]
+        given = {**command.settings, **{name: value for name, sign, value in kept if sign}}
+        values |= {name: value for name, value in given.items() if value != "$"}  # of a command
+    elif command.words[0] not in ("done", "fi"):
+        yield command
+
+
+def check(text, folder):
+    """Checks all commands of a piece of shell; they may write to the folder, in which they are.
+
+    Raises:
+        AssertionError: one would not work.
+    """
+    for command in commands(text):
+        program, *words = command.words
+        if program in ("python", "python3"):
+            check_python(words)
+        elif program == "bash":
+            check_script(words, command.settings, folder)
+        else:
+            assert program in OTHERS, f"what is {program}?"
+        if program == "pip":
+            for extras in re.findall(r"\[(\w+(?:,\w+)*)\]", " ".join(words)):
+                requirements(extras.split(","))
+        for word in words:
+            if inner := re.fullmatch(r"\$\((.*)\)", word):
+                check(inner[1], folder)
+
+
+# ---- Python ----
+
+
+class Read(BaseException):
+    """What a command's parser has made of its words; nothing of the command comes after it."""
+
+    def __init__(self, namespace):
+        self.namespace = namespace
+
+
+def check_python(words):
+    program, *words = words
+    if program == "-c":
+        compile(words[0], "-c", "exec")
+    elif program == "-m" and words[0] in MODULES_OF_OTHERS | {"pytest"}:
+        if words[0] == "pytest":
+            check_tests(words[1:])
+    elif program == "-m":
+        check_program(words[0], words[1:])
+    elif program != "-":
+        assert (REPOSITORY / program).is_file(), f"there is no {program}"
+        check_program(Path(program).stem, words)
+
+
+def check_program(name, words):
+    if importlib.util.find_spec(f"{name}.__main__" if is_package(name) else name) is None:
+        raise AssertionError(f"there is no {name}")
+    module = importlib.import_module(f"{name}.__main__" if is_package(name) else name)
+    if not inspect.signature(module.main).parameters:
+        assert not words, f"{name} takes no arguments"
+        return
+    args = read(module.main, words)
+    if name == "run":
+        check_plan(args)
+    if name == "train" and args.trainer != TUTORIALS_OWN:
+        check_training(args)
+
+
+def is_package(name):
+    return (REPOSITORY / name.replace(".", "/") / "__main__.py").is_file()
+
+
+def read(main, words):
+    """What a command's parser makes of words, no option of which is shortened."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def parse_args(self, *given):
+        self.allow_abbrev = False
+        raise Read(parse(self, *given))
+
+    with mock.patch.object(argparse.ArgumentParser, "parse_args", parse_args):
+        try:
+            main(words)
+        except Read as done:
+            return done.namespace
+        except SystemExit as end:
+            raise AssertionError(f"{' '.join(words)}: exit code {end.code}") from end
+    raise AssertionError(f"{' '.join(words)}: the words were not read")
+
+
+def check_plan(args):
+    """Trainers, data sets, recipes and rows that exist, and settings that its first run takes."""
+    write_descriptions(args.opts)
+    if TUTORIALS_OWN not in args.trainer:
+        launch.wanted_config(runs.planned(args)[0], args)
+
+
+def check_training(args):
+    """A trainer and files that exist, and settings that the config takes."""
+    assert args.trainer in METHODS, args.trainer
+    write_descriptions(args.opts)
+    if args.images:
+        args.dataset_config_file = "configs/datasets/image_folder.yaml"
+    args.config_file = args.config_file or f"configs/trainers/{args.trainer}/tiny.yaml"
+    for name in ("config_file", "dataset_config_file"):
+        setattr(args, name, str(REPOSITORY / getattr(args, name)))
+    build_config(args)
+
+
+def write_descriptions(options):
+    """The files of sentences that settings name, which a config is made with."""
+    for value in options[1::2]:
+        if value.endswith(".json"):
+            Path(value).parent.mkdir(parents=True, exist_ok=True)
+            Path(value).write_text('{"cat": ["a cat."]}')
+
+
+# ---- scripts ----
+
+
+def check_script(words, settings, folder):
+    script, *words = words
+    path = REPOSITORY / script
+    assert path.is_file(), f"there is no {script}"
+    text = path.read_text("utf-8") + (REPOSITORY / "scripts/protocol.sh").read_text("utf-8")
+    for name in settings:
+        assert re.search(rf"\$\{{?{name}\b", text), f"{script} does not know {name}"
+    if path.name == "test.sh":
+        check_tests(words)
+    elif path.name not in PREPARING:
+        for line in asked_of_python(path, words, settings, folder):
+            check_python(shlex.split(line))
+
+
+def asked_of_python(path, words, settings, folder):
+    """The words with which a script calls Python, a line each."""
+    python = folder / "stand-in/python"
+    if not python.exists():
+        python.parent.mkdir()
+        python.write_text(STAND_IN)
+        python.chmod(0o755)
+    env = {"PATH": f"{python.parent}:{os.environ['PATH']}", "VIRTUAL_ENV": str(python.parent)}
+    done = subprocess.run(
+        ["bash", str(path), *words], env={**env, **settings}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    asked = [line for line in done.stdout.splitlines() if re.match("(run.py|-m) ", line)]
+    assert asked, f"{path.name} asks Python for nothing"
+    return asked
+
+
+# ---- tests ----
+
+KNOWN = {name.lower() for name in METHODS} | {TUTORIALS_OWN.lower()}
+for path in (REPOSITORY / "tests").rglob("test_*.py"):
+    defined = re.findall(r"(?m)^def (test_\w+)", path.read_text("utf-8"))
+    KNOWN |= {name.lower() for name in (path.stem, *defined)}
+
+
+def check_tests(words):
+    """The files exist, and each part of -k occurs in some test's name."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("-k", default="")
+    parser.add_argument("-m", default="", choices=["", "slow"])
+    parser.add_argument("-q", "--quiet", action="store_true")
+    args = parser.parse_intermixed_args(words)
+    for file in args.files:
+        assert list(REPOSITORY.glob(file)), f"there is no {file}"
+    for part in {*re.findall(r"\w+", args.k)} - {"and", "or", "not"}:
+        assert any(part.lower() in name for name in KNOWN), f"no test is called {part}"
+
+
+# ---- docstrings ----
+
+PIECE = re.compile(r"(?m)(?:^ {4}\S.*\n?)+")
+OF_SHELL = re.compile(r"(?m)^ *(?:\w+=\S+ )*(?:python|bash) ")
+
+
+def shell_in(docstring):
+    """The commands that a module's docstring shows, as one piece of shell."""
+    pieces = [piece for piece in PIECE.findall(docstring) if OF_SHELL.search(piece)]
+    return "\n".join(map(textwrap.dedent, pieces))

@@ -1,0 +1,142 @@
+"""What stands in a document runs: Python is run, commands are read word by word (commands.py). The
+tutorials are followed from their first block to the last by test_tutorials.py."""
+
+import ast
+import doctest
+import importlib
+import re
+import shutil
+
+import pytest
+import torch
+
+from tests.commands import check, shell_in
+from tests.runs import REPOSITORY
+from tests.test_documentation import DOCS, DOCUMENTS, tokens_of
+from tests.test_security import code_files
+
+LANGUAGES = {"bash", "python", "text", "diff", "yaml", "mermaid", "{toctree}", "{eval-rst}"}
+OF_EARLIER_COMMITS = "<!-- tests: of earlier commits -->"
+
+
+def blocks(document):
+    """Line, language and text of a page's blocks, without those of earlier commits."""
+    before = ""
+    for token in tokens_of(document):
+        if token.type == "fence" and before != OF_EARLIER_COMMITS:
+            yield token.map[0] + 1, token.info.split(" ")[0], token.content
+        if token.type in ("fence", "html_block"):
+            before = token.content.strip()
+
+
+BLOCKS = [(document, *block) for document in DOCUMENTS for block in blocks(document)]
+
+
+def in_language(wanted, without=()):
+    """A test for each block in a language, called after its page and line."""
+    found = {
+        f"{document.relative_to(REPOSITORY)}:{line}": text
+        for document, line, language, text in BLOCKS
+        if language == wanted and not {document, document.parent} & {*without}
+    }
+    assert found
+    return pytest.mark.parametrize("text", found.values(), ids=found)
+
+
+@pytest.fixture
+def stage(tmp_path, trained, data_root, monkeypatch):
+    """Makes an empty folder the current one, but for what the examples take for granted: a run, and
+    two pictures."""
+    shutil.copytree(trained("CDC")[1], tmp_path / "output/my_run/seed1")
+    for name in ("cat.jpg", "dog.png"):
+        shutil.copy(f"{data_root}/dtd/images/woven/00.png", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    # a training's report, which takes longer than the training
+    monkeypatch.setattr("results.report.page.make_report", lambda *_: [])
+    return tmp_path
+
+
+def test_every_block_says_what_it_is():
+    assert {language for _, _, language, _ in BLOCKS} <= LANGUAGES
+
+
+@in_language("python", without=[DOCS / "tutorials"])
+def test_a_python_block_runs(stage, text):
+    of_the_text = {  # that docs/uncertainty.md speaks of before its block
+        "log_probability": torch.randn(50, 3).log_softmax(dim=1),
+        "labels": torch.arange(50) % 3,
+        "other_log_probability": torch.randn(20, 3).log_softmax(dim=1),
+    }
+    exec(compile(text, "block", "exec"), {"__name__": "__main__", **of_the_text})
+
+
+@in_language("bash", without=[DOCS / "tutorials/plug_in.md"])  # whose train.py is another
+def test_a_command_is_read_word_by_word_by_its_own_program(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    check(text, tmp_path)
+
+
+# ---- docstrings ----
+
+
+def docstrings(path):
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield text
+
+
+WITH_COMMANDS = {
+    str(path.relative_to(REPOSITORY)): text
+    for path in code_files()
+    if (text := shell_in(ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""))
+}
+WITH_EXAMPLES = [path for path in code_files() if any(">>> " in text for text in docstrings(path))]
+
+
+@pytest.mark.parametrize("text", WITH_COMMANDS.values(), ids=WITH_COMMANDS)
+def test_a_docstrings_command_is_read_by_its_own_program(tmp_path, monkeypatch, text):
+    monkeypatch.chdir(tmp_path)
+    check(text, tmp_path)
+
+
+@pytest.mark.parametrize("path", WITH_EXAMPLES, ids=lambda path: path.name)
+def test_a_docstrings_examples_run(stage, path):
+    name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
+    found = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
+    assert found.attempted and not found.failed
+
+
+@pytest.mark.parametrize("path", code_files(), ids=lambda path: str(path.relative_to(REPOSITORY)))
+def test_a_docstring_shows_python_as_examples_that_can_be_run(path):
+    for text in docstrings(path):
+        unmarked = re.findall(r"(?m)^ *(?:from [\w.]+ import |import \w|class \w+\(|@\w).*", text)
+        assert not unmarked, "begin each line with >>>"
+
+
+# ---- the reading itself ----
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("python run.py --protocol base2new --trainer CDC --seed 1", "exit code 2"),
+        ("python run.py --protocol base2new --trainer CDC -- OPTIM.EPOCHS 5", "OPTIM.EPOCHS"),
+        ("python run.py --protocol base2new --trainer Cdc", "Cdc"),
+        ("for x in 1; do python run.py --protocol xd --trainer CDC --dataset nets; done", "nets"),
+        ("python -m results.tables output", "results.tables"),
+        ("python -m results.table output --metrics ece", "exit code 2"),
+        ('ls | bash scripts/base2new_train.sh CDC dtd 1 "OPTIM.EPOCHS" 5', "OPTIM.EPOCHS"),
+        ("SHOT=1 bash scripts/cdc/demo.sh", "SHOT"),
+        ("bash scripts/nothing.sh", "nothing.sh"),
+        ("bash scripts/test.sh -k zsclip", "zsclip"),
+        ('pip install ".[apps]"', "apps"),
+        ('eval "$(bash scripts/nothing.sh)"', "nothing.sh"),
+        ("pyton run.py", "pyton"),
+        ("python - <<'END'\nimport\nEND", "invalid syntax"),
+    ],
+)
+def test_what_does_not_exist_is_noticed(tmp_path, monkeypatch, text, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((AssertionError, ValueError, KeyError, SyntaxError), match=message):
+        check(text, tmp_path)
