@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from tests.conftest import in_turn, make_method, scrambled
+from tests.conftest import make_method, scrambled, slow_but_for
 from tests.trainers.test_every_trainer import METHOD_OF, TRAINERS
 from trainers.classnames import check_names
 from trainers.prompting.text import TextEncoder
@@ -20,7 +20,7 @@ def facts(backbone):
     return values, wanted, [module.training for module in backbone.modules()]
 
 
-@in_turn(TRAINERS, "name", always=("CDC", "CoOp"))
+@slow_but_for(("CDC", "CoOp"), TRAINERS)
 def test_a_clip_is_not_changed_by_what_is_built_on_it(name, vit, fp16_anywhere):
     values, *others = facts(vit)
     method = make_method(name, vit, NAMES, PREC="fp16")
