@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from app.demo import Demo, find_examples
 from app.page import HOST, make_app, make_server
 from trainers.common.errors import run_tool
-from trainers.evaluation.doubts import Judge
+from trainers.evaluation.doubts import CONFIDENCE, Judge
 
 PORT = 8000
 log = logging.getLogger("demo_app")
@@ -43,8 +43,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--max-error",
         type=float,
         metavar="SHARE",
-        help="abstain so that at most this share of the other answers is wrong on "
-        "the run's validation images, as by predict.py; without it answers are not judged",
+        help="give no label where the model is not sure, so that at most this share of the labels "
+        "given is wrong, as by predict.py; without it answers are not judged",
+    )
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=CONFIDENCE,
+        metavar="SHARE",
+        help=f"how sure that promise of --max-error is ({CONFIDENCE:g})",
     )
     parser.add_argument(
         "--port",
@@ -65,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
     from trainers.classifier.prompted import PromptedClassifier
 
     classifier = PromptedClassifier.load(args.run, args.backbone)
-    judge = Judge(args.run, args.max_error)
+    judge = Judge(args.run, args.max_error, args.confidence)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []
     server = make_server(make_app(Demo(classifier, judge, examples)), args.port)
     log.info("Open http://%s:%s in a browser; Ctrl-C ends it", HOST, server.effective_port)

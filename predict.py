@@ -25,7 +25,7 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output, write_bytes
 from trainers.common.image_files import transparent_parts, with_alpha
-from trainers.evaluation.doubts import Judge
+from trainers.evaluation.doubts import CONFIDENCE, Judge
 
 log = logging.getLogger("predict")
 
@@ -56,14 +56,21 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--max-error",
         type=float,
         metavar="SHARE",
-        help="abstain from the most uncertain images, so that at most this share of the other answers "
-        "is wrong on the run's validation images; 0.05 for 5 %%",
+        help="give no label to the most uncertain images, so that at most this share of the labels "
+        "given is wrong on pictures like the run's validation images; 0.05 for 5 %%",
     )
     doubt.add_argument(
         "--min-certainty",
         type=float,
         metavar="C",
         help="abstain where the largest probability is below this",
+    )
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=CONFIDENCE,
+        metavar="SHARE",
+        help=f"how sure that promise of --max-error is ({CONFIDENCE:g})",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table there")
@@ -88,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
             "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
         )
     is_judged = not args.classes and certainty is None
-    judge = Judge(args.run, args.max_error) if is_judged else None
+    judge = Judge(args.run, args.max_error, args.confidence) if is_judged else None
     paths = find_images(args.paths, sys.stdin or ())
     if args.csv:
         check_output("--csv", args.csv, "image,label,doubtful,uncertainty", paths)

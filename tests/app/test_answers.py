@@ -47,7 +47,7 @@ def test_the_verdict_is_sure_only_where_a_limit_was_measured(
     tmp_path, uncertainty, max_error, own, verdict, words
 ):
     write_validation(tmp_path, [0.2, 0.3], [0, 1])
-    judge = Judge(str(tmp_path), max_error)
+    judge = Judge(str(tmp_path), max_error, confidence=0.5)
     found = describe(answers_of(1 - uncertainty), judge if own else None)
     assert found["verdict"] == (verdict or NOT_KNOWN) and words in found["basis"]
     assert found["doubtful"] is (verdict and "not sure" in verdict)
@@ -143,11 +143,13 @@ def test_its_verdict_is_that_of_predict_in_the_same_words(copied, data_root, cap
 
     most_doubted = [False] * 4 + [True] * 4
     write_validation(folder, doubts, most_doubted)
-    assert flagged("--max-error", "0.05") == most_doubted
-    assert flagged("--max-error", "0.2") == [False] * 5 + [True] * 3
+    bold = ("--confidence", "0.5")
+    assert flagged("--max-error", "0.3", *bold) == most_doubted
+    assert flagged("--max-error", "0.6", *bold) == [False] * 5 + [True] * 3
+    assert flagged("--max-error", "0.3") == [True] * 8
     assert flagged() == [None] * 8
     write_validation(folder, doubts, most_doubted[::-1])
-    assert flagged("--max-error", "0.05") == [True] * 8
+    assert flagged("--max-error", "0.3", *bold) == [True] * 8
     (folder / "predictions-val.npz").unlink()
     assert flagged() == [None] * 8
     assert call(demo_app.main, "--run", folder, "--max-error", "0.05") == 2

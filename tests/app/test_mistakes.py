@@ -141,7 +141,7 @@ def test_what_cannot_be_served_is_one_line_and_exit_code_2(
     for words, message in (
         (("--run", nowhere), f"{nowhere} holds no finished run"),
         (("--run", tested), f"{tested} holds no prompts: it tested those of another run"),
-        ((*own, "--max-error", 5), "--max-error is 5.0, it is a share: at least 0 and below 1"),
+        ((*own, "--max-error", 5), "--max-error is 5.0, it is a share: above 0 and below 1"),
         ((*own, "--root", nowhere), f"--root {nowhere} is not a folder"),
         ((*own, *taken.split()), f"{taken} cannot be used (Address already in use): give another"),
         ((*own, "--port", 65536), "--port is 65536, it must be between 0"),

@@ -1,9 +1,16 @@
 """Whether an answer is doubtful: the one rule, and the one wording, of predict.py and the page of
 demo_app.py.
 
-The rule rests on the run's answers to its validation images: the limit is the largest uncertainty
-up to which at most a share ``max_error`` of the answers is wrong. A more uncertain answer is
-doubtful. Without a share, or for classes other than the run's own, nothing is claimed.
+The rule rests on the run's answers to its validation images. It is a promise: with a confidence of
+95 %, at most a share ``max_error`` of the answers up to the limit is wrong, on pictures like those.
+A more uncertain answer is doubtful. Without a share, or for classes other than the run's own,
+nothing is promised.
+
+References:
+    - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
+      Control", §2: fixed-sequence testing, from one start or several.
+    - Geifman and El-Yaniv (2017), "Selective Classification for Deep Neural Networks": the exact
+      binomial bound on the error of the answers given.
 """
 
 import math
@@ -19,6 +26,7 @@ from ..common.readers import read_arrays
 NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
 NO_VALIDATION = "No rejection threshold can be set: the run has no answers on validation images."
+CONFIDENCE = 0.95  # of a promise, where none is asked for
 OFFERED = (0.05, 0.1, 0.2)  # shares whose cost is told to those who have not chosen one
 ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batch differ in the last digits; they shall not in the verdict
 
@@ -66,15 +74,49 @@ def points_of(uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> list[Point]:
     return [Point(*point) for point in zip(*columns)]
 
 
-def within(points: list[Point], max_error: float) -> Point | None:
-    """The point with the most answers of which at most a share ``max_error`` in [0, 1) is wrong;
-    None where there is none."""
-    return next((point for point in reversed(points) if point.error <= max_error), None)
+def images_needed(max_error: float, risk: float) -> int:
+    """The least number of images without a mistake that shows an error of at most ``max_error``,
+    except with the probability ``risk``: the least n with (1 − max_error)ⁿ ≤ risk."""
+    return math.ceil(math.log(risk) / math.log1p(-max_error))
 
 
-def best(points: list[Point]) -> Point:
-    """The point with the lowest error, of those with the most answers."""
-    return min(points, key=lambda point: (point.error, -point.answered))
+def promised(points: list[Point], max_error: float, confidence: float = CONFIDENCE) -> Point | None:
+    """The point with the most answers of which, with that confidence, at most a share ``max_error``
+    is wrong on pictures like these; None where there is none.
+
+    A point is accepted where so few mistakes among its n images would have a probability of at most
+    δ / J if the error were larger, Bin(n, max_error) ≤ wrong. Points are looked at from J starts
+    upwards, and from each start up to the first that is not accepted, so that all that are accepted
+    hold together with a probability of 1 − δ, δ = 1 − ``confidence`` (Bonferroni over the starts,
+    fixed-sequence testing from each). The starts are the m, 2 m, 4 m … most certain images, m being
+    the least number that can be accepted at all, and J as many as there are images for: which images
+    are wrong has no part in it.
+
+    Args:
+        points: of ``points_of``; max_error, confidence: in (0, 1).
+    """
+    # here, since it takes a second to import: wrong arguments are answered at once
+    from scipy.stats import binom
+
+    images = points[-1].answered
+    risk = 1 - confidence
+    starts = 1
+    while images_needed(max_error, risk / (starts + 1)) * 2**starts <= images:
+        starts += 1
+    least = images_needed(max_error, risk / starts)
+    answered = numpy.array([point.answered for point in points])
+    wrong = numpy.array([point.wrong for point in points])
+    is_accepted = binom.cdf(wrong, answered, max_error) <= risk / starts
+    found = None
+    for doublings in range(starts):
+        for point, accepted in zip(points, is_accepted):
+            if point.answered < least * 2**doublings:
+                continue
+            if not accepted:
+                break
+            if found is None or point.answered > found.answered:
+                found = point
+    return found
 
 
 def read_points(folder: str) -> list[Point]:
@@ -105,65 +147,91 @@ class Judge:
 
     Args:
         folder: the run's.
-        max_error: share in [0, 1) of the answers not doubtful that may be wrong on validation
-            images; None: no answer is judged.
+        max_error: share in (0, 1) of the answers not doubtful that may be wrong; None: no answer is
+            judged.
+        confidence: in (0, 1), of the promise.
 
     Raises:
-        UserError: a share is asked for that is none, or without answers to validation images; see
-            ``read_points``.
+        UserError: a share or a confidence is given that is none, or a share for a run without
+            answers to validation images; see ``read_points``.
     """
 
-    def __init__(self, folder: str, max_error: float | None = None) -> None:
+    def __init__(
+        self, folder: str, max_error: float | None = None, confidence: float = CONFIDENCE
+    ) -> None:
         self.max_error = max_error
+        self.confidence = confidence
         self.points: list[Point] = []
-        if max_error is not None and not 0 <= max_error < 1:
-            raise UserError(f"--max-error is {max_error}, it is a share: at least 0 and below 1")
+        for flag, share in (("--max-error", max_error), ("--confidence", confidence)):
+            if share is not None and not 0 < share < 1:
+                raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
         try:
             self.points = read_points(folder)
         except UserError:
             if max_error is not None:
                 raise
-        self.point = None if max_error is None else within(self.points, max_error)
+        self.point = None
+        if max_error is not None:
+            self.point = promised(self.points, max_error, confidence)
 
     def doubtful(self, uncertainty: float) -> bool | None:
         """Whether an answer to the run's own classes is doubtful; None where no share of errors was
-        asked for."""
+        given."""
         if self.max_error is None:
             return None
         return self.point is None or not uncertainty <= self.point.limit  # NaN is doubtful
+
+    def promise(self) -> str:
+        """What a limit promises, in words."""
+        return f"at most {100 * (self.max_error or 0):g} % errors with {100 * self.confidence:g} % confidence"
 
     def verdict(self, doubtful: bool | None) -> str:
         """What an answer is called; ``doubtful``: see there."""
         if doubtful is None or self.max_error is None:
             return NOT_KNOWN
+        if self.point is None:
+            return f"The model is not sure: no limit promises {self.promise()}."
         where = "The model is not sure: beyond" if doubtful else "Within"
-        return f"{where} the limit of {100 * self.max_error:g} % errors on validation images."
+        return f"{where} the limit that promises {self.promise()}."
 
     def rule(self) -> str:
         """What counts as doubtful and why, in words."""
         if not self.points:
             return NO_VALIDATION
-        images = f"the run's {counted(self.points[-1].answered, 'validation image')}"
-        least = best(self.points)
-        lowest = (
-            f"The lowest error is {least}: --max-error {math.ceil(1000 * least.error) / 1000:g} allows it."
-            if least.error <= 0.999
-            else ""
-        )
+        every = self.points[-1]
+        images = f"the run's {counted(every.answered, 'validation image')}"
         if self.max_error is None:
-            possible = ", ".join(
-                f"{offer:g} answers {point.answered}"
-                for offer in OFFERED
-                if (point := within(self.points, offer))
+            return f"No limit is set. Wrong among {images}: {every}. {self.offers()}".rstrip()
+        if self.point is not None:
+            return (
+                f"The limit that promises {self.promise()}, on pictures like {images}, is an "
+                f"uncertainty of {decimal(self.point.limit)}. Within it: {self.point.answered} of "
+                f"these, {self.point.wrong} of them wrong."
             )
-            offers = f"--max-error abstains from the doubtful: {possible}."
-            return f"No limit is set. Wrong among {images}: {self.points[-1]}. {offers if possible else lowest}".rstrip()
-        allowed = f"{100 * self.max_error:g} %"
-        if self.point is None:
-            return f"No answer is within the limit: among {images} more than {allowed} of even the most certain answers are wrong. {lowest}".rstrip()
+        needed = images_needed(self.max_error, 1 - self.confidence)
+        if needed > every.answered:
+            return (
+                f"No limit can promise {self.promise()}: that takes at least "
+                f"{counted(needed, 'validation image')} without a mistake, and the run has "
+                f"{every.answered}. {self.offers()}".rstrip()
+            )
         return (
-            f"The limit for at most {allowed} of errors is an uncertainty of {decimal(self.point.limit)}. "
-            f"Within it: {self.point.answered} of {images}; wrong among those: {self.point}."
+            f"No limit promises {self.promise()}: too many of the most certain of {images} are "
+            f"wrong. Wrong among all: {every}. {self.offers()}".rstrip()
+        )
+
+    def offers(self) -> str:
+        """How many validation images other shares of errors would answer, in words."""
+        possible = []
+        for share in OFFERED:
+            point = promised(self.points, share, self.confidence)
+            if point is not None and share != self.max_error:
+                possible.append(f"{share:g} answers {point.answered}")
+        if not possible:
+            return ""
+        return (
+            f"--max-error abstains from the doubtful, here with {100 * self.confidence:g} % "
+            f"confidence: {', '.join(possible)}."
         )
 
     def of_such(self, uncertainty: float) -> str:
