@@ -181,18 +181,18 @@ class Judge:
             return None
         return self.point is None or not uncertainty <= self.point.limit  # NaN is doubtful
 
-    def promise(self) -> str:
-        """What a limit promises, in words."""
-        return f"at most {100 * (self.max_error or 0):g} % errors with {100 * self.confidence:g} % confidence"
+    def promise(self, max_error: float) -> str:
+        """What a limit for a share of errors promises, in words."""
+        return f"at most {100 * max_error:g} % errors with {100 * self.confidence:g} % confidence"
 
     def verdict(self, doubtful: bool | None) -> str:
         """What an answer is called; ``doubtful``: see there."""
         if doubtful is None or self.max_error is None:
             return NOT_KNOWN
         if self.point is None:
-            return f"The model is not sure: no limit promises {self.promise()}."
+            return f"The model is not sure: no limit promises {self.promise(self.max_error)}."
         where = "The model is not sure: beyond" if doubtful else "Within"
-        return f"{where} the limit that promises {self.promise()}."
+        return f"{where} the limit that promises {self.promise(self.max_error)}."
 
     def rule(self) -> str:
         """What counts as doubtful and why, in words."""
@@ -204,19 +204,19 @@ class Judge:
             return f"No limit is set. Wrong among {images}: {every}. {self.offers()}".rstrip()
         if self.point is not None:
             return (
-                f"The limit that promises {self.promise()}, on pictures like {images}, is an "
+                f"The limit that promises {self.promise(self.max_error)}, on pictures like {images}, is an "
                 f"uncertainty of {decimal(self.point.limit)}. Within it: {self.point.answered} of "
                 f"these, {self.point.wrong} of them wrong."
             )
         needed = images_needed(self.max_error, 1 - self.confidence)
         if needed > every.answered:
             return (
-                f"No limit can promise {self.promise()}: that takes at least "
+                f"No limit can promise {self.promise(self.max_error)}: that takes at least "
                 f"{counted(needed, 'validation image')} without a mistake, and the run has "
                 f"{every.answered}. {self.offers()}".rstrip()
             )
         return (
-            f"No limit promises {self.promise()}: too many of the most certain of {images} are "
+            f"No limit promises {self.promise(self.max_error)}: too many of the most certain of {images} are "
             f"wrong. Wrong among all: {every}. {self.offers()}".rstrip()
         )
 
