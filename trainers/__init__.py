@@ -5,6 +5,7 @@ its trainer.
 loaded when it is asked for: importing the package registers nothing.
 """
 
+from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,11 @@ METHODS = {  # registered name → module of this package
     "PromptSRC": "promptsrc",
     "CDC": "cdc",
 }
+
+
+def list_trainers(pattern: str = "*") -> list[str]:
+    """Names of the methods that a pattern fits, such as ``*CoOp*``, in the order of ``METHODS``."""
+    return [name for name in METHODS if fnmatchcase(name, pattern)]
 
 
 def config_function(method: str) -> Any:

@@ -15,7 +15,6 @@ import math
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -24,8 +23,8 @@ from .evidence import Opinion, conflict, dempster, evidential_loss, fitted_facto
 from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .prompting.prompts import FixedTokens, Prompts, TemplateLinear, gaussian, initial_context
+from .registration import registered
 from .settings import add_encoder_settings, add_run_settings
-from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
@@ -324,6 +323,4 @@ class CDCMethod(Method):
         return learned
 
 
-@TRAINER_REGISTRY.register()
-class CDC(MethodTrainer):
-    method = CDCMethod
+CDC = registered(CDCMethod)

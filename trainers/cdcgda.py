@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -21,8 +20,8 @@ from .evaluation.prediction import Prediction, Scores
 from .evidence import conflict, dempster, fitted_factor
 from .gaussians import GaussianEvidence
 from .method import Batches, Encoded, Figures, Method, TrainingImages
+from .registration import registered
 from .settings import method_node
-from .trainer import MethodTrainer
 
 ALWAYS_CDCS = ("FUSION", "RELIABILITY", "LOSS")  # keys of CDC's that keep their defaults
 
@@ -164,6 +163,4 @@ class CDCGDAMethod(Method):
         super().load(state, classnames)
 
 
-@TRAINER_REGISTRY.register()
-class CDCGDA(MethodTrainer):
-    method = CDCGDAMethod
+CDCGDA = registered(CDCGDAMethod)

@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -22,8 +21,8 @@ from .evidence import Opinion, evidential_loss
 from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import Prompts, initial_context
 from .prompting.tokens import phrase_tokens
+from .registration import registered
 from .settings import method_node
-from .trainer import MethodTrainer
 
 # CDC's keys in whose place the method has its own
 OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH"}
@@ -156,11 +155,7 @@ class CDCTCPMethod(CDCOverMethod):
     text_only = {}
 
 
-@TRAINER_REGISTRY.register()
-class CDCPromptSRC(MethodTrainer):
-    method = CDCPromptSRCMethod
+CDCPromptSRC = registered(CDCPromptSRCMethod)
 
 
-@TRAINER_REGISTRY.register()
-class CDCTCP(MethodTrainer):
-    method = CDCTCPMethod
+CDCTCP = registered(CDCTCPMethod)

@@ -8,16 +8,15 @@ import math
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .method import Method
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter
+from .registration import registered
 from .settings import add_encoder_settings
 from .templates import DEFAULT_TEMPLATE
-from .trainer import MethodTrainer
 
 PARTS = "qkv"
 
@@ -91,6 +90,4 @@ class CLIPLoRAMethod(Method):
         return LowRankLayers(self)
 
 
-@TRAINER_REGISTRY.register()
-class CLIPLoRA(MethodTrainer):
-    method = CLIPLoRAMethod
+CLIPLoRA = registered(CLIPLoRAMethod)

@@ -9,15 +9,14 @@ token and context: they are encoded once an image, and only the classes' own tok
 from collections import OrderedDict
 
 import torch
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
 from .method import Encoded, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
+from .registration import registered
 from .settings import add_encoder_settings
-from .trainer import MethodTrainer
 
 REDUCTION = 16  # of the width in the meta-net's hidden layer
 TEXTS_AT_ONCE = 8192  # images × classes in one pass of the text encoder, at most (but one image at least), to bound the memory
@@ -77,6 +76,4 @@ class CoCoOpMethod(Method):
         return Scores(logits.transpose(0, 1), image_features, texts, images)
 
 
-@TRAINER_REGISTRY.register()
-class CoCoOp(MethodTrainer):
-    method = CoCoOpMethod
+CoCoOp = registered(CoCoOpMethod)

@@ -4,13 +4,12 @@ it stands before, around or after the class name. Cross-entropy on the logits of
 encoders frozen.
 """
 
-from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .method import Method
 from .prompting.context import ContextLearner
+from .registration import registered
 from .settings import add_encoder_settings
-from .trainer import MethodTrainer
 
 
 def add_coop_config(cfg: CfgNode) -> None:
@@ -32,6 +31,4 @@ class CoOpMethod(Method):
         return ContextLearner.from_settings(self)
 
 
-@TRAINER_REGISTRY.register()
-class CoOp(MethodTrainer):
-    method = CoOpMethod
+CoOp = registered(CoOpMethod)

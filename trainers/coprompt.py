@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -20,8 +19,8 @@ from .evaluation.prediction import Scores
 from .losses import consistency_loss
 from .method import Encoded, Figures, Method
 from .prompting.prompts import Prompts
+from .registration import registered
 from .settings import method_node
-from .trainer import MethodTrainer
 
 REDUCTION = 4  # of the width in the adapters
 IMAGE_SHARE = 0.1  # of the adapter in the features
@@ -118,6 +117,4 @@ class CoPromptMethod(Method):
         return task + self.settings.W * (text + image), parts
 
 
-@TRAINER_REGISTRY.register()
-class CoPrompt(MethodTrainer):
-    method = CoPromptMethod
+CoPrompt = registered(CoPromptMethod)

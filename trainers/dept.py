@@ -10,14 +10,13 @@ from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction, Scores
 from .method import Encoded, Figures, Method, ParameterGroups
+from .registration import registered
 from .settings import method_node
-from .trainer import MethodTrainer
 
 
 def add_dept_settings(cfg: CfgNode, over: str) -> None:
@@ -175,21 +174,13 @@ class DePTPromptSRCMethod(DePTMethod):
     fp32_teacher = True
 
 
-@TRAINER_REGISTRY.register()
-class DePTCoOp(MethodTrainer):
-    method = DePTCoOpMethod
+DePTCoOp = registered(DePTCoOpMethod)
 
 
-@TRAINER_REGISTRY.register()
-class DePTKgCoOp(MethodTrainer):
-    method = DePTKgCoOpMethod
+DePTKgCoOp = registered(DePTKgCoOpMethod)
 
 
-@TRAINER_REGISTRY.register()
-class DePTMaPLe(MethodTrainer):
-    method = DePTMaPLeMethod
+DePTMaPLe = registered(DePTMaPLeMethod)
 
 
-@TRAINER_REGISTRY.register()
-class DePTPromptSRC(MethodTrainer):
-    method = DePTPromptSRCMethod
+DePTPromptSRC = registered(DePTPromptSRCMethod)

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -19,7 +18,7 @@ from .evaluation.uncertainty import fit_temperature
 from .features import FeatureMethod, SizedByState
 from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
 from .method import Batches, Method, TrainingImages
-from .trainer import MethodTrainer
+from .registration import registered
 
 log = logging.getLogger(__name__)
 ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
@@ -114,6 +113,4 @@ class GDAMethod(FeatureMethod):
             self.learner.others = discriminants(means, precision)
 
 
-@TRAINER_REGISTRY.register()
-class GDA(MethodTrainer):
-    method = GDAMethod
+GDA = registered(GDAMethod)

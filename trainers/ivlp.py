@@ -3,14 +3,13 @@ MaPLe, §4.2 and its public repository). Cross-entropy; both encoders frozen. Wi
 encoder's part it is deep language prompting.
 """
 
-from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .common.errors import UserError
 from .method import Method
 from .prompting.independent import IndependentPrompts
+from .registration import registered
 from .settings import add_encoder_settings
-from .trainer import MethodTrainer
 
 
 def add_ivlp_config(cfg: CfgNode) -> None:
@@ -49,6 +48,4 @@ class IVLPMethod(Method):
         return IndependentPrompts(self)
 
 
-@TRAINER_REGISTRY.register()
-class IVLP(MethodTrainer):
-    method = IVLPMethod
+IVLP = registered(IVLPMethod)

@@ -3,14 +3,13 @@ Prompt Tuning with Knowledge-guided Context Optimization"): cross-entropy + W ·
 1 − cos(w_k, w_k of the hand-crafted prompt).
 """
 
-from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from .losses import knowledge_guided_loss
 from .method import Method
 from .prompting.context import ContextLearner
+from .registration import registered
 from .settings import add_encoder_settings
-from .trainer import MethodTrainer
 
 
 def add_kgcoop_config(cfg: CfgNode) -> None:
@@ -35,6 +34,4 @@ class KgCoOpMethod(Method):
         return ContextLearner.from_settings(self)
 
 
-@TRAINER_REGISTRY.register()
-class KgCoOp(MethodTrainer):
-    method = KgCoOpMethod
+KgCoOp = registered(KgCoOpMethod)

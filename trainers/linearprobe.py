@@ -10,13 +10,12 @@ from functools import cache
 from typing import Any
 
 import torch
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .features import FeatureMethod
 from .method import Batches, Method, TrainingImages
-from .trainer import MethodTrainer
+from .registration import registered
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +115,4 @@ class LinearProbeMethod(FeatureMethod):
         log.info(f"Logistic regression on {images} with C = {probe.C:.3g}")
 
 
-@TRAINER_REGISTRY.register()
-class LinearProbe(MethodTrainer):
-    method = LinearProbeMethod
+LinearProbe = registered(LinearProbeMethod)

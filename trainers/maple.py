@@ -5,14 +5,13 @@ Learning", §3.2). Cross-entropy; both encoders frozen.
 
 import copy
 
-from dassl.engine import TRAINER_REGISTRY
 from torch import nn
 from yacs.config import CfgNode
 
 from .method import Method
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
+from .registration import registered
 from .settings import add_encoder_settings
-from .trainer import MethodTrainer
 
 
 def add_maple_config(cfg: CfgNode) -> None:
@@ -75,6 +74,4 @@ class MaPLeMethod(Method):
         return MultiModalPrompts(self)
 
 
-@TRAINER_REGISTRY.register()
-class MaPLe(MethodTrainer):
-    method = MaPLeMethod
+MaPLe = registered(MaPLeMethod)

@@ -7,16 +7,15 @@ Cross-entropy; CLIP's own weights are frozen.
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .method import Method
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter, Block
+from .registration import registered
 from .settings import add_encoder_settings
 from .templates import template_of
-from .trainer import MethodTrainer
 
 
 def add_mma_config(cfg: CfgNode) -> None:
@@ -122,6 +121,4 @@ class MMAMethod(Method):
         return SharedAdapters(self)
 
 
-@TRAINER_REGISTRY.register()
-class MMA(MethodTrainer):
-    method = MMAMethod
+MMA = registered(MMAMethod)

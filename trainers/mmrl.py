@@ -9,7 +9,6 @@ import copy
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -19,8 +18,8 @@ from .method import Figures, Method
 from .prompting.image import Readout
 from .prompting.prompts import FixedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter
+from .registration import registered
 from .settings import add_encoder_settings
-from .trainer import MethodTrainer
 
 
 def add_mmrl_config(cfg: CfgNode) -> None:
@@ -132,6 +131,4 @@ class MMRLMethod(Method):
         return Prediction((scale * logits[0] + (1 - scale) * logits[1]).softmax(dim=-1))
 
 
-@TRAINER_REGISTRY.register()
-class MMRL(MethodTrainer):
-    method = MMRLMethod
+MMRL = registered(MMRLMethod)

@@ -5,7 +5,6 @@ against that of the distance to zero-shot CLIP's answers, the conflicting part i
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -15,8 +14,8 @@ from .method import Figures, Method
 from .prompting.context import ContextLearner
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
+from .registration import registered
 from .settings import add_encoder_settings
-from .trainer import MethodTrainer
 
 
 def add_prograd_config(cfg: CfgNode) -> None:
@@ -105,6 +104,4 @@ class ProGradMethod(Method):
         return total, {"loss_ce": task, "loss_general": general}
 
 
-@TRAINER_REGISTRY.register()
-class ProGrad(MethodTrainer):
-    method = ProGradMethod
+ProGrad = registered(ProGradMethod)

@@ -8,7 +8,6 @@ from collections import deque
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from torch.func import functional_call
 from yacs.config import CfgNode
@@ -16,7 +15,7 @@ from yacs.config import CfgNode
 from .evaluation.prediction import Scores
 from .features import FeatureMethod
 from .method import Batches, Encoded, TrainingImages
-from .trainer import MethodTrainer
+from .registration import registered
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +99,4 @@ class ProLIPMethod(FeatureMethod):
         log.info(f"Projection of {len(labels)} images: cross-entropy {task:.4f}")
 
 
-@TRAINER_REGISTRY.register()
-class ProLIP(MethodTrainer):
-    method = ProLIPMethod
+ProLIP = registered(ProLIPMethod)

@@ -11,15 +11,14 @@ regularisers:
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
 from .method import Figures, Method
+from .registration import registered
 from .settings import method_node
 from .templates import DIVERSE_TEMPLATES
-from .trainer import MethodTrainer
 
 
 def add_promptsrc_config(cfg: CfgNode) -> None:
@@ -91,6 +90,4 @@ class PromptSRCMethod(Method):
             self.learner.load_state_dict(aggregate, strict=False)  # buffers stay
 
 
-@TRAINER_REGISTRY.register()
-class PromptSRC(MethodTrainer):
-    method = PromptSRCMethod
+PromptSRC = registered(PromptSRCMethod)

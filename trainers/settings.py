@@ -1,7 +1,6 @@
 """The settings that methods share: in their own nodes, and those of a run that Dassl's defaults
 lack."""
 
-from dassl.config import get_cfg_default
 from yacs.config import CfgNode
 
 from . import config_function
@@ -37,6 +36,14 @@ def add_encoder_settings(node: CfgNode) -> None:
 def method_node(name: str) -> CfgNode:
     """A new node with what ``add_<name>_config`` declares, for methods that go on from another
     one's settings."""
-    cfg = get_cfg_default()
+    cfg = bare_config()
     config_function(name)(cfg)
     return cfg.TRAINER[name.upper()]
+
+
+def bare_config() -> CfgNode:
+    """A config that settings can be declared in, without Dassl's own keys."""
+    nodes: dict[str, dict[str, object]] = {"MODEL": {"BACKBONE": {}}}
+    for name in ("DATASET", "INPUT", "DATALOADER", "TEST", "TRAINER"):
+        nodes[name] = {}
+    return CfgNode(nodes)

@@ -5,7 +5,6 @@ into n tokens a class, which take the place of the context there. Cross-entropy 
 both encoders frozen.
 """
 
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -13,8 +12,8 @@ from .losses import knowledge_guided_loss
 from .method import Method, ParameterGroups
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.transformer import quick_gelu
+from .registration import registered
 from .settings import add_encoder_settings
-from .trainer import MethodTrainer
 
 REDUCTION = 4  # of the width in the bottleneck
 AFTER_CONTEXT = {  # what follows the learned context, if not the class name and a full stop
@@ -88,6 +87,4 @@ class TCPMethod(Method):
         return [{"params": list(self.learner.parameters()), "eps": self.settings.ADAM_EPS}]
 
 
-@TRAINER_REGISTRY.register()
-class TCP(MethodTrainer):
-    method = TCPMethod
+TCP = registered(TCPMethod)

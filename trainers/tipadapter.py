@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .features import FeatureMethod, SizedByState
 from .method import Batches, Method, ParameterGroups, TrainingImages
+from .registration import registered
 from .settings import method_node
-from .trainer import MethodTrainer
 
 log = logging.getLogger(__name__)
 
@@ -124,11 +123,7 @@ class TipAdapterFMethod(TipAdapterMethod):
         return [{"params": [self.learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code
 
 
-@TRAINER_REGISTRY.register()
-class TipAdapter(MethodTrainer):
-    method = TipAdapterMethod
+TipAdapter = registered(TipAdapterMethod)
 
 
-@TRAINER_REGISTRY.register()
-class TipAdapterF(MethodTrainer):
-    method = TipAdapterFMethod
+TipAdapterF = registered(TipAdapterFMethod)

@@ -1,7 +1,8 @@
 """MethodTrainer: trains and tests a ``Method`` in Dassl.
 
-A method's registered trainer is two lines, with which its file ends: ``coop.py``. Its settings are
-``cfg.TRAINER.<NAME>``, the class's name in capitals. The training loop is ``fit``'s.
+A method's file ends with ``CDC = registered(CDCMethod)``, which makes its trainer, ``trainer_of``, and
+registers it. Its settings are ``cfg.TRAINER.<NAME>``, the trainer's name in capitals. The training
+loop is ``fit``'s.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ from dassl.data import DataManager
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import Datum
 from dassl.data.transforms import build_transform
-from dassl.engine import TrainerX
+from dassl.engine import TRAINER_REGISTRY, TrainerX
 from dassl.optim import build_optimizer
 from torch import Tensor
 from torch.amp import GradScaler
@@ -371,3 +372,16 @@ class MethodTrainer(TrainerX):
         """Whether the run's folder holds all that this run would leave, see ``Checkpoints.is_done``."""
         splits = {self.cfg.TEST.SPLIT} | ({"val"} if self.validation_loader() else set())
         return self.checkpoints.is_done(sorted(splits))
+
+
+def trainer_of(method: type[Method]) -> type[MethodTrainer]:
+    """The trainer of ``<Name>Method``, a class of its own called ``<Name>``, in Dassl's registry.
+
+    Raises:
+        KeyError: another one is registered under that name.
+    """
+    name = method.__name__.removesuffix("Method")
+    facts = {"method": method, "__module__": method.__module__, "__doc__": method.__doc__}
+    trainer = type(name, (MethodTrainer,), facts)
+    TRAINER_REGISTRY.register()(trainer)
+    return trainer

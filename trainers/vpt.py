@@ -3,15 +3,14 @@
 frozen, and the texts are encoded once a run.
 """
 
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
 from .method import Method
 from .prompting.independent import VisualPrompts
 from .prompting.prompts import Prompts
+from .registration import registered
 from .templates import template_of
-from .trainer import MethodTrainer
 
 
 def add_vpt_config(cfg: CfgNode) -> None:
@@ -44,6 +43,4 @@ class VPTMethod(Method):
         return self.hand_crafted[None], self.learner()  # (1, K, E)
 
 
-@TRAINER_REGISTRY.register()
-class VPT(MethodTrainer):
-    method = VPTMethod
+VPT = registered(VPTMethod)

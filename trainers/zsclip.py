@@ -4,13 +4,12 @@
 ``ZeroshotCLIP`` takes one prompt a class, ``ZeroshotCLIP2`` the mean over several (their §3.1.4).
 """
 
-from dassl.engine import TRAINER_REGISTRY
 from torch import Tensor
 from yacs.config import CfgNode
 
 from .method import Method
+from .registration import registered
 from .templates import SELECTED_TEMPLATES
-from .trainer import MethodTrainer
 
 
 def add_zeroshotclip_config(cfg: CfgNode) -> None:
@@ -40,13 +39,7 @@ class ZeroshotCLIP2Method(ZeroshotCLIPMethod):
         return SELECTED_TEMPLATES + of_dataset
 
 
-@TRAINER_REGISTRY.register()
-class ZeroshotCLIP(MethodTrainer):
-    """``train()`` only tests."""
-
-    method = ZeroshotCLIPMethod
+ZeroshotCLIP = registered(ZeroshotCLIPMethod)
 
 
-@TRAINER_REGISTRY.register()
-class ZeroshotCLIP2(MethodTrainer):
-    method = ZeroshotCLIP2Method
+ZeroshotCLIP2 = registered(ZeroshotCLIP2Method)
