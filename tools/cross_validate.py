@@ -139,7 +139,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
             f"nll_{half}": metrics["nll"],
         }
         if "template_accuracy" in metrics:
-            row[f"templates_{half}"] = metrics["template_accuracy"]  # each alone
+            row[f"worst_{half}"] = min(metrics["template_accuracy"])  # of the templates, each alone
         # None without mistakes
         row[f"mistakes_{half}"] = metrics["uncertainty"]["max_probability"]["error_auroc"]
         _, *styles = images[half].centre.values()  # the first is plain
