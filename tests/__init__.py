@@ -1,5 +1,5 @@
 """The tests, whose threads wait for each other as those of the commands do."""
 
-from trainers.common.environment import spin_briefly
+from trainers.common.environment import prepare_threads
 
-spin_briefly()
+prepare_threads()

@@ -13,6 +13,7 @@ import pytest
 
 from tests.runs import REPOSITORY
 from tests.test_security import code_files
+from trainers.common import environment
 
 EXTRAS = {"base2new_train.sh CDC x 1": "demo", "test.sh": "demo,docs,export,test"}
 COMMANDS = ["train.py", "run.py", "predict.py", "demo_app.py"]
@@ -37,27 +38,60 @@ def repository(tmp_path):
 
 
 @pytest.fixture
-def installed(repository, tmp_path):
-    """Runs a script where no environment is active, with a stand-in for Python; returns what it has
-    installed."""
+def stand_in(repository, tmp_path):
+    """Writes a stand-in for Python that keeps its calls and fails at some, patterns of bash's; returns
+    ``start(words)``, which runs a script where no environment is active: its process, and the calls."""
     log, python = tmp_path / "log", tmp_path / "bin/python3"
     python.parent.mkdir()
-    python.write_text(f"""#!/usr/bin/env bash
-echo "$*" >> {log}
-case "$*" in
-"-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python; touch .venv/bin/activate;;
-*"import dassl"*) exit 1;;
-esac
-""")
-    python.chmod(0o755)
     path = f"{repository}/.venv/bin:{python.parent}:{os.environ['PATH']}"
 
-    def start(words, **settings):
-        log.write_text("")
-        bash(words, repository, PATH=path, **settings)
-        return re.findall(r"pip install .* (\S+)$", log.read_text(), re.MULTILINE)
+    def write(*failing):
+        fails = "".join(f"{pattern}) exit 1;;\n" for pattern in failing)
+        python.write_text(f"""#!/usr/bin/env bash
+echo "$*" >> {log}
+case "$*" in
+{fails}"-m venv "*) mkdir -p .venv/bin; cp "$0" .venv/bin/python; touch .venv/bin/activate;;
+*"import dassl"*) exit 1;;
+*purelib*) echo .venv/packages;;
+esac
+""")
+        python.chmod(0o755)
 
-    return start
+        def start(words, **settings):
+            log.write_text("")
+            return bash(words, repository, PATH=path, **settings), log.read_text().splitlines()
+
+        return start
+
+    return write
+
+
+@pytest.fixture
+def installed(stand_in):
+    """Runs a script likewise; returns what it has installed."""
+    start = stand_in()
+
+    def packages(words, **settings):
+        _, calls = start(words, **settings)
+        return re.findall(r"pip install .* (\S+)$", "\n".join(calls), re.MULTILINE)
+
+    return packages
+
+
+def test_where_python_can_not_bring_pip_into_an_environment_the_systems_pip_does(stand_in):
+    """Debian without its package python3-venv."""
+    words, _ = EXTRAS
+    _, calls = stand_in('"-m venv .venv"')(words)
+    at = calls.index("-m venv --clear --without-pip .venv")
+    assert "-m pip install --quiet --target .venv/packages pip" in calls[at:]
+    assert any(".[demo]" in call for call in calls[at:])
+
+
+def test_a_python_that_is_too_old_is_told(stand_in):
+    words, _ = EXTRAS
+    done, calls = stand_in("*version_info*")(words)
+    assert done.returncode == 2 and "error: python3 is no Python 3.10 or newer" in done.stderr
+    assert not any("venv" in call for call in calls)
 
 
 def test_each_script_installs_what_it_needs_and_no_more(installed, repository):
@@ -208,6 +242,35 @@ os._exit(0)
         text=True,
     )
     assert (tmp_path / "found").read_text() == found, done.stderr
+
+
+@pytest.mark.parametrize(
+    "files, threads",
+    [
+        ({"cpu.max": "200000 100000"}, "2"),
+        ({"cpu.max": "20000 100000"}, "1"),
+        ({"cpu.max": "max 100000"}, None),
+        ({"quota": "350000", "period": "100000"}, "4"),
+        ({"quota": "-1", "period": "100000"}, None),
+        ({"cpu.max": "6400000 100000"}, None),  # as many as there are
+        ({}, None),
+    ],
+)
+def test_a_container_with_a_share_of_a_machine_has_as_many_threads(
+    tmp_path, monkeypatch, files, threads
+):
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    shares = [["cpu.max"], ["quota", "period"]]
+    paths = [[f"{tmp_path}/{name}" for name in names] for names in shares]
+    monkeypatch.setattr(environment, "SHARES", paths)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "environ", {})
+    environment.prepare_threads()
+    assert os.environ.get("OMP_NUM_THREADS") == threads
+    os.environ["OMP_NUM_THREADS"] = "7"
+    environment.prepare_threads()
+    assert os.environ["OMP_NUM_THREADS"] == "7", "the user's own"
 
 
 # ---- configs, and scripts in CoOp's manner ----

@@ -3,8 +3,10 @@ a locale without our letters is no traceback, and threads that wait for each oth
 others."""
 
 import io
+import math
 import os
 import sys
+from pathlib import Path
 from types import TracebackType
 
 # Threads that wait for each other spin, and where another program has a core, the one that they wait
@@ -14,14 +16,36 @@ from types import TracebackType
 # counts rounds, 300,000 by default; LLVM's and Intel's (macOS, Windows, conda) milliseconds, 200 by
 # default.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "1000", "KMP_BLOCKTIME": "0"}
+# Files in which Linux says how many microseconds a container may compute in a period, and how long
+# that is; of the second and the first version of its control groups.
+SHARES = (
+    ["/sys/fs/cgroup/cpu.max"],
+    ["/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"],
+)
 
 
-def spin_briefly() -> None:
-    """Sets how long OpenMP's threads spin while they wait, where the user has not; called before
-    torch is imported, since OpenMP reads it once, when it is loaded."""
+def prepare_threads() -> None:
+    """Sets how long OpenMP's threads spin while they wait, and in a container with a share of a machine
+    how many there are, where the user has not; called before torch is imported, since OpenMP reads it
+    once, when it is loaded."""
     if "OMP_WAIT_POLICY" not in os.environ:  # the user's own, which these would override
         for name, value in SHORT_SPIN.items():
             os.environ.setdefault(name, value)
+    cores = share_of_cores()
+    if cores < (os.cpu_count() or 1):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, round(cores))))
+
+
+def share_of_cores() -> float:
+    """How many of the machine's cores a container may use; infinite where nothing says so."""
+    for paths in SHARES:
+        try:
+            quota, period = " ".join(Path(path).read_text("ascii") for path in paths).split()
+        except (OSError, ValueError):
+            continue
+        if quota not in ("max", "-1"):
+            return int(quota) / int(period)
+    return math.inf
 
 
 def say_what_is_missing(
@@ -42,7 +66,7 @@ def say_what_is_missing(
 def start_command() -> None:
     """Prepares this process for a command; called before anything is imported that may not be
     installed, and before torch."""
-    spin_briefly()
+    prepare_threads()
     sys.excepthook = say_what_is_missing
     if sys.stderr is None:  # closed
         sys.stderr = open(os.devnull, "w", encoding="utf-8")
