@@ -20,11 +20,13 @@ set_up() { # EXTRA …
     extras="$({ printf '%s\n' "$@"; grep -qxF "$wanted" "$stamp" 2> /dev/null && tail -n +2 "$stamp" || true; } | sort -u)"
     if [ "$(cat "$stamp" 2> /dev/null)" != "$wanted"$'\n'"$extras" ]; then
         echo "Installing (torch is large: this takes a few minutes the first time)" >&2
-        python -m pip install --quiet --disable-pip-version-check --no-compile --editable ".[${extras//$'\n'/,}]"
+        # what setuptools thinks of folders of settings is no news for who installs
+        local -x PYTHONWARNINGS=ignore PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1
+        python -m pip install --quiet --no-compile --editable ".[${extras//$'\n'/,}]"
         # pip compiles on one core; what can't be compiled is some package's test data
         python -m compileall -q -j 0 "$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" > /dev/null 2>&1 || true
         # the real Dassl, where it is installed, is left alone
-        python -c 'import dassl' 2> /dev/null || python -m pip install --quiet --disable-pip-version-check --editable ./dassl-lite
+        python -c 'import dassl' 2> /dev/null || python -m pip install --quiet --editable ./dassl-lite
         printf '%s\n' "$wanted" "$extras" > "$stamp"
     fi
 }
@@ -40,6 +42,6 @@ make_environment() {
     # Debian keeps what puts pip into an environment in a package of its own, python3-venv: the system's pip does it, too
     if ! "$python" -m venv .venv > /dev/null 2>&1; then
         "$python" -m venv --clear --without-pip .venv
-        "$python" -m pip install --quiet --target "$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")" pip
+        PIP_ROOT_USER_ACTION=ignore "$python" -m pip install --quiet --target "$(.venv/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")" pip
     fi
 }
