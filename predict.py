@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from app.labels import as_csv, as_text, find_images, rows
 from trainers.common.console import counted
 from trainers.common.errors import UserError, run_tool
-from trainers.common.files import check_output, write_bytes
+from trainers.common.files import check_output, write_text
 from trainers.common.image_files import transparent_parts, with_alpha
 from trainers.evaluation.doubts import CONFIDENCE, Judge
 
@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     judge = Judge(args.run, args.max_error, args.confidence) if is_judged else None
     paths = find_images(args.paths, sys.stdin or ())
     if args.csv:
-        check_output("--csv", args.csv, "image,label,doubtful,uncertainty", paths)
+        check_output("--csv", args.csv, r"\Aimage,label,doubtful,uncertainty", paths)
     # here, since it takes seconds: wrong arguments are answered at once
     from tqdm import tqdm
 
@@ -120,9 +120,7 @@ def run(args: argparse.Namespace) -> int:
         doubtful = (answers.uncertainty > 1 - certainty).tolist()
     labelled = rows(answers, doubtful, args.topk)
     if args.csv:
-        # bytes of a name that are no UTF-8 are shown escaped
-        table = as_csv(labelled).encode(errors="backslashreplace")
-        write_bytes(os.path.abspath(args.csv), table)
+        write_text(os.path.abspath(args.csv), as_csv(labelled))
     elif args.json:  # in ASCII, which every output takes
         sys.stdout.write(json.dumps(labelled, indent=2, allow_nan=False) + "\n")
     else:

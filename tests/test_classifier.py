@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+import predict
 from tests.conftest import CASES, FEW, slow_but_for
 from tests.runs import CLASSES, change_record, prompts_of, python, record_of, refuses
 from tests.same_run import kept_answers
@@ -197,6 +198,17 @@ def test_a_folder_without_a_finished_run_or_without_prompts(copy_of):
     refused(folder, "results.json is no run record of this version")
     shutil.rmtree(copy_of("CoOp") / "prompt_learner")
     refused(folder, "holds no prompts: it tested those of another run, give the folder of that")
+
+
+def test_prompts_of_another_run_are_refused(copy_of, trained, data_root, error_of):
+    """Of the same trainer, CLIP and classes; what ``--max-error`` allows was measured with others."""
+    folder = copy_of("CoOp")
+    other = trained("CoOp", "SEED", "7")[1] / "prompt_learner"
+    shutil.copytree(other, folder / "prompt_learner", dirs_exist_ok=True)
+    message = "holds other prompts than those that .*results.json tells of: put the run's own"
+    refused(folder, message)
+    words = "--run", folder, "--max-error", "0.9", f"{data_root}/dtd/images/woven"
+    assert re.search(message, error_of(predict.main, *words))
 
 
 def test_a_trainer_that_is_not_ours(copy_of):

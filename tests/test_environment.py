@@ -135,7 +135,7 @@ def test_an_active_environment_is_looked_at_and_left_alone(
     assert done.returncode == 2 and done.stdout == ""
     first, line, last = done.stderr.splitlines()
     assert first.startswith(f"The active environment, {bare}, lacks")
-    assert line.startswith(f'    {bare}/bin/python -m pip install "torch>=2.4" ')
+    assert line.startswith(f'    {bare}/bin/python -m pip install "torch>=2.10" ')
     assert '"tabulate>=0.9"' in line and line.endswith(f" {repository}/dassl-lite")
     assert ('"sphinx>=8.1,<10"' in line) == (words == "test.sh")
     assert last.startswith("or leave it (deactivate, conda deactivate)")
@@ -149,7 +149,7 @@ def test_the_real_dassl_is_never_replaced_and_old_packages_are_named(bare, start
     (packages / "torch-2.1.0.dist-info").mkdir()
     (packages / "torch-2.1.0.dist-info/METADATA").write_text("Name: torch\nVersion: 2.1.0\n")
     line = start_in("docs.sh").stderr
-    assert "dassl-lite" not in line and '"yacs' not in line and '"torch>=2.4"' in line
+    assert "dassl-lite" not in line and '"yacs' not in line and '"torch>=2.10"' in line
 
 
 def test_a_command_without_its_environment_says_so_in_a_line(bare):

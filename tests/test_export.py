@@ -1,12 +1,14 @@
 """What ``PromptedClassifier.export`` writes: the ONNX file says what torch says, and the card's
 example runs."""
 
+import ast
 import json
 
 import numpy
 import onnxruntime
 import pytest
 import torch
+from markdown_it import MarkdownIt
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -17,6 +19,7 @@ from tests.runs import python, refuses
 from tests.same_run import assert_equal
 from tests.trainers.test_every_trainer import LEARNING, TRAINERS, saved
 from trainers.classifier import export
+from trainers.common.console import markdown, printable
 
 EXPORTED = [name for name in TRAINERS if name != "CoCoOp"]  # whose texts depend on the image
 
@@ -115,3 +118,61 @@ def test_what_cannot_be_exported(loaded, tmp_path):
     with refuses("INPUT.TRANSFORMS has RandomErasing, the model has room for normalize only"):
         classifier.export(tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "# heading",
+    "- [ ] item",
+    "[text](http://x.org)",
+    "![x](http://x.org/y.png)",
+    "a | b",
+    "`code`",
+    "*strong* _it_ ~~no~~",
+    "&lt;b&gt;",
+    "www.x.org a@x.org http://x.org",
+    "12. point",
+    "\x1b[31mred",
+    "two\nlines",
+    "\u202egnp",
+    "Käse-Brot, St. Bernhard's",
+]
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_markdown_shows_a_text_as_it_is(text):
+    """Against a reader of Markdown: one paragraph that holds that text and nothing else."""
+    reader = MarkdownIt("gfm-like", {"linkify": False, "html": True})
+    for place in ("{}", "0. {}", "| a | b |\n| --- | --- |\n| x | {} |"):
+        tokens = reader.parse(place.format(markdown(text)))
+        inline = [token for token in tokens if token.type == "inline"][-1]
+        assert {child.type for child in inline.children} <= {"text"}
+        assert "".join(child.content for child in inline.children) == printable(text)
+    assert "http:" not in markdown(text) and "www." not in markdown(text)
+
+
+def test_names_in_the_card_are_no_markup(loaded, tmp_path):
+    """Of classes, and whatever a record may hold."""
+    classifier = loaded("CDC").with_classes(["<script>x</script>", "# Figures", "\x1b[31mred"])
+    name = "`# [x](y) | <b>"
+    classifier.record = {**classifier.record, "dataset": name, "finished": name, "git_commit": name}
+    classifier.cfg = classifier.cfg.clone()
+    classifier.cfg.defrost()
+    classifier.cfg.INPUT.BACKGROUND = 'white"); print("'
+    card = export.model_card(classifier, ["probability"])
+    tokens = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(card)
+    inside = [child for token in tokens for child in token.children or ()]
+    assert not {"html_block", "html_inline", "link_open", "strong_open"} & {
+        token.type for token in [*tokens, *inside]
+    }
+    assert sum(token.type == "heading_open" for token in tokens) == 4 and "\x1b" not in card
+    ast.parse(card.split("```python\n")[1].split("```")[0])
+    assert 'print("")' not in card and '"white\\"); print(\\""' in card
+
+
+@pytest.mark.parametrize("folder", [None, 5, "", b"", float("nan")])
+def test_a_folder_that_is_none_is_refused(loaded, tmp_path, monkeypatch, folder):
+    monkeypatch.chdir(tmp_path)
+    with refuses("export to .*: give a folder"):
+        loaded("CoOp").export(folder)
+    assert not any(tmp_path.iterdir())

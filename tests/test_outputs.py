@@ -200,7 +200,7 @@ def test_a_message_may_have_lines_and_a_name_in_it_may_not():
 
 
 def test_no_cell_is_a_formula(own_run, photos, tmp_path, monkeypatch):
-    for start in "=+-@\t\r":
+    for start in "=+-@":
         assert table_cell(f"{start}1") == f"'{start}1"
     assert [table_cell(value) for value in ("a=1", -1.5, None, "")] == ["a=1", -1.5, None, ""]
     monkeypatch.chdir(tmp_path)
@@ -210,6 +210,26 @@ def test_no_cell_is_a_formula(own_run, photos, tmp_path, monkeypatch):
     (row,) = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))
     assert row["image"] == "'=HYPERLINK(1).png" and float(row["uncertainty"]) >= 0
     assert {row["class_1"], row["class_2"]} == {"'@SUM(1)", "circle"}
+
+
+def test_a_name_with_ends_of_lines_is_one_row_of_a_table(own_run, photos, tmp_path):
+    """In any reader of lines, and in one of CSV."""
+    names = ["a\rb", "c\nd", "e\u2028f", "\tg", "\x1b[31mh"]
+    for name in names:
+        shutil.copy(photos[0], f"{tmp_path}/{name}.png")
+    paths = [f"{tmp_path}/{name}.png" for name in names]
+    assert call(predict.main, "--run", own_run, "--csv", tmp_path / "a.csv", *paths) == 0
+    content = (tmp_path / "a.csv").read_bytes().decode()
+    assert len(content.splitlines()) == 1 + len(names)
+    rows = list(csv.DictReader(io.StringIO(content, newline="")))
+    assert [row["image"] for row in rows] == [printable(path) for path in paths]
+
+
+def test_the_mark_of_a_table_counts_at_its_start_only(own_run, photos, tmp_path, error_of):
+    (tmp_path / "a.csv").write_text("my notes\nimage,label,doubtful,uncertainty\n")
+    line = error_of(predict.main, "--run", own_run, "--csv", tmp_path / "a.csv", *photos)
+    assert "was not written by this command" in line
+    assert (tmp_path / "a.csv").read_text().startswith("my notes")
 
 
 def test_a_backslash_is_a_letter_where_a_file_has_it_and_windows_separator_else():

@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 # distance of two texts' features below which they are one: rounding's in half precision
 SAME = 1e-4
 RATIO = 1.5  # of two classes' probabilities: where no picture can exceed it, they are too near
-PAIRS = 1000  # that are looked at, at most
+PAIRS = 1000  # that are found, at most
+AT_ONCE = 2**22  # cosines that are looked at together: 32 MB
 
 
 def canonical(name: str) -> str:
@@ -61,8 +62,15 @@ def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list
     """
     # what parts near ones is smaller than a float's rounding of their cosine
     features = F.normalize(features.detach().double(), dim=-1)
-    are_close = (features @ features.T >= 1 - distance**2 / 2).triu(diagonal=1)  # (K, K)
-    return [f"{names[a]!r} = {names[b]!r}" for a, b in are_close.nonzero()[:PAIRS]]
+    pairs: list[list[int]] = []
+    rows = max(1, AT_ONCE // len(names))
+    for first in range(0, len(names), rows):
+        cosines = features[first : first + rows] @ features[first:].T  # (rows, K − first)
+        are_close = (cosines >= 1 - distance**2 / 2).triu(diagonal=1)
+        pairs += (first + are_close.nonzero()[:PAIRS]).tolist()
+        if len(pairs) >= PAIRS:
+            break
+    return [f"{names[a]!r} = {names[b]!r}" for a, b in pairs[:PAIRS]]
 
 
 def check_names(method: "Method", are_fixed: bool) -> list[str]:

@@ -13,6 +13,7 @@ import predict
 import train
 from tests.conftest import CASES
 from tests.datasets.miniatures import image_folder
+from tests.limits import limited
 from tests.runs import refuses
 from trainers import PromptedClassifier
 from trainers.classnames import (
@@ -52,6 +53,19 @@ def test_close_pairs_are_those_of_the_definition(seed, distance):
         gap = (features[a] - features[b]).norm()
         if abs(gap - distance) > 1e-6:
             assert (f"{a} = {b}" in pairs) == (gap <= distance)
+
+
+@pytest.mark.parametrize("are_equal", [False, True])
+def test_twenty_thousand_names_are_compared_in_bounded_memory(are_equal):
+    """All pairs would be 3.2 GB of cosines; pairs across the parts are found too."""
+    features = torch.nn.functional.normalize(torch.randn(20_000, 16), dim=1)
+    features[[7, 19_999]] = features[0].clone()
+    if are_equal:
+        features[:] = features[0].clone()
+    outcome = limited(close_pairs, features, range(20_000), SAME, megabytes=600)
+    assert outcome.value[:1] == ["0 = 1" if are_equal else "0 = 7"], outcome.error
+    assert len(outcome.value) == (1000 if are_equal else 3)
+    assert outcome.megabytes < 400
 
 
 def texts(*angles):

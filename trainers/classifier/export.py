@@ -17,10 +17,12 @@ import torchvision.transforms as T
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..common.console import markdown
 from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
-from ..common.record_file import shown_name
+from ..common.record_file import finite, nested, shown_name
 from ..data.loader import place_of_tensor
+from ..data.pictures import is_path
 from .saved_run import method_of
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"
 CARD = "README.md"
 OPSET = 18
+FIGURES = {  # of a split: what the card calls them
+    "images": ("images", "{}"),
+    "accuracy": ("accuracy", "{:.2f} %"),
+    "macro_f1": ("macro F1", "{:.2f} %"),
+    "ece": ("expected calibration error", "{:.2f} %"),
+    "nll": ("negative log-likelihood", "{:.4f}"),
+}
 TOLERANCE = (
     1e-4  # of the model's probabilities and vacuities against torch's in fp32; a test holds it
 )
@@ -69,8 +78,10 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
-        UserError: the text depends on the image, or the run's transforms can't be part of the model.
+        UserError: the folder is none, the text depends on the image, or the run's transforms can't be part of the model.
     """
+    if not is_path(folder) or not os.fspath(folder):
+        raise UserError(f"export to {folder!r}: give a folder")
     if classifier.encoded is None:
         raise UserError(
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
@@ -83,7 +94,7 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
             raise UserError(
                 f"the run can't be exported: INPUT.TRANSFORMS has {type(step).__name__}, the model has room for normalize only"
             )
-    check_output("export to", f"{folder}/{CARD}", "An image classifier: the CLIP ")
+    check_output("export to", f"{folder}/{CARD}", r"\A# .*\n\nAn image classifier: the CLIP ")
     cfg = classifier.cfg.clone()
     cfg.defrost()
     cfg.USE_CUDA = False
@@ -136,45 +147,55 @@ def facts(classifier: "PromptedClassifier") -> dict[str, str]:
 
 
 def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
+    """The text of ``CARD``; what comes from the record or the user is shown as it is, whatever a
+    page would make of it."""
     record = classifier.record
     cfg = classifier.cfg
     names = classifier.classnames
-    trainer = record["trainer"]
     interpolation = cfg.INPUT.INTERPOLATION
+    trainer = markdown(record["trainer"])
+    dataset = markdown(shown_name(record))
     shots = record["shots"] if record["shots"] > 0 else "all"
+    origin = {
+        "trained on": f"{shown_name(record)}, {record['classes']} classes, {shots} images a class",
+        "seed": record["seed"],
+        "learned parameters": nested(record, "parameters", "learnable"),
+        "prompts": record["prompts_hash"],
+        "CLIP's weights": record["backbone_hash"],
+        "split": record["split_hash"],
+        "finished": nested(record, "finished"),
+        "code": nested(record, "git_commit"),
+        "torch": nested(record, "versions", "torch"),
+    }
+    made = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in origin.items())
     tested = "The run was not tested."
     for split, measures in [*record["metrics"].items()][:1]:
-        tested = f"""\
-On the run's own images and classes, computed in its own precision.
-
-| {split} | |
-| --- | --- |
-| images | {measures["images"]} |
-| accuracy | {measures["accuracy"]:.2f} % |
-| macro F1 | {measures["macro_f1"]:.2f} % |
-| expected calibration error | {measures["ece"]:.2f} % |
-| negative log-likelihood | {measures["nll"]:.4f} |"""
+        lines = [
+            f"| {name} | {form.format(measures[key])} |"
+            for key, (name, form) in FIGURES.items()
+            if finite(measures.get(key)) is not None
+        ]
+        tested = "\n".join(
+            [
+                "On the run's own images and classes, computed in its own precision.\n",
+                f"| {markdown(split)} | |",
+                "| --- | --- |",
+                *lines,
+            ]
+        )
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
     vacuity = vacuity if "vacuity" in outputs else ""
     size = classifier.method.backbone.image.image_size
-    classes = "\n".join(f"{number}. {name}" for number, name in enumerate(names))
+    classes = "\n".join(f"{number}. {markdown(name)}" for number, name in enumerate(names))
     # the example opens a picture as ``image_files.as_seen`` does
     return f"""\
-# {trainer} on {shown_name(record)}
+# {trainer} on {dataset}
 
-An image classifier: the CLIP `{cfg.MODEL.BACKBONE.NAME}` under prompts of the trainer {trainer}, for {len(names)} classes.
+An image classifier: the CLIP {markdown(cfg.MODEL.BACKBONE.NAME)} under prompts of the trainer {trainer}, for {len(names)} classes.
 
 | what | value |
 | --- | --- |
-| trained on | {shown_name(record)}, {record["classes"]} classes, {shots} images a class |
-| seed | {record["seed"]} |
-| learned parameters | {record["parameters"]["learnable"]:,} |
-| prompts | {record["prompts_hash"]} |
-| CLIP's weights | {record["backbone_hash"]} |
-| split | {record["split_hash"]} |
-| finished | {record["finished"]} |
-| code | {record["git_commit"]} |
-| torch | {record["versions"]["torch"]} |
+{made}
 
 ## Figures
 
@@ -195,7 +216,7 @@ from PIL import Image, ImageOps
 session = onnxruntime.InferenceSession("{MODEL}")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
 image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
-image = Image.alpha_composite(Image.new("RGBA", image.size, "{classifier.background}"), image).convert("RGB")
+image = Image.alpha_composite(Image.new("RGBA", image.size, {json.dumps(classifier.background)}), image).convert("RGB")
 image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})
 pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
 [{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})

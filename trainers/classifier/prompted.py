@@ -139,8 +139,8 @@ class PromptedClassifier:
                 weights have to be the same.
 
         Raises:
-            UserError: it holds no finished training of this toolbox, or its CLIP is not found or
-                has other weights.
+            UserError: it holds no finished training of this toolbox or the prompts of another one,
+                or its CLIP is not found or has other weights.
         """
         path = f"{folder}/{FILE_NAME}"
         if not os.path.isfile(path):
@@ -162,6 +162,10 @@ class PromptedClassifier:
         method = method_of(cfg, record["classnames"])
         if method.learner is not None:
             load_trained(method, os.fspath(folder), cfg)
+        if method.prompts_hash() != record["prompts_hash"]:
+            raise UserError(
+                f"{prompts} holds other prompts than those that {path} tells of: put the run's own there again, or train it again"
+            )
         return cls(method, cfg, record)
 
     @classmethod

@@ -22,6 +22,11 @@ def printable(text: str, kept: str = "") -> str:
     )
 
 
+def markdown(text: str) -> str:
+    """A text that Markdown shows as it is: no markup, no link, no HTML, one line."""
+    return re.sub(r"^[-'+]|[!-&(-+./:-@\[-`{-~]", r"\\\g<0>", printable(text))
+
+
 def counted(number: int, noun: str) -> str:
     """A number with its noun, which is given in the singular: "1 image", "3 classes"."""
     if number != 1:
@@ -37,9 +42,11 @@ def first_few(words: Sequence[str]) -> str:
 
 def table_cell(value: object) -> object:
     """A value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe
-    before it."""
-    is_formula = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
-    return f"'{value}" if is_formula else value
+    before it, and control characters are shown as Python writes them."""
+    if not isinstance(value, str):
+        return value
+    text = printable(value)
+    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 class Lines(logging.Formatter):
