@@ -18,23 +18,30 @@ if __name__ == "__main__":
     start_command()
 
 import sys
+import threading
 from collections.abc import Sequence
 
-from protocols.command_line import parse_arguments
 from trainers.common.errors import exit_code
-from trainers.common.interruption import interruptible
+from trainers.common.interruption import end_with_input, interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if
     a signal ended it."""
-    with interruptible():
-        # what is wrong at first sight is answered at once: the import takes seconds
-        if code := exit_code(lambda: parse_arguments(arguments) and None):
-            return code
-        from protocols.training import main as train
 
-        return train(arguments)
+    def command() -> None:
+        # imports take seconds, in which a signal ends the run as it does later
+        from protocols.command_line import parse_arguments
+
+        args = parse_arguments(arguments)  # what is wrong at first sight is answered at once
+        if args.with_parent:
+            threading.Thread(target=end_with_input, daemon=True).start()
+        from protocols.training import run
+
+        run(args)
+
+    with interruptible():
+        return exit_code(command)
 
 
 if __name__ == "__main__":

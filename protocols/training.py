@@ -5,8 +5,6 @@ import contextlib
 import logging
 import os
 import sys
-import threading
-from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +15,7 @@ from yacs.config import CfgNode
 from datasets.base import TargetDataset
 from trainers.classnames import check_names
 from trainers.common.console import FileOnly, counted, log_to_stdout
-from trainers.common.errors import UserError, exit_code, raised_in
+from trainers.common.errors import UserError, raised_in
 from trainers.common.files import check_folder, remove_leftovers
 from trainers.common.fingerprints import data_name
 from trainers.common.locks import FILE_NAME as LOCK
@@ -27,7 +25,6 @@ from trainers.trainer import MethodTrainer
 
 from . import own_images
 from .arguments import build_config
-from .command_line import parse_arguments
 
 log = logging.getLogger("train")
 OUTPUTS = (
@@ -38,25 +35,6 @@ OUTPUTS = (
     "predictions-test.npz",
     LOCK,
 )
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of the run that ``train.py``'s arguments ask for."""
-
-    def command() -> None:
-        args = parse_arguments(arguments)
-        if args.with_parent:
-            threading.Thread(target=end_with_input, daemon=True).start()
-        run(args)
-
-    return exit_code(command)
-
-
-def end_with_input() -> None:
-    """Ends this process when the one that started it has ended for any reason: else it and the next
-    command would write to one folder."""
-    os.read(0, 1)
-    os._exit(1)
 
 
 def run(args: argparse.Namespace) -> MethodTrainer:

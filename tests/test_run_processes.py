@@ -104,6 +104,51 @@ def test_a_killed_command_leaves_no_run_behind_that_would_write_beside_the_next_
     wait_until(lambda: not writers_of(log))
 
 
+AT_IMPORT = """
+import os, runpy, signal, sys, time
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == {module!r}:
+            {action}
+
+sys.meta_path.insert(0, Finder())
+sys.argv = ["train.py", *{words!r}]
+runpy.run_path("train.py", run_name="__main__")
+"""
+
+
+def train_with(action, module, words):
+    """A command's process in which something is done when it imports a module; nothing is on its
+    standard input."""
+    program = AT_IMPORT.format(action=action, module=module, words=words)
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+
+
+@pytest.mark.parametrize("module", ["protocols.command_line", "torch", "dassl.engine"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_while_a_training_starts_is_a_line_and_exit_code_75(arguments, module, number):
+    action = f"os.kill(os.getpid(), {int(number)})"
+    done = train_with(action, module, arguments("CoOp"))
+    assert done.returncode == 75
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"{number.name}: ended; the same command resumes")
+
+
+def test_a_training_whose_command_was_killed_ends_while_it_still_imports(arguments):
+    """Before torch is there, which takes seconds: an import that doesn't end by itself."""
+    action = f"time.sleep(30); os._exit(3)"
+    done = train_with(action, "torch", ["--with-parent", *arguments("CoOp")])
+    assert done.returncode == 1 and done.stderr == ""
+
+
 def test_a_plan_needs_no_torch():
     words = "--protocol xd dg --trainer CoOp CDC ZeroshotCLIP --dataset imagenet --plan"
     code = f"import sys, run; sys.exit(run.main({words.split()}) or 'torch' in sys.modules)"

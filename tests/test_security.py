@@ -6,9 +6,15 @@ import os
 import pickle
 import zipfile
 
+try:
+    import tomllib
+except ModuleNotFoundError:  # before Python 3.11
+    import tomli as tomllib
+
 import numpy
 import pytest
 import torch
+from packaging.requirements import Requirement
 
 import demo_app
 import predict
@@ -19,6 +25,27 @@ from tests.results.conftest import make_answers, write_run
 from tests.runs import REPOSITORY, prompts_of, refuses
 from train import main
 from trainers.prompting.backbone import load_backbone
+
+# ---- what is installed ----
+
+HOLES = {  # package → the last version that has a hole in reading what is foreign, and the first without it
+    "torch": ("2.9.1", "2.10.0"),  # CVE-2025-32434, CVE-2026-24747
+    "waitress": ("3.0.0", "3.0.1"),  # CVE-2024-49768, CVE-2024-49769
+    "pillow": ("12.1.1", "12.2.0"),  # CVE-2026-42311
+}
+
+
+@pytest.mark.parametrize("place", ["", "dassl-lite/"])
+def test_no_version_with_a_known_hole_is_admitted(place):
+    project = tomllib.loads((REPOSITORY / f"{place}pyproject.toml").read_text())["project"]
+    lists = [project["dependencies"], *project.get("optional-dependencies", {}).values()]
+    asked = [Requirement(requirement) for requirement in sum(lists, [])]
+    found = [requirement for requirement in asked if requirement.name in HOLES]
+    assert len(found) >= 2
+    for requirement in found:
+        last, mended = HOLES[requirement.name]
+        assert last not in requirement.specifier and mended in requirement.specifier, requirement
+
 
 # ---- the code ----
 

@@ -5,6 +5,7 @@ epoch is on the disk. The command then prints one line and exits with ``REQUEUE`
 """
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -53,3 +54,10 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_with_input() -> None:
+    """Ends this process when standard input does, since the one that holds its other end has ended,
+    however: else it and the next command would write to one folder. For a thread of its own."""
+    os.read(0, 1)
+    os._exit(1)
