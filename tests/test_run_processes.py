@@ -144,7 +144,7 @@ def test_a_signal_while_a_training_starts_is_a_line_and_exit_code_75(arguments, 
 
 def test_a_training_whose_command_was_killed_ends_while_it_still_imports(arguments):
     """Before torch is there, which takes seconds: an import that doesn't end by itself."""
-    action = f"time.sleep(30); os._exit(3)"
+    action = "time.sleep(30); os._exit(3)"
     done = train_with(action, "torch", ["--with-parent", *arguments("CoOp")])
     assert done.returncode == 1 and done.stderr == ""
 
