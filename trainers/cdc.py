@@ -28,7 +28,7 @@ from .settings import add_encoder_settings, add_run_settings
 
 log = logging.getLogger(__name__)
 
-PHRASES = ("a photo of a", "a picture of a", "an image of a", "a view of a")
+PHRASES = ("a photo of a", "a picture of a", "an image of a", "a rendering of a")
 # The log of the mean evidence over the classes, in nats, that the untrained CLIP would give: in
 # training, where a low level leaves the templates nearer to CLIP, and in answers, which a high
 # one makes as sure as they are right. Chosen by cross-validation (docs/log.md).
