@@ -35,7 +35,6 @@ from unittest import mock
 
 import clip
 import torch
-from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 from pandas import DataFrame, Series
 from tabulate import tabulate
@@ -46,6 +45,8 @@ from torchvision.models import ResNet50_Weights
 
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
+from trainers import method_class
+from trainers.build import build_method
 from trainers.evidence import Opinion, dempster
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -181,9 +182,9 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
         cfg = build_config(
             parse_arguments([*arguments, "VERBOSE", "False", node + "PREC", PRECISION, *pairs])
         )
-        ours = TRAINER_REGISTRY.get(name).build_method(cfg, classnames, DEVICE)
+        ours: Any = build_method(method_class(name), cfg, classnames, DEVICE)
     ours.optim = build_optimizer(ours.learner, cfg.OPTIM, ours.parameter_groups(cfg.OPTIM.LR))
-    if hasattr(ours.learner, "reliability"):
+    if hasattr(ours.learner, "evidence"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
     usual = copy.copy(ours)
     backbone = copy.copy(ours.backbone)

@@ -1,6 +1,7 @@
 """PromptedClassifier: a run's own answers without its data, from any kind of image, and for other
 classes."""
 
+import json
 import re
 import shutil
 import textwrap
@@ -79,7 +80,7 @@ def test_it_says_what_the_runs_own_test_said(
     for part in ("DataManager", "Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
         monkeypatch.setattr(f"trainers.trainer.{part}", None)
     classifier = PromptedClassifier.load(folder)
-    assert classifier.cfg == trainer.cfg
+    assert json.dumps(classifier.cfg, sort_keys=True) == json.dumps(trainer.cfg, sort_keys=True)
     assert classifier.classnames == trainer.model.classnames
     assert_same(classifier, folder)
 
@@ -232,6 +233,22 @@ def test_a_clip_that_was_moved(copy_of, small_clip_file):
     folder = copy_of("CoOp", config=config)
     refused(folder, "MODEL.BACKBONE.NAME is 'moved.pt', which is neither a file")
     assert len(PromptedClassifier.load(folder, backbone=small_clip_file).classnames) == 6
+
+
+def test_a_run_is_loaded_and_asked_where_there_is_no_dassl(trained, pictures, tmp_path, loaded):
+    program = f"""
+        import sys
+        sys.modules["dassl"] = None
+        import numpy
+        from cdc_trainers import PromptedClassifier
+        classifier = PromptedClassifier.load(r"{trained("CDC")[1]}")
+        numpy.save("said.npy", classifier.predict({[*map(str, pictures)]}).probabilities)
+        assert len(classifier.with_classes(["cat", "bus"]).classnames) == 2
+    """
+    done = python("-W", "ignore", "-c", textwrap.dedent(program), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said, expected = numpy.load(tmp_path / "said.npy"), loaded("CDC").predict(pictures)
+    assert said == pytest.approx(expected.probabilities, abs=1e-6)
 
 
 def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing(

@@ -36,7 +36,7 @@ from results.kept import FIGURES, IMAGES, read_figures, write_figures
 from results.report import page as report
 from tests.results.conftest import make_answers, write_curve, write_run
 from tests.runs import base_arguments, record_of
-from trainers.classifier.saved_run import config_of, find_trainer
+from trainers.classifier.saved_run import config_of, find_method
 from trainers.common import record_file
 from trainers.common.config_files import flatten
 from trainers.common.errors import UserError
@@ -270,7 +270,7 @@ def test_checkpoints(trained, tmp_path):
 def test_records_of_runs_to_ask(trained, tmp_path):
     def load(path, _):
         record = record_file.read_record(path)
-        return config_of(record, find_trainer(record["trainer"]))
+        return config_of(record, find_method(record["trainer"]))
 
     tree = {**record_of(trained("CoOp")[1]), "metrics": {}}
     has_rate = lambda cfg, _: isinstance(cfg.OPTIM.LR, float)  # noqa: E731

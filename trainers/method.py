@@ -120,7 +120,7 @@ class Method(nn.Module):
         self.describe = describe
         self.uses_descriptions = False
         self.memory: dict[str, Any] = {}
-        self.path = path or f"TRAINER.{type(self).__name__.removesuffix('Method').upper()}"
+        self.path = path or f"TRAINER.{self.name().upper()}"
         self.base: Any = None
         self.backbone = backbone
         # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
@@ -142,6 +142,11 @@ class Method(nn.Module):
         self.check_images()
         learner = self.build()
         self.learner: Any = None if learner is None else learner.to(self.device)
+
+    @classmethod
+    def name(cls) -> str:
+        """That it is registered under."""
+        return cls.__name__.removesuffix("Method")
 
     @property
     def device(self) -> torch.device:

@@ -5,6 +5,58 @@ from yacs.config import CfgNode
 
 from . import config_function
 
+# Of Dassl's keys those that are read here, with Dassl's defaults.
+DASSLS = {
+    "OUTPUT_DIR": "./output",
+    "RESUME": "",
+    "SEED": -1,
+    "USE_CUDA": True,
+    "INPUT": {
+        "SIZE": (224, 224),
+        "INTERPOLATION": "bilinear",
+        "TRANSFORMS": (),
+        "NO_TRANSFORM": False,
+        "PIXEL_MEAN": [0.485, 0.456, 0.406],
+        "PIXEL_STD": [0.229, 0.224, 0.225],
+        "CROP_PADDING": 4,
+        "RRCROP_SCALE": (0.08, 1.0),
+    },
+    "DATASET": {"ROOT": "", "NAME": "", "NUM_SHOTS": -1},
+    "DATALOADER": {
+        "NUM_WORKERS": 4,
+        "TRAIN_X": {"BATCH_SIZE": 32},
+        "TEST": {"BATCH_SIZE": 32},
+    },
+    "MODEL": {"BACKBONE": {"NAME": ""}},
+    "OPTIM": {
+        "NAME": "adam",
+        "LR": 0.0003,
+        "WEIGHT_DECAY": 0.0005,
+        "MOMENTUM": 0.9,
+        "ADAM_BETA1": 0.9,
+        "ADAM_BETA2": 0.999,
+        "LR_SCHEDULER": "single_step",
+        "STEPSIZE": (-1,),
+        "GAMMA": 0.1,
+        "MAX_EPOCH": 10,
+        "WARMUP_EPOCH": -1,
+        "WARMUP_TYPE": "linear",
+        "WARMUP_CONS_LR": 1e-5,
+        "WARMUP_MIN_LR": 1e-5,
+    },
+    "TRAIN": {"CHECKPOINT_FREQ": 0, "PRINT_FREQ": 10},
+    "TEST": {"NO_TEST": False, "SPLIT": "test", "FINAL_MODEL": "last_step"},
+    "TRAINER": {"NAME": ""},
+}
+
+
+def run_config() -> CfgNode:
+    """A new config of a run, without Dassl; a method's own node is declared by its
+    ``add_<name>_config``."""
+    cfg = CfgNode(DASSLS).clone()
+    add_run_settings(cfg)
+    return cfg
+
 
 def add_run_settings(cfg: CfgNode) -> None:
     """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared
@@ -36,14 +88,6 @@ def add_encoder_settings(node: CfgNode) -> None:
 def method_node(name: str) -> CfgNode:
     """A new node with what ``add_<name>_config`` declares, for methods that go on from another
     one's settings."""
-    cfg = bare_config()
+    cfg = run_config()
     config_function(name)(cfg)
     return cfg.TRAINER[name.upper()]
-
-
-def bare_config() -> CfgNode:
-    """A config that settings can be declared in, without Dassl's own keys."""
-    nodes: dict[str, dict[str, object]] = {"MODEL": {"BACKBONE": {}}}
-    for name in ("DATASET", "INPUT", "DATALOADER", "TEST", "TRAINER"):
-        nodes[name] = {}
-    return CfgNode(nodes)

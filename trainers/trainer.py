@@ -9,7 +9,6 @@ import contextlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from typing import Generic, TypeVar
 
 import torch
@@ -26,22 +25,21 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
+from .build import build_method, settings_of
 from .common.console import show_messages
 from .common.errors import UserError
 from .common.fingerprints import data_name
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
 from .data.loader import Batch, CheckedImages, prepare_workers, template_views
-from .descriptions import read_descriptions
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
-from .engine.checks import check_data, check_pixels, check_run, validates_on_test_images
+from .engine.checks import check_data, check_run, validates_on_test_images
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
 from .evaluation.prediction import Prediction
 from .evaluation.testing import Evaluator
 from .fit import fit
 from .method import Batches, Method
-from .prompting.backbone import load_backbone
 from .settings import add_run_settings
 
 log = logging.getLogger(__name__)
@@ -84,48 +82,14 @@ class MethodTrainer(TrainerX):
 
     # ---- build ----
 
-    @classmethod
-    def node(cls, cfg: CfgNode) -> CfgNode:
-        """The method's settings, ``cfg.TRAINER.<NAME>``.
-
-        Raises:
-            UserError: they are not declared.
-        """
-        name = cls.__name__
-        if name.upper() not in cfg.TRAINER:
-            raise UserError(
-                f"cfg.TRAINER.{name.upper()} is not declared: call add_{name.lower()}_config(cfg) in "
-                "extend_cfg"
-            )
-        return cfg.TRAINER[name.upper()]
-
-    @classmethod
-    def build_method(cls, cfg: CfgNode, classnames: Sequence[str], device: torch.device) -> Method:
-        """The method of a config for K class names; nothing is loaded into it.
-
-        Raises:
-            UserError: the config can't work, or its CLIP is not found.
-        """
-        backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
-        if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
-            backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
-        check_pixels(cfg, backbone)
-        path = cfg.DATASET.DESCRIPTIONS
-        return cls.method(
-            cls.node(cfg),
-            classnames,
-            backbone.to(device),
-            dataset=cfg.DATASET.NAME,
-            describe=partial(read_descriptions, path) if path else None,
-            path=f"TRAINER.{cls.__name__.upper()}",
-        )
-
     def check_cfg(self, cfg: CfgNode) -> None:
-        self.method.check(self.node(cfg), f"TRAINER.{type(self).__name__.upper()}")
+        self.method.check(settings_of(self.method, cfg), f"TRAINER.{type(self).__name__.upper()}")
         check_run(cfg)
 
     def build_data_loader(self) -> None:
-        self.views = template_views(self.cfg, *self.method.views(self.node(self.cfg)))
+        self.views = template_views(
+            self.cfg, *self.method.views(settings_of(self.method, self.cfg))
+        )
         self.dm = dm = DataManager(
             self.cfg, custom_tfm_train=self.views, dataset_wrapper=CheckedImages
         )
@@ -143,7 +107,7 @@ class MethodTrainer(TrainerX):
         cfg = self.cfg
         data = self.dm.dataset
         name = type(self).__name__
-        self.model = model = self.build_method(cfg, list(data.classnames), self.device)
+        self.model = model = build_method(self.method, cfg, list(data.classnames), self.device)
         self.evaluation = Evaluator(cfg, data, model)
         parts: dict[str, Optimizer | LRScheduler | GradScaler] = {}
         if model.learner is not None:
@@ -380,7 +344,7 @@ def trainer_of(method: type[Method]) -> type[MethodTrainer]:
     Raises:
         KeyError: another one is registered under that name.
     """
-    name = method.__name__.removesuffix("Method")
+    name = method.name()
     facts = {"method": method, "__module__": method.__module__, "__doc__": method.__doc__}
     trainer = type(name, (MethodTrainer,), facts)
     TRAINER_REGISTRY.register()(trainer)

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 from dassl.config import get_cfg_default
+from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 from hypothesis import given
@@ -22,7 +23,16 @@ from tests.conftest import CASES, GOLDEN, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
 from trainers.cliplora import LowRank
-from trainers.common.config_files import RANGES, check_value, check_values, flatten, merge
+from trainers.common.config_files import (
+    RANGES,
+    check_value,
+    check_values,
+    flatten,
+    leaves,
+    merge,
+)
+from trainers.data.transforms import pixels_of_test
+from trainers.settings import DASSLS, run_config
 
 METHODS = GOLDEN["methods"]
 NAMES = ["banded", "person_on_a_bike"]
@@ -148,6 +158,19 @@ def test_a_whole_number_is_a_number_too():
     found = [cfg.OPTIM.LR, cfg.OPTIM.WEIGHT_DECAY, cfg.OPTIM.MAX_EPOCH]
     assert found == [1, 0, 5] and [*map(type, found)] == [float, float, int]
     check_values(cfg, defaults())
+
+
+def test_without_dassl_its_keys_have_its_defaults_and_test_images_its_pixels():
+    dassls, cfg = dict(leaves(get_cfg_default())), run_config()
+    own = dict(leaves(cfg))
+    assert {key: dassls[key] for key in dict(leaves(DASSLS))} == dict(leaves(DASSLS))
+    assert {*own} <= {*dict(leaves(defaults()))}
+    for interpolation in ("bilinear", "bicubic"):
+        for transforms in ((), ("random_flip", "normalize")):
+            cfg.INPUT.update(INTERPOLATION=interpolation, TRANSFORMS=transforms, SIZE=(64, 48))
+            theirs = build_transform(cfg, is_train=False).transforms
+            ours = pixels_of_test(cfg.INPUT).transforms
+            assert [*map(repr, ours)] == [*map(repr, theirs)]
 
 
 def test_every_pattern_is_of_a_key_that_is_there():

@@ -21,8 +21,8 @@ from ..common.console import markdown
 from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
 from ..common.record_file import finite, nested, shown_name
-from ..data.loader import place_of_tensor
 from ..data.pictures import is_path
+from ..data.transforms import place_of_tensor
 from .saved_run import method_of
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@
 True
 """
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -18,10 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy
 import torch
-from dassl.data.transforms import build_transform
 from torch import Tensor
 from yacs.config import CfgNode
 
+from ..build import settings_of
 from ..classnames import check_names
 from ..common.errors import UserError
 from ..common.record_file import FILE_NAME, Record, read_record
@@ -33,11 +32,12 @@ from ..data.pictures import (
     transformed,
     write_class_folders,
 )
+from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.prediction import Prediction
 from ..method import Method
 from .export import export
-from .saved_run import config_of, find_trainer, method_of
+from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
     import pandas
@@ -119,8 +119,7 @@ class PromptedClassifier:
 
     def __init__(self, method: Method, cfg: CfgNode, record: Record) -> None:
         self.method, self.cfg, self.record = method.eval().requires_grad_(False), cfg, record
-        with contextlib.redirect_stdout(None):  # which is the calling program's
-            self.transform = build_transform(cfg, is_train=False)
+        self.transform = pixels_of_test(cfg.INPUT)
         with torch.no_grad(), method.autocast():
             # once for all images; None where the text depends on the image
             self.encoded = method.encode()
@@ -148,14 +147,14 @@ class PromptedClassifier:
                 f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended"
             )
         record = read_record(path)
-        trainer = find_trainer(record["trainer"])
-        cfg = config_of(record, trainer)
+        kind = find_method(record["trainer"])
+        cfg = config_of(record, kind)
         if backbone is not None:
             cfg.MODEL.BACKBONE.NAME = backbone
         cfg.freeze()
-        trainer.method.check(trainer.node(cfg), f"TRAINER.{cfg.TRAINER.NAME.upper()}")
+        kind.check(settings_of(kind, cfg), f"TRAINER.{kind.name().upper()}")
         prompts = f"{folder}/{MODEL_NAME}"
-        if trainer.method.learns and not os.path.isdir(prompts):
+        if kind.learns and not os.path.isdir(prompts):
             raise UserError(
                 f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
             )

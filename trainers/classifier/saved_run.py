@@ -1,48 +1,50 @@
-"""A finished run's trainer, config and method, as its record and prompts have them."""
+"""A finished run's method and config, as its record and prompts have them."""
 
-import contextlib
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 
 import torch
-from dassl.config import get_cfg_default
-from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
-from .. import METHODS, config_function
+from .. import METHODS, method_class
+from ..build import build_method
 from ..common.config_files import check_values
 from ..common.errors import UserError
 from ..common.record_file import Record
 from ..method import Method
-from ..settings import add_run_settings
-from ..trainer import MethodTrainer
+from ..settings import run_config
 
 
-def find_trainer(name: str) -> type[MethodTrainer]:
-    """The trainer of that name; imports its module of this package, which registers it.
+def find_method(name: str) -> type[Method]:
+    """The method of that name: of this package, or of a trainer that another module has registered
+    with Dassl. Importing a module of this package registers its trainers, where there is a Dassl.
 
     Raises:
         UserError: it is unknown; KeyError: another toolbox has registered one of the same name.
     """
     if name in METHODS:
-        config_function(name)
-    if name not in TRAINER_REGISTRY.registered_names():
-        raise UserError(
-            f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
-        )
-    trainer: type[MethodTrainer] = TRAINER_REGISTRY.get(name)
-    return trainer
+        known: type[Method] = method_class(name)
+        return known
+    if find_spec("dassl") is not None:
+        from dassl.engine import TRAINER_REGISTRY
+
+        if name in TRAINER_REGISTRY.registered_names():
+            registered: type[Method] = TRAINER_REGISTRY.get(name).method
+            return registered
+    raise UserError(
+        f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
+    )
 
 
-def config_of(record: Record, trainer: type[MethodTrainer]) -> CfgNode:
+def config_of(record: Record, method: type[Method]) -> CfgNode:
     """The config that a run was made with.
 
     Raises:
         UserError: a value is of another kind than its default.
     """
-    cfg = get_cfg_default()
-    add_run_settings(cfg)
-    getattr(sys.modules[trainer.__module__], f"add_{record['trainer'].lower()}_config")(cfg)
+    cfg = run_config()
+    getattr(sys.modules[method.__module__], f"add_{method.name().lower()}_config")(cfg)
     defaults = cfg.clone()
     overlay(cfg, record["config"])
     check_values(cfg, defaults)
@@ -70,5 +72,4 @@ def method_of(cfg: CfgNode, classnames: Sequence[str]) -> Method:
         UserError: the config can't work, or its CLIP is not found.
     """
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-    with contextlib.redirect_stdout(None):  # which is the calling program's
-        return find_trainer(cfg.TRAINER.NAME).build_method(cfg, classnames, device)
+    return build_method(find_method(cfg.TRAINER.NAME), cfg, classnames, device)

@@ -1,0 +1,50 @@
+"""A method out of a run's config: the CLIP that it names, under the settings of the method."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from yacs.config import CfgNode
+
+from .common.errors import UserError
+from .descriptions import read_descriptions
+from .engine.checks import check_pixels
+from .method import Method
+from .prompting.backbone import load_backbone
+
+
+def settings_of(method: type[Method], cfg: CfgNode) -> CfgNode:
+    """The method's settings, ``cfg.TRAINER.<NAME>``.
+
+    Raises:
+        UserError: they are not declared.
+    """
+    name = method.name()
+    if name.upper() not in cfg.TRAINER:
+        raise UserError(
+            f"cfg.TRAINER.{name.upper()} is not declared: call add_{name.lower()}_config(cfg) in "
+            "extend_cfg"
+        )
+    return cfg.TRAINER[name.upper()]
+
+
+def build_method(
+    method: type[Method], cfg: CfgNode, classnames: Sequence[str], device: torch.device
+) -> Method:
+    """The method of a config for K class names; nothing is loaded into it.
+
+    Raises:
+        UserError: the config can't work, or its CLIP is not found.
+    """
+    backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
+    if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
+        backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
+    check_pixels(cfg, backbone)
+    path = cfg.DATASET.DESCRIPTIONS
+    return method(
+        settings_of(method, cfg),
+        classnames,
+        backbone.to(device),
+        dataset=cfg.DATASET.NAME,
+        describe=partial(read_descriptions, path) if path else None,
+    )
