@@ -92,7 +92,9 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer = build(cfg)
-        notes = check_names(trainer.model, are_fixed=not args.images)
+        notes = check_names(
+            trainer.model.backbone, trainer.model.classnames, are_fixed=not args.images
+        )
     data = trainer.dm.dataset
     what = {"recipe": Path(args.config_file).stem or None, **args.run}
     trainer.evaluation.note_run(what, [*notes, *getattr(data, "notes", ())])

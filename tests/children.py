@@ -18,7 +18,7 @@ from trainers import fit as loop
 from trainers.common import files
 from trainers.common.interruption import SIGNALS
 from trainers.data.loader import CheckedImages
-from trainers.evaluation.testing import Evaluator
+from trainers.engine.testing import Evaluator
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
 

@@ -296,7 +296,7 @@ def loaded(trained):
 @pytest.fixture
 def fp16_anywhere(monkeypatch):
     """fp16 is not replaced on a CPU."""
-    monkeypatch.setattr("trainers.engine.precision.SLOW_IN_FP16", ())
+    monkeypatch.setattr("trainers.prompting.precision.SLOW_IN_FP16", ())
 
 
 @pytest.fixture

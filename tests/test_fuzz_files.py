@@ -147,7 +147,7 @@ def config_of_text(tmp_path, content, *options):
     arguments[arguments.index("--config-file") + 1] = str(path)
     cfg = build_config(parse_arguments([*arguments, *options]))
     trainer = TRAINER_REGISTRY.get(cfg.TRAINER.NAME)
-    trainer.method.check(trainer.node(cfg), "TRAINER.CDC")
+    trainer.method.check(cfg.TRAINER.CDC, "TRAINER.CDC")
     check_run(cfg)
     return cfg
 

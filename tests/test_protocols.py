@@ -119,7 +119,7 @@ def test_an_ablation_from_training_to_table(
 def test_times_are_medians_over_steps_and_test_batches(run, monkeypatch):
     ticks = count()  # a clock that stands still between two looks and goes on by a second with each
     clock = SimpleNamespace(monotonic=time.monotonic, perf_counter=lambda: next(ticks))
-    for module in ("fit", "evaluation.testing"):
+    for module in ("fit", "engine.testing"):
         monkeypatch.setattr(f"trainers.{module}.time", clock)
     _, record, folder = run("CDC")
     assert record["seconds_per_step"] == 1

@@ -1,7 +1,7 @@
 """Can a CLIP tell class names apart? It reads names through its tokens, of which a small CLIP has
 learned a few only.
 
-Pure functions of names, tokens and text features; ``check_names`` asks them of a method's.
+Pure functions of names, tokens and text features; ``check_names`` asks them of a CLIP's.
 """
 
 import logging
@@ -9,7 +9,6 @@ import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +16,9 @@ from torch import Tensor
 
 from .common.console import first_few
 from .common.errors import UserError
+from .prompting.backbone import Backbone
 from .prompting.tokens import readable, token_ids
 from .templates import DEFAULT_TEMPLATE
-
-if TYPE_CHECKING:
-    from .method import Method
 
 log = logging.getLogger(__name__)
 # distance of two texts' features below which they are one: rounding's in half precision
@@ -73,14 +70,13 @@ def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list
     return [f"{names[a]!r} = {names[b]!r}" for a, b in pairs[:PAIRS]]
 
 
-def check_names(method: "Method", are_fixed: bool) -> list[str]:
-    """``check_classes`` of a method's class names in a plain prompt of its CLIP."""
-    backbone = method.backbone
+def check_names(backbone: Backbone, names: Sequence[str], are_fixed: bool) -> list[str]:
+    """``check_classes`` of K class names in a plain prompt of a CLIP."""
     with torch.no_grad():
-        features = backbone.encode_classes(DEFAULT_TEMPLATE, method.classnames)  # (K, E)
+        features = backbone.encode_classes(DEFAULT_TEMPLATE, names)  # (K, E)
     scale = backbone.log_scale.float().exp().item()
     unknown = backbone.unlearned_tokens
-    return check_classes(method.classnames, unknown, features, scale, are_fixed)
+    return check_classes(names, unknown, features, scale, are_fixed)
 
 
 def check_classes(

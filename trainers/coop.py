@@ -6,8 +6,8 @@ encoders frozen.
 
 from yacs.config import CfgNode
 
+from .learners.context import ContextLearner
 from .method import Method
-from .prompting.context import ContextLearner
 from .registration import registered
 from .settings import add_encoder_settings
 

@@ -6,8 +6,8 @@ encoder's part it is deep language prompting.
 from yacs.config import CfgNode
 
 from .common.errors import UserError
+from .learners.independent import IndependentPrompts
 from .method import Method
-from .prompting.independent import IndependentPrompts
 from .registration import registered
 from .settings import add_encoder_settings
 

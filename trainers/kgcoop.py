@@ -3,11 +3,13 @@ Prompt Tuning with Knowledge-guided Context Optimization"): cross-entropy + W ·
 1 − cos(w_k, w_k of the hand-crafted prompt).
 """
 
+from torch import Tensor
 from yacs.config import CfgNode
 
+from .evaluation.prediction import Scores
+from .learners.context import ContextLearner
 from .losses import knowledge_guided_loss
-from .method import Method
-from .prompting.context import ContextLearner
+from .method import Figures, Method
 from .registration import registered
 from .settings import add_encoder_settings
 
@@ -28,10 +30,14 @@ class KgCoOpMethod(Method):
 
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
     small = {"CTX_INIT": ""}
-    loss = knowledge_guided_loss
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self)
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        return knowledge_guided_loss(
+            scores.logits[0], labels, scores.text_features, self.hand_crafted, self.settings.W
+        )
 
 
 KgCoOp = registered(KgCoOpMethod)

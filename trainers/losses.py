@@ -1,13 +1,7 @@
 """Loss terms that several methods have."""
 
-from typing import TYPE_CHECKING
-
 import torch.nn.functional as F
 from torch import Tensor
-
-if TYPE_CHECKING:
-    from .evaluation.prediction import Scores
-    from .method import Method
 
 SHORT = 0.03  # δ: deviations much shorter than this have no direction yet
 
@@ -24,13 +18,18 @@ def consistency_loss(features: Tensor, reference: Tensor) -> Tensor:
 
 
 def knowledge_guided_loss(
-    method: "Method", scores: "Scores", labels: Tensor
+    logits: Tensor, labels: Tensor, texts: Tensor, hand_crafted: Tensor, weight: float
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """KgCoOp's ``Method.loss``: cross-entropy + W · ``consistency_loss`` of the texts and the
-    hand-crafted prompts; and both."""
-    task = F.cross_entropy(scores.logits[0], labels)
-    distance = consistency_loss(scores.text_features, method.hand_crafted)
-    return task + method.settings.W * distance, {"loss_ce": task, "loss_kg": distance}
+    """KgCoOp's loss: cross-entropy + W · ``consistency_loss`` of the texts and the hand-crafted
+    prompts; and both.
+
+    Args:
+        logits: (B, K); labels: (B,).
+        texts: (M, K, E); hand_crafted: (K, E); weight: W.
+    """
+    task = F.cross_entropy(logits, labels)
+    distance = consistency_loss(texts, hand_crafted)
+    return task + weight * distance, {"loss_ce": task, "loss_kg": distance}
 
 
 def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:

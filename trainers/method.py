@@ -34,10 +34,10 @@ from yacs.config import CfgNode
 from . import method_class
 from .common.config_files import check_values
 from .common.errors import UserError
-from .common.fingerprints import tensor_hash
-from .engine.precision import autocast_dtype, in_half, precision_on
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
+from .prompting.hashes import tensor_hash
+from .prompting.precision import autocast_dtype, in_half, precision_on
 from .prompting.prompts import Prompts
 from .templates import DEFAULT_TEMPLATE, TEMPLATES
 

@@ -10,8 +10,8 @@ from yacs.config import CfgNode
 
 from .common.errors import UserError
 from .evaluation.prediction import Scores
+from .learners.context import ContextLearner
 from .method import Figures, Method
-from .prompting.context import ContextLearner
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
 from .registration import registered

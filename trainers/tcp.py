@@ -8,8 +8,9 @@ both encoders frozen.
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .evaluation.prediction import Scores
 from .losses import knowledge_guided_loss
-from .method import Method, ParameterGroups
+from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.transformer import quick_gelu
 from .registration import registered
@@ -76,12 +77,16 @@ class TCPMethod(Method):
         "Food101": "a photo of a {}, a type of food.",
     }
     small = {"LAYER": 2}
-    loss = knowledge_guided_loss
 
     def build(self) -> ClassAwarePrompts:
         layer = self.settings.LAYER + 1
         self.check_depth("LAYER, counted from 0,", layer, self.backbone.text)
         return ClassAwarePrompts(self)
+
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
+        return knowledge_guided_loss(
+            scores.logits[0], labels, scores.text_features, self.hand_crafted, self.settings.W
+        )
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": list(self.learner.parameters()), "eps": self.settings.ADAM_EPS}]

@@ -36,8 +36,8 @@ from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_t
 from .engine.checks import check_data, check_run, validates_on_test_images
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
+from .engine.testing import Evaluator
 from .evaluation.prediction import Prediction
-from .evaluation.testing import Evaluator
 from .fit import fit
 from .method import Batches, Method
 from .settings import add_run_settings

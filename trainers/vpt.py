@@ -6,8 +6,8 @@ frozen, and the texts are encoded once a run.
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .learners.independent import VisualPrompts
 from .method import Method
-from .prompting.independent import VisualPrompts
 from .prompting.prompts import Prompts
 from .registration import registered
 from .templates import template_of

@@ -14,8 +14,8 @@ from datasets.drawn.openmoji import SPLIT
 from tests.conftest import REFUSALS
 from tests.prompting.models import NAMES, SIZES, assert_same, double, pair, relative
 from tests.runs import REPOSITORY, refuses
-from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import WEIGHTS, load_backbone
+from trainers.prompting.hashes import tensor_hash
 
 
 def archive(stock, path):

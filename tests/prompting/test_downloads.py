@@ -11,8 +11,8 @@ from safetensors.torch import save
 
 from tests.prompting.models import CONFIG
 from tests.runs import PATIENCE, refuses
-from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
+from trainers.prompting.hashes import tensor_hash
 from trainers.prompting.weights import openai
 
 REPOSITORY = "timm/vit_base_patch16_clip_224.openai"

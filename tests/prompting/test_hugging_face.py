@@ -9,8 +9,8 @@ from tests.conftest import GOLDEN
 from tests.prompting.models import CONFIG, assert_same, double, exact
 from tests.reference import unit
 from tests.runs import refuses
-from trainers.common.fingerprints import tensor_hash
 from trainers.prompting.backbone import load_backbone
+from trainers.prompting.hashes import tensor_hash
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install '.[transformers]'"

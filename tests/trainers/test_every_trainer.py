@@ -15,7 +15,7 @@ from tests.same_run import kept_answers
 from train import main
 from trainers.common.metrics import read_metrics
 from trainers.engine.checkpoint import MODEL_NAME, newest
-from trainers.evaluation.run_record import versions
+from trainers.engine.run_record import versions
 from trainers.trainer import MethodTrainer
 
 TRAINERS = [

@@ -11,9 +11,9 @@ from tests.conftest import CASES, make_method, random_clip
 from tests.prompting.models import relative
 from tests.reference import unit
 from trainers import method_class
-from trainers.engine.precision import autocast_dtype, in_half
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.image import ImageEncoder
+from trainers.prompting.precision import autocast_dtype, in_half
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])

@@ -23,7 +23,7 @@ from trainers.common import files
 from trainers.common.files import remove_leftovers, write_text
 from trainers.common.interruption import REQUEUE, SIGNALS, interruptible
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
-from trainers.evaluation.testing import Evaluator
+from trainers.engine.testing import Evaluator
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
 

@@ -76,7 +76,7 @@ def test_other_names_cost_their_encoding_only(name, vit, monkeypatch):
         made = make_method(name, vit, ["dog", "car"]).eval()
         made.load(method.learner.state_dict(), NAMES)
         torch.testing.assert_close(texts, made.encode()[0], rtol=0, atol=0)
-        check_names(other, are_fixed=False)
+        check_names(vit, other.classnames, are_fixed=False)
     assert encoded[-1] == 2, (
         "and once more in one template, to see whether the CLIP tells them apart"
     )

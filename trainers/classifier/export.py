@@ -10,23 +10,20 @@
 import json
 import os
 import warnings
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import torch
 import torchvision.transforms as T
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from yacs.config import CfgNode
 
 from ..common.console import markdown
 from ..common.errors import UserError
 from ..common.files import check_output, write_atomically, write_text
-from ..common.record_file import finite, nested, shown_name
+from ..common.record_file import Record, finite, nested, shown_name
 from ..data.pictures import is_path
-from ..data.transforms import place_of_tensor
-from .saved_run import method_of
-
-if TYPE_CHECKING:
-    from .prompted import PromptedClassifier
+from ..method import Encoded, Method
 
 MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"
@@ -44,6 +41,22 @@ TOLERANCE = (
 )
 
 
+class Exportable(Protocol):
+    """What is needed of a ``PromptedClassifier``, see there."""
+
+    method: Method
+    cfg: CfgNode
+    record: Record
+    transform: T.Compose
+    encoded: Encoded | None
+
+    @property
+    def classnames(self) -> list[str]: ...
+
+    @property
+    def background(self) -> str: ...
+
+
 class FusedClassifier(nn.Module):
     """What is exported: pixels (B, 3, H, W) in [0, 1] → probability (B, K) and, where the method
     has one, vacuity (B,).
@@ -56,7 +69,7 @@ class FusedClassifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, classifier: "PromptedClassifier", normalize: T.Normalize | None) -> None:
+    def __init__(self, classifier: Exportable, normalize: T.Normalize | None) -> None:
         super().__init__()
         self.method = classifier.method
         self.encoded = classifier.encoded
@@ -71,14 +84,14 @@ class FusedClassifier(nn.Module):
         )  # (B, K), (B,)
 
 
-def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> None:
+def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
     """Writes the files above into a folder, which is made; each is whole or not there.
 
-    Everything is computed in fp32 on the CPU, whatever the run's precision.
+    classifier: on the CPU in fp32.
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
-        UserError: the folder is none, the text depends on the image, or the run's transforms can't be part of the model.
+        UserError: the folder is none, or the text depends on the image.
     """
     if not is_path(folder) or not os.fspath(folder):
         raise UserError(f"export to {folder!r}: give a folder")
@@ -87,24 +100,9 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
-    steps = classifier.transform.transforms
-    after = steps[place_of_tensor(steps) + 1 :]  # which the model takes over
-    for step in after:
-        if not isinstance(step, T.Normalize):
-            raise UserError(
-                f"the run can't be exported: INPUT.TRANSFORMS has {type(step).__name__}, the model has room for normalize only"
-            )
     check_output("export to", f"{folder}/{CARD}", r"\A# .*\n\nAn image classifier: the CLIP ")
-    cfg = classifier.cfg.clone()
-    cfg.defrost()
-    cfg.USE_CUDA = False
-    cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
-    cfg.freeze()
-    method = method_of(cfg, classifier.classnames)
-    if method.learner is not None:
-        method.load(classifier.method.learner.state_dict(), classifier.classnames)
-    classifier = type(classifier)(method, cfg, classifier.record)
-    model = FusedClassifier(classifier, after[0] if after else None).eval()
+    last = classifier.transform.transforms[-1]  # which the model takes over
+    model = FusedClassifier(classifier, last if isinstance(last, T.Normalize) else None).eval()
     size = model.method.backbone.image.image_size
     # of two images, or the number would be part of the model
     pixels = torch.zeros(2, 3, size, size)
@@ -124,7 +122,6 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(facts(classifier))
     write_atomically(f"{folder}/{MODEL}", lambda path: program.save(path, external_data=False))
-    assert classifier.encoded is not None
     learner = classifier.method.learner
     tensors = {} if learner is None else learner.state_dict()
     tensors = {**tensors, "text_features": classifier.encoded[0]}  # (M, K, E)
@@ -135,7 +132,7 @@ def export(classifier: "PromptedClassifier", folder: str | os.PathLike[str]) -> 
     write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
 
 
-def facts(classifier: "PromptedClassifier") -> dict[str, str]:
+def facts(classifier: Exportable) -> dict[str, str]:
     """What both files carry along, as strings."""
     record = classifier.record
     return {
@@ -146,7 +143,7 @@ def facts(classifier: "PromptedClassifier") -> dict[str, str]:
     }
 
 
-def model_card(classifier: "PromptedClassifier", outputs: list[str]) -> str:
+def model_card(classifier: Exportable, outputs: list[str]) -> str:
     """The text of ``CARD``; what comes from the record or the user is shown as it is, whatever a
     page would make of it."""
     record = classifier.record

@@ -242,7 +242,7 @@ class PromptedClassifier:
                 "classes that they were not trained for; train without CSC to name others"
             )
         method = self.method.for_classes(names)
-        check_names(method, are_fixed=False)
+        check_names(method.backbone, names, are_fixed=False)
         return type(self)(method, self.cfg, self.record)
 
     def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
@@ -310,5 +310,16 @@ class PromptedClassifier:
             return error
 
     def export(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the classifier for programs without this toolbox; see ``export.py``."""
-        export(self, folder)
+        """Writes the classifier for programs without this toolbox; see ``export.py``.
+
+        Everything is computed in fp32 on the CPU, whatever the run's precision.
+        """
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.USE_CUDA = False
+        cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
+        cfg.freeze()
+        method = method_of(cfg, self.classnames)
+        if method.learner is not None:
+            method.load(self.method.learner.state_dict(), self.classnames)
+        export(type(self)(method, cfg, self.record), folder)

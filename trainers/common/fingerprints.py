@@ -1,15 +1,7 @@
-"""Names of images and data sets, and hashes of data and tensors that don't depend on where they are
-stored."""
+"""Names of images and data sets, and hashes of data that don't depend on where they are stored."""
 
 import hashlib
 import os
-from collections.abc import Iterable
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from dassl.data.datasets import DatasetBase
-    from torch import Tensor
 
 BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
 
@@ -32,8 +24,9 @@ def data_name(name: str, root: str) -> str:
     )
 
 
-def split_hash(dataset: "DatasetBase | SimpleNamespace") -> str:
-    """Fingerprint (16 hex digits) of what a run trains and tests on.
+def split_hash(dataset: object) -> str:
+    """Fingerprint (16 hex digits) of what a run trains and tests on: of Dassl's data set, or of
+    anything with lists ``train_x``, ``val`` and ``test`` of its items.
 
     It covers, for train, val and test in their order: file name, folder name, label and class name
     of every image, and the bytes of one's own images; not where the data folder lies, so that the
@@ -45,12 +38,4 @@ def split_hash(dataset: "DatasetBase | SimpleNamespace") -> str:
             digest.update(
                 f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode()
             )
-    return digest.hexdigest()[:16]
-
-
-def tensor_hash(tensors: "Iterable[Tensor]") -> str:
-    """Fingerprint (16 hex digits) of tensors: the same for the same values, wherever they lie."""
-    digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -13,7 +13,7 @@ from .readers import read_json, read_yaml
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
-Record = dict[str, Any]  # results.json, see ``evaluation.testing.Evaluator.write_record``
+Record = dict[str, Any]  # results.json, see ``engine.testing.Evaluator.write_record``
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
 TYPES = {"text": str, "whole": int, "number": float, "mapping": dict, "nothing": type(None)}

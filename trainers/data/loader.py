@@ -23,7 +23,6 @@ from yacs.config import CfgNode
 
 from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
-from .transforms import place_of_tensor
 
 # of decoded training images that a data set keeps in memory, at most; others are decoded each time
 DECODED_BYTES = 2**30
@@ -147,6 +146,11 @@ def template_views(cfg: CfgNode, templates: int, augmentation: int | None) -> li
         T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:])
         for template in range(templates)
     ]
+
+
+def place_of_tensor(steps: Sequence[object]) -> int:
+    """Which of Dassl's steps makes a tensor of a PIL image; there is always one."""
+    return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
 
 
 class GaussianBlur(T.GaussianBlur):

@@ -1,7 +1,5 @@
 """From a picture to the pixels that a CLIP takes; Dassl's test transform, without Dassl."""
 
-from collections.abc import Sequence
-
 import torchvision.transforms as T
 from torchvision.transforms import InterpolationMode
 from yacs.config import CfgNode
@@ -22,8 +20,3 @@ def pixels_of_test(settings: CfgNode) -> T.Compose:
     if "normalize" in settings.TRANSFORMS:
         steps.append(T.Normalize(settings.PIXEL_MEAN, settings.PIXEL_STD))
     return T.Compose(steps)
-
-
-def place_of_tensor(steps: Sequence[object]) -> int:
-    """Which of a transform's steps makes a tensor of a PIL image; there is always one."""
-    return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))

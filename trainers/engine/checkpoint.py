@@ -24,13 +24,13 @@ from ..common.fingerprints import split_hash
 from ..common.readers import check_archive, read_arrays
 from ..common.record_file import FILE_NAME, read_record
 from ..data.random_state import restore_rng_state, rng_state
+from ..method import Method
 from .same_run import OTHER_IMAGES, changes, config_of_run, differing
 
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
     from torch.distributed.checkpoint.stateful import Stateful
 
-    from ..method import Method
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class Checkpoints:
         self,
         cfg: CfgNode,
         dataset: "DatasetBase",
-        method: "Method",
+        method: Method,
         parts: "Mapping[str, Stateful]",
     ) -> None:
         self.cfg = cfg
@@ -203,7 +203,7 @@ class Checkpoints:
         return (record["backbone_hash"], record["prompts_hash"]) == made
 
 
-def load_trained(method: "Method", directory: str, cfg: CfgNode, epoch: int | None = None) -> None:
+def load_trained(method: Method, directory: str, cfg: CfgNode, epoch: int | None = None) -> None:
     """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
 
     Raises:
@@ -216,7 +216,7 @@ def load_trained(method: "Method", directory: str, cfg: CfgNode, epoch: int | No
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
 
 
-def load_prompts(method: "Method", state: State, folder: str, cfg: CfgNode) -> None:
+def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> None:
     """Loads a checkpoint's prompts into a method.
 
     Raises:

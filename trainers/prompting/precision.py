@@ -15,8 +15,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from ..prompting.clip_package import clip_module
-from ..prompting.transformer import Attention
+from .clip_package import clip_module
+from .transformer import Attention
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)

@@ -1,15 +1,11 @@
 """CoOp's prompt learner, which the methods that keep its prompts and change its loss share."""
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor, nn
 
-from .prompts import FixedTokens, Prompts, context_of_phrase, gaussian
-from .tokens import phrase_tokens
-
-if TYPE_CHECKING:
-    from ..method import Method
+from ..method import Method
+from ..prompting.prompts import FixedTokens, Prompts, context_of_phrase, gaussian
+from ..prompting.tokens import phrase_tokens
 
 
 class ContextLearner(nn.Module):
@@ -22,7 +18,7 @@ class ContextLearner(nn.Module):
 
     order: Tensor
 
-    def __init__(self, method: "Method", context: Tensor) -> None:
+    def __init__(self, method: Method, context: Tensor) -> None:
         super().__init__()
         text = method.backbone.text
         position = method.settings.CLASS_TOKEN_POSITION
@@ -49,7 +45,7 @@ class ContextLearner(nn.Module):
         self.register_buffer("order", torch.stack(order), persistent=False)  # (K, n + S)
 
     @classmethod
-    def from_settings(cls, method: "Method") -> "ContextLearner":
+    def from_settings(cls, method: Method) -> "ContextLearner":
         """With CoOp's keys N_CTX, CSC and CTX_INIT (a phrase, which brings its own length)."""
         node = method.settings
         classes = len(method.classnames)

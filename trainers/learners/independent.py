@@ -1,14 +1,10 @@
 """Deep prompts that the two encoders learn independently of each other (Khattak et al., 2023,
 MaPLe, §4.2: IVLP and VPT)."""
 
-from typing import TYPE_CHECKING
-
 from torch import nn
 
-from .prompts import FixedTokens, Prompts, gaussian, initial_context
-
-if TYPE_CHECKING:
-    from ..method import Method
+from ..method import Method
+from ..prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 
 
 class VisualPrompts(nn.Module):
@@ -37,7 +33,7 @@ class IndependentPrompts(nn.Module):
     PROMPT_DEPTH_VISION of the method that it serves.
     """
 
-    def __init__(self, method: "Method") -> None:
+    def __init__(self, method: Method) -> None:
         super().__init__()
         node = method.settings
         text = method.backbone.text

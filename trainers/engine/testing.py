@@ -18,15 +18,15 @@ from yacs.config import CfgNode
 from ..common.files import write_arrays, write_text
 from ..common.fingerprints import split_hash
 from ..common.record_file import FILE_NAME, FORMAT, Record, described
-from .open_world import open_world, signs_of_new
-from .prediction import Metrics, Prediction, measure, per_image
+from ..evaluation.open_world import open_world, signs_of_new
+from ..evaluation.prediction import Metrics, Prediction, measure, per_image
+from ..method import Method
 from .run_record import git_commit, versions
 
 if TYPE_CHECKING:
     from dassl.data.datasets import DatasetBase
 
     from ..data.loader import Batch
-    from ..method import Method
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class Evaluator:
         notes: what a reader of its figures has to know.
     """
 
-    def __init__(self, cfg: CfgNode, dataset: "DatasetBase", method: "Method") -> None:
+    def __init__(self, cfg: CfgNode, dataset: "DatasetBase", method: Method) -> None:
         self.cfg = cfg
         self.dataset = dataset
         self.method = method

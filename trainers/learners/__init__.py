@@ -1,0 +1,1 @@
+"""Prompt learners that several methods share."""
