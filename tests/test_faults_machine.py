@@ -32,6 +32,7 @@ from tests.results.conftest import make_answers, write_run
 from tests.runs import call, contents_of, make_textures
 from tests.same_run import assert_same_run
 from train import main
+from trainers import fit as loop
 from trainers.common import files
 from trainers.common.config_files import merge
 from trainers.common.errors import exit_code
@@ -309,17 +310,21 @@ NO_MEMORY = {
 
 
 @pytest.mark.parametrize("kind", NO_MEMORY)
-@pytest.mark.parametrize("moment", ["forward_backward", "test"])
+@pytest.mark.parametrize(
+    "place_of, moment, trainer",
+    [(loop, "training_step", "CoOp"), (MethodTrainer, "test", "ZeroshotCLIP")],
+    ids=["step", "test"],
+)
 def test_memory_that_is_used_up_in_a_step_or_a_test_is_one_line_that_helps(
-    arguments, monkeypatch, capsys, kind, moment
+    arguments, monkeypatch, capsys, kind, place_of, moment, trainer
 ):
     error, place = NO_MEMORY[kind]
 
     def full(*_):
         raise error
 
-    monkeypatch.setattr(MethodTrainer, moment, full)
-    assert main(arguments("CoOp" if moment == "forward_backward" else "ZeroshotCLIP")) == 2
+    monkeypatch.setattr(place_of, moment, full)
+    assert main(arguments(trainer)) == 2
     (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
     assert line.startswith(f"error: {place} is used up")
     for word in (
