@@ -367,11 +367,25 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
     assert children.finish(words, said, kill_a_worker, tmp_path / "out", mark, at) == 2
     assert mark.exists()
     (message,) = children.errors(said)
-    assert message.startswith("error: DataLoader worker (pid")
+    assert message.startswith("error: DataLoader worker ")
     assert "give the same command again" in message
     assert not (tmp_path / "out/results.json").exists()
     assert main(words) == 0
     assert_same_run(whole, tmp_path / "out")
+
+
+def test_a_killed_worker_is_told_when_the_connection_to_it_ends_first(
+    arguments, error_of, monkeypatch
+):
+    def ended(self, index):
+        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+
+    monkeypatch.setattr(data.CheckedImages, "__getitem__", ended)
+    line = error_of(main, *arguments("CoOp"))
+    told = (
+        "error: DataLoader worker has ended (Connection reset by peer): give the same command again"
+    )
+    assert line.startswith(told)
 
 
 # ---- a clock that goes back ----

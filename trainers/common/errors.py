@@ -69,17 +69,20 @@ def line_for_user(error: Exception) -> str | None:
             "DATALOADER.NUM_WORKERS, which change no result, TRAINER.<NAME>.PREC amp on a GPU, half of "
             "DATALOADER.TRAIN_X.BATCH_SIZE with half of OPTIM.LR, a smaller CLIP, or smaller pictures"
         )
+    if is_of_killed_worker(error):
+        what = str(error).splitlines()[0]
+        if isinstance(error, ConnectionError):
+            what = f"DataLoader worker has ended ({error.strerror})"
+        return (
+            f"{what}: give the same command again, a training resumes from its newest "
+            "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
+        )
     if isinstance(error, OSError):
         path = printable(str(error.filename or "a file"))
         advice = ADVICE.get(error.errno or 0, "make room")
         # of one that comes from a loader's worker only the text is left
         why = error.strerror or printable(str(error).strip().rpartition("\n")[2])
         return f"{path}: {why}: {advice}, or give another place, and give the same command again"
-    if isinstance(error, RuntimeError) and raised_in(error, *LOADER):
-        return (
-            f"{str(error).splitlines()[0]}: give the same command again, a training resumes from its newest "
-            "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
-        )
     return None
 
 
@@ -103,11 +106,24 @@ def raise_machines(error: Exception, path: object = None) -> None:
         raise error
 
 
+def is_of_killed_worker(error: BaseException) -> bool:
+    """Whether an error says that a loader's worker was killed: torch tells of it, or the connection to
+    it ends, whichever is noticed first."""
+    if isinstance(error, ConnectionError):
+        return not {*modules_of(error)}.isdisjoint(LOADER)
+    return isinstance(error, RuntimeError) and raised_in(error, *LOADER)
+
+
 def raised_in(error: BaseException, *modules: str) -> bool:
     """Whether an error was raised by the code of one of these modules or packages."""
+    place = modules_of(error)[-1:]
+    return any(f"{name}.".startswith(f"{module}.") for module in modules for name in place)
+
+
+def modules_of(error: BaseException) -> list[str]:
+    """Names of the modules that an error has passed through, the one that raised it last."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    place = frames[-1].f_globals.get("__name__") if frames else None
-    return any(f"{place}.".startswith(f"{module}.") for module in modules)
+    return [str(frame.f_globals.get("__name__")) for frame in frames]
 
 
 def exit_code(command: Callable[..., object], *arguments: object) -> int:
