@@ -91,7 +91,8 @@ def resampled_h(
     halves = [
         100 * (drawn @ answers.T) / answers.shape[1] for drawn, answers in zip((base, new), right)
     ]  # (R, S)
-    return (seeds * harmonic_mean(halves)).sum(axis=1) / seeds.shape[1]
+    means: numpy.ndarray = (seeds * harmonic_mean(halves)).sum(axis=1) / seeds.shape[1]
+    return means
 
 
 def interval_of(

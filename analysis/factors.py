@@ -50,7 +50,8 @@ def worst_group_accuracy(
     while len(groups) > 1 and min(map(len, groups)) < GROUP:
         first, second, *groups = sorted(groups, key=len)
         groups.append(numpy.concatenate([first, second]))
-    return 100 * min(group.mean() for group in groups)
+    worst: float = 100 * min(group.mean() for group in groups)
+    return worst
 
 
 def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float]:

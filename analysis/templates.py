@@ -49,7 +49,8 @@ def agreement(votes: numpy.ndarray, answer: numpy.ndarray, label: numpy.ndarray)
         (M + 2, M + 2) in percent: templates, answer, truth.
     """
     classes = numpy.vstack([votes, answer, label])
-    return 100 * (classes[:, None] == classes[None]).mean(axis=2)
+    agreed: numpy.ndarray = 100 * (classes[:, None] == classes[None]).mean(axis=2)
+    return agreed
 
 
 def kappa(votes: numpy.ndarray) -> numpy.ndarray:
@@ -80,7 +81,8 @@ def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
     """Share of the images, in percent, for which at least one of the (M, N) votes is the (N,)
     label.
     """
-    return 100 * (votes == label).any(axis=0).mean()
+    share: float = 100 * (votes == label).any(axis=0).mean()
+    return share
 
 
 def template_tables(series: list[Series]) -> list[Table]:

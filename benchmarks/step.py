@@ -211,7 +211,8 @@ def training_step(method: Any, views: int, batch: int) -> Work:
         loss, _ = method.loss(method(images), labels)
         loss.backward()
         method.optim.step()
-        return loss.detach()
+        value: Tensor = loss.detach()
+        return value
 
     return step
 
@@ -225,7 +226,8 @@ def test(method: Any, batch: int, is_usual: bool = False) -> Work:
 
     @torch.no_grad()
     def answer() -> Tensor:
-        return method.predict(method(images, encoded).logits).probability
+        answer: Tensor = method.predict(method(images, encoded).logits).probability
+        return answer
 
     return answer
 
@@ -243,7 +245,8 @@ def text_encoder(method: Any) -> Work:
         with method.autocast():
             features, _ = method.encode()
         features.square().mean().backward()
-        return features.detach()
+        values: Tensor = features.detach()
+        return values
 
     return encode
 
@@ -276,7 +279,8 @@ def count_flops(work: Work) -> int:
     addition are two."""
     with FlopCounterMode(display=False) as counter:
         work()
-    return counter.get_total_flops()
+    count: int = counter.get_total_flops()
+    return count
 
 
 def added_memory(work: Work) -> float:

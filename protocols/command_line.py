@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 
 from trainers import METHODS
+from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError
 
 from . import PROTOCOLS
-from .plan import CONFIGS, check_known
+from .plan import check_known
 
 SHOTS = 16  # training images a class of one's own folder
 # flag → the config's key that it sets, and its description

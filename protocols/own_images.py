@@ -120,7 +120,8 @@ def minutes(trainer: MethodTrainer) -> int:
     model.train()
     shown = len(trainer.views) * cfg.DATALOADER.TRAIN_X.BATCH_SIZE
     steps = cfg.OPTIM.MAX_EPOCH * len(trainer.train_loader_x)
-    return math.ceil(steps * 3 * (middle - started + shown * image) / 60)
+    taken: int = math.ceil(steps * 3 * (middle - started + shown * image) / 60)
+    return taken
 
 
 def report(

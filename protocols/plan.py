@@ -32,7 +32,8 @@ from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
 
 from . import PROTOCOLS
-from .recipes import CONFIGS, Recipe, config_names
+from .recipes import CONFIGS as CONFIGS
+from .recipes import Recipe, config_names
 
 log = logging.getLogger("run")
 

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.common.config_files import CONFIGS, read_config
+from trainers.common.config_files import CONFIGS as CONFIGS
+from trainers.common.config_files import read_config
 from trainers.common.console import counted
 from trainers.common.errors import UserError, nearest
 

@@ -25,7 +25,8 @@ TRANSFER = {
 
 @cache
 def read_published() -> dict[str, Any]:
-    return read_yaml(Path(__file__).with_name("published.yaml"))
+    known: dict[str, Any] = read_yaml(Path(__file__).with_name("published.yaml"))
+    return known
 
 
 @dataclass(frozen=True)

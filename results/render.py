@@ -85,10 +85,12 @@ def write_cells(cells: DataFrame, style: str, left: int) -> str:
     """Cells in one of ``FORMATS``; left: how many columns are aligned at the left."""
     if style == "csv":
         cells = cells.rename(columns=table_cell).map(table_cell)
-        return cells.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+        text: str = cells.to_csv(index=False, float_format="%.4f", lineterminator="\n")
+        return text
     alignment = ("left",) * left + ("right",) * (cells.shape[1] - left)
     layout = {"tablefmt": FORMATS[style], "disable_numparse": True, "colalign": alignment}
-    return cells.to_markdown(index=False, **layout) + "\n"
+    table: str = cells.to_markdown(index=False, **layout) + "\n"
+    return table
 
 
 def render_all(tables: Iterable[Table], style: str = "text", with_published: bool = False) -> str:

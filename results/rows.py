@@ -112,4 +112,5 @@ def harmonic_mean(pair: Iterable[ArrayLike]) -> numpy.ndarray:
     """
     base, new = map(numpy.asarray, pair)
     total = base + new
-    return 2 * base * new / numpy.where(total > 0, total, 1)
+    mean: numpy.ndarray = 2 * base * new / numpy.where(total > 0, total, 1)
+    return mean

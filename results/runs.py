@@ -59,7 +59,8 @@ class Run:
 
     @property
     def seed(self) -> int:
-        return self.record["seed"]
+        seed: int = self.record["seed"]
+        return seed
 
     @property
     def part(self) -> str:
@@ -91,12 +92,14 @@ class Run:
     @property
     def metrics(self) -> dict[str, Any]:
         """Metrics on the test images; empty where it was tested on others."""
-        return self.record["metrics"].get("test", {})
+        measured: dict[str, Any] = self.record["metrics"].get("test", {})
+        return measured
 
     @property
     def classnames(self) -> list[str]:
         """Of all classes to choose from."""
-        return self.record["classnames"]
+        names: list[str] = self.record["classnames"]
+        return names
 
     @cached_property
     def answers(self) -> Arrays | None:

@@ -51,7 +51,7 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import CONFIGS, recipe_path
 from protocols.training import build
-from results.table import harmonic_mean
+from results.rows import harmonic_mean
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
 from trainers.common.readers import read_yaml

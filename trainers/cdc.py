@@ -237,7 +237,8 @@ class CDCMethod(Method):
         """ω of each template for ``dempster``."""
         if self.settings.RELIABILITY == "independent":
             return 1.0
-        return self.learner.evidence.reliability
+        fitted: Tensor = self.learner.evidence.reliability
+        return fitted
 
     def probability(self, logits: Tensor, votes: Tensor, fused: Opinion) -> Tensor:
         """The answer (B, K) under ``FUSION``; logits, votes: (M, B, K) of the templates."""

@@ -49,6 +49,7 @@ class CDCGDAMethod(Method):
     """
 
     small = {"PROMPT_DEPTH": 2}
+    base: CDCMethod
     text_only = {"PROMPT_MODALITY": "text"}
 
     @classmethod
@@ -60,7 +61,9 @@ class CDCGDAMethod(Method):
         return CDCMethod.views(cdc_settings(settings))
 
     def build(self) -> nn.Module:
-        self.base = self.over("CDC", cdc_settings(self.settings))
+        base = self.over("CDC", cdc_settings(self.settings))
+        assert isinstance(base, CDCMethod)
+        self.base = base
         self.memory = self.base.memory
         learner = self.base.learner
         learner.gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
@@ -69,13 +72,15 @@ class CDCGDAMethod(Method):
         # Beside the Gaussians, which are evidence of another kind, all templates together count as
         # half (chosen by cross-validation, docs/log.md).
         learner.register_buffer("joint_factor", torch.ones(()))
-        return learner
+        built: nn.Module = learner
+        return built
 
     @property
     def reliabilities(self) -> Tensor:
         """ω (M + 1,) of the templates and, last, of the Gaussians."""
         factor = self.learner.joint_factor
-        return factor * factor.new_tensor(self.usual_reliabilities)
+        reliabilities: Tensor = factor * factor.new_tensor(self.usual_reliabilities)
+        return reliabilities
 
     @property
     def usual_reliabilities(self) -> list[float]:

@@ -79,9 +79,10 @@ class TemplateLearners(nn.Module):
         prefix, visual, *deep = joined
         layers = len(each[0].deep_text)
         deep_text, deep_visual = deep[:layers], deep[layers:]
-        return replace(
+        prompts: Prompts = replace(
             each[0], prefix=prefix, visual=visual, deep_text=deep_text, deep_visual=deep_visual
         )
+        return prompts
 
 
 class CDCOverMethod(CDCMethod):
@@ -91,6 +92,7 @@ class CDCOverMethod(CDCMethod):
     """
 
     over_method: ClassVar[str]
+    base: Method
 
     def build(self) -> nn.Module:
         self.base = self.over(self.over_method)
@@ -107,7 +109,8 @@ class CDCOverMethod(CDCMethod):
         ]
         self.base.learner = TemplateLearners(learners, phrases, self)
         self.memory = self.base.memory
-        return self.base.learner
+        built: nn.Module = self.base.learner
+        return built
 
     @cached_property
     def hand_crafted(self) -> Tensor:

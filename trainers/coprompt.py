@@ -50,7 +50,8 @@ class OutputAdapter(nn.Module):
         self.share = share
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.share * self.fc(features) + (1 - self.share) * features
+        mixed: Tensor = self.share * self.fc(features) + (1 - self.share) * features
+        return mixed
 
 
 class CoPromptMethod(Method):
@@ -68,7 +69,8 @@ class CoPromptMethod(Method):
         learner: Any = self.over("MaPLe").learner
         learner.adapter_image = OutputAdapter(self.backbone.embed_dim, IMAGE_SHARE)
         learner.adapter_text = OutputAdapter(self.backbone.embed_dim, TEXT_SHARE)
-        return learner
+        built: nn.Module = learner
+        return built
 
     @cached_property
     def perturbed_texts(self) -> Tensor:

@@ -88,6 +88,7 @@ class DePTMethod(Method):
     """
 
     over_method: ClassVar[str]
+    base: Method
 
     def build(self) -> nn.Module:
         self.base = self.over(self.over_method)
@@ -96,7 +97,8 @@ class DePTMethod(Method):
         learner.head = TransferHead(self.backbone.embed_dim, len(self.classnames))
         learner.class_parameters = (*getattr(learner, "class_parameters", ()), "head")
         learner.class_rows = ("head.linear.weight", "head.linear.bias")
-        return learner
+        built: nn.Module = learner
+        return built
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         named = [*self.learner.named_parameters()]

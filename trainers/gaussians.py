@@ -48,7 +48,8 @@ def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     if trace == 0:  # of one image per class there is no spread: then all directions count alike
         trace = torch.ones_like(trace)
     ridge = trace * torch.eye(len(scatter)).to(scatter)
-    return len(scatter) * torch.linalg.inv(scatter + ridge)
+    precision: Tensor = len(scatter) * torch.linalg.inv(scatter + ridge)
+    return precision
 
 
 def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -142,7 +143,7 @@ class GaussianEvidence(nn.Module):
         self.register_buffer("level_scale", torch.ones(()))
         self.register_buffer("classes", torch.arange(classes))
         self.is_fitted = False
-        self.register_load_state_dict_post_hook(note_fitted)
+        self.register_load_state_dict_post_hook(note_fitted)  # type: ignore[no-untyped-call]  # torch's
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Sets the Gaussians of features (N, E), of length one, with labels (N,).

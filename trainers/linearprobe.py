@@ -105,7 +105,8 @@ class LinearProbeMethod(FeatureMethod):
         def accuracy(C: float) -> float:
             weight, bias = (part.to(self.device) for part in fitted(features, labels, C, classes))
             answers = (held[0][0].double() @ weight.t() + bias).argmax(dim=1)
-            return (answers == held[1]).double().mean().item()
+            share: float = (answers == held[1]).double().mean().item()
+            return share
 
         probe.C.fill_(self.settings.C if held is None else best_strength(accuracy))
         weight, bias = fitted(features, labels, probe.C.item(), classes)

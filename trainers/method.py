@@ -121,7 +121,7 @@ class Method(nn.Module):
         self.uses_descriptions = False
         self.memory: dict[str, Any] = {}
         self.path = path or f"TRAINER.{self.name().upper()}"
-        self.base: Any = None
+        self.base: Method | None = None
         self.backbone = backbone
         # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
         self.teacher = backbone

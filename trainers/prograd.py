@@ -41,7 +41,8 @@ def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
     """
     direction = general / general.norm().clamp(min=torch.finfo(general.dtype).tiny)
     along = (task * direction).sum()
-    return task - strength * along.clamp(max=0) * direction
+    projected: Tensor = task - strength * along.clamp(max=0) * direction
+    return projected
 
 
 class ProGradMethod(Method):

@@ -61,7 +61,8 @@ class ProLIPMethod(FeatureMethod):
         start = self.backbone.image.proj
         identity = torch.eye(len(start), dtype=start.dtype, device=self.device)
         with self.autocast():
-            return functional_call(tower, {"proj": identity}, (images,)).float()
+            tokens: Tensor = functional_call(tower, {"proj": identity}, (images,)).float()
+            return tokens
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         texts, _ = encoded or self.encode()

@@ -50,7 +50,8 @@ class PromptSRCMethod(Method):
     fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
 
     def build(self) -> nn.Module:
-        return self.over("IVLP").learner
+        learner: nn.Module = self.over("IVLP").learner
+        return learner
 
     def hand_crafted_templates(self) -> list[str]:
         return DIVERSE_TEMPLATES

@@ -8,6 +8,7 @@ of each other. At test the same emojis come in three versions that differ in not
 factor.
 """
 
+from collections.abc import Callable
 from functools import cache
 
 import numpy
@@ -46,8 +47,10 @@ RED = "#dc2828"
 GREEN = "#1e963c"
 BLUE = "#2850dc"
 ORANGE = "#faaa14"
+# where something is: x and y → bool, all of one shape
+Place = Callable[[numpy.ndarray, numpy.ndarray], numpy.ndarray]
 # paper, ink, and where the ink is: x to the right, y down
-BACKGROUNDS = (
+BACKGROUNDS: tuple[tuple[str, str, Place], ...] = (
     ("#ffe4a0", "#ffe4a0", lambda x, y: x < 0),  # plain
     ("#b9dcfc", "#aad2f8", lambda x, y: y % 8 < 4),  # stripes
     ("#fcc4d2", "#f8b6c6", lambda x, y: (x % 8 - 4) ** 2 + (y % 8 - 4) ** 2 < 5),  # dots
@@ -65,7 +68,7 @@ POSITIONS = (
     (5, 5),
 )  # right, down, of the object off the middle
 # colour, and where it is: x and y from the middle, edges at ±1
-MARKS = (
+MARKS: tuple[tuple[str, Place], ...] = (
     (RED, lambda x, y: x**2 + y**2 < 1),  # disc
     (BLUE, lambda x, y: numpy.maximum(abs(x), abs(y)) < 0.85),  # square
     (GREEN, lambda x, y: 2 * abs(x) < 1 + y),  # triangle

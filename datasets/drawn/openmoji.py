@@ -169,6 +169,7 @@ def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, object
     """Does the folder hold all pictures as they were drawn, from this package version in this size?"""
     try:
         record = read_json(f"{folder}/{MADE_FROM}")
-        return record == {**made_from, "sha256": fingerprint(folder, codes)}
+        is_whole: bool = record == {**made_from, "sha256": fingerprint(folder, codes)}
+        return is_whole
     except (OSError, ValueError):
         return False

@@ -61,17 +61,20 @@ def headlines(series: list[Series]) -> list[Headline]:
 
 
 def mean_accuracy(entry: Series) -> float:
-    return numpy.mean([run.metrics["accuracy"] for run in entry.runs])
+    mean: float = numpy.mean([run.metrics["accuracy"] for run in entry.runs])
+    return mean
 
 
 def is_zero_shot(entry: Series) -> bool:
-    return entry.first.record["trainer"] == ZERO_SHOT
+    is_zero: bool = entry.first.record["trainer"] == ZERO_SHOT
+    return is_zero
 
 
 def number_of_images(entry: Series) -> int:
     """0 where it is not known."""
     run = entry.first
-    return run.metrics.get("images", len(run.answers["label"]) if run.answers else 0)
+    images: int = run.metrics.get("images", len(run.answers["label"]) if run.answers else 0)
+    return images
 
 
 def material(entry: Series) -> tuple[object, ...]:

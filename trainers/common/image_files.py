@@ -139,7 +139,7 @@ def pixels_of(image: Image.Image) -> int:
 @contextlib.contextmanager
 def room_for(image: Image.Image) -> Iterator[None]:
     """Has an image decoded when there is room for it, to the end of the block."""
-    Image.core.set_block_size(BLOCK)
+    Image.core.set_block_size(BLOCK)  # type: ignore[attr-defined]  # Pillow exports no allocator
     pixels = AT_ONCE if image.format in MAY_LIE else pixels_of(image)
     # a WebP has its room since it was opened
     with contextlib.nullcontext() if image.format == "WEBP" else ROOM.taken(pixels):

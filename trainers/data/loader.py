@@ -153,7 +153,7 @@ def place_of_tensor(steps: Sequence[object]) -> int:
     return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
 
 
-class GaussianBlur(T.GaussianBlur):
+class GaussianBlur(T.GaussianBlur):  # type: ignore[misc]  # torchvision has no types
     """torchvision's blur without the time that it takes over numbers next to zero.
 
     The outer taps of a narrow Gaussian, or products of them, are so small that a float can only hold
@@ -164,6 +164,7 @@ class GaussianBlur(T.GaussianBlur):
     def forward(self, image: Image.Image) -> Image.Image:
         torch.set_flush_denormal(True)
         try:
-            return super().forward(image)
+            blurred: Image.Image = super().forward(image)
+            return blurred
         finally:
             torch.set_flush_denormal(False)

@@ -30,11 +30,15 @@ def factor(base: float, optim_cfg: CfgNode, epoch: int) -> float:
     if epoch < warmup:
         is_constant = optim_cfg.WARMUP_TYPE == "constant"
         if epoch > 0 and not is_constant:
-            return epoch / warmup
+            share: float = epoch / warmup
+            return share
         first = optim_cfg.WARMUP_CONS_LR if is_constant else optim_cfg.WARMUP_MIN_LR
         return first / base if base else 0.0
     if optim_cfg.LR_SCHEDULER == "cosine":
         return (1 + math.cos(math.pi * (epoch - warmup) / optim_cfg.MAX_EPOCH)) / 2
     steps = optim_cfg.STEPSIZE
     size = steps[-1] if isinstance(steps, (list, tuple)) else steps
-    return optim_cfg.GAMMA ** ((epoch - warmup) // (size if size > 0 else optim_cfg.MAX_EPOCH))
+    decay: float = optim_cfg.GAMMA ** (
+        (epoch - warmup) // (size if size > 0 else optim_cfg.MAX_EPOCH)
+    )
+    return decay

@@ -82,7 +82,8 @@ def selective_risk(uncertainty: Tensor, wrong: Tensor) -> Tensor:
     wrong = wrong[order].double()
     _, group, size = uncertainty.unique_consecutive(return_inverse=True, return_counts=True)
     mean = torch.zeros(len(size), dtype=torch.float64).index_add_(0, group, wrong) / size
-    return mean[group].cumsum(0) / torch.arange(1, len(wrong) + 1)
+    risk: Tensor = mean[group].cumsum(0) / torch.arange(1, len(wrong) + 1)
+    return risk
 
 
 def doubt(uncertainty: Tensor, wrong: Tensor) -> dict[str, float | None]:

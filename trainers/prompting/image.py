@@ -95,7 +95,8 @@ class ImageEncoder(nn.Module):
                 encoded = [self(piece[None], None, (), *further) for piece in pieces]
                 # (1, V·B, E), or two with a readout
                 joined = torch.cat(encoded, dim=1).unflatten(1, (views, batch))
-                return joined.transpose(0, 1).flatten(0, 1)
+                together: Tensor = joined.transpose(0, 1).flatten(0, 1)
+                return together
             if templates > 1:
                 shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
                 each = zip(*(part[:, None] for part in (shown, prompts, *deep_prompts)))
@@ -137,7 +138,7 @@ class ImageEncoder(nn.Module):
         return torch.stack(features, dim=1).flatten(0, 1)  # (M, B, E)
 
 
-class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[misc]
+class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[misc]  # clip has no types
     """CLIP's ResNet of the installed ``clip`` package under the call of ``ImageEncoder``."""
 
     def __init__(self, *sizes: Any) -> None:
@@ -158,7 +159,10 @@ class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[m
         There are no prompts, adapters or readout: a convolutional network has no tokens to put them
         beside and no blocks to change, see ``Method.check_images``.
         """
-        return super().forward(images.flatten(0, 1)).unflatten(0, images.shape[:2])  # (V, B, E)
+        features: Tensor = (
+            super().forward(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+        )  # (V, B, E)
+        return features
 
 
 def resize(positions: nn.Parameter, image_size: int, patch_size: int) -> None:
@@ -201,4 +205,5 @@ def interpolate(positions: Tensor, grid: int) -> Tensor:
 
 def side(positions: Tensor) -> int:
     """Patches a side g of positional embeddings (1 + g², D)."""
-    return round((len(positions) - 1) ** 0.5)
+    places: int = round((len(positions) - 1) ** 0.5)
+    return places

@@ -1,6 +1,6 @@
 """What a prompt learner hands to the encoders, and how contexts are initialised."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,6 +74,7 @@ class FixedTokens(nn.Module):
     start: Tensor
     words: Tensor
     suffix: Tensor
+    __call__: Callable[..., Prompts]
 
     def __init__(
         self,
@@ -179,4 +180,5 @@ def context_of_phrase(text_encoder: TextEncoder, n_ctx: int, phrase: str) -> Ten
 def embed(text_encoder: TextEncoder, ids: Tensor) -> Tensor:
     """Token ids of any shape → (…, D) fp32 embeddings on the CPU."""
     embedding = text_encoder.token_embedding
-    return embedding(ids.to(embedding.weight.device)).float().cpu()
+    rows: Tensor = embedding(ids.to(embedding.weight.device)).float().cpu()
+    return rows

@@ -178,14 +178,18 @@ class TextEncoder(nn.Module):
         attended = packing.attend(key, value, query, packed_key, packed_value)
         feature = last.finish(end, attended, adapter)  # (N, D)
         feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
-        return feature.view(templates, classes, -1)  # (M, K, E)
+        features: Tensor = feature.view(templates, classes, -1)  # (M, K, E)
+        return features
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features of plain texts, (N, length) token ids as ``clip.tokenize`` makes them → (N, E),
         not normalised."""
         shared, end = shared_tokens(tokens)
         embedding = self.token_embedding(tokens[:, : end.max() + 1])  # (N, longest, D)
-        return self(embedding[:1, :shared], embedding[None, :, shared:], (end - shared)[None])[0]
+        features: Tensor = self(
+            embedding[:1, :shared], embedding[None, :, shared:], (end - shared)[None]
+        )[0]
+        return features
 
 
 def shared_tokens(tokens: Tensor) -> tuple[int, Tensor]:

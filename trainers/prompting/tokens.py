@@ -107,4 +107,5 @@ def unlearned(rows: Tensor) -> Tensor:
     """Which of V tokens a CLIP has not learned, (V,) bool: those that share their row of the table
     (V, D) with another."""
     _, places, counts = rows.detach().unique(dim=0, return_inverse=True, return_counts=True)
-    return counts[places] > 1
+    are_shared: Tensor = counts[places] > 1
+    return are_shared

@@ -89,7 +89,8 @@ class MLP(nn.Module):
         fc = self.c_fc
         proj = self.c_proj
         if not self.is_quick:
-            return proj(F.gelu(fc(x)))
+            mapped: Tensor = proj(F.gelu(fc(x)))
+            return mapped
         tokens = x.flatten(0, -2)  # (N, D)
         hidden = torch.addmm(SLOPE * fc.bias, tokens, fc.weight.t(), alpha=SLOPE)  # (N, W)
         hidden = F.silu(hidden, inplace=not hidden.requires_grad)
@@ -145,7 +146,10 @@ class Block(nn.Module):
         projected = F.linear(normed, weight, bias)  # (…, 3D)
         if adapter is not None:
             projected = adapter.project(normed, projected, parts)
-        return projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(-3)  # (…, H, D/H) each
+        split: tuple[Tensor, ...] = projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(
+            -3
+        )  # (…, H, D/H) each
+        return split
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
         """The residual around attention and around the MLP, given what the queries of x (…, D)
