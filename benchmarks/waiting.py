@@ -111,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with ExitStack() as stack:
         opened = {way: open_way(settings, stack) for way, settings in WAYS.items()}
         connections = {way: connection for way, (connection, _) in opened.items()}
-        print(f"{CORES} cores, {', '.join({openmp for _, openmp in opened.values()})}")
+        libraries = sorted({openmp for _, openmp in opened.values()})
+        print(f"{CORES} cores, {', '.join(libraries)}")
         for busy in (0, CORES):
             with ExitStack() as beside:
                 for _ in range(busy):
