@@ -93,8 +93,8 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def raise_machines(error: Exception, path: object = None) -> None:
-    """Raises an error again that is no sign of a damaged file: memory is used up, a right is missing,
-    or the disk fails. To be called where whatever a reader raises counts as damage.
+    """Raises an error again that is no sign of a damaged file: memory is used up, as a MemoryError, a
+    right is missing, or the disk fails. To be called where whatever a reader raises counts as damage.
 
     Args:
         path: of the file that is read, which the error shall name.
@@ -102,8 +102,10 @@ def raise_machines(error: Exception, path: object = None) -> None:
     if isinstance(error, OSError) and error.errno in MACHINES:
         error.filename = error.filename or path
         raise error
-    if lacks_memory(error):
+    if isinstance(error, MemoryError):
         raise error
+    if lacks_memory(error):  # which libraries tell by errors of their own
+        raise MemoryError(str(error)) from error
 
 
 def is_of_killed_worker(error: BaseException) -> bool:
