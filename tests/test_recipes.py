@@ -96,6 +96,7 @@ def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):
     assert config.pop("OPTIM") == {"LR": 0.5}
     assert config["INPUT"].pop("SIZE") == "(96, 96)" != tiny["INPUT"].pop("SIZE")
     assert config == tiny
+    assert "SIZE" in read_config(CONFIGS / "bases/tiny.yaml", "base")["INPUT"], "each reads its own"
     for name, error in (("tinny", "can't be 'tinny' \\(did you mean tiny"), ("3", "can't be 3")):
         path.write_text(f"BASE: {name}")
         with refuses(f"recipe: BASE {error}"):

@@ -4,6 +4,7 @@ Each raises ``ValueError`` that says what is wrong with the file; the caller add
 and what to do.
 """
 
+import copy
 import functools
 import json
 import math
@@ -89,16 +90,17 @@ class PlainLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: str | Path) -> Any:
-    """What is in a YAML file; not to be changed by the caller.
+    """What is in a YAML file.
 
     Raises:
         OSError: it can't be opened; ValueError: it is no such YAML, or see ``read_text``.
     """
-    return parse_yaml(read_text(path, MAX_YAML))
+    return copy.deepcopy(parse_yaml(read_text(path, MAX_YAML)))  # the caller's own, to be changed
 
 
 @functools.lru_cache(64)  # the plan of a protocol reads the same few files hundreds of times
 def parse_yaml(text: str) -> Any:
+    """What YAML means; the same object each time, not to be changed."""
     try:
         return yaml.load(text, Loader=PlainLoader)
     except yaml.YAMLError as error:
