@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     judge = Judge(args.run, args.max_error, args.confidence) if is_judged else None
     paths = find_images(args.paths, sys.stdin or ())
     if args.csv:
-        check_output("--csv", args.csv, r"\Aimage,label,doubtful,uncertainty", paths)
+        check_output("--csv", args.csv, "\\A(\ufeff)?image,label,doubtful,uncertainty", paths)
     # here, since it takes seconds: wrong arguments are answered at once
     from tqdm import tqdm
 
@@ -111,8 +111,8 @@ def run(args: argparse.Namespace) -> int:
         parts = transparent_parts(classifier.background)
         log.info("%d of %d images can have transparent parts, %s", number, len(paths), parts)
     broken: list[UserError] = []
-    with tqdm(paths, unit="image", mininterval=1, dynamic_ncols=True) as progress:
-        answers = classifier.predict(progress, broken)
+    with tqdm(total=len(paths), unit="image", mininterval=1, dynamic_ncols=True) as progress:
+        answers = classifier.predict(paths, broken, progress.update)
     doubtful: list[bool | None] = [None] * len(answers.labels)  # nothing says what that would be
     if judge is not None:
         doubtful = list(map(judge.doubtful, answers.uncertainty.tolist()))
@@ -127,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(as_text(labelled))
     if judge is not None:
         log.info("%s", judge.rule())
+        if judge.point is None and judge.offers():
+            log.info("To have such a promise: --max-error SHARE")
     count = f", {doubtful.count(True)} of them doubtful, which have no label"
     log.info("%s%s", counted(len(labelled), "image"), "" if doubtful[0] is None else count)
     if broken:

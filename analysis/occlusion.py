@@ -63,8 +63,10 @@ def occlusions(run: Run, paths: dict[str, str]) -> list[Occlusion]:
             left = column * STEP
             top = row * STEP
             covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
-        votes = numpy.asarray(classifier.predict(covered).votes)[:, :, label]  # (1 + PLACES², M)
-        drops = (votes[0] - votes[1:]).T.reshape(-1, PLACES, PLACES)
+        votes = classifier.prediction(covered)[0].template_probability  # (M, 1 + PLACES², K)
+        assert votes is not None
+        of_class = votes[:, :, label].numpy()
+        drops = (of_class[:, :1] - of_class[:, 1:]).reshape(-1, PLACES, PLACES)
         made.append((classifier.classnames[label], picture, drops))
     return made
 

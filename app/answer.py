@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from trainers.classifier.prompted import Answers
 
 SHOWN = 5  # classes of the answer
-SHOWN_VOTES = 3  # classes of each template
+SHOWN_VOTES = 3  # classes of each vote
 
 
 def percent(share: float) -> str:
@@ -30,6 +30,26 @@ def most_probable(
     return [{"class": names[label], "probability": float(probabilities[label])} for label in order]
 
 
+def votes_of(answers: "Answers", image: int, number: int) -> list[dict[str, Any]]:
+    """What each vote on an image is: dicts of ``voter``, ``weight``, its share in the answer,
+    ``vacuity``, None where it has none, and ``top``, its ``number`` most probable classes."""
+    if answers.votes is None or answers.vote_weights is None:
+        return []
+    vacuities: Sequence[float | None] = [None] * len(answers.voters)
+    if answers.vote_vacuity is not None:
+        vacuities = answers.vote_vacuity[image].tolist()
+    parts = zip(answers.voters, answers.vote_weights.tolist(), vacuities, answers.votes[image])
+    return [
+        {
+            "voter": voter,
+            "weight": weight,
+            "vacuity": vacuity,
+            "top": most_probable(probabilities, answers.classnames, number),
+        }
+        for voter, weight, vacuity, probabilities in parts
+    ]
+
+
 def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) -> dict[str, Any]:
     """What the page says of the first image, a dict for its template.
 
@@ -40,7 +60,7 @@ def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) 
     names = answers.classnames
     uncertainty = float(answers.uncertainty[0])
     doubtful = None if judge is None else judge.doubtful(uncertainty)
-    votes = [] if answers.votes is None else answers.votes[0]
+    votes = votes_of(answers, 0, SHOWN_VOTES)
     return {
         "label": answers.labels[0],
         "doubtful": doubtful,
@@ -48,9 +68,8 @@ def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) 
         "basis": f"{judge.of_such(uncertainty)} {judge.rule()}" if judge else OTHER_CLASSES,
         "truth": truth,
         "classes": most_probable(answers.probabilities[0], names, SHOWN),
-        "votes": [most_probable(vote, names, SHOWN_VOTES) for vote in votes],
-        "agreeing": sum(names[vote.argmax()] == answers.labels[0] for vote in votes),
-        "vote_vacuity": None if answers.vote_vacuity is None else answers.vote_vacuity[0],
+        "votes": votes,
+        "agreeing": sum(vote["top"][0]["class"] == answers.labels[0] for vote in votes),
         "vacuity": answers.vacuity,
         "conflict": answers.conflict,
     }

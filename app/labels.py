@@ -1,20 +1,18 @@
 """Finds the images for ``predict.py``, and formats its results as a table, JSON or text."""
 
-import csv
 import glob
-import io
 import logging
 import os
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from trainers.common.console import first_few, printable, table_cell
+from trainers.common.console import csv_text, first_few, printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS, files_below, is_image, left_out
 from trainers.evaluation.doubts import decimal
 
-from .answer import most_probable
+from .answer import most_probable, votes_of
 
 if TYPE_CHECKING:
     from trainers.classifier.prompted import Answers
@@ -56,38 +54,39 @@ def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list
     """One dict an image.
 
     It has image, label (None for a doubtful one), doubtful (None where nothing says what that would
-    be), uncertainty, vacuity and conflict where there are any, and ``top``, the most probable
-    classes, see ``most_probable``.
+    be), uncertainty, vacuity and conflict where there are any, ``top``, the most probable classes,
+    see ``most_probable``, and ``votes``, see ``votes_of``, where votes are fused.
     """
     measures = {
         name: values
         for name in ("uncertainty", "vacuity", "conflict")
         if (values := getattr(answers, name)) is not None
     }
-    return [
-        {
+    table = []
+    for number, image in enumerate(answers.images):
+        row = {
             "image": image,
             "label": None if doubtful[number] else answers.labels[number],
             "doubtful": doubtful[number],
             **{name: float(values[number]) for name, values in measures.items()},
             "top": most_probable(answers.probabilities[number], answers.classnames, topk),
         }
-        for number, image in enumerate(answers.images)
-    ]
+        if votes := votes_of(answers, number, topk):
+            row["votes"] = votes
+        table.append(row)
+    return table
 
 
 def as_csv(rows: Sequence[Row]) -> str:
-    """A column for each field, and two for each place among the top classes."""
-    text = io.StringIO()
+    """A column for each field but the votes, and two for each place among the top classes; see
+    ``csv_text``."""
     table = []
     for row in rows:
-        line = {name: value for name, value in row.items() if name != "top"}
+        line = {name: value for name, value in row.items() if name not in ("top", "votes")}
         for place, entry in enumerate(row["top"], 1):
             line |= {f"{name}_{place}": value for name, value in entry.items()}
         table.append(line)
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([table[0], *(map(table_cell, line.values()) for line in table)])
-    return text.getvalue()
+    return csv_text(table[0], (line.values() for line in table))
 
 
 def as_text(rows: Sequence[Row]) -> str:

@@ -15,25 +15,32 @@ from .plan import check_known
 SHOTS = 16  # training images a class of one's own folder
 # flag → the config's key that it sets, and its description
 FLAGS = {
-    "--root": ("DATASET.ROOT", "folder of the data sets"),
-    "--output-dir": ("OUTPUT_DIR", "folder of this run: log, checkpoints, results.json"),
-    "--resume": ("RESUME", "folder of a run to continue from (default: --output-dir)"),
-    "--trainer": ("TRAINER.NAME", "a registered name: CDC, CoOp, MaPLe …"),
-    "--backbone": (
-        "MODEL.BACKBONE.NAME",
-        "a CLIP: ViT-B/16, RN50, tiny, a file, open_clip:<model>/<weights> …",
-    ),
-    "--head": ("MODEL.HEAD.NAME", "Dassl's MODEL.HEAD.NAME"),
-    "--config-file": ("", "configs/trainers/<trainer>/<recipe>.yaml"),
-    "--dataset-config-file": ("", "configs/datasets/<name>.yaml"),
     "--images": (
         "",
         "your own folder of class folders, in place of --root and --dataset-config-file; "
         "defaults: a CLIP that knows photographs (ViT-B/16 on a GPU, else ViT-B/32; tiny where their weights can't be had), "
         "the trainer's recipe for it, 16 shots, seed 1, --output-dir output/<folder>/<trainer>/seed1",
     ),
+    "--trainer": ("TRAINER.NAME", "a registered name: CDC, CoOp, MaPLe …"),
+    "--backbone": (
+        "MODEL.BACKBONE.NAME",
+        "a CLIP: ViT-B/16, RN50, tiny, a file, open_clip:<model>/<weights> …",
+    ),
+    "--output-dir": ("OUTPUT_DIR", "folder of this run: log, checkpoints, results.json"),
+    "--root": ("DATASET.ROOT", "folder of the data sets"),
+    "--config-file": ("", "configs/trainers/<trainer>/<recipe>.yaml"),
+    "--dataset-config-file": ("", "configs/datasets/<name>.yaml"),
+    "--resume": ("RESUME", "folder of a run to continue from (default: --output-dir)"),
     "--model-dir": ("", "with --eval-only: folder of the training run"),
+    "--head": ("MODEL.HEAD.NAME", "Dassl's MODEL.HEAD.NAME"),
 }
+OWN = ("--images", "--trainer", "--backbone", "--output-dir")  # flags that come first in --help
+EXAMPLES = """\
+examples:
+  python train.py --trainer CDC --images my_folder
+  python train.py --trainer CoOp --config-file configs/trainers/CoOp/vit_b16.yaml \\
+      --dataset-config-file configs/datasets/dtd.yaml --root data --seed 1 --output-dir output/dtd
+"""
 LISTS = {
     "--source-domains": "DATASET.SOURCE_DOMAINS",
     "--target-domains": "DATASET.TARGET_DOMAINS",
@@ -48,41 +55,38 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         UserError: the trainer is unknown, or see ``expand_images``.
     """
     parser = argparse.ArgumentParser(
-        description="Trains or tests one run: the command that CoOp's users know, arguments unchanged."
+        description="Trains or tests one run: the command that CoOp's users know, arguments unchanged.",
+        usage="%(prog)s [options] [KEY VALUE …]",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    own = parser.add_argument_group("your own pictures")
+    further = parser.add_argument_group("CoOp's further arguments")
     for flag, (_, description) in FLAGS.items():
-        parser.add_argument(flag, default="", help=description)
-    for flag, key in LISTS.items():
-        parser.add_argument(flag, nargs="+", help=f"Dassl's {key}")
-    parser.add_argument(
+        group = own if flag in OWN else further
+        group.add_argument(flag, default="", help=description)
+    own.add_argument(
         "--seed", type=int, default=-1, help="0, 1, 2 …; negative: not seeded (with --images: 1)"
     )
-    parser.add_argument(
-        "--protocol",
-        choices=PROTOCOLS,
-        help="whose rules of the recipe apply (base2new where "
-        "DATASET.SUBSAMPLE_CLASSES is base or new, else fewshot)",
-    )
-    parser.add_argument(
-        "--run",
-        type=json.loads,
-        default={},
-        help="description of the run for results.json (protocol, part, row, recipe …), as JSON; set by run.py",
-    )
-    mode = parser.add_mutually_exclusive_group()
+    for flag, key in LISTS.items():
+        further.add_argument(flag, nargs="+", help=f"Dassl's {key}")
+    mode = further.add_mutually_exclusive_group()
     mode.add_argument("--eval-only", action="store_true", help="test only")
     mode.add_argument("--no-train", action="store_true", help="build the model, do not train")
-    parser.add_argument(
+    further.add_argument(
         "--load-epoch",
         type=int,
         help="with --model-dir: which checkpoint (default: best or newest)",
     )
-    parser.add_argument(
-        "--with-parent", action="store_true", help="end when standard input does; set by run.py"
-    )
-    parser.add_argument(
+    further.add_argument(
         "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over all config files"
     )
+    # set by run.py: whose rules of the recipe apply (without it: base2new where
+    # DATASET.SUBSAMPLE_CLASSES is base or new, else fewshot), a description of the run for
+    # results.json, as JSON, and whether it ends when standard input does
+    parser.add_argument("--protocol", choices=PROTOCOLS, help=argparse.SUPPRESS)
+    parser.add_argument("--run", type=json.loads, default={}, help=argparse.SUPPRESS)
+    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(why="")  # of the CLIP, see ``own_images.choose_recipe_and_clip``
     args = parser.parse_args(arguments)
     if args.trainer or args.images:

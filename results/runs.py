@@ -19,8 +19,8 @@ from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
-# array → kind of its values, and its shape: N images, T most probable classes, M templates; the
-# others: numbers (N,)
+# array → kind of its values, and its shape: N images, T most probable classes, M templates, V votes;
+# the others: numbers (N,)
 LAYOUT = {
     "image": ("U", "N"),
     "label": ("i", "N"),
@@ -29,6 +29,8 @@ LAYOUT = {
     "vote": ("i", "MN"),
     "vote_probability": ("f", "MN"),
     "vote_vacuity": ("f", "MN"),
+    "vote_weight": ("f", "V"),
+    "image_vote": ("i", "N"),
 }
 FACTOR_PARTS = {
     "train_biased": "aligned",

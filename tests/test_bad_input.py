@@ -105,7 +105,8 @@ def test_where_no_weights_can_be_had_the_advice_works_as_it_is_typed(
     monkeypatch.setattr("os.path.expanduser", lambda path: path.replace("~", f"{tmp_path}/home"))
     message = refusal("--backbone", "ViT-B/16")
     assert "the weights of ViT-B/16 can't be downloaded" in message
-    advice = message.split("else ")[-1].replace(" and, last,", "").replace("<trainer>", "CDC")
+    advice = re.search("else (--config-file .* tiny)[.]", message)[1]
+    advice = advice.replace(" and, last,", "").replace("<trainer>", "CDC")
     assert advice == "--config-file configs/trainers/CDC/tiny.yaml MODEL.BACKBONE.NAME tiny"
     monkeypatch.chdir(REPOSITORY)
     before = arguments("CDC", "--backbone", "ViT-B/16", "--no-train")

@@ -48,8 +48,14 @@ def assert_same_answers(answers, expected):
             numpy.testing.assert_array_equal(getattr(answers, name), expected[name])
     assert ("vote" in expected) == (answers.votes is not None)
     if "vote" in expected:
-        numpy.testing.assert_array_equal(answers.votes.argmax(axis=2).T, expected["vote"])
-        numpy.testing.assert_array_equal(answers.votes.max(axis=2).T, expected["vote_probability"])
+        votes, probabilities = [*expected["vote"]], [*expected["vote_probability"]]
+        if "image_vote" in expected:  # the last one
+            votes.append(expected["image_vote"])
+            probabilities.append(expected["image_vote_probability"])
+        numpy.testing.assert_array_equal(answers.votes.argmax(axis=2).T, votes)
+        numpy.testing.assert_array_equal(answers.votes.max(axis=2).T, probabilities)
+        numpy.testing.assert_array_equal(answers.vote_weights, expected["vote_weight"])
+        assert len(answers.voters) == len(votes) and answers.vote_weights.sum() == pytest.approx(1)
 
 
 @pytest.fixture
@@ -61,6 +67,11 @@ def classifier(loaded):
 def pictures(data_root):
     """Paths of six pictures of 40 × 40 pixels."""
     return [f"{data_root}/dtd/images/{name}/00.png" for name in CLASSES]
+
+
+def test_it_shows_what_it_is(classifier):
+    assert repr(classifier).startswith("<PromptedClassifier: CDC on ")
+    assert repr(classifier).endswith(", 6 classes>") and ", seed 1, " in repr(classifier)
 
 
 # ---- the run's own answers ----
@@ -157,13 +168,13 @@ def test_what_are_no_classes(classifier, names):
 def test_a_table_for_pandas(classifier, loaded, pictures):
     answers = classifier.predict(pictures)
     table, names = answers.to_pandas(), ["image", "label", "probability", "uncertainty"]
-    votes = [f"vote_{m}" for m in range(1, 5)]
+    votes = [f"template_{m}" for m in range(1, 5)]
     vacuities = [f"{vote}_vacuity" for vote in votes]
     assert list(table) == [*names, "vacuity", "conflict", *votes, *vacuities]
     assert table["image"].tolist() == pictures and table["label"].tolist() == answers.labels
     assert table["probability"].tolist() == answers.probabilities.max(axis=1).tolist()
-    assert table["vote_2"][3] == answers.classnames[answers.votes[3, 1].argmax()]
-    assert table["vote_2_vacuity"][3] == answers.vote_vacuity[3, 1]
+    assert table["template_2"][3] == answers.classnames[answers.votes[3, 1].argmax()]
+    assert table["template_2_vacuity"][3] == answers.vote_vacuity[3, 1]
     # α = p S, of which at least one per class is the prior, so K / S ≤ K p for the least p
     assert (answers.vote_vacuity <= answers.votes.shape[-1] * answers.votes.min(-1) + 1e-6).all()
     assert list(loaded("CoOp").predict(pictures).to_pandas()) == names

@@ -207,7 +207,7 @@ def test_no_cell_is_a_formula(own_run, photos, tmp_path, monkeypatch):
     shutil.copy(photos[0], "=HYPERLINK(1).png")
     words = "--csv a.csv =HYPERLINK(1).png --classes @SUM(1) circle".split()
     assert call(predict.main, "--run", own_run, *words) == 0
-    (row,) = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text()))
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text("utf-8-sig")))
     assert row["image"] == "'=HYPERLINK(1).png" and float(row["uncertainty"]) >= 0
     assert {row["class_1"], row["class_2"]} == {"'@SUM(1)", "circle"}
 
@@ -219,7 +219,7 @@ def test_a_name_with_ends_of_lines_is_one_row_of_a_table(own_run, photos, tmp_pa
         shutil.copy(photos[0], f"{tmp_path}/{name}.png")
     paths = [f"{tmp_path}/{name}.png" for name in names]
     assert call(predict.main, "--run", own_run, "--csv", tmp_path / "a.csv", *paths) == 0
-    content = (tmp_path / "a.csv").read_bytes().decode()
+    content = (tmp_path / "a.csv").read_bytes().decode("utf-8-sig")
     assert len(content.splitlines()) == 1 + len(names)
     rows = list(csv.DictReader(io.StringIO(content, newline="")))
     assert [row["image"] for row in rows] == [printable(path) for path in paths]

@@ -89,6 +89,14 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     assert "Done already" in capsys.readouterr().out
 
 
+def test_an_unknown_clip_is_refused_before_any_picture_is_opened(
+    shapes, asked, monkeypatch, error_of
+):
+    monkeypatch.setattr("trainers.common.image_files.open_image", lambda file: pytest.fail(file))
+    line = error_of(train.main, "--trainer", "CoOp", "--images", shapes, "--backbone", "tinyy")
+    assert "MODEL.BACKBONE.NAME is 'tinyy', which is neither" in line and "mean tiny?" in line
+
+
 @pytest.mark.parametrize("trainer, words, recipe, backbone", CASES["clips"])
 def test_the_recipe_follows_the_clip(written_out, asked, trainer, words, recipe, backbone):
     args = written_out(trainer, *words.split())

@@ -5,11 +5,13 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 
 import numpy
+import pandas
 import pytest
 from PIL import Image
 
@@ -68,13 +70,21 @@ def test_json_is_what_the_classifier_says(said, folder, images):
         assert row["uncertainty"] == pytest.approx(1 - max(probability), abs=1e-6)
         for name in ("vacuity", "conflict"):
             assert row[name] == float(getattr(answers, name)[number])
+        for place, vote in enumerate(row["votes"]):
+            own = answers.votes[number, place]
+            assert (vote["voter"], vote["weight"]) == (f"template {place + 1}", 0.25)
+            assert vote["top"][0] == {"class": CLASSES[own.argmax()], "probability": own.max()}
+            assert vote["vacuity"] == answers.vote_vacuity[number, place]
+        assert len(row["votes"]) == 4
         assert row["doubtful"] is None  # nobody has said what would be
 
 
 def test_csv_is_the_same_table(said, images, tmp_path):
     path = tmp_path / "new" / "labels.csv"
     assert said("--csv", str(path), *images[1]) == ""
-    table = list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    text = path.read_text(encoding="utf-8")
+    table = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
+    assert text.startswith("\ufeffimage,") and list(pandas.read_csv(path)) == list(table[0])
     expected = json.loads(said("--json", *images[1]))
     measures = ["uncertainty", "vacuity", "conflict"]
     pairs = [f"{what}_{place}" for place in range(1, 6) for what in ("class", "probability")]
@@ -82,8 +92,11 @@ def test_csv_is_the_same_table(said, images, tmp_path):
     for row, other in zip(table, expected, strict=True):
         assert (row["image"], row["label"], row["doubtful"]) == (other["image"], other["label"], "")
         top = [value for pair in other["top"] for value in pair.values()]
-        assert [row[name] for name in pairs] == [*map(str, top)]
-        assert [float(row[name]) for name in measures] == [other[name] for name in measures]
+        assert [row[name] for name in pairs[::2]] == top[::2]
+        numbers = [*top[1::2], *(other[name] for name in measures)]
+        cells = [row[name] for name in [*pairs[1::2], *measures]]
+        assert [*map(float, cells)] == pytest.approx(numbers, rel=1e-5)
+        assert all(len(re.sub(r"^0[.]0*|[.]|e.*", "", cell)) <= 6 for cell in cells)
     assert [path.name for path in path.parent.iterdir()] == ["labels.csv"]
 
 

@@ -251,9 +251,10 @@ class CDCMethod(Method):
     def predict(self, logits: Tensor) -> Prediction:
         evidence = self.learner.evidence(logits)  # (M, B, K)
         fused = dempster(evidence, self.reliability)  # of (B, K)
+        weights = evidence.new_full((len(logits),), 1 / len(logits))  # (M,)
         if self.settings.LOSS == "cross_entropy":
             votes = logits.softmax(dim=-1)
-            return Prediction(self.probability(logits, votes, fused), votes)
+            return Prediction(self.probability(logits, votes, fused), votes, vote_weight=weights)
         opinions = Opinion(evidence)
         return Prediction(
             self.probability(logits, opinions.probability, fused),
@@ -261,6 +262,7 @@ class CDCMethod(Method):
             template_vacuity=opinions.vacuity,
             vacuity=fused.vacuity,
             conflict=conflict(evidence),
+            vote_weight=weights,
         )
 
     # ---- before and after the epochs ----

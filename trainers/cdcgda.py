@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from .cdc import ANSWER_LEVEL, CDCMethod
 from .evaluation.prediction import Prediction, Scores
-from .evidence import conflict, dempster, fitted_factor
+from .evidence import Opinion, conflict, dempster, fitted_factor
 from .gaussians import GaussianEvidence
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .registration import registered
@@ -106,6 +106,7 @@ class CDCGDAMethod(Method):
             return answer
         evidence = self.log_evidence(logits)  # (M + 1, B, K)
         fused = dempster(evidence, self.reliabilities)  # of (B, K)
+        gaussians = Opinion(evidence[-1])  # of (B, K)
         # the energy is that of the templates' logits alone
         energy = -logits[:templates].logsumexp(dim=-1).mean(dim=0)  # (B,)
         return replace(
@@ -114,6 +115,9 @@ class CDCGDAMethod(Method):
             vacuity=fused.vacuity,
             conflict=conflict(evidence),
             energy=energy,
+            image_probability=gaussians.probability,
+            image_vacuity=gaussians.vacuity,
+            vote_weight=self.reliabilities / self.reliabilities.sum(),
         )
 
     def log_evidence(self, logits: Tensor) -> Tensor:

@@ -69,12 +69,15 @@ def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
 
     fused = rows(answers.probabilities[0], 5)
     votes = [] if answers.votes is None else [rows(vote, 3) for vote in answers.votes[0]]
-    title = "Most probable classes" + (", all templates fused" if votes else "")
-    of_templates = {}
-    for number, vote in enumerate(votes, start=1):
-        vacuity = f", vacuity {decimal(answers.vote_vacuity[0, number - 1])}"
-        of_templates[f"Template {number}{vacuity}"] = vote
-    assert page.tables == {title: fused, **of_templates} and page.error is None
+    title = "Most probable classes" + (", all votes fused" if votes else "")
+    of_votes = {}
+    for number, vote in enumerate(votes):
+        voter = answers.voters[number].capitalize()
+        weight = percent(answers.vote_weights[number])
+        vacuity = decimal(answers.vote_vacuity[0, number])
+        of_votes[f"{voter}, weight {weight}, vacuity {vacuity}"] = vote
+    assert page.tables == {title: fused, **of_votes} and page.error is None
+    assert any("Image classifier" in caption for caption in of_votes) == (name == "CDCGDA")
     tested, label = demo.classifier.record["metrics"]["test"], answers.labels[0]
     said = [
         " ".join(fused[0]),

@@ -111,14 +111,13 @@ def test_where_nothing_answers_all_places_are_told_and_which_file_goes_where(ser
         load_backbone("ViT-B/16")
     url, hub = openai.ADDRESSES["ViT-B/16"], f"{openai.HUB}/{REPOSITORY}/resolve/main/"
     for part in (
-        f"{url} (HTTP Error 404: Not Found) nor from {hub}open_clip_model.safetensors (",
-        "timed out",
-        f"Hugging Face's cache as {REPOSITORY}/open_clip_model.safetensors or openai/clip-vit-base",
-        f"put it at {tmp_path}/cache/ViT-B-16.pt, the second one at ",
-        f" at {tmp_path}/cache/ViT-B-16.safetensors. Or",
-        "--backbone tiny",
+        f"{url} (HTTP Error 404: Not Found), to be put at {tmp_path}/cache/ViT-B-16.pt; {hub}",
+        "open_clip_model.safetensors (",
+        f"timed out), to be put at {tmp_path}/cache/ViT-B-16.safetensors. Hugging",
+        f"cache was searched for {REPOSITORY}/open_clip_model.safetensors and openai/clip-vit-base",
     ):
         assert part in str(refusal.value)
+    assert "--backbone tiny" in str(refusal.value).partition("http")[0], "addresses come last"
     (tmp_path / "cache/ViT-B-16.safetensors").write_bytes(server.answers["safetensors"][0])
     assert load_backbone("ViT-B/16").takes_visual_prompts
 

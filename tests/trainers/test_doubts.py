@@ -113,8 +113,8 @@ def test_the_rule_in_words_says_what_is_promised_and_what_can_be_had(
         assert found.doubtful(0.01) is found.doubtful(0.5) is None
     else:
         assert found.doubtful(0.01) is words.startswith("No limit")
-    for advised in re.findall(r"([\d.]+) answers", words):  # what is advised works
-        assert not judge(uncertainty, wrong, float(advised)).doubtful(0.01)
+    for percent in re.findall(r"at most (\d+) % errors, answering", words):  # it holds
+        assert not judge(uncertainty, wrong, int(percent) / 100).doubtful(0.01)
 
 
 def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(tmp_path):

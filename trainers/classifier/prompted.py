@@ -9,7 +9,7 @@ True
 
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -22,8 +22,9 @@ from yacs.config import CfgNode
 
 from ..build import settings_of
 from ..classnames import check_names
+from ..common.console import counted
 from ..common.errors import UserError
-from ..common.record_file import FILE_NAME, Record, read_record
+from ..common.record_file import FILE_NAME, Record, read_record, shown_name
 from ..data.pictures import (
     Picture,
     Pictures,
@@ -58,10 +59,12 @@ class Answers:
             learns no evidence.
         conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None
             likewise.
-        votes: (N, M, K), the probabilities of each of M templates alone; None where the method has
-            no templates to fuse.
-        vote_vacuity: (N, M) in (0, 1], the uncertainty mass of each template's own opinion; None
-            where the method learns no evidence.
+        voters: V names of those whose votes are fused: the templates, and after them the image
+            classifier where there is one; none where the method has no templates to fuse.
+        votes: (N, V, K), the probabilities of each vote alone; None where there are none.
+        vote_weights: (V,), the share that each has in the answers; they sum to one. None likewise.
+        vote_vacuity: (N, V) in (0, 1], the uncertainty mass of each vote's own opinion, which counts
+            the less the larger it is; None where the method learns no evidence.
     """
 
     classnames: list[str]
@@ -71,13 +74,15 @@ class Answers:
     uncertainty: numpy.ndarray
     vacuity: numpy.ndarray | None = None
     conflict: numpy.ndarray | None = None
+    voters: Sequence[str] = ()
     votes: numpy.ndarray | None = None
+    vote_weights: numpy.ndarray | None = None
     vote_vacuity: numpy.ndarray | None = None
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there
-        are any vacuity and conflict, ``vote_1`` … ``vote_M``, the class that each template would
-        answer, and ``vote_1_vacuity`` …, how much each leaves open.
+        are any vacuity and conflict, ``template_1`` … and ``image_classifier``, the class that each
+        vote is for, and ``template_1_vacuity`` …, how much each leaves open.
         """
         import pandas
 
@@ -89,12 +94,13 @@ class Answers:
         }
         if self.vacuity is not None:
             columns.update(vacuity=self.vacuity, conflict=self.conflict)
+        names = [voter.replace(" ", "_") for voter in self.voters]
         if self.votes is not None:
-            for template, vote in enumerate(self.votes.argmax(axis=2).T, start=1):
-                columns[f"vote_{template}"] = [self.classnames[label] for label in vote]
+            for name, vote in zip(names, self.votes.argmax(axis=2).T):
+                columns[name] = [self.classnames[label] for label in vote]
         if self.vote_vacuity is not None:
-            for template, vacuity in enumerate(self.vote_vacuity.T, start=1):
-                columns[f"vote_{template}_vacuity"] = vacuity
+            for name, vacuity in zip(names, self.vote_vacuity.T):
+                columns[f"{name}_vacuity"] = vacuity
         return pandas.DataFrame(columns)
 
 
@@ -123,6 +129,12 @@ class PromptedClassifier:
         with torch.no_grad(), method.autocast():
             # once for all images; None where the text depends on the image
             self.encoded = method.encode()
+
+    def __repr__(self) -> str:
+        record = self.record
+        classes = counted(len(self.classnames), "class")
+        run = f"{record['trainer']} on {shown_name(record)}, seed {record['seed']}"
+        return f"<{type(self).__name__}: {run}, {self.cfg.MODEL.BACKBONE.NAME}, {classes}>"
 
     @classmethod
     def load(
@@ -245,22 +257,39 @@ class PromptedClassifier:
         check_names(method.backbone, names, are_fixed=False)
         return type(self)(method, self.cfg, self.record)
 
-    def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
+    def predict(
+        self,
+        images: Pictures,
+        broken: list[UserError] | None = None,
+        after_batch: Callable[[int], object] | None = None,
+    ) -> Answers:
         """``Answers`` for images, see above: what the run's own test says of them. They are read
         batch by batch.
 
         Args:
             broken: collects the errors of unreadable images, which are left out; without it the
                 first one is raised.
+            after_batch: called after each batch with the number of its images, the unreadable ones
+                included.
 
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or
                 tensor that is no image.
         """
-        answer, names = self.prediction(images, broken)
-        values = {name: value.numpy() for name, value in vars(answer).items() if value is not None}
-        votes = values.get("template_probability")
-        vacuities = values.get("template_vacuity")
+        answer, names = self.prediction(images, broken, after_batch)
+        voters = []
+        votes = []
+        vacuities = []
+        if answer.template_probability is not None:
+            voters += [f"template {m}" for m in range(1, 1 + len(answer.template_probability))]
+            votes += [*answer.template_probability]
+        if answer.template_vacuity is not None:
+            vacuities += [*answer.template_vacuity]
+        if answer.image_probability is not None and answer.image_vacuity is not None:
+            voters.append("image classifier")
+            votes.append(answer.image_probability)
+            vacuities.append(answer.image_vacuity)
+        values = {name: value.numpy() for name, value in answer.known().items()}
         return Answers(
             classnames=self.classnames,
             images=names,
@@ -269,13 +298,18 @@ class PromptedClassifier:
             uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=values.get("vacuity"),
             conflict=values.get("conflict"),
-            votes=None if votes is None else votes.swapaxes(0, 1),
-            vote_vacuity=None if vacuities is None else vacuities.T,
+            voters=voters,
+            votes=torch.stack(votes, dim=1).numpy() if votes else None,  # (N, V, K)
+            vote_weights=values.get("vote_weight"),
+            vote_vacuity=torch.stack(vacuities, dim=1).numpy() if vacuities else None,  # (N, V)
         )
 
     @torch.no_grad()
     def prediction(
-        self, images: Pictures, broken: list[UserError] | None = None
+        self,
+        images: Pictures,
+        broken: list[UserError] | None = None,
+        after_batch: Callable[[int], object] | None = None,
     ) -> tuple[Prediction, list[str | None]]:
         """The method's own ``Prediction`` for N images, on the CPU, and their N names; see
         ``predict``."""
@@ -297,6 +331,8 @@ class PromptedClassifier:
                     answer = self.method.answer(shown[None], self.encoded)
                     answer.check_finite()
                     answers.append(answer.cpu())
+                if after_batch is not None:
+                    after_batch(len(batch))
         if not answers:
             first = f"not one can be read; the first: {broken[0]}" if broken else "there is none"
             raise UserError(f"there is no image to look at: {first}")

@@ -1,11 +1,12 @@
 """Text that leaves the program: logs, to the console and log.txt or to log.txt only, and names in
 lines and tables."""
 
+import csv
 import io
 import logging
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TextIO
 
 # what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are
@@ -47,6 +48,20 @@ def table_cell(value: object) -> object:
         return value
     text = printable(value)
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A CSV file that a spreadsheet opens as it is meant: it starts with a byte order mark, without
+    which Excel does not take it for UTF-8, and numbers have six significant digits."""
+    text = io.StringIO()
+    text.write("\ufeff")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow(
+            f"{value:.6g}" if isinstance(value, float) else table_cell(value) for value in row
+        )
+    return text.getvalue()
 
 
 class Lines(logging.Formatter):

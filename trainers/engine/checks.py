@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
-from ..prompting.backbone import Backbone
+from ..prompting.backbone import Backbone, check_name
 
 if TYPE_CHECKING:
     from dassl.data import DataManager
@@ -43,6 +43,7 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 def check_run(cfg: CfgNode) -> None:
     """Checks the settings that don't belong to a method; its own see ``Method.check``."""
     check_values({name: node for name, node in cfg.items() if name != "TRAINER"})
+    check_name(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:
         raise UserError(f"INPUT.RRCROP_SCALE is {low, high}, its numbers must rise")

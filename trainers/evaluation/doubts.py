@@ -226,13 +226,11 @@ class Judge:
         for share in OFFERED:
             point = promised(self.points, share, self.confidence)
             if point is not None and share != self.max_error:
-                possible.append(f"{share:g} answers {point.answered}")
+                possible.append(f"at most {100 * share:g} % errors, answering {point.answered}")
         if not possible:
             return ""
-        return (
-            f"--max-error abstains from the doubtful, here with {100 * self.confidence:g} % "
-            f"confidence: {', '.join(possible)}."
-        )
+        confidence = f"{100 * self.confidence:g} % confidence"
+        return f"What can be promised here with {confidence}: {'; '.join(possible)}."
 
     def of_such(self, uncertainty: float) -> str:
         """How often the run was right where it was at least as sure, in words."""

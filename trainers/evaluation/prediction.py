@@ -60,6 +60,11 @@ class Prediction:
             "Energy-based Out-of-distribution Detection").
         template_vacuity: (M, B) in (0, 1], the uncertainty mass of each template's own opinion; None
             where no evidence was learned.
+        image_probability: (B, K), what a classifier of image features that votes beside the templates
+            would answer alone; None where there is none, or it does not know all classes.
+        image_vacuity: (B,) in (0, 1], the uncertainty mass of its opinion; None likewise.
+        vote_weight: (V,), the shares that all votes have in the answer, those of the templates and,
+            last, of the image features; they sum to one. None where nothing is fused.
     """
 
     probability: Tensor
@@ -68,6 +73,9 @@ class Prediction:
     conflict: Tensor | None = None
     energy: Tensor | None = None
     template_vacuity: Tensor | None = None
+    image_probability: Tensor | None = None
+    image_vacuity: Tensor | None = None
+    vote_weight: Tensor | None = None
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of doubt: name → (B,), larger is more doubtful."""
@@ -100,6 +108,9 @@ class Prediction:
         """One prediction out of those of several batches."""
         joined = {}
         for name, value in parts[0].known().items():
+            if name == "vote_weight":  # the same for all images
+                joined[name] = value
+                continue
             # the dimension of the images: (B,), (M, B), (B, K), (M, B, K)
             is_last = value.dim() == 1 or name == "template_vacuity"
             images = -1 if is_last else -2
@@ -121,8 +132,8 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         equal-width bins, percent), ``adaptive_ece`` (15 bins of equally many images), ``nll``
         (nats) and ``brier``; ``uncertainty``, name of a measure of doubt → ``aurc`` and
         ``error_auroc``, see ``uncertainty.doubt``; where there are templates ``template_accuracy``
-        (M numbers, percent), and ``mean_probability_ece`` and so on of the templates' mean; where
-        there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
+        (M numbers, percent), and ``mean_probability_ece`` and so on of the templates' mean; where a
+        classifier of image features votes ``image_accuracy`` (percent); where there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
     """
     from sklearn.metrics import f1_score  # here, since importing a method must not take its time
 
@@ -152,6 +163,8 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         ]
         mean = calibration(prediction.template_probability.mean(dim=0), labels)
         metrics |= {f"mean_probability_{name}": value for name, value in mean.items()}
+    if prediction.image_probability is not None:
+        metrics["image_accuracy"] = percent_right(prediction.image_probability.argmax(dim=1), labels)
     evidence = [name for name in ("vacuity", "conflict") if name in doubts]
     return {**metrics, **{f"mean_{name}": doubts[name].mean().item() for name in evidence}}
 
@@ -185,8 +198,10 @@ def per_image(
     Returns:
         ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5
         or K) the most probable classes, and the measures of doubt (N,) by name; where there are
-        templates ``vote`` and ``vote_probability`` (M, N), each one's own answer, and where there is
-        evidence ``vote_vacuity`` (M, N).
+        templates ``vote`` and ``vote_probability`` (M, N), each one's own
+        answer, and ``vote_weight`` (V,) of all votes, and where there is evidence ``vote_vacuity``
+        (M, N); where a classifier of image features votes ``image_vote``, ``image_vote_probability``
+        and ``image_vote_vacuity`` (N,), too.
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
     arrays = {
@@ -199,6 +214,14 @@ def per_image(
         arrays["vote_probability"], arrays["vote"] = prediction.template_probability.max(dim=2)
     if prediction.template_vacuity is not None:
         arrays["vote_vacuity"] = prediction.template_vacuity
+    if prediction.vote_weight is not None:
+        arrays["vote_weight"] = prediction.vote_weight
+    if prediction.image_probability is not None:
+        probability, answer = prediction.image_probability.max(dim=1)
+        arrays["image_vote_probability"] = probability
+        arrays["image_vote"] = answer
+    if prediction.image_vacuity is not None:
+        arrays["image_vote_vacuity"] = prediction.image_vacuity
     return {
         "image": numpy.array([image_name(path) for path in paths]),
         **{name: value.numpy() for name, value in arrays.items()},

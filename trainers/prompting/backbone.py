@@ -111,6 +111,23 @@ class Backbone(nn.Module):
         return [self.text.positional_embedding, self.text.text_projection, name]
 
 
+def check_name(name: str) -> None:
+    """A CLIP's name has to be a known one, or a path; see ``load_backbone``. Nothing is loaded.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if name.startswith((open_clip_models.PREFIX, hugging_face.PREFIX)) or name in NAMES:
+        return
+    if not os.path.exists(name):
+        raise UserError(
+            f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
+            f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
+            f"{open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
+            f"{hugging_face.PREFIX}<owner>/<name> or their folder"
+        )
+
+
 def load_backbone(name: str) -> Backbone:
     """Loads a CLIP in fp32 on the CPU.
 
@@ -123,6 +140,7 @@ def load_backbone(name: str) -> Backbone:
     Raises:
         UserError: no such name or file, the weights can't be downloaded, or the file holds no CLIP.
     """
+    check_name(name)
     facts: Facts = {}
     if name.startswith(open_clip_models.PREFIX):
         state, path, facts = open_clip_models.load(name)
@@ -130,13 +148,6 @@ def load_backbone(name: str) -> Backbone:
         state, path, facts = hugging_face.load(name)
     else:
         path = openai.find(name) if name in openai.ADDRESSES else str(WEIGHTS.get(name, name))
-        if not os.path.isfile(path):
-            raise UserError(
-                f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
-                f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
-                f"{open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
-                f"{hugging_face.PREFIX}<owner>/<name> or their folder"
-            )
         state = read_state_dict(path)
     backbone = build_backbone(state, path, **facts)
     tower = "ViT" if backbone.takes_visual_prompts else "ResNet"

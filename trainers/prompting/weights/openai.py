@@ -72,8 +72,9 @@ def find(name: str) -> str:
     """Path of the weights of one of OpenAI's names, downloaded if no cache has them.
 
     Raises:
-        UserError: they are not available; the message lists all places and which file to put where. Or
-            the file in the cache, which is left as it is, is another one.
+        UserError: they are not available; the message says what to take instead, and after that lists
+            all places and which file to put where. Or the file in the cache, which is left as it
+            is, is another one.
     """
     folder = os.path.expanduser(CACHE)
     address = ADDRESSES[name]
@@ -108,15 +109,14 @@ def find(name: str) -> str:
                     download(url, path, expected)
             return path
         except (OSError, RuntimeError, http.client.HTTPException) as error:
-            failures.append(f"{url} ({error})")
+            failures.append(f"{url} ({error}), to be put at {path}")
     raise UserError(
-        f"the weights of {name} can't be downloaded from {' nor from '.join(failures)}; nor are "
-        f"they in {folder}, or in Hugging Face's cache as "
-        f"{' or '.join('/'.join(place) for place in places)}. Fetch one of these files elsewhere "
-        f"and put it at {', the second one at '.join(path for _, path, _ in sources)}. Or take "
-        "the CLIP that comes with this package, which needs no download: --backbone tiny with "
-        "run.py and with train.py --images; else --config-file "
-        "configs/trainers/<trainer>/tiny.yaml and, last, MODEL.BACKBONE.NAME tiny"
+        f"the weights of {name} can't be downloaded, and this machine does not have them. Take the "
+        "CLIP that comes with this package, which needs no download: --backbone tiny with run.py "
+        "and with train.py --images; else --config-file configs/trainers/<trainer>/tiny.yaml and, "
+        "last, MODEL.BACKBONE.NAME tiny. Or fetch one of these files elsewhere: "
+        f"{'; '.join(failures)}. Hugging Face's cache was searched for "
+        f"{' and '.join('/'.join(place) for place in places)}"
     )
 
 
