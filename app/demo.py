@@ -17,7 +17,7 @@ from PIL import Image
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record, shown_name
-from trainers.evaluation.doubts import Judge
+from trainers.evaluation.doubts import Judge, votes_alone
 
 from .answer import describe
 
@@ -93,6 +93,19 @@ class Demo:
     def title(self) -> str:
         record = self.classifier.record
         return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes, seed {record['seed']}"
+
+    @property
+    def tested(self) -> str:
+        """How good the run's answers to its test images are, in words; "" where it was not tested."""
+        metrics = self.classifier.record["metrics"].get("test", {})
+        if not {"accuracy", "images"} <= metrics.keys():
+            return ""
+        words = f"Right on {metrics['accuracy']:.1f} % of its {metrics['images']} test images"
+        templates = metrics.get("template_accuracy", ())
+        image = metrics.get("image_accuracy")
+        if len(templates) + (image is not None) > 1:
+            words += f" ({votes_alone(templates, image)})"
+        return f"{words}."
 
     def keep(self, file: "FileStorage") -> str:
         """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is

@@ -172,5 +172,9 @@ def report(
             head["high"],
             ", ".join(f"{name} {value:.1f} %" for name, value in others if value is not None),
         )
+        if head["votes"]:
+            log.info("%s", head["votes"])
+        if head["warning"]:
+            log.warning("%s", head["warning"])
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))

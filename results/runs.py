@@ -18,6 +18,7 @@ from trainers.common.readers import read_arrays
 from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
+OF_VALIDATION = "predictions-val.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 # array → kind of its values, and its shape: N images, T most probable classes, M templates, V votes;
 # the others: numbers (N,)
@@ -105,7 +106,16 @@ class Run:
 
     @cached_property
     def answers(self) -> Arrays | None:
-        """Arrays of ``predictions-test.npz`` by name; None where there is no such file.
+        """Those to the test images, see ``read_answers``."""
+        return self.read_answers(PREDICTIONS)
+
+    @cached_property
+    def validation_answers(self) -> Arrays | None:
+        """Those to the validation images that are none of the test's, see ``read_answers``."""
+        return self.read_answers(OF_VALIDATION)
+
+    def read_answers(self, name: str) -> Arrays | None:
+        """Arrays of a file of answers by name; None where there is no such file.
 
         ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the
         image's own, are added to what the file has.
@@ -113,7 +123,7 @@ class Run:
         Raises:
             UserError: it can't be read, or is not what a run leaves.
         """
-        path = self.folder / PREDICTIONS
+        path = self.folder / name
         if not path.is_file():
             return None
         try:

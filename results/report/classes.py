@@ -6,7 +6,9 @@ import numpy
 import pandas
 from sklearn.metrics import confusion_matrix
 
-from trainers.evaluation.doubts import wilson
+from trainers.common.console import counted
+from trainers.common.record_file import nested
+from trainers.evaluation.doubts import votes_alone, wilson
 
 from ..runs import Series
 from .gallery import thumbnail
@@ -27,7 +29,8 @@ def headlines(series: list[Series]) -> list[Headline]:
         percent: ``accuracy``, mean over seeds; ``low`` and ``high``, ends of its 95 % interval
         (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
         training reaches on the same images, and ``commonest``, what always answering the commonest
-        class would, or None where not known.
+        class would, or None where not known. In words ``votes``, how often each vote alone is right,
+        and ``warning``, of templates that are worse than without training; "" where there is none.
     """
     tested = [entry for entry in series if all("accuracy" in run.metrics for run in entry.runs)]
     zero_shot = {
@@ -41,6 +44,7 @@ def headlines(series: list[Series]) -> list[Headline]:
         classes = len(run.classnames)
         low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
         counts = numpy.bincount(run.answers["label"]) if run.answers else None
+        untrained = zero_shot.get(material(entry))
         made.append(
             {
                 "tested_on": entry.tested_on,
@@ -53,11 +57,52 @@ def headlines(series: list[Series]) -> list[Headline]:
                 "low": 100 * low,
                 "high": 100 * high,
                 "chance": 100 / classes,
-                "zero_shot": zero_shot.get(material(entry)),
+                "zero_shot": untrained,
                 "commonest": None if counts is None else float(100 * max(counts) / sum(counts)),
+                "votes": votes_in_words(entry, untrained),
+                "warning": below_untrained(entry, untrained),
             }
         )
     return made
+
+
+def template_accuracies(entry: Series) -> list[float]:
+    """Of each template alone in percent, mean over seeds; none where there are none."""
+    of_seeds = [run.metrics.get("template_accuracy", ()) for run in entry.runs]
+    return [float(numpy.mean(of_template)) for of_template in zip(*of_seeds)]
+
+
+def votes_in_words(entry: Series, untrained: float | None) -> str:
+    """How often each vote alone is right, all together, and the CLIP without training; "" where
+    there is one vote only."""
+    templates = template_accuracies(entry)
+    images = [run.metrics.get("image_accuracy") for run in entry.runs]
+    image = None if None in images else float(numpy.mean(images))
+    if len(templates) + (image is not None) < 2:
+        return ""
+    words = f"Right: {votes_alone(templates, image)}, fused {mean_accuracy(entry):.1f} %"
+    return f"{words}." if untrained is None else f"{words}, untrained CLIP {untrained:.1f} %."
+
+
+def below_untrained(entry: Series, untrained: float | None) -> str:
+    """A warning, with what to do, where templates are worse than the CLIP without training by more
+    than their 95 % intervals (Wilson's); "" where none is, or it is not known."""
+    images = number_of_images(entry)
+    templates = template_accuracies(entry)
+    if untrained is None or not images:
+        return ""
+    highest = [100 * wilson(round(each / 100 * images), images)[1] for each in templates]
+    below = sum(high < untrained for high in highest)
+    if not below:
+        return ""
+    epochs = nested(entry.first.record, "config", "OPTIM", "MAX_EPOCH")
+    longer = f" ({2 * epochs} for OPTIM.MAX_EPOCH)" if isinstance(epochs, int) else ""
+    return (
+        f"{below} of the {counted(len(templates), 'template')} of {entry.name} on {entry.tested_on} "
+        f"are right less often than the same CLIP untrained ({untrained:.1f} %): the training was "
+        f"too short, or went wrong. Train for longer{longer}, or take a trainer that trains no "
+        "prompts: --trainer GDA"
+    )
 
 
 def mean_accuracy(entry: Series) -> float:

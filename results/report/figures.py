@@ -21,6 +21,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from pandas import DataFrame
 
 from trainers.common.files import check_output, write_text
+from trainers.evaluation.uncertainty import BINS
 
 from ..answers import histogram, reliability_points, risk_coverage
 from ..kept import read_doubts
@@ -33,6 +34,7 @@ INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 MEASURES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
+PER_POINT = 10  # images, at least, of a reliability diagram's points: of fewer a share says little
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
 GROUPS = {
@@ -144,14 +146,18 @@ def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
     for title, of_setting in groupby(series, lambda entry: entry.tested_on):
         members = list(of_setting)
         names = ", ".join(entry.name for entry in members)
-        yield Figure(
-            f"reliability {title}",
-            f"Reliability, {title}",
-            "Each point is a fifteenth of the images, all seeds together: on the dotted line a "
-            "model is right as often as it says, below it is too sure of itself.",
-            f"Reliability diagram on {title} with a line for each of {names}.",
-            partial(draw_reliability, series=members, colours=colours),
-        )
+        carrying = [entry for entry in members if reliability_bins(entry) > 1]
+        if carrying:
+            of = ", ".join(entry.name for entry in carrying)
+            yield Figure(
+                f"reliability {title}",
+                f"Reliability, {title}",
+                "Each point is an equal share of the images, all seeds together: on the dotted line "
+                "a model is right as often as it says, below it is too sure of itself. There are as "
+                f"many points as have {PER_POINT} images each, at most {BINS}.",
+                f"Reliability diagram on {title} with a line for each of {of}.",
+                partial(draw_reliability, series=carrying, colours=colours),
+            )
         yield Figure(
             f"risk {title}",
             f"Risk and coverage, {title}",
@@ -162,11 +168,16 @@ def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
         )
 
 
+def reliability_bins(entry: Series) -> int:
+    """How many points of a reliability diagram the images of a series carry."""
+    return min(BINS, len(entry.pooled("label")) // PER_POINT)
+
+
 def draw_reliability(axes: Axes, series: list[Series], colours: Colours) -> None:
     axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
     for entry, marker in zip(series, cycle(MARKERS)):
         points = 100 * reliability_points(
-            1 - entry.pooled("max_probability"), entry.pooled("right")
+            1 - entry.pooled("max_probability"), entry.pooled("right"), reliability_bins(entry)
         )
         axes.plot(*points.T, f"{marker}-", ms=4, color=colours[entry.name], label=entry.name)
     axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")

@@ -1,5 +1,5 @@
-"""The gallery of a report: images a run is most surely wrong about, and those it doubts most, with
-each template's vote."""
+"""The gallery of a report: images whose label is probably wrong, and those to label next, with each
+vote on them."""
 
 import base64
 import io
@@ -15,51 +15,141 @@ from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
 
 from ..answers import DOUBT
-from ..runs import Run
+from ..review import least_certain, probably_wrong
+from ..runs import Arrays, Run
 
 log = logging.getLogger(__name__)
 
 SHOWN = 8  # images of each kind
+LISTED = 1000  # images of a run in a table, at most
 PIXELS = 112  # of an embedded picture's longer side
+WRONG_LABELS = "Labels that are probably wrong"
+NEXT = "To label next: the least certain"
+COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty")
+Card = dict[str, Any]  # see ``gallery``
 
 
-def gallery(run: Run, paths: dict[str, str]) -> dict[str, list[dict[str, Any]]]:
-    """The gallery of one run: the wrong answers with the least doubt, and the images with the most;
-    at equal doubt in the images' order.
+def held_out(run: Run) -> Arrays:
+    """The answers to the images that nothing was trained on, of validation and test; ``split`` (N,)
+    says which.
+
+    Raises:
+        UserError: those to validation images are another run's.
+    """
+    tested = run.known_answers
+    parts = {"val": run.validation_answers, "test": tested}
+    there = {split: answers for split, answers in parts.items() if answers is not None}
+    joined = {}
+    for name, values in tested.items():
+        if name == "vote_weight":  # the same for all images
+            joined[name] = values
+        elif all(name in answers for answers in there.values()):
+            images = 0 if name.startswith("top") else -1  # their dimension: (N,), (N, T), (M, N)
+            try:
+                joined[name] = numpy.concatenate(
+                    [answers[name] for answers in there.values()], axis=images
+                )
+            except ValueError as error:
+                raise UserError(
+                    f"the answers to validation and test images in {run.folder} don't fit together "
+                    f"({name}: {error}): run it again"
+                ) from error
+    splits = [numpy.full(len(answers["label"]), split) for split, answers in there.items()]
+    joined["split"] = numpy.concatenate(splits)
+    return joined
+
+
+def gallery(run: Run, paths: dict[str, str]) -> dict[str, list[Card]]:
+    """The gallery of one run, of validation and test images: those whose given label is probably
+    wrong, and the least certain ones; see ``review``.
 
     Args:
         paths: see ``find_images``; of images that it lacks there are names only.
 
     Returns:
-        title → dicts with ``image``, ``picture`` (data URI or None), ``truth``, ``answer``,
-        ``probability`` (percent), ``right`` and ``votes``, a list of
-        (class name, percent).
+        title → dicts with ``image``, ``split``, ``picture`` (data URI or None), ``truth``,
+        ``answer``, ``probability`` (percent), ``right`` and ``votes``, a list of dicts of ``voter``,
+        ``name`` (of its class), ``probability`` and ``weight`` (percent), and ``vacuity`` or None.
     """
-    answers = run.known_answers
-    right = run.known_answers["right"]
+    answers = held_out(run)
+    made = {}
+    for title, order in orders(answers).items():
+        made[title] = [card(run, answers, index, paths) for index in order[:SHOWN]]
+    return made
 
-    def card(index: int) -> dict[str, Any]:
-        arrays = ("vote", "vote_probability")
-        votes = (answers[array][:, index].tolist() for array in arrays if array in answers)
-        name = answers["image"][index]
-        return {
-            "image": name,
-            "picture": thumbnail(paths.get(name)),
-            "truth": run.class_name(answers["label"][index]),
-            "answer": run.class_name(answers["answer"][index]),
-            "probability": 100 * float(answers["top_probability"][index, 0]),
-            "right": right[index],
-            "votes": [
-                (run.class_name(label), 100 * probability) for label, probability in zip(*votes)
-            ],
-        }
 
-    certain = numpy.argsort(answers[DOUBT], kind="stable")
-    doubted = numpy.argsort(-answers[DOUBT], kind="stable")
+def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
+    """Title → indices of the images that it is about, in their order."""
     return {
-        "Most certain mistakes": [card(index) for index in certain[~right[certain]][:SHOWN]],
-        "Most doubted images": [card(index) for index in doubted[:SHOWN]],
+        WRONG_LABELS: probably_wrong(answers["label"], answers["top"], answers["top_probability"]),
+        NEXT: least_certain(answers[DOUBT]),
     }
+
+
+def listed(run: Run) -> dict[str, list[tuple[object, ...]]]:
+    """Title → a row of ``COLUMNS`` for each image of the gallery's lists, not only of those that are
+    shown."""
+    answers = held_out(run)
+    made = {}
+    for title, order in orders(answers).items():
+        made[title] = [
+            (
+                answers["image"][index],
+                answers["split"][index],
+                run.class_name(answers["label"][index]),
+                run.class_name(answers["answer"][index]),
+                float(answers["top_probability"][index, 0]),
+                float(answers[DOUBT][index]),
+            )
+            for index in order[:LISTED]
+        ]
+    return made
+
+
+def card(run: Run, answers: Arrays, index: int, paths: dict[str, str]) -> Card:
+    """One image of the gallery; answers: of ``held_out``."""
+    name = answers["image"][index]
+    return {
+        "image": name,
+        "split": answers["split"][index],
+        "picture": thumbnail(paths.get(name)),
+        "truth": run.class_name(answers["label"][index]),
+        "answer": run.class_name(answers["answer"][index]),
+        "probability": 100 * float(answers["top_probability"][index, 0]),
+        "right": answers["right"][index],
+        "votes": votes_on(run, answers, index),
+    }
+
+
+def votes_on(run: Run, answers: Arrays, index: int) -> list[dict[str, Any]]:
+    """What each vote on an image is, see ``gallery``."""
+    if "vote" not in answers:
+        return []
+    templates = len(answers["vote"])
+    voters = [f"template {number}" for number in range(1, 1 + templates)]
+    labels = [*answers["vote"][:, index]]
+    probabilities = [*answers["vote_probability"][:, index]]
+    vacuities: list[float | None] = [None] * templates
+    if "vote_vacuity" in answers:
+        vacuities = [*answers["vote_vacuity"][:, index]]
+    if "image_vote" in answers:
+        voters.append("image classifier")
+        labels.append(answers["image_vote"][index])
+        probabilities.append(answers["image_vote_probability"][index])
+        vacuities.append(answers["image_vote_vacuity"][index])
+    weights = answers.get("vote_weight", numpy.full(len(voters), 1 / len(voters)))
+    return [
+        {
+            "voter": voter,
+            "name": run.class_name(label),
+            "probability": 100 * float(probability),
+            "weight": 100 * float(weight),
+            "vacuity": vacuity,
+        }
+        for voter, label, probability, weight, vacuity in zip(
+            voters, labels, probabilities, weights, vacuities
+        )
+    ]
 
 
 def check_root(root: str | None) -> None:
@@ -75,8 +165,8 @@ def check_root(root: str | None) -> None:
 
 
 def find_images(run: Run, root: str) -> dict[str, str]:
-    """Name of each test image, as the answers have it → path; empty, with a warning, where the data
-    set is not there.
+    """Name of each validation and test image, as the answers have it → path; empty, with a warning,
+    where the data set is not there.
     """
     from dassl.data.datasets import DATASET_REGISTRY
 
@@ -87,11 +177,11 @@ def find_images(run: Run, root: str) -> dict[str, str]:
         if name not in DATASET_REGISTRY.registered_names():
             raise UserError(f"{name} is not a data set of this toolbox")
         dataset = DATASET_REGISTRY.get(name)
-        images = dataset.list_images(dataset.find(root))[2]
+        _, validated, tested = dataset.list_images(dataset.find(root))
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
-    paths = Series({image.impath: image_name(image.impath) for image in images})
+    paths = Series({image.impath: image_name(image.impath) for image in [*validated, *tested]})
     # of several images of one name it is not known which
     return {name: path for path, name in paths.drop_duplicates(keep=False).items()}
 

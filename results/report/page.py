@@ -3,7 +3,7 @@
 import logging
 import os
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from logging.handlers import BufferingHandler
@@ -12,9 +12,10 @@ from pathlib import Path
 import jinja2
 from tqdm import tqdm
 
-from trainers.common.console import counted
+from trainers.common.console import counted, csv_text
 from trainers.common.errors import UserError
-from trainers.common.files import write_text
+from trainers.common.files import check_output, write_text
+from trainers.evaluation.doubts import decimal
 
 from ..kept import CALIBRATION
 from ..render import render
@@ -32,7 +33,7 @@ from .figures import (
     vacuity_figures,
     write_figure,
 )
-from .gallery import check_root, find_images, gallery
+from .gallery import COLUMNS, NEXT, WRONG_LABELS, check_root, find_images, gallery, listed
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +75,31 @@ def measured_tables(series: list[Series]) -> list[Table]:
     return [table for table in made if len(table.by_seed)]
 
 
+def write_lists(series: Sequence[Series], start: str) -> list[str]:
+    """Writes the lists of the galleries' images as tables, ``<start>_wrong_labels.csv`` and
+    ``<start>_label_next.csv``, of the first seed of each series; returns the names of the files.
+    """
+    if not series:
+        return []
+    rows: dict[str, list[tuple[object, ...]]] = defaultdict(list)
+    for entry in series:
+        for title, images in listed(entry.first).items():
+            rows[title] += [(entry.tested_on, entry.name, *image) for image in images]
+    written = []
+    for title, ending in ((WRONG_LABELS, "wrong_labels"), (NEXT, "label_next")):
+        path = f"{start}_{ending}.csv"
+        check_output("the list", path, f"\\A\ufeff{','.join(HEADS)},image,")
+        write_text(path, csv_text((*HEADS, *COLUMNS), rows[title]))
+        written.append(os.path.basename(path))
+    return written
+
+
 def make_report(
     folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
 ) -> list[Headline]:
-    """Writes the report to ``output`` and its figures to the folder ``<output without its
-    ending>_figures``; returns its ``headlines``.
+    """Writes the report to ``output``, its figures to the folder ``<output without its
+    ending>_figures`` and its lists of images beside it, see ``write_lists``; returns its
+    ``headlines``.
 
     Args:
         folders: of runs, or that have runs below them; more: gives the figures that need the runs'
@@ -126,20 +147,23 @@ def make_report(
             (entry.where, class_page(entry, images[entry.first.record["dataset"]]))
             for entry in sorted(answered, key=is_zero_shot)
         ]
+        voting_first = sorted(
+            answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
+        )
         galleries = [
             (
                 f"{entry.where}, seed {entry.first.seed}",
                 gallery(entry.first, images[entry.first.record["dataset"]]),
             )
-            for entry in sorted(
-                answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
-            )
+            for entry in voting_first
         ]
     finally:
         for package in packages:
             package.removeHandler(warnings)
     heads = headlines(series)
     path = Path(output).absolute()
+    trained = [entry for entry in voting_first if not is_zero_shot(entry)]
+    lists = write_lists(trained or voting_first, f"{path.with_suffix('')}")
     taken: Counter[str] = Counter()
     sections = {
         title: [
@@ -161,6 +185,7 @@ def make_report(
         runs=runs,
         notes=dict.fromkeys(
             [record.getMessage() for record in warnings.buffer]
+            + [head["warning"] for head in heads if head["warning"]]
             + [note for run in runs for note in run.record.get("notes", ())]
         ),
         papers=PAPERS,
@@ -169,6 +194,8 @@ def make_report(
         headlines=heads,
         class_pages=class_pages,
         galleries=galleries,
+        lists=lists,
+        decimal=decimal,
         root=root,
         accuracies=accuracies,
         measured=measured_tables(series),

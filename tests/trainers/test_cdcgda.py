@@ -118,6 +118,11 @@ def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, 
     fused = fused_evidence(evidence, [0.7 / 8] * 4 + [0.7]) + 1
     prediction = method.predict(torch.cat([templates, gaussians]))
     assert relative(prediction.probability, fused / fused.sum(-1, keepdim=True)) < 1e-9
+    alone = evidence[-1] + 1  # α of the Gaussians
+    assert relative(prediction.image_probability, alone / alone.sum(-1, keepdim=True)) < 1e-9
+    assert relative(prediction.image_vacuity, 6 / alone.sum(-1)) < 1e-9
+    expected = torch.tensor([1 / 12] * 4 + [2 / 3], dtype=torch.float64)
+    assert relative(prediction.vote_weight, expected) < 1e-7
     assert relative(prediction.vacuity, 6 / fused.sum(-1)) < 1e-9
     assert relative(prediction.template_vacuity, 6 / (evidence[:4] + 1).sum(-1)) < 1e-9
     assert relative(prediction.energy, -templates.logsumexp(-1).mean(0)) < 1e-9

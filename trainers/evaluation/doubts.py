@@ -1,5 +1,5 @@
-"""Whether an answer is doubtful: the one rule, and the one wording, of predict.py and the page of
-demo_app.py.
+"""Whether an answer is doubtful: the one rule, and the one wording, of predict.py, the report and the
+page of demo_app.py.
 
 The rule rests on the run's answers to its validation images. It is a promise: with a confidence of
 95 %, at most a share ``max_error`` of the answers up to the limit is wrong, on pictures like those.
@@ -15,6 +15,7 @@ References:
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -252,6 +253,13 @@ def wilson(number: int, of: int) -> tuple[float, float]:
 
     bounds = binomtest(number, of).proportion_ci(method="wilson")
     return bounds.low, bounds.high
+
+
+def votes_alone(templates: Sequence[float], image: float | None) -> str:
+    """How often each vote alone is right, in words; both in percent, ``image`` that of the
+    classifier of image features."""
+    words = f"templates alone {', '.join(f'{accuracy:.1f}' for accuracy in templates)} %"
+    return words if image is None else f"{words}, image classifier alone {image:.1f} %"
 
 
 def decimal(value: float) -> str:

@@ -164,7 +164,9 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         mean = calibration(prediction.template_probability.mean(dim=0), labels)
         metrics |= {f"mean_probability_{name}": value for name, value in mean.items()}
     if prediction.image_probability is not None:
-        metrics["image_accuracy"] = percent_right(prediction.image_probability.argmax(dim=1), labels)
+        metrics["image_accuracy"] = percent_right(
+            prediction.image_probability.argmax(dim=1), labels
+        )
     evidence = [name for name in ("vacuity", "conflict") if name in doubts]
     return {**metrics, **{f"mean_{name}": doubts[name].mean().item() for name in evidence}}
 

@@ -1,0 +1,43 @@
+"""Which pictures a person should look at: those whose given label is probably wrong, and those to
+label next. Pure functions on the answers to images that nothing was trained on."""
+
+import numpy
+
+
+def probably_wrong(
+    label: numpy.ndarray, top: numpy.ndarray, top_probability: numpy.ndarray
+) -> numpy.ndarray:
+    """Images whose given label is probably wrong: indices, the least probable labels first.
+
+    An image counts for the most probable class of those whose probability is at least the mean that
+    the class has on the images that bear its label; its own label is probably wrong where that is
+    another class. They are ordered by self-confidence, the probability of the given label.
+
+    Args:
+        label: (N,) given labels; top, top_probability: (N, T) the most probable classes, downwards.
+            A label that is not among them counts as improbable, 0.
+
+    References:
+        Northcutt, Jiang, Chuang (2021), "Confident Learning: Estimating Uncertainty in Dataset
+        Labels", eqs. 1 and 2 (the confident joint) and §3.3 (ranking).
+    """
+    own = numpy.where(top == label[:, None], top_probability, 0).sum(axis=1)  # (N,)
+    thresholds = numpy.full(max(label.max(), top.max()) + 1, numpy.inf)
+    for of_class in numpy.unique(label):
+        thresholds[of_class] = own[label == of_class].mean(dtype=float)
+    reached = top_probability >= thresholds[top]  # (N, T)
+    counted = top[numpy.arange(len(top)), reached.argmax(axis=1)]
+    wrong = numpy.flatnonzero(reached.any(axis=1) & (counted != label))
+    return wrong[numpy.argsort(own[wrong], kind="stable")]
+
+
+def least_certain(uncertainty: numpy.ndarray) -> numpy.ndarray:
+    """All images, those to label next first: indices by falling uncertainty (N,), at equal ones in
+    their order.
+
+    References:
+        Lewis and Gale (1994), "A Sequential Algorithm for Training Text Classifiers": uncertainty
+        sampling.
+    """
+    order: numpy.ndarray = numpy.argsort(-uncertainty, kind="stable")
+    return order
