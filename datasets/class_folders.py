@@ -3,10 +3,11 @@
 import os
 import random
 import re
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from trainers.common.console import first_few
+from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import ENDINGS, files_below, is_image
@@ -17,6 +18,7 @@ from .splits import PARTS, Image, Lists, read_lines, reading
 Files = dict[str, list[str]]  # class folder → paths of images
 # train and val, as CoOp divides data sets that come undivided; the rest is for testing
 SHARES = 0.5, 0.2
+LEAST = 4  # images of a class: below that one of the three parts would be empty
 
 
 def class_folders(folder: str) -> list[str]:
@@ -35,18 +37,26 @@ def numbered_files(folder: str) -> Files:
     }
 
 
-def image_files(folder: str) -> Files:
+def image_files(folder: str, may_be_empty: bool = False) -> Files:
     """Class folder → paths of the images in it and below, both sorted.
 
+    Args:
+        may_be_empty: whether a class may have no image.
+
     Raises:
-        UserError: the folder is missing or has no class folders or only one, a class has no image,
-            or a name is not UTF-8.
+        UserError: the folder is missing or has no class folders or only one, there is no image at
+            all or none of a class, or a name is not UTF-8.
     """
     classes = class_folders(folder)
     files = {}
-    if len(classes) < 2:
+    if not classes:
         raise UserError(
             f"{folder} has no class folders to tell apart: put the images of each class into a folder of their own"
+        )
+    if len(classes) == 1:
+        raise UserError(
+            f"{folder} has one class folder only, {classes[0]}: put the images of another class into a folder beside "
+            f"it, or, if the classes are the folders in it, give {folder}/{classes[0]}"
         )
     for name in classes:
         place = f"{folder}/{name}"
@@ -54,14 +64,38 @@ def image_files(folder: str) -> Files:
             path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
             for path in filter(is_image, files_below(place))
         ]
-        if not files[name]:
-            raise UserError(f"{place} has too few images: none (they end in {first_few(ENDINGS)})")
         for path in files[name]:
             try:
                 path.encode()
             except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8
                 raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
+    empty = [name for name, paths in files.items() if not paths]
+    endings = f"they end in {first_few(ENDINGS)}"
+    if len(empty) == len(files):
+        raise UserError(
+            f"there is no image in the class folders of {folder} ({endings}): put some there"
+        )
+    if empty and not may_be_empty:
+        raise UserError(
+            f"{folder} has too few images: none of {', '.join(empty)} ({endings}): add some"
+        )
     return files
+
+
+def deeper(images: Iterable[Image]) -> str:
+    """A warning where class folders hold nothing but folders, several each, which may be the classes
+    that are meant; "" where one does not."""
+    below = defaultdict(set)
+    for image in images:
+        _, is_below, rest = image.impath.partition(BELOW)
+        below[image.classname].add(rest.split(os.sep)[0] if is_below else "")
+    if any("" in folders or len(folders) < 2 for folders in below.values()):
+        return ""
+    inner = sorted(set().union(*below.values()))
+    return (
+        f"The classes are {first_few(sorted(below))}, whose folders hold nothing but folders "
+        f"({first_few(inner)}): if these are the classes, give a folder that holds them directly"
+    )
 
 
 def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
@@ -113,23 +147,29 @@ def labelled(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) 
     )
 
 
+def small_classes(files: Files) -> str:
+    """The classes that have too few images to divide, with their numbers, in words; "" where there is
+    none."""
+    small = [f"{name} ({len(paths)})" for name, paths in files.items() if len(paths) < LEAST]
+    if not small:
+        return ""
+    return f"{counted(len(small), 'class')} with fewer than {LEAST} images: {', '.join(small)}"
+
+
 def divide(folder: str, files: Files) -> dict[str, Files]:
     """Class folder → images, divided class by class into train, val and test.
 
     Raises:
-        UserError: a class has so few images that a part of it would be empty.
+        UserError: classes have so few images, less than ``LEAST``, that a part would be empty.
     """
+    if small := small_classes(files):
+        raise UserError(f"{folder}: {small} can't be divided into train, val and test")
     parts: dict[str, Files] = {part: {} for part in PARTS}
     for name, paths in files.items():
         # seeded by the class alone
         shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))
         first, second = (round(share * len(paths)) for share in SHARES)
         cut = shuffled[:first], shuffled[first : first + second], shuffled[first + second :]
-        if not all(cut):
-            raise UserError(
-                f"{folder}/{name} has too few images to divide: {len(paths)}, "
-                "at least 4 are needed for train, val and test"
-            )
         for part, chosen in zip(PARTS, cut):
             parts[part][name] = chosen
     return parts

@@ -32,7 +32,16 @@ from trainers.common.image_files import (
 )
 
 from .base import ImageDataset
-from .class_folders import class_folders, divide, image_files, labelled, read_classnames
+from .class_folders import (
+    LEAST,
+    class_folders,
+    deeper,
+    divide,
+    image_files,
+    labelled,
+    read_classnames,
+    small_classes,
+)
 from .fewshot import FOLDER
 from .splits import PARTS, Image, Lists
 
@@ -59,7 +68,10 @@ class ImageFolder(ImageDataset):
             places = [part for part in PARTS if part != "val" or os.path.isdir(f"{folder}/val")]
             parts = {part: image_files(f"{folder}/{part}") for part in places}
         else:
-            parts = divide(folder, image_files(folder))
+            files = image_files(folder, may_be_empty=True)
+            # the others: see ``check_small``
+            large = {name: paths for name, paths in files.items() if len(paths) >= LEAST}
+            parts = divide(folder, large)
         names = {name: name for name in parts["train"]}
         path = f"{folder}/classnames.txt"
         if os.path.isfile(path):
@@ -82,6 +94,10 @@ class ImageFolder(ImageDataset):
             UserError: there are such images and they are not to be skipped, or nothing is left of a
                 class or of the test.
         """
+        notes = self.check_small(cfg)
+        if warning := deeper([*train, *val, *test]):
+            log.warning("%s", warning)
+            notes.append(warning)
         self.warn_of_files_left_out()
         chosen = super().choose(cfg, train, val, test)
         paths = [item.impath for part in chosen.values() for item in part]
@@ -91,7 +107,7 @@ class ImageFolder(ImageDataset):
         # another toolbox's config may not have the key
         skips = cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
         chosen = self.readable(chosen, seen, skips)
-        self.notes = self.notes_on_copies(chosen, seen)
+        self.notes = notes + self.notes_on_copies(chosen, seen)
         if transparent := sum(picture.is_transparent for picture in seen.values()):
             log.info(
                 "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
@@ -100,6 +116,31 @@ class ImageFolder(ImageDataset):
                 transparent_parts(cfg.INPUT.BACKGROUND),
             )
         return chosen
+
+    def check_small(self, cfg: CfgNode) -> list[str]:
+        """Warns of classes that are left out, since they have too few images to divide, and returns
+        the warnings.
+
+        Raises:
+            UserError: there are such classes, and they are not to be skipped, or no two others.
+        """
+        folder = self.dataset_dir
+        if any(class_folders(f"{folder}/{part}") for part in ("train", "test")):
+            return []
+        files = image_files(folder, may_be_empty=True)
+        small = small_classes(files)
+        if not small:
+            return []
+        # another toolbox's config may not have the key
+        skips = cfg.DATASET.get("SKIP_SMALL", False)
+        if not skips or sum(len(paths) >= LEAST for paths in files.values()) < 2:
+            raise UserError(
+                f"{folder} has {small}, which are too few to divide into train, val and test: add some, or, if there are "
+                "two other classes, leave these out with --skip-small (run.py: -- DATASET.SKIP_SMALL True)"
+            )
+        note = f"Left out: {small}"
+        log.warning("%s", note)
+        return [note]
 
     def whole_val(self) -> list[Datum]:
         """Those that were looked through."""

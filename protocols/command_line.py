@@ -68,6 +68,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     own.add_argument(
         "--seed", type=int, default=-1, help="0, 1, 2 …; negative: not seeded (with --images: 1)"
     )
+    own.add_argument(
+        "--skip-small",
+        action="store_true",
+        help="leave out classes with fewer than 4 images, which can't be divided",
+    )
     for flag, key in LISTS.items():
         further.add_argument(flag, nargs="+", help=f"Dassl's {key}")
     mode = further.add_mutually_exclusive_group()
@@ -135,4 +140,6 @@ def expand_images(args: argparse.Namespace) -> None:
     args.backbone = args.backbone or clip_among(args.opts)
     args.root = folder
     args.dataset_config_file = f"{CONFIGS}/datasets/image_folder.yaml"
+    if args.skip_small:
+        args.opts = ["DATASET.SKIP_SMALL", "True", *args.opts]
     args.opts = ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]  # of pairs the later ones win

@@ -82,27 +82,27 @@ def backbone_of(folder: str) -> str:
     return ""
 
 
-def warn_of_classes(data: DatasetBase) -> None:
-    """Warns of classes that are too small to say anything of, and of one that is most of the test."""
+def notes_on_classes(data: DatasetBase) -> list[str]:
+    """Warns of classes that are too small to say anything of, and of one that is most of the test, and
+    returns the warnings."""
+    notes = []
     tested = Counter(item.classname for item in data.test)
     images = tested + Counter(item.classname for item in [*data.train_x, *(data.val or ())])
     if few := sum(count < FEW for count in images.values()):
         rarest, least = images.most_common()[-1]
-        log.warning(
-            "Fewer than %d images are in %s, such as %s (%d): an accuracy there rests on one or two",
-            FEW,
-            counted(few, "class"),
-            rarest,
-            least,
+        notes.append(
+            f"Fewer than {FEW} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
+            "accuracy there rests on one or two"
         )
     name, count = tested.most_common(1)[0]
     if count > 2 * len(data.test) / len(tested):
-        log.warning(
-            "%.0f %% of the test images are of %s: always answering that is right as often; look at "
-            "macro F1 and at the accuracy of each class",
-            100 * count / len(data.test),
-            name,
+        notes.append(
+            f"{100 * count / len(data.test):.0f} % of the test images are of {name}: always answering "
+            "that is right as often; look at macro F1 and at the accuracy of each class"
         )
+    for note in notes:
+        log.warning("%s", note)
+    return notes
 
 
 def minutes(trainer: MethodTrainer) -> int:

@@ -97,7 +97,10 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
         )
     data = trainer.dm.dataset
     what = {"recipe": Path(args.config_file).stem or None, **args.run}
-    trainer.evaluation.note_run(what, [*notes, *getattr(data, "notes", ())])
+    notes += getattr(data, "notes", ())
+    if args.images:
+        notes += own_images.notes_on_classes(data)
+    trainer.evaluation.note_run(what, notes)
     log.info(
         "%s: %d classes; %d images for training, %d for validation, %d for testing",
         data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
@@ -122,11 +125,9 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
                 cfg.OUTPUT_DIR,
             )
         else:
-            if args.images:
-                own_images.warn_of_classes(data)
-                if trainer.model.learner is not None:
-                    time_taken = counted(own_images.minutes(trainer), "minute")
-                    log.info("Training takes up to %s", time_taken)
+            if args.images and trainer.model.learner is not None:
+                time_taken = counted(own_images.minutes(trainer), "minute")
+                log.info("Training takes up to %s", time_taken)
             trainer.train()
         if args.images:
             own_images.report(cfg, args, run)

@@ -65,6 +65,8 @@ def add_run_settings(cfg: CfgNode) -> None:
         (cfg.DATASET, "SUBSAMPLE_CLASSES", "all"),  # all | base | new
         (cfg.DATASET, "DESCRIPTIONS", ""),  # file of sentences about each class: descriptions.py
         (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
+        # of one's own folder: whether classes with too few images to divide are left out
+        (cfg.DATASET, "SKIP_SMALL", False),
         # a colour: transparent pictures are put on it, and all are turned as their EXIF data say;
         # "": as they are stored
         (cfg.INPUT, "BACKGROUND", ""),

@@ -12,7 +12,7 @@ from pathlib import Path
 import jinja2
 from tqdm import tqdm
 
-from trainers.common.console import counted, csv_text
+from trainers.common.console import counted, csv_text, first_few
 from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
 from trainers.evaluation.doubts import decimal
@@ -20,7 +20,7 @@ from trainers.evaluation.doubts import decimal
 from ..kept import CALIBRATION
 from ..render import render
 from ..rows import Line, Table
-from ..runs import Series, collect, group, with_answers
+from ..runs import Run, Series, collect, group, with_answers
 from ..table import tables
 from .classes import Headline, class_page, headlines, is_zero_shot
 from .figures import (
@@ -73,6 +73,17 @@ def measured_tables(series: list[Series]) -> list[Table]:
             doubt.append(((*key, measure.replace("_", " ")), run.seed, figures))
     made = [Table.of("Calibration", HEADS, calibration), Table.of("Doubt", (*HEADS, "by"), doubt)]
     return [table for table in made if len(table.by_seed)]
+
+
+def notes_of(run: Run) -> list[str]:
+    """What a reader of the run's figures has to know."""
+    notes = list(run.record.get("notes", ()))
+    if broken := [name for names in run.record["skipped_images"].values() for name in names]:
+        notes.append(
+            f"Left out of {run.record['run']['dataset']}, since they can't be read: "
+            f"{counted(len(broken), 'image')} ({first_few(broken)})"
+        )
+    return notes
 
 
 def write_lists(series: Sequence[Series], start: str) -> list[str]:
@@ -186,7 +197,7 @@ def make_report(
         notes=dict.fromkeys(
             [record.getMessage() for record in warnings.buffer]
             + [head["warning"] for head in heads if head["warning"]]
-            + [note for run in runs for note in run.record.get("notes", ())]
+            + [note for run in runs for note in notes_of(run)]
         ),
         papers=PAPERS,
         inks=INKS,

@@ -23,11 +23,12 @@ TEST_ONLY = [name for name in ALL if DATASET_REGISTRY.get(name).test_only]
 TRAINED = [name for name in ALL if name not in TEST_ONLY]
 
 
-def build(name, root, shots=-1, classes="all", seed=-1):
+def build(name, root, shots=-1, classes="all", seed=-1, skip_small=False):
     cfg = get_cfg_default()
     add_run_settings(cfg)
     settings = {"NAME": name, "ROOT": str(root), "NUM_SHOTS": shots, "SUBSAMPLE_CLASSES": classes}
     cfg.DATASET.update(settings)
+    cfg.DATASET.SKIP_SMALL = skip_small
     cfg.SEED, cfg.VERBOSE = seed, False
     return build_dataset(cfg)
 

@@ -62,6 +62,31 @@ def test_a_folder_that_cannot_be_used_is_named(tmp_path, counts, message):
         build("ImageFolder", tmp_path)
 
 
+def test_small_classes_are_left_out_where_that_is_asked_for(tmp_path, caplog):
+    image_folder(tmp_path, {"ant": 9, "bee": 3, "cow": 4, "dog": 0})
+    dataset = build("ImageFolder", tmp_path, skip_small=True)
+    assert dataset.classnames == ["ant", "cow"]
+    note = dataset.notes[0]
+    assert note == "Left out: 2 classes with fewer than 4 images: bee (3), dog (0)"
+    assert note in caplog.text
+    image_folder(tmp_path / "one", {"ant": 9, "bee": 3})
+    with refuses("if there are two other classes, leave these out with --skip-small"):
+        build("ImageFolder", tmp_path / "one", skip_small=True)
+
+
+def test_class_folders_that_hold_nothing_but_folders_are_named(tmp_path):
+    places = [f"{outer}/{inner}" for outer in ("old", "new") for inner in ("ant", "bee")]
+    image_folder(tmp_path, dict.fromkeys(places, 4))
+    dataset = build("ImageFolder", tmp_path)
+    assert dataset.classnames == ["new", "old"]
+    assert dataset.notes[0].startswith(
+        "The classes are new, old, whose folders hold nothing but folders (ant, bee): if these"
+    )
+    picture(tmp_path / "old" / "0.png")  # then the others are mere order
+    notes = build("ImageFolder", tmp_path).notes
+    assert not any("nothing but folders" in note for note in notes)
+
+
 def test_no_root_and_a_name_that_is_no_text_are_refused(tmp_path):
     with refuses("ImageFolder needs --root"):
         build("ImageFolder", "")
