@@ -3,6 +3,7 @@
 It shows a picture, the answer among class names, how doubtful it is, and how each template voted.
 
     python demo_app.py --run output/my_run/seed1 --root data
+    python demo_app.py --run output/my_run/seed1 new_photos    # a table of thousands, to be corrected
 
 It is served to this machine only, and asks nothing of any other. A run that can't be loaded ends
 with one line on standard error and exit code 2.
@@ -16,9 +17,11 @@ if __name__ == "__main__":
 import argparse
 import logging
 import sys
+import threading
 from collections.abc import Sequence
 
 from app.demo import Demo, find_examples
+from app.labels import find_images
 from app.page import HOST, make_app, make_server
 from trainers.common.errors import run_tool
 from trainers.evaluation.doubts import CONFIDENCE, Judge
@@ -29,6 +32,12 @@ log = logging.getLogger("demo_app")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="pictures for the page's table, as many as there are: files, folders, patterns",
+    )
     parser.add_argument(
         "--run", required=True, help="folder of a finished training, with results.json"
     )
@@ -71,10 +80,15 @@ def run(args: argparse.Namespace) -> None:
     # here, since it takes seconds: wrong arguments are answered at once
     from trainers.classifier.prompted import PromptedClassifier
 
+    paths = find_images(args.paths, ()) if args.paths else []
     classifier = PromptedClassifier.load(args.run, args.backbone)
     judge = Judge(args.run, args.max_error, args.confidence)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []
-    server = make_server(make_app(Demo(classifier, judge, examples)), args.port)
+    demo = Demo(classifier, judge, examples)
+    server = make_server(make_app(demo), args.port)
+    if paths:
+        pictures = [(path, path) for path in paths]
+        threading.Thread(target=demo.table.answer, args=[pictures], daemon=True).start()
     log.info("Open http://%s:%s in a browser; Ctrl-C ends it", HOST, server.effective_port)
     server.run()
 

@@ -20,6 +20,7 @@ from trainers.common.record_file import Record, shown_name
 from trainers.evaluation.doubts import Judge, votes_alone
 
 from .answer import describe
+from .table import Table
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import FileStorage
@@ -65,8 +66,8 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
 
 
 class Demo:
-    """A run to ask, and the pictures that it can be asked about: the examples, and the last
-    ``KEPT`` that the browser has sent.
+    """A run to ask, and the pictures that it can be asked about: the examples, the last ``KEPT`` that
+    the browser has sent, and those of the ``table``, which are many.
 
     Args:
         classifier: a ``PromptedClassifier``.
@@ -88,6 +89,7 @@ class Demo:
             f"example-{number}": example for number, example in enumerate(examples, start=1)
         }
         self.sent: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
+        self.table = Table(classifier, judge, self.lock)
 
     @property
     def title(self) -> str:

@@ -4,9 +4,10 @@ import logging
 import os
 from collections.abc import Sequence
 
-from flask import Flask, Response, abort, render_template, request
+from flask import Flask, Response, abort, redirect, render_template, request
 from waitress import create_server
 from waitress.server import BaseWSGIServer
+from werkzeug.wrappers import Response as BaseResponse
 
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS
@@ -16,7 +17,7 @@ from .answer import percent
 from .demo import Demo
 
 HOST = "127.0.0.1"  # no other machine can reach it
-MAX_REQUEST = 16 * 2**20  # bytes of all that a browser sends at once
+MAX_REQUEST = 64 * 2**20  # bytes of all that a browser sends at once
 HEADERS = {  # whatever got into the page, the browser would load nothing from elsewhere, and run nothing
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -42,19 +43,25 @@ def make_app(demo: Demo) -> Flask:
         ):
             abort(403)
 
+    def table(number: int, error: UserError | str = "") -> str:
+        number = min(max(number, 1), demo.table.pages)
+        return render_template("table.html", demo=demo, number=number, error=sentence(error))
+
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
         """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""
-        text = str(error)
-        sentence = text and f"{text[0].upper()}{text[1:]}."
         return render_template(
-            "page.html", demo=demo, names=names, error=sentence, endings=ENDINGS, **shown
+            "page.html", demo=demo, names=names, error=sentence(error), endings=ENDINGS, **shown
         )
 
     @app.route("/", methods=["GET", "POST"])
-    def index() -> str:
+    def index() -> str | BaseResponse:
         text = request.form.get("classes", "\n".join(demo.classnames))
         lines = text.splitlines()
-        upload = request.files.get("upload")
+        uploads = request.files.getlist("upload")
+        if len(uploads) > 1 and "picture" not in request.form:
+            demo.table.answer([(file.filename or "", file.stream) for file in uploads])
+            return redirect("/table", 303)
+        upload = uploads[0] if uploads else None
         field = "upload"
         key = request.values.get("picture") or request.form.get("kept")
         if request.method == "GET" and key is None:
@@ -72,6 +79,33 @@ def make_app(demo: Demo) -> Flask:
         except UserError as error:
             return page(lines, error, key=key if field == "classes" else None, field=field)
 
+    @app.route("/table", methods=["GET", "POST"])
+    def many() -> str:
+        number = request.values.get("page", 1, type=int)
+        try:
+            demo.table.correct(request.form)
+        except UserError as error:
+            return table(number, error)
+        return table(number)
+
+    @app.post("/labels.csv")
+    def save() -> Response | str:
+        if not demo.table.entries:
+            abort(404)
+        try:
+            demo.table.correct(request.form)
+        except UserError as error:
+            return table(1, error)
+        answer: Response = app.response_class(demo.table.as_csv(), mimetype="text/csv")
+        answer.headers["Content-Disposition"] = "attachment; filename=labels.csv"
+        return answer
+
+    @app.get("/pictures/row-<int:place>")
+    def row(place: int) -> Response:
+        if place >= len(demo.table.entries):
+            abort(404)
+        return app.response_class(demo.table.entries[place].small, mimetype="image/jpeg")
+
     @app.get("/pictures/<key>")
     def picture(key: str) -> Response:
         try:
@@ -85,6 +119,12 @@ def make_app(demo: Demo) -> Flask:
         return response
 
     return app
+
+
+def sentence(error: UserError | str) -> str:
+    """An error as a sentence; "" for none."""
+    text = str(error)
+    return text and f"{text[0].upper()}{text[1:]}."
 
 
 def make_server(app: Flask, port: int) -> BaseWSGIServer:
