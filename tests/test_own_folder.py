@@ -89,6 +89,17 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     assert "Done already" in capsys.readouterr().out
 
 
+def test_help_starts_with_ones_own_pictures_and_hides_what_is_internal(capsys):
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    shown = capsys.readouterr().out
+    assert (
+        shown.index("your own pictures:") < shown.index("--images") < shown.index("CoOp's further")
+    )
+    assert "python train.py --trainer CDC --images my_folder" in shown
+    assert not any(flag in shown for flag in ("--with-parent", "--run", "--protocol"))
+
+
 def test_an_unknown_clip_is_refused_before_any_picture_is_opened(
     shapes, asked, monkeypatch, error_of
 ):
