@@ -127,7 +127,7 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(as_text(labelled))
     if judge is not None:
         log.info("%s", judge.rule())
-        if judge.point is None and judge.offers():
+        if judge.points and judge.point is None and judge.offers():
             log.info("To have such a promise: --max-error SHARE")
     count = f", {doubtful.count(True)} of them doubtful, which have no label"
     log.info("%s%s", counted(len(labelled), "image"), "" if doubtful[0] is None else count)
