@@ -72,6 +72,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SHARE",
         help=f"how sure that promise of --max-error is ({CONFIDENCE:g})",
     )
+    parser.add_argument(
+        "--least-certain-first",
+        action="store_true",
+        help="begin with the most uncertain images: those to look at, or to label, first",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table there")
     output.add_argument("--json", action="store_true", help="print a JSON list")
@@ -119,6 +124,8 @@ def run(args: argparse.Namespace) -> int:
     elif certainty is not None:
         doubtful = (answers.uncertainty > 1 - certainty).tolist()
     labelled = rows(answers, doubtful, args.topk)
+    if args.least_certain_first:
+        labelled.sort(key=lambda row: -row["uncertainty"])
     if args.csv:
         write_text(os.path.abspath(args.csv), as_csv(labelled))
     elif args.json:  # in ASCII, which every output takes

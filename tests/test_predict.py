@@ -100,6 +100,14 @@ def test_csv_is_the_same_table(said, images, tmp_path):
     assert [path.name for path in path.parent.iterdir()] == ["labels.csv"]
 
 
+def test_those_to_label_next_come_first_where_that_is_asked_for(said, images):
+    usual, sorted_ones = (
+        json.loads(said("--json", *options, *images[1]))
+        for options in ([], ["--least-certain-first"])
+    )
+    assert sorted_ones == sorted(usual, key=lambda row: -row["uncertainty"]) != usual
+
+
 def test_text_is_a_line_an_image(said, images):
     def cells(*options):
         return said(*options, images[1][0]).splitlines()[0].split("\t")
