@@ -135,7 +135,7 @@ class Table:
     def as_csv(self) -> str:
         """The table of ``predict.py --csv`` with the corrections, and a column that says which labels
         are corrected."""
-        first = dict.fromkeys(("image", "label", "corrected"))
+        first: Row = dict.fromkeys(("image", "label", "corrected"))
         table = []
         for entry in self.entries:
             corrected = {"label": entry.label, "corrected": bool(entry.correction)}

@@ -28,7 +28,8 @@ def probably_wrong(
     reached = top_probability >= thresholds[top]  # (N, T)
     counted = top[numpy.arange(len(top)), reached.argmax(axis=1)]
     wrong = numpy.flatnonzero(reached.any(axis=1) & (counted != label))
-    return wrong[numpy.argsort(own[wrong], kind="stable")]
+    found: numpy.ndarray = wrong[numpy.argsort(own[wrong], kind="stable")]
+    return found
 
 
 def least_certain(uncertainty: numpy.ndarray) -> numpy.ndarray:

@@ -277,9 +277,9 @@ class PromptedClassifier:
                 tensor that is no image.
         """
         answer, names = self.prediction(images, broken, after_batch)
-        voters = []
-        votes = []
-        vacuities = []
+        voters: list[str] = []
+        votes: list[Tensor] = []
+        vacuities: list[Tensor] = []
         if answer.template_probability is not None:
             voters += [f"template {m}" for m in range(1, 1 + len(answer.template_probability))]
             votes += [*answer.template_probability]
