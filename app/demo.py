@@ -105,7 +105,7 @@ class Demo:
         words = f"Right on {metrics['accuracy']:.1f} % of its {metrics['images']} test images"
         templates = metrics.get("template_accuracy", ())
         image = metrics.get("image_accuracy")
-        if len(templates) + (image is not None) > 1:
+        if len(templates) > 1 or image is not None:
             words += f" ({votes_alone(templates, image)})"
         return f"{words}."
 

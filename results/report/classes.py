@@ -76,9 +76,10 @@ def votes_in_words(entry: Series, untrained: float | None) -> str:
     """How often each vote alone is right, all together, and the CLIP without training; "" where
     there is one vote only."""
     templates = template_accuracies(entry)
-    images = [run.metrics.get("image_accuracy") for run in entry.runs]
-    image = None if None in images else float(numpy.mean(images))
-    if len(templates) + (image is not None) < 2:
+    image = None
+    if all("image_accuracy" in run.metrics for run in entry.runs):
+        image = float(numpy.mean([run.metrics["image_accuracy"] for run in entry.runs]))
+    if len(templates) < 2 and image is None:
         return ""
     words = f"Right: {votes_alone(templates, image)}, fused {mean_accuracy(entry):.1f} %"
     return f"{words}." if untrained is None else f"{words}, untrained CLIP {untrained:.1f} %."

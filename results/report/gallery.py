@@ -90,7 +90,7 @@ def listed(run: Run) -> dict[str, list[tuple[object, ...]]]:
     """Title → a row of ``COLUMNS`` for each image of the gallery's lists, not only of those that are
     shown."""
     answers = held_out(run)
-    made = {}
+    made: dict[str, list[tuple[object, ...]]] = {}
     for title, order in orders(answers).items():
         made[title] = [
             (
