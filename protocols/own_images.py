@@ -118,8 +118,8 @@ def minutes(trainer: MethodTrainer) -> int:
         model.answer(images, encoded)
     image = (time.perf_counter() - middle) / PROBES
     model.train()
-    shown = len(trainer.views) * cfg.DATALOADER.TRAIN_X.BATCH_SIZE
     steps = cfg.OPTIM.MAX_EPOCH * len(trainer.train_loader_x)
+    shown = cfg.OPTIM.MAX_EPOCH * len(trainer.dm.dataset.train_x) * len(trainer.views) / steps
     taken: int = math.ceil(steps * 3 * (middle - started + shown * image) / 60)
     return taken
 

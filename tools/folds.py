@@ -18,6 +18,7 @@ from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
 from trainers.common.image_files import read_picture
+from trainers.data.loader import steps_of_epoch
 from trainers.fit import Batch, fit
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
@@ -31,27 +32,26 @@ STYLES = {style.__name__: style for style in (sketch, recoloured, corrupted)}
 
 @dataclass
 class StockLoader:
-    """Batches of views drawn from a stock.
+    """Batches of views drawn from a stock, of equal size.
 
     Args:
         stock: (R, V, N, …), R random images or features for each of V views and N images.
         frozen: (R, V, N, E), the frozen CLIP's features of the same; labels: (N,).
-        chosen: (n,) indices of the images to train on.
-        batch_size: B, an incomplete last batch is dropped, as Dassl does.
+        chosen: (n,) indices of the images to train on; steps: of an epoch.
     """
 
     stock: Tensor
     frozen: Tensor
     labels: Tensor
     chosen: Tensor
-    batch_size: int
+    steps: int
 
     def __len__(self) -> int:
-        return len(self.chosen) // self.batch_size
+        return self.steps
 
     def __iter__(self) -> Iterator[Batch]:
         order = self.chosen[torch.randperm(len(self.chosen))]
-        for images in order[: len(self) * self.batch_size].split(self.batch_size):
+        for images in order.tensor_split(self.steps):
             drawn = torch.randint(len(self.stock), images.shape)
             shown = self.stock[drawn, :, images].transpose(0, 1).float()  # (V, B, …)
             features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
@@ -163,7 +163,9 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
         pictures.frozen[:, :views],
         pictures.trained.labels,
         chosen,
-        trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE,
+        steps_of_epoch(
+            len(chosen), trainer.cfg.OPTIM, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+        ),
     )
     # without validation images: they are among the held-out ones
     fit(

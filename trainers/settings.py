@@ -72,6 +72,9 @@ def add_run_settings(cfg: CfgNode) -> None:
         (cfg.INPUT, "BACKGROUND", ""),
         # of the data set's listing: error | skip: images that can't be read or are missing are left out
         (cfg.DATALOADER, "BROKEN_IMAGES", "error"),
+        # steps that the epochs have together at least, each of all training images in batches of equal
+        # size; 0: batches of BATCH_SIZE, and the images left over sit out an epoch, as Dassl has it
+        (cfg.OPTIM, "LEAST_STEPS", 0),
         # whether base and new classes are compared among all of them: evaluation/open_world.py
         (cfg.TEST, "OPEN", False),
         # whether INPUT.SIZE may be another than the backbone's

@@ -31,7 +31,13 @@ from .common.errors import UserError
 from .common.fingerprints import data_name
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import Batch, CheckedImages, prepare_workers, template_views
+from .data.loader import (
+    Batch,
+    CheckedImages,
+    in_even_batches,
+    prepare_workers,
+    template_views,
+)
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .engine.checks import check_data, check_run, validates_on_test_images
 from .engine.progress import Progress
@@ -94,9 +100,11 @@ class MethodTrainer(TrainerX):
             self.cfg, custom_tfm_train=self.views, dataset_wrapper=CheckedImages
         )
         self.train_loader_x = dm.train_loader_x
+        if self.cfg.OPTIM.LEAST_STEPS:
+            self.train_loader_x = in_even_batches(dm.train_loader_x, self.cfg.OPTIM)
         self.val_loader = dm.val_loader
         self.test_loader = dm.test_loader
-        for loader in filter(None, (dm.train_loader_x, dm.val_loader, dm.test_loader)):
+        for loader in filter(None, (self.train_loader_x, dm.val_loader, dm.test_loader)):
             prepare_workers(loader)
         self.num_classes = dm.num_classes
         self.lab2cname = dm.lab2cname

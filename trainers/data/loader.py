@@ -6,9 +6,10 @@ A view is Dassl's own training transform with one more operation. The paper name
 augmentation sets; which operations they hold is our choice (docs/method.md).
 """
 
+import math
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypedDict
 
 import torch
@@ -98,6 +99,48 @@ class CheckedImages(DatasetWrapper):
             self.decoded[index] = image
             self.room -= size
         return image
+
+
+def steps_of_epoch(images: int, optim: CfgNode, batch_size: int) -> int:
+    """Steps in which an epoch shows every image once: in batches of at most ``batch_size``, and of
+    fewer where the epochs would else have less than ``LEAST_STEPS`` steps together.
+
+    Args:
+        images: number of training images; optim: ``cfg.OPTIM``.
+    """
+    least = math.ceil(optim.LEAST_STEPS / optim.MAX_EPOCH)
+    return min(images, max(least, math.ceil(images / batch_size)))
+
+
+class EvenBatches:
+    """All indices of a sampler in batches whose sizes differ by one at most.
+
+    Args:
+        sampler: yields each index once; steps: number of batches.
+    """
+
+    def __init__(self, sampler: Iterable[int], steps: int) -> None:
+        self.sampler = sampler
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in torch.tensor(list(self.sampler)).tensor_split(self.steps):
+            yield batch.tolist()
+
+
+def in_even_batches(loader: DataLoader[Batch], optim: CfgNode) -> DataLoader[Batch]:
+    """A loader of the same images, all of them in each epoch; see ``steps_of_epoch``."""
+    assert loader.batch_size is not None
+    steps = steps_of_epoch(len(loader.sampler), optim, loader.batch_size)  # type: ignore[arg-type]
+    return DataLoader(
+        loader.dataset,
+        batch_sampler=EvenBatches(loader.sampler, steps),
+        num_workers=loader.num_workers,
+        pin_memory=loader.pin_memory,
+    )
 
 
 def prepare_workers(loader: DataLoader[Batch]) -> None:
