@@ -1,6 +1,7 @@
 """The data pipeline against Dassl's own: the same images, whatever is kept and wherever they are
 decoded."""
 
+import random
 from collections import Counter
 
 import numpy
@@ -11,7 +12,10 @@ import torchvision.transforms._functional_tensor as tensors
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.utils import set_random_seed
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
+from yacs.config import CfgNode
 
 from tests.same_run import assert_equal
 from trainers.data import loader as data
@@ -67,6 +71,40 @@ def test_training_images_are_decoded_once_a_run_as_far_as_there_is_room(
     assert sorted(shown.values()) == [1] * kept + [3] * (24 - kept)  # three epochs
     assert len(trainer.train_loader_x.dataset.decoded) == kept
     assert not trainer.test_loader.dataset.decoded and not trainer.val_loader.dataset.decoded
+
+
+# ---- as many steps as a training needs ----
+
+
+@given(
+    images=st.integers(1, 300),
+    batch_size=st.integers(1, 64),
+    epochs=st.integers(1, 50),
+    least=st.integers(1, 500),
+    seed=st.integers(0, 3),
+)
+def test_each_epoch_has_all_images_once_in_even_batches_and_steps_are_enough(
+    images, batch_size, epochs, least, seed
+):
+    optim = CfgNode({"LEAST_STEPS": least, "MAX_EPOCH": epochs})
+    steps = data.steps_of_epoch(images, optim, batch_size)
+    order = random.Random(seed).sample(range(images), images)
+    epoch = [*data.EvenBatches(order, steps)]
+    assert sum(epoch, []) == order and len(epoch) == steps
+    sizes = {*map(len, epoch)}
+    assert max(sizes) - min(sizes) <= 1 and max(sizes) <= batch_size
+    assert epochs * steps >= least or steps == images
+    # and no more than that takes
+    assert steps == 1 or images / (steps - 1) > batch_size or epochs * (steps - 1) < least
+
+
+def test_on_ones_own_pictures_none_sits_out_an_epoch(run):
+    """24 images in batches of eight would be three steps an epoch; 21 steps in three epochs are asked for."""
+    trainer, _, _ = run("CoOp", "OPTIM.LEAST_STEPS", "21", flags=("--no-train",))
+    everything = sorted(item.impath for item in trainer.dm.dataset.train_x)
+    for _ in range(2):
+        epoch = [batch["impath"] for batch in trainer.train_loader_x]
+        assert sorted(sum(epoch, [])) == everything and [*map(len, epoch)] == [4] * 3 + [3] * 4
 
 
 # ---- the blur of views ----
