@@ -218,7 +218,7 @@ SET = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 @pytest.mark.parametrize(
     "own, found",
     [
-        ({}, "- 1000 0"),
+        ({}, f"- {environment.SHORT_SPIN['GOMP_SPINCOUNT']} 0"),
         ({"GOMP_SPINCOUNT": "7"}, "- 7 0"),
         ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE - -"),
     ],

@@ -133,7 +133,7 @@ def test_a_docstring_shows_python_as_examples_that_can_be_run(path):
         ('pip install ".[apps]"', "apps"),
         ('eval "$(bash scripts/nothing.sh)"', "nothing.sh"),
         ("pyton run.py", "pyton"),
-        ("python - <<'END'\nimport\nEND", "invalid syntax"),
+        ("python - <<'END'\n1 +\nEND", "invalid syntax"),
     ],
 )
 def test_what_does_not_exist_is_noticed(tmp_path, monkeypatch, text, message):

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # CDC and CoOp beside zero-shot CLIP, base-to-new on the embedded data set: trains, tests both halves, prints one table and
-# what it shows, and writes a report. Three minutes on two cores.
+# what it shows, and writes a report. Four minutes on two cores.
 #   SEEDS="1 2 3" bash scripts/cdc/demo.sh     (default: seed 1)
 #   TRAINERS="ZeroshotCLIP CDC"                 other trainers
 #   bash scripts/cdc/demo.sh OPTIM.MAX_EPOCH 5  pairs KEY VALUE over all config files

@@ -138,8 +138,7 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
         code = command(*arguments)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of this tool's output, such as ``head``, has enough
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        discard_output()
         return 141  # 128 and SIGPIPE's number, which Windows hasn't
     except Interrupted as stop:
         traceback.clear_frames(stop.__traceback__)
@@ -155,8 +154,19 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
         # a loader ends its workers, which ignore signals, when its iterator goes, which the frames hold
         traceback.clear_frames(error.__traceback__)
         sys.stderr.write(f"error: {line}\n")
+        try:
+            sys.stdout.flush()
+        except OSError:
+            discard_output()
         return 2
     return code if isinstance(code, int) else 0
+
+
+def discard_output() -> None:
+    """What is left to be written to standard output goes nowhere. It could not be written, and Python
+    would try again at its end, and then give exit code 120."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def run_tool(

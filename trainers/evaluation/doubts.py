@@ -252,7 +252,7 @@ def wilson(number: int, of: int) -> tuple[float, float]:
     from scipy.stats import binomtest
 
     bounds = binomtest(number, of).proportion_ci(method="wilson")
-    return bounds.low, bounds.high
+    return float(bounds.low), float(bounds.high)
 
 
 def votes_alone(templates: Sequence[float], image: float | None) -> str:
