@@ -163,9 +163,7 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
         pictures.frozen[:, :views],
         pictures.trained.labels,
         chosen,
-        steps_of_epoch(
-            len(chosen), trainer.cfg.OPTIM, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-        ),
+        steps_of_epoch(len(chosen), trainer.cfg.OPTIM, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE),
     )
     # without validation images: they are among the held-out ones
     fit(

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +73,7 @@ def compare(
         settings: a trainer's name → its config node.
         seed: of the division into folds.
     """
-    given = Backbone(backbone.text, Given(), backbone.log_scale)
+    given = Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
     fold = folds(labels, FOLDS, seed)
     compared = []
     for trainer in trainers:

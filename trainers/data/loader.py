@@ -108,7 +108,7 @@ def steps_of_epoch(images: int, optim: CfgNode, batch_size: int) -> int:
     Args:
         images: number of training images; optim: ``cfg.OPTIM``.
     """
-    least = math.ceil(optim.LEAST_STEPS / optim.MAX_EPOCH)
+    least: int = math.ceil(optim.LEAST_STEPS / optim.MAX_EPOCH)
     return min(images, max(least, math.ceil(images / batch_size)))
 
 
