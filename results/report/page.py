@@ -33,7 +33,16 @@ from .figures import (
     vacuity_figures,
     write_figure,
 )
-from .gallery import COLUMNS, NEXT, WRONG_LABELS, check_root, find_images, gallery, listed
+from .gallery import (
+    COLUMNS,
+    LISTED,
+    NEXT,
+    WRONG_LABELS,
+    check_root,
+    find_images,
+    gallery,
+    listed,
+)
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +215,7 @@ def make_report(
         class_pages=class_pages,
         galleries=galleries,
         lists=lists,
+        listed=LISTED,
         decimal=decimal,
         root=root,
         accuracies=accuracies,
