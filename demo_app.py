@@ -21,8 +21,8 @@ import threading
 from collections.abc import Sequence
 
 from app.demo import Demo, find_examples
-from app.labels import find_images
 from app.page import HOST, make_app, make_server
+from trainers.classifier.labels import find_images
 from trainers.common.errors import run_tool
 from trainers.evaluation.doubts import CONFIDENCE, Judge
 

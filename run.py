@@ -137,10 +137,11 @@ def run(args: argparse.Namespace) -> None:
         args.backbone = clip_among(args.opts)
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
-            from protocols.own_images import choose_clip
+            from protocols.own_images import OTHERS
+            from trainers.classifier.own_run import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
-            log.info("%s", why)
+            log.info("%s %s", why, OTHERS)
     if args.plan:
         sys.stdout.write(show_plan(args))
     elif args.slurm:

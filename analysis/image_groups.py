@@ -47,7 +47,7 @@ from trainers.classifier.prompted import PromptedClassifier
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name, split_hash
 from trainers.common.image_files import read_picture
-from trainers.engine.checks import validates_on_test_images
+from trainers.data.loader import validates_on_test_images
 from trainers.evaluation.prediction import Prediction, calibration
 from trainers.evaluation.uncertainty import (
     auroc,

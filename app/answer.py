@@ -1,10 +1,8 @@
 """What the page says of a classifier's answer, in words and numbers."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy
-
+from trainers.classifier.labels import most_probable, votes_of
 from trainers.evaluation.doubts import NOT_KNOWN, OTHER_CLASSES, Judge
 
 if TYPE_CHECKING:
@@ -19,35 +17,6 @@ def percent(share: float) -> str:
     if share >= 0.9995:
         return "over 99.9 %"
     return "under 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
-
-
-def most_probable(
-    probabilities: numpy.ndarray, names: Sequence[str], number: int
-) -> list[dict[str, Any]]:
-    """The ``number`` most probable of K classes, probabilities (K,): dicts of ``class`` and
-    ``probability``."""
-    order = numpy.argsort(-probabilities, kind="stable")[:number]
-    return [{"class": names[label], "probability": float(probabilities[label])} for label in order]
-
-
-def votes_of(answers: "Answers", image: int, number: int) -> list[dict[str, Any]]:
-    """What each vote on an image is: dicts of ``voter``, ``weight``, its share in the answer,
-    ``vacuity``, None where it has none, and ``top``, its ``number`` most probable classes."""
-    if answers.votes is None or answers.vote_weights is None:
-        return []
-    vacuities: Sequence[float | None] = [None] * len(answers.voters)
-    if answers.vote_vacuity is not None:
-        vacuities = answers.vote_vacuity[image].tolist()
-    parts = zip(answers.voters, answers.vote_weights.tolist(), vacuities, answers.votes[image])
-    return [
-        {
-            "voter": voter,
-            "weight": weight,
-            "vacuity": vacuity,
-            "top": most_probable(probabilities, answers.classnames, number),
-        }
-        for voter, weight, vacuity, probabilities in parts
-    ]
 
 
 def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) -> dict[str, Any]:

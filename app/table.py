@@ -12,11 +12,10 @@ from typing import IO, TYPE_CHECKING
 
 from PIL import Image
 
+from trainers.classifier.labels import Row, as_csv, rows
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.evaluation.doubts import Judge
-
-from .labels import Row, as_csv, rows
 
 if TYPE_CHECKING:
     from trainers.classifier.prompted import PromptedClassifier

@@ -35,7 +35,6 @@ from unittest import mock
 
 import clip
 import torch
-from dassl.optim import build_optimizer
 from pandas import DataFrame, Series
 from tabulate import tabulate
 from torch import Tensor, nn
@@ -47,6 +46,7 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from trainers import method_class
 from trainers.build import build_method
+from trainers.engine.optimizer import build_optimizer
 from trainers.evidence import Opinion, dempster
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -183,7 +183,7 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
             parse_arguments([*arguments, "VERBOSE", "False", node + "PREC", PRECISION, *pairs])
         )
         ours: Any = build_method(method_class(name), cfg, classnames, DEVICE)
-    ours.optim = build_optimizer(ours.learner, cfg.OPTIM, ours.parameter_groups(cfg.OPTIM.LR))
+    ours.optim = build_optimizer(ours, cfg.OPTIM)
     if hasattr(ours.learner, "evidence"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
     usual = copy.copy(ours)

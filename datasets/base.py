@@ -2,16 +2,15 @@
 from them."""
 
 import os
-from types import SimpleNamespace
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import split_hash
+from trainers.data.fewshot import choose
+from trainers.data.lists import Image, Lists
 
-from .fewshot import VALIDATION_SHOTS, Parts, sample_of
-from .splits import Image, Lists, make_data, subsample_classes
+from .splits import make_data
 
 
 class ImageDataset(DatasetBase):
@@ -71,29 +70,15 @@ class ImageDataset(DatasetBase):
     ) -> dict[str, list[Datum]]:
         """What a run trains, validates and tests on: ``DatasetBase``'s arguments.
 
-        With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation
-        images; then ``SUBSAMPLE_CLASSES`` keeps the base or the new classes. ``val`` may be the test
-        list itself (ImageNet), which is not sampled.
-
         Raises:
-            UserError: an image is missing, or a stored sample can't be used.
+            UserError: an image is missing, or see ``fewshot.choose``.
         """
-        val_is_test = val is test
-        whole = val
-        most = cfg.DATASET.NUM_SHOTS
-        if most >= 1:
-            parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
-            shots = {"train": most, "val": min(most, VALIDATION_SHOTS)}
-            parts, origin = sample_of(self, parts, shots, cfg.SEED)
-            train, val = parts["train"], parts.get("val", val)
-            taken = SimpleNamespace(train_x=train, val=parts.get("val"), test=None)
-            self.fewshot_sample = {"hash": split_hash(taken), "origin": origin}
-        train, val, test, self.validation = subsample_classes(
-            train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
-        )
-        trained = make_data(train)
-        tested = make_data(test)
-        validated = tested if val_is_test else make_data(val)
+        chosen = choose(cfg, self.dataset_dir, train, val, test)
+        self.fewshot_sample = chosen.sample
+        self.validation = chosen.whole_val
+        trained = make_data(chosen.train)
+        tested = make_data(chosen.test)
+        validated = tested if chosen.val is chosen.test else make_data(chosen.val)
         return {"train_x": trained, "val": validated, "test": tested}
 
     def whole_val(self) -> list[Datum]:

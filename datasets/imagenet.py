@@ -9,12 +9,12 @@ import os
 from dassl.data.datasets import DATASET_REGISTRY
 
 from trainers.common.errors import UserError
+from trainers.data.class_folders import labelled, numbered_files, read_classnames
+from trainers.data.fewshot import images_listed
+from trainers.data.lists import Image, Lists
+from trainers.data.pickles import read_pickle
 
 from .base import ImageDataset, TargetDataset, register
-from .class_folders import labelled, numbered_files, read_classnames
-from .fewshot import images_listed
-from .pickles import read_pickle
-from .splits import Image, Lists
 
 
 @DATASET_REGISTRY.register()

@@ -5,8 +5,10 @@ import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 
+from trainers.data.lists import Lists, read_lines, reading
+
 from .base import ImageDataset, register
-from .splits import Lists, read_lines, read_lists, read_split, reading
+from .splits import read_lists, read_split
 
 
 class SplitFileDataset(ImageDataset):

@@ -1,53 +1,20 @@
-"""What every data set of the field shares: its folder, lists of images and the base/new halves.
+"""The split files of the field's data sets.
 
 The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and
 "Conditional Prompt Learning for Vision-Language Models"), so that a split file on a user's disk
 means here what it means there.
 """
 
-import contextlib
-import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from dassl.data.datasets import Datum
 
-from trainers.common.errors import UserError, raise_machines
-from trainers.common.readers import read_json, read_text
-
-PARTS = ("train", "val", "test")  # of a data set
-
-
-class Image(NamedTuple):
-    """An image of a list. Dassl's ``Datum`` looks for its file when it is made, which takes minutes
-    for all of ImageNet."""
-
-    impath: str
-    label: int
-    classname: str
-
-
-Lists = tuple[list[Image], ...]  # of a data set: train, val, test
-
-
-@contextlib.contextmanager
-def reading(path: str, advice: str) -> Iterator[None]:
-    """Names a file that lists images or classes, and says what to do, where it can't be read in the
-    block.
-
-    Raises:
-        UserError: it is missing, malformed or cut.
-    """
-    try:
-        yield
-    except UserError:
-        raise
-    except (OSError, ValueError, TypeError, LookupError) as error:
-        raise_machines(error, path)
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{path} can't be read ({reason}): {advice}") from error
+from trainers.common.errors import UserError
+from trainers.common.readers import read_json
+from trainers.data.lists import PARTS, Image, Lists, read_lines, reading
 
 
 def read_split(path: str, image_dir: str) -> Lists:
@@ -70,12 +37,6 @@ def read_split(path: str, image_dir: str) -> Lists:
         lists = tuple([image_of(image_dir, entry) for entry in parts[part]] for part in PARTS)
         check_labels(lists)
         return lists
-
-
-def read_lines(path: str) -> list[str]:
-    """Lines of a text file without the blank ones, and without space around them; raises what
-    ``read_text`` does."""
-    return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
 def read_lists(folder: str, path: str, entry: Callable[[str], Any], advice: str) -> Lists:
@@ -144,33 +105,3 @@ def make_data(images: Sequence[Image]) -> list[Datum]:
             f"image {missing} is missing: the data set is incomplete, get its images again"
         )
     return [Datum(image.impath, image.label, classname=image.classname) for image in images]
-
-
-def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[list[Image], ...]:
-    """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
-
-    Args:
-        *sources: lists of ``Image``; the classes are the labels of the *first* list, in ascending
-            order, and its first ``ceil(n / 2)`` are base.
-        subsample: ``all``, ``base`` or ``new``.
-
-    Returns:
-        the lists (a tuple), each item in its old order; ``all`` returns them unchanged.
-
-    Raises:
-        UserError: no class is left.
-    """
-    if subsample == "all":
-        return sources
-    labels = sorted({item.label for item in sources[0]})
-    middle = math.ceil(len(labels) / 2)
-    kept = labels[:middle] if subsample == "base" else labels[middle:]
-    if not kept:
-        raise UserError(
-            f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class of {len(labels)}: give all"
-        )
-    new = {label: position for position, label in enumerate(kept)}
-    return tuple(
-        [item._replace(label=new[item.label]) for item in source if item.label in new]
-        for source in sources
-    )

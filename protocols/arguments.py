@@ -10,14 +10,14 @@ from yacs.config import CfgNode
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
-from trainers.common.config_files import check_values, merge
+from trainers.common.config_files import check_values
 from trainers.common.errors import UserError
+from trainers.common.recipes import check_known, fill_config, usual_experiment
 from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
 from .command_line import FLAGS, LISTS
-from .plan import check_known, conditions_of
-from .recipes import KEY, Recipe, settings_of
+from .plan import conditions_of
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
 KEYS = {flag: key for flag, (key, _) in FLAGS.items() if key} | LISTS  # flag → key that it sets
@@ -41,24 +41,20 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     cfg = get_cfg_default()
     extend_config(cfg)
     defaults = cfg.clone()
-    if args.dataset_config_file:
-        merge(cfg, args.dataset_config_file, "data set config file")
-    if args.config_file:
-        merge(cfg, args.config_file, "config file", leave_out=KEY)
-        # rules ask for the shots and the classes; below once more, over the rules
-        merge(cfg, args.opts, "options after the flags")
-        is_whole = cfg.DATASET.SUBSAMPLE_CLASSES == "all"
-        protocol = args.protocol or ("fewshot" if is_whole else "base2new")
-        conditions = conditions_of(protocol, args.dataset_config_file, cfg.DATASET.NUM_SHOTS)
-        rules = Recipe.read(args.config_file).holding(**conditions)
-        merge(cfg, settings_of(rules), f"{KEY} of config file {args.config_file}")
-    for flag, key in KEYS.items():
-        if value := getattr(args, flag.strip("-").replace("-", "_")):
-            merge(cfg, [key, repr(value)], flag)  # as it is: of a plain text yacs makes a number
+
+    def conditions(cfg: CfgNode) -> dict[str, str | int]:
+        protocol = args.protocol or usual_experiment(cfg)
+        return conditions_of(protocol, args.dataset_config_file, cfg.DATASET.NUM_SHOTS)
+
     if args.seed >= 2**32:
         raise UserError(f"--seed is {args.seed}, it must be below {2**32}")
-    cfg.SEED = args.seed
-    merge(cfg, args.opts, "options after the flags")
+    given = {
+        key: (flag, value)
+        for flag, key in KEYS.items()
+        if (value := getattr(args, flag.strip("-").replace("-", "_")))
+    }
+    given["SEED"] = ("--seed", args.seed)
+    fill_config(cfg, args.dataset_config_file, args.config_file, conditions, given, args.opts)
     check_values(cfg, defaults)
     note_content(cfg)
     check_known("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())

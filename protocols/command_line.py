@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from trainers import METHODS
 from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError
+from trainers.common.recipes import check_known
 
 from . import PROTOCOLS
-from .plan import check_known
 
 SHOTS = 16  # training images a class of one's own folder
 # flag → the config's key that it sets, and its description

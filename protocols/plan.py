@@ -22,22 +22,28 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 
-from trainers.common.errors import UserError, nearest
+from trainers.common.errors import UserError
 from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
+from trainers.common.recipes import (
+    EMBEDDED,
+    Recipe,
+    check_known,
+    choose_recipe,
+    config_path,
+    recipe_path,
+    short_name,
+)
 
 from . import PROTOCOLS
-from .recipes import CONFIGS as CONFIGS
-from .recipes import Recipe, config_names
 
 log = logging.getLogger("run")
 
-EMBEDDED = "tiny"  # the CLIP that comes with this repository
 IMAGE_FOLDER = "image_folder"  # one's own images
 # protocol → source → what its prompts are tested on
 TARGETS = {
@@ -178,15 +184,6 @@ def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[Abla
     return [row for row in rows if names is None or row.name in names]
 
 
-def recipe_path(trainer: str, config: str) -> str:
-    """The trainer's config file of that name.
-
-    Raises:
-        UserError: there is none; the message names the nearest one.
-    """
-    return config_path("trainers", trainer, config, missing=f"{trainer} has no recipe {config!r}")
-
-
 def conditions_of(protocol: str, dataset_file: str, shots: int) -> dict[str, str | int]:
     """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
 
@@ -199,34 +196,6 @@ def conditions_of(protocol: str, dataset_file: str, shots: int) -> dict[str, str
         if conditions["protocol"] == "xd" and dataset in targets:
             conditions |= {"dataset": source, "target": dataset}
     return conditions
-
-
-def short_name(backbone: str) -> str:
-    """A CLIP's name as recipes have it: ``vit_b16`` of ``ViT-B/16``; of a file its own."""
-    name = Path(backbone).stem if os.path.isfile(backbone) else backbone.replace("/", "")
-    return re.sub(r"\W+", "_", name.lower())
-
-
-def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
-    """Name of the trainer's recipe for a CLIP: that for the protocol (dg: xd's), the one named
-    after the CLIP, or its ``_text``; else ``vit_b16``."""
-    short = short_name(backbone)
-    known = config_names("trainers", trainer)
-    for name in (f"{short}_{'xd' if protocol == 'dg' else protocol}", short, f"{short}_text"):
-        if name in known:
-            return name
-    log.warning("%s has no recipe for %s: vit_b16's settings are taken", trainer, backbone)
-    return "vit_b16"
-
-
-def check_known(noun: str, name: str, known: Iterable[str]) -> None:
-    """
-    Raises:
-        UserError: the name is none of the known ones; the message names the nearest one.
-    """
-    if name not in known:
-        given = f"unknown {noun} {name!r}{nearest(name, known)}" if name else f"no {noun} is given"
-        raise UserError(f"{given}; known: {', '.join(sorted(known))}")
 
 
 def plan(
@@ -308,18 +277,3 @@ def plan(
             model = model or run.folder
             runs.append(run)
     return runs
-
-
-def config_path(*place: str, missing: str) -> str:
-    """Path of a config file, of a folder of configs and the file's name.
-
-    Raises:
-        UserError: it is not there; the message, ``missing``, names the nearest one that is.
-    """
-    *folder, name = place
-    path = os.path.join(CONFIGS, *place) + ".yaml"
-    if not os.path.isfile(path):
-        known = config_names(*folder)
-        there = f"there is {', '.join(known) or 'none'} in {os.path.dirname(path)}"
-        raise UserError(f"{missing}{nearest(name, known)}; {there}")
-    return path

@@ -13,11 +13,11 @@ from trainers import METHODS
 from trainers.common.config_files import leaves
 from trainers.common.console import counted
 from trainers.common.errors import UserError
+from trainers.common.recipes import EMBEDDED, Recipe, check_known, settings_of
 from trainers.common.record_file import FILE_NAME
 
 from . import PROTOCOLS
-from .plan import EMBEDDED, PlannedRun, check_known, conditions_of, plan
-from .recipes import Recipe, settings_of
+from .plan import PlannedRun, conditions_of, plan
 
 LINE = ("part", "data set", "trainer", "recipe", "shots")
 FIGURES = {

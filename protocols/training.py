@@ -13,28 +13,18 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
+from trainers.classifier.own_run import notes_on_classes
 from trainers.classnames import check_names
-from trainers.common.console import FileOnly, counted, log_to_stdout
+from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, raised_in
-from trainers.common.files import check_folder, remove_leftovers
-from trainers.common.fingerprints import data_name
-from trainers.common.locks import FILE_NAME as LOCK
-from trainers.common.locks import only_writer
 from trainers.common.record_file import remove_record
+from trainers.engine.folder import folder_of_run
 from trainers.trainer import MethodTrainer
 
 from . import own_images
 from .arguments import build_config
 
 log = logging.getLogger("train")
-OUTPUTS = (
-    "log.txt",
-    "metrics.jsonl",
-    "results.json",
-    "predictions-val.npz",
-    "predictions-test.npz",
-    LOCK,
-)
 
 
 def run(args: argparse.Namespace) -> MethodTrainer:
@@ -48,22 +38,10 @@ def run(args: argparse.Namespace) -> MethodTrainer:
     cfg = build_config(args)
     if not cfg.OUTPUT_DIR:
         raise UserError("--output-dir is missing: say where log, checkpoints and results.json go")
-    check_folder("--output-dir", cfg.OUTPUT_DIR, OUTPUTS)
-    folder = Path(cfg.OUTPUT_DIR).absolute()
     console = sys.stdout
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
-        with only_writer(cfg.OUTPUT_DIR):
-            remove_leftovers(cfg.OUTPUT_DIR)
+        with folder_of_run("--output-dir", cfg.OUTPUT_DIR):
             return start(cfg, args)
-    except UserError:
-        # up to the first that another run, beside this one, has put its own folder in
-        with contextlib.suppress(OSError):
-            if made and {*os.listdir(folder)} <= {"log.txt"}:
-                (folder / "log.txt").unlink(missing_ok=True)
-                for path in made:
-                    path.rmdir()
-        raise
     finally:
         sys.stdout = console  # Dassl's tee to log.txt has taken its place
 
@@ -99,16 +77,9 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     what = {"recipe": Path(args.config_file).stem or None, **args.run}
     notes += getattr(data, "notes", ())
     if args.images:
-        notes += own_images.notes_on_classes(data)
-    trainer.evaluation.note_run(what, notes)
-    log.info(
-        "%s: %d classes; %d images for training, %d for validation, %d for testing",
-        data_name(cfg.DATASET.NAME, cfg.DATASET.ROOT),
-        trainer.dm.num_classes,
-        len(data.train_x),
-        len(data.val or ()),
-        len(data.test or ()),
-    )
+        notes += notes_on_classes(data)
+    trainer.run.evaluation.note_run(what, notes)
+    trainer.run.log_images()
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
         remove_record(cfg.OUTPUT_DIR)
@@ -119,15 +90,14 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
                 f"{cfg.DATASET.NAME} has test images only: train on {data.source}, then test here with "
                 "--eval-only --model-dir"
             )
-        if trainer.is_done():
+        if trainer.run.is_done():
             log.info(
                 "Done already: %s; to train again, delete that folder, or give another --output-dir",
                 cfg.OUTPUT_DIR,
             )
         else:
-            if args.images and trainer.model.learner is not None:
-                time_taken = counted(own_images.minutes(trainer), "minute")
-                log.info("Training takes up to %s", time_taken)
+            if args.images:
+                trainer.run.say_minutes()
             trainer.train()
         if args.images:
             own_images.report(cfg, args, run)

@@ -20,7 +20,7 @@ from trainers.common.interruption import SIGNALS
 from trainers.data.loader import CheckedImages
 from trainers.engine.testing import Evaluator
 from trainers.method import Method
-from trainers.trainer import MethodTrainer
+from trainers.run import Run
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train", "tests.children", "tests.limits"])
@@ -118,11 +118,11 @@ def at_each_moment(do):
         (os, "remove"),
         (CheckedImages, "__getitem__"),
         (loop, "training_step"),
-        (MethodTrainer, "after_epoch"),
+        (Run, "after_epoch"),
         (Method, "answer"),
-        (MethodTrainer, "test"),
+        (Run, "test"),
         (torch.optim.SGD, "step"),
-        (MethodTrainer, "resume_model_if_exist"),
+        (Run, "resume"),
         (Evaluator, "write_record"),
     ):
         setattr(owner, name, counted(getattr(owner, name)))

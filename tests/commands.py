@@ -28,6 +28,8 @@ OTHERS = set(
     "cat cd chromium cp echo eval export find git hf ls npm pip source squeue tail "
     ".venv/bin/ruff .venv/bin/mypy .venv/bin/lint-imports".split()
 )
+# of our own that pip installs: their modules here
+INSTALLED = {"cdc-train": "trainers.commands.train", "cdc-predict": "trainers.commands.predict"}
 MODULES_OF_OTHERS = {"pip", "venv"}
 # whose words are not run.py's: they prepare, or check the code
 PREPARING = {"check.sh", "docs.sh", "install_browser.sh", "install_slurm.sh", "start_slurm.sh"}
@@ -103,6 +105,8 @@ def check(text, folder):
         program, *words = command.words
         if program in ("python", "python3"):
             check_python(words)
+        elif program in INSTALLED:
+            read(importlib.import_module(INSTALLED[program]).main, words)
         elif program == "bash":
             check_script(words, command.settings, folder)
         else:
@@ -261,7 +265,7 @@ def check_tests(words):
 # ---- docstrings ----
 
 PIECE = re.compile(r"(?m)(?:^ {4}\S.*\n?)+")
-OF_SHELL = re.compile(r"(?m)^ *(?:\w+=\S+ )*(?:python|bash) ")
+OF_SHELL = re.compile(r"(?m)^ *(?:\w+=\S+ )*(?:python|bash|cdc-train|cdc-predict) ")
 
 
 def shell_in(docstring):

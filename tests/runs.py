@@ -80,11 +80,12 @@ def base_arguments(trainer, root, backbone, output, seed=1):
 
 
 @functools.cache
-def small_recipe():
-    """A file of tests/small.yaml and all trainers' own smallest settings, in fp32."""
+def small_recipe(*names):
+    """A file of tests/small.yaml and some trainers' own smallest settings, by default all of them, in
+    fp32."""
     recipe = yaml.safe_load((REPOSITORY / "tests/small.yaml").read_text())
     recipe["TRAINER"] = {
-        name.upper(): {"PREC": "fp32", **method_class(name).small} for name in METHODS
+        name.upper(): {"PREC": "fp32", **method_class(name).small} for name in names or METHODS
     }
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o755)  # some tests start runs as a user without rights

@@ -16,7 +16,6 @@ from dassl.evaluation import EVALUATOR_REGISTRY
 from PIL import Image
 
 import predict
-from datasets.class_folders import read_classnames
 from tests.conftest import CASES, GOLDEN, REFUSALS
 from tests.datasets.test_every_dataset import build
 from tests.runs import (
@@ -32,6 +31,7 @@ from tests.runs import (
 from train import main
 from trainers import METHODS
 from trainers.common.errors import UserError, exit_code
+from trainers.data.class_folders import read_classnames
 from trainers.engine import checkpoint
 
 MESSAGES = GOLDEN["messages"]
@@ -209,7 +209,7 @@ def test_a_folder_that_holds_another_run_is_not_continued(
     folder = trained("CoOp")[1]
     before = sorted(str(path) for path in folder.rglob("*"))
     error = error_of(main, *arguments("CoOp", *changed, folder=folder))
-    assert message in error and "give another --output-dir" in error
+    assert message in error and "give another output folder" in error
     assert before == sorted(str(path) for path in folder.rglob("*")), "it is as it was"
 
 

@@ -21,7 +21,6 @@ from PIL import Image
 
 import predict
 from app import demo as asked
-from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from protocols.plan import ablation_rows
 from tests.runs import prompts_of, refuses
@@ -30,6 +29,7 @@ from trainers.common.config_files import merge
 from trainers.common.image_files import read_picture
 from trainers.common.readers import parse_json, read_arrays
 from trainers.common.record_file import read_record
+from trainers.data.pickles import read_pickle
 from trainers.engine import checkpoint
 from trainers.prompting.backbone import load_backbone
 
@@ -131,7 +131,7 @@ def test_yaml_is_bounded(bounded, tmp_path, monkeypatch, kind):
     path.write_text(content)
     with refuses(message):
         merge(get_cfg_default(), str(path), "config file")
-    monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
+    monkeypatch.setattr("trainers.common.recipes.CONFIGS", str(tmp_path))
     if kind != "value":
         with refuses(message):
             ablation_rows("CDC")

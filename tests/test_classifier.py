@@ -5,11 +5,15 @@ import json
 import re
 import shutil
 import textwrap
+from pathlib import Path
 
 import numpy
+import pandas
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binom
+from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 import predict
 from tests.conftest import CASES, FEW, slow_but_for
@@ -88,8 +92,8 @@ def test_it_says_what_the_runs_own_test_said(
     """Also for runs in other precisions, as some of the trainers' are."""
     trainer, folder = trained(name, *options)
     # it must do without
-    for part in ("DataManager", "Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
-        monkeypatch.setattr(f"trainers.trainer.{part}", None)
+    for part in ("Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
+        monkeypatch.setattr(f"trainers.run.{part}", None)
     classifier = PromptedClassifier.load(folder)
     assert json.dumps(classifier.cfg, sort_keys=True) == json.dumps(trainer.cfg, sort_keys=True)
     assert classifier.classnames == trainer.model.classnames
@@ -180,6 +184,53 @@ def test_a_table_for_pandas(classifier, loaded, pictures):
     assert list(loaded("CoOp").predict(pictures).to_pandas()) == names
 
 
+# ---- as scikit-learn's users expect it ----
+
+
+def test_it_has_scikit_learns_names_and_shapes_and_its_answers_serve_its_functions(
+    classifier, data_root
+):
+    folder = Path(data_root, "dtd/images")
+    pictures = sorted(folder.glob("*/*.png"))
+    truth = [path.parent.name for path in pictures]
+    names = classifier.classes_
+    probabilities = classifier.predict_proba(pictures)
+    answers = classifier.predict(pictures)
+    assert probabilities.shape == (len(pictures), len(names)) and {*names} == {*truth}
+    assert (names[probabilities.argmax(axis=1)] == answers).all()
+    right = sum(name == label for name, label in zip(truth, answers.labels))
+    for found in (
+        classifier.evaluate(folder),
+        classifier.evaluate(pandas.DataFrame({"path": pictures, "label": truth})),
+        classifier.evaluate(pictures, truth),
+    ):
+        assert found.images == len(pictures) == len(found.answers)
+        assert found.accuracy == accuracy_score(truth, answers) == right / len(pictures)
+        assert (found.confusion == confusion_matrix(truth, answers, labels=names)).all()
+        assert found.macro_f1 == pytest.approx(f1_score(truth, answers, average="macro"))
+        assert found.ece == pytest.approx(calibration_error(probabilities, truth, names), abs=1e-6)
+    # the shares under which as many right answers, or more, or fewer, have a probability of 2.5 %
+    low, high = found.interval
+    assert binom.sf(right - 1, found.images, low) == pytest.approx(0.025)
+    assert binom.cdf(right, found.images, high) == pytest.approx(0.025)
+
+
+def calibration_error(probabilities, truth, names):
+    """Guo et al. (2017), eq. 3, image by image."""
+    bins = [[] for _ in range(15)]
+    for row, label in zip(probabilities, truth):
+        bins[min(int(15 * row.max()), 14)].append((row.max(), names[row.argmax()] == label))
+    gaps = (abs(sum(right for _, right in of) - sum(sure for sure, _ in of)) for of in bins)
+    return sum(gaps) / len(truth)
+
+
+def test_labels_that_can_not_be_evaluated_are_named(classifier, pictures):
+    with refuses("the label 'wovn' is none of the classes .did you mean woven.*: they are banded"):
+        classifier.evaluate(pictures[:1], ["wovn"])
+    with refuses("there are 2 images and 1 labels: give one for each"):
+        classifier.evaluate(pictures[:2], ["woven"])
+
+
 # ---- the run's folder ----
 
 
@@ -201,7 +252,10 @@ def refused(folder, message):
 
 
 def test_a_folder_without_a_finished_run_or_without_prompts(copy_of):
-    refused("nowhere", "nowhere holds no finished run, there is no results.json: give the --output")
+    refused(
+        "nowhere",
+        "nowhere holds no finished run, there is no results.json: give the folder of a training",
+    )
     folder = copy_of("CoOp", config=None)
     odd = r"results.json is no run record of this version \(its {} is missing or of another kind\): delete"
     refused(folder, odd.format("config"))

@@ -39,7 +39,7 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     torch.manual_seed(3)
     plain.dm.dataset.train_x[:] = [items[index] for index in chosen]
     if name == "CDC":
-        model.start(plain.training_images, None)
+        model.start(plain.run.training_images, None)
     plain.set_model_mode("train")
     for _ in range(plain.max_epoch):
         order = chosen[torch.randperm(len(chosen))]
@@ -52,7 +52,7 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
                 plain.optim.step()
         plain.sched.step()
     if name == "CDC":
-        model.complete(plain.training_images, None)
+        model.complete(plain.run.training_images, None)
     start = trainer_of(run, name, "start").model.learner.ctx
     assert not torch.equal(ours.model.learner.ctx, start)
     found, expected = (of.learner.state_dict() for of in (ours.model, model))

@@ -22,7 +22,6 @@ import torch
 from torch.utils.data import get_worker_info
 
 import predict
-from datasets.pickles import read_pickle
 from datasets.splits import read_split
 from results import table
 from results.report import __main__ as report
@@ -33,16 +32,17 @@ from tests.runs import call, contents_of, make_textures
 from tests.same_run import assert_same_run
 from train import main
 from trainers import fit as loop
+from trainers import run as one_run
 from trainers.common import files
 from trainers.common.config_files import merge
 from trainers.common.errors import exit_code
 from trainers.common.record_file import read_record
 from trainers.data import loader as data
+from trainers.data.pickles import read_pickle
 from trainers.descriptions import read_descriptions
 from trainers.engine import checkpoint
 from trainers.evaluation.doubts import read_points
 from trainers.prompting.backbone import load_backbone
-from trainers.trainer import MethodTrainer
 
 NOBODY = 65534
 
@@ -214,7 +214,7 @@ def test_a_read_only_data_folder_is_trained_on(
     "place, message",
     [
         ("data", "OpenMoji's pictures can't be drawn into"),
-        ("out", "can't be written to (Permission denied): give another --output-dir"),
+        ("out", "can't be written to (Permission denied): give another output folder"),
     ],
 )
 def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, arguments, place, message):
@@ -312,7 +312,7 @@ NO_MEMORY = {
 @pytest.mark.parametrize("kind", NO_MEMORY)
 @pytest.mark.parametrize(
     "place_of, moment, trainer",
-    [(loop, "training_step", "CoOp"), (MethodTrainer, "test", "ZeroshotCLIP")],
+    [(loop, "training_step", "CoOp"), (one_run.Run, "test", "ZeroshotCLIP")],
     ids=["step", "test"],
 )
 def test_memory_that_is_used_up_in_a_step_or_a_test_is_one_line_that_helps(

@@ -24,11 +24,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image as Picture
 
-from datasets.class_folders import read_classnames
 from datasets.clones import GroceryStore
-from datasets.fewshot import resolve
-from datasets.pickles import read_pickle
-from datasets.splits import Image, read_split
+from datasets.splits import read_split
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from results import render, runs, table
@@ -41,6 +38,10 @@ from trainers.common import record_file
 from trainers.common.config_files import flatten
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
+from trainers.data.class_folders import read_classnames
+from trainers.data.fewshot import resolve
+from trainers.data.lists import Image
+from trainers.data.pickles import read_pickle
 from trainers.engine import checkpoint
 from trainers.engine.checks import check_run
 from trainers.prompting.backbone import load_backbone

@@ -15,7 +15,6 @@ import torch
 from PIL import Image, features
 
 import predict
-from datasets import image_folder
 from tests.children import PROCESSES
 from tests.limits import decode_at_once, limited
 from tests.runs import PATIENCE, call, refuses
@@ -27,6 +26,7 @@ from trainers.common.image_files import (
     ROOM,
     Room,
     decoded,
+    is_image,
     left_out,
     look_through,
     read_picture,
@@ -237,7 +237,7 @@ def test_formats_of_further_libraries_are_read(tmp_path, loaded, ending, codec):
         pytest.skip(f"this Pillow has no {codec}")
     path = tmp_path / f"x{ending}"
     Image.new("RGB", (64, 48), (10, 200, 30)).save(path)
-    assert left_out([str(path)]) == "" and image_folder.is_image(str(path))
+    assert left_out([str(path)]) == "" and is_image(str(path))
     pixels = numpy.asarray(read_picture(str(path), "white")).astype(int)
     assert pixels.shape == (48, 64, 3) and numpy.abs(pixels - (10, 200, 30)).max() < 12
     assert loaded("CoOp").predict(path).images == [str(path)]

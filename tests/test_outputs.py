@@ -14,7 +14,6 @@ import pytest
 from pandas import DataFrame
 
 import predict
-from datasets.fewshot import match
 from datasets.image_folder import ImageFolder
 from results import render
 from results.report import __main__ as report
@@ -26,6 +25,7 @@ from trainers.common.errors import UserError, exit_code
 from trainers.common.files import check_output, write_text
 from trainers.common.image_files import left_out
 from trainers.coop import CoOpMethod
+from trainers.data.fewshot import match
 
 ESCAPE = "a\x1b[31m\nb\r\x07\x9b\u202e.png"
 ESCAPED = r"a\x1b[31m\nb\r\x07\x9b\u202e.png"

@@ -2,33 +2,41 @@
 CLIP; ``fit`` is the same."""
 
 import json
+import shlex
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
+import pandas
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import Dataset
 
 import predict
 import train
 from datasets.image_folder import ImageFolder
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from protocols.own_images import choose_recipe_and_clip, notes_on_classes
+from protocols.own_images import choose_recipe_and_clip
 from tests.conftest import CASES
 from tests.runs import (
     REPOSITORY,
     call,
     contents_of,
     make_pictures,
+    python,
     record_of,
     refuses,
     small_recipe,
 )
 from trainers import PromptedClassifier
+from trainers.classifier.own_run import notes_on_classes
+from trainers.commands import predict as cdc_predict
+from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
-from trainers.data.pictures import write_class_folders
+from trainers.data.pictures import pictures_and_labels, write_class_folders
 from trainers.prompting.weights import openai
 
 
@@ -163,15 +171,28 @@ def test_what_is_given_stays(written_out):
 def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     data_root, small_clip_file, tmp_path
 ):
-    """With images that are given one by one as well: they have the same classes, in the same order."""
+    """Where there is no Dassl; with images that are given one by one as well: they have the same
+    classes, in the same order."""
     folder = f"{data_root}/dtd/images"
-    options = ("--config-file", small_recipe(), "--seed", "3", "OPTIM.MAX_EPOCH", "2")
+    recipe = small_recipe("CoOp")
+    options = ("--config-file", recipe, "--seed", "3", "OPTIM.MAX_EPOCH", "2")
     words = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
     assert call(train.main, *words, "--output-dir", f"{tmp_path}/command", *options) == 0
-    given = {"trainer": "CoOp", "backbone": small_clip_file, "options": options}
-    fitted = PromptedClassifier.fit(folder, folder=tmp_path / "fit", **given)
+    given = {"trainer": "CoOp", "backbone": small_clip_file, "recipe": recipe, "seed": 3}
+    given["settings"] = {"OPTIM.MAX_EPOCH": 2}
+    program = f"""
+        import random, sys, torch
+        sys.modules["dassl"] = None
+        from cdc_trainers import PromptedClassifier
+        before = random.getstate(), torch.get_rng_state()
+        PromptedClassifier.fit({folder!r}, folder="fit", **{given!r})
+        assert random.getstate() == before[0] and torch.equal(torch.get_rng_state(), before[1])
+    """
+    done = python("-W", "ignore", "-c", textwrap.dedent(program), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    fitted = PromptedClassifier.load(tmp_path / "fit")
     command, log = record_of(tmp_path / "command"), (tmp_path / "command/log.txt").read_text()
-    for key in ("prompts_hash", "metrics"):
+    for key in ("prompts_hash", "metrics", "split_hash", "fewshot_sample", "run"):
         assert fitted.record[key] == command[key]
     assert "for trying: for real use" not in log
     paths = sorted(map(str, Path(folder).glob("*/*.png")))
@@ -185,13 +206,56 @@ def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     numpy.testing.assert_array_equal(*answers)
 
 
+def test_the_installed_commands_train_and_label(shapes, tmp_path, capsys):
+    words = [str(shapes), "--trainer", "ZeroshotCLIP", "--backbone", "tiny"]
+    words += ["--output-dir", f"{tmp_path}/my run"]
+    assert cdc_train.main([*words, "--settings", "DATALOADER.TEST.BATCH_SIZE"]) == 2
+    assert "settings must come in pairs, KEY VALUE" in capsys.readouterr().err
+    assert cdc_train.main([*words, "--settings", "DATALOADER.TEST.BATCH_SIZE", "4"]) == 0
+    record = record_of(tmp_path / "my run")
+    assert record["config"]["DATALOADER"]["TEST"]["BATCH_SIZE"] == 4
+    accuracy = f"Accuracy: {record['metrics']['test']['accuracy']:.1f} % of 6 test images"
+    said = capsys.readouterr().err
+    advice = said.partition(accuracy)[2].partition("Label images with: cdc-predict ")[2]
+    options = shlex.split(advice.partition(" PATH …")[0])
+    assert cdc_predict.main([*options, "--json", str(shapes / "red square/0.bmp")]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert {entry["class"] for entry in answer["top"]} == {"red square", "blue quokka"}
+
+
+class Pairs(Dataset):
+    """Six pictures of two classes, as torchvision's data sets have them."""
+
+    classes = ["ant", "bee"]
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, number):
+        return Image.new("RGB", (8, 8), (number, 0, 0)), number % 2
+
+
+def test_images_with_their_labels_come_in_many_forms():
+    names = ["ant", "bee"] * 3
+    paths = [f"{number}.png" for number in range(6)]
+    table = pandas.DataFrame({"path": paths, "label": names, "camera": 1})
+    assert pictures_and_labels(table, None) == (paths, names)
+    assert pictures_and_labels(iter(paths), numpy.array(names)) == (paths, names)
+    pictures, labels = pictures_and_labels(Pairs(), None)
+    assert labels == names and [picture.getpixel((0, 0))[0] for picture in pictures] == [*range(6)]
+    unnamed = torch.utils.data.Subset(Pairs(), [1, 2])
+    assert pictures_and_labels(unnamed, None)[1] == ["1", "0"]
+    with refuses("the images have no labels: give labels, .* columns path and label"):
+        pictures_and_labels(table.drop(columns="label"), None)
+
+
 def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
     pictures = ["a.png"] * 6
     with refuses("there are 6 images and 1 labels: give one for each"):
         PromptedClassifier.fit(pictures, ["cat"], folder=tmp_path / "out")
     with refuses("give labels"):
         PromptedClassifier.fit(pictures)
-    with refuses("unknown trainer|trainer"):
+    with refuses("unknown trainer 'CDX'.*did you mean CDC"):
         PromptedClassifier.fit([Image.new("RGB", (8, 8))], ["cat"], "CDX", folder=tmp_path / "out")
     assert not any(tmp_path.iterdir()), "the corrected call finds its place free"
 

@@ -12,11 +12,11 @@ import run as protocol_run
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
-from protocols.recipes import CONFIGS, Recipe
 from protocols.runs import planned, show_plan
 from tests.conftest import CASES, REFUSALS
 from tests.runs import REPOSITORY, call, refuses
 from trainers.common.config_files import read_config
+from trainers.common.recipes import CONFIGS, Recipe
 
 DATASETS = 11  # of the paper's grid
 

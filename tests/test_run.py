@@ -16,10 +16,11 @@ import run as protocol_run
 from protocols import launch
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from protocols.plan import CONFIGS, TARGETS, ablation_rows, plan
+from protocols.plan import TARGETS, ablation_rows, plan
 from protocols.runs import default_output, planned
 from tests.conftest import CASES, GOLDEN, REFUSALS
 from tests.runs import REPOSITORY, call, record_of, refuses
+from trainers.common.config_files import CONFIGS
 from trainers.common.record_file import described, read_record
 
 
@@ -127,7 +128,7 @@ def test_an_ablations_settings_come_last(start):
 def test_a_broken_ablation_is_refused(text, message, tmp_path, monkeypatch):
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations/CDC.yaml").write_text(text)
-    monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
+    monkeypatch.setattr("trainers.common.recipes.CONFIGS", str(tmp_path))
     with refuses(r"^.*CDC\.yaml.*$") as refused:
         ablation_rows("CDC")
     assert message in f"{refused.value} {refused.value.__cause__}"

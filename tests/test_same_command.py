@@ -29,7 +29,7 @@ def test_what_was_trained_on_other_images_is_refused(folder, train_on, tmp_path,
         code, _, said = train_on(folder)
         line = said.splitlines()[-1]
         assert code == 2 and "its images are others: some were added, removed or changed" in line
-        assert "give another --output-dir, or delete that folder" in line
+        assert "give another output folder, or delete that folder" in line
         assert contents_of(tmp_path / "out", "log.txt") == before
         (tmp_path / "out/results.json").unlink(missing_ok=True)
 

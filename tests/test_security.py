@@ -167,7 +167,7 @@ def test_hostile_yaml_is_refused(refusal, tmp_path, mark, monkeypatch, tag):
         assert "could not determine a constructor" in message
     (tmp_path / "ablations").mkdir()
     (tmp_path / "ablations/CDC.yaml").write_text(f"- name: {tag.format(mark)}\n")
-    monkeypatch.setattr("protocols.plan.CONFIGS", str(tmp_path))
+    monkeypatch.setattr("trainers.common.recipes.CONFIGS", str(tmp_path))
     with refuses("could not determine a constructor"):
         ablation_rows("CDC")
 

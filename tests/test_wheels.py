@@ -15,6 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import trainers
 from tests.runs import REPOSITORY, record_of
 from tests.tutorials import checkout, follow, run
 
@@ -115,3 +116,72 @@ def test_cdc_plugged_in_from_the_wheels_works_where_the_repository_is_not_in_sig
     where = "import cdc_trainers, dassl; print(cdc_trainers.__file__, dassl.__file__, sep='\\n')"
     for origin in run([str(python), "-c", where], tmp_path, python).splitlines():
         assert Path(origin).is_relative_to(python.parents[1])
+
+
+PICTURES = """
+from pathlib import Path
+from PIL import Image
+for colour in ("red", "blue"):
+    Path("mine", colour).mkdir(parents=True)
+    for width in range(40, 50):
+        Image.new("RGB", (width, 64), colour).save(f"mine/{colour}/{width}.png")
+"""
+IN_PYTHON = """
+from importlib.util import find_spec
+assert not find_spec("dassl") and not find_spec("pkg_resources")
+import cdc_trainers
+from cdc_trainers import PromptedClassifier
+fitted = PromptedClassifier.fit("mine", backbone="tiny", settings={"OPTIM.MAX_EPOCH": 2})
+trained = PromptedClassifier.load("run")
+assert fitted.record["metrics"] == trained.record["metrics"], "of the same run, the command's"
+pictures = ["mine/red/40.png", "mine/blue/41.png"]
+assert fitted.predict_proba(pictures).shape == (2, 2)
+print(fitted.predict(pictures).labels, fitted.evaluate("mine").confusion.sum(), cdc_trainers.__version__)
+fitted.export("exported")
+"""
+
+
+@pytest.fixture(scope="module")
+def alone(built, tmp_path_factory):
+    """The folder of the programs of a new environment, with the newest packages that pip finds for the
+    wheel of the trainers, and no Dassl."""
+    folder = tmp_path_factory.mktemp("alone")
+    venv.create(folder, symlinks=True, with_pip=True)
+    (wheel,) = built.glob("cdc_prompt_learning-*.whl")
+    python = folder / "bin/python"
+    words = "-m pip --quiet --disable-pip-version-check install --upgrade setuptools"
+    run([str(python), *words.split(), f"{wheel}[export]"], folder, python)
+    return folder / "bin"
+
+
+@pytest.mark.slow
+def test_in_an_empty_environment_and_an_empty_folder_it_trains_answers_and_exports(alone, tmp_path):
+    def program(name, *words):
+        return run([str(alone / name), *words], tmp_path, alone / "python")
+
+    program("python", "-c", PICTURES)
+    program(
+        "cdc-train",
+        "mine",
+        "--backbone",
+        "tiny",
+        "--output-dir",
+        "run",
+        "--settings",
+        "OPTIM.MAX_EPOCH",
+        "2",
+    )
+    answers = program("cdc-predict", "--run", "run", "mine/red", "--csv", "labels.csv")
+    assert answers == "" and len((tmp_path / "labels.csv").read_text().splitlines()) == 1 + 10
+    said = program("python", "-c", IN_PYTHON).splitlines()[-1]
+    assert said.endswith(f" 20 {trainers.__version__}")
+    assert (tmp_path / "exported/model.onnx").exists()
+    assert record_of(tmp_path / "run")["versions"]["dassl"] is None
+
+
+@pytest.mark.slow
+def test_building_the_wheel_says_nothing_of_packages_that_are_left_out(tmp_path):
+    copy = checkout(tmp_path / "repository")
+    words = "-m build --no-isolation --wheel --outdir"
+    said = run([sys.executable, *words.split(), str(tmp_path)], copy, sys.executable)
+    assert "adding 'cdc_trainers/configs/" in said and "Package would be ignored" not in said

@@ -49,12 +49,13 @@ from torch import Tensor
 from analysis.image_groups import log_of, scaled, told_apart
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from protocols.plan import CONFIGS, recipe_path
 from protocols.training import build
 from results.rows import harmonic_mean
+from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output
 from trainers.common.readers import read_yaml
+from trainers.common.recipes import recipe_path
 from trainers.evaluation.prediction import calibration, measure, percent_right
 from trainers.evaluation.uncertainty import fit_temperature
 from trainers.features import FeatureMethod
@@ -124,7 +125,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
         trained, other = (new_trainer(setting, task, half, seed, root, folder) for half in (1, 2))
         if trained.model.learns:
             train_on(trained, pictures, chosen)
-            other.model.load(trained.model.learner.state_dict(), trained.model.classnames)
+            other.model.load(trained.model.learned.state_dict(), trained.model.classnames)
             other.set_model_mode("eval")
     methods = {"base": trained.model, "new": other.model}
     images = {"base": pictures.trained.part(held_out), "new": pictures.other}
@@ -173,7 +174,7 @@ def fitted_answers(
     seen = logits["base"][:, ::2]
     temperature = 1.0
     if base.calibrate(seen, labels[::2]):
-        new.load(base.learner.state_dict(), base.classnames)
+        new.load(base.learned.state_dict(), base.classnames)
     else:
         temperature = fit_temperature(log_of(base.predict(seen).probability), labels[::2])
     asked = {"base": logits["base"][:, 1::2], "new": logits["new"]}

@@ -121,7 +121,7 @@ class Pictures:
         # here, and not when a training asks for them: that would change its random numbers
         set_random_seed(1)
         pictures = [picture(trainer, item) for item in images_of(trainer)]
-        views = trainer.views
+        views = trainer.loaders.views
         self.stock = stacked(
             stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
         ).half()
@@ -157,7 +157,7 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
     items = images_of(trainer)
     # what some look at before the first step
     trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
-    views = len(trainer.views)  # a method with fewer views takes the first
+    views = len(trainer.loaders.views)  # a method with fewer views takes the first
     batches = StockLoader(
         pictures.stock[:, :views],
         pictures.frozen[:, :views],
@@ -172,6 +172,6 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
         trainer.optim,
         trainer.sched,
         trainer.max_epoch,
-        images=trainer.training_images,
+        images=trainer.run.training_images,
     )
     trainer.set_model_mode("eval")

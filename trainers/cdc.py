@@ -12,6 +12,7 @@ docs/method.md lists what the paper states and what is our choice.
 import copy
 import logging
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -94,7 +95,14 @@ class Evidence(nn.Module):
         return logits.float() - self.offset + level + classes.log()
 
 
-class DecoupledPrompts(nn.Module):
+class TemplatePrompts(nn.Module):
+    """Prompts of M templates, and what turns their logits into evidence."""
+
+    __call__: Callable[..., Prompts]
+    evidence: Evidence
+
+
+class DecoupledPrompts(TemplatePrompts):
     """M templates' prompts for both encoders, and what turns their logits into evidence.
 
     M, n and the depth J are the settings N_TEMPLATES, N_CTX and PROMPT_DEPTH, D and D_v the widths of
@@ -140,6 +148,7 @@ class DecoupledPrompts(nn.Module):
 class CDCMethod(Method):
     """Semantic-decoupled prompts with evidential fusion."""
 
+    learner: TemplatePrompts
     small = {"PROMPT_DEPTH": 2}
     text_only = {"PROMPT_MODALITY": "text"}
 
@@ -304,7 +313,9 @@ class CDCMethod(Method):
         training images; returns the texts and the prompts, as they are tested."""
         self.eval()
         with self.autocast():
-            texts, prompts = self.encode()
+            encoded = self.encode()
+        assert encoded is not None  # its texts are the same for all images
+        texts, prompts = encoded
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
             with torch.random.fork_rng(devices=[]):

@@ -9,13 +9,14 @@ knows the trained classes only: for a list with any other class CDC answers alon
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import ANSWER_LEVEL, CDCMethod
+from .cdc import ANSWER_LEVEL, CDCMethod, TemplatePrompts
 from .evaluation.prediction import Prediction, Scores
 from .evidence import Opinion, conflict, dempster, fitted_factor
 from .gaussians import GaussianEvidence
@@ -40,6 +41,15 @@ def cdc_settings(settings: CfgNode) -> CfgNode:
     return node
 
 
+class PromptsAndGaussians(TemplatePrompts):
+    """CDC's prompts with the Gaussians as a further part; None for classes that were not trained."""
+
+    gaussians: GaussianEvidence | None
+    joint_factor: Tensor
+    class_parameters: tuple[str, ...]
+    class_rows: tuple[str, ...]
+
+
 class CDCGDAMethod(Method):
     """CDC and Gaussians of image features, both as evidence.
 
@@ -48,6 +58,7 @@ class CDCGDAMethod(Method):
     log-evidence log(e_k / K).
     """
 
+    learner: PromptsAndGaussians
     small = {"PROMPT_DEPTH": 2}
     base: CDCMethod
     text_only = {"PROMPT_MODALITY": "text"}
@@ -65,15 +76,14 @@ class CDCGDAMethod(Method):
         assert isinstance(base, CDCMethod)
         self.base = base
         self.memory = self.base.memory
-        learner = self.base.learner
+        learner = cast(PromptsAndGaussians, self.base.learner)
         learner.gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
         learner.class_parameters = ("gaussians",)  # see ``Method.build``
         learner.class_rows = ("gaussians.classes",)
         # Beside the Gaussians, which are evidence of another kind, all templates together count as
         # half (chosen by cross-validation, docs/log.md).
         learner.register_buffer("joint_factor", torch.ones(()))
-        built: nn.Module = learner
-        return built
+        return learner
 
     @property
     def reliabilities(self) -> Tensor:
@@ -139,6 +149,7 @@ class CDCGDAMethod(Method):
         and all reliabilities together to validation images."""
         texts, prompts = self.base.note_cosines("after", training)
         gaussians = self.learner.gaussians
+        assert gaussians is not None  # of the classes that are trained
         with torch.random.fork_rng(devices=[]):
             features, labels = self.features_of(training(), prompts)  # (M or 1, N, E), (N,)
             gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
@@ -165,10 +176,9 @@ class CDCGDAMethod(Method):
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """The Gaussians may be of more classes than are asked for."""
-        if "gaussians.means" in state and self.learner.gaussians is not None:
-            self.learner.gaussians.means = self.learner.gaussians.means.new_empty(
-                state["gaussians.means"].shape
-            )
+        gaussians = self.learner.gaussians
+        if "gaussians.means" in state and gaussians is not None:
+            gaussians.means = gaussians.means.new_empty(state["gaussians.means"].shape)
         super().load(state, classnames)
 
 

@@ -8,14 +8,14 @@ method itself.
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import PHRASES, CDCMethod, Evidence
+from .cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts
 from .evaluation.prediction import Scores
 from .evidence import Opinion, evidential_loss
 from .method import Figures, Method, ParameterGroups
@@ -23,6 +23,12 @@ from .prompting.prompts import Prompts, initial_context
 from .prompting.tokens import phrase_tokens
 from .registration import registered
 from .settings import method_node
+
+if TYPE_CHECKING:
+    from .learners.independent import IndependentPrompts
+    from .tcp import ClassAwarePrompts
+
+    OneContext = IndependentPrompts | ClassAwarePrompts  # with a context ``ctx`` (n, D)
 
 # CDC's keys in whose place the method has its own
 OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH"}
@@ -49,7 +55,7 @@ def add_cdctcp_config(cfg: CfgNode) -> None:
     add_settings(cfg, "TCP")
 
 
-class TemplateLearners(nn.Module):
+class TemplateLearners(TemplatePrompts):
     """M prompt learners of a method as templates, and what turns their logits into evidence.
 
     Args:
@@ -58,7 +64,9 @@ class TemplateLearners(nn.Module):
         method: that they serve.
     """
 
-    def __init__(self, learners: Sequence[Any], phrases: Sequence[str], method: Method) -> None:
+    def __init__(
+        self, learners: Sequence["OneContext"], phrases: Sequence[str], method: Method
+    ) -> None:
         super().__init__()
         self.learners: Any = nn.ModuleList(learners)
         with torch.no_grad():
@@ -97,7 +105,7 @@ class CDCOverMethod(CDCMethod):
     def build(self) -> nn.Module:
         self.base = self.over(self.over_method)
         further = [self.base.build() for _ in range(1, self.settings.N_TEMPLATES)]
-        learners: list[Any] = [self.base.learner, *further]
+        learners = [cast("OneContext", learner) for learner in (self.base.learner, *further)]
         with torch.no_grad():
             self.prompts_images = learners[0]().visual is not None
         length = self.backbone.text.context_length
@@ -109,8 +117,7 @@ class CDCOverMethod(CDCMethod):
         ]
         self.base.learner = TemplateLearners(learners, phrases, self)
         self.memory = self.base.memory
-        built: nn.Module = self.base.learner
-        return built
+        return self.base.learner
 
     @cached_property
     def hand_crafted(self) -> Tensor:

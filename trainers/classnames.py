@@ -102,8 +102,8 @@ def check_classes(
             warnings.append(f"This CLIP does not know words of {of}: {first_few(shown)}")
         if same:
             raise UserError(
-                f"{'. '.join(warnings)}: give other words (a file classnames.txt beside the class folders, or "
-                "--classes), or another CLIP (--backbone)"
+                f"{'. '.join(warnings)}: give other words (of class folders in a file classnames.txt "
+                "beside them), or another CLIP"
             )
         # |logit a − logit b| ≤ scale · ‖a − b‖ for features of length one, whatever the picture
         if near := close_pairs(features, names, math.log(RATIO) / scale):

@@ -58,6 +58,7 @@ class ConditionalContext(nn.Module):
 class CoCoOpMethod(Method):
     """Conditional context optimisation."""
 
+    learner: ConditionalContext
     small = {"N_CTX": 4}
 
     def build(self) -> ConditionalContext:

@@ -6,9 +6,10 @@ about it, drawn at each step.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -54,9 +55,18 @@ class OutputAdapter(nn.Module):
         return mixed
 
 
+class AdaptedPrompts(nn.Module):
+    """MaPLe's prompts with the adapters as further parts."""
+
+    __call__: Callable[..., Prompts]
+    adapter_image: OutputAdapter
+    adapter_text: OutputAdapter
+
+
 class CoPromptMethod(Method):
     """Consistency-guided prompt learning: MaPLe's prompts, and an adapter after each encoder."""
 
+    learner: AdaptedPrompts
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
     small = {"PROMPT_DEPTH": 2}
     text_only = None
@@ -66,11 +76,10 @@ class CoPromptMethod(Method):
         return 2, None  # two draws: for the prompts, for the frozen CLIP
 
     def build(self) -> nn.Module:
-        learner: Any = self.over("MaPLe").learner
+        learner = cast(AdaptedPrompts, self.over("MaPLe").learner)
         learner.adapter_image = OutputAdapter(self.backbone.embed_dim, IMAGE_SHARE)
         learner.adapter_text = OutputAdapter(self.backbone.embed_dim, TEXT_SHARE)
-        built: nn.Module = learner
-        return built
+        return learner
 
     @cached_property
     def perturbed_texts(self) -> Tensor:

@@ -5,8 +5,9 @@ linear classifier of the trained classes. Its logits are mixed with the prompts'
 the prompts answer alone.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction, Scores
 from .method import Encoded, Figures, Method, ParameterGroups
+from .prompting.prompts import Prompts
 from .registration import registered
 from .settings import method_node
 
@@ -81,29 +83,38 @@ class HeadedScores(Scores):
     texts: Tensor
 
 
+class HeadedPrompts(nn.Module):
+    """A method's prompts with the head as a further part; None for classes that were not trained."""
+
+    __call__: Callable[..., Prompts]
+    head: TransferHead | None
+    class_parameters: tuple[str, ...]
+    class_rows: tuple[str, ...]
+
+
 class DePTMethod(Method):
     """DePT over the method called ``over_method``, whose ``scores`` must be ``Method``'s.
 
     It holds that method as ``base``, whose learner has the head as a further part.
     """
 
+    learner: HeadedPrompts
     over_method: ClassVar[str]
     base: Method
 
     def build(self) -> nn.Module:
         self.base = self.over(self.over_method)
         self.memory = self.base.memory
-        learner = self.base.learner
+        learner = cast(HeadedPrompts, self.base.learner)
         learner.head = TransferHead(self.backbone.embed_dim, len(self.classnames))
         learner.class_parameters = (*getattr(learner, "class_parameters", ()), "head")
         learner.class_rows = ("head.linear.weight", "head.linear.bias")
-        built: nn.Module = learner
-        return built
+        return learner
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         named = [*self.learner.named_parameters()]
         prompts = [value for name, value in named if not name.startswith("head.")]
-        head = [*self.learner.head.parameters()]
+        head = [value for name, value in named if name.startswith("head.")]
         return [{"params": prompts}, {"params": head, "lr": lr * self.settings.HEAD_LR}]
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
@@ -111,8 +122,8 @@ class DePTMethod(Method):
         if head is None:
             return self.base.scores(images, encoded)
         if encoded is None:
-            prompts = self.learner()
-            encoded = self.encode_texts(prompts, normalize=False), prompts
+            learned = self.learner()
+            encoded = self.encode_texts(learned, normalize=False), learned
         # texts: (1, K, E); normalised if they were given, which only the loss would mind
         texts, prompts = encoded
         features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)
@@ -123,13 +134,15 @@ class DePTMethod(Method):
         logits = torch.cat([self.logits(image_features, text_features), headed])  # (2, B, K)
         return HeadedScores(logits, image_features, text_features, images, texts[0])
 
-    def loss(self, scores: Any, labels: Tensor) -> tuple[Tensor, Figures]:
+    def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """The method's loss with PROMPT_WEIGHT times its cross-entropy, + λ cross-entropy of the head,
         over the images and their classes' texts."""
         total, figures = self.base.loss(scores, labels)
         task = F.cross_entropy(scores.logits[0], labels)
         head = self.learner.head
-        of_texts = head.linear(head.text(scores.texts[labels]))  # (B, K)
+        assert head is not None  # in training
+        texts = cast(HeadedScores, scores).texts
+        of_texts = head.linear(head.text(texts[labels]))  # (B, K)
         headed = F.cross_entropy(torch.cat([of_texts, scores.logits[1]]), labels.repeat(2))
         node = self.settings
         total = total + (node.PROMPT_WEIGHT - 1) * task + node.HEAD_WEIGHT * headed

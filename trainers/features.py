@@ -33,6 +33,7 @@ class FeatureMethod(Method):
     it gives the zero-shot logits.
     """
 
+    learner: nn.Module
     shape_setting = None
 
     def hand_crafted_templates(self) -> list[str]:

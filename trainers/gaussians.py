@@ -143,7 +143,7 @@ class GaussianEvidence(nn.Module):
         self.register_buffer("level_scale", torch.ones(()))
         self.register_buffer("classes", torch.arange(classes))
         self.is_fitted = False
-        self.register_load_state_dict_post_hook(note_fitted)  # type: ignore[no-untyped-call]  # torch's
+        nn.Module.register_load_state_dict_post_hook(self, note_fitted)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Sets the Gaussians of features (N, E), of length one, with labels (N,).

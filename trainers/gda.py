@@ -64,6 +64,7 @@ class GaussianClassifier(SizedByState):
 class GDAMethod(FeatureMethod):
     """Training-free: a recipe's single epoch only measures."""
 
+    learner: GaussianClassifier
     whole_validation = True
     small = {"AUGMENT_EPOCH": 2}
 
@@ -108,7 +109,7 @@ class GDAMethod(FeatureMethod):
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """For other classes than the trained ones it makes their Gaussians."""
         super().load(state, classnames)
-        if self.learner.weight is None:
+        if self.learner.class_parameters[0] in self.left_out:
             means, precision = gaussians_of_texts(self.learner.features, self.hand_crafted)
             self.learner.others = discriminants(means, precision)
 

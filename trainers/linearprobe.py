@@ -89,6 +89,8 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
 class LinearProbeMethod(FeatureMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
+    learner: Probe
+
     def build(self) -> Probe:
         return Probe(self)
 

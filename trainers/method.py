@@ -37,8 +37,10 @@ from .common.errors import UserError
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.hashes import tensor_hash
+from .prompting.image import ImageEncoder, ResNetImageEncoder
 from .prompting.precision import autocast_dtype, in_half, precision_on
 from .prompting.prompts import Prompts
+from .prompting.text import TextEncoder
 from .templates import DEFAULT_TEMPLATE, TEMPLATES
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (B,)
@@ -91,6 +93,7 @@ class Method(nn.Module):
             None: it follows from the data alone.
     """
 
+    learner: nn.Module | None
     learns = True
     stays_fp32 = False
     amp_is_fp16 = False
@@ -141,7 +144,7 @@ class Method(nn.Module):
         self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
         self.check_images()
         learner = self.build()
-        self.learner: Any = None if learner is None else learner.to(self.device)
+        self.learner = None if learner is None else learner.to(self.device)
 
     @classmethod
     def name(cls) -> str:
@@ -152,6 +155,12 @@ class Method(nn.Module):
     def device(self) -> torch.device:
         """That it computes on."""
         return self.backbone.log_scale.device
+
+    @property
+    def learned(self) -> nn.Module:
+        """The learner of a method that learns."""
+        assert self.learner is not None
+        return self.learner
 
     def over(self, name: str, settings: CfgNode | None = None) -> "Method":
         """The method called ``name`` with this one's classes and CLIP, to build on.
@@ -199,7 +208,9 @@ class Method(nn.Module):
                 f"{self.path} prompts the image encoder, and the backbone is a ResNet: {instead}"
             )
 
-    def check_depth(self, key: str, depth: int, *towers: Any) -> None:
+    def check_depth(
+        self, key: str, depth: int, *towers: ImageEncoder | ResNetImageEncoder | TextEncoder
+    ) -> None:
         """Refuses a key that would change more layers than each of the towers has."""
         layers = min(tower.layers for tower in towers)
         if depth > layers:
@@ -271,17 +282,19 @@ class Method(nn.Module):
         """The prompts whose mean ``hand_crafted`` is."""
         return [self.hand_crafted_template()]
 
-    def encode(self) -> Any:
+    def encode(self) -> Encoded | None:
         """What is the same for all images: text features (M, K, E) and the prompts.
 
         None where texts depend on the image; prompts are None where nothing is learned.
         """
-        prompts = self.learner()
+        prompts = self.learned()
         return self.encode_texts(prompts), prompts
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         """``forward`` without the autocast."""
-        texts, prompts = encoded or self.encode()
+        encoded = encoded or self.encode()
+        assert encoded is not None  # texts that depend on the image have ``scores`` of their own
+        texts, prompts = encoded
         features = self.encode_images(images, prompts)
         return Scores(self.logits(features, texts), features, texts, images)
 
@@ -360,7 +373,7 @@ class Method(nn.Module):
             features = text(*prompts.texts(slice(None)))
         else:
             parts = []
-            for first in range(0, prompts.suffix.shape[1], chunk):
+            for first in range(0, len(self.classnames), chunk):
                 part = prompts.texts(slice(first, first + chunk))
                 parts.append(recomputed(text, *part, use_reentrant=False))
             features = torch.cat(parts, dim=1)
@@ -436,7 +449,7 @@ class Method(nn.Module):
             for name in class_parameters:
                 setattr(self.learner, name, None)
             state = shared
-        self.learner.load_state_dict(state)
+        self.learned.load_state_dict(state)
 
     def for_any_classes(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The part of a learner's state that says something of any class."""

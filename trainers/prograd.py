@@ -48,6 +48,7 @@ def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
 class ProGradMethod(Method):
     """Prompt-aligned gradient."""
 
+    learner: ContextLearner
     # the class name is always last, so that what is before it can start the context
     exceptions = {
         "OxfordPets": "a type of pet, a photo of a {}.",

@@ -48,6 +48,7 @@ class Projection(nn.Module):
 class ProLIPMethod(FeatureMethod):
     """Trained before the first epoch: a recipe's single one only measures."""
 
+    learner: Projection
     text_only = None
     small = {"STEPS": 3, "VIEWS": 2}
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
+from .learners.independent import IndependentPrompts
 from .method import Figures, Method
 from .registration import registered
 from .settings import method_node
@@ -43,15 +44,15 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
 class PromptSRCMethod(Method):
     """Prompting with self-regulating constraints."""
 
+    learner: IndependentPrompts
     small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
     shape_setting = "N_CTX_TEXT"
     unit_templates = False
     fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
 
-    def build(self) -> nn.Module:
-        learner: nn.Module = self.over("IVLP").learner
-        return learner
+    def build(self) -> nn.Module | None:
+        return self.over("IVLP").learner
 
     def hand_crafted_templates(self) -> list[str]:
         return DIVERSE_TEMPLATES

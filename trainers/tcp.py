@@ -71,6 +71,7 @@ class ClassAwarePrompts(nn.Module):
 class TCPMethod(Method):
     """Textual-based class-aware prompt tuning."""
 
+    learner: ClassAwarePrompts
     exceptions = {
         "FGVCAircraft": "a photo of an aircraft {}.",
         "DescribableTextures": "a photo of a {}, a type of texture.",

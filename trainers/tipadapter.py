@@ -74,6 +74,7 @@ class FeatureCache(SizedByState):
 class TipAdapterMethod(FeatureMethod):
     """Training-free: a recipe's single epoch only measures."""
 
+    learner: FeatureCache
     whole_validation = True
     small = {"AUGMENT_EPOCH": 2}
 

@@ -25,6 +25,7 @@ def add_vpt_config(cfg: CfgNode) -> None:
 class VPTMethod(Method):
     """Visual prompt tuning."""
 
+    learner: VisualPrompts
     small = {"PROMPT_DEPTH_VISION": 2}
     text_only = None
     shape_setting = "N_CTX_VISION"

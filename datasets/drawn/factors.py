@@ -17,8 +17,9 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from yacs.config import CfgNode
 
+from trainers.data.lists import PARTS, Image, Lists
+
 from ..base import ImageDataset
-from ..splits import PARTS, Image, Lists
 from .emoji_font import glyph
 from .emoji_styles import draws_of
 from .openmoji import SIZE, DrawnDataset, code_of, image_path, render

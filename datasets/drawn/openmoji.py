@@ -23,9 +23,9 @@ from trainers.common.errors import UserError
 from trainers.common.files import file_hash
 from trainers.common.locks import turn
 from trainers.common.readers import read_json
+from trainers.data.lists import PARTS, Image, Lists
 
 from ..base import ImageDataset, TargetDataset, register
-from ..splits import PARTS, Image, Lists
 from .emoji_font import draw_emoji
 from .emoji_styles import corrupted, recoloured, sketch
 

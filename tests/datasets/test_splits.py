@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.split_files import SplitFileDataset
-from datasets.splits import Image, read_split, subsample_classes
+from datasets.splits import read_split
 from tests.runs import REPOSITORY, refuses
 from trainers.common.fingerprints import split_hash
+from trainers.data.lists import Image, subsample_classes
 
 from .miniatures import aircraft, split_file
 from .test_every_dataset import build

@@ -11,6 +11,7 @@ from datasets.drawn import openmoji
 from tests.conftest import make_method
 from tests.runs import prompts_of
 from trainers.cdc import PHRASES
+from trainers.data.loader import pair_of
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.prompts import INIT_STD
 
@@ -84,7 +85,7 @@ def test_views_differ_by_one_operation(run, augmentation, crops):
 def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
     settings = ("TRAINER.CDC.AUGMENTATION", augmentation)
     trainer, _, _ = run("CDC", *TEXT, *settings, flags=("--no-train",))
-    images, labels = trainer.parse_batch_train(next(iter(trainer.train_loader_x)))
+    images, labels = pair_of(next(iter(trainer.train_loader_x)), trainer.device)
     assert images.shape == (views, 8, 3, 32, 32) and labels.shape == (8,)
     assert all(not torch.equal(images[0], images[m]) for m in range(1, views))
 

@@ -11,6 +11,7 @@ from tests.runs import prompts_of
 from tests.trainers.formulas.templates import fused_evidence
 from tests.trainers.test_fits import images
 from trainers.cdc import ANSWER_LEVEL
+from trainers.data.loader import pair_of
 from trainers.evidence import fitted_factor
 from trainers.gaussians import FACTORS, GaussianEvidence, fit_gaussians, held_out_log_densities
 
@@ -97,7 +98,7 @@ def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
 def test_after_training_it_holds_the_classes_means_under_the_prompts(trained):
     trainer, _ = trained("CDCGDA")
     with torch.no_grad():
-        batches = [*trainer.training_images()]
+        batches = [*trainer.run.training_images()]
         pictures = torch.cat([trainer.model(images).image_features for images, _ in batches], dim=1)
     labels = torch.cat([label for _, label in batches])
     pictures = F.normalize(pictures.mean(dim=0), dim=-1)
@@ -133,7 +134,7 @@ def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, 
 def test_all_reliabilities_are_fitted_to_validation_images(trained):
     trainer, _ = trained("CDCGDA")
     with torch.no_grad():
-        batches = [trainer.parse_batch_test(batch) for batch in trainer.val_loader]
+        batches = [pair_of(batch, trainer.device) for batch in trainer.val_loader]
         logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
     labels = torch.cat([label for _, label in batches])
     factor = fitted_factor(trainer.model.log_evidence(logits), labels, [1 / 8] * 4 + [1.0])

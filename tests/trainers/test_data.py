@@ -19,12 +19,14 @@ from yacs.config import CfgNode
 
 from tests.same_run import assert_equal
 from trainers.data import loader as data
+from trainers.data import transforms
+from trainers.data.loader import pair_of
 
 
 def batches(trainer, wrapper, epochs=2):
     """All training batches of some epochs, out of a loader of its own."""
     set_random_seed(5)
-    views = trainer.views
+    views = trainer.loaders.views
     loader = build_data_loader(
         trainer.cfg,
         sampler_type="RandomSampler",
@@ -47,7 +49,7 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers):
         ours = batches(trainer, data.CheckedImages)
         assert len(ours) == len(theirs) == 6
         for mine, other in zip(ours, theirs):
-            mine.update(zip(names, trainer.parse_batch_train(mine)[0]))
+            mine.update(zip(names, pair_of(mine, trainer.device)[0]))
             assert mine.keys() >= {*names, "label"}
             assert_equal(mine, other, "batch")
 
@@ -127,7 +129,7 @@ def test_a_blurred_picture_is_torchvisions_pixel_for_pixel_and_needs_no_number_n
         return convolve(pixels, kernel, **settings)
 
     results = []
-    for blur in (T.GaussianBlur(length), data.GaussianBlur(length)):
+    for blur in (T.GaussianBlur(length), transforms.GaussianBlur(length)):
         torch.manual_seed(3)
         results.append([blur(image).tobytes() for image in pictures])
         monkeypatch.setattr(tensors, "conv2d", watched)

@@ -14,6 +14,7 @@ from tests.runs import call, prompts_of, record_of, words_of
 from tests.same_run import kept_answers
 from train import main
 from trainers.common.metrics import read_metrics
+from trainers.data.loader import pair_of
 from trainers.engine.checkpoint import MODEL_NAME, newest
 from trainers.engine.run_record import versions
 from trainers.trainer import MethodTrainer
@@ -98,7 +99,7 @@ def test_every_precision_trains_and_stays_near_fp32(
     assert record["metrics"]["test"]["images"] == 24
     if name in LEARNING:
         trainer.model.learner.load_state_dict(reference.model.learner.state_dict())
-    images, _ = trainer.parse_batch_test(next(iter(trainer.test_loader)))
+    images, _ = pair_of(next(iter(trainer.test_loader)), trainer.device)
     with torch.no_grad():
         logits = [each.model(images).logits for each in (trainer, reference)]
     assert logits[0].dtype == torch.float32

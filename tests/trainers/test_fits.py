@@ -197,7 +197,7 @@ def test_the_search_ends_where_the_official_one_does(peak):
 def test_the_probe_is_what_the_features_of_training_and_validation_images_say(run):
     trainer, record, _ = run("LinearProbe")
     probe, names = trainer.model.learner, trainer.model.classnames
-    (features,), labels = trainer.model.features_of(trainer.training_images())
+    (features,), labels = trainer.model.features_of(trainer.run.training_images())
     assert labels.tolist() == [label for label in range(len(names)) for _ in range(4)]
     weight, bias = fitted(features, labels, record["learned"]["C"], len(names))
     torch.testing.assert_close(probe.weight, weight.float(), rtol=1e-4, atol=1e-5)

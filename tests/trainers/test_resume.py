@@ -25,7 +25,7 @@ from trainers.common.interruption import REQUEUE, SIGNALS, interruptible
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 from trainers.engine.testing import Evaluator
 from trainers.method import Method
-from trainers.trainer import MethodTrainer
+from trainers.run import Run
 
 EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
 BEST_VAL = ("TEST.FINAL_MODEL", "best_val")
@@ -74,7 +74,7 @@ MOMENTS = [
     (loop, "training_step", 0),
     (loop, "training_step", 3),
     (loop, "training_step", 7),
-    (MethodTrainer, "save_model", 1),
+    (Run, "save", 1),
     (Method, "answer", 1),
     (Evaluator, "write_record", 0),
 ]  # of three epochs of three steps
@@ -103,14 +103,14 @@ def test_a_run_that_is_killed_ends_as_if_it_were_not(
 
 
 def test_only_the_last_epochs_end_is_kept_beside_those_that_are_asked_for(run, monkeypatch):
-    kept, after_epoch = [], MethodTrainer.after_epoch
+    kept, after_epoch = [], Run.after_epoch
 
     def watched(self):
         after_epoch(self)
         kept.append(sorted(path.name for path in (folder / MODEL_NAME).glob("model*")))
 
     folder = run("CoOp", name="kept", flags=("--no-train",))[2]
-    monkeypatch.setattr(MethodTrainer, "after_epoch", watched)
+    monkeypatch.setattr(Run, "after_epoch", watched)
     run("CoOp", "TRAIN.CHECKPOINT_FREQ", "2", "OPTIM.MAX_EPOCH", "4", name="kept")
     each = [[epoch_name(epoch) for epoch in epochs] for epochs in ((1,), (2,), (2, 3), (2, 4))]
     assert kept == each
@@ -181,7 +181,7 @@ def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_g
 ):
     whole = trained("CoOp", *EACH_EPOCH)[1]
     with monkeypatch.context() as patch:
-        dies(patch, MethodTrainer, "after_epoch", 1, lambda: patch.setattr(files.os, "fsync", full))
+        dies(patch, Run, "after_epoch", 1, lambda: patch.setattr(files.os, "fsync", full))
         assert output(*EACH_EPOCH) == 2
     line = f"error: {output.checkpoints}/model.pth.tar-2: No space left on device: make room, "
     assert line in capsys.readouterr().err

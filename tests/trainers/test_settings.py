@@ -13,12 +13,10 @@ import yaml
 from dassl.config import get_cfg_default
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
-from dassl.optim import build_optimizer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.arguments import extend_config
-from protocols.recipes import Recipe
 from tests.conftest import CASES, GOLDEN, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
@@ -31,7 +29,9 @@ from trainers.common.config_files import (
     leaves,
     merge,
 )
-from trainers.data.transforms import pixels_of_test
+from trainers.common.recipes import Recipe
+from trainers.data.transforms import pixels_of_test, steps_of_training
+from trainers.engine.optimizer import build_optimizer
 from trainers.settings import DASSLS, run_config
 
 METHODS = GOLDEN["methods"]
@@ -113,7 +113,7 @@ def test_queries_keys_and_values_have_dropout_of_their_own_in_training_only():
 def test_the_optimiser_has_all_parameters_in_groups_with_the_official_settings(vit, name, expected):
     method, cfg = make_method(name, vit, NAMES), get_cfg_default().OPTIM
     cfg.merge_from_list(["NAME", "adam", "LR", 0.02])
-    groups = build_optimizer(method.learner, cfg, method.parameter_groups(0.02)).param_groups
+    groups = build_optimizer(method, cfg).param_groups
     for group, settings in zip(groups, expected, strict=True):
         for key, value in {"lr": 0.02, "eps": 1e-8, **settings}.items():
             assert group[key] == pytest.approx(value)
@@ -160,8 +160,9 @@ def test_a_whole_number_is_a_number_too():
     check_values(cfg, defaults())
 
 
-def test_without_dassl_its_keys_have_its_defaults_and_test_images_its_pixels():
-    dassls, cfg = dict(leaves(get_cfg_default())), run_config()
+def test_without_dassl_its_keys_have_its_defaults_and_images_its_pixels():
+    dassls_config, cfg = get_cfg_default(), run_config()
+    dassls = dict(leaves(dassls_config))
     own = dict(leaves(cfg))
     assert {key: dassls[key] for key in dict(leaves(DASSLS))} == dict(leaves(DASSLS))
     assert {*own} <= {*dict(leaves(defaults()))}
@@ -171,6 +172,18 @@ def test_without_dassl_its_keys_have_its_defaults_and_test_images_its_pixels():
             theirs = build_transform(cfg, is_train=False).transforms
             ours = pixels_of_test(cfg.INPUT).transforms
             assert [*map(repr, ours)] == [*map(repr, theirs)]
+    for names in (
+        ("random_resized_crop", "random_flip", "normalize"),
+        ("random_crop", "center_crop"),
+        ("randaugment", "normalize"),
+        (),
+    ):
+        dassls_config.INPUT.TRANSFORMS = names
+        theirs = build_transform(dassls_config, is_train=True).transforms
+        ours = steps_of_training(dassls_config)
+        assert [re.sub(" at 0x.*", "", repr(step)) for step in ours] == [
+            re.sub(" at 0x.*", "", repr(step)) for step in theirs
+        ]
 
 
 def test_every_pattern_is_of_a_key_that_is_there():

@@ -14,6 +14,7 @@ from hypothesis import settings as examples
 from tests.conftest import GOLDEN
 from tests.reference import unit
 from tests.runs import words_of
+from trainers.data.loader import pair_of
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.losses import (
     SHORT,
@@ -33,7 +34,7 @@ def test_it_trains_to_the_answers_of_the_method_that_it_is_a_case_of(
     """From the same seed on: it draws the same numbers in the same order."""
     expected, _ = trained(of, *words_of(of, its))
     found, _ = trained(name, *words_of(name, settings))
-    images, _ = found.parse_batch_test(next(iter(found.test_loader)))
+    images, _ = pair_of(next(iter(found.test_loader)), found.device)
     untrained = run(of, *words_of(of, its), flags=("--no-train",))[0]
     with torch.no_grad():
         ours, theirs, before = (each.model(images).logits for each in (found, expected, untrained))

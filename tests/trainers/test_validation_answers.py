@@ -4,7 +4,7 @@ from tests.conftest import FEW, slow_but_for
 from tests.runs import change_split, make_textures, prompts_of, record_of
 from tests.same_run import assert_equal, kept_answers
 from tests.trainers.test_every_trainer import TRAINERS
-from trainers.trainer import MethodTrainer
+from trainers.run import Run
 
 
 @slow_but_for(FEW, TRAINERS)
@@ -17,7 +17,7 @@ def test_it_is_what_a_test_on_val_says(run, trained, name):
 
 def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch):
     known = record_of(trained("CDC")[1])
-    monkeypatch.setattr(MethodTrainer, "keep_validation_answers", lambda self: None)
+    monkeypatch.setattr(Run, "keep_validation_answers", lambda self: None)
     _, record, without = run("CDC")
     assert [record[key] == known[key] for key in ("metrics", "prompts_hash")] == [True, True]
     assert not (without / "predictions-val.npz").exists()

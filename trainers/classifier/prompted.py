@@ -9,35 +9,43 @@ True
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .. import METHODS
 from ..build import settings_of
 from ..classnames import check_names
-from ..common.console import counted
-from ..common.errors import UserError
+from ..common.console import counted, first_few
+from ..common.errors import UserError, nearest
+from ..common.recipes import check_known
 from ..common.record_file import FILE_NAME, Record, read_record, shown_name
+from ..data.own_images import labelled_in
 from ..data.pictures import (
+    Labelled,
     Picture,
     Pictures,
     is_path,
     one_by_one,
+    pictures_and_labels,
     transformed,
     write_class_folders,
 )
+from ..data.random_state import restore_rng_state, rng_state
 from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load_trained
-from ..evaluation.prediction import Prediction
+from ..evaluation.doubts import clopper_pearson
+from ..evaluation.prediction import Prediction, measure
 from ..method import Method
 from .export import export
+from .own_run import SHOTS, fit_folder
 from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
@@ -79,6 +87,13 @@ class Answers:
     vote_weights: numpy.ndarray | None = None
     vote_vacuity: numpy.ndarray | None = None
 
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+        """The labels (N,), as scikit-learn's functions take them of what ``predict`` returns."""
+        return numpy.array(self.labels, dtype)
+
     def to_pandas(self) -> "pandas.DataFrame":
         """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there
         are any vacuity and conflict, ``template_1`` … and ``image_classifier``, the class that each
@@ -102,6 +117,31 @@ class Answers:
             for name, vacuity in zip(names, self.vote_vacuity.T):
                 columns[f"{name}_vacuity"] = vacuity
         return pandas.DataFrame(columns)
+
+
+@dataclass
+class Evaluation:
+    """How good the answers to N labelled images over K classes are; shares in [0, 1].
+
+    Attributes:
+        images: N.
+        accuracy: share of right answers; interval: ends of its exact 95 % interval (Clopper and
+            Pearson, 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the
+            Binomial").
+        macro_f1: mean of F1 over the classes that occur.
+        ece: expected calibration error over 15 bins of equal width.
+        confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
+            the order of ``classes_``.
+        answers: to the images.
+    """
+
+    images: int
+    accuracy: float
+    interval: tuple[float, float]
+    macro_f1: float
+    ece: float
+    confusion: numpy.ndarray
+    answers: Answers = field(repr=False)
 
 
 class PromptedClassifier:
@@ -156,7 +196,7 @@ class PromptedClassifier:
         path = f"{folder}/{FILE_NAME}"
         if not os.path.isfile(path):
             raise UserError(
-                f"{folder} holds no finished run, there is no {FILE_NAME}: give the --output-dir of a training that has ended"
+                f"{folder} holds no finished run, there is no {FILE_NAME}: give the folder of a training that has ended"
             )
         record = read_record(path)
         kind = find_method(record["trainer"])
@@ -182,47 +222,65 @@ class PromptedClassifier:
     @classmethod
     def fit(
         cls,
-        images: str | os.PathLike[str] | Sequence[Picture],
-        labels: Sequence[str] | None = None,
+        images: str | os.PathLike[str] | Labelled,
+        labels: Sequence[object] | None = None,
         trainer: str = "CDC",
         backbone: str | None = None,
         folder: str | os.PathLike[str] | None = None,
-        options: Sequence[str] = (),
+        *,
+        recipe: str | os.PathLike[str] | None = None,
+        shots: int = SHOTS,
+        seed: int = 1,
+        settings: Mapping[str, object] | None = None,
     ) -> "PromptedClassifier":
-        """Trains a classifier on your own images: the run of ``train.py --images``, with its numbers.
+        """Trains a classifier on your own images, with the numbers of ``train.py --images``.
+
+        A part of them is kept for a test, another for thresholds; a fit that was stopped goes on by
+        the same call, and one that is done is loaded. The program's random generators are left as
+        they were.
 
         Args:
-            images: a folder of class folders; or N images, see above, with their ``labels``.
-            labels: N class names; None for a folder.
-            trainer, backbone: as ``train.py`` has them; without a backbone it takes what the
-                command does.
-            folder: where the run goes, from which ``load`` has it again; by default where the command
-                would put it, and for images with labels ``output/fit/<trainer>``.
-            options: further arguments of ``train.py``, such as ``("--seed", "2", "OPTIM.MAX_EPOCH",
-                "5")``.
+            images: a folder of class folders, or of ``train`` and ``test``; or N images, see above,
+                with their ``labels``; or a pandas ``DataFrame`` with the columns ``path`` and
+                ``label``; or a torch data set of (image, label), whose labels are numbered by its
+                ``classes``, if it has any.
+            labels: N class names.
+            trainer: name of a method, see ``list_trainers``.
+            backbone: name or file of a CLIP; without one ViT-B/16 on a GPU, else ViT-B/32, and where
+                their weights can't be had the tiny one that comes with the package.
+            folder: where the run goes, from which ``load`` has it again; images that are no folder
+                are written beside it, into ``<folder>-images``. By default it is
+                ``output/<images>/<trainer>/seed<seed>`` or, without a folder of images,
+                ``output/fit/<trainer>``.
+            recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
+            shots: training images per class, at most; −1: all.
+            seed: of the sample and the training, 0 or more.
+            settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
 
         Raises:
             UserError: the input can't work; see also ``load``.
-            ModuleNotFoundError: the toolbox itself, the folder of ``train.py``, can't be imported,
-                only its plug-in.
         """
-        from protocols.command_line import parse_arguments
-        from protocols.training import run
-
-        if labels is not None:
-            folder = os.fspath(folder or f"output/fit/{trainer}")
-            images = write_class_folders(list(one_by_one(images)), labels, f"{folder}-images")
+        check_known("trainer", trainer, METHODS)
+        place = "" if folder is None else os.fspath(folder)
+        written = ""
         if not is_path(images):
-            raise UserError("images without labels must be a folder of class folders: give labels")
-        given = {"images": images, "trainer": trainer, "backbone": backbone, "output-dir": folder}
-        flags = [f"--{flag}={os.fspath(value)}" for flag, value in given.items() if value]
+            pictures, names = pictures_and_labels(images, labels)
+            place = place or f"output/fit/{trainer}"
+            images = written = write_class_folders(pictures, names, f"{place}-images")
+        root = os.path.abspath(os.path.expanduser(images))
+        name = os.path.basename(root)
+        place = place or os.path.join("output", name, trainer, f"seed{seed}")
+        chosen = "" if recipe is None else os.fspath(recipe)
+        state = rng_state()
         try:
-            finished = run(parse_arguments([*flags, *options]))
+            fit_folder(root, trainer, backbone or "", chosen, place, shots, seed, settings or {})
+            return cls.load(place)
         except UserError:
-            if labels is not None:  # so that the corrected call finds its place free
-                shutil.rmtree(images)
+            if written:  # so that the corrected call finds its place free
+                shutil.rmtree(written)
             raise
-        return cls.load(finished.output_dir)
+        finally:
+            restore_rng_state(state)
 
     @property
     def background(self) -> str:
@@ -234,6 +292,11 @@ class PromptedClassifier:
     def classnames(self) -> list[str]:
         """The K names that it tells apart."""
         return list(self.method.classnames)
+
+    @property
+    def classes_(self) -> numpy.ndarray:
+        """The same as an array (K,), in the order of the columns of ``predict_proba``."""
+        return numpy.array(self.classnames)
 
     def with_classes(self, classnames: Iterable[str]) -> "PromptedClassifier":
         """The same prompts for other classes: CLIP's vocabulary is open.
@@ -304,6 +367,55 @@ class PromptedClassifier:
             vote_vacuity=torch.stack(vacuities, dim=1).numpy() if vacuities else None,  # (N, V)
         )
 
+    def predict_proba(self, images: Pictures) -> numpy.ndarray:
+        """Probabilities (N, K) of the classes in the order of ``classes_``; see ``predict``."""
+        return self.predict(images).probabilities
+
+    def evaluate(
+        self, images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None = None
+    ) -> Evaluation:
+        """How good the answers to labelled images are.
+
+        Args:
+            images, labels: in any form that ``fit`` takes. Of a folder all images count, or those of
+                its ``test``, if it has one; class folders are named as in training.
+
+        Raises:
+            UserError: see ``predict``; or a label is none of ``classes_``.
+        """
+        pictures, names = (
+            labelled_in(os.fspath(images))
+            if is_path(images)
+            else pictures_and_labels(images, labels)
+        )
+        known: dict[object, int] = {name: label for label, name in enumerate(self.classnames)}
+        for name in names:
+            if name not in known:
+                raise UserError(
+                    f"the label {name!r} is none of the classes{nearest(str(name), known)}: they are "
+                    f"{first_few(self.classnames)}"
+                )
+        if len(pictures) != len(names):
+            raise UserError(
+                f"there are {len(pictures)} images and {len(names)} labels: give one for each"
+            )
+        answers = self.predict(pictures)
+        truth = numpy.array([known[name] for name in names])
+        answered = answers.probabilities.argmax(axis=1)
+        confusion = numpy.zeros((len(known), len(known)), dtype=int)
+        numpy.add.at(confusion, (truth, answered), 1)
+        probabilities = torch.from_numpy(answers.probabilities)
+        metrics = measure(Prediction(probabilities), torch.from_numpy(truth), self.classnames)
+        return Evaluation(
+            images=len(names),
+            accuracy=float(confusion.trace() / len(names)),
+            interval=clopper_pearson(int(confusion.trace()), len(names)),
+            macro_f1=metrics["macro_f1"] / 100,
+            ece=metrics["ece"] / 100,
+            confusion=confusion,
+            answers=answers,
+        )
+
     @torch.no_grad()
     def prediction(
         self,
@@ -357,5 +469,5 @@ class PromptedClassifier:
         cfg.freeze()
         method = method_of(cfg, self.classnames)
         if method.learner is not None:
-            method.load(self.method.learner.state_dict(), self.classnames)
+            method.load(self.method.learned.state_dict(), self.classnames)
         export(type(self)(method, cfg, self.record), folder)

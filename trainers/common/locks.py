@@ -31,11 +31,11 @@ def only_writer(folder: str) -> Iterator[None]:
         except Timeout:
             raise UserError(
                 f"{folder} is being written to by another process: wait for that run, end it, or give another "
-                "--output-dir"
+                "output folder"
             ) from None
         except OSError as error:
             raise UserError(
-                f"{folder} can't be written to ({error.strerror}): give another --output-dir"
+                f"{folder} can't be written to ({error.strerror}): give another output folder"
             ) from error
         yield
 

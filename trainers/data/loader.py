@@ -1,35 +1,58 @@
-"""What the trainers add to Dassl's data pipeline: training images are decoded once, each template
-has a view of its own, an image that can't be read is named, and workers leave signals to their
-parent.
-
-A view is Dassl's own training transform with one more operation. The paper names its two
-augmentation sets; which operations they hold is our choice (docs/method.md).
+"""From images to batches, as Dassl makes them: training images are decoded once, an image that can't
+be read is named, and workers leave signals to their parent.
 """
 
 import math
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict
 
 import torch
-import torchvision.transforms as T
-from dassl.data import DatasetWrapper
-from dassl.data.datasets import Datum
-from dassl.data.transforms import build_transform
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, get_worker_info
 from yacs.config import CfgNode
 
 from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
+from .transforms import Step, pixels_of_test
 
 # of decoded training images that a data set keeps in memory, at most; others are decoded each time
 DECODED_BYTES = 2**30
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
 # that they are forked from: started from a server they would outlive a run that is killed.
 WORKERS = "fork" if sys.platform == "linux" else None
+
+
+class Item(Protocol):
+    """An image of a data set: Dassl's ``Datum``, or ``lists.Image``."""
+
+    @property
+    def impath(self) -> str: ...
+
+    @property
+    def label(self) -> int: ...
+
+    @property
+    def classname(self) -> str: ...
+
+
+class Images(Protocol):
+    """What a run trains, validates and tests on: Dassl's data set, or ``own_images.OwnImages``."""
+
+    @property
+    def train_x(self) -> Sequence[Item]: ...
+
+    @property
+    def val(self) -> Sequence[Item] | None: ...
+
+    @property
+    def test(self) -> Sequence[Item]: ...
+
+    @property
+    def classnames(self) -> Sequence[str]: ...
 
 
 class Batch(TypedDict):
@@ -47,28 +70,31 @@ class Batch(TypedDict):
     impath: list[str]
 
 
-class CheckedImages(DatasetWrapper):
-    """Dassl's data set of images, which keeps those it trains on decoded, and whose errors say which
-    file is broken.
+class CheckedImages(Dataset[dict[str, Any]]):
+    """Images and what a transform makes of them, like Dassl's ``DatasetWrapper``; those that are
+    trained on are kept decoded, and errors say which file is broken.
 
-    The transforms draw the same random numbers. For transforms only: ``INPUT.NO_TRANSFORM`` and
-    ``DATALOADER.K_TRANSFORMS`` other than 1 are refused by ``check_run``.
+    Args:
+        cfg: the run's config; data_source: the images.
+        transform: a list in training, one for each view.
+        is_train: whether the images are trained on.
     """
-
-    # there is always one, see ``check_run``; in training a list, one for each view
-    transform: Any
 
     def __init__(
         self,
         cfg: CfgNode,
-        data_source: Sequence[Datum],
+        data_source: Sequence[Item],
         transform: Any = None,
         is_train: bool = False,
     ) -> None:
-        super().__init__(cfg, data_source, transform=transform, is_train=is_train)
+        self.data_source = data_source
+        self.transform = transform
         self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
         self.background = cfg.INPUT.BACKGROUND
+
+    def __len__(self) -> int:
+        return len(self.data_source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of it,
@@ -83,7 +109,7 @@ class CheckedImages(DatasetWrapper):
         is_list = isinstance(transform, list)
         return {
             "label": item.label,
-            "domain": item.domain,
+            "domain": getattr(item, "domain", 0),  # Dassl's
             "impath": item.impath,
             "index": index,
             "img": [view(image) for view in transform] if is_list else transform(image),
@@ -155,59 +181,97 @@ def leave_signals_to_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def template_views(cfg: CfgNode, templates: int, augmentation: int | None) -> list[T.Compose]:
-    """One transform a template.
+def make_loader(
+    cfg: CfgNode, images: Sequence[Item], transform: Any, is_train: bool = False
+) -> DataLoader[Batch]:
+    """A loader of images, with the draws of Dassl's: those that are trained on are shuffled, and an
+    incomplete last batch is left out if there is a whole one.
 
-    Args:
-        cfg: ``cfg.INPUT`` says what all views share (``TRANSFORMS``: crop, flip, normalise …) and
-            how strong colour jitter (``COLORJITTER_*``), grayscale (``RGS_P``) and blur (``GB_P``,
-            ``GB_K``) are.
-        templates: M.
-        augmentation: ``1``: in turn nothing more, colour jitter, grayscale and blur, a small affine
-            map; ``2``: the same, and one more random crop each (``CROP_PADDING``); None: nothing
-            more for any of them.
-
-    Returns:
-        list of M transforms, PIL image → (3, H, W).
+    transform: see ``CheckedImages``.
     """
-    steps = build_transform(cfg, is_train=True).transforms
-    tensor = place_of_tensor(steps)
-    jitter = T.ColorJitter(*(cfg.INPUT[f"COLORJITTER_{part}"] for part in "BCSH"))
-    blur = T.RandomApply([GaussianBlur(cfg.INPUT.GB_K)], cfg.INPUT.GB_P)
-    extra = [
-        [],
-        [jitter],
-        [T.RandomGrayscale(cfg.INPUT.RGS_P), blur],
-        [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))],
-    ]
-    if augmentation is None:
-        extra = [[]]
-    crop = (
-        [T.RandomCrop(cfg.INPUT.SIZE, padding=cfg.INPUT.CROP_PADDING)] if augmentation == 2 else []
+    node = cfg.DATALOADER.TRAIN_X if is_train else cfg.DATALOADER.TEST
+    loader: DataLoader[Any] = DataLoader(
+        CheckedImages(cfg, images, transform, is_train),
+        batch_size=node.BATCH_SIZE,
+        sampler=RandomSampler(images) if is_train else SequentialSampler(images),
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        drop_last=is_train and len(images) >= node.BATCH_SIZE,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
-    return [
-        T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:])
-        for template in range(templates)
-    ]
+    if is_train and cfg.OPTIM.LEAST_STEPS:
+        loader = in_even_batches(loader, cfg.OPTIM)
+    prepare_workers(loader)
+    return loader
 
 
-def place_of_tensor(steps: Sequence[object]) -> int:
-    """Which of Dassl's steps makes a tensor of a PIL image; there is always one."""
-    return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
+@dataclass
+class Loaders:
+    """The images of a run as batches.
 
-
-class GaussianBlur(T.GaussianBlur):  # type: ignore[misc]  # torchvision has no types
-    """torchvision's blur without the time that it takes over numbers next to zero.
-
-    The outer taps of a narrow Gaussian, or products of them, are so small that a float can only hold
-    them unnormalised, for which some processors take a hundred times as long; here they are zero. What
-    they add to a pixel is far below a float's last digit.
+    Attributes:
+        cfg: the run's config; images: what they are made of.
+        train, val, test: loaders of the splits; val is None where there is none.
+        views: V transforms of training images; augmented: one without what tells them apart.
+        shown: the transform of test images.
     """
 
-    def forward(self, image: Image.Image) -> Image.Image:
-        torch.set_flush_denormal(True)
-        try:
-            blurred: Image.Image = super().forward(image)
-            return blurred
-        finally:
-            torch.set_flush_denormal(False)
+    cfg: CfgNode
+    images: Images
+    train: DataLoader[Batch]
+    val: DataLoader[Batch] | None
+    test: DataLoader[Batch]
+    views: Sequence[Step]
+    augmented: Step
+    shown: Step
+
+    def over(self, images: Sequence[Item], augmented: bool = False) -> DataLoader[Batch]:
+        """A loader of images in their order, as they are tested or ``augmented``."""
+        return make_loader(self.cfg, images, self.augmented if augmented else self.shown)
+
+    @property
+    def own_val(self) -> DataLoader[Batch] | None:
+        """Of validation images that are none of the test's; None without such."""
+        return None if validates_on_test_images(self.images) else self.val
+
+
+def make_loaders(cfg: CfgNode, images: Images, views: Sequence[Step], augmented: Step) -> Loaders:
+    """The loaders of a run, without Dassl; see ``Loaders``."""
+    shown = pixels_of_test(cfg.INPUT)
+    return Loaders(
+        cfg,
+        images,
+        train=make_loader(cfg, images.train_x, views, is_train=True),
+        val=make_loader(cfg, images.val, shown) if images.val else None,
+        test=make_loader(cfg, images.test, shown),
+        views=views,
+        augmented=augmented,
+        shown=shown,
+    )
+
+
+def validates_on_test_images(images: Images) -> bool:
+    """Whether images of val are among the test's, as where a data set has no val of its own."""
+    return bool({item.impath for item in images.val or ()} & {item.impath for item in images.test})
+
+
+class Pairs:
+    """A loader's batches as images (V, B, 3, H, W) and labels (B,) on a device; V is 1 where images
+    are shown as they are tested. The loader draws its seed only when they are asked for."""
+
+    def __init__(self, loader: DataLoader[Batch], device: torch.device) -> None:
+        self.loader = loader
+        self.device = device
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in self.loader:
+            yield pair_of(batch, self.device)
+
+
+def pair_of(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The same of one batch."""
+    views = batch["img"]
+    images = torch.stack(views) if isinstance(views, list) else views[None]
+    return images.to(device), batch["label"].to(device)

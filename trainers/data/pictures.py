@@ -4,13 +4,14 @@ import os
 import reprlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import numpy
 from PIL import Image
 from torch import Tensor
+from torch.utils.data import Dataset
 
 from ..common.console import printable
 from ..common.errors import UserError
@@ -18,6 +19,8 @@ from ..common.image_files import decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
+# images without their labels, a ``DataFrame`` with columns path and label, or a torch data set
+Labelled = Any
 
 
 def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -74,7 +77,37 @@ def array_picture(image: Any) -> Image.Image:
         ) from error
 
 
-def write_class_folders(images: Sequence[Picture], labels: Sequence[str], folder: str) -> str:
+def pictures_and_labels(
+    images: Labelled, labels: Sequence[object] | None
+) -> tuple[list[Picture], list[object]]:
+    """N images and N labels, of whatever has both.
+
+    Args:
+        images: images in any form, with ``labels``; a ``DataFrame`` with the columns ``path`` and
+            ``label``; or a torch data set of (image, label), whose labels are numbers of its
+            ``classes``, if it has any.
+
+    Raises:
+        UserError: there are no labels.
+    """
+    if labels is not None:
+        return list(one_by_one(images)), list(labels)
+    if {"path", "label"} <= {*getattr(images, "columns", ())}:
+        return list(images["path"]), list(images["label"])
+    if isinstance(images, Dataset):
+        pairs = [images[number] for number in range(len(cast(Sized, images)))]
+        names = getattr(images, "classes", None)
+        return (
+            [picture for picture, _ in pairs],
+            [str(label) if names is None else names[int(label)] for _, label in pairs],
+        )
+    raise UserError(
+        "the images have no labels: give labels, a name for each, a DataFrame with the columns path and label, a torch "
+        "data set of (image, label), or a folder of class folders"
+    )
+
+
+def write_class_folders(images: Sequence[Picture], labels: Sequence[Any], folder: str) -> str:
     """Makes a folder of class folders, as ``ImageFolder`` reads it, of images and their labels;
     returns it.
 

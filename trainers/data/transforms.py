@@ -1,8 +1,24 @@
-"""From a picture to the pixels that a CLIP takes; Dassl's test transform, without Dassl."""
+"""From a picture to the pixels that a CLIP takes: Dassl's transforms, without Dassl, and what each
+template's view has besides.
 
+A view is the training transform with one more operation. The paper names its two augmentation sets;
+which operations they hold is our choice (docs/method.md).
+"""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import torch
 import torchvision.transforms as T
+from PIL import Image
 from torchvision.transforms import InterpolationMode
 from yacs.config import CfgNode
+
+from ..common.errors import UserError
+
+Step = Callable[[Any], Any]  # from an image, PIL or tensor, to another one
+OWN = {"random_resized_crop", "random_crop", "center_crop", "random_flip", "normalize"}
 
 
 def pixels_of_test(settings: CfgNode) -> T.Compose:
@@ -12,11 +28,109 @@ def pixels_of_test(settings: CfgNode) -> T.Compose:
     settings: ``cfg.INPUT``.
     """
     size = tuple(settings.SIZE)
-    steps = [
-        T.Resize(max(size), InterpolationMode(settings.INTERPOLATION)),
-        T.CenterCrop(size),
-        T.ToTensor(),
+    smaller = T.Resize(max(size), InterpolationMode(settings.INTERPOLATION))
+    return T.Compose([smaller, T.CenterCrop(size), *steps_to_pixels(settings)])
+
+
+def steps_of_training(cfg: CfgNode) -> list[Step]:
+    """The steps of the transform of training images that ``cfg.INPUT.TRANSFORMS`` names, with Dassl's
+    draws.
+
+    Raises:
+        UserError: it names one that only Dassl has, and there is no Dassl.
+    """
+    settings = cfg.INPUT
+    names = settings.TRANSFORMS
+    if others := [name for name in names if name not in OWN]:
+        if find_spec("dassl") is None:
+            raise UserError(
+                f"INPUT.TRANSFORMS has {others[0]}, which Dassl makes: install dassl-lite, or leave it out"
+            )
+        from dassl.data.transforms import build_transform
+
+        steps: list[Step] = build_transform(cfg, is_train=True).transforms
+        return steps
+    size = tuple(settings.SIZE)
+    interpolation = InterpolationMode(settings.INTERPOLATION)
+    steps = []
+    if "random_crop" not in names and "random_resized_crop" not in names:
+        steps.append(T.Resize(size, interpolation))
+    if "random_crop" in names:
+        steps.append(T.RandomCrop(size, settings.CROP_PADDING))
+    if "random_resized_crop" in names:
+        steps.append(T.RandomResizedCrop(size, settings.RRCROP_SCALE, interpolation=interpolation))
+    if "random_flip" in names:
+        steps.append(T.RandomHorizontalFlip())
+    return [*steps, *steps_to_pixels(settings)]
+
+
+def steps_to_pixels(settings: CfgNode) -> list[Step]:
+    """The last steps, PIL image → (3, H, W); settings: ``cfg.INPUT``."""
+    if "normalize" not in settings.TRANSFORMS:
+        return [T.ToTensor()]
+    return [T.ToTensor(), T.Normalize(settings.PIXEL_MEAN, settings.PIXEL_STD)]
+
+
+def template_views(
+    steps: list[Step], settings: CfgNode, templates: int, augmentation: int | None
+) -> list[T.Compose]:
+    """One transform a template.
+
+    Args:
+        steps: what all views share: crop, flip, normalise …
+        settings: ``cfg.INPUT``, which says how strong colour jitter (``COLORJITTER_*``), grayscale
+            (``RGS_P``) and blur (``GB_P``, ``GB_K``) are.
+        templates: M.
+        augmentation: ``1``: in turn nothing more, colour jitter, grayscale and blur, a small affine
+            map; ``2``: the same, and one more random crop each (``CROP_PADDING``); None: nothing
+            more for any of them.
+
+    Returns:
+        list of M transforms, PIL image → (3, H, W).
+    """
+    tensor = place_of_tensor(steps)
+    jitter = T.ColorJitter(*(settings[f"COLORJITTER_{part}"] for part in "BCSH"))
+    blur = T.RandomApply([GaussianBlur(settings.GB_K)], settings.GB_P)
+    extra: list[list[Step]] = [
+        [],
+        [jitter],
+        [T.RandomGrayscale(settings.RGS_P), blur],
+        [T.RandomAffine(degrees=15, translate=(0.1, 0.1), scale=(0.9, 1.1))],
     ]
-    if "normalize" in settings.TRANSFORMS:
-        steps.append(T.Normalize(settings.PIXEL_MEAN, settings.PIXEL_STD))
-    return T.Compose(steps)
+    if augmentation is None:
+        extra = [[]]
+    crop: list[Step] = (
+        [T.RandomCrop(settings.SIZE, padding=settings.CROP_PADDING)] if augmentation == 2 else []
+    )
+    return [
+        T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:])
+        for template in range(templates)
+    ]
+
+
+def place_of_tensor(steps: Sequence[object]) -> int:
+    """Which of Dassl's steps makes a tensor of a PIL image; there is always one."""
+    return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
+
+
+class GaussianBlur:
+    """torchvision's blur without the time that it takes over numbers next to zero.
+
+    The outer taps of a narrow Gaussian, or products of them, are so small that a float can only hold
+    them unnormalised, for which some processors take a hundred times as long; here they are zero. What
+    they add to a pixel is far below a float's last digit.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.blur = T.GaussianBlur(size)
+
+    def __repr__(self) -> str:
+        return repr(self.blur)
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        torch.set_flush_denormal(True)
+        try:
+            blurred: Image.Image = self.blur(image)
+            return blurred
+        finally:
+            torch.set_flush_denormal(False)

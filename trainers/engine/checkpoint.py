@@ -23,12 +23,12 @@ from ..common.files import remove_leftovers, write_bytes
 from ..common.fingerprints import split_hash
 from ..common.readers import check_archive, read_arrays
 from ..common.record_file import FILE_NAME, read_record
+from ..data.loader import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
 from .same_run import OTHER_IMAGES, changes, config_of_run, differing
 
 if TYPE_CHECKING:
-    from dassl.data.datasets import DatasetBase
     from torch.distributed.checkpoint.stateful import Stateful
 
 
@@ -75,7 +75,7 @@ class Checkpoints:
     def __init__(
         self,
         cfg: CfgNode,
-        dataset: "DatasetBase",
+        dataset: Images,
         method: Method,
         parts: "Mapping[str, Stateful]",
     ) -> None:
@@ -94,7 +94,7 @@ class Checkpoints:
         state = {
             "epoch": epoch,
             "rng": rng_state(),
-            "state_dict": self.method.learner.state_dict(),
+            "state_dict": self.method.learned.state_dict(),
             **{name: part.state_dict() for name, part in self.parts.items()},
             "training_state": self.method.memory,
             "trainer": self.cfg.TRAINER.NAME,
@@ -115,7 +115,7 @@ class Checkpoints:
         """Takes back the newest checkpoint below ``directory``; None where there is none.
 
         Raises:
-            UserError: it is another run's, can't be read, or ``--resume`` names a folder without one.
+            UserError: it is another run's, can't be read, or ``RESUME`` names a folder without one.
         """
         folder = f"{directory}/{MODEL_NAME}"
         target = f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
@@ -123,7 +123,7 @@ class Checkpoints:
         file_name = newest(folder)
         if file_name is None:
             if self.cfg.RESUME:
-                raise UserError(f"--resume {directory}: there is no checkpoint in {folder}")
+                raise UserError(f"RESUME is {directory}: there is no checkpoint in {folder}")
             return None
         state = load(f"{folder}/{file_name}")
         self.check_same_run(state, folder)
@@ -164,7 +164,7 @@ class Checkpoints:
             changed = [OTHER_IMAGES]
         if changed:
             raise UserError(
-                f"{folder} belongs to another run ({first_few(changed)}): give another --output-dir, "
+                f"{folder} belongs to another run ({first_few(changed)}): give another output folder, "
                 "or delete that folder to start over"
             )
 
@@ -181,7 +181,7 @@ class Checkpoints:
         folder = f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
         file_name = final(folder, self.cfg)
         state = load(f"{folder}/{file_name}")
-        write({**state, "state_dict": self.method.learner.state_dict()}, folder, file_name)
+        write({**state, "state_dict": self.method.learned.state_dict()}, folder, file_name)
 
     def is_done(self, splits: Sequence[str]) -> bool:
         """Whether the run's folder holds all that it would leave, made with the same settings from
@@ -238,7 +238,7 @@ def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> Non
         method.load(state["state_dict"], state["classnames"])
     except RuntimeError as error:
         raise UserError(
-            f"{folder} holds prompts of another shape, use the config, and --protocol, that they were "
+            f"{folder} holds prompts of another shape, use the config and the protocol that they were "
             f"trained with: {' '.join(str(error).split())}"
         ) from error
 
@@ -271,8 +271,8 @@ def load(path: str) -> State:
     if not os.path.isfile(path):
         epochs = epochs_in(os.path.dirname(path))
         raise UserError(
-            f"no checkpoint at {path} (epochs that are there: {epochs or 'none'}): check --model-dir "
-            "and --load-epoch"
+            f"no checkpoint at {path} (epochs that are there: {epochs or 'none'}): check the "
+            "folder and the epoch"
         )
     try:
         check_archive(path)

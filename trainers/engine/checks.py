@@ -5,7 +5,6 @@ Each raises UserError with the key, its value and what it takes.
 """
 
 import logging
-from typing import TYPE_CHECKING
 
 from PIL import ImageColor
 from yacs.config import CfgNode
@@ -13,11 +12,8 @@ from yacs.config import CfgNode
 from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
+from ..data.loader import Images, validates_on_test_images
 from ..prompting.backbone import Backbone, check_name
-
-if TYPE_CHECKING:
-    from dassl.data import DataManager
-    from dassl.data.datasets import DatasetBase
 
 log = logging.getLogger(__name__)
 
@@ -60,31 +56,26 @@ def check_run(cfg: CfgNode) -> None:
         )
 
 
-def check_data(cfg: CfgNode, data_manager: "DataManager") -> None:
+def check_data(cfg: CfgNode, images: Images) -> None:
     """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data
     cause warnings."""
-    data = data_manager.dataset
     name = cfg.DATASET.NAME
-    both = sorted({item.impath for item in data.train_x} & {item.impath for item in data.test})
-    if both and not getattr(data, "test_only", False):
+    both = sorted({item.impath for item in images.train_x} & {item.impath for item in images.test})
+    if both and not getattr(images, "test_only", False):
         log.warning(
             "%s: train and test share %s, such as %s: an accuracy on these is not a test",
             name,
             counted(len(both), "image"),
             both[0],
         )
-    if len(data.classnames) != data_manager.num_classes:
+    highest = max(item.label for item in images.train_x)
+    if len(images.classnames) != highest + 1:
         raise UserError(
-            f"{name} has labels up to {data_manager.num_classes - 1} but {len(data.classnames)} classes: "
+            f"{name} has labels up to {highest} but {len(images.classnames)} classes: "
             "labels must be 0 … K−1 without gaps"
         )
-    has_own = data_manager.val_loader is not None and not validates_on_test_images(data)
+    has_own = bool(images.val) and not validates_on_test_images(images)
     if cfg.TEST.FINAL_MODEL == "best_val" and not has_own:
         raise UserError(
             f"TEST.FINAL_MODEL best_val needs validation images that are not the test's, {name} has none"
         )
-
-
-def validates_on_test_images(data: "DatasetBase") -> bool:
-    """Whether images of a data set's val are among its test's, as where a set has no val of its own."""
-    return bool({item.impath for item in data.val or ()} & {item.impath for item in data.test})

@@ -5,6 +5,7 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+from importlib.util import find_spec
 
 import torch
 import torchvision
@@ -35,14 +36,12 @@ def git_commit() -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    import dassl
-
+    """Of Python and the packages that a number depends on; None for one that is not installed."""
     known = {
         "python": platform.python_version(),
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
-        "dassl": getattr(dassl, "__version__", None),
-        "which dassl": "lite" if getattr(dassl, "is_lite", False) else "real",
+        **version_of_dassl(),
     }
     for name in ("cdc-prompt-learning", "dassl-lite", "clip-anytorch", "numpy"):
         try:
@@ -50,3 +49,15 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             known[name] = None
     return known
+
+
+def version_of_dassl() -> dict[str, str | None]:
+    """Its version, and which Dassl it is: ``lite`` or ``real``."""
+    if find_spec("dassl") is None:
+        return {"dassl": None, "which dassl": None}
+    import dassl
+
+    return {
+        "dassl": getattr(dassl, "__version__", None),
+        "which dassl": "lite" if getattr(dassl, "is_lite", False) else "real",
+    }

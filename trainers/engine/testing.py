@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,15 +17,11 @@ from yacs.config import CfgNode
 from ..common.files import write_arrays, write_text
 from ..common.fingerprints import split_hash
 from ..common.record_file import FILE_NAME, FORMAT, Record, described
+from ..data.loader import Batch, Images
 from ..evaluation.open_world import open_world, signs_of_new
 from ..evaluation.prediction import Metrics, Prediction, measure, per_image
 from ..method import Method
 from .run_record import git_commit, versions
-
-if TYPE_CHECKING:
-    from dassl.data.datasets import DatasetBase
-
-    from ..data.loader import Batch
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +40,7 @@ class Evaluator:
         notes: what a reader of its figures has to know.
     """
 
-    def __init__(self, cfg: CfgNode, dataset: "DatasetBase", method: Method) -> None:
+    def __init__(self, cfg: CfgNode, dataset: Images, method: Method) -> None:
         self.cfg = cfg
         self.dataset = dataset
         self.method = method
@@ -74,7 +69,7 @@ class Evaluator:
 
     @torch.no_grad()
     def answers(
-        self, loader: "DataLoader[Batch]", split: str
+        self, loader: DataLoader[Batch], split: str
     ) -> tuple[Prediction, Tensor, list[str]]:
         """The prediction for every image of a split, on the CPU, its labels (N,) and its paths; text
         is encoded once.
@@ -102,7 +97,7 @@ class Evaluator:
             paths += batch["impath"]
         return Prediction.concatenate(answers), torch.cat(labels), paths
 
-    def keep(self, loader: "DataLoader[Batch]", split: str) -> tuple[Prediction, Tensor]:
+    def keep(self, loader: DataLoader[Batch], split: str) -> tuple[Prediction, Tensor]:
         """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
         ``per_image``; returns the prediction, and the labels (N,)."""
         answers, labels, paths = self.answers(loader, split)
@@ -113,7 +108,7 @@ class Evaluator:
         write_arrays(f"{self.cfg.OUTPUT_DIR}/predictions-{split}.npz", arrays)
         return answers, labels
 
-    def test(self, loader: "DataLoader[Batch]", split: str) -> tuple[Prediction, Tensor]:
+    def test(self, loader: DataLoader[Batch], split: str) -> tuple[Prediction, Tensor]:
         """Measures the answers to a split; see ``keep``."""
         started = time.monotonic()
         answers, labels = self.keep(loader, split)

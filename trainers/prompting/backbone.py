@@ -5,7 +5,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +53,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.text = text
-        self.image: Any = image  # of the sizes that a ViT has, where it takes visual prompts
+        self.image = image
         self.activation = activation
         self.normalization = normalization
         self.register_buffer("log_scale", log_scale)

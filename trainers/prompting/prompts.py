@@ -35,9 +35,9 @@ class Prompts:
         readout: of a second feature of each image, or None.
     """
 
-    prefix: Any = None
-    suffix: Any = None
-    end: Any = None
+    prefix: Tensor | None = None
+    suffix: Tensor | None = None
+    end: Tensor | None = None
     deep_text: Sequence[Tensor | None] = ()
     visual: Tensor | None = None
     deep_visual: Sequence[Tensor] = ()
@@ -45,12 +45,17 @@ class Prompts:
     image_adapters: Sequence[Adapter | None] = ()
     readout: Readout | None = None
 
-    def images(self) -> tuple[Any, ...]:
+    def images(
+        self,
+    ) -> tuple[Tensor | None, Sequence[Tensor], Sequence[Adapter | None], Readout | None]:
         """What ``ImageEncoder`` takes."""
         return self.visual, self.deep_visual, self.image_adapters, self.readout
 
-    def texts(self, classes: slice) -> tuple[Any, ...]:
-        """What ``TextEncoder`` takes, for some of the classes."""
+    def texts(
+        self, classes: slice
+    ) -> tuple[Tensor, Tensor, Tensor, Sequence[Tensor | None], Sequence[Adapter | None]]:
+        """What ``TextEncoder`` takes, for some of the classes; there is a text's part."""
+        assert self.prefix is not None and self.suffix is not None and self.end is not None
         deep = [
             layer[:, classes] if layer is not None and layer.dim() == 4 else layer
             for layer in self.deep_text

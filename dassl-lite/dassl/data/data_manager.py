@@ -28,7 +28,7 @@ def build_data_loader(
     n_ins: int = 2,
     tfm: Transforms | None = None,
     is_train: bool = True,
-    dataset_wrapper: type["DatasetWrapper"] | None = None,
+    dataset_wrapper: Callable[..., TorchDataset[dict[str, Any]]] | None = None,
 ) -> DataLoader[Any]:
     """A loader of `data_source`; training drops an incomplete last batch if there is a whole one.
 
@@ -55,7 +55,7 @@ class DataManager:
         cfg: CfgNode,
         custom_tfm_train: Transforms | None = None,
         custom_tfm_test: Transforms | None = None,
-        dataset_wrapper: type["DatasetWrapper"] | None = None,
+        dataset_wrapper: Callable[..., TorchDataset[dict[str, Any]]] | None = None,
     ) -> None:
         self.dataset = dataset = build_dataset(cfg)
         tfms = {True: custom_tfm_train, False: custom_tfm_test}

@@ -1,4 +1,4 @@
-"""Finds the images for ``predict.py``, and formats its results as a table, JSON or text."""
+"""Finds images that are to be labelled, and formats the answers as a table, JSON or text."""
 
 import glob
 import logging
@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
-from trainers.common.console import csv_text, first_few, printable
-from trainers.common.errors import UserError
-from trainers.common.image_files import ENDINGS, files_below, is_image, left_out
-from trainers.evaluation.doubts import decimal
+import numpy
 
-from .answer import most_probable, votes_of
+from ..common.console import csv_text, first_few, printable
+from ..common.errors import UserError
+from ..common.image_files import ENDINGS, files_below, is_image, left_out
+from ..evaluation.doubts import decimal
 
 if TYPE_CHECKING:
-    from trainers.classifier.prompted import Answers
+    from .prompted import Answers
 
 log = logging.getLogger("predict")
 Row = dict[str, Any]  # see ``rows``
@@ -48,6 +48,35 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
             "patterns, or - for a list on standard input, before --classes, which takes all words after it"
         )
     return paths
+
+
+def most_probable(
+    probabilities: numpy.ndarray, names: Sequence[str], number: int
+) -> list[dict[str, Any]]:
+    """The ``number`` most probable of K classes, probabilities (K,): dicts of ``class`` and
+    ``probability``."""
+    order = numpy.argsort(-probabilities, kind="stable")[:number]
+    return [{"class": names[label], "probability": float(probabilities[label])} for label in order]
+
+
+def votes_of(answers: "Answers", image: int, number: int) -> list[dict[str, Any]]:
+    """What each vote on an image is: dicts of ``voter``, ``weight``, its share in the answer,
+    ``vacuity``, None where it has none, and ``top``, its ``number`` most probable classes."""
+    if answers.votes is None or answers.vote_weights is None:
+        return []
+    vacuities: Sequence[float | None] = [None] * len(answers.voters)
+    if answers.vote_vacuity is not None:
+        vacuities = answers.vote_vacuity[image].tolist()
+    parts = zip(answers.voters, answers.vote_weights.tolist(), vacuities, answers.votes[image])
+    return [
+        {
+            "voter": voter,
+            "weight": weight,
+            "vacuity": vacuity,
+            "top": most_probable(probabilities, answers.classnames, number),
+        }
+        for voter, weight, vacuity, probabilities in parts
+    ]
 
 
 def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:

@@ -7,13 +7,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from trainers.common.console import counted, first_few
-from trainers.common.errors import UserError
-from trainers.common.fingerprints import BELOW
-from trainers.common.image_files import ENDINGS, files_below, is_image
-
+from ..common.console import counted, first_few
+from ..common.errors import UserError
+from ..common.fingerprints import BELOW
+from ..common.image_files import ENDINGS, files_below, is_image
 from .fewshot import FOLDER
-from .splits import PARTS, Image, Lists, read_lines, reading
+from .lists import PARTS, Image, Lists, read_lines, reading
 
 Files = dict[str, list[str]]  # class folder → paths of images
 # train and val, as CoOp divides data sets that come undivided; the rest is for testing

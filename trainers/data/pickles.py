@@ -9,7 +9,7 @@ import io
 import pickle
 from collections.abc import Iterable
 
-from trainers.common.errors import UserError, raise_machines
+from ..common.errors import UserError, raise_machines
 
 ADMITTED = ("dassl.data.datasets.base_dataset", "Datum")
 

@@ -1,5 +1,5 @@
-"""The rules of a recipe: what its settings are for one protocol, data set or number of shots, where
-the method's authors varied them.
+"""Recipes: a trainer's settings for a CLIP, and rules, what they are for one protocol, data set or
+number of shots, where the method's authors varied them.
 
 A config file of a trainer may end with
 
@@ -14,19 +14,24 @@ their order, so a later one wins; they come over the rest of the file and under 
 command line. ``run.py --plan`` shows what comes of them.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+import logging
+import os
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.common.config_files import CONFIGS as CONFIGS
-from trainers.common.config_files import read_config
-from trainers.common.console import counted
-from trainers.common.errors import UserError, nearest
+from yacs.config import CfgNode
 
-from . import PROTOCOLS
+from .config_files import CONFIGS, merge, read_config
+from .console import counted
+from .errors import UserError, nearest
 
+log = logging.getLogger(__name__)
 KEY = "RULES"  # in the file
+EMBEDDED = "tiny"  # the CLIP that comes with the package
+EXPERIMENTS = ("base2new", "fewshot", "xd")  # whose rules a recipe may have
 COUNTS = range(1, 10**4)  # of training images a class
 
 
@@ -88,7 +93,7 @@ class Recipe:
         """
         datasets = config_names("datasets")
         known: dict[str, Collection[object]] = {
-            "protocol": {protocol["recipe"] for protocol in PROTOCOLS.values()},
+            "protocol": EXPERIMENTS,
             "dataset": datasets,
             "target": datasets,
             "shots": COUNTS,
@@ -146,3 +151,95 @@ def read_rule(entry: Mapping[str, object], known: Mapping[str, Collection[object
                 raise UserError(f"{KEY}: {key} can't be {name!r}{nearest(name, known[key])}")
     [default_shots] = conditions.pop("default_shots", [None])
     return Rule(conditions, settings, default_shots)
+
+
+def recipe_path(trainer: str, config: str) -> str:
+    """The trainer's config file of that name.
+
+    Raises:
+        UserError: there is none; the message names the nearest one.
+    """
+    return config_path("trainers", trainer, config, missing=f"{trainer} has no recipe {config!r}")
+
+
+def short_name(backbone: str) -> str:
+    """A CLIP's name as recipes have it: ``vit_b16`` of ``ViT-B/16``; of a file its own."""
+    name = Path(backbone).stem if os.path.isfile(backbone) else backbone.replace("/", "")
+    return re.sub(r"\W+", "_", name.lower())
+
+
+def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
+    """Name of the trainer's recipe for a CLIP: that for the protocol (dg: xd's), the one named
+    after the CLIP, or its ``_text``; else ``vit_b16``."""
+    short = short_name(backbone)
+    known = config_names("trainers", trainer)
+    for name in (f"{short}_{'xd' if protocol == 'dg' else protocol}", short, f"{short}_text"):
+        if name in known:
+            return name
+    log.warning("%s has no recipe for %s: vit_b16's settings are taken", trainer, backbone)
+    return "vit_b16"
+
+
+def check_known(noun: str, name: str, known: Iterable[str]) -> None:
+    """
+    Raises:
+        UserError: the name is none of the known ones; the message names the nearest one.
+    """
+    if name not in known:
+        given = f"unknown {noun} {name!r}{nearest(name, known)}" if name else f"no {noun} is given"
+        raise UserError(f"{given}; known: {', '.join(sorted(known))}")
+
+
+def config_path(*place: str, missing: str) -> str:
+    """Path of a config file, of a folder of configs and the file's name.
+
+    Raises:
+        UserError: it is not there; the message, ``missing``, names the nearest one that is.
+    """
+    *folder, name = place
+    path = os.path.join(CONFIGS, *place) + ".yaml"
+    if not os.path.isfile(path):
+        known = config_names(*folder)
+        there = f"there is {', '.join(known) or 'none'} in {os.path.dirname(path)}"
+        raise UserError(f"{missing}{nearest(name, known)}; {there}")
+    return path
+
+
+def usual_experiment(cfg: CfgNode) -> str:
+    """Whose rules hold of a run where nobody says: that of all classes, or of a half."""
+    return "fewshot" if cfg.DATASET.SUBSAMPLE_CLASSES == "all" else "base2new"
+
+
+def fill_config(
+    cfg: CfgNode,
+    dataset_file: str,
+    recipe_file: str,
+    conditions: Callable[[CfgNode], Mapping[str, object]],
+    given: Mapping[str, tuple[str, object]],
+    options: Sequence[object],
+    where: str = "options after the flags",
+) -> None:
+    """Puts into a config, later ones over the ones before: a data set's file, a recipe, its rules, what
+    is given by name, and KEY, VALUE, KEY …
+
+    Args:
+        dataset_file, recipe_file: paths; "" for none.
+        conditions: what the rules may ask of the run, see ``Rule.conditions``, as the config so far
+            has it.
+        given: KEY → its name for messages, and its value.
+        options: KEY, VALUE, KEY …; where: what they are called in messages.
+
+    Raises:
+        UserError: see ``merge``.
+    """
+    if dataset_file:
+        merge(cfg, dataset_file, "data set config file")
+    if recipe_file:
+        merge(cfg, recipe_file, "config file", leave_out=KEY)
+        # rules ask for the shots and the classes; below once more, over the rules
+        merge(cfg, options, where)
+        rules = Recipe.read(recipe_file).holding(**conditions(cfg))
+        merge(cfg, settings_of(rules), f"{KEY} of config file {recipe_file}")
+    for key, (name, value) in given.items():
+        merge(cfg, [key, repr(value)], name)  # as it is: of a plain text yacs makes a number
+    merge(cfg, options, where)

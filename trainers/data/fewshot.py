@@ -11,27 +11,75 @@ written: the same seed draws the same sample again, whose hash is in the run rec
 
 import os
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
+from typing import NamedTuple
 
-from dassl.data.datasets import DatasetBase
+from yacs.config import CfgNode
 
-from trainers.common.errors import UserError
-
+from ..common.errors import UserError
+from ..common.fingerprints import split_hash
+from .lists import Image, subsample_classes
 from .pickles import read_pickle
-from .splits import Image
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
 FOLDER = "split_fewshot"
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
-def sample_of(
-    dataset: DatasetBase, parts: Parts, shots: Mapping[str, int], seed: int
-) -> tuple[Parts, str]:
-    """The sample of a seed, CoOp's where its file is there, else drawn, and where it is from. With
-    a seed the generator is left as it was."""
-    folder = dataset.dataset_dir
+class Chosen(NamedTuple):
+    """What a run trains, validates and tests on.
+
+    Attributes:
+        val: the test list itself where the data set has no validation images of its own.
+        whole_val: all validation images of the run's classes, of which ``val`` may be a sample.
+        sample: ``hash`` and ``origin`` of the few-shot sample, None where all images are taken.
+    """
+
+    train: list[Image]
+    val: list[Image]
+    test: list[Image]
+    whole_val: list[Image]
+    sample: dict[str, str] | None
+
+
+def choose(
+    cfg: CfgNode, folder: str, train: list[Image], val: list[Image], test: list[Image]
+) -> Chosen:
+    """What a run takes of a data set.
+
+    With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation
+    images; then ``SUBSAMPLE_CLASSES`` keeps the base or the new classes. ``val`` may be the test
+    list itself (ImageNet), which is not sampled.
+
+    Args:
+        cfg: the run's config; folder: the data set's.
+
+    Raises:
+        UserError: a stored sample can't be used, or no class is left.
+    """
+    val_is_test = val is test
+    whole = val
+    sample = None
+    most = cfg.DATASET.NUM_SHOTS
+    if most >= 1:
+        parts: Parts = {"train": train} if val_is_test else {"train": train, "val": val}
+        shots = {"train": most, "val": min(most, VALIDATION_SHOTS)}
+        parts, origin = sample_of(folder, parts, shots, cfg.SEED)
+        train = parts["train"]
+        val = parts.get("val", val)
+        taken = SimpleNamespace(train_x=train, val=parts.get("val"), test=None)
+        sample = {"hash": split_hash(taken), "origin": origin}
+    train, val, test, whole = subsample_classes(
+        train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
+    )
+    return Chosen(train, test if val_is_test else val, test, whole, sample)
+
+
+def sample_of(folder: str, parts: Parts, shots: Mapping[str, int], seed: int) -> tuple[Parts, str]:
+    """The sample of a seed, CoOp's where its file is in the data set's folder, else drawn, and where
+    it is from. With a seed the generator is left as it was."""
     coops = f"{folder}/{FOLDER}/shot_{shots['train']}-seed_{seed}.pkl"
     if seed >= 0 and os.path.isfile(coops):
         sample = resolve(coops, read_pickle(coops, parts), parts, shots, folder)
@@ -39,14 +87,23 @@ def sample_of(
     state = random.getstate()
     if seed >= 0:
         random.seed(seed)
-    drawn = {
-        part: dataset.generate_fewshot_dataset(images, num_shots=shots[part])
-        for part, images in parts.items()
-    }
+    drawn = {part: draw(images, shots[part]) for part, images in parts.items()}
     if seed < 0:
         return drawn, "drawn without a seed"
     random.setstate(state)
     return drawn, f"drawn with seed {seed}"
+
+
+def draw(images: Sequence[Image], shots: int) -> list[Image]:
+    """That many images of each class, all of one that has fewer, with the draws of Dassl's
+    ``generate_fewshot_dataset``."""
+    by_label: dict[int, list[Image]] = defaultdict(list)
+    for image in images:
+        by_label[image.label].append(image)
+    drawn = []
+    for members in by_label.values():
+        drawn += random.sample(members, shots) if len(members) >= shots else members
+    return drawn
 
 
 def resolve(

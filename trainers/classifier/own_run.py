@@ -1,0 +1,246 @@
+"""A run on one's own images without Dassl and without a command: which CLIP and recipe it takes, and
+how it is built."""
+
+import contextlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+import torchvision.transforms as T
+from yacs.config import CfgNode
+
+from .. import config_function
+from ..build import settings_of
+from ..classnames import check_names
+from ..common.config_files import CONFIGS, check_values
+from ..common.console import counted, show_messages
+from ..common.errors import UserError
+from ..common.recipes import (
+    EMBEDDED,
+    choose_recipe,
+    fill_config,
+    recipe_path,
+    usual_experiment,
+)
+from ..common.record_file import FILE_NAME, read_record
+from ..data.loader import Images, make_loaders
+from ..data.own_images import OwnImages
+from ..data.random_state import seed_all
+from ..data.transforms import steps_of_training, template_views
+from ..descriptions import note_content
+from ..engine.checkpoint import MODEL_NAME, load, newest
+from ..engine.checks import check_data, check_run
+from ..engine.folder import folder_of_run
+from ..prompting.weights import openai
+from ..run import Run
+from ..settings import run_config
+from .saved_run import find_method, method_of
+
+log = logging.getLogger(__name__)
+SHOTS = 16  # training images a class
+DATASET = "image_folder"  # the config file of one's own images
+FEW = 10  # images of a class
+
+
+def choose_clip(is_plan: bool = False) -> tuple[str, str]:
+    """A CLIP that knows photographs, else, where its weights can't be had, the tiny one; and a sentence
+    that says why.
+
+    Args:
+        is_plan: its weights are not looked for, nor downloaded.
+    """
+    name = "ViT-B/32"
+    why = "which knows photographs; a small one, since there is no GPU"
+    if torch.cuda.is_available():
+        name = "ViT-B/16"
+        why = "which knows photographs"
+    if not is_plan:
+        try:
+            openai.find(name)
+        except UserError as error:
+            log.warning("%s", error)
+            why = f"for trying: it has seen small drawings only, but the weights of {name} can't be had (the message above says how)"
+            name = EMBEDDED
+    return name, f"The CLIP is {name}, {why}."
+
+
+def backbone_of(folder: str) -> str:
+    """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be
+    read."""
+    place = f"{folder}/{MODEL_NAME}"
+    with contextlib.suppress(UserError):  # of what is damaged, which is made again
+        if checkpoint := newest(place):
+            config = load(f"{place}/{checkpoint}")["config"]
+            return str(config.get("MODEL.BACKBONE.NAME", "")).strip("'")
+        return str(read_record(f"{folder}/{FILE_NAME}")["config"]["MODEL"]["BACKBONE"]["NAME"])
+    return ""
+
+
+def config_of_images(
+    images: str,
+    trainer: str,
+    backbone: str,
+    recipe: str,
+    folder: str,
+    shots: int,
+    seed: int,
+    settings: Mapping[str, object],
+) -> CfgNode:
+    """The config of a run on a folder of class folders.
+
+    Args:
+        backbone: "": the recipe's; recipe: its file; folder: where the run goes.
+        settings: KEY → value over all others.
+
+    Raises:
+        UserError: see ``fill_config``.
+    """
+    cfg = run_config()
+    config_function(trainer)(cfg)
+    defaults = cfg.clone()
+    given: dict[str, tuple[str, object]] = {
+        "DATASET.ROOT": ("images", images),
+        "TRAINER.NAME": ("trainer", trainer),
+        "OUTPUT_DIR": ("folder", folder),
+        "SEED": ("seed", seed),
+    }
+    if backbone:
+        given["MODEL.BACKBONE.NAME"] = ("backbone", backbone)
+    options = ["DATASET.NUM_SHOTS", shots]
+    for key, value in settings.items():
+        options += [key, value]
+
+    def conditions(cfg: CfgNode) -> dict[str, object]:
+        shots = cfg.DATASET.NUM_SHOTS
+        return {"protocol": usual_experiment(cfg), "dataset": DATASET, "shots": shots}
+
+    fill_config(
+        cfg, f"{CONFIGS}/datasets/{DATASET}.yaml", recipe, conditions, given, options, "settings"
+    )
+    check_values(cfg, defaults)
+    note_content(cfg)
+    cfg.freeze()
+    return cfg
+
+
+def recipe_of(trainer: str, recipe: str, backbone: str, folder: str) -> tuple[str, str, str]:
+    """The recipe's file, the CLIP, and a sentence that says why it is that.
+
+    Args:
+        recipe: name of one of the trainer's, or a file; "": that for the CLIP.
+        backbone: "": that of the run in the folder, of the recipe if one is given, else
+            ``choose_clip``'s; folder: where the run goes.
+
+    Raises:
+        UserError: the trainer has no such recipe.
+    """
+    if recipe:
+        is_file = os.path.isfile(recipe)
+        return recipe if is_file else recipe_path(trainer, recipe), backbone, ""
+    why = ""
+    backbone = backbone or backbone_of(folder)
+    if not backbone:
+        backbone, why = choose_clip()
+    return recipe_path(trainer, choose_recipe(trainer, backbone)), backbone, why
+
+
+def build_run(cfg: CfgNode, recipe: str) -> Run:
+    """The run of a config on one's own images, ready to be made.
+
+    recipe: its file.
+
+    Raises:
+        UserError: the config or the images can't work.
+    """
+    kind = find_method(cfg.TRAINER.NAME)
+    settings = settings_of(kind, cfg)
+    kind.check(settings, f"TRAINER.{kind.name().upper()}")
+    check_run(cfg)
+    steps = steps_of_training(cfg)
+    views = template_views(steps, cfg.INPUT, *kind.views(settings))
+    images = OwnImages(cfg.DATASET.ROOT, cfg)
+    check_data(cfg, images)
+    method = method_of(cfg, images.classnames)
+    run = Run(cfg, make_loaders(cfg, images, views, T.Compose(steps)), method)
+    notes = check_names(method.backbone, method.classnames, are_fixed=False)
+    notes = [*notes, *images.notes, *notes_on_classes(images)]
+    run.evaluation.note_run({"recipe": Path(recipe).stem}, notes)
+    return run
+
+
+def fit_folder(
+    images: str,
+    trainer: str,
+    backbone: str,
+    recipe: str,
+    folder: str,
+    shots: int,
+    seed: int,
+    settings: Mapping[str, object],
+) -> None:
+    """Makes the run of a folder of class folders, if it is not done; see ``recipe_of`` and
+    ``config_of_images``.
+
+    Raises:
+        UserError: the input can't work.
+    """
+    if not os.path.isdir(images):
+        raise UserError(
+            f"{images} is not a folder: give the one that holds the class folders, or train and test"
+        )
+    if os.path.abspath(folder).startswith(os.path.join(images, "")):
+        raise UserError(
+            f"the run would go to {folder}, which lies in {images}, where it passes for a class: give another folder"
+        )
+    if not 0 <= seed < 2**32:
+        raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
+    show_messages()
+    backbone = backbone or str(settings.get("MODEL.BACKBONE.NAME", ""))
+    recipe, backbone, why = recipe_of(trainer, recipe, backbone, folder)
+    cfg = config_of_images(images, trainer, backbone, recipe, folder, shots, seed, settings)
+    with folder_of_run("the folder", folder):
+        seed_all(seed)
+        log.info(
+            "Your images: %s, up to %d a class for training, recipe %s, results in %s",
+            images,
+            cfg.DATASET.NUM_SHOTS,
+            recipe,
+            folder,
+        )
+        if why:
+            log.info("%s", why)
+        run = build_run(cfg, recipe)
+        run.log_images()
+        if run.is_done():
+            log.info(
+                "Done already: %s; to train again, delete that folder, or give another", folder
+            )
+            return
+        run.say_minutes()
+        run.make()
+
+
+def notes_on_classes(images: Images) -> list[str]:
+    """Warns of classes that are too small to say anything of, and of one that is most of the test, and
+    returns the warnings."""
+    notes = []
+    tested = Counter(item.classname for item in images.test)
+    number = tested + Counter(item.classname for item in [*images.train_x, *(images.val or ())])
+    if few := sum(count < FEW for count in number.values()):
+        rarest, least = number.most_common()[-1]
+        notes.append(
+            f"Fewer than {FEW} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
+            "accuracy there rests on one or two"
+        )
+    name, count = tested.most_common(1)[0]
+    if count > 2 * len(images.test) / len(tested):
+        notes.append(
+            f"{100 * count / len(images.test):.0f} % of the test images are of {name}: always answering "
+            "that is right as often; look at macro F1 and at the accuracy of each class"
+        )
+    for note in notes:
+        log.warning("%s", note)
+    return notes

@@ -1,0 +1,1 @@
+"""The commands that are installed with the package; nothing imports them but commands."""

@@ -1,0 +1,94 @@
+"""Trains prompts on your own images, a folder of class folders, and tests them on a part of these.
+
+    cdc-train my_folder
+    cdc-train my_folder --trainer CoOp --backbone RN50 --shots 4 --settings OPTIM.MAX_EPOCH 10
+
+A run that is stopped goes on by the same command; ``cdc-predict`` labels images with it. Input that
+can't work ends with one line on standard error and exit code 2, a run that is asked to stop with 75.
+"""
+
+import argparse
+import logging
+import shlex
+from collections.abc import Sequence
+
+from ..common.console import counted
+from ..common.environment import start_command
+from ..common.errors import UserError, run_tool
+from ..common.interruption import interruptible
+
+log = logging.getLogger(__name__.partition(".")[0])
+
+
+def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "images", metavar="FOLDER", help="a folder of class folders, or of train and test"
+    )
+    parser.add_argument("--trainer", default="CDC", help="a method: CDC, CoOp, MaPLe …")
+    parser.add_argument(
+        "--backbone",
+        help="a CLIP: ViT-B/16, RN50, tiny, a file, open_clip:<model>/<weights> … (default: ViT-B/16 on "
+        "a GPU, else ViT-B/32; tiny where their weights can't be had)",
+    )
+    parser.add_argument(
+        "--recipe",
+        help="name of one of the trainer's recipes, or a file (default: that for the CLIP)",
+    )
+    parser.add_argument(
+        "--output-dir",
+        metavar="FOLDER",
+        help="where the run goes (default: output/<folder>/<trainer>/seed<seed>)",
+    )
+    parser.add_argument("--shots", type=int, default=16, help="training images per class (16)")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample and the training (1)")
+    parser.add_argument(
+        "--settings",
+        nargs="+",
+        default=[],
+        metavar="KEY VALUE",
+        help="pairs over the recipe's settings, such as OPTIM.MAX_EPOCH 5",
+    )
+    return parser.parse_args(arguments)
+
+
+def run(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        UserError: the input can't work.
+    """
+    words = args.settings
+    if len(words) % 2:
+        raise UserError(f"--settings must come in pairs, KEY VALUE: {' '.join(words)}")
+    # here, since it takes seconds: wrong arguments are answered at once
+    from ..classifier.prompted import PromptedClassifier
+
+    classifier = PromptedClassifier.fit(
+        args.images,
+        trainer=args.trainer,
+        backbone=args.backbone,
+        folder=args.output_dir,
+        recipe=args.recipe,
+        shots=args.shots,
+        seed=args.seed,
+        settings=dict(zip(words[::2], words[1::2])),
+    )
+    metrics = classifier.record["metrics"].get(classifier.cfg.TEST.SPLIT, {})
+    if "accuracy" in metrics:
+        number = metrics["images"]
+        log.info("Accuracy: %.1f %% of %s", metrics["accuracy"], counted(number, "test image"))
+    folder = shlex.quote(classifier.cfg.OUTPUT_DIR)
+    log.info("Label images with: cdc-predict --run %s PATH …", folder)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, 2 with one line on standard error, or 75 if it was asked to stop."""
+    args = parse_arguments(arguments)
+    with interruptible():
+        return run_tool(run, args, log)
+
+
+def command() -> int:
+    """The same as an entry point."""
+    start_command()
+    return main()

@@ -1,0 +1,48 @@
+"""The folder of a run while it is made."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..common.errors import UserError
+from ..common.files import check_folder, remove_leftovers
+from ..common.locks import FILE_NAME as LOCK
+from ..common.locks import only_writer
+
+LOG = "log.txt"
+OUTPUTS = (
+    LOG,
+    "metrics.jsonl",
+    "results.json",
+    "predictions-val.npz",
+    "predictions-test.npz",
+    LOCK,
+)
+
+
+@contextlib.contextmanager
+def folder_of_run(name: str, folder: str) -> Iterator[None]:
+    """Makes the folder of a run, if it is not there, and locks it to the end of the block.
+
+    name: what the user gives it by, for messages.
+
+    Raises:
+        UserError: it can't be written to, or another process does; of one that is raised in the
+            block a new folder is removed again, if it holds nothing but the log.
+    """
+    check_folder(name, folder, OUTPUTS)
+    place = Path(folder).absolute()
+    made = [path for path in (place, *place.parents) if not path.exists()]
+    try:
+        with only_writer(folder):
+            remove_leftovers(folder)
+            yield
+    except UserError:
+        # up to the first that another run, beside this one, has put its own folder in
+        with contextlib.suppress(OSError):
+            if made and {*os.listdir(place)} <= {LOG}:
+                (place / LOG).unlink(missing_ok=True)
+                for path in made:
+                    path.rmdir()
+        raise
