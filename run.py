@@ -47,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--shots",
         nargs="+",
         type=int,
-        help="training images a class (the recipe's, else 16; fewshot: 1 2 4 8 16)",
+        help="training images per class (the recipe's, else 16; fewshot: 1 2 4 8 16)",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument(

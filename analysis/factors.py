@@ -1,4 +1,4 @@
-"""Does a factor that has nothing to do with the class pull the answers? A table on the protocol ``factors``.
+"""Does a factor that has nothing to do with the class change the answers? A table on the protocol ``factors``.
 
     python -m analysis.factors output/factors --format markdown
 

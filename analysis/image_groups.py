@@ -177,8 +177,8 @@ def doubts_of(prediction: Prediction, temperature: float | None) -> dict[str, Te
 
 
 def told_apart(known: Tensor, others: Tensor) -> float | None:
-    """How well doubt tells other images from known ones: area under the ROC curve in percent, of
-    (N,) and (L,) doubts.
+    """How well a measure of uncertainty tells other images from known ones: area under the ROC
+    curve in percent, of its (N,) and (L,) values.
     """
     doubts = torch.cat([known, others])
     return auroc(doubts, torch.arange(len(doubts)) >= len(known))

@@ -29,7 +29,7 @@ Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, 
 
 
 def occlusions(run: Run, paths: dict[str, str]) -> list[Occlusion]:
-    """An ``Occlusion`` for the right answers that are doubted least, one a class: how far each
+    """An ``Occlusion`` for the least uncertain right answers, one per class: how far each
     template's probability of the class falls when a grey patch covers a place of the image (Zeiler,
     Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
 

@@ -36,7 +36,7 @@ Example = tuple[str, str]  # path of a picture, its class name
 
 
 def find_examples(folder: str | Path, record: Record, root: str) -> list[Example]:
-    """Test images of a run, from the least to the most doubted in equal steps: at most ``EXAMPLES``
+    """Test images of a run, from the least to the most uncertain in equal steps: at most ``EXAMPLES``
     pairs (path, class name).
 
     There are none, with a warning, where the run was not tested or its data set is not below ``root``.

@@ -1,5 +1,5 @@
 """Settings of the documentation site, which scripts/docs.sh builds out of the Markdown files of
-this folder and the docstrings.
+this folder, the docstrings, and the pages of the trainers that tools/trainer_pages.py makes.
 
 Sphinx with MyST and Furo rather than MkDocs with Material: MkDocs' last release is of August 2024,
 and Material for it is only maintained.
@@ -8,7 +8,8 @@ and Material for it is only maintained.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS.parent))
 
 project = "CDC for prompt learning"
 language = "en"
@@ -26,3 +27,10 @@ html_theme = "furo"
 html_title = project
 html_copy_source = False
 html_show_copyright = False
+
+
+def setup(_: object) -> None:
+    """Sphinx calls it before it looks for pages."""
+    from tools.trainer_pages import write_pages
+
+    write_pages(DOCS / "trainers")

@@ -108,7 +108,7 @@ def show_plan(args: argparse.Namespace) -> str:
 
 
 def by_line(runs: Iterable[PlannedRun]) -> dict[tuple[str | int, ...], list[PlannedRun]]:
-    """The runs by what stands in a table's columns ``LINE``; they differ in their seed only."""
+    """The runs by what is in a table's columns ``LINE``; they differ in their seed only."""
     lines: dict[tuple[str | int, ...], list[PlannedRun]] = {}
     for run in runs:
         shots = run.shots if run.has_sample else ""

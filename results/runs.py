@@ -72,7 +72,7 @@ class Run:
 
     @property
     def setting(self) -> Setting:
-        """What was tested: data set, classes (``all``, ``base``, ``new``), training images a class."""
+        """What was tested: data set, classes (``all``, ``base``, ``new``), training images per class."""
         what = self.record["run"]
         return what["dataset"] + VARIANTS.get(self.part, ""), what["classes"], what["shots"]
 

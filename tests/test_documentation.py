@@ -20,13 +20,16 @@ from tests.runs import PATIENCE, REPOSITORY
 from tests.trainers import test_formulas
 from tests.trainers.test_formulas import FORMULAS
 from tools.leaderboard import draw
+from tools.trainer_pages import write_pages
 from trainers import METHODS
+from trainers.settings import method_node
 
 DOCS = REPOSITORY / "docs"
 DOCUMENTS = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "dassl-lite/*.md")
     for path in REPOSITORY.glob(pattern)
+    if path.parent != DOCS / "trainers"  # made with the site
 )
 PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS)]
 PAGES += [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
@@ -105,6 +108,30 @@ def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_
     assert "masses e_k / S" in (site / "api/evidence.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def trainer_pages(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trainers")
+    write_pages(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_trainers_page_has_its_settings_recipes_and_numbers(name, trainer_pages):
+    page = (trainer_pages / f"{name}.md").read_text("utf-8")
+    assert f"({name}.md)" in (trainer_pages / "index.md").read_text("utf-8")
+    for key, default in method_node(name).items():
+        (reason,) = re.findall(
+            rf"(?m)^\| `{key}` \| `{re.escape(repr(default))}` \| (.*) \|$", page
+        )
+        assert reason, f"{key} has no reason beside it"
+    for recipe in (REPOSITORY / "configs/trainers" / name).glob("*.yaml"):
+        assert f"[{recipe.stem}]" in page
+    if published := read_published()["base2new_average"].get(name):
+        assert f"H {published[2]:.2f}" in page
+    (section,) = re.findall(r"\(\.\./faithfulness/([\w.]+)#([\w-]+)\)", page)
+    assert section[1] in anchors(DOCS / "faithfulness" / section[0])
+
+
 # ---- what is promised ----
 
 
@@ -145,19 +172,33 @@ def test_a_page_is_short_and_its_lines_are_narrow(page):
     assert [line for line in prose if len(line) > 120] == []
 
 
-def test_the_leaderboards_data_are_the_benchmarks_table():
-    text = (DOCS / "benchmark.md").read_text("utf-8")
-    shown = text[text.index("\n## Base-to-new\n") : text.index("\n## Base and new together\n")]
-    cells = [re.split(r"\s*\|\s*|\s*±\s*", line) for line in shown.splitlines() if "±" in line]
-    data = pandas.read_csv(DOCS / "results.csv", dtype=str)
-    rows = [[row[3], row[5], row[6], row[8], row[10], row[11]] for row in cells]
-    assert sorted(rows) == sorted(data.iloc[:, :6].values.tolist())
+DATA = DOCS / "data"  # long tables, and what pictures are drawn from
+
+
+def test_every_table_is_linked_from_a_page():
+    linked = {
+        (page.parent / name).resolve()
+        for page in PAGES
+        for name in re.findall(r"\]\(([\w./]*\.csv)\)", page.read_text("utf-8"))
+    }
+    named = "".join(page.read_text("utf-8") for page in PAGES)  # in the commands of pictures
+    unused = [path.name for path in DATA.iterdir() if f"docs/data/{path.name}" not in named]
+    assert [name for name in unused if DATA / name not in linked] == []
+
+
+def test_the_leaderboards_data_and_the_benchmarks_table_are_those_of_base_to_new():
+    data = pandas.read_csv(DATA / "base_to_new.csv", dtype=str)
+    columns = ["trainer", "seeds", "base_mean", "new_mean", "H_mean", "H_std"]
+    measured = sorted(data[columns].values.tolist())
+    drawn = pandas.read_csv(DATA / "leaderboard.csv", dtype=str)
+    assert sorted(drawn.iloc[:, :6].values.tolist()) == measured
+    lines = re.findall(r"(?m)^\| (\w+ \| \d .*±.*) \|$", (DOCS / "benchmark.md").read_text("utf-8"))
+    assert sorted(re.split(r" \| | ± ", line) for line in lines) == measured
 
 
 @pytest.mark.parametrize("name", ["leaderboard", "factors", "templates"])
 def test_a_picture_has_every_row_of_its_data(name):
-    data = "results" if name == "leaderboard" else name
-    table = pandas.read_csv(DOCS / f"{data}.csv")
+    table = pandas.read_csv(DATA / f"{name}.csv")
     kept = (DOCS / f"{name}.svg").read_text("utf-8")
     for picture in (draw(table), kept):
         nodes = ElementTree.fromstring(picture).iter()
@@ -173,7 +214,9 @@ for path in (REPOSITORY / "tests").rglob("test_*.py"):
     TESTS[path.stem] |= {path.stem, *re.findall(r"(?m)^def (test_\w+)", path.read_text("utf-8"))}
 
 
-@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.is_relative_to(DOCS)], ids=lambda page: page.stem
+)
 def test_every_test_that_is_named_as_a_proof_exists(page):
     """As ``file::test``, … for the file named before, or on reliability.md alone; … in a name for
     what is left out."""

@@ -63,5 +63,5 @@ def test_every_figure_of_a_record_has_its_definition():
     found = measure(prediction, torch.arange(4), "abcd")
     doubts = found.pop("uncertainty")
     names = [*found, *doubts, *doubts["vacuity"], *open_world(prediction, torch.arange(4), 2)]
-    page = (DOCS / "faithfulness/figures.md").read_text("utf-8")
+    page = (DOCS / "measures.md").read_text("utf-8")
     assert [name for name in names if f"`{name}`" not in page] == ["images"]

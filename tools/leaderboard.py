@@ -1,7 +1,7 @@
 """Draws a table of measurements: a row's mean with its 95 % interval, and where it has them its
 seconds.
 
-    python tools/leaderboard.py docs/results.csv docs/leaderboard.svg
+    python tools/leaderboard.py docs/data/leaderboard.csv docs/leaderboard.svg
 
 The columns are the row's name, seeds, any others, the measure in %, its deviation over the seeds,
 seconds (of one training; may be left out) and recipe. Hollow marks are rows whose recipe is named:

@@ -22,7 +22,7 @@ def add_ivlp_config(cfg: CfgNode) -> None:
     node.CTX_INIT = "a photo of a"  # its first N_CTX_TEXT tokens start the context, the rest stays in the text; Gaussian without
     add_encoder_settings(node)
     node.PROMPT_DEPTH_VISION = 9  # layers that get prompts of their own, the first included
-    node.PROMPT_DEPTH_TEXT = 9
+    node.PROMPT_DEPTH_TEXT = 9  # likewise
 
 
 class IVLPMethod(Method):

@@ -73,7 +73,7 @@ class ProLIPMethod(FeatureMethod):
         return Scores(self.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Minimises CE + λ ‖P − P⁰‖² over all images at once, λ = REG_WEIGHT / images a class."""
+        """Minimises CE + λ ‖P − P⁰‖² over all images at once, λ = REG_WEIGHT / images per class."""
         node = self.settings
         projection = self.learner
         texts = self.hand_crafted[None]

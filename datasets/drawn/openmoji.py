@@ -68,7 +68,7 @@ class DrawnDataset(ImageDataset):
 
 @DATASET_REGISTRY.register()
 class OpenMoji(DrawnDataset):
-    """45 classes; train has 9 to 27 images a class, val 4 to 7, test the rest. Few-shot and
+    """45 classes; train has 9 to 27 images per class, val 4 to 7, test the rest. Few-shot and
     base/new as in CoOp."""
 
     dataset_dir = "openmoji"

@@ -68,8 +68,8 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
 
 
 def measured_tables(series: list[Series]) -> list[Table]:
-    """Calibration, and what each measure of doubt is worth: a row for each series, and for each of
-    its measures.
+    """Calibration, and what each measure of uncertainty is worth: a row for each series, and for
+    each of its measures.
     """
     calibration: list[Line] = []
     doubt: list[Line] = []

@@ -58,7 +58,7 @@ def say_what_is_missing(
         return
     sys.stderr.write(
         f"error: {sys.executable} has no package {str(error.name).partition('.')[0]}: start the command in the environment "
-        "that was made for it (source .venv/bin/activate), or install what is missing (docs/tutorials/install.md)\n"
+        "that was made for it (source .venv/bin/activate), or install what is missing (docs/tutorials/first_run.md)\n"
     )
     sys.exit(2)
 

@@ -118,7 +118,7 @@ class Recipe:
         ]
 
     def default_shots(self, protocol: str) -> list[int]:
-        """Training images a class of an experiment where none are asked for, as a list of one;
+        """Training images per class of an experiment where none are given, as a list of one;
         empty: the protocol's own."""
         holding = self.holding(protocol=protocol)
         return [rule.default_shots for rule in holding if rule.default_shots][-1:]

@@ -80,7 +80,7 @@ def finite(value: object) -> float | None:
 
 
 def nested(record: Any, *keys: str) -> Any:
-    """What stands under a path of keys; None where there is none."""
+    """What is under a path of keys; None where there is none."""
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
     return record

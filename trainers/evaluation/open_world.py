@@ -1,4 +1,4 @@
-"""Measures the answers of a run that was trained on base classes and is asked with base and new
+"""Measures the answers of a run that was trained on base classes and is given base and new
 classes together.
 
 OpenworldAUC also needs what the same prompts answer to either half alone: ``results.openworld``.

@@ -78,7 +78,7 @@ class Prediction:
     vote_weight: Tensor | None = None
 
     def uncertainties(self) -> dict[str, Tensor]:
-        """Measures of doubt: name → (B,), larger is more doubtful."""
+        """Measures of uncertainty: name → (B,), larger is more uncertain."""
         known = self.known()
         return {
             "max_probability": 1 - self.probability.max(dim=1).values,

@@ -1,0 +1,217 @@
+"""Writes the documentation's page of each trainer, from ``METHODS``, docstrings, recipes, and the
+published and measured numbers.
+
+    python tools/trainer_pages.py docs/trainers
+
+``docs/conf.py`` does so whenever the site is built; the pages are not kept.
+"""
+
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPOSITORY))
+
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
+import argparse
+import ast
+import inspect
+import io
+import re
+import textwrap
+import tokenize
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import pandas
+
+from results.published import read_published
+from trainers import METHODS, config_function
+from trainers.settings import add_encoder_settings, method_node
+
+CONFIGS = REPOSITORY / "configs/trainers"
+MEASURED = REPOSITORY / "docs/data/base_to_new.csv"
+AVERAGES = {
+    "cross_dataset": "cross-data-set from ImageNet, average",
+    "domain_generalisation": "domain generalisation from ImageNet, average",
+}  # list in published.yaml → what its last number is
+
+
+def write_pages(folder: Path) -> None:
+    """A page per trainer and an index of them, as Markdown; what else the folder holds stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.md").write_text(index(), encoding="utf-8")
+    for name in METHODS:
+        (folder / f"{name}.md").write_text(page(name), encoding="utf-8")
+
+
+def index() -> str:
+    lines = [f"| [{name}]({name}.md) | {first_sentence(module_of(name))} |" for name in METHODS]
+    names = "\n".join(METHODS)
+    return (
+        "# Trainers\n\nEvery trainer, with its recipes, settings and published numbers.\n\n"
+        "| trainer | what it is |\n|---|---|\n"
+        + "\n".join(lines)
+        + f"\n\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
+    )
+
+
+def page(name: str) -> str:
+    module = module_of(name)
+    parts = [
+        f"# {name}\n",
+        in_rst(inspect.getdoc(module) or ""),
+        "## Use\n",
+        f"```bash\npython train.py --trainer {name} --images my_folder\n"
+        f"python run.py --protocol base2new --trainer {name} --dataset openmoji\n```\n",
+        "## Recipes\n",
+        "Each line is the head of the file: what it reproduces, costs and should reach.\n",
+        *map(recipe, sorted((CONFIGS / name).glob("*.yaml"))),
+        "## Numbers\n",
+        *numbers(name),
+        "## Settings\n",
+        f"In `TRAINER.{name.upper()}`; a recipe's values come on top of these defaults.\n",
+        "| setting | default | what it is |\n|---|---|---|",
+        *settings(name),
+        "\n## Compared with official code\n",
+        f"{compared(name)}\n",
+        "## In code\n",
+        code(name),
+    ]
+    return "\n".join(parts)
+
+
+def module_of(name: str) -> ModuleType:
+    return import_module(f"trainers.{METHODS[name]}")
+
+
+def first_sentence(module: ModuleType) -> str:
+    """Of the docstring, without the name before its colon."""
+    text = " ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split())
+    return re.sub(r"^[\w, ]+: ", "", text).replace("|", r"\|").replace("``", "`")
+
+
+def in_rst(text: str) -> str:
+    return f"```{{eval-rst}}\n{text}\n```\n"
+
+
+def recipe(path: Path) -> str:
+    head = [line[1:].strip() for line in path.read_text("utf-8").partition("BASE:")[0].splitlines()]
+    name = path.relative_to(REPOSITORY).as_posix()
+    return f"- [{path.stem}](../../{name}): {' '.join(head)}\n"
+
+
+def numbers(name: str) -> Iterator[str]:
+    """The published ones, and those measured on the embedded drawings."""
+    published = read_published()
+    for row, found in published["base2new_average"].items():
+        if row.split()[0] == name:
+            base, new, mean = found
+            yield f"- Published (ViT-B/16, 11 data sets, {row}): base {base:.2f}, new {new:.2f}, H {mean:.2f}.\n"
+    for key, title in AVERAGES.items():
+        if name in published[key]:
+            yield f"- Published, {title}: {published[key][name][-1]:.2f}.\n"
+    table = pandas.read_csv(MEASURED).set_index("trainer")
+    if name in table.index:
+        base, new, mean = (table.loc[name, f"{part}_mean"] for part in ("base", "new", "H"))
+        yield (
+            f"- Measured on small drawings with the tiny CLIP: base {base:.2f}, new {new:.2f}, "
+            f"H {mean:.2f} ([benchmark](../benchmark.md)).\n"
+        )
+
+
+# ---- settings ----
+
+
+def settings(name: str) -> Iterator[str]:
+    """A row per setting: its name, default and the reason beside it in the code."""
+    known = reasons(name)
+    for key, default in method_node(name).items():
+        cells = (f"`{key}`", f"`{default!r}`", known.get(key, ""))
+        yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+def reasons(name: str) -> dict[str, str]:
+    """The comments on the settings that all methods share, then on those of the methods from whose
+    settings this one goes on, then on its own."""
+    module = module_of(name)
+    source = inspect.getsource(module)
+    bases = [
+        other
+        for other in METHODS
+        if other != name and (name.endswith(other) or f'method_node("{other}")' in source)
+    ]
+    known = dict(comments(add_encoder_settings))
+    for base in bases:
+        known |= reasons(base)
+    shared = [value for key, value in vars(module).items() if re.match("add_.*settings", key)]
+    for function in (*shared, config_function(name)):
+        known |= dict(comments(function))
+    return known
+
+
+def comments(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
+    """Keys that a function sets in ``node``, each with the comment beside or before it."""
+    source = textwrap.dedent(inspect.getsource(function))
+    beside = {}
+    alone = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            beside[token.start[0]] = token.string.lstrip("# ")
+            if token.line.strip().startswith("#"):
+                alone.add(token.start[0])
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Assign):
+            continue
+        first = node.lineno
+        while first - 1 in alone:
+            first -= 1
+        last = node.end_lineno or first
+        text = " ".join(beside[line] for line in range(first, last + 1) if line in beside)
+        for target in node.targets:
+            if text and isinstance(target, ast.Attribute):
+                yield target.attr, text
+
+
+# ---- what it was compared with, and its code ----
+
+
+def compared(name: str) -> str:
+    """A link to the section that says so."""
+    for path in (REPOSITORY / "docs/faithfulness").glob("*.md"):
+        for heading in re.findall(r"(?m)^## (.*)$", path.read_text("utf-8")):
+            if name in re.findall(r"\w+", heading):
+                anchor = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+                return f"[What is identical, what differs, which tests show it](../faithfulness/{path.name}#{anchor})."
+    return "Nothing: there is no section in docs/faithfulness."
+
+
+def code(name: str) -> str:
+    """The module's reference, on the page of the first of its trainers."""
+    first = next(other for other in METHODS if METHODS[other] == METHODS[name])
+    module = module_of(name)
+    if first != name:
+        return f"With [{first}]({first}.md#in-code).\n"
+    lines = []
+    for key, value in vars(module).items():
+        if getattr(value, "__module__", "") == module.__name__ and not key.startswith("_"):
+            kind = "class" if inspect.isclass(value) else "function"
+            if value.__doc__ and value.__name__ == key:
+                lines.append(f".. auto{kind}:: {module.__name__}.{key}")
+    return in_rst("\n".join(lines))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("folder", type=Path, help="where the pages are written")
+    write_pages(parser.parse_args(arguments).folder)
+
+
+if __name__ == "__main__":
+    main()
