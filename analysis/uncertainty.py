@@ -36,16 +36,16 @@ from trainers.common.errors import UserError
 
 SCALINGS = ("before", "after", "by_distance")
 APART = (
-    "What doubt tells apart, AUROC in percent: wrong from right answers on base classes "
+    "What each measure tells apart, AUROC in percent: wrong from right answers on base classes "
     "(errors), new classes and corrupted images, by severity, from those of base; AURC in "
     "percent"
 )
-MEANS = "Accuracy and mean doubt in percent (energy: in nats)"
+MEANS = "Accuracy and mean uncertainty in percent (energy: in nats)"
 CALIBRATED = (
     "Calibration before and after temperature scaling, and by distance (DAC): ECE in "
     "percent, NLL in nats"
 )
-FURTHER_HEADS = {APART: ["doubt"], MEANS: ["figure"], CALIBRATED: ["classes", "scaling"]}
+FURTHER_HEADS = {APART: ["measure"], MEANS: ["figure"], CALIBRATED: ["classes", "scaling"]}
 
 Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures
 

@@ -142,6 +142,17 @@ def test_the_readme_takes_a_minute():
     assert len(README.splitlines()) <= 140
 
 
+def test_the_questions_that_people_ask_have_answers_of_at_most_six_lines():
+    """Each with the issue in which it was asked; README leads there."""
+    text = re.sub(r"(?ms)^```.*?^```\n", "", (DOCS / "faq.md").read_text("utf-8"))
+    answers = re.findall(r"(?ms)^\*\*.*?(?=\n\n|\Z)", text)
+    asked = [
+        answer for answer in answers if re.search(r"github\.com/[\w/-]+/issues/\d+\)\)", answer)
+    ]
+    assert "(docs/faq.md)" in README and len(asked) == 25
+    assert [answer for answer in answers if answer.count("\n") > 5] == []
+
+
 def test_the_readmes_table_has_every_trainer_its_published_figure_and_its_tests_tolerance():
     published = read_published()["base2new_average"]
     rows = [

@@ -4,7 +4,7 @@ what reads better, and counts words and pages of docs/.
     python tools/words.py
 
 Looked through are the Markdown files outside code, and in the code what a user reads: the first
-lines of docstrings, helps of arguments, messages of errors and of the log. What docs/ may hold at
+lines of docstrings, helps of arguments, messages of errors and of the log, and pages. What docs/ may hold at
 most is below; the API reference, which is made of docstrings, and the lab book don't count. The
 exit code is 1 where something is found, or where there is too much.
 """
@@ -58,6 +58,13 @@ def blank(found: re.Match[str]) -> str:
     return re.sub(r"[^\n]", " ", found[0])
 
 
+def page_text(template: str) -> str:
+    """What a template's page says: without tags and without the template's own marks."""
+    for pattern in (r"(?s)<style.*?</style>", r"(?s)\{%.*?%\}", r"(?s)\{\{.*?\}\}", r"(?s)<[^>]*>"):
+        template = re.sub(pattern, blank, template)
+    return template
+
+
 def messages(tree: ast.Module) -> Iterator[tuple[int, str]]:
     """Line and text of what a user reads of a Python file."""
     for node in ast.walk(tree):
@@ -89,6 +96,9 @@ def everywhere() -> Iterator[str]:
         if path.name not in ("log.md", "CHANGELOG.md"):  # what was once said stays
             for line, words, better in found(prose(path.read_text("utf-8"))):
                 yield f"{path.relative_to(REPOSITORY)}:{line}: {words!r}: {better}"
+    for path in [place for folder in PLACES for place in (REPOSITORY / folder).rglob("*.html")]:
+        for line, words, better in found(page_text(path.read_text("utf-8"))):
+            yield f"{path.relative_to(REPOSITORY)}:{line}: {words!r}: {better}"
     files = [
         *REPOSITORY.glob("*.py"),
         *(path for place in PLACES for path in (REPOSITORY / place).rglob("*.py")),

@@ -161,8 +161,8 @@ def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
         yield Figure(
             f"risk {title}",
             f"Risk and coverage, {title}",
-            "If only the least doubted images are answered, how many of those answers are wrong: "
-            "the lower and the flatter on the left, the better the doubt; mean over seeds.",
+            "If only the least uncertain images are answered, how many of those answers are wrong: "
+            "the lower and the flatter on the left, the better the measure; mean over seeds.",
             f"Risk–coverage curves on {title} for {names}.",
             partial(draw_risk, series=members, colours=colours),
         )
@@ -198,7 +198,7 @@ def draw_risk(axes: Axes, series: list[Series], colours: Colours) -> None:
             axes.plot(100 * coverage, 100 * risk, line, color=colours[entry.name], label=label)
             # the first few images' risk jumps between 0 and 1
             highest = max(highest, risk[coverage >= 0.05].max())
-    axes.set(xlabel="images answered in %, least doubted first", ylabel="wrong among them in %")
+    axes.set(xlabel="images answered in %, least uncertain first", ylabel="wrong among them in %")
     axes.set(xlim=(0, 100), ylim=(0, max(115 * highest, 1)))
     finish(axes)
 

@@ -202,7 +202,11 @@ def test_what_is_of_another_run_is_computed_again(evaluated, tmp_path, monkeypat
     results = {name: value for name, value in figures.items() if name not in ours}
     evaluate = lambda *_: computed.append(1) or (results, arrays)  # noqa: E731
     monkeypatch.setattr(image_groups, "evaluate", evaluate)
-    titles = ("What doubt tells apart", "Accuracy and mean doubt", "Calibration before and")
+    titles = (
+        "What each measure tells apart",
+        "Accuracy and mean uncertainty",
+        "Calibration before and",
+    )
     for changed, times in (({}, 0), ({"prompts_hash": "other"}, 1), ({}, 1)):  # then it is kept
         change_record(copy, **changed)
         assert call(main, tmp_path) == 0 and len(computed) == times
