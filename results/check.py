@@ -106,7 +106,7 @@ def check(args: argparse.Namespace) -> int:
             )
     if not counts:
         raise UserError(
-            f"nothing to compare in {' '.join(args.folders)}: published figures are of ViT-B/16, "
+            f"nothing to compare in {' '.join(args.folders)}: published numbers are of ViT-B/16, "
             "16 shots, base-to-new and transfer from ImageNet (results/published.yaml)"
         )
     print(", ".join(f"{name}: {counts[name]}" for name in VERDICTS))

@@ -1,4 +1,4 @@
-"""Published figures beside one's own: ``published.yaml``, and how far a table is from it.
+"""Published numbers beside one's own: ``published.yaml``, and how far a table is from it.
 
 Figures are compared where they are figures of the same experiment: accuracy, the backbone ViT-B/16,
 16 shots, averages over the same data sets.

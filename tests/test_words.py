@@ -25,6 +25,7 @@ WORSE = {
     "the warm-up, which is everybody's": "is everybody's",
     "It goes on to the same figures.": "goes on to the same figures",
     "Dates of files decide nothing.": "decide nothing",
+    "The published figures are of ViT-B/16.": "published figures",
 }
 
 

@@ -42,6 +42,7 @@ BETTER = {
     r"\bis everybody's\b": "is shared",
     r"\bgoes on to the same (?:numbers|figures)\b": "continues to the same numbers",
     r"\bdecide nothing\b": "are ignored",
+    r"\b(?:published|printed|exact|test|same) figures?\b": "number; a figure is a picture",
 }
 MESSAGES = {"UserError", "info", "warning", "error", "exception"}  # calls with what a user reads
 
