@@ -65,7 +65,7 @@ class Comparison:
 
 
 def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
-    """The recipe that published figures of a row are of, see ``Comparison``, and the figures by
+    """The recipe that published numbers of a row are of, see ``Comparison``, and the figures by
     column; none where none are known.
     """
     data, shots, trainer, config = row
