@@ -80,7 +80,10 @@ def measured_tables(series: list[Series]) -> list[Table]:
         for measure, values in run.metrics.get("uncertainty", {}).items():
             figures = {title: values[name] for name, title in DOUBT.items()}
             doubt.append(((*key, measure.replace("_", " ")), run.seed, figures))
-    made = [Table.of("Calibration", HEADS, calibration), Table.of("Uncertainty", (*HEADS, "by"), doubt)]
+    made = [
+        Table.of("Calibration", HEADS, calibration),
+        Table.of("Uncertainty", (*HEADS, "by"), doubt),
+    ]
     return [table for table in made if len(table.by_seed)]
 
 
