@@ -36,7 +36,7 @@ WIDTH = 860  # pixels
 COLOURS = ("red", "blue", "green")
 SHAPES = ("circle", "square", "triangle")
 PICTURES = 30  # of each class
-MAX_ERROR = 0.2  # what 45 validation images can promise
+MAX_ERROR = 0.2  # what its validation images can promise
 
 
 def draw_shapes(folder: Path) -> None:
@@ -75,8 +75,11 @@ def make_pictures(folder: Path, work: Path) -> None:
     shapes = work / "shapes"
     run = work / "run"
     draw_shapes(shapes)
-    words = f"--trainer CDC --images {shapes} --backbone tiny --output-dir {run} OPTIM.MAX_EPOCH 5"
-    subprocess.run([sys.executable, "train.py", *words.split()], check=True, cwd=REPOSITORY)
+    words = "--trainer CDC --images shapes --backbone tiny --output-dir run OPTIM.MAX_EPOCH 5"
+    command = [sys.executable, str(REPOSITORY / "train.py"), *words.split()]
+    subprocess.run(
+        command, check=True, cwd=work
+    )  # where the report names no folder of this machine
     classifier = PromptedClassifier.load(run)
     examples = find_examples(run, classifier.record, str(shapes))
     app = make_app(Demo(classifier, Judge(str(run), MAX_ERROR, CONFIDENCE), examples))
@@ -85,7 +88,7 @@ def make_pictures(folder: Path, work: Path) -> None:
     address = f"http://{HOST}:{server.effective_port}/?picture=example-7"
     take(address, 1000, folder / "page.png")
     server.close()
-    take((run / "report.html").as_uri(), 1000, folder / "report.png")
+    take((run / "report.html").as_uri(), 862, folder / "report.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
