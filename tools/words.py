@@ -4,7 +4,7 @@ what reads better, and counts words and pages of docs/.
     python tools/words.py
 
 Looked through are the Markdown files outside code, and in the code what a user reads: the first
-lines of docstrings, helps of arguments, messages of errors and of the log, and pages. What docs/ may hold at
+lines of docstrings, helps of arguments, messages of errors and of the log, pages; and comments of recipes. What docs/ may hold at
 most is below; the API reference, which is made of docstrings, and the lab book don't count. The
 exit code is 1 where something is found, or where there is too much.
 """
@@ -21,7 +21,8 @@ DOCS = REPOSITORY / "docs"
 PLACES = "analysis app benchmarks datasets protocols results tools trainers".split()
 MOST_WORDS = 25_000
 MOST_PAGES = 24
-NOT_COUNTED = ("api/", "trainers/", "log.md")  # generated, and history
+NOT_COUNTED = ("api/", "log.md")  # generated, and history
+GENERATED = DOCS / "trainers"  # with the site
 
 # what reads badly, as a regular expression → what reads better
 BETTER = {
@@ -91,12 +92,21 @@ def found(text: str, first: int = 1) -> Iterator[tuple[int, str, str]]:
             yield line, " ".join(match[0].split()), better
 
 
+def is_written(page: Path) -> bool:
+    """Whether a page is of today, and not made with the site."""
+    return page.parent != GENERATED and page.name != "log.md"
+
+
 def everywhere() -> Iterator[str]:
     """What is found in the documents and in the code, a line each."""
     for path in [*REPOSITORY.glob("*.md"), *DOCS.rglob("*.md")]:
-        if path.name not in ("log.md", "CHANGELOG.md"):  # what was once said stays
+        if is_written(path) and path.name != "CHANGELOG.md":  # what was once said stays
             for line, words, better in found(prose(path.read_text("utf-8"))):
                 yield f"{path.relative_to(REPOSITORY)}:{line}: {words!r}: {better}"
+    for path in (REPOSITORY / "configs").rglob("*.yaml"):
+        comments = re.sub(r"(?m)^[^#\n]*(?:# )?", "", path.read_text("utf-8"))
+        for line, words, better in found(comments):
+            yield f"{path.relative_to(REPOSITORY)}:{line}: {words!r}: {better}"
     for path in [place for folder in PLACES for place in (REPOSITORY / folder).rglob("*.html")]:
         for line, words, better in found(page_text(path.read_text("utf-8"))):
             yield f"{path.relative_to(REPOSITORY)}:{line}: {words!r}: {better}"
@@ -123,7 +133,7 @@ def counted() -> dict[str, int]:
     pages = {}
     for path in sorted([*DOCS.rglob("*.md"), *DOCS.rglob("*.ipynb")]):
         name = path.relative_to(DOCS).as_posix()
-        if not name.startswith(NOT_COUNTED):
+        if is_written(path) and not name.startswith(NOT_COUNTED):
             pages[name] = len(text_of(path).split())
     return pages
 

@@ -28,7 +28,7 @@ def add_prolip_config(cfg: CfgNode) -> None:
     node.STEPS = 300  # each of all training images
     node.VIEWS = 300  # augmented views of an image, which the steps take in turn
     node.REG_WEIGHT = (
-        1.0  # λ times the training images a class, of the squared distance to the start
+        1.0  # λ times the training images per class, of the squared distance to the start
     )
     node.PREC = "fp16"
 

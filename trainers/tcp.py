@@ -29,8 +29,7 @@ AFTER_CONTEXT = {  # what follows the learned context, if not the class name and
 
 
 def add_tcp_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps
-    stand in its code."""
+    """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps are in its code."""
     cfg.TRAINER.TCP = node = CfgNode()
     node.N_CTX = (
         4  # context tokens n, of the input and of the layer; a phrase brings its own number
