@@ -13,6 +13,7 @@ from typing import IO, TYPE_CHECKING
 from PIL import Image
 
 from trainers.classifier.labels import Row, as_csv, rows
+from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.evaluation.doubts import Judge
@@ -101,10 +102,10 @@ class Table:
         for name, file in batch:
             try:
                 images.append(read_picture(file, self.classifier.background))
-                names.append(name)
+                names.append(printable(name))
             except UserError as error:
                 log.warning("%s: %s", name, error)
-                self.broken.append(name)
+                self.broken.append(printable(name))
         if not images:
             return
         with self.lock:

@@ -43,8 +43,10 @@ def test_several_pictures_become_a_table_that_is_corrected_and_saved(own, paths)
     assert client.post("/labels.csv").status_code == 404, "there is none yet"
     response = client.post("/", data=sent(paths, "notes.png"), content_type="multipart/form-data")
     assert (response.status_code, response.headers["Location"]) == (303, "/table")
+    own.table.answer([("a\udcff.png", __file__)])  # as Python has a name that is no UTF-8
     page = Page(client.get("/table").text)
-    assert "7 of 7 pictures answered" in page.text and "left out: notes.png" in page.text
+    assert "8 of 8 pictures answered" in page.text
+    assert r"left out: notes.png, a\udcff.png" in page.text
     answers = own.classifier.predict(paths)
     queue = sorted(range(6), key=lambda number: -answers.uncertainty[number])
     fields = page.all("input", type="text")
