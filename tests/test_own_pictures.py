@@ -121,14 +121,14 @@ def test_what_is_left_out_is_counted_and_named(folder, train_on, tmp_path, monke
     frames[0].save(f"{folder}/ant/moves.gif", save_all=True, append_images=frames[1:])
     files = "trainers.common.image_files"
     monkeypatch.setattr(f"{files}.ENDINGS", (".png", ".gif"))  # as without pillow-heif
-    _, _, log = train_on(folder, trainer="ZeroshotCLIP")
+    _, record, log = train_on(folder, trainer="ZeroshotCLIP")
     for line in (
         "Left out: 2 .heic (x.heic, y.HEIC); 1 .svg (drawing.svg). "
         "To take HEIC: pip install pillow-heif. "
         "Of 1 moving pictures the first frame is taken (moves.gif)",
         "Left out, since they lie in no class folder: 1 image (loose.png)",
     ):
-        assert line in log
+        assert line in log and line in record["notes"]
     code, rows, _ = label(tmp_path / "out", folder)
     assert code == 0 and len(rows) == 22
 

@@ -76,7 +76,7 @@ class OwnImages:
         if warning := deeper([image for images in lists for image in images]):
             log.warning("%s", warning)
             notes.append(warning)
-        warn_of_files_left_out(folder)
+        notes += notes_on_files_left_out(folder)
         chosen = choose(cfg, folder, *lists)
         self.fewshot_sample = chosen.sample
         parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
@@ -239,9 +239,9 @@ def labelled_in(folder: str) -> tuple[list[str], list[str]]:
     return [path for path, _ in pairs], [name for _, name in pairs]
 
 
-def warn_of_files_left_out(folder: str) -> None:
-    """Names what is left out of class folders, and which images lie outside of them, in a line
-    each."""
+def notes_on_files_left_out(folder: str) -> list[str]:
+    """Warns of what is left out of class folders, and of images that lie outside of them, in a line
+    each, and returns the warnings."""
     places = [folder, *(os.path.join(folder, part) for part in PARTS)]
     samples = os.path.join(folder, FOLDER, "")
     inside = []
@@ -256,5 +256,7 @@ def warn_of_files_left_out(folder: str) -> None:
     if outside:
         number = counted(len(outside), "image")
         lines += [f"Left out, since they lie in no class folder: {number} ({named(outside)})"]
-    for line in filter(None, lines):
-        log.warning(line)
+    notes = [line for line in lines if line]
+    for note in notes:
+        log.warning("%s", note)
+    return notes
