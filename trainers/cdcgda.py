@@ -4,7 +4,8 @@ of the paper of CDC.
 The prompts are CDC's and are trained as CDC trains them. After training a Gaussian per class is
 fitted to the training images' features under the prompts (Wang et al., 2024, "A Hard-to-Beat
 Baseline for Training-free CLIP-based Adaptation"), and gives evidence beside the templates. It
-knows the trained classes only: for a list with any other class CDC answers alone.
+knows the trained classes only: on a list with others, CDC says whether an image is of these (see
+``gaussians.among_added``), and of a list without trained classes it answers alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from yacs.config import CfgNode
 from .cdc import ANSWER_LEVEL, CDCMethod, TemplatePrompts
 from .evaluation.prediction import Prediction, Scores
 from .evidence import Opinion, conflict, dempster, fitted_factor
-from .gaussians import GaussianEvidence
+from .gaussians import ADDED, GaussianEvidence, among_added, places_of
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .registration import registered
 from .settings import method_node
@@ -79,7 +80,6 @@ class CDCGDAMethod(Method):
         learner = cast(PromptsAndGaussians, self.base.learner)
         learner.gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
         learner.class_parameters = ("gaussians",)  # see ``Method.build``
-        learner.class_rows = ("gaussians.classes",)
         # Beside the Gaussians, which are evidence of another kind, all templates together count as
         # half (chosen by cross-validation, docs/log.md).
         learner.register_buffer("joint_factor", torch.ones(()))
@@ -119,16 +119,35 @@ class CDCGDAMethod(Method):
         gaussians = Opinion(evidence[-1])  # of (B, K)
         # the energy is that of the templates' logits alone
         energy = -logits[:templates].logsumexp(dim=-1).mean(dim=0)  # (B,)
+        probability = fused.probability
+        vacuity = fused.vacuity
+        if self.learner.gaussians.has_added:
+            probability = self.among_added(logits, answer)
+            vacuity = answer.vacuity
         return replace(
             answer,
-            probability=fused.probability,
-            vacuity=fused.vacuity,
+            probability=probability,
+            vacuity=vacuity,
             conflict=conflict(evidence),
             energy=energy,
             image_probability=gaussians.probability,
             image_vacuity=gaussians.vacuity,
             vote_weight=self.reliabilities / self.reliabilities.sum(),
         )
+
+    def among_added(self, logits: Tensor, answer: Prediction) -> Tensor:
+        """Probabilities (B, K) where some of the classes were not trained.
+
+        Args:
+            logits: (M + 1, B, K); answer: the templates'.
+        """
+        classes = self.learner.gaussians.classes
+        trained = logits[:, :, classes != ADDED]  # (M + 1, B, T)
+        known = dempster(self.log_evidence(trained), self.reliabilities).log_probability  # (B, T)
+        level = trained[-1].logsumexp(dim=-1) - ANSWER_LEVEL  # (B,)
+        texts = answer.probability
+        texts = texts.clamp(min=torch.finfo(texts.dtype).tiny).log()  # (B, K)
+        return among_added(texts, known, level, classes).exp()
 
     def log_evidence(self, logits: Tensor) -> Tensor:
         """log e_k of ``scores``' logits (M + 1, B, K): (M + 1, B, K)."""
@@ -175,10 +194,14 @@ class CDCGDAMethod(Method):
         return self.base.learned_figures()
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
-        """The Gaussians may be of more classes than are asked for."""
+        """The Gaussians serve every list with a trained class."""
         gaussians = self.learner.gaussians
         if "gaussians.means" in state and gaussians is not None:
             gaussians.means = gaussians.means.new_empty(state["gaussians.means"].shape)
+            places = places_of(self.classnames, classnames, state["gaussians.classes"])
+            if (places != ADDED).any():
+                state = {**state, "gaussians.classes": places}
+                classnames = self.classnames
         super().load(state, classnames)
 
 

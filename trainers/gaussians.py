@@ -10,6 +10,7 @@ References:
 """
 
 import logging
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,8 @@ log = logging.getLogger(__name__)
 FOLDS = 4  # in which each image of a class is held out once
 FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
 NEAREST, TEXTS = 64, 16  # images that make a class without images, and copies of its text
+ADDED = -1  # in the place of a trained class's index, of a class without images
+MARGIN, MOST_LEVEL = 0.5, 2.0  # nats, see ``among_added``
 
 
 def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
@@ -115,8 +118,8 @@ def held_out_log_densities(features: Tensor, labels: Tensor, classes: int) -> Te
 class GaussianEvidence(nn.Module):
     """Evidence for K classes from image features alone: Gaussians of the training images.
 
-    It gives evidence for lists of classes that it has seen; a method that is asked for any other has
-    None in its place, since it can't tell an image of a further class from one of its own.
+    It gives evidence for the classes that it has seen, and none for others; see ``among_added``. A
+    method that is asked for others alone has None in its place.
 
     Args:
         width: E; classes: K.
@@ -125,7 +128,7 @@ class GaussianEvidence(nn.Module):
         means: (K, E), precision: (E, E) of the Gaussians; zeros until they are fitted.
         offset: (), mean over training images of the level, see ``fit``.
         level_scale: (), s by which the level's deviations are multiplied, at most 1.
-        classes: those that are asked for, as indices of the trained ones.
+        classes: (K,), those that are asked for, as indices of the trained ones, or ``ADDED``.
         is_fitted: whether the Gaussians are set.
     """
 
@@ -157,7 +160,7 @@ class GaussianEvidence(nn.Module):
         """
         classes = len(self.means)
         if labels.bincount().max() < 2:
-            log.info("The Gaussians are left out: no class has a second training image")
+            log.info("The Gaussians give no evidence: no class has a second training image")
             return
         held_out = held_out_log_densities(features, labels, classes)  # (N, K)
         factor = min(FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
@@ -169,8 +172,13 @@ class GaussianEvidence(nn.Module):
         self.level_scale.copy_(1 / level.std().clamp(min=1))
         self.is_fitted = True
 
+    @property
+    def has_added(self) -> bool:
+        """Whether any class that is asked for is none of the trained ones."""
+        return bool((self.classes == ADDED).any())
+
     def forward(self, features: Tensor) -> Tensor:
-        """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32.
+        """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32, −∞ for added classes.
 
         It is v_k − (1 − s) log Σ_j exp(v_j), v being the log densities less the offset and s the
         level's scale. K are the classes asked for, j goes over all that it was fitted to.
@@ -178,7 +186,51 @@ class GaussianEvidence(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # half has too few digits for it
             evidence = log_densities(features, self.means, self.precision) - self.offset
             level = evidence.logsumexp(dim=-1, keepdim=True)  # (B, 1)
-            return (evidence + (self.level_scale - 1) * level)[:, self.classes]
+            evidence = (evidence + (self.level_scale - 1) * level)[:, self.classes.clamp(min=0)]
+            return evidence.masked_fill(self.classes == ADDED, -torch.inf)
+
+
+def places_of(asked: Sequence[str], known: Sequence[str], places: Tensor) -> Tensor:
+    """Which trained class each of K names is, or ``ADDED``: (K,).
+
+    Args:
+        known: names; places: which trained class each of these is, or ``ADDED``.
+    """
+    known = list(known)
+    return torch.tensor(
+        [int(places[known.index(name)]) if name in known else ADDED for name in asked]
+    )
+
+
+def among_added(texts: Tensor, known: Tensor, level: Tensor, classes: Tensor) -> Tensor:
+    """Log-probabilities (B, K) for a list of trained and of added classes.
+
+    The texts know all classes, images were seen of the trained ones only. The texts say whether an
+    image is of a trained class, and so does the level of its evidence, which is 0 for a typical
+    image of theirs; which of the trained classes it is, what has seen them says:
+
+        log P(trained) / P(added) = log Σ_trained p_k / Σ_added p_k + level − MARGIN.
+
+    Under ``MARGIN`` 0.5 images of added classes are answered as well as by the texts alone, and
+    those of trained classes far better (chosen by cross-validation, docs/log.md). The level counts
+    ±``MOST_LEVEL`` at most: pictures unlike all that were trained on can be of either kind.
+
+    Args:
+        texts: (B, K), log-probabilities log p_k by the texts.
+        known: (B, T), those among the T trained classes on the list, in its order.
+        level: (B,), see ``GaussianEvidence``.
+        classes: (K,), with ``ADDED`` for the added ones.
+    """
+    trained = (classes != ADDED).nonzero().flatten()
+    added = (classes == ADDED).nonzero().flatten()
+    others = texts[:, added]  # (B, K − T)
+    of_others = others.logsumexp(dim=-1)  # (B,)
+    level = level.clamp(-MOST_LEVEL, MOST_LEVEL)  # (B,)
+    odds = texts[:, trained].logsumexp(dim=-1) - of_others + level - MARGIN  # (B,)
+    of_trained = F.logsigmoid(odds)[:, None] + known  # (B, T)
+    of_added = F.logsigmoid(-odds)[:, None] + others - of_others[:, None]  # (B, K − T)
+    order = torch.cat([trained, added]).argsort()
+    return torch.cat([of_trained, of_added], dim=1)[:, order]
 
 
 def note_fitted(gaussians: GaussianEvidence, *_: object) -> None:

@@ -2,7 +2,8 @@
 "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", §3). Each class is a Gaussian, all
 have one covariance; nothing is trained. The Gaussian of a class without images is made of its text
 and of the training images nearest to it (§3.3). Ours: validation images fit a temperature, which
-leaves every answer and makes its probability mean something.
+leaves every answer and makes its probability mean something; and where a list has trained classes
+and others, the texts say whether an image is of the trained ones (``gaussians.among_added``).
 """
 
 import logging
@@ -16,7 +17,16 @@ from yacs.config import CfgNode
 from .evaluation.prediction import Prediction
 from .evaluation.uncertainty import fit_temperature
 from .features import FeatureMethod, SizedByState
-from .gaussians import discriminants, fit_gaussians, gaussians_of_texts, pooled_gaussians
+from .gaussians import (
+    ADDED,
+    GaussianEvidence,
+    among_added,
+    discriminants,
+    fit_gaussians,
+    gaussians_of_texts,
+    places_of,
+    pooled_gaussians,
+)
 from .method import Batches, Method, TrainingImages
 from .registration import registered
 
@@ -34,8 +44,9 @@ def add_gda_config(cfg: CfgNode) -> None:
 
 
 class GaussianClassifier(SizedByState):
-    """Weights (K, E) and biases (K,) of K classes, the features (N, E) they are made of, α, and the
-    temperature T of the answers."""
+    """Weights (T, E) and biases (T,) of T trained classes, the features (N, E) they are made of, α,
+    the temperature of the answers, and the Gaussians' evidence, whose ``classes`` are the K that
+    are asked for."""
 
     weight: nn.Parameter  # None for classes that were not trained, as is the bias
     bias: nn.Parameter
@@ -43,8 +54,9 @@ class GaussianClassifier(SizedByState):
     features: Tensor
     alpha: Tensor
     temperature: Tensor
-    class_parameters = class_rows = ("weight", "bias")  # see ``Method.build``
-    sized = ("features",)
+    gaussians: GaussianEvidence  # None as the weights are
+    class_parameters = ("weight", "bias", "gaussians")  # see ``Method.build``
+    sized = ("features", "weight", "bias")
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -54,11 +66,22 @@ class GaussianClassifier(SizedByState):
         self.register_buffer("features", torch.zeros(0, width))
         self.register_buffer("alpha", torch.tensor(method.settings.ALPHA))
         self.register_buffer("temperature", torch.ones(()))
+        self.gaussians = GaussianEvidence(width, classes)
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""
-        weight, bias = self.others if self.weight is None else (self.weight, self.bias)
-        return zero_shot + self.alpha * F.linear(features, weight, bias)
+        if self.weight is None:
+            return zero_shot + self.alpha * F.linear(features, *self.others)
+        classes = self.gaussians.classes
+        trained = classes != ADDED
+        votes = F.linear(features, self.weight, self.bias)[:, classes[trained]]  # (B, T)
+        logits = zero_shot[:, trained] + self.alpha * votes
+        if not self.gaussians.has_added:
+            return logits
+        known = (logits / self.temperature).log_softmax(dim=-1)
+        level = self.gaussians(features)[:, trained].logsumexp(dim=-1)  # (B,)
+        texts = zero_shot.log_softmax(dim=-1)  # (B, K)
+        return self.temperature * among_added(texts, known, level, classes)
 
 
 class GDAMethod(FeatureMethod):
@@ -87,6 +110,9 @@ class GDAMethod(FeatureMethod):
         weight, bias = discriminants(means, precision)
         classifier.weight.copy_(weight)
         classifier.bias.copy_(bias)
+        # of the views' means: of two views of one image, none would be held out from the other
+        images = F.normalize(features.mean(dim=0), dim=-1)  # (N, E)
+        classifier.gaussians.fit(images, labels[: len(images)])
         if held is not None:
             images, answers = held[0][0], held[1]
             zero_shot = self.logits(held[0], self.hand_crafted[None])[0]  # (N_val, K)
@@ -107,7 +133,15 @@ class GDAMethod(FeatureMethod):
         return Prediction((logits[0] / self.learner.temperature).softmax(dim=-1))
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
-        """For other classes than the trained ones it makes their Gaussians."""
+        """The Gaussians serve every list with a trained class; for others alone it makes theirs."""
+        if "weight" in state:
+            places = places_of(self.classnames, classnames, state["gaussians.classes"])
+            is_fitted = bool(state["gaussians.precision"].any())
+            if (places != ADDED).all() or (is_fitted and (places != ADDED).any()):
+                gaussians = self.learner.gaussians
+                gaussians.means = gaussians.means.new_empty(state["gaussians.means"].shape)
+                state = {**state, "gaussians.classes": places}
+                classnames = self.classnames
         super().load(state, classnames)
         if self.learner.class_parameters[0] in self.left_out:
             means, precision = gaussians_of_texts(self.learner.features, self.hand_crafted)

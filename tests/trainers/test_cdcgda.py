@@ -1,5 +1,7 @@
 """CDCGDA: Gaussians of image features beside CDC's votes."""
 
+import math
+
 import numpy
 import pytest
 import torch
@@ -13,7 +15,15 @@ from tests.trainers.test_fits import images
 from trainers.cdc import ANSWER_LEVEL
 from trainers.data.loader import pair_of
 from trainers.evidence import fitted_factor
-from trainers.gaussians import FACTORS, GaussianEvidence, fit_gaussians, held_out_log_densities
+from trainers.gaussians import (
+    ADDED,
+    FACTORS,
+    MARGIN,
+    GaussianEvidence,
+    among_added,
+    fit_gaussians,
+    held_out_log_densities,
+)
 
 
 def features(*counts):
@@ -79,11 +89,55 @@ def test_it_speaks_for_any_part_of_its_classes_as_for_the_whole(classifier):
         torch.testing.assert_close(evidence(of), whole[:, chosen], rtol=1e-4, atol=1e-3)
 
 
-def test_it_abstains_for_a_list_with_a_class_that_it_has_not_seen(classifier):
+def test_it_abstains_for_a_list_without_a_trained_class(classifier):
     """Then the answers are those of the templates alone; nor does it come back with the whole list."""
-    other = classifier.with_classes([*classifier.classnames[:3], "cat"])
+    other = classifier.with_classes(["cat", "dog"])
     for each in (other, other.with_classes(classifier.classnames)):
         assert each.method.learner.gaussians is None and len(scores_of(each).logits) == 4
+
+
+@pytest.mark.parametrize("trainer", ["CDCGDA", "GDA"])
+def test_added_names_leave_the_trained_ones_their_gaussians(loaded, trainer):
+    """Shares among trained classes are as on a list of these alone, shares among added ones as by the
+    texts; added names can be taken away again."""
+    classifier = loaded(trainer)
+    first, second, *_ = classifier.classnames
+    mixed = classifier.with_classes(["cat", second, "dog", first])
+    known = classifier.with_classes([second, first])
+    torch.manual_seed(0)
+    images = torch.randn(1, 7, 3, 32, 32)
+    with torch.no_grad():
+        answer, alone, again = (
+            each.method.answer(images, each.encoded).probability
+            for each in (mixed, known, mixed.with_classes([second, first]))
+        )
+        texts = mixed.method.hand_crafted[[0, 2]]
+        features = mixed.method.encode_images(images)[0]
+    torch.testing.assert_close(answer.sum(dim=1), torch.ones(7))
+    trained, added = answer[:, [1, 3]], answer[:, [0, 2]]
+    assert trained.sum(dim=1).max() > 0.01 and added.sum(dim=1).max() > 0.01
+    torch.testing.assert_close(trained, alone * trained.sum(dim=1, keepdim=True))
+    torch.testing.assert_close(again, alone)
+    if trainer == "GDA":
+        shares = (mixed.method.backbone.log_scale.exp() * features @ texts.t()).softmax(dim=1)
+        torch.testing.assert_close(added, shares * added.sum(dim=1, keepdim=True))
+
+
+def test_an_image_is_of_trained_classes_by_the_texts_and_the_level_of_its_evidence(in_float64):
+    """Against the probabilities one by one; the answer to a typical image of added classes moves by
+    less than the margin."""
+    torch.manual_seed(0)
+    classes = torch.tensor([2, ADDED, 0, ADDED, ADDED])
+    texts = torch.randn(6, 5).log_softmax(dim=1)
+    known = torch.randn(6, 2).log_softmax(dim=1)
+    level = torch.tensor([0.0, 1.5, -1.5, 2.0, 7.0, -90.0])
+    found = among_added(texts, known, level, classes).exp()
+    for p, q, l, answer in zip(texts.exp(), known.exp(), level, found):
+        odds = (p[0] + p[2]) / (p[1] + p[3] + p[4]) * math.exp(min(2, max(-2, l)) - MARGIN)
+        trained = odds / (1 + odds)
+        others = p[[1, 3, 4]] / p[[1, 3, 4]].sum()
+        assert relative(answer[[0, 2]], trained * q) < 1e-9
+        assert relative(answer[[1, 3, 4]], (1 - trained) * others) < 1e-9
 
 
 def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
