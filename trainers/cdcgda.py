@@ -119,15 +119,12 @@ class CDCGDAMethod(Method):
         gaussians = Opinion(evidence[-1])  # of (B, K)
         # the energy is that of the templates' logits alone
         energy = -logits[:templates].logsumexp(dim=-1).mean(dim=0)  # (B,)
-        probability = fused.probability
-        vacuity = fused.vacuity
-        if self.learner.gaussians.has_added:
-            probability = self.among_added(logits, answer)
-            vacuity = answer.vacuity
+        has_added = self.learner.gaussians.has_added
+        probability = self.among_added(logits, answer) if has_added else fused.probability
         return replace(
             answer,
             probability=probability,
-            vacuity=vacuity,
+            vacuity=answer.vacuity if has_added else fused.vacuity,
             conflict=conflict(evidence),
             energy=energy,
             image_probability=gaussians.probability,

@@ -8,6 +8,7 @@ and others, the texts say whether an image is of the trained ones (``gaussians.a
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -48,8 +49,8 @@ class GaussianClassifier(SizedByState):
     the temperature of the answers, and the Gaussians' evidence, whose ``classes`` are the K that
     are asked for."""
 
-    weight: nn.Parameter  # None for classes that were not trained, as is the bias
-    bias: nn.Parameter
+    weight: Any  # a parameter; None for classes that were not trained, as is the bias
+    bias: Any
     others: tuple[Tensor, Tensor]  # the weights and biases of those
     features: Tensor
     alpha: Tensor

@@ -132,8 +132,8 @@ def test_an_image_is_of_trained_classes_by_the_texts_and_the_level_of_its_eviden
     known = torch.randn(6, 2).log_softmax(dim=1)
     level = torch.tensor([0.0, 1.5, -1.5, 2.0, 7.0, -90.0])
     found = among_added(texts, known, level, classes).exp()
-    for p, q, l, answer in zip(texts.exp(), known.exp(), level, found):
-        odds = (p[0] + p[2]) / (p[1] + p[3] + p[4]) * math.exp(min(2, max(-2, l)) - MARGIN)
+    for p, q, height, answer in zip(texts.exp(), known.exp(), level, found):
+        odds = (p[0] + p[2]) / (p[1] + p[3] + p[4]) * math.exp(min(2, max(-2, height)) - MARGIN)
         trained = odds / (1 + odds)
         others = p[[1, 3, 4]] / p[[1, 3, 4]].sum()
         assert relative(answer[[0, 2]], trained * q) < 1e-9
