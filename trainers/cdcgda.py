@@ -48,14 +48,13 @@ class PromptsAndGaussians(TemplatePrompts):
     gaussians: GaussianEvidence | None
     joint_factor: Tensor
     class_parameters: tuple[str, ...]
-    class_rows: tuple[str, ...]
 
 
 class CDCGDAMethod(Method):
     """CDC and Gaussians of image features, both as evidence.
 
     It holds CDC as ``base``, whose learner has the Gaussians as a further part. Its logits are those
-    of the M templates and, where the Gaussians know all classes, as the last of M + 1 their
+    of the M templates and, where the Gaussians know any of the classes, as the last of M + 1 their
     log-evidence log(e_k / K).
     """
 
@@ -119,8 +118,12 @@ class CDCGDAMethod(Method):
         gaussians = Opinion(evidence[-1])  # of (B, K)
         # the energy is that of the templates' logits alone
         energy = -logits[:templates].logsumexp(dim=-1).mean(dim=0)  # (B,)
-        has_added = self.learner.gaussians.has_added
-        probability = self.among_added(logits, answer) if has_added else fused.probability
+        known = self.learner.gaussians
+        assert known is not None  # they gave the last logits
+        has_added = known.has_added
+        probability = (
+            self.among_added(logits, answer, known.classes) if has_added else fused.probability
+        )
         return replace(
             answer,
             probability=probability,
@@ -132,13 +135,12 @@ class CDCGDAMethod(Method):
             vote_weight=self.reliabilities / self.reliabilities.sum(),
         )
 
-    def among_added(self, logits: Tensor, answer: Prediction) -> Tensor:
+    def among_added(self, logits: Tensor, answer: Prediction, classes: Tensor) -> Tensor:
         """Probabilities (B, K) where some of the classes were not trained.
 
         Args:
-            logits: (M + 1, B, K); answer: the templates'.
+            logits: (M + 1, B, K); answer: the templates'; classes: (K,), see ``GaussianEvidence``.
         """
-        classes = self.learner.gaussians.classes
         trained = logits[:, :, classes != ADDED]  # (M + 1, B, T)
         known = dempster(self.log_evidence(trained), self.reliabilities).log_probability  # (B, T)
         level = trained[-1].logsumexp(dim=-1) - ANSWER_LEVEL  # (B,)
