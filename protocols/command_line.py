@@ -12,14 +12,14 @@ from trainers.common.recipes import check_known
 
 from . import PROTOCOLS
 
-SHOTS = 16  # training images a class of one's own folder
 # flag → the config's key that it sets, and its description
 FLAGS = {
     "--images": (
         "",
         "your own folder of class folders, in place of --root and --dataset-config-file; "
         "defaults: a CLIP that knows photographs (ViT-B/16 on a GPU, else ViT-B/32; tiny where their weights can't be had), "
-        "the trainer's recipe for it, 16 shots, seed 1, --output-dir output/<folder>/<trainer>/seed1",
+        "the trainer that cross-validation finds best, its recipe for the CLIP, seed 1, --output-dir output/<folder>/<trainer>/seed1 "
+        "(without a trainer: output/<folder>/seed1)",
     ),
     "--trainer": ("TRAINER.NAME", "a registered name: CDC, CoOp, MaPLe …"),
     "--backbone": (
@@ -37,7 +37,7 @@ FLAGS = {
 OWN = ("--images", "--trainer", "--backbone", "--output-dir")  # flags that come first in --help
 EXAMPLES = """\
 examples:
-  python train.py --trainer CDC --images my_folder
+  python train.py --images my_folder
   python train.py --trainer CoOp --config-file configs/trainers/CoOp/vit_b16.yaml \\
       --dataset-config-file configs/datasets/dtd.yaml --root data --seed 1 --output-dir output/dtd
 """
@@ -69,6 +69,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seed", type=int, default=-1, help="0, 1, 2 …; negative: not seeded (with --images: 1)"
     )
     own.add_argument(
+        "--shots", type=int, default=-1, help="training images per class, at most (default: all)"
+    )
+    own.add_argument(
         "--skip-small",
         action="store_true",
         help="leave out classes with fewer than 4 images, which can't be divided",
@@ -92,9 +95,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, help=argparse.SUPPRESS)
     parser.add_argument("--run", type=json.loads, default={}, help=argparse.SUPPRESS)
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
-    parser.set_defaults(why="")  # of the CLIP, see ``own_images.choose_recipe_and_clip``
+    parser.set_defaults(why="", choice="")  # see ``own_images.choose_what_is_left``
     args = parser.parse_args(arguments)
-    if args.trainer or args.images:
+    if args.trainer:
         check_known("trainer", args.trainer, METHODS)
     if args.images:
         expand_images(args)
@@ -109,7 +112,7 @@ def clip_among(options: Sequence[str]) -> str:
 def expand_images(args: argparse.Namespace) -> None:
     """Writes ``--images FOLDER`` out in the other arguments, as far as they are not given.
 
-    A CLIP, and the recipe for it, are left to ``own_images.choose_recipe_and_clip``.
+    A trainer, a CLIP, and the recipe for it, are left to ``own_images.choose_what_is_left``.
 
     Raises:
         UserError: no such folder, another data set is given as well, or the output would be where
@@ -142,4 +145,4 @@ def expand_images(args: argparse.Namespace) -> None:
     args.dataset_config_file = f"{CONFIGS}/datasets/image_folder.yaml"
     if args.skip_small:
         args.opts = ["DATASET.SKIP_SMALL", "True", *args.opts]
-    args.opts = ["DATASET.NUM_SHOTS", str(SHOTS), *args.opts]  # of pairs the later ones win
+    args.opts = ["DATASET.NUM_SHOTS", str(args.shots), *args.opts]  # of pairs the later ones win

@@ -1,5 +1,5 @@
-"""A training on one's own images: which CLIP it takes, and what follows it, the same CLIP without
-training, for comparison, and a report."""
+"""A training on one's own images: which CLIP and trainer it takes, and what follows it, the same CLIP
+without training, for comparison, and a report."""
 
 import argparse
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from trainers.classifier.own_run import backbone_of, choose_clip
+from trainers.classifier.own_run import choose_clip, choose_trainer, trainer_and_clip_of
 from trainers.common.console import counted, log_to_stdout
 from trainers.common.errors import UserError
 from trainers.common.recipes import choose_recipe, recipe_path
@@ -21,20 +21,31 @@ ZERO_SHOT = "ZeroshotCLIP"
 OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
 
 
-def choose_recipe_and_clip(args: argparse.Namespace) -> None:
-    """Completes arguments with a recipe where none is given, and a CLIP where neither is: that of the
-    run in the folder, else ``choose_clip``'s; ``args.why`` says why.
+def choose_what_is_left(args: argparse.Namespace) -> None:
+    """Completes arguments with a trainer, a CLIP and a recipe, where they are not given: those of the
+    run in the folder, else ``choose_clip``'s and ``choose_trainer``'s; ``args.why`` says why this
+    CLIP, ``args.choice`` why this trainer.
 
     Raises:
-        UserError: the trainer has no recipe.
+        UserError: the trainer has no recipe, or a recipe no trainer.
     """
-    if not args.images or args.config_file:
+    if not args.images or (args.trainer and args.config_file):
         return
+    if args.config_file:
+        raise UserError(f"{args.config_file} is of one trainer: name it with --trainer")
     for folder in filter(None, (args.model_dir, args.resume, args.output_dir)):
-        args.backbone = args.backbone or backbone_of(folder)
+        trainer, clip = trainer_and_clip_of(folder)
+        args.trainer = args.trainer or trainer
+        args.backbone = args.backbone or clip
     if not args.backbone:
         args.backbone, why = choose_clip()
         args.why = f"{why} {OTHERS}"
+    if not args.trainer:
+        settings = dict(zip(args.opts[::2], args.opts[1::2]))
+        shots = int(settings.pop("DATASET.NUM_SHOTS"))
+        args.trainer, args.choice = choose_trainer(
+            args.root, args.backbone, shots, args.seed, settings
+        )
     args.config_file = recipe_path(args.trainer, choose_recipe(args.trainer, args.backbone))
 
 

@@ -13,7 +13,7 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
-from trainers.classifier.own_run import notes_on_classes
+from trainers.classifier.own_run import amount, notes_on_classes
 from trainers.classnames import check_names
 from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, raised_in
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> MethodTrainer:
         UserError: the input can't work; the run's new folder is then removed if it holds nothing
             but the log.
     """
-    own_images.choose_recipe_and_clip(args)
+    own_images.choose_what_is_left(args)
     cfg = build_config(args)
     if not cfg.OUTPUT_DIR:
         raise UserError("--output-dir is missing: say where log, checkpoints and results.json go")
@@ -59,9 +59,9 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
     if args.images:
         log.info(
-            "Your images: %s, up to %d a class for training, recipe %s, results in %s",
+            "Your images: %s, %s, recipe %s, results in %s",
             cfg.DATASET.ROOT,
-            cfg.DATASET.NUM_SHOTS,
+            amount(cfg.DATASET.NUM_SHOTS),
             args.config_file,
             cfg.OUTPUT_DIR,
         )
@@ -77,7 +77,7 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     what = {"recipe": Path(args.config_file).stem or None, **args.run}
     notes += getattr(data, "notes", ())
     if args.images:
-        notes += notes_on_classes(data)
+        notes = [*filter(None, [args.choice]), *notes, *notes_on_classes(data)]
     trainer.run.evaluation.note_run(what, notes)
     trainer.run.log_images()
     if args.eval_only:

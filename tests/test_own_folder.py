@@ -19,7 +19,7 @@ import train
 from datasets.image_folder import ImageFolder
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from protocols.own_images import choose_recipe_and_clip
+from protocols.own_images import choose_what_is_left
 from tests.conftest import CASES
 from tests.runs import (
     REPOSITORY,
@@ -52,7 +52,7 @@ def written_out(shapes):
     def expand(trainer, *more):
         words = ["--trainer", trainer, "--images", str(shapes), *more]
         args = parse_arguments(words)
-        choose_recipe_and_clip(args)
+        choose_what_is_left(args)
         place = f"{REPOSITORY}/configs/trainers/"
         args.recipe = args.config_file.removeprefix(place).removesuffix(".yaml")
         return args
@@ -68,7 +68,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
     assert train.main(words) == 0
     output = Path("output/my shapes/CDC/seed1")
     record, zero_shot = record_of(output), record_of(output / "ZeroshotCLIP")
-    facts = {"dataset": "ImageFolder", "shots": 16, "seed": 1}
+    facts = {"dataset": "ImageFolder", "shots": -1, "seed": 1}
     assert (facts | {"classnames": ["blue quokka", "red square"]}).items() <= record.items()
     assert record["metrics"]["test"]["images"] == 6
     assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == "tiny"

@@ -69,12 +69,13 @@ def compare(
     """The candidates in the order of ``trainers``.
 
     Args:
-        features: (N, E), the CLIP's, of all pictures; labels: (N,).
+        features: (N, E), the CLIP's, of all pictures, on its device; labels: (N,).
         settings: a trainer's name → its config node.
         seed: of the division into folds.
     """
     given = Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
-    fold = folds(labels, FOLDS, seed)
+    truth = labels.cpu()
+    fold = folds(truth, FOLDS, seed)
     compared = []
     for trainer in trainers:
         started = time.perf_counter()
@@ -84,9 +85,9 @@ def compare(
             shown = (fold != held_out).nonzero().flatten()
             asked = (fold == held_out).nonzero().flatten()
             fit_to(method, features[shown], labels[shown], seed)
-            answers[asked] = answer(method, features[asked])
+            answers[asked] = answer(method, features[asked]).cpu()
         seconds = time.perf_counter() - started
-        right = int((answers.argmax(dim=1) == labels).sum())
+        right = int((answers.argmax(dim=1) == truth).sum())
         low, high = wilson(right, len(labels))
         compared.append(
             Candidate(
@@ -95,7 +96,7 @@ def compare(
                 100 * right / len(labels),
                 100 * low,
                 100 * high,
-                calibration(answers, labels)["ece"],
+                calibration(answers, truth)["ece"],
                 seconds,
             )
         )
@@ -110,7 +111,7 @@ def best(candidates: Sequence[Candidate]) -> Candidate:
 def fit_to(method: Method, features: Tensor, labels: Tensor, seed: int) -> None:
     """Fits a candidate to features (N, E) and labels (N,) as a run would, a part of them as
     validation images."""
-    part = folds(labels, VALIDATION, seed)
+    part = folds(labels.cpu(), VALIDATION, seed).to(labels.device)
     shown = features[part > 0], labels[part > 0]
     validation = features[part == 0], labels[part == 0]
 

@@ -1,5 +1,5 @@
-"""A run on one's own images without Dassl and without a command: which CLIP and recipe it takes, and
-how it is built."""
+"""A run on one's own images without Dassl and without a command: which CLIP, trainer and recipe it
+takes, and how it is built."""
 
 import contextlib
 import logging
@@ -14,6 +14,7 @@ from yacs.config import CfgNode
 
 from .. import config_function
 from ..build import settings_of
+from ..candidates import CANDIDATES, FOLDS, best, compare
 from ..classnames import check_names
 from ..common.config_files import CONFIGS, check_values
 from ..common.console import counted, show_messages
@@ -26,10 +27,10 @@ from ..common.recipes import (
     usual_experiment,
 )
 from ..common.record_file import FILE_NAME, read_record
-from ..data.loader import Images, make_loaders
+from ..data.loader import Images, Pairs, make_loader, make_loaders
 from ..data.own_images import OwnImages
 from ..data.random_state import seed_all
-from ..data.transforms import steps_of_training, template_views
+from ..data.transforms import pixels_of_test, steps_of_training, template_views
 from ..descriptions import note_content
 from ..engine.checkpoint import MODEL_NAME, load, newest
 from ..engine.checks import check_data, check_run
@@ -40,7 +41,7 @@ from ..settings import run_config
 from .saved_run import find_method, method_of
 
 log = logging.getLogger(__name__)
-SHOTS = 16  # training images a class
+SHOTS = -1  # training images a class: all
 DATASET = "image_folder"  # the config file of one's own images
 FEW = 10  # images of a class
 
@@ -67,16 +68,23 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
     return name, f"The CLIP is {name}, {why}."
 
 
-def backbone_of(folder: str) -> str:
-    """Name of the CLIP of the run in a folder, finished or not; "" where there is none that can be
-    read."""
+def trainer_and_clip_of(folder: str) -> tuple[str, str]:
+    """Names of the trainer and the CLIP of the run in a folder, finished or not; "" where there is
+    none that can be read."""
     place = f"{folder}/{MODEL_NAME}"
     with contextlib.suppress(UserError):  # of what is damaged, which is made again
         if checkpoint := newest(place):
-            config = load(f"{place}/{checkpoint}")["config"]
-            return str(config.get("MODEL.BACKBONE.NAME", "")).strip("'")
-        return str(read_record(f"{folder}/{FILE_NAME}")["config"]["MODEL"]["BACKBONE"]["NAME"])
-    return ""
+            state = load(f"{place}/{checkpoint}")
+            clip = str(state["config"].get("MODEL.BACKBONE.NAME", "")).strip("'")
+            return str(state["trainer"]), clip
+        record = read_record(f"{folder}/{FILE_NAME}")
+        return record["trainer"], record["config"]["MODEL"]["BACKBONE"]["NAME"]
+    return "", ""
+
+
+def amount(shots: int) -> str:
+    """How many images are trained on, in words; shots: of each class, below 1 all."""
+    return f"up to {shots} training images per class" if shots >= 1 else "all training images"
 
 
 def config_of_images(
@@ -141,16 +149,70 @@ def recipe_of(trainer: str, recipe: str, backbone: str, folder: str) -> tuple[st
         is_file = os.path.isfile(recipe)
         return recipe if is_file else recipe_path(trainer, recipe), backbone, ""
     why = ""
-    backbone = backbone or backbone_of(folder)
+    backbone = backbone or trainer_and_clip_of(folder)[1]
     if not backbone:
         backbone, why = choose_clip()
     return recipe_path(trainer, choose_recipe(trainer, backbone)), backbone, why
 
 
-def build_run(cfg: CfgNode, recipe: str) -> Run:
+def choose_trainer(
+    images: str, backbone: str, shots: int, seed: int, settings: Mapping[str, object]
+) -> tuple[str, str]:
+    """The best of the ``candidates``, and a sentence on what each of them can do.
+
+    Each training and validation image is encoded once; the test's are not looked at.
+
+    Args:
+        images: folder of class folders; backbone: name of a CLIP.
+        shots, seed: of the run; settings: KEY → value over the recipes', but for those of trainers.
+
+    Raises:
+        UserError: the images can't work.
+    """
+    of_all = {key: value for key, value in settings.items() if not key.startswith("TRAINER.")}
+
+    def config(trainer: str) -> CfgNode:
+        recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
+        return config_of_images(images, trainer, backbone, recipe, "", shots, seed, of_all)
+
+    def on_features(trainer: str) -> CfgNode:
+        """A trainer's settings, for images whose features are known: in one view."""
+        node: CfgNode = config(trainer).TRAINER[trainer.upper()].clone()
+        node.defrost()
+        if "AUGMENT_EPOCH" in node:
+            node.AUGMENT_EPOCH = 1
+        return node
+
+    cfg = config(CANDIDATES[0])
+    logging.disable(logging.WARNING)  # the run says the same of its images
+    try:
+        known = OwnImages(images, cfg)
+        method = method_of(cfg, known.classnames)
+        loader = make_loader(cfg, [*known.train_x, *known.val], pixels_of_test(cfg.INPUT))
+        features, labels = method.features_of(Pairs(loader, method.device))
+        compared = compare(
+            method.backbone, known.classnames, features[0], labels, on_features, seed
+        )
+    finally:
+        logging.disable(logging.NOTSET)
+    chosen = best(compared).trainer
+    figures = [
+        f"{each.trainer} {each.accuracy:.1f} % ({each.low:.0f} to {each.high:.0f} %)"
+        for each in compared
+    ]
+    number = counted(len(labels), "training and validation image")
+    sentence = (
+        f"{chosen} was chosen by {FOLDS}-fold cross-validation on {number}; right, with 95 % intervals: "
+        f"{', '.join(figures)}"
+    )
+    log.info("%s", sentence)
+    return chosen, sentence
+
+
+def build_run(cfg: CfgNode, recipe: str, choice: str = "") -> Run:
     """The run of a config on one's own images, ready to be made.
 
-    recipe: its file.
+    recipe: its file; choice: see ``choose_trainer``.
 
     Raises:
         UserError: the config or the images can't work.
@@ -166,7 +228,7 @@ def build_run(cfg: CfgNode, recipe: str) -> Run:
     method = method_of(cfg, images.classnames)
     run = Run(cfg, make_loaders(cfg, images, views, T.Compose(steps)), method)
     notes = check_names(method.backbone, method.classnames, are_fixed=False)
-    notes = [*notes, *images.notes, *notes_on_classes(images)]
+    notes = [*filter(None, [choice]), *notes, *images.notes, *notes_on_classes(images)]
     run.evaluation.note_run({"recipe": Path(recipe).stem}, notes)
     return run
 
@@ -184,6 +246,8 @@ def fit_folder(
     """Makes the run of a folder of class folders, if it is not done; see ``recipe_of`` and
     ``config_of_images``.
 
+    trainer: "": that of the run in the folder, else ``choose_trainer``'s.
+
     Raises:
         UserError: the input can't work.
     """
@@ -199,20 +263,29 @@ def fit_folder(
         raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
     show_messages()
     backbone = backbone or str(settings.get("MODEL.BACKBONE.NAME", ""))
-    recipe, backbone, why = recipe_of(trainer, recipe, backbone, folder)
+    choice = why = ""
+    trainer = trainer or trainer_and_clip_of(folder)[0]
+    if not trainer:
+        if recipe:
+            raise UserError(f"the recipe {recipe} is of one trainer: say which")
+        if not backbone:
+            backbone, why = choose_clip()
+        trainer, choice = choose_trainer(images, backbone, shots, seed, settings)
+    recipe, backbone, said = recipe_of(trainer, recipe, backbone, folder)
+    why = why or said
     cfg = config_of_images(images, trainer, backbone, recipe, folder, shots, seed, settings)
     with folder_of_run("the folder", folder):
         seed_all(seed)
         log.info(
-            "Your images: %s, up to %d a class for training, recipe %s, results in %s",
+            "Your images: %s, %s, recipe %s, results in %s",
             images,
-            cfg.DATASET.NUM_SHOTS,
+            amount(cfg.DATASET.NUM_SHOTS),
             recipe,
             folder,
         )
         if why:
             log.info("%s", why)
-        run = build_run(cfg, recipe)
+        run = build_run(cfg, recipe, choice)
         run.log_images()
         if run.is_done():
             log.info(

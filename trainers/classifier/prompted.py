@@ -224,7 +224,7 @@ class PromptedClassifier:
         cls,
         images: str | os.PathLike[str] | Labelled,
         labels: Sequence[object] | None = None,
-        trainer: str = "CDC",
+        trainer: str | None = None,
         backbone: str | None = None,
         folder: str | os.PathLike[str] | None = None,
         *,
@@ -245,13 +245,14 @@ class PromptedClassifier:
                 ``label``; or a torch data set of (image, label), whose labels are numbered by its
                 ``classes``, if it has any.
             labels: N class names.
-            trainer: name of a method, see ``list_trainers``.
+            trainer: name of a method, see ``list_trainers``; without one that of the ``candidates``
+                which cross-validation on the images finds best.
             backbone: name or file of a CLIP; without one ViT-B/16 on a GPU, else ViT-B/32, and where
                 their weights can't be had the tiny one that comes with the package.
             folder: where the run goes, from which ``load`` has it again; images that are no folder
                 are written beside it, into ``<folder>-images``. By default it is
                 ``output/<images>/<trainer>/seed<seed>`` or, without a folder of images,
-                ``output/fit/<trainer>``.
+                ``output/fit/<trainer>``; of no named trainer without ``<trainer>``.
             recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
@@ -260,20 +261,23 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        check_known("trainer", trainer, METHODS)
+        if trainer is not None:
+            check_known("trainer", trainer, METHODS)
         place = "" if folder is None else os.fspath(folder)
         written = ""
         if not is_path(images):
             pictures, names = pictures_and_labels(images, labels)
-            place = place or f"output/fit/{trainer}"
+            place = place or os.path.join("output", "fit", trainer or "")
             images = written = write_class_folders(pictures, names, f"{place}-images")
         root = os.path.abspath(os.path.expanduser(images))
         name = os.path.basename(root)
-        place = place or os.path.join("output", name, trainer, f"seed{seed}")
+        place = place or os.path.join("output", name, trainer or "", f"seed{seed}")
         chosen = "" if recipe is None else os.fspath(recipe)
         state = rng_state()
         try:
-            fit_folder(root, trainer, backbone or "", chosen, place, shots, seed, settings or {})
+            fit_folder(
+                root, trainer or "", backbone or "", chosen, place, shots, seed, settings or {}
+            )
             return cls.load(place)
         except UserError:
             if written:  # so that the corrected call finds its place free

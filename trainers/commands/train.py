@@ -25,7 +25,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "images", metavar="FOLDER", help="a folder of class folders, or of train and test"
     )
-    parser.add_argument("--trainer", default="CDC", help="a method: CDC, CoOp, MaPLe …")
+    parser.add_argument(
+        "--trainer", help="a method: CDC, CoOp, MaPLe … (default: what cross-validation finds best)"
+    )
     parser.add_argument(
         "--backbone",
         help="a CLIP: ViT-B/16, RN50, tiny, a file, open_clip:<model>/<weights> … (default: ViT-B/16 on "
@@ -38,9 +40,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output-dir",
         metavar="FOLDER",
-        help="where the run goes (default: output/<folder>/<trainer>/seed<seed>)",
+        help="where the run goes (default: output/<folder>/<trainer>/seed<seed>, without a trainer output/<folder>/seed<seed>)",
     )
-    parser.add_argument("--shots", type=int, default=16, help="training images per class (16)")
+    parser.add_argument(
+        "--shots", type=int, default=-1, help="training images per class, at most (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the sample and the training (1)")
     parser.add_argument(
         "--settings",
