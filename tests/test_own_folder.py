@@ -32,6 +32,7 @@ from tests.runs import (
     small_recipe,
 )
 from trainers import PromptedClassifier
+from trainers.candidates import CANDIDATES
 from trainers.classifier.own_run import notes_on_classes
 from trainers.commands import predict as cdc_predict
 from trainers.commands import train as cdc_train
@@ -58,6 +59,32 @@ def written_out(shapes):
         return args
 
     return expand
+
+
+def test_without_a_trainer_the_best_candidate_is_taken(shapes, tmp_path, monkeypatch):
+    """By the command and by ``fit`` alike, with a word on all candidates in the record; the same command
+    again finds the run done."""
+    monkeypatch.chdir(tmp_path)
+    words = ["--backbone", "tiny", "--images", str(shapes)]
+    assert train.main(words) == 0
+    folder = Path("output/my shapes/seed1")
+    record = record_of(folder)
+    assert record["trainer"] in CANDIDATES
+    start = (
+        f"{record['trainer']} was chosen by 5-fold cross-validation on 14 training and validation"
+    )
+    assert record["notes"][0].startswith(start)
+    assert all(f"{name} " in record["notes"][0] for name in CANDIDATES)
+    before = contents_of(folder)
+    assert train.main(words) == 0
+    assert contents_of(folder).keys() == before.keys() and record_of(folder) == record
+    fitted = PromptedClassifier.fit(shapes, backbone="tiny", folder="fitted").record
+    for key in ("trainer", "notes", "prompts_hash"):
+        assert fitted[key] == record[key]
+    assert fitted["metrics"]["test"] == record["metrics"]["test"]
+    line = "recipe my.yaml is of one trainer: say which"
+    with refuses(line):
+        PromptedClassifier.fit(shapes, folder="other", recipe="my.yaml")
 
 
 def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, monkeypatch, capsys):
@@ -104,7 +131,7 @@ def test_help_starts_with_ones_own_pictures_and_hides_what_is_internal(capsys):
     assert (
         shown.index("your own pictures:") < shown.index("--images") < shown.index("CoOp's further")
     )
-    assert "python train.py --trainer CDC --images my_folder" in shown
+    assert "python train.py --images my_folder" in shown
     assert not any(flag in shown for flag in ("--with-parent", "--run", "--protocol"))
 
 
