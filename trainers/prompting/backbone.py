@@ -118,7 +118,7 @@ def check_name(name: str) -> None:
     """
     if name.startswith((open_clip_models.PREFIX, hugging_face.PREFIX)) or name in NAMES:
         return
-    if not os.path.exists(name):
+    if not (os.path.isfile(name) or os.path.isdir(name)):
         raise UserError(
             f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
             f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
