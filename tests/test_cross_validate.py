@@ -43,13 +43,12 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     plain.set_model_mode("train")
     for _ in range(plain.max_epoch):
         order = chosen[torch.randperm(len(chosen))]
-        for images in order.split(batch):
-            if len(images) == batch:
-                drawn = stock[torch.randint(3, (batch,)), :, images].transpose(0, 1)  # (V, B, …)
-                loss, _ = model.loss(model(drawn), labels[images])
-                plain.optim.zero_grad()
-                loss.backward()
-                plain.optim.step()
+        for images in order.tensor_split(-(-len(chosen) // batch)):
+            drawn = stock[torch.randint(3, images.shape), :, images].transpose(0, 1)  # (V, B, …)
+            loss, _ = model.loss(model(drawn), labels[images])
+            plain.optim.zero_grad()
+            loss.backward()
+            plain.optim.step()
         plain.sched.step()
     if name == "CDC":
         model.complete(plain.run.training_images, None)
