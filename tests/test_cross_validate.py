@@ -27,7 +27,7 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     items, model = folds.images_of(ours), plain.model
     labels = torch.tensor([item.label for item in items])
     size = model.backbone.image.image_size
-    views = len(plain.views)
+    views = len(plain.run.loaders.views)
     stock = torch.randn(3, views, len(items), 3, size, size)  # (R, V, N, …)
     frozen = torch.stack([model.unprompted_images(images) for images in stock])  # (R, V, N, E)
     pictures = SimpleNamespace(stock=stock, frozen=frozen, trained=folds.Half(labels, {}))
