@@ -73,7 +73,7 @@ def compare(
         settings: a trainer's name → its config node.
         seed: of the division into folds.
     """
-    given = Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
+    given = on_features(backbone)
     truth = labels.cpu()
     fold = folds(truth, FOLDS, seed)
     compared = []
@@ -101,6 +101,11 @@ def compare(
             )
         )
     return compared
+
+
+def on_features(backbone: Backbone) -> Backbone:
+    """The CLIP for images whose features are known."""
+    return Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
