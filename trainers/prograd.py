@@ -66,17 +66,19 @@ class ProGradMethod(Method):
         of_classes = [len(self.classnames)] if node.CSC else []
         if node.CTX_INIT:
             phrase = self.hand_crafted_template().split(" {}")[0]
-            words = embed(text, phrase_tokens(phrase, text.context_length))  # (r, D)
-            if len(words) > node.N_CTX:
+            # as many tokens as there are words: a comma, which is a token too, leaves the last one fixed
+            count = len(phrase.split(" "))
+            if count > node.N_CTX:
                 raise UserError(
-                    f"{self.path}.N_CTX is {node.N_CTX}, but CTX_INIT starts it from {phrase!r}, which has {len(words)} "
-                    "tokens: raise N_CTX or set CTX_INIT to False"
+                    f"{self.path}.N_CTX is {node.N_CTX}, but CTX_INIT starts it from {phrase!r}, which has {count} "
+                    "words: raise N_CTX or set CTX_INIT to False"
                 )
-            blank = words.new_zeros(node.N_CTX - len(words), text.width)
-            context = torch.cat([blank, words]).repeat(*of_classes, 1, 1)
-        else:
-            context = gaussian(*of_classes, node.N_CTX, text.width)  # (n, D) or (K, n, D)
-        return ContextLearner(self, context)
+            tokens = embed(text, phrase_tokens(phrase, text.context_length))  # (count + r, D)
+            blank = tokens.new_zeros(node.N_CTX - count, text.width)
+            context = torch.cat([blank, tokens[:count]]).repeat(*of_classes, 1, 1)
+            return ContextLearner(self, context, tokens[count:])
+        # (n, D) or (K, n, D)
+        return ContextLearner(self, gaussian(*of_classes, node.N_CTX, text.width))
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """The cross-entropy, whose gradient is the projected one.

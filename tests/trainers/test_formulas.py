@@ -3,7 +3,9 @@
 A further method needs a class in ``formulas`` and a line in golden/methods.yaml.
 """
 
+import ast
 import random
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +13,10 @@ import torch
 from tests.conftest import CASES, GOLDEN, make_method, scrambled, trainer_node
 from tests.prompting.models import pair, relative
 from tests.reference import unit
+from tests.trainers import formulas
 from tests.trainers.formulas import PUBLISHED
+from trainers import METHODS
+from trainers.tcp import AFTER_CONTEXT
 
 FORMULAS, SENTENCES = GOLDEN["methods"]["formulas"], CASES["sentences"]
 NAMES = [*SENTENCES]
@@ -75,6 +80,18 @@ def test_logits_loss_gradients_and_answers_are_those_of_the_published_formulas(
         assert relative(answer, published.probability(logits)) < 1e-9
 
 
+def test_the_formulas_rest_on_nothing_of_ours():
+    """But for the list of methods that they are looked up by."""
+    folder = Path(formulas.__file__).parent
+    for path in (*folder.glob("*.py"), folder.parents[1] / "reference.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            imported = [
+                alias.name for alias in getattr(node, "names", ()) if hasattr(alias, "name")
+            ]
+            module = getattr(node, "module", None) or (imported or [""])[0]
+            assert module.split(".")[0] != "trainers" or imported == ["METHODS"], path.name
+
+
 def test_all_formulas_that_there_are_are_compared():
     """A further method may do without; each of today's has its own."""
     assert FORMULAS.keys() == PUBLISHED.keys() and len(FORMULAS) >= 27
@@ -103,6 +120,38 @@ def test_some_of_the_trained_classes_keep_their_rows(in_float64, name):
     part.load(method.learner.state_dict(), NAMES)
     images = torch.randn(1, 3, 3, 32, 32)
     assert relative(part(images).logits, method(images).logits[..., [3, 1]]) < 1e-9
+
+
+KNOWN = GOLDEN["methods"]["hand_crafted"]
+OF_FEATURES = ("LinearProbe", "TipAdapter", "TipAdapterF", "GDA", "ProLIP")
+
+
+def authors_prompts(name, dataset):
+    """Of a method on a data set."""
+    if name == "PromptSRC":
+        return GOLDEN["methods"]["diverse"]
+    if name == "VPT":
+        return ["a photo of a {}."]
+    own = [{**KNOWN["CoOp"], **KNOWN.get(name, {})}[dataset]]
+    if name == "ZeroshotCLIP2":
+        return GOLDEN["methods"]["selected"] + own * (dataset != "ImageNet")
+    is_of_imagenet = name in OF_FEATURES and dataset.startswith("ImageNet")
+    return GOLDEN["methods"]["selected"] if is_of_imagenet else own
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_hand_crafted_prompts_are_those_of_the_authors_repositories(vit, name):
+    """Of all data sets, and of one that nobody has prompts for."""
+    settings = {"N_CTX": 16} if name == "ProGrad" else {}
+    for dataset in KNOWN["CoOp"]:
+        method = make_method(name, vit, NAMES, dataset, **settings)
+        assert method.hand_crafted_templates() == authors_prompts(name, dataset), dataset
+    own = make_method(name, vit, NAMES, "MyPictures", **settings).hand_crafted_templates()
+    assert own[-1] == "a photo of a {}." or name in ("PromptSRC", "ZeroshotCLIP2")
+
+
+def test_what_follows_tcps_context_is_that_of_its_repository():
+    assert AFTER_CONTEXT == GOLDEN["methods"]["after_tcps_context"]
 
 
 @pytest.mark.parametrize("name, dataset, own", CASES["imagenets"])

@@ -14,11 +14,12 @@ class ContextLearner(nn.Module):
     Args:
         method: that it serves, with CoOp's key CLASS_TOKEN_POSITION.
         context: its first value, in either shape.
+        words: (r, D), tokens between the context and each class name, which stay as they are.
     """
 
     order: Tensor
 
-    def __init__(self, method: Method, context: Tensor) -> None:
+    def __init__(self, method: Method, context: Tensor, words: Tensor | None = None) -> None:
         super().__init__()
         text = method.backbone.text
         position = method.settings.CLASS_TOKEN_POSITION
@@ -26,12 +27,10 @@ class ContextLearner(nn.Module):
         is_shared = context.dim() == 2
         self.class_parameters = () if is_shared else ("ctx",)  # see ``Method.build``
         self.ctx = nn.Parameter(context)
-        self.tokens = FixedTokens(text, method.classnames, n_ctx)
+        self.tokens = FixedTokens(text, method.classnames, n_ctx, () if words is None else [words])
         self.shares_context = position == "end" and is_shared
         # where the context's tokens go among a class's own
-        context, name_tokens = torch.arange(n_ctx + self.tokens.suffix.shape[2]).tensor_split(
-            [n_ctx]
-        )
+        context, name_tokens = torch.arange(n_ctx + self.own().shape[1]).tensor_split([n_ctx])
         before = {"end": n_ctx, "middle": n_ctx // 2, "front": 0}[position]
         order = []
         for name in method.classnames:
@@ -42,7 +41,12 @@ class ContextLearner(nn.Module):
                     [context[:before], name_tokens[:length], context[before:], name_tokens[length:]]
                 )
             )
-        self.register_buffer("order", torch.stack(order), persistent=False)  # (K, n + S)
+        self.register_buffer("order", torch.stack(order), persistent=False)  # (K, n + r + S)
+
+    def own(self) -> Tensor:
+        """What each class has after the context, (K, r + S, D): the words and its name."""
+        names = self.tokens.suffix[0]  # (K, S, D)
+        return torch.cat([self.tokens.words.expand(len(names), -1, -1), names], dim=1)
 
     @classmethod
     def from_settings(cls, method: Method) -> "ContextLearner":
@@ -59,8 +63,9 @@ class ContextLearner(nn.Module):
     def forward(self) -> Prompts:
         if self.shares_context:
             return self.tokens(self.ctx[None])
-        names = self.tokens.suffix[0]  # (K, S, D)
+        names = self.own()
         context = self.ctx.expand(len(names), -1, -1)  # (K, n, D)
-        tokens = torch.cat([context, names], dim=1)  # (K, n + S, D)
+        tokens = torch.cat([context, names], dim=1)  # (K, n + r + S, D)
         tokens = tokens.gather(1, self.order[..., None].expand_as(tokens))
-        return Prompts(self.tokens.start, tokens[None], self.tokens.end + context.shape[1])
+        before = tokens.shape[1] - self.tokens.suffix.shape[2]  # n + r
+        return Prompts(self.tokens.start, tokens[None], self.tokens.end + before)

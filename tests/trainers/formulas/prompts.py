@@ -1,16 +1,18 @@
 """The methods' published formulas, written out: all 77 positions, one class, one image and one
 layer at a time.
 
-Each rests on the modules of the installed ``clip`` and a method's parameters, and on nothing of
-ours. Here: prompts.
+Each rests on the modules of the installed ``clip``, a method's parameters and the authors'
+hand-crafted prompts (golden/methods.yaml), and on nothing of ours. Here: prompts.
 """
 
 import random
 from functools import cached_property
+from pathlib import Path
 
 import clip
 import torch
 import torch.nn.functional as F
+import yaml
 
 from tests.reference import (
     prompted_embeddings,
@@ -19,9 +21,10 @@ from tests.reference import (
     stock_text_features,
     unit,
 )
-from trainers.templates import DIVERSE_TEMPLATES, SELECTED_TEMPLATES
 
-WITH_TYPE = "a photo of a {}, a type of texture."  # KgCoOp's and its followers' prompt for DTD
+GOLDEN = yaml.safe_load((Path(__file__).parents[2] / "golden/methods.yaml").read_text("utf-8"))
+KNOWN = GOLDEN["hand_crafted"]
+WITH_TYPE = KNOWN["KgCoOp"]["DescribableTextures"]  # KgCoOp's and its followers' prompt for DTD
 
 
 class Published:
@@ -90,18 +93,22 @@ class ZeroshotCLIP(Published):
 
 
 class ZeroshotCLIP2(ZeroshotCLIP):
-    templates = (*SELECTED_TEMPLATES, "{} texture.")
+    templates = (*GOLDEN["selected"], "{} texture.")
 
 
 class CoOp(Published):
     """``PromptLearner.forward`` of its repository, one class after the other."""
+
+    def before(self, n):
+        """What stands before the class name in the text that is tokenized; n: context tokens."""
+        return " ".join(["X"] * n)
 
     def features(self, learner, images):
         rows, position = [], self.settings.get("CLASS_TOKEN_POSITION", "end")
         for k, name in enumerate(self.names):
             context = learner.ctx[k] if learner.ctx.dim() == 3 else learner.ctx
             n, half = len(context), len(context) // 2
-            tokens = clip.tokenize([" ".join([*["X"] * n, f"{name}."])])
+            tokens = clip.tokenize([f"{self.before(n)} {name}."])
             embedded = self.stock.token_embedding(tokens)[0]
             after = 1 + n + len(clip.tokenize(name)[0].nonzero()) - 2
             start, label, rest = embedded[:1], embedded[1 + n : after], embedded[after:]
@@ -125,7 +132,15 @@ class KgCoOp(CoOp):
 class ProGrad(CoOp):
     """The gradient is that of the cross-entropy without what works against the other one."""
 
-    templates = ("a texture of {}.",)
+    def __init__(self, stock, method):
+        super().__init__(stock, method)
+        known = {**KNOWN["CoOp"], **KNOWN["ProGrad"]}
+        self.templates = [known[method.dataset]]
+
+    def before(self, n):
+        """Its repository takes as many tokens from the prompt as this has words."""
+        phrase = self.templates[0].replace(" {}.", "")
+        return " ".join([*["X"] * (n - len(phrase.split(" "))), phrase])
 
     def loss(self, logits, pictures, texts, images, labels):
         t, task = self.settings.T, F.cross_entropy(logits, labels)
@@ -225,7 +240,7 @@ class IVLP(Prompted):
 
 
 class PromptSRC(IVLP):
-    templates, normalizes = DIVERSE_TEMPLATES, False
+    templates, normalizes = GOLDEN["diverse"], False
 
     def loss(self, logits, pictures, texts, images, labels):
         frozen = unit(self.stock.encode_image(images))
