@@ -18,7 +18,7 @@ from mdit_py_plugins.anchors import anchors_plugin
 from results.published import read_published
 from tests.runs import PATIENCE, REPOSITORY
 from tests.trainers import test_formulas
-from tests.trainers.test_formulas import FORMULAS
+from tests.trainers.test_formulas import FORMULAS, OF_FEATURES
 from tools.leaderboard import draw
 from tools.trainer_pages import write_pages
 from trainers import METHODS
@@ -160,16 +160,17 @@ def test_the_readmes_table_has_every_trainer_its_published_figure_and_its_tests_
         for line in README.splitlines()
         if re.match(r"\| `\w+`", line)
     ]
-    listed = [(name, *row[1:3]) for row in rows for name in re.findall(r"`(\w+)`", row[0])]
+    listed = [(name, *row[1:]) for row in rows for name in re.findall(r"`(\w+)`", row[0])]
     names = [name for name, *_ in listed]
     assert {*published} & {*METHODS} <= {*names} <= {*METHODS} and len(names) == len({*names})
-    verified = [name for name, _, tolerance in listed if tolerance.startswith("1e")]
+    verified = [name for name, _, tolerance, _ in listed if tolerance.startswith("1e")]
     assert f"CDC (NeurIPS 2024) and {len(names) - 1} other trainers" in README
     assert f"{len(verified)} trainers agree with reference implementations" in README
-    for name, figure, tolerance in listed:
+    for name, figure, tolerance, compared in listed:
         figures = published.get(name) or published.get(f"{name} vit_b16")
         assert figure == (f"{figures[2]:.2f}" if figures else "–"), name
         assert FORMULAS[name] and (tolerance == "1e-9" or name.startswith("CDC")), name
+        assert ("fit" in compared) == (name in OF_FEATURES), name
     assert "relative(scores.logits, logits) < 1e-9" in Path(test_formulas.__file__).read_text()
 
 

@@ -14,7 +14,7 @@ from protocols.plan import plan
 from results import check
 from results.published import Comparison, read_published
 from results.table import harmonic_mean, main
-from tests.conftest import CASES
+from tests.conftest import CASES, make_method
 from tests.results import conftest
 from tests.runs import call
 
@@ -76,6 +76,13 @@ def test_the_figures_agree_with_each_other():
     for method, sets in known["base2new"].items():
         means = [sum(pair[index] for pair in sets.values()) / 11 for index in (0, 1)]
         assert averages[method][:2] == pytest.approx(means, abs=0.0101)
+
+
+def test_prolips_figures_are_those_with_the_data_sets_own_prompts_as_its_recipe_has_them(vit):
+    """Its README has others with "a photo of a {}." for all data sets: 83.90, 74.78, 79.08."""
+    prolip = make_method("ProLIP", vit, ["cat", "dog"], "OxfordPets")
+    assert prolip.hand_crafted_templates() == ["a photo of a {}, a type of pet."]
+    assert read_published()["base2new_average"]["ProLIP"] == [84.01, 73.86, 78.61]
 
 
 @pytest.mark.parametrize("points, deviation, seeds, expected, why", CASES["noise"])
