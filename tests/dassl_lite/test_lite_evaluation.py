@@ -30,6 +30,17 @@ def test_figures_by_hand_also_per_class_and_after_a_reset(make_cfg, capsys):
     )
 
 
+def test_a_confusion_matrix_by_hand_is_written_as_a_tensor(make_cfg, capsys, tmp_path):
+    """Rows: the share of each class's images that was taken for which class."""
+    evaluator = Classification(make_cfg(TEST__COMPUTE_CMAT=True, OUTPUT_DIR=str(tmp_path)))
+    evaluator.process(torch.eye(3)[PRED], torch.tensor(TRUE))
+    evaluator.evaluate()
+    path = f"{tmp_path}/cmat.pt"
+    assert capsys.readouterr().out.endswith(f"Confusion matrix is saved to {path}\n")
+    expected = [[2 / 3, 1 / 3, 0], [0, 1 / 2, 1 / 2], [0, 0, 0]]
+    assert torch.load(path, weights_only=True).tolist() == expected
+
+
 def test_an_unknown_evaluator_is_refused(make_cfg):
     with pytest.raises(ValueError, match=r"\(do you mean \[Classification"):
         build_evaluator(make_cfg(TEST__EVALUATOR="C"))

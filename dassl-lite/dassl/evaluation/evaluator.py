@@ -1,19 +1,23 @@
 """Accuracy, error and macro F1 of a classifier."""
 
+import os
 import random
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.evaluation.build import EVALUATOR_REGISTRY, EvaluatorBase
+from dassl.utils.tools import write_whole
 
 
 @EVALUATOR_REGISTRY.register()
 class Classification(EvaluatorBase):
-    """Top-1 figures in percent, on request per class."""
+    """Top-1 figures in percent, on request per class and as a confusion matrix, whose rows are the true
+    classes and sum to one."""
 
     def __init__(
         self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any
@@ -36,7 +40,7 @@ class Classification(EvaluatorBase):
         # Here, since importing a trainer must not take its time. The import draws from Python's
         # generator, where a training must go on as if it had not.
         state = random.getstate()
-        from sklearn.metrics import f1_score
+        from sklearn.metrics import confusion_matrix, f1_score
 
         random.setstate(state)
         labels = np.array(self._y_true)
@@ -65,4 +69,10 @@ class Classification(EvaluatorBase):
                 )
             results["perclass_accuracy"] = mean = float(np.mean(accuracies))
             print(f"* average: {mean:.1f}%")
+        if self.cfg.TEST.COMPUTE_CMAT:
+            # a tensor: torch.load refuses Dassl's pickled array
+            matrix = torch.from_numpy(confusion_matrix(labels, pred, normalize="true"))
+            path = os.path.join(self.cfg.OUTPUT_DIR, "cmat.pt")
+            write_whole(path, lambda file: torch.save(matrix, file))
+            print(f"Confusion matrix is saved to {path}")
         return results
