@@ -7,6 +7,7 @@ TRAIN.CHECKPOINT_FREQ asks for, and the last, stay.
 
 import io
 import logging
+import math
 import os
 import re
 import zipfile
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 from yacs.config import CfgNode
 
 from ..common.console import counted, first_few
@@ -26,6 +28,7 @@ from ..common.record_file import FILE_NAME, read_record
 from ..data.loader import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
+from .official import LAYOUTS, STAND_INS, is_official, prompts_in
 from .same_run import OTHER_IMAGES, changes, config_of_run, differing
 
 if TYPE_CHECKING:
@@ -128,13 +131,17 @@ class Checkpoints:
         state = load(f"{folder}/{file_name}")
         self.check_same_run(state, folder)
         load_prompts(self.method, state, folder, self.cfg)
+        epochs = self.cfg.OPTIM.MAX_EPOCH
         try:
             for name, part in self.parts.items():
                 if state[name]:  # a scaler's is empty where the run's device needed none
                     part.load_state_dict(state[name])
             self.method.memory.update(state["training_state"])
             restore_rng_state(state["rng"])
+            state["best_result"] = float(state["best_result"])
             state["train_seconds"] = float(state["train_seconds"])
+            if not (0 <= state["train_seconds"] < math.inf and 0 < state["epoch"] <= epochs):
+                raise ValueError("its epochs or seconds are no training's")
         except Exception as error:  # what is whole may still be of another kind
             raise_machines(error)
             raise UserError(
@@ -206,12 +213,23 @@ class Checkpoints:
 def load_trained(method: Method, directory: str, cfg: CfgNode, epoch: int | None = None) -> None:
     """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
 
+    The run may be one of the method's authors' code, see ``official``.
+
     Raises:
-        UserError: no such checkpoint, or see ``load_prompts``.
+        UserError: no such checkpoint, or see ``load_prompts`` and ``official.prompts_in``.
     """
+    layout = LAYOUTS.get(method.name())
     folder = f"{directory}/{MODEL_NAME}"
+    if layout and not os.path.isdir(folder) and os.path.isdir(f"{directory}/{layout.folder}"):
+        folder = f"{directory}/{layout.folder}"
     path = f"{folder}/{final(folder, cfg) if epoch is None else epoch_name(epoch)}"
-    state = load(path)
+    state = read(path)
+    if is_official(state, method):
+        prompts = prompts_in(state["state_dict"], method, path)
+        load_state(method, prompts, method.classnames, folder)
+        log.info("Loading the authors' weights from %s (epoch = %s)", path, state["epoch"])
+        return
+    check_own(state, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
 
@@ -234,8 +252,19 @@ def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> Non
             f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: "
             "they can only be tested on the classes they were trained for"
         )
+    load_state(method, state["state_dict"], state["classnames"], folder)
+
+
+def load_state(
+    method: Method, state: Mapping[str, Tensor], classnames: Sequence[str], folder: str
+) -> None:
+    """``Method.load`` of what is in a folder.
+
+    Raises:
+        UserError: it has another shape.
+    """
     try:
-        method.load(state["state_dict"], state["classnames"])
+        method.load(state, classnames)
     except RuntimeError as error:
         raise UserError(
             f"{folder} holds prompts of another shape, use the config and the protocol that they were "
@@ -265,6 +294,17 @@ def load(path: str) -> State:
     """The dict that ``write`` wrote, on the CPU.
 
     Raises:
+        UserError: see ``read``, or another program wrote it.
+    """
+    state = read(path)
+    check_own(state, path)
+    return state
+
+
+def read(path: str) -> Any:
+    """What a file of a checkpoint holds, on the CPU.
+
+    Raises:
         UserError: there is no such file (the message lists the epochs that there are), or it can't
             be read.
     """
@@ -280,13 +320,18 @@ def load(path: str) -> State:
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip():
                     raise zipfile.BadZipFile("a part is not what was written")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(STAND_INS):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a broken file makes a reader fail in any way
         raise_machines(error, path)
         raise UserError(
             f"checkpoint {path} can't be read: it is cut, or another toolbox wrote it: delete "
             f"{os.path.dirname(path)} to start over"
         ) from error
+
+
+def check_own(state: object, path: str) -> None:
+    """Refuses what ``write`` has not written."""
     if (
         not isinstance(state, dict)
         or not all(isinstance(state.get(key), type_) for key, type_ in TYPES.items())
@@ -294,4 +339,3 @@ def load(path: str) -> State:
         or not all(isinstance(name, str) for name in state["classnames"] or [None])
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
-    return state

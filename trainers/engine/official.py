@@ -1,0 +1,152 @@
+"""Checkpoints that the authors' own code wrote, for ``--eval-only``: the prompts in them are taken,
+and what CLIP gives is compared.
+
+Dassl writes ``<folder>/model.pth.tar-<epoch>`` with all parameters and buffers of the registered
+model, which for MaPLe and PromptSRC is the whole prompted CLIP.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from ..common.console import first_few
+from ..common.errors import UserError
+from ..method import Method
+
+ROUNDING = 0.01  # of a tensor's largest number: float16, of which PromptSRC adds up all epochs'
+
+
+class Layout(NamedTuple):
+    """Of a method's official checkpoints.
+
+    Attributes:
+        folder: of the files, in that of a run.
+        name: the name there of one of the learner's parameters.
+        unused: beginnings of names that change no answer.
+    """
+
+    folder: str
+    name: Callable[[str], str]
+    unused: tuple[str, ...] = ()
+
+
+def same(name: str) -> str:
+    return name
+
+
+def of_learner(name: str) -> str:
+    return f"prompt_learner.{name}"
+
+
+def of_block(name: str) -> str:
+    """PromptSRC's: prompts belong to the layer that they enter, but for the text's first ones."""
+    tower = "image_encoder" if name.startswith("visual.") else "text_encoder"
+    last = name.rpartition(".")[2]
+    if last.isdecimal():  # of the deep ones, which begin at the second layer
+        return f"{tower}.transformer.resblocks.{int(last) + 1}.VPT_shallow"
+    return "image_encoder.VPT" if tower == "image_encoder" else of_learner(name)
+
+
+LAYOUTS = {
+    "CoOp": Layout("prompt_learner", same),
+    "CoCoOp": Layout("prompt_learner", same),
+    "KgCoOp": Layout("prompt_learner", same, ("bias_vectors", "meta_net.")),
+    "MaPLe": Layout("MultiModalPromptLearner", of_learner),
+    "PromptSRC": Layout("VLPromptLearner", of_block),
+}
+
+
+class LeftOut:
+    """In the place of the schedule and its optimiser, which Dassl pickles as they are."""
+
+    def __setstate__(self, state: object) -> None: ...
+
+
+def empty(*parts: object) -> dict[object, object]:
+    """In the place of the dicts in them."""
+    return {}
+
+
+STAND_INS: list[Any] = [  # for ``torch.serialization.safe_globals``: nothing else is made of a file
+    *((LeftOut, f"torch.optim.lr_scheduler.{name}") for name in ("StepLR", "MultiStepLR")),
+    (LeftOut, "torch.optim.lr_scheduler.CosineAnnealingLR"),
+    *((LeftOut, f"torch.optim.{name.lower()}.{name}") for name in ("Adam", "AdamW", "SGD")),
+    *((LeftOut, f"torch.optim.{name.lower()}.{name}") for name in ("RMSprop", "RAdam")),
+    (LeftOut, "dassl.optim.radam.RAdam"),
+    *((empty, f"collections.{name}") for name in ("defaultdict", "Counter")),
+    dict,
+]
+
+
+def is_official(state: object, method: Method) -> bool:
+    """Whether a file's content is that of a checkpoint of the method's authors."""
+    return (
+        isinstance(state, dict)
+        and {*state} >= {"state_dict", "epoch", "optimizer", "scheduler"}
+        and "trainer" not in state
+        and isinstance(state["state_dict"], dict)
+        and all(isinstance(value, Tensor) for value in state["state_dict"].values())
+        and method.name() in LAYOUTS
+    )
+
+
+def prompts_in(state: Mapping[str, Tensor], method: Method, path: str) -> dict[str, Tensor]:
+    """The learner's state from an official one.
+
+    Args:
+        state: by the official names; path: of its file, for messages.
+
+    Raises:
+        UserError: it lacks some of the prompts or has more, or is of another CLIP.
+    """
+    layout = LAYOUTS[method.name()]
+    names = {name: layout.name(name) for name in method.learner.state_dict()}
+    frozen = given_by_clip(state, method)
+    if missing := names.values() - state.keys():
+        raise UserError(
+            f"{path} lacks {first_few(sorted(missing))}: give the config that it was trained with"
+        )
+    rest = state.keys() - names.values() - frozen.keys()
+    more = [name for name in rest if not name.startswith((*layout.unused, *OF_CLASSES))]
+    if more:
+        raise UserError(
+            f"{path} has {first_few(sorted(more))} too: give the config that it was trained with"
+        )
+    for name, value in frozen.items():
+        if name in state and not is_alike(state[name], value):
+            raise UserError(
+                f"{path} was trained for another CLIP than MODEL.BACKBONE.NAME: its {name} differs"
+            )
+    return {ours: state[theirs].float() for ours, theirs in names.items()}
+
+
+OF_CLASSES = ("token_suffix", "prompt_learner.token_suffix")  # the names that were trained
+
+
+def given_by_clip(state: Mapping[str, Tensor], method: Method) -> dict[str, Tensor]:
+    """What CLIP gives, under the official names."""
+    backbone = method.backbone
+    places = {
+        "image_encoder": backbone.image,
+        "text_encoder": backbone.text,
+        "prompt_learner.ZS_image_encoder": backbone.image,
+    }
+    given = {
+        f"{place}.{name}": value
+        for place, tower in places.items()
+        for name, value in tower.state_dict().items()
+    }
+    given["logit_scale"] = backbone.log_scale
+    for name in ("token_prefix", "prompt_learner.token_prefix"):
+        classes = state[name].shape[:1] if name in state else ()
+        given[name] = method.learner.tokens.start.expand(*(classes or (1,)), -1, -1)
+    return given
+
+
+def is_alike(theirs: Tensor, ours: Tensor) -> bool:
+    """Whether two weights are the same but for rounding."""
+    if theirs.shape != ours.shape:
+        return False
+    difference = (theirs.float() - ours.float().cpu()).abs().max()
+    return bool(difference <= ROUNDING * ours.float().abs().max())
