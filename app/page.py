@@ -18,6 +18,13 @@ from .demo import Demo
 
 HOST = "127.0.0.1"  # no other machine can reach it
 MAX_REQUEST = 64 * 2**20  # bytes of all that a browser sends at once
+# a connection that sends nothing is ended, and others are served meanwhile
+CONNECTIONS = {
+    "connection_limit": 500,
+    "channel_timeout": 10,
+    "cleanup_interval": 5,
+    "asyncore_use_poll": True,
+}
 HEADERS = {  # whatever got into the page, the browser would load nothing from elsewhere, and run nothing
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
@@ -36,11 +43,12 @@ def make_app(demo: Demo) -> Flask:
 
     @app.before_request
     def only_own_forms() -> None:
-        """Refuses a form that another site sends, by the browser's Origin header."""
-        if (
-            request.method == "POST"
-            and request.headers.get("Origin", request.host_url[:-1]) != request.host_url[:-1]
-        ):
+        """Refuses a form that another site sends, by what the browser says of where it comes from."""
+        own = request.host_url  # with a slash at its end
+        places = [request.headers.get(name, own) for name in ("Origin", "Referer")]
+        is_own = all(f"{place}/".startswith(own) for place in places)
+        site = request.headers.get("Sec-Fetch-Site", "same-origin")
+        if request.method == "POST" and not (is_own and site in ("same-origin", "none")):
             abort(403)
 
     def table(number: int, error: UserError | str = "") -> str:
@@ -139,7 +147,7 @@ def make_server(app: Flask, port: int) -> BaseWSGIServer:
         raise UserError(f"--port is {port}, it must be between 0, for any that is free, and 65535")
     try:
         return create_server(
-            app, host=HOST, port=port, threads=4, max_request_body_size=MAX_REQUEST
+            app, host=HOST, port=port, threads=4, max_request_body_size=MAX_REQUEST, **CONNECTIONS
         )
     except OSError as error:
         raise UserError(

@@ -124,7 +124,9 @@ class Table:
         """
         for name, value in form.items():
             kind, _, place = name.partition("-")
-            if kind != "label" or not place.isdecimal() or int(place) >= len(self.entries):
+            # Python refuses to read a number of thousands of digits
+            is_number = place.isdecimal() and len(place) < 10
+            if kind != "label" or not is_number or int(place) >= len(self.entries):
                 continue
             label = " ".join(value.split())
             if len(label) > MAX_LABEL:

@@ -20,6 +20,7 @@ from trainers.common.record_file import FILE_NAME, Record, read_record
 PREDICTIONS = "predictions-test.npz"
 OF_VALIDATION = "predictions-val.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
+VOTES = ("vote", "vote_probability")  # of runs whose templates vote
 # array → kind of its values, and its shape: N images, T most probable classes, M templates, V votes;
 # the others: numbers (N,)
 LAYOUT = {
@@ -132,7 +133,8 @@ class Run:
             raise_machines(error, path)
             why = " ".join(str(error).split())
             raise UserError(f"{path} can't be read ({why}): run it again") from error
-        if missing := [name for name in REQUIRED if name not in arrays]:
+        required = REQUIRED + VOTES if arrays.keys() & {*VOTES} else REQUIRED
+        if missing := [name for name in required if name not in arrays]:
             raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
         sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
         for name, array in arrays.items():

@@ -161,7 +161,11 @@ def test_what_is_no_image(classifier, image, message):
         classifier.predict(image)
 
 
-@pytest.mark.parametrize("names", ["cat", ["cat"], []])
+@pytest.mark.parametrize(
+    "names",
+    ["cat", ["cat"], [], None, 5, b"cat", float("nan"), Path("cat"), ["cat", None], ["cat", b"dog"]]
+    + [["cat", float("nan")], [["cat"], ["dog"]], object()],
+)
 def test_what_are_no_classes(classifier, names):
     with refuses("give a list of at least two names"):
         classifier.with_classes(names)

@@ -64,6 +64,7 @@ def full_disk(monkeypatch):
 
         def write_atomically(path, write):
             def write_to_full(temporary):
+                os.remove(temporary)
                 os.symlink("/dev/full", temporary)
                 write(temporary)
 

@@ -215,9 +215,11 @@ def test_memory_that_is_used_up_ends_the_command_and_says_nothing_of_the_picture
     def full(*_):
         raise MemoryError
 
+    run = trained("CoOp")[1]
+    capsys.readouterr()
     monkeypatch.setattr(image_files, "as_seen", full)
     folder = f"{data_root}/dtd/images/woven"
-    assert call(predict.main, "--run", trained("CoOp")[1], folder) == 2
+    assert call(predict.main, "--run", run, folder) == 2
     out, err = capsys.readouterr()
     assert out == "" and "error: memory is used up: end other programs" in err
     monkeypatch.setattr(image_files, "open_image", full)

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from pandas import DataFrame
@@ -22,7 +23,7 @@ from tests.datasets.miniatures import image_folder
 from tests.runs import REPOSITORY, call, contents_of, python, refuses
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
-from trainers.common.files import check_output, write_text
+from trainers.common.files import check_output, write_atomically, write_text
 from trainers.common.image_files import left_out
 from trainers.coop import CoOpMethod
 from trainers.data.fewshot import match
@@ -102,6 +103,19 @@ def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
             write_text(path, "text")
         assert os.path.lexists(path) and not os.path.isfile(path)
     check_output("--csv", "new/file", "x")
+
+
+def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
+    """Whoever may write to the folder knows the name."""
+    seen = []
+    write_atomically(f"{tmp_path}/a.txt", lambda path: seen.append(path) or Path(path).touch())
+    (tmp_path / "victim").write_text("somebody's")
+    for target in ("victim", "nowhere"):
+        os.symlink(tmp_path / target, seen[0])
+        write_text(f"{tmp_path}/a.txt", target)
+    assert (tmp_path / "victim").read_text() == "somebody's"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "victim"]
+    assert (tmp_path / "a.txt").read_text() == "nowhere" and not (tmp_path / "a.txt").is_symlink()
 
 
 @pytest.mark.parametrize("style", render.FORMATS)
@@ -197,6 +211,19 @@ def test_a_message_may_have_lines_and_a_name_in_it_may_not():
     assert line("%d of %s", 3, "a\nb\x1b") == r"3 of a\nb\x1b"
     assert line("%s", "a\nb\x1b") == "a\nb\\x1b" and line("a\tb\n") == "a\tb\n"
     assert line("ä → €  '%s'", "ß 👩\u200d🎨") == "ä → €  'ß 👩\u200d🎨'"
+
+
+@pytest.mark.parametrize("path", ["x" * 6000, "x/" * 3000, "x " * 3000, "\0" * 6000])
+def test_a_message_on_a_long_path_is_short_and_says_what_is_wrong(own_run, path, error_of):
+    for words in (["--csv", path, "x.png"], [path], ["-"]):
+        line = error_of(predict.main, "--run", own_run, *words)
+        assert len(line) < 2100
+    line = error_of(predict.main, "--run", path, __file__)
+    assert len(line) < 2100 and "holds no finished run" in line
+    image = str(
+        UserError(f"image {path} can't be read ([Errno 36] too long: '{path}'): replace it")
+    )
+    assert len(image) < 2100 and image.endswith("replace it")
 
 
 def test_no_cell_is_a_formula(own_run, photos, tmp_path, monkeypatch):

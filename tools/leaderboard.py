@@ -20,7 +20,9 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import os
 from collections.abc import Sequence
+from io import StringIO
 
 import pandas
 from matplotlib import rc_context
@@ -28,6 +30,9 @@ from matplotlib.figure import Figure
 from scipy.stats import t
 
 from results.report.figures import STYLE, svg_of
+from trainers.common.errors import UserError, exit_code, raise_machines
+from trainers.common.files import check_output, write_text
+from trainers.common.readers import read_text
 
 
 def draw(table: pandas.DataFrame) -> str:
@@ -57,13 +62,39 @@ def draw(table: pandas.DataFrame) -> str:
         return svg_of(figure)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def read_table(path: str) -> pandas.DataFrame:
+    """
+    Raises:
+        UserError: it can't be read, or is no such table.
+    """
+    try:
+        table = pandas.read_csv(StringIO(read_text(path)))
+        if not {"seeds", "deviation", "recipe"} <= {*table.columns} or table.empty:
+            raise ValueError("it has no rows with seeds, deviation and recipe")
+        measure = table.columns[table.columns.get_loc("deviation") - 1]
+        for name in (measure, *table.columns.intersection(["seeds", "deviation", "seconds"])):
+            table[name] = pandas.to_numeric(table[name])
+    except (OSError, ValueError) as error:
+        raise_machines(error, path)
+        raise UserError(
+            f"{path} is no table of measurements ({error}): give a CSV file such as docs/results.csv"
+        ) from error
+    return table
+
+
+def make(args: argparse.Namespace) -> None:
+    """The whole command."""
+    check_output("picture", args.picture, "https://matplotlib.org/", [args.table])
+    write_text(os.path.abspath(args.picture), draw(read_table(args.table)))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path, help="CSV file")
-    parser.add_argument("picture", type=Path, help="SVG file")
-    args = parser.parse_args(arguments)
-    args.picture.write_text(draw(pandas.read_csv(args.table)), encoding="utf-8")
+    parser.add_argument("table", help="CSV file")
+    parser.add_argument("picture", help="SVG file")
+    return exit_code(make, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,9 @@
 """demo_app.py: every way to ask for the wrong thing, which pictures are kept, and who is served."""
 
 import io
+import socket
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from threading import Event, Thread
 from types import SimpleNamespace
 from urllib.request import urlopen
@@ -94,15 +96,42 @@ def test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody(dem
     assert client.get("/pictures/nothing").status_code == 404
 
 
-@pytest.mark.parametrize(
-    "origin, status",
-    [("http://elsewhere.example", 403), ("null", 403), ("http://localhost", 200), ("", 200)],
-)
-def test_forms_of_other_sites_are_refused(demo, origin, status):
+FORMS = [  # what a browser says of a form's origin, and whether it is answered
+    ({}, 200),
+    ({"Origin": "http://localhost"}, 200),
+    ({"Referer": "http://localhost/?picture=example-1", "Sec-Fetch-Site": "same-origin"}, 200),
+    ({"Sec-Fetch-Site": "none"}, 200),
+    ({"Origin": "http://elsewhere.example"}, 403),
+    ({"Origin": "null"}, 403),
+    ({"Origin": "http://localhost:1"}, 403),
+    ({"Referer": "http://elsewhere.example/localhost/"}, 403),
+    ({"Referer": "http://localhost.elsewhere.example/"}, 403),
+    ({"Referer": "https://localhost/"}, 403),
+    ({"Referer": "http://[bad"}, 403),
+    ({"Sec-Fetch-Site": "cross-site"}, 403),
+    ({"Sec-Fetch-Site": "same-site"}, 403),
+    ({"Origin": "http://localhost", "Referer": "http://elsewhere.example/"}, 403),
+]
+
+
+@pytest.mark.parametrize("headers, status", FORMS)
+def test_forms_of_other_sites_are_refused(demo, headers, status):
     client = demo_app.make_app(demo).test_client()
-    headers = {"Host": "localhost"} | ({"Origin": origin} if origin else {})
+    headers = {"Host": "localhost", **headers}
     answer = client.post("/", data={"picture": "example-1"}, headers=headers)
     assert answer.status_code == status
+
+
+def test_connections_that_say_nothing_keep_nobody_waiting(demo):
+    server = demo_app.make_server(demo_app.make_app(demo), 0)
+    Thread(target=server.run, daemon=True).start()
+    place = "127.0.0.1", server.effective_port
+    with ExitStack() as stack:
+        for _ in range(120):
+            half_sent = stack.enter_context(socket.create_connection(place, PATIENCE))
+            half_sent.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
+        assert urlopen(f"http://{place[0]}:{place[1]}/", timeout=60).status == 200
+    server.close()
 
 
 def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):

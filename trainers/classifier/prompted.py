@@ -312,9 +312,11 @@ class PromptedClassifier:
             UserError: the context is class-specific, so it says nothing of other classes; a name is
                 too long, or nothing; or the CLIP can't tell two of them apart.
         """
-        names = list(classnames)
-        if isinstance(classnames, str) or len(names) < 2:
-            raise UserError(f"the classes are {names}: give a list of at least two names")
+        is_list = isinstance(classnames, Iterable) and not isinstance(classnames, str)
+        names = list(classnames) if is_list else []
+        if len(names) < 2 or not all(isinstance(name, str) for name in names):
+            given = names if is_list else classnames
+            raise UserError(f"the classes are {given!r}: give a list of at least two names")
         if self.method.is_class_specific:
             raise UserError(
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "

@@ -23,6 +23,13 @@ def printable(text: str, kept: str = "") -> str:
     )
 
 
+def shortened(text: str) -> str:
+    """A text of at most 2,000 characters, in which a word of more than 300, such as a path, has its
+    ends only."""
+    text = re.sub(r"\S{300,}", lambda match: f"{match[0][:150]}…{match[0][-100:]}", text)
+    return text if len(text) <= 2000 else f"{text[:1300]} … {text[-600:]}"
+
+
 def markdown(text: str) -> str:
     """A text that Markdown shows as it is: no markup, no link, no HTML, one line."""
     return re.sub(r"^[-'+]|[!-&(-+./:-@\[-`{-~]", r"\\\g<0>", printable(text))

@@ -10,7 +10,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable
 
-from .console import Lines, printable
+from .console import Lines, printable, shortened
 from .interruption import REQUEUE, Interrupted
 
 # what raises when a worker of a loader is killed
@@ -38,7 +38,8 @@ class UserError(ValueError):
     what to do next.
 
     ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a
-    plain ``ValueError``. A name in it may hold anything: control characters are shown escaped.
+    plain ``ValueError``. A name in it may hold anything: control characters are shown escaped, and
+    of a long one its ends.
     """
 
     def __init__(self, message: str) -> None:
@@ -46,7 +47,7 @@ class UserError(ValueError):
             "Caught UserError in "
         ):  # a loader's worker puts its traceback before it
             message = message.strip().splitlines()[-1].split("UserError: ")[-1]
-        super().__init__(printable(message))
+        super().__init__(shortened(printable(message)))
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
@@ -78,7 +79,7 @@ def line_for_user(error: Exception) -> str | None:
             "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
         )
     if isinstance(error, OSError):
-        path = printable(str(error.filename or "a file"))
+        path = shortened(printable(str(error.filename or "a file")))
         advice = ADVICE.get(error.errno or 0, "make room")
         # of one that comes from a loader's worker only the text is left
         why = error.strerror or printable(str(error).strip().rpartition("\n")[2])

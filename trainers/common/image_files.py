@@ -50,7 +50,7 @@ TILE = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whol
 # the libraries' own limits
 MAY_LIE = ("AVIF", "HEIF")
 # of formats of which a pixel takes more time, four seconds for AT_ONCE, or more memory
-MOST = {"JPEG2000": AT_ONCE, "WEBP": 2 * AT_ONCE, "AVIF": 2 * AT_ONCE}
+MOST = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
 # Blocks in which Pillow takes memory: such as the C library gives back as soon as they are free. It
 # keeps smaller ones, for each thread that has decoded pictures.
 BLOCK = 2**26
@@ -198,7 +198,7 @@ def reason(error: Exception, image: Image.Image | None = None) -> str:
     if not isinstance(error, PermissionError):  # which tells of this picture alone
         raise_machines(error)
     if image is not None:  # most decoders tell a lack of memory as damage
-        bytearray(BYTES * pixels_of(image))
+        numpy.empty(BYTES * pixels_of(image), numpy.uint8)
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     return " ".join(str(error).split()) or type(error).__name__

@@ -7,6 +7,8 @@ import re
 import struct
 from typing import IO
 
+import numpy
+
 # of a JPEG, each of which passes over all its pixels; cameras and libraries make ten
 MAX_SCANS = 100
 MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
@@ -16,6 +18,7 @@ MAX_VALUES = (
 )  # of a TIFF's tag, all of which become Python's numbers; tiles of 16 pixels need fewer
 BYTES, TEXT, UNDEFINED = 1, 2, 7  # the TIFF's types that stay bytes
 CANVAS = 8  # bytes a pixel, which Pillow takes when it opens a WebP
+MAX_WEBP = 50_000_000  # pixels of a WebP, of which each takes more memory than another format's
 
 
 def check_header(file: IO[bytes]) -> int:
@@ -25,8 +28,8 @@ def check_header(file: IO[bytes]) -> int:
         pixels for which Pillow takes memory when it opens the file: of a WebP all, of others none.
 
     Raises:
-        ValueError: a JPEG has too many scans, a PPM's header is too long or its text is, or a TIFF's
-            tag has too many values; MemoryError: there is no room for a WebP.
+        ValueError: a JPEG has too many scans, a PPM's header is too long or its text is, a TIFF's
+            tag has too many values, or a WebP too many pixels; MemoryError: there is no room for it.
     """
     magic = file.read(2)
     pixels = 0
@@ -88,5 +91,9 @@ def check_webp(head: bytes) -> int:
         width, height = 1 + packed % 2**14, 1 + (packed >> 14) % 2**14
     else:
         width, height = (int.from_bytes(body[at : at + 2], "little") % 2**14 for at in (6, 8))
-    bytearray(CANVAS * width * height)  # or MemoryError; Pillow would say that it is damaged
+    if width * height > MAX_WEBP:
+        raise ValueError(
+            f"it has {width} × {height} pixels: the limit of a WebP is {MAX_WEBP // 10**6} million"
+        )
+    numpy.empty(CANVAS * width * height, numpy.uint8)  # where Pillow would say that it is damaged
     return width * height

@@ -1,7 +1,7 @@
 """Reads and validates run records, ``results.json``: the fields of a record that is returned here
 have the types of ``record.yaml``."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,16 @@ FORMAT = 1  # to be raised when a field changes its meaning
 Record = dict[str, Any]  # results.json, see ``engine.testing.Evaluator.write_record``
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
-TYPES = {"text": str, "whole": int, "number": float, "mapping": dict, "nothing": type(None)}
+LONGEST = 4096  # characters of a text, as of a path
+KINDS: dict[str, Callable[[Any], bool]] = {
+    "text": lambda value: is_of(str, value) and len(value) <= LONGEST,
+    "whole": lambda value: is_of(int, value),
+    "count": lambda value: is_of(int, value) and 0 <= value < 2**53,
+    "number": lambda value: is_of(float, value),
+    "percent": lambda value: is_of(float, value) and 0 <= value <= 100,
+    "mapping": lambda value: is_of(dict, value),
+    "nothing": lambda value: value is None,
+}
 
 
 def read_record(path: str | Path) -> Record:
@@ -59,7 +68,7 @@ def described(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
 def odd_fields(value: Any, schema: Any, name: str = "") -> Iterator[str]:
     """Yields the names of the fields that are missing or of another type than ``record.yaml`` says."""
     if isinstance(schema, str):
-        if not any(is_of(TYPES[type_], value) for type_ in schema.split(" or ")):
+        if not any(KINDS[kind](value) for kind in schema.split(" or ")):
             yield name
     elif type(value) is not type(schema) or value == []:
         yield name

@@ -1,5 +1,6 @@
 """Images as programs hold them, paths, PIL images, arrays and tensors, as PIL images."""
 
+import math
 import os
 import reprlib
 import shutil
@@ -15,7 +16,7 @@ from torch.utils.data import Dataset
 
 from ..common.console import printable
 from ..common.errors import UserError
-from ..common.image_files import decoded
+from ..common.image_files import MAX_PIXELS, decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
@@ -60,6 +61,8 @@ def array_picture(image: Any) -> Image.Image:
         UserError: it is no image.
     """
     try:
+        if math.prod(image.shape) > 3 * MAX_PIXELS:  # it may be a small one, expanded
+            raise ValueError(f"its shape is {tuple(image.shape)}")
         if isinstance(image, Tensor):
             image = image.detach().movedim(0, -1).cpu()  # (H, W, 3)
             image = (image.float() if image.is_floating_point() else image).numpy()

@@ -223,13 +223,13 @@ def load_trained(method: Method, directory: str, cfg: CfgNode, epoch: int | None
     if layout and not os.path.isdir(folder) and os.path.isdir(f"{directory}/{layout.folder}"):
         folder = f"{directory}/{layout.folder}"
     path = f"{folder}/{final(folder, cfg) if epoch is None else epoch_name(epoch)}"
-    state = read(path)
-    if is_official(state, method):
-        prompts = prompts_in(state["state_dict"], method, path)
+    content = read(path)
+    if is_official(content, method):
+        prompts = prompts_in(content["state_dict"], method, path)
         load_state(method, prompts, method.classnames, folder)
-        log.info("Loading the authors' weights from %s (epoch = %s)", path, state["epoch"])
+        log.info("Loading the authors' weights from %s (epoch = %s)", path, content["epoch"])
         return
-    check_own(state, path)
+    state = checked(content, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
 
@@ -296,9 +296,7 @@ def load(path: str) -> State:
     Raises:
         UserError: see ``read``, or another program wrote it.
     """
-    state = read(path)
-    check_own(state, path)
-    return state
+    return checked(read(path), path)
 
 
 def read(path: str) -> Any:
@@ -330,8 +328,12 @@ def read(path: str) -> Any:
         ) from error
 
 
-def check_own(state: object, path: str) -> None:
-    """Refuses what ``write`` has not written."""
+def checked(state: object, path: str) -> State:
+    """What ``write`` has written.
+
+    Raises:
+        UserError: it is something else.
+    """
     if (
         not isinstance(state, dict)
         or not all(isinstance(state.get(key), type_) for key, type_ in TYPES.items())
@@ -339,3 +341,4 @@ def check_own(state: object, path: str) -> None:
         or not all(isinstance(name, str) for name in state["classnames"] or [None])
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
+    return state

@@ -14,6 +14,7 @@ from .clip_package import clip_module
 from .transformer import Adapter, LayerNorm, Transformer, attend
 
 RESNET_STRIDE = 32  # pixels a side of one place of a ResNet's attention pool: it halves five times
+MOST_PATCHES = 4096  # of an image: attention's memory grows with their square
 CPU_BATCH = 32  # images that stay in a CPU's cache: of more, pieces or templates go one by one
 
 
@@ -170,12 +171,17 @@ def resize(positions: nn.Parameter, image_size: int, patch_size: int) -> None:
     ``interpolate``.
 
     Raises:
-        UserError: the patches don't fill the image.
+        UserError: the patches don't fill the image, or are too many.
     """
     if image_size < patch_size or image_size % patch_size:
         raise UserError(
             f"images of {image_size} pixels can't be cut into patches of {patch_size}: give "
             f"INPUT.SIZE as a multiple of {patch_size}"
+        )
+    if (image_size // patch_size) ** 2 > MOST_PATCHES:
+        raise UserError(
+            f"images of {image_size} pixels have {(image_size // patch_size) ** 2} patches of {patch_size}: give "
+            f"INPUT.SIZE of at most {int(MOST_PATCHES**0.5) * patch_size}"
         )
     positions.data = interpolate(positions.data, image_size // patch_size)
 
