@@ -101,7 +101,8 @@ def prompts_in(state: Mapping[str, Tensor], method: Method, path: str) -> dict[s
         UserError: it lacks some of the prompts or has more, or is of another CLIP.
     """
     layout = LAYOUTS[method.name()]
-    names = {name: layout.name(name) for name in method.learner.state_dict()}
+    learner: Any = method.learner
+    names = {name: layout.name(name) for name in learner.state_dict()}
     frozen = given_by_clip(state, method)
     if missing := names.values() - state.keys():
         raise UserError(
@@ -127,6 +128,7 @@ OF_CLASSES = ("token_suffix", "prompt_learner.token_suffix")  # the names that w
 def given_by_clip(state: Mapping[str, Tensor], method: Method) -> dict[str, Tensor]:
     """What CLIP gives, under the official names."""
     backbone = method.backbone
+    learner: Any = method.learner
     places = {
         "image_encoder": backbone.image,
         "text_encoder": backbone.text,
@@ -140,7 +142,7 @@ def given_by_clip(state: Mapping[str, Tensor], method: Method) -> dict[str, Tens
     given["logit_scale"] = backbone.log_scale
     for name in ("token_prefix", "prompt_learner.token_prefix"):
         classes = state[name].shape[:1] if name in state else ()
-        given[name] = method.learner.tokens.start.expand(*(classes or (1,)), -1, -1)
+        given[name] = learner.tokens.start.expand(*(classes or (1,)), -1, -1)
     return given
 
 
