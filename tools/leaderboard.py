@@ -4,8 +4,9 @@ seconds.
     python tools/leaderboard.py docs/data/leaderboard.csv docs/leaderboard.svg
 
 The columns are the row's name, seeds, any others, the measure in %, its deviation over the seeds,
-seconds (of one training; may be left out) and recipe. Hollow marks are rows whose recipe is named:
-an earlier one was measured. The interval is Student's t. The colours follow the reader's light or
+seconds (of one training; may be left out), recipe, and whether it has a part that serves the
+trained classes alone (may be left out). Hollow marks are rows whose recipe is named: an earlier one
+was measured. Squares have such a part, most often a classifier of image features. The interval is Student's t. The colours follow the reader's light or
 dark scheme.
 """
 
@@ -34,14 +35,17 @@ from trainers.common.errors import UserError, exit_code, raise_machines
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_text
 
+PART = "trained classes' own part"
+
 
 def draw(table: pandas.DataFrame) -> str:
     """The figure of a table as SVG."""
     name = table.columns[0]
     measure = table.columns[table.columns.get_loc("deviation") - 1]
     error = t.ppf(0.975, table["seeds"] - 1) * table["deviation"] / table["seeds"] ** 0.5
-    faces = ["none" if is_earlier else "C0" for is_earlier in table["recipe"].notna()]
-    rows = range(len(table))
+    faces = table["recipe"].isna().map({True: "C0", False: "none"})
+    has_part = table.get(PART, pandas.Series(index=table.index, dtype=str)).notna()
+    rows = pandas.Series(range(len(table)), table.index)
     columns = [measure, *table.columns.intersection(["seconds"])]
     # letters as text
     with rc_context({**STYLE, "svg.fonttype": "none", "font.size": 9}):
@@ -49,7 +53,9 @@ def draw(table: pandas.DataFrame) -> str:
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns):
             axes.grid(alpha=0.3)
-            axes.scatter(table[column], rows, c=faces, edgecolors="C0", zorder=3)
+            for marker, chosen in (("s", has_part), ("o", ~has_part)):
+                shown = {"c": faces[chosen], "marker": marker, "edgecolors": "C0", "zorder": 3}
+                axes.scatter(table[column][chosen], rows[chosen], **shown)
         for axes in panels[1:]:
             axes.set(xscale="log", xlabel="seconds of training")
             ticks = (10, 20, 50, 100, 200)
