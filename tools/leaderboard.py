@@ -6,8 +6,8 @@ seconds.
 The columns are the row's name, seeds, any others, the measure in %, its deviation over the seeds,
 seconds (of one training; may be left out), recipe, and whether it has a part that serves the
 trained classes alone (may be left out). Hollow marks are rows whose recipe is named: an earlier one
-was measured. Squares have such a part, most often a classifier of image features. The interval is Student's t. The colours follow the reader's light or
-dark scheme.
+was measured. Squares have such a part, most often a classifier of image features. The interval is
+Student's t. The colours follow the reader's light or dark scheme.
 """
 
 import sys
