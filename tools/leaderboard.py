@@ -83,7 +83,7 @@ def read_table(path: str) -> pandas.DataFrame:
     except (OSError, ValueError) as error:
         raise_machines(error, path)
         raise UserError(
-            f"{path} is no table of measurements ({error}): give a CSV file such as docs/results.csv"
+            f"{path} is no table of measurements ({error}): give a CSV file such as docs/data/leaderboard.csv"
         ) from error
     return table
 
