@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy
 import torch
+from numpy.typing import DTypeLike
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -90,7 +91,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> numpy.ndarray:
+    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> numpy.ndarray:
         """The labels (N,), as scikit-learn's functions take them of what ``predict`` returns."""
         return numpy.array(self.labels, dtype)
 

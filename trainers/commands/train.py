@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--settings must come in pairs, KEY VALUE: {' '.join(words)}")
     # here, since it takes seconds: wrong arguments are answered at once
     from ..classifier.prompted import PromptedClassifier
+    from ..evaluation.doubts import clopper_pearson
 
     classifier = PromptedClassifier.fit(
         args.images,
@@ -79,8 +80,15 @@ def run(args: argparse.Namespace) -> None:
     )
     metrics = classifier.record["metrics"].get(classifier.cfg.TEST.SPLIT, {})
     if "accuracy" in metrics:
-        number = metrics["images"]
-        log.info("Accuracy: %.1f %% of %s", metrics["accuracy"], counted(number, "test image"))
+        images = metrics["images"]
+        low, high = clopper_pearson(round(metrics["accuracy"] / 100 * images), images)
+        log.info(
+            "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%)",
+            metrics["accuracy"],
+            counted(images, "test image"),
+            100 * low,
+            100 * high,
+        )
     folder = shlex.quote(classifier.cfg.OUTPUT_DIR)
     log.info("Label images with: cdc-predict --run %s PATH …", folder)
 

@@ -5,9 +5,9 @@ be read is named, and workers leave signals to their parent.
 import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, cast
 
 import torch
 from PIL import Image
@@ -160,7 +160,8 @@ class EvenBatches:
 def in_even_batches(loader: DataLoader[Batch], optim: CfgNode) -> DataLoader[Batch]:
     """A loader of the same images, all of them in each epoch; see ``steps_of_epoch``."""
     assert loader.batch_size is not None
-    steps = steps_of_epoch(len(loader.sampler), optim, loader.batch_size)  # type: ignore[arg-type]
+    images = len(cast(Sized, loader.sampler))
+    steps = steps_of_epoch(images, optim, loader.batch_size)
     return DataLoader(
         loader.dataset,
         batch_sampler=EvenBatches(loader.sampler, steps),

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any, TypeGuard, cast
+from typing import Any, Protocol, TypeGuard, cast
 
 import numpy
 from PIL import Image
@@ -20,8 +20,18 @@ from ..common.image_files import MAX_PIXELS, decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
-# images without their labels, a ``DataFrame`` with columns path and label, or a torch data set
-Labelled = Any
+
+
+class Table(Protocol):
+    """A pandas ``DataFrame``, as far as it is asked here."""
+
+    columns: Iterable[str]
+
+    def __getitem__(self, name: str) -> Iterable[Any]: ...
+
+
+# images without their labels, a table with the columns path and label, or a torch data set
+Labelled = Pictures | Table | Dataset[tuple[Any, Any]]
 
 
 def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -94,9 +104,10 @@ def pictures_and_labels(
         UserError: there are no labels.
     """
     if labels is not None:
-        return list(one_by_one(images)), list(labels)
+        return list(one_by_one(cast(Pictures, images))), list(labels)
     if {"path", "label"} <= {*getattr(images, "columns", ())}:
-        return list(images["path"]), list(images["label"])
+        table = cast(Table, images)
+        return list(table["path"]), list(table["label"])
     if isinstance(images, Dataset):
         pairs = [images[number] for number in range(len(cast(Sized, images)))]
         names = getattr(images, "classes", None)
@@ -110,7 +121,7 @@ def pictures_and_labels(
     )
 
 
-def write_class_folders(images: Sequence[Picture], labels: Sequence[Any], folder: str) -> str:
+def write_class_folders(images: Sequence[Picture], labels: Sequence[object], folder: str) -> str:
     """Makes a folder of class folders, as ``ImageFolder`` reads it, of images and their labels;
     returns it.
 
@@ -139,7 +150,7 @@ def write_class_folders(images: Sequence[Picture], labels: Sequence[Any], folder
         for place in places.values():
             os.makedirs(f"{new}/{place}")
         for number, (image, label) in enumerate(zip(images, labels)):
-            write_picture(image, f"{new}/{places[label.strip()]}/{number:06d}")
+            write_picture(image, f"{new}/{places[check_label(label)]}/{number:06d}")
         lines = [f"{place}\t{name}\n" for name, place in places.items()]
         Path(new, "classnames.txt").write_text("".join(lines), "utf-8")
         os.rename(new, folder)

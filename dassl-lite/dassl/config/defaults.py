@@ -10,8 +10,10 @@ class _Loader(yaml.SafeLoader):
     """YAML with `!tuple [...]`."""
 
 
-_Loader.add_constructor(
-    "!tuple",
-    lambda loader, node: tuple(loader.construct_sequence(node)),  # type: ignore[arg-type]
-)
+def _tuple(loader: _Loader, node: yaml.Node) -> tuple[object, ...]:
+    assert isinstance(node, yaml.SequenceNode)
+    return tuple(loader.construct_sequence(node))
+
+
+_Loader.add_constructor("!tuple", _tuple)
 _C = CfgNode(yaml.load(Path(__file__).with_suffix(".yaml").read_text("utf-8"), _Loader))
