@@ -39,6 +39,7 @@ from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
 from trainers.data.pictures import pictures_and_labels, write_class_folders
 from trainers.prompting.weights import openai
+from trainers.run import Run
 
 
 @pytest.fixture
@@ -231,6 +232,35 @@ def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     loaded = PromptedClassifier.load(f"{tmp_path}/again")
     answers = [each.predict(paths[:3]).probabilities for each in (loaded, again)]
     numpy.testing.assert_array_equal(*answers)
+
+
+def test_a_fit_that_was_stopped_goes_on_by_the_same_call(
+    shapes, small_clip_file, tmp_path, monkeypatch
+):
+    def fit(name):
+        return PromptedClassifier.fit(
+            shapes, None, "CoOp", small_clip_file, tmp_path / name, recipe=small_recipe("CoOp")
+        )
+
+    made = []
+    after_epoch = Run.after_epoch
+
+    def stopping(self):
+        after_epoch(self)
+        made.append(self.epoch)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "after_epoch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        fit("stopped")
+    again = fit("stopped")
+    assert made == [0, 1, 2], "three epochs, and none of them twice"
+    whole = fit("whole")
+    for key in ("prompts_hash", "metrics"):
+        assert again.record[key] == whole.record[key]
+    fit("whole")
+    assert made == [0, 1, 2, 0, 1, 2], "it is done"
 
 
 def test_the_installed_commands_train_and_label(shapes, tmp_path, capsys):
