@@ -24,9 +24,9 @@ from collections.abc import Sequence
 
 from protocols import PROTOCOLS
 from protocols.command_line import clip_among
-from protocols.plan import IMAGE_FOLDER
 from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import interruptible
+from trainers.common.recipes import IMAGE_FOLDER
 
 log = logging.getLogger("run")
 

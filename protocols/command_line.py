@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from trainers import METHODS
 from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError
-from trainers.common.recipes import check_known
+from trainers.common.recipes import SHOTS, check_known
 
 from . import PROTOCOLS
 
@@ -69,7 +69,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--seed", type=int, default=-1, help="0, 1, 2 …; negative: not seeded (with --images: 1)"
     )
     own.add_argument(
-        "--shots", type=int, default=-1, help="training images per class, at most (default: all)"
+        "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
     )
     own.add_argument(
         "--skip-small",

@@ -32,6 +32,7 @@ from trainers.common.fingerprints import data_name
 from trainers.common.readers import read_yaml
 from trainers.common.recipes import (
     EMBEDDED,
+    IMAGE_FOLDER,
     Recipe,
     check_known,
     choose_recipe,
@@ -44,7 +45,6 @@ from . import PROTOCOLS
 
 log = logging.getLogger("run")
 
-IMAGE_FOLDER = "image_folder"  # one's own images
 # protocol → source → what its prompts are tested on
 TARGETS = {
     name: protocol["targets"] for name, protocol in PROTOCOLS.items() if "targets" in protocol

@@ -21,6 +21,7 @@ from ..common.console import counted, show_messages
 from ..common.errors import UserError
 from ..common.recipes import (
     EMBEDDED,
+    IMAGE_FOLDER,
     choose_recipe,
     fill_config,
     recipe_path,
@@ -41,8 +42,6 @@ from ..settings import run_config
 from .saved_run import find_method, method_of
 
 log = logging.getLogger(__name__)
-SHOTS = -1  # training images a class: all
-DATASET = "image_folder"  # the config file of one's own images
 FEW = 10  # images of a class
 
 
@@ -123,10 +122,16 @@ def config_of_images(
 
     def conditions(cfg: CfgNode) -> dict[str, object]:
         shots = cfg.DATASET.NUM_SHOTS
-        return {"protocol": usual_experiment(cfg), "dataset": DATASET, "shots": shots}
+        return {"protocol": usual_experiment(cfg), "dataset": IMAGE_FOLDER, "shots": shots}
 
     fill_config(
-        cfg, f"{CONFIGS}/datasets/{DATASET}.yaml", recipe, conditions, given, options, "settings"
+        cfg,
+        f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml",
+        recipe,
+        conditions,
+        given,
+        options,
+        "settings",
     )
     check_values(cfg, defaults)
     note_content(cfg)

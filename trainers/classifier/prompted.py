@@ -26,7 +26,7 @@ from ..build import settings_of
 from ..classnames import check_names
 from ..common.console import counted, first_few
 from ..common.errors import UserError, nearest
-from ..common.recipes import check_known
+from ..common.recipes import SHOTS, check_known
 from ..common.record_file import FILE_NAME, Record, read_record, shown_name
 from ..data.own_images import labelled_in
 from ..data.pictures import (
@@ -46,7 +46,7 @@ from ..evaluation.doubts import clopper_pearson
 from ..evaluation.prediction import Prediction, measure
 from ..method import Method
 from .export import export
-from .own_run import SHOTS, fit_folder
+from .own_run import fit_folder
 from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:

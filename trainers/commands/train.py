@@ -16,6 +16,7 @@ from ..common.console import counted
 from ..common.environment import start_command
 from ..common.errors import UserError, run_tool
 from ..common.interruption import interruptible
+from ..common.recipes import SHOTS
 
 log = logging.getLogger(__name__.partition(".")[0])
 
@@ -43,7 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="where the run goes (default: output/<folder>/<trainer>/seed<seed>, without a trainer output/<folder>/seed<seed>)",
     )
     parser.add_argument(
-        "--shots", type=int, default=-1, help="training images per class, at most (default: all)"
+        "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the sample and the training (1)")
     parser.add_argument(

@@ -30,6 +30,8 @@ from .errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 KEY = "RULES"  # in the file
+IMAGE_FOLDER = "image_folder"  # the data set that one's own images are
+SHOTS = -1  # training images a class of one's own images: all
 EMBEDDED = "tiny"  # the CLIP that comes with the package
 EXPERIMENTS = ("base2new", "fewshot", "xd")  # whose rules a recipe may have
 COUNTS = range(1, 10**4)  # of training images a class
