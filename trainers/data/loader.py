@@ -89,6 +89,7 @@ class CheckedImages(Dataset[dict[str, Any]]):
     ) -> None:
         self.data_source = data_source
         self.transform = transform
+        self.is_train = is_train
         self.decoded: dict[int, Image.Image] = {}  # by index
         self.room = DECODED_BYTES if is_train else 0  # bytes left
         self.background = cfg.INPUT.BACKGROUND
