@@ -73,7 +73,7 @@ def test_views_differ_by_one_operation(run, augmentation, crops):
     usual = [T.RandomResizedCrop, T.RandomHorizontalFlip, T.ToTensor, T.Normalize]
     varied = [[T.ColorJitter], [T.RandomGrayscale, T.RandomApply], [T.RandomAffine]]
     own = []
-    for view in trainer.views:
+    for view in trainer.loaders.views:
         kinds = [type(step) for step in view.transforms]
         assert kinds.count(T.RandomCrop) == crops
         assert [kind for kind in kinds if kind in usual] == usual

@@ -194,7 +194,7 @@ def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(trained, loaded):
     trainer, folder = trained("CoOp", *options)
     best = saved(folder, "model-best.pth.tar")
     assert best["epoch"] < 4, "for this test to mean anything"
-    assert best["val_result"] == trainer.best_result
+    assert best["val_result"] == trainer.run.best_result
     for model in (trainer.model, loaded("CoOp", *options).method):
         assert torch.equal(best["state_dict"]["ctx"], model.learner.ctx)
     kept = kept_answers(folder, "val")

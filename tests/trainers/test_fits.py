@@ -102,7 +102,7 @@ def test_gda_fits_all_views_and_takes_the_first_of_the_best_alphas(run):
     trainer, record, _ = run("GDA", *BASE)
     model = trainer.model
     assert len(model.learner.features) == 2 * 12, "two views of four images a class"
-    (features,), labels = model.features_of(trainer.validation_images())
+    (features,), labels = model.features_of(trainer.run.validation_images())
     assert len(labels) == 9, "the whole split"
     zero_shot = model.backbone.log_scale.exp() * features @ model.hand_crafted.t()
     added = features @ model.learner.weight.t() + model.learner.bias
@@ -232,7 +232,7 @@ def test_beta_and_alpha_are_the_first_of_the_best_of_a_grid_on_the_whole_validat
     steps = f"{node}_SCALE", "[30.0, 40.0]", f"{node}_STEP", "[5, 4]"
     trainer, record, _ = run("TipAdapter", *steps, *BASE, "DATASET.NUM_SHOTS", "1")
     model, cache, accuracy = trainer.model, trainer.model.learner, {}
-    (features,), labels = model.features_of(trainer.validation_images())
+    (features,), labels = model.features_of(trainer.run.validation_images())
     assert len(labels) == 9 and len(trainer.dm.dataset.val) == 3
     zero_shot = model.backbone.log_scale.exp() * features @ model.hand_crafted.T
     for beta in [0.1 + i * 29.9 / 5 for i in range(5)]:
