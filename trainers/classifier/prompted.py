@@ -91,7 +91,7 @@ class Answers:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __array__(self, dtype: DTypeLike = None, copy: bool | None = None) -> numpy.ndarray:
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> numpy.ndarray:
         """The labels (N,), as scikit-learn's functions take them of what ``predict`` returns."""
         return numpy.array(self.labels, dtype)
 
