@@ -31,6 +31,7 @@ import torch
 from pandas import DataFrame
 from tabulate import tabulate
 from torch import Tensor
+from yacs.config import CfgNode
 
 from trainers import candidates, method_class
 from trainers.classifier.own_run import config_of_images
@@ -48,11 +49,12 @@ SHOTS = (4, 16, 0)  # pictures of each class, 0: all
 CHOICE = "chosen"  # the row of what cross-validation chooses
 
 
-def settings(trainer: str):  # type: ignore[no-untyped-def]  # yacs has no types
+def settings(trainer: str) -> CfgNode:
+    """A candidate's defaults, on features of one view."""
     node = method_node(trainer)
     node.PREC = "fp32"
     if "AUGMENT_EPOCH" in node:
-        node.AUGMENT_EPOCH = 1  # the features of one view are what there is
+        node.AUGMENT_EPOCH = 1
     return node
 
 
