@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 import torchvision.transforms as T
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from .. import config_function
@@ -194,7 +195,10 @@ def choose_trainer(
         known = OwnImages(images, cfg)
         method = method_of(cfg, known.classnames)
         loader = make_loader(cfg, [*known.train_x, *known.val], pixels_of_test(cfg.INPUT))
-        features, labels = method.features_of(Pairs(loader, method.device))
+        pairs = tqdm(
+            Pairs(loader, method.device), "Looking at the images", mininterval=1, dynamic_ncols=True
+        )
+        features, labels = method.features_of(pairs)
         compared = compare(
             method.backbone, known.classnames, features[0], labels, on_features, seed
         )
