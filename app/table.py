@@ -99,13 +99,14 @@ class Table:
     def answer_batch(self, batch: Iterable[Picture]) -> None:
         names = []
         images = []
-        for name, file in batch:
+        for given, file in batch:
+            name = printable(given)
             try:
                 images.append(read_picture(file, self.classifier.background))
-                names.append(printable(name))
+                names.append(name)
             except UserError as error:
                 log.warning("%s: %s", name, error)
-                self.broken.append(printable(name))
+                self.broken.append(name)
         if not images:
             return
         with self.lock:
