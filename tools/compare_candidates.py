@@ -121,6 +121,7 @@ def table_of(lines: Sequence[dict[str, object]]) -> str:
     by_seed = frame.groupby(["shots", "trainer", "seed"], sort=False)[figures].mean()
     means = by_seed.groupby(["shots", "trainer"], sort=False).mean()
     means.insert(1, "±", by_seed["accuracy"].groupby(["shots", "trainer"], sort=False).std())
+    means = means.reindex([*candidates.CANDIDATES, CHOICE], level="trainer")
     return tabulate(means.reset_index(), "keys", "pipe", floatfmt=".1f", showindex=False)
 
 
