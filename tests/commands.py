@@ -22,6 +22,7 @@ from protocols.arguments import build_config
 from scripts.missing import requirements
 from tests.runs import REPOSITORY
 from trainers import METHODS
+from trainers.candidates import CANDIDATES
 
 # of other programs, which read their words themselves
 OTHERS = set(
@@ -187,7 +188,12 @@ def check_plan(args):
 
 
 def check_training(args):
-    """A trainer and files that exist, and settings that the config takes."""
+    """A trainer and files that exist, and settings that the config takes; without a trainer those of
+    each candidate for one's own images."""
+    if args.images and not args.trainer:
+        for trainer in CANDIDATES:
+            check_training(argparse.Namespace(**{**vars(args), "trainer": trainer}))
+        return
     assert args.trainer in METHODS, args.trainer
     write_descriptions(args.opts)
     if args.images:
