@@ -112,7 +112,7 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
         assert zero_shot["config"]["INPUT"][key] == record["config"]["INPUT"][key]
     accuracy, known = (of["metrics"]["test"]["accuracy"] for of in (record, zero_shot))
     for part in (
-        "This CLIP does not know words of 1 of 2 class names",
+        "This CLIP does not know some words in 1 of 2 class names",
         "Training images look like 3 test images, such as red square/",
         f"untrained (zero-shot)</dt> <dd>{known:.1f}&nbsp;%",
         f"{accuracy:.2f}",
@@ -222,7 +222,7 @@ def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     command, log = record_of(tmp_path / "command"), (tmp_path / "command/log.txt").read_text()
     for key in ("prompts_hash", "metrics", "split_hash", "fewshot_sample", "run"):
         assert fitted.record[key] == command[key]
-    assert "for trying: for real use" not in log
+    assert "to try things: for real use" not in log
     paths = sorted(map(str, Path(folder).glob("*/*.png")))
     images = [path if number % 2 else Image.open(path) for number, path in enumerate(paths)]
     labels = [Path(path).parent.name for path in paths]

@@ -38,7 +38,7 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
         assert clips("--plan", *given.split()) == ({("tiny", "tiny")}, "")
     started = []
     monkeypatch.setattr("protocols.launch.run", lambda args: started.extend(planned(args)))
-    assert "The CLIP is tiny, for trying: it has seen small drawings only" in clips()[1]
+    assert "The CLIP is tiny, to try things: it has seen small drawings only" in clips()[1]
     assert {Path(run.recipe).stem for run in started} == {"tiny"} and asked == ["ViT-B/32"]
 
 

@@ -99,7 +99,7 @@ def check_classes(
         if words := unknown_words(names, unknown):
             shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
             of = f"{len(words)} of {len(names)} class names"
-            warnings.append(f"This CLIP does not know words of {of}: {first_few(shown)}")
+            warnings.append(f"This CLIP does not know some words in {of}: {first_few(shown)}")
         if same:
             raise UserError(
                 f"{'. '.join(warnings)}: give other words (of class folders in a file classnames.txt "

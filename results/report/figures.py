@@ -153,7 +153,7 @@ def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
                 f"reliability {title}",
                 f"Reliability, {title}",
                 "Each point is an equal share of the images, all seeds together: on the dotted line "
-                "a model is right as often as it says, below it is too sure of itself. There are as "
+                "a model is right as often as it says, below it is overconfident. There are as "
                 f"many points as have {PER_POINT} images each, at most {BINS}.",
                 f"Reliability diagram on {title} with a line for each of {of}.",
                 partial(draw_reliability, series=carrying, colours=colours),

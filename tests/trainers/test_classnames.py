@@ -83,7 +83,7 @@ def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
         check_classes(
             ["a", "b", "c", "d"], unlearned(ROWS), texts(0, 1, 0, 0), 100, are_fixed=False
         )
-    with refuses(r"\. This CLIP does not know words of 2 of 2 .*: give other words"):
+    with refuses(r"\. This CLIP does not know some words in 2 of 2 .*: give other words"):
         check_classes(
             ["a", "c"], unlearned(torch.ones_like(ROWS)), texts(0, 0), 100, are_fixed=False
         )

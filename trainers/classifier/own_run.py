@@ -63,7 +63,7 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
             openai.find(name)
         except UserError as error:
             log.warning("%s", error)
-            why = f"for trying: it has seen small drawings only, but the weights of {name} can't be had (the message above says how)"
+            why = f"to try things: it has seen small drawings only, but the weights of {name} can't be had (the message above says how)"
             name = EMBEDDED
     return name, f"The CLIP is {name}, {why}."
 

@@ -75,9 +75,7 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
             f"there is no image in the class folders of {folder} ({endings}): put some there"
         )
     if empty and not may_be_empty:
-        raise UserError(
-            f"{folder} has too few images: none of {', '.join(empty)} ({endings}): add some"
-        )
+        raise UserError(f"{folder} has no image files of {', '.join(empty)} ({endings}): add some")
     return files
 
 

@@ -1,4 +1,4 @@
-"""Files of weights → state dicts under OpenAI's names. Nothing in a file is run."""
+"""Files of weights → state dicts under OpenAI's names. No code in a file is executed."""
 
 import zipfile
 from collections.abc import Mapping
