@@ -78,7 +78,7 @@ ROWS = torch.arange(49408.0)[:, None]  # all are known
 
 def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
     with refuses(
-        "one and the same: 'a' = 'c', 'a' = 'd', 'c' = 'd': give other words.*--classes.*--backbone"
+        "one and the same: 'a' = 'c', 'a' = 'd', 'c' = 'd': give other words.*classnames.txt.*another CLIP"
     ):
         check_classes(
             ["a", "b", "c", "d"], unlearned(ROWS), texts(0, 1, 0, 0), 100, are_fixed=False
