@@ -234,6 +234,19 @@ def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     numpy.testing.assert_array_equal(*answers)
 
 
+@pytest.mark.parametrize("trainer, run", [(None, "output/fit"), ("CoOp", "output/fit/CoOp")])
+def test_images_that_are_no_folder_are_written_beside_the_run(tmp_path, monkeypatch, trainer, run):
+    asked = []
+    monkeypatch.setattr(
+        "trainers.classifier.prompted.fit_folder",
+        lambda images, trainer, backbone, recipe, folder, *_: asked.append((images, folder)),
+    )
+    monkeypatch.setattr(PromptedClassifier, "load", lambda folder: None)
+    monkeypatch.chdir(tmp_path)
+    PromptedClassifier.fit([Image.new("RGB", (8, 8))] * 2, ["ant", "bee"], trainer)
+    assert asked == [(f"{tmp_path}/{run}-images", run)] and not Path(run).exists()
+
+
 def test_a_fit_that_was_stopped_goes_on_by_the_same_call(
     shapes, small_clip_file, tmp_path, monkeypatch
 ):

@@ -268,7 +268,7 @@ class PromptedClassifier:
         written = ""
         if not is_path(images):
             pictures, names = pictures_and_labels(images, labels)
-            place = place or os.path.join("output", "fit", trainer or "")
+            place = place or os.path.normpath(os.path.join("output", "fit", trainer or ""))
             images = written = write_class_folders(pictures, names, f"{place}-images")
         root = os.path.abspath(os.path.expanduser(images))
         name = os.path.basename(root)
