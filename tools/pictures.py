@@ -67,7 +67,7 @@ def take(address: str, height: int, picture: Path) -> None:
     size = f"--window-size={WIDTH},{height}"
     flags = ("--headless", "--no-sandbox", "--hide-scrollbars", size, f"--screenshot={picture}")
     subprocess.run(["chromium", *flags, address], check=True, capture_output=True)
-    Image.open(picture).quantize(128).save(picture, optimize=True)
+    Image.open(picture, formats=["PNG"]).quantize(128).save(picture, optimize=True)
 
 
 def make_pictures(folder: Path, work: Path) -> None:
