@@ -5,11 +5,14 @@ its trainer.
 loaded when it is asked for: importing the package registers nothing.
 """
 
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
     from .classifier.prompted import PromptedClassifier as PromptedClassifier
 
 __version__ = "0.1.0"
@@ -51,10 +54,11 @@ def list_trainers(pattern: str = "*") -> list[str]:
     return [name for name in METHODS if fnmatchcase(name, pattern)]
 
 
-def config_function(method: str) -> Any:
+def config_function(method: str) -> "Callable[[CfgNode], None]":
     """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings;
     importing its module registers the trainer."""
-    return attribute(method, f"add_{method.lower()}_config")
+    function: Callable[[CfgNode], None] = attribute(method, f"add_{method.lower()}_config")
+    return function
 
 
 def method_class(name: str) -> Any:

@@ -184,7 +184,10 @@ def leave_signals_to_parent(worker: int) -> None:
 
 
 def make_loader(
-    cfg: CfgNode, images: Sequence[Item], transform: Any, is_train: bool = False
+    cfg: CfgNode,
+    images: Sequence[Item],
+    transform: Step | Sequence[Step],
+    is_train: bool = False,
 ) -> DataLoader[Batch]:
     """A loader of images, with the draws of Dassl's: those that are trained on are shuffled, and an
     incomplete last batch is left out if there is a whole one.
