@@ -15,6 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
 
+from protocols.plan import ablation_rows
 from results.published import read_published
 from tests.runs import PATIENCE, REPOSITORY
 from tests.trainers import test_formulas
@@ -244,3 +245,13 @@ def test_every_fault_that_is_told_has_a_test():
     page = (DOCS / "reliability.md").read_text("utf-8")
     for row in re.findall(r"^\| (?!fault|---).*", page, re.MULTILINE):
         assert NAMED.search(row.rsplit("|", 2)[1]), row
+
+
+def test_it_is_said_which_omega_answers_have():
+    """ω = 1 in answers alone is not the paper's rule; with it in training, too, there is a row."""
+    page = (DOCS / "uncertainty.md").read_text("utf-8")
+    assert "| answers with ω = 1 | answers with ω fitted |" in page
+    assert not re.search(r"\|[^|\n]*paper's rule[^|\n]*\|", page), "no column is called so"
+    (row,) = ablation_rows("CDC", ["independent"])
+    assert "ω = 1 in training and answers" in row.description
+    assert ">ω<" in (DOCS / "method.svg").read_text("utf-8"), "the picture counts votes ω times"
