@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 from .cdc import ANSWER_LEVEL, CDCMethod, TemplatePrompts
 from .evaluation.prediction import Prediction, Scores
 from .evidence import Opinion, conflict, dempster, fitted_factor
-from .gaussians import ADDED, GaussianEvidence, among_added, places_of
+from .gaussians import ADDED, GaussianEvidence, among_added, places_of, positions_of_trained
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .registration import registered
 from .settings import method_node
@@ -122,7 +122,7 @@ class CDCGDAMethod(Method):
         assert known is not None  # they gave the last logits
         has_added = known.has_added
         probability = (
-            self.among_added(logits, answer, known.classes) if has_added else fused.probability
+            self.among_added(logits, answer, known.asked) if has_added else fused.probability
         )
         return replace(
             answer,
@@ -135,18 +135,18 @@ class CDCGDAMethod(Method):
             vote_weight=self.reliabilities / self.reliabilities.sum(),
         )
 
-    def among_added(self, logits: Tensor, answer: Prediction, classes: Tensor) -> Tensor:
+    def among_added(self, logits: Tensor, answer: Prediction, asked: Sequence[int]) -> Tensor:
         """Probabilities (B, K) where some of the classes were not trained.
 
         Args:
-            logits: (M + 1, B, K); answer: the templates'; classes: (K,), see ``GaussianEvidence``.
+            logits: (M + 1, B, K); answer: the templates'; asked: see ``GaussianEvidence``.
         """
-        trained = logits[:, :, classes != ADDED]  # (M + 1, B, T)
+        trained = logits[:, :, positions_of_trained(asked)]  # (M + 1, B, T)
         known = dempster(self.log_evidence(trained), self.reliabilities).log_probability  # (B, T)
         level = trained[-1].logsumexp(dim=-1) - ANSWER_LEVEL  # (B,)
         texts = answer.probability
         texts = texts.clamp(min=torch.finfo(texts.dtype).tiny).log()  # (B, K)
-        return among_added(texts, known, level, classes).exp()
+        return among_added(texts, known, level, asked).exp()
 
     def log_evidence(self, logits: Tensor) -> Tensor:
         """log e_k of ``scores``' logits (M + 1, B, K): (M + 1, B, K)."""

@@ -129,6 +129,7 @@ class GaussianEvidence(nn.Module):
         offset: (), mean over training images of the level, see ``fit``.
         level_scale: (), s by which the level's deviations are multiplied, at most 1.
         classes: (K,), those that are asked for, as indices of the trained ones, or ``ADDED``.
+        asked: the same as numbers, which an exported model holds as constants.
         is_fitted: whether the Gaussians are set.
     """
 
@@ -146,6 +147,7 @@ class GaussianEvidence(nn.Module):
         self.register_buffer("level_scale", torch.ones(()))
         self.register_buffer("classes", torch.arange(classes))
         self.is_fitted = False
+        self.asked = list(range(classes))
         nn.Module.register_load_state_dict_post_hook(self, note_fitted)
 
     def fit(self, features: Tensor, labels: Tensor) -> None:
@@ -175,7 +177,7 @@ class GaussianEvidence(nn.Module):
     @property
     def has_added(self) -> bool:
         """Whether any class that is asked for is none of the trained ones."""
-        return bool((self.classes == ADDED).any())
+        return ADDED in self.asked
 
     def forward(self, features: Tensor) -> Tensor:
         """log(e_k / K) at level 0 for features (B, E): (B, K), always in fp32, −∞ for added classes.
@@ -186,8 +188,9 @@ class GaussianEvidence(nn.Module):
         with torch.autocast(features.device.type, enabled=False):  # half has too few digits for it
             evidence = log_densities(features, self.means, self.precision) - self.offset
             level = evidence.logsumexp(dim=-1, keepdim=True)  # (B, 1)
-            evidence = (evidence + (self.level_scale - 1) * level)[:, self.classes.clamp(min=0)]
-            return evidence.masked_fill(self.classes == ADDED, -torch.inf)
+            evidence = evidence + (self.level_scale - 1) * level  # (B, T)
+            nothing = torch.full_like(level, -torch.inf)  # (B, 1), the last column, which ADDED is
+            return torch.cat([evidence, nothing], dim=1)[:, self.asked]
 
 
 def places_of(asked: Sequence[str], known: Sequence[str], places: Tensor) -> Tensor:
@@ -202,7 +205,7 @@ def places_of(asked: Sequence[str], known: Sequence[str], places: Tensor) -> Ten
     )
 
 
-def among_added(texts: Tensor, known: Tensor, level: Tensor, classes: Tensor) -> Tensor:
+def among_added(texts: Tensor, known: Tensor, level: Tensor, asked: Sequence[int]) -> Tensor:
     """Log-probabilities (B, K) for a list of trained and of added classes.
 
     The texts know all classes, images were seen of the trained ones only. The texts say whether an
@@ -219,20 +222,26 @@ def among_added(texts: Tensor, known: Tensor, level: Tensor, classes: Tensor) ->
         texts: (B, K), log-probabilities log p_k by the texts.
         known: (B, T), those among the T trained classes on the list, in its order.
         level: (B,), see ``GaussianEvidence``.
-        classes: (K,), with ``ADDED`` for the added ones.
+        asked: K numbers, ``ADDED`` for the added ones.
     """
-    trained = (classes != ADDED).nonzero().flatten()
-    added = (classes == ADDED).nonzero().flatten()
+    trained = positions_of_trained(asked)
+    added = [position for position, number in enumerate(asked) if number == ADDED]
     others = texts[:, added]  # (B, K − T)
     of_others = others.logsumexp(dim=-1)  # (B,)
     level = level.clamp(-MOST_LEVEL, MOST_LEVEL)  # (B,)
     odds = texts[:, trained].logsumexp(dim=-1) - of_others + level - MARGIN  # (B,)
     of_trained = F.logsigmoid(odds)[:, None] + known  # (B, T)
     of_added = F.logsigmoid(-odds)[:, None] + others - of_others[:, None]  # (B, K − T)
-    order = torch.cat([trained, added]).argsort()
-    return torch.cat([of_trained, of_added], dim=1)[:, order]
+    order = [*trained, *added]
+    return torch.cat([of_trained, of_added], dim=1)[:, [order.index(k) for k in range(len(order))]]
+
+
+def positions_of_trained(asked: Sequence[int]) -> list[int]:
+    """Where on a list of classes the trained ones are; see ``among_added``."""
+    return [position for position, number in enumerate(asked) if number != ADDED]
 
 
 def note_fitted(gaussians: GaussianEvidence, *_: object) -> None:
-    """Takes loaded Gaussians for fitted where they are set."""
+    """Takes loaded Gaussians for fitted where they are set, and the classes that are asked for."""
     gaussians.is_fitted = bool(gaussians.precision.any())
+    gaussians.asked = gaussians.classes.tolist()

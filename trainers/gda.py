@@ -27,6 +27,7 @@ from .gaussians import (
     gaussians_of_texts,
     places_of,
     pooled_gaussians,
+    positions_of_trained,
 )
 from .method import Batches, Method, TrainingImages
 from .registration import registered
@@ -73,16 +74,17 @@ class GaussianClassifier(SizedByState):
         """Zero-shot logits + α (W z + b); (B, E), (B, K) → (B, K)."""
         if self.weight is None:
             return zero_shot + self.alpha * F.linear(features, *self.others)
-        classes = self.gaussians.classes
-        trained = classes != ADDED
-        votes = F.linear(features, self.weight, self.bias)[:, classes[trained]]  # (B, T)
+        asked = self.gaussians.asked
+        trained = positions_of_trained(asked)
+        rows = [asked[position] for position in trained]
+        votes = F.linear(features, self.weight, self.bias)[:, rows]  # (B, T)
         logits = zero_shot[:, trained] + self.alpha * votes
         if not self.gaussians.has_added:
             return logits
         known = (logits / self.temperature).log_softmax(dim=-1)
         level = self.gaussians(features)[:, trained].logsumexp(dim=-1)  # (B,)
         texts = zero_shot.log_softmax(dim=-1)  # (B, K)
-        return self.temperature * among_added(texts, known, level, classes)
+        return self.temperature * among_added(texts, known, level, asked)
 
 
 class GDAMethod(FeatureMethod):

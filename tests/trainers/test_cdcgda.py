@@ -127,11 +127,11 @@ def test_an_image_is_of_trained_classes_by_the_texts_and_the_level_of_its_eviden
     """Against the probabilities one by one; the answer to a typical image of added classes moves by
     less than the margin."""
     torch.manual_seed(0)
-    classes = torch.tensor([2, ADDED, 0, ADDED, ADDED])
+    asked = [2, ADDED, 0, ADDED, ADDED]
     texts = torch.randn(6, 5).log_softmax(dim=1)
     known = torch.randn(6, 2).log_softmax(dim=1)
     level = torch.tensor([0.0, 1.5, -1.5, 2.0, 7.0, -90.0])
-    found = among_added(texts, known, level, classes).exp()
+    found = among_added(texts, known, level, asked).exp()
     for p, q, height, answer in zip(texts.exp(), known.exp(), level, found):
         odds = (p[0] + p[2]) / (p[1] + p[3] + p[4]) * math.exp(min(2, max(-2, height)) - MARGIN)
         trained = odds / (1 + odds)
