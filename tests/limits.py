@@ -87,7 +87,9 @@ def decode_at_once(paths):
     def read(path):
         try:
             with decoded(path, "white") as picture:
-                return picture.size
+                size = picture.size
+                del picture  # it counts to the end of the block
+            return size
         except UserError as error:
             return str(error)
 

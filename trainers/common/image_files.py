@@ -174,11 +174,16 @@ def decoded(
                     image.draft(image.mode, (image.width // 2, image.height // 2))
             stack.enter_context(room_for(image))
             picture = in_rgb(image) if background == "" else as_seen(image, background)
+            if image is not picture and image is not file:
+                image.close()  # which gives its memory back
         except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
             raise UserError(
                 f"image {file} can't be read ({reason(error, image)}): replace it, or leave it out"
             ) from error
-        yield picture
+        try:
+            yield picture
+        finally:
+            del picture  # before another one has its room
 
 
 def read_picture(file: str | IO[bytes], background: str = "") -> Image.Image:
