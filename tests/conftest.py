@@ -22,10 +22,11 @@ from protocols import launch, training
 from protocols.command_line import parse_arguments
 from tests.chromium import start_browser
 from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
-from trainers import METHODS, PromptedClassifier, method_class
+from trainers import METHODS, PromptedClassifier
 from trainers.common.console import LogHandler
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
+from trainers.method import method_class
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder

@@ -17,8 +17,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from trainers import METHODS, method_class
+from trainers import METHODS
 from trainers.common.errors import UserError
+from trainers.method import method_class
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = (

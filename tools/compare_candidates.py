@@ -33,7 +33,7 @@ from tabulate import tabulate
 from torch import Tensor
 from yacs.config import CfgNode
 
-from trainers import candidates, method_class
+from trainers import candidates
 from trainers.classifier.own_run import config_of_images
 from trainers.classifier.saved_run import method_of
 from trainers.common.errors import run_tool
@@ -42,6 +42,7 @@ from trainers.data.loader import Pairs, make_loader
 from trainers.data.own_images import OwnImages
 from trainers.data.transforms import pixels_of_test
 from trainers.evaluation.prediction import calibration, percent_right
+from trainers.method import method_class
 from trainers.settings import method_node
 
 log = logging.getLogger("compare_candidates")

@@ -8,7 +8,7 @@ loaded when it is asked for: importing the package registers nothing.
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -57,16 +57,11 @@ def list_trainers(pattern: str = "*") -> list[str]:
 def config_function(method: str) -> "Callable[[CfgNode], None]":
     """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings;
     importing its module registers the trainer."""
-    function: Callable[[CfgNode], None] = attribute(method, f"add_{method.lower()}_config")
-    return function
+    return cast("Callable[[CfgNode], None]", attribute(method, f"add_{method.lower()}_config"))
 
 
-def method_class(name: str) -> Any:
-    """The ``Method`` of a name in ``METHODS``, a class."""
-    return attribute(name, f"{name}Method")
-
-
-def attribute(method: str, name: str) -> Any:
+def attribute(method: str, name: str) -> object:
+    """What the module of a name in ``METHODS`` has under another name."""
     return getattr(import_module(f".{METHODS[method]}", __name__), name)
 
 

@@ -16,10 +16,9 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from . import method_class
 from .evaluation.doubts import wilson
 from .evaluation.prediction import calibration
-from .method import Batches, Method
+from .method import Batches, Method, method_class
 from .prompting.backbone import Backbone
 
 CANDIDATES = ("ZeroshotCLIP", "GDA", "TipAdapter", "LinearProbe")  # the simplest first

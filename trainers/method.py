@@ -23,7 +23,7 @@ It needs no trainer:
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 from yacs.config import CfgNode
 
-from . import method_class
+from . import attribute
 from .common.config_files import check_values
 from .common.errors import UserError
 from .evaluation.prediction import Prediction, Scores
@@ -478,3 +478,8 @@ class Method(nn.Module):
         learned = () if self.learner is None else self.learner.parameters()
         learnable = sum(p.numel() for p in learned if p.requires_grad)
         return learnable, learnable + sum(p.numel() for p in self.backbone.parameters())
+
+
+def method_class(name: str) -> type[Method]:
+    """The ``Method`` of a name in ``METHODS``."""
+    return cast(type[Method], attribute(name, f"{name}Method"))

@@ -10,7 +10,7 @@ from clip.model import convert_weights
 from tests.conftest import CASES, make_method, random_clip
 from tests.prompting.models import relative
 from tests.reference import unit
-from trainers import method_class
+from trainers.method import method_class
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.image import ImageEncoder
 from trainers.prompting.precision import autocast_dtype, in_half

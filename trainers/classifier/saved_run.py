@@ -7,12 +7,12 @@ from importlib.util import find_spec
 import torch
 from yacs.config import CfgNode
 
-from .. import METHODS, method_class
+from .. import METHODS
 from ..build import build_method
 from ..common.config_files import check_values
 from ..common.errors import UserError
 from ..common.record_file import Record
-from ..method import Method
+from ..method import Method, method_class
 from ..settings import run_config
 
 
