@@ -6,13 +6,14 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from selenium.webdriver.support.wait import WebDriverWait
 
 import demo_app
 from app import table as tables
 from app.table import Table
 from tests.app.conftest import Page, png
 from tests.chromium import assert_fits_and_is_readable, look
-from tests.runs import CLASSES
+from tests.runs import CLASSES, PATIENCE
 
 
 @pytest.fixture
@@ -133,7 +134,8 @@ def test_the_table_in_a_browser_fits_and_is_readable(own, paths, browser, width)
     first.send_keys("quokka")
     browser.find_element("css selector", ".actions button").click()
     assert browser.current_url.endswith("/table")
-    assert own.table.page(1)[0][1].correction == "quokka"
+    saved = WebDriverWait(browser, PATIENCE)  # a click does not wait for the server
+    saved.until(lambda _: own.table.page(1)[0][1].correction == "quokka")
     assert_fits_and_is_readable(browser, width, ("body", ".soft", ".ask", ".rows label", "a"))
     assert browser.get_log("browser") == []
     server.close()
