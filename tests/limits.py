@@ -87,9 +87,7 @@ def decode_at_once(paths):
     def read(path):
         try:
             with decoded(path, "white") as picture:
-                size = picture.size
-                del picture  # it counts to the end of the block
-            return size
+                return picture.size
         except UserError as error:
             return str(error)
 

@@ -51,9 +51,10 @@ TILE = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whol
 MAY_LIE = ("AVIF", "HEIF")
 # of formats of which a pixel takes more time, four seconds for AT_ONCE, or more memory
 MOST = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
-# Blocks in which Pillow takes memory: such as the C library gives back as soon as they are free. It
-# keeps smaller ones, for each thread that has decoded pictures.
-BLOCK = 2**26
+# Blocks in which Pillow takes memory: a picture of MAX_PIXELS is one, which the C library gives back
+# as soon as it is free. Of less than 32 MB, as is the end of a picture in several blocks, it keeps
+# some for each thread that has decoded pictures.
+BLOCK = 2**29
 COARSE = 16  # pixels of a side, at which pictures are compared
 
 
@@ -174,16 +175,11 @@ def decoded(
                     image.draft(image.mode, (image.width // 2, image.height // 2))
             stack.enter_context(room_for(image))
             picture = in_rgb(image) if background == "" else as_seen(image, background)
-            if image is not picture and image is not file:
-                image.close()  # which gives its memory back
         except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
             raise UserError(
                 f"image {file} can't be read ({reason(error, image)}): replace it, or leave it out"
             ) from error
-        try:
-            yield picture
-        finally:
-            del picture  # before another one has its room
+        yield picture
 
 
 def read_picture(file: str | IO[bytes], background: str = "") -> Image.Image:
