@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from trainers.classifier.own_run import choose_clip, choose_trainer, trainer_and_clip_of
+from trainers.classifier.own_run import OwnRun, completed
 from trainers.common.console import counted, log_to_stdout
 from trainers.common.errors import UserError
 from trainers.common.recipes import choose_recipe, recipe_path
@@ -22,9 +22,8 @@ OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
 
 
 def choose_what_is_left(args: argparse.Namespace) -> None:
-    """Completes arguments with a trainer, a CLIP and a recipe, where they are not given: those of the
-    run in the folder, else ``choose_clip``'s and ``choose_trainer``'s; ``args.why`` says why this
-    CLIP, ``args.choice`` why this trainer.
+    """Completes arguments with a trainer, a CLIP and a recipe, where they are not given, see
+    ``own_run.completed``; ``args.why`` says why this CLIP, ``args.choice`` why this trainer.
 
     Raises:
         UserError: the trainer has no recipe, or a recipe no trainer.
@@ -33,20 +32,20 @@ def choose_what_is_left(args: argparse.Namespace) -> None:
         return
     if args.config_file:
         raise UserError(f"{args.config_file} is of one trainer: name it with --trainer")
-    for folder in filter(None, (args.model_dir, args.resume, args.output_dir)):
-        trainer, clip = trainer_and_clip_of(folder)
-        args.trainer = args.trainer or trainer
-        args.backbone = args.backbone or clip
-    if not args.backbone:
-        args.backbone, why = choose_clip()
+    asked = OwnRun(
+        images=args.root,
+        trainer=args.trainer,
+        backbone=args.backbone,
+        seed=args.seed,
+        settings=dict(zip(args.opts[::2], args.opts[1::2])),
+    )
+    folders = filter(None, (args.model_dir, args.resume, args.output_dir))
+    run, why, args.choice = completed(asked, folders)
+    args.trainer = run.trainer
+    args.backbone = run.backbone
+    args.config_file = run.recipe
+    if why:
         args.why = f"{why} {OTHERS}"
-    if not args.trainer:
-        settings = dict(zip(args.opts[::2], args.opts[1::2]))
-        shots = int(settings.pop("DATASET.NUM_SHOTS"))
-        args.trainer, args.choice = choose_trainer(
-            args.root, args.backbone, shots, args.seed, settings
-        )
-    args.config_file = recipe_path(args.trainer, choose_recipe(args.trainer, args.backbone))
 
 
 def report(

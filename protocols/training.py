@@ -65,8 +65,8 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
             args.config_file,
             cfg.OUTPUT_DIR,
         )
-        if args.why:
-            log.info("%s", args.why)
+        for sentence in filter(None, (args.why, args.choice)):
+            log.info("%s", sentence)
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer = build(cfg)

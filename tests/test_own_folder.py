@@ -62,7 +62,7 @@ def written_out(shapes):
     return expand
 
 
-def test_without_a_trainer_the_best_candidate_is_taken(shapes, tmp_path, monkeypatch):
+def test_without_a_trainer_the_best_candidate_is_taken(shapes, tmp_path, monkeypatch, capsys):
     """By the command and by ``fit`` alike, with a word on all candidates in the record; the same command
     again finds the run done."""
     monkeypatch.chdir(tmp_path)
@@ -75,6 +75,7 @@ def test_without_a_trainer_the_best_candidate_is_taken(shapes, tmp_path, monkeyp
         f"{record['trainer']} was chosen by 5-fold cross-validation on 14 training and validation"
     )
     assert record["notes"][0].startswith(start)
+    assert record["notes"][0] in capsys.readouterr().out, "it is said"
     assert all(f"{name} " in record["notes"][0] for name in CANDIDATES)
     before = contents_of(folder)
     assert train.main(words) == 0
@@ -239,7 +240,7 @@ def test_images_that_are_no_folder_are_written_beside_the_run(tmp_path, monkeypa
     asked = []
     monkeypatch.setattr(
         "trainers.classifier.prompted.fit_folder",
-        lambda images, trainer, backbone, recipe, folder, *_: asked.append((images, folder)),
+        lambda run: asked.append((run.images, run.folder)),
     )
     monkeypatch.setattr(PromptedClassifier, "load", lambda folder: None)
     monkeypatch.chdir(tmp_path)

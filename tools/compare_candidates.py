@@ -34,15 +34,13 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from trainers import candidates
-from trainers.classifier.own_run import config_of_images
+from trainers.classifier.own_run import OwnRun, config_of_images, for_trainer
 from trainers.classifier.saved_run import method_of
 from trainers.common.errors import run_tool
-from trainers.common.recipes import choose_recipe, recipe_path
 from trainers.data.loader import Pairs, make_loader
 from trainers.data.own_images import OwnImages
 from trainers.data.transforms import pixels_of_test
 from trainers.evaluation.prediction import calibration, percent_right
-from trainers.method import method_class
 from trainers.settings import method_node
 
 log = logging.getLogger("compare_candidates")
@@ -51,11 +49,9 @@ CHOICE = "chosen"  # the row of what cross-validation chooses
 
 
 def settings(trainer: str) -> CfgNode:
-    """A candidate's defaults, on features of one view."""
+    """A candidate's defaults."""
     node = method_node(trainer)
     node.PREC = "fp32"
-    if "AUGMENT_EPOCH" in node:
-        node.AUGMENT_EPOCH = 1
     return node
 
 
@@ -71,12 +67,10 @@ def some_of(labels: Tensor, shots: int, seed: int) -> Tensor:
 
 def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[str, object]]:
     """The lines of a folder."""
-    trainer = candidates.CANDIDATES[0]
-    recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
-    cfg = config_of_images(str(folder.absolute()), trainer, backbone, recipe, "", -1, 1, {})
+    run = OwnRun(images=str(folder.absolute()), backbone=backbone)
+    cfg = config_of_images(for_trainer(run, candidates.CANDIDATES[0]))
     images = OwnImages(cfg.DATASET.ROOT, cfg)
     method = method_of(cfg, images.classnames)
-    given = candidates.on_features(method.backbone)
     shown = pixels_of_test(cfg.INPUT)
     known, labels, asked, truth = (
         part
@@ -93,8 +87,8 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
             best = candidates.best(table).trainer
             for each in table:
                 started = time.perf_counter()
-                fitted = method_class(each.trainer)(
-                    settings(each.trainer), images.classnames, given
+                fitted = candidates.on_features(
+                    each.trainer, settings(each.trainer), images.classnames, method.backbone
                 )
                 candidates.fit_to(fitted, some, theirs, seed)
                 answers = candidates.answer(fitted, asked[0])

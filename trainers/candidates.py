@@ -8,7 +8,7 @@ picture is answered once by a classifier that has not seen it.
 
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.doubts import wilson
-from .evaluation.prediction import calibration
 from .method import Batches, Method, method_class
 from .prompting.backbone import Backbone
 
@@ -29,8 +28,6 @@ VALIDATION = 5  # one in so many of the pictures that a fold is fitted to choose
 
 class Given(nn.Module):
     """An image tower whose images are their features already."""
-
-    image_size = 0
 
     def forward(self, features: Tensor, *_: object) -> Tensor:
         return features
@@ -44,7 +41,6 @@ class Candidate:
         trainer: its name.
         answers: (N, K), probabilities for each picture by the fold that has not seen it.
         accuracy: in percent; low, high: its 95 % interval (Wilson's).
-        ece: expected calibration error in percent.
         seconds: of fitting and answering, without the encoding of the pictures.
     """
 
@@ -53,7 +49,6 @@ class Candidate:
     accuracy: float
     low: float
     high: float
-    ece: float
     seconds: float
 
 
@@ -64,22 +59,20 @@ def compare(
     labels: Tensor,
     settings: Callable[[str], CfgNode],
     seed: int = 1,
-    trainers: Iterable[str] = CANDIDATES,
 ) -> list[Candidate]:
-    """The candidates in the order of ``trainers``.
+    """The candidates in their order.
 
     Args:
         features: (N, E), the CLIP's, of all pictures, on its device; labels: (N,).
         settings: a trainer's name → its config node.
         seed: of the division into folds.
     """
-    given = on_features(backbone)
     truth = labels.cpu()
     fold = folds(truth, FOLDS, seed)
     compared = []
-    for trainer in trainers:
+    for trainer in CANDIDATES:
         started = time.perf_counter()
-        method = method_class(trainer)(settings(trainer), classnames, given)
+        method = on_features(trainer, settings(trainer), classnames, backbone)
         answers = torch.zeros(len(labels), len(classnames))
         for held_out in range(FOLDS):
             shown = (fold != held_out).nonzero().flatten()
@@ -96,16 +89,22 @@ def compare(
                 100 * right / len(labels),
                 100 * low,
                 100 * high,
-                calibration(answers, truth)["ece"],
                 seconds,
             )
         )
     return compared
 
 
-def on_features(backbone: Backbone) -> Backbone:
-    """The CLIP for images whose features are known."""
-    return Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
+def on_features(
+    trainer: str, settings: CfgNode, classnames: Sequence[str], backbone: Backbone
+) -> Method:
+    """A candidate for images whose features are known, in one view; see ``fit_to`` and ``answer``."""
+    node = settings.clone()
+    node.defrost()
+    if "AUGMENT_EPOCH" in node:
+        node.AUGMENT_EPOCH = 1
+    given = Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
+    return method_class(trainer)(node, classnames, given)
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:

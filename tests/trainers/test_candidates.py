@@ -13,10 +13,7 @@ NAMES = ["cat", "dog", "owl"]
 
 
 def settings(trainer):
-    pairs = ["PREC", "fp32"]
-    if trainer in ("GDA", "TipAdapter"):
-        pairs += ["AUGMENT_EPOCH", 1]
-    return trainer_node(trainer, *pairs)
+    return trainer_node(trainer, "PREC", "fp32")
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(2, 6), st.integers(0, 5))

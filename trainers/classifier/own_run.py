@@ -5,7 +5,8 @@ import contextlib
 import logging
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +24,7 @@ from ..common.errors import UserError
 from ..common.recipes import (
     EMBEDDED,
     IMAGE_FOLDER,
+    SHOTS,
     choose_recipe,
     fill_config,
     recipe_path,
@@ -87,38 +89,51 @@ def amount(shots: int) -> str:
     return f"up to {shots} training images per class" if shots >= 1 else "all training images"
 
 
-def config_of_images(
-    images: str,
-    trainer: str,
-    backbone: str,
-    recipe: str,
-    folder: str,
-    shots: int,
-    seed: int,
-    settings: Mapping[str, object],
-) -> CfgNode:
-    """The config of a run on a folder of class folders.
+@dataclass(frozen=True)
+class OwnRun:
+    """What is asked for of a run on a folder of class folders.
 
-    Args:
-        backbone: "": the recipe's; recipe: its file; folder: where the run goes.
+    Attributes:
+        images: the folder, an absolute path.
+        trainer: "": that of the run that there is, else ``choose_trainer``'s.
+        backbone: name of a CLIP; "": the recipe's if one is given, else that of the run that there
+            is, else ``choose_clip``'s.
+        recipe: name of one of the trainer's, or a file; "": that for the CLIP.
+        folder: where the run goes.
+        shots: training images of each class, at most; below 1 all.
+        seed: of the sample and the training.
         settings: KEY → value over all others.
+    """
+
+    images: str
+    trainer: str = ""
+    backbone: str = ""
+    recipe: str = ""
+    folder: str = ""
+    shots: int = SHOTS
+    seed: int = 1
+    settings: Mapping[str, object] = field(default_factory=dict)
+
+
+def config_of_images(run: OwnRun) -> CfgNode:
+    """The config of a run whose trainer and recipe are known, the latter as a file.
 
     Raises:
         UserError: see ``fill_config``.
     """
     cfg = run_config()
-    config_function(trainer)(cfg)
+    config_function(run.trainer)(cfg)
     defaults = cfg.clone()
     given: dict[str, tuple[str, object]] = {
-        "DATASET.ROOT": ("images", images),
-        "TRAINER.NAME": ("trainer", trainer),
-        "OUTPUT_DIR": ("folder", folder),
-        "SEED": ("seed", seed),
+        "DATASET.ROOT": ("images", run.images),
+        "TRAINER.NAME": ("trainer", run.trainer),
+        "OUTPUT_DIR": ("folder", run.folder),
+        "SEED": ("seed", run.seed),
     }
-    if backbone:
-        given["MODEL.BACKBONE.NAME"] = ("backbone", backbone)
-    options = ["DATASET.NUM_SHOTS", shots]
-    for key, value in settings.items():
+    if run.backbone:
+        given["MODEL.BACKBONE.NAME"] = ("backbone", run.backbone)
+    options = ["DATASET.NUM_SHOTS", run.shots]
+    for key, value in run.settings.items():
         options += [key, value]
 
     def conditions(cfg: CfgNode) -> dict[str, object]:
@@ -128,7 +143,7 @@ def config_of_images(
     fill_config(
         cfg,
         f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml",
-        recipe,
+        run.recipe,
         conditions,
         given,
         options,
@@ -140,59 +155,66 @@ def config_of_images(
     return cfg
 
 
-def recipe_of(trainer: str, recipe: str, backbone: str, folder: str) -> tuple[str, str, str]:
-    """The recipe's file, the CLIP, and a sentence that says why it is that.
+def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
+    """The same by a trainer, with its recipe for the CLIP."""
+    recipe = recipe_path(trainer, choose_recipe(trainer, run.backbone))
+    return replace(run, trainer=trainer, recipe=recipe)
+
+
+def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, str, str]:
+    """The same with a trainer, a CLIP and the file of a recipe, see ``OwnRun``; and sentences that say
+    why this CLIP and why this trainer, "" where nothing was chosen.
 
     Args:
-        recipe: name of one of the trainer's, or a file; "": that for the CLIP.
-        backbone: "": that of the run in the folder, of the recipe if one is given, else
-            ``choose_clip``'s; folder: where the run goes.
+        folders: where a run may be already that this one goes on with, or tests.
 
     Raises:
-        UserError: the trainer has no such recipe.
+        UserError: the trainer has no recipe, a recipe has no trainer, or the images can't work.
     """
-    if recipe:
-        is_file = os.path.isfile(recipe)
-        return recipe if is_file else recipe_path(trainer, recipe), backbone, ""
-    why = ""
-    backbone = backbone or trainer_and_clip_of(folder)[1]
+    if run.recipe and run.trainer:
+        if not os.path.isfile(run.recipe):
+            run = replace(run, recipe=recipe_path(run.trainer, run.recipe))
+        return run, "", ""
+    if run.recipe:
+        raise UserError(f"the recipe {run.recipe} is of one trainer: say which")
+    trainer = run.trainer
+    backbone = run.backbone
+    for folder in folders:
+        known_trainer, known_clip = trainer_and_clip_of(folder)
+        trainer = trainer or known_trainer
+        backbone = backbone or known_clip
+    why = choice = ""
     if not backbone:
         backbone, why = choose_clip()
-    return recipe_path(trainer, choose_recipe(trainer, backbone)), backbone, why
+    run = replace(run, backbone=backbone)
+    if not trainer:
+        trainer, choice = choose_trainer(run)
+    return for_trainer(run, trainer), why, choice
 
 
-def choose_trainer(
-    images: str, backbone: str, shots: int, seed: int, settings: Mapping[str, object]
-) -> tuple[str, str]:
+def choose_trainer(run: OwnRun) -> tuple[str, str]:
     """The best of the ``candidates``, and a sentence on what each of them can do.
 
     Each training and validation image is encoded once; the test's are not looked at.
 
-    Args:
-        images: folder of class folders; backbone: name of a CLIP.
-        shots, seed: of the run; settings: KEY → value over the recipes', but for those of trainers.
+    run: with a CLIP; its settings of trainers are left out.
 
     Raises:
         UserError: the images can't work.
     """
-    of_all = {key: value for key, value in settings.items() if not key.startswith("TRAINER.")}
+    settings = {key: value for key, value in run.settings.items() if not key.startswith("TRAINER.")}
+    run = replace(run, folder="", settings=settings)
 
     def config(trainer: str) -> CfgNode:
-        recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
-        return config_of_images(images, trainer, backbone, recipe, "", shots, seed, of_all)
+        return config_of_images(for_trainer(run, trainer))
 
-    def on_features(trainer: str) -> CfgNode:
-        """A trainer's settings, for images whose features are known: in one view."""
-        node: CfgNode = config(trainer).TRAINER[trainer.upper()].clone()
-        node.defrost()
-        if "AUGMENT_EPOCH" in node:
-            node.AUGMENT_EPOCH = 1
-        return node
+    def settings_of_candidate(trainer: str) -> CfgNode:
+        return config(trainer).TRAINER[trainer.upper()]
 
     cfg = config(CANDIDATES[0])
     logging.disable(logging.WARNING)  # the run says the same of its images
     try:
-        known = OwnImages(images, cfg)
+        known = OwnImages(run.images, cfg)
         method = method_of(cfg, known.classnames)
         loader = make_loader(cfg, [*known.train_x, *known.val], pixels_of_test(cfg.INPUT))
         pairs = tqdm(
@@ -200,7 +222,7 @@ def choose_trainer(
         )
         features, labels = method.features_of(pairs)
         compared = compare(
-            method.backbone, known.classnames, features[0], labels, on_features, seed
+            method.backbone, known.classnames, features[0], labels, settings_of_candidate, run.seed
         )
     finally:
         logging.disable(logging.NOTSET)
@@ -214,7 +236,6 @@ def choose_trainer(
         f"{chosen} was chosen by {FOLDS}-fold cross-validation on {number}; right, with 95 % intervals: "
         f"{', '.join(figures)}"
     )
-    log.info("%s", sentence)
     return chosen, sentence
 
 
@@ -242,24 +263,14 @@ def build_run(cfg: CfgNode, recipe: str, choice: str = "") -> Run:
     return run
 
 
-def fit_folder(
-    images: str,
-    trainer: str,
-    backbone: str,
-    recipe: str,
-    folder: str,
-    shots: int,
-    seed: int,
-    settings: Mapping[str, object],
-) -> None:
-    """Makes the run of a folder of class folders, if it is not done; see ``recipe_of`` and
-    ``config_of_images``.
-
-    trainer: "": that of the run in the folder, else ``choose_trainer``'s.
+def fit_folder(asked: OwnRun) -> None:
+    """Makes the run of a folder of class folders, if it is not done.
 
     Raises:
         UserError: the input can't work.
     """
+    images = asked.images
+    folder = asked.folder
     if not os.path.isdir(images):
         raise UserError(
             f"{images} is not a folder: give the one that holds the class folders, or train and test"
@@ -268,33 +279,24 @@ def fit_folder(
         raise UserError(
             f"the run would go to {folder}, which lies in {images}, where it passes for a class: give another folder"
         )
-    if not 0 <= seed < 2**32:
-        raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
+    if not 0 <= asked.seed < 2**32:
+        raise UserError(f"the seed is {asked.seed}, it must be 0 or more and below {2**32}")
     show_messages()
-    backbone = backbone or str(settings.get("MODEL.BACKBONE.NAME", ""))
-    choice = why = ""
-    trainer = trainer or trainer_and_clip_of(folder)[0]
-    if not trainer:
-        if recipe:
-            raise UserError(f"the recipe {recipe} is of one trainer: say which")
-        if not backbone:
-            backbone, why = choose_clip()
-        trainer, choice = choose_trainer(images, backbone, shots, seed, settings)
-    recipe, backbone, said = recipe_of(trainer, recipe, backbone, folder)
-    why = why or said
-    cfg = config_of_images(images, trainer, backbone, recipe, folder, shots, seed, settings)
+    named = str(asked.settings.get("MODEL.BACKBONE.NAME", ""))
+    asked, why, choice = completed(replace(asked, backbone=asked.backbone or named), [folder])
+    cfg = config_of_images(asked)
     with folder_of_run("the folder", folder):
-        seed_all(seed)
+        seed_all(asked.seed)
         log.info(
             "Your images: %s, %s, recipe %s, results in %s",
             images,
             amount(cfg.DATASET.NUM_SHOTS),
-            recipe,
+            asked.recipe,
             folder,
         )
-        if why:
-            log.info("%s", why)
-        run = build_run(cfg, recipe, choice)
+        for sentence in filter(None, (why, choice)):
+            log.info("%s", sentence)
+        run = build_run(cfg, asked.recipe, choice)
         run.log_images()
         if run.is_done():
             log.info(

@@ -46,7 +46,7 @@ from ..evaluation.doubts import clopper_pearson
 from ..evaluation.prediction import Prediction, measure
 from ..method import Method
 from .export import export
-from .own_run import fit_folder
+from .own_run import OwnRun, fit_folder
 from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
@@ -273,12 +273,19 @@ class PromptedClassifier:
         root = os.path.abspath(os.path.expanduser(images))
         name = os.path.basename(root)
         place = place or os.path.join("output", name, trainer or "", f"seed{seed}")
-        chosen = "" if recipe is None else os.fspath(recipe)
+        asked = OwnRun(
+            images=root,
+            trainer=trainer or "",
+            backbone=backbone or "",
+            recipe="" if recipe is None else os.fspath(recipe),
+            folder=place,
+            shots=shots,
+            seed=seed,
+            settings=settings or {},
+        )
         state = rng_state()
         try:
-            fit_folder(
-                root, trainer or "", backbone or "", chosen, place, shots, seed, settings or {}
-            )
+            fit_folder(asked)
             return cls.load(place)
         except UserError:
             if written:  # so that the corrected call finds its place free
