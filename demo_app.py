@@ -23,8 +23,9 @@ from collections.abc import Sequence
 from app.demo import Demo, find_examples
 from app.page import HOST, make_app, make_server
 from trainers.classifier.labels import find_images
+from trainers.commands.arguments import add_run_arguments
 from trainers.common.errors import run_tool
-from trainers.evaluation.doubts import CONFIDENCE, Judge
+from trainers.evaluation.doubts import Judge
 
 PORT = 8000
 log = logging.getLogger("demo_app")
@@ -38,15 +39,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="PATH",
         help="pictures for the page's table, as many as there are: files, folders, patterns",
     )
-    parser.add_argument(
-        "--run", required=True, help="folder of a finished training, with results.json"
-    )
+    add_run_arguments(parser)
     parser.add_argument(
         "--root", help="folder of the data sets, for examples from the run's test images"
-    )
-    parser.add_argument(
-        "--backbone",
-        help="name or file of the run's CLIP, where it is not where the run found it any more",
     )
     parser.add_argument(
         "--max-error",
@@ -54,13 +49,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="SHARE",
         help="give no label where the model is not sure, so that at most this share of the labels "
         "given is wrong, as by predict.py; without it answers are not judged",
-    )
-    parser.add_argument(
-        "--confidence",
-        type=float,
-        default=CONFIDENCE,
-        metavar="SHARE",
-        help=f"how sure that promise of --max-error is ({CONFIDENCE:g})",
     )
     parser.add_argument(
         "--port",

@@ -21,7 +21,8 @@ from ..common.environment import start_command
 from ..common.errors import UserError, run_tool
 from ..common.files import check_output, write_text
 from ..common.image_files import transparent_parts, with_alpha
-from ..evaluation.doubts import CONFIDENCE, Judge
+from ..evaluation.doubts import Judge
+from .arguments import add_run_arguments
 
 log = logging.getLogger("predict")
 
@@ -34,13 +35,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="PATH",
         help="image files, folders (with all below), patterns; - for a list on standard input",
     )
-    parser.add_argument(
-        "--run", required=True, help="folder of a finished training, with results.json"
-    )
-    parser.add_argument(
-        "--backbone",
-        help="name or file of the run's CLIP, where it is not where the run found it any more",
-    )
+    add_run_arguments(parser)
     parser.add_argument(
         "--classes", nargs="+", metavar="NAME", help="other class names under the same prompts"
     )
@@ -60,13 +55,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         metavar="C",
         help="abstain where the largest probability is below this",
-    )
-    parser.add_argument(
-        "--confidence",
-        type=float,
-        default=CONFIDENCE,
-        metavar="SHARE",
-        help=f"how sure that promise of --max-error is ({CONFIDENCE:g})",
     )
     parser.add_argument(
         "--least-certain-first",

@@ -1,0 +1,23 @@
+"""What commands that answer with a run are told of it."""
+
+import argparse
+
+from ..evaluation.doubts import CONFIDENCE
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--run``, ``--backbone`` and ``--confidence``, of the command's own ``--max-error``."""
+    parser.add_argument(
+        "--run", required=True, help="folder of a finished training, with results.json"
+    )
+    parser.add_argument(
+        "--backbone",
+        help="name or file of the run's CLIP, where it is not where the run found it any more",
+    )
+    parser.add_argument(
+        "--confidence",
+        type=float,
+        default=CONFIDENCE,
+        metavar="SHARE",
+        help=f"how sure the promise of --max-error is ({CONFIDENCE:g})",
+    )
