@@ -106,7 +106,7 @@ def test_what_can_be_no_file_is_refused(tmp_path, monkeypatch, path, message):
 
 
 def test_a_link_in_the_place_of_the_temporary_file_is_not_followed(tmp_path):
-    """Whoever may write to the folder knows the name."""
+    """Users who may write to the folder know the name."""
     seen = []
     write_atomically(f"{tmp_path}/a.txt", lambda path: seen.append(path) or Path(path).touch())
     (tmp_path / "victim").write_text("somebody's")

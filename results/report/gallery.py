@@ -13,6 +13,7 @@ from pandas import Series
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
+from trainers.evaluation.doubts import voters
 
 from ..answers import DOUBT
 from ..review import least_certain, probably_wrong
@@ -126,18 +127,17 @@ def votes_on(run: Run, answers: Arrays, index: int) -> list[dict[str, Any]]:
     if "vote" not in answers:
         return []
     templates = len(answers["vote"])
-    voters = [f"template {number}" for number in range(1, 1 + templates)]
     labels = [*answers["vote"][:, index]]
     probabilities = [*answers["vote_probability"][:, index]]
     vacuities: list[float | None] = [None] * templates
     if "vote_vacuity" in answers:
         vacuities = [*answers["vote_vacuity"][:, index]]
     if "image_vote" in answers:
-        voters.append("image classifier")
         labels.append(answers["image_vote"][index])
         probabilities.append(answers["image_vote_probability"][index])
         vacuities.append(answers["image_vote_vacuity"][index])
-    weights = answers.get("vote_weight", numpy.full(len(voters), 1 / len(voters)))
+    weights = answers.get("vote_weight", numpy.full(len(labels), 1 / len(labels)))
+    names = voters(templates, "image_vote" in answers)
     return [
         {
             "voter": voter,
@@ -147,7 +147,7 @@ def votes_on(run: Run, answers: Arrays, index: int) -> list[dict[str, Any]]:
             "vacuity": vacuity,
         }
         for voter, label, probability, weight, vacuity in zip(
-            voters, labels, probabilities, weights, vacuities
+            names, labels, probabilities, weights, vacuities
         )
     ]
 

@@ -16,7 +16,7 @@ BEFORE = """
 import sys
 sys.modules["dassl"] = None
 """
-# behind it
+# after it
 AFTER = """
 from trainers import list_trainers
 for name in list_trainers():

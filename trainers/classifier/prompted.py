@@ -42,7 +42,7 @@ from ..data.pictures import (
 from ..data.random_state import restore_rng_state, rng_state
 from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load_trained
-from ..evaluation.doubts import clopper_pearson
+from ..evaluation.doubts import clopper_pearson, voters
 from ..evaluation.prediction import Prediction, measure
 from ..method import Method
 from .export import export
@@ -354,16 +354,14 @@ class PromptedClassifier:
                 tensor that is no image.
         """
         answer, names = self.prediction(images, broken, after_batch)
-        voters: list[str] = []
         votes: list[Tensor] = []
         vacuities: list[Tensor] = []
         if answer.template_probability is not None:
-            voters += [f"template {m}" for m in range(1, 1 + len(answer.template_probability))]
             votes += [*answer.template_probability]
+        templates = len(votes)
         if answer.template_vacuity is not None:
             vacuities += [*answer.template_vacuity]
         if answer.image_probability is not None and answer.image_vacuity is not None:
-            voters.append("image classifier")
             votes.append(answer.image_probability)
             vacuities.append(answer.image_vacuity)
         values = {name: value.numpy() for name, value in answer.known().items()}
@@ -375,7 +373,7 @@ class PromptedClassifier:
             uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=values.get("vacuity"),
             conflict=values.get("conflict"),
-            voters=voters,
+            voters=voters(templates, with_images=len(votes) > templates),
             votes=torch.stack(votes, dim=1).numpy() if votes else None,  # (N, V, K)
             vote_weights=values.get("vote_weight"),
             vote_vacuity=torch.stack(vacuities, dim=1).numpy() if vacuities else None,  # (N, V)

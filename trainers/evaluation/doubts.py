@@ -255,6 +255,12 @@ def wilson(number: int, of: int) -> tuple[float, float]:
     return float(bounds.low), float(bounds.high)
 
 
+def voters(templates: int, with_images: bool) -> list[str]:
+    """Names of those who vote: M templates and, last, a classifier of image features if there is one."""
+    names = [f"template {number}" for number in range(1, 1 + templates)]
+    return [*names, "image classifier"] if with_images else names
+
+
 def votes_alone(templates: Sequence[float], image: float | None) -> str:
     """How often each vote alone is right, in words; both in percent, ``image`` that of the
     classifier of image features."""
