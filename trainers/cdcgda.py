@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 from .cdc import ANSWER_LEVEL, CDCMethod, TemplatePrompts
 from .evaluation.prediction import Prediction, Scores
 from .evidence import Opinion, conflict, dempster, fitted_factor
-from .gaussians import ADDED, GaussianEvidence, among_added, places_of, positions_of_trained
+from .gaussians import GaussianEvidence, among_added, positions_of_trained, state_for
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .registration import registered
 from .settings import method_node
@@ -113,27 +113,23 @@ class CDCGDAMethod(Method):
         answer = self.base.predict(logits[:templates])
         if len(logits) == templates:
             return answer
-        evidence = self.log_evidence(logits)  # (M + 1, B, K)
-        fused = dempster(evidence, self.reliabilities)  # of (B, K)
-        gaussians = Opinion(evidence[-1])  # of (B, K)
-        # the energy is that of the templates' logits alone
-        energy = -logits[:templates].logsumexp(dim=-1).mean(dim=0)  # (B,)
         known = self.learner.gaussians
         assert known is not None  # they gave the last logits
-        has_added = known.has_added
-        probability = (
-            self.among_added(logits, answer, known.asked) if has_added else fused.probability
-        )
-        return replace(
+        evidence = self.log_evidence(logits)  # (M + 1, B, K)
+        gaussians = Opinion(evidence[-1])  # of (B, K)
+        answer = replace(
             answer,
-            probability=probability,
-            vacuity=answer.vacuity if has_added else fused.vacuity,
             conflict=conflict(evidence),
-            energy=energy,
+            # that of the templates' logits alone
+            energy=-logits[:templates].logsumexp(dim=-1).mean(dim=0),  # (B,)
             image_probability=gaussians.probability,
             image_vacuity=gaussians.vacuity,
             vote_weight=self.reliabilities / self.reliabilities.sum(),
         )
+        if known.has_added:
+            return replace(answer, probability=self.among_added(logits, answer, known.asked))
+        fused = dempster(evidence, self.reliabilities)  # of (B, K)
+        return replace(answer, probability=fused.probability, vacuity=fused.vacuity)
 
     def among_added(self, logits: Tensor, answer: Prediction, asked: Sequence[int]) -> Tensor:
         """Probabilities (B, K) where some of the classes were not trained.
@@ -196,10 +192,9 @@ class CDCGDAMethod(Method):
         """The Gaussians serve every list with a trained class."""
         gaussians = self.learner.gaussians
         if "gaussians.means" in state and gaussians is not None:
-            gaussians.means = gaussians.means.new_empty(state["gaussians.means"].shape)
-            places = places_of(self.classnames, classnames, state["gaussians.classes"])
-            if (places != ADDED).any():
-                state = {**state, "gaussians.classes": places}
+            served = state_for(self.classnames, state, classnames, gaussians)
+            if served is not None:
+                state = served
                 classnames = self.classnames
         super().load(state, classnames)
 

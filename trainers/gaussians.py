@@ -10,7 +10,7 @@ References:
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -203,6 +203,25 @@ def places_of(asked: Sequence[str], known: Sequence[str], places: Tensor) -> Ten
     return torch.tensor(
         [int(places[known.index(name)]) if name in known else ADDED for name in asked]
     )
+
+
+def state_for(
+    asked: Sequence[str], state: Mapping[str, Tensor], known: Sequence[str], own: GaussianEvidence
+) -> Mapping[str, Tensor] | None:
+    """A learner's state whose Gaussians, its ``gaussians``, serve the classes that are asked for; None
+    where they can't: there is no trained class, or others beside them and no evidence that tells.
+
+    Args:
+        state: of a learner for the ``known`` classes; own: the Gaussians that will load it, which
+            become as many as were trained.
+    """
+    places = places_of(asked, known, state["gaussians.classes"])
+    is_trained = places != ADDED
+    is_fitted = bool(state["gaussians.precision"].any())
+    if not (is_trained.all() or (is_fitted and is_trained.any())):
+        return None
+    own.means = own.means.new_empty(state["gaussians.means"].shape)
+    return {**state, "gaussians.classes": places}
 
 
 def among_added(texts: Tensor, known: Tensor, level: Tensor, asked: Sequence[int]) -> Tensor:

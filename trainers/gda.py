@@ -19,15 +19,14 @@ from .evaluation.prediction import Prediction
 from .evaluation.uncertainty import fit_temperature
 from .features import FeatureMethod, SizedByState
 from .gaussians import (
-    ADDED,
     GaussianEvidence,
     among_added,
     discriminants,
     fit_gaussians,
     gaussians_of_texts,
-    places_of,
     pooled_gaussians,
     positions_of_trained,
+    state_for,
 )
 from .method import Batches, Method, TrainingImages
 from .registration import registered
@@ -137,13 +136,10 @@ class GDAMethod(FeatureMethod):
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """The Gaussians serve every list with a trained class; for others alone it makes theirs."""
-        if "weight" in state:
-            places = places_of(self.classnames, classnames, state["gaussians.classes"])
-            is_fitted = bool(state["gaussians.precision"].any())
-            if (places != ADDED).all() or (is_fitted and (places != ADDED).any()):
-                gaussians = self.learner.gaussians
-                gaussians.means = gaussians.means.new_empty(state["gaussians.means"].shape)
-                state = {**state, "gaussians.classes": places}
+        if "gaussians.means" in state:
+            served = state_for(self.classnames, state, classnames, self.learner.gaussians)
+            if served is not None:
+                state = served
                 classnames = self.classnames
         super().load(state, classnames)
         if self.learner.class_parameters[0] in self.left_out:

@@ -12,9 +12,9 @@ from types import TracebackType
 # Threads that wait for each other spin, and where another program has a core, the one that they wait
 # for has to wait for a time slice, hundreds of times a step: a training takes five to nine times as
 # long (docs/performance.md). Here they spin for some hundred microseconds, which loses next to
-# nothing on an idle machine. Each OpenMP has its own setting: libgomp, which torch's wheels for Linux bring along,
-# counts rounds, 300,000 by default; LLVM's and Intel's (macOS, Windows, conda) milliseconds, 200 by
-# default.
+# nothing on an idle machine. Each OpenMP has its own setting: libgomp, which torch's wheels for
+# Linux bring along, counts rounds, 300,000 by default; LLVM's and Intel's (macOS, Windows, conda)
+# milliseconds, 200 by default.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "15000", "KMP_BLOCKTIME": "0"}
 # Files in which Linux says how many microseconds a container may compute in a period, and how long
 # that is; of the second and the first version of its control groups.

@@ -83,10 +83,7 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
     # no two writers share it, on any machines; see ``remove_leftovers``
     temporary = f"{path}.{socket.gethostname()}-{os.getpid()}.unfinished"
     try:
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # of a process of the same number that was killed
-            os.remove(temporary)
+        Path(temporary).unlink(missing_ok=True)  # of a process of that number that was killed
         # a file of our own: what is written would go where a link leads
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         write(temporary)
