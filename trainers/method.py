@@ -441,9 +441,10 @@ class Method(nn.Module):
         class_parameters = getattr(self.learner, "class_parameters", ())
         if class_parameters and (known != self.classnames or len(shared) == len(state)):
             log.info(
-                "Left out for these %d classes: %s, which belongs to those that it was trained for",
-                len(self.classnames),
+                "What was learned for the trained classes alone (%s) does not serve these %d: their "
+                "texts answer",
                 ", ".join(class_parameters),
+                len(self.classnames),
             )
             self.left_out = class_parameters
             for name in class_parameters:
