@@ -48,7 +48,7 @@ def draw(table: pandas.DataFrame) -> str:
     rows = pandas.Series(range(len(table)), table.index)
     columns = [measure, *table.columns.intersection(["seconds"])]
     # letters as text
-    with rc_context({**STYLE, "svg.fonttype": "none", "font.size": 9}):
+    with rc_context({**STYLE, "svg.fonttype": "none", "font.size": 10}):
         figure = Figure(figsize=(8, 1 + len(table) / 5), layout="tight")
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
         for axes, column in zip(panels, columns):

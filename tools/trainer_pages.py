@@ -26,6 +26,7 @@ import textwrap
 import tokenize
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
+from itertools import takewhile
 from types import ModuleType
 from typing import Any
 
@@ -37,6 +38,7 @@ from trainers.settings import add_encoder_settings, method_node
 
 CONFIGS = REPOSITORY / "configs/trainers"
 MEASURED = REPOSITORY / "docs/data/base_to_new.csv"
+FEW_SHOT = REPOSITORY / "docs/data/few_shot_published.csv"
 AVERAGES = {
     "cross_dataset": "cross-data-set from ImageNet, average",
     "domain_generalisation": "domain generalisation from ImageNet, average",
@@ -94,7 +96,9 @@ def module_of(name: str) -> ModuleType:
 def first_sentence(module: ModuleType) -> str:
     """Of the docstring, without the name before its colon."""
     text = " ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split())
-    return re.sub(r"^[\w, ]+: ", "", text).replace("|", r"\|").replace("``", "`")
+    said = re.sub(r"^[\w, ]+: ", "", text).replace("|", r"\|").replace("``", "`")
+    first, *_ = re.split(r"(?<=\.) (?=[A-Z])", said)  # "et al." goes on with a comma
+    return first[0].upper() + first[1:]
 
 
 def in_rst(text: str) -> str:
@@ -102,7 +106,8 @@ def in_rst(text: str) -> str:
 
 
 def recipe(path: Path) -> str:
-    head = [line[1:].strip() for line in path.read_text("utf-8").partition("BASE:")[0].splitlines()]
+    lines = path.read_text("utf-8").splitlines()
+    head = [line[1:].strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
     name = path.relative_to(REPOSITORY).as_posix()
     return f"- [{path.stem}](../../{name}): {' '.join(head)}\n"
 
@@ -117,6 +122,12 @@ def numbers(name: str) -> Iterator[str]:
     for key, title in AVERAGES.items():
         if name in published[key]:
             yield f"- Published, {title}: {published[key][name][-1]:.2f}.\n"
+    few = pandas.read_csv(FEW_SHOT).query("trainer == @name and `16`.notna()")
+    if not few.empty:
+        yield (
+            f"- Published, 16 shots (RN50, average of {len(few)} data sets): {few['16'].mean():.2f} "
+            "([per data set and number of shots](../data/few_shot_published.csv)).\n"
+        )
     table = pandas.read_csv(MEASURED).set_index("trainer")
     if name in table.index:
         base, new, mean = (table.loc[name, f"{part}_mean"] for part in ("base", "new", "H"))
