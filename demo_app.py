@@ -1,6 +1,6 @@
-"""A page in the browser to try a trained run on.
+"""Shows a page in the browser on which a trained run can be tried.
 
-It shows a picture, the answer among class names, how doubtful it is, and how each template voted.
+It shows a picture, the answer among class names, how uncertain it is, and how each template voted.
 
     python demo_app.py --run output/my_run/seed1 --root data
     python demo_app.py --run output/my_run/seed1 new_photos    # a table of thousands, to be corrected
@@ -37,7 +37,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="pictures for the page's table, as many as there are: files, folders, patterns",
+        help="pictures for the page's table: files, folders or patterns",
     )
     add_run_arguments(parser)
     parser.add_argument(
@@ -48,13 +48,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         type=float,
         metavar="SHARE",
         help="give no label where the model is not sure, so that at most this share of the labels "
-        "given is wrong, as by predict.py; without it answers are not judged",
+        "given is wrong, as in predict.py; without it no answer is called unsure",
     )
     parser.add_argument(
         "--port",
         type=int,
         default=PORT,
-        help=f"port of the page's address ({PORT}); 0 for any free one",
+        help=f"port of the page's address; 0 takes any free one (default: {PORT})",
     )
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""Labels images with a trained run; doubtful ones can be flagged instead of guessed.
+"""Labels images with a trained run; uncertain ones can be flagged instead of guessed.
 
     python predict.py --run output/my_run photo.jpg folder "more/*.png"
     find . -name "*.jpg" | python predict.py --run output/my_run - --max-error 0.05 --csv labels.csv

@@ -33,7 +33,13 @@ log = logging.getLogger("run")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--protocol", nargs="+", choices=PROTOCOLS, required=True)
+    parser.add_argument(
+        "--protocol",
+        nargs="+",
+        choices=PROTOCOLS,
+        required=True,
+        help="the experiments, see docs/protocols.md",
+    )
     parser.add_argument(
         "--trainer", nargs="+", required=True, help="registered names: CDC, CoOp, MaPLe …"
     )
@@ -41,19 +47,21 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--dataset",
         nargs="+",
         default=["openmoji"],
-        help="files of configs/datasets; for xd and dg the source",
+        help="names of files in configs/datasets; for xd and dg that of the source (default: openmoji)",
     )
     parser.add_argument(
         "--shots",
         nargs="+",
         type=int,
-        help="training images per class (the recipe's, else 16; fewshot: 1 2 4 8 16)",
+        help="training images per class (default: the recipe's, else 16; fewshot: 1 2 4 8 16)",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument(
+        "--seeds", nargs="+", type=int, default=[1, 2, 3], help="a run for each (default: 1 2 3)"
+    )
     parser.add_argument(
         "--backbone",
-        help="a CLIP, and the recipes for it: ViT-B/16, RN50, tiny … (tiny for the embedded data, as by train.py "
-        "--images for your own, else ViT-B/16)",
+        help="a CLIP, and with it the recipes made for it: ViT-B/16, RN50, tiny … (default: tiny for the "
+        "embedded data, what train.py --images takes for your own, else ViT-B/16)",
     )
     parser.add_argument(
         "--config",
@@ -63,7 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="rows of configs/ablations/<trainer>.yaml (ablation: all of them; factors: the recipe)",
+        help="rows of configs/ablations/<trainer>.yaml (default: all of them for ablation, the recipe alone for factors)",
     )
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument(
@@ -74,7 +82,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--jobs",
         type=int,
         default=1,
-        help="runs at the same time (1, with its progress; more share the CPU's cores)",
+        help="how many runs at the same time; one shows its progress, several share the CPU's cores (default: 1)",
     )
     parser.add_argument(
         "--stage", choices=("train", "test"), help="only train, or only test what is trained"
@@ -90,10 +98,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--slurm",
         nargs="+",
         metavar="KEY=VALUE",
-        help="submit to Slurm, with these options of sbatch; time is in minutes (240)",
+        help="submit to Slurm, with these options of sbatch; time is in minutes (default: 240)",
     )
     parser.add_argument(
-        "--shards", type=int, help="with --slurm: jobs (default: one a training, at most 1000)"
+        "--shards",
+        type=int,
+        help="with --slurm: number of jobs (default: one per training, at most 1000)",
     )
     parser.add_argument(
         "--plan",
@@ -105,8 +115,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "opts",
         nargs="*",
         metavar="KEY VALUE",
-        help="after --: override all config files, as in train.py; the settings of "
-        "an ablation's rows override them",
+        help="after --: pairs that override all config files, as in train.py; an ablation's rows "
+        "override them in turn",
     )
     return parser.parse_args(arguments)
 

@@ -46,7 +46,7 @@ class Entry:
 
     @property
     def label(self) -> str:
-        """What it is called in the table that is saved; "" where the answer is doubtful."""
+        """What it is called in the table that is saved; "" where the answer is unsure."""
         return self.correction or self.row["label"] or ""
 
 

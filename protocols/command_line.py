@@ -66,7 +66,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         group = own if flag in OWN else further
         group.add_argument(flag, default="", help=description)
     own.add_argument(
-        "--seed", type=int, default=-1, help="0, 1, 2 …; negative: not seeded (with --images: 1)"
+        "--seed",
+        type=int,
+        default=-1,
+        help="0 or more; -1 leaves the run unseeded (default: -1, with --images 1)",
     )
     own.add_argument(
         "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
@@ -80,14 +83,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         further.add_argument(flag, nargs="+", help=f"Dassl's {key}")
     mode = further.add_mutually_exclusive_group()
     mode.add_argument("--eval-only", action="store_true", help="test only")
-    mode.add_argument("--no-train", action="store_true", help="build the model, do not train")
+    mode.add_argument("--no-train", action="store_true", help="build the model without training it")
     further.add_argument(
         "--load-epoch",
         type=int,
         help="with --model-dir: which checkpoint (default: best or newest)",
     )
     further.add_argument(
-        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs over all config files"
+        "opts", nargs=argparse.REMAINDER, help="KEY VALUE pairs, which override all config files"
     )
     # set by run.py: whose rules of the recipe apply (without it: base2new where
     # DATASET.SUBSAMPLE_CLASSES is base or new, else fewshot), a description of the run for

@@ -14,6 +14,9 @@ from tests.commands import check, shell_in
 from tests.runs import REPOSITORY
 from tests.test_documentation import DOCS, DOCUMENTS, tokens_of
 from tests.test_security import code_files
+from trainers import METHODS, config_function
+from trainers.common.config_files import check_values, leaves, merge
+from trainers.settings import run_config
 
 LANGUAGES = {"bash", "python", "text", "diff", "yaml", "mermaid", "{toctree}", "{eval-rst}"}
 OF_EARLIER_COMMITS = "<!-- tests: of earlier commits -->"
@@ -74,6 +77,30 @@ def test_a_python_block_runs(stage, text):
 def test_a_command_is_read_word_by_word_by_its_own_program(tmp_path, monkeypatch, text):
     monkeypatch.chdir(tmp_path)
     check(text, tmp_path)
+
+
+SETTING = re.compile(
+    r"((?:DATALOADER|DATASET|INPUT|MODEL|OPTIM|TEST|TRAIN|TRAINER)\.[\w.]+)(?: \"?([^\"]+)\"?)?"
+)
+NAMED = {  # in running text; what others' code calls so is in docs/faithfulness
+    found[0]: found.groups()
+    for document in DOCUMENTS
+    if "faithfulness" not in str(document) and document.stem not in ("log", "CHANGELOG")
+    for token in tokens_of(document)
+    if token.type == "code_inline" and (found := SETTING.fullmatch(token.content))
+}
+
+
+@pytest.mark.parametrize("key, value", NAMED.values(), ids=NAMED)
+def test_a_setting_that_a_text_names_exists_and_takes_that_value(key, value):
+    cfg = run_config()
+    for name in METHODS:
+        config_function(name)(cfg)
+    defaults = dict(leaves(cfg))
+    assert any(known == key or known.startswith(f"{key}.") for known in defaults)
+    if value:
+        merge(cfg, [key, value], "the text")
+        check_values(cfg)
 
 
 # ---- docstrings ----

@@ -186,7 +186,7 @@ def test_what_is_flagged_follows_from_the_error_that_is_allowed(said, validated,
     for line in (
         "on pictures like the run's 7 validation images",
         "Within it: 5 of these, 1 of them wrong.",
-        "6 images, 3 of them doubtful, which have no label",
+        "6 images, 3 of them too uncertain for a label",
     ):
         assert line in said.log
 

@@ -11,6 +11,7 @@ WORSE = {
     "This page answers: how?": "This page answers",
     "16 images a\nclass are usual.": "images a class",
     "M views an image": "views an image",
+    "Texts are encoded once a run.": "once a run",
     "The doubts were larger.": "doubts",
     "Whose definition is it?": "Whose definition",
     "what is whose": "what is whose",

@@ -27,9 +27,10 @@ GENERATED = DOCS / "trainers"  # with the site
 # what reads badly, as a regular expression → what reads better
 BETTER = {
     r"this page answers": "say what the page is for",
-    r"(?:images?|pictures?|shots|texts?|views?|gaussians?|contexts?) a class\b": "per class",
-    r"(?:texts?|views?|losses) an image\b": "per image",
-    r"\bdoubt(?:s|ed)?\b": "uncertainty, uncertain",
+    r"(?:images?|pictures?|shots|texts?|views?|gaussians?|contexts?|tokens|rows?|lines?) a class\b": "per class",
+    r"(?:texts?|views?|losses|rows?|lines?|dicts?|one) an image\b": "per image",
+    r"\bonce an? (?:image|template|view|batch|step|epoch|run|test)\b": "once per",
+    r"\bdoubt(?:s|ed|ful)?\b": "uncertainty, uncertain",
     r"\bwhose definition": "where it comes from",
     r"\bwhat is whose\b": "what is the paper's and what is ours",
     r"\bby the paper\b": "according to the paper",

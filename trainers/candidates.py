@@ -108,7 +108,7 @@ def on_features(
 
 
 def best(candidates: Sequence[Candidate]) -> Candidate:
-    """The simplest of those that are right most often, or less often by ``TIE``: the first."""
+    """The first, and so the simplest, of those whose accuracy is at most ``TIE`` below the best."""
     most = max(candidate.accuracy for candidate in candidates)
     return next(candidate for candidate in candidates if candidate.accuracy >= most - TIE)
 

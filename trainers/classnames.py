@@ -1,5 +1,5 @@
 """Can a CLIP tell class names apart? It reads names through its tokens, of which a small CLIP has
-learned a few only.
+learned only a few.
 
 Pure functions of names, tokens and text features; ``check_names`` asks them of a CLIP's.
 """

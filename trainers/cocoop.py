@@ -3,7 +3,7 @@ image is compared with texts of its own (Zhou et al., 2022, "Conditional Prompt 
 Vision-Language Models", §3.2). Both encoders frozen, cross-entropy.
 
 Nothing of the texts can be kept for the next image, but within an image all classes share start
-token and context: they are encoded once an image, and only the classes' own tokens K times.
+token and context: they are encoded once per image, and only the classes' own tokens K times.
 """
 
 from collections import OrderedDict
@@ -50,7 +50,7 @@ class ConditionalContext(nn.Module):
         self.tokens = FixedTokens(text, method.classnames, len(self.ctx))
 
     def forward(self, image_features: Tensor) -> Prompts:
-        """Normalised image features (B, E) → ``Prompts`` of B templates, one an image."""
+        """Normalised image features (B, E) → ``Prompts`` of B templates, one per image."""
         shift = self.meta_net(image_features)[:, None]  # (B, 1, D): the same for all n tokens
         return self.tokens(self.ctx + shift)  # contexts (B, n, D)
 

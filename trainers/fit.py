@@ -22,7 +22,7 @@ Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
 
 class TrainingBatches(Protocol):
-    """What is trained on: as many batches an epoch as it has, drawn anew whenever it is iterated."""
+    """What is trained on: as many batches per epoch as it has, drawn anew whenever it is iterated."""
 
     def __len__(self) -> int: ...
 

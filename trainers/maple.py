@@ -17,7 +17,7 @@ from .settings import add_encoder_settings
 def add_maple_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.MAPLE``, the official keys."""
     cfg.TRAINER.MAPLE = node = CfgNode()
-    node.N_CTX = 2  # prompt tokens a layer, in either encoder
+    node.N_CTX = 2  # prompt tokens per layer, in either encoder
     node.CTX_INIT = "a photo of a"  # its first N_CTX tokens start the context, the rest stays in the text; Gaussian without
     add_encoder_settings(node)
     node.PROMPT_DEPTH = (
@@ -26,7 +26,7 @@ def add_maple_config(cfg: CfgNode) -> None:
 
 
 class MultiModalPrompts(nn.Module):
-    """The text encoder's prompts, (n, D) a layer, and the maps that make the image encoder's of them.
+    """The text encoder's prompts, (n, D) per layer, and the maps that make the image encoder's of them.
 
     Parameters carry the official names, and are drawn in the official order.
     """

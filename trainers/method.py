@@ -248,7 +248,7 @@ class Method(nn.Module):
 
         Its attribute ``class_parameters``, if any, names the parameters and modules that serve only
         the classes they were trained for; loaded for other classes they are None, see ``load``.
-        ``class_rows``, if any, are the names in its state of those with one row a class.
+        ``class_rows``, if any, are the names in its state of those with one row per class.
         """
         return None
 

@@ -1,6 +1,6 @@
 """ProLIP: the last projection of CLIP's image encoder is fine-tuned, and held near to where it was
 (Fahes et al., 2024, "CLIP's Visual Embedding Projector is a Few-shot Cornucopia", §3.2). All that comes
-before it is computed once a view, so that training takes seconds. The texts are hand-crafted prompts.
+before it is computed once per view, so that training takes seconds. The texts are hand-crafted prompts.
 """
 
 import logging

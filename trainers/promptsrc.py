@@ -26,7 +26,7 @@ def add_promptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.PROMPTSRC``, the official keys: IVLP's, with more tokens, and its own;
     weights and Gaussian are whole numbers there."""
     cfg.TRAINER.PROMPTSRC = node = method_node("IVLP")
-    node.N_CTX_VISION = node.N_CTX_TEXT = 4  # prompt tokens a layer of either encoder
+    node.N_CTX_VISION = node.N_CTX_TEXT = 4  # prompt tokens per layer of either encoder
     node.TEXT_LOSS_WEIGHT = 25  # of the distance of text features
     node.IMAGE_LOSS_WEIGHT = 10  # of the distance of image features
     node.GPA_MEAN = 15  # epoch (from 1) around which prompts count most

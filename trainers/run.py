@@ -215,7 +215,7 @@ class Run:
             )
 
     def after_epoch(self) -> None:
-        """Keeps the prompts, those of the best epoch so far besides."""
+        """Keeps the prompts and, beside them, those of the best epoch so far."""
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             assert self.loaders.val is not None  # ``check_data`` asks for one
             self.method.eval()

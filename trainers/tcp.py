@@ -1,7 +1,7 @@
 """TCP: prompts made of each class's own text, put into one middle layer of the text encoder (Yao et
 al., 2024, "TCP: Textual-based Class-aware Prompt tuning for Visual-Language Model", §3.2). A
 bottleneck network, the textual knowledge embedding, turns the features of the hand-crafted prompts
-into n tokens a class, which take the place of the context there. Cross-entropy and KgCoOp's term;
+into n tokens per class, which take the place of the context there. Cross-entropy and KgCoOp's term;
 both encoders frozen.
 """
 

@@ -111,7 +111,7 @@ class MethodTrainer(TrainerX):
         return self.run.test(split)
 
     def evaluated(self, split: str, answers: Prediction, labels: Tensor) -> float:
-        """What Dassl's evaluator makes of answers: its first figure."""
+        """What Dassl's evaluator makes of answers: its first number."""
         self.evaluator.reset()
         self.evaluator.process(answers.probability, labels)
         results = self.evaluator.evaluate()

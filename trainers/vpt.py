@@ -1,6 +1,6 @@
 """VPT: deep prompts in the image encoder only, compared with a hand-crafted text (Jia et al., 2022,
 "Visual Prompt Tuning", for CLIP as in MaPLe's public repository). Cross-entropy; both encoders
-frozen, and the texts are encoded once a run.
+frozen, and the texts are encoded once per run.
 """
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from .templates import template_of
 def add_vpt_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.VPT``, the official keys."""
     cfg.TRAINER.VPT = node = CfgNode()
-    node.N_CTX_VISION = 2  # prompt tokens a layer
+    node.N_CTX_VISION = 2  # prompt tokens per layer
     node.CTX_INIT = "a photo of a"  # what stands before the class name; it is not learned
     node.PREC = "fp16"
     node.PROMPT_DEPTH_VISION = 1  # layers that get prompts of their own, the first included

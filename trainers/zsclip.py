@@ -23,7 +23,7 @@ def add_zeroshotclip2_config(cfg: CfgNode) -> None:
 
 
 class ZeroshotCLIPMethod(Method):
-    """One template a data set, no training."""
+    """One template per data set, no training."""
 
     learns = False
 

@@ -287,7 +287,7 @@ def draw_training(
 ) -> None:
     """curves: name → a ``training_curve`` for each seed; tag: which of its curves."""
     for name, seeds in curves.items():
-        # a line an epoch, a column a seed
+        # a line per epoch, a column per seed
         frame = DataFrame([seed[tag] for seed in seeds]).T.sort_index()
         axes.plot(frame, color=colours[name], alpha=0.35, lw=0.9)
         mean = frame.dropna().mean(axis=1)

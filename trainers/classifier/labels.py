@@ -80,7 +80,7 @@ def votes_of(answers: "Answers", image: int, number: int) -> list[dict[str, Any]
 
 
 def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
-    """One dict an image.
+    """One dict per image.
 
     It has image, label (None for a doubtful one), doubtful (None where nothing says what that would
     be), uncertainty, vacuity and conflict where there are any, ``top``, the most probable classes,
@@ -119,7 +119,7 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def as_text(rows: Sequence[Row]) -> str:
-    """A line an image, tabs in between: image, label or ``?``, the top classes, the uncertainty."""
+    """A line per image, with tabs in between: image, label or ``?``, the top classes, the uncertainty."""
     verdicts = {True: ", not sure", False: ", within the limit", None: ""}
     text = ""
     for row in rows:

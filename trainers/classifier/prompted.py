@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Answers:
-    """What a classifier says of N images over K classes; numpy arrays in fp32.
+    """What a classifier says about N images over K classes; numpy arrays in fp32.
 
     Attributes:
         classnames: the K names.
@@ -96,7 +96,7 @@ class Answers:
         return numpy.array(self.labels, dtype)
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """A ``DataFrame``, one row an image: image, label, probability, uncertainty, where there
+        """A ``DataFrame``, one row per image: image, label, probability, uncertainty, where there
         are any vacuity and conflict, ``template_1`` … and ``image_classifier``, the class that each
         vote is for, and ``template_1_vacuity`` …, how much each leaves open.
         """

@@ -12,12 +12,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--backbone",
-        help="name or file of the run's CLIP, where it is not where the run found it any more",
+        help="name or file of the run's CLIP, if it is no longer where the training found it",
     )
     parser.add_argument(
         "--confidence",
         type=float,
         default=CONFIDENCE,
         metavar="SHARE",
-        help=f"how sure the promise of --max-error is ({CONFIDENCE:g})",
+        help=f"how sure the promise of --max-error is (default: {CONFIDENCE:g})",
     )

@@ -1,9 +1,9 @@
-"""Labels images with a trained run; doubtful ones can be flagged instead of guessed.
+"""Labels images with a trained run; uncertain ones can be flagged instead of guessed.
 
     cdc-predict --run output/my_run photo.jpg folder "more/*.png"
     find . -name "*.jpg" | cdc-predict --run output/my_run - --max-error 0.05 --csv labels.csv
 
-The result goes to standard output, one line an image, as JSON with --json, or to a file with --csv.
+The result goes to standard output, one line per image, as JSON with --json, or to a file with --csv.
 Images that can't be read are named on standard error and left out of it; then the exit code is 1.
 Input that can't work ends with one line there and exit code 2, and nothing is written.
 """
@@ -33,14 +33,20 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "paths",
         nargs="*",
         metavar="PATH",
-        help="image files, folders (with all below), patterns; - for a list on standard input",
+        help="image files, folders (with all folders below) or patterns; - reads a list from standard input",
     )
     add_run_arguments(parser)
     parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="other class names under the same prompts"
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="other class names to choose from, under the same prompts",
     )
     parser.add_argument(
-        "--topk", type=int, default=5, help="number of classes listed for each image (5)"
+        "--topk",
+        type=int,
+        default=5,
+        help="how many classes are listed for each image (default: 5)",
     )
     doubt = parser.add_mutually_exclusive_group()
     doubt.add_argument(
@@ -54,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--min-certainty",
         type=float,
         metavar="C",
-        help="abstain where the largest probability is below this",
+        help="give no label where the largest probability is below this",
     )
     parser.add_argument(
         "--least-certain-first",
@@ -62,7 +68,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="begin with the most uncertain images: those to look at, or to label, first",
     )
     output = parser.add_mutually_exclusive_group()
-    output.add_argument("--csv", metavar="FILE", help="write a table there")
+    output.add_argument("--csv", metavar="FILE", help="write a table to this file")
     output.add_argument("--json", action="store_true", help="print a JSON list")
     return parser.parse_args(arguments)
 
@@ -120,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
         log.info("%s", judge.rule())
         if judge.points and judge.point is None and judge.offers():
             log.info("To have such a promise: --max-error SHARE")
-    count = f", {doubtful.count(True)} of them doubtful, which have no label"
+    count = f", {doubtful.count(True)} of them too uncertain for a label"
     log.info("%s%s", counted(len(labelled), "image"), "" if doubtful[0] is None else count)
     if broken:
         without = counted(len(broken), "image")

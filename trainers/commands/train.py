@@ -1,4 +1,4 @@
-"""Trains prompts on your own images, a folder of class folders, and tests them on a part of these.
+"""Trains on a folder of class folders of your own, and tests on a part of its images.
 
     cdc-train my_folder
     cdc-train my_folder --trainer CoOp --backbone RN50 --shots 4 --settings OPTIM.MAX_EPOCH 10
@@ -46,13 +46,15 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
     )
-    parser.add_argument("--seed", type=int, default=1, help="of the sample and the training (1)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="of the sample and the training (default: 1)"
+    )
     parser.add_argument(
         "--settings",
         nargs="+",
         default=[],
         metavar="KEY VALUE",
-        help="pairs over the recipe's settings, such as OPTIM.MAX_EPOCH 5",
+        help="pairs that override the recipe's settings, such as OPTIM.MAX_EPOCH 5",
     )
     return parser.parse_args(arguments)
 

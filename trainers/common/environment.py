@@ -1,6 +1,6 @@
-"""What every command does first, and no library: a package that is not installed, a closed output or
-a locale without our letters is no traceback, and threads that wait for each other leave the core to
-others."""
+"""What every command does first, and a library never: a package that is not installed, a closed
+output or a locale without our letters ends in one line instead of a traceback, and threads that
+wait for each other leave the core to others."""
 
 import io
 import math

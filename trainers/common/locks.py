@@ -42,7 +42,7 @@ def only_writer(folder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def turn(work: str, folder: str) -> Iterator[bool]:
-    """Waits for the lock of a folder; yields whether it has it, which it has not of a folder that can't
+    """Waits for the lock of a folder; yields whether it has it, as it never has of a folder that can't
     be written to.
 
     Args:

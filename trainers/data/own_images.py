@@ -5,7 +5,7 @@ folders, or the class folders; those are divided, class by class, into 50 % trai
 test. The division follows from the file names alone and not from the run's seed, so that all seeds,
 and tests of their prompts, have the same test images. Images may lie in folders below a class
 folder. Class names are the folders' names, or those of a file ``classnames.txt`` beside them:
-``folder name``, a line a class.
+``folder name``, a line per class.
 """
 
 import hashlib
@@ -142,8 +142,8 @@ class OwnImages:
 
     def notes_on_copies(self, seen: Mapping[str, Seen]) -> list[str]:
         """Warns of test images that look like training images of their class, copies and the same
-        picture in another size or format, and returns the warnings. Like those of another class are
-        pictures of fine differences, which make a test no easier."""
+        picture in another size or format, and returns the warnings. Those that
+        look like another class's show fine differences, which make a test no easier."""
         copies = []
         for label in sorted({item.label for item in self.test}):
             tested, trained = (

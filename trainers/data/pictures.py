@@ -23,7 +23,7 @@ Pictures = Picture | Iterable[Picture]
 
 
 class Table(Protocol):
-    """A pandas ``DataFrame``, as far as it is asked here."""
+    """A pandas ``DataFrame``, as far as it is used here."""
 
     columns: Iterable[str]
 

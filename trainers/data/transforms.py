@@ -74,7 +74,7 @@ def steps_to_pixels(settings: CfgNode) -> list[Step]:
 def template_views(
     steps: list[Step], settings: CfgNode, templates: int, augmentation: int | None
 ) -> list[T.Compose]:
-    """One transform a template.
+    """One transform per template.
 
     Args:
         steps: what all views share: crop, flip, normalise …

@@ -57,7 +57,7 @@ def check_run(cfg: CfgNode) -> None:
 
 
 def check_data(cfg: CfgNode, images: Images) -> None:
-    """Labels must have no gaps, and the best epoch must not be chosen on test images; doubtful data
+    """Labels must have no gaps, and the best epoch must not be chosen on test images; suspicious data
     cause warnings."""
     name = cfg.DATASET.NAME
     both = sorted({item.impath for item in images.train_x} & {item.impath for item in images.test})

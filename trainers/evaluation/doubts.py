@@ -1,9 +1,9 @@
-"""Whether an answer is doubtful: the one rule, and the one wording, of predict.py, the report and the
+"""Whether an answer is unsure: the one rule, and the one wording, of predict.py, the report and the
 page of demo_app.py.
 
 The rule rests on the run's answers to its validation images. It is a promise: with a confidence of
 95 %, at most a share ``max_error`` of the answers up to the limit is wrong, on pictures like those.
-A more uncertain answer is doubtful. Without a share, or for classes other than the run's own,
+A more uncertain answer is unsure. Without a share, or for classes other than the run's own,
 nothing is promised.
 
 References:
@@ -144,7 +144,7 @@ def read_points(folder: str) -> list[Point]:
 
 
 class Judge:
-    """Tells doubtful answers of a run from others.
+    """Tells unsure answers of a run from others.
 
     Args:
         folder: the run's.
@@ -176,7 +176,7 @@ class Judge:
             self.point = promised(self.points, max_error, confidence)
 
     def doubtful(self, uncertainty: float) -> bool | None:
-        """Whether an answer to the run's own classes is doubtful; None where no share of errors was
+        """Whether an answer to the run's own classes is unsure; None where no share of errors was
         given."""
         if self.max_error is None:
             return None
@@ -187,7 +187,7 @@ class Judge:
         return f"at most {100 * max_error:g} % errors with {100 * self.confidence:g} % confidence"
 
     def verdict(self, doubtful: bool | None) -> str:
-        """What an answer is called; ``doubtful``: see there."""
+        """What an answer is called; None where no share of errors was given."""
         if doubtful is None or self.max_error is None:
             return NOT_KNOWN
         if self.point is None:
@@ -196,7 +196,7 @@ class Judge:
         return f"{where} the limit that promises {self.promise(self.max_error)}."
 
     def rule(self) -> str:
-        """What counts as doubtful and why, in words."""
+        """What counts as unsure and why, in words."""
         if not self.points:
             return NO_VALIDATION
         every = self.points[-1]

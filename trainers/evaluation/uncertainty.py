@@ -101,7 +101,7 @@ def doubt(uncertainty: Tensor, wrong: Tensor) -> dict[str, float | None]:
 
 
 def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
-    """Area under the ROC curve: how often, of a doubtful and another image, the doubtful one has
+    """Area under the ROC curve: how often, of an image that should be uncertain and another, the first has
     the larger uncertainty (equal ones: half).
 
     Args:

@@ -12,7 +12,7 @@ class VisualPrompts(nn.Module):
 
     Args:
         width: of the image encoder (D_v).
-        n_ctx: prompt tokens a layer, at least 1.
+        n_ctx: prompt tokens per layer, at least 1.
         depth: layers that get their own, the first included, at least 1.
     """
 

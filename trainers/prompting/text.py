@@ -9,7 +9,7 @@ follow *exactly*:
 2. Of the last layer's output only that token is read, so only its query and its MLP are computed
    there.
 3. Whatever all classes of one template share at the start (start token, context tokens, fixed
-   words; deep prompts too) sees nothing of the class. It is run once a template, and each class's
+   words; deep prompts too) sees nothing of the class. It is run once per template, and each class's
    own tokens attend to its keys and values.
 """
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules by name, stepped once an epoch, with an optional warm-up before them."""
+"""Learning-rate schedules by name, stepped once per epoch, with an optional warm-up before them."""
 
 from typing import Any
 

@@ -121,7 +121,7 @@ def find(name: str) -> str:
 
 
 def cached(repository: str, file: str) -> str:
-    """Path of a file of a repository on the hub; empty where Hugging Face's cache has it not."""
+    """Path of a file of a repository on the hub; empty where Hugging Face's cache does not have it."""
     from huggingface_hub import try_to_load_from_cache
 
     try:
