@@ -30,6 +30,12 @@ log = logging.getLogger("demo_app")
 Picture = tuple[str, str | IO[bytes]]  # its name, and a path or an open file
 
 
+class CorrectedRow(Row, total=False):
+    """corrected: whether its label is a person's."""
+
+    corrected: bool
+
+
 @dataclass
 class Entry:
     """A picture that was answered.
@@ -138,11 +144,13 @@ class Table:
     def as_csv(self) -> str:
         """The table of ``predict.py --csv`` with the corrections, and a column that says which labels
         are corrected."""
-        first: Row = dict.fromkeys(("image", "label", "corrected"))
+        # in the order of the columns
+        first: CorrectedRow = {"image": None, "label": None, "corrected": False}
         table = []
         for entry in self.entries:
-            corrected = {"label": entry.label, "corrected": bool(entry.correction)}
-            table.append({**first, **entry.row, **corrected})
+            row: CorrectedRow = {**first, **entry.row, "label": entry.label}
+            row["corrected"] = bool(entry.correction)
+            table.append(row)
         return as_csv(table)
 
 

@@ -287,4 +287,4 @@ def training_curve(run: Run) -> dict[str, Curve]:
     """
     lines = read_metrics(run.folder)
     names = ("loss", "acc") if lines else ()
-    return {name: {line["epoch"]: line[name] for line in lines} for name in names}
+    return {name: {int(line["epoch"]): line[name] for line in lines} for name in names}

@@ -25,6 +25,7 @@ import argparse
 import os
 from collections.abc import Sequence
 from types import SimpleNamespace
+from typing import cast
 
 from dassl.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
@@ -96,7 +97,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in args.names:
         if name not in EXPECTED:
             parser.error(f"there is no data set {name}{nearest(name, EXPECTED)}")
-    rows = [check(DATASET_REGISTRY.get(name), args.root) for name in args.names or EXPECTED]
+    rows = []
+    for name in args.names or EXPECTED:
+        rows.append(check(cast(type[ImageDataset], DATASET_REGISTRY.get(name)), args.root))
     missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
     shown = [row for row in rows if row[0] not in missing]
     print(tabulate(shown, HEADERS, disable_numparse=True))

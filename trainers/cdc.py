@@ -13,6 +13,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -138,11 +139,12 @@ class DecoupledPrompts(TemplatePrompts):
 
     def forward(self) -> Prompts:
         deep = list(self.deep_ctx)
+        prompts = replace(self.tokens(self.ctx), deep_text=deep)
         if not self.visual_maps:
-            return self.tokens(self.ctx, deep_text=deep)
+            return prompts
         layers = zip(self.visual_maps, [self.ctx, *deep])
         first, *others = [to_visual(layer) for to_visual, layer in layers]  # (M, n, D_v) each
-        return self.tokens(self.ctx, deep_text=deep, visual=first, deep_visual=others)
+        return replace(prompts, visual=first, deep_visual=others)
 
 
 class CDCMethod(Method):

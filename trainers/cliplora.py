@@ -5,6 +5,8 @@ Cross-entropy; CLIP's own weights are frozen.
 """
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -60,6 +62,9 @@ class LowRank(Adapter):
 class LowRankLayers(nn.Module):
     """Called, it gives the hand-crafted prompt with a ``LowRank`` for every layer."""
 
+    text: Any  # one for each layer; by torch's hints they would be any modules
+    image: Any
+
     def __init__(self, method: Method) -> None:
         super().__init__()
         node = method.settings
@@ -75,7 +80,7 @@ class LowRankLayers(nn.Module):
         )
 
     def forward(self) -> Prompts:
-        return self.tokens(text_adapters=self.text, image_adapters=self.image)
+        return replace(self.tokens(), text_adapters=self.text, image_adapters=self.image)
 
 
 class CLIPLoRAMethod(Method):

@@ -9,7 +9,6 @@ hand-crafted feature of a class is the mean over all of them.
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any
 
 from yacs.config import CfgNode
 
@@ -36,7 +35,7 @@ def note_content(cfg: CfgNode) -> None:
         cfg.DATASET.DESCRIPTIONS_HASH = hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read(path: str) -> tuple[str, Any]:
+def read(path: str) -> tuple[str, object]:
     """The file's text, and what is in it.
 
     Raises:

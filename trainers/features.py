@@ -17,12 +17,14 @@ class SizedByState(nn.Module):
 
     sized: tuple[str, ...]
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
+    ) -> Any:
         # not by a hook: the one before a module loads is public from torch 2.5 on
         for name in state_dict.keys() & {*self.sized}:
             tensor = getattr(self, name)
             tensor.data = tensor.new_empty(state_dict[name].shape)
-        return super().load_state_dict(state_dict, *args, **kwargs)
+        return super().load_state_dict(state_dict, strict, assign)
 
 
 class FeatureMethod(Method):

@@ -4,6 +4,7 @@ Learning", §3.2). Cross-entropy; both encoders frozen.
 """
 
 import copy
+from dataclasses import replace
 
 from torch import nn
 from yacs.config import CfgNode
@@ -53,8 +54,8 @@ class MultiModalPrompts(nn.Module):
     def forward(self) -> Prompts:
         context, *deep = (layer[None] for layer in (self.ctx, *self.compound_prompts_text))
         maps = zip(self.compound_prompt_projections, deep)
-        return self.tokens(
-            context,  # (1, n, D), as each of the deep ones
+        return replace(
+            self.tokens(context),  # (1, n, D), as each of the deep ones
             deep_text=deep,
             visual=self.proj(context),  # (1, n, D_v)
             deep_visual=[project(layer) for project, layer in maps],

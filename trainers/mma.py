@@ -5,7 +5,8 @@ Cross-entropy; CLIP's own weights are frozen.
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import replace
+from typing import cast
 
 from torch import Tensor, nn
 from yacs.config import CfgNode
@@ -41,7 +42,7 @@ class Beside(Adapter):
     code; that of x is the true one.
     """
 
-    def __init__(self, maps: Any, shared: nn.Module, scale: float) -> None:
+    def __init__(self, maps: nn.ModuleDict, shared: nn.Module, scale: float) -> None:
         super().__init__()
         self.maps = maps
         self.shared = shared
@@ -79,10 +80,12 @@ class SharedAdapters(nn.Module):
     def beside(self, maps: nn.ModuleDict) -> list[Adapter | None]:
         """One or None for each layer up to ``ADAPTER_END``."""
         pairs = zip(maps.values(), self.shared_adapter.values())
-        return [None] * self.before + [Beside(own, shared, self.scale) for own, shared in pairs]
+        changes = [Beside(cast(nn.ModuleDict, own), shared, self.scale) for own, shared in pairs]
+        return [*[None] * self.before, *changes]
 
     def forward(self) -> Prompts:
-        return self.tokens(
+        return replace(
+            self.tokens(),
             text_adapters=self.beside(self.text_adapter),
             image_adapters=self.beside(self.visual_adapter),
         )

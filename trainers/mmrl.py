@@ -6,6 +6,7 @@ by the first alone. The texts are one hand-crafted prompt; CLIP's own weights ar
 """
 
 import copy
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -88,7 +89,8 @@ class RepresentationSpace(nn.Module):
 
     def forward(self) -> Prompts:
         readout = Readout(len(self.compound_rep_tokens), self.project)
-        return self.tokens(
+        return replace(
+            self.tokens(),
             text_adapters=self.entering(self.compound_rep_tokens_r2tproj),
             image_adapters=self.entering(self.compound_rep_tokens_r2vproj),
             readout=None if self.proj_rep is None else readout,

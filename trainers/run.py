@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
-from torch.utils.data import DataLoader
 from yacs.config import CfgNode
 
 from .common.console import counted
@@ -20,7 +19,7 @@ from .common.errors import UserError
 from .common.fingerprints import data_name
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import Batch, Loaders, Pairs
+from .data.loader import Loader, Loaders, Pairs
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .engine.optimizer import build_optimizer
 from .engine.progress import Progress
@@ -127,7 +126,7 @@ class Run:
             loader = self.loaders.over(whole())
         return self.pairs(loader)
 
-    def pairs(self, loader: DataLoader[Batch]) -> Pairs:
+    def pairs(self, loader: Loader) -> Pairs:
         return Pairs(loader, self.method.device)
 
     # ---- the training ----

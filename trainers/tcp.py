@@ -5,6 +5,8 @@ into n tokens per class, which take the place of the context there. Cross-entrop
 both encoders frozen.
 """
 
+from dataclasses import replace
+
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
@@ -64,7 +66,7 @@ class ClassAwarePrompts(nn.Module):
         hidden = quick_gelu(self.reduce(self.classes))  # (K, E/4)
         of_classes = self.expand(hidden).view(-1, *self.ctx.shape)  # (K, n, D)
         deep = [None] * self.layers_before + [of_classes[None]]
-        return self.tokens(self.ctx[None], deep_text=deep)
+        return replace(self.tokens(self.ctx[None]), deep_text=deep)
 
 
 class TCPMethod(Method):

@@ -55,6 +55,7 @@ class MethodTrainer(TrainerX):
         augmented = build_transform(cfg, is_train=True)
         with contextlib.redirect_stdout(None):  # printed once more below
             shown = build_transform(cfg, is_train=False)
+        assert augmented is not None and shown is not None  # INPUT.NO_TRANSFORM takes only False
         views = template_views(
             augmented.transforms, cfg.INPUT, *self.method.views(settings_of(self.method, cfg))
         )

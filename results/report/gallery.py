@@ -176,7 +176,7 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     try:
         if name not in DATASET_REGISTRY.registered_names():
             raise UserError(f"{name} is not a data set of this toolbox")
-        dataset = DATASET_REGISTRY.get(name)
+        dataset: Any = DATASET_REGISTRY.get(name)  # one of ours
         _, validated, tested = dataset.list_images(dataset.find(root))
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)

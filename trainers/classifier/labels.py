@@ -5,7 +5,7 @@ import logging
 import os
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy
 
@@ -18,7 +18,43 @@ if TYPE_CHECKING:
     from .prompted import Answers
 
 log = logging.getLogger("predict")
-Row = dict[str, Any]  # see ``rows``
+
+
+Top = TypedDict("Top", {"class": str, "probability": float})  # one of the most probable classes
+
+
+class Vote(TypedDict):
+    """What a voter says of an image.
+
+    voter: its name; weight: its share in the answer.
+    vacuity: None where it has none.
+    top: its most probable classes.
+    """
+
+    voter: str
+    weight: float
+    vacuity: float | None
+    top: list[Top]
+
+
+class Row(TypedDict, total=False):
+    """The answer to an image.
+
+    label: None for a doubtful one.
+    doubtful: None where nothing says what that would be.
+    vacuity, conflict: not there where the method has none.
+    top: the most probable classes.
+    votes: not there where none are fused.
+    """
+
+    image: str | None
+    label: str | None
+    doubtful: bool | None
+    uncertainty: float
+    vacuity: float
+    conflict: float
+    top: list[Top]
+    votes: list[Vote]
 
 
 def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
@@ -50,18 +86,15 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
     return paths
 
 
-def most_probable(
-    probabilities: numpy.ndarray, names: Sequence[str], number: int
-) -> list[dict[str, Any]]:
-    """The ``number`` most probable of K classes, probabilities (K,): dicts of ``class`` and
-    ``probability``."""
+def most_probable(probabilities: numpy.ndarray, names: Sequence[str], number: int) -> list[Top]:
+    """The ``number`` most probable of K classes, probabilities (K,)."""
     order = numpy.argsort(-probabilities, kind="stable")[:number]
     return [{"class": names[label], "probability": float(probabilities[label])} for label in order]
 
 
-def votes_of(answers: "Answers", image: int, number: int) -> list[dict[str, Any]]:
-    """What each vote on an image is: dicts of ``voter``, ``weight``, its share in the answer,
-    ``vacuity``, None where it has none, and ``top``, its ``number`` most probable classes."""
+def votes_of(answers: "Answers", image: int, number: int) -> list[Vote]:
+    """The votes on an image, each with its ``number`` most probable classes; none where none are
+    fused."""
     if answers.votes is None or answers.vote_weights is None:
         return []
     vacuities: Sequence[float | None] = [None] * len(answers.voters)
@@ -80,26 +113,20 @@ def votes_of(answers: "Answers", image: int, number: int) -> list[dict[str, Any]
 
 
 def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
-    """One dict per image.
-
-    It has image, label (None for a doubtful one), doubtful (None where nothing says what that would
-    be), uncertainty, vacuity and conflict where there are any, ``top``, the most probable classes,
-    see ``most_probable``, and ``votes``, see ``votes_of``, where votes are fused.
-    """
-    measures = {
-        name: values
-        for name in ("uncertainty", "vacuity", "conflict")
-        if (values := getattr(answers, name)) is not None
-    }
+    """One per image; ``topk``: number of most probable classes."""
     table = []
     for number, image in enumerate(answers.images):
-        row = {
+        row: Row = {
             "image": image,
             "label": None if doubtful[number] else answers.labels[number],
             "doubtful": doubtful[number],
-            **{name: float(values[number]) for name, values in measures.items()},
-            "top": most_probable(answers.probabilities[number], answers.classnames, topk),
+            "uncertainty": float(answers.uncertainty[number]),
         }
+        if answers.vacuity is not None:
+            row["vacuity"] = float(answers.vacuity[number])
+        if answers.conflict is not None:
+            row["conflict"] = float(answers.conflict[number])
+        row["top"] = most_probable(answers.probabilities[number], answers.classnames, topk)
         if votes := votes_of(answers, number, topk):
             row["votes"] = votes
         table.append(row)
@@ -125,6 +152,6 @@ def as_text(rows: Sequence[Row]) -> str:
     for row in rows:
         top = ", ".join(f"{of['class']} {100 * of['probability']:.1f} %" for of in row["top"])
         uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"
-        cells = row["image"], "?" if row["doubtful"] else row["label"], top, uncertainty
+        cells = row["image"] or "", row["label"] or "?", top, uncertainty
         text += "\t".join(map(printable, cells)) + "\n"
     return text

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
+from typing import Any
 
 import torch
 from yacs.config import CfgNode
@@ -30,7 +31,8 @@ def find_method(name: str) -> type[Method]:
         from dassl.engine import TRAINER_REGISTRY
 
         if name in TRAINER_REGISTRY.registered_names():
-            registered: type[Method] = TRAINER_REGISTRY.get(name).method
+            trainer: Any = TRAINER_REGISTRY.get(name)
+            registered: type[Method] = trainer.method
             return registered
     raise UserError(
         f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"

@@ -18,12 +18,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from yacs.config import CfgNode
 
 from .errors import UserError, nearest, raise_machines
-from .readers import read_yaml
+from .readers import Stored, read_yaml
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # of recipes, bases and data sets: a wheel has them in the package, a checkout beside it
@@ -79,7 +78,7 @@ def read_settings(path: str, where: str) -> Iterator[tuple[str, object]]:
     return leaves(read_config(path, where))
 
 
-def read_config(path: str | Path, where: str) -> dict[str, Any]:
+def read_config(path: str | Path, where: str) -> dict[str, Stored]:
     """A config file as nested dicts, with what its bases have and it has not; where: what it is,
     for messages.
 
@@ -95,7 +94,7 @@ def read_config(path: str | Path, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: it must hold lines KEY: value")
     names = content.get(BASE, [])
     known = sorted(file.stem for file in (CONFIGS / "bases").glob("*.yaml"))
-    config: dict[str, Any] = {}
+    config: dict[str, Stored] = {}
     for name in names if isinstance(names, list) else [names]:
         if name not in known:
             raise UserError(f"{where}: {BASE} can't be {name!r}{nearest(name, known)}")
@@ -104,7 +103,7 @@ def read_config(path: str | Path, where: str) -> dict[str, Any]:
     return overlaid(config, {key: value for key, value in content.items() if key != BASE})
 
 
-def overlaid(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def overlaid(below: Mapping[str, Stored], above: Mapping[str, Stored]) -> dict[str, Stored]:
     """Nested dicts with the values of both, those of ``above`` where both have one."""
     merged = dict(below)
     for key, value in above.items():
@@ -139,7 +138,7 @@ def check_values(
 
 
 @cache  # a plan asks for the same keys for each of its runs
-def taken_by(key: str) -> Any:
+def taken_by(key: str) -> Stored:
     """What ``RANGES`` has for a key; nothing where no pattern fits."""
     return next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), {})
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from .readers import parse_json
 
@@ -36,7 +35,7 @@ def write_metrics(folder: str, line: Mapping[str, float]) -> None:
         raise
 
 
-def read_metrics(folder: str | Path) -> list[dict[str, Any]]:
+def read_metrics(folder: str | Path) -> list[dict[str, float]]:
     """The lines in their order, without those that are cut or damaged; empty where nothing was
     trained."""
     path = Path(folder, FILE_NAME)

@@ -21,6 +21,9 @@ MAX_TEXT = 2**26  # bytes of a file of text: a split of a million images
 MAX_YAML = 2**16  # bytes of a config, whose reader is slow: a second
 MAX_DEPTH = 20  # of its nesting, in which the time grows too
 UNPACKED = 2**28  # bytes that any archive may unpack to; a larger one to twice its own size
+# What a file of JSON, of YAML or of a checkpoint stores. It is not checked by types, as what
+# ``json.loads`` returns is not: who reads it looks at it.
+Stored = Any
 
 
 def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
@@ -43,12 +46,12 @@ def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
         ) from error
 
 
-def read_json(path: str | Path) -> Any:
+def read_json(path: str | Path) -> Stored:
     """See ``parse_json``; also raises what ``read_text`` does."""
     return parse_json(read_text(path))
 
 
-def parse_json(text: str | bytes) -> Any:
+def parse_json(text: str | bytes) -> Stored:
     """What is in a JSON text: all numbers are finite, all strings can be written as UTF-8.
 
     Raises:
@@ -89,7 +92,7 @@ class PlainLoader(yaml.SafeLoader):
         return node
 
 
-def read_yaml(path: str | Path) -> Any:
+def read_yaml(path: str | Path) -> Stored:
     """What is in a YAML file.
 
     Raises:
@@ -99,7 +102,7 @@ def read_yaml(path: str | Path) -> Any:
 
 
 @functools.lru_cache(64)  # the plan of a protocol reads the same few files hundreds of times
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str) -> Stored:
     """What YAML means; the same object each time, not to be changed."""
     try:
         return yaml.load(text, Loader=PlainLoader)

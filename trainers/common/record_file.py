@@ -3,21 +3,20 @@ have the types of ``record.yaml``."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from .config_files import is_of
 from .errors import UserError, raise_machines
 from .fingerprints import data_name
-from .readers import read_json, read_yaml
+from .readers import Stored, read_json, read_yaml
 
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
 FORMAT = 1  # to be raised when a field changes its meaning
-Record = dict[str, Any]  # results.json, see ``engine.testing.Evaluator.write_record``
+Record = dict[str, Stored]  # results.json, see ``engine.testing.Evaluator.write_record``
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
 LONGEST = 4096  # characters of a text, as of a path
-KINDS: dict[str, Callable[[Any], bool]] = {
+KINDS: dict[str, Callable[[Stored], bool]] = {
     "text": lambda value: is_of(str, value) and len(value) <= LONGEST,
     "whole": lambda value: is_of(int, value),
     "count": lambda value: is_of(int, value) and 0 <= value < 2**53,
@@ -48,7 +47,7 @@ def read_record(path: str | Path) -> Record:
     return record
 
 
-def described(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+def described(record: Record, given: Mapping[str, object]) -> dict[str, object]:
     """What a run is: its protocol and part (such as ``train_base``), data set, classes, trainer,
     recipe, ablation's row, shots and seed.
 
@@ -65,7 +64,7 @@ def described(record: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, 
     return {name: given.get(name, value) for name, value in by_hand.items()}
 
 
-def odd_fields(value: Any, schema: Any, name: str = "") -> Iterator[str]:
+def odd_fields(value: Stored, schema: Stored, name: str = "") -> Iterator[str]:
     """Yields the names of the fields that are missing or of another type than ``record.yaml`` says."""
     if isinstance(schema, str):
         if not any(KINDS[kind](value) for kind in schema.split(" or ")):
@@ -88,14 +87,14 @@ def finite(value: object) -> float | None:
     return value if isinstance(value, (int, float)) and is_of(float, value) else None
 
 
-def nested(record: Any, *keys: str) -> Any:
+def nested(record: Stored, *keys: str) -> Stored:
     """What is under a path of keys; None where there is none."""
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
     return record
 
 
-def shown_name(record: Mapping[str, Any]) -> str:
+def shown_name(record: Record) -> str:
     """What a run's data set is called, see ``data_name``."""
     root = nested(record, "config", "DATASET", "ROOT")
     return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]

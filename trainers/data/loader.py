@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
-from typing import Any, Protocol, TypedDict, cast
+from typing import Protocol, TypedDict, cast
 
 import torch
 from PIL import Image
@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
-from .transforms import Step, pixels_of_test
+from .transforms import View, pixels_of_test
 
 # of decoded training images that a data set keeps in memory, at most; others are decoded each time
 DECODED_BYTES = 2**30
@@ -63,14 +63,17 @@ class Batch(TypedDict):
     impath: B paths.
     """
 
-    img: Any  # as there is no one type for it
+    img: Tensor | list[Tensor]
     label: Tensor
     domain: Tensor
     index: Tensor
     impath: list[str]
 
 
-class CheckedImages(Dataset[dict[str, Any]]):
+Loader = DataLoader[dict[str, object]]  # of items as ``CheckedImages`` has them, in ``Batch``es
+
+
+class CheckedImages(Dataset[dict[str, object]]):
     """Images and what a transform makes of them, like Dassl's ``DatasetWrapper``; those that are
     trained on are kept decoded, and errors say which file is broken.
 
@@ -84,7 +87,7 @@ class CheckedImages(Dataset[dict[str, Any]]):
         self,
         cfg: CfgNode,
         data_source: Sequence[Item],
-        transform: Any = None,
+        transform: View | list[View],
         is_train: bool = False,
     ) -> None:
         self.data_source = data_source
@@ -97,7 +100,7 @@ class CheckedImages(Dataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.data_source)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, object]:
         """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of it,
         or a list of what each transform does.
 
@@ -107,13 +110,14 @@ class CheckedImages(Dataset[dict[str, Any]]):
         item = self.data_source[index]
         image = self.image(index)
         transform = self.transform
-        is_list = isinstance(transform, list)
         return {
             "label": item.label,
             "domain": getattr(item, "domain", 0),  # Dassl's
             "impath": item.impath,
             "index": index,
-            "img": [view(image) for view in transform] if is_list else transform(image),
+            "img": [view(image) for view in transform]
+            if isinstance(transform, list)
+            else transform(image),
         }
 
     def image(self, index: int) -> Image.Image:
@@ -158,7 +162,7 @@ class EvenBatches:
             yield batch.tolist()
 
 
-def in_even_batches(loader: DataLoader[Batch], optim: CfgNode) -> DataLoader[Batch]:
+def in_even_batches(loader: Loader, optim: CfgNode) -> Loader:
     """A loader of the same images, all of them in each epoch; see ``steps_of_epoch``."""
     assert loader.batch_size is not None
     images = len(cast(Sized, loader.sampler))
@@ -171,7 +175,7 @@ def in_even_batches(loader: DataLoader[Batch], optim: CfgNode) -> DataLoader[Bat
     )
 
 
-def prepare_workers(loader: DataLoader[Batch]) -> None:
+def prepare_workers(loader: Loader) -> None:
     """Makes a loader's workers end with this process, and not by a signal to the whole job."""
     loader.worker_init_fn = leave_signals_to_parent
     loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
@@ -186,16 +190,16 @@ def leave_signals_to_parent(worker: int) -> None:
 def make_loader(
     cfg: CfgNode,
     images: Sequence[Item],
-    transform: Step | Sequence[Step],
+    transform: View | list[View],
     is_train: bool = False,
-) -> DataLoader[Batch]:
+) -> Loader:
     """A loader of images, with the draws of Dassl's: those that are trained on are shuffled, and an
     incomplete last batch is left out if there is a whole one.
 
     transform: see ``CheckedImages``.
     """
     node = cfg.DATALOADER.TRAIN_X if is_train else cfg.DATALOADER.TEST
-    loader: DataLoader[Any] = DataLoader(
+    loader: Loader = DataLoader(
         CheckedImages(cfg, images, transform, is_train),
         batch_size=node.BATCH_SIZE,
         sampler=RandomSampler(images) if is_train else SequentialSampler(images),
@@ -222,24 +226,24 @@ class Loaders:
 
     cfg: CfgNode
     images: Images
-    train: DataLoader[Batch]
-    val: DataLoader[Batch] | None
-    test: DataLoader[Batch]
-    views: Sequence[Step]
-    augmented: Step
-    shown: Step
+    train: Loader
+    val: Loader | None
+    test: Loader
+    views: list[View]
+    augmented: View
+    shown: View
 
-    def over(self, images: Sequence[Item], augmented: bool = False) -> DataLoader[Batch]:
+    def over(self, images: Sequence[Item], augmented: bool = False) -> Loader:
         """A loader of images in their order, as they are tested or ``augmented``."""
         return make_loader(self.cfg, images, self.augmented if augmented else self.shown)
 
     @property
-    def own_val(self) -> DataLoader[Batch] | None:
+    def own_val(self) -> Loader | None:
         """Of validation images that are none of the test's; None without such."""
         return None if validates_on_test_images(self.images) else self.val
 
 
-def make_loaders(cfg: CfgNode, images: Images, views: Sequence[Step], augmented: Step) -> Loaders:
+def make_loaders(cfg: CfgNode, images: Images, views: list[View], augmented: View) -> Loaders:
     """The loaders of a run, without Dassl; see ``Loaders``."""
     shown = pixels_of_test(cfg.INPUT)
     return Loaders(
@@ -263,7 +267,7 @@ class Pairs:
     """A loader's batches as images (V, B, 3, H, W) and labels (B,) on a device; V is 1 where images
     are shown as they are tested. The loader draws its seed only when they are asked for."""
 
-    def __init__(self, loader: DataLoader[Batch], device: torch.device) -> None:
+    def __init__(self, loader: Loader, device: torch.device) -> None:
         self.loader = loader
         self.device = device
 

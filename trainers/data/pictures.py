@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any, Protocol, TypeGuard, cast
+from typing import Any, Literal, Protocol, SupportsInt, TypeGuard, cast, overload
 
 import numpy
 from PIL import Image
@@ -27,11 +27,16 @@ class Table(Protocol):
 
     columns: Iterable[str]
 
-    def __getitem__(self, name: str) -> Iterable[Any]: ...
+    @overload
+    def __getitem__(self, name: Literal["path"]) -> Iterable[Picture]: ...
+
+    @overload
+    def __getitem__(self, name: Literal["label"]) -> Iterable[object]: ...
 
 
-# images without their labels, a table with the columns path and label, or a torch data set
-Labelled = Pictures | Table | Dataset[tuple[Any, Any]]
+# images without their labels, a table with the columns path and label, or a torch data set of
+# images with their labels' names or numbers
+Labelled = Pictures | Table | Dataset[tuple[Picture, str | SupportsInt]]
 
 
 def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -64,28 +69,29 @@ def transformed(
         return transform(picture)
 
 
-def array_picture(image: Any) -> Image.Image:
+def array_picture(image: object) -> Image.Image:
     """A tensor or an array as a PIL image.
 
     Raises:
         UserError: it is no image.
     """
+    pixels: Any = image  # asked for what an array has, whatever it is
     try:
-        if math.prod(image.shape) > 3 * MAX_PIXELS:  # it may be a small one, expanded
-            raise ValueError(f"its shape is {tuple(image.shape)}")
-        if isinstance(image, Tensor):
-            image = image.detach().movedim(0, -1).cpu()  # (H, W, 3)
-            image = (image.float() if image.is_floating_point() else image).numpy()
-        if image.dtype.kind == "f":
-            if not 0 <= image.min() <= image.max() <= 1:
-                raise ValueError(f"it has values from {image.min():.3g} to {image.max():.3g}")
-            image = (image * 255).round().astype(numpy.uint8)
-        if image.shape[2:] != (3,):
-            raise ValueError(f"its shape is {image.shape}")
-        return Image.fromarray(image)
+        if math.prod(pixels.shape) > 3 * MAX_PIXELS:  # it may be a small one, expanded
+            raise ValueError(f"its shape is {tuple(pixels.shape)}")
+        if isinstance(pixels, Tensor):
+            pixels = pixels.detach().movedim(0, -1).cpu()  # (H, W, 3)
+            pixels = (pixels.float() if pixels.is_floating_point() else pixels).numpy()
+        if pixels.dtype.kind == "f":
+            if not 0 <= pixels.min() <= pixels.max() <= 1:
+                raise ValueError(f"it has values from {pixels.min():.3g} to {pixels.max():.3g}")
+            pixels = (pixels * 255).round().astype(numpy.uint8)
+        if pixels.shape[2:] != (3,):
+            raise ValueError(f"its shape is {pixels.shape}")
+        return Image.fromarray(pixels)
     except (AttributeError, TypeError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"this {type(image).__name__} is not an image ({error}): give a path, a PIL image, an array (H, W, 3) or a "
+            f"this {type(pixels).__name__} is not an image ({error}): give a path, a PIL image, an array (H, W, 3) or a "
             "tensor (3, H, W), of uint8 or in [0, 1] and not normalised"
         ) from error
 

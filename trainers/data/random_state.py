@@ -1,22 +1,30 @@
 """States of the random generators, kept and taken back."""
 
 import random
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy
 import torch
+from torch import Tensor
 
-State = dict[str, Any]
+
+class State(TypedDict):
+    """Of the generators; numpy's as its ``get_state`` gives it, its keys as a list."""
+
+    python: tuple[object, ...]
+    numpy: tuple[str, list[int], int, int, float]
+    torch: Tensor
+    cuda: Tensor | None
 
 
 def rng_state() -> State:
     """States of Python's, numpy's and torch's generators of this process, and of the GPU's if there is
     one, in types that load without executing anything."""
     state: Any = numpy.random.get_state()  # a tuple; numpy's hints allow for legacy=False too
-    name, keys, *rest = state
+    name, keys, place, has_gauss, gauss = state
     return {
         "python": random.getstate(),
-        "numpy": (name, keys.tolist(), *rest),
+        "numpy": (name, keys.tolist(), place, has_gauss, gauss),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
     }
@@ -25,10 +33,10 @@ def rng_state() -> State:
 def restore_rng_state(state: State) -> None:
     """Takes back what ``rng_state`` gave."""
     random.setstate(state["python"])
-    name, keys, *rest = state["numpy"]
-    numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), *rest))
+    name, keys, place, has_gauss, gauss = state["numpy"]
+    numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), place, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
-    if state.get("cuda") is not None and torch.cuda.is_available():
+    if state["cuda"] is not None and torch.cuda.is_available():
         torch.cuda.set_rng_state(state["cuda"])
 
 

@@ -7,17 +7,18 @@ which operations they hold is our choice (docs/method.md).
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
-from typing import Any
 
 import torch
 import torchvision.transforms as T
 from PIL import Image
+from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from yacs.config import CfgNode
 
 from ..common.errors import UserError
 
-Step = Callable[[Any], Any]  # from an image, PIL or tensor, to another one
+Step = Callable[[Image.Image | Tensor], Image.Image | Tensor]  # of a transform
+View = Callable[[Image.Image], Tensor]  # a whole transform, PIL image → (3, H, W)
 OWN = {"random_resized_crop", "random_crop", "center_crop", "random_flip", "normalize"}
 
 
@@ -48,7 +49,9 @@ def steps_of_training(cfg: CfgNode) -> list[Step]:
             )
         from dassl.data.transforms import build_transform
 
-        steps: list[Step] = build_transform(cfg, is_train=True).transforms
+        transform = build_transform(cfg, is_train=True)
+        assert transform is not None  # INPUT.NO_TRANSFORM takes only False
+        steps: list[Step] = transform.transforms
         return steps
     size = tuple(settings.SIZE)
     interpolation = InterpolationMode(settings.INTERPOLATION)

@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from ..common.console import counted, first_few
 from ..common.errors import UserError, raise_machines
 from ..common.files import remove_leftovers, write_bytes
 from ..common.fingerprints import split_hash
-from ..common.readers import check_archive, read_arrays
+from ..common.readers import Stored, check_archive, read_arrays
 from ..common.record_file import FILE_NAME, read_record
 from ..data.loader import Images
 from ..data.random_state import restore_rng_state, rng_state
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-State = dict[str, Any]  # of a training, see ``Checkpoints.save``
+State = dict[str, Stored]  # of a training, see ``Checkpoints.save``
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 BEST = "model-best.pth.tar"
 TYPES = {
@@ -87,7 +87,7 @@ class Checkpoints:
         self.method = method
         self.parts = parts
 
-    def save(self, folder: str, file_name: str, epoch: int, **facts: Any) -> None:
+    def save(self, folder: str, file_name: str, epoch: int, **facts: object) -> None:
         """Writes prompts and all that an exact resume needs; never CLIP's weights.
 
         Args:
@@ -283,7 +283,7 @@ def newest(folder: str) -> str | None:
     return epoch_name(max(epochs)) if epochs else None
 
 
-def write(state: State, folder: str, file_name: str) -> None:
+def write(state: Mapping[str, object], folder: str, file_name: str) -> None:
     """Writes a checkpoint; where that fails, what was there before still is."""
     content = io.BytesIO()  # torch's own writing to a file has no error that says what is wrong
     torch.save(state, content)
@@ -299,7 +299,7 @@ def load(path: str) -> State:
     return checked(read(path), path)
 
 
-def read(path: str) -> Any:
+def read(path: str) -> Stored:
     """What a file of a checkpoint holds, on the CPU.
 
     Raises:

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from yacs.config import CfgNode
 
 from ..common.config_files import flatten
+from ..common.readers import Stored
+from ..common.record_file import Record
 
 OTHER_IMAGES = (
     "its images are others: some were added, removed or changed, or the folder is another"
@@ -23,7 +24,7 @@ NOT_PART_OF_A_RUN = (*NO_MATTER, "DATALOADER.TEST", "TEST")
 
 
 def config_of_run(
-    cfg: Mapping[str, Any], left_out: Iterable[str] = NOT_PART_OF_A_RUN
+    cfg: Mapping[str, Stored], left_out: Iterable[str] = NOT_PART_OF_A_RUN
 ) -> dict[str, str]:
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other
     trainers' nodes and ``left_out``."""
@@ -36,7 +37,7 @@ def config_of_run(
     }
 
 
-def changes(cfg: CfgNode, record: Mapping[str, Any]) -> list[str]:
+def changes(cfg: CfgNode, record: Record) -> list[str]:
     """The settings of a finished run that differ from those asked for, as ``KEY old → new``;
     settings that one of them lacks don't count."""
     # JSON has lists in the place of tuples

@@ -10,14 +10,13 @@ from datetime import datetime, timezone
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from ..common.files import write_arrays, write_text
 from ..common.fingerprints import split_hash
 from ..common.record_file import FILE_NAME, FORMAT, Record, described
-from ..data.loader import Batch, Images
+from ..data.loader import Images, Loader
 from ..evaluation.open_world import open_world, signs_of_new
 from ..evaluation.prediction import Metrics, Prediction, measure, per_image
 from ..method import Method
@@ -68,9 +67,7 @@ class Evaluator:
         return math.ceil(len(self.method.classnames) / 2)
 
     @torch.no_grad()
-    def answers(
-        self, loader: DataLoader[Batch], split: str
-    ) -> tuple[Prediction, Tensor, list[str]]:
+    def answers(self, loader: Loader, split: str) -> tuple[Prediction, Tensor, list[str]]:
         """The prediction for every image of a split, on the CPU, its labels (N,) and its paths; text
         is encoded once.
 
@@ -97,7 +94,7 @@ class Evaluator:
             paths += batch["impath"]
         return Prediction.concatenate(answers), torch.cat(labels), paths
 
-    def keep(self, loader: DataLoader[Batch], split: str) -> tuple[Prediction, Tensor]:
+    def keep(self, loader: Loader, split: str) -> tuple[Prediction, Tensor]:
         """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
         ``per_image``; returns the prediction, and the labels (N,)."""
         answers, labels, paths = self.answers(loader, split)
@@ -108,7 +105,7 @@ class Evaluator:
         write_arrays(f"{self.cfg.OUTPUT_DIR}/predictions-{split}.npz", arrays)
         return answers, labels
 
-    def test(self, loader: DataLoader[Batch], split: str) -> tuple[Prediction, Tensor]:
+    def test(self, loader: Loader, split: str) -> tuple[Prediction, Tensor]:
         """Measures the answers to a split; see ``keep``."""
         started = time.monotonic()
         answers, labels = self.keep(loader, split)

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy
 import torch
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from ..common.errors import UserError
 from ..common.fingerprints import image_name
+from ..common.readers import Stored
 from .uncertainty import (
     adaptive_calibration_error,
     brier_score,
@@ -19,7 +19,7 @@ from .uncertainty import (
 )
 
 TOP = 5  # classes of an image that are kept
-Metrics = dict[str, Any]  # of a split, see ``measure``
+Metrics = dict[str, Stored]  # of a split, as a record has them; see ``measure``
 
 
 @dataclass

@@ -1,6 +1,8 @@
 """Deep prompts that the two encoders learn independently of each other (Khattak et al., 2023,
 MaPLe, §4.2: IVLP and VPT)."""
 
+from dataclasses import replace
+
 from torch import nn
 
 from ..method import Method
@@ -49,8 +51,8 @@ class IndependentPrompts(nn.Module):
 
     def forward(self) -> Prompts:
         image = Prompts() if self.visual is None else self.visual()
-        return self.tokens(
-            self.ctx[None],
+        return replace(
+            self.tokens(self.ctx[None]),
             deep_text=[layer[None] for layer in self.deep_ctx],  # (1, n, D) each
             visual=image.visual,
             deep_visual=image.deep_visual,

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -142,7 +141,7 @@ class ImageEncoder(nn.Module):
 class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[misc]  # clip has no types
     """CLIP's ResNet of the installed ``clip`` package under the call of ``ImageEncoder``."""
 
-    def __init__(self, *sizes: Any) -> None:
+    def __init__(self, *sizes: object) -> None:
         super().__init__(*sizes)
         # the layout that convolutions compute in: nothing is reordered between them
         self.to(memory_format=torch.channels_last)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -122,14 +121,12 @@ class FixedTokens(nn.Module):
         words = embed(text_encoder, phrase_tokens(before, text_encoder.context_length))
         return cls(text_encoder, classnames, 0, [words], "{}" + after)
 
-    def forward(self, *contexts: Tensor, **further: Any) -> Prompts:
+    def forward(self, *contexts: Tensor) -> Prompts:
         """``Prompts`` of contexts (M, n, D), where M may be anything if one template's words were
-        given, or of no contexts; ``further`` goes to them."""
+        given, or of no contexts."""
         templates = len(contexts[0]) if contexts else len(self.words)
         start, words = (part.expand(templates, -1, -1) for part in (self.start, self.words))
-        return Prompts(
-            torch.cat([start, *contexts, words], dim=1), self.suffix, self.end, **further
-        )
+        return Prompts(torch.cat([start, *contexts, words], dim=1), self.suffix, self.end)
 
 
 class TemplateLinear(nn.Module):

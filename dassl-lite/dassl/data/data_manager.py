@@ -1,10 +1,10 @@
 """Data set, transforms and loaders of one run."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 import torchvision.transforms as T
+from PIL import Image
 from tabulate import tabulate
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -15,7 +15,7 @@ from dassl.data.samplers import build_sampler
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
 from dassl.utils import read_image
 
-Transform = Callable[[Any], Any]  # a PIL image → what the next step takes
+Transform = Callable[[Image.Image], object]
 Transforms = Transform | list[Transform] | tuple[Transform, ...]
 
 
@@ -28,8 +28,8 @@ def build_data_loader(
     n_ins: int = 2,
     tfm: Transforms | None = None,
     is_train: bool = True,
-    dataset_wrapper: Callable[..., TorchDataset[dict[str, Any]]] | None = None,
-) -> DataLoader[Any]:
+    dataset_wrapper: Callable[..., TorchDataset[dict[str, object]]] | None = None,
+) -> DataLoader[dict[str, object]]:
     """A loader of `data_source`; training drops an incomplete last batch if there is a whole one.
 
     `n_domain` and `n_ins` are for Dassl's samplers that are not here.
@@ -55,7 +55,7 @@ class DataManager:
         cfg: CfgNode,
         custom_tfm_train: Transforms | None = None,
         custom_tfm_test: Transforms | None = None,
-        dataset_wrapper: Callable[..., TorchDataset[dict[str, Any]]] | None = None,
+        dataset_wrapper: Callable[..., TorchDataset[dict[str, object]]] | None = None,
     ) -> None:
         self.dataset = dataset = build_dataset(cfg)
         tfms = {True: custom_tfm_train, False: custom_tfm_test}
@@ -65,7 +65,7 @@ class DataManager:
             else:
                 print(f"* Using custom transform for {'training' if is_train else 'testing'}")
 
-        def loader(source: list[Datum], is_train: bool = False) -> DataLoader[Any]:
+        def loader(source: list[Datum], is_train: bool = False) -> DataLoader[dict[str, object]]:
             node = cfg.DATALOADER.TRAIN_X if is_train else cfg.DATALOADER.TEST
             return build_data_loader(
                 cfg,
@@ -100,7 +100,7 @@ class DataManager:
         print(tabulate([row for row in rows if row[1]]))
 
 
-class DatasetWrapper(TorchDataset[dict[str, Any]]):
+class DatasetWrapper(TorchDataset[dict[str, object]]):
     """Items as dicts: label, domain, impath, index, and the image under each transform (img, img2,
     ...)."""
 
@@ -127,7 +127,7 @@ class DatasetWrapper(TorchDataset[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self.data_source)
 
-    def __getitem__(self, idx: int) -> dict[str, Any]:
+    def __getitem__(self, idx: int) -> dict[str, object]:
         item = self.data_source[idx]
         img0 = read_image(item.impath)
         output = {"label": item.label, "domain": item.domain, "impath": item.impath, "index": idx}

@@ -1,7 +1,6 @@
 """In which order the images come: torch's own samplers by name."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from torch.utils.data import RandomSampler, Sampler, SequentialSampler
 from yacs.config import CfgNode
@@ -14,7 +13,7 @@ def build_sampler(
     sampler_type: str,
     cfg: CfgNode | None = None,
     data_source: Sequence[Datum] = (),
-    **settings: Any,
+    **settings: object,
 ) -> Sampler[int]:
     """`settings` are those of Dassl's other samplers, which are not here."""
     samplers: dict[str, Callable[[Sequence[Datum]], Sampler[int]]]

@@ -6,7 +6,7 @@ import importlib.util
 import os
 import time
 from collections import OrderedDict
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,12 +30,23 @@ from dassl.utils import (  # noqa: F401
 )
 from dassl.utils.checkpoint import BEST, STEP, newest_step
 
-# what a data loader hands out: with `DatasetWrapper` a dict of tensors and lists by name
-Batch = Any
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter as TensorBoardWriter
+
 Names = str | list[str] | None
 
 
-def SummaryWriter(log_dir: str = "runs", **kwargs: Any) -> Any:
+class Batch(TypedDict):
+    """What a data loader hands out for b images, with one view of each."""
+
+    img: Tensor  # (b, 3, height, width)
+    label: Tensor  # (b,), as are the next two
+    domain: Tensor
+    index: Tensor
+    impath: list[str]
+
+
+def SummaryWriter(log_dir: str = "runs", **kwargs: object) -> "TensorBoardWriter | None":
     """TensorBoard's writer, imported at first use (it is slow to import); None where it is not
     installed."""
     if importlib.util.find_spec("tensorboard") is None:
@@ -53,14 +64,14 @@ class TrainerBase:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
         self._optims: OrderedDict[str, Optimizer | None] = OrderedDict()
         self._scheds: OrderedDict[str, LRScheduler | None] = OrderedDict()
-        self._writer: Any = None
+        self._writer: TensorBoardWriter | None = None
 
     # Models
 
     def register_model(
         self,
         name: str = "model",
-        model: Any = None,
+        model: nn.Module | None = None,
         optim: Optimizer | None = None,
         sched: LRScheduler | None = None,
     ) -> None:
@@ -68,7 +79,7 @@ class TrainerBase:
         resumed under `name`."""
         if name in self._models:
             raise AssertionError(f"Found duplicate model names: {name}")
-        self._models[name] = model
+        self._models[name] = cast(nn.Module, model)  # None is Dassl's default, and of no use
         self._optims[name] = optim
         self._scheds[name] = sched
 
@@ -361,4 +372,8 @@ class TrainerX(SimpleTrainer):
     of figures."""
 
     def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
-        return tuple(batch[key].to(self.device) for key in ("img", "label", "domain"))
+        return (
+            batch["img"].to(self.device),
+            batch["label"].to(self.device),
+            batch["domain"].to(self.device),
+        )

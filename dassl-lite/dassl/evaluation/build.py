@@ -1,15 +1,13 @@
 """The registry of evaluators, and what they have in common."""
 
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable
 
 from torch import Tensor
 from yacs.config import CfgNode
 
 from dassl.utils import Registry
 from dassl.utils.registry import build
-
-EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 
 class EvaluatorBase:
@@ -29,8 +27,8 @@ class EvaluatorBase:
         raise NotImplementedError
 
 
-def build_evaluator(cfg: CfgNode, **kwargs: Any) -> EvaluatorBase:
-    evaluator: EvaluatorBase = build(
-        EVALUATOR_REGISTRY, "evaluator", cfg.TEST.EVALUATOR, cfg, **kwargs
-    )
-    return evaluator
+EVALUATOR_REGISTRY: Registry[Callable[..., EvaluatorBase]] = Registry("EVALUATOR")
+
+
+def build_evaluator(cfg: CfgNode, **kwargs: object) -> EvaluatorBase:
+    return build(EVALUATOR_REGISTRY, "evaluator", cfg.TEST.EVALUATOR, cfg, **kwargs)

@@ -3,7 +3,6 @@
 import os
 import random
 from collections import OrderedDict
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ class Classification(EvaluatorBase):
     classes and sum to one."""
 
     def __init__(
-        self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: Any
+        self, cfg: CfgNode, lab2cname: dict[int, str] | None = None, **kwargs: object
     ) -> None:
         super().__init__(cfg)
         self._lab2cname = lab2cname or {}

@@ -1,10 +1,8 @@
 """Optimisers by name."""
 
-from collections.abc import Iterable
-from typing import Any
-
 import torch
 import torch.nn as nn
+from torch.optim.optimizer import ParamsT
 from yacs.config import CfgNode
 
 from dassl.optim.radam import RAdam
@@ -14,7 +12,7 @@ AVAI_OPTIMS = ["adam", "amsgrad", "sgd", "rmsprop", "radam", "adamw"]
 
 
 def build_optimizer(
-    model: nn.Module | Iterable[Any], optim_cfg: CfgNode, param_groups: Iterable[Any] | None = None
+    model: nn.Module | ParamsT, optim_cfg: CfgNode, param_groups: ParamsT | None = None
 ) -> torch.optim.Optimizer:
     """The optimiser that `optim_cfg` (cfg.OPTIM) names, over `param_groups` if given, else over all
     of `model`.

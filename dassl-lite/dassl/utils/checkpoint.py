@@ -8,19 +8,20 @@ import warnings
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn, optim
 from torch.optim import lr_scheduler
 
-from dassl.utils.tools import mkdir_if_missing, write_whole
+from dassl.utils.tools import Stored, mkdir_if_missing, write_whole
 
+Value = TypeVar("Value")
 BEST = "model-best.pth.tar"
 STEP = "model.pth.tar-"
 
 
-def _plain_dict(default_factory: object) -> dict[Any, Any]:
+def _plain_dict(default_factory: object) -> dict[object, object]:
     return {}
 
 
@@ -35,13 +36,13 @@ DASSLS: list[Any] = [
 ]
 
 
-def _without_module(state_dict: Mapping[str, Any]) -> OrderedDict[str, Any]:
+def _without_module(state_dict: Mapping[str, Value]) -> OrderedDict[str, Value]:
     """Names as they are without nn.DataParallel around the model."""
     return OrderedDict((k.removeprefix("module."), v) for k, v in state_dict.items())
 
 
 def save_checkpoint(
-    state: Mapping[str, Any],
+    state: Mapping[str, Stored],
     save_dir: str,
     is_best: bool = False,
     remove_module_from_keys: bool = True,
@@ -60,7 +61,7 @@ def save_checkpoint(
         write_whole(f"{save_dir}/checkpoint", lambda f: f.write(f"{name}\n".encode()))
 
 
-def load_checkpoint(fpath: str) -> Any:
+def load_checkpoint(fpath: str) -> Stored:
     """The checkpoint in `fpath`, one of Dassl's own too, by `weights_only` loading."""
     where = None if torch.cuda.is_available() else "cpu"
     try:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
 
 class Logger:
@@ -38,7 +38,7 @@ class Logger:
         """Close the file; the console stays open for writing."""
         self.file.close()
 
-    def __getattr__(self, name: str) -> Any:  # isatty, fileno, encoding, ...
+    def __getattr__(self, name: str) -> object:  # isatty, fileno, encoding, ...
         return getattr(self.console, name)
 
 

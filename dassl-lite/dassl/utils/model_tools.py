@@ -1,12 +1,14 @@
 """Counting parameters."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import torch.nn as nn
+from torch import Tensor
 
 
-def count_num_param(model: nn.Module | None = None, params: Iterable[Any] | None = None) -> int:
+def count_num_param(
+    model: nn.Module | None = None, params: Iterable[Tensor | dict[str, Tensor]] | None = None
+) -> int:
     """How many numbers the parameters of `model`, or the given ones, hold; a group is a dict with one as `params`."""
     params = params if model is None else model.parameters()
     if params is None:

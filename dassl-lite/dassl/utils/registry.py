@@ -1,20 +1,32 @@
 """Names for classes and functions."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Generic, TypeVar, overload
 
 from yacs.config import CfgNode
 
 from dassl.utils.tools import check_availability
 
+Built = TypeVar("Built")
+Entry = TypeVar("Entry", bound=Callable[..., object])
 
-class Registry:
-    """A named mapping from names to objects; names are the objects' own `__name__`."""
+
+class Registry(Generic[Entry]):
+    """A named mapping from names to classes or functions; names are the objects' own `__name__`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._objects: dict[str, Any] = {}
+        self._objects: dict[str, Entry] = {}
 
-    def register(self, obj: Any = None, force: bool = False) -> Any:
+    @overload
+    def register(self, obj: None = None, force: bool = False) -> Callable[[Entry], Entry]: ...
+
+    @overload
+    def register(self, obj: Entry, force: bool = False) -> None: ...
+
+    def register(
+        self, obj: Entry | None = None, force: bool = False
+    ) -> Callable[[Entry], Entry] | None:
         """Store `obj` under its name; without `obj`, a decorator that does so and returns the
         object unchanged."""
         if obj is None:
@@ -24,8 +36,9 @@ class Registry:
                 f'An object named "{obj.__name__}" was already registered in "{self._name}" registry'
             )
         self._objects[obj.__name__] = obj
+        return None
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Entry:
         if name not in self._objects:
             raise KeyError(f'Object name "{name}" does not exist in "{self._name}" registry')
         return self._objects[name]
@@ -35,7 +48,9 @@ class Registry:
         return list(self._objects)
 
 
-def build(registry: Registry, what: str, name: str, cfg: CfgNode, **kwargs: Any) -> Any:
+def build(
+    registry: Registry[Callable[..., Built]], what: str, name: str, cfg: CfgNode, **kwargs: object
+) -> Built:
     """`name` of `registry` called with `cfg`; `what` it is, for the line that VERBOSE prints."""
     check_availability(name, registry.registered_names())
     if cfg.VERBOSE:

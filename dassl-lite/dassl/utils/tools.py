@@ -6,13 +6,17 @@ import os
 import random
 import warnings
 from collections.abc import Callable, Collection, Iterable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import PIL
 import torch
 from PIL import Image
 
+Item = TypeVar("Item")
+# What a file of JSON or a checkpoint stores. It is not checked by types, as what `json.loads` returns
+# is not: who reads it looks at it.
+Stored = Any
 # Pillow would start a PostScript interpreter for others
 FORMATS = "JPEG PNG WEBP BMP GIF TIFF PPM".split()
 
@@ -56,7 +60,7 @@ def check_isfile(fpath: str) -> bool:
     return is_file
 
 
-def read_json(fpath: str) -> Any:
+def read_json(fpath: str) -> Stored:
     with open(fpath, encoding="utf-8") as f:
         return json.load(f)
 
@@ -76,7 +80,7 @@ def write_whole(fpath: str, write: Callable[[BinaryIO], object]) -> None:
             os.remove(temporary)
 
 
-def write_json(obj: Any, fpath: str) -> None:
+def write_json(obj: object, fpath: str) -> None:
     """Write `obj` with indent 4, making the folder."""
     mkdir_if_missing(os.path.dirname(fpath))
     text = json.dumps(obj, indent=4)
@@ -99,7 +103,7 @@ def read_image(path: str) -> Image.Image:
         raise OSError(f'Cannot read image "{path}": {err}') from err
 
 
-def tolist_if_not(x: Any) -> list[Any]:
+def tolist_if_not(x: Item | list[Item]) -> list[Item]:
     return x if isinstance(x, list) else [x]
 
 

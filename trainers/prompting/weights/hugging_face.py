@@ -69,7 +69,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
         )
     state = read_state_dict(path)
     check_widths(state, path, "config.json's", vision.hidden_size, text.hidden_size)
-    facts = {
+    facts: Facts = {
         "head_width": vision.hidden_size // vision.num_attention_heads,
         "text_head_width": text.hidden_size // text.num_attention_heads,
         "activation": vision.hidden_act,

@@ -99,7 +99,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
         )
     state = read_state_dict(path)
     check_widths(state, path, model, vision["width"], text["width"])
-    facts = {
+    facts: Facts = {
         "head_width": vision["head_width"],
         "text_head_width": text["width"] // text["heads"],
         "activation": activation,

@@ -2,9 +2,9 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import Any
+from typing import overload
 
 from dassl.utils import check_isfile
 
@@ -69,15 +69,25 @@ class DatasetBase:
         pairs = sorted({(item.label, item.classname) for item in data_source})
         return dict(pairs), [classname for _, classname in pairs]
 
+    @overload
     def generate_fewshot_dataset(
-        self, *data_sources: list[Any], num_shots: int = -1, repeat: bool = False
-    ) -> Any:
+        self, source: list[Datum], /, *, num_shots: int = -1, repeat: bool = False
+    ) -> list[Datum]: ...
+
+    @overload
+    def generate_fewshot_dataset(
+        self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
+    ) -> Sequence[list[Datum]]: ...
+
+    def generate_fewshot_dataset(
+        self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
+    ) -> list[Datum] | Sequence[list[Datum]]:
         """`num_shots` random items of each class: a list for one source, a list of lists for several.
 
         With less than 1 shot the sources are returned as they are. A class with too few items gives
         all it has, or, with `repeat`, is sampled with replacement.
         """
-        output: Any = data_sources
+        output: Sequence[list[Datum]] = data_sources
         if num_shots >= 1:
             print(f"Creating a {num_shots}-shot dataset")
             output = [[] for _ in data_sources]
@@ -89,7 +99,7 @@ class DatasetBase:
                         chosen += random.choices(items, k=num_shots) if repeat else items
         return output[0] if len(output) == 1 else output
 
-    def split_dataset_by_label(self, data_source: list[Any]) -> dict[int, list[Any]]:
+    def split_dataset_by_label(self, data_source: list[Datum]) -> dict[int, list[Datum]]:
         """{label: its items}, in order of first appearance."""
         output = defaultdict(list)
         for item in data_source:

@@ -1,9 +1,9 @@
 """Image transforms by name, always applied in one order whatever the order of the choices."""
 
 from collections.abc import Callable, Collection, Iterator
-from typing import Any
 
 import torchvision.transforms as T
+from PIL import Image
 from torchvision.transforms import InterpolationMode
 from yacs.config import CfgNode
 
@@ -19,7 +19,7 @@ INTERPOLATION_MODES = {name: InterpolationMode(name) for name in ("bilinear", "b
 
 def build_transform(
     cfg: CfgNode, is_train: bool = True, choices: Collection[str] | None = None
-) -> Any:
+) -> T.Compose | None:
     """The transform (`Compose`) for training or testing with `choices` (by default
     INPUT.TRANSFORMS); prints its steps.
 
@@ -42,7 +42,7 @@ def build_transform(
 
 def _steps(
     inp: CfgNode, is_train: bool, choices: Collection[str]
-) -> Iterator[tuple[str, Callable[[Any], Any]]]:
+) -> Iterator[tuple[str, Callable[[Image.Image], object]]]:
     """(what to print, transform) in order."""
     size = inp.SIZE
     interp = INTERPOLATION_MODES[inp.INTERPOLATION]
