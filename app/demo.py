@@ -81,7 +81,7 @@ class Demo:
         self.classifier = classifier
         self.judge = judge
         self.classnames = classifier.classnames
-        # each holds a CLIP of its own
+        # the last list of names, which the next picture is often asked about, too
         self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)
         # one question after another: the model is not shared; all else is answered meanwhile
         self.lock = Lock()

@@ -70,10 +70,18 @@ def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list
     return [f"{names[a]!r} = {names[b]!r}" for a, b in pairs[:PAIRS]]
 
 
-def check_names(backbone: Backbone, names: Sequence[str], are_fixed: bool) -> list[str]:
-    """``check_classes`` of K class names in a plain prompt of a CLIP."""
-    with torch.no_grad():
-        features = backbone.encode_classes(DEFAULT_TEMPLATE, names)  # (K, E)
+def check_names(
+    backbone: Backbone, names: Sequence[str], are_fixed: bool, texts: Tensor | None = None
+) -> list[str]:
+    """``check_classes`` of K class names in a CLIP's prompts.
+
+    texts: their features (M, K, E) in M prompts; None: they are encoded in a plain one.
+    """
+    if texts is None:
+        with torch.no_grad():
+            texts = backbone.encode_classes(DEFAULT_TEMPLATE, names)[None]
+    # as if they were one text's: squared distances are the prompts' mean
+    features = texts.transpose(0, 1).flatten(1) / len(texts) ** 0.5  # (K, M · E), of length one
     scale = backbone.log_scale.float().exp().item()
     unknown = backbone.unlearned_tokens
     return check_classes(names, unknown, features, scale, are_fixed)

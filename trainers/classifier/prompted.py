@@ -330,9 +330,10 @@ class PromptedClassifier:
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
-        method = self.method.for_classes(names)
-        check_names(method.backbone, names, are_fixed=False)
-        return type(self)(method, self.cfg, self.record)
+        other = type(self)(self.method.for_classes(names), self.cfg, self.record)
+        texts = None if other.encoded is None else other.encoded[0]  # (M, K, E)
+        check_names(other.method.backbone, names, are_fixed=False, texts=texts)
+        return other
 
     def predict(
         self,

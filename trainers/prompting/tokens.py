@@ -13,6 +13,7 @@ TOKENIZER = clip_module("simple_tokenizer").SimpleTokenizer()
 START = TOKENIZER.encoder["<|startoftext|>"]
 END = TOKENIZER.encoder["<|endoftext|>"]
 SHOWN = 60  # characters of a name in a message
+FIRST = 8  # numbers of a token's row that tell it from almost all others
 LONGEST = 1000  # characters of a name: the tokenizer's time grows with their square
 
 
@@ -106,6 +107,14 @@ def phrase_tokens(phrase: str, context_length: int) -> Tensor:
 def unlearned(rows: Tensor) -> Tensor:
     """Which of V tokens a CLIP has not learned, (V,) bool: those that share their row of the table
     (V, D) with another."""
-    _, places, counts = rows.detach().unique(dim=0, return_inverse=True, return_counts=True)
-    are_shared: Tensor = counts[places] > 1
+    rows = rows.detach()
+    are_shared = occur_again(rows[:, :FIRST])  # few are left, which are compared as a whole
+    are_shared[are_shared.clone()] = occur_again(rows[are_shared])
     return are_shared
+
+
+def occur_again(rows: Tensor) -> Tensor:
+    """Which of N rows are equal to another, (N,) bool."""
+    _, places, counts = rows.unique(dim=0, return_inverse=True, return_counts=True)
+    are_equal: Tensor = counts[places] > 1
+    return are_equal
