@@ -17,6 +17,7 @@ from mdit_py_plugins.anchors import anchors_plugin
 
 from protocols.plan import ablation_rows
 from results.published import read_published
+from tests.chromium import look
 from tests.runs import PATIENCE, REPOSITORY
 from tests.trainers import test_formulas
 from tests.trainers.test_formulas import FORMULAS, OF_FEATURES
@@ -89,10 +90,16 @@ LOADED = re.compile(
 LOADED_BY_STYLES = re.compile(r"""(?:url\(|@import )\s*["']?([^"'#)][^"')]*)""")
 
 
-@pytest.mark.slow
-def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_path):
-    built, site = build(tmp_path), tmp_path / "docs"
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    built = build(folder)
     assert built.returncode == 0, built.stderr
+    return folder / "docs"
+
+
+@pytest.mark.slow
+def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(site):
     for document in DOCUMENTS:
         if document.is_relative_to(DOCS):
             assert (site / document.relative_to(DOCS).with_suffix(".html")).is_file()
@@ -107,6 +114,17 @@ def test_the_site_is_built_without_a_warning_and_loads_only_what_lies_in_it(tmp_
     assert loaded > len(DOCUMENTS)
     # the reference has the docstrings
     assert "masses e_k / S" in (site / "api/evidence.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_page_of_the_site_is_wider_than_a_phone_or_a_window(width, site, browser):
+    wide = []
+    for page in sorted(site.rglob("*.html")):
+        look(browser, page.as_uri(), width)
+        if browser.execute_script("return document.documentElement.scrollWidth") > width:
+            wide.append(page.name)
+    assert wide == []
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def finish(axes: Axes) -> None:
         loc="outside lower center",
         ncols=1 if max(map(len, labels)) > 28 else 2,
         frameon=False,
-        fontsize="small",
+        fontsize=9,  # points, 12 pixels
     )
 
 
