@@ -16,7 +16,7 @@ from PIL import Image
 
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
-from trainers.common.record_file import Record, shown_name
+from trainers.common.record_file import Record, shown_name, tested_on
 from trainers.evaluation.doubts import Judge, votes_alone
 
 from .answer import describe
@@ -99,10 +99,13 @@ class Demo:
     @property
     def tested(self) -> str:
         """How good the run's answers to its test images are, in words; "" where it was not tested."""
-        metrics = self.classifier.record["metrics"].get("test", {})
+        record = self.classifier.record
+        metrics = record["metrics"].get("test", {})
         if not {"accuracy", "images"} <= metrics.keys():
             return ""
-        words = f"Right on {metrics['accuracy']:.1f} % of its {metrics['images']} test images"
+        words = (
+            f"Right on {metrics['accuracy']:.1f} % of its {tested_on(record, metrics['images'])}"
+        )
         templates = metrics.get("template_accuracy", ())
         image = metrics.get("image_accuracy")
         if len(templates) > 1 or image is not None:

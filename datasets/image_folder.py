@@ -18,7 +18,7 @@ class ImageFolder(ImageDataset):
     """One's own images.
 
     Attributes:
-        broken, notes: as those of ``OwnImages``.
+        broken, folds, notes: as those of ``OwnImages``.
     """
 
     advice = "ImageFolder's --root is the folder that holds the class folders, or train and test"
@@ -29,6 +29,7 @@ class ImageFolder(ImageDataset):
         self.fewshot_sample = own.fewshot_sample
         self.content = own.content
         self.broken = own.broken
+        self.folds = own.folds
         self.notes = own.notes
         DatasetBase.__init__(
             self,

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from trainers.classifier.own_run import OwnRun, completed
-from trainers.common.console import counted, log_to_stdout
+from trainers.classifier.own_run import OwnRun, completed, folds_for
+from trainers.common.console import log_to_stdout
 from trainers.common.errors import UserError
 from trainers.common.recipes import choose_recipe, recipe_path
 
@@ -28,8 +28,16 @@ def choose_what_is_left(args: argparse.Namespace) -> None:
     Raises:
         UserError: the trainer has no recipe, or a recipe no trainer.
     """
-    if not args.images or (args.trainer and args.config_file):
+    if not args.images:
         return
+    if not (args.trainer and args.config_file):
+        choose_trainer_and_clip(args)
+    if not args.eval_only:
+        args.opts = ["DATASET.FOLDS", str(folds_for(args.trainer)), *args.opts]
+
+
+def choose_trainer_and_clip(args: argparse.Namespace) -> None:
+    """The same, where not both of trainer and recipe are given."""
     if args.config_file:
         raise UserError(f"{args.config_file} is of one trainer: name it with --trainer")
     asked = OwnRun(
@@ -91,7 +99,7 @@ def report(
         log.info(
             "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%); for comparison: %s",
             head["accuracy"],
-            counted(head["images"], "test image"),
+            head["of"],
             head["low"],
             head["high"],
             ", ".join(f"{name} {value:.1f} %" for name, value in others if value is not None),

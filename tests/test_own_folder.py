@@ -31,13 +31,14 @@ from tests.runs import (
     refuses,
     small_recipe,
 )
-from trainers import PromptedClassifier
+from trainers import PromptedClassifier, candidates
 from trainers.candidates import CANDIDATES
 from trainers.classifier.own_run import notes_on_classes
 from trainers.commands import predict as cdc_predict
 from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
 from trainers.data.pictures import pictures_and_labels, write_class_folders
+from trainers.evaluation.doubts import Judge
 from trainers.prompting.weights import openai
 from trainers.run import Run
 
@@ -71,9 +72,7 @@ def test_without_a_trainer_the_best_candidate_is_taken(shapes, tmp_path, monkeyp
     folder = Path("output/my shapes/seed1")
     record = record_of(folder)
     assert record["trainer"] in CANDIDATES
-    start = (
-        f"{record['trainer']} was chosen by 5-fold cross-validation on 14 training and validation"
-    )
+    start = f"{record['trainer']} was chosen by 5-fold cross-validation on 20 images"
     assert record["notes"][0].startswith(start)
     assert record["notes"][0] in capsys.readouterr().out, "it is said"
     assert all(f"{name} " in record["notes"][0] for name in CANDIDATES)
@@ -87,6 +86,69 @@ def test_without_a_trainer_the_best_candidate_is_taken(shapes, tmp_path, monkeyp
     line = "recipe my.yaml is of one trainer: say which"
     with refuses(line):
         PromptedClassifier.fit(shapes, folder="other", recipe="my.yaml")
+
+
+def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_on(
+    shapes, tmp_path, monkeypatch, capsys
+):
+    """The record, the log, the report and the promise say which it was; of 100 pictures a part is held
+    out."""
+    fitted, answered = [], []
+    fit_to, answer = candidates.fit_to, candidates.answer
+
+    def rows(features):
+        return {tuple(row) for row in features[:, :8].tolist()}
+
+    def noting(method, known, seed):
+        fitted.append(rows(known.shown))
+        fit_to(method, known, seed)
+
+    def checked(method, features):
+        assert not rows(features) & fitted[-1]
+        answered.extend(rows(features))
+        return answer(method, features)
+
+    monkeypatch.setattr(candidates, "fit_to", noting)
+    monkeypatch.setattr(candidates, "answer", checked)
+    words = ["--backbone", "tiny", "--trainer", "GDA", "--images", str(shapes)]
+    assert train.main([*words, "--output-dir", f"{tmp_path}/few"]) == 0
+    assert len(fitted) == 6 and len({*answered}) == len(answered) == 20
+    assert fitted[-1] == {*answered}, "what is kept has seen all"
+    record = record_of(tmp_path / "few")
+    assert record["folds"] == 5 and record["metrics"]["test"]["images"] == 20
+    by_folds = "of all 20 images by 5-fold cross-validation"
+    assert by_folds in capsys.readouterr().out
+    page = (tmp_path / "few/report.html").read_text()
+    assert "all 20 images by 5-fold cross-validation" in page
+    assert page.count("data:image/") >= 16, "pictures of the gallery"
+    assert "the run's 20 cross-validated images" in Judge(f"{tmp_path}/few").rule()
+    known = PromptedClassifier.load(tmp_path / "few")
+    assert known.method.learner.features.shape[0] == 10 * 20, "ten views of each"
+    line = "the images were all trained on: an accuracy on them is no test, leave out DATASET.FOLDS"
+    given = ["--eval-only", "--model-dir", f"{tmp_path}/few", "--output-dir", f"{tmp_path}/test"]
+    assert train.main([*words, *given, "DATASET.FOLDS", "5"]) == 2
+    assert line in capsys.readouterr().err
+    assert train.main([*words, *given]) == 0 and "folds" not in record_of(tmp_path / "test")
+    make_pictures(shapes, count=50, names=("red square", "blue quokka"))
+    fitted.clear()
+    many = PromptedClassifier.fit(shapes, None, "GDA", "tiny", tmp_path / "many").record
+    assert "folds" not in many and many["metrics"]["test"]["images"] == 30 and not fitted
+
+
+def test_a_run_in_folds_that_was_stopped_ends_with_the_same_numbers(shapes, tmp_path, monkeypatch):
+    def fit(name):
+        return PromptedClassifier.fit(shapes, None, "GDA", "tiny", tmp_path / name).record
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Run, "test", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit("stopped")
+    again, whole = fit("stopped"), fit("whole")
+    for key in ("prompts_hash", "metrics", "folds"):
+        assert again[key] == whole[key]
 
 
 def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, monkeypatch, capsys):

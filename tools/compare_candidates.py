@@ -90,8 +90,9 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
                 fitted = candidates.on_features(
                     each.trainer, settings(each.trainer), images.classnames, method.backbone
                 )
-                candidates.fit_to(fitted, some, theirs, seed)
-                answers = candidates.answer(fitted, asked[0])
+                seen = candidates.Known(some[None], some, theirs)
+                candidates.fit_to(fitted, seen, seed)
+                answers = candidates.answer(fitted, asked[0]).probability
                 line: dict[str, object] = {
                     "folder": folder.name,
                     "shots": shots,

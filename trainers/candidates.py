@@ -2,8 +2,8 @@
 cross-validation on the frozen CLIP's image features.
 
 Every picture is encoded once. In each fold a candidate is fitted to the features of the other
-folds' pictures, of which some choose its own settings, and answers those of the fold; so each
-picture is answered once by a classifier that has not seen it.
+folds' pictures and answers those of the fold, so each picture is answered once by a classifier that
+has not seen it. Of few pictures a run is made in the same way, see ``cross_fit``.
 """
 
 import random
@@ -17,13 +17,17 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.doubts import wilson
-from .method import Batches, Method, method_class
+from .evaluation.prediction import Prediction
+from .features import FilledMethod, HeldOut
+from .method import Method, method_class
 from .prompting.backbone import Backbone
 
 CANDIDATES = ("ZeroshotCLIP", "GDA", "TipAdapter", "LinearProbe")  # the simplest first
 FOLDS = 5
+FEW = (
+    100  # below so many pictures each of the folds within a fold chooses settings, else one of them
+)
 TIE = 2.0  # points of accuracy, see ``best``; chosen with tools/compare_candidates.py
-VALIDATION = 5  # one in so many of the pictures that a fold is fitted to chooses settings
 
 
 class Given(nn.Module):
@@ -34,18 +38,36 @@ class Given(nn.Module):
 
 
 @dataclass(frozen=True)
+class Known:
+    """Pictures whose features are known, of any length.
+
+    Attributes:
+        views: (R, N, E), what a method is filled with, see ``FilledMethod.views_of``.
+        shown: (N, E), the pictures as they are tested; labels: (N,).
+    """
+
+    views: Tensor
+    shown: Tensor
+    labels: Tensor
+
+    def part(self, chosen: Tensor) -> "Known":
+        """Some of the pictures; chosen: (n,) indices, or (N,) bool."""
+        return Known(self.views[:, chosen], self.shown[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True)
 class Candidate:
     """How a trainer does on pictures that it has not seen.
 
     Attributes:
         trainer: its name.
-        answers: (N, K), probabilities for each picture by the fold that has not seen it.
+        answers: to each picture by the fold that has not seen it.
         accuracy: in percent; low, high: its 95 % interval (Wilson's).
         seconds: of fitting and answering, without the encoding of the pictures.
     """
 
     trainer: str
-    answers: Tensor
+    answers: Prediction
     accuracy: float
     low: float
     high: float
@@ -68,19 +90,14 @@ def compare(
         seed: of the division into folds.
     """
     truth = labels.cpu()
-    fold = folds(truth, FOLDS, seed)
+    known = Known(features[None], features, labels)
     compared = []
     for trainer in CANDIDATES:
         started = time.perf_counter()
         method = on_features(trainer, settings(trainer), classnames, backbone)
-        answers = torch.zeros(len(labels), len(classnames))
-        for held_out in range(FOLDS):
-            shown = (fold != held_out).nonzero().flatten()
-            asked = (fold == held_out).nonzero().flatten()
-            fit_to(method, features[shown], labels[shown], seed)
-            answers[asked] = answer(method, features[asked]).cpu()
+        answers = cross_fit(method, known, seed)
         seconds = time.perf_counter() - started
-        right = int((answers.argmax(dim=1) == truth).sum())
+        right = int((answers.probability.argmax(dim=1) == truth).sum())
         low, high = wilson(right, len(labels))
         compared.append(
             Candidate(
@@ -95,44 +112,78 @@ def compare(
     return compared
 
 
-def on_features(
-    trainer: str, settings: CfgNode, classnames: Sequence[str], backbone: Backbone
-) -> Method:
-    """A candidate for images whose features are known, in one view; see ``fit_to`` and ``answer``."""
-    node = settings.clone()
-    node.defrost()
-    if "AUGMENT_EPOCH" in node:
-        node.AUGMENT_EPOCH = 1
-    given = Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
-    return method_class(trainer)(node, classnames, given)
-
-
 def best(candidates: Sequence[Candidate]) -> Candidate:
     """The first, and so the simplest, of those whose accuracy is at most ``TIE`` below the best."""
     most = max(candidate.accuracy for candidate in candidates)
     return next(candidate for candidate in candidates if candidate.accuracy >= most - TIE)
 
 
-def fit_to(method: Method, features: Tensor, labels: Tensor, seed: int) -> None:
-    """Fits a candidate to features (N, E) and labels (N,) as a run would, a part of them as
-    validation images."""
-    part = folds(labels.cpu(), VALIDATION, seed).to(labels.device)
-    shown = features[part > 0], labels[part > 0]
-    validation = features[part == 0], labels[part == 0]
+def on_features(
+    trainer: str, settings: CfgNode, classnames: Sequence[str], backbone: Backbone
+) -> Method:
+    """A candidate for pictures whose features are known; see ``fit_to`` and ``answer``."""
+    return method_class(trainer)(settings, classnames, with_features(backbone))
 
-    def images(most: int | None = None, augmented: bool = False) -> Batches:
-        return [(shown[0][None], shown[1])]
 
-    held = [(validation[0][None], validation[1])]
-    method.start(images, held)
-    method.complete(images, held)
+def on_known_features(method: Method) -> Method:
+    """The same method for pictures whose features are known; it is to be fitted."""
+    return type(method)(
+        method.settings,
+        method.classnames,
+        with_features(method.backbone),
+        method.dataset,
+        method.describe,
+        method.path,
+        method,
+    )
+
+
+def with_features(backbone: Backbone) -> Backbone:
+    """The same CLIP for images that are their features already."""
+    return Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
+
+
+def cross_fit(method: Method, known: Known, seed: int) -> Prediction:
+    """The answers to known pictures, each by the method as it was fitted without its fold; then fits
+    the method to all of them.
+
+    Args:
+        method: see ``on_features``; seed: of the division into folds.
+    """
+    fold = folds(known.labels.cpu(), FOLDS, seed)
+    parts = []
+    places = []
+    for held_out in fold.unique():
+        fit_to(method, known.part(fold != held_out), seed)
+        asked = (fold == held_out).nonzero().flatten()
+        parts.append(answer(method, known.shown[asked]))
+        places.append(asked)
+    fit_to(method, known, seed)
+    return Prediction.concatenate(parts).part(torch.cat(places).argsort())
+
+
+def fit_to(method: Method, known: Known, seed: int) -> None:
+    """Fits a candidate to all known pictures, under the settings that are best for pictures which it
+    was not filled with."""
     method.eval()
+    if not method.learns:
+        return
+    assert isinstance(method, FilledMethod)
+    inner = folds(known.labels.cpu(), FOLDS, seed)
+    held_out: list[HeldOut] = []
+    for fold in inner.unique() if len(inner) < FEW else inner.unique()[:1]:
+        rest = known.part(inner != fold)
+        method.fill(rest.views, rest.labels)
+        asked = known.part(inner == fold)
+        held_out += method.held_out([(asked.shown[None], asked.labels)])
+    method.choose(held_out)
+    method.fill(known.views, known.labels)
 
 
 @torch.no_grad()
-def answer(method: Method, features: Tensor) -> Tensor:
-    """Probabilities (N, K) for features (N, E)."""
-    return method.answer(features[None]).probability
+def answer(method: Method, features: Tensor) -> Prediction:
+    """The answers to features (N, E), on the CPU."""
+    return method.answer(features[None]).cpu()
 
 
 def folds(labels: Tensor, number: int, seed: int) -> Tensor:

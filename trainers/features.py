@@ -1,14 +1,25 @@
-"""What Tip-Adapter and the linear probe share: classifiers of CLIP's own image features."""
+"""What Tip-Adapter, GDA and the linear probe share: classifiers of CLIP's own image features."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .evaluation.prediction import Scores
-from .method import Encoded, Method, ParameterGroups, TrainingImages
+from .evaluation.uncertainty import fit_temperature
+from .method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from .templates import SELECTED_TEMPLATES
+
+# logits (N, K) of held-out images under a setting, and their labels (N,)
+HeldOut = tuple[Callable[[Any], Tensor], Tensor]
+
+
+def best_temperature(setting: Any, held_out: Sequence[HeldOut]) -> float:
+    """The temperature under which the labels of all held-out images are most likely."""
+    logits = torch.cat([under(setting) for under, _ in held_out])  # (N, K)
+    labels = torch.cat([labels for _, labels in held_out])  # (N,)
+    return fit_temperature(logits.log_softmax(dim=1), labels)
 
 
 class SizedByState(nn.Module):
@@ -44,17 +55,6 @@ class FeatureMethod(Method):
             return SELECTED_TEMPLATES
         return super().hand_crafted_templates()
 
-    def augmented_features(
-        self, training: TrainingImages, normalize: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Features (R, N, E) and labels (N,) of the training images in R = AUGMENT_EPOCH augmented
-        views."""
-        views = [
-            self.features_of(training(augmented=True), normalize=normalize)
-            for _ in range(self.settings.AUGMENT_EPOCH)
-        ]  # (1, N, E), (N,) each
-        return torch.cat([features for features, _ in views]), views[0][1]
-
     def encode(self) -> Encoded:
         return self.hand_crafted[None], None  # (1, K, E)
 
@@ -72,3 +72,43 @@ class FeatureMethod(Method):
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": list(self.learner.parameters()), "lr": 0.0}]  # epochs learn nothing more
+
+
+class FilledMethod(FeatureMethod):
+    """A method that is filled with the features of training images, and takes its settings by held-out
+    ones: it can be fitted to features alone, as often as cross-validation asks for it."""
+
+    def fill(self, features: Tensor, labels: Tensor) -> None:
+        """Sets what is made of the training images alone, of features (R, N, E) of R views, of any
+        length, and labels (N,)."""
+        raise NotImplementedError
+
+    def under(self, features: Tensor) -> Callable[[Any], Tensor]:
+        """What it says of held-out images as it is filled now: a function that maps a setting to
+        logits (N, K); features: (N, E), of length one."""
+        raise NotImplementedError
+
+    def choose(self, held_out: Sequence[HeldOut]) -> None:
+        """Takes the settings that are best for all held-out images together. Each part of these may
+        have been answered by the method as it was filled with other images."""
+        raise NotImplementedError
+
+    def views_of(self, training: TrainingImages) -> tuple[Tensor, Tensor]:
+        """What it is filled with: features (R, N, E), of any length, of the training images in R =
+        AUGMENT_EPOCH augmented views, or as they are where it takes no views; labels (N,)."""
+        rounds = self.settings.get("AUGMENT_EPOCH", 0)
+        if not rounds:
+            return self.features_of(training(), normalize=False)
+        views = [
+            self.features_of(training(augmented=True), normalize=False) for _ in range(rounds)
+        ]  # (1, N, E), (N,) each
+        return torch.cat([features for features, _ in views]), views[0][1]
+
+    def held_out(self, validation: Batches) -> list[HeldOut]:
+        """Validation images, for ``choose``."""
+        (features,), labels = self.features_of(validation)  # (N, E), (N,)
+        return [(self.under(features), labels)]
+
+    def zero_shot(self, features: Tensor) -> Tensor:
+        """Logits (N, K) of the hand-crafted prompts for features (N, E)."""
+        return self.logits(features[None], self.hand_crafted[None])[0]

@@ -7,7 +7,7 @@ and others, the texts say whether an image is of the trained ones (``gaussians.a
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction
-from .evaluation.uncertainty import fit_temperature
-from .features import FeatureMethod, SizedByState
+from .features import FilledMethod, HeldOut, SizedByState, best_temperature
 from .gaussians import (
     GaussianEvidence,
     among_added,
@@ -86,7 +85,7 @@ class GaussianClassifier(SizedByState):
         return self.temperature * among_added(texts, known, level, asked)
 
 
-class GDAMethod(FeatureMethod):
+class GDAMethod(FilledMethod):
     """Training-free: a recipe's single epoch only measures."""
 
     learner: GaussianClassifier
@@ -98,38 +97,48 @@ class GDAMethod(FeatureMethod):
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Fits the Gaussians; takes the α with the highest accuracy on validation images, the first
-        of equal ones, and the temperature under which their labels are most likely. Without such
-        images α is ALPHA and T is 1."""
-        node, classifier, classes = self.settings, self.learner, len(self.classnames)
+        """Fits the Gaussians, and the settings to validation images. Without such images α is ALPHA
+        and T is 1."""
         with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            features, labels = self.augmented_features(training)  # (R, N, E), (N,)
-            held = None if validation is None else self.features_of(validation)
+            self.fill(*self.views_of(training))
+            if validation is not None:
+                self.choose(self.held_out(validation))
+        classifier = self.learner
+        log.info(
+            f"Gaussians of {len(classifier.features)} features, α {classifier.alpha:.3g}, "
+            f"temperature {classifier.temperature:.3g}"
+        )
+
+    @torch.no_grad()
+    def fill(self, features: Tensor, labels: Tensor) -> None:
+        classifier = self.learner
+        features = F.normalize(features, dim=-1)
         classifier.features = features.flatten(0, 1)
-        labels = labels.repeat(len(features))
-        fit = fit_gaussians if node.SHRINK else pooled_gaussians
-        means, precision = fit(classifier.features, labels, classes)
+        fit = fit_gaussians if self.settings.SHRINK else pooled_gaussians
+        of_views = labels.repeat(len(features))
+        means, precision = fit(classifier.features, of_views, len(self.classnames))
         weight, bias = discriminants(means, precision)
         classifier.weight.copy_(weight)
         classifier.bias.copy_(bias)
         # of the views' means: of two views of one image, none would be held out from the other
-        images = F.normalize(features.mean(dim=0), dim=-1)  # (N, E)
-        classifier.gaussians.fit(images, labels[: len(images)])
-        if held is not None:
-            images, answers = held[0][0], held[1]
-            zero_shot = self.logits(held[0], self.hand_crafted[None])[0]  # (N_val, K)
+        classifier.gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
 
-            def right(alpha: float) -> int:
-                classifier.alpha.fill_(alpha)
-                return int((classifier(images, zero_shot).argmax(dim=1) == answers).sum())
+    @torch.no_grad()
+    def under(self, features: Tensor) -> Callable[[float], Tensor]:
+        zero_shot = self.zero_shot(features)
+        votes = F.linear(features, self.learner.weight, self.learner.bias)
+        return lambda alpha: zero_shot + alpha * votes
 
-            classifier.alpha.fill_(max(ALPHAS, key=right))
-            log_probability = classifier(images, zero_shot).log_softmax(dim=1)
-            classifier.temperature.fill_(fit_temperature(log_probability, answers))
-        log.info(
-            f"Gaussians of {len(labels)} features, α {classifier.alpha:.3g}, temperature "
-            f"{classifier.temperature:.3g}"
-        )
+    def choose(self, held_out: Sequence[HeldOut]) -> None:
+        """The α with the highest accuracy, the first of equal ones, and the temperature under which
+        the labels are most likely."""
+
+        def right(alpha: float) -> int:
+            return sum(int((under(alpha).argmax(1) == labels).sum()) for under, labels in held_out)
+
+        alpha = max(ALPHAS, key=right)
+        self.learner.alpha.fill_(alpha)
+        self.learner.temperature.fill_(best_temperature(alpha, held_out))
 
     def predict(self, logits: Tensor) -> Prediction:
         return Prediction((logits[0] / self.learner.temperature).softmax(dim=-1))

@@ -1,19 +1,21 @@
 """Linear probe: logistic regression on the features that CLIP has of the training images,
 regularised as is best for validation images (Radford et al., 2021, CLIP, §3.2 and appendix A.3; for
-few shots as in CoOp's public repository, ``lpclip``). Texts play no part.
+few shots as in CoOp's public repository, ``lpclip``). Texts play no part. Ours: validation images fit
+a temperature, which leaves every answer and makes its probability mean something.
 """
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FeatureMethod
+from .evaluation.prediction import Prediction, percent_right
+from .features import FilledMethod, HeldOut, best_temperature
 from .method import Batches, Method, TrainingImages
 from .registration import registered
 
@@ -31,10 +33,11 @@ def add_linearprobe_config(cfg: CfgNode) -> None:
 
 
 class Probe(nn.Module):
-    """Weights (K, E) and biases (K,) of K classes, zero until they are fitted, and the C that they
-    were fitted with."""
+    """Weights (K, E) and biases (K,) of K classes, zero until they are fitted, the C that they were
+    fitted with, and the temperature of the answers."""
 
     C: Tensor
+    temperature: Tensor
 
     class_parameters = ("weight", "bias")  # see ``Method.build``
 
@@ -43,7 +46,8 @@ class Probe(nn.Module):
         classes = len(method.classnames)
         self.weight = nn.Parameter(torch.zeros(classes, method.backbone.embed_dim))
         self.bias = nn.Parameter(torch.zeros(classes))
-        self.register_buffer("C", torch.tensor(0.0))
+        self.register_buffer("C", torch.tensor(method.settings.C))
+        self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """(B, E), (B, K) → (B, K); the zero-shot logits where there are no weights."""
@@ -86,36 +90,64 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
     return 10**best
 
 
-class LinearProbeMethod(FeatureMethod):
+class LinearProbeMethod(FilledMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
     learner: Probe
+    seen: tuple[Tensor, Tensor]  # what it was last filled with
 
     def build(self) -> Probe:
         return Probe(self)
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Fits the regression."""
-        with torch.random.fork_rng(devices=[]):  # loaders draw seeds
-            (features,), labels = self.features_of(training())  # (N, E), (N,)
-            held: Any = None if validation is None else self.features_of(validation)
+        """Fits the regression; C and the temperature to validation images, if there are any."""
         probe = self.learner
-        classes = len(self.classnames)
+        with torch.random.fork_rng(devices=[]):  # loaders draw seeds
+            seen = self.views_of(training)
+            self.fill(*seen)
+            if validation is not None:
+                self.choose(self.held_out(validation))
+                self.fill(*seen)
+        log.info(
+            f"Logistic regression on the features of {len(seen[1])} images with C = {probe.C:.3g}, "
+            f"temperature {probe.temperature:.3g}"
+        )
+
+    @torch.no_grad()
+    def fill(self, features: Tensor, labels: Tensor) -> None:
+        self.seen = F.normalize(features[0], dim=-1), labels  # (N, E), (N,)
+        weight, bias = fitted(*self.seen, self.learner.C.item(), len(self.classnames))
+        self.learner.weight.copy_(weight)
+        self.learner.bias.copy_(bias)
+
+    def under(self, features: Tensor) -> Callable[[float], Tensor]:
+        seen = self.seen
 
         @cache
-        def accuracy(C: float) -> float:
-            weight, bias = (part.to(self.device) for part in fitted(features, labels, C, classes))
-            answers = (held[0][0].double() @ weight.t() + bias).argmax(dim=1)
-            share: float = (answers == held[1]).double().mean().item()
-            return share
+        def logits(C: float) -> Tensor:
+            parts = fitted(*seen, C, len(self.classnames))
+            weight, bias = (part.to(self.device) for part in parts)
+            return features.double() @ weight.t() + bias
 
-        probe.C.fill_(self.settings.C if held is None else best_strength(accuracy))
-        weight, bias = fitted(features, labels, probe.C.item(), classes)
-        probe.weight.copy_(weight)
-        probe.bias.copy_(bias)
-        images = f"the features of {len(labels)} images"
-        log.info(f"Logistic regression on {images} with C = {probe.C:.3g}")
+        return logits
+
+    def choose(self, held_out: Sequence[HeldOut]) -> None:
+        """C by the official search, and the temperature under which the labels are most likely."""
+        labels = torch.cat([labels for _, labels in held_out])
+
+        def accuracy(C: float) -> float:
+            answers = torch.cat([under(C).argmax(dim=1) for under, _ in held_out])
+            return percent_right(answers, labels)
+
+        C = best_strength(accuracy)
+        self.learner.C.fill_(C)
+        self.learner.temperature.fill_(best_temperature(C, held_out))
+
+    def predict(self, logits: Tensor) -> Prediction:
+        if self.learner.weight is None:
+            return super().predict(logits)
+        return Prediction((logits[0] / self.learner.temperature).softmax(dim=-1))
 
 
 LinearProbe = registered(LinearProbeMethod)

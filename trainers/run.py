@@ -14,18 +14,20 @@ from torch import Tensor
 from torch.amp import GradScaler
 from yacs.config import CfgNode
 
+from .candidates import Known, cross_fit, on_known_features
 from .common.console import counted
 from .common.errors import UserError
 from .common.fingerprints import data_name
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import Loader, Loaders, Pairs
+from .data.loader import Loader, Loaders, Pairs, folds_of
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .engine.optimizer import build_optimizer
 from .engine.progress import Progress
 from .engine.schedule import build_schedule
-from .engine.testing import Evaluator
+from .engine.testing import Answered, Evaluator
 from .evaluation.prediction import Prediction, percent_right
+from .features import FilledMethod
 from .fit import fit
 from .method import Batches, Method
 
@@ -53,6 +55,7 @@ class Run:
         optimizer, schedule, scaler: of a method that learns.
         done: epochs that were made before this process; epoch: the last one, from 0.
         best_result: of the epochs so far on validation images.
+        out_of_fold: the answers to all images by folds that have not seen them, where there are folds.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Run:
         self.done = 0
         self.epoch = 0
         self.best_result = -math.inf
+        self.out_of_fold: Answered | None = None
         learnable, total = method.count_parameters()
         log.info(f"{self.name}: {learnable:,} learnable parameters, {total:,} in all")
 
@@ -97,6 +101,15 @@ class Run:
     def log_images(self) -> None:
         """Says how many images there are."""
         images = self.loaders.images
+        if folds := folds_of(images):
+            log.info(
+                "%s: %d classes; %d images, few: all are trained on, and tested in %d folds",
+                data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT),
+                len(images.classnames),
+                len(images.test),
+                folds,
+            )
+            return
         log.info(
             "%s: %d classes; %d images for training, %d for validation, %d for testing",
             data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT),
@@ -169,6 +182,9 @@ class Run:
             return
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         remove_record(cfg.OUTPUT_DIR)
+        if folds_of(self.loaders.images):
+            self.train_in_folds()
+            return
         start_metrics(cfg.OUTPUT_DIR, self.done > 0)
         before = self.evaluation.seconds["train"]
         with Progress(
@@ -213,6 +229,27 @@ class Run:
                 f"DATASET.DESCRIPTIONS made no difference: {self.name} holds to no hand-crafted prompts"
             )
 
+    @torch.no_grad()
+    def train_in_folds(self) -> None:
+        """Fits the method to all images, and has each answered by it as it was fitted without its
+        fold."""
+        started = time.monotonic()
+        method = self.method
+        assert isinstance(method, FilledMethod)
+        images = list(self.loaders.images.test)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.cfg.SEED)  # the same views where a killed run goes on
+            views, labels = method.views_of(self.training_images)
+            shown, _ = method.features_of(self.training_images(), normalize=False)
+        fitted = on_known_features(method)
+        answers = cross_fit(fitted, Known(views, shown[0], labels), self.cfg.SEED)
+        answers.check_finite()
+        self.out_of_fold = answers, labels.cpu(), [str(item.impath) for item in images]
+        method.learner.load_state_dict(fitted.learned.state_dict())
+        self.epoch = self.cfg.OPTIM.MAX_EPOCH - 1
+        self.evaluation.note_training(time.monotonic() - started)
+        self.save(epoch_name(self.epoch + 1))
+
     def after_epoch(self) -> None:
         """Keeps the prompts and, beside them, those of the best epoch so far."""
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
@@ -237,9 +274,13 @@ class Run:
         loader = {"val": self.loaders.val, "test": self.loaders.test}.get(split)
         if loader is None:
             raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
+        if folds_of(self.loaders.images) and self.method.learner and not self.out_of_fold:
+            raise UserError(
+                "the images were all trained on: an accuracy on them is no test, leave out DATASET.FOLDS"
+            )
         log.info("Evaluate on the *%s* set", split)
         self.method.eval()
-        result = self.judge(split, *self.evaluation.test(loader, split))
+        result = self.judge(split, *self.evaluation.test(loader, split, self.out_of_fold))
         self.evaluation.write_record()
         return result
 
@@ -253,7 +294,7 @@ class Run:
         loader = self.loaders.own_val
         if loader is not None and self.cfg.TEST.SPLIT != "val" and not self.cfg.TEST.NO_TEST:
             self.method.eval()
-            self.evaluation.keep(loader, "val")
+            self.evaluation.keep(self.evaluation.answers(loader, "val"), "val")
 
     # ---- what is saved ----
 

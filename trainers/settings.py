@@ -77,6 +77,8 @@ def add_run_settings(cfg: CfgNode) -> None:
         (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
         # of one's own folder: whether classes with too few images to divide are left out
         (cfg.DATASET, "SKIP_SMALL", False),
+        # of one's own folder: in how many folds all of few pictures are tested; 0: always a part
+        (cfg.DATASET, "FOLDS", 0),
         # a colour: transparent pictures are put on it, and all are turned as their EXIF data say;
         # "": as they are stored
         (cfg.INPUT, "BACKGROUND", ""),

@@ -5,6 +5,9 @@ cross-entropy. α and β are chosen on validation images.
 """
 
 import logging
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import torch
@@ -12,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FeatureMethod, SizedByState
+from .features import FilledMethod, HeldOut, SizedByState
 from .method import Batches, Method, ParameterGroups, TrainingImages
 from .registration import registered
 from .settings import method_node
@@ -59,19 +62,26 @@ class FeatureCache(SizedByState):
         self.keys.data = keys
         self.labels = labels
 
-    def votes(self, likeness: Tensor, beta: Tensor | float) -> Tensor:
-        """Σ_i exp(−β (1 − cos_i)) over the features of each class: cosines (B, N) → (B, K)."""
-        of_class = F.one_hot(self.labels, self.classes).float()  # (N, K)
-        return (beta * (likeness - 1)).exp() @ of_class
+    @property
+    def of_class(self) -> Tensor:
+        """Which class each feature is of, (N, K)."""
+        return F.one_hot(self.labels, self.classes).float()
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """Zero-shot logits + α · votes; (B, E), (B, K) → (B, K)."""
         if self.keys is None:
             return zero_shot
-        return zero_shot + self.alpha * self.votes(features @ self.keys.t(), self.beta)
+        likeness = features @ self.keys.t()  # (B, N)
+        return zero_shot + self.alpha * votes_by(likeness, self.of_class, self.beta)
 
 
-class TipAdapterMethod(FeatureMethod):
+def votes_by(likeness: Tensor, of_class: Tensor, beta: Tensor | float) -> Tensor:
+    """Σ_i exp(−β (1 − cos_i)) over the features of each class, (B, K): cosines (B, N), and which class
+    each of the N is of (N, K)."""
+    return (beta * (likeness - 1)).exp() @ of_class
+
+
+class TipAdapterMethod(FilledMethod):
     """Training-free: a recipe's single epoch only measures."""
 
     learner: FeatureCache
@@ -84,37 +94,54 @@ class TipAdapterMethod(FeatureMethod):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""
         with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            features, labels = self.augmented_features(training, normalize=False)  # (R, N, E), (N,)
-        self.learner.fill(F.normalize(features.mean(dim=0), dim=-1), labels)
+            self.fill(*self.views_of(training))
 
-    @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Takes the β and α with the highest accuracy on validation images, of equal ones the
-        smaller; INIT_BETA and INIT_ALPHA without any."""
+        """Takes β and α by validation images, see ``choose``; INIT_BETA and INIT_ALPHA without
+        any."""
         if validation is None:
             return False
         with torch.random.fork_rng(devices=[]):
-            (features,), labels = self.features_of(validation)  # (N, E), (N,)
-        cache = self.learner
-        best = -1
+            self.choose(self.held_out(validation))
+        return True
+
+    def fill(self, features: Tensor, labels: Tensor) -> None:
+        self.learner.fill(F.normalize(features.mean(dim=0), dim=-1), labels)
+
+    @torch.no_grad()
+    def under(self, features: Tensor) -> Callable[[tuple[float, float]], Tensor]:
+        """Of (β, α)."""
+        zero_shot = self.zero_shot(features)
+        likeness = features @ self.learner.keys.t()  # (N_val, N)
+        of_class = self.learner.of_class
+
+        @lru_cache(maxsize=1)  # the α of one β come one after the other
+        def votes(beta: float) -> Tensor:
+            return votes_by(likeness, of_class, beta)
+
+        return lambda setting: zero_shot + setting[1] * votes(setting[0])
+
+    def choose(self, held_out: Sequence[HeldOut]) -> None:
+        """The β and α with the highest accuracy, of equal ones the smaller."""
         node = self.settings
         grids = zip(node.SEARCH_SCALE, node.SEARCH_STEP)
         betas, alphas = (
             torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in grids
         )
-        zero_shot = self.logits(features[None], self.hand_crafted[None])[0]  # (N_val, K)
-        likeness = features @ cache.keys.t()  # (N_val, N)
-        for beta in betas.tolist():
-            votes = cache.votes(likeness, beta)
-            for alpha in alphas.tolist():
-                right = int(((zero_shot + alpha * votes).argmax(dim=1) == labels).sum())
-                if right > best:
-                    best = right
-                    cache.beta.fill_(beta)
-                    cache.alpha.fill_(alpha)
-        count = f"{best} of {len(labels)} validation images"
-        log.info(f"β {cache.beta:.3f} and α {cache.alpha:.3f}: {count} right")
-        return True
+
+        def right(setting: tuple[float, float]) -> int:
+            return sum(
+                int((under(setting).argmax(dim=1) == labels).sum()) for under, labels in held_out
+            )
+
+        best = max(product(betas.tolist(), alphas.tolist()), key=right)
+        cache = self.learner
+        cache.beta.fill_(best[0])
+        cache.alpha.fill_(best[1])
+        count = sum(len(labels) for _, labels in held_out)
+        log.info(
+            f"β {best[0]:.3f} and α {best[1]:.3f}: {right(best)} of {count} held-out images right"
+        )
 
 
 class TipAdapterFMethod(TipAdapterMethod):

@@ -7,7 +7,7 @@ import pandas
 from sklearn.metrics import confusion_matrix
 
 from trainers.common.console import counted
-from trainers.common.record_file import nested
+from trainers.common.record_file import nested, tested_on
 from trainers.evaluation.doubts import votes_alone, wilson
 
 from ..runs import Series
@@ -25,7 +25,8 @@ def headlines(series: list[Series]) -> list[Headline]:
     with.
 
     Returns:
-        ``tested_on``, ``model``, ``zero_shot_itself``, ``seeds``, ``images``, ``classes``, and in
+        ``tested_on``, ``model``, ``zero_shot_itself``, ``seeds``, ``images``, their number and what
+        they are in words, ``of``, ``classes``, and in
         percent: ``accuracy``, mean over seeds; ``low`` and ``high``, ends of its 95 % interval
         (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
         training reaches on the same images, and ``commonest``, what always answering the commonest
@@ -53,6 +54,7 @@ def headlines(series: list[Series]) -> list[Headline]:
                 "seeds": len(entry.runs),
                 "accuracy": accuracy,
                 "images": images,
+                "of": tested_on(run.record, images),
                 "classes": classes,
                 "low": 100 * low,
                 "high": 100 * high,

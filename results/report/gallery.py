@@ -165,8 +165,8 @@ def check_root(root: str | None) -> None:
 
 
 def find_images(run: Run, root: str) -> dict[str, str]:
-    """Name of each validation and test image, as the answers have it → path; empty, with a warning,
-    where the data set is not there.
+    """Name of each validation and test image, or of all where all are tested, as the answers have it →
+    path; empty, with a warning, where the data set is not there.
     """
     from dassl.data.datasets import DATASET_REGISTRY
 
@@ -177,11 +177,14 @@ def find_images(run: Run, root: str) -> dict[str, str]:
         if name not in DATASET_REGISTRY.registered_names():
             raise UserError(f"{name} is not a data set of this toolbox")
         dataset: Any = DATASET_REGISTRY.get(name)  # one of ours
-        _, validated, tested = dataset.list_images(dataset.find(root))
+        trained, validated, tested = dataset.list_images(dataset.find(root))
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
-    paths = Series({image.impath: image_name(image.impath) for image in [*validated, *tested]})
+    images = [*validated, *tested]
+    if "folds" in run.record:
+        images += trained
+    paths = Series({image.impath: image_name(image.impath) for image in images})
     # of several images of one name it is not known which
     return {name: path for path, name in paths.drop_duplicates(keep=False).items()}
 

@@ -31,7 +31,7 @@ from ..common.recipes import (
     usual_experiment,
 )
 from ..common.record_file import FILE_NAME, read_record
-from ..data.loader import Images, Pairs, make_loader, make_loaders
+from ..data.loader import Images, Pairs, folds_of, make_loader, make_loaders
 from ..data.own_images import OwnImages
 from ..data.random_state import seed_all
 from ..data.transforms import pixels_of_test, steps_of_training, template_views
@@ -130,6 +130,8 @@ def config_of_images(run: OwnRun) -> CfgNode:
         "OUTPUT_DIR": ("folder", run.folder),
         "SEED": ("seed", run.seed),
     }
+    if folds := folds_for(run.trainer):
+        given["DATASET.FOLDS"] = ("folds", folds)
     if run.backbone:
         given["MODEL.BACKBONE.NAME"] = ("backbone", run.backbone)
     options = ["DATASET.NUM_SHOTS", run.shots]
@@ -153,6 +155,12 @@ def config_of_images(run: OwnRun) -> CfgNode:
     note_content(cfg)
     cfg.freeze()
     return cfg
+
+
+def folds_for(trainer: str) -> int:
+    """In how many folds all of few images are tested: prompts would take as many trainings, they are
+    tested on a part that is held out, 0."""
+    return FOLDS if trainer in CANDIDATES else 0
 
 
 def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
@@ -195,7 +203,8 @@ def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, str, str]:
 def choose_trainer(run: OwnRun) -> tuple[str, str]:
     """The best of the ``candidates``, and a sentence on what each of them can do.
 
-    Each training and validation image is encoded once; the test's are not looked at.
+    Each training and validation image is encoded once; the test's are not looked at, unless there
+    are so few that all are tested in folds.
 
     run: with a CLIP; its settings of trainers are left out.
 
@@ -231,7 +240,8 @@ def choose_trainer(run: OwnRun) -> tuple[str, str]:
         f"{each.trainer} {each.accuracy:.1f} % ({each.low:.0f} to {each.high:.0f} %)"
         for each in compared
     ]
-    number = counted(len(labels), "training and validation image")
+    noun = "image" if known.folds else "training and validation image"
+    number = counted(len(labels), noun)
     sentence = (
         f"{chosen} was chosen by {FOLDS}-fold cross-validation on {number}; right, with 95 % intervals: "
         f"{', '.join(figures)}"
@@ -312,7 +322,9 @@ def notes_on_classes(images: Images) -> list[str]:
     returns the warnings."""
     notes = []
     tested = Counter(item.classname for item in images.test)
-    number = tested + Counter(item.classname for item in [*images.train_x, *(images.val or ())])
+    number = tested
+    if not folds_of(images):
+        number = tested + Counter(item.classname for item in [*images.train_x, *(images.val or ())])
     if few := sum(count < FEW for count in number.values()):
         rarest, least = number.most_common()[-1]
         notes.append(

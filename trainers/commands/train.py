@@ -12,11 +12,11 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from ..common.console import counted
 from ..common.environment import start_command
 from ..common.errors import UserError, run_tool
 from ..common.interruption import interruptible
 from ..common.recipes import SHOTS
+from ..common.record_file import tested_on
 
 log = logging.getLogger(__name__.partition(".")[0])
 
@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> None:
         log.info(
             "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%)",
             metrics["accuracy"],
-            counted(images, "test image"),
+            tested_on(classifier.record, images),
             100 * low,
             100 * high,
         )

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from .config_files import is_of
+from .console import counted
 from .errors import UserError, raise_machines
 from .fingerprints import data_name
 from .readers import Stored, read_json, read_yaml
@@ -98,6 +99,14 @@ def shown_name(record: Record) -> str:
     """What a run's data set is called, see ``data_name``."""
     root = nested(record, "config", "DATASET", "ROOT")
     return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]
+
+
+def tested_on(record: Mapping[str, Any], images: int) -> str:
+    """What a run's accuracy is of, in words: of images that were held out, or of all."""
+    folds = record.get("folds")
+    if not folds:
+        return counted(images, "test image")
+    return f"all {counted(images, 'image')} by {folds}-fold cross-validation"
 
 
 def remove_record(folder: str) -> None:

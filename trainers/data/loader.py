@@ -258,6 +258,13 @@ def make_loaders(cfg: CfgNode, images: Images, views: list[View], augmented: Vie
     )
 
 
+def folds_of(images: Images) -> int:
+    """In how many folds the images, all of which are trained and tested on, answer each other; 0 where
+    test images are held out. See ``own_images``."""
+    folds: int = getattr(images, "folds", 0)
+    return folds
+
+
 def validates_on_test_images(images: Images) -> bool:
     """Whether images of val are among the test's, as where a data set has no val of its own."""
     return bool({item.impath for item in images.val or ()} & {item.impath for item in images.test})

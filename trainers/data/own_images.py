@@ -6,6 +6,9 @@ test. The division follows from the file names alone and not from the run's seed
 and tests of their prompts, have the same test images. Images may lie in folders below a class
 folder. Class names are the folders' names, or those of a file ``classnames.txt`` beside them:
 ``folder name``, a line per class.
+
+Fewer than ``FEW`` images that are not divided already can serve as training and test images all,
+see ``tests_all``: then no answer of the test may come from a classifier that has seen the image.
 """
 
 import hashlib
@@ -43,6 +46,7 @@ from .fewshot import FOLDER, choose
 from .lists import PARTS, Image, Lists
 
 log = logging.getLogger(__name__)
+FEW = 100  # images, below which a part of them tells too little
 NEAR = 3  # of 255: mean difference of two pictures from afar, below which they look alike
 NAME = "ImageFolder"  # as a data set
 Parts = dict[str, list[Image]]  # train, val and test
@@ -58,6 +62,8 @@ class OwnImages:
 
     Attributes:
         train_x, val, test: the images, under Dassl's names.
+        folds: in how many folds the test's images, which are all that there are, answer each other;
+            0 where nothing is trained on them.
         classnames: the K names.
         fewshot_sample: ``hash`` and ``origin`` of the few-shot sample, None where all images are taken.
         content: hash of the bytes of the images.
@@ -77,10 +83,22 @@ class OwnImages:
             log.warning("%s", warning)
             notes.append(warning)
         notes += notes_on_files_left_out(folder)
+        is_all = tests_all(cfg, folder, lists)
+        self.folds = cfg.DATASET.FOLDS if is_all else 0
+        if is_all:
+            every = sorted(sum(lists, []), key=lambda image: image.label)
+            lists = every, [], every
         chosen = choose(cfg, folder, *lists)
         self.fewshot_sample = chosen.sample
+        if not is_all and is_few(folder, lists):
+            held_out = counted(len(chosen.test), "image")
+            notes.append(
+                f"The accuracy is of {held_out}, held out. Of so few images a trainer of image features, "
+                "such as GDA, is tested on all by cross-validation, and trained on all"
+            )
+            log.info("%s", notes[-1])
         parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
-        paths = [image.impath for images in parts.values() for image in images]
+        paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
         seen = dict(zip(paths, look_through(paths)))
         digests = [seen[path].digest for path in paths]
         self.content = hashlib.sha256(b"".join(digests)).hexdigest()
@@ -136,7 +154,8 @@ class OwnImages:
         self.broken = {
             part: sorted(names)
             for part, items in parts.items()
-            if (names := [image_name(item.impath) for item in items if item.impath in reasons])
+            if (part != "train" or not self.folds)
+            and (names := [image_name(item.impath) for item in items if item.impath in reasons])
         }
         return left
 
@@ -153,6 +172,8 @@ class OwnImages:
             known = numpy.array([seen[path].coarse for path in trained])  # (N, pixels)
             for path in tested:
                 differences = numpy.abs(known - seen[path].coarse).mean(axis=1)  # (N,)
+                if path in trained:
+                    differences[trained.index(path)] = numpy.inf
                 if differences.min() < NEAR:
                     copies.append((path, trained[differences.argmin()]))
         if not copies:
@@ -191,6 +212,20 @@ def list_images(folder: str) -> Lists:
                 " ".join(map(ascii, group)),
             )
     return labelled(folder, parts, names)
+
+
+def tests_all(cfg: CfgNode, folder: str, lists: Lists) -> bool:
+    """Whether all images of a folder are training images and test images, in folds: where that is
+    asked for, there are few, and they are not to be sampled."""
+    # another toolbox's config may not have the key
+    is_wanted = cfg.DATASET.get("FOLDS", 0) > 0 and cfg.DATASET.NUM_SHOTS < 1
+    return is_wanted and is_few(folder, lists)
+
+
+def is_few(folder: str, lists: Lists) -> bool:
+    """Whether a folder has fewer than ``FEW`` images, which are not divided already."""
+    is_divided = any(class_folders(f"{folder}/{part}") for part in ("train", "test"))
+    return not is_divided and sum(map(len, lists)) < FEW
 
 
 def check_small(folder: str, cfg: CfgNode) -> list[str]:

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
-from ..data.loader import Images, validates_on_test_images
+from ..data.loader import Images, folds_of, validates_on_test_images
 from ..prompting.backbone import Backbone, check_name
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def check_data(cfg: CfgNode, images: Images) -> None:
     cause warnings."""
     name = cfg.DATASET.NAME
     both = sorted({item.impath for item in images.train_x} & {item.impath for item in images.test})
-    if both and not getattr(images, "test_only", False):
+    if both and not getattr(images, "test_only", False) and not folds_of(images):
         log.warning(
             "%s: train and test share %s, such as %s: an accuracy on these is not a test",
             name,

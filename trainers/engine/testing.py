@@ -16,13 +16,14 @@ from yacs.config import CfgNode
 from ..common.files import write_arrays, write_text
 from ..common.fingerprints import split_hash
 from ..common.record_file import FILE_NAME, FORMAT, Record, described
-from ..data.loader import Images, Loader
+from ..data.loader import Images, Loader, folds_of
 from ..evaluation.open_world import open_world, signs_of_new
 from ..evaluation.prediction import Metrics, Prediction, measure, per_image
 from ..method import Method
 from .run_record import git_commit, versions
 
 log = logging.getLogger(__name__)
+Answered = tuple[Prediction, Tensor, list[str]]  # answers to N images, their labels (N,) and paths
 
 
 class Evaluator:
@@ -67,7 +68,7 @@ class Evaluator:
         return math.ceil(len(self.method.classnames) / 2)
 
     @torch.no_grad()
-    def answers(self, loader: Loader, split: str) -> tuple[Prediction, Tensor, list[str]]:
+    def answers(self, loader: Loader, split: str) -> Answered:
         """The prediction for every image of a split, on the CPU, its labels (N,) and its paths; text
         is encoded once.
 
@@ -94,21 +95,27 @@ class Evaluator:
             paths += batch["impath"]
         return Prediction.concatenate(answers), torch.cat(labels), paths
 
-    def keep(self, loader: Loader, split: str) -> tuple[Prediction, Tensor]:
+    def keep(self, answered: Answered, split: str) -> None:
         """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
-        ``per_image``; returns the prediction, and the labels (N,)."""
-        answers, labels, paths = self.answers(loader, split)
+        ``per_image``."""
+        answers, labels, paths = answered
         arrays = per_image(answers, labels, paths)
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
         write_arrays(f"{self.cfg.OUTPUT_DIR}/predictions-{split}.npz", arrays)
-        return answers, labels
 
-    def test(self, loader: Loader, split: str) -> tuple[Prediction, Tensor]:
-        """Measures the answers to a split; see ``keep``."""
+    def test(
+        self, loader: Loader, split: str, known: Answered | None = None
+    ) -> tuple[Prediction, Tensor]:
+        """Measures the answers to a split, see ``keep``; returns them and the labels (N,).
+
+        known: the answers, where they are known already.
+        """
         started = time.monotonic()
-        answers, labels = self.keep(loader, split)
+        answered = known or self.answers(loader, split)
+        answers, labels, _ = answered
+        self.keep(answered, split)
         self.metrics[split] = measure(answers, labels, self.method.classnames)
         if self.cfg.TEST.OPEN:
             left_out = list(self.method.left_out)
@@ -138,7 +145,8 @@ class Evaluator:
         ``test_images_per_second`` the median over test batches (None where nothing was tested);
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
-        ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set).
+        ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
+        ``folds``, where few images are all trained and tested on, in how many folds.
         """
         cfg = self.cfg
         method = self.method
@@ -165,6 +173,7 @@ class Evaluator:
             "skipped_images": getattr(dataset, "broken", {}),
             "learned": method.learned_figures(),
             **({"notes": list(self.notes)} if self.notes else {}),
+            **({"folds": folds} if (folds := folds_of(dataset)) else {}),
             **({"class_parameters": list(of_classes)} if of_classes else {}),
             "split_hash": split_hash(dataset),
             "fewshot_sample": getattr(dataset, "fewshot_sample", None),

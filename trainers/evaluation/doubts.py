@@ -23,6 +23,8 @@ import numpy
 from ..common.console import counted
 from ..common.errors import UserError, raise_machines
 from ..common.readers import read_arrays
+from ..common.record_file import FILE_NAME as RECORD
+from ..common.record_file import read_record
 
 NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
@@ -120,13 +122,20 @@ def promised(points: list[Point], max_error: float, confidence: float = CONFIDEN
     return found
 
 
+def is_in_folds(folder: str) -> bool:
+    """Whether a run's test images are all its images, each answered by a fold that has not seen it."""
+    path = f"{folder}/{RECORD}"
+    return os.path.isfile(path) and "folds" in read_record(path)
+
+
 def read_points(folder: str) -> list[Point]:
-    """A run's points.
+    """A run's points, of its validation images or, see ``is_in_folds``, of all its images.
 
     Raises:
         UserError: the run has no such file, or it can't be read.
     """
-    path = f"{folder}/predictions-val.npz"
+    split = "test" if is_in_folds(folder) else "val"
+    path = f"{folder}/predictions-{split}.npz"
     if not os.path.isfile(path):
         raise UserError(
             f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "
@@ -163,11 +172,14 @@ class Judge:
         self.max_error = max_error
         self.confidence = confidence
         self.points: list[Point] = []
+        self.noun = "validation image"
         for flag, share in (("--max-error", max_error), ("--confidence", confidence)):
             if share is not None and not 0 < share < 1:
                 raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
         try:
             self.points = read_points(folder)
+            if is_in_folds(folder):
+                self.noun = "cross-validated image"
         except UserError:
             if max_error is not None:
                 raise
@@ -200,7 +212,7 @@ class Judge:
         if not self.points:
             return NO_VALIDATION
         every = self.points[-1]
-        images = f"the run's {counted(every.answered, 'validation image')}"
+        images = f"the run's {counted(every.answered, self.noun)}"
         if self.max_error is None:
             return f"No limit is set. Wrong among {images}: {every}. {self.offers()}".rstrip()
         if self.point is not None:
@@ -213,7 +225,7 @@ class Judge:
         if needed > every.answered:
             return (
                 f"No limit can promise {self.promise(self.max_error)}: that takes at least "
-                f"{counted(needed, 'validation image')} without a mistake, and the run has "
+                f"{counted(needed, self.noun)} without a mistake, and the run has "
                 f"{every.answered}. {self.offers()}".rstrip()
             )
         return (
@@ -241,8 +253,8 @@ class Judge:
         surer = [point for point in self.points if point.uncertainty <= most]
         this = f"This answer's uncertainty is {decimal(uncertainty)}"
         if not surer:
-            return f"{this}, lower than that of any validation image."
-        return f"{this}; wrong among the validation images with at most that: {surer[-1]}."
+            return f"{this}, lower than that of any {self.noun}."
+        return f"{this}; wrong among the {self.noun}s with at most that: {surer[-1]}."
 
 
 def wilson(number: int, of: int) -> tuple[float, float]:

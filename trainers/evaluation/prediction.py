@@ -19,6 +19,7 @@ from .uncertainty import (
 )
 
 TOP = 5  # classes of an image that are kept
+ALIKE = "vote_weight"  # the one answer that is the same for all images
 Metrics = dict[str, Stored]  # of a split, as a record has them; see ``measure``
 
 
@@ -103,19 +104,31 @@ class Prediction:
     def cpu(self) -> "Prediction":
         return Prediction(**{name: value.float().cpu() for name, value in self.known().items()})
 
+    def part(self, chosen: Tensor) -> "Prediction":
+        """The answers to some of the images, or to all in another order; chosen: (n,) indices."""
+        return Prediction(
+            **{
+                name: value if name == ALIKE else value.index_select(dimension(name, value), chosen)
+                for name, value in self.known().items()
+            }
+        )
+
     @staticmethod
     def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
         """One prediction out of those of several batches."""
-        joined = {}
-        for name, value in parts[0].known().items():
-            if name == "vote_weight":  # the same for all images
-                joined[name] = value
-                continue
-            # the dimension of the images: (B,), (M, B), (B, K), (M, B, K)
-            is_last = value.dim() == 1 or name == "template_vacuity"
-            images = -1 if is_last else -2
-            joined[name] = torch.cat([getattr(part, name) for part in parts], dim=images)
-        return Prediction(**joined)
+        return Prediction(
+            **{
+                name: value
+                if name == ALIKE
+                else torch.cat([getattr(part, name) for part in parts], dimension(name, value))
+                for name, value in parts[0].known().items()
+            }
+        )
+
+
+def dimension(name: str, value: Tensor) -> int:
+    """That of the images in an answer: (B,), (M, B), (B, K), (M, B, K)."""
+    return -1 if value.dim() == 1 or name == "template_vacuity" else -2
 
 
 def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -> Metrics:
