@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> None:
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
             from protocols.own_images import OTHERS
-            from trainers.classifier.own_run import choose_clip
+            from trainers.classifier.choice import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
             log.info("%s %s", why, OTHERS)

@@ -97,6 +97,12 @@ class Demo:
         return f"{record['trainer']} on {shown_name(record)}, {record['classes']} classes, seed {record['seed']}"
 
     @property
+    def source(self) -> str:
+        """What the examples are."""
+        is_seen = "folds" in self.classifier.record
+        return "images, all of which it was trained on" if is_seen else "test images"
+
+    @property
     def tested(self) -> str:
         """How good the run's answers to its test images are, in words; "" where it was not tested."""
         record = self.classifier.record

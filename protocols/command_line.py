@@ -75,6 +75,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
     )
     own.add_argument(
+        "--minutes",
+        type=float,
+        default=0.0,
+        help="also train prompts (CDCGDA) if these minutes are enough, and take them if they win",
+    )
+    own.add_argument(
         "--skip-small",
         action="store_true",
         help="leave out classes with fewer than 4 images, which can't be divided",
@@ -98,7 +104,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, help=argparse.SUPPRESS)
     parser.add_argument("--run", type=json.loads, default={}, help=argparse.SUPPRESS)
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
-    parser.set_defaults(why="", choice="")  # see ``own_images.choose_what_is_left``
+    parser.set_defaults(why="", choice=None)  # see ``own_images.choose_what_is_left``
     args = parser.parse_args(arguments)
     if args.trainer:
         check_known("trainer", args.trainer, METHODS)

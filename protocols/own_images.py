@@ -11,7 +11,8 @@ from collections.abc import Callable
 
 from yacs.config import CfgNode
 
-from trainers.classifier.own_run import OwnRun, completed, folds_for
+from trainers.classifier.choice import completed
+from trainers.classifier.own_run import OwnRun, folds_for
 from trainers.common.console import log_to_stdout
 from trainers.common.errors import UserError
 from trainers.common.recipes import choose_recipe, recipe_path
@@ -23,7 +24,7 @@ OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
 
 def choose_what_is_left(args: argparse.Namespace) -> None:
     """Completes arguments with a trainer, a CLIP and a recipe, where they are not given, see
-    ``own_run.completed``; ``args.why`` says why this CLIP, ``args.choice`` why this trainer.
+    ``choice.completed``; ``args.why`` says why this CLIP, ``args.choice`` why this trainer.
 
     Raises:
         UserError: the trainer has no recipe, or a recipe no trainer.
@@ -44,7 +45,9 @@ def choose_trainer_and_clip(args: argparse.Namespace) -> None:
         images=args.root,
         trainer=args.trainer,
         backbone=args.backbone,
+        folder=args.output_dir,
         seed=args.seed,
+        minutes=args.minutes,
         settings=dict(zip(args.opts[::2], args.opts[1::2])),
     )
     folders = filter(None, (args.model_dir, args.resume, args.output_dir))

@@ -13,6 +13,7 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
+from trainers.classifier.choice import noted_choice, said
 from trainers.classifier.own_run import amount, notes_on_classes
 from trainers.classnames import check_names
 from trainers.common.console import FileOnly, log_to_stdout
@@ -57,6 +58,7 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
         f"** Arguments **\n{given}\n** Config **\n{cfg}\n** System **\n{collect_env_info()}\n"
     )
     log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
+    choice = noted_choice(args.choice, cfg.OUTPUT_DIR, cfg.TRAINER.NAME) if args.images else None
     if args.images:
         log.info(
             "Your images: %s, %s, recipe %s, results in %s",
@@ -65,7 +67,7 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
             args.config_file,
             cfg.OUTPUT_DIR,
         )
-        for sentence in filter(None, (args.why, args.choice)):
+        for sentence in filter(None, (args.why, choice)):
             log.info("%s", sentence)
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
@@ -76,9 +78,10 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     data = trainer.dm.dataset
     what = {"recipe": Path(args.config_file).stem or None, **args.run}
     notes += getattr(data, "notes", ())
+    words, candidates = said(choice)
     if args.images:
-        notes = [*filter(None, [args.choice]), *notes, *notes_on_classes(data)]
-    trainer.run.evaluation.note_run(what, notes)
+        notes = [*filter(None, [words]), *notes, *notes_on_classes(data)]
+    trainer.run.evaluation.note_run(what, notes, candidates)
     trainer.run.log_images()
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)

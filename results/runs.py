@@ -19,6 +19,7 @@ from trainers.common.record_file import FILE_NAME, Record, read_record
 
 PREDICTIONS = "predictions-test.npz"
 OF_VALIDATION = "predictions-val.npz"
+OF_TRAINING = "predictions-train.npz"
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
 # array → kind of its values, and its shape: N images, T most probable classes, M templates, V votes;
@@ -114,6 +115,12 @@ class Run:
     def validation_answers(self) -> Arrays | None:
         """Those to the validation images that are none of the test's, see ``read_answers``."""
         return self.read_answers(OF_VALIDATION)
+
+    @cached_property
+    def training_answers(self) -> Arrays | None:
+        """Those to the training images by folds that have not seen them, see ``read_answers``; there
+        are some where cross-validation has chosen the trainer."""
+        return self.read_answers(OF_TRAINING)
 
     def read_answers(self, name: str) -> Arrays | None:
         """Arrays of a file of answers by name; None where there is no such file.

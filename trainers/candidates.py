@@ -180,6 +180,17 @@ def fit_to(method: Method, known: Known, seed: int) -> None:
     method.fill(known.views, known.labels)
 
 
+def fit_as_run(method: Method, training: Known, validation: Known) -> None:
+    """Fits a candidate as a run does whose validation images are none of those that it is filled
+    with."""
+    method.eval()
+    if method.learns:
+        assert isinstance(method, FilledMethod)
+        method.fill(training.views, training.labels)
+        method.choose(method.held_out([(validation.shown[None], validation.labels)]))
+        method.fill(training.views, training.labels)
+
+
 @torch.no_grad()
 def answer(method: Method, features: Tensor) -> Prediction:
     """The answers to features (N, E), on the CPU."""

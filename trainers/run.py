@@ -5,8 +5,10 @@ and leaves its record. Without Dassl: ``MethodTrainer`` is its adapter; the trai
 import logging
 import math
 import os
+import statistics
 import time
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 
 import torch
@@ -28,13 +30,14 @@ from .engine.schedule import build_schedule
 from .engine.testing import Answered, Evaluator
 from .evaluation.prediction import Prediction, percent_right
 from .features import FilledMethod
-from .fit import fit
+from .fit import fit, training_step
 from .method import Batches, Method
 
 log = logging.getLogger(__name__)
 Judge = Callable[
     [str, Prediction, Tensor], float
 ]  # split, answers, labels (N,) → the larger, the better
+TIMED = 5  # steps from which a training's time is estimated
 PROBES = 8  # images of the pass from which a training's time is estimated
 
 
@@ -165,6 +168,26 @@ class Run:
         steps = epochs * len(self.loaders.train)
         shown = epochs * len(self.loaders.images.train_x) * len(self.loaders.views) / steps
         minutes: int = math.ceil(steps * 3 * (middle - started + shown * image) / 60)
+        return minutes
+
+    def timed_minutes(self) -> float:
+        """How long a training takes, by its start and some steps, which are made and timed; what they
+        have learned is to be thrown away."""
+        before = time.perf_counter()
+        self.method.start(self.training_images, self.validation_images())
+        start = time.perf_counter() - before
+        self.method.train()
+        batches = islice(self.pairs(self.loaders.train), TIMED + 1)
+        taken = []
+        started = time.perf_counter()
+        for batch in batches:
+            training_step(self.method, batch, self.optimizer, self.scaler, "a step that is timed")
+            now = time.perf_counter()
+            taken.append(now - started)
+            started = now
+        steps = self.cfg.OPTIM.MAX_EPOCH * len(self.loaders.train)
+        each = statistics.mean(taken[1:] or taken)  # the first step warms up
+        minutes: float = (start + steps * each) / 60
         return minutes
 
     def say_minutes(self) -> None:

@@ -31,14 +31,14 @@ Card = dict[str, Any]  # see ``gallery``
 
 
 def held_out(run: Run) -> Arrays:
-    """The answers to the images that nothing was trained on, of validation and test; ``split`` (N,)
-    says which.
+    """The answers to images by what has not seen them: to those of validation and test, and, where
+    there are some, out of fold to training images; ``split`` (N,) says which.
 
     Raises:
-        UserError: those to validation images are another run's.
+        UserError: they are of several runs.
     """
     tested = run.known_answers
-    parts = {"val": run.validation_answers, "test": tested}
+    parts = {"train": run.training_answers, "val": run.validation_answers, "test": tested}
     there = {split: answers for split, answers in parts.items() if answers is not None}
     joined = {}
     for name, values in tested.items():
@@ -52,7 +52,7 @@ def held_out(run: Run) -> Arrays:
                 )
             except ValueError as error:
                 raise UserError(
-                    f"the answers to validation and test images in {run.folder} don't fit together "
+                    f"the answers to images of several splits in {run.folder} don't fit together "
                     f"({name}: {error}): run it again"
                 ) from error
     splits = [numpy.full(len(answers["label"]), split) for split, answers in there.items()]
@@ -61,7 +61,7 @@ def held_out(run: Run) -> Arrays:
 
 
 def gallery(run: Run, paths: dict[str, str]) -> dict[str, list[Card]]:
-    """The gallery of one run, of validation and test images: those whose given label is probably
+    """The gallery of one run, of the images of ``held_out``: those whose given label is probably
     wrong, and the least certain ones; see ``review``.
 
     Args:
@@ -110,10 +110,12 @@ def listed(run: Run) -> dict[str, list[tuple[object, ...]]]:
 def card(run: Run, answers: Arrays, index: int, paths: dict[str, str]) -> Card:
     """One image of the gallery; answers: of ``held_out``."""
     name = answers["image"][index]
+    split = answers["split"][index]
+    is_known = split != "train" or (answers["image"] == name).sum() == 1
     return {
         "image": name,
-        "split": answers["split"][index],
-        "picture": thumbnail(paths.get(name)),
+        "split": split,
+        "picture": thumbnail(paths.get(name)) if is_known else None,
         "truth": run.class_name(answers["label"][index]),
         "answer": run.class_name(answers["answer"][index]),
         "probability": 100 * float(answers["top_probability"][index, 0]),
@@ -165,8 +167,8 @@ def check_root(root: str | None) -> None:
 
 
 def find_images(run: Run, root: str) -> dict[str, str]:
-    """Name of each validation and test image, or of all where all are tested, as the answers have it →
-    path; empty, with a warning, where the data set is not there.
+    """Name of each image that is answered, see ``held_out``, as the answers have it → path; empty, with
+    a warning, where the data set is not there.
     """
     from dassl.data.datasets import DATASET_REGISTRY
 
@@ -181,12 +183,14 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
-    images = [*validated, *tested]
-    if "folds" in run.record:
-        images += trained
-    paths = Series({image.impath: image_name(image.impath) for image in images})
-    # of several images of one name it is not known which
-    return {name: path for path, name in paths.drop_duplicates(keep=False).items()}
+    found: dict[str, str] = {}
+    # a training image never takes the place of one that was held out
+    for images in ([*validated, *tested], trained):
+        paths = Series({image.impath: image_name(image.impath) for image in images})
+        # of several images of one name it is not known which
+        unique = {name: path for path, name in paths.drop_duplicates(keep=False).items()}
+        found = {**unique, **found}
+    return found
 
 
 def thumbnail(path: str | None) -> str | None:

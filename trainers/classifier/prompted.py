@@ -46,7 +46,8 @@ from ..evaluation.doubts import clopper_pearson, voters
 from ..evaluation.prediction import Prediction, measure
 from ..method import Method
 from .export import export
-from .own_run import OwnRun, fit_folder
+from .fit_folder import fit_folder
+from .own_run import OwnRun
 from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
@@ -232,6 +233,7 @@ class PromptedClassifier:
         recipe: str | os.PathLike[str] | None = None,
         shots: int = SHOTS,
         seed: int = 1,
+        minutes: float = 0.0,
         settings: Mapping[str, object] | None = None,
     ) -> "PromptedClassifier":
         """Trains a classifier on your own images, with the numbers of ``train.py --images``.
@@ -257,6 +259,8 @@ class PromptedClassifier:
             recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
+            minutes: that are there to train prompts (CDCGDA) besides the candidates; they are taken if
+                they win. Needs no ``trainer``.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
 
         Raises:
@@ -281,6 +285,7 @@ class PromptedClassifier:
             folder=place,
             shots=shots,
             seed=seed,
+            minutes=minutes,
             settings=settings or {},
         )
         state = rng_state()

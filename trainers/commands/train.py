@@ -47,6 +47,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
     )
     parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0.0,
+        help="also train prompts (CDCGDA) if these minutes are enough, and take them if they win",
+    )
+    parser.add_argument(
         "--seed", type=int, default=1, help="of the sample and the training (default: 1)"
     )
     parser.add_argument(
@@ -79,6 +85,7 @@ def run(args: argparse.Namespace) -> None:
         recipe=args.recipe,
         shots=args.shots,
         seed=args.seed,
+        minutes=args.minutes,
         settings=dict(zip(words[::2], words[1::2])),
     )
     metrics = classifier.record["metrics"].get(classifier.cfg.TEST.SPLIT, {})

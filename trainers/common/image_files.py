@@ -11,6 +11,7 @@ import stat
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import IO, NamedTuple
 
 import numpy
@@ -55,6 +56,7 @@ MOST = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
 # as soon as it is free. Of less than 32 MB, as is the end of a picture in several blocks, it keeps
 # some for each thread that has decoded pictures.
 BLOCK = 2**29
+MOST_SEEN = 100_000  # pictures that are remembered, of 2 KB each
 COARSE = 16  # pixels of a side, at which pictures are compared
 
 
@@ -322,29 +324,41 @@ class Seen(NamedTuple):
     coarse: numpy.ndarray | None = None
 
 
+@lru_cache(MOST_SEEN)
+def look(path: str, *_: int) -> Seen:
+    """Decodes a picture, a large one as coarsely as its format allows. A run looks at it again where
+    its trainer was chosen before, and so does the untrained CLIP's after it; the numbers are those
+    of the file's state, see ``state_of``."""
+    image = None
+    try:
+        with open_image(path) as image:
+            image.draft("RGB", (COARSE, COARSE))
+            with room_for(image):
+                image.load()
+                is_transparent = (
+                    image.has_transparency_data
+                    and min(image.convert("RGBA").getchannel("A").tobytes()) < 255
+                )
+                seen = as_seen(image, "white")
+                small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
+        coarse = numpy.asarray(small, dtype=numpy.int16).ravel()
+        return Seen("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
+    except Exception as error:  # as in ``decoded``
+        return Seen(reason(error, image))
+
+
+def state_of(path: str) -> tuple[int, int]:
+    """A file's size and when it was changed, in ns; zeros where it is not there."""
+    with contextlib.suppress(OSError, ValueError):
+        known = os.stat(path)
+        return known.st_size, known.st_mtime_ns
+    return 0, 0
+
+
 def look_through(paths: Sequence[str]) -> list[Seen]:
-    """Decodes pictures, large ones as coarsely as their format allows."""
-
-    def look(path: str) -> Seen:
-        image = None
-        try:
-            with open_image(path) as image:
-                image.draft("RGB", (COARSE, COARSE))
-                with room_for(image):
-                    image.load()
-                    is_transparent = (
-                        image.has_transparency_data
-                        and min(image.convert("RGBA").getchannel("A").tobytes()) < 255
-                    )
-                    seen = as_seen(image, "white")
-                    small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
-            coarse = numpy.asarray(small, dtype=numpy.int16).ravel()
-            return Seen("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
-        except Exception as error:  # as in ``decoded``
-            return Seen(reason(error, image))
-
+    """Decodes pictures, each once as long as its file is not changed."""
     return thread_map(  # Pillow decodes without Python's lock
-        look,
+        lambda path: look(path, *state_of(path)),
         paths,
         tqdm_class=tqdm,
         desc="looking through the images",

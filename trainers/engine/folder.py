@@ -11,8 +11,12 @@ from ..common.locks import FILE_NAME as LOCK
 from ..common.locks import only_writer
 
 LOG = "log.txt"
+CHOICE = "candidates.json"  # what the trainer was chosen from
+OF_TRAINING = "predictions-train.npz"  # answers to training images, out of fold
 OUTPUTS = (
     LOG,
+    CHOICE,
+    OF_TRAINING,
     "metrics.jsonl",
     "results.json",
     "predictions-val.npz",

@@ -38,6 +38,7 @@ class Evaluator:
         step_seconds: what each step of the training took.
         run: what is known of the run beyond its config, for its record.
         notes: what a reader of its figures has to know.
+        candidates: what the trainer was chosen from, see ``classifier.choice``.
     """
 
     def __init__(self, cfg: CfgNode, dataset: Images, method: Method) -> None:
@@ -48,6 +49,7 @@ class Evaluator:
         self.step_seconds: Sequence[float] = ()
         self.run: Mapping[str, str | int | None] = {}
         self.notes: Sequence[str] = ()
+        self.candidates: Sequence[Mapping[str, object]] = ()
         self.metrics: dict[str, Metrics] = {}
         self.rates: list[float] = []  # images per second of the last test's batches
 
@@ -56,11 +58,17 @@ class Evaluator:
         self.seconds["train"] = seconds
         self.step_seconds = step_seconds
 
-    def note_run(self, run: Mapping[str, str | int | None], notes: Sequence[str]) -> None:
-        """Takes note of what is known of the run beyond its config, and of what a reader of its
-        figures has to know."""
+    def note_run(
+        self,
+        run: Mapping[str, str | int | None],
+        notes: Sequence[str],
+        candidates: Sequence[Mapping[str, object]] = (),
+    ) -> None:
+        """Takes note of what is known of the run beyond its config, of what a reader of its figures has
+        to know, and of what its trainer was chosen from."""
         self.run = run
         self.notes = notes
+        self.candidates = candidates
 
     @property
     def base_classes(self) -> int:
@@ -173,6 +181,7 @@ class Evaluator:
             "skipped_images": getattr(dataset, "broken", {}),
             "learned": method.learned_figures(),
             **({"notes": list(self.notes)} if self.notes else {}),
+            **({"candidates": list(self.candidates)} if self.candidates else {}),
             **({"folds": folds} if (folds := folds_of(dataset)) else {}),
             **({"class_parameters": list(of_classes)} if of_classes else {}),
             "split_hash": split_hash(dataset),

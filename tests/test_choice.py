@@ -1,0 +1,88 @@
+"""Which trainer a run on one's own pictures takes: prompts where there are minutes for them and they
+win; and what the comparison says of the training pictures."""
+
+import csv
+import json
+
+import numpy
+import pytest
+from PIL import Image
+
+import train
+from tests.runs import record_of, refuses
+from trainers import PromptedClassifier
+from trainers.candidates import CANDIDATES
+from trainers.classifier import choice
+from trainers.classifier.own_run import OwnRun
+from trainers.data.own_images import list_images
+
+SHORT = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 2}
+COLOURS = {"red square": (200, 30, 30), "blue square": (30, 30, 200)}
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """Fifty pictures of each of two colours."""
+    generator = numpy.random.default_rng(0)
+    for name, colour in COLOURS.items():
+        (tmp_path / f"colours/{name}").mkdir(parents=True)
+        for index in range(50):
+            pixels = generator.normal(0, 30, (32, 32, 3)) + colour
+            picture = Image.fromarray(numpy.clip(pixels, 0, 255).astype("uint8"))
+            picture.save(f"{tmp_path}/colours/{name}/{index:02d}.png")
+    return tmp_path / "colours"
+
+
+def test_a_training_picture_whose_label_is_wrong_is_listed(colours, tmp_path, monkeypatch):
+    """As the comparison of the candidates has it, in which it was held out once."""
+    monkeypatch.chdir(tmp_path)
+    wrong = next(item for item in list_images(str(colours))[0] if item.classname == "red square")
+    blue = (colours / "blue square/00.png").read_bytes()
+    Image.open(colours / "blue square/00.png").rotate(90).save(wrong.impath)
+    assert train.main(["--images", str(colours), "--backbone", "tiny"]) == 0
+    record = record_of("output/colours/seed1")
+    rows = record["candidates"]
+    assert [row["trainer"] for row in rows] == [*CANDIDATES] and rows[1]["images"] == 70
+    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in rows)
+    page = (tmp_path / "output/colours/seed1/report.html").read_text()
+    assert f"Why {record['trainer']} on colours" in page
+    with open("output/colours/seed1/report_wrong_labels.csv", encoding="utf-8-sig") as file:
+        first = next(csv.DictReader(file))
+    assert wrong.impath.endswith(first["image"]) and first["split"] == "train"
+    assert (first["label"], first["answer"]) == ("red square", "blue square")
+    assert (colours / "blue square/00.png").read_bytes() == blue
+
+
+def compare(colours, tmp_path, minutes):
+    run = OwnRun(str(colours), "", "tiny", "", f"{tmp_path}/run", settings=SHORT, minutes=minutes)
+    return choice.choose_trainer(run)
+
+
+def test_prompts_that_would_take_longer_are_not_trained(colours, tmp_path):
+    found = compare(colours, tmp_path, minutes=1e-3)
+    assert found.trainer in CANDIDATES and len(found.rows) == len(CANDIDATES) + 1
+    assert found.rows[-1]["accuracy"] is None and "CDCGDA, not trained: it would take" in str(found)
+    assert [path.name for path in tmp_path.iterdir()] == ["colours"]
+
+
+@pytest.mark.parametrize("known, wins", [(98.0, False), (97.9, True)])
+def test_prompts_win_by_more_than_the_margin(colours, tmp_path, monkeypatch, known, wins):
+    """On the same validation pictures, of which all are right; their run is kept either way."""
+    monkeypatch.setattr(choice, "percent_right", lambda *_: known)
+    found = compare(colours, tmp_path, minutes=60)
+    assert found.rows[-1]["accuracy"] == 100 and found.rows[-1]["images"] == 20
+    place = tmp_path / ("run" if wins else "run/CDCGDA")
+    assert (found.trainer == "CDCGDA") is wins and record_of(place)["trainer"] == "CDCGDA"
+    assert not (tmp_path / "run-CDCGDA").exists()
+    if wins:
+        words = ["--images", str(colours), "--backbone", "tiny", "--output-dir", str(place)]
+        options = [str(word) for pair in SHORT.items() for word in pair]
+        assert train.main([*words, *options]) == 0
+        record = record_of(place)
+        assert len(record["candidates"]) == len(CANDIDATES) + 1
+        assert "CDCGDA was chosen" in json.dumps(record["notes"])
+
+
+def test_minutes_are_for_a_choice(colours, tmp_path):
+    with refuses("--minutes are for the choice of a trainer, which is GDA: leave out one of them"):
+        PromptedClassifier.fit(colours, trainer="GDA", folder=tmp_path / "run", minutes=1)
