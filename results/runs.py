@@ -1,6 +1,7 @@
 """The finished runs below folders: their records, what they answered to every test image, and how
 training went."""
 
+import logging
 import os
 import re
 from collections.abc import Iterable
@@ -16,6 +17,8 @@ from trainers.common.errors import UserError, raise_machines
 from trainers.common.metrics import read_metrics
 from trainers.common.readers import read_arrays
 from trainers.common.record_file import FILE_NAME, Record, read_record
+
+log = logging.getLogger(__name__)
 
 PREDICTIONS = "predictions-test.npz"
 OF_VALIDATION = "predictions-val.npz"
@@ -119,8 +122,13 @@ class Run:
     @cached_property
     def training_answers(self) -> Arrays | None:
         """Those to the training images by folds that have not seen them, see ``read_answers``; there
-        are some where cross-validation has chosen the trainer."""
-        return self.read_answers(OF_TRAINING)
+        are some where cross-validation has chosen the trainer. Nothing but lists is made of them:
+        where they can't be read, they are left out with a warning."""
+        try:
+            return self.read_answers(OF_TRAINING)
+        except UserError as error:
+            log.warning("training images are left out of the lists: %s", error)
+            return None
 
     def read_answers(self, name: str) -> Arrays | None:
         """Arrays of a file of answers by name; None where there is no such file.
