@@ -11,11 +11,12 @@ from .evaluation.uncertainty import fit_temperature
 from .method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from .templates import SELECTED_TEMPLATES
 
+Setting = tuple[float, ...]  # the numbers that a method takes of held-out images
 # logits (N, K) of held-out images under a setting, and their labels (N,)
-HeldOut = tuple[Callable[[Any], Tensor], Tensor]
+HeldOut = tuple[Callable[[Setting], Tensor], Tensor]
 
 
-def best_temperature(setting: Any, held_out: Sequence[HeldOut]) -> float:
+def best_temperature(setting: Setting, held_out: Sequence[HeldOut]) -> float:
     """The temperature under which the labels of all held-out images are most likely."""
     logits = torch.cat([under(setting) for under, _ in held_out])  # (N, K)
     labels = torch.cat([labels for _, labels in held_out])  # (N,)
@@ -83,7 +84,7 @@ class FilledMethod(FeatureMethod):
         length, and labels (N,)."""
         raise NotImplementedError
 
-    def under(self, features: Tensor) -> Callable[[Any], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
         """What it says of held-out images as it is filled now: a function that maps a setting to
         logits (N, K); features: (N, E), of length one."""
         raise NotImplementedError

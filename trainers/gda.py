@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction
-from .features import FilledMethod, HeldOut, SizedByState, best_temperature
+from .features import FilledMethod, HeldOut, Setting, SizedByState, best_temperature
 from .gaussians import (
     GaussianEvidence,
     among_added,
@@ -124,21 +124,23 @@ class GDAMethod(FilledMethod):
         classifier.gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[float], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
         zero_shot = self.zero_shot(features)
         votes = F.linear(features, self.learner.weight, self.learner.bias)
-        return lambda alpha: zero_shot + alpha * votes
+        return lambda setting: zero_shot + setting[0] * votes
 
     def choose(self, held_out: Sequence[HeldOut]) -> None:
         """The α with the highest accuracy, the first of equal ones, and the temperature under which
         the labels are most likely."""
 
         def right(alpha: float) -> int:
-            return sum(int((under(alpha).argmax(1) == labels).sum()) for under, labels in held_out)
+            return sum(
+                int((under((alpha,)).argmax(1) == labels).sum()) for under, labels in held_out
+            )
 
         alpha = max(ALPHAS, key=right)
         self.learner.alpha.fill_(alpha)
-        self.learner.temperature.fill_(best_temperature(alpha, held_out))
+        self.learner.temperature.fill_(best_temperature((alpha,), held_out))
 
     def predict(self, logits: Tensor) -> Prediction:
         return Prediction((logits[0] / self.learner.temperature).softmax(dim=-1))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction, percent_right
-from .features import FilledMethod, HeldOut, best_temperature
+from .features import FilledMethod, HeldOut, Setting, best_temperature
 from .method import Batches, Method, TrainingImages
 from .registration import registered
 
@@ -121,12 +121,12 @@ class LinearProbeMethod(FilledMethod):
         self.learner.weight.copy_(weight)
         self.learner.bias.copy_(bias)
 
-    def under(self, features: Tensor) -> Callable[[float], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
         seen = self.seen
 
         @cache
-        def logits(C: float) -> Tensor:
-            parts = fitted(*seen, C, len(self.classnames))
+        def logits(setting: Setting) -> Tensor:
+            parts = fitted(*seen, setting[0], len(self.classnames))
             weight, bias = (part.to(self.device) for part in parts)
             return features.double() @ weight.t() + bias
 
@@ -137,15 +137,15 @@ class LinearProbeMethod(FilledMethod):
         labels = torch.cat([labels for _, labels in held_out])
 
         def accuracy(C: float) -> float:
-            answers = torch.cat([under(C).argmax(dim=1) for under, _ in held_out])
+            answers = torch.cat([under((C,)).argmax(dim=1) for under, _ in held_out])
             return percent_right(answers, labels)
 
         C = best_strength(accuracy)
         self.learner.C.fill_(C)
-        self.learner.temperature.fill_(best_temperature(C, held_out))
+        self.learner.temperature.fill_(best_temperature((C,), held_out))
 
     def predict(self, logits: Tensor) -> Prediction:
-        if self.learner.weight is None:
+        if self.left_out:
             return super().predict(logits)
         return Prediction((logits[0] / self.learner.temperature).softmax(dim=-1))
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FilledMethod, HeldOut, SizedByState
+from .features import FilledMethod, HeldOut, Setting, SizedByState
 from .method import Batches, Method, ParameterGroups, TrainingImages
 from .registration import registered
 from .settings import method_node
@@ -109,7 +109,7 @@ class TipAdapterMethod(FilledMethod):
         self.learner.fill(F.normalize(features.mean(dim=0), dim=-1), labels)
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[tuple[float, float]], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
         """Of (β, α)."""
         zero_shot = self.zero_shot(features)
         likeness = features @ self.learner.keys.t()  # (N_val, N)
@@ -129,7 +129,7 @@ class TipAdapterMethod(FilledMethod):
             torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in grids
         )
 
-        def right(setting: tuple[float, float]) -> int:
+        def right(setting: Setting) -> int:
             return sum(
                 int((under(setting).argmax(dim=1) == labels).sum()) for under, labels in held_out
             )

@@ -8,7 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy
 import torch
@@ -48,7 +48,25 @@ from .saved_run import method_of
 
 log = logging.getLogger(__name__)
 PROMPTS = "CDCGDA"  # what is trained besides the candidates, where there is time for it
-Row = dict[str, Any]  # see ``Choice``
+
+
+class CandidateRow(TypedDict):
+    """How a trainer does, as the record has it.
+
+    Attributes:
+        trainer: its name.
+        accuracy: in percent; low, high: its 95 % interval (Wilson's); None of what was not trained.
+        images: that it answers; seconds: of the fits, or of the training.
+        note: what else is to be known, in words.
+    """
+
+    trainer: str
+    accuracy: float | None
+    low: float | None
+    high: float | None
+    images: int
+    seconds: float
+    note: str
 
 
 @dataclass(frozen=True)
@@ -58,15 +76,14 @@ class Choice:
     Attributes:
         trainer: its name.
         how: by what it was chosen, in words.
-        rows: of those that were compared: dicts of ``trainer``, ``accuracy``, ``low`` and ``high``
-            (percent; None of what was not trained), ``images``, ``seconds``, and ``note``.
+        rows: of those that were compared.
         answers: to the training images, each by the trainer as it was fitted without its fold, see
             ``per_image``; None where there are none, or all images are tested so.
     """
 
     trainer: str
     how: str
-    rows: Sequence[Row]
+    rows: Sequence[CandidateRow]
     answers: dict[str, numpy.ndarray] | None = field(default=None, repr=False)
 
     def __str__(self) -> str:
@@ -95,7 +112,7 @@ def noted_choice(choice: Choice | None, folder: str, trainer: str) -> Choice | N
     return choice
 
 
-def said(choice: Choice | None) -> tuple[str, Sequence[Row]]:
+def said(choice: Choice | None) -> tuple[str, Sequence[CandidateRow]]:
     """A choice in words, and its rows; nothing where there was none."""
     return (str(choice), choice.rows) if choice else ("", ())
 
@@ -255,7 +272,7 @@ def answers_to(
     return per_image(candidate.answers.part(first), labels.cpu()[first], paths)
 
 
-def row_of(candidate: Candidate) -> Row:
+def row_of(candidate: Candidate) -> CandidateRow:
     """A candidate's row, see ``Choice``."""
     return row(
         candidate.trainer,
@@ -271,7 +288,7 @@ def row(
     images: int = 0,
     seconds: float = 0.0,
     note: str = "",
-) -> Row:
+) -> CandidateRow:
     low = high = None
     if accuracy is not None:
         low, high = (100 * end for end in wilson(round(accuracy / 100 * images), images))
@@ -286,7 +303,7 @@ def row(
     }
 
 
-def with_row(choice: Choice, further: Row) -> Choice:
+def with_row(choice: Choice, further: CandidateRow) -> Choice:
     """A choice with one more row."""
     return replace(choice, rows=[*choice.rows, further])
 

@@ -101,7 +101,7 @@ def shown_name(record: Record) -> str:
     return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]
 
 
-def tested_on(record: Mapping[str, Any], images: int) -> str:
+def tested_on(record: Record, images: int) -> str:
     """What a run's accuracy is of, in words: of images that were held out, or of all."""
     folds = record.get("folds")
     if not folds:
