@@ -20,6 +20,7 @@ from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, raised_in
 from trainers.common.record_file import remove_record
 from trainers.engine.folder import folder_of_run
+from trainers.features import FilledMethod
 from trainers.trainer import MethodTrainer
 
 from . import own_images
@@ -73,7 +74,10 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     with contextlib.redirect_stdout(details):
         trainer = build(cfg)
         notes = check_names(
-            trainer.model.backbone, trainer.model.classnames, are_fixed=not args.images
+            trainer.model.backbone,
+            trainer.model.classnames,
+            are_fixed=not args.images,
+            are_seen=isinstance(trainer.model, FilledMethod),
         )
     data = trainer.dm.dataset
     what = {"recipe": Path(args.config_file).stem or None, **args.run}

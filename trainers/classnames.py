@@ -71,7 +71,11 @@ def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list
 
 
 def check_names(
-    backbone: Backbone, names: Sequence[str], are_fixed: bool, texts: Tensor | None = None
+    backbone: Backbone,
+    names: Sequence[str],
+    are_fixed: bool,
+    texts: Tensor | None = None,
+    are_seen: bool = False,
 ) -> list[str]:
     """``check_classes`` of K class names in a CLIP's prompts.
 
@@ -84,11 +88,16 @@ def check_names(
     features = texts.transpose(0, 1).flatten(1) / len(texts) ** 0.5  # (K, M · E), of length one
     scale = backbone.log_scale.float().exp().item()
     unknown = backbone.unlearned_tokens
-    return check_classes(names, unknown, features, scale, are_fixed)
+    return check_classes(names, unknown, features, scale, are_fixed, are_seen)
 
 
 def check_classes(
-    names: Sequence[str], unknown: Tensor, features: Tensor, scale: float, are_fixed: bool
+    names: Sequence[str],
+    unknown: Tensor,
+    features: Tensor,
+    scale: float,
+    are_fixed: bool,
+    are_seen: bool = False,
 ) -> list[str]:
     """Warns of names that a CLIP doesn't know or can hardly tell apart; returns the warnings.
 
@@ -97,9 +106,11 @@ def check_classes(
         features: the names' texts (K, E), of length one; scale: by which cosines become logits.
         are_fixed: the names are a data set's of the field; else they are the user's own, who can
             choose others.
+        are_seen: the classes are learned from features of pictures, which tell them apart where texts
+            don't.
 
     Raises:
-        UserError: texts of the user's own names are equal.
+        UserError: texts of the user's own names are equal, and nothing else tells them apart.
     """
     same = first_few(close_pairs(features, names, SAME))
     warnings = [f"To this CLIP these classes are one and the same: {same}"] if same else []
@@ -108,7 +119,9 @@ def check_classes(
             shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
             of = f"{len(words)} of {len(names)} class names"
             warnings.append(f"This CLIP does not know some words in {of}: {first_few(shown)}")
-        if same:
+        if same and are_seen:
+            warnings.append("Nothing but the pictures tells those apart; other words may help")
+        elif same:
             raise UserError(
                 f"{'. '.join(warnings)}: give other words (of class folders in a file classnames.txt "
                 "beside them), or another CLIP"

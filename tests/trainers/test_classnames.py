@@ -89,6 +89,14 @@ def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():
         )
 
 
+def test_pictures_tell_classes_of_equal_texts_apart():
+    said = check_classes(
+        ["a", "b"], unlearned(ROWS), texts(0, 0), 100, are_fixed=False, are_seen=True
+    )
+    assert said[0].endswith("one and the same: 'a' = 'b'")
+    assert "Nothing but the pictures tells those apart; other words may help" in said
+
+
 def test_a_data_set_of_the_field_is_warned_of_once(caplog):
     names = [f"n{number}" for number in range(14)]
     angles = [number // 2 for number in range(14)]

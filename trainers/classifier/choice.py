@@ -28,6 +28,7 @@ from ..candidates import (
     fit_as_run,
     on_features,
 )
+from ..classnames import check_names
 from ..common.console import counted
 from ..common.errors import UserError
 from ..common.files import write_arrays, write_text
@@ -227,6 +228,7 @@ def choose_trainer(run: OwnRun) -> Choice:
         images = OwnImages(run.images, cfg)
         items = [*images.train_x, *images.val]
         method = method_of(cfg, images.classnames)
+        check_names(method.backbone, images.classnames, are_fixed=False, are_seen=True)
         loader = make_loader(cfg, items, pixels_of_test(cfg.INPUT))
         pairs = tqdm(
             Pairs(loader, method.device), "Looking at the images", mininterval=1, dynamic_ncols=True

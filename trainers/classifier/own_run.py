@@ -28,6 +28,7 @@ from ..data.own_images import OwnImages
 from ..data.transforms import steps_of_training, template_views
 from ..descriptions import note_content
 from ..engine.checks import check_data, check_run
+from ..features import FilledMethod
 from ..run import Run
 from ..settings import run_config
 from .saved_run import find_method, method_of
@@ -144,7 +145,8 @@ def build_run(
     check_data(cfg, images)
     method = method_of(cfg, images.classnames)
     run = Run(cfg, make_loaders(cfg, images, views, T.Compose(steps)), method)
-    notes = check_names(method.backbone, method.classnames, are_fixed=False)
+    are_seen = isinstance(method, FilledMethod)
+    notes = check_names(method.backbone, method.classnames, are_fixed=False, are_seen=are_seen)
     notes = [*filter(None, [choice]), *notes, *images.notes, *notes_on_classes(images)]
     run.evaluation.note_run({"recipe": Path(recipe).stem}, notes, candidates)
     return run

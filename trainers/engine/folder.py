@@ -33,7 +33,7 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
 
     Raises:
         UserError: it can't be written to, or another process does; of one that is raised in the
-            block a new folder is removed again, if it holds nothing but the log.
+            block a new folder is removed again, if it holds nothing but the log and the choice.
     """
     check_folder(name, folder, OUTPUTS)
     place = Path(folder).absolute()
@@ -45,8 +45,10 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
     except UserError:
         # up to the first that another run, beside this one, has put its own folder in
         with contextlib.suppress(OSError):
-            if made and {*os.listdir(place)} <= {LOG}:
-                (place / LOG).unlink(missing_ok=True)
+            left = {LOG, CHOICE, OF_TRAINING}
+            if made and {*os.listdir(place)} <= left:
+                for name in sorted(left):
+                    (place / name).unlink(missing_ok=True)
                 for path in made:
                     path.rmdir()
         raise
