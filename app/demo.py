@@ -109,9 +109,7 @@ class Demo:
         metrics = record["metrics"].get("test", {})
         if not {"accuracy", "images"} <= metrics.keys():
             return ""
-        words = (
-            f"Right on {metrics['accuracy']:.1f} % of its {tested_on(record, metrics['images'])}"
-        )
+        words = f"Right on {metrics['accuracy']:.1f} % of {tested_on(record, metrics['images'])}"
         templates = metrics.get("template_accuracy", ())
         image = metrics.get("image_accuracy")
         if len(templates) > 1 or image is not None:

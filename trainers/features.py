@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .evaluation.prediction import Scores
+from .evaluation.prediction import Prediction, Scores
 from .evaluation.uncertainty import fit_temperature
 from .method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from .templates import SELECTED_TEMPLATES
@@ -93,6 +93,13 @@ class FilledMethod(FeatureMethod):
         """Takes the settings that are best for all held-out images together. Each part of these may
         have been answered by the method as it was filled with other images."""
         raise NotImplementedError
+
+    def predict(self, logits: Tensor) -> Prediction:
+        """At the learner's ``temperature``; other classes' answers are the texts' alone."""
+        if self.left_out:
+            return super().predict(logits)
+        temperature = self.learner.get_buffer("temperature")
+        return Prediction((logits[0] / temperature).softmax(dim=-1))
 
     def views_of(self, training: TrainingImages) -> tuple[Tensor, Tensor]:
         """What it is filled with: features (R, N, E), of any length, of the training images in R =

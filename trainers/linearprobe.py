@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .evaluation.prediction import Prediction, percent_right
+from .evaluation.prediction import percent_right
 from .features import FilledMethod, HeldOut, Setting, best_temperature
 from .method import Batches, Method, TrainingImages
 from .registration import registered
@@ -143,11 +143,6 @@ class LinearProbeMethod(FilledMethod):
         C = best_strength(accuracy)
         self.learner.C.fill_(C)
         self.learner.temperature.fill_(best_temperature((C,), held_out))
-
-    def predict(self, logits: Tensor) -> Prediction:
-        if self.left_out:
-            return super().predict(logits)
-        return Prediction((logits[0] / self.learner.temperature).softmax(dim=-1))
 
 
 LinearProbe = registered(LinearProbeMethod)

@@ -1,7 +1,8 @@
 """Tip-Adapter: zero-shot CLIP plus a cache of the training images' features, in which those similar
 to an image vote with their labels (Zhang et al., 2022, "Tip-Adapter: Training-free Adaption of CLIP
 for Few-shot Classification", §3). Nothing is trained; in ``TipAdapterF`` the kept features are, by
-cross-entropy. α and β are chosen on validation images.
+cross-entropy. α and β are chosen on validation images. Ours: these fit a temperature, which leaves
+every answer and makes its probability mean something.
 """
 
 import logging
@@ -15,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FilledMethod, HeldOut, Setting, SizedByState
+from .features import FilledMethod, HeldOut, Setting, SizedByState, best_temperature
 from .method import Batches, Method, ParameterGroups, TrainingImages
 from .registration import registered
 from .settings import method_node
@@ -40,12 +41,13 @@ def add_tipadapterf_config(cfg: CfgNode) -> None:
 
 
 class FeatureCache(SizedByState):
-    """The cache: N features of K classes, β and α."""
+    """The cache: N features of K classes, β, α and the temperature of the answers."""
 
     keys: Any  # a parameter; None for classes that were not trained
     labels: Tensor
     alpha: Tensor
     beta: Tensor
+    temperature: Tensor
     class_parameters = sized = ("keys", "labels")  # see ``Method.build``
 
     def __init__(self, method: Method) -> None:
@@ -57,6 +59,7 @@ class FeatureCache(SizedByState):
         self.register_buffer("labels", torch.zeros(0, dtype=torch.long))  # (N,)
         self.register_buffer("beta", torch.tensor(node.INIT_BETA))
         self.register_buffer("alpha", torch.tensor(node.INIT_ALPHA))
+        self.register_buffer("temperature", torch.ones(()))
 
     def fill(self, keys: Tensor, labels: Tensor) -> None:
         self.keys.data = keys
@@ -122,7 +125,8 @@ class TipAdapterMethod(FilledMethod):
         return lambda setting: zero_shot + setting[1] * votes(setting[0])
 
     def choose(self, held_out: Sequence[HeldOut]) -> None:
-        """The β and α with the highest accuracy, of equal ones the smaller."""
+        """The β and α with the highest accuracy, of equal ones the smaller, and the temperature under
+        which the labels are most likely."""
         node = self.settings
         grids = zip(node.SEARCH_SCALE, node.SEARCH_STEP)
         betas, alphas = (
@@ -138,6 +142,7 @@ class TipAdapterMethod(FilledMethod):
         cache = self.learner
         cache.beta.fill_(best[0])
         cache.alpha.fill_(best[1])
+        cache.temperature.fill_(best_temperature(best, held_out))
         count = sum(len(labels) for _, labels in held_out)
         log.info(
             f"β {best[0]:.3f} and α {best[1]:.3f}: {right(best)} of {count} held-out images right"

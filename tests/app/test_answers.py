@@ -81,7 +81,7 @@ def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
     tested, label = demo.classifier.record["metrics"]["test"], answers.labels[0]
     said = [
         " ".join(fused[0]),
-        f"Right on {tested['accuracy']:.1f} % of its {tested['images']} test images",
+        f"Right on {tested['accuracy']:.1f} % of {tested['images']} test images",
         f"{'Right' if label == truth else 'Wrong'}: the data set says {truth}.",
     ]
     if answers.vacuity is not None:
