@@ -115,19 +115,19 @@ def check_classes(
     same = first_few(close_pairs(features, names, SAME))
     warnings = [f"To this CLIP these classes are one and the same: {same}"] if same else []
     if not are_fixed:
+        if same and are_seen:
+            warnings[0] += "; nothing but the pictures tells them apart, other words may help"
         if words := unknown_words(names, unknown):
             shown = [f"{name!r} ({', '.join(missing)})" for name, missing in words.items()]
             of = f"{len(words)} of {len(names)} class names"
             warnings.append(f"This CLIP does not know some words in {of}: {first_few(shown)}")
-        if same and are_seen:
-            warnings.append("Nothing but the pictures tells those apart; other words may help")
-        elif same:
+        if same and not are_seen:
             raise UserError(
                 f"{'. '.join(warnings)}: give other words (of class folders in a file classnames.txt "
                 "beside them), or another CLIP"
             )
         # |logit a − logit b| ≤ scale · ‖a − b‖ for features of length one, whatever the picture
-        if near := close_pairs(features, names, math.log(RATIO) / scale):
+        if not same and (near := close_pairs(features, names, math.log(RATIO) / scale)):
             warnings.append(
                 "This CLIP can hardly tell these classes apart, whatever the picture: "
                 f"{first_few(near)}"

@@ -93,8 +93,8 @@ def test_pictures_tell_classes_of_equal_texts_apart():
     said = check_classes(
         ["a", "b"], unlearned(ROWS), texts(0, 0), 100, are_fixed=False, are_seen=True
     )
-    assert said[0].endswith("one and the same: 'a' = 'b'")
-    assert "Nothing but the pictures tells those apart; other words may help" in said
+    (said,) = said
+    assert "one and the same: 'a' = 'b'; nothing but the pictures tells them apart" in said
 
 
 def test_a_data_set_of_the_field_is_warned_of_once(caplog):
