@@ -21,7 +21,7 @@ from tests.chromium import look
 from tests.runs import PATIENCE, REPOSITORY
 from tests.trainers import test_formulas
 from tests.trainers.test_formulas import FORMULAS, OF_FEATURES
-from tools.leaderboard import draw
+from tools.leaderboard import PART, draw
 from tools.trainer_pages import write_pages
 from trainers import METHODS
 from trainers.settings import method_node
@@ -223,8 +223,12 @@ def test_the_leaderboards_data_and_the_benchmarks_table_are_those_of_base_to_new
     measured = sorted(data[columns].values.tolist())
     drawn = pandas.read_csv(DATA / "leaderboard.csv", dtype=str)
     assert sorted(drawn.iloc[:, :6].values.tolist()) == measured
-    lines = re.findall(r"(?m)^\| (\w+ \| \d .*±.*) \|$", (DOCS / "benchmark.md").read_text("utf-8"))
-    assert sorted(re.split(r" \| | ± ", line) for line in lines) == measured
+    page = (DOCS / "benchmark.md").read_text("utf-8")
+    lines = re.findall(r"(?m)^\| (\w+(?: †)? \| \d .*±.*) \|$", page)
+    rows = [re.split(r" \| | ± ", line) for line in lines]
+    assert sorted([name.removesuffix(" †"), *others] for name, *others in rows) == measured
+    marked = {row[0].removesuffix(" †") for row in rows if row[0].endswith(" †")}
+    assert marked == {*drawn["trainer"][drawn[PART].notna()]}
 
 
 @pytest.mark.parametrize("name", ["leaderboard", "factors", "templates"])
