@@ -13,7 +13,7 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
-from PIL import Image
+from PIL import Image, ImageDraw
 
 import predict
 from tests.conftest import CASES, GOLDEN, REFUSALS
@@ -194,6 +194,10 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
     stripes = numpy.full((8, 8), 255, dtype="uint8") * numpy.eye(2, dtype="uint8")[0].repeat(4)
     for part, pixels in (("train", stripes), ("test", stripes.T)):  # alike at a pixel
         Image.fromarray(pixels).save(tmp_path / part / "ant" / "small.jpg", quality=95)
+    for part, ends in (("train", (10, 20, 50, 20)), ("test", (40, 70, 80, 70))):  # nearly white
+        page = Image.new("L", (96, 96), 255)
+        ImageDraw.Draw(page).line(ends, fill=0)
+        page.save(tmp_path / part / "bee" / "line.png")
     build("ImageFolder", tmp_path)
     assert "Training images look like 6 test images, such as train/ant/0.png" in caplog.text
     assert " like test/ant/0.webp: an accuracy on these is not a test" in caplog.text

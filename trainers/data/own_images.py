@@ -47,7 +47,10 @@ from .lists import PARTS, Image, Lists
 
 log = logging.getLogger(__name__)
 FEW = 100  # images, below which a part of them tells too little
-NEAR = 3  # of 255: mean difference of two pictures from afar, below which they look alike
+# mean difference of two pictures from afar, below which they look alike: of 255, and as a share of how
+# far the picture is from one grey, since all line drawings are nearly white
+NEAR = 3
+SAME = 0.25
 NAME = "ImageFolder"  # as a data set
 Parts = dict[str, list[Image]]  # train, val and test
 
@@ -174,7 +177,10 @@ class OwnImages:
                 differences = numpy.abs(known - seen[path].coarse).mean(axis=1)  # (N,)
                 if path in trained:
                     differences[trained.index(path)] = numpy.inf
-                if differences.min() < NEAR:
+                shown = seen[path].coarse
+                assert shown is not None  # what can't be read is left out
+                spread = numpy.abs(shown - shown.mean()).mean()
+                if differences.min() <= min(NEAR, SAME * spread):
                     copies.append((path, trained[differences.argmin()]))
         if not copies:
             return []
