@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypedDict
 
@@ -201,6 +201,16 @@ def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, str, Choice 
     return for_trainer(run, trainer), why, choice
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Without what the run itself says of its images, as a warning or less."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def choose_trainer(run: OwnRun) -> Choice:
     """The best of the ``candidates`` or, if they win where ``run.minutes`` leave time for them, prompts.
 
@@ -223,8 +233,7 @@ def choose_trainer(run: OwnRun) -> Choice:
         return config(trainer).TRAINER[trainer.upper()]
 
     cfg = config(CANDIDATES[0])
-    logging.disable(logging.WARNING)  # the run says the same of its images
-    try:
+    with quietly():
         images = OwnImages(run.images, cfg)
         items = [*images.train_x, *images.val]
         method = method_of(cfg, images.classnames)
@@ -237,8 +246,6 @@ def choose_trainer(run: OwnRun) -> Choice:
         table = compare(
             method.backbone, images.classnames, features[0], labels, settings_of_candidate, run.seed
         )
-    finally:
-        logging.disable(logging.NOTSET)
     found = best(table)
     noun = "image" if images.folds else "training and validation image"
     choice = Choice(
@@ -327,7 +334,8 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     trial = for_trainer(replace(run, folder=beside), PROMPTS)
     cfg = config_of_images(trial)
     seed_all(run.seed)
-    made = build_run(cfg, trial.recipe)
+    with quietly():
+        made = build_run(cfg, trial.recipe)
     if not made.is_done():
         needed = made.timed_minutes()
         estimate = f"it would take about {needed:.1f} minutes, {max(0.0, minutes):.1f} are left"
