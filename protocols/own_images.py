@@ -13,7 +13,7 @@ from yacs.config import CfgNode
 
 from trainers.classifier.choice import completed
 from trainers.classifier.own_run import OwnRun, folds_for
-from trainers.common.console import log_to_stdout
+from trainers.common.console import log_to_stdout, show_messages
 from trainers.common.errors import UserError
 from trainers.common.recipes import choose_recipe, recipe_path
 
@@ -41,6 +41,8 @@ def choose_trainer_and_clip(args: argparse.Namespace) -> None:
     """The same, where not both of trainer and recipe are given."""
     if args.config_file:
         raise UserError(f"{args.config_file} is of one trainer: name it with --trainer")
+    if args.minutes:
+        show_messages()  # of a training that may be made here
     asked = OwnRun(
         images=args.root,
         trainer=args.trainer,
@@ -94,7 +96,8 @@ def report(
 
     page = os.path.join(cfg.OUTPUT_DIR, "report.html")
     heads = make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
-    for head in sorted(heads, key=lambda head: head["zero_shot_itself"])[:1]:
+    own = [head for head in heads if head["trainer"] == cfg.TRAINER.NAME]
+    for head in own[:1]:
         others = zip(
             ("chance", "zero-shot", "always the commonest class"),
             (head["chance"], head["zero_shot"], head["commonest"]),

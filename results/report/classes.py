@@ -25,7 +25,7 @@ def headlines(series: list[Series]) -> list[Headline]:
     with.
 
     Returns:
-        ``tested_on``, ``model``, ``zero_shot_itself``, ``seeds``, ``images``, their number and what
+        ``tested_on``, ``model``, ``trainer``, ``zero_shot_itself``, ``seeds``, ``images``, their number and what
         they are in words, ``of``, ``classes``, and in
         percent: ``accuracy``, mean over seeds; ``low`` and ``high``, ends of its 95 % interval
         (Wilson) over images like these; ``chance``; ``zero_shot``, what the same CLIP without
@@ -50,6 +50,7 @@ def headlines(series: list[Series]) -> list[Headline]:
             {
                 "tested_on": entry.tested_on,
                 "model": entry.name,
+                "trainer": run.record["trainer"],
                 "zero_shot_itself": is_zero_shot(entry),
                 "seeds": len(entry.runs),
                 "accuracy": accuracy,
