@@ -160,7 +160,7 @@ def test_the_lists_are_of_validation_and_test_images_with_every_vote(tmp_path):
     assert set(queue["split"]) == {"val", "test"} and len(queue) == 60
     assert (tables["wrong_labels"]["label"] != tables["wrong_labels"]["answer"]).any()
     numpy.savez(folder / "predictions-val.npz", **make_answers(1, 30, templates=3))
-    with refuses("the answers to validation and test images in .* don't fit together .vote: "):
+    with refuses("the answers to images of several splits in .* don't fit together .vote: "):
         gallery(collect(folder)[0], {})
 
 
