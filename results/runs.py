@@ -16,13 +16,13 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.metrics import read_metrics
 from trainers.common.readers import read_arrays
-from trainers.common.record_file import FILE_NAME, Record, read_record
+from trainers.common.record_file import FILE_NAME, Record, answers_file, read_record
 
 log = logging.getLogger(__name__)
 
-PREDICTIONS = "predictions-test.npz"
-OF_VALIDATION = "predictions-val.npz"
-OF_TRAINING = "predictions-train.npz"
+PREDICTIONS = answers_file("test")
+OF_VALIDATION = answers_file("val")
+OF_TRAINING = answers_file("train")
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
 # array → kind of its values, and its shape: N images, T most probable classes, M templates, V votes;

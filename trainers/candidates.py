@@ -3,7 +3,7 @@ cross-validation on the frozen CLIP's image features.
 
 Every picture is encoded once. In each fold a candidate is fitted to the features of the other
 folds' pictures and answers those of the fold, so each picture is answered once by a classifier that
-has not seen it. Of few pictures a run is made in the same way, see ``cross_fit``.
+has not seen it. Of few pictures a run is tested in the same way, see ``cross_fit``.
 """
 
 import random
@@ -144,8 +144,7 @@ def with_features(backbone: Backbone) -> Backbone:
 
 
 def cross_fit(method: Method, known: Known, seed: int) -> Prediction:
-    """The answers to known pictures, each by the method as it was fitted without its fold; then fits
-    the method to all of them.
+    """The answers to known pictures, each by the method as it was fitted without its fold.
 
     Args:
         method: see ``on_features``; seed: of the division into folds.
@@ -158,7 +157,6 @@ def cross_fit(method: Method, known: Known, seed: int) -> Prediction:
         asked = (fold == held_out).nonzero().flatten()
         parts.append(answer(method, known.shown[asked]))
         places.append(asked)
-    fit_to(method, known, seed)
     return Prediction.concatenate(parts).part(torch.cat(places).argsort())
 
 

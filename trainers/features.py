@@ -16,6 +16,11 @@ Setting = tuple[float, ...]  # the numbers that a method takes of held-out image
 HeldOut = tuple[Callable[[Setting], Tensor], Tensor]
 
 
+def number_right(setting: Setting, held_out: Sequence[HeldOut]) -> int:
+    """How many of all held-out images are answered right under a setting."""
+    return sum(int((under(setting).argmax(dim=1) == labels).sum()) for under, labels in held_out)
+
+
 def best_temperature(setting: Setting, held_out: Sequence[HeldOut]) -> float:
     """The temperature under which the labels of all held-out images are most likely."""
     logits = torch.cat([under(setting) for under, _ in held_out])  # (N, K)

@@ -16,7 +16,14 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction
-from .features import FilledMethod, HeldOut, Setting, SizedByState, best_temperature
+from .features import (
+    FilledMethod,
+    HeldOut,
+    Setting,
+    SizedByState,
+    best_temperature,
+    number_right,
+)
 from .gaussians import (
     GaussianEvidence,
     among_added,
@@ -132,13 +139,7 @@ class GDAMethod(FilledMethod):
     def choose(self, held_out: Sequence[HeldOut]) -> None:
         """The α with the highest accuracy, the first of equal ones, and the temperature under which
         the labels are most likely."""
-
-        def right(alpha: float) -> int:
-            return sum(
-                int((under((alpha,)).argmax(1) == labels).sum()) for under, labels in held_out
-            )
-
-        alpha = max(ALPHAS, key=right)
+        alpha = max(ALPHAS, key=lambda alpha: number_right((alpha,), held_out))
         self.learner.alpha.fill_(alpha)
         self.learner.temperature.fill_(best_temperature((alpha,), held_out))
 

@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .evaluation.prediction import percent_right
-from .features import FilledMethod, HeldOut, Setting, best_temperature
+from .features import FilledMethod, HeldOut, Setting, best_temperature, number_right
 from .method import Batches, Method, TrainingImages
 from .registration import registered
 
@@ -134,13 +133,7 @@ class LinearProbeMethod(FilledMethod):
 
     def choose(self, held_out: Sequence[HeldOut]) -> None:
         """C by the official search, and the temperature under which the labels are most likely."""
-        labels = torch.cat([labels for _, labels in held_out])
-
-        def accuracy(C: float) -> float:
-            answers = torch.cat([under((C,)).argmax(dim=1) for under, _ in held_out])
-            return percent_right(answers, labels)
-
-        C = best_strength(accuracy)
+        C = best_strength(lambda C: number_right((C,), held_out))
         self.learner.C.fill_(C)
         self.learner.temperature.fill_(best_temperature((C,), held_out))
 

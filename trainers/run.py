@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from yacs.config import CfgNode
 
-from .candidates import Known, cross_fit, on_known_features
+from . import candidates
 from .common.console import counted
 from .common.errors import UserError
 from .common.fingerprints import data_name
@@ -264,8 +264,10 @@ class Run:
             torch.manual_seed(self.cfg.SEED)  # the same views where a killed run goes on
             views, labels = method.views_of(self.training_images)
             shown, _ = method.features_of(self.training_images(), normalize=False)
-        fitted = on_known_features(method)
-        answers = cross_fit(fitted, Known(views, shown[0], labels), self.cfg.SEED)
+        fitted = candidates.on_known_features(method)
+        known = candidates.Known(views, shown[0], labels)
+        answers = candidates.cross_fit(fitted, known, self.cfg.SEED)
+        candidates.fit_to(fitted, known, self.cfg.SEED)
         answers.check_finite()
         self.out_of_fold = answers, labels.cpu(), [str(item.impath) for item in images]
         method.learner.load_state_dict(fitted.learned.state_dict())

@@ -16,7 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import FilledMethod, HeldOut, Setting, SizedByState, best_temperature
+from .features import (
+    FilledMethod,
+    HeldOut,
+    Setting,
+    SizedByState,
+    best_temperature,
+    number_right,
+)
 from .method import Batches, Method, ParameterGroups, TrainingImages
 from .registration import registered
 from .settings import method_node
@@ -132,20 +139,16 @@ class TipAdapterMethod(FilledMethod):
         betas, alphas = (
             torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in grids
         )
-
-        def right(setting: Setting) -> int:
-            return sum(
-                int((under(setting).argmax(dim=1) == labels).sum()) for under, labels in held_out
-            )
-
-        best = max(product(betas.tolist(), alphas.tolist()), key=right)
+        settings = product(betas.tolist(), alphas.tolist())
+        best = max(settings, key=lambda setting: number_right(setting, held_out))
         cache = self.learner
         cache.beta.fill_(best[0])
         cache.alpha.fill_(best[1])
         cache.temperature.fill_(best_temperature(best, held_out))
         count = sum(len(labels) for _, labels in held_out)
         log.info(
-            f"β {best[0]:.3f} and α {best[1]:.3f}: {right(best)} of {count} held-out images right"
+            f"β {best[0]:.3f} and α {best[1]:.3f}: {number_right(best, held_out)} of {count} "
+            "held-out images right"
         )
 
 

@@ -34,7 +34,7 @@ from ..common.errors import UserError
 from ..common.files import write_arrays, write_text
 from ..common.readers import read_arrays, read_json
 from ..common.recipes import EMBEDDED, recipe_path
-from ..common.record_file import FILE_NAME, read_record
+from ..common.record_file import FILE_NAME, answers_file, read_record
 from ..data.loader import Pairs, make_loader
 from ..data.own_images import OwnImages
 from ..data.random_state import seed_all
@@ -346,7 +346,7 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
             seed_all(run.seed)
             build_run(cfg, trial.recipe).make()  # as it was before those steps
     record = read_record(f"{beside}/{FILE_NAME}")
-    answers = read_arrays(f"{beside}/predictions-val.npz")
+    answers = read_arrays(f"{beside}/{answers_file('val')}")
     right = answers["top"][:, 0] == answers["label"]
     images = len(right)
     accuracy = 100 * float(right.mean())

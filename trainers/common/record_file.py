@@ -28,6 +28,11 @@ KINDS: dict[str, Callable[[Stored], bool]] = {
 }
 
 
+def answers_file(split: str) -> str:
+    """Name of the file of a run's answers to the images of a split: train, val or test."""
+    return f"predictions-{split}.npz"
+
+
 def read_record(path: str | Path) -> Record:
     """The run record in a file.
 

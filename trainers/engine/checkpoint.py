@@ -24,7 +24,7 @@ from ..common.errors import UserError, raise_machines
 from ..common.files import remove_leftovers, write_bytes
 from ..common.fingerprints import split_hash
 from ..common.readers import Stored, check_archive, read_arrays
-from ..common.record_file import FILE_NAME, read_record
+from ..common.record_file import FILE_NAME, answers_file, read_record
 from ..data.loader import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
@@ -201,7 +201,7 @@ class Checkpoints:
             if changes(self.cfg, record) or self.differs(record["split_hash"]):
                 return False
             for split in splits:
-                read_arrays(f"{output}/predictions-{split}.npz")
+                read_arrays(f"{output}/{answers_file(split)}")
             kept = load(f"{folder}/{final(folder, self.cfg)}")["state_dict"] if learns else None
             made = self.method.backbone_hash, self.method.prompts_hash(kept)
         except Exception as error:  # there is none, or damaged bytes, which can raise anything

@@ -9,18 +9,19 @@ from ..common.errors import UserError
 from ..common.files import check_folder, remove_leftovers
 from ..common.locks import FILE_NAME as LOCK
 from ..common.locks import only_writer
+from ..common.record_file import answers_file
 
 LOG = "log.txt"
 CHOICE = "candidates.json"  # what the trainer was chosen from
-OF_TRAINING = "predictions-train.npz"  # answers to training images, out of fold
+OF_TRAINING = answers_file("train")  # out of fold
 OUTPUTS = (
     LOG,
     CHOICE,
     OF_TRAINING,
     "metrics.jsonl",
     "results.json",
-    "predictions-val.npz",
-    "predictions-test.npz",
+    answers_file("val"),
+    answers_file("test"),
     LOCK,
 )
 

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 
 from ..common.files import write_arrays, write_text
 from ..common.fingerprints import split_hash
-from ..common.record_file import FILE_NAME, FORMAT, Record, described
+from ..common.record_file import FILE_NAME, FORMAT, Record, answers_file, described
 from ..data.loader import Images, Loader, folds_of
 from ..evaluation.open_world import open_world, signs_of_new
 from ..evaluation.prediction import Metrics, Prediction, measure, per_image
@@ -111,7 +111,7 @@ class Evaluator:
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
-        write_arrays(f"{self.cfg.OUTPUT_DIR}/predictions-{split}.npz", arrays)
+        write_arrays(f"{self.cfg.OUTPUT_DIR}/{answers_file(split)}", arrays)
 
     def test(
         self, loader: Loader, split: str, known: Answered | None = None

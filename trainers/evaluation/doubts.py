@@ -24,7 +24,7 @@ from ..common.console import counted
 from ..common.errors import UserError, raise_machines
 from ..common.readers import read_arrays
 from ..common.record_file import FILE_NAME as RECORD
-from ..common.record_file import read_record
+from ..common.record_file import answers_file, read_record
 
 NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
@@ -135,7 +135,7 @@ def read_points(folder: str) -> list[Point]:
         UserError: the run has no such file, or it can't be read.
     """
     split = "test" if is_in_folds(folder) else "val"
-    path = f"{folder}/predictions-{split}.npz"
+    path = f"{folder}/{answers_file(split)}"
     if not os.path.isfile(path):
         raise UserError(
             f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "
