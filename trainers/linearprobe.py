@@ -6,6 +6,7 @@ a temperature, which leaves every answer and makes its probability mean somethin
 
 import logging
 import math
+import random
 from collections.abc import Callable, Sequence
 from functools import cache
 
@@ -64,8 +65,10 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
     bias = features.new_zeros(classes)
     present = labels.unique()
     if len(present) > 1:
+        state = random.getstate()
         from sklearn.linear_model import LogisticRegression  # here: it takes a second
 
+        random.setstate(state)  # whose first import draws: a run would depend on what was before it
         fit = LogisticRegression(C=C, max_iter=1000).fit(features.numpy(), labels.numpy())
         rows = [torch.from_numpy(part) for part in (fit.coef_, fit.intercept_)]
         if len(present) == 2:  # of which it has the difference
