@@ -74,6 +74,10 @@ def test_prompts_win_by_more_than_the_margin(colours, tmp_path, monkeypatch, kno
     place = tmp_path / ("run" if wins else "run/CDCGDA")
     assert (found.trainer == "CDCGDA") is wins and record_of(place)["trainer"] == "CDCGDA"
     assert not (tmp_path / "run-CDCGDA").exists()
+    if not wins:  # where the run was killed after that, they are not trained again
+        assert (
+            compare(colours, tmp_path, minutes=60).rows[-1]["seconds"] == found.rows[-1]["seconds"]
+        )
     if wins:
         words = ["--images", str(colours), "--backbone", "tiny", "--output-dir", str(place)]
         options = [str(word) for pair in SHORT.items() for word in pair]

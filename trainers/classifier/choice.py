@@ -330,7 +330,8 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     Raises:
         UserError: the images can't work.
     """
-    beside = f"{run.folder.rstrip(os.sep)}-{PROMPTS}"
+    kept = f"{run.folder}/{PROMPTS}"
+    beside = kept if os.path.isdir(kept) else f"{run.folder.rstrip(os.sep)}-{PROMPTS}"
     trial = for_trainer(replace(run, folder=beside), PROMPTS)
     cfg = config_of_images(trial)
     seed_all(run.seed)
@@ -355,7 +356,7 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     choice = with_row(choice, row(PROMPTS, accuracy, images, seconds, note))
     os.makedirs(run.folder, exist_ok=True)
     if accuracy <= known + TIE:
-        os.rename(beside, f"{run.folder}/{PROMPTS}")
+        os.rename(beside, kept)
         return choice
     choice = replace(choice, trainer=PROMPTS, answers=None)
     facts = {"candidates": choice.rows, "notes": [str(choice), *record.get("notes", ())]}
