@@ -8,6 +8,7 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -30,9 +31,11 @@ PIECES = 4  # in which a child that is to be killed writes a file
 def start(arguments, output, prepare=None, *more):
     """The process of ``train.main(arguments)``, after ``prepare(*more)``; its standard error goes
     to the file ``output``."""
-    os.environ["PYTHONPATH"] = str(REPOSITORY)  # where the process that is forked finds the tests
     process = PROCESSES.Process(target=make, args=(arguments, str(output), prepare, more))
-    process.start()
+    # where the server, which the first process starts, finds the tests; left set, it would be where
+    # pip finds this toolbox "already installed" in the empty environments of other tests
+    with patch.dict(os.environ, PYTHONPATH=str(REPOSITORY)):
+        process.start()
     return process
 
 
