@@ -28,9 +28,8 @@ from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.method import method_class
 from trainers.prompting.backbone import Backbone, build_backbone
-from trainers.prompting.image import ImageEncoder
 from trainers.prompting.text import TextEncoder
-from trainers.prompting.transformer import Transformer
+from trainers.prompting.transformer import ImageEncoder, Transformer
 from trainers.prompting.weights import openai
 from trainers.settings import method_node
 

@@ -37,7 +37,7 @@ from trainers import candidates
 from trainers.classifier.own_run import OwnRun, config_of_images, for_trainer
 from trainers.classifier.saved_run import method_of
 from trainers.common.errors import run_tool
-from trainers.data.loader import Pairs, make_loader
+from trainers.data.loader import CheckedImages, Pairs, make_loader
 from trainers.data.own_images import OwnImages
 from trainers.data.transforms import pixels_of_test
 from trainers.evaluation.prediction import calibration, percent_right
@@ -75,7 +75,9 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
     known, labels, asked, truth = (
         part
         for items in ([*images.train_x, *images.val], images.test)
-        for part in method.features_of(Pairs(make_loader(cfg, items, shown), method.device))
+        for part in method.features_of(
+            Pairs(make_loader(cfg, CheckedImages(cfg, items, shown)), method.device)
+        )
     )  # (1, N, E), (N,), and the same of the test
     for shots in SHOTS:
         for seed in seeds:

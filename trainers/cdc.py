@@ -196,12 +196,11 @@ class CDCMethod(Method):
         logits = scores.logits  # (M, B, K)
         votes = Opinion(self.learner.evidence(logits))
         total, figures = self.vote_loss(scores, votes, labels)
-        if self.settings.LOSS == "evidential":
+        if self.settings.LOSS == "evidential" and self.settings.FUSION == "dempster":
             fused = dempster(votes.log_evidence, self.reliability)  # of (B, K)
-            if self.settings.FUSION == "dempster":
-                total = total + evidential_loss(fused, labels).mean()
+            total = total + evidential_loss(fused, labels).mean()
             with torch.no_grad():
-                answer = self.probability(logits, votes.probability, fused).argmax(dim=1)
+                answer = fused.log_evidence.argmax(dim=1)
                 level = votes.log_evidence.logsumexp(dim=-1).mean() - math.log(logits.shape[-1])
                 figures["acc"] = 100 * (answer == labels).float().mean()
                 figures |= {"level": level, "vacuity": fused.vacuity.mean()}

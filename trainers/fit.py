@@ -75,19 +75,18 @@ def fit(
     if scaler is None:
         is_half = method.autocast_dtype == torch.float16
         scaler = GradScaler(method.device.type, enabled=is_half)
+    steps = len(batches)
     if done == 0:
         method.start(images, validation)
     for epoch in range(done, epochs):
         method.train()
         for number, batch in enumerate(batches):
             started = time.perf_counter()
-            place = (
-                f"step {epoch * len(batches) + number + 1} (epoch {epoch + 1}, batch {number + 1})"
-            )
+            place = f"step {epoch * steps + number + 1} (epoch {epoch + 1}, batch {number + 1})"
             figures = training_step(method, batch, optimizer, scaler, place)
             seconds = time.perf_counter() - started
             lr = optimizer.param_groups[0]["lr"]
-            after_step(Step(epoch, number, len(batches), figures, lr, seconds))
+            after_step(Step(epoch, number, steps, figures, lr, seconds))
         schedule.step()
         method.end_epoch(epoch, epochs)
         after_epoch(epoch)

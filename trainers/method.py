@@ -37,10 +37,11 @@ from .common.errors import UserError
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.hashes import tensor_hash
-from .prompting.image import ImageEncoder, ResNetImageEncoder
 from .prompting.precision import autocast_dtype, in_half, precision_on
 from .prompting.prompts import Prompts
+from .prompting.resnet import ResNetImageEncoder
 from .prompting.text import TextEncoder
+from .prompting.transformer import ImageEncoder
 from .templates import DEFAULT_TEMPLATE, TEMPLATES
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (B,)

@@ -16,9 +16,8 @@ from yacs.config import CfgNode
 from .evaluation.prediction import Prediction, Scores
 from .losses import consistency_loss
 from .method import Figures, Method
-from .prompting.image import Readout
 from .prompting.prompts import FixedTokens, Prompts, gaussian
-from .prompting.transformer import Adapter
+from .prompting.transformer import Adapter, Readout
 from .registration import registered
 from .settings import add_encoder_settings
 

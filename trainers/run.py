@@ -127,9 +127,8 @@ class Run:
     def training_images(self, most: int | None = None, augmented: bool = False) -> Batches:
         """The training images in their order, as images are tested or ``augmented`` as they are
         trained on; evenly spaced ones where there are more than ``most``."""
-        images = self.loaders.images.train_x
-        every = 1 if most is None else -(-len(images) // most)
-        return self.pairs(self.loaders.over(images[::every], augmented))
+        every = 1 if most is None else -(-len(self.loaders.images.train_x) // most)
+        return self.pairs(self.loaders.over_training(every, augmented))
 
     def validation_images(self) -> Batches | None:
         """Those that are none of the test's, or of the whole split; see ``whole_validation``."""

@@ -14,7 +14,7 @@ from tests.runs import refuses
 from trainers import PromptedClassifier
 from trainers.classifier import export
 from trainers.prompting.backbone import build_backbone
-from trainers.prompting.image import interpolate
+from trainers.prompting.positions import interpolate
 
 # the weights are for 32
 LARGER = ("INPUT.SIZE", "(48, 48)", "MODEL.BACKBONE.INTERPOLATE_POSITIONS", "True")

@@ -3,6 +3,7 @@ decoded."""
 
 import random
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -19,7 +20,6 @@ from yacs.config import CfgNode
 
 from tests.same_run import assert_equal
 from trainers.data import loader as data
-from trainers.data import transforms
 from trainers.data.loader import pair_of
 
 
@@ -54,10 +54,12 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers):
             assert_equal(mine, other, "batch")
 
 
+@pytest.mark.parametrize("name, looks", [("CoOp", 3), ("CDC", 3 + 5)])
 @pytest.mark.parametrize("room, kept", [(2**30, 24), (10 * 4 * 40 * 40 + 1, 10)])
 def test_training_images_are_decoded_once_a_run_as_far_as_there_is_room(
-    run, monkeypatch, room, kept
+    run, monkeypatch, room, kept, name, looks
 ):
+    """In three epochs; CDC looks at them three times before, and twice after them."""
     monkeypatch.setattr(data, "DECODED_BYTES", room)
     paths, read = [], data.read_picture
 
@@ -65,14 +67,15 @@ def test_training_images_are_decoded_once_a_run_as_far_as_there_is_room(
         paths.append(path)
         return read(path, background)
 
-    trainer, _, _ = run("CoOp", flags=("--no-train",))
+    trainer, _, _ = run(name, flags=("--no-train",))
     monkeypatch.setattr(data, "read_picture", watched)
     trainer.train()
     training = {item.impath for item in trainer.dm.dataset.train_x}
     shown = Counter(path for path in paths if path in training)
-    assert sorted(shown.values()) == [1] * kept + [3] * (24 - kept)  # three epochs
-    assert len(trainer.train_loader_x.dataset.decoded) == kept
-    assert not trainer.test_loader.dataset.decoded and not trainer.val_loader.dataset.decoded
+    assert sorted(shown.values()) == [1] * kept + [looks] * (24 - kept)
+    assert len(trainer.train_loader_x.dataset.decoded.images) == kept
+    for loader in (trainer.test_loader, trainer.val_loader):
+        assert not loader.dataset.decoded.images
 
 
 # ---- as many steps as a training needs ----
@@ -114,7 +117,7 @@ def test_on_ones_own_pictures_none_sits_out_an_epoch(run):
 
 @pytest.mark.parametrize("size, length", [((64, 48), 21), ((33, 40), 5)])
 def test_a_blurred_picture_is_torchvisions_pixel_for_pixel_and_needs_no_number_next_to_zero(
-    size, length, monkeypatch
+    size, length, monkeypatch, tmp_path
 ):
     """Of pictures that are smooth, as photographs are, of black and white ones, and of noise."""
     generator, pictures = numpy.random.default_rng(0), []
@@ -128,11 +131,18 @@ def test_a_blurred_picture_is_torchvisions_pixel_for_pixel_and_needs_no_number_n
         kernels.append(kernel)
         return convolve(pixels, kernel, **settings)
 
-    results = []
-    for blur in (T.GaussianBlur(length), transforms.GaussianBlur(length)):
-        torch.manual_seed(3)
-        results.append([blur(image).tobytes() for image in pictures])
-        monkeypatch.setattr(tensors, "conv2d", watched)
-    assert results[0] == results[1] and len(kernels) == 60
+    items = []
+    for number, picture in enumerate(pictures):
+        items.append(SimpleNamespace(impath=f"{tmp_path}/{number}.png", label=0))
+        picture.save(items[-1].impath)
+    blur = T.GaussianBlur(length)
+    cfg = CfgNode({"INPUT": {"BACKGROUND": ""}})
+    torch.manual_seed(3)
+    expected = [blur(picture).tobytes() for picture in pictures]
+    monkeypatch.setattr(tensors, "conv2d", watched)
+    torch.manual_seed(3)
+    images = data.CheckedImages(cfg, items, blur)
+    assert [images[number]["img"].tobytes() for number in range(60)] == expected
+    assert len(kernels) == 60
     weights, tiny = torch.cat([*map(torch.ravel, kernels)]), torch.finfo(torch.float32).tiny
     assert not ((weights > 0) & (weights < tiny)).any() and (weights == 0).any()

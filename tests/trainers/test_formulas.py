@@ -50,7 +50,7 @@ def test_logits_loss_gradients_and_answers_are_those_of_the_published_formulas(
     torch.manual_seed(number)
     settings = dict(FORMULAS[name][number])
     if described:
-        monkeypatch.setattr("trainers.prompting.image.CPU_BATCH", 1)
+        monkeypatch.setattr("trainers.prompting.transformer.CPU_BATCH", 1)
         settings["describe"] = lambda names: [SENTENCES[own] for own in names]
         if "TEXT_CHUNK" in trainer_node(name):
             settings["TEXT_CHUNK"] = 3

@@ -12,8 +12,8 @@ from tests.prompting.models import relative
 from tests.reference import unit
 from trainers.method import method_class
 from trainers.prompting.backbone import build_backbone
-from trainers.prompting.image import ImageEncoder
 from trainers.prompting.precision import autocast_dtype, in_half
+from trainers.prompting.transformer import ImageEncoder
 
 
 @pytest.mark.parametrize("kind", ["vit", "resnet"])

@@ -35,7 +35,7 @@ from ..common.files import write_arrays, write_text
 from ..common.readers import read_arrays, read_json
 from ..common.recipes import EMBEDDED, recipe_path
 from ..common.record_file import FILE_NAME, answers_file, read_record
-from ..data.loader import Pairs, make_loader
+from ..data.loader import CheckedImages, Pairs, make_loader
 from ..data.own_images import OwnImages
 from ..data.random_state import seed_all
 from ..data.transforms import pixels_of_test
@@ -238,7 +238,7 @@ def choose_trainer(run: OwnRun) -> Choice:
         items = [*images.train_x, *images.val]
         method = method_of(cfg, images.classnames)
         check_names(method.backbone, images.classnames, are_fixed=False, are_seen=True)
-        loader = make_loader(cfg, items, pixels_of_test(cfg.INPUT))
+        loader = make_loader(cfg, CheckedImages(cfg, items, pixels_of_test(cfg.INPUT)))
         pairs = tqdm(
             Pairs(loader, method.device), "Looking at the images", mininterval=1, dynamic_ncols=True
         )

@@ -2,11 +2,12 @@
 be read is named, and workers leave signals to their parent.
 """
 
+import copy
 import math
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypedDict, cast
 
 import torch
@@ -19,7 +20,7 @@ from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
 from .transforms import View, pixels_of_test
 
-# of decoded training images that a data set keeps in memory, at most; others are decoded each time
+# of decoded training images that a run keeps in memory, at most; others are decoded each time
 DECODED_BYTES = 2**30
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
 # that they are forked from: started from a server they would outlive a run that is killed.
@@ -73,6 +74,14 @@ class Batch(TypedDict):
 Loader = DataLoader[dict[str, object]]  # of items as ``CheckedImages`` has them, in ``Batch``es
 
 
+@dataclass
+class Decoded:
+    """Decoded images by path; room: bytes left for more of them."""
+
+    room: int
+    images: dict[str, Image.Image] = field(default_factory=dict)
+
+
 class CheckedImages(Dataset[dict[str, object]]):
     """Images and what a transform makes of them, like Dassl's ``DatasetWrapper``; those that are
     trained on are kept decoded, and errors say which file is broken.
@@ -93,9 +102,17 @@ class CheckedImages(Dataset[dict[str, object]]):
         self.data_source = data_source
         self.transform = transform
         self.is_train = is_train
-        self.decoded: dict[int, Image.Image] = {}  # by index
-        self.room = DECODED_BYTES if is_train else 0  # bytes left
+        self.decoded = Decoded(DECODED_BYTES if is_train else 0)
         self.background = cfg.INPUT.BACKGROUND
+
+    def under(self, transform: View, every: int = 1) -> "CheckedImages":
+        """Each ``every``-th image under another transform, to be looked at in order; what either has
+        decoded serves both."""
+        other = copy.copy(self)
+        other.data_source = self.data_source[::every]
+        other.transform = transform
+        other.is_train = False
+        return other
 
     def __len__(self) -> int:
         return len(self.data_source)
@@ -108,27 +125,37 @@ class CheckedImages(Dataset[dict[str, object]]):
             UserError: the image can't be read.
         """
         item = self.data_source[index]
-        image = self.image(index)
+        image = self.image(str(item.impath))
         transform = self.transform
+        # The outer taps of a narrow Gaussian blur are so near to zero that some processors take a
+        # hundred times as long over them; as zeros they change no pixel.
+        torch.set_flush_denormal(True)
+        try:
+            img = (
+                [view(image) for view in transform]
+                if isinstance(transform, list)
+                else transform(image)
+            )
+        finally:
+            torch.set_flush_denormal(False)
         return {
             "label": item.label,
             "domain": getattr(item, "domain", 0),  # Dassl's
             "impath": item.impath,
             "index": index,
-            "img": [view(image) for view in transform]
-            if isinstance(transform, list)
-            else transform(image),
+            "img": img,
         }
 
-    def image(self, index: int) -> Image.Image:
+    def image(self, path: str) -> Image.Image:
         """The decoded image, out of memory if it is there: copy it before you change it."""
-        if index in self.decoded:
-            return self.decoded[index]
-        image = read_picture(str(self.data_source[index].impath), self.background)
+        kept = self.decoded
+        if path in kept.images:
+            return kept.images[path]
+        image = read_picture(path, self.background)
         size = 4 * image.width * image.height  # Pillow keeps RGB in 32 bits a pixel
-        if size <= self.room and get_worker_info() is None:  # workers are new for every epoch
-            self.decoded[index] = image
-            self.room -= size
+        if size <= kept.room and get_worker_info() is None:  # workers are new for every epoch
+            kept.images[path] = image
+            kept.room -= size
         return image
 
 
@@ -187,27 +214,20 @@ def leave_signals_to_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def make_loader(
-    cfg: CfgNode,
-    images: Sequence[Item],
-    transform: View | list[View],
-    is_train: bool = False,
-) -> Loader:
+def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
     """A loader of images, with the draws of Dassl's: those that are trained on are shuffled, and an
     incomplete last batch is left out if there is a whole one.
-
-    transform: see ``CheckedImages``.
     """
-    node = cfg.DATALOADER.TRAIN_X if is_train else cfg.DATALOADER.TEST
+    node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
     loader: Loader = DataLoader(
-        CheckedImages(cfg, images, transform, is_train),
+        images,
         batch_size=node.BATCH_SIZE,
-        sampler=RandomSampler(images) if is_train else SequentialSampler(images),
+        sampler=RandomSampler(images) if images.is_train else SequentialSampler(images),
         num_workers=cfg.DATALOADER.NUM_WORKERS,
-        drop_last=is_train and len(images) >= node.BATCH_SIZE,
+        drop_last=images.is_train and len(images) >= node.BATCH_SIZE,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
-    if is_train and cfg.OPTIM.LEAST_STEPS:
+    if images.is_train and cfg.OPTIM.LEAST_STEPS:
         loader = in_even_batches(loader, cfg.OPTIM)
     prepare_workers(loader)
     return loader
@@ -233,9 +253,15 @@ class Loaders:
     augmented: View
     shown: View
 
-    def over(self, images: Sequence[Item], augmented: bool = False) -> Loader:
-        """A loader of images in their order, as they are tested or ``augmented``."""
-        return make_loader(self.cfg, images, self.augmented if augmented else self.shown)
+    def over(self, images: Sequence[Item]) -> Loader:
+        """A loader of images in their order, as they are tested."""
+        return make_loader(self.cfg, CheckedImages(self.cfg, images, self.shown))
+
+    def over_training(self, every: int = 1, augmented: bool = False) -> Loader:
+        """The same of each ``every``-th training image, as they are tested or ``augmented``."""
+        images = cast(CheckedImages, self.train.dataset)
+        transform = self.augmented if augmented else self.shown
+        return make_loader(self.cfg, images.under(transform, every))
 
     @property
     def own_val(self) -> Loader | None:
@@ -246,12 +272,13 @@ class Loaders:
 def make_loaders(cfg: CfgNode, images: Images, views: list[View], augmented: View) -> Loaders:
     """The loaders of a run, without Dassl; see ``Loaders``."""
     shown = pixels_of_test(cfg.INPUT)
+    val = CheckedImages(cfg, images.val, shown) if images.val else None
     return Loaders(
         cfg,
         images,
-        train=make_loader(cfg, images.train_x, views, is_train=True),
-        val=make_loader(cfg, images.val, shown) if images.val else None,
-        test=make_loader(cfg, images.test, shown),
+        train=make_loader(cfg, CheckedImages(cfg, images.train_x, views, is_train=True)),
+        val=make_loader(cfg, val) if val else None,
+        test=make_loader(cfg, CheckedImages(cfg, images.test, shown)),
         views=views,
         augmented=augmented,
         shown=shown,

@@ -8,7 +8,6 @@ which operations they hold is our choice (docs/method.md).
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 
-import torch
 import torchvision.transforms as T
 from PIL import Image
 from torch import Tensor
@@ -93,7 +92,7 @@ def template_views(
     """
     tensor = place_of_tensor(steps)
     jitter = T.ColorJitter(*(settings[f"COLORJITTER_{part}"] for part in "BCSH"))
-    blur = T.RandomApply([GaussianBlur(settings.GB_K)], settings.GB_P)
+    blur = T.RandomApply([T.GaussianBlur(settings.GB_K)], settings.GB_P)
     extra: list[list[Step]] = [
         [],
         [jitter],
@@ -114,26 +113,3 @@ def template_views(
 def place_of_tensor(steps: Sequence[object]) -> int:
     """Which of Dassl's steps makes a tensor of a PIL image; there is always one."""
     return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
-
-
-class GaussianBlur:
-    """torchvision's blur without the time that it takes over numbers next to zero.
-
-    The outer taps of a narrow Gaussian, or products of them, are so small that a float can only hold
-    them unnormalised, for which some processors take a hundred times as long; here they are zero. What
-    they add to a pixel is far below a float's last digit.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.blur = T.GaussianBlur(size)
-
-    def __repr__(self) -> str:
-        return repr(self.blur)
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        torch.set_flush_denormal(True)
-        try:
-            blurred: Image.Image = self.blur(image)
-            return blurred
-        finally:
-            torch.set_flush_denormal(False)

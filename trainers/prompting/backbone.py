@@ -11,10 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.errors import UserError, nearest, raise_machines
-from .image import RESNET_STRIDE, ImageEncoder, ResNetImageEncoder, side
+from .positions import side
+from .resnet import RESNET_STRIDE, ResNetImageEncoder
 from .text import TextEncoder
 from .tokens import tokenize, tokenize_classes, unlearned
-from .transformer import QUICK_GELU, Transformer
+from .transformer import QUICK_GELU, ImageEncoder, Transformer
 from .weights import Facts, Normalization, hugging_face, open_clip_models, openai
 from .weights.state_dict import read_state_dict
 

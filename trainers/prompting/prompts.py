@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .image import Readout
 from .text import TextEncoder
 from .tokens import phrase_tokens, tokenize, tokenize_classes
-from .transformer import Adapter
+from .transformer import Adapter, Readout
 
 INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
 
