@@ -12,7 +12,6 @@ import pandas
 import pytest
 import torch
 from PIL import Image
-from scipy.stats import binom
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 import predict
@@ -21,6 +20,7 @@ from tests.runs import CLASSES, change_record, prompts_of, python, record_of, re
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW, TRAINERS
 from trainers import PromptedClassifier
+from trainers.evaluation.doubts import wilson
 
 
 @pytest.fixture
@@ -213,10 +213,7 @@ def test_it_has_scikit_learns_names_and_shapes_and_its_answers_serve_its_functio
         assert (found.confusion == confusion_matrix(truth, answers, labels=names)).all()
         assert found.macro_f1 == pytest.approx(f1_score(truth, answers, average="macro"))
         assert found.ece == pytest.approx(calibration_error(probabilities, truth, names), abs=1e-6)
-    # the shares under which as many right answers, or more, or fewer, have a probability of 2.5 %
-    low, high = found.interval
-    assert binom.sf(right - 1, found.images, low) == pytest.approx(0.025)
-    assert binom.cdf(right, found.images, high) == pytest.approx(0.025)
+    assert found.interval == wilson(right, found.images)
 
 
 def calibration_error(probabilities, truth, names):

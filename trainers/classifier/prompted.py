@@ -42,7 +42,7 @@ from ..data.pictures import (
 from ..data.random_state import restore_rng_state, rng_state
 from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load_trained
-from ..evaluation.doubts import clopper_pearson, voters
+from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
 from ..method import Method
 from .export import export
@@ -127,9 +127,7 @@ class Evaluation:
 
     Attributes:
         images: N.
-        accuracy: share of right answers; interval: ends of its exact 95 % interval (Clopper and
-            Pearson, 1934, "The Use of Confidence or Fiducial Limits Illustrated in the Case of the
-            Binomial").
+        accuracy: share of right answers; interval: ends of its 95 % interval, see ``wilson``.
         macro_f1: mean of F1 over the classes that occur.
         ece: expected calibration error over 15 bins of equal width.
         confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
@@ -427,7 +425,7 @@ class PromptedClassifier:
         return Evaluation(
             images=len(names),
             accuracy=float(confusion.trace() / len(names)),
-            interval=clopper_pearson(int(confusion.trace()), len(names)),
+            interval=wilson(int(confusion.trace()), len(names)),
             macro_f1=metrics["macro_f1"] / 100,
             ece=metrics["ece"] / 100,
             confusion=confusion,

@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> None:
         raise UserError(f"--settings must come in pairs, KEY VALUE: {' '.join(words)}")
     # here, since it takes seconds: wrong arguments are answered at once
     from ..classifier.prompted import PromptedClassifier
-    from ..evaluation.doubts import clopper_pearson
+    from ..evaluation.doubts import wilson
 
     classifier = PromptedClassifier.fit(
         args.images,
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> None:
     metrics = classifier.record["metrics"].get(classifier.cfg.TEST.SPLIT, {})
     if "accuracy" in metrics:
         images = metrics["images"]
-        low, high = clopper_pearson(round(metrics["accuracy"] / 100 * images), images)
+        low, high = wilson(round(metrics["accuracy"] / 100 * images), images)
         log.info(
             "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%)",
             metrics["accuracy"],

@@ -280,14 +280,6 @@ def votes_alone(templates: Sequence[float], image: float | None) -> str:
     return words if image is None else f"{words}, image classifier alone {image:.1f} %"
 
 
-def clopper_pearson(number: int, of: int) -> tuple[float, float]:
-    """The ends in [0, 1] of the exact 95 % interval of a share (Clopper and Pearson, 1934)."""
-    from scipy.stats import binomtest
-
-    bounds = binomtest(number, of).proportion_ci(method="exact")
-    return bounds.low, bounds.high
-
-
 def decimal(value: float) -> str:
     """A number in [0, 1] with two significant digits; vacuities span many orders of magnitude."""
     return (
