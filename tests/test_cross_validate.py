@@ -111,9 +111,9 @@ def test_a_task_of_pictures_in_folders_is_judged_both_ways(tmp_path, monkeypatch
     fitted = lambda _, labels: fitted_to.append(len(labels)) or 1.0  # noqa: E731
     monkeypatch.setattr(tool, "fit_temperature", fitted)
     (tmp_path / "some.yaml").write_text("[{name: a, description: as it is, trainer: ZeroshotCLIP}]")
-    words = "{0}/some.yaml --results {0}/found.jsonl --root {0} --figure {0}/figure.png"
+    words = "{0}/some.yaml --results {0}/found.jsonl --root {0} --figure {0}/figure.svg"
     arguments = [*words.format(tmp_path).split(), *"--tasks icons --seeds 1".split()]
-    assert tool.main(arguments) == 0 and (tmp_path / "figure.png").stat().st_size > 1000
+    assert tool.main(arguments) == 0 and (tmp_path / "figure.svg").stat().st_size > 1000
     found = tool.read_rows(tmp_path / "found.jsonl")
     assert tool.main(arguments) == 0, "judged once"
     assert tool.read_rows(tmp_path / "found.jsonl") == found

@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from pandas import DataFrame, Series
 from tabulate import tabulate
 
+from results.report.figures import STYLE, svg_of
 from trainers.common.errors import UserError
 
 FIGURES = (
@@ -96,13 +98,15 @@ def difference_table(compared: DataFrame) -> str:
     return tabulate(cells, "keys", "pipe")
 
 
-def draw(compared: DataFrame, path: str) -> None:
-    """Writes the picture of the differences in H, with their intervals."""
+def draw(compared: DataFrame) -> str:
+    """The picture of the differences in H, with their intervals, as SVG."""
     shown = compared["H"].dropna()[::-1]
     mean, low, high = numpy.reshape([*shown], (-1, 3)).T
-    figure = Figure(figsize=(6, 1 + len(shown) / 3), layout="constrained")
-    axes = figure.subplots()
-    axes.errorbar(mean, shown.index, xerr=[mean - low, high - mean], fmt="o", capsize=3)
-    axes.axvline(0, color="grey", linestyle=":")
-    axes.set(xlabel=f"H, {compared.index.name}, in points, 95 % interval over tasks")
-    figure.savefig(path, dpi=150)
+    # letters as text
+    with rc_context({**STYLE, "svg.fonttype": "none", "font.size": 10}):
+        figure = Figure(figsize=(8, 1 + len(shown) / 4), layout="constrained")
+        axes = figure.subplots()
+        axes.errorbar(mean, shown.index, xerr=[mean - low, high - mean], fmt="o", capsize=3)
+        axes.axvline(0, color="grey", linestyle=":")
+        axes.set(xlabel=f"H, {compared.index.name}, in points, 95 % interval over tasks")
+        return svg_of(figure)

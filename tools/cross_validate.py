@@ -53,7 +53,7 @@ from protocols.training import build
 from results.rows import harmonic_mean
 from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError, run_tool
-from trainers.common.files import check_output
+from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_yaml
 from trainers.common.recipes import recipe_path
 from trainers.evaluation.prediction import calibration, measure, percent_right
@@ -223,7 +223,7 @@ def compare(args: argparse.Namespace) -> None:
     print(table(settings, rows), difference_table(compared), sep="\n\n")
     if args.figure:
         check_output("--figure", args.figure, "Matplotlib")
-        draw(compared, args.figure)
+        write_text(args.figure, draw(compared))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--show", action="store_true", help="print the tables and train nothing")
     parser.add_argument("--first", help="setting that differences are to, for the file's first")
-    parser.add_argument("--figure", help="file for the picture of the differences in H")
+    parser.add_argument("--figure", help="SVG file for the picture of the differences in H")
     return run_tool(compare, parser.parse_args(argv), log)
 
 
