@@ -113,10 +113,13 @@ class DecoupledPrompts(TemplatePrompts):
     def __init__(self, method: Method) -> None:
         super().__init__()
         node = method.settings
-        text, image = method.backbone.text, method.backbone.image
-        templates, n_ctx = node.N_TEMPLATES, node.N_CTX
+        text = method.backbone.text
+        image = method.backbone.image
+        templates = node.N_TEMPLATES
+        n_ctx = node.N_CTX
         deep_layers = node.PROMPT_DEPTH - 1
-        contexts, words = [], []
+        contexts = []
+        words = []
         for m in range(templates):
             phrase = node.CTX_INIT[m] if m < len(node.CTX_INIT) else ""
             context, following = initial_context(text, n_ctx, phrase)
@@ -157,7 +160,8 @@ class CDCMethod(Method):
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
-        beta, gamma = settings.DECOUPLING_WEIGHT, settings.CONSISTENCY_WEIGHT
+        beta = settings.DECOUPLING_WEIGHT
+        gamma = settings.CONSISTENCY_WEIGHT
         templates = settings.N_TEMPLATES
         if templates > 1 and beta and gamma >= (limit := collapse_weight(templates, beta)):
             log.warning(
@@ -173,7 +177,8 @@ class CDCMethod(Method):
         return settings.N_TEMPLATES, settings.AUGMENTATION
 
     def build(self) -> nn.Module:
-        node, backbone = self.settings, self.backbone
+        node = self.settings
+        backbone = self.backbone
         # whether the image encoder is prompted, so that there are terms of image features too
         self.prompts_images = node.PROMPT_MODALITY == "dual"
         self.check_depth("PROMPT_DEPTH", node.PROMPT_DEPTH, backbone.text)
@@ -228,7 +233,8 @@ class CDCMethod(Method):
         every M-th image of the batch, so that the pass without prompts costs as much as that of one
         template. ``decoupling_loss`` derives where they balance.
         """
-        beta, gamma = self.settings.DECOUPLING_WEIGHT, self.settings.CONSISTENCY_WEIGHT
+        beta = self.settings.DECOUPLING_WEIGHT
+        gamma = self.settings.CONSISTENCY_WEIGHT
         compared = {"": (scores.text_features, self.hand_crafted)}
         if self.prompts_images and (beta or gamma):
             every = len(scores.image_features)

@@ -101,7 +101,8 @@ class CDCGDAMethod(Method):
         return self.base.loss(scores, labels)
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
-        scores, gaussians = super().scores(images, encoded), self.learner.gaussians
+        scores = super().scores(images, encoded)
+        gaussians = self.learner.gaussians
         if self.learner.training or gaussians is None or not gaussians.is_fitted:
             return scores
         features = F.normalize(scores.image_features.mean(dim=0), dim=-1)  # (B, E)
