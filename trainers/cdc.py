@@ -195,8 +195,8 @@ class CDCMethod(Method):
         ``evidential_loss`` of the one that ``dempster`` makes of theirs; with LOSS cross_entropy
         there is none of it. L_de and L_con: see ``template_terms``.
 
-        The log has these terms and, of evidence, its ``level`` (log of the mean over classes, in
-        nats) and the fused ``vacuity``; means over templates and images.
+        The log has these terms and, where opinions are fused, the ``level`` of evidence (log of the
+        mean over classes, in nats) and the fused ``vacuity``; means over templates and images.
         """
         logits = scores.logits  # (M, B, K)
         votes = Opinion(self.learner.evidence(logits))
