@@ -347,7 +347,7 @@ def test_the_installed_commands_train_and_label(shapes, tmp_path, capsys):
     assert cdc_train.main([*words, "--settings", "DATALOADER.TEST.BATCH_SIZE", "4"]) == 0
     record = record_of(tmp_path / "my run")
     assert record["config"]["DATALOADER"]["TEST"]["BATCH_SIZE"] == 4
-    accuracy = f"Accuracy: {record['metrics']['test']['accuracy']:.1f} % of all "
+    accuracy = f"Accuracy: {record['metrics']['test']['accuracy']:.1f} % of all 20 images by 5-fold"
     said = capsys.readouterr().err
     advice = said.partition(accuracy)[2].partition("Label images with: cdc-predict ")[2]
     options = shlex.split(advice.partition(" PATH …")[0])
