@@ -18,7 +18,7 @@ from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
 from trainers.common.image_files import read_picture
-from trainers.data.loader import steps_of_epoch
+from trainers.data.loader import steps_of_epoch, without_denormals
 from trainers.fit import Batch, fit
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
@@ -122,9 +122,11 @@ class Pictures:
         set_random_seed(1)
         pictures = [picture(trainer, item) for item in images_of(trainer)]
         views = trainer.loaders.views
-        self.stock = stacked(
-            stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
-        ).half()
+        with without_denormals():
+            stock = stacked(
+                stacked(stacked(map(view, pictures)) for view in views) for _ in range(STOCK)
+            )
+        self.stock = stock.half()
         with torch.no_grad():
             self.frozen = stacked(
                 stacked(features(trainer.model, images) for images in drawn) for drawn in self.stock

@@ -2,6 +2,7 @@
 be read is named, and workers leave signals to their parent.
 """
 
+import contextlib
 import copy
 import math
 import signal
@@ -74,6 +75,20 @@ class Batch(TypedDict):
 Loader = DataLoader[dict[str, object]]  # of items as ``CheckedImages`` has them, in ``Batch``es
 
 
+@contextlib.contextmanager
+def without_denormals() -> Iterator[None]:
+    """Takes numbers next to zero for zeros, to the end of the block: views are made so.
+
+    The outer taps of a narrow Gaussian blur are such numbers, over which some processors take a
+    hundred times as long; as zeros they change no pixel.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @dataclass
 class Decoded:
     """Decoded images by path; room: bytes left for more of them."""
@@ -127,17 +142,12 @@ class CheckedImages(Dataset[dict[str, object]]):
         item = self.data_source[index]
         image = self.image(str(item.impath))
         transform = self.transform
-        # The outer taps of a narrow Gaussian blur are so near to zero that some processors take a
-        # hundred times as long over them; as zeros they change no pixel.
-        torch.set_flush_denormal(True)
-        try:
+        with without_denormals():
             img = (
                 [view(image) for view in transform]
                 if isinstance(transform, list)
                 else transform(image)
             )
-        finally:
-            torch.set_flush_denormal(False)
         return {
             "label": item.label,
             "domain": getattr(item, "domain", 0),  # Dassl's
