@@ -54,7 +54,7 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.RELIABILITY = "fitted"  # on validation images | independent: Dempster's rule as it is
     node.LOSS = "evidential"  # evidential | cross_entropy
     node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
-    node.CONSISTENCY_WEIGHT = 2.0  # γ, of each template's text features and image features likewise
+    node.CONSISTENCY_WEIGHT = 0.5  # γ, of each template's text features and image features likewise
     add_encoder_settings(node)
 
 
