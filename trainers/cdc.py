@@ -31,11 +31,9 @@ from .settings import add_encoder_settings, add_run_settings
 log = logging.getLogger(__name__)
 
 PHRASES = ("a photo of a", "a picture of a", "an image of a", "a rendering of a")
-# The log of the mean evidence over the classes, in nats, that the untrained CLIP would give: in
-# training, where a low level leaves the templates nearer to CLIP, and in answers, which a high
-# one makes as sure as they are right. Chosen by cross-validation (docs/log.md).
-TRAINING_LEVEL = 2.0
-ANSWER_LEVEL = 4.0
+# The log of the mean evidence over the classes, in nats, that the untrained CLIP would give. Chosen
+# by cross-validation (docs/log.md): answers are as sure as they are right.
+LEVEL = 4.0
 LEVEL_IMAGES = 1024  # at most so many training images measure the untrained CLIP's
 COMPARED_IMAGES = 64  # at most so many have their features under the templates compared
 
@@ -85,15 +83,14 @@ class Evidence(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """log e^m = l^m − b + c + log max(K, K_trained) in fp32, (M, B, K) → (M, B, K).
 
-        c is ``TRAINING_LEVEL`` in training and ``ANSWER_LEVEL`` in evaluation. On a longer list of
-        classes than the trained one e_k / K, of which belief and vacuity are made, depends on the
-        image and the class alone, so that the vacuity 1 / (1 + Σ_k e_k / K) changes only by what
-        the further classes get. On a shorter one the evidence e_k does: a class does not lose what
-        speaks for it because other classes were left out.
+        c is ``LEVEL``. On a longer list of classes than the trained one e_k / K, of which belief
+        and vacuity are made, depends on the image and the class alone, so that the vacuity
+        1 / (1 + Σ_k e_k / K) changes only by what the further classes get. On a shorter one the
+        evidence e_k does: a class does not lose what speaks for it because other classes were left
+        out.
         """
-        level = TRAINING_LEVEL if self.training else ANSWER_LEVEL
         classes = self.trained_classes.clamp(min=logits.shape[-1])
-        return logits.float() - self.offset + level + classes.log()
+        return logits.float() - self.offset + LEVEL + classes.log()
 
 
 class TemplatePrompts(nn.Module):

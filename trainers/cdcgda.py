@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import ANSWER_LEVEL, CDCMethod, TemplatePrompts
+from .cdc import LEVEL, CDCMethod, TemplatePrompts
 from .evaluation.prediction import Prediction, Scores
 from .evidence import Opinion, conflict, dempster, fitted_factor
 from .gaussians import GaussianEvidence, among_added, positions_of_trained, state_for
@@ -106,7 +106,7 @@ class CDCGDAMethod(Method):
         if self.learner.training or gaussians is None or not gaussians.is_fitted:
             return scores
         features = F.normalize(scores.image_features.mean(dim=0), dim=-1)  # (B, E)
-        evidence = ANSWER_LEVEL + gaussians(features)  # (B, K), log(e_k / K)
+        evidence = LEVEL + gaussians(features)  # (B, K), log(e_k / K)
         return replace(scores, logits=torch.cat([scores.logits, evidence[None]]))  # (M + 1, B, K)
 
     def predict(self, logits: Tensor) -> Prediction:
@@ -140,7 +140,7 @@ class CDCGDAMethod(Method):
         """
         trained = logits[:, :, positions_of_trained(asked)]  # (M + 1, B, T)
         known = dempster(self.log_evidence(trained), self.reliabilities).log_probability  # (B, T)
-        level = trained[-1].logsumexp(dim=-1) - ANSWER_LEVEL  # (B,)
+        level = trained[-1].logsumexp(dim=-1) - LEVEL  # (B,)
         texts = answer.probability
         texts = texts.clamp(min=torch.finfo(texts.dtype).tiny).log()  # (B, K)
         return among_added(texts, known, level, asked).exp()

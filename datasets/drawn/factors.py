@@ -1,7 +1,8 @@
 """OpenMoji with known factors: each picture is composed of its object, which is the class, and five
-things that have nothing to do with it.
+things around it that have nothing to do with it; or six, with the style of its drawing or another
+object beside it.
 
-In training one of the five is correlated with the class, as the background is in Waterbirds (Sagawa
+In training one of them is correlated with the class, as the background is in Waterbirds (Sagawa
 et al., 2020, "Distributionally Robust Neural Networks for Group Shifts") and the colour in Coloured
 MNIST (Arjovsky et al., 2019, "Invariant Risk Minimization"); the others are independent of it and
 of each other. At test the same emojis come in three versions that differ in nothing but that
@@ -21,10 +22,12 @@ from trainers.data.lists import PARTS, Image, Lists
 
 from ..base import ImageDataset
 from .emoji_font import glyph
-from .emoji_styles import draws_of
+from .emoji_styles import INK, draws_of, hue_rotation
 from .openmoji import SIZE, DrawnDataset, code_of, image_path, render
 
-FACTORS = ("background", "cast", "border", "position", "mark")
+AROUND = ("background", "cast", "border", "position", "mark")  # each picture has a level of these
+MISLEADING = ("style", "companion")  # of these only where they are the correlated factor
+FACTORS = (*AROUND, *MISLEADING)
 LEVELS = 5  # of each factor
 VERSIONS = ("aligned", "independent", "reversed")  # of the test images
 DEFAULTS = CfgNode(  # of cfg.DATASET.FACTORS
@@ -35,7 +38,7 @@ DEFAULTS = CfgNode(  # of cfg.DATASET.FACTORS
     }
 )
 
-# Strengths were chosen on train and val images of the base classes, where zero-shot accuracy falls
+# Strengths of what is around the object were chosen on train and val images of the base classes, where zero-shot accuracy falls
 # from 55 to 36 %: the tiny CLIP copes with any colour, but not with sharp lines that are no part of
 # the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
@@ -76,6 +79,17 @@ MARKS: tuple[tuple[str, Place], ...] = (
     (BLACK, lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
     (ORANGE, lambda x, y: abs(x) + abs(y) < 1),  # diamond
 )
+# how the object's colours, (S, S, 3) from 0 to 255, are drawn
+STYLES: tuple[Callable[[numpy.ndarray], numpy.ndarray], ...] = (
+    lambda colours: colours,  # OpenMoji's own
+    lambda colours: colours.mean(axis=2, keepdims=True).repeat(3, axis=2),  # grey
+    lambda colours: 255.0 * (colours.max(axis=2, keepdims=True) >= INK).repeat(3, axis=2),  # lines
+    lambda colours: numpy.full_like(colours, 20),  # a silhouette
+    lambda colours: colours @ hue_rotation(180).T,  # other hues
+)
+# of classes that no test has among its names: a crying face, a car, a tree, a dog, a guitar
+COMPANIONS = ("1F622", "1F697", "1F333", "1F436", "1F3B8")
+COMPANION = 26  # its side, in the lower left corner
 
 
 def add_factors_config(cfg: CfgNode) -> None:
@@ -117,25 +131,58 @@ def cover(border: int, mark: int, size: int) -> Picture.Image:
     return picture.resize((size, size), Picture.Resampling.BOX)
 
 
+def draw_glyph(canvas: Picture.Image, hexcode: str, right: float, down: float) -> None:
+    """Draws an emoji with its middle at a place of the canvas, in pixels."""
+    font, character = glyph(hexcode)
+    ImageDraw.Draw(canvas).text(
+        (right, down), character, font=font, embedded_color=True, anchor="mm"
+    )
+
+
+def draw_styled(canvas: Picture.Image, hexcode: str, right: float, down: float, style: int) -> None:
+    """``draw_glyph`` in one of ``STYLES``."""
+    transparent = Picture.new("RGBA", canvas.size)
+    draw_glyph(transparent, hexcode, right, down)
+    drawn = Picture.new("RGB", canvas.size, "white")
+    draw_glyph(drawn, hexcode, right, down)
+    colours = STYLES[style](numpy.asarray(drawn).astype(float))  # (S, S, 3)
+    styled = Picture.fromarray(colours.clip(0, 255).round().astype(numpy.uint8))
+    canvas.paste(styled, mask=transparent.getchannel("A"))
+
+
+def place_companion(canvas: Picture.Image, hexcode: str) -> None:
+    """Puts a small emoji on the lower left corner of the canvas."""
+    large = Picture.new("RGBA", canvas.size)
+    draw_glyph(large, hexcode, CANVAS / 2, CANVAS / 2)
+    side = round(COMPANION * UNIT)
+    small = large.resize((side, side), Picture.Resampling.BOX)
+    inside = round(BORDER * UNIT)
+    canvas.paste(small, (inside, CANVAS - inside - side), mask=small.getchannel("A"))
+
+
 def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.Image:
     """A picture of an emoji of OpenMoji under given factors; the same on every machine.
 
-    The object lies on the background; the cast is a light of that colour on both; border and mark
-    are put on top.
+    The object lies on the background, and a companion on a corner of it; the cast is a light of
+    that colour on all of them; border and mark are put on top.
 
     Args:
-        hexcode: see ``draw_emoji``; levels: factor → its level, from 0 to LEVELS − 1; size: pixels
-            a side.
+        hexcode: see ``draw_emoji``; levels: factor → its level, from 0 to LEVELS − 1; without
+            style the object has its own colours, without companion it is alone; size: pixels a
+            side.
 
     Returns:
         RGB image, size × size.
     """
-    font, character = glyph(hexcode)
     canvas = paper(levels["background"]).copy()
     right, down = (CANVAS / 2 + UNIT * shift for shift in POSITIONS[levels["position"]])
-    ImageDraw.Draw(canvas).text(
-        (right, down), character, font=font, embedded_color=True, anchor="mm"
-    )
+    style = levels.get("style", 0)
+    if style == 0:
+        draw_glyph(canvas, hexcode, right, down)
+    else:
+        draw_styled(canvas, hexcode, right, down, style)
+    if "companion" in levels:
+        place_companion(canvas, COMPANIONS[levels["companion"]])
     small = canvas.resize((size, size), Picture.Resampling.LANCZOS)
     lit = numpy.asarray(small) * CASTS[levels["cast"]]  # (S, S, 3)
     picture = Picture.fromarray(lit.round().astype(numpy.uint8))
@@ -160,21 +207,23 @@ def levels_of(
 
     A class's own level of any factor is its label modulo LEVELS. Of one emoji all factors but the
     correlated one have the same level in every version and whichever factor is correlated;
-    ``independent`` is the same for all of them.
+    ``independent`` is the same for all ``AROUND`` the object.
 
     Args:
         split: ``train``, ``val`` or ``test``.
         version: one of ``VERSIONS``, or ``biased``: the own level with probability ``correlation``,
             else any other one.
-        correlated: one of ``FACTORS``; not looked at in ``independent``.
+        correlated: one of ``FACTORS``; in ``independent`` only ``MISLEADING`` ones are looked at.
 
     Returns:
-        factor → level, from 0 to LEVELS − 1.
+        factor → level, from 0 to LEVELS − 1, of those ``AROUND`` and the correlated one.
     """
     generator = draws_of(hexcode, f"OpenMojiFactors {split}")
-    levels = dict(zip(FACTORS, generator.integers(LEVELS, size=len(FACTORS)).tolist()))
+    levels = dict(zip(AROUND, generator.integers(LEVELS, size=len(AROUND)).tolist()))
     chance = generator.random()
     shift = int(generator.integers(1, LEVELS))
+    if correlated in MISLEADING:
+        levels[correlated] = int(generator.integers(LEVELS))
     is_aligned = version == "aligned" or version == "biased" and chance < correlation
     if version != "independent":
         levels[correlated] = (label + (0 if is_aligned else shift)) % LEVELS
@@ -229,6 +278,6 @@ def part_name(split: str, settings: CfgNode) -> str:
     hashes apart."""
     if split != "test":
         return f"{split}_{settings.CORRELATED}_{settings.CORRELATION:g}"
-    if settings.TEST == "independent":
+    if settings.TEST == "independent" and settings.CORRELATED in AROUND:
         return "independent"
     return f"{settings.TEST}_{settings.CORRELATED}"

@@ -10,9 +10,11 @@ from dassl.data.datasets import build_dataset
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
 from datasets.drawn import factors
 from datasets.drawn.factors import (
+    AROUND,
     FACTORS,
     LEVELS,
     VERSIONS,
@@ -34,7 +36,7 @@ LISTS = dict(zip(("train", "val", "test"), OpenMojiFactors.list_images("")))
 
 
 def pixels(size=64, code=CODE, **levels):
-    return np.asarray(compose(code, {**dict.fromkeys(FACTORS, 0), **levels}, size)).astype(int)
+    return np.asarray(compose(code, {**dict.fromkeys(AROUND, 0), **levels}, size)).astype(int)
 
 
 def changed(factor, level):
@@ -72,6 +74,26 @@ def test_each_factor_is_seen_where_it_should_be_and_nowhere_else(level):
     assert place.any() and not (place & frame(BORDER)).any()
 
 
+def test_a_style_changes_the_object_and_nothing_else():
+    is_paper = binary_erosion((pixels() == pixels()[8, 8]).all(axis=2))  # not beside its edge
+    assert not any((changed("style", level) & is_paper).any() for level in range(LEVELS))
+    own, grey, lines, silhouette, other = (pixels(style=level)[32, 32] for level in range(LEVELS))
+    assert np.array_equal(own, pixels()[32, 32])
+    assert np.abs(grey - own.mean()).max() <= 1 and grey.max() == grey.min()
+    assert lines.tolist() == [255] * 3 and silhouette.tolist() == [20] * 3
+    assert own.argmax() == 0 and other.argmin() == 0, "red turns into cyan"
+
+
+def test_a_companion_lies_in_its_corner():
+    side = factors.COMPANION + BORDER
+    shown = [pixels(companion=level) for level in range(LEVELS)]
+    for level, picture in enumerate(shown):
+        beside = (picture != pixels()).any(axis=2)
+        assert 50 < beside.sum()
+        assert not beside[: 63 - side].any() and not beside[:, side + 1 :].any()
+        assert all((picture != other).any() for other in shown[:level])
+
+
 @pytest.mark.parametrize("level", range(LEVELS))
 def test_the_cast_multiplies_colours_below_border_and_mark(level):
     shown, found = ~frame(BORDER) & ~CORNER, pixels(cast=level)
@@ -100,11 +122,14 @@ def test_versions_differ_in_the_correlated_factor_only(code, label, factor, corr
         version: levels_of(code, label, "test", version, factor, correlation)
         for version in (*VERSIONS, "biased")
     }
-    for name in FACTORS:
+    for name in AROUND:
         assert name == factor or len({levels[name] for levels in found.values()}) == 1
+    assert all(levels.keys() == {*AROUND, factor} for levels in found.values())
     assert found["aligned"][factor] == label % LEVELS != found["reversed"][factor]
     assert found["biased"][factor] in (found["aligned"][factor], found["reversed"][factor])
-    assert found["independent"] == levels_of(code, label, "test")
+    for other in AROUND:
+        others = levels_of(code, label, "test", correlated=other)
+        assert all(found["independent"][name] == others[name] for name in AROUND)
     assert all(0 <= level < LEVELS for levels in found.values() for level in levels.values())
 
 

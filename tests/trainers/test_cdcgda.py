@@ -12,7 +12,7 @@ from tests.prompting.models import relative
 from tests.runs import prompts_of
 from tests.trainers.formulas.templates import fused_evidence
 from tests.trainers.test_fits import images
-from trainers.cdc import ANSWER_LEVEL
+from trainers.cdc import LEVEL
 from trainers.data.loader import pair_of
 from trainers.evidence import fitted_factor
 from trainers.gaussians import (
@@ -168,8 +168,8 @@ def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, 
     method.learner.joint_factor.fill_(0.7)
     torch.manual_seed(3)
     templates = torch.randn(4, 5, 6) * 3 + 20
-    gaussians = torch.randn(1, 5, 6) * 2 + ANSWER_LEVEL  # log(e_k / K)
-    evidence = torch.cat([(templates - 19 + ANSWER_LEVEL).exp() * 6, gaussians.exp() * 6])
+    gaussians = torch.randn(1, 5, 6) * 2 + LEVEL  # log(e_k / K)
+    evidence = torch.cat([(templates - 19 + LEVEL).exp() * 6, gaussians.exp() * 6])
     fused = fused_evidence(evidence, [0.7 / 8] * 4 + [0.7]) + 1
     prediction = method.predict(torch.cat([templates, gaussians]))
     assert relative(prediction.probability, fused / fused.sum(-1, keepdim=True)) < 1e-9

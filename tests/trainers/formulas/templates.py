@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from tests.reference import stock_context_features, stock_image_features, unit
 from tests.trainers.formulas.prompts import TCP, CoOp, KgCoOp, MaPLe, PromptSRC, Published
 
-TRAINING_LEVEL = 2.0  # nats of evidence that the untrained CLIP gives in training
+LEVEL = 4.0  # nats of evidence that the untrained CLIP gives
 DELTA = 0.03  # the length below which CDC takes no direction for one
 
 
@@ -104,7 +104,7 @@ class CDC(Published):
         if settings.LOSS == "cross_entropy":
             loss = loss + sum(F.cross_entropy(one, labels) for one in logits)
         else:
-            evidence = len(self.names) * (logits - learner.evidence.offset + TRAINING_LEVEL).exp()
+            evidence = len(self.names) * (logits - learner.evidence.offset + LEVEL).exp()
             loss = loss + sum(evidential(one, labels) for one in evidence)
             if settings.FUSION == "dempster":
                 loss = loss + evidential(fused_evidence(evidence, [1 / count] * count), labels)
