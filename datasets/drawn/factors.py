@@ -38,9 +38,9 @@ DEFAULTS = CfgNode(  # of cfg.DATASET.FACTORS
     }
 )
 
-# Strengths of what is around the object were chosen on train and val images of the base classes, where zero-shot accuracy falls
-# from 55 to 36 %: the tiny CLIP copes with any colour, but not with sharp lines that are no part of
-# the object.
+# Strengths of what is around the object were chosen on train and val images of the base classes,
+# where zero-shot accuracy falls from 55 to 36 %: the tiny CLIP copes with any colour, but not with
+# sharp lines that are no part of the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
 BORDER = 3  # width
