@@ -270,10 +270,9 @@ def test_every_fault_that_is_told_has_a_test():
 
 
 def test_it_is_said_which_omega_answers_have():
-    """ω = 1 in answers alone is not the paper's rule; with it in training, too, there is a row."""
+    """ω = 1 in answers alone is not the paper's rule: it takes it in training, too."""
     page = (DOCS / "uncertainty.md").read_text("utf-8")
-    assert "| answers with ω = 1 | answers with ω fitted |" in page
-    assert not re.search(r"\|[^|\n]*paper's rule[^|\n]*\|", page), "no column is called so"
+    assert "| ω = 1 in training and answers | ω = 1 / M in training, then fitted |" in page
     (row,) = ablation_rows("CDC", ["independent"])
     assert "ω = 1 in training and answers" in row.description
     assert ">ω<" in (DOCS / "method.svg").read_text("utf-8"), "the picture counts votes ω times"
