@@ -273,6 +273,7 @@ def test_it_is_said_which_omega_answers_have():
     """ω = 1 in answers alone is not the paper's rule: it takes it in training, too."""
     page = (DOCS / "uncertainty.md").read_text("utf-8")
     assert "| ω = 1 in training and answers | ω = 1 / M in training, then fitted |" in page
+    assert not re.search(r"\|[^|\n]*paper's rule[^|\n]*\|", page), "no column is called so"
     (row,) = ablation_rows("CDC", ["independent"])
     assert "ω = 1 in training and answers" in row.description
     assert ">ω<" in (DOCS / "method.svg").read_text("utf-8"), "the picture counts votes ω times"

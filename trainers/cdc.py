@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 PHRASES = ("a photo of a", "a picture of a", "an image of a", "a rendering of a")
 # The log of the mean evidence over the classes, in nats, that the untrained CLIP would give. Chosen
-# by cross-validation (docs/log.md): answers are as sure as they are right.
+# by cross-validation (docs/log.md).
 LEVEL = 4.0
 LEVEL_IMAGES = 1024  # at most so many training images measure the untrained CLIP's
 COMPARED_IMAGES = 64  # at most so many have their features under the templates compared

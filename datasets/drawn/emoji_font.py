@@ -63,12 +63,18 @@ def glyph(hexcode: str) -> tuple[ImageFont.FreeTypeFont, str]:
     return font, character
 
 
+def draw_glyph(canvas: Image.Image, hexcode: str, right: float, down: float) -> None:
+    """Draws an emoji, see ``glyph``, with its middle at a place of the canvas, in pixels."""
+    font, character = glyph(hexcode)
+    ImageDraw.Draw(canvas).text(
+        (right, down), character, font=font, embedded_color=True, anchor="mm"
+    )
+
+
 def draw_emoji(hexcode: str, size: int = 64) -> Image.Image:
     """hexcode, see ``glyph`` → RGB image on white, size × size pixels, centred."""
     font, character = glyph(hexcode)
     side = round(font.getlength(character))
     canvas = Image.new("RGB", (side, side), "white")
-    ImageDraw.Draw(canvas).text(
-        (side / 2, side / 2), character, font=font, embedded_color=True, anchor="mm"
-    )
+    draw_glyph(canvas, hexcode, side / 2, side / 2)
     return canvas.resize((size, size), Image.Resampling.LANCZOS)

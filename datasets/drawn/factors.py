@@ -15,13 +15,12 @@ from functools import cache
 import numpy
 from dassl.data.datasets import DATASET_REGISTRY, Datum
 from PIL import Image as Picture
-from PIL import ImageDraw
 from yacs.config import CfgNode
 
 from trainers.data.lists import PARTS, Image, Lists
 
 from ..base import ImageDataset
-from .emoji_font import glyph
+from .emoji_font import draw_glyph
 from .emoji_styles import INK, draws_of, hue_rotation
 from .openmoji import SIZE, DrawnDataset, code_of, image_path, render
 
@@ -79,9 +78,10 @@ MARKS: tuple[tuple[str, Place], ...] = (
     (BLACK, lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
     (ORANGE, lambda x, y: abs(x) + abs(y) < 1),  # diamond
 )
-# how the object's colours, (S, S, 3) from 0 to 255, are drawn
-STYLES: tuple[Callable[[numpy.ndarray], numpy.ndarray], ...] = (
-    lambda colours: colours,  # OpenMoji's own
+# the object's colours, (S, S, 3) from 0 to 255 → what they are drawn in
+Style = Callable[[numpy.ndarray], numpy.ndarray]
+STYLES: tuple[Style | None, ...] = (
+    None,  # OpenMoji's own colours
     lambda colours: colours.mean(axis=2, keepdims=True).repeat(3, axis=2),  # grey
     lambda colours: 255.0 * (colours.max(axis=2, keepdims=True) >= INK).repeat(3, axis=2),  # lines
     lambda colours: numpy.full_like(colours, 20),  # a silhouette
@@ -131,21 +131,15 @@ def cover(border: int, mark: int, size: int) -> Picture.Image:
     return picture.resize((size, size), Picture.Resampling.BOX)
 
 
-def draw_glyph(canvas: Picture.Image, hexcode: str, right: float, down: float) -> None:
-    """Draws an emoji with its middle at a place of the canvas, in pixels."""
-    font, character = glyph(hexcode)
-    ImageDraw.Draw(canvas).text(
-        (right, down), character, font=font, embedded_color=True, anchor="mm"
-    )
-
-
-def draw_styled(canvas: Picture.Image, hexcode: str, right: float, down: float, style: int) -> None:
-    """``draw_glyph`` in one of ``STYLES``."""
+def draw_styled(
+    canvas: Picture.Image, hexcode: str, right: float, down: float, style: Style
+) -> None:
+    """``draw_glyph`` in a style."""
     transparent = Picture.new("RGBA", canvas.size)
     draw_glyph(transparent, hexcode, right, down)
     drawn = Picture.new("RGB", canvas.size, "white")
     draw_glyph(drawn, hexcode, right, down)
-    colours = STYLES[style](numpy.asarray(drawn).astype(float))  # (S, S, 3)
+    colours = style(numpy.asarray(drawn).astype(float))  # (S, S, 3)
     styled = Picture.fromarray(colours.clip(0, 255).round().astype(numpy.uint8))
     canvas.paste(styled, mask=transparent.getchannel("A"))
 
@@ -176,8 +170,8 @@ def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.I
     """
     canvas = paper(levels["background"]).copy()
     right, down = (CANVAS / 2 + UNIT * shift for shift in POSITIONS[levels["position"]])
-    style = levels.get("style", 0)
-    if style == 0:
+    style = STYLES[levels.get("style", 0)]
+    if style is None:
         draw_glyph(canvas, hexcode, right, down)
     else:
         draw_styled(canvas, hexcode, right, down, style)

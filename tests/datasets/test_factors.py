@@ -127,6 +127,8 @@ def test_versions_differ_in_the_correlated_factor_only(code, label, factor, corr
     assert all(levels.keys() == {*AROUND, factor} for levels in found.values())
     assert found["aligned"][factor] == label % LEVELS != found["reversed"][factor]
     assert found["biased"][factor] in (found["aligned"][factor], found["reversed"][factor])
+    if factor in AROUND:
+        assert found["independent"] == levels_of(code, label, "test")
     for other in AROUND:
         others = levels_of(code, label, "test", correlated=other)
         assert all(found["independent"][name] == others[name] for name in AROUND)

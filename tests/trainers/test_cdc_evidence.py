@@ -90,8 +90,9 @@ def test_training_starts_where_zero_shot_evidence_is_as_large_as_its_level(in_fl
     logits = stock.logit_scale.exp() * features @ method.hand_crafted.T
     sums = logits.exp().sum(1).log()
     assert relative(method.learner.evidence.offset, sums.mean()) < 1e-9
-    evidence = method.learner.evidence(logits[None]).exp().mean(-1)
-    assert relative(evidence.log().mean(), torch.tensor(LEVEL)) < 1e-9
+    for is_training in (True, False):
+        evidence = method.train(is_training).learner.evidence(logits[None]).exp().mean(-1)
+        assert relative(evidence.log().mean(), torch.tensor(LEVEL)) < 1e-9
 
 
 def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(run):
