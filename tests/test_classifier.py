@@ -258,7 +258,7 @@ def test_a_folder_without_a_finished_run_or_without_prompts(copy_of):
         "nowhere holds no finished run, there is no results.json: give the folder of a training",
     )
     folder = copy_of("CoOp", config=None)
-    odd = r"results.json is no run record of this version \(its {} is missing or of another kind\): delete"
+    odd = r"results.json is no run record of this version \(its {} is missing or of another kind\): use"
     refused(folder, odd.format("config"))
     refused(copy_of("CoOp", classnames=[]), odd.format("classnames"))
     (folder / "results.json").write_text("{")

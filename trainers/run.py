@@ -151,9 +151,9 @@ class Run:
         if self.method.describe is not None:
             self.method.describe(self.method.classnames)
 
-    def minutes(self) -> int:
-        """How long a training takes at most: a step costs up to three passes, forward and back, of
-        which one is timed."""
+    def most_minutes(self) -> int:
+        """How many minutes a training takes at most: a step costs up to three passes, forward and
+        back, of which one is timed."""
         method = self.method
         images = torch.zeros(1, PROBES, 3, *self.cfg.INPUT.SIZE, device=method.device)
         started = time.perf_counter()
@@ -170,8 +170,8 @@ class Run:
         return minutes
 
     def timed_minutes(self) -> float:
-        """How long a training takes, by its start and some steps, which are made and timed; what they
-        have learned is to be thrown away."""
+        """How many minutes a training takes, by its start and some steps, which are made and timed;
+        what they have learned is to be thrown away."""
         before = time.perf_counter()
         self.method.start(self.training_images, self.validation_images())
         start = time.perf_counter() - before
@@ -192,7 +192,7 @@ class Run:
     def say_minutes(self) -> None:
         """Says the same, of a method that learns."""
         if self.method.learner is not None:
-            log.info("Training takes up to %s", counted(self.minutes(), "minute"))
+            log.info("Training takes up to %s", counted(self.most_minutes(), "minute"))
 
     def train(self) -> None:
         """All epochs that are left; the final prompts are those of the last or, by

@@ -15,6 +15,7 @@ from results.table import harmonic_mean, main, tables
 from tests.conftest import CASES, GOLDEN
 from tests.results.conftest import values, write, write_pair
 from tests.runs import call
+from trainers.common.record_file import FORMAT
 
 ACCURACY = {
     "CDC": [(80.0, 60.0), (70.0, 70.0), (75.0, 50.0)],  # base and new of seeds 1, 2, 3
@@ -126,10 +127,14 @@ def test_every_command_says_in_one_line_that_there_is_nothing_for_it(command, tm
         assert message in error_of(command, tmp_path)
 
     refused(f"no results.json in or below {tmp_path}: give the folder of a finished run")
-    path = write(tmp_path, "train_base", "CDC", 1, 50.0, "new") / "results.json"
+    folder = write(tmp_path, "train_base", "CDC", 1, 50.0, "new", git_commit="ae9b73b4793e")
+    path = folder / "results.json"
     if command is main:
         refused("no run of a protocol's is done there")
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
-    refused(f"{path} is no run record of this version (its format is 99, this version reads 1)")
+    path.write_text(path.read_text().replace(f'"format": {FORMAT}', '"format": 1'))
+    refused(
+        f"{path} is no run record of this version (of commit ae9b73b, whose format is 1 and not "
+        f"{FORMAT}): use the version that wrote it, or delete its folder and run it again"
+    )
     path.write_text("{")
     refused(f"{path} is no run record of this version")

@@ -12,7 +12,7 @@ from .readers import Stored, read_json, read_yaml
 
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
-FORMAT = 1  # to be raised when a field changes its meaning
+FORMAT = 2  # to be raised when a field, or a trainer's name, changes its meaning
 Record = dict[str, Stored]  # results.json, see ``engine.testing.Evaluator.write_record``
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
@@ -44,11 +44,13 @@ def read_record(path: str | Path) -> Record:
         for name in odd_fields(record, SCHEMA):
             raise ValueError(f"its {name or 'content'} is missing or of another kind")
         if record["format"] != FORMAT:
-            raise ValueError(f"its format is {record['format']}, this version reads {FORMAT}")
+            version = f"commit {(record['git_commit'] or 'unknown')[:7]}"
+            raise ValueError(f"of {version}, whose format is {record['format']} and not {FORMAT}")
     except (OSError, ValueError) as error:
         raise_machines(error, path)
         raise UserError(
-            f"{path} is no run record of this version ({error}): delete its folder and run it again"
+            f"{path} is no run record of this version ({error}): use the version that wrote it, or "
+            "delete its folder and run it again"
         ) from error
     return record
 

@@ -267,8 +267,9 @@ def load_state(
         method.load(state, classnames)
     except RuntimeError as error:
         raise UserError(
-            f"{folder} holds prompts of another shape, use the config and the protocol that they were "
-            f"trained with: {' '.join(str(error).split())}"
+            f"{folder} holds prompts of another shape: use the config, the protocol and the version "
+            "that they were trained with (git_commit in results.json), or train again. "
+            f"{' '.join(str(error).split())}"
         ) from error
 
 
