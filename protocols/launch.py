@@ -203,7 +203,10 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
         values = Series(
             [nested(record, "metrics", "test", "accuracy") for record in records], dtype=float
         )
-        rows.append((*line, seeds_of(group), render.summary(values.mean(), values.std())))
+        part, data_set, trainer, *others = line
+        name = render.marked(str(trainer), records)
+        accuracy = render.summary(values.mean(), values.std())
+        rows.append((part, data_set, name, *others, seeds_of(group), accuracy))
     return tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True) + "\n"
 
 

@@ -14,6 +14,7 @@ from pandas import DataFrame
 from trainers.common.console import table_cell
 from trainers.common.errors import exit_code
 from trainers.common.files import check_output, write_text
+from trainers.common.record_file import Record
 
 from .published import comparisons
 from .rows import Table
@@ -36,6 +37,12 @@ LEGEND = {
     "latex": f"% {MEANING}\n",
     "html": f"<p>{MEANING}</p>\n",
 }  # style → the line below a table that has the mark
+
+
+def marked(trainer: str, records: Iterable[Record]) -> str:
+    """A trainer's name, with ``MARK`` if any of its runs has parts for the trained classes alone."""
+    has_own_parts = any(record.get("class_parameters") for record in records)
+    return f"{trainer} {MARK}" if has_own_parts else trainer
 
 
 def summary(mean: float, deviation: float) -> str:
@@ -71,13 +78,11 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         elif any(beside):
             cells[f"{name}, published"] = [str(figure or "") for figure in beside]
     cells = cells.reset_index()
-    marked = [
-        any(run.record.get("class_parameters") for run in table.runs_of(row))
-        for row in table.means.index
-    ]
-    if style == "csv" or not any(marked):
+    rows = zip(table.means.index, cells["trainer"])
+    trainers = [marked(name, [run.record for run in table.runs_of(row)]) for row, name in rows]
+    if style == "csv" or trainers == [*cells["trainer"]]:
         return write_cells(cells, style, len(table.heads))
-    cells.loc[marked, "trainer"] += f" {MARK}"
+    cells["trainer"] = trainers
     return write_cells(cells, style, len(table.heads)) + LEGEND[style]
 
 

@@ -4,8 +4,9 @@ Misalignment in Vision-Language Model Adaptation from a Causal Perspective", Neu
 VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept
 near a hand-crafted prompt (L_con), so that each learns a different task-relevant semantic. DSTC:
 each template votes with evidence, and Dempster's rule fuses the votes; the loss is
-``evidential_loss`` of every vote and of the fused opinion. Only the prompts are trained. One number
-more, how far the templates are believed as independent, is fitted on validation images.
+``evidential_loss`` of every vote and of the fused opinion. Only the prompts are trained. Two numbers
+more are not: the untrained CLIP's level of evidence is measured on training images, and how far the
+templates are believed as independent is fitted on validation images.
 docs/method.md lists what the paper states and what is our choice.
 """
 
