@@ -13,7 +13,7 @@ Shifts", where a group is a class with an attribute's level). There are too few 
 classes × levels: a group here is a level of the factor, shown to classes that it belongs to or to
 others, over the aligned and reversed images; as long as one has fewer than 10 images, the two
 smallest are one. Zero-shot CLIP has seen no correlation: its drop is what the pairing of classes
-and levels alone does.
+and levels alone does. A second table has the drop of each template alone, where templates vote.
 """
 
 from trainers.common.environment import start_command
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy
 from pandas import Series
 
-from results.render import render, run_table_command, table_arguments
+from results.render import render_all, run_table_command, table_arguments
 from results.rows import Table
 from results.runs import FACTOR_PARTS, Arrays, collect
 from results.table import FACTORS, tables
@@ -89,8 +89,17 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     }
 
 
-def factor_table(folder: str) -> Table:
-    """The table described above.
+def vote_drops(aligned: Arrays, reversed_: Arrays) -> dict[str, float]:
+    """``drop`` of each template alone, in percent; empty where none votes. See ``measured``."""
+    if "vote" not in aligned:
+        return {}
+    right = [100 * (of["vote"] == of["label"]).mean(axis=1) for of in (aligned, reversed_)]  # (M,)
+    drops = right[0] - right[1]
+    return {f"template {number}": drop for number, drop in enumerate(drops, 1)}
+
+
+def factor_tables(folder: str) -> list[Table]:
+    """The tables described above.
 
     Raises:
         UserError: no run of the protocol lies there, or one can't be read.
@@ -102,6 +111,7 @@ def factor_table(folder: str) -> Table:
         )
     frame = table.frame.loc[[line[:-1] in table.runs for line in table.frame.index]]
     drop = frame.pop("drop")
+    of_votes = []
     for *key, seed in frame.index:
         runs = {FACTOR_PARTS[run.part]: run for run in table.runs[tuple(key)] if run.seed == seed}
         factor = runs["aligned"].record["config"]["DATASET"]["FACTORS"]["CORRELATED"]
@@ -109,14 +119,19 @@ def factor_table(folder: str) -> Table:
         reversed_ = runs["reversed"].known_answers
         for name, value in measured(aligned, reversed_, factor).items():
             frame.loc[(*key, seed), name] = value
-    return Table(FACTORS.capitalize(), frame.assign(drop=drop))
+        if drops := vote_drops(aligned, reversed_):
+            of_votes.append((tuple(key), seed, drops))
+    found = [Table(FACTORS.capitalize(), frame.assign(drop=drop), table.runs)]
+    if of_votes:
+        found.append(Table.of("Drop of each template alone", table.heads, of_votes))
+    return found
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     parser = table_arguments(__doc__, "output/factors, or another folder with that protocol's runs")
     return run_table_command(
-        parser, lambda args: render(factor_table(args.folder), args.format), arguments
+        parser, lambda args: render_all(factor_tables(args.folder), args.format), arguments
     )
 
 

@@ -8,9 +8,10 @@ import cross_validate as tool
 import folds
 import pytest
 import torch
+from pandas import DataFrame
 
 from results.table import harmonic_mean
-from tests.runs import make_pictures
+from tests.runs import REPOSITORY, make_pictures
 from trainers.common.errors import UserError
 
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt": ()}
@@ -145,3 +146,27 @@ def test_a_settings_line_is_the_same_whatever_was_trained_before_it(tmp_path):
         return [row for row in tool.read_rows(results) if row["setting"] == "b"]
 
     assert lines("b") == lines("a", "b")
+
+
+def test_the_weakest_of_cdcs_templates_is_above_the_untrained_clip_over_the_suite():
+    """On base classes, by the kept lines: on average over the tasks, and in none below by more than
+    two standard errors."""
+    rows = tool.read_rows(REPOSITORY / "tools" / "cross_validation.jsonl")
+    untrained = {
+        (row["task"], row["seed"]): row["base"] for row in rows if row["setting"] == "zeroshot"
+    }
+    gaps = DataFrame(
+        [
+            (
+                comparison.task_of(row["task"]),
+                row["worst_base"] - untrained[row["task"], row["seed"]],
+            )
+            for row in rows
+            if row["setting"] == "cdc"
+        ],
+        columns=["task", "gap"],
+    )
+    of_task = gaps.groupby("task")["gap"]
+    _, low, _ = comparison.interval(of_task.mean())
+    assert low > 0
+    assert (of_task.mean() + 2 * of_task.sem() >= 0).all()

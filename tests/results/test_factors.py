@@ -65,6 +65,20 @@ def test_who_goes_by_the_factor_has_a_worst_group_of_nothing_and_flips(answer, w
         factors.measured(*pair, "cast")
 
 
+def test_each_templates_drop_is_that_of_its_own_answers():
+    """One template answers by the factor, one by the emoji, and one never right."""
+    of_template = (by_factor, lambda label, level: label, lambda label, level: -1)
+    aligned, reversed_ = (
+        {
+            "label": answers(version, "cast", by_factor)["label"],
+            "vote": np.array([answers(version, "cast", each)["answer"] for each in of_template]),
+        }
+        for version in ("aligned", "reversed")
+    )
+    drops = factors.vote_drops(aligned, reversed_)
+    assert drops == {"template 1": 100, "template 2": 0, "template 3": 0}
+
+
 def test_from_training_to_table(drawn_root, small_clip_file, in_this_process, tmp_path, capsys):
     words = (
         "--protocol factors --trainer CoOp --dataset factors_cast --config tiny --shots 1 "
@@ -82,7 +96,7 @@ def test_from_training_to_table(drawn_root, small_clip_file, in_this_process, tm
     for name, count in (("split_hash", 3), ("prompts_hash", 1)):
         assert len({record[name] for record in found.values()}) == count
     (of_protocol,) = tables(collect(tmp_path))
-    table = factors.factor_table(tmp_path)
+    (table,) = factors.factor_tables(tmp_path)
     assert table.means[of_protocol.names].equals(of_protocol.means)
     (row,) = values(table).values()
     assert row["drop"] == [row["aligned"][0] - row["reversed"][0]]
