@@ -66,15 +66,26 @@ def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Te
     return means, torch.linalg.pinv(covariance, rtol=rtol, hermitian=True)
 
 
-def gaussians_of_texts(features: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+def gaussians_of_texts(
+    features: Tensor, texts: Tensor, labels: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Means (K, E) and common precision (E, E) of classes that have texts (K, E) and no images.
 
     A mean is over the nearest of the N training images and copies of the text; the precision is the
-    mean of those of each class's nearest images around its text. features: (N, E).
+    mean of those of each class's nearest images around its text.
+
+    Args:
+        features: (N, E), of the training images.
+        labels: (N,), of the same, if the classes do have images: none is near its own class.
     """
     features, texts = features.double(), texts.double()
-    count = min(NEAREST, len(features))
-    nearest = features[(texts @ features.t()).topk(count).indices]  # (K, k, E)
+    similarity = texts @ features.t()  # (K, N)
+    count = len(features)
+    if labels is not None:
+        similarity[labels, torch.arange(len(labels))] = -torch.inf
+        count -= int(labels.bincount().max())
+    count = min(NEAREST, count)
+    nearest = features[similarity.topk(count).indices]  # (K, k, E)
     means = (nearest.sum(dim=1) + TEXTS * texts) / (count + TEXTS)
     precision = torch.zeros_like(texts.t() @ texts)
     for around in nearest - texts[:, None]:  # (k, E); all at once would be K · E² numbers

@@ -2,7 +2,8 @@
 "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation", §3). Each class is a Gaussian, all
 have one covariance; nothing is trained. The Gaussian of a class without images is made of its text
 and of the training images nearest to it (§3.3). Ours: validation images fit a temperature, which
-leaves every answer and makes its probability mean something; and where a list has trained classes
+leaves every answer and makes its probability mean something, and training images one for classes
+without images, as if their own had none; and where a list has trained classes
 and others, the texts say whether an image is of the trained ones (``gaussians.among_added``).
 """
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction
+from .evaluation.uncertainty import fit_temperature
 from .features import (
     FilledMethod,
     HeldOut,
@@ -52,8 +54,8 @@ def add_gda_config(cfg: CfgNode) -> None:
 
 class GaussianClassifier(SizedByState):
     """Weights (T, E) and biases (T,) of T trained classes, the features (N, E) they are made of, α,
-    the temperature of the answers, and the Gaussians' evidence, whose ``classes`` are the K that
-    are asked for."""
+    the temperatures of answers among trained classes and among others, and the Gaussians' evidence,
+    whose ``classes`` are the K that are asked for."""
 
     weight: Any  # a parameter; None for classes that were not trained, as is the bias
     bias: Any
@@ -61,6 +63,7 @@ class GaussianClassifier(SizedByState):
     features: Tensor
     alpha: Tensor
     temperature: Tensor
+    text_temperature: Tensor
     gaussians: GaussianEvidence  # None as the weights are
     class_parameters = ("weight", "bias", "gaussians")  # see ``Method.build``
     sized = ("features", "weight", "bias")
@@ -73,6 +76,7 @@ class GaussianClassifier(SizedByState):
         self.register_buffer("features", torch.zeros(0, width))
         self.register_buffer("alpha", torch.tensor(method.settings.ALPHA))
         self.register_buffer("temperature", torch.ones(()))
+        self.register_buffer("text_temperature", torch.ones(()))
         self.gaussians = GaussianEvidence(width, classes)
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
@@ -113,7 +117,7 @@ class GDAMethod(FilledMethod):
         classifier = self.learner
         log.info(
             f"Gaussians of {len(classifier.features)} features, α {classifier.alpha:.3g}, "
-            f"temperature {classifier.temperature:.3g}"
+            f"temperature {classifier.temperature:.3g}, of texts {classifier.text_temperature:.3g}"
         )
 
     @torch.no_grad()
@@ -122,8 +126,8 @@ class GDAMethod(FilledMethod):
         features = F.normalize(features, dim=-1)
         classifier.features = features.flatten(0, 1)
         fit = fit_gaussians if self.settings.SHRINK else pooled_gaussians
-        of_views = labels.repeat(len(features))
-        means, precision = fit(classifier.features, of_views, len(self.classnames))
+        self.labels = labels.repeat(len(features))
+        means, precision = fit(classifier.features, self.labels, len(self.classnames))
         weight, bias = discriminants(means, precision)
         classifier.weight.copy_(weight)
         classifier.bias.copy_(bias)
@@ -137,14 +141,29 @@ class GDAMethod(FilledMethod):
         return lambda setting: zero_shot + setting[0] * votes
 
     def choose(self, held_out: Sequence[HeldOut]) -> None:
-        """The α with the highest accuracy, the first of equal ones, and the temperature under which
+        """The α with the highest accuracy, the first of equal ones, and the temperatures under which
         the labels are most likely."""
         alpha = max(ALPHAS, key=lambda alpha: number_right((alpha,), held_out))
         self.learner.alpha.fill_(alpha)
         self.learner.temperature.fill_(best_temperature((alpha,), held_out))
+        self.learner.text_temperature.fill_(self.best_text_temperature())
+
+    @torch.no_grad()
+    def best_text_temperature(self) -> float:
+        """The temperature under which the training images' labels are most likely, where each class
+        has a Gaussian of its text and of the other classes' images."""
+        classifier = self.learner
+        features = classifier.features
+        gaussians = gaussians_of_texts(features, self.hand_crafted, self.labels)
+        votes = F.linear(features, *discriminants(*gaussians))
+        logits = self.zero_shot(features) + classifier.alpha * votes
+        return fit_temperature(logits.log_softmax(dim=1), self.labels)
 
     def predict(self, logits: Tensor) -> Prediction:
-        return Prediction((logits[0] / self.learner.temperature).softmax(dim=-1))
+        classifier = self.learner
+        has_images = classifier.weight is not None
+        temperature = classifier.temperature if has_images else classifier.text_temperature
+        return Prediction((logits[0] / temperature).softmax(dim=-1))
 
     def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
         """The Gaussians serve every list with a trained class; for others alone it makes theirs."""

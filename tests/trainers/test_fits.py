@@ -15,6 +15,7 @@ from trainers.gaussians import (
     FOLDS,
     discriminants,
     fit_gaussians,
+    gaussians_of_texts,
     held_out_log_densities,
     log_densities,
     pooled_gaussians,
@@ -108,6 +109,36 @@ def test_gda_fits_all_views_and_takes_the_first_of_the_best_alphas(run):
     added = features @ model.learner.weight.t() + model.learner.bias
     right = [((zero_shot + a * added).argmax(1) == labels).sum().item() for a in ALPHAS]
     assert record["learned"]["alpha"] == pytest.approx(ALPHAS[right.index(max(right))])
+
+
+def test_no_image_is_near_its_own_class_where_texts_stand_for_images():
+    """Each class's mean and precision are those of a list without its images."""
+    features, labels = images((5, 5, 5, 5))
+    texts = torch.randn(CLASSES, WIDTH, dtype=torch.float64)
+    means, precision = gaussians_of_texts(features, texts, labels)
+    alone = [gaussians_of_texts(features[labels != k], texts[k : k + 1]) for k in range(CLASSES)]
+    torch.testing.assert_close(means, torch.cat([mean for mean, _ in alone]))
+    torch.testing.assert_close(precision, sum(each for _, each in alone) / CLASSES)
+
+
+def test_gdas_answers_to_other_classes_have_a_temperature_of_their_own(run):
+    """It is the best for the training images where their classes have no images of their own."""
+    trainer, record, _ = run("GDA", *BASE)
+    model, learned = trainer.model, trainer.model.learner
+    gaussians = gaussians_of_texts(learned.features, model.hand_crafted, model.labels)
+    votes = F.linear(learned.features, *discriminants(*gaussians))
+    logits = model.zero_shot(learned.features) + learned.alpha * votes
+
+    def loss(temperature):
+        return F.cross_entropy(logits / temperature, model.labels).item()
+
+    fitted_one = record["learned"]["text_temperature"]
+    assert loss(fitted_one) <= min(map(loss, numpy.logspace(-2, 2, 41))) + 1e-6
+    other = make_method("GDA", model.backbone, ["dotted", "banded"])
+    other.load(learned.state_dict(), model.classnames)
+    shown = torch.randn(1, 3, 3, 32, 32)
+    expected = (other(shown).logits[0] / fitted_one).softmax(dim=-1)
+    torch.testing.assert_close(other.predict(other(shown).logits).probability, expected)
 
 
 # ---- ProLIP ----
