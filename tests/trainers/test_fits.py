@@ -133,8 +133,8 @@ def test_gdas_answers_to_other_classes_have_a_temperature_of_their_own(run):
         return F.cross_entropy(logits / temperature, model.labels).item()
 
     fitted_one = record["learned"]["text_temperature"]
-    assert loss(fitted_one) <= min(map(loss, numpy.logspace(-2, 2, 41))) + 1e-6
-    other = make_method("GDA", model.backbone, ["dotted", "banded"])
+    assert loss(fitted_one) <= min(map(loss, numpy.logspace(-2, 2, 41))) + 1e-4
+    other = make_method("GDA", model.backbone, ["grooved", "woven"])
     other.load(learned.state_dict(), model.classnames)
     shown = torch.randn(1, 3, 3, 32, 32)
     expected = (other(shown).logits[0] / fitted_one).softmax(dim=-1)
