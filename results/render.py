@@ -78,9 +78,11 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         elif any(beside):
             cells[f"{name}, published"] = [str(figure or "") for figure in beside]
     cells = cells.reset_index()
+    if style == "csv" or not table.runs:
+        return write_cells(cells, style, len(table.heads))
     rows = zip(table.means.index, cells["trainer"])
     trainers = [marked(name, [run.record for run in table.runs_of(row)]) for row, name in rows]
-    if style == "csv" or trainers == [*cells["trainer"]]:
+    if trainers == [*cells["trainer"]]:
         return write_cells(cells, style, len(table.heads))
     cells["trainer"] = trainers
     return write_cells(cells, style, len(table.heads)) + LEGEND[style]
