@@ -223,8 +223,8 @@ def compare(args: argparse.Namespace) -> None:
     print(table(settings, rows), difference_table(compared), sep="\n\n")
     if args.figure:
         check_output("--figure", args.figure, "Matplotlib")
-        described = {setting["name"]: setting["description"] for setting in settings}
-        write_text(args.figure, draw(compared.rename(described)))
+        titles = {each["name"]: each.get("description", each["name"]) for each in settings}
+        write_text(args.figure, draw(compared.rename(titles)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
