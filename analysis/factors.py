@@ -30,7 +30,7 @@ from pandas import Series
 
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import Table
-from results.runs import FACTOR_PARTS, Arrays, collect
+from results.runs import FACTOR_PARTS, Arrays, Run, collect
 from results.table import FACTORS, tables
 from trainers.common.errors import UserError
 
@@ -89,13 +89,10 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     }
 
 
-def vote_drops(aligned: Arrays, reversed_: Arrays) -> dict[str, float]:
-    """``drop`` of each template alone, in percent; empty where none votes. See ``measured``."""
-    if "vote" not in aligned:
-        return {}
-    right = [100 * (of["vote"] == of["label"]).mean(axis=1) for of in (aligned, reversed_)]  # (M,)
-    drops = right[0] - right[1]
-    return {f"template {number}": drop for number, drop in enumerate(drops, 1)}
+def vote_drops(aligned: Run, reversed_: Run) -> dict[str, float]:
+    """``drop`` of each template alone, in percent; empty where there are none."""
+    pairs = zip(*(run.metrics.get("template_accuracy", ()) for run in (aligned, reversed_)))
+    return {f"template {number}": own - other for number, (own, other) in enumerate(pairs, 1)}
 
 
 def factor_tables(folder: str) -> list[Table]:
@@ -119,7 +116,7 @@ def factor_tables(folder: str) -> list[Table]:
         reversed_ = runs["reversed"].known_answers
         for name, value in measured(aligned, reversed_, factor).items():
             frame.loc[(*key, seed), name] = value
-        if drops := vote_drops(aligned, reversed_):
+        if drops := vote_drops(runs["aligned"], runs["reversed"]):
             of_votes.append((tuple(key), seed, drops))
     found = [Table(FACTORS.capitalize(), frame.assign(drop=drop), table.runs)]
     if of_votes:

@@ -78,14 +78,14 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         elif any(beside):
             cells[f"{name}, published"] = [str(figure or "") for figure in beside]
     cells = cells.reset_index()
-    if style == "csv" or not table.runs:
-        return write_cells(cells, style, len(table.heads))
-    rows = zip(table.means.index, cells["trainer"])
-    trainers = [marked(name, [run.record for run in table.runs_of(row)]) for row, name in rows]
-    if trainers == [*cells["trainer"]]:
-        return write_cells(cells, style, len(table.heads))
-    cells["trainer"] = trainers
-    return write_cells(cells, style, len(table.heads)) + LEGEND[style]
+    legend = ""
+    if table.runs and style != "csv":
+        rows = zip(table.means.index, cells["trainer"])
+        trainers = [marked(name, [run.record for run in table.runs_of(row)]) for row, name in rows]
+        if trainers != [*cells["trainer"]]:
+            legend = LEGEND[style]
+        cells["trainer"] = trainers
+    return write_cells(cells, style, len(table.heads)) + legend
 
 
 def write_cells(cells: DataFrame, style: str, left: int) -> str:

@@ -125,7 +125,7 @@ def on_features(
     return method_class(trainer)(settings, classnames, with_features(backbone))
 
 
-def on_known_features(method: Method) -> Method:
+def on_known_features(method: FilledMethod) -> FilledMethod:
     """The same method for pictures whose features are known; it is to be fitted."""
     return type(method)(
         method.settings,

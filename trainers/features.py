@@ -99,6 +99,10 @@ class FilledMethod(FeatureMethod):
         have been answered by the method as it was filled with other images."""
         raise NotImplementedError
 
+    def fit_for_other_classes(self) -> None:
+        """Sets what only answers among other classes take, when all else is fitted: cross-validation,
+        which never asks for others, does without."""
+
     def predict(self, logits: Tensor) -> Prediction:
         """At the learner's ``temperature``; other classes' answers are the texts' alone."""
         if self.left_out:

@@ -82,7 +82,7 @@ def gaussians_of_texts(
     similarity = texts @ features.t()  # (K, N)
     count = len(features)
     if labels is not None:
-        similarity[labels, torch.arange(len(labels))] = -torch.inf
+        similarity.scatter_(0, labels[None], -torch.inf)
         count -= int(labels.bincount().max())
     count = min(NEAREST, count)
     nearest = features[similarity.topk(count).indices]  # (K, k, E)

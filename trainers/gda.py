@@ -3,8 +3,8 @@
 have one covariance; nothing is trained. The Gaussian of a class without images is made of its text
 and of the training images nearest to it (§3.3). Ours: validation images fit a temperature, which
 leaves every answer and makes its probability mean something, and training images one for classes
-without images, as if their own had none; and where a list has trained classes
-and others, the texts say whether an image is of the trained ones (``gaussians.among_added``).
+without images, as if their own had none; and where a list has trained classes and others, the texts
+say whether an image is of the trained ones (``gaussians.among_added``).
 """
 
 import logging
@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction
-from .evaluation.uncertainty import fit_temperature
 from .features import (
     FilledMethod,
     HeldOut,
@@ -114,6 +113,7 @@ class GDAMethod(FilledMethod):
             self.fill(*self.views_of(training))
             if validation is not None:
                 self.choose(self.held_out(validation))
+                self.fit_for_other_classes()
         classifier = self.learner
         log.info(
             f"Gaussians of {len(classifier.features)} features, α {classifier.alpha:.3g}, "
@@ -136,28 +136,33 @@ class GDAMethod(FilledMethod):
 
     @torch.no_grad()
     def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
+        return self.with_votes(features, self.learner.weight, self.learner.bias)
+
+    def with_votes(
+        self, features: Tensor, weight: Tensor, bias: Tensor
+    ) -> Callable[[Setting], Tensor]:
+        """``under`` by weights (K, E) and biases (K,)."""
         zero_shot = self.zero_shot(features)
-        votes = F.linear(features, self.learner.weight, self.learner.bias)
+        votes = F.linear(features, weight, bias)
         return lambda setting: zero_shot + setting[0] * votes
 
     def choose(self, held_out: Sequence[HeldOut]) -> None:
-        """The α with the highest accuracy, the first of equal ones, and the temperatures under which
+        """The α with the highest accuracy, the first of equal ones, and the temperature under which
         the labels are most likely."""
         alpha = max(ALPHAS, key=lambda alpha: number_right((alpha,), held_out))
         self.learner.alpha.fill_(alpha)
         self.learner.temperature.fill_(best_temperature((alpha,), held_out))
-        self.learner.text_temperature.fill_(self.best_text_temperature())
 
     @torch.no_grad()
-    def best_text_temperature(self) -> float:
-        """The temperature under which the training images' labels are most likely, where each class
-        has a Gaussian of its text and of the other classes' images."""
+    def fit_for_other_classes(self) -> None:
+        """Sets the temperature under which the training images' labels are most likely, where each
+        class has a Gaussian of its text and of the other classes' images."""
         classifier = self.learner
         features = classifier.features
         gaussians = gaussians_of_texts(features, self.hand_crafted, self.labels)
-        votes = F.linear(features, *discriminants(*gaussians))
-        logits = self.zero_shot(features) + classifier.alpha * votes
-        return fit_temperature(logits.log_softmax(dim=1), self.labels)
+        under = self.with_votes(features, *discriminants(*gaussians))
+        alpha = classifier.alpha.item()
+        classifier.text_temperature.fill_(best_temperature((alpha,), [(under, self.labels)]))
 
     def predict(self, logits: Tensor) -> Prediction:
         classifier = self.learner

@@ -190,7 +190,7 @@ class Run:
         return minutes
 
     def say_minutes(self) -> None:
-        """Says the same, of a method that learns."""
+        """Says ``most_minutes``, of a method that learns."""
         if self.method.learner is not None:
             log.info("Training takes up to %s", counted(self.most_minutes(), "minute"))
 
@@ -267,6 +267,7 @@ class Run:
         known = candidates.Known(views, shown[0], labels)
         answers = candidates.cross_fit(fitted, known, self.cfg.SEED)
         candidates.fit_to(fitted, known, self.cfg.SEED)
+        fitted.fit_for_other_classes()
         answers.check_finite()
         self.out_of_fold = answers, labels.cpu(), [str(item.impath) for item in images]
         method.learner.load_state_dict(fitted.learned.state_dict())

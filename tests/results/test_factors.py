@@ -1,5 +1,7 @@
 """The factors' table: groups and flips in closed form, and a whole run from training to table."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -69,10 +71,13 @@ def test_each_templates_drop_is_that_of_its_own_answers():
     """One template answers by the factor, one by the emoji, and one never right."""
     of_template = (by_factor, lambda label, level: label, lambda label, level: -1)
     aligned, reversed_ = (
-        {
-            "label": answers(version, "cast", by_factor)["label"],
-            "vote": np.array([answers(version, "cast", each)["answer"] for each in of_template]),
-        }
+        SimpleNamespace(
+            metrics={
+                "template_accuracy": [
+                    100 * answers(version, "cast", each)["right"].mean() for each in of_template
+                ]
+            }
+        )
         for version in ("aligned", "reversed")
     )
     drops = factors.vote_drops(aligned, reversed_)
