@@ -196,7 +196,8 @@ class Launcher:
 
 
 def accuracies(runs: Iterable[PlannedRun]) -> str:
-    """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation."""
+    """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation;
+    below it what the mark means, where a trainer has one."""
     rows = []
     for line, group in by_line(filter(is_recorded, runs)).items():
         records = [record_of(run.folder) for run in group]
@@ -207,7 +208,9 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
         name = render.marked(str(trainer), records)
         accuracy = render.summary(values.mean(), values.std())
         rows.append((part, data_set, name, *others, seeds_of(group), accuracy))
-    return tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True) + "\n"
+    table = tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True)
+    has_mark = render.MARK in table
+    return f"{table}\n{render.LEGEND['text'] if has_mark else ''}"
 
 
 def summary(protocol: str, output: str) -> str:

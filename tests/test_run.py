@@ -61,6 +61,8 @@ def calls(monkeypatch, finished):
             "backbone_hash": "b",
             "config": cfg,
         }
+        if arguments.trainer == "GDA":
+            record["class_parameters"] = ["gaussians"]
         record["run"] = described(record, arguments.run)
         Path(arguments.output_dir, "results.json").write_text(json.dumps(record))
         return process
@@ -106,6 +108,13 @@ def test_protocols_that_share_a_training_make_it_once(start):
         assert title in printed.out
     assert default_output("base2new") == default_output("open")
     assert default_output("xd") == default_output("dg")
+
+
+def test_accuracies_of_a_stage_say_what_their_mark_means(start):
+    _, _, printed = start("base2new --seeds 1 --stage train --trainer GDA")
+    assert "GDA †" in printed.out and printed.out.splitlines()[-1].startswith("† learns")
+    _, _, printed = start("base2new --seeds 1 --stage train --trainer CoOp")
+    assert "CoOp" in printed.out and "†" not in printed.out
 
 
 def test_an_ablations_settings_come_last(start):
