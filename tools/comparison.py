@@ -13,10 +13,12 @@ from results.report.figures import STYLE, svg_of
 from trainers.common.errors import UserError
 
 FIGURES = (
-    "train base new H styles_H ece_base ece_new nll_base nll_new ece_fit_base ece_fit_new "
+    "train base worst_base new H styles_H ece_base ece_new nll_base nll_new ece_fit_base ece_fit_new "
     "nll_fit_base nll_fit_new mistakes_base mistakes_new unknown"
 ).split()
-COMPARED = "train base new H styles_H ece_fit_base ece_fit_new mistakes_base unknown".split()
+COMPARED = (
+    "train base worst_base new H styles_H ece_fit_base ece_fit_new mistakes_base unknown".split()
+)
 FOLD = ["task", "seed"]
 SWAPPED = "_swapped"
 RESAMPLES = 5000
