@@ -199,6 +199,7 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
     """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation;
     below it what the mark means, where a trainer has one."""
     rows = []
+    trainers = []
     for line, group in by_line(filter(is_recorded, runs)).items():
         records = [record_of(run.folder) for run in group]
         values = Series(
@@ -206,11 +207,11 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
         )
         part, data_set, trainer, *others = line
         name = render.marked(str(trainer), records)
+        trainers.append(name)
         accuracy = render.summary(values.mean(), values.std())
         rows.append((part, data_set, name, *others, seeds_of(group), accuracy))
     table = tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True)
-    has_mark = render.MARK in table
-    return f"{table}\n{render.LEGEND['text'] if has_mark else ''}"
+    return f"{table}\n{render.legend(trainers)}"
 
 
 def summary(protocol: str, output: str) -> str:

@@ -45,6 +45,11 @@ def marked(trainer: str, records: Iterable[Record]) -> str:
     return f"{trainer} {MARK}" if has_own_parts else trainer
 
 
+def legend(trainers: Iterable[str], style: str = "text") -> str:
+    """The line below a table of trainers that says what ``MARK`` means; empty where none has it."""
+    return LEGEND[style] if any(name.endswith(MARK) for name in trainers) else ""
+
+
 def summary(mean: float, deviation: float) -> str:
     """``mean ± sample standard deviation`` with two decimals; without a deviation the mean alone."""
     return f"{mean:.2f} ± {deviation:.2f}".removesuffix(" ± nan")
@@ -78,14 +83,13 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         elif any(beside):
             cells[f"{name}, published"] = [str(figure or "") for figure in beside]
     cells = cells.reset_index()
-    legend = ""
+    last_line = ""
     if table.runs and style != "csv":
         rows = zip(table.means.index, cells["trainer"])
         trainers = [marked(name, [run.record for run in table.runs_of(row)]) for row, name in rows]
-        if trainers != [*cells["trainer"]]:
-            legend = LEGEND[style]
         cells["trainer"] = trainers
-    return write_cells(cells, style, len(table.heads)) + legend
+        last_line = legend(trainers, style)
+    return write_cells(cells, style, len(table.heads)) + last_line
 
 
 def write_cells(cells: DataFrame, style: str, left: int) -> str:
