@@ -34,7 +34,8 @@ from tabulate import tabulate
 
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: OpenMP is loaded in each
 CORES = len(os.sched_getaffinity(0))
-CLASSES, IMAGES = 23, 32  # of the tiny recipe on the embedded data, base to new
+CLASSES = 23  # of the embedded data, base to new
+IMAGES = 32  # of a batch of the tiny recipe
 ALL = str(CORES)
 WAYS: dict[str, Mapping[str, str]] = {  # settings of OpenMP's
     "one thread": {"OMP_NUM_THREADS": "1", **SHORT_SPIN},

@@ -82,7 +82,8 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
     for shots in SHOTS:
         for seed in seeds:
             chosen = some_of(labels, shots, seed)
-            some, theirs = known[0, chosen], labels[chosen]
+            some = known[0, chosen]
+            theirs = labels[chosen]
             table = candidates.compare(
                 method.backbone, images.classnames, some, theirs, settings, seed
             )

@@ -86,9 +86,12 @@ class TemplateLearners(TemplatePrompts):
         joined = [None if part[0] is None else torch.cat(part) for part in parts]
         prefix, visual, *deep = joined
         layers = len(each[0].deep_text)
-        deep_text, deep_visual = deep[:layers], deep[layers:]
         prompts: Prompts = replace(
-            each[0], prefix=prefix, visual=visual, deep_text=deep_text, deep_visual=deep_visual
+            each[0],
+            prefix=prefix,
+            visual=visual,
+            deep_text=deep[:layers],
+            deep_visual=deep[layers:],
         )
         return prompts
 
@@ -129,7 +132,9 @@ class CDCOverMethod(CDCMethod):
     def vote_loss(self, scores: Scores, votes: Opinion, labels: Tensor) -> tuple[Tensor, Figures]:
         """Σ_m the method's loss of template m, with ``evidential_loss`` of its opinion in place of
         the cross-entropy; the method's figures are means over the templates."""
-        logits, total, figures = scores.logits, scores.logits.new_zeros(()), Figures()
+        logits = scores.logits
+        total = logits.new_zeros(())
+        figures = Figures()
         if self.prompts_images:
             self.unprompted(scores)  # (V, B, E), which it keeps there
         for m in range(len(logits)):

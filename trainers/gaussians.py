@@ -20,9 +20,11 @@ log = logging.getLogger(__name__)
 
 FOLDS = 4  # in which each image of a class is held out once
 FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
-NEAREST, TEXTS = 64, 16  # images that make a class without images, and copies of its text
+NEAREST = 64  # images that, with its text, make a class without images
+TEXTS = 16  # copies of that text
 ADDED = -1  # in the place of a trained class's index, of a class without images
-MARGIN, MOST_LEVEL = 0.5, 2.0  # nats, see ``among_added``
+MARGIN = 0.5  # nats, see ``among_added``
+MOST_LEVEL = 2.0  # likewise
 
 
 def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

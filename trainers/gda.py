@@ -69,7 +69,8 @@ class GaussianClassifier(SizedByState):
 
     def __init__(self, method: Method) -> None:
         super().__init__()
-        width, classes = method.backbone.embed_dim, len(method.classnames)
+        width = method.backbone.embed_dim
+        classes = len(method.classnames)
         self.weight = nn.Parameter(torch.zeros(classes, width))
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("features", torch.zeros(0, width))

@@ -164,7 +164,9 @@ class PromptedClassifier:
     """
 
     def __init__(self, method: Method, cfg: CfgNode, record: Record) -> None:
-        self.method, self.cfg, self.record = method.eval().requires_grad_(False), cfg, record
+        self.method = method.eval().requires_grad_(False)
+        self.cfg = cfg
+        self.record = record
         self.transform = pixels_of_test(cfg.INPUT)
         with torch.no_grad(), method.autocast():
             # once for all images; None where the text depends on the image
@@ -441,8 +443,10 @@ class PromptedClassifier:
     ) -> tuple[Prediction, list[str | None]]:
         """The method's own ``Prediction`` for N images, on the CPU, and their N names; see
         ``predict``."""
-        answers, names = [], []
-        images, size = iter(one_by_one(images)), self.cfg.DATALOADER.TEST.BATCH_SIZE
+        answers = []
+        names = []
+        images = iter(one_by_one(images))
+        size = self.cfg.DATALOADER.TEST.BATCH_SIZE
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
             while batch := list(islice(images, size)):
                 pixels = []

@@ -16,7 +16,10 @@ MAX_PLAIN = 2**23  # bytes of a PPM in plain text, which Pillow reads in Python:
 MAX_VALUES = (
     2**20
 )  # of a TIFF's tag, all of which become Python's numbers; tiles of 16 pixels need fewer
-BYTES, TEXT, UNDEFINED = 1, 2, 7  # the TIFF's types that stay bytes
+# the TIFF's types that stay bytes
+BYTES = 1
+TEXT = 2
+UNDEFINED = 7
 CANVAS = 8  # bytes a pixel, which Pillow takes when it opens a WebP
 MAX_WEBP = 50_000_000  # pixels of a WebP, of which each takes more memory than another format's
 
@@ -83,12 +86,14 @@ def check_tiff(file: IO[bytes], order: str) -> None:
 
 def check_webp(head: bytes) -> int:
     """Its pixels; ``head``: its bytes 2 to 30."""
-    kind, body = head[10:14], head[18:]
+    kind = head[10:14]
+    body = head[18:]
     if kind == b"VP8X":
         width, height = (1 + int.from_bytes(body[at : at + 3], "little") for at in (4, 7))
     elif kind == b"VP8L":
         packed = int.from_bytes(body[1:5], "little")
-        width, height = 1 + packed % 2**14, 1 + (packed >> 14) % 2**14
+        width = 1 + packed % 2**14
+        height = 1 + (packed >> 14) % 2**14
     else:
         width, height = (int.from_bytes(body[at : at + 2], "little") % 2**14 for at in (6, 8))
     if width * height > MAX_WEBP:
