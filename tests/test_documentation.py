@@ -217,6 +217,14 @@ def test_every_table_is_linked_from_a_page():
     assert [name for name in unused if DATA / name not in linked] == []
 
 
+@pytest.mark.parametrize("table", sorted(DATA.glob("*.csv")), ids=lambda table: table.stem)
+def test_a_mean_is_of_at_least_three_seeds(table):
+    """But for the untrained CLIP's, whose answers are always the same."""
+    for row in pandas.read_csv(table).to_dict("records"):
+        if not any("Zeroshot" in str(value) for value in row.values()):
+            assert row.get("seeds", 3) >= 3, row
+
+
 def test_the_leaderboards_data_and_the_benchmarks_table_are_those_of_base_to_new():
     data = pandas.read_csv(DATA / "base_to_new.csv", dtype=str)
     columns = ["trainer", "seeds", "base_mean", "new_mean", "H_mean", "H_std"]
