@@ -66,9 +66,10 @@ def line_for_user(error: Exception) -> str | None:
     if lacks_memory(error):
         place = "the GPU's memory" if re.search("CUDA|CUBLAS|HIP|MPS", str(error)) else "memory"
         return (
-            f"{place} is used up: end other programs, or take less: TRAINER.<NAME>.TEXT_CHUNK 100 and fewer "
-            "DATALOADER.NUM_WORKERS, which change no result, TRAINER.<NAME>.PREC amp on a GPU, half of "
-            "DATALOADER.TRAIN_X.BATCH_SIZE with half of OPTIM.LR, a smaller CLIP, or smaller pictures"
+            f"{place} is used up: end other programs, or take less: TRAINER.<NAME>.TEXT_CHUNK 100, which changes "
+            "no result, fewer DATALOADER.NUM_WORKERS, which draw other random views of the training images, "
+            "TRAINER.<NAME>.PREC amp on a GPU, half of DATALOADER.TRAIN_X.BATCH_SIZE with half of OPTIM.LR, "
+            "a smaller CLIP, or smaller pictures"
         )
     if is_of_killed_worker(error):
         what = str(error).splitlines()[0]
@@ -76,7 +77,8 @@ def line_for_user(error: Exception) -> str | None:
             what = f"DataLoader worker has ended ({error.strerror})"
         return (
             f"{what}: give the same command again, a training resumes from its newest "
-            "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS"
+            "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS, which draws "
+            "other random views of the training images from there on"
         )
     if isinstance(error, OSError):
         path = shortened(printable(str(error.filename or "a file")))

@@ -14,7 +14,8 @@ OTHER_IMAGES = (
 )
 
 # What may differ between a finished run and the one that is asked for: places and things that
-# change no figure.
+# change no figure; and the number of workers, which draw the random views of training images, each
+# from a seed of its own: a run whose memory is short has to go on with fewer.
 NO_MATTER = """
     OUTPUT_DIR RESUME USE_CUDA VERBOSE DATASET.ROOT DATASET.SKIP_SMALL DATALOADER.NUM_WORKERS
     DATALOADER.BROKEN_IMAGES DATALOADER.TEST.BATCH_SIZE TRAIN.PRINT_FREQ TRAIN.CHECKPOINT_FREQ
