@@ -13,6 +13,7 @@ from pandas import DataFrame
 from results.table import harmonic_mean
 from tests.runs import REPOSITORY, make_pictures
 from trainers.common.errors import UserError
+from trainers.common.readers import read_yaml
 
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt": ()}
 
@@ -20,6 +21,20 @@ OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt
 def trainer_of(run, name, folder):
     options = (*OPTIONS.get(name, ()), "TEST.NO_TEST", "True")
     return run(name, *options, name=folder, flags=("--no-train",))[0]
+
+
+def test_a_setting_means_the_same_in_both_experiments_whose_results_are_in_one_file():
+    meant = []
+    for experiment in ("cross_validation", "cross_validation_values"):
+        settings = read_yaml(REPOSITORY / f"tools/{experiment}.yaml")
+        meant.append({each["name"]: each for each in settings})
+    first, second = meant
+    shared = first.keys() & second.keys()
+    assert shared >= {"cdc", "averaged"}
+    for name in shared:
+        first[name].pop("description")
+        second[name].pop("description")
+        assert first[name] == second[name]
 
 
 @pytest.mark.parametrize("name", OPTIONS)

@@ -13,9 +13,8 @@ import numpy
 MAX_SCANS = 100
 MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
 MAX_PLAIN = 2**23  # bytes of a PPM in plain text, which Pillow reads in Python: five seconds
-MAX_VALUES = (
-    2**20
-)  # of a TIFF's tag, all of which become Python's numbers; tiles of 16 pixels need fewer
+# of a TIFF's tag, all of which become Python's numbers; tiles of 16 pixels need fewer
+MAX_VALUES = 2**20
 # the TIFF's types that stay bytes
 BYTES = 1
 TEXT = 2
