@@ -2,9 +2,12 @@
 
 import re
 import shutil
+from contextlib import contextmanager
 from html.parser import HTMLParser
 
 import pytest
+
+from tests.runs import PATIENCE
 
 
 class Page(HTMLParser):
@@ -82,6 +85,18 @@ def look(browser, address, width=1280, scheme="light"):
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     browser.get(address)
+
+
+@contextmanager
+def next_page(browser):
+    """Waits, after what is done within it, until another page is there: a click or a key that sends
+    a form can return before the browser has begun to leave the page."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    browser.execute_script("document.body.dataset.old = ''")
+    yield
+    is_there = "return document.readyState == 'complete' && document.body.dataset.old === undefined"
+    WebDriverWait(browser, PATIENCE).until(lambda _: browser.execute_script(is_there))
 
 
 def assert_fits_and_is_readable(browser, width, selectors):

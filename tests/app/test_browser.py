@@ -9,8 +9,8 @@ import demo_app
 from app import demo as asked
 from app.answer import percent
 from tests.app.conftest import NASTY
-from tests.chromium import assert_fits_and_is_readable, look
-from tests.runs import CLASSES, PATIENCE
+from tests.chromium import assert_fits_and_is_readable, look, next_page
+from tests.runs import CLASSES
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,6 @@ def window(browser, address):
     empty."""
     from selenium.webdriver import ActionChains
     from selenium.webdriver.common.by import By
-    from selenium.webdriver.support.ui import WebDriverWait
 
     def one(selector):
         return browser.find_element(By.CSS_SELECTOR, selector)
@@ -39,13 +38,8 @@ def window(browser, address):
 
     def press_and_wait(key):
         """Presses a key that sends the form, until the next page is there."""
-        browser.execute_script("document.body.dataset.old = ''")
-        press(key)
-        WebDriverWait(browser, PATIENCE).until(
-            lambda _: browser.execute_script(
-                "return document.readyState == 'complete' && document.body.dataset.old === undefined"
-            )
-        )
+        with next_page(browser):
+            press(key)
 
     def submit():
         browser.execute_script("arguments[0].focus()", one(".ask"))
