@@ -185,3 +185,30 @@ def test_the_weakest_of_cdcs_templates_is_above_the_untrained_clip_over_the_suit
     _, low, _ = comparison.interval(of_task.mean())
     assert low > 0
     assert (of_task.mean() + 2 * of_task.sem() >= 0).all()
+
+
+def test_what_readme_and_the_ablation_say_of_cdcs_gains_is_what_the_kept_results_say():
+    settings = read_yaml(REPOSITORY / "tools/cross_validation.yaml")
+    rows = tool.read_rows(REPOSITORY / "tools/cross_validation.jsonl")
+
+    def gain(to, name="cdc", figure="H"):
+        mean, low, high = comparison.differences(settings, rows, to).loc[name, figure]
+        sign = "" if low > 0 else "+"  # of an end, which is written where the ends differ in it
+        return f"{mean:+.1f}, {low:{sign}.1f} … {high:{sign}.1f}".replace("-", "−")
+
+    readme, ablation = (
+        " ".join((REPOSITORY / page).read_text("utf-8").split())
+        for page in ("README.md", "docs/ablation.md")
+    )
+    to_averaged, to_promptsrc = gain("averaged"), gain("promptsrc")
+    for start, of in (("H {} to averaged templates", to_averaged), ("PromptSRC {}", to_promptsrc)):
+        assert start.format(of.replace(", ", " (") + ")") in readme
+    for text in (
+        f"averaged templates (H {to_averaged}; base {gain('averaged', figure='base')}; "
+        f"new {gain('averaged', figure='new')})",
+        f"PromptSRC ({to_promptsrc}; new {gain('promptsrc', figure='new')})",
+        f"altered drawings it is better than both ({gain('averaged', figure='styles_H')}; "
+        f"{gain('promptsrc', figure='styles_H')})",
+        f"`CDCGDA` (H {gain('averaged', 'cdcgda')})",
+    ):
+        assert text in ablation
