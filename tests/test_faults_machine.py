@@ -20,6 +20,7 @@ import pytest
 import sklearn.metrics  # noqa: F401  # before rights are given up: its files may be out of reach then
 import torch
 from torch.utils.data import get_worker_info
+from tqdm import tqdm
 
 import predict
 from datasets.splits import read_split
@@ -382,6 +383,8 @@ def test_a_killed_worker_is_told_when_the_connection_to_it_ends_first(
         raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
 
     monkeypatch.setattr(data.CheckedImages, "__getitem__", ended)
+    # as where torch then tells of the worker's end, too, while the bar is being closed
+    monkeypatch.setattr(tqdm, "close", lambda bar: None)
     line = error_of(main, *arguments("CoOp"))
     told = (
         "error: DataLoader worker has ended (Connection reset by peer): give the same command again"

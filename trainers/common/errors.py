@@ -156,7 +156,9 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
             raise
         # a loader ends its workers, which ignore signals, when its iterator goes, which the frames hold
         traceback.clear_frames(error.__traceback__)
-        sys.stderr.write(f"error: {line}\n")
+        # torch tells of a killed worker at any moment, also while the line of a bar is being ended
+        start = "\n" if is_of_killed_worker(error) else ""
+        sys.stderr.write(f"{start}error: {line}\n")
         try:
             sys.stdout.flush()
         except OSError:
