@@ -275,10 +275,10 @@ def in_this_process(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def trained(data_root, small_clip_file, tmp_path_factory):
-    """Finished runs on the miniature, each made once: ``trained(trainer, *options)`` → (trainer object, folder), to be left as they are."""
+def just_trained(data_root, small_clip_file, tmp_path_factory):
+    """``just_trained(trainer, *options)`` → (trainer object, folder) of a run on the miniature, to be left as they are."""
 
-    @functools.cache
+    @functools.lru_cache(maxsize=4)  # a trainer holds its CLIP: all of them would fill the memory
     def start(trainer, *options):
         folder = tmp_path_factory.mktemp(trainer) / "run"
         arguments = base_arguments(trainer, data_root, small_clip_file, folder)
@@ -288,9 +288,15 @@ def trained(data_root, small_clip_file, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def trained(just_trained):
+    """Folders of such runs, each made once: ``trained(trainer, *options)``, to be left as they are."""
+    return functools.cache(lambda *asked: just_trained(*asked)[1])
+
+
+@pytest.fixture(scope="session")
 def loaded(trained):
     """``loaded(trainer, *options)``: the classifier of such a run."""
-    return lambda *asked: PromptedClassifier.load(trained(*asked)[1])
+    return lambda *asked: PromptedClassifier.load(trained(*asked))
 
 
 @pytest.fixture
@@ -304,7 +310,7 @@ def copied(trained, tmp_path):
     """``copied(trainer, *options)``: the folder of such a run, to be changed."""
 
     def copy(*asked):
-        return shutil.copytree(trained(*asked)[1], tmp_path / "out", dirs_exist_ok=True)
+        return shutil.copytree(trained(*asked), tmp_path / "out", dirs_exist_ok=True)
 
     return copy
 

@@ -210,7 +210,7 @@ def test_copies_of_training_images_in_the_test_are_counted(tmp_path, caplog):
 def test_a_folder_that_holds_another_run_is_not_continued(
     trained, error_of, arguments, changed, message
 ):
-    folder = trained("CoOp")[1]
+    folder = trained("CoOp")
     before = sorted(str(path) for path in folder.rglob("*"))
     error = error_of(main, *arguments("CoOp", *changed, folder=folder))
     assert message in error and "give another output folder" in error
@@ -218,7 +218,7 @@ def test_a_folder_that_holds_another_run_is_not_continued(
 
 
 def test_a_refused_test_leaves_the_record_of_the_finished_one(run, trained, arguments):
-    _, record, folder = run("CoOp", flags=prompts_of(trained("CoOp")[1]))
+    _, record, folder = run("CoOp", flags=prompts_of(trained("CoOp")))
     assert main(arguments("CoOp", *prompts_of("nowhere"))) == 2
     assert record_of(folder) == record
 
@@ -226,7 +226,7 @@ def test_a_refused_test_leaves_the_record_of_the_finished_one(run, trained, argu
 @pytest.mark.parametrize("key, value", CASES["odd checkpoints"])
 def test_a_whole_checkpoint_of_wrong_kinds_is_refused(trained, tmp_path, key, value):
     path = tmp_path / "model.pth.tar-3"
-    sound = torch.load(trained("CoOp")[1] / "prompt_learner" / path.name, weights_only=True)
+    sound = torch.load(trained("CoOp") / "prompt_learner" / path.name, weights_only=True)
     torch.save({**sound, key: value}, path)
     with refuses("model.pth.tar-3 was not written by this toolbox"):
         checkpoint.load(path)
@@ -250,12 +250,12 @@ def test_a_reader_that_has_enough_ends_a_tool_in_silence(monkeypatch, capfd):
 
 @pytest.mark.parametrize("words", MESSAGES["predict"])
 def test_what_predict_cannot_be_asked_for(trained, line_of, error_of, words):
-    line = error_of(predict.main, "--run", trained("CoOp")[1], *shlex.split(words))
+    line = error_of(predict.main, "--run", trained("CoOp"), *shlex.split(words))
     assert line == line_of("predict", words)
 
 
 def test_classes_that_swallow_the_images_are_noticed(trained, data_root, error_of, capsys):
-    run, image = str(trained("CoOp")[1]), f"{data_root}/dtd/images/grid/00.png"
+    run, image = str(trained("CoOp")), f"{data_root}/dtd/images/grid/00.png"
     names = ("--classes", "cat", "dog")
     for words in ((*names, image), names):
         line = error_of(predict.main, "--run", run, *words)

@@ -86,7 +86,7 @@ def test_no_picture_starts_a_program(interpreter, trained, refusal, data_root, t
     for path in (root / "dtd/images/banded").iterdir():
         path.write_bytes(EPS)
     assert "can't be read" in refusal(root=root)
-    assert f"{path} can't be read" in error_of(predict.main, "--run", trained("CoOp")[1], path)
+    assert f"{path} can't be read" in error_of(predict.main, "--run", trained("CoOp"), path)
     with refuses("that was sent can't be read"):
         sent_to_the_page(EPS)
 
@@ -165,7 +165,7 @@ def test_a_pipe_is_not_waited_for(bounded, tmp_path, trained, error_of):
     ):
         with refuses():
             read(str(pipe))
-    line = error_of(predict.main, "--run", trained("CoOp")[1], pipe)
+    line = error_of(predict.main, "--run", trained("CoOp"), pipe)
     assert "it is not a regular file" in line
 
 
@@ -246,7 +246,7 @@ def test_what_is_no_number_is_never_an_answer(
     torch.save(state, path := f"{tmp_path}/broken.pt")
     message = "are not numbers (NaN or infinite)"
     assert message in refusal(trainer="ZeroshotCLIP", backbone=path)
-    folder = trained("CDC")[1]
+    folder = trained("CDC")
     assert message in refusal(*prompts_of(folder), backbone=path)
     words = "--run", folder, "--backbone", path, "--json", f"{data_root}/dtd/images/woven"
     assert message in error_of(predict.main, *words)

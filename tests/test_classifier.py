@@ -87,10 +87,10 @@ def test_it_shows_what_it_is(classifier):
 )
 @slow_but_for(FEW, TRAINERS)
 def test_it_says_what_the_runs_own_test_said(
-    trained, assert_same, monkeypatch, name, options, fp16_anywhere
+    just_trained, assert_same, monkeypatch, name, options, fp16_anywhere
 ):
     """Also for runs in other precisions, as some of the trainers' are."""
-    trainer, folder = trained(name, *options)
+    trainer, folder = just_trained(name, *options)
     # it must do without
     for part in ("Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
         monkeypatch.setattr(f"trainers.run.{part}", None)
@@ -102,7 +102,7 @@ def test_it_says_what_the_runs_own_test_said(
 
 @slow_but_for(FEW, TRAINERS)
 def test_with_other_classes_it_says_what_a_test_on_them_says(trained, run, assert_same, name):
-    _, base = trained(name, *BASE)
+    base = trained(name, *BASE)
     _, _, new = run(name, *NEW, flags=prompts_of(base))
     classifier = PromptedClassifier.load(base)
     assert_same(classifier.with_classes(["woven", "zigzagged", "grid"]), new)
@@ -112,7 +112,7 @@ def test_with_other_classes_it_says_what_a_test_on_them_says(trained, run, asser
 
 
 def test_class_specific_contexts_answer_for_their_own_classes_only(trained, assert_same):
-    _, folder = trained("CoOp", "TRAINER.COOP.CSC", "True")
+    folder = trained("CoOp", "TRAINER.COOP.CSC", "True")
     classifier = PromptedClassifier.load(folder)
     assert_same(classifier, folder)
     with refuses(r"contexts are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes"):
@@ -270,7 +270,7 @@ def test_a_folder_without_a_finished_run_or_without_prompts(copy_of):
 def test_prompts_of_another_run_are_refused(copy_of, trained, data_root, error_of):
     """Of the same trainer, CLIP and classes; what ``--max-error`` allows was measured with others."""
     folder = copy_of("CoOp")
-    other = trained("CoOp", "SEED", "7")[1] / "prompt_learner"
+    other = trained("CoOp", "SEED", "7") / "prompt_learner"
     shutil.copytree(other, folder / "prompt_learner", dirs_exist_ok=True)
     message = "holds other prompts than those that .*results.json tells of: put the run's own"
     refused(folder, message)
@@ -286,7 +286,7 @@ def test_a_trainer_that_is_not_ours(copy_of):
 
 
 def test_settings_are_read_as_the_record_has_them(copy_of, trained, pictures, loaded):
-    config = record_of(trained("CDC")[1])["config"]
+    config = record_of(trained("CDC"))["config"]
     config["OUTPUT_DIR"] = "7"  # a name that yacs would take for a number
     read = PromptedClassifier.load(copy_of("CDC", config=config))
     assert read.cfg.OUTPUT_DIR == "7" and read.cfg.INPUT.SIZE == (32, 32)
@@ -307,7 +307,7 @@ def test_a_run_is_loaded_and_asked_where_there_is_no_dassl(trained, pictures, tm
         sys.modules["dassl"] = None
         import numpy
         from cdc_trainers import PromptedClassifier
-        classifier = PromptedClassifier.load(r"{trained("CDC")[1]}")
+        classifier = PromptedClassifier.load(r"{trained("CDC")}")
         numpy.save("said.npy", classifier.predict({[*map(str, pictures)]}).probabilities)
         assert len(classifier.with_classes(["cat", "bus"]).classnames) == 2
     """
@@ -327,8 +327,8 @@ def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing
         before = set(TRAINER_REGISTRY.registered_names())
         from cdc_trainers import PromptedClassifier
         assert set(TRAINER_REGISTRY.registered_names()) == before
-        for folder, ours in (({str(trained("CDC")[1])!r}, {{"CDC"}}),
-                             ({str(trained("ZeroshotCLIP")[1])!r}, {{"CDC", "ZeroshotCLIP", "ZeroshotCLIP2"}})):
+        for folder, ours in (({str(trained("CDC"))!r}, {{"CDC"}}),
+                             ({str(trained("ZeroshotCLIP"))!r}, {{"CDC", "ZeroshotCLIP", "ZeroshotCLIP2"}})):
             classifier = PromptedClassifier.load(folder)
             assert set(TRAINER_REGISTRY.registered_names()) - before == ours
             print(classifier.predict({pictures[0]!r}).labels)

@@ -50,7 +50,7 @@ def in_language(wanted, without=()):
 def stage(tmp_path, trained, data_root, monkeypatch):
     """Makes an empty folder the current one, but for what the examples take for granted: a run, and
     two pictures."""
-    shutil.copytree(trained("CDC")[1], tmp_path / "output/my_run/seed1")
+    shutil.copytree(trained("CDC"), tmp_path / "output/my_run/seed1")
     for name in ("cat.jpg", "dog.png"):
         shutil.copy(f"{data_root}/dtd/images/woven/00.png", tmp_path / name)
     monkeypatch.chdir(tmp_path)

@@ -54,7 +54,7 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded):
     stored = load_file(f"{tmp_path}/exported/prompts.safetensors")
     numpy.testing.assert_array_equal(stored.pop("text_features"), classifier.encoded[0])
     if name in LEARNING:
-        assert_equal(stored, saved(trained(name)[1])["state_dict"], "prompts")
+        assert_equal(stored, saved(trained(name))["state_dict"], "prompts")
 
 
 def test_what_the_files_say_of_themselves(german):

@@ -61,11 +61,11 @@ def test_a_loss_that_is_no_number_ends_the_run(refusal):
 
 @pytest.mark.parametrize("trainer, loss", [("CDC", float("nan")), ("ProGrad", float("inf"))])
 def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(
-    run, trained, monkeypatch, trainer, loss
+    run, just_trained, monkeypatch, trainer, loss
 ):
     kind = TRAINER_REGISTRY.get(trainer).method
     original, options = kind.loss, ("TRAIN.CHECKPOINT_FREQ", "1")
-    expected, _ = trained(trainer, *options)
+    expected, _ = just_trained(trainer, *options)
     steps = count(1)
 
     def spoilt(self, scores, labels):

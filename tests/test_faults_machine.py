@@ -82,7 +82,7 @@ def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(
     trained, full_disk, arguments, tmp_path, error_of, name
 ):
     """What was trained is there: the same command tests it and ends as if nothing had been."""
-    whole, folder, free = trained("CoOp")[1], tmp_path / "out", full_disk(name)
+    whole, folder, free = trained("CoOp"), tmp_path / "out", full_disk(name)
     line = error_of(main, *arguments("CoOp"))
     advice = "make room, or give another place, and give the same command again"
     assert line == f"error: {folder / name}: No space left on device: {advice}"
@@ -126,7 +126,7 @@ def test_a_disk_that_is_full_for_labels_is_one_line(
     trained, full_disk, data_root, tmp_path, error_of
 ):
     full_disk(".csv")
-    words = "--run", trained("CoOp")[1], f"{data_root}/dtd/images/woven", "--csv"
+    words = "--run", trained("CoOp"), f"{data_root}/dtd/images/woven", "--csv"
     line = error_of(predict.main, *words, f"{tmp_path}/labels.csv")
     assert "labels.csv: No space left on device: make room" in line
     assert os.listdir(tmp_path) == []
@@ -364,7 +364,7 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
     """``kill -9`` in the middle of the second epoch, or of the test; in a child, since torch tells
     of it whenever it is noticed."""
     options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
-    whole, mark, said = trained("CoOp", *options)[1], tmp_path / "killed", tmp_path / "said.txt"
+    whole, mark, said = trained("CoOp", *options), tmp_path / "killed", tmp_path / "said.txt"
     words = arguments("CoOp", *options)
     assert children.finish(words, said, kill_a_worker, tmp_path / "out", mark, at) == 2
     assert mark.exists()

@@ -261,7 +261,7 @@ def test_images(tmp_path, kind):
 
 
 def test_checkpoints(trained, tmp_path):
-    path, sound = tmp_path / "model", trained("CoOp")[1] / "prompt_learner/model.pth.tar-3"
+    path, sound = tmp_path / "model", trained("CoOp") / "prompt_learner/model.pth.tar-3"
     is_state = lambda state, _: isinstance(state, dict)  # noqa: E731
     check_reader(
         path, "", sound.read_bytes(), None, lambda path, _: checkpoint.load(path), is_state
@@ -273,7 +273,7 @@ def test_records_of_runs_to_ask(trained, tmp_path):
         record = record_file.read_record(path)
         return config_of(record, find_method(record["trainer"]))
 
-    tree = {**record_of(trained("CoOp")[1]), "metrics": {}}
+    tree = {**record_of(trained("CoOp")), "metrics": {}}
     has_rate = lambda cfg, _: isinstance(cfg.OPTIM.LR, float)  # noqa: E731
     check_reader(tmp_path / "x.json", "", json.dumps(tree).encode(), tree, load, has_rate)
 

@@ -31,7 +31,7 @@ def kinds(place, trained, loaded, data_root, small_clip_file):
     picture = f"{data_root}/dtd/images/woven/00.png"
 
     def cdc():
-        return trained("CDC")[1]
+        return trained("CDC")
 
     def client():
         classifier = PromptedClassifier.load(cdc())
@@ -53,7 +53,7 @@ def kinds(place, trained, loaded, data_root, small_clip_file):
         "classes": lambda: words.class_cases(loaded("CoOp")),
         "settings": words.setting_cases,
         "commands": lambda: words.command_cases(cdc(), place, picture),
-        "names": lambda: words.name_cases(trained("CoOp")[1], place, picture),
+        "names": lambda: words.name_cases(trained("CoOp"), place, picture),
         "page": lambda: words.page_cases(client()),
     }
 

@@ -215,7 +215,7 @@ def test_memory_that_is_used_up_ends_the_command_and_says_nothing_of_the_picture
     def full(*_):
         raise MemoryError
 
-    run = trained("CoOp")[1]
+    run = trained("CoOp")
     capsys.readouterr()
     monkeypatch.setattr(image_files, "as_seen", full)
     folder = f"{data_root}/dtd/images/woven"

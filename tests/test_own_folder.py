@@ -228,7 +228,7 @@ def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
 def test_a_folder_that_holds_a_run_keeps_its_clip(
     written_out, asked, trained, stopped, small_clip_file
 ):
-    whole = trained("CoOp")[1]
+    whole = trained("CoOp")
     begun = stopped(whole, epoch=3)
     for flag, folder in (("--output-dir", whole), ("--resume", whole), ("--output-dir", begun)):
         assert written_out("CoOp", flag, str(folder)).backbone == small_clip_file

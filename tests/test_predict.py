@@ -22,7 +22,7 @@ from trainers import PromptedClassifier
 
 @pytest.fixture
 def folder(trained):
-    return str(trained("CDC")[1])
+    return str(trained("CDC"))
 
 
 @pytest.fixture
@@ -149,7 +149,7 @@ def test_hidden_files_and_other_files_of_a_folder_are_left_out(said, images, tmp
 
 @pytest.mark.parametrize("name", ["CDC", "CoOp"])
 def test_less_certain_than_asked_for_is_flagged(said, trained, images, name):
-    folder = str(trained(name)[1])
+    folder = str(trained(name))
     answers = PromptedClassifier.load(folder).predict(images[1])
     certainty = answers.probabilities.max(axis=1)
     wanted = numpy.sort(certainty)[2:4].mean()

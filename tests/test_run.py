@@ -272,4 +272,4 @@ def test_a_run_of_an_earlier_commit_is_refused_in_a_line(finished, tmp_path):
 @pytest.fixture(scope="module")
 def finished(trained):
     """The record of a finished run."""
-    return record_of(trained("ZeroshotCLIP")[1])
+    return record_of(trained("ZeroshotCLIP"))

@@ -46,7 +46,7 @@ def make_demo(folder, data_root, max_error=None):
 
 @pytest.fixture(scope="module")
 def folder(trained):
-    return str(trained("CDC")[1])
+    return str(trained("CDC"))
 
 
 @pytest.fixture(scope="module")

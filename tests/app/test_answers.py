@@ -58,7 +58,7 @@ def test_the_verdict_is_sure_only_where_a_limit_was_measured(
 
 @slow_but_for(FEW, TRAINERS)
 def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
-    demo = make_demo(trained(name)[1], data_root)
+    demo = make_demo(trained(name), data_root)
     page = Page(demo_app.make_app(demo).test_client().get("/?picture=example-3").text)
     path, truth = demo.examples["example-3"]
     answers = demo.classifier.predict(path)

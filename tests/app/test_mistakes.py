@@ -72,7 +72,7 @@ def test_without_its_images_a_run_has_no_examples(
 ):
     record, find = demo.classifier.record, demo_app.find_examples
     assert find(folder, record, tmp_path) == [] and "No examples: " in caplog.text
-    untested = trained("CoOp", "TEST.NO_TEST", "True")[1]
+    untested = trained("CoOp", "TEST.NO_TEST", "True")
     assert find(untested, record_of(untested), data_root) == []
     bare = demo_app.make_app(demo_app.Demo(demo.classifier, demo.judge))
     page = Page(bare.test_client().get("/").text)
@@ -163,7 +163,7 @@ def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
 def test_what_cannot_be_served_is_one_line_and_exit_code_2(
     folder, run, trained, demo, tmp_path, error_of
 ):
-    tested = run("CDC", *NEW, name="test", flags=prompts_of(trained("CDC", *BASE)[1]))[2]
+    tested = run("CDC", *NEW, name="test", flags=prompts_of(trained("CDC", *BASE)))[2]
     server, nowhere = demo_app.make_server(demo_app.make_app(demo), 0), tmp_path / "nowhere"
     taken = f"--port {server.effective_port}"
     own = ("--run", folder)

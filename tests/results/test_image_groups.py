@@ -55,7 +55,7 @@ def evaluated(trained, tmp_path_factory):
 
     @functools.cache
     def start(trainer):
-        run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))[1]
+        run = trained(trainer, *BASE, *OPTIONS.get(trainer, ()))
         folder = lay(run, tmp_path_factory.mktemp(trainer), trainer)
         assert call(main, folder.parents[5]) == 0
         figures = json.loads((folder / "uncertainty.json").read_text())
@@ -86,7 +86,7 @@ def test_it_finds_what_the_runs_own_tests_found_on_base_and_new_classes(
         expected[name] = kept[name]
     for name, known in expected.items():
         numpy.testing.assert_array_equal(arrays[f"base_{name}"], known)
-    flags = prompts_of(trained(trainer, *BASE)[1])
+    flags = prompts_of(trained(trainer, *BASE))
     of_new = run(trainer, *NEW, flags=flags)[1]["metrics"]["test"]
     for classes, known in (("base", metrics), ("new", of_new)):
         calibration = figures["calibration"][classes]["before"]
@@ -180,12 +180,12 @@ def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
     """Without validation images of its own no answers, with contexts of classes none on new ones."""
 
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
-    folder = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path, "ZeroshotCLIP")
+    folder = lay(trained("ZeroshotCLIP", *BASE), tmp_path, "ZeroshotCLIP")
     figures, arrays = image_groups.evaluate(folder)
     assert figures["temperature"] is None and f"base_{SCALED}" not in arrays
     assert "has no validation images of its own" in caplog.text
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: False)
-    run = trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")[1]
+    run = trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")
     figures, _ = image_groups.evaluate(lay(run, tmp_path, "CoOp"))
     assert figures["calibration"]["new"] is None
     assert figures["doubt"]["max_probability"]["new_auroc"] is not None
@@ -226,7 +226,7 @@ def test_other_data_than_the_runs_are_refused_and_another_place_will_do(
         assert not (copy / "uncertainty.json").exists()
         return line
 
-    copy = lay(trained("ZeroshotCLIP", *BASE)[1], tmp_path / "output", "ZeroshotCLIP")
+    copy = lay(trained("ZeroshotCLIP", *BASE), tmp_path / "output", "ZeroshotCLIP")
     config = record_of(copy)["config"]
     config["DATASET"]["ROOT"] = f"{tmp_path}/gone"
     change_record(copy, config=config)

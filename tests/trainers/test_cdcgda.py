@@ -149,8 +149,8 @@ def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):
     assert again["metrics"]["test"] == record["metrics"]["test"]
 
 
-def test_after_training_it_holds_the_classes_means_under_the_prompts(trained):
-    trainer, _ = trained("CDCGDA")
+def test_after_training_it_holds_the_classes_means_under_the_prompts(just_trained):
+    trainer, _ = just_trained("CDCGDA")
     with torch.no_grad():
         batches = [*trainer.run.training_images()]
         pictures = torch.cat([trainer.model(images).image_features for images, _ in batches], dim=1)
@@ -185,8 +185,8 @@ def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, 
     assert torch.equal(alone.probability, cdcs.probability)
 
 
-def test_all_reliabilities_are_fitted_to_validation_images(trained):
-    trainer, _ = trained("CDCGDA")
+def test_all_reliabilities_are_fitted_to_validation_images(just_trained):
+    trainer, _ = just_trained("CDCGDA")
     with torch.no_grad():
         batches = [pair_of(batch, trainer.device) for batch in trainer.val_loader]
         logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
@@ -198,9 +198,9 @@ def test_all_reliabilities_are_fitted_to_validation_images(trained):
     assert trainer.model.base.reliability.item() == pytest.approx(alone / 4)
 
 
-def test_training_is_cdcs(trained):
+def test_training_is_cdcs(just_trained):
     """To the bit: the Gaussians are fitted afterwards."""
-    (ours, _), (cdc, _) = trained("CDCGDA"), trained("CDC")
+    (ours, _), (cdc, _) = just_trained("CDCGDA"), just_trained("CDC")
     learned = dict(ours.model.learner.named_parameters())
     for name, value in cdc.model.learner.named_parameters():
         assert torch.equal(learned[name], value)

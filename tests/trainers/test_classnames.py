@@ -123,7 +123,7 @@ def test_classes_that_no_picture_can_part_are_warned_of(caplog, scale):
 
 def test_a_command_and_the_api_refuse_names_that_are_one_prompt(trained, tmp_path, error_of):
     """``A`` and ``a`` are the same tokens."""
-    run, mine = trained("CoOp")[1], tmp_path / "mine"
+    run, mine = trained("CoOp"), tmp_path / "mine"
     with refuses("one and the same: 'red fox' = 'Red Fox': give other"):
         PromptedClassifier.load(run).with_classes(["red fox", "dog", "Red Fox"])
     image_folder(mine, dict.fromkeys(("ox", "Ox", "cat"), 4))

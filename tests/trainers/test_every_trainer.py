@@ -1,6 +1,7 @@
 """Generated from the trainer registry: what must hold for every trainer that is registered."""
 
 import shutil
+import weakref
 from pathlib import Path
 from unittest import mock
 
@@ -41,7 +42,7 @@ def saved(folder, name="model.pth.tar-3"):
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
-    folder = trained(name, *BASE)[1]
+    folder = trained(name, *BASE)
     base = record_of(folder)
     tester, new, _ = run(name, *NEW, name="test", flags=prompts_of(folder))
     assert base["classes"] == "base" and new["classes"] == "new"
@@ -56,8 +57,10 @@ def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
 
 
 @pytest.mark.parametrize("name", LEARNING)
-def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run, trained, name):
-    untrained, (trainer, folder) = run(name, flags=("--no-train",))[0], trained(name)
+def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(
+    run, just_trained, name
+):
+    untrained, (trainer, folder) = run(name, flags=("--no-train",))[0], just_trained(name)
     before, after, state = weights(untrained), weights(trainer), saved(folder)["state_dict"]
     learned = [
         key for key, value in trainer.model.learner.named_parameters() if value.requires_grad
@@ -69,6 +72,15 @@ def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run,
     for key, value in trainer.model.backbone.state_dict().items():
         assert torch.equal(value, frozen[key])
     assert newest(folder / MODEL_NAME) == "model.pth.tar-3"
+
+
+@slow_but_for(FEW, TRAINERS)
+def test_a_trainer_that_is_let_go_leaves_the_memory_with_its_clip(run, name):
+    """At once: Python looks for circles of objects ever more seldom."""
+    trainer, _, _ = run(name)
+    backbone = weakref.ref(trainer.model.backbone)
+    del trainer
+    assert backbone() is None
 
 
 def test_metrics_have_a_line_each_few_steps(run):
@@ -88,9 +100,9 @@ def spread(logits):
 @pytest.mark.parametrize("precision, tolerance", [("amp", 0.2), ("fp16", 0.03)])
 @slow_but_for(FEW, TRAINERS)
 def test_every_precision_trains_and_stays_near_fp32(
-    run, trained, name, precision, tolerance, fp16_anywhere
+    run, just_trained, name, precision, tolerance, fp16_anywhere
 ):
-    reference, options = trained(name)[0], (f"TRAINER.{name.upper()}.PREC", precision)
+    reference, options = just_trained(name)[0], (f"TRAINER.{name.upper()}.PREC", precision)
     trainer, record, _ = run(name, *options, "OPTIM.MAX_EPOCH", "1")
     is_half = precision == "fp16" and not trainer.model.stays_fp32
     half = torch.float16 if is_half else torch.float32
@@ -112,7 +124,7 @@ def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, st
     """What ``amp`` does on a GPU without bfloat16, forced here; a run started without a scaler goes
     on with one."""
     options = ("TRAINER.COOP.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
-    stopped(trained("CoOp", *options)[1], epoch=1)
+    stopped(trained("CoOp", *options), epoch=1)
     monkeypatch.setattr("trainers.method.autocast_dtype", lambda *_: torch.float16)
     resumed, record, folder = run("CoOp", *options)
     assert resumed.start_epoch == 1 and record["metrics"]["test"]["images"] == 24
@@ -123,7 +135,7 @@ def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, st
 def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trained, stopped):
     """A training that goes on from another folder has that folder's best epoch at the end, if none
     beats it."""
-    folder = stopped(trained("CoOp", *BEST_VAL)[1], epoch=2, name="first")
+    folder = stopped(trained("CoOp", *BEST_VAL), epoch=2, name="first")
     best, state = saved(folder, "model-best.pth.tar"), saved(folder, "model.pth.tar-2")
     torch.save({**state, "best_result": 100.0}, f"{folder}/{MODEL_NAME}/model.pth.tar-2")
     trainer, _, _ = run("CoOp", *BEST_VAL, name="second", flags=("--resume", str(folder)))
@@ -163,7 +175,7 @@ def test_text_is_encoded_once_a_test(run, name, monkeypatch):
 def test_prompts_of_another_trainer_backbone_or_shape_are_refused(
     trained, name, error_of, arguments, small_clip_file, tmp_path
 ):
-    folder, state = trained(name)[1], torch.load(small_clip_file, weights_only=True)
+    folder, state = trained(name), torch.load(small_clip_file, weights_only=True)
 
     def refused(trainer, *options):
         return error_of(main, *arguments(trainer, *prompts_of(folder), *options))
@@ -184,14 +196,14 @@ def test_prompts_of_another_trainer_backbone_or_shape_are_refused(
 
 def test_class_specific_contexts_are_refused_on_other_classes(trained, refusal):
     csc = ("TRAINER.COOP.CSC", "True")
-    test = prompts_of(trained("CoOp", *csc, *BASE)[1])
+    test = prompts_of(trained("CoOp", *csc, *BASE))
     line = refusal(*test, *csc, *NEW, trainer="CoOp")
     assert "class-specific contexts of 3 other classes" in line
 
 
-def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(trained, loaded):
+def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(just_trained, loaded):
     options = (*BEST_VAL, "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0")
-    trainer, folder = trained("CoOp", *options)
+    trainer, folder = just_trained("CoOp", *options)
     best = saved(folder, "model-best.pth.tar")
     assert best["epoch"] < 4, "for this test to mean anything"
     assert best["val_result"] == trainer.run.best_result
@@ -220,12 +232,12 @@ def test_a_run_is_not_done_while_it_is_being_redone(run, monkeypatch):
 def test_seed_0_is_a_seed_and_seeds_differ(run, trained):
     first, again = (run("CoOp", name=name, seed=0) for name in "ab")
     assert first[1]["seed"] == 0 and first[1]["prompts_hash"] == again[1]["prompts_hash"]
-    other = record_of(trained("CoOp")[1])  # of seed 1
+    other = record_of(trained("CoOp"))  # of seed 1
     assert other["prompts_hash"] != first[1]["prompts_hash"]
 
 
-def test_the_record_says_what_was_run(trained):
-    trainer, folder = trained("CDC")
+def test_the_record_says_what_was_run(just_trained):
+    trainer, folder = just_trained("CDC")
     record = record_of(folder)
     facts = {"trainer": "CDC", "dataset": "DescribableTextures", "seed": 1, "shots": 4}
     assert facts.items() <= record.items()

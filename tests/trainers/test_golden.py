@@ -10,7 +10,7 @@ FIGURES = GOLDEN["figures"]
 
 @pytest.mark.parametrize("name", FIGURES["figures"])
 def test_a_run_measures_and_records_what_it_did(trained, name):
-    _, folder = trained(name)
+    folder = trained(name)
     record = record_of(folder)
     measured = record["metrics"]["test"]
     metrics = sorted(FIGURES["metrics"] + FIGURES["further_metrics"].get(name, []))

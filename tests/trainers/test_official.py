@@ -192,8 +192,8 @@ def test_what_is_of_another_clip_or_of_other_settings_is_refused(
 
 
 @pytest.mark.parametrize("name", ["CoOp", "MaPLe"])
-def test_the_authors_command_tests_their_checkpoint(run, trained, stock_vit, tmp_path, name):
-    trainer, folder = trained(name)
+def test_the_authors_command_tests_their_checkpoint(run, just_trained, stock_vit, tmp_path, name):
+    trainer, folder = just_trained(name)
     place = "prompt_learner." if name == "MaPLe" else ""
     state = {place + key: value for key, value in trainer.model.learner.state_dict().items()}
     kept = given_by_clip(name, stock_vit, trainer.model.classnames)

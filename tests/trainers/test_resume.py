@@ -92,7 +92,7 @@ def test_a_run_that_is_killed_ends_as_if_it_were_not(
 
     monkeypatch.setattr(data_manager, "build_sampler", build_sampler)
     options = OPTIONS.get(trainer, BEST_VAL)
-    whole = trained(trainer, *options)[1]
+    whole = trained(trainer, *options)
     with monkeypatch.context() as patch:
         dies(patch, owner, name, moment, kill)
         with pytest.raises(Killed):
@@ -160,7 +160,7 @@ DAMAGES = {
 def test_a_damaged_checkpoint_is_refused_and_the_line_says_what_to_do(
     output, trained, stopped, capsys, damage
 ):
-    stopped(trained("CoOp", *EACH_EPOCH)[1], epoch=2)
+    stopped(trained("CoOp", *EACH_EPOCH), epoch=2)
     DAMAGES[damage](output.checkpoints / epoch_name(2))
     assert output(*EACH_EPOCH) == 2
     error = capsys.readouterr().err
@@ -179,7 +179,7 @@ def full(descriptor):
 def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_goes_on(
     output, trained, monkeypatch, capsys
 ):
-    whole = trained("CoOp", *EACH_EPOCH)[1]
+    whole = trained("CoOp", *EACH_EPOCH)
     with monkeypatch.context() as patch:
         dies(patch, Run, "after_epoch", 1, lambda: patch.setattr(files.os, "fsync", full))
         assert output(*EACH_EPOCH) == 2
@@ -239,7 +239,7 @@ def test_a_signal_ends_a_run_at_once_and_the_same_command_goes_on(
     ]
     assert not (output.folder / "results.json").exists()
     assert output() == 0
-    assert_same_run(trained("CoOp")[1], output.folder)
+    assert_same_run(trained("CoOp"), output.folder)
 
 
 def test_a_signal_to_a_whole_process_group_does_not_take_the_workers_from_the_run(

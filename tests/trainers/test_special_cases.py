@@ -29,11 +29,11 @@ from trainers.promptsrc import PromptSRCMethod, gaussian_weights
 
 @pytest.mark.parametrize("name, settings, of, its", GOLDEN["methods"]["cases"])
 def test_it_trains_to_the_answers_of_the_method_that_it_is_a_case_of(
-    run, trained, name, settings, of, its
+    run, just_trained, name, settings, of, its
 ):
     """From the same seed on: it draws the same numbers in the same order."""
-    expected, _ = trained(of, *words_of(of, its))
-    found, _ = trained(name, *words_of(name, settings))
+    expected, _ = just_trained(of, *words_of(of, its))
+    found, _ = just_trained(name, *words_of(name, settings))
     images, _ = pair_of(next(iter(found.test_loader)), found.device)
     untrained = run(of, *words_of(of, its), flags=("--no-train",))[0]
     with torch.no_grad():

@@ -9,14 +9,14 @@ from trainers.run import Run
 
 @slow_but_for(FEW, TRAINERS)
 def test_it_is_what_a_test_on_val_says(run, trained, name):
-    folder = trained(name)[1]
+    folder = trained(name)
     _, tested, again = run(name, "TEST.SPLIT", "val", flags=prompts_of(folder))
     assert_equal(kept_answers(folder, "val"), kept_answers(again, "val"), "answers")
     assert set(record_of(folder)["metrics"]) == {"test"} and set(tested["metrics"]) == {"val"}
 
 
 def test_no_figure_of_the_run_knows_of_it(run, trained, monkeypatch):
-    known = record_of(trained("CDC")[1])
+    known = record_of(trained("CDC"))
     monkeypatch.setattr(Run, "keep_validation_answers", lambda self: None)
     _, record, without = run("CDC")
     assert [record[key] == known[key] for key in ("metrics", "prompts_hash")] == [True, True]
