@@ -212,3 +212,9 @@ def test_what_readme_and_the_ablation_say_of_cdcs_gains_is_what_the_kept_results
         f"`CDCGDA` (H {gain('averaged', 'cdcgda')})",
     ):
         assert text in ablation
+    settings = read_yaml(REPOSITORY / "tools/cross_validation_values.yaml")
+    twice_as_long = gain("averaged_steps2", "lr02steps2").replace(", ", " (") + ")"
+    assert (
+        f"Trained twice as long, both gain on base classes, and CDC's H less theirs is {twice_as_long}"
+        in ablation
+    )
