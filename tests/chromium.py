@@ -90,7 +90,7 @@ def look(browser, address, width=1280, scheme="light"):
 @contextmanager
 def next_page(browser):
     """Waits, after what is done within it, until another page is there: a click or a key that sends
-    a form can return before the browser has begun to leave the page."""
+    a form can return before the browser starts to leave the page."""
     from selenium.webdriver.support.wait import WebDriverWait
 
     browser.execute_script("document.body.dataset.old = ''")

@@ -6,7 +6,7 @@ is in ``run.py``, the training loop in ``fit.py``.
 """
 
 import contextlib
-from weakref import WeakMethod
+from weakref import proxy
 
 from dassl.data import DataManager
 from dassl.data.transforms import build_transform
@@ -86,15 +86,9 @@ class MethodTrainer(TrainerX):
     def build_model(self) -> None:
         classnames = list(self.dm.dataset.classnames)
         self.model = build_method(self.method, self.cfg, classnames, self.device)
-        # a circle of run and trainer would keep both, and CLIP, in memory when they are let go
-        evaluated = WeakMethod(self.evaluated)
-
-        def judge(split: str, answers: Prediction, labels: Tensor) -> float:
-            method = evaluated()
-            assert method is not None  # whoever has the run has it from the trainer
-            return method(split, answers, labels)
-
-        self.run = Run(self.cfg, self.loaders, self.model, judge)
+        # a cycle of trainer and run would keep both, and CLIP, in memory after their last use
+        trainer = proxy(self)
+        self.run = Run(self.cfg, self.loaders, self.model, lambda *given: trainer.evaluated(*given))
         if self.model.learner is not None:
             self.optim = self.run.optimizer
             self.sched = self.run.schedule

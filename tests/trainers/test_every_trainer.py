@@ -76,7 +76,7 @@ def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(
 
 @slow_but_for(FEW, TRAINERS)
 def test_a_trainer_that_is_let_go_leaves_the_memory_with_its_clip(run, name):
-    """At once: Python looks for circles of objects ever more seldom."""
+    """At once, without the garbage collector, which looks for cycles ever more rarely."""
     trainer, _, _ = run(name)
     backbone = weakref.ref(trainer.model.backbone)
     del trainer
