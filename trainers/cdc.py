@@ -66,7 +66,7 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.PROMPT_DEPTH = 9  # layers of an encoder that have prompts of their own, from the first
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
     node.FUSION = "dempster"  # | mean_probability | sum_logits: these two have no fused loss
-    node.RELIABILITY = "fitted"  # on validation images | independent: Dempster's rule as it is
+    node.RELIABILITY = "fitted"  # on validation images | independent: ω = 1, Dempster's rule
     node.LOSS = "evidential"  # | trusted: without the shares' half | cross_entropy
     node.FUSED_LOSS = True  # the fused opinion has a loss of its own
     node.ANNEALING_EPOCHS = (
