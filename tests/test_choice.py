@@ -13,7 +13,7 @@ from tests.runs import record_of, refuses
 from trainers import PromptedClassifier
 from trainers.candidates import CANDIDATES
 from trainers.classifier import choice
-from trainers.classifier.own_run import OwnRun
+from trainers.classifier.asked import OwnRun
 from trainers.data.own_images import list_images
 
 SHORT = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 2}

@@ -49,7 +49,7 @@ def test_a_finished_run_is_done_already_wherever_its_images_lie(
     answers = tmp_path / f"out/predictions-{split}.npz"
     answers.write_bytes(b"damaged")
     code, _, said = train_on(moved, trainer=trainer)
-    assert code == 0 and "=> result" in said and answers.read_bytes() == before[answers]
+    assert code == 0 and "Evaluate on the *test* set" in said and answers.read_bytes() == before[answers]
     shutil.rmtree(f"{tmp_path}/out")
     assert "Done already" not in train_on(moved, trainer=trainer)[2]
 

@@ -344,11 +344,19 @@ class Run:
         return self.done
 
     def load(self, directory: str, epoch: int | None = None) -> None:
-        """Loads prompts for a test, see ``load_trained``."""
+        """Loads prompts for a test, see ``load_trained``.
+
+        Raises:
+            UserError: no folder is given, or there are none that fit.
+        """
         if self.method.learner is None:
             log.info("%s learns nothing, so nothing is loaded", self.name)
-        else:
-            load_trained(self.method, directory, self.cfg, epoch)
+            return
+        if not directory:
+            raise UserError(
+                f"--eval-only of {self.name} needs --model-dir, the folder of a finished training"
+            )
+        load_trained(self.method, directory, self.cfg, epoch)
 
     def is_done(self) -> bool:
         """Whether the run's folder holds all that it would leave, see ``Checkpoints.is_done``."""

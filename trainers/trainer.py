@@ -16,7 +16,6 @@ from yacs.config import CfgNode
 
 from .build import build_method, settings_of
 from .common.console import show_messages
-from .common.errors import UserError
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
 from .data.transforms import template_views
 from .engine.checkpoint import MODEL_NAME, epoch_name
@@ -143,10 +142,6 @@ class MethodTrainer(TrainerX):
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads prompts for a test; see ``Run.load``."""
-        if not directory and self.model.learner is not None:
-            raise UserError(
-                f"--eval-only of {self.run.name} needs --model-dir, the folder of a finished training"
-            )
         self.run.load(directory, epoch)
 
 

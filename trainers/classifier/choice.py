@@ -1,6 +1,7 @@
 """What a run on one's own images takes where nobody says: which CLIP, and which trainer serves the
 images; the table of the latter is kept in the run's folder."""
 
+import ast
 import contextlib
 import json
 import logging
@@ -29,7 +30,7 @@ from ..candidates import (
     on_features,
 )
 from ..classnames import check_names
-from ..common.console import counted
+from ..common.console import counted, package_logger
 from ..common.errors import UserError
 from ..common.files import write_arrays, write_text
 from ..common.readers import read_arrays, read_json
@@ -44,10 +45,12 @@ from ..engine.folder import CHOICE, OF_TRAINING, folder_of_run
 from ..evaluation.doubts import wilson
 from ..evaluation.prediction import per_image, percent_right
 from ..prompting.weights import openai
-from .own_run import OwnRun, build_run, config_of_images, for_trainer
+from .asked import OwnRun
+from .own_run import build_run, config_of_images, for_trainer
 from .saved_run import method_of
 
 log = logging.getLogger(__name__)
+OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
 PROMPTS = "CDCGDA"  # what is trained besides the candidates, where there is time for it
 
 
@@ -147,18 +150,19 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
             log.warning("%s", error)
             why = f"to try things: it has seen small drawings only, but the weights of {name} can't be had (the message above says how)"
             name = EMBEDDED
-    return name, f"The CLIP is {name}, {why}."
+    return name, f"The CLIP is {name}, {why}. {OTHERS}"
 
 
 def trainer_and_clip_of(folder: str) -> tuple[str, str]:
     """Names of the trainer and the CLIP of the run in a folder, finished or not; "" where there is
     none that can be read."""
     place = f"{folder}/{MODEL_NAME}"
-    with contextlib.suppress(UserError):  # of what is damaged, which is made again
+    # what is damaged is made again
+    with contextlib.suppress(UserError, KeyError, ValueError, SyntaxError):
         if checkpoint := newest(place):
             state = load(f"{place}/{checkpoint}")
-            clip = str(state["config"].get("MODEL.BACKBONE.NAME", "")).strip("'")
-            return str(state["trainer"]), clip
+            clip = ast.literal_eval(state["config"]["MODEL.BACKBONE.NAME"])
+            return str(state["trainer"]), str(clip)
         record = read_record(f"{folder}/{FILE_NAME}")
         return record["trainer"], record["config"]["MODEL"]["BACKBONE"]["NAME"]
     return "", ""
@@ -172,18 +176,12 @@ def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, str, Choice 
         folders: where a run may be already that this one goes on with, or tests.
 
     Raises:
-        UserError: the trainer has no recipe, a recipe has no trainer, or the images can't work.
+        UserError: the trainer has no recipe, or the images can't work.
     """
-    if run.minutes and run.trainer:
-        raise UserError(
-            f"--minutes are for the choice of a trainer, which is {run.trainer}: leave out one of them"
-        )
-    if run.recipe and run.trainer:
+    if run.recipe:
         if not os.path.isfile(run.recipe):
             run = replace(run, recipe=recipe_path(run.trainer, run.recipe))
         return run, "", None
-    if run.recipe:
-        raise UserError(f"the recipe {run.recipe} is of one trainer: say which")
     trainer = run.trainer
     backbone = run.backbone
     for folder in folders:
@@ -204,11 +202,13 @@ def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, str, Choice 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Without what the run itself says of its images, as a warning or less."""
-    logging.disable(logging.WARNING)
+    package = package_logger()
+    before = package.level
+    package.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        package.setLevel(before)
 
 
 def choose_trainer(run: OwnRun) -> Choice:

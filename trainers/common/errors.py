@@ -1,5 +1,6 @@
 """The errors that a user can mend: in the input, and what a machine does to a run."""
 
+import contextlib
 import difflib
 import errno
 import logging
@@ -8,7 +9,7 @@ import re
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from .console import Lines, printable, shortened
 from .interruption import REQUEUE, Interrupted
@@ -117,6 +118,22 @@ def is_of_killed_worker(error: BaseException) -> bool:
     if isinstance(error, ConnectionError):
         return not {*modules_of(error)}.isdisjoint(LOADER)
     return isinstance(error, RuntimeError) and raised_in(error, *LOADER)
+
+
+@contextlib.contextmanager
+def blaming_config() -> Iterator[None]:
+    """What Dassl, an optimiser or a transform refuses in this context is the fault of a setting.
+
+    Raises:
+        UserError: in place of their error.
+    """
+    try:
+        yield
+    except (ValueError, AssertionError) as error:
+        modules = ("dassl", "torch.optim", "torchvision.transforms")
+        if isinstance(error, UserError) or not raised_in(error, *modules):
+            raise
+        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
 
 
 def raised_in(error: BaseException, *modules: str) -> bool:
