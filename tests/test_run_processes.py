@@ -142,6 +142,12 @@ def test_a_signal_while_a_training_starts_is_a_line_and_exit_code_75(arguments, 
     assert line.startswith(f"{number.name}: ended; the same command resumes")
 
 
+def test_ctrl_c_while_a_command_has_only_begun_to_import_is_no_traceback(arguments):
+    action = f"os.kill(os.getpid(), {int(signal.SIGINT)})"
+    done = train_with(action, "trainers.common.errors", arguments("CoOp"))
+    assert done.returncode == -signal.SIGINT and done.stderr == ""
+
+
 def test_a_training_whose_command_was_killed_ends_while_it_still_imports(arguments):
     """Before torch is there, which takes seconds: an import that doesn't end by itself."""
     action = "time.sleep(30); os._exit(3)"

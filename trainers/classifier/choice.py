@@ -30,7 +30,7 @@ from ..candidates import (
     on_features,
 )
 from ..classnames import check_names
-from ..common.console import counted, package_logger
+from ..common.console import counted, first_few, package_logger
 from ..common.errors import UserError
 from ..common.files import write_arrays, write_text
 from ..common.readers import read_arrays, read_json
@@ -41,7 +41,7 @@ from ..data.own_images import OwnImages
 from ..data.random_state import seed_all
 from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load, newest
-from ..engine.folder import CHOICE, OF_TRAINING, folder_of_run
+from ..engine.folder import CHOICE, OF_TRAINING, OUTPUTS, folder_of_run
 from ..evaluation.doubts import wilson
 from ..evaluation.prediction import per_image, percent_right
 from ..prompting.weights import openai
@@ -321,18 +321,21 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     """Trains prompts, if the minutes are enough for that, and takes them if they are right on more
     validation images than the best candidate, by more than ``TIE``.
 
-    Their run is made beside the run's folder. Where they win it is the run; else it is kept in it.
+    Their run is made in the run's folder, in one called like them, and kept there. Where they win it
+    takes the place of the run.
 
     Args:
         choice: so far; known: accuracy in percent of its trainer, fitted as its run will be, on the
             validation images.
 
     Raises:
-        UserError: the images can't work.
+        UserError: the images can't work, or somebody's files are where theirs would go.
     """
     kept = f"{run.folder}/{PROMPTS}"
-    beside = kept if os.path.isdir(kept) else f"{run.folder.rstrip(os.sep)}-{PROMPTS}"
-    trial = for_trainer(replace(run, folder=beside), PROMPTS)
+    check_free(run.folder)
+    if trainer_and_clip_of(kept)[0] != PROMPTS:
+        check_free(kept, OUTPUTS)
+    trial = for_trainer(replace(run, folder=kept), PROMPTS)
     cfg = config_of_images(trial)
     seed_all(run.seed)
     with quietly():
@@ -343,26 +346,47 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
         log.info("%s, by steps that were timed: %s", PROMPTS, estimate)
         if needed > minutes:
             return with_row(choice, row(PROMPTS, note=f"not trained: {estimate}"))
-        with folder_of_run("the folder", beside):
+        with folder_of_run("the folder", kept):
             seed_all(run.seed)
             build_run(cfg, trial.recipe).make()  # as it was before those steps
-    record = read_record(f"{beside}/{FILE_NAME}")
-    answers = read_arrays(f"{beside}/{answers_file('val')}")
+    record = read_record(f"{kept}/{FILE_NAME}")
+    answers = read_arrays(f"{kept}/{answers_file('val')}")
     right = answers["top"][:, 0] == answers["label"]
     images = len(right)
     accuracy = 100 * float(right.mean())
     note = f"on the {counted(images, 'validation image')}, {choice.trainer} {known:.1f} % there"
     seconds = record["seconds"]["train"]
     choice = with_row(choice, row(PROMPTS, accuracy, images, seconds, note))
-    os.makedirs(run.folder, exist_ok=True)
     if accuracy <= known + TIE:
-        os.rename(beside, kept)
         return choice
     choice = replace(choice, trainer=PROMPTS, answers=None)
     facts = {"candidates": choice.rows, "notes": [str(choice), *record.get("notes", ())]}
-    write_text(f"{beside}/{FILE_NAME}", json.dumps({**record, **facts}, indent=2) + "\n")
+    write_text(f"{kept}/{FILE_NAME}", json.dumps({**record, **facts}, indent=2) + "\n")
     # the record first: without its prompts, where this is killed, the run is made anew
-    for name in sorted(os.listdir(beside), key=lambda name: (name != FILE_NAME, name)):
-        os.replace(f"{beside}/{name}", f"{run.folder}/{name}")
-    os.rmdir(beside)
+    for name in sorted(os.listdir(kept), key=lambda name: (name != FILE_NAME, name)):
+        os.replace(f"{kept}/{name}", f"{run.folder}/{name}")
+    os.rmdir(kept)
     return choice
+
+
+def check_free(folder: str, others: Sequence[str] | None = None) -> None:
+    """Nothing may be where a run would put its record or its prompts.
+
+    Args:
+        others: names of files that a run leaves before these, the only ones that may be there; None:
+            whatever else there is is left alone.
+
+    Raises:
+        UserError: something is, and it is no run that can be read.
+    """
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    taken = [
+        name
+        for name in names
+        if name in (FILE_NAME, MODEL_NAME) or others is not None and name not in others
+    ]
+    if taken:
+        raise UserError(
+            f"{folder} holds {first_few(taken)}, but no run that can be read: move it away, or give another output "
+            "folder"
+        )

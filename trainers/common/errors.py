@@ -12,7 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 
 from .console import Lines, printable, shortened
-from .interruption import REQUEUE, Interrupted
+from .interruption import REQUEUE, Interrupted, take_interrupts_back
 
 # what raises when a worker of a loader is killed
 LOADER = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
@@ -154,6 +154,7 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
     A line on standard error says why it is 2 (the user can mend it), 75 (it was asked to stop:
     start it again) or 130 (Ctrl-C).
     """
+    take_interrupts_back()
     try:
         code = command(*arguments)
         sys.stdout.flush()
