@@ -64,6 +64,7 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
             are_fixed=True,
             are_seen=isinstance(trainer.model, FilledMethod),
         )
+    details.write(f"** Training images **\n{trainer.loaders.augmented}\n")
     data = trainer.dm.dataset
     what = {"recipe": Path(args.config_file).stem or None, **args.run}
     notes += getattr(data, "notes", ())
