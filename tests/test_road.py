@@ -124,6 +124,7 @@ def test_images_that_are_no_folder_are_never_written_below_the_run(tmp_path):
         ({"recipe": ["tiny"]}, "the recipe is .*: give a text"),
         ({"recipe": "tiny"}, "the recipe tiny is of one trainer: say which"),
         ({"folder": 5}, "the output folder is 5: give a text"),
+        ({"folder": "a\0b"}, "the output folder is .*: give a text or a path"),
         ({"settings": ["OPTIM.MAX_EPOCH", 5]}, "the settings are .*: give keys and their values"),
         ({"settings": {1: 5}}, "the settings are {1: 5}: give keys and their values"),
         ({"settings": {"OUTPUT_DIR": "x"}}, "the setting OUTPUT_DIR is the output folder, which"),
@@ -267,7 +268,7 @@ def test_what_an_optimiser_refuses_is_the_fault_of_the_config(mine, train_on, tm
     assert not (tmp_path / "out").exists()
 
 
-def test_the_device_of_a_run_is_the_program_s_own(mine, tmp_path):
+def test_fit_keeps_a_log_and_leaves_the_program_s_settings(mine, tmp_path):
     before = torch.backends.cudnn.benchmark
     PromptedClassifier.fit(mine, None, "ZeroshotCLIP", "tiny", tmp_path / "run")
     assert torch.backends.cudnn.benchmark is before

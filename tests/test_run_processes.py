@@ -112,6 +112,7 @@ class Finder:
         if name == {module!r}:
             {action}
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
 sys.meta_path.insert(0, Finder())
 sys.argv = ["train.py", *{words!r}]
 runpy.run_path("train.py", run_name="__main__")

@@ -107,14 +107,14 @@ def text(name: str, value: object) -> str:
     """A text or a path as a text; "" for None.
 
     Raises:
-        UserError: it is neither; name: what it is, for the message.
+        UserError: it is neither, or no path has that name; name: what it is, for the message.
     """
     if value is None:
         return ""
     if isinstance(value, os.PathLike):
         value = os.fspath(value)
-    if not isinstance(value, str):
-        raise UserError(f"{name} is {value!r}: give a text")
+    if not isinstance(value, str) or "\0" in value:
+        raise UserError(f"{name} is {value!r}: give a text or a path")
     return value
 
 

@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -362,6 +363,8 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     choice = replace(choice, trainer=PROMPTS, answers=None)
     facts = {"candidates": choice.rows, "notes": [str(choice), *record.get("notes", ())]}
     write_text(f"{kept}/{FILE_NAME}", json.dumps({**record, **facts}, indent=2) + "\n")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(f"{run.folder}/{MODEL_NAME}")  # which holds nothing, see ``check_free``
     # the record first: without its prompts, where this is killed, the run is made anew
     for name in sorted(os.listdir(kept), key=lambda name: (name != FILE_NAME, name)):
         os.replace(f"{kept}/{name}", f"{run.folder}/{name}")
@@ -379,12 +382,18 @@ def check_free(folder: str, others: Sequence[str] | None = None) -> None:
     Raises:
         UserError: something is, and it is no run that can be read.
     """
-    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
-    taken = [
-        name
-        for name in names
-        if name in (FILE_NAME, MODEL_NAME) or others is not None and name not in others
-    ]
+    taken = []
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        path = f"{folder}/{name}"
+        if name == MODEL_NAME and os.path.isdir(path):
+            # of a run that was killed while it wrote its first checkpoint
+            is_free = all(inner.endswith(".unfinished") for inner in os.listdir(path))
+        elif name in (FILE_NAME, MODEL_NAME):
+            is_free = False
+        else:
+            is_free = others is None or name in others
+        if not is_free:
+            taken.append(name)
     if taken:
         raise UserError(
             f"{folder} holds {first_few(taken)}, but no run that can be read: move it away, or give another output "
