@@ -270,7 +270,7 @@ def test_what_an_optimiser_refuses_is_the_fault_of_the_config(mine, train_on, tm
 
 def test_fit_keeps_a_log_and_leaves_the_program_s_settings(mine, tmp_path):
     before = torch.backends.cudnn.benchmark
-    PromptedClassifier.fit(mine, None, "ZeroshotCLIP", "tiny", tmp_path / "run")
+    PromptedClassifier.fit(mine, trainer="ZeroshotCLIP", backbone="tiny", folder=tmp_path / "run")
     assert torch.backends.cudnn.benchmark is before
     log = (tmp_path / "run/log.txt").read_text()
     for part in ("** Config **", "Your images: ", "Evaluate on the *test* set"):
