@@ -115,8 +115,9 @@ def test_class_specific_contexts_answer_for_their_own_classes_only(trained, asse
     folder = trained("CoOp", "TRAINER.COOP.CSC", "True")
     classifier = PromptedClassifier.load(folder)
     assert_same(classifier, folder)
-    with refuses(r"contexts are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes"):
-        classifier.with_classes(["cat", "dog"])
+    for names in (["cat", "dog"], [*classifier.classnames, "cat"]):
+        with refuses(r"are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes"):
+            classifier.with_classes(names)
 
 
 # ---- kinds of images ----
