@@ -8,6 +8,7 @@ import torch
 
 from tests.conftest import make_method, scrambled
 from tests.reference import unit
+from tests.runs import refuses
 from trainers import METHODS
 from trainers.class_part import ADDED, Trained
 from trainers.classifier.prompted import PromptedClassifier
@@ -24,17 +25,16 @@ CASES = [
 EVIDENTIAL = [name for name in METHODS if name.startswith("CDC")]
 
 
-def filled(method):
+def filled(method, classes=5):
     """A method as if it were trained, every part of it different."""
     learner = method.learner
     if learner is not None:
         scrambled(learner)
     if hasattr(learner, "fill"):  # Tip-Adapter's cache
-        learner.fill(unit(torch.randn(9, 48)), torch.tensor([0, 3, 3, 1, 1, 2, 0, 4, 4]))
+        learner.fill(unit(torch.randn(9, 48)), torch.tensor([0, 3, 3, 1, 1, 2, 0, 4, 4]) % classes)
     gaussians = getattr(learner, "gaussians", None)
     if gaussians is not None:
-        labels = torch.arange(5).repeat(6)
-        gaussians.fit(unit(torch.randn(30, 48)), labels)
+        gaussians.fit(unit(torch.randn(30, 48)), torch.arange(30) % classes)
     if hasattr(learner, "features"):  # GDA's
         learner.features = unit(torch.randn(30, 48))
     return method.eval()
@@ -84,6 +84,21 @@ def test_names_are_names(made, name, settings):
         assert not asked.method.note and not asked.method.left_out, why
     whole, _ = answers_of(asked.with_classes(NAMES), pictures)
     torch.testing.assert_close(whole, logits, rtol=1e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", ["LinearProbe", "TipAdapter", "GDA"])
+def test_pictures_tell_apart_names_that_are_one_to_the_clip(vit, name):
+    """Such a folder is trained on; its names are asked for in any order, but none of them twice."""
+    names = ["two  cats", "two cats", "sea"]
+    method = filled(make_method(name, vit, names), classes=3)
+    classifier = PromptedClassifier(method, run_config(), {"trainer": name})
+    pictures = torch.randn(1, 4, 3, 32, 32)
+    _, probability = answers_of(classifier, pictures)
+    _, turned = answers_of(classifier.with_classes(names[::-1]), pictures)
+    torch.testing.assert_close(turned, probability.flip(1), rtol=2e-3, atol=1e-5)
+    for others in (["sea", "sea"], [*names, "two   cats"]):
+        with refuses("one and the same"):
+            classifier.with_classes(others)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -44,6 +44,7 @@ from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
+from ..features import FilledMethod
 from ..method import Method
 from .export import export
 from .fit_folder import fit_folder
@@ -336,14 +337,19 @@ class PromptedClassifier:
         if len(names) < 2 or not all(isinstance(name, str) for name in names):
             given = names if is_list else classnames
             raise UserError(f"the classes are {given!r}: give a list of at least two names")
-        if not self.method.can_answer(names, self.method.trained.classnames):
+        trained = self.method.trained.classnames
+        if not self.method.can_answer(names, trained):
             raise UserError(
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
         other = type(self)(self.method.for_classes(names), self.cfg, self.record)
         texts = None if other.encoded is None else other.encoded[0]  # (M, K, E)
-        check_names(other.method.backbone, names, are_fixed=False, texts=texts)
+        # pictures tell trained classes apart where their texts don't
+        are_distinct = len({*names}) == len(names)
+        are_seen = isinstance(self.method, FilledMethod) and are_distinct and {*names} <= {*trained}
+        backbone = other.method.backbone
+        check_names(backbone, names, are_fixed=False, texts=texts, are_seen=are_seen)
         return other
 
     def predict(
