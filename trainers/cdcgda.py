@@ -206,7 +206,7 @@ class CDCGDAMethod(Method):
         return state_for(state, classes, self.learner.gaussians)
 
     def way_of_added(self) -> str:
-        return super().way_of_added() if self.left_out else WAY_OF_ADDED
+        return "The prompts answer alone" if self.left_out else WAY_OF_ADDED
 
 
 CDCGDA = registered(CDCGDAMethod)
