@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 from trainers import METHODS
-from trainers.classifier.asked import OwnRun, ask, check_images
+from trainers.classifier.asked import OwnRun, ask, check_images, folder_of
 from trainers.common.errors import UserError
 from trainers.common.recipes import SHOTS, check_known
 
@@ -148,7 +148,7 @@ def asked_of_images(args: argparse.Namespace) -> OwnRun:
             settings[key] = value
     settings.update(zip(args.opts[::2], args.opts[1::2]))
     asked = ask(
-        args.images,
+        folder_of(args.images),
         trainer=args.trainer,
         backbone=args.backbone,
         recipe=args.config_file,

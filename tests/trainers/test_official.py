@@ -1,17 +1,22 @@
 """Checkpoints in the authors' own format, written here from their repositories' names: read, they
 answer as their formulas say, and what is none of the run's is refused."""
 
+import json
 from types import SimpleNamespace
 
 import clip
 import pytest
 import torch
+import torchvision.transforms as T
+from PIL import Image
 from yacs.config import CfgNode
 
+import predict
 from tests.conftest import make_method
 from tests.prompting.models import pair, relative
-from tests.runs import prompts_of, record_of, refuses
+from tests.runs import call, prompts_of, record_of, refuses
 from tests.trainers.formulas import PUBLISHED
+from trainers import PromptedClassifier
 from trainers.engine.checkpoint import load_trained
 
 NAMES = ["banded", "dotted", "striped"]
@@ -201,3 +206,103 @@ def test_the_authors_command_tests_their_checkpoint(run, just_trained, stock_vit
     record = run(name, flags=(*prompts_of(official), "--load-epoch", "5"))[1]
     assert record["metrics"]["test"] == record_of(folder)["metrics"]["test"]
     assert record["prompts_hash"] == record_of(folder)["prompts_hash"]
+
+
+@pytest.fixture
+def official(stock_vit, small_clip_file, tmp_path):
+    """``official(name, *classes, **shapes)``: a checkpoint's path, its prompts, and the classifier of
+    it under a number of tokens and layers that no recipe has; shapes: of prompts, over the usual."""
+
+    def start(name, *classes, **settings):
+        state = learned(name)
+        write(tmp_path, name, {**given_by_clip(name, stock_vit, ["woven", "plaid"]), **state})
+        [path] = (tmp_path / FOLDERS.get(name, "prompt_learner")).iterdir()
+        make = PromptedClassifier.from_official
+        return path, make(path, name, classes or NAMES, small_clip_file, **settings)
+
+    return start
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_a_checkpoint_alone_answers_pictures_as_its_run_would(official, vit, tmp_path, name):
+    """The numbers of tokens and layers are those of its prompts, whatever recipes say; also of other
+    classes, and afterwards."""
+    classifier = official(name)[1]
+    method = make_method(name, vit, NAMES, **SETTINGS.get(name, {})).eval()
+    load_trained(method, str(tmp_path), config(name), 5)
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    shown = torch.stack([classifier.transform(T.ToPILImage()(image)) for image in pixels])
+    with torch.no_grad():
+        expected = method.answer(shown[None]).probability
+        features = method(shown[None]).image_features.mean(dim=0)
+    torch.testing.assert_close(torch.tensor(classifier.predict(pixels).probabilities), expected)
+    made = torch.tensor(classifier.features(pixels))
+    torch.testing.assert_close(made, torch.nn.functional.normalize(features, dim=1))
+    two = classifier.with_classes(["a cat", "a dog"]).predict(pixels)
+    direct = official(name, "a cat", "a dog")[1].classnames
+    assert two.classnames == direct and classifier.predict(pixels).classnames == NAMES
+
+
+def test_predict_takes_a_checkpoint_in_the_place_of_a_run(official, small_clip_file, capsys):
+    path, classifier = official("CoOp")
+    picture = path.with_suffix(".png")
+    Image.new("RGB", (40, 50), "teal").save(picture)
+    words = ["--prompts", path, "--trainer", "CoOp", "--backbone", small_clip_file, "--json"]
+    assert call(predict.main, *words, picture, "--classes", *NAMES) == 0
+    [row] = json.loads(capsys.readouterr().out)
+    assert row["label"] == classifier.predict([picture]).labels[0]
+
+
+@pytest.mark.parametrize(
+    "trainer, change, classes, message",
+    [
+        ("MaPLe", {}, NAMES, "has no prompt_learner.ctx, so it is not MaPLe's"),
+        ("CoCoOp", {}, NAMES, "lacks meta_net.linear1.bias"),
+        ("CDC", {}, NAMES, "unknown trainer with official checkpoints 'CDC'"),
+        ("CoOp", {"ctx": torch.zeros(4, 64)}, NAMES, "prompts of another shape"),
+        ("CoOp", {"ctx": torch.zeros(2, 4, 128)}, NAMES, "for each of 2 classes, and there are 3"),
+        ("CoOp", {"token_prefix": torch.ones(2, 1, 128)}, NAMES, "its token_prefix differs"),
+        ("CoOp", {"ctx": torch.zeros(4000, 128)}, NAMES, "N_CTX is 4000, it must be"),
+        ("CoOp", {}, ["cat"], "give a list of at least two names"),
+        ("CoOp", {}, ["cat", "Cat"], "one and the same"),
+    ],
+)
+def test_a_checkpoint_that_does_not_fit_is_refused_with_the_cause(
+    stock_vit, small_clip_file, tmp_path, trainer, change, classes, message
+):
+    state = {**given_by_clip("CoOp", stock_vit, NAMES), **learned("CoOp"), **change}
+    path = write(tmp_path, "CoOp", state) / "prompt_learner/model.pth.tar-5"
+    with refuses(message):
+        PromptedClassifier.from_official(path, trainer, classes, small_clip_file)
+
+
+def test_a_file_that_is_no_official_checkpoint_is_refused(trained, small_clip_file, tmp_path):
+    own = next((trained("CoOp") / "prompt_learner").iterdir())
+    text = tmp_path / "model.pth.tar-1"
+    text.write_text("404")
+    torch.save({"ctx": torch.zeros(4, 128)}, tmp_path / "bare.pth")
+    for path, message in (
+        (own, "give the run's folder"),
+        (text, "download it again"),
+        (tmp_path / "bare.pth", "no checkpoint as Dassl saves one"),
+        (tmp_path / "none.pth", "there is no file"),
+    ):
+        with refuses(message):
+            PromptedClassifier.from_official(path, "CoOp", NAMES, small_clip_file)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--prompts", "a.pth"), "--prompts says neither the trainer nor the classes"),
+        (("--prompts", "a.pth", "--trainer", "CoOp"), "give --trainer and --classes too"),
+        (("--run", "output", "--trainer", "CoOp"), "a run knows its own"),
+    ],
+)
+def test_predict_says_what_a_checkpoint_needs(error_of, words, message):
+    assert message in error_of(predict.main, "photo.jpg", *words)
+
+
+def test_a_promise_needs_a_run(error_of):
+    words = "--prompts", "a.pth", "--trainer", "CoOp", "--max-error", "0.1", "--classes", "a", "b"
+    assert "or of --prompts" in error_of(predict.main, "photo.jpg", *words)

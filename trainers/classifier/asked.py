@@ -13,9 +13,12 @@ from typing import SupportsIndex
 
 from .. import METHODS
 from ..common.errors import UserError
+from ..common.files import file_hash
 from ..common.recipes import SHOTS, check_known
+from ..data.label_files import read_labels
 
 Text = str | os.PathLike[str]
+MADE = os.path.join("output", "images")  # folder of the class folders that are made of files
 # settings that follow from an argument → which one
 ARGUMENTS = {
     "DATASET.ROOT": "the folder of the images",
@@ -158,6 +161,22 @@ def checked_settings(settings: object) -> dict[str, object]:
         if key in settings:
             raise UserError(f"the setting {key} is {argument}, which has an argument of its own")
     return dict(settings)
+
+
+def folder_of(images: str) -> str:
+    """The folder of class folders that is meant: of a file that names images and labels, one with
+    copies of these in ``MADE``. The same file has the same folder.
+
+    Raises:
+        UserError: see ``read_labels`` and ``write_class_folders``.
+    """
+    if not os.path.isfile(images):
+        return images
+    paths, labels = read_labels(images)
+    from ..data.pictures import write_class_folders  # needs torch
+
+    folder = os.path.join(MADE, f"{Path(images).stem}-{file_hash(images)[:8]}")
+    return write_class_folders(paths, labels, folder)
 
 
 def check_images(folder: str) -> None:

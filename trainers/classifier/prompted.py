@@ -27,6 +27,7 @@ from ..common.console import counted, first_few
 from ..common.errors import UserError, nearest
 from ..common.recipes import SHOTS
 from ..common.record_file import FILE_NAME, Record, read_record, shown_name
+from ..data.label_files import read_labels
 from ..data.own_images import labelled_in
 from ..data.pictures import (
     Labelled,
@@ -48,6 +49,8 @@ from ..method import Method
 from .asked import Text, ask, text
 from .export import export
 from .fit_folder import fit_folder
+from .image_features import image_features
+from .official_prompts import BACKBONE, official_classifier
 from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
@@ -222,6 +225,34 @@ class PromptedClassifier:
         return cls(method, cfg, record)
 
     @classmethod
+    def from_official(
+        cls,
+        checkpoint: Text,
+        trainer: str,
+        classnames: Iterable[str],
+        backbone: Text = BACKBONE,
+        settings: Mapping[str, object] | None = None,
+    ) -> "PromptedClassifier":
+        """The classifier of prompts that a method's authors released, for any class names.
+
+        Numbers of tokens and layers follow from the checkpoint, all else from the trainer's recipe
+        for the CLIP.
+
+        Args:
+            checkpoint: the file, such as ``model.pth.tar-50``.
+            trainer: CoOp, CoCoOp, KgCoOp, MaPLe or PromptSRC.
+            classnames: at least two names; of class-specific contexts those that were trained.
+            backbone: name or file of the CLIP that it was trained for.
+            settings: KEY → value over the recipe's, such as
+                ``{"TRAINER.COOP.CLASS_TOKEN_POSITION": "middle"}``, of which a checkpoint says
+                nothing.
+
+        Raises:
+            UserError: the file is no such checkpoint, or is of another trainer, CLIP or shape.
+        """
+        return cls(*official_classifier(checkpoint, trainer, classnames, backbone, settings))
+
+    @classmethod
     def fit(
         cls,
         images: str | os.PathLike[str] | Labelled,
@@ -243,7 +274,8 @@ class PromptedClassifier:
         they were.
 
         Args:
-            images: a folder of class folders, or of ``train`` and ``test``; or N images, see above,
+            images: a folder of class folders, or of ``train`` and ``test``; or a file that names
+                images and labels, CSV or Label Studio's JSON export; or N images, see above,
                 with their ``labels``; or a pandas ``DataFrame`` with the columns ``path`` and
                 ``label``; or a torch data set of (image, label), whose labels are numbered by its
                 ``classes``, if it has any.
@@ -266,6 +298,8 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
+        if is_path(images) and os.path.isfile(images):
+            images, labels = read_labels(os.fspath(images))
         root = images
         if not is_path(images):
             by_name = os.path.join("output", "fit", text("the trainer", trainer))
@@ -395,6 +429,17 @@ class PromptedClassifier:
     def predict_proba(self, images: Pictures) -> numpy.ndarray:
         """Probabilities (N, K) of the classes in the order of ``classes_``; see ``predict``."""
         return self.predict(images).probabilities
+
+    def features(self, images: Pictures) -> numpy.ndarray:
+        """Features (N, E) of images under the learned prompts, of length one, in fp32, for a search or a map.
+
+        Where each of M templates prompts the images, they are the mean over the templates,
+        normalised. Where only the text is prompted, they are CLIP's own.
+
+        Raises:
+            UserError: see ``predict``.
+        """
+        return image_features(self.method, one_by_one(images), self.read, self.encoded, self.cfg)
 
     def evaluate(
         self, images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None = None

@@ -5,10 +5,15 @@ import argparse
 from ..evaluation.doubts import CONFIDENCE
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--run``, ``--backbone`` and ``--confidence``, of the command's own ``--max-error``."""
-    parser.add_argument(
-        "--run", required=True, help="folder of a finished training, with results.json"
+def add_run_arguments(
+    parser: argparse.ArgumentParser, sources: argparse._MutuallyExclusiveGroup | None = None
+) -> None:
+    """Adds ``--run``, ``--backbone`` and ``--confidence``, of the command's own ``--max-error``.
+
+    sources: what answers can come from besides a run, one of which is required.
+    """
+    (sources or parser).add_argument(
+        "--run", required=sources is None, help="folder of a finished training, with results.json"
     )
     parser.add_argument(
         "--backbone",

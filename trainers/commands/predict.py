@@ -14,7 +14,9 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from ..classifier.label_studio import address, task_lines
 from ..classifier.labels import as_csv, as_text, find_images, rows
 from ..common.console import counted
 from ..common.environment import start_command
@@ -24,7 +26,11 @@ from ..common.image_files import transparent_parts, with_alpha
 from ..evaluation.doubts import Judge, are_own
 from .arguments import add_run_arguments
 
+if TYPE_CHECKING:
+    from ..classifier.prompted import PromptedClassifier
+
 log = logging.getLogger("predict")
+TASKS = r'\A\[\n\{"data": \{"image": '  # of a file that Label Studio imports
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -35,7 +41,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="PATH",
         help="image files, folders (with all folders below) or patterns; - reads a list from standard input",
     )
-    add_run_arguments(parser)
+    sources = parser.add_mutually_exclusive_group(required=True)
+    add_run_arguments(parser, sources)
+    sources.add_argument(
+        "--prompts",
+        metavar="FILE",
+        help="checkpoint that a method's authors released; needs --trainer and --classes",
+    )
+    parser.add_argument("--trainer", help="that trained the --prompts, such as CoOp")
     parser.add_argument(
         "--classes",
         nargs="+",
@@ -70,6 +83,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table to this file")
     output.add_argument("--json", action="store_true", help="print a JSON list")
+    output.add_argument(
+        "--label-studio",
+        metavar="FILE",
+        help="write tasks with predictions, which Label Studio imports, to this file, in a folder that "
+        "holds all images",
+    )
     return parser.parse_args(arguments)
 
 
@@ -85,24 +104,25 @@ def run(args: argparse.Namespace) -> int:
     certainty = args.min_certainty
     if certainty is not None and not 0 <= certainty <= 1:
         raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
-    is_own = not args.classes or are_own(args.run, args.classes)
+    check_source(args)
+    is_own = not args.prompts and (not args.classes or are_own(args.run, args.classes))
     if args.max_error is not None and not is_own:
         raise UserError(
-            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, or of some: give --min-certainty"
+            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, of some, or of --prompts: give --min-certainty"
         )
     is_judged = is_own and certainty is None
     judge = Judge(args.run, args.max_error, args.confidence) if is_judged else None
     paths = find_images(args.paths, sys.stdin or ())
     if args.csv:
         check_output("--csv", args.csv, "\\A(\ufeff)?image,label,doubtful,uncertainty", paths)
+    if args.label_studio:
+        check_output("--label-studio", args.label_studio, TASKS, paths)
+        for path in paths:
+            address(path, os.path.dirname(os.path.abspath(args.label_studio)))
     # here, since it takes seconds: wrong arguments are answered at once
     from tqdm import tqdm
 
-    from ..classifier.prompted import PromptedClassifier
-
-    classifier = PromptedClassifier.load(args.run, args.backbone)
-    if args.classes:
-        classifier = classifier.with_classes(args.classes)
+    classifier = classifier_of(args)
     if number := with_alpha(paths):
         parts = transparent_parts(classifier.background)
         log.info("%d of %d images can have transparent parts, %s", number, len(paths), parts)
@@ -119,6 +139,11 @@ def run(args: argparse.Namespace) -> int:
         labelled.sort(key=lambda row: -row["uncertainty"])
     if args.csv:
         write_text(os.path.abspath(args.csv), as_csv(labelled))
+    elif args.label_studio:
+        path = os.path.abspath(args.label_studio)
+        model = os.path.basename(os.path.normpath(args.prompts or args.run))
+        name = f"{classifier.method.name()} {model}"
+        write_text(path, "".join(task_lines(labelled, name, os.path.dirname(path))))
     elif args.json:  # in ASCII, which every output takes
         sys.stdout.write(json.dumps(labelled, indent=2, allow_nan=False) + "\n")
     else:
@@ -135,6 +160,35 @@ def run(args: argparse.Namespace) -> int:
         without = counted(len(broken), "image")
         log.warning("No answer for %s: %s", without, "; ".join(map(str, broken)))
     return 1 if broken else 0
+
+
+def check_source(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        UserError: a checkpoint lacks what it does not say itself, or a run is told what it says.
+    """
+    if args.prompts and not (args.trainer and args.classes):
+        raise UserError(
+            "--prompts says neither the trainer nor the classes: give --trainer and --classes too"
+        )
+    if args.trainer and not args.prompts:
+        raise UserError("--trainer is that of --prompts, a run knows its own: leave it out")
+
+
+def classifier_of(args: argparse.Namespace) -> "PromptedClassifier":
+    """The classifier that is asked for, of a run or of a checkpoint, with its classes.
+
+    Raises:
+        UserError: see ``PromptedClassifier.load`` and ``from_official``.
+    """
+    from ..classifier.official_prompts import BACKBONE
+    from ..classifier.prompted import PromptedClassifier
+
+    if args.prompts:
+        backbone = args.backbone or BACKBONE
+        return PromptedClassifier.from_official(args.prompts, args.trainer, args.classes, backbone)
+    classifier = PromptedClassifier.load(args.run, args.backbone)
+    return classifier.with_classes(args.classes) if args.classes else classifier
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

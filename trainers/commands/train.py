@@ -12,7 +12,7 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from ..classifier.asked import OwnRun, ask, check_images
+from ..classifier.asked import OwnRun, ask, check_images, folder_of
 from ..common.environment import start_command
 from ..common.errors import UserError, run_tool
 from ..common.interruption import interruptible
@@ -25,7 +25,10 @@ log = logging.getLogger(__name__.partition(".")[0])
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "images", metavar="FOLDER", help="a folder of class folders, or of train and test"
+        "images",
+        metavar="FOLDER",
+        help="a folder of class folders, or of train and test; or a file that names images and labels: CSV, or "
+        "Label Studio's JSON export",
     )
     parser.add_argument(
         "--trainer", help="a method: CDC, CoOp, MaPLe … (default: what cross-validation finds best)"
@@ -83,7 +86,7 @@ def asked_of(args: argparse.Namespace) -> OwnRun:
     if args.skip_small:
         settings["DATASET.SKIP_SMALL"] = True
     asked = ask(
-        args.images,
+        folder_of(args.images),
         trainer=args.trainer,
         backbone=args.backbone,
         recipe=args.recipe,

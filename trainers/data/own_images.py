@@ -43,6 +43,7 @@ from .class_folders import (
     small_classes,
 )
 from .fewshot import FOLDER, choose
+from .label_files import read_labels
 from .lists import PARTS, Image, Lists
 
 log = logging.getLogger(__name__)
@@ -266,11 +267,13 @@ def classnames_of(images: Sequence[Image]) -> list[str]:
 
 def labelled_in(folder: str) -> tuple[list[str], list[str]]:
     """Paths of all images of a folder of class folders, or of its ``test``, and the names of their
-    classes.
+    classes; of a file those that it names, see ``label_files``.
 
     Raises:
         UserError: there are no class folders.
     """
+    if os.path.isfile(folder):
+        return read_labels(folder)
     place = f"{folder}/test" if class_folders(f"{folder}/test") else folder
     files = image_files(place)
     names = {name: name for name in files}

@@ -106,13 +106,13 @@ def prompts_in(state: Mapping[str, Tensor], method: Method, path: str) -> dict[s
     frozen = given_by_clip(state, method)
     if missing := names.values() - state.keys():
         raise UserError(
-            f"{path} lacks {first_few(sorted(missing))}: give the config that it was trained with"
+            f"{path} lacks {first_few(sorted(missing))}: give the trainer and the settings that it was trained with"
         )
     rest = state.keys() - names.values() - frozen.keys()
     more = [name for name in rest if not name.startswith((*layout.unused, *OF_CLASSES))]
     if more:
         raise UserError(
-            f"{path} has {first_few(sorted(more))} too: give the config that it was trained with"
+            f"{path} has {first_few(sorted(more))} too: give the trainer and the settings that it was trained with"
         )
     for name, value in frozen.items():
         if name in state and not is_alike(state[name], value):

@@ -1,0 +1,206 @@
+"""Prompts that a method's authors released, as a classifier of any class names.
+
+A checkpoint of Dassl's holds no settings. What follows from the shapes of its prompts is taken from
+there, and everything else from the trainer's recipe for the CLIP.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from yacs.config import CfgNode
+
+from .. import config_function
+from ..build import settings_of
+from ..classnames import check_names
+from ..common.config_files import check_values
+from ..common.console import first_few
+from ..common.errors import UserError
+from ..common.recipes import check_known, choose_recipe, fill_config, recipe_path
+from ..common.record_file import FORMAT, Record
+from ..engine.checkpoint import load_state, read
+from ..engine.checks import check_pixels
+from ..engine.official import LAYOUTS, is_official, prompts_in
+from ..engine.run_record import versions
+from ..method import Method
+from ..prompting.backbone import load_backbone
+from ..settings import run_config
+from .asked import Text, checked_settings, text
+from .saved_run import find_method
+
+State = Mapping[str, Tensor]
+BACKBONE = "ViT-B/16"  # of nearly all checkpoints that were released
+
+
+def numbered(state: State, start: str, end: str = "") -> int:
+    """How many names of a state are ``start``, a number, ``end``."""
+    return sum(name.startswith(start) and name.endswith(end) for name in state)
+
+
+def of_context(state: State) -> dict[str, object]:
+    """CoOp's settings, from a context (n, D) or, one per class, (K, n, D)."""
+    return {**of_shared_context(state), "CSC": state["ctx"].dim() == 3}
+
+
+def of_shared_context(state: State) -> dict[str, object]:
+    """CoCoOp's and KgCoOp's settings, from a context (n, D).
+
+    A phrase would bring its own number of tokens, and is only where training starts.
+    """
+    return {"N_CTX": state["ctx"].shape[-2], "CTX_INIT": ""}
+
+
+def of_coupled_prompts(state: State) -> dict[str, object]:
+    """MaPLe's settings, from (n, D) per layer."""
+    return {
+        "N_CTX": state["prompt_learner.ctx"].shape[0],
+        "PROMPT_DEPTH": 1 + numbered(state, "prompt_learner.compound_prompts_text."),
+    }
+
+
+def of_independent_prompts(state: State) -> dict[str, object]:
+    """PromptSRC's settings, from (n, D) per layer of either encoder."""
+    settings: dict[str, object] = {"N_CTX_TEXT": state["prompt_learner.ctx"].shape[0]}
+    images = state.get("image_encoder.VPT")
+    settings["N_CTX_VISION"] = 0 if images is None else images.shape[0]
+    for key, tower in (("PROMPT_DEPTH_TEXT", "text"), ("PROMPT_DEPTH_VISION", "image")):
+        first = tower == "text" or images is not None
+        blocks = f"{tower}_encoder.transformer.resblocks."
+        settings[key] = first + numbered(state, blocks, ".VPT_shallow")
+    return settings
+
+
+FROM_SHAPES: dict[str, Callable[[State], dict[str, object]]] = {
+    "CoOp": of_context,
+    "CoCoOp": of_shared_context,
+    "KgCoOp": of_shared_context,
+    "MaPLe": of_coupled_prompts,
+    "PromptSRC": of_independent_prompts,
+}
+
+
+def official_classifier(
+    checkpoint: Text,
+    trainer: str,
+    classnames: Iterable[str],
+    backbone: Text,
+    settings: Mapping[str, object] | None,
+) -> tuple[Method, CfgNode, Record]:
+    """What ``PromptedClassifier`` is made of, see ``PromptedClassifier.from_official``."""
+    path = text("the checkpoint", checkpoint)
+    check_known("trainer with official checkpoints", trainer, LAYOUTS)
+    names = checked_names(classnames)
+    kind = find_method(trainer)
+    state = official_state(path, kind)
+    given = checked_settings({} if settings is None else settings)
+    cfg = config_for(state, trainer, text("the backbone", backbone), given)
+    clip = load_backbone(cfg.MODEL.BACKBONE.NAME)
+    cfg.INPUT.SIZE = (clip.image.image_size, clip.image.image_size)
+    check_pixels(cfg, clip)
+    cfg.freeze()
+    node = settings_of(kind, cfg)
+    kind.check(node, f"TRAINER.{trainer.upper()}")
+    specific = state["ctx"].shape[0] if node.get("CSC", False) else None
+    if specific not in (None, len(names)):
+        raise UserError(
+            f"{path} has a context for each of {specific} classes, and there are {len(names)} "
+            "names: give those that it was trained for, in that order"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+    method = kind(node, names, clip.to(device))
+    load_state(method, prompts_in(state, method, path), names, path)
+    check_names(method.backbone, names, are_fixed=False)
+    return method, cfg, record_of(method, cfg, path)
+
+
+def checked_names(classnames: Iterable[str]) -> list[str]:
+    """
+    Raises:
+        UserError: they are not at least two names.
+    """
+    is_list = isinstance(classnames, Iterable) and not isinstance(classnames, str)
+    names: list[Any] = list(classnames) if is_list else []
+    if len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
+    return names
+
+
+def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
+    """The tensors of an official checkpoint by their official names.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    if not os.path.isfile(path):
+        raise UserError(f"there is no file {path}: give a checkpoint, such as model.pth.tar-50")
+    try:
+        content: Any = read(path)
+    except UserError as error:
+        raise UserError(
+            f"{path} can't be read: it is cut, or no checkpoint: download it again"
+        ) from error
+    if isinstance(content, dict) and "trainer" in content:
+        raise UserError(
+            f"{path} is of a run of this toolbox, which knows its settings: give the run's folder "
+            "to --run, in Python to PromptedClassifier.load"
+        )
+    if not is_official(content, kind):
+        raise UserError(
+            f"{path} is no checkpoint as Dassl saves one, with a state_dict, an epoch, an optimizer "
+            "and a scheduler: give the file model.pth.tar-<epoch> that the authors released"
+        )
+    state: dict[str, Tensor] = content["state_dict"]
+    context = LAYOUTS[kind.name()].name("ctx")
+    if context not in state:
+        raise UserError(
+            f"{path} has no {context}, so it is not {kind.name()}'s (it has {first_few(sorted(state))}): "
+            "give the trainer that it was trained by"
+        )
+    return state
+
+
+def config_for(
+    state: State, trainer: str, backbone: str, settings: Mapping[str, object]
+) -> CfgNode:
+    """The recipe for the CLIP, with what follows from the prompts' shapes, and the settings over it.
+
+    Raises:
+        UserError: see ``fill_config``.
+    """
+    cfg = run_config()
+    config_function(trainer)(cfg)
+    defaults = cfg.clone()
+    recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
+    options = [word for pair in settings.items() for word in pair]
+    node = f"TRAINER.{trainer.upper()}"
+    given: dict[str, tuple[str, object]] = {
+        "TRAINER.NAME": ("trainer", trainer),
+        "MODEL.BACKBONE.NAME": ("backbone", backbone),
+    }
+    for key, value in FROM_SHAPES[trainer](state).items():
+        given[f"{node}.{key}"] = (key, value)
+    fill_config(cfg, "", recipe, lambda _: {}, given, options, "settings")
+    check_values(cfg, defaults)
+    return cfg
+
+
+def record_of(method: Method, cfg: CfgNode, path: str) -> Record:
+    """What is known of the authors' run, as ``results.json`` has it: nothing was measured here."""
+    learnable, total = method.count_parameters()
+    known = {"trainer": method.name(), "dataset": os.path.basename(path), "classes": "all"}
+    return {
+        "format": FORMAT,
+        **known,
+        "shots": 0,
+        "seed": -1,
+        "prompts_hash": method.prompts_hash(),
+        "backbone_hash": method.backbone_hash,
+        "split_hash": "",
+        "config": {"MODEL": {"BACKBONE": {"NAME": cfg.MODEL.BACKBONE.NAME}}},
+        "metrics": {},
+        "classnames": method.classnames,
+        "parameters": {"learnable": learnable, "total": total},
+        "versions": versions(),
+    }
