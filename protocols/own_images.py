@@ -51,11 +51,11 @@ def report(run: Run, asked: OwnRun) -> None:
         except UserError as error:
             log.warning("the report has nothing to compare with: %s", error)
     # here, since every other run can do without what draws
-    from analysis.occlusion import occlusion_figures
+    from analysis.of_models import MODEL_FIGURES
     from results.report.page import make_report
 
     page = os.path.join(cfg.OUTPUT_DIR, "report.html")
-    heads = make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
+    heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT)
     own = [head for head in heads if head["trainer"] == run.name]
     for head in own[:1]:
         known = {

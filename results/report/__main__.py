@@ -5,7 +5,7 @@
 Reads every results.json in or below the given folders and the predictions-test.npz beside it.
 Making and viewing it needs no network and no JavaScript. With --root, the folder of the data sets,
 the gallery shows the images, else only their names, and of trainings whose templates vote there is
-where each of them looks. Where ``python -m analysis.uncertainty`` has left its files, new classes
+where each of them looks; a map shows which images are alike. Where ``python -m analysis.uncertainty`` has left its files, new classes
 and corrupted images are among the vacuities.
 """
 
@@ -47,11 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         check_output("--output", args.output, "<title>Report on ")
         # here, since they take seconds: wrong arguments are answered at once
-        from analysis.occlusion import occlusion_figures
+        from analysis.of_models import MODEL_FIGURES
 
         from .page import make_report
 
-        make_report(args.folders, args.output, occlusion_figures, args.root)
+        make_report(args.folders, args.output, MODEL_FIGURES, args.root)
 
     return exit_code(command)
 

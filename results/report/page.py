@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -118,15 +118,18 @@ def write_lists(series: Sequence[Series], start: str) -> list[str]:
 
 
 def make_report(
-    folders: Sequence[str | Path], output: str | Path, more: MoreFigures, root: str | None = None
+    folders: Sequence[str | Path],
+    output: str | Path,
+    more: Mapping[str, MoreFigures],
+    root: str | None = None,
 ) -> list[Headline]:
     """Writes the report to ``output``, its figures to the folder ``<output without its
     ending>_figures`` and its lists of images beside it, see ``write_lists``; returns its
     ``headlines``.
 
     Args:
-        folders: of runs, or that have runs below them; more: gives the figures that need the runs'
-        models.
+        folders: of runs, or that have runs below them; more: a section's title → what
+            gives its figures, which need the runs' models.
         root: folder of the data sets; None: what needs images is left out.
 
     Raises:
@@ -162,7 +165,7 @@ def make_report(
             "Accuracy": curve_figures(accuracies, colours),
             "Can its probabilities be trusted?": answer_figures(answered, colours),
             "Evidence": vacuity_figures(answered),
-            "Where do the templates look?": more(answered, images),
+            **{title: figures_of(answered, images) for title, figures_of in more.items()},
             "Training": training_figures(series, colours),
         }
         made = {title: list(of_title) for title, of_title in figures.items()}

@@ -63,7 +63,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
     trained, itself = headlines(make("ZeroshotCLIP", zero_shot, backbone_hash="a"))
     assert trained == pytest.approx(GOLDEN["tables"]["headline"], abs=1e-3)
     assert itself["zero_shot_itself"]
-    make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
+    make_report([tmp_path], tmp_path / "page.html", {})
     text = " ".join(Page(tmp_path / "page.html").text.replace("\xa0", " ").split())
     assert "66.7 % right answers by CDC tiny on openmoji, 9 test images." in text
     assert "lies within the interval" not in text  # 33.3 does not
@@ -93,7 +93,7 @@ def test_each_vote_alone_is_beside_the_fused_answer_and_a_lost_training_is_warne
     )
     assert "Train for longer (20 for OPTIM.MAX_EPOCH), or take" in of_cdc["warning"]
     assert of_coop["votes"] == of_coop["warning"] == ""
-    make_report([tmp_path], tmp_path / "page.html", lambda *_: ())
+    make_report([tmp_path], tmp_path / "page.html", {})
     page = Page(tmp_path / "page.html")
     assert of_cdc["votes"] in page.text and of_cdc["warning"] in page.text
 
@@ -145,7 +145,7 @@ def test_the_lists_are_of_validation_and_test_images_with_every_vote(tmp_path):
         arrays["image_vote_probability"] = arrays["image_vote_vacuity"] = arrays["max_probability"]
     folder = write_run(tmp_path / "runs", "train_all", "CDCGDA", 1, arrays=parts[1])
     numpy.savez(folder / "predictions-val.npz", **parts[0])
-    make_report([tmp_path / "runs"], tmp_path / "page.html", lambda *_: ())
+    make_report([tmp_path / "runs"], tmp_path / "page.html", {})
     text = Page(tmp_path / "page.html").text
     assert "image classifier: " in text and "weight 80" in text
     tables = {}

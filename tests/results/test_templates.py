@@ -114,7 +114,7 @@ def test_tables_have_the_runs_own_figures_and_mean_and_deviation_over_seeds(
 
 
 def test_where_templates_look_is_drawn_of_trainings_in_the_report(protocol, data_root, tmp_path):
-    make_report([protocol], tmp_path / "page.html", occlusion_figures, data_root)
+    make_report([protocol], tmp_path / "page.html", {"Maps": occlusion_figures}, data_root)
     texts = [image["alt"] for image in Page(tmp_path / "page.html").all("img")]
     (alt,) = (text for text in texts if text.startswith("Occlusion maps of"))
     assert "CDC small, dtd, base classes, seed 1. Largest fall" in alt

@@ -1,0 +1,109 @@
+"""A map of the test images: those that a trained model finds alike lie together."""
+
+import logging
+from collections.abc import Iterator
+from functools import partial
+from itertools import cycle
+from typing import NamedTuple
+
+import numpy
+from matplotlib.axes import Axes
+
+from results.report.classes import is_zero_shot
+from results.report.figures import INK, MARKERS, Figure, finish
+from results.runs import Run, Series
+from trainers.common.errors import UserError
+
+log = logging.getLogger(__name__)
+
+FEWEST = 21  # images, below which a map shows nothing
+MOST = 200  # that are encoded once more for it
+NAMED = 12  # classes, above which a legend would cover the page
+NEIGHBOURS = 10.0  # t-SNE's perplexity: about how many images are an image's neighbours
+RING = 60  # of a wrong answer's circle, in points²
+
+
+class Map(NamedTuple):
+    """
+    Attributes:
+        places: (N, 2), of N images.
+        classes: N names of their own classes.
+        right: (N,), bool, whether they are answered rightly.
+    """
+
+    places: numpy.ndarray
+    classes: list[str]
+    right: numpy.ndarray
+
+
+def map_of(run: Run, paths: dict[str, str]) -> Map | None:
+    """The map of a run's test images, at most ``MOST`` of them, as many of the first as of the last;
+    None where fewer than ``FEWEST`` are at hand.
+
+    paths: name of an image, as the answers have it → file; the others are passed over.
+
+    Raises:
+        UserError: the prompts, their CLIP or an image can't be loaded.
+    """
+    from sklearn.manifold import TSNE
+
+    from trainers.classifier.prompted import PromptedClassifier
+
+    answers = run.known_answers
+    known = [number for number, name in enumerate(answers["image"]) if name in paths]
+    if len(known) < FEWEST:
+        return None
+    spread = numpy.linspace(0, len(known) - 1, min(MOST, len(known))).round().astype(int)
+    chosen = numpy.array(known)[spread]
+    classifier = PromptedClassifier.load(run.folder)
+    features = classifier.features([paths[answers["image"][number]] for number in chosen])  # (N, E)
+    perplexity = min(NEIGHBOURS, (len(chosen) - 1) / 3)
+    flat = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0, n_jobs=1)
+    classes = [run.class_name(label) for label in answers["label"][chosen].tolist()]
+    return Map(flat.fit_transform(features), classes, answers["right"][chosen])
+
+
+def map_figures(series: list[Series], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
+    """A map for each setting whose images are at hand, of the first seed of its first training.
+
+    Args:
+        series: those with answers; images: data set → image → path.
+    """
+    mapped = set()
+    for entry in sorted(series, key=is_zero_shot):
+        run = entry.first
+        if entry.setting in mapped:
+            continue
+        mapped.add(entry.setting)
+        try:
+            made = map_of(run, images.get(run.record["dataset"], {}))
+        except UserError as error:
+            log.warning("the map of %s can't be drawn: %s", run.folder, error)
+            continue
+        if made is not None:
+            where = f"{entry.where}, seed {run.seed}"
+            wrong = int((~made.right).sum())
+            yield Figure(
+                f"map {entry.tested_on}",
+                f"Which images are alike, {where}",
+                "Images that lie together are alike under the learned prompts (t-SNE of their features); "
+                "the colour is their own class, a circle marks a wrong answer. Distances between "
+                "far groups and the axes mean nothing.",
+                f"Map of {len(made.classes)} test images of {len({*made.classes})} classes by {where}; "
+                f"{wrong} of them, circled, are answered wrongly.",
+                partial(draw, made),
+            )
+
+
+def draw(made: Map, axes: Axes) -> None:
+    """A mark for each image, of its own class's shape and colour."""
+    names = sorted({*made.classes})
+    classes = numpy.array(made.classes)
+    for number, (name, marker) in enumerate(zip(names, cycle(MARKERS))):
+        x, y = made.places[classes == name].T
+        axes.scatter(x, y, s=18, marker=marker, color=f"C{number % 10}", label=name)
+    x, y = made.places[~made.right].T
+    axes.scatter(x, y, s=RING, facecolors="none", edgecolors=INK, linewidths=1)
+    axes.set(xticks=[], yticks=[])
+    if len(names) <= NAMED:
+        finish(axes)
