@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import predict
-from tests.runs import call, make_pictures, refuses
+from tests.runs import call, make_pictures, record_of, refuses
 from trainers import PromptedClassifier
 from trainers.classifier.asked import MADE, folder_of
 from trainers.commands import train as cdc_train
@@ -62,7 +62,7 @@ def test_what_was_predicted_and_confirmed_is_what_is_trained_on(mine, trained):
         [guess] = task["predictions"]
         [name] = guess["result"][0]["value"]["choices"]
         said[task["data"]["image"]] = name, guess["score"]
-        assert guess["model_version"] == f"CDC {run.name}"
+        assert guess["model_version"] == f"CDC {record_of(run)['prompts_hash'][:8]}"
     assert [*said.values()] == sorted(said.values(), key=lambda pair: pair[1])
     export = [annotated(task, said[task["data"]["image"]][0]) for task in made]
     (mine / "export.json").write_text(json.dumps(export))

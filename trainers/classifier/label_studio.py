@@ -3,11 +3,20 @@
 import json
 import os
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..common.errors import UserError
 from ..data.label_files import LOCAL
 from .labels import Row
+
+if TYPE_CHECKING:
+    from ..method import Method
+
+
+def version_of(method: "Method") -> str:
+    """The trainer, and the start of its prompts' hash: another training has another version."""
+    return f"{method.name()} {(method.prompts_hash() or '')[:8]}".strip()
 
 
 def task_lines(rows: Iterable[Row], model: str, folder: str) -> Iterator[str]:

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..classifier.label_studio import address, task_lines
+from ..classifier.label_studio import address, task_lines, version_of
 from ..classifier.labels import as_csv, as_text, find_images, rows
 from ..common.console import counted
 from ..common.environment import start_command
@@ -141,9 +141,8 @@ def run(args: argparse.Namespace) -> int:
         write_text(os.path.abspath(args.csv), as_csv(labelled))
     elif args.label_studio:
         path = os.path.abspath(args.label_studio)
-        model = os.path.basename(os.path.normpath(args.prompts or args.run))
-        name = f"{classifier.method.name()} {model}"
-        write_text(path, "".join(task_lines(labelled, name, os.path.dirname(path))))
+        made = task_lines(labelled, version_of(classifier.method), os.path.dirname(path))
+        write_text(path, "".join(made))
     elif args.json:  # in ASCII, which every output takes
         sys.stdout.write(json.dumps(labelled, indent=2, allow_nan=False) + "\n")
     else:
