@@ -112,9 +112,9 @@ def find(name: str) -> str:
             failures.append(f"{url} ({error}), to be put at {path}")
     raise UserError(
         f"the weights of {name} can't be downloaded, and this machine does not have them. Take the "
-        "CLIP that comes with this package, which needs no download: backbone='tiny' in Python, "
-        "--backbone tiny with run.py and with train.py --images; else --config-file configs/trainers/<trainer>/tiny.yaml and, "
-        "last, MODEL.BACKBONE.NAME tiny. Or fetch one of these files elsewhere: "
+        "CLIP that comes with this package, which needs no download: MODEL.BACKBONE.NAME tiny and "
+        "INPUT.SIZE (64, 64) among the settings, backbone='tiny' where Python takes a backbone, or "
+        "--backbone tiny where a command does. Or fetch one of these files elsewhere: "
         f"{'; '.join(failures)}. Hugging Face's cache was searched for "
         f"{' and '.join('/'.join(place) for place in places)}"
     )
