@@ -21,8 +21,9 @@ from tests.chromium import look
 from tests.runs import PATIENCE, REPOSITORY
 from tests.trainers import test_formulas
 from tests.trainers.test_formulas import FORMULAS, OF_FEATURES
+from tools.docstrings import markdown
 from tools.leaderboard import PART, draw
-from tools.trainer_pages import write_pages
+from tools.reference import pages
 from trainers import METHODS
 from trainers.settings import method_node
 
@@ -31,9 +32,12 @@ DOCUMENTS = sorted(
     path
     for pattern in ("*.md", "docs/**/*.md", "dassl-lite/*.md")
     for path in REPOSITORY.glob(pattern)
-    if path.parent != DOCS / "trainers"  # made with the site
 )
-PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS)]
+PAGES = [
+    page
+    for page in DOCUMENTS
+    if page.is_relative_to(DOCS) and page.parent != DOCS / "trainers"  # made of the code
+]
 PAGES += [REPOSITORY / "README.md", REPOSITORY / "CONTRIBUTING.md"]
 
 
@@ -127,17 +131,53 @@ def test_no_page_of_the_site_is_wider_than_a_phone_or_a_window(width, site, brow
     assert wide == []
 
 
-@pytest.fixture(scope="module")
-def trainer_pages(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trainers")
-    write_pages(folder)
-    return folder
+def test_what_is_made_of_the_code_is_of_todays_code():
+    """Else: python tools/reference.py"""
+    made = pages()
+    assert [*made] and {path for path in made if path.parent.name == "trainers"} == {
+        *(DOCS / "trainers").glob("*.md")
+    }
+    for path, text in made.items():
+        assert path.read_text("utf-8") == text, f"{path.name}: python tools/reference.py"
+
+
+def test_a_docstring_is_plain_markdown():
+    """Sections are lists, examples blocks, and signs are what they are."""
+    text = """What ``f(x)`` is, of [0, 1] and a_b * c.
+
+    Args:
+        first, second: two numbers,
+            both whole; <folder>: another.
+
+    >>> f(1)
+    2
+
+    Raises:
+        UserError: never.
+    """
+    assert markdown(text).splitlines() == [
+        r"What `f(x)` is, of \[0, 1] and a\_b \* c.",
+        "",
+        "**Args**",
+        "",
+        "- `first`, `second`: two numbers,",
+        r"  both whole; \<folder>: another.",
+        "",
+        "```pycon",
+        ">>> f(1)",
+        "2",
+        "```",
+        "",
+        "**Raises**",
+        "",
+        "- `UserError`: never.",
+    ]
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_trainers_page_has_its_settings_recipes_and_numbers(name, trainer_pages):
-    page = (trainer_pages / f"{name}.md").read_text("utf-8")
-    assert f"({name}.md)" in (trainer_pages / "index.md").read_text("utf-8")
+def test_a_trainers_page_has_its_settings_recipes_and_numbers(name):
+    page = (DOCS / f"trainers/{name}.md").read_text("utf-8")
+    assert f"({name}.md)" in (DOCS / "trainers/index.md").read_text("utf-8")
     for key, default in method_node(name).items():
         (reason,) = re.findall(
             rf"(?m)^\| `{key}` \| `{re.escape(repr(default))}` \| (.*) \|$", page
@@ -196,7 +236,8 @@ def test_the_readmes_table_has_every_trainer_its_published_figure_and_its_tests_
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_a_page_is_short_and_its_lines_are_narrow(page):
     """At most 1,500 words in lines of at most 120 columns, outside tables, code and headings."""
-    text = re.sub(r"^ *```.*?^ *```", "", page.read_text("utf-8"), flags=re.S | re.M)
+    written = re.sub(r"(?s)<!-- made of .*?<!-- to here -->", "", page.read_text("utf-8"))
+    text = re.sub(r"^ *```.*?^ *```", "", written, flags=re.S | re.M)
     prose = re.findall(r"^(?! *[|#]).*", text, re.MULTILINE)
     if page.stem != "log":  # history may be long
         assert sum(len(line.split()) for line in prose) <= 1500

@@ -1,32 +1,17 @@
-"""Writes the documentation's page of each trainer, from ``METHODS``, docstrings, recipes, and the
-published and measured numbers.
-
-    python tools/trainer_pages.py docs/trainers
-
-``docs/conf.py`` does so whenever the site is built; the pages are not kept.
+"""The documentation's page of each trainer, from ``METHODS``, docstrings, recipes, and the published
+and measured numbers; tools/reference.py writes them.
 """
 
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
-
-from trainers.common.environment import start_command
-
-if __name__ == "__main__":
-    start_command()
-
-import argparse
 import ast
 import inspect
 import io
 import re
 import textwrap
 import tokenize
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from itertools import takewhile
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -35,6 +20,8 @@ import pandas
 from results.published import read_published
 from trainers import METHODS, config_function
 from trainers.settings import add_encoder_settings, method_node
+
+from .docstrings import REPOSITORY, markdown, members
 
 CONFIGS = REPOSITORY / "configs/trainers"
 MEASURED = REPOSITORY / "docs/data/base_to_new.csv"
@@ -45,22 +32,16 @@ AVERAGES = {
 }  # list in published.yaml → what its last number is
 
 
-def write_pages(folder: Path) -> None:
-    """A page per trainer and an index of them, as Markdown; what else the folder holds stays."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "index.md").write_text(index(), encoding="utf-8")
-    for name in METHODS:
-        (folder / f"{name}.md").write_text(page(name), encoding="utf-8")
+def pages_of_trainers() -> dict[str, str]:
+    """File name → Markdown of a page per trainer, and of an index of them."""
+    return {"index.md": index(), **{f"{name}.md": page(name) for name in METHODS}}
 
 
 def index() -> str:
     lines = [f"| [{name}]({name}.md) | {first_sentence(module_of(name))} |" for name in METHODS]
-    names = "\n".join(METHODS)
     return (
         "# Trainers\n\nEvery trainer, with its recipes, settings and published numbers.\n\n"
-        "| trainer | what it is |\n|---|---|\n"
-        + "\n".join(lines)
-        + f"\n\n```{{toctree}}\n:hidden:\n\n{names}\n```\n"
+        "| trainer | what it is |\n|---|---|\n" + "\n".join(lines) + "\n"
     )
 
 
@@ -68,7 +49,7 @@ def page(name: str) -> str:
     module = module_of(name)
     parts = [
         f"# {name}\n",
-        in_rst(inspect.getdoc(module) or ""),
+        markdown(inspect.getdoc(module) or "") + "\n",
         "## Use\n",
         f"```bash\npython train.py --trainer {name} --images my_folder\n"
         f"python run.py --protocol base2new --trainer {name} --dataset openmoji\n```\n",
@@ -99,10 +80,6 @@ def first_sentence(module: ModuleType) -> str:
     said = re.sub(r"^[\w, ]+: ", "", text).replace("|", r"\|").replace("``", "`")
     first, *_ = re.split(r"(?<=\.) (?=[A-Z])", said)  # "et al." goes on with a comma
     return first[0].upper() + first[1:]
-
-
-def in_rst(text: str) -> str:
-    return f"```{{eval-rst}}\n{text}\n```\n"
 
 
 def recipe(path: Path) -> str:
@@ -209,20 +186,4 @@ def code(name: str) -> str:
     module = module_of(name)
     if first != name:
         return f"With [{first}]({first}.md#in-code).\n"
-    lines = []
-    for key, value in vars(module).items():
-        if getattr(value, "__module__", "") == module.__name__ and not key.startswith("_"):
-            kind = "class" if inspect.isclass(value) else "function"
-            if value.__doc__ and value.__name__ == key:
-                lines.append(f".. auto{kind}:: {module.__name__}.{key}")
-    return in_rst("\n".join(lines))
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path, help="where the pages are written")
-    write_pages(parser.parse_args(arguments).folder)
-
-
-if __name__ == "__main__":
-    main()
+    return members(module.__name__) + "\n"

@@ -22,7 +22,7 @@ PLACES = "analysis app benchmarks datasets protocols results tools trainers".spl
 MOST_WORDS = 25_000
 MOST_PAGES = 24
 NOT_COUNTED = ("api/", "log.md")  # generated, and history
-GENERATED = DOCS / "trainers"  # with the site
+GENERATED = DOCS / "trainers"  # by tools/reference.py
 
 # what reads badly, as a regular expression → what reads better
 BETTER = {
@@ -51,7 +51,13 @@ MESSAGES = {"UserError", "info", "warning", "error", "exception"}  # calls with 
 
 def prose(text: str) -> str:
     """A Markdown text with its code and links' targets blanked, line by line."""
-    for pattern in (r"(?s)^ *```.*?^ *```", r"`[^`\n]*`", r"\]\([^)\n]*\)", r"<!--.*?-->"):
+    for pattern in (
+        r"(?s)^<!-- made of .*?^<!-- to here -->",
+        r"(?s)^ *```.*?^ *```",
+        r"`[^`\n]*`",
+        r"\]\([^)\n]*\)",
+        r"<!--.*?-->",
+    ):
         text = re.sub(pattern, blank, text, flags=re.MULTILINE)
     return text
 
@@ -94,7 +100,7 @@ def found(text: str, first: int = 1) -> Iterator[tuple[int, str, str]]:
 
 
 def is_written(page: Path) -> bool:
-    """Whether a page is of today, and not made with the site."""
+    """Whether a page is of today, and not made of the code."""
     return page.parent != GENERATED and page.name != "log.md"
 
 

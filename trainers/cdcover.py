@@ -39,8 +39,9 @@ def add_settings(cfg: CfgNode, over: str) -> None:
     phrases that the templates start from."""
     cdc = method_node("CDC")
     cfg.TRAINER[f"CDC{over.upper()}"] = node = method_node(over)
-    for key in cdc.keys() - node.keys() - OF_THE_METHOD:
-        node[key] = cdc[key]
+    for key, value in cdc.items():  # a set of keys would have another order in each process
+        if key not in node and key not in OF_THE_METHOD:
+            node[key] = value
     node.PHRASES = list(PHRASES)  # a phrase per template, of those with as many tokens as a context
     node.CONSISTENCY_WEIGHT = 0.0  # the methods regularise by themselves
 

@@ -29,7 +29,7 @@ TEXT_SHARE = 0.2
 
 
 def add_coprompt_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W (``TRAINER.W`` in the official code).
+    """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W, officially a key of TRAINER.
     Sentences are ``DATASET.DESCRIPTIONS``."""
     cfg.TRAINER.COPROMPT = node = method_node("MaPLe")
     node.W = 8.0  # weight of the consistency with the frozen CLIP
