@@ -36,20 +36,23 @@ def members(module: str, names: Iterable[str] = ()) -> str:
     Raises:
         KeyError: the module has none of a name.
     """
-    known = {node.name: node for node in source_of(module).body if is_documented(node)}
+    known = {node.name: node for node in documented(source_of(module).body)}
     parts = []
     for name in names or known:
-        parts += [f"### {name}", *described(known[name])]
-        if isinstance(known[name], ast.ClassDef):
-            for method in filter(is_documented, known[name].body):
+        node = known[name]
+        parts += [f"### {name}", *described(node)]
+        if isinstance(node, ast.ClassDef):
+            for method in documented(node.body):
                 parts += [f"#### {name}.{method.name}", *described(method)]
     return "\n\n".join(filter(None, parts))
 
 
-def is_documented(node: ast.stmt) -> bool:
-    """Whether it is a public class or function with a docstring."""
-    is_public = isinstance(node, Documented) and not node.name.startswith("_")
-    return is_public and ast.get_docstring(node) is not None
+def documented(body: Iterable[ast.stmt]) -> Iterator[Documented]:
+    """The public classes and functions with a docstring."""
+    for node in body:
+        if isinstance(node, Documented) and not node.name.startswith("_"):
+            if ast.get_docstring(node) is not None:
+                yield node
 
 
 def described(node: Documented) -> Iterator[str]:

@@ -10,7 +10,6 @@ is between two marks is made, all else is written by hand:
     <!-- to here -->
 """
 
-import re
 import sys
 from pathlib import Path
 
@@ -22,8 +21,10 @@ from trainers.common.environment import start_command
 if __name__ == "__main__":
     start_command()
 
-from tools.docstrings import members, whole
-from tools.trainer_pages import pages_of_trainers
+import re
+
+from docstrings import members, whole
+from trainer_pages import pages_of_trainers
 
 DOCS = REPOSITORY / "docs"
 MADE = re.compile(

@@ -16,12 +16,11 @@ from types import ModuleType
 from typing import Any
 
 import pandas
+from docstrings import REPOSITORY, markdown, members
 
 from results.published import read_published
 from trainers import METHODS, config_function
 from trainers.settings import add_encoder_settings, method_node
-
-from .docstrings import REPOSITORY, markdown, members
 
 CONFIGS = REPOSITORY / "configs/trainers"
 MEASURED = REPOSITORY / "docs/data/base_to_new.csv"

@@ -9,7 +9,6 @@ import io
 import logging
 import os
 from collections.abc import Iterable, Iterator
-from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 from ..common.console import counted
@@ -98,7 +97,7 @@ def find(image: str, folder: str, path: str) -> str:
     address = urlsplit(image)
     name = image
     if address.path.startswith(LOCAL):
-        name = cast(str, parse_qs(address.query).get("d", [""])[0])
+        name = parse_qs(address.query).get("d", [""])[0]
     elif image.startswith(UPLOADED):
         name = os.path.basename(address.path)
     # an uploaded file's mark ends at the first hyphen

@@ -79,7 +79,7 @@ STAND_INS: list[Any] = [  # for ``torch.serialization.safe_globals``: nothing el
 ]
 
 
-def is_official(state: object, method: Method) -> bool:
+def is_official(state: object, method: Method | type[Method]) -> bool:
     """Whether a file's content is that of a checkpoint of the method's authors."""
     return (
         isinstance(state, dict)
