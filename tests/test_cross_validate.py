@@ -8,8 +8,9 @@ import cross_validate as tool
 import folds
 import pytest
 import torch
-from pandas import DataFrame
+from pandas import DataFrame, MultiIndex, Series
 
+from results.comparison import Difference
 from results.table import harmonic_mean
 from tests.runs import REPOSITORY, make_pictures
 from trainers.common.errors import UserError
@@ -106,16 +107,49 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
         (comparison.table(settings, rows), ["34.50", "5.00", "", "2", "5", "84.50"]),
         (
             comparison.difference_table(comparison.differences(settings, rows)),
-            ["+2.00 (+2.00 … +2.00)", "+0.00 (+0.00 … +0.00)", "", "2", "5"]
-            + ["+10.00 (+10.00 … +10.00)"],
+            ["+2.00 (no interval)", "+0.00 (no interval)", "", "2", "5"] + ["+10.00 (no interval)"],
         ),
     ):
         found = last_line(made)
         cells = map(found.get, ("H", "styles_H", "train", "tasks", "runs", "mistakes_base"))
         assert [*cells] == expected
-    assert found["less a"] == "b"
+    assert found["minus a"] == "b"
     with pytest.raises(UserError, match="--first c has no result; there are: a, b"):
         comparison.differences(settings, rows, "c")
+
+
+def test_five_tasks_have_an_interval_and_a_verdict_whichever_of_their_folds_are_done():
+    """Seven folds of five tasks: another setting's missing folds are left out of both."""
+    gains = {"icons": 1.0, "words": 2.0, "stamps": 3.0, "weather": 2.5, "people": 1.5}
+    rows = [row("a", task, seed, H=50.0 + seed) for task in gains for seed in (1, 2, 3)]
+    rows += [row("b", task, 1, H=51.0 + gain) for task, gain in gains.items()]
+    rows += [row("b", "icons_swapped", 1, H=99.0), row("b", "icons", 2, H=53.0)]
+    settings = [{"name": name, "description": name} for name in "ab"]
+    compared = comparison.differences(settings, rows)
+    (found,) = compared["H"]
+    expected = Difference.paired(
+        *(
+            Series(values, MultiIndex.from_product([gains, [1]], names=["data set", "seed"]))
+            for values in ([*gains.values()], [0.0] * 5)
+        )
+    )
+    assert [*compared[["tasks", "runs"]].loc["b"]] == [5, 6]
+    assert found.interval == pytest.approx(expected.interval)
+    assert comparison.verdicts(compared) == "H: " + found.verdict("b", "a")
+    assert str(found) in comparison.difference_table(compared)
+
+
+def test_a_classifier_of_the_trained_classes_is_compared_on_new_classes_and_with_its_like():
+    tasks = ("icons", "words", "stamps", "weather", "people")
+    rows = [
+        row(name, task, base=base, new=40.0, H=50.0)
+        for name, base in (("a", 50.0), ("b", 70.0), ("c", 80.0))
+        for task in tasks
+    ]
+    settings = [{"name": name, "description": name + mark} for name, mark in ("a ", "b†", "c†")]
+    to_a = comparison.differences(settings, rows).loc["b"]
+    assert to_a["base"] is None and to_a["H"] is None and to_a["new"].mean == 0
+    assert comparison.differences(settings, rows, "b").loc["c", "base"].mean == 10
 
 
 def test_a_task_of_pictures_in_folders_is_judged_both_ways(tmp_path, monkeypatch):
@@ -182,7 +216,7 @@ def test_the_weakest_of_cdcs_templates_is_above_the_untrained_clip_over_the_suit
         columns=["task", "gap"],
     )
     of_task = gaps.groupby("task")["gap"]
-    _, low, _ = comparison.interval(of_task.mean())
+    low, _ = Difference(of_task.mean(), of_task.sem()).interval
     assert low > 0
     assert (of_task.mean() + 2 * of_task.sem() >= 0).all()
 
