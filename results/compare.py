@@ -2,6 +2,7 @@
 
     python -m results.compare CDC PromptSRC --from output/base2new
     python -m results.compare MaPLe CoCoOp CoOp    # as published, results/published.yaml
+    python -m results.compare GDA CDCGDA --from docs/data/put_aside.csv    # a table's CSV
 
 The first trainer minus each other one, paired over data sets and the seeds within them: the mean
 with its 95 % interval by Student's t (BCa: by a bootstrap), the difference on each data set, and
@@ -22,14 +23,14 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-from pandas import DataFrame, MultiIndex
+from pandas import DataFrame, MultiIndex, Series, read_csv
 
 from trainers.common.errors import UserError, exit_code, nearest
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_yaml
 
 from .comparison import DATA, Ranking, Scores, signed
-from .published import BASE2NEW, PUBLISHED
+from .published import BASE2NEW, PUBLISHED, read_published
 from .published import TRANSFER as PUBLISHED_TRANSFER
 from .render import MARK, MEANING
 from .rows import Table
@@ -50,24 +51,51 @@ def scores_of(table: Table, metric: str) -> Scores:
     heads = table.heads
     frame = table.by_seed.reset_index()
     frame = frame[~frame[heads[0]].str.startswith("average")]
-    configs = frame.groupby("trainer")["config"].transform("nunique")
-    frame["trainer"] = frame["trainer"].where(
-        configs == 1, frame["trainer"] + " " + frame["config"]
-    )
+    are_marked = [
+        any(run.record.get("class_parameters") for run in table.runs_of(tuple(row)))
+        for row in frame[heads].itertuples(index=False)
+    ]
+    frame["trainer"] = full_names(frame)
+    marked = frozenset(frame["trainer"][are_marked])
     if "shots" in heads and frame["shots"].nunique() > 1:
         frame[DATA] += ", " + frame["shots"].astype(str) + " shots"
-    marked = set()
-    for position, row in frame.iterrows():
-        runs = table.runs_of(tuple(table.by_seed.reset_index().loc[position, heads]))
-        if any(run.record.get("class_parameters") for run in runs):
-            marked.add(row["trainer"])
     columns = [name for name in table.names if name in frame]
     if table.title.split(" from ")[0] in TRANSFER.values():
         columns = [name for name in columns if name not in (SOURCE, "average")]
         # a line for each data set that was tested, in place of the one trained on
         frame = frame.drop(columns=DATA).melt(["trainer", "seed"], columns, DATA, metric)
         columns = [metric]
-    return Scores(table.title, frame.set_index(INDEX)[columns], frozenset(marked))
+    return Scores(table.title, frame.set_index(INDEX)[columns], marked)
+
+
+def full_names(frame: DataFrame) -> Series:
+    """The trainers of a table's lines, with their recipe or row where a trainer has several."""
+    configs = frame.groupby("trainer")["config"].transform("nunique")
+    return frame["trainer"].where(configs == 1, frame["trainer"] + " " + frame["config"])
+
+
+def kept_scores(path: Path) -> Scores:
+    """The scores of a table that ``results.table --format csv`` has written; its one *seed* is the
+    mean.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    try:
+        frame = read_csv(path)
+        frame = frame[~frame[DATA].str.startswith("average")].assign(seed=0)
+        frame["trainer"] = full_names(frame)
+        of_mark = (
+            frame["trainer"].str.split().str[0].isin(read_published()["trained_classes_alone"])
+        )
+        frame = frame.rename(columns=lambda name: name.removesuffix("_mean")).set_index(INDEX)
+        means = [name for name in frame if f"{name}_std" in frame]
+        marked = frozenset(frame.index.get_level_values("trainer")[of_mark])
+        return Scores(path.stem, frame[means], marked)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no table that results.table writes with --format csv ({error})"
+        ) from error
 
 
 def published_scores(path: Path) -> Iterator[Scores]:
@@ -107,15 +135,17 @@ def by_index(values: dict[tuple[str, str, int], list[float]], columns: list[str]
 
 
 def read_scores(sources: Sequence[str], metric: str) -> list[Scores]:
-    """The scores of folders of runs and of files of published figures, one for each protocol.
+    """The scores of folders of runs, of tables' CSVs and of files of published figures, one for each
+    protocol and CSV.
 
     Published trainers are named as such where there are runs, too.
 
     Raises:
-        UserError: see ``tables`` and ``published_scores``; figures of another metric are published.
+        UserError: see ``tables``, ``kept_scores`` and ``published_scores``; figures of another metric are published.
     """
     files = [source for source in sources if source.endswith((".yaml", ".yml"))]
-    folders = [source for source in sources if source not in files]
+    kept = [source for source in sources if source.endswith(".csv")]
+    folders = [source for source in sources if source not in files + kept]
     if files and metric != "accuracy":
         raise UserError(f"only accuracies are published: leave out --metric {metric}")
     found: dict[str, Scores] = {}
@@ -123,6 +153,8 @@ def read_scores(sources: Sequence[str], metric: str) -> list[Scores]:
         for table in tables(collect(*folders), metric, seed_h=True):
             scores = scores_of(table, metric)
             found[scores.title] = scores
+    for file in kept:
+        found[file] = kept_scores(Path(file))
     for file in files:
         for scores in published_scores(Path(file)):
             if folders:
@@ -269,8 +301,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dest="sources",
         nargs="+",
         default=[str(PUBLISHED)],
-        help="folders of finished runs, output/base2new, and files of published figures per data set "
-        "(results/published.yaml)",
+        help="folders of finished runs, output/base2new, CSVs of results.table, and files of published "
+        "figures per data set (results/published.yaml)",
     )
     parser.add_argument("--metric", default="accuracy", help="key of the records' metrics")
     parser.add_argument(

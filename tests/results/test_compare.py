@@ -9,7 +9,7 @@ import pytest
 from pandas import MultiIndex, Series
 from scipy import stats
 
-from results import compare
+from results import compare, table
 from results.comparison import LEAST, POWER, Difference, Ranking
 from results.published import PUBLISHED, read_published
 from tests.conftest import make_method
@@ -263,12 +263,29 @@ def test_what_cannot_be_compared_is_said_in_one_line(tmp_path, error_of):
     assert "is no table of published figures" in error_of(
         compare.main, "--from", tmp_path / "none.yaml"
     )
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    assert "is no table that results.table writes" in error_of(
+        compare.main, "--from", tmp_path / "mine.csv"
+    )
 
 
-def test_published_marks_are_of_the_trainers_that_have_parts_for_the_trained_classes(vit):
-    marked = {*read_published()["trained_classes_alone"]}
-    published = {*read_published()["base2new_average"]} & {*METHODS}
-    assert marked <= published
-    for name in published:
-        learner = make_method(name, vit, ["cat", "dog"]).learner
-        assert bool(getattr(learner, "class_parameters", ())) == (name in marked), name
+@pytest.mark.parametrize("name", METHODS)
+def test_marks_are_of_the_trainers_that_have_parts_for_the_trained_classes(name, vit):
+    learner = make_method(name, vit, ["cat", "dog"]).learner
+    has_parts = bool(getattr(learner, "class_parameters", ()))
+    assert has_parts == (name in read_published()["trained_classes_alone"])
+
+
+def test_the_csv_of_a_table_is_compared_as_its_runs_are(tmp_path, printed):
+    write_pairs(tmp_path / "runs", "CDC", 60, 50, recipe="tiny")
+    write_pairs(tmp_path / "runs", "CDC", 59, 52, recipe="views")
+    write_pairs(tmp_path / "runs", "GDA", 70, 50, class_parameters=["weight"])
+    words = (tmp_path / "runs", "--format", "csv", "--seed-h", "--output", tmp_path / "kept.csv")
+    assert call(table.main, *words) == 0
+    names = ("CDC tiny", "CDC views", "GDA")
+    of_runs, of_csv = (
+        printed(*names, "--from", tmp_path / source) for source in ("runs", "kept.csv")
+    )
+    assert "Left out: base, H" in of_csv
+    rows = [line for line in of_runs.splitlines() if line.startswith(("| set", "| new", "| H "))]
+    assert rows and all(row in of_csv for row in rows)
