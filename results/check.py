@@ -59,7 +59,7 @@ def verdict(figure: Comparison) -> tuple[str, str]:
 
 
 def verdict_over_data_sets(difference: Difference) -> tuple[str, str]:
-    """One of the first three ``VERDICTS`` on the mean difference to published figures, and why."""
+    """One of the first three ``VERDICTS`` on the mean difference to published numbers, and why."""
     low, high = difference.interval
     why = f"95 % interval {low:+.2f} … {high:+.2f}"
     if abs(difference.mean) <= POINTS:

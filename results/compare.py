@@ -125,7 +125,7 @@ def published_scores(path: Path) -> Iterator[Scores]:
             yield Scores(title, by_index(values, ["accuracy"]), marked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is no table of published figures ({error}): write it as {PUBLISHED}"
+            f"{path} is no table of published numbers ({error}): write it as {PUBLISHED}"
         ) from error
 
 
@@ -135,7 +135,7 @@ def by_index(values: dict[tuple[str, str, int], list[float]], columns: list[str]
 
 
 def read_scores(sources: Sequence[str], metric: str) -> list[Scores]:
-    """The scores of folders of runs, of tables' CSVs and of files of published figures, one for each
+    """The scores of folders of runs, of tables' CSVs and of files of published numbers, one for each
     protocol and CSV.
 
     Published trainers are named as such where there are runs, too.
@@ -302,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         default=[str(PUBLISHED)],
         help="folders of finished runs, output/base2new, CSVs of results.table, and files of published "
-        "figures per data set (results/published.yaml)",
+        "numbers per data set (results/published.yaml)",
     )
     parser.add_argument("--metric", default="accuracy", help="key of the records' metrics")
     parser.add_argument(

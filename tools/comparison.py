@@ -6,7 +6,7 @@ from typing import Any
 import numpy
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from pandas import DataFrame, Series
+from pandas import DataFrame, Series, isna
 from tabulate import tabulate
 
 from results.comparison import LEAST, Difference, signed
@@ -64,7 +64,7 @@ def differences(
 
     Returns:
         a line a setting: ``tasks`` and ``runs`` that both have; for each of ``COMPARED`` the
-        ``Difference`` over tasks, of fewer than ``LEAST`` the mean, None without any and where one
+        ``Difference`` over tasks, of fewer than ``LEAST`` the mean, NaN without any and where one
         of both, whose description says so by †, keeps a classifier of the trained classes.
 
     Raises:
@@ -87,28 +87,26 @@ def differences(
         lines[setting] = {
             figure: over_tasks(pairs.loc[setting, figure])
             if is_like or figure in OF_NEW_CLASSES
-            else None
+            else float("nan")
             for figure in COMPARED
         }
     differing = DataFrame.from_dict(lines, "index", dtype=object, columns=COMPARED)
     return sizes.join(differing).rename_axis(f"minus {first}")
 
 
-def over_tasks(values: Series) -> Difference | float | None:
+def over_tasks(values: Series) -> Difference | float:
     """The difference over tasks out of values by task and seed, each task's mean over its folds and
     directions counting once; see ``differences``."""
     tasks = values.dropna().groupby(lambda key: task_of(key[0]))
     means = tasks.mean()
-    if means.empty:
-        return None
     return Difference(means, tasks.sem()) if len(means) >= LEAST else float(means.mean())
 
 
-def cell(difference: Difference | float | None) -> str:
-    """``+0.57 (−0.65 … +1.79)``; of too few tasks the mean alone."""
+def cell(difference: Difference | float) -> str:
+    """``+0.57 (−0.65 … +1.79)``; of too few tasks the mean alone, of none nothing."""
     if isinstance(difference, Difference):
         return str(difference)
-    return "" if difference is None else signed(f"{difference:+.2f} (no interval)")
+    return "" if isna(difference) else signed(f"{difference:+.2f} (no interval)")
 
 
 def difference_table(compared: DataFrame) -> str:

@@ -257,10 +257,10 @@ def test_what_cannot_be_compared_is_said_in_one_line(tmp_path, error_of):
     of_metric = error_of(compare.main, "--metric", "ece")
     assert "only accuracies are published: leave out --metric ece" in of_metric
     (tmp_path / "mine.yaml").write_text("base2new: 3")
-    assert "is no table of published figures" in error_of(
+    assert "is no table of published numbers" in error_of(
         compare.main, "--from", tmp_path / "mine.yaml"
     )
-    assert "is no table of published figures" in error_of(
+    assert "is no table of published numbers" in error_of(
         compare.main, "--from", tmp_path / "none.yaml"
     )
     (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
