@@ -8,7 +8,7 @@ import cross_validate as tool
 import folds
 import pytest
 import torch
-from pandas import DataFrame, MultiIndex, Series
+from pandas import MultiIndex, Series
 
 from results.comparison import Difference
 from results.table import harmonic_mean
@@ -195,63 +195,3 @@ def test_a_settings_line_is_the_same_whatever_was_trained_before_it(tmp_path):
         return [row for row in tool.read_rows(results) if row["setting"] == "b"]
 
     assert lines("b") == lines("a", "b")
-
-
-def test_the_weakest_of_cdcs_templates_is_above_the_untrained_clip_over_the_suite():
-    """On base classes, by the kept lines: on average over the tasks, and in none below by more than
-    two standard errors."""
-    rows = tool.read_rows(REPOSITORY / "tools" / "cross_validation.jsonl")
-    untrained = {
-        (row["task"], row["seed"]): row["base"] for row in rows if row["setting"] == "zeroshot"
-    }
-    gaps = DataFrame(
-        [
-            (
-                comparison.task_of(row["task"]),
-                row["worst_base"] - untrained[row["task"], row["seed"]],
-            )
-            for row in rows
-            if row["setting"] == "cdc"
-        ],
-        columns=["task", "gap"],
-    )
-    of_task = gaps.groupby("task")["gap"]
-    low, _ = Difference(of_task.mean(), of_task.sem()).interval
-    assert low > 0
-    assert (of_task.mean() + 2 * of_task.sem() >= 0).all()
-
-
-def test_what_readme_and_the_ablation_say_of_cdcs_gains_is_what_the_kept_results_say():
-    settings = [
-        setting
-        for experiment in ("cross_validation", "cross_validation_values")
-        for setting in read_yaml(REPOSITORY / f"tools/{experiment}.yaml")
-    ]
-    rows = tool.read_rows(REPOSITORY / "tools/cross_validation.jsonl")
-
-    def gain(to, name="cdc", figure="H"):
-        mean, low, high = comparison.differences(settings, rows, to).loc[name, figure]
-        sign = "" if low > 0 else "+"  # of an end, which is written where the ends differ in it
-        return f"{mean:+.1f}, {low:{sign}.1f} … {high:{sign}.1f}".replace("-", "−")
-
-    readme, ablation = (
-        " ".join((REPOSITORY / page).read_text("utf-8").split())
-        for page in ("README.md", "docs/ablation.md")
-    )
-    to_averaged, to_promptsrc = gain("averaged"), gain("promptsrc")
-    for start, of in (("H {} to averaged templates", to_averaged), ("PromptSRC {}", to_promptsrc)):
-        assert start.format(of.replace(", ", " (") + ")") in readme
-    for text in (
-        f"averaged templates (H {to_averaged}; base {gain('averaged', figure='base')}; "
-        f"new {gain('averaged', figure='new')})",
-        f"PromptSRC ({to_promptsrc}; new {gain('promptsrc', figure='new')})",
-        f"altered drawings it is better than both ({gain('averaged', figure='styles_H')}; "
-        f"{gain('promptsrc', figure='styles_H')})",
-        f"`CDCGDA` (H {gain('averaged', 'cdcgda')})",
-    ):
-        assert text in ablation
-    twice_as_long = gain("averaged_steps2", "lr02steps2").replace(", ", " (") + ")"
-    assert (
-        f"Trained twice as long, both gain on base classes, and CDC's H less theirs is {twice_as_long}"
-        in ablation
-    )
