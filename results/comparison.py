@@ -127,7 +127,8 @@ class Difference:
         from statsmodels.stats.power import TTestPower  # here, since it takes a second
 
         effect = abs(self.mean) / deviation
-        return math.ceil(TTestPower().solve_power(effect_size=effect, alpha=1 - LEVEL, power=POWER))
+        number = TTestPower().solve_power(effect_size=effect, alpha=1 - LEVEL, power=POWER)
+        return math.ceil(float(number))
 
     @cached_property
     def noise_of_seeds(self) -> float:
