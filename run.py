@@ -71,7 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="rows of configs/ablations/<trainer>.yaml (default: all of them for ablation, the recipe alone for factors)",
+        help="rows of configs/ablations/<trainer>.yaml, or NAME for all of <trainer>_NAME.yaml (default: all of the first for ablation, the recipe alone for factors)",
     )
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument(

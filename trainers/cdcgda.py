@@ -1,5 +1,5 @@
-"""CDCGDA: CDC's votes and GDA's classifier of image features, fused by Dempster's rule. It is no part
-of the paper of CDC.
+"""CDCGDA: CDC's votes and GDA's classifier of image features, fused by their reliability. It is no
+part of the paper of CDC.
 
 The prompts are CDC's and are trained as CDC trains them. After training a Gaussian per class is
 fitted to the training images' features under the prompts (Wang et al., 2024, "A Hard-to-Beat
@@ -25,7 +25,16 @@ from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .registration import registered
 from .settings import method_node
 
-ALWAYS_CDCS = ("FUSION", "RELIABILITY", "LOSS")  # keys of CDC's that keep their defaults
+# keys of CDC's that keep their defaults
+ALWAYS_CDCS = (
+    "FUSION",
+    "RELIABILITY",
+    "LOSS",
+    "FUSED_LOSS",
+    "ANNEALING_EPOCHS",
+    "EVIDENCE",
+    "DECOUPLED",
+)
 
 
 def add_cdcgda_config(cfg: CfgNode) -> None:
