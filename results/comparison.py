@@ -144,10 +144,10 @@ class Difference:
         None: no number would, or that is not known."""
         if math.isnan(self.noise_of_seeds):
             return None
-        allowed = (self.mean / effect_shown_by(len(self.of))) ** 2 - (
-            1 - self.noise_of_seeds
-        ) * self.of.var()
-        return self.noise_of_seeds * self.of.var() / allowed if allowed > 0 else None
+        of_seeds = self.noise_of_seeds * self.of.var()
+        between = self.of.var() - of_seeds
+        allowed = (self.mean / effect_shown_by(len(self.of))) ** 2 - between
+        return float(of_seeds / allowed) if allowed > 0 else None
 
     def __str__(self) -> str:
         """``+0.57 (−0.65 … +1.79)``."""

@@ -1,6 +1,7 @@
 """Sentences of README and the documents that compare say what the kept results say: each is made
 again from them."""
 
+import itertools
 import re
 
 import comparison
@@ -112,8 +113,23 @@ def test_readme_and_the_ablation_say_what_cdc_gains_over_tasks(suite, put_aside)
     assert enough in page
 
 
+@pytest.fixture(scope="module")
+def weakest(rows):
+    """The weakest of CDC's templates minus the untrained CLIP, on base classes of the suite."""
+    untrained = {
+        (row["task"], row["seed"]): row["base"] for row in rows if row["setting"] == "zeroshot"
+    }
+    gaps = [
+        (comparison.task_of(row["task"]), row["worst_base"] - untrained[row["task"], row["seed"]])
+        for row in rows
+        if row["setting"] == "cdc"
+    ]
+    of_task = DataFrame(gaps, columns=["task", "gap"]).groupby("task")["gap"]
+    return Difference(of_task.mean(), of_task.sem())
+
+
 def test_the_ablation_says_what_the_suite_says_of_styles_calibration_templates_and_steps(
-    suite, rows
+    suite, weakest
 ):
     page = text_of("docs/ablation.md")
     styles = [
@@ -133,23 +149,7 @@ def test_the_ablation_says_what_the_suite_says_of_styles_calibration_templates_a
         f"Trained twice as long, both gain on base classes, and CDC's H minus theirs is {twice}"
         in page
     )
-    untrained = {
-        (row["task"], row["seed"]): row["base"] for row in rows if row["setting"] == "zeroshot"
-    }
-    gaps = DataFrame(
-        [
-            (
-                comparison.task_of(row["task"]),
-                row["worst_base"] - untrained[row["task"], row["seed"]],
-            )
-            for row in rows
-            if row["setting"] == "cdc"
-        ],
-        columns=["task", "gap"],
-    )
-    of_task = gaps.groupby("task")["gap"]
-    weakest = Difference(of_task.mean(), of_task.sem())
-    assert weakest.is_real and (of_task.mean() + 2 * of_task.sem() >= 0).all()
+    assert weakest.is_real and (weakest.of + 2 * weakest.errors >= 0).all()
     above = f"{number(weakest.mean, 1, False)} points above the untrained CLIP on base classes"
     assert f"{above} ({ends(weakest)}), in no task below it by more than two" in page
 
@@ -212,7 +212,9 @@ def test_the_table_of_published_improvements_is_what_the_command_prints():
     assert f"{min(needed)} to {max(needed)} would be needed" in page
 
 
-def test_what_is_said_of_ones_own_pictures_is_what_the_twelve_folders_say():
+@pytest.fixture(scope="module")
+def own_pictures():
+    """(pictures per class, first, second) → their ``Difference`` over the twelve folders."""
     lines = cross_validate.read_rows(REPOSITORY / "tools/candidates.jsonl")
     means = DataFrame(lines).groupby(["shots", "folder", "trainer"])["accuracy"].mean().unstack()
 
@@ -221,6 +223,12 @@ def test_what_is_said_of_ones_own_pictures_is_what_the_twelve_folders_say():
         assert len(of) == 12
         return Difference(of, of * float("nan"))
 
+    difference.means = means
+    return difference
+
+
+def test_what_is_said_of_ones_own_pictures_is_what_the_twelve_folders_say(own_pictures):
+    difference, means = own_pictures, own_pictures.means
     page = text_of("docs/choosing.md")
     choice = difference(0, "chosen", "LinearProbe")
     assert not choice.is_real
@@ -352,6 +360,42 @@ def test_the_log_says_which_conclusions_intervals_over_few_tasks_change(suite):
         assert found.is_real == is_shown
         text = str(found) if is_shown else str(found).replace(" (", ", ").rstrip(")")
         assert text in page, (first, second)
+
+
+def test_every_interval_in_a_document_is_of_kept_results(rows, settings, put_aside, own_pictures):
+    """But for the lab book's, which are of their day."""
+    differences = [weakest]
+    for first in ("averaged", "promptsrc", "zeroshot", "averaged_steps2", "text"):
+        of_first = comparison.differences(settings, rows, first)[comparison.COMPARED]
+        differences += [cell for cell in of_first.to_numpy().ravel() if hasattr(cell, "interval")]
+    trainers = ("CDC tiny", "CDC views", "CDCGDA", "GDA", "PromptSRC", "DePTPromptSRC")
+    for first, second in itertools.permutations(trainers, 2):
+        differences += [put_aside(first, second, measure) for measure in ("base", "new", "H")]
+    candidates = ("ZeroshotCLIP", "GDA", "TipAdapter", "LinearProbe", "chosen")
+    for shots, (first, second) in itertools.product(
+        (0, 4, 16), itertools.permutations(candidates, 2)
+    ):
+        differences.append(own_pictures(shots, first, second))
+    published = next(iter(published_scores(PUBLISHED)))
+    for first, second in itertools.permutations(published.trainers, 2):
+        for measure in published.measures:
+            differences.append(published.difference(first, second, measure))
+    known = set()
+    for difference in differences:
+        low, high = difference.interval
+        for pair in ((low, high), (-high, -low)):  # "below" has the sizes of a negative difference
+            for places in (0, 1, 2):
+                known.add(tuple(float(f"{end:.{places}f}") for end in pair))
+    found = 0
+    for page in PAGES:
+        if page.stem == "log":
+            continue
+        text = page.read_text("utf-8").replace("\n", " ")
+        for low, high in re.findall(r"([+−]?\d+(?:\.\d+)?) … ([+−]?\d+(?:\.\d+)?)", text):
+            interval = tuple(float(end.replace("−", "-")) for end in (low, high))
+            assert interval in known, (page.name, low, high)
+            found += 1
+    assert found > 40
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
