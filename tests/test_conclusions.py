@@ -362,7 +362,9 @@ def test_the_log_says_which_conclusions_intervals_over_few_tasks_change(suite):
         assert text in page, (first, second)
 
 
-def test_every_interval_in_a_document_is_of_kept_results(rows, settings, put_aside, own_pictures):
+def test_every_interval_in_a_document_is_of_kept_results(
+    rows, settings, put_aside, own_pictures, weakest
+):
     """But for the lab book's, which are of their day."""
     differences = [weakest]
     for first in ("averaged", "promptsrc", "zeroshot", "averaged_steps2", "text"):
