@@ -147,11 +147,10 @@ def run(args: argparse.Namespace) -> None:
         args.backbone = clip_among(args.opts)
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
-            from protocols.own_images import OTHERS
             from trainers.classifier.choice import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
-            log.info("%s %s", why, OTHERS)
+            log.info("%s", why)
     if args.plan:
         sys.stdout.write(show_plan(args))
     elif args.slurm:

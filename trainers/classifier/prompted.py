@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy
 import torch
@@ -21,12 +21,11 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .. import METHODS
 from ..build import settings_of
 from ..classnames import check_names
 from ..common.console import counted, first_few
 from ..common.errors import UserError, nearest
-from ..common.recipes import SHOTS, check_known
+from ..common.recipes import SHOTS
 from ..common.record_file import FILE_NAME, Record, read_record, shown_name
 from ..data.own_images import labelled_in
 from ..data.pictures import (
@@ -45,9 +44,9 @@ from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
 from ..method import Method
+from .asked import Text, ask, text
 from .export import export
 from .fit_folder import fit_folder
-from .own_run import OwnRun
 from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
@@ -179,9 +178,7 @@ class PromptedClassifier:
         return f"<{type(self).__name__}: {run}, {self.cfg.MODEL.BACKBONE.NAME}, {classes}>"
 
     @classmethod
-    def load(
-        cls, folder: str | os.PathLike[str], backbone: str | None = None
-    ) -> "PromptedClassifier":
+    def load(cls, folder: Text, backbone: Text | None = None) -> "PromptedClassifier":
         """The classifier that a run has trained, on a GPU if there is one and the run's config
         allows it.
 
@@ -204,7 +201,7 @@ class PromptedClassifier:
         kind = find_method(record["trainer"])
         cfg = config_of(record, kind)
         if backbone is not None:
-            cfg.MODEL.BACKBONE.NAME = backbone
+            cfg.MODEL.BACKBONE.NAME = text("the backbone", backbone)
         cfg.freeze()
         kind.check(settings_of(kind, cfg), f"TRAINER.{kind.name().upper()}")
         prompts = f"{folder}/{MODEL_NAME}"
@@ -227,7 +224,7 @@ class PromptedClassifier:
         images: str | os.PathLike[str] | Labelled,
         labels: Sequence[object] | None = None,
         trainer: str | None = None,
-        backbone: str | None = None,
+        backbone: str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
         *,
         recipe: str | os.PathLike[str] | None = None,
@@ -266,35 +263,32 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        if trainer is not None:
-            check_known("trainer", trainer, METHODS)
-        place = "" if folder is None else os.fspath(folder)
-        written = ""
+        root = images
         if not is_path(images):
-            pictures, names = pictures_and_labels(images, labels)
-            place = place or os.path.normpath(os.path.join("output", "fit", trainer or ""))
-            images = written = write_class_folders(pictures, names, f"{place}-images")
-        root = os.path.abspath(os.path.expanduser(images))
-        name = os.path.basename(root)
-        place = place or os.path.join("output", name, trainer or "", f"seed{seed}")
-        asked = OwnRun(
-            images=root,
-            trainer=trainer or "",
-            backbone=backbone or "",
-            recipe="" if recipe is None else os.fspath(recipe),
-            folder=place,
+            by_name = os.path.join("output", "fit", text("the trainer", trainer))
+            folder = os.path.normpath(text("the output folder", folder) or by_name)
+            root = f"{folder}-images"
+        asked = ask(
+            cast(Text, root),
+            trainer=trainer,
+            backbone=backbone,
+            recipe=recipe,
+            folder=folder,
             shots=shots,
             seed=seed,
             minutes=minutes,
-            settings=settings or {},
+            settings=settings,
         )
+        is_new = not is_path(images) and not os.path.exists(asked.images)
+        if not is_path(images):
+            write_class_folders(*pictures_and_labels(images, labels), asked.images)
         state = rng_state()
         try:
             fit_folder(asked)
-            return cls.load(place)
+            return cls.load(asked.folder)
         except UserError:
-            if written:  # so that the corrected call finds its place free
-                shutil.rmtree(written)
+            if is_new:  # so that the corrected call finds its place free
+                shutil.rmtree(asked.images)
             raise
         finally:
             restore_rng_state(state)
