@@ -43,6 +43,7 @@ from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
+from ..features import FilledMethod
 from ..method import Method
 from .asked import Text, ask, text
 from .export import export
@@ -74,6 +75,7 @@ class Answers:
         vote_weights: (V,), the share that each has in the answers; they sum to one. None likewise.
         vote_vacuity: (N, V) in (0, 1], the uncertainty mass of each vote's own opinion, which counts
             the less the larger it is; None where the method learns no evidence.
+        note: in which other way than the trained classes alone these are answered; "" where in none.
     """
 
     classnames: list[str]
@@ -87,6 +89,7 @@ class Answers:
     votes: numpy.ndarray | None = None
     vote_weights: numpy.ndarray | None = None
     vote_vacuity: numpy.ndarray | None = None
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -310,13 +313,17 @@ class PromptedClassifier:
         return numpy.array(self.classnames)
 
     def with_classes(self, classnames: Iterable[str]) -> "PromptedClassifier":
-        """The same prompts for other classes: CLIP's vocabulary is open.
+        """The trained run for other classes: CLIP's vocabulary is open.
+
+        Another order of the trained names changes nothing but the order, some of them are told apart
+        as they were trained, and names that were added can be taken away again. The ``note`` of the
+        answers says how a list with added names is answered, where in another way.
 
         Args:
             classnames: at least two names.
 
         Raises:
-            UserError: the context is class-specific, so it says nothing of other classes; a name is
+            UserError: the context is class-specific, so it says nothing of added classes; a name is
                 too long, or nothing; or the CLIP can't tell two of them apart.
         """
         is_list = isinstance(classnames, Iterable) and not isinstance(classnames, str)
@@ -324,14 +331,19 @@ class PromptedClassifier:
         if len(names) < 2 or not all(isinstance(name, str) for name in names):
             given = names if is_list else classnames
             raise UserError(f"the classes are {given!r}: give a list of at least two names")
-        if self.method.is_class_specific:
+        trained = self.method.trained.classnames
+        if not self.method.can_answer(names, trained):
             raise UserError(
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
         other = type(self)(self.method.for_classes(names), self.cfg, self.record)
         texts = None if other.encoded is None else other.encoded[0]  # (M, K, E)
-        check_names(other.method.backbone, names, are_fixed=False, texts=texts)
+        # pictures tell trained classes apart where their texts don't
+        are_distinct = len({*names}) == len(names)
+        are_seen = isinstance(self.method, FilledMethod) and are_distinct and {*names} <= {*trained}
+        backbone = other.method.backbone
+        check_names(backbone, names, are_fixed=False, texts=texts, are_seen=are_seen)
         return other
 
     def predict(
@@ -377,6 +389,7 @@ class PromptedClassifier:
             votes=torch.stack(votes, dim=1).numpy() if votes else None,  # (N, V, K)
             vote_weights=values.get("vote_weight"),
             vote_vacuity=torch.stack(vacuities, dim=1).numpy() if vacuities else None,  # (N, V)
+            note=self.method.note,
         )
 
     def predict_proba(self, images: Pictures) -> numpy.ndarray:
@@ -483,5 +496,5 @@ class PromptedClassifier:
         cfg.freeze()
         method = method_of(cfg, self.classnames)
         if method.learner is not None:
-            method.load(self.method.learned.state_dict(), self.classnames)
+            method.load(self.method.trained.state, self.method.trained.classnames)
         export(type(self)(method, cfg, self.record), folder)

@@ -261,7 +261,7 @@ def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> Non
     """Loads a checkpoint's prompts into a method.
 
     Raises:
-        UserError: they are of another trainer, CLIP or shape, or, if they are per class, other classes.
+        UserError: they are of another trainer, CLIP or shape, or, if they are per class, lack a class.
     """
     if state["trainer"] != cfg.TRAINER.NAME:
         raise UserError(f"{folder} was trained by {state['trainer']}, this is {cfg.TRAINER.NAME}")
@@ -270,10 +270,10 @@ def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> Non
             f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, "
             "this run's MODEL.BACKBONE.NAME has other weights"
         )
-    if method.is_class_specific and state["classnames"] != method.classnames:
+    if not method.can_answer(method.classnames, state["classnames"]):
         raise UserError(
             f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: "
-            "they can only be tested on the classes they were trained for"
+            "they can only be tested on classes that they were trained for"
         )
     load_state(method, state["state_dict"], state["classnames"], folder)
 
@@ -288,7 +288,7 @@ def load_state(
     """
     try:
         method.load(state, classnames)
-    except RuntimeError as error:
+    except (RuntimeError, LookupError) as error:
         raise UserError(
             f"{folder} holds prompts of another shape: use the config, the protocol and the version "
             "that they were trained with (git_commit in results.json), or train again. "
