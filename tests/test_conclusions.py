@@ -20,7 +20,7 @@ from trainers.common.readers import read_yaml
 DOCS = REPOSITORY / "docs"
 DATA = DOCS / "data"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
-EXPERIMENTS = ("cross_validation", "cross_validation_values")
+EXPERIMENTS = sorted((REPOSITORY / "tools").glob("cross_validation*.yaml"))
 
 
 def text_of(page):
@@ -65,7 +65,7 @@ def rows():
 def settings():
     found = {}
     for experiment in EXPERIMENTS:
-        for setting in read_yaml(REPOSITORY / f"tools/{experiment}.yaml"):
+        for setting in read_yaml(experiment):
             found.setdefault(setting["name"], setting)
     return list(found.values())
 
@@ -156,9 +156,7 @@ def test_the_ablation_says_what_the_suite_says_of_styles_calibration_templates_a
 
 def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, settings, suite):
     """Whichever settings it has; the cell of a difference is empty where none is to be compared."""
-    names = {
-        each.get("description", each["name"]).split("  #")[0]: each["name"] for each in settings
-    }
+    names = {each.get("description", each["name"]): each["name"] for each in settings}
     means, sizes = comparison.by_task(comparison.figures_of(rows))
     means = means.groupby("setting").mean()
     shown = table_of("docs/ablation.md", "| H minus averaged templates' |")

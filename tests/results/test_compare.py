@@ -271,9 +271,8 @@ def test_what_cannot_be_compared_is_said_in_one_line(tmp_path, error_of):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_marks_are_of_the_trainers_that_have_parts_for_the_trained_classes(name, vit):
-    learner = make_method(name, vit, ["cat", "dog"]).learner
-    has_parts = bool(getattr(learner, "class_parameters", ()))
-    assert has_parts == (name in read_published()["trained_classes_alone"])
+    has_part = bool(make_method(name, vit, ["cat", "dog"]).class_part.names)
+    assert has_part == (name in read_published()["trained_classes_alone"])
 
 
 def test_the_csv_of_a_table_is_compared_as_its_runs_are(tmp_path, printed):
