@@ -37,7 +37,7 @@ from trainers.classifier.own_run import notes_on_classes
 from trainers.commands import predict as cdc_predict
 from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
-from trainers.data.pictures import pictures_and_labels, write_class_folders
+from trainers.data.pictures import one_by_one, pictures_and_labels, write_class_folders
 from trainers.evaluation.doubts import Judge
 from trainers.prompting.weights import openai
 from trainers.run import Run
@@ -380,6 +380,76 @@ def test_images_with_their_labels_come_in_many_forms():
     assert pictures_and_labels(unnamed, None)[1] == ["1", "0"]
     with refuses("the images have no labels: give labels, .* columns path and label"):
         pictures_and_labels(table.drop(columns="label"), None)
+
+
+@pytest.mark.parametrize("classes", [["ant", "bee"], None], ids=["of classes", "without classes"])
+@pytest.mark.parametrize("kind", ["map", "iterable"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        -1,
+        0.9,
+        None,
+        float("nan"),
+        [0, 1],
+        torch.tensor([0, 1]),
+        torch.tensor(-1),
+        torch.tensor(0.9),
+    ],
+    ids=repr,
+)
+def test_a_label_of_a_data_set_is_a_name_or_a_number_and_all_else_is_refused(label, kind, classes):
+    with refuses(
+        "the label of image 1 is .*: give a name or a .*; leave out images without a label"
+    ):
+        pictures_and_labels(data_set([0, label], kind, classes), None)
+    for known in (1, numpy.int64(1), torch.tensor(1)):
+        name = "bee" if classes else "1"
+        assert pictures_and_labels(data_set([known, "wasp"], kind, classes), None)[1] == [
+            name,
+            "wasp",
+        ]
+
+
+def data_set(labels, kind="map", classes=None):
+    """A torch data set of black pictures with these labels."""
+    items = [(Image.new("RGB", (8, 8)), label) for label in labels]
+    base = torch.utils.data.IterableDataset if kind == "iterable" else Dataset
+    methods = {
+        "__iter__": lambda _: iter(items),
+        "__len__": lambda _: len(items),
+        "__getitem__": lambda _, number: items[number],
+    }
+    made = type("Pairs", (base,), methods)()
+    if classes is not None:
+        made.classes = classes
+    return made
+
+
+def test_classes_of_a_data_set_have_a_name_each():
+    with refuses("the label of image 0 is 2: give a name or a number from 0 to 1"):
+        pictures_and_labels(data_set([2], classes=["ant", "bee"]), None)
+    for twice in (["ant", "bee", "ant"], ["ant", "ant "]):
+        with refuses(r"classes have a name twice \(ant\)"):
+            pictures_and_labels(data_set([0, 1], classes=twice), None)
+    with refuses("the label 5 is not a name"):
+        pictures_and_labels(data_set([0], classes=[5, 6]), None)
+    three = [(Image.new("RGB", (8, 8)), 0, 0)]
+    with refuses("item 0 of the data set is .*: each must be a pair of image and label"):
+        pictures_and_labels(torch.utils.data.Subset(three, [0]), None)
+
+
+@pytest.mark.parametrize("kind", ["U", "O"])
+def test_an_array_of_paths_is_many_images(tmp_path, kind):
+    paths = [f"{tmp_path}/{number}.png" for number in range(4)]
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    names = ["ant", "bee"] * 2
+    array = numpy.array(paths).astype(kind)
+    assert [*one_by_one(array)] == paths
+    assert pictures_and_labels(array, numpy.array(names)) == (paths, names)
+    folder = write_class_folders(*pictures_and_labels(array, names), f"{tmp_path}/run-images")
+    assert len([*Path(folder).rglob("*.png")]) == 4
 
 
 def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):

@@ -33,6 +33,7 @@ from ..data.pictures import (
     Labelled,
     Picture,
     Pictures,
+    check_label,
     is_path,
     one_by_one,
     pictures_and_labels,
@@ -406,9 +407,9 @@ class PromptedClassifier:
             if is_path(images)
             else pictures_and_labels(images, labels)
         )
-        known: dict[object, int] = {name: label for label, name in enumerate(self.classnames)}
+        known = {name: label for label, name in enumerate(self.classnames)}
         for name in names:
-            if name not in known:
+            if check_label(name) not in known:
                 raise UserError(
                     f"the label {name!r} is none of the classes{nearest(str(name), known)}: they are "
                     f"{first_few(self.classnames)}"
@@ -418,7 +419,7 @@ class PromptedClassifier:
                 f"there are {len(pictures)} images and {len(names)} labels: give one for each"
             )
         answers = self.predict(pictures)
-        truth = numpy.array([known[name] for name in names])
+        truth = numpy.array([known[check_label(name)] for name in names])
         answered = answers.probabilities.argmax(axis=1)
         confusion = numpy.zeros((len(known), len(known)), dtype=int)
         numpy.add.at(confusion, (truth, answered), 1)
