@@ -131,13 +131,17 @@ def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_o
     assert train.main([*words, *given]) == 0 and "folds" not in record_of(tmp_path / "test")
     make_pictures(shapes, count=50, names=("red square", "blue quokka"))
     fitted.clear()
-    many = PromptedClassifier.fit(shapes, None, "GDA", "tiny", tmp_path / "many").record
+    many = PromptedClassifier.fit(
+        shapes, trainer="GDA", backbone="tiny", folder=tmp_path / "many"
+    ).record
     assert "folds" not in many and many["metrics"]["test"]["images"] == 30 and not fitted
 
 
 def test_a_run_in_folds_that_was_stopped_ends_with_the_same_numbers(shapes, tmp_path, monkeypatch):
     def fit(name):
-        return PromptedClassifier.fit(shapes, None, "GDA", "tiny", tmp_path / name).record
+        return PromptedClassifier.fit(
+            shapes, trainer="GDA", backbone="tiny", folder=tmp_path / name
+        ).record
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -306,7 +310,7 @@ def test_images_that_are_no_folder_are_written_beside_the_run(tmp_path, monkeypa
     )
     monkeypatch.setattr(PromptedClassifier, "load", lambda folder: None)
     monkeypatch.chdir(tmp_path)
-    PromptedClassifier.fit([Image.new("RGB", (8, 8))] * 2, ["ant", "bee"], trainer)
+    PromptedClassifier.fit([Image.new("RGB", (8, 8))] * 2, ["ant", "bee"], trainer=trainer)
     assert asked == [(f"{tmp_path}/{run}-images", run)] and not Path(run).exists()
 
 
@@ -315,7 +319,11 @@ def test_a_fit_that_was_stopped_goes_on_by_the_same_call(
 ):
     def fit(name):
         return PromptedClassifier.fit(
-            shapes, None, "CoOp", small_clip_file, tmp_path / name, recipe=small_recipe("CoOp")
+            shapes,
+            trainer="CoOp",
+            backbone=small_clip_file,
+            folder=tmp_path / name,
+            recipe=small_recipe("CoOp"),
         )
 
     made = []
@@ -459,7 +467,9 @@ def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
     with refuses("give labels"):
         PromptedClassifier.fit(pictures)
     with refuses("unknown trainer 'CDX'.*did you mean CDC"):
-        PromptedClassifier.fit([Image.new("RGB", (8, 8))], ["cat"], "CDX", folder=tmp_path / "out")
+        PromptedClassifier.fit(
+            [Image.new("RGB", (8, 8))], ["cat"], trainer="CDX", folder=tmp_path / "out"
+        )
     assert not any(tmp_path.iterdir()), "the corrected call finds its place free"
 
 

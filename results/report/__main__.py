@@ -20,7 +20,6 @@ import sys
 from collections.abc import Sequence
 
 from trainers.common.errors import exit_code
-from trainers.common.files import check_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,7 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
 
     def command() -> None:
-        check_output("--output", args.output, "<title>Report on ")
         # here, since they take seconds: wrong arguments are answered at once
         from analysis.occlusion import occlusion_figures
 

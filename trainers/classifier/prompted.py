@@ -214,8 +214,14 @@ class PromptedClassifier:
                 f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
             )
         method = method_of(cfg, record["classnames"])
+        trained_on = method.classnames
         if method.learner is not None:
-            load_trained(method, os.fspath(folder), cfg)
+            trained_on = load_trained(method, os.fspath(folder), cfg)
+        if trained_on != method.classnames:
+            raise UserError(
+                f"{prompts} was trained on other classes, or in another order, than {path} names: put the "
+                "run's own record there again, or give the run's command again"
+            )
         if method.prompts_hash() != record["prompts_hash"]:
             raise UserError(
                 f"{prompts} holds other prompts than those that {path} tells of: put the run's own there again, or train it again"
@@ -227,10 +233,10 @@ class PromptedClassifier:
         cls,
         images: str | os.PathLike[str] | Labelled,
         labels: Sequence[object] | None = None,
+        *,
         trainer: str | None = None,
         backbone: str | None = None,
         folder: str | os.PathLike[str] | None = None,
-        *,
         recipe: str | os.PathLike[str] | None = None,
         shots: int = SHOTS,
         seed: int = 1,
