@@ -50,6 +50,7 @@ from analysis.image_groups import log_of, scaled, told_apart
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.training import build
+from results.report.figures import MARK
 from results.rows import harmonic_mean
 from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError, run_tool
@@ -222,7 +223,7 @@ def compare(args: argparse.Namespace) -> None:
     compared = differences(settings, rows, args.first)
     print(table(settings, rows), difference_table(compared), sep="\n\n")
     if args.figure:
-        check_output("--figure", args.figure, "Matplotlib")
+        check_output("--figure", args.figure, MARK)
         titles = {each["name"]: each.get("description", each["name"]) for each in settings}
         write_text(args.figure, draw(compared.rename(titles)))
 

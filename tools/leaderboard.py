@@ -30,7 +30,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from results.report.figures import STYLE, svg_of
+from results.report.figures import MARK, STYLE, svg_of
 from trainers.common.errors import UserError, exit_code, raise_machines
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_text
@@ -90,7 +90,7 @@ def read_table(path: str) -> pandas.DataFrame:
 
 def make(args: argparse.Namespace) -> None:
     """The whole command."""
-    check_output("picture", args.picture, "https://matplotlib.org/", [args.table])
+    check_output("picture", args.picture, MARK, [args.table])
     write_text(os.path.abspath(args.picture), draw(read_table(args.table)))
 
 
