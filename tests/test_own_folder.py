@@ -384,8 +384,9 @@ def test_images_with_their_labels_come_in_many_forms():
     assert pictures_and_labels(iter(paths), numpy.array(names)) == (paths, names)
     pictures, labels = pictures_and_labels(Pairs(), None)
     assert labels == names and [picture.getpixel((0, 0))[0] for picture in pictures] == [*range(6)]
-    unnamed = torch.utils.data.Subset(Pairs(), [1, 2])
-    assert pictures_and_labels(unnamed, None)[1] == ["1", "0"]
+    part = torch.utils.data.Subset(torch.utils.data.Subset(Pairs(), [0, 1, 2]), [1, 2])
+    assert pictures_and_labels(part, None)[1] == ["bee", "ant"]
+    assert pictures_and_labels(data_set([1, 0]), None)[1] == ["1", "0"]
     with refuses("the images have no labels: give labels, .* columns path and label"):
         pictures_and_labels(table.drop(columns="label"), None)
 

@@ -103,10 +103,9 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
+    has_card = os.path.exists(f"{folder}/{CARD}")
     marks: dict[str, str | None] = {CARD: MARK}
-    if not os.path.exists(
-        f"{folder}/{CARD}"
-    ):  # it is written first, and tells whose the others are
+    if not has_card:  # which is written first, and tells whose the others are
         marks = dict.fromkeys((MODEL, PROMPTS), NO_MARK)
     check_folder("export to", os.fspath(folder), marks)
     last = classifier.transform.transforms[-1]  # which the model takes over

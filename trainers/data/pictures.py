@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, SupportsIndex, TypeGuard, cast, overl
 import numpy
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
 from ..common.console import first_few, printable
 from ..common.errors import UserError
@@ -128,13 +128,16 @@ def pictures_and_labels(
 def of_data_set(images: Dataset[Any]) -> tuple[list[Picture], list[object]]:
     """N images and N labels of a torch data set of (image, label).
 
-    A label is a name, or a whole number: a place among the data set's ``classes`` or, where it has
-    none, itself the name.
+    A label is a name, or a whole number: a place among the data set's ``classes``, of a ``Subset``
+    those of the whole, or where there are none itself the name.
 
     Raises:
         UserError: an item is no such pair, a label is neither, or two classes have one name.
     """
-    names: Sequence[object] | None = getattr(images, "classes", None)
+    whole: Any = images
+    while isinstance(whole, Subset):
+        whole = whole.dataset
+    names: Sequence[object] | None = getattr(whole, "classes", None)
     if names is not None:
         taken = Counter(check_label(name) for name in names)
         if repeated := [name for name, count in taken.items() if count > 1]:
