@@ -36,9 +36,9 @@ class Table(Protocol):
     def __getitem__(self, name: Literal["label"]) -> Iterable[object]: ...
 
 
-# images without their labels, a table with the columns path and label, or a torch data set of
-# images with their labels' names or numbers
-Labelled = Pictures | Table | Dataset[tuple[Picture, str | SupportsIndex]]
+Pairs = Dataset[tuple[Picture, str | SupportsIndex]]  # images with their labels' names or numbers
+# images without their labels, a table with the columns path and label, or a torch data set
+Labelled = Pictures | Table | Pairs
 
 
 def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -125,7 +125,7 @@ def pictures_and_labels(
     )
 
 
-def of_data_set(images: Dataset[Any]) -> tuple[list[Picture], list[object]]:
+def of_data_set(images: Pairs) -> tuple[list[Picture], list[object]]:
     """N images and N labels of a torch data set of (image, label).
 
     A label is a name, or a whole number: a place among the data set's ``classes``, of a ``Subset``
