@@ -11,7 +11,7 @@ another line judges their mean difference, by its 95 % interval over the data se
 says what to do where a figure differs.
 """
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -148,7 +148,7 @@ def check(args: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where a figure differs, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("folders", nargs="+", help="output/base2new, output/transfer …")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     return exit_code(check, parser.parse_args(arguments))

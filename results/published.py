@@ -74,7 +74,7 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     if backbones != {BACKBONE} or shots != SHOTS:
         return "", {}
     known = read_published()
-    is_average = data.startswith("average")
+    is_average = table.is_average(row)
     if table.title == "base-to-new":
         if not is_average:
             return "", dict(zip(BASE2NEW, known["base2new"].get(trainer, {}).get(data, ())))

@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypedDict
 
 import numpy
@@ -34,15 +35,15 @@ from ..classnames import check_names
 from ..common.console import counted, first_few, package_logger
 from ..common.errors import UserError
 from ..common.files import write_arrays, write_text
-from ..common.readers import read_arrays, read_json
+from ..common.readers import read_json
 from ..common.recipes import EMBEDDED, recipe_path
-from ..common.record_file import FILE_NAME, answers_file, read_record
+from ..common.record_file import FILE_NAME, read_answers, read_record
 from ..data.loader import CheckedImages, Pairs, make_loader
 from ..data.own_images import OwnImages
 from ..data.random_state import seed_all
 from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load, newest
-from ..engine.folder import CHOICE, OF_TRAINING, OUTPUTS, folder_of_run
+from ..engine.folder import CHOICE, MARKS, OF_TRAINING, folder_of_run
 from ..evaluation.doubts import wilson
 from ..evaluation.prediction import per_image, percent_right
 from ..prompting.weights import openai
@@ -103,7 +104,9 @@ class Choice:
 
     def keep(self, folder: str) -> None:
         """Writes it into a run's folder."""
-        if self.answers is not None:
+        if self.answers is None:  # another choice's would pass for this one's
+            Path(folder, OF_TRAINING).unlink(missing_ok=True)
+        else:
             write_arrays(f"{folder}/{OF_TRAINING}", self.answers)
         table = {"trainer": self.trainer, "how": self.how, "rows": list(self.rows)}
         write_text(f"{folder}/{CHOICE}", json.dumps(table, indent=2) + "\n")
@@ -123,13 +126,16 @@ def said(choice: Choice | None) -> tuple[str, Sequence[CandidateRow]]:
 
 
 def kept_choice(folder: str, trainer: str) -> Choice | None:
-    """That of a run that was begun in a folder; None where there was none, or it can't be read."""
+    """That of a run that was begun in a folder; None where there was none, it can't be read, or it is
+    not what the finished run there was chosen from."""
+    path = f"{folder}/{FILE_NAME}"
     try:
         choice = Choice(**read_json(f"{folder}/{CHOICE}"))
         str(choice)
+        known = read_record(path).get("candidates") if os.path.isfile(path) else choice.rows
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return choice if choice.trainer == trainer else None
+    return choice if choice.trainer == trainer and known == choice.rows else None
 
 
 def choose_clip(is_plan: bool = False) -> tuple[str, str]:
@@ -335,7 +341,7 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     kept = f"{run.folder}/{PROMPTS}"
     check_free(run.folder)
     if trainer_and_clip_of(kept)[0] != PROMPTS:
-        check_free(kept, OUTPUTS)
+        check_free(kept, tuple(MARKS))
     trial = for_trainer(replace(run, folder=kept), PROMPTS)
     cfg = config_of_images(trial)
     seed_all(run.seed)
@@ -351,7 +357,7 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
             seed_all(run.seed)
             build_run(cfg, trial.recipe).make()  # as it was before those steps
     record = read_record(f"{kept}/{FILE_NAME}")
-    answers = read_arrays(f"{kept}/{answers_file('val')}")
+    answers = read_answers(kept, "val", record)
     right = answers["top"][:, 0] == answers["label"]
     images = len(right)
     accuracy = 100 * float(right.mean())

@@ -55,7 +55,9 @@ def opened(
         path = os.path.join(folder, LOG)
         with logged_to(path, logger) as file:
             given = "\n".join(f"{key}: {value}" for key, value in vars(asked).items())
-            file.write(f"** Asked for **\n{given}\n** Config **\n{cfg}\n** System **\n{machine()}\n")
+            file.write(
+                f"** Asked for **\n{given}\n** Config **\n{cfg}\n** System **\n{machine()}\n"
+            )
             log.info("Config, versions and all that follows: %s", path)
             seed_all(asked.seed)
             log.info(

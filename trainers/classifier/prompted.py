@@ -32,6 +32,7 @@ from ..data.pictures import (
     Labelled,
     Picture,
     Pictures,
+    check_label,
     is_path,
     one_by_one,
     pictures_and_labels,
@@ -213,8 +214,14 @@ class PromptedClassifier:
                 f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
             )
         method = method_of(cfg, record["classnames"])
+        trained_on = method.classnames
         if method.learner is not None:
-            load_trained(method, os.fspath(folder), cfg)
+            trained_on = load_trained(method, os.fspath(folder), cfg)
+        if trained_on != method.classnames:
+            raise UserError(
+                f"{prompts} was trained on other classes, or in another order, than {path} names: put the "
+                "run's own record there again, or give the run's command again"
+            )
         if method.prompts_hash() != record["prompts_hash"]:
             raise UserError(
                 f"{prompts} holds other prompts than those that {path} tells of: put the run's own there again, or train it again"
@@ -226,10 +233,10 @@ class PromptedClassifier:
         cls,
         images: str | os.PathLike[str] | Labelled,
         labels: Sequence[object] | None = None,
+        *,
         trainer: str | None = None,
         backbone: str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
-        *,
         recipe: str | os.PathLike[str] | None = None,
         shots: int = SHOTS,
         seed: int = 1,
@@ -413,9 +420,9 @@ class PromptedClassifier:
             if is_path(images)
             else pictures_and_labels(images, labels)
         )
-        known: dict[object, int] = {name: label for label, name in enumerate(self.classnames)}
+        known = {name: label for label, name in enumerate(self.classnames)}
         for name in names:
-            if name not in known:
+            if check_label(name) not in known:
                 raise UserError(
                     f"the label {name!r} is none of the classes{nearest(str(name), known)}: they are "
                     f"{first_few(self.classnames)}"
@@ -425,7 +432,7 @@ class PromptedClassifier:
                 f"there are {len(pictures)} images and {len(names)} labels: give one for each"
             )
         answers = self.predict(pictures)
-        truth = numpy.array([known[name] for name in names])
+        truth = numpy.array([known[check_label(name)] for name in names])
         answered = answers.probabilities.argmax(axis=1)
         confusion = numpy.zeros((len(known), len(known)), dtype=int)
         numpy.add.at(confusion, (truth, answered), 1)

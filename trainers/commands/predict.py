@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from ..classifier.labels import as_csv, as_text, find_images, rows
 from ..common.console import counted
-from ..common.environment import start_command
+from ..common.environment import first_line, start_command
 from ..common.errors import UserError, run_tool
 from ..common.files import check_output, write_text
 from ..common.image_files import transparent_parts, with_alpha
@@ -28,7 +28,7 @@ log = logging.getLogger("predict")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "paths",
         nargs="*",

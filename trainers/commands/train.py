@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 
 from ..classifier.asked import OwnRun, ask, check_images
-from ..common.environment import start_command
+from ..common.environment import first_line, start_command
 from ..common.errors import UserError, run_tool
 from ..common.interruption import interruptible
 from ..common.recipes import SHOTS
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__.partition(".")[0])
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "images", metavar="FOLDER", help="a folder of class folders, or of train and test"
     )

@@ -85,3 +85,8 @@ def start_command() -> None:
         sys.stdin.reconfigure(
             encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors()
         )
+
+
+def first_line(docstring: str | None) -> str:
+    """What a command's help says that it does; nothing under ``python -OO``, which drops docstrings."""
+    return (docstring or "").partition("\n")[0]
