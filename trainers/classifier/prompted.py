@@ -9,10 +9,9 @@ True
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy
@@ -36,6 +35,7 @@ from ..data.pictures import (
     is_path,
     one_by_one,
     pictures_and_labels,
+    read_ahead,
     transformed,
     write_class_folders,
 )
@@ -340,26 +340,38 @@ class PromptedClassifier:
         check_names(other.method.backbone, names, are_fixed=False, texts=texts)
         return other
 
-    def predict(
-        self,
-        images: Pictures,
-        broken: list[UserError] | None = None,
-        after_batch: Callable[[int], object] | None = None,
-    ) -> Answers:
+    def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
         """``Answers`` for images, see above: what the run's own test says of them. They are read
         batch by batch.
 
         Args:
             broken: collects the errors of unreadable images, which are left out; without it the
                 first one is raised.
-            after_batch: called after each batch with the number of its images, the unreadable ones
-                included.
 
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or
                 tensor that is no image.
         """
-        answer, names = self.prediction(images, broken, after_batch)
+        return self.answers(*self.prediction(images, broken))
+
+    def predict_batches(
+        self, images: Pictures, broken: dict[int, UserError] | None = None
+    ) -> Iterator[Answers]:
+        """``Answers`` batch by batch, for more images than memory holds: a batch is computed while
+        the next one is read. Batches without a readable image are left out.
+
+        Args:
+            broken: collects the errors of unreadable images by their places among all, from 0;
+                without it the first one is raised.
+
+        Raises:
+            UserError: see ``predict``; no image is no error.
+        """
+        for prediction, names in self.predictions(images, broken):
+            yield self.answers(prediction, names)
+
+    def answers(self, answer: Prediction, names: list[str | None]) -> Answers:
+        """A ``Prediction`` of N images, with their names, as ``Answers``."""
         votes: list[Tensor] = []
         vacuities: list[Tensor] = []
         if answer.template_probability is not None:
@@ -434,41 +446,51 @@ class PromptedClassifier:
             answers=answers,
         )
 
-    @torch.no_grad()
     def prediction(
-        self,
-        images: Pictures,
-        broken: list[UserError] | None = None,
-        after_batch: Callable[[int], object] | None = None,
+        self, images: Pictures, broken: list[UserError] | None = None
     ) -> tuple[Prediction, list[str | None]]:
         """The method's own ``Prediction`` for N images, on the CPU, and their N names; see
         ``predict``."""
+        unreadable: dict[int, UserError] | None = None if broken is None else {}
         answers = []
         names = []
-        images = iter(one_by_one(images))
+        for answer, its_names in self.predictions(images, unreadable):
+            answers.append(answer)
+            names += its_names
+        errors = list((unreadable or {}).values())
+        if not answers:
+            first = f"not one can be read; the first: {errors[0]}" if errors else "there is none"
+            raise UserError(f"there is no image to look at: {first}")
+        if broken is not None:
+            broken += errors
+        return Prediction.concatenate(answers), names
+
+    @torch.no_grad()
+    def predictions(
+        self, images: Pictures, broken: dict[int, UserError] | None
+    ) -> Iterator[tuple[Prediction, list[str | None]]]:
+        """The ``Prediction`` for each batch, on the CPU, and its images' names; see
+        ``predict_batches``."""
+        place = 0
         size = self.cfg.DATALOADER.TEST.BATCH_SIZE
-        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
-            while batch := list(islice(images, size)):
+        with closing(read_ahead(one_by_one(images), size, self.read)) as batches:
+            for batch in batches:
                 pixels = []
-                for image, result in zip(batch, pool.map(self.read, batch)):
+                names = []
+                for image, result in batch:
                     if isinstance(result, Tensor):
                         pixels.append(result)
                         names.append(os.fspath(image) if is_path(image) else None)
                     elif broken is None:
                         raise result
                     else:
-                        broken.append(result)
+                        broken[place] = result
+                    place += 1
                 if pixels:
                     shown = torch.stack(pixels).to(self.method.device)  # (B, 3, H, W)
                     answer = self.method.answer(shown[None], self.encoded)
                     answer.check_finite()
-                    answers.append(answer.cpu())
-                if after_batch is not None:
-                    after_batch(len(batch))
-        if not answers:
-            first = f"not one can be read; the first: {broken[0]}" if broken else "there is none"
-            raise UserError(f"there is no image to look at: {first}")
-        return Prediction.concatenate(answers), names
+                    yield answer.cpu(), names
 
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""

@@ -5,9 +5,11 @@ import os
 import reprlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, Protocol, SupportsInt, TypeGuard, cast, overload
+from typing import Any, Literal, Protocol, SupportsInt, TypeGuard, TypeVar, cast, overload
 
 import numpy
 from PIL import Image
@@ -20,6 +22,8 @@ from ..common.image_files import MAX_PIXELS, decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Table(Protocol):
@@ -50,6 +54,31 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
     if isinstance(images, (numpy.ndarray, Tensor)) and images.ndim < 4:
         return [images]
     return images
+
+
+def read_ahead(
+    items: Iterable[Item], size: int, read: Callable[[Item], Result]
+) -> Generator[list[tuple[Item, Result]], None, None]:
+    """Batches of items with what ``read`` makes of each, in threads: while the caller works on a batch
+    the next one is read, and no more.
+
+    Args:
+        size: of a batch; the last one may be smaller.
+    """
+    remaining = iter(items)
+    pool = ThreadPoolExecutor()  # Pillow decodes and resizes without Python's lock
+
+    def begin() -> list[tuple[Item, Future[Result]]]:
+        return [(item, pool.submit(read, item)) for item in islice(remaining, size)]
+
+    try:
+        batch = begin()
+        while batch:
+            following = begin()
+            yield [(item, result.result()) for item, result in batch]
+            batch = following
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def transformed(

@@ -1,0 +1,152 @@
+"""Labels images on the machines of a Ray cluster; Ray starts, feeds and restarts them."""
+
+import logging
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
+
+import numpy
+
+from ..common.errors import UserError
+from .labels import in_columns, rows
+from .prompted import Answers, PromptedClassifier
+
+Columns = dict[str, object]  # name → value, of an image
+Batch = Mapping[str, numpy.ndarray]
+CPUS = 4  # of an actor without a GPU: each actor holds a CLIP, and a CLIP keeps so many busy
+MOST_BATCHES = (
+    8  # of a block, which is what an actor gets at a time; it reads one while it computes another
+)
+BLOCKS = 4  # that each actor gets at least, so that all end at about the same time
+
+
+class Labeller:
+    """A trained run for ``ray.data.Dataset.map_batches``, one model per actor.
+
+    It adds columns to a batch with the column ``image``, paths: ``label``, ``uncertainty``, where the
+    method has them ``vacuity`` and ``conflict``, ``class_1``, ``probability_1`` and so on for the most
+    probable classes, and ``error``, which says why an image can't be read and is else empty. An image
+    that can't be read has an empty label and no numbers (NaN).
+
+    Args:
+        run: folder of a finished training, where every machine finds it.
+        backbone: see ``PromptedClassifier.load``; classes: see ``with_classes``; without them the
+            run's own.
+        topk: number of most probable classes.
+    """
+
+    def __init__(
+        self,
+        run: str,
+        backbone: str | None = None,
+        classes: Sequence[str] | None = None,
+        topk: int = 5,
+    ) -> None:
+        classifier = PromptedClassifier.load(run, backbone)
+        self.classifier = classifier.with_classes(classes) if classes else classifier
+        self.topk = topk
+        black = numpy.zeros((8, 8, 3), dtype=numpy.uint8)
+        (sample,) = self.answers(self.classifier.predict(black))
+        self.unread: Columns = {
+            name: "" if isinstance(value, str) else math.nan for name, value in sample.items()
+        }
+
+    def __call__(self, batch: Batch) -> dict[str, numpy.ndarray]:
+        images = [os.fsdecode(image) for image in batch["image"]]
+        broken: dict[int, UserError] = {}
+        answers: list[Columns] = []
+        for part in self.classifier.predict_batches(images, broken):
+            answers += self.answers(part)
+        for place in sorted(broken):
+            answers.insert(place, self.unread)
+        columns = dict(batch)
+        for name, value in self.unread.items():
+            kind = object if isinstance(value, str) else numpy.float32
+            columns[name] = numpy.array([answer[name] for answer in answers], dtype=kind)
+        errors = [str(broken.get(place, "")) for place in range(len(images))]
+        columns["error"] = numpy.array(errors, dtype=object)
+        return columns
+
+    def answers(self, answers: Answers) -> list[Columns]:
+        """The columns of each answer, without the image and what nothing is said of."""
+        unjudged: list[bool | None] = [None] * len(answers)
+        table = []
+        for row in rows(answers, unjudged, self.topk, with_votes=False):
+            columns = in_columns(row)
+            del columns["image"], columns["doubtful"]
+            table.append(columns)
+        return table
+
+
+def label_on_ray(
+    address: str, batches: Iterable[Sequence[tuple[int, str]]], arguments: Mapping[str, object]
+) -> Iterator[dict[str, numpy.ndarray]]:
+    """The columns of ``Labeller``, as they are answered, and ``position``.
+
+    Each actor has a GPU or, where the cluster has none, ``CPUS`` processors.
+
+    Args:
+        address: of a cluster, as ``ray.init`` takes it.
+        batches: positions and paths of images.
+        arguments: the labeller's.
+
+    Raises:
+        UserError: there is no Ray, no cluster, or it gives up.
+    """
+    try:
+        import pyarrow
+        import ray
+        import ray.data
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "--ray needs Ray, here and on the cluster: pip install 'ray[data]', or leave out --ray"
+        ) from error
+    try:
+        ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"--ray {address}: no cluster is reached ({error}): start one with ray start --head, or give the address of "
+            "one that runs"
+        ) from error
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = int(sum(node.get("GPU", 0) for node in nodes))
+        cpus = max(1, min([CPUS, *(int(node.get("CPU", 0)) for node in nodes if "CPU" in node)]))
+        needs = {"num_gpus": 1} if gpus else {"num_cpus": cpus}
+        actors = gpus or int(sum(node.get("CPU", 0) // cpus for node in nodes))
+        tables = blocks(list(batches), max(1, actors))
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        images = ray.data.from_arrow([pyarrow.table(table) for table in tables])
+        answers = images.map_batches(
+            Labeller,
+            fn_constructor_kwargs=dict(arguments),
+            batch_size=len(tables[0]["image"]),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, actors)),
+            **needs,
+        )
+        yield from answers.iter_batches(batch_size=None)
+    except ray.exceptions.RayError as error:
+        raise UserError(f"--ray {address}: {str(error).strip().splitlines()[-1]}") from error
+    finally:
+        ray.shutdown()
+
+
+def blocks(batches: Sequence[Sequence[tuple[int, str]]], actors: int) -> list[dict[str, list[Any]]]:
+    """Columns ``position``, ``image`` (its whole path) and ``name`` (as it was given) of whole batches,
+    at most ``MOST_BATCHES`` in a block."""
+    size = min(MOST_BATCHES, max(1, len(batches) // (BLOCKS * actors)))
+    tables = []
+    for start in range(0, len(batches), size):
+        block = list(chain.from_iterable(batches[start : start + size]))
+        names = [os.fsencode(path) for _, path in block]  # which may be no text
+        tables.append(
+            {
+                "position": [position for position, _ in block],
+                "image": [os.path.abspath(name) for name in names],
+                "name": names,
+            }
+        )
+    return tables
