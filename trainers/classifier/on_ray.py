@@ -124,7 +124,7 @@ def label_on_ray(
             Labeller,
             fn_constructor_kwargs=dict(arguments),
             batch_size=len(tables[0]["image"]),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, actors)),
+            compute=ray.data.ActorPoolStrategy(size=max(1, actors)),
             **needs,
         )
         yield from answers.iter_batches(batch_size=None)
