@@ -24,7 +24,7 @@ from trainers.classifier import prompted
 from trainers.classifier.labels import json_lines, rows
 from trainers.classifier.on_ray import Labeller
 from trainers.classifier.part_file import PartFile
-from trainers.data.pictures import read_ahead
+from trainers.data.pictures import one_ahead
 
 BATCHES = 6  # of the 90 pictures
 
@@ -216,18 +216,44 @@ def test_a_batch_is_computed_while_the_next_one_is_read(loaded, pictures, monkey
     assert len(classifier.predict(paths)) == 40
 
 
-def test_no_more_than_one_batch_is_read_ahead_and_the_order_stays():
-    taken, worked = [], 0
-    for batch in read_ahead((taken.append(item) or item for item in range(50)), 8, lambda x: -x):
-        worked += len(batch)
-        assert len(taken) <= worked + 8
-        assert batch == [(item, -item) for item in range(worked - len(batch), worked)]
-    assert worked == 50 and list(read_ahead([], 8, abs)) == []
+def test_no_more_than_one_is_worked_on_ahead_and_the_order_stays():
+    taken = []
+    items = (taken.append(number) or number for number in range(50))
+    for number, result in enumerate(one_ahead(items, str)):
+        assert result == str(number) and len(taken) <= number + 2
+    assert len(taken) == 50 and list(one_ahead([], str)) == []
+
+
+def test_a_batch_is_written_while_the_next_one_is_computed(run, pictures, tmp_path, monkeypatch):
+    """Each batch but the first is computed only when writing the last one has begun, which ends only
+    when it is computed."""
+    add, predictions = PartFile.add, PromptedClassifier.predictions
+    is_written, is_computed = threading.Semaphore(0), threading.Semaphore(0)
+
+    def add_slowly(part, *answers):
+        is_written.release()
+        assert is_computed.acquire(timeout=PATIENCE)
+        add(part, *answers)
+
+    def compute(classifier, *images):
+        for number, batch in enumerate(predictions(classifier, *images)):
+            if number:
+                assert is_written.acquire(timeout=PATIENCE)
+                is_computed.release()
+            yield batch
+        is_computed.release(BATCHES)
+
+    monkeypatch.setattr(PartFile, "add", add_slowly)
+    monkeypatch.setattr(PromptedClassifier, "predictions", compute)
+    words = "--run", run, pictures, "--csv", tmp_path / "labels.csv"
+    assert call(predict.main, *words) == 1
+    assert len(pandas.read_csv(tmp_path / "labels.csv")) == 89
 
 
 @pytest.mark.parametrize("options", [["--csv"], ["--csv", "--least-certain-first"], ["--json"]])
 def test_memory_does_not_grow_with_the_pictures(run, pictures, tmp_path, monkeypatch, options):
-    """Of all that is answered two batches are alive at a time, and nothing holds the images' paths."""
+    """Of all that is answered three batches are alive at a time: one that is computed, one that is
+    written, and one that is handed over."""
     alive, most = weakref.WeakSet(), []
     made = prompted.Answers.__init__
     monkeypatch.setattr(prompted.Answers, "__hash__", object.__hash__)
@@ -244,7 +270,7 @@ def test_memory_does_not_grow_with_the_pictures(run, pictures, tmp_path, monkeyp
         else options
     )
     assert call(predict.main, "--run", run, pictures, *words) == 1
-    assert len(most) == BATCHES and max(most) <= 2
+    assert len(most) == BATCHES and max(most) <= 3
 
 
 # ---- forms ----

@@ -3,22 +3,21 @@
 import logging
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
 import numpy
 
 from ..common.errors import UserError
+from .answering import Answered, Later, Missing, Verdict
 from .labels import in_columns, rows
 from .prompted import Answers, PromptedClassifier
 
 Columns = dict[str, object]  # name → value, of an image
-Batch = Mapping[str, numpy.ndarray]
-CPUS = 4  # of an actor without a GPU: each actor holds a CLIP, and a CLIP keeps so many busy
-MOST_BATCHES = (
-    8  # of a block, which is what an actor gets at a time; it reads one while it computes another
-)
+Batch = Mapping[str, numpy.ndarray]  # name → values, of images
+MOST_BATCHES = 8  # that an actor gets at a time: it reads one while it computes another
 BLOCKS = 4  # that each actor gets at least, so that all end at about the same time
 
 
@@ -80,21 +79,23 @@ class Labeller:
         return table
 
 
-def label_on_ray(
-    address: str, batches: Iterable[Sequence[tuple[int, str]]], arguments: Mapping[str, object]
-) -> Iterator[dict[str, numpy.ndarray]]:
-    """The columns of ``Labeller``, as they are answered, and ``position``.
+def on_ray(
+    address: str, missing: Missing, verdict: Verdict, arguments: Mapping[str, object]
+) -> Iterator[Later]:
+    """The answers of a cluster, in the order in which they come.
 
-    Each actor has a GPU or, where the cluster has none, ``CPUS`` processors.
+    Each actor has a GPU or, where the cluster has none, a processor.
 
     Args:
-        address: of a cluster, as ``ray.init`` takes it.
-        batches: positions and paths of images.
-        arguments: the labeller's.
+        address: of the cluster, as ``ray.init`` takes it.
+        arguments: of a ``Labeller``.
 
     Raises:
         UserError: there is no Ray, no cluster, or it gives up.
     """
+    batches = list(missing)
+    if not batches:
+        return
     try:
         import pyarrow
         import ray
@@ -111,27 +112,51 @@ def label_on_ray(
             "one that runs"
         ) from error
     try:
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus = int(sum(node.get("GPU", 0) for node in nodes))
-        cpus = max(1, min([CPUS, *(int(node.get("CPU", 0)) for node in nodes if "CPU" in node)]))
-        needs = {"num_gpus": 1} if gpus else {"num_cpus": cpus}
-        actors = gpus or int(sum(node.get("CPU", 0) // cpus for node in nodes))
-        tables = blocks(list(batches), max(1, actors))
+        actors, needs = actors_of(ray.cluster_resources())
+        tables = blocks(batches, actors)
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
-        images = ray.data.from_arrow([pyarrow.table(table) for table in tables])
-        answers = images.map_batches(
+        answers = ray.data.from_arrow([pyarrow.table(table) for table in tables]).map_batches(
             Labeller,
             fn_constructor_kwargs=dict(arguments),
             batch_size=len(tables[0]["image"]),
-            compute=ray.data.ActorPoolStrategy(size=max(1, actors)),
+            compute=ray.data.ActorPoolStrategy(size=actors),
             **needs,
         )
-        yield from answers.iter_batches(batch_size=None)
+        for batch in answers.iter_batches(batch_size=None):
+            yield partial(from_ray, batch, verdict)
     except ray.exceptions.RayError as error:
         raise UserError(f"--ray {address}: {str(error).strip().splitlines()[-1]}") from error
     finally:
         ray.shutdown()
+
+
+def actors_of(resources: Mapping[str, float]) -> tuple[int, dict[str, Any]]:
+    """How many actors a cluster with those resources gets, and what Ray gives each."""
+    if gpus := int(resources.get("GPU", 0)):
+        return gpus, {"num_gpus": 1}
+    return max(1, int(resources.get("CPU", 0))), {"num_cpus": 1}
+
+
+def from_ray(batch: Batch, verdict: Verdict) -> Answered:
+    """The answers in a batch that ``Labeller`` has returned."""
+    columns = {name: values.tolist() for name, values in batch.items()}
+    positions, names, errors = (columns.pop(name) for name in ("position", "name", "error"))
+    del columns["image"]
+    table = {}
+    for place, position in enumerate(positions):
+        if errors[place]:
+            continue
+        row = {name: values[place] for name, values in columns.items()}
+        doubtful = verdict(row["uncertainty"])
+        label = row.pop("label")
+        table[position] = {
+            "image": os.fsdecode(names[place]),
+            "label": None if doubtful else label,
+            "doubtful": doubtful,
+            **row,
+        }
+    return table, {position: error for position, error in zip(positions, errors) if error}
 
 
 def blocks(batches: Sequence[Sequence[tuple[int, str]]], actors: int) -> list[dict[str, list[Any]]]:

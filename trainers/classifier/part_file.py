@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
@@ -57,7 +58,9 @@ def part_file(
     with contextlib.ExitStack() as stack:
         try:
             # transactions are begun and ended by ``PartFile.transaction`` alone
-            database = sqlite3.connect(path, timeout=0, isolation_level=None)
+            database = sqlite3.connect(
+                path, timeout=0, isolation_level=None, check_same_thread=False
+            )
             stack.callback(database.close)
             part = PartFile(database, path)
             try:
@@ -85,11 +88,15 @@ def as_users(error: sqlite3.Error, path: str) -> Exception:
 
 
 class PartFile:
-    """Images by their positions, from 0, and the answers to some of them; see ``part_file``."""
+    """Images by their positions, from 0, and the answers to some of them; see ``part_file``.
+
+    One thread may ``add`` answers while another asks what is ``missing``.
+    """
 
     def __init__(self, database: sqlite3.Connection, path: str) -> None:
         self.database = database
         self.path = path
+        self.lock = threading.Lock()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -175,10 +182,12 @@ class PartFile:
             ends = start, start + size
             where = "WHERE position >= ? AND position < ?"
             query = f"SELECT 1 FROM answers {where} LIMIT 1"
-            if self.database.execute(query, ends).fetchone() is None:
+            with self.lock:
+                if self.database.execute(query, ends).fetchone() is not None:
+                    continue
                 query = f"SELECT position, path FROM images {where} ORDER BY position"
                 batch = self.database.execute(query, ends).fetchall()
-                yield [(position, os.fsdecode(path)) for position, path in batch]
+            yield [(position, os.fsdecode(path)) for position, path in batch]
 
     def add(self, rows: Mapping[int, Mapping[str, Any]], errors: Mapping[int, str]) -> None:
         """Writes the answers to whole batches.

@@ -10,9 +10,12 @@ True
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 import torch
@@ -33,9 +36,9 @@ from ..data.pictures import (
     Picture,
     Pictures,
     is_path,
+    one_ahead,
     one_by_one,
     pictures_and_labels,
-    read_ahead,
     transformed,
     write_class_folders,
 )
@@ -142,6 +145,20 @@ class Evaluation:
     ece: float
     confusion: numpy.ndarray
     answers: Answers = field(repr=False)
+
+
+class Batch(NamedTuple):
+    """Images that were read.
+
+    Attributes:
+        names: of those that can be read; None where an image came without one.
+        pixels: (B, 3, H, W), theirs; None where there is none.
+        errors: place in the batch → why an image can't be read.
+    """
+
+    names: list[str | None]
+    pixels: Tensor | None
+    errors: dict[int, UserError]
 
 
 class PromptedClassifier:
@@ -472,25 +489,35 @@ class PromptedClassifier:
         """The ``Prediction`` for each batch, on the CPU, and its images' names; see
         ``predict_batches``."""
         place = 0
+        remaining = iter(one_by_one(images))
         size = self.cfg.DATALOADER.TEST.BATCH_SIZE
-        with closing(read_ahead(one_by_one(images), size, self.read)) as batches:
-            for batch in batches:
-                pixels = []
-                names = []
-                for image, result in batch:
-                    if isinstance(result, Tensor):
-                        pixels.append(result)
-                        names.append(os.fspath(image) if is_path(image) else None)
-                    elif broken is None:
-                        raise result
-                    else:
-                        broken[place] = result
-                    place += 1
-                if pixels:
-                    shown = torch.stack(pixels).to(self.method.device)  # (B, 3, H, W)
-                    answer = self.method.answer(shown[None], self.encoded)
-                    answer.check_finite()
-                    yield answer.cpu(), names
+        taken = iter(lambda: list(islice(remaining, size)), [])
+        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
+            with closing(one_ahead(taken, partial(self.read_batch, pool))) as batches:
+                for batch in batches:
+                    for number, error in batch.errors.items():
+                        if broken is None:
+                            raise error
+                        broken[place + number] = error
+                    place += len(batch.names) + len(batch.errors)
+                    if batch.pixels is not None:
+                        shown = batch.pixels.to(self.method.device)  # (B, 3, H, W)
+                        answer = self.method.answer(shown[None], self.encoded)
+                        answer.check_finite()
+                        yield answer.cpu(), batch.names
+
+    def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> Batch:
+        """Images as the method takes them, read by the threads of a pool."""
+        pixels = []
+        names = []
+        errors = {}
+        for number, (image, result) in enumerate(zip(images, pool.map(self.read, images))):
+            if isinstance(result, Tensor):
+                pixels.append(result)
+                names.append(os.fspath(image) if is_path(image) else None)
+            else:
+                errors[number] = result
+        return Batch(names, torch.stack(pixels) if pixels else None, errors)
 
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""

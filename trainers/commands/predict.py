@@ -13,13 +13,12 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain, islice, tee
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from ..classifier.labels import find_images, in_columns, json_lines, rows, table_lines, text_line
+from ..classifier.labels import find_images, in_columns, json_lines, table_lines, text_line
 from ..classifier.parquet import check_parquet, write_parquet
 from ..classifier.part_file import ENDING, PartFile, part_file
 from ..common.console import counted
@@ -32,15 +31,13 @@ from ..evaluation.doubts import Judge
 from .arguments import add_run_arguments
 
 if TYPE_CHECKING:
-    from ..classifier.prompted import PromptedClassifier
+    from ..classifier.answering import Verdict
 
 log = logging.getLogger("predict")
 NAMED = 20  # of those that can't be read
 # arguments that say where images, run and answers are, not what is answered
 NOT_IN_ANSWERS = ("paths", "run", "backbone", "csv", "parquet", "json", "ray")
 BAR: dict[str, Any] = {"unit": "image", "mininterval": 1, "dynamic_ncols": True}
-# position → row, and position → why the image can't be read
-Answered = tuple[dict[int, Mapping[str, object]], dict[int, str]]
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -133,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(
                 f"there is no image to look at: not one can be read; the first: {first}"
             )
-        rows = part.rows(args.least_certain_first)
+        rows: Iterator[Any] = part.rows(args.least_certain_first)
         if args.csv:
             write_lines(place, table_lines(rows))
         elif args.parquet:
@@ -179,7 +176,7 @@ def labeller_of(args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def verdict_of(judge: Judge | None, certainty: float | None) -> Callable[[float], bool | None]:
+def verdict_of(judge: Judge | None, certainty: float | None) -> "Verdict":
     """Whether an answer of an uncertainty is unsure; None where nothing says what that would be."""
     if judge is not None:
         return judge.doubtful
@@ -189,89 +186,32 @@ def verdict_of(judge: Judge | None, certainty: float | None) -> Callable[[float]
     return lambda uncertainty: uncertainty > limit
 
 
-def label(
-    part: PartFile, args: argparse.Namespace, verdict: Callable[[float], bool | None]
-) -> None:
+def label(part: PartFile, args: argparse.Namespace, verdict: "Verdict") -> None:
     """Answers the images that have no answer yet."""
     # here, since it takes seconds: wrong arguments are answered at once
     from tqdm import tqdm
 
+    from ..classifier.answering import fill, here
+    from ..classifier.on_ray import on_ray
     from ..classifier.prompted import PromptedClassifier
 
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
         classifier = classifier.with_classes(args.classes)
     images, answered, unread = part.counts()
-    if not args.ray:
+    missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
+    if args.ray:
+        answers = on_ray(args.ray, missing, verdict, labeller_of(args))
+    else:
         paths = tqdm(part.images(), "looking for transparent parts", images, **BAR, delay=2)
         if number := with_alpha(paths):
             parts = transparent_parts(classifier.background)
             log.info("%d of %d images can have transparent parts, %s", number, images, parts)
-    batches = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
-    if args.ray:
-        from ..classifier.on_ray import label_on_ray
-
-        answers = on_ray(label_on_ray(args.ray, batches, labeller_of(args)), verdict)
-    else:
-        answers = here(classifier, batches, args, verdict)
+        show = in_columns if args.csv or args.parquet else dict
+        answers = here(classifier, missing, verdict, args.topk, show, with_votes=args.json)
     with tqdm(total=images, initial=answered + unread, **BAR) as progress:
-        for rows, errors in answers:
-            part.add(rows, errors)
-            progress.update(len(rows) + len(errors))
-
-
-def here(
-    classifier: "PromptedClassifier",
-    batches: Iterable[Sequence[tuple[int, str]]],
-    args: argparse.Namespace,
-    verdict: Callable[[float], bool | None],
-) -> Iterator[Answered]:
-    """Answers positions and paths of images batch by batch."""
-    pairs, again = tee(chain.from_iterable(batches))
-    positions = (position for position, _ in again)
-    broken: dict[int, UserError] = {}
-    seen = 0
-
-    def unread(window: Sequence[int]) -> dict[int, str]:
-        return {window[place - seen]: str(error) for place, error in broken.items()}
-
-    for answers in classifier.predict_batches((path for _, path in pairs), broken):
-        window = list(islice(positions, len(answers) + len(broken)))
-        errors = unread(window)
-        doubtful = [verdict(each) for each in answers.uncertainty.tolist()]
-        table = rows(answers, doubtful, args.topk, with_votes=args.json)
-        kept: list[Mapping[str, object]] = list(
-            map(in_columns, table) if args.csv or args.parquet else table
-        )
-        yield dict(zip((each for each in window if each not in errors), kept)), errors
-        seen += len(window)
-        broken.clear()
-    yield {}, unread(list(positions))
-
-
-def on_ray(
-    batches: Iterable[Mapping[str, numpy.ndarray]], verdict: Callable[[float], bool | None]
-) -> Iterator[Answered]:
-    """The answers in what comes from ``label_on_ray``."""
-    for batch in batches:
-        kept: dict[int, Mapping[str, object]] = {}
-        errors = {}
-        columns = {name: values.tolist() for name, values in batch.items()}
-        names = [name for name in columns if name not in ("position", "image", "name", "error")]
-        for place, position in enumerate(columns["position"]):
-            if error := columns["error"][place]:
-                errors[position] = error
-                continue
-            row = {name: columns[name][place] for name in names}
-            doubtful = verdict(row["uncertainty"])
-            image = os.fsdecode(columns["name"][place])
-            first = {
-                "image": image,
-                "label": None if doubtful else row["label"],
-                "doubtful": doubtful,
-            }
-            kept[position] = first | {name: value for name, value in row.items() if name != "label"}
-        yield kept, errors
+        for number in fill(part, answers):
+            progress.update(number)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

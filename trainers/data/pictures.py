@@ -7,7 +7,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol, SupportsInt, TypeGuard, TypeVar, cast, overload
 
@@ -56,29 +55,23 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
     return images
 
 
-def read_ahead(
-    items: Iterable[Item], size: int, read: Callable[[Item], Result]
-) -> Generator[list[tuple[Item, Result]], None, None]:
-    """Batches of items with what ``read`` makes of each, in threads: while the caller works on a batch
-    the next one is read, and no more.
-
-    Args:
-        size: of a batch; the last one may be smaller.
-    """
-    remaining = iter(items)
-    pool = ThreadPoolExecutor()  # Pillow decodes and resizes without Python's lock
-
-    def begin() -> list[tuple[Item, Future[Result]]]:
-        return [(item, pool.submit(read, item)) for item in islice(remaining, size)]
-
+def one_ahead(
+    items: Iterable[Item], work: Callable[[Item], Result]
+) -> Generator[Result, None, None]:
+    """What ``work`` makes of each item, in a thread of its own: while the caller has one result the next
+    one is made, and no more."""
+    thread = ThreadPoolExecutor(max_workers=1)
+    following: Future[Result] | None = None
     try:
-        batch = begin()
-        while batch:
-            following = begin()
-            yield [(item, result.result()) for item, result in batch]
-            batch = following
+        for item in items:
+            result = following
+            following = thread.submit(work, item)
+            if result is not None:
+                yield result.result()
+        if following is not None:
+            yield following.result()
     finally:
-        pool.shutdown(cancel_futures=True)
+        thread.shutdown(cancel_futures=True)
 
 
 def transformed(
