@@ -30,6 +30,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection
 from statistics import median
+from typing import Any
 from unittest import mock
 
 import numpy
@@ -112,7 +113,7 @@ def measure(run: str, folder: str, wait: bool, results: Connection) -> None:
         mock.patch.object(classifier.method, "answer", stand_in.compute).start()
         return classifier
 
-    def add_and_note(part: PartFile, *answers: dict[int, str]) -> None:
+    def add_and_note(part: PartFile, *answers: Any) -> None:
         add(part, *answers)
         moments.append(time.perf_counter())
 

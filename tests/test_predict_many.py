@@ -24,7 +24,7 @@ from trainers.classifier import prompted
 from trainers.classifier.labels import json_lines, rows
 from trainers.classifier.on_ray import Labeller
 from trainers.classifier.part_file import PartFile
-from trainers.data.pictures import one_ahead
+from trainers.data.pictures import ahead
 
 BATCHES = 6  # of the 90 pictures
 
@@ -216,12 +216,13 @@ def test_a_batch_is_computed_while_the_next_one_is_read(loaded, pictures, monkey
     assert len(classifier.predict(paths)) == 40
 
 
-def test_no_more_than_one_is_worked_on_ahead_and_the_order_stays():
+@pytest.mark.parametrize("most", [1, 2])
+def test_no_more_is_worked_on_ahead_and_the_order_stays(most):
     taken = []
     items = (taken.append(number) or number for number in range(50))
-    for number, result in enumerate(one_ahead(items, str)):
-        assert result == str(number) and len(taken) <= number + 2
-    assert len(taken) == 50 and list(one_ahead([], str)) == []
+    for number, result in enumerate(ahead(items, str, most)):
+        assert result == str(number) and len(taken) <= number + 1 + most
+    assert len(taken) == 50 and list(ahead([], str, most)) == []
 
 
 def test_a_batch_is_written_while_the_next_one_is_computed(run, pictures, tmp_path, monkeypatch):

@@ -7,10 +7,11 @@ from functools import partial
 from itertools import chain, islice, tee
 
 from ..common.errors import UserError
-from ..data.pictures import one_ahead
+from ..data.pictures import ahead
+from ..evaluation.prediction import Prediction
 from .labels import Row, rows
 from .part_file import PartFile
-from .prompted import Answers, PromptedClassifier
+from .prompted import PromptedClassifier
 
 Verdict = Callable[[float], bool | None]  # whether an answer of an uncertainty is unsure
 Missing = Iterable[Sequence[tuple[int, str]]]  # batches of positions and paths
@@ -28,7 +29,7 @@ def fill(part: PartFile, answers: Iterable[Later]) -> Iterator[int]:
         part.add(table, errors)
         return len(table) + len(errors)
 
-    with closing(one_ahead(answers, write)) as written:
+    with closing(ahead(answers, write, number=1)) as written:
         yield from written
 
 
@@ -53,15 +54,22 @@ def here(
     def unread(batch: Sequence[int]) -> dict[int, str]:
         return {batch[place - seen]: str(error) for place, error in broken.items()}
 
-    def later(answers: Answers, batch: Sequence[int], errors: Mapping[int, str]) -> Answered:
+    def later(
+        prediction: Prediction,
+        names: list[str | None],
+        batch: Sequence[int],
+        errors: Mapping[int, str],
+    ) -> Answered:
+        answers = classifier.answers(prediction, names)
         doubtful = [verdict(uncertainty) for uncertainty in answers.uncertainty.tolist()]
         table = map(show, rows(answers, doubtful, topk, with_votes))
         readable = (position for position in batch if position not in errors)
         return dict(zip(readable, table)), errors
 
-    for answers in classifier.predict_batches((path for _, path in pairs), broken):
-        batch = list(islice(positions, len(answers) + len(broken)))
-        yield partial(later, answers, batch, unread(batch))
+    # the thread that computes does nothing else
+    for prediction, names in classifier.predictions((path for _, path in pairs), broken):
+        batch = list(islice(positions, len(names) + len(broken)))
+        yield partial(later, prediction, names, batch, unread(batch))
         seen += len(batch)
         broken.clear()
     batch = list(positions)  # the last ones, where none of them can be read

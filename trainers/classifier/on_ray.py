@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any
 
 import numpy
 
@@ -16,6 +15,7 @@ from .labels import in_columns, rows
 from .prompted import Answers, PromptedClassifier
 
 Columns = dict[str, object]  # name → value, of an image
+Block = dict[str, list[int] | list[str] | list[bytes]]
 Batch = Mapping[str, numpy.ndarray]  # name → values, of images
 MOST_BATCHES = 8  # that an actor gets at a time: it reads one while it computes another
 BLOCKS = 4  # that each actor gets at least, so that all end at about the same time
@@ -112,7 +112,9 @@ def on_ray(
             "one that runs"
         ) from error
     try:
-        actors, needs = actors_of(ray.cluster_resources())
+        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        gpus = int(resources.get("GPU", 0))
+        actors = gpus or max(1, int(resources.get("CPU", 0)))
         tables = blocks(batches, actors)
         ray.data.DataContext.get_current().enable_progress_bars = False
         logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -121,7 +123,8 @@ def on_ray(
             fn_constructor_kwargs=dict(arguments),
             batch_size=len(tables[0]["image"]),
             compute=ray.data.ActorPoolStrategy(size=actors),
-            **needs,
+            num_gpus=1 if gpus else None,
+            num_cpus=None if gpus else 1,
         )
         for batch in answers.iter_batches(batch_size=None):
             yield partial(from_ray, batch, verdict)
@@ -129,13 +132,6 @@ def on_ray(
         raise UserError(f"--ray {address}: {str(error).strip().splitlines()[-1]}") from error
     finally:
         ray.shutdown()
-
-
-def actors_of(resources: Mapping[str, float]) -> tuple[int, dict[str, Any]]:
-    """How many actors a cluster with those resources gets, and what Ray gives each."""
-    if gpus := int(resources.get("GPU", 0)):
-        return gpus, {"num_gpus": 1}
-    return max(1, int(resources.get("CPU", 0))), {"num_cpus": 1}
 
 
 def from_ray(batch: Batch, verdict: Verdict) -> Answered:
@@ -159,11 +155,11 @@ def from_ray(batch: Batch, verdict: Verdict) -> Answered:
     return table, {position: error for position, error in zip(positions, errors) if error}
 
 
-def blocks(batches: Sequence[Sequence[tuple[int, str]]], actors: int) -> list[dict[str, list[Any]]]:
+def blocks(batches: Sequence[Sequence[tuple[int, str]]], actors: int) -> list[Block]:
     """Columns ``position``, ``image`` (its whole path) and ``name`` (as it was given) of whole batches,
     at most ``MOST_BATCHES`` in a block."""
     size = min(MOST_BATCHES, max(1, len(batches) // (BLOCKS * actors)))
-    tables = []
+    tables: list[Block] = []
     for start in range(0, len(batches), size):
         block = list(chain.from_iterable(batches[start : start + size]))
         names = [os.fsencode(path) for _, path in block]  # which may be no text

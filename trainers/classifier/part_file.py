@@ -8,7 +8,6 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
 
 from ..common.errors import UserError
 from ..common.files import check_output
@@ -189,7 +188,7 @@ class PartFile:
                 batch = self.database.execute(query, ends).fetchall()
             yield [(position, os.fsdecode(path)) for position, path in batch]
 
-    def add(self, rows: Mapping[int, Mapping[str, Any]], errors: Mapping[int, str]) -> None:
+    def add(self, rows: Mapping[int, Mapping[str, object]], errors: Mapping[int, str]) -> None:
         """Writes the answers to whole batches.
 
         Args:
@@ -206,7 +205,7 @@ class PartFile:
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", lines
             )
 
-    def rows(self, least_certain_first: bool = False) -> Iterator[dict[str, Any]]:
+    def rows(self, least_certain_first: bool = False) -> Iterator[dict[str, object]]:
         """The answers in the order of the images, or the most uncertain ones first, read one by one."""
         order = "position"
         if least_certain_first:  # SQLite sorts what does not fit into its memory in a file

@@ -35,8 +35,8 @@ from ..data.pictures import (
     Labelled,
     Picture,
     Pictures,
+    ahead,
     is_path,
-    one_ahead,
     one_by_one,
     pictures_and_labels,
     transformed,
@@ -55,6 +55,8 @@ from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
     import pandas
+
+AHEAD = 2  # batches that are read, so that reading never waits for the one that is computed
 
 
 @dataclass
@@ -375,7 +377,7 @@ class PromptedClassifier:
         self, images: Pictures, broken: dict[int, UserError] | None = None
     ) -> Iterator[Answers]:
         """``Answers`` batch by batch, for more images than memory holds: a batch is computed while
-        the next one is read. Batches without a readable image are left out.
+        the next ones are read. Batches without a readable image are left out.
 
         Args:
             broken: collects the errors of unreadable images by their places among all, from 0;
@@ -400,10 +402,11 @@ class PromptedClassifier:
             votes.append(answer.image_probability)
             vacuities.append(answer.image_vacuity)
         values = {name: value.numpy() for name, value in answer.known().items()}
+        classnames = self.classnames
         return Answers(
-            classnames=self.classnames,
+            classnames=classnames,
             images=names,
-            labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
+            labels=[classnames[label] for label in answer.probability.argmax(dim=1).tolist()],
             probabilities=values["probability"],
             uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=values.get("vacuity"),
@@ -493,7 +496,7 @@ class PromptedClassifier:
         size = self.cfg.DATALOADER.TEST.BATCH_SIZE
         taken = iter(lambda: list(islice(remaining, size)), [])
         with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
-            with closing(one_ahead(taken, partial(self.read_batch, pool))) as batches:
+            with closing(ahead(taken, partial(self.read_batch, pool), AHEAD)) as batches:
                 for batch in batches:
                     for number, error in batch.errors.items():
                         if broken is None:

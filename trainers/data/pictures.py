@@ -5,6 +5,7 @@ import os
 import reprlib
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -55,21 +56,20 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
     return images
 
 
-def one_ahead(
-    items: Iterable[Item], work: Callable[[Item], Result]
+def ahead(
+    items: Iterable[Item], work: Callable[[Item], Result], number: int
 ) -> Generator[Result, None, None]:
     """What ``work`` makes of each item, in a thread of its own: while the caller has one result the next
-    one is made, and no more."""
+    ``number`` are made, and no more."""
     thread = ThreadPoolExecutor(max_workers=1)
-    following: Future[Result] | None = None
+    begun: deque[Future[Result]] = deque()
     try:
         for item in items:
-            result = following
-            following = thread.submit(work, item)
-            if result is not None:
-                yield result.result()
-        if following is not None:
-            yield following.result()
+            begun.append(thread.submit(work, item))
+            if len(begun) > number:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
     finally:
         thread.shutdown(cancel_futures=True)
 
