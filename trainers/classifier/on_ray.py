@@ -15,7 +15,7 @@ from .labels import in_columns, rows
 from .prompted import Answers, PromptedClassifier
 
 Columns = dict[str, object]  # name → value, of an image
-Block = dict[str, list[int] | list[str] | list[bytes]]
+Block = dict[str, list[int] | list[bytes]]
 Batch = Mapping[str, numpy.ndarray]  # name → values, of images
 MOST_BATCHES = 8  # that an actor gets at a time: it reads one while it computes another
 BLOCKS = 4  # that each actor gets at least, so that all end at about the same time
