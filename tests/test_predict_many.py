@@ -164,6 +164,25 @@ def test_a_part_file_of_somebody_is_left_alone(run, pictures, tmp_path, error_of
         assert part.read_bytes() == content
 
 
+def test_a_part_file_is_not_made_where_a_link_leads(run, pictures, tmp_path, error_of):
+    os.symlink(tmp_path / "nowhere", tmp_path / "labels.csv.part")
+    line = error_of(predict.main, "--run", run, pictures, "--csv", tmp_path / "labels.csv")
+    assert "labels.csv.part: Too many levels of symbolic links" in line
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_last_pictures_may_all_be_broken(run, pictures, tmp_path, capsys):
+    names = sorted(os.listdir(f"{pictures}/grid"))
+    for name in names[2:]:
+        (tmp_path / "pictures/grid" / name).write_bytes(b"no image")
+    paths = [f"{pictures}/grid/{name}" for name in [*names, *names[3:], *names[3:]]]
+    capsys.readouterr()
+    assert call(predict.main, "--run", run, *paths, "--csv", tmp_path / "labels.csv") == 1
+    assert len(pandas.read_csv(tmp_path / "labels.csv")) == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("No answer for 37 images: ") and said.endswith("; and 17 more")
+
+
 def test_a_part_file_that_is_damaged_is_a_line(run, pictures, tmp_path, error_of):
     table, part = f"{tmp_path}/labels.csv", tmp_path / "labels.csv.part"
     words = ["--run", run, pictures, "--csv", table]

@@ -72,5 +72,5 @@ def here(
         yield partial(later, prediction, names, batch, unread(batch))
         seen += len(batch)
         broken.clear()
-    batch = list(positions)  # the last ones, where none of them can be read
-    yield partial(lambda errors: ({}, errors), unread(batch))
+    if batch := list(positions):  # the last ones, none of which can be read
+        yield partial(lambda errors: ({}, errors), unread(batch))

@@ -53,6 +53,9 @@ def part_file(
     if path:
         check_output("the part file", path, MARK)
         os.makedirs(os.path.dirname(path), exist_ok=True)
+        # SQLite does not say why it can't make a file, and makes one where a link leads
+        flags = os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
+        os.close(os.open(path, flags, 0o666))
     is_over = False
     with contextlib.ExitStack() as stack:
         try:
