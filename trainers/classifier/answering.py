@@ -1,7 +1,7 @@
 """Answers images of a part file batch by batch: while one batch is read, another is computed, and a
 third is written."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import chain, islice, tee
@@ -20,7 +20,7 @@ Answered = tuple[Mapping[int, Mapping[str, object]], Mapping[int, str]]
 Later = Callable[[], Answered]  # what is left to do of it once it is computed
 
 
-def fill(part: PartFile, answers: Iterable[Later]) -> Iterator[int]:
+def fill(part: PartFile, answers: Iterable[Later]) -> Generator[int, None, None]:
     """Writes answers into a part file while the next ones are computed; yields how many images each
     batch has."""
 

@@ -4,9 +4,11 @@
     find . -name "*.jpg" | cdc-predict --run output/my_run - --max-error 0.05 --csv labels.csv
 
 The result goes to standard output, one line per image, as JSON with --json, or to a file with --csv
-or --parquet. Answers are kept beside that file as they are computed: after a crash the same command
-goes on where it was, and the file appears when it is whole. Images that can't be read are named on standard error and left out of it; then the exit code is 1.
-Input that can't work ends with one line there and exit code 2, and nothing is written.
+or --parquet. Images that can't be read are named on standard error and left out of it; then the exit
+code is 1. Input that can't work ends with one line there and exit code 2, and nothing is written.
+
+Answers are kept beside the table that will be, in a file that ends in .part: after a crash the same
+command goes on where it was. The table appears when it is whole.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -209,8 +212,11 @@ def label(part: PartFile, args: argparse.Namespace, verdict: "Verdict") -> None:
             log.info("%d of %d images can have transparent parts, %s", number, images, parts)
         show = in_columns if args.csv or args.parquet else dict
         answers = here(classifier, missing, verdict, args.topk, show, with_votes=args.json)
-    with tqdm(total=images, initial=answered + unread, **BAR) as progress:
-        for number in fill(part, answers):
+    with (
+        tqdm(total=images, initial=answered + unread, **BAR) as progress,
+        closing(fill(part, answers)) as filled,
+    ):
+        for number in filled:
             progress.update(number)
 
 
