@@ -203,13 +203,14 @@ def label(part: PartFile, args: argparse.Namespace, verdict: "Verdict") -> None:
         classifier = classifier.with_classes(args.classes)
     images, answered, unread = part.counts()
     missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
-    if args.ray:
-        answers = on_ray(args.ray, missing, verdict, labeller_of(args))
-    else:
+    if not args.ray and not answered + unread:  # a command that goes on has said it
         paths = tqdm(part.images(), "looking for transparent parts", images, **BAR, delay=2)
         if number := with_alpha(paths):
             parts = transparent_parts(classifier.background)
             log.info("%d of %d images can have transparent parts, %s", number, images, parts)
+    if args.ray:
+        answers = on_ray(args.ray, missing, verdict, labeller_of(args))
+    else:
         show = in_columns if args.csv or args.parquet else dict
         answers = here(classifier, missing, verdict, args.topk, show, with_votes=args.json)
     with (
