@@ -71,7 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="rows of configs/ablations/<trainer>.yaml (default: all of them for ablation, the recipe alone for factors)",
+        help="rows of configs/ablations/<trainer>.yaml, or NAME for all of <trainer>_NAME.yaml (default: all of the first for ablation, the recipe alone for factors)",
     )
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument(
@@ -147,11 +147,10 @@ def run(args: argparse.Namespace) -> None:
         args.backbone = clip_among(args.opts)
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
-            from protocols.own_images import OTHERS
             from trainers.classifier.choice import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
-            log.info("%s %s", why, OTHERS)
+            log.info("%s", why)
     if args.plan:
         sys.stdout.write(show_plan(args))
     elif args.slurm:

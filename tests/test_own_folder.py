@@ -17,9 +17,7 @@ from torch.utils.data import Dataset
 import predict
 import train
 from datasets.image_folder import ImageFolder
-from protocols.arguments import build_config
-from protocols.command_line import parse_arguments
-from protocols.own_images import choose_what_is_left
+from protocols.command_line import asked_of_images, parse_arguments
 from tests.conftest import CASES
 from tests.runs import (
     REPOSITORY,
@@ -33,7 +31,8 @@ from tests.runs import (
 )
 from trainers import PromptedClassifier, candidates
 from trainers.candidates import CANDIDATES
-from trainers.classifier.own_run import notes_on_classes
+from trainers.classifier.choice import completed
+from trainers.classifier.own_run import config_of_images, notes_on_classes
 from trainers.commands import predict as cdc_predict
 from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
@@ -50,15 +49,14 @@ def shapes(tmp_path):
 
 @pytest.fixture
 def written_out(shapes):
-    """The arguments that a command on the shapes stands for."""
+    """The run that a command on the shapes stands for: its recipe's name, its CLIP, and why that."""
 
     def expand(trainer, *more):
-        words = ["--trainer", trainer, "--images", str(shapes), *more]
-        args = parse_arguments(words)
-        choose_what_is_left(args)
+        args = parse_arguments(["--trainer", trainer, "--images", str(shapes), *more])
+        asked = asked_of_images(args)
+        run, why, _ = completed(asked, [*filter(None, [args.resume]), asked.folder])
         place = f"{REPOSITORY}/configs/trainers/"
-        args.recipe = args.config_file.removeprefix(place).removesuffix(".yaml")
-        return args
+        return run.recipe.removeprefix(place).removesuffix(".yaml"), run.backbone, why
 
     return expand
 
@@ -209,8 +207,7 @@ def test_an_unknown_clip_is_refused_before_any_picture_is_opened(
 
 @pytest.mark.parametrize("trainer, words, recipe, backbone", CASES["clips"])
 def test_the_recipe_follows_the_clip(written_out, asked, trainer, words, recipe, backbone):
-    args = written_out(trainer, *words.split())
-    assert (args.recipe, args.backbone) == (recipe, backbone) and asked == []
+    assert written_out(trainer, *words.split())[:2] == (recipe, backbone) and asked == []
 
 
 @pytest.mark.parametrize("trainer, has_gpu, recipe, backbone", CASES["found clips"])
@@ -219,9 +216,9 @@ def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
 ):
     monkeypatch.setattr(openai, "find", lambda name: f"{name} is there")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    args = written_out(trainer)
-    assert (args.recipe, args.backbone) == (recipe, backbone)
-    assert args.why.startswith(f"The CLIP is {backbone}, which knows photographs")
+    *found, why = written_out(trainer)
+    assert found == [recipe, backbone]
+    assert why.startswith(f"The CLIP is {backbone}, which knows photographs")
     assert ("MaPLe has no recipe for ViT-B/32" in caplog.text) is (trainer == "MaPLe")
 
 
@@ -231,9 +228,9 @@ def test_a_folder_that_holds_a_run_keeps_its_clip(
     whole = trained("CoOp")
     begun = stopped(whole, epoch=3)
     for flag, folder in (("--output-dir", whole), ("--resume", whole), ("--output-dir", begun)):
-        assert written_out("CoOp", flag, str(folder)).backbone == small_clip_file
+        assert written_out("CoOp", flag, str(folder))[1] == small_clip_file
     (begun / "results.json").write_text("{")  # it is made again
-    assert written_out("CoOp", "--output-dir", str(begun)).backbone == small_clip_file
+    assert written_out("CoOp", "--output-dir", str(begun))[1] == small_clip_file
     assert asked == []
 
 
@@ -249,14 +246,17 @@ def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of(caplog
     assert "82 % of the test images are of cat: always answering that is right" in caplog.text
 
 
-def test_what_is_given_stays(written_out):
-    given = ["--seed", "0", "--output-dir", "mine", "--config-file", "my.yaml"]
-    args = written_out("CoOp", *given, "DATASET.NUM_SHOTS", "4")
-    assert (args.seed, args.output_dir, args.config_file) == (0, "mine", "my.yaml")
-    args.config_file = ""
-    assert build_config(args).DATASET.NUM_SHOTS == 4
-    third = written_out("CoOp", "--backbone", "tiny", "--seed", "3")
-    assert third.output_dir == "output/my shapes/CoOp/seed3"
+def test_what_is_given_stays(shapes):
+    def asked_by(*words):
+        given = ["--images", str(shapes), "--trainer", "CoOp", "--backbone", "tiny", *words]
+        return asked_of_images(parse_arguments(given))
+
+    recipe = f"{REPOSITORY}/configs/trainers/CoOp/tiny.yaml"
+    words = ["--seed", "0", "--output-dir", "mine", "--config-file", recipe]
+    asked = asked_by(*words, "DATASET.NUM_SHOTS", "4")
+    assert (asked.seed, asked.folder, asked.recipe) == (0, "mine", recipe)
+    assert config_of_images(asked).DATASET.NUM_SHOTS == 4
+    assert asked_by("--seed", "3").folder == "output/my shapes/CoOp/seed3"
 
 
 def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(

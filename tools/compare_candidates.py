@@ -34,7 +34,8 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from trainers import candidates
-from trainers.classifier.own_run import OwnRun, config_of_images, for_trainer
+from trainers.classifier.asked import OwnRun
+from trainers.classifier.own_run import config_of_images, for_trainer
 from trainers.classifier.saved_run import method_of
 from trainers.common.errors import run_tool
 from trainers.data.loader import CheckedImages, Pairs, make_loader

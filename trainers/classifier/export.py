@@ -182,13 +182,15 @@ def model_card(classifier: Exportable, outputs: list[str]) -> str:
         )
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
     vacuity = vacuity if "vacuity" in outputs else ""
+    note = classifier.method.note
+    note = note and f" {markdown(note)}"
     size = classifier.method.backbone.image.image_size
     classes = "\n".join(f"{number}. {markdown(name)}" for number, name in enumerate(names))
     # the example opens a picture as ``image_files.as_seen`` does
     return f"""\
 # {trainer} on {dataset}
 
-An image classifier: the CLIP {markdown(cfg.MODEL.BACKBONE.NAME)} under prompts of the trainer {trainer}, for {len(names)} classes.
+An image classifier: the CLIP {markdown(cfg.MODEL.BACKBONE.NAME)} under prompts of the trainer {trainer}, for {len(names)} classes.{note}
 
 | what | value |
 | --- | --- |

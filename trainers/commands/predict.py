@@ -30,7 +30,7 @@ from ..common.errors import UserError, run_tool
 from ..common.files import check_output, file_hash, write_lines
 from ..common.image_files import transparent_parts, with_alpha
 from ..common.record_file import FILE_NAME
-from ..evaluation.doubts import Judge
+from ..evaluation.doubts import Judge, are_own
 from .arguments import add_run_arguments
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--classes",
         nargs="+",
         metavar="NAME",
-        help="other class names to choose from, under the same prompts",
+        help="class names to choose from instead: the run's in another order, some of them, or others",
     )
     parser.add_argument(
         "--topk",
@@ -110,11 +110,12 @@ def run(args: argparse.Namespace) -> int:
     certainty = args.min_certainty
     if certainty is not None and not 0 <= certainty <= 1:
         raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
-    if args.max_error is not None and args.classes:
+    is_own = not args.classes or are_own(args.run, args.classes)
+    if args.max_error is not None and not is_own:
         raise UserError(
-            "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
+            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, or of some: give --min-certainty"
         )
-    is_judged = not args.classes and certainty is None
+    is_judged = is_own and certainty is None
     judge = Judge(args.run, args.max_error, args.confidence) if is_judged else None
     table = args.csv or args.parquet
     if args.ray and not table:
@@ -201,6 +202,8 @@ def label(part: PartFile, args: argparse.Namespace, verdict: "Verdict") -> None:
     classifier = PromptedClassifier.load(args.run, args.backbone)
     if args.classes:
         classifier = classifier.with_classes(args.classes)
+    if classifier.method.note:
+        log.info("%s", classifier.method.note)
     images, answered, unread = part.counts()
     missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
     if not args.ray and not answered + unread:  # a command that goes on has said it

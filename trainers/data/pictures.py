@@ -1,5 +1,6 @@
 """Images as programs hold them, paths, PIL images, arrays and tensors, as PIL images."""
 
+import filecmp
 import math
 import os
 import reprlib
@@ -154,21 +155,16 @@ def write_class_folders(images: Sequence[Picture], labels: Sequence[object], fol
     returns it.
 
     A label is no folder's name: the class folders are numbered, and ``classnames.txt`` says what
-    each is called. The folder is whole or not there.
+    each is called. The folder is whole or not there; one that holds just these is taken as it is.
 
     Raises:
         UserError: there are not as many labels as images, a label is no name, an image can't be
-            read, or the folder exists already.
+            read, or the folder exists already and holds something else.
     """
     names = sorted({check_label(label) for label in labels})
     if len(images) != len(labels) or not names:
         raise UserError(
             f"there are {len(images)} images and {len(labels)} labels: give one for each"
-        )
-    if os.path.exists(folder):
-        raise UserError(
-            f"{folder} exists already, where the images would go: give fit that folder, or another one "
-            "for the run"
         )
     places = {name: f"{number:06d}" for number, name in enumerate(names)}
     parent = os.path.dirname(os.path.abspath(folder))
@@ -181,8 +177,26 @@ def write_class_folders(images: Sequence[Picture], labels: Sequence[object], fol
             write_picture(image, f"{new}/{places[check_label(label)]}/{number:06d}")
         lines = [f"{place}\t{name}\n" for name, place in places.items()]
         Path(new, "classnames.txt").write_text("".join(lines), "utf-8")
-        os.rename(new, folder)
+        if not os.path.lexists(folder):
+            os.rename(new, folder)
+        elif not are_equal(new, folder):
+            raise UserError(
+                f"{folder} exists already, where the images would go, and holds others: give fit that "
+                "folder, or another one for the run"
+            )
     return folder
+
+
+def are_equal(first: str, second: str) -> bool:
+    """Whether two folders hold the same files, byte by byte, and no others."""
+    files = []
+    for folder in (first, second):
+        paths = [path for path in Path(folder).rglob("*") if not path.is_dir()]
+        files.append(sorted(path.relative_to(folder).as_posix() for path in paths))
+    if files[0] != files[1]:
+        return False
+    _, *differences = filecmp.cmpfiles(first, second, files[0], shallow=False)
+    return not any(differences)
 
 
 def check_label(label: object) -> str:

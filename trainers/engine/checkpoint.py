@@ -29,7 +29,7 @@ from ..data.loader import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
 from .official import LAYOUTS, STAND_INS, is_official, prompts_in
-from .same_run import OTHER_IMAGES, changes, config_of_run, differing
+from .same_run import NOT_PART_OF_A_RUN, OTHER_IMAGES, changes, config_of_run, differing
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.stateful import Stateful
@@ -164,10 +164,33 @@ class Checkpoints:
         """
         now = config_of_run(self.cfg)
         then = state["config"]
-        changed = differing(now, then, {*now, *then})
-        if not changed and state["classnames"] != self.method.classnames:
+        self.check_same(differing(now, then, {*now, *then}), state, folder)
+
+    def check_same_record(self) -> None:
+        """The record of a run that leaves no checkpoint is only replaced by that of the same run.
+
+        Raises:
+            UserError: settings, class list or images differ; the message names them.
+        """
+        output = self.cfg.OUTPUT_DIR
+        try:
+            record = read_record(f"{output}/{FILE_NAME}")
+        except UserError:
+            return  # there is none, or a damaged one, which is made again
+        self.check_same(changes(self.cfg, record, NOT_PART_OF_A_RUN), record, output)
+
+    def check_same(self, changed: list[str], known: Mapping[str, Stored], folder: str) -> None:
+        """
+        Args:
+            changed: settings that differ from those of the run in ``folder``; known: its
+                ``classnames`` and ``split_hash``.
+
+        Raises:
+            UserError: it is another run.
+        """
+        if not changed and known["classnames"] != self.method.classnames:
             changed = ["the class list"]
-        if not changed and self.differs(state["split_hash"]):
+        if not changed and self.differs(known["split_hash"]):
             changed = [OTHER_IMAGES]
         if changed:
             raise UserError(
@@ -238,7 +261,7 @@ def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> Non
     """Loads a checkpoint's prompts into a method.
 
     Raises:
-        UserError: they are of another trainer, CLIP or shape, or, if they are per class, other classes.
+        UserError: they are of another trainer, CLIP or shape, or, if they are per class, lack a class.
     """
     if state["trainer"] != cfg.TRAINER.NAME:
         raise UserError(f"{folder} was trained by {state['trainer']}, this is {cfg.TRAINER.NAME}")
@@ -247,10 +270,10 @@ def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> Non
             f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, "
             "this run's MODEL.BACKBONE.NAME has other weights"
         )
-    if method.is_class_specific and state["classnames"] != method.classnames:
+    if not method.can_answer(method.classnames, state["classnames"]):
         raise UserError(
             f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: "
-            "they can only be tested on the classes they were trained for"
+            "they can only be tested on classes that they were trained for"
         )
     load_state(method, state["state_dict"], state["classnames"], folder)
 
@@ -265,7 +288,7 @@ def load_state(
     """
     try:
         method.load(state, classnames)
-    except RuntimeError as error:
+    except (RuntimeError, LookupError) as error:
         raise UserError(
             f"{folder} holds prompts of another shape: use the config, the protocol and the version "
             "that they were trained with (git_commit in results.json), or train again. "

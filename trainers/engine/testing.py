@@ -160,7 +160,7 @@ class Evaluator:
         method = self.method
         dataset = self.dataset
         learnable, total = method.count_parameters()
-        of_classes = getattr(method.learner, "class_parameters", ())
+        of_classes = method.class_part.names
         record: Record = {
             "format": FORMAT,
             "trainer": cfg.TRAINER.NAME,

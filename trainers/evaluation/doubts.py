@@ -3,8 +3,8 @@ page of demo_app.py.
 
 The rule rests on the run's answers to its validation images. It is a promise: with a confidence of
 95 %, at most a share ``max_error`` of the answers up to the limit is wrong, on pictures like those.
-A more uncertain answer is unsure. Without a share, or for classes other than the run's own,
-nothing is promised.
+A more uncertain answer is unsure. Without a share, or for classes other than the run's own, in
+whatever order, nothing is promised.
 
 References:
     - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
@@ -126,6 +126,13 @@ def is_in_folds(folder: str) -> bool:
     """Whether a run's test images are all its images, each answered by a fold that has not seen it."""
     path = f"{folder}/{RECORD}"
     return os.path.isfile(path) and "folds" in read_record(path)
+
+
+def are_own(folder: str, classnames: Sequence[str]) -> bool:
+    """Whether these are all of a run's classes, in any order: what it promises holds for them. Some of
+    them are others: which answers are wrong, and how sure they are, changes with the list."""
+    path = f"{folder}/{RECORD}"
+    return os.path.isfile(path) and sorted(read_record(path)["classnames"]) == sorted(classnames)
 
 
 def read_points(folder: str) -> list[Point]:
