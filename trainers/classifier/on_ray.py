@@ -108,7 +108,7 @@ def on_ray(
         ray.init(address, logging_level=logging.ERROR, log_to_driver=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(
-            f"--ray {address}: no cluster is reached ({error}): start one with ray start --head, or give the address of "
+            f"--ray {address}: no cluster is reached ({str(error) or type(error).__name__}): start one with ray start --head, or give the address of "
             "one that runs"
         ) from error
     try:
