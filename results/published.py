@@ -14,6 +14,7 @@ from trainers.common.readers import read_yaml
 
 from .rows import Column, Key, Table
 
+PUBLISHED = Path(__file__).with_name("published.yaml")
 BACKBONE = "ViT-B/16"
 SHOTS = 16
 BASE2NEW = ["base", "new", "H"]  # order of the figures
@@ -25,7 +26,7 @@ TRANSFER = {
 
 @cache
 def read_published() -> dict[str, Any]:
-    known: dict[str, Any] = read_yaml(Path(__file__).with_name("published.yaml"))
+    known: dict[str, Any] = read_yaml(PUBLISHED)
     return known
 
 

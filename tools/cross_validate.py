@@ -16,8 +16,8 @@ temperature (*fit*). Each result is a line of the file, appended when it is know
 
 The YAML file lists settings as configs/ablations does, one of whose files can be given, too; PREC
 is amp where a setting has none. A task counts once: means are over tasks of means over folds and
-directions. Differences to --first are paired; their intervals are percentile bootstraps over the
-tasks.
+directions. Differences to --first are paired; their intervals are Student's t over the tasks, of at
+least five (results/comparison.py), and sentences say of H whether they are real.
 """
 
 import sys
@@ -41,7 +41,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
+from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of, verdicts
 from dassl.utils import set_random_seed
 from folds import IMAGES_AT_ONCE, Pictures, split, train_on
 from torch import Tensor
@@ -220,7 +220,7 @@ def compare(args: argparse.Namespace) -> None:
     if not rows:
         raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
     compared = differences(settings, rows, args.first)
-    print(table(settings, rows), difference_table(compared), sep="\n\n")
+    print(table(settings, rows), difference_table(compared), verdicts(compared), sep="\n\n")
     if args.figure:
         check_output("--figure", args.figure, "Matplotlib")
         titles = {each["name"]: each.get("description", each["name"]) for each in settings}
