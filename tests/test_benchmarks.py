@@ -5,6 +5,7 @@ import functools
 import re
 from contextlib import contextmanager
 
+import labelling
 import pytest
 import step
 import torch
@@ -112,3 +113,12 @@ def test_ways_to_wait_are_compared_round_by_round_idle_and_beside_busy_processes
         rows = [line.split("  ") for line in text.splitlines()[3:]]
         cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
         assert cells == [["one thread", one, "1"], ["all threads", several, "0.5"]]
+
+
+@pytest.mark.slow
+def test_labelling_takes_what_it_takes(capsys):
+    labelling.main("--pictures 300".split())
+    shown = capsys.readouterr().out.splitlines()
+    rows = [re.split(r" *\| *", line)[1:-1] for line in shown if line.startswith("| ")]
+    assert [row[:2] for row in rows[1:]] == [["300", "as they are"], ["300", "10 ms each"]]
+    assert float(rows[2][3]) >= 10
