@@ -18,7 +18,7 @@ from .build import build_method, settings_of
 from .common.console import show_messages
 from .common.errors import UserError
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
-from .data.transforms import template_views
+from .data.transforms import pixels_of_test, template_views
 from .engine.checkpoint import MODEL_NAME, epoch_name
 from .engine.checks import check_data, check_run
 from .evaluation.prediction import Prediction
@@ -54,13 +54,16 @@ class MethodTrainer(TrainerX):
     def build_data_loader(self) -> None:
         cfg = self.cfg
         augmented = build_transform(cfg, is_train=True)
+        squashed = pixels_of_test(cfg.INPUT) if cfg.INPUT.SQUASH else None  # which Dassl can't
         with contextlib.redirect_stdout(None):  # printed once more below
-            shown = build_transform(cfg, is_train=False)
+            shown = squashed or build_transform(cfg, is_train=False)
         assert augmented is not None and shown is not None  # INPUT.NO_TRANSFORM takes only False
         views = template_views(
             augmented.transforms, cfg.INPUT, *self.method.views(settings_of(self.method, cfg))
         )
-        self.dm = dm = DataManager(cfg, custom_tfm_train=views, dataset_wrapper=CheckedImages)
+        self.dm = dm = DataManager(
+            cfg, custom_tfm_train=views, custom_tfm_test=squashed, dataset_wrapper=CheckedImages
+        )
         self.train_loader_x = dm.train_loader_x
         if cfg.OPTIM.LEAST_STEPS:
             self.train_loader_x = in_even_batches(dm.train_loader_x, cfg.OPTIM)
