@@ -6,14 +6,13 @@ import functools
 
 import open_clip
 import timm
-import tokenizers
 import torch
 import transformers
 from open_clip import factory
 
 from tests.prompting.models import noisy
+from tests.prompting.small_tokenizer import small_tokenizer
 
-WORDS = "a photo of the cat dog dogs two small drawing . ,".split()
 TIMM_SIZES = [{"depth": 1}, {"depths": (1, 1, 1, 1)}, {"layers": (1, 1, 1, 1)}]  # as each calls it
 BERT = {
     "hidden_size": 32,
@@ -47,42 +46,22 @@ def hub_config(name, **_):
     return HUB_CONFIGS[start](vocab_size=100)
 
 
-def small_tokenizer(end=2):
-    """A tokenizer of ``transformers`` of a few words, whose end-of-text is the id ``end``, 1 or 2."""
-    marks = ["<pad>", "</s>", "<unk>"] if end == 1 else ["<s>", "<pad>", "</s>", "<unk>"]
-    vocabulary = {word: number for number, word in enumerate([*marks, *WORDS])}
-    model = tokenizers.models.WordLevel(vocabulary, unk_token="<unk>")
-    tokenizer = tokenizers.Tokenizer(model)
-    tokenizer.normalizer = tokenizers.normalizers.Lowercase()
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
-    tokenizer.post_processor = tokenizers.processors.TemplateProcessing(
-        single="$A </s>", special_tokens=[("</s>", vocabulary["</s>"])]
-    )
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        sep_token="</s>",
-        unk_token="<unk>",
-        model_max_length=64,
-    )
-
-
 def reduced(config):
-    """A model's config with few layers and words; widths, heads and kinds stay."""
+    """A model's config with few layers, heads and words, as far as they are no network's of timm."""
     vision = dict(config["vision_cfg"])
     text = dict(config["text_cfg"])
     if isinstance(vision.get("layers"), list):
-        vision["layers"] = [1, 1, 1, 1]
+        vision.update(layers=[1, 1, 1, 1], width=16)
     elif "timm_model_name" not in vision:
-        vision["layers"] = 2
+        vision.update(layers=2, width=2 * vision.get("head_width", 64))
     if "hf_model_name" not in text:
-        text["layers"] = 2
+        text.update(layers=2, heads=2, width=64)
     if "hf_tokenizer_name" in text:
         text["vocab_size"] = 100
     changed = {**config, "vision_cfg": vision, "text_cfg": text}
     if "multimodal_cfg" in config:
-        changed["multimodal_cfg"] = {**config["multimodal_cfg"], "layers": 1}
+        small = {"layers": 1, "width": 64, "heads": 2}
+        changed["multimodal_cfg"] = {**config["multimodal_cfg"], **small}
     return changed
 
 

@@ -49,7 +49,7 @@ class ImageBox(nn.Module):
     def forward(self, images: Tensor, *_: object) -> Tensor:
         """(V, B, 3, H, W) → (V, B, E). There are no prompts, see ``Method.check_towers``."""
         features = first(self.tower(images.flatten(0, 1)))  # (V·B, E)
-        return features.unflatten(0, images.shape[:2])
+        return features.view(*images.shape[:2], -1)
 
 
 class TextBox(nn.Module):

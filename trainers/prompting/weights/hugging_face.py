@@ -115,7 +115,8 @@ class Features(nn.Module):
 def patches(images: Tensor, size: int) -> Tensor:
     """(N, 3, H, W) → (N, P, p · p · 3): row by row, in each its pixels row by row."""
     blocks = images.unflatten(3, (-1, size)).unflatten(2, (-1, size))  # (N, 3, H/p, p, W/p, p)
-    return blocks.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    flat: Tensor = blocks.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+    return flat
 
 
 def taken_as_it_is(folder: str, config: Any) -> tuple[dict[str, Tensor], str, Facts]:
