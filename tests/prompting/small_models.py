@@ -13,7 +13,13 @@ from open_clip import factory
 from tests.prompting.models import noisy
 from tests.prompting.small_tokenizer import small_tokenizer
 
-TIMM_SIZES = [{"depth": 1}, {"depths": (1, 1, 1, 1)}, {"layers": (1, 1, 1, 1)}]  # as each calls it
+# as each calls it
+TIMM_SIZES = [
+    {"depth": 1},
+    {"depths": (1, 1, 1, 1)},
+    {"layers": (1, 1, 1, 1, 1)},
+    {"layers": (1, 1, 1, 1)},
+]
 BERT = {
     "hidden_size": 32,
     "num_hidden_layers": 2,
@@ -68,7 +74,7 @@ def reduced(config):
 def create_reduced(create, name, **settings):
     """A network of timm with one block, or one in each stage."""
     for size in TIMM_SIZES:
-        with contextlib.suppress(TypeError):
+        with contextlib.suppress(TypeError, IndexError):
             return create(name, **size, **settings)
     raise AssertionError(f"{name} has no depth that can be changed")
 

@@ -8,6 +8,7 @@ A tower that is another one is taken from the package as it is.
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from importlib.util import find_spec
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from ...common.readers import check_archive
 from ..black_box import ImageBox, TextBox
 from ..transformer import GELU, QUICK_GELU
 from . import Facts, Pixels
+from .openai import cached
 from .state_dict import check_widths, read_state_dict
 
 PREFIX = "open_clip:"
@@ -26,6 +28,9 @@ FREE = set(
     "image_size layers width head_width heads mlp_ratio patch_size patch_dropout "
     "context_length".split()
 )
+
+# of a repository on the hub, one of which has the weights
+FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
@@ -152,6 +157,17 @@ def pixels(name: str) -> Pixels:
     if "SQUASH" in known:
         known["SQUASH"] = known["SQUASH"] == "squash"
     return known
+
+
+def is_cached(name: str) -> bool:
+    """Whether the package is installed and has published weights at hand, without a network."""
+    if find_spec("open_clip") is None:
+        return False
+    import open_clip
+
+    model, _, weights = name.removeprefix(PREFIX).partition("/")
+    repository = open_clip.get_pretrained_cfg(model, weights)["hf_hub"].strip("/")
+    return any(cached(repository, file) for file in FILES)
 
 
 def is_clips(settings: Mapping[str, object], defaults: Any) -> bool:
