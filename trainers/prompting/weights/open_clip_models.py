@@ -11,7 +11,7 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...common.errors import UserError, nearest, raise_machines
 from ...common.readers import check_archive
@@ -179,18 +179,15 @@ def is_clips(settings: Mapping[str, object], defaults: Any) -> bool:
 
 
 def load_in_package(name: str, model: str, config: Mapping[str, Any], path: str) -> Any:
-    """The package's own model with the weights of a file, its towers named ``visual`` and ``text``.
+    """The package's own model with the weights of a file.
 
     Raises:
         UserError: a part of it can't be had, or the file is another model's.
     """
     import open_clip
 
-    settings = {key: value for key, value in config.items() if key != "custom_text"}
-    settings["text_cfg"] = {**config["text_cfg"], "hf_model_pretrained": False}
-    kind = open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP
     try:
-        package: nn.Module = kind(**settings)
+        package = build(config)
     except Exception as error:  # whatever timm, transformers and the hub may raise
         raise_machines(error, name)
         raise UserError(
@@ -205,6 +202,17 @@ def load_in_package(name: str, model: str, config: Mapping[str, Any], path: str)
         raise_machines(error, path)
         raise UserError(f"{path} holds no weights of {model}: {short(error)}") from error
     return package
+
+
+def build(config: Mapping[str, Any]) -> Any:
+    """The package's own model of a config with random weights, its towers named ``visual`` and
+    ``text``."""
+    import open_clip
+
+    settings = {key: value for key, value in config.items() if key != "custom_text"}
+    settings["text_cfg"] = {**config["text_cfg"], "hf_model_pretrained": False}
+    kind = open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP
+    return kind(**settings)
 
 
 def tokenizer_of(name: str, model: str) -> Any:
