@@ -3,7 +3,9 @@ are random here."""
 
 import json
 
+import numpy
 import pytest
+import torch
 
 import predict
 import train
@@ -93,3 +95,24 @@ def test_a_prompt_trainer_on_another_text_encoder_is_refused_in_one_line(
     start = "TRAINER.CDC prompts the text encoder, and the backbone's is a black box (TextTransformer): "
     assert f"{start}choose ZeroshotCLIP, ZeroshotCLIP2, " in line
     assert not (folder / "results.json").exists()
+
+
+@slow_but_for((), FAMILIES)
+def test_a_family_is_exported(published, tmp_path, name):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    clip = published(name)
+    images = make_pictures(tmp_path / "images", count=6, names=("cat", "dog"))
+    folder = str(tmp_path / "run")
+    words = ["--images", str(images), "--backbone", clip, "--output-dir", folder]
+    assert train.main([*words, "--trainer", "GDA", "DATALOADER.NUM_WORKERS", "0"]) == 0
+    classifier = PromptedClassifier.load(folder)
+    classifier.export(tmp_path / "exported")
+    session = onnxruntime.InferenceSession(tmp_path / "exported/model.onnx")
+    size = classifier.method.backbone.image.image_size
+    pixels = numpy.random.default_rng(0).random((3, 3, size, size), dtype="float32")
+    found = session.run(None, {"pixels": pixels})[0]
+    mean, std = (numpy.array(classifier.cfg.INPUT[f"PIXEL_{key}"]) for key in ("MEAN", "STD"))
+    shown = torch.from_numpy((pixels - mean[:, None, None]) / std[:, None, None]).float()
+    with torch.no_grad():
+        expected = classifier.method.answer(shown[None], classifier.encoded).probability
+    numpy.testing.assert_allclose(found, expected.numpy(), atol=1e-4)
