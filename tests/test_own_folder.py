@@ -229,7 +229,7 @@ def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
 def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_the_cache(
     written_out, monkeypatch, has_gpu, size
 ):
-    pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
+    open_clip = pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
     monkeypatch.setattr(openai, "find", lambda name: f"{name} is there")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     better = f"open_clip:ViT-B-{size}/datacomp_xl_s13b_b90k"
@@ -240,7 +240,8 @@ def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_th
     monkeypatch.setattr(open_clip_models, "cached", lambda *file: asked.append(file) or "a file")
     args = written_out("CoOp")
     assert args.backbone == better and args.why.startswith(f"The CLIP is {better}, which knows")
-    assert asked[0][0] == f"laion/CLIP-ViT-B-{size}-DataComp.XL-s13B-b90K"
+    tag = open_clip.get_pretrained_cfg(f"ViT-B-{size}", "datacomp_xl_s13b_b90k")
+    assert asked[0][0] == tag["hf_hub"].strip("/")
     monkeypatch.setattr(open_clip_models, "find_spec", lambda name: None)  # it is not installed
     assert written_out("CoOp").backbone == f"ViT-B/{size}"
 

@@ -219,3 +219,26 @@ def test_a_squashed_image_is_seen_whole_as_open_clip_sees_it(width, height):
         48, False, tuple(cfg.INPUT.PIXEL_MEAN), tuple(cfg.INPUT.PIXEL_STD), resize_mode="squash"
     )
     assert torch.equal(pixels_of_test(cfg.INPUT)(image), theirs(image))
+
+
+def test_a_tokenizer_that_cannot_be_had_and_parts_of_the_hub_are_told(define, model, monkeypatch):
+    define("odd", {**GELU, "text_cfg": {**GELU["text_cfg"], "no_causal_mask": True}})
+    _, full_name = model("odd")
+
+    def no_network(*_, **__):
+        raise OSError("no route\nto host")
+
+    monkeypatch.setattr(open_clip, "get_tokenizer", no_network)
+    with refuses(
+        r"the tokenizer of open_clip:odd/.* can't be had: no route to host. It needs tran"
+    ):
+        load_backbone(full_name)
+    monkeypatch.setattr(open_clip, "CustomTextCLIP", no_network)
+    with refuses(r"open_clip:odd/.* can't be built by open_clip: no route to host. It may need a"):
+        load_backbone(full_name)
+
+
+def test_a_file_of_another_model_is_refused_for_a_black_box(define, small_clip_file):
+    define("odd", {**GELU, "text_cfg": {**GELU["text_cfg"], "no_causal_mask": True}})
+    with refuses("small.pt holds no weights of odd: "):
+        load_backbone(f"open_clip:odd/{small_clip_file}")

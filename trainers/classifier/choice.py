@@ -48,14 +48,17 @@ from .own_run import OwnRun, build_run, config_of_images, for_trainer
 from .saved_run import method_of
 
 log = logging.getLogger(__name__)
-# OpenAI's → OpenCLIP's of the same towers, and how they do by open_clip's own table of results
+# OpenAI's → OpenCLIP's of the same towers, where the hub has them, and how they do by open_clip's own
+# table of results
 BETTER = {
     "ViT-B/32": (
         "open_clip:ViT-B-32/datacomp_xl_s13b_b90k",
+        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
         "69.2 % zero-shot on ImageNet, where OpenAI's ViT-B/32 has 63.3",
     ),
     "ViT-B/16": (
         "open_clip:ViT-B-16/datacomp_xl_s13b_b90k",
+        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
         "73.5 % zero-shot on ImageNet, where OpenAI's ViT-B/16 has 68.3",
     ),
 }
@@ -152,9 +155,9 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
     if torch.cuda.is_available():
         name = "ViT-B/16"
         why = "which knows photographs"
-    better, accuracies = BETTER[name]
+    better, repository, accuracies = BETTER[name]
     advice = f"A better one of {name}'s cost: pip install open_clip_torch, then --backbone {better} ({accuracies})."
-    if open_clip_models.is_cached(better):
+    if open_clip_models.is_cached(repository):
         return better, f"The CLIP is {better}, {why} ({accuracies})."
     if not is_plan:
         try:

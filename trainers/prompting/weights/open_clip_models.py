@@ -28,7 +28,6 @@ FREE = set(
     "image_size layers width head_width heads mlp_ratio patch_size patch_dropout "
     "context_length".split()
 )
-
 # of a repository on the hub, one of which has the weights
 FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -159,15 +158,10 @@ def pixels(name: str) -> Pixels:
     return known
 
 
-def is_cached(name: str) -> bool:
-    """Whether the package is installed and has published weights at hand, without a network."""
-    if find_spec("open_clip") is None:
-        return False
-    import open_clip
-
-    model, _, weights = name.removeprefix(PREFIX).partition("/")
-    repository = open_clip.get_pretrained_cfg(model, weights)["hf_hub"].strip("/")
-    return any(cached(repository, file) for file in FILES)
+def is_cached(repository: str) -> bool:
+    """Whether the package is installed, and the weights of a repository on the hub are in the cache."""
+    has_package = find_spec("open_clip") is not None
+    return has_package and any(cached(repository, file) for file in FILES)
 
 
 def is_clips(settings: Mapping[str, object], defaults: Any) -> bool:
@@ -228,8 +222,8 @@ def tokenizer_of(name: str, model: str) -> Any:
     except Exception as error:  # of transformers and of the hub
         raise_machines(error, name)
         raise UserError(
-            f"the tokenizer of {name} can't be had: {short(error)}. Its files come from the Hugging Face hub "
-            "at first use: start once where there is a network, or copy the cache from such a machine"
+            f"the tokenizer of {name} can't be had: {short(error)}. It needs transformers (pip install transformers), and "
+            "its files come from the Hugging Face hub at first use: start once where there is a network"
         ) from error
 
 
