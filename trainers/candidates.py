@@ -33,6 +33,9 @@ TIE = 2.0  # points of accuracy, see ``best``; chosen with tools/compare_candida
 class Given(nn.Module):
     """An image tower whose images are their features already."""
 
+    takes_prompts = False
+    computes_in_half = True
+
     def forward(self, features: Tensor, *_: object) -> Tensor:
         return features
 
@@ -140,7 +143,8 @@ def on_known_features(method: FilledMethod) -> FilledMethod:
 
 def with_features(backbone: Backbone) -> Backbone:
     """The same CLIP for images that are their features already."""
-    return Backbone(backbone.text, cast(Any, Given()), backbone.log_scale)
+    bias = backbone.logit_bias
+    return Backbone(backbone.text, cast(Any, Given()), backbone.log_scale, logit_bias=bias)
 
 
 def cross_fit(method: Method, known: Known, seed: int) -> Prediction:
