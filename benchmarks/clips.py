@@ -66,7 +66,7 @@ def milliseconds(tower: nn.Module, images: Tensor) -> float:
 def measured(model: str) -> dict[str, float]:
     """Column → value of a model."""
     config = open_clip.get_model_config(model)
-    package = build(config).eval().requires_grad_(False)
+    package: Any = build(config).eval().requires_grad_(False)
     tower = image_tower(config, package).eval().requires_grad_(False)
     size = config["vision_cfg"].get("image_size", 224)
     images = torch.randn(1, BATCH, 3, size, size)

@@ -4,7 +4,6 @@ Their calls are those of ``ImageEncoder`` and of ``TextEncoder``, as far as feat
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +120,6 @@ class TextBox(nn.Module):
         return [parameter.flatten()[:8] for parameter in self.tower.parameters()]
 
 
-def first(output: Any) -> Tensor:
+def first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
     """The features of a tower that may return tokens after them."""
-    features: Tensor = output[0] if isinstance(output, tuple) else output
-    return features
+    return output[0] if isinstance(output, tuple) else output

@@ -93,7 +93,7 @@ class Features(nn.Module):
         patch_size: of models that take patches in place of an image; 0: they take images.
     """
 
-    def __init__(self, model: Any, method: str, patch_size: int = 0) -> None:
+    def __init__(self, model: nn.Module, method: str, patch_size: int = 0) -> None:
         super().__init__()
         self.model = model
         self.method = method
@@ -119,7 +119,7 @@ def patches(images: Tensor, size: int) -> Tensor:
     return flat
 
 
-def taken_as_it_is(folder: str, config: Any) -> tuple[dict[str, Tensor], str, Facts]:
+def taken_as_it_is(folder: str, settings: object) -> tuple[dict[str, Tensor], str, Facts]:
     """``load`` of a model whose towers are not CLIP's own.
 
     Raises:
@@ -127,6 +127,7 @@ def taken_as_it_is(folder: str, config: Any) -> tuple[dict[str, Tensor], str, Fa
     """
     from transformers import AutoModel, AutoTokenizer
 
+    config: Any = settings  # of transformers
     try:
         model = AutoModel.from_pretrained(folder, trust_remote_code=False, dtype=torch.float32)
         words = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -160,9 +161,10 @@ def taken_as_it_is(folder: str, config: Any) -> tuple[dict[str, Tensor], str, Fa
     return {"logit_scale": model.logit_scale.detach()}, folder, facts
 
 
-def image_size(vision: Any) -> int:
+def image_size(tower: object) -> int:
     """Pixels a side of the images that a config of an image tower tells of; of those that are told as
     a number of patches, of a square of so many."""
+    vision: Any = tower  # of transformers
     if hasattr(vision, "num_patches"):
         return int(vision.num_patches**0.5) * int(vision.patch_size)
     return int(vision.image_size)

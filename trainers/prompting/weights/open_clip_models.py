@@ -11,11 +11,11 @@ from dataclasses import asdict
 from importlib.util import find_spec
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...common.errors import UserError, nearest, raise_machines
 from ...common.readers import check_archive
-from ..black_box import ImageBox, TextBox
+from ..black_box import ImageBox, TextBox, Tokenizer
 from ..transformer import GELU, QUICK_GELU
 from . import Facts, Pixels
 from .openai import cached
@@ -105,7 +105,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
         state = {key.removeprefix("text."): value for key, value in state.items()}
         check_widths(state, path, model, vision["width"], text["width"])
         return state, path, facts
-    package = load_in_package(name, model, config, path)
+    package: Any = load_in_package(name, model, config, path)
     state = {"logit_scale": package.logit_scale.detach()}
     facts["logit_bias"] = None
     if package.logit_bias is not None:
@@ -117,11 +117,11 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
     if has_own_text:
         state.update(package.text.state_dict())
     else:
-        tokenizer = tokenizer_of(name, model)
+        tokenizer, length = tokenizer_of(name, model)
         facts["text"] = TextBox(
             package.text,
             tokenizer,
-            tokenizer.context_length,
+            length,
             config["embed_dim"],
             kind_of(package.text),
         )
@@ -164,15 +164,15 @@ def is_cached(repository: str) -> bool:
     return has_package and any(cached(repository, file) for file in FILES)
 
 
-def is_clips(settings: Mapping[str, object], defaults: Any) -> bool:
+def is_clips(settings: Mapping[str, object], defaults: object) -> bool:
     """Whether a tower is CLIP's own: what is not ``FREE`` is as in the defaults, a dataclass."""
-    usual = asdict(defaults)
+    usual = vars(defaults)
     return all(
         key in FREE or key in usual and value == usual[key] for key, value in settings.items()
     )
 
 
-def load_in_package(name: str, model: str, config: Mapping[str, Any], path: str) -> Any:
+def load_in_package(name: str, model: str, config: Mapping[str, object], path: str) -> nn.Module:
     """The package's own model with the weights of a file.
 
     Raises:
@@ -198,19 +198,21 @@ def load_in_package(name: str, model: str, config: Mapping[str, Any], path: str)
     return package
 
 
-def build(config: Mapping[str, Any]) -> Any:
+def build(config: Mapping[str, object]) -> nn.Module:
     """The package's own model of a config with random weights, its towers named ``visual`` and
     ``text``."""
     import open_clip
 
-    settings = {key: value for key, value in config.items() if key != "custom_text"}
-    settings["text_cfg"] = {**config["text_cfg"], "hf_model_pretrained": False}
+    settings: dict[str, Any] = {**config}
+    settings.pop("custom_text", None)
+    settings["text_cfg"] = {**settings["text_cfg"], "hf_model_pretrained": False}
     kind = open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP
-    return kind(**settings)
+    model: nn.Module = kind(**settings)
+    return model
 
 
-def tokenizer_of(name: str, model: str) -> Any:
-    """The package's tokenizer of a model.
+def tokenizer_of(name: str, model: str) -> tuple[Tokenizer, int]:
+    """The package's tokenizer of a model, and the length of its texts.
 
     Raises:
         UserError: its files can't be had.
@@ -218,7 +220,8 @@ def tokenizer_of(name: str, model: str) -> Any:
     import open_clip
 
     try:
-        return open_clip.get_tokenizer(model)
+        tokenizer = open_clip.get_tokenizer(model)
+        return tokenizer, tokenizer.context_length
     except Exception as error:  # of transformers and of the hub
         raise_machines(error, name)
         raise UserError(
@@ -227,10 +230,11 @@ def tokenizer_of(name: str, model: str) -> Any:
         ) from error
 
 
-def kind_of(tower: Any) -> str:
+def kind_of(tower: nn.Module) -> str:
     """What messages call a tower that is taken as it is: the network in it, of timm or transformers, if
     it is an adapter for one."""
-    network = getattr(tower, "trunk", getattr(tower, "pooler", None) and tower.transformer)
+    has_pooler = hasattr(tower, "pooler")  # of an adapter for transformers
+    network = getattr(tower, "trunk", tower.transformer if has_pooler else None)
     return f"black box ({type(network or tower).__name__})"
 
 
