@@ -21,7 +21,7 @@ from ..common.environment import start_command
 from ..common.errors import UserError, run_tool
 from ..common.files import check_output, write_text
 from ..common.image_files import transparent_parts, with_alpha
-from ..evaluation.doubts import Judge
+from ..evaluation.doubts import Judge, share_or_best
 from .arguments import add_run_arguments
 
 log = logging.getLogger("predict")
@@ -51,10 +51,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     doubt = parser.add_mutually_exclusive_group()
     doubt.add_argument(
         "--max-error",
-        type=float,
+        type=share_or_best,
         metavar="SHARE",
         help="give no label to the most uncertain images, so that at most this share of the labels "
-        "given is wrong on pictures like the run's validation images; 0.05 for 5 %%",
+        "given is wrong on pictures like the run's validation images; 0.05 for 5 %%, best for the "
+        "smallest that this run can promise",
     )
     doubt.add_argument(
         "--min-certainty",
@@ -125,7 +126,7 @@ def run(args: argparse.Namespace) -> int:
     if judge is not None:
         log.info("%s", judge.rule())
         if judge.points and judge.point is None and judge.offers():
-            log.info("To have such a promise: --max-error SHARE")
+            log.info("To have such a promise: --max-error best")
     count = f", {doubtful.count(True)} of them too uncertain for a label"
     log.info("%s%s", counted(len(labelled), "image"), "" if doubtful[0] is None else count)
     if broken:
