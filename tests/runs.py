@@ -165,9 +165,10 @@ def refuses(message=None):
     assert "\n" not in str(refusal.value)
 
 
-def write_validation(folder, uncertainty, wrong):
-    """What a run says of its validation images, made up: uncertainties, and which answers are wrong."""
+def write_validation(folder, uncertainty, wrong, **more):
+    """What a run says of its validation images, made up: uncertainties, and which answers are wrong;
+    more: further arrays."""
     wrong = numpy.array(wrong, int)
-    facts = {"label": 0 * wrong, "top": wrong[:, None]}
+    facts = {"label": 0 * wrong, "top": wrong[:, None], **more}
     doubts = numpy.array(uncertainty, "float32")
     numpy.savez(f"{folder}/predictions-val.npz", max_probability=doubts, **facts)

@@ -48,22 +48,45 @@ class Layout(NamedTuple):
     beside: list[str]
 
 
+def part_named(name: str) -> str:
+    """The part that a folder is called by, as in ``valid``, ``seg_train`` or ``test1``; "" where it is
+    called otherwise."""
+    words = [word for word in re.split(r"[\W_\d]+", name.lower()) if word]
+    return next((PART_OF[word] for word in (*words[-1:], *words[:1]) if word in PART_OF), "")
+
+
 def layout_of(folder: str) -> Layout:
-    """How a folder is laid out, decided by what is there: a part holds class folders, so that a class
-    may be called train, too. A single part is one only where no other class lies beside it."""
+    """How a folder is laid out, decided by what is there: a part holds class folders, at once or in its
+    only folder, so that a class may be called train, too. A single part is one only where no other
+    class lies beside it.
+
+    Raises:
+        UserError: there is nothing but folders that are called by parts, and they hold no class
+            folders.
+    """
     parts: dict[str, str] = {}
     beside = []
-    for name in class_folders(folder):
-        part = PART_OF.get(name.lower(), "")
-        if part and part not in parts and class_folders(f"{folder}/{name}"):
-            parts[part] = f"{folder}/{name}"
+    names = class_folders(folder)
+    for name in names:
+        part = part_named(name)
+        place = f"{folder}/{name}"
+        inner = class_folders(place)
+        if len(inner) == 1 and class_folders(f"{place}/{inner[0]}"):
+            place = f"{place}/{inner[0]}"
+        if part and part not in parts and inner:
+            parts[part] = place
         else:
             beside.append(name)
-    classes = [name for name in beside if name.lower() not in PART_OF]
+    classes = [name for name in beside if not part_named(name)]
     if ("train" in parts and len(parts) > 1) or ("test" in parts and not classes):
         return Layout("", parts, beside)
     if "train" in parts and not classes:
         return Layout(parts["train"], {}, beside)
+    if len({part_named(name) for name in names}) > 1 and not classes:
+        raise UserError(
+            f"{folder} has {first_few(names)}, which hold no class folders: put the images of each class into a "
+            "folder of their own in each of them, or, if these are the classes, call them otherwise"
+        )
     return Layout(folder, {}, [])
 
 

@@ -36,7 +36,6 @@ from ..common.image_files import (
 )
 from .class_folders import (
     LEAST,
-    PART_OF,
     WITHOUT_TEST,
     deeper,
     divide,
@@ -350,7 +349,8 @@ def notes_on_files_left_out(folder: str) -> list[str]:
     """Warns of what is left out of class folders, and of images that lie outside of them, in a line
     each, and returns the warnings."""
     layout = layout_of(folder)
-    places = {folder, layout.whole, *layout.parts.values()}
+    used = [layout.whole] if layout.whole else [*layout.parts.values()]
+    places = {folder, *used}
     beside = tuple(os.path.join(folder, name, "") for name in layout.beside)
     samples = os.path.join(folder, FOLDER, "")
     inside = []
@@ -370,8 +370,8 @@ def notes_on_files_left_out(folder: str) -> list[str]:
         lines += [f"Left out, since they lie in no class folder: {number} ({named(outside)})"]
     if with_images := [f"{name} ({number})" for name, number in unused.items() if number]:
         lines += [
-            f"Left out, since they lie beside the folders of parts ({', '.join(sorted(PART_OF))}): "
-            f"images in {first_few(with_images)}"
+            f"Left out, since they lie beside {' and '.join(sorted(map(os.path.basename, used)))}: images in "
+            f"{first_few(with_images)}"
         ]
     notes = [line for line in lines if line]
     for note in notes:

@@ -128,6 +128,15 @@ def promised(points: list[Point], max_error: float, confidence: float = CONFIDEN
     return found
 
 
+def possible(points: list[Point], confidence: float = CONFIDENCE) -> dict[float, Point]:
+    """The shares of ``OFFERED`` that can be promised, upwards, with their points, see ``promised``. All
+    of them hold together with the confidence, since each takes a part of the risk (Bonferroni): one
+    may be chosen after a look at them."""
+    each = 1 - (1 - confidence) / len(OFFERED)
+    found = {share: promised(points, share, each) for share in OFFERED}
+    return {share: point for share, point in found.items() if point is not None}
+
+
 def is_in_folds(folder: str) -> bool:
     """Whether a run's test images are all its images, each answered by a fold that has not seen it."""
     path = f"{folder}/{RECORD}"
@@ -212,19 +221,12 @@ class Judge:
         self.max_error: float | None = None
         self.point = None
         if self.is_best:
-            possible = self.possible()
-            self.max_error = min(possible, default=OFFERED[-1])
-            self.point = possible.get(self.max_error)
+            shares = possible(self.points, confidence)
+            self.max_error = min(shares, default=OFFERED[-1])
+            self.point = shares.get(self.max_error)
         elif max_error is not None:
             self.max_error = float(max_error)
             self.point = promised(self.points, self.max_error, confidence)
-
-    def possible(self) -> dict[float, Point]:
-        """The shares of ``OFFERED`` that can be promised, with their points. They hold together with the
-        confidence, each with a part of the risk (Bonferroni): one may be taken after a look at all."""
-        together = 1 - (1 - self.confidence) / len(OFFERED)
-        found = {share: promised(self.points, share, together) for share in OFFERED}
-        return {share: point for share, point in found.items() if point is not None}
 
     def doubtful(self, uncertainty: float) -> bool | None:
         """Whether an answer to the run's own classes is unsure; None where no share of errors was
@@ -291,15 +293,15 @@ class Judge:
         is set."""
         if self.point is not None:
             return ""
-        possible = [
+        shares = [
             f"at most {100 * share:g} % errors, answering {point.answered}"
-            for share, point in self.possible().items()
+            for share, point in possible(self.points, self.confidence).items()
             if share != self.max_error
         ]
-        if not possible:
+        if not shares:
             return ""
         confidence = f"{100 * self.confidence:g} % confidence"
-        return f"What can be promised here with {confidence}: {'; '.join(possible)}."
+        return f"What can be promised here with {confidence}: {'; '.join(shares)}."
 
     def of_such(self, uncertainty: float) -> str:
         """How often the run was right where it was at least as sure, in words."""
