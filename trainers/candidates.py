@@ -218,13 +218,14 @@ def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) 
     in_fold = [0] * number
     for label in labels.unique().tolist():
         own = [index for index in order if labels[index] == label]
-        members = defaultdict(list)
+        members: dict[int, list[int]] = defaultdict(list)
         for index in own:
             members[int(groups[index])].append(index)
         several = [*members.values()] if len(members) > 1 else [[index] for index in own]
         of_class = [0] * number
         for group in sorted(several, key=len, reverse=True):
-            place = min(range(number), key=lambda place: (of_class[place], in_fold[place]))
+            counts = [*zip(of_class, in_fold)]
+            place = counts.index(min(counts))
             fold[group] = place
             of_class[place] += len(group)
             in_fold[place] += len(group)

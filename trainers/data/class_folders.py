@@ -259,7 +259,7 @@ def in_groups(
     """Images in parts of these sizes or, with groups, which stay whole, about these: the largest group
     first, each goes to the part that has most of its room left with it. Where there are fewer groups
     than parts, each image is alone."""
-    members = defaultdict(list)
+    members: dict[Hashable, list[str]] = defaultdict(list)
     for path in paths:
         members[groups.get(path, path)].append(path)
     wanted = [place for place, size in enumerate(sizes) if size]

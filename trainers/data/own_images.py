@@ -68,6 +68,7 @@ class OwnImages:
         folds: in how many folds the test's images, which are all that there are, answer each other;
             0 where nothing is trained on them.
         groups: path → the number of the group of images that look alike, see ``look_alikes``.
+        seen_groups: those of which an answer may have seen another image, see ``groups_seen``.
         classnames: the K names.
         fewshot_sample: ``hash`` and ``origin`` of the few-shot sample, None where all images are taken.
         content: hash of the bytes of the images.
@@ -84,19 +85,19 @@ class OwnImages:
         lists = list_images(folder)
         every = [image for images in lists for image in images]
         notes = check_small(folder, cfg)
-        for names in alike({image.classname for image in every}):
-            if len({*names}) > 1:
-                log.warning(
-                    "Class names that differ in case or Unicode form only: %s",
-                    " ".join(map(ascii, names)),
-                )
+        for names in alike(dict.fromkeys(image.classname for image in every)):
+            log.warning(
+                "Class names that differ in case or Unicode form only: %s",
+                " ".join(map(ascii, names)),
+            )
         if warning := deeper(every):
             log.warning("%s", warning)
             notes.append(warning)
         notes += notes_on_files_left_out(folder)
         paths = [*dict.fromkeys(image.impath for image in every)]
         seen = dict(zip(paths, look_through(paths)))
-        group = groups_of([seen[image.impath].coarse for image in every], labels_of(every))
+        coarse = [seen[image.impath].coarse for image in every]
+        group = groups_of(coarse, [image.label for image in every])
         self.groups = {image.impath: number for image, number in zip(every, group)}
         if len({*group}) < len(every):
             lists = list_images(folder, self.groups)
@@ -197,11 +198,9 @@ class OwnImages:
             if part == "test" and self.folds:
                 copies = [path for path in copies if self.groups[path] in self.seen_groups]
             if copies:
-                path = copies[0]
-                known, shown = (
-                    os.path.relpath(path, self.dataset_dir)
-                    for path in (first[self.groups[path]], path)
-                )
+                path = copies[-1 if self.folds else 0]  # in folds the first is a training image
+                pair = first[self.groups[path]], path
+                known, shown = (os.path.relpath(path, self.dataset_dir) for path in pair)
                 notes.append(
                     f"Training images look like {counted(len(copies), f'{part} image')}, such as {known} like "
                     f"{shown}: {why}"
@@ -223,7 +222,7 @@ class OwnImages:
 
     def notes_on_two_classes(self, seen: Mapping[str, Seen]) -> list[str]:
         """Warns of the same files in two classes, and returns the warnings."""
-        by_digest = defaultdict(dict)
+        by_digest: dict[bytes, dict[int, str]] = defaultdict(dict)
         for image in (*self.train_x, *self.val, *self.test):
             by_digest[seen[image.impath].digest].setdefault(image.label, image.impath)
         several = [[*paths.values()] for paths in by_digest.values() if len(paths) > 1]
@@ -238,17 +237,12 @@ class OwnImages:
         return [note]
 
 
-def labels_of(images: Sequence[Image]) -> list[int]:
-    """The labels (N,) of images."""
-    return [image.label for image in images]
-
-
 def groups_seen(
     trained: Iterable[Image], groups: Mapping[str, Hashable], in_folds: bool
 ) -> set[Hashable]:
     """The groups of which an answer to an image may have seen another one: those that were trained on
     or, where folds answer each other, those of classes that have no other, see ``folds``."""
-    by_class = defaultdict(set)
+    by_class: dict[int, set[Hashable]] = defaultdict(set)
     for image in trained:
         by_class[image.label].add(groups[image.impath])
     return set().union(*(own for own in by_class.values() if not in_folds or len(own) == 1))
