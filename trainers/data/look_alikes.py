@@ -15,6 +15,7 @@ References:
 
 import random
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy
 import torch
@@ -81,21 +82,22 @@ def groups_of(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> li
     return group
 
 
-def in_class(shown: numpy.ndarray, progress: "tqdm[None]") -> list[int]:
+def in_class(shown: numpy.ndarray, progress: "tqdm[Any]") -> list[int]:
     """The groups of N pictures (N, 3 · ``COARSE``²) of a class, see ``groups_of``."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
     images = blurred(different)  # (U, 3, C, C)
-    linked = torch.cat([torch.empty(0, 2), *links(images, progress)]).long()  # (P, 2)
+    linked = torch.cat([torch.empty(0, 2, dtype=torch.long), *links(images, progress)])  # (P, 2)
     number = len(images)
     graph = coo_array((numpy.ones(len(linked), bool), linked.T.numpy()), (number, number))
     _, component = connected_components(graph, directed=False)
     progress.update(len(shown) - number)
     component = component[copy_of.ravel()]  # (N,)
     _, first, group = numpy.unique(component, return_index=True, return_inverse=True)
-    return first[group].tolist()
+    places: list[int] = first[group].tolist()
+    return places
 
 
 def window() -> Tensor:
@@ -121,7 +123,7 @@ def mean_light(images: Tensor) -> Tensor:
     return (images * weight).sum((-2, -1), keepdim=True) / weight.sum()
 
 
-def links(images: Tensor, progress: "tqdm[None]") -> Iterator[Tensor]:
+def links(images: Tensor, progress: "tqdm[Any]") -> Iterator[Tensor]:
     """Pairs (P, 2) of images (N, 3, C, C) that look alike, block by block; a pair may come twice."""
     number = len(images)
     pattern = F.avg_pool2d((images - mean_light(images)) * window(), CELL).flatten(1)
