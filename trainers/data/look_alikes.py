@@ -32,7 +32,8 @@ HOPELESS = 0.6  # of what it shows: one step of registration does not bring that
 LIGHT = 50  # of 255: pictures whose mean differs by more in a channel show another light or colour
 FAINT = 0.5  # of 255: what a picture shows less than that is noise
 BLUR = 1.2  # coarse pixels: the step follows shifts of about twice that
-MOST = 2.0  # coarse pixels of a shift that is followed
+# how far a hand moves between two shots: coarse pixels to the right and down, scale, and radians
+MOST = (2.0, 2.0, 0.15, 0.15)
 NEAREST = 8  # pictures that each is held against: a burst of more is found along its chain
 FAR = 0.7  # distance in [0, 2] of two patterns, beyond which they are not held against one another
 CELL = 3  # coarse pixels of a side of a cell of a pattern
@@ -144,9 +145,8 @@ def links(images: Tensor, progress: "tqdm[Any]") -> Iterator[Tensor]:
 
 def difference(images: Tensor, others: Tensor) -> Tensor:
     """What is left of the difference of others (N, K, 3, C, C) from images (N, 3, C, C), when those are
-    moved and lit like these, as a share (N, K) of what they show; infinite where the light is another
-    one."""
-    number, neighbours = others.shape[:2]
+    moved and lit like these, as a share (N, K) of what they show; infinite where that takes another
+    light or a larger motion."""
     light = mean_light(images)  # (N, 3, 1, 1)
     other_light = mean_light(others)  # (N, K, 3, 1, 1)
     shows = energy(images - light)[:, None].minimum(energy(others - other_light))  # (N, K)
@@ -164,15 +164,15 @@ def difference(images: Tensor, others: Tensor) -> Tensor:
         return along, (left / shows).sqrt()
 
     along, share = explained(others)
-    is_open = (share > ALIKE) & (share <= HOPELESS)
+    motion = -along[..., :4]  # (N, K, 4)
+    is_other = (motion.abs() > torch.tensor(MOST)).any(dim=2)
+    is_other |= (light[:, None] - other_light).abs().amax((2, 3, 4)) > LIGHT
+    is_open = (share > ALIKE) & (share <= HOPELESS) & ~is_other
     if is_open.any():
-        motion = -along[is_open][:, :4].clamp(-MOST, MOST)
         moved = others.clone()
-        moved[is_open] = moved_by(others[is_open], motion)
+        moved[is_open] = moved_by(others[is_open], motion[is_open])
         share = explained(moved)[1]
-    return share.masked_fill(
-        (light[:, None] - other_light).abs().amax((2, 3, 4)) > LIGHT, torch.inf
-    )
+    return share.masked_fill(is_other, torch.inf)
 
 
 def energy(images: Tensor) -> Tensor:
