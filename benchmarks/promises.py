@@ -79,24 +79,29 @@ class Pictures:
 
 def random_folders(method: Method, draws: int, copies: int) -> Iterator[tuple[Pictures, Pictures]]:
     """Folders of random features, and other pictures of the same classes."""
+    width = method.backbone.embed_dim
     for seed in range(draws):
         generator = torch.Generator().manual_seed(seed)
+        centres = F.normalize(noise(CLASSES, width, generator), dim=-1)
+        folder = shown(centres, CLASSES * SCENES, copies, generator)
+        yield folder, shown(centres, ASKED, 1, generator)
 
-        def noise(number: int, generator: torch.Generator = generator) -> Tensor:
-            width = method.backbone.embed_dim
-            return torch.randn(number, width, generator=generator) / width**0.5
 
-        centres = F.normalize(noise(CLASSES), dim=-1)
+def noise(number: int, width: int, generator: torch.Generator) -> Tensor:
+    """(number, width), of about length one."""
+    drawn: Tensor = torch.randn(number, width, generator=generator) / width**0.5
+    return drawn
 
-        def shown(scenes: int, shots: int, noise=noise, centres=centres) -> Pictures:
-            labels = torch.arange(scenes) % CLASSES
-            scene = centres[labels] + SPREAD * noise(scenes)
-            taken = scene.repeat_interleave(shots, dim=0)
-            taken = taken + SHAKE * noise(len(taken))
-            groups = torch.arange(scenes).repeat_interleave(shots).tolist()
-            return Pictures(F.normalize(taken, dim=-1), labels.repeat_interleave(shots), groups)
 
-        yield shown(CLASSES * SCENES, copies), shown(ASKED, 1)
+def shown(centres: Tensor, scenes: int, shots: int, generator: torch.Generator) -> Pictures:
+    """Shots of scenes around the centres (K, E) of their classes."""
+    width = centres.shape[1]
+    labels = torch.arange(scenes) % CLASSES
+    scene = centres[labels] + SPREAD * noise(scenes, width, generator)
+    taken = scene.repeat_interleave(shots, dim=0)
+    taken = taken + SHAKE * noise(len(taken), width, generator)
+    groups = torch.arange(scenes).repeat_interleave(shots).tolist()
+    return Pictures(F.normalize(taken, dim=-1), labels.repeat_interleave(shots), groups)
 
 
 def drawn_folders(method: Method, draws: int, copies: int) -> Iterator[tuple[Pictures, Pictures]]:
