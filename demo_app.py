@@ -25,7 +25,7 @@ from app.page import HOST, make_app, make_server
 from trainers.classifier.labels import find_images
 from trainers.commands.arguments import add_run_arguments
 from trainers.common.errors import run_tool
-from trainers.evaluation.doubts import Judge
+from trainers.evaluation.doubts import Judge, share_or_best
 
 PORT = 8000
 log = logging.getLogger("demo_app")
@@ -45,7 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--max-error",
-        type=float,
+        type=share_or_best,
         metavar="SHARE",
         help="give no label where the model is not sure, so that at most this share of the labels "
         "given is wrong, as in predict.py; without it no answer is called unsure",

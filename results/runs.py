@@ -34,6 +34,7 @@ LAYOUT = {
     "vote_vacuity": ("f", "MN"),
     "vote_weight": ("f", "V"),
     "image_vote": ("i", "N"),
+    "is_new": ("b", "N"),
 }
 FACTOR_PARTS = {
     "train_biased": "aligned",

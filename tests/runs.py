@@ -213,11 +213,12 @@ def sign(folder):
         change_record(folder, answers=hashes)
 
 
-def write_validation(folder, uncertainty, wrong):
-    """What a run says of its validation images, made up: uncertainties, and which answers are wrong."""
+def write_validation(folder, uncertainty, wrong, **more):
+    """What a run says of its validation images, made up: uncertainties, and which answers are wrong;
+    more: further arrays."""
     if not Path(folder, "results.json").exists():
         Path(folder, "results.json").write_text(json.dumps(make_record()))
     wrong = numpy.array(wrong, int)
-    facts = {"label": 0 * wrong, "top": wrong[:, None]}
+    facts = {"label": 0 * wrong, "top": wrong[:, None], **more}
     doubts = numpy.array(uncertainty, "float32")
     write_answers(folder, "val", {"max_probability": doubts, **facts})

@@ -38,7 +38,7 @@ from trainers.classifier.asked import OwnRun
 from trainers.classifier.own_run import config_of_images, for_trainer
 from trainers.classifier.saved_run import method_of
 from trainers.common.errors import run_tool
-from trainers.data.loader import CheckedImages, Pairs, make_loader
+from trainers.data.loader import CheckedImages, Pairs, groups_of, make_loader
 from trainers.data.own_images import OwnImages
 from trainers.data.transforms import pixels_of_test
 from trainers.evaluation.prediction import calibration, percent_right
@@ -80,13 +80,15 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
             Pairs(make_loader(cfg, CheckedImages(cfg, items, shown)), method.device)
         )
     )  # (1, N, E), (N,), and the same of the test
+    groups = groups_of(images, [*images.train_x, *images.val])
+    assert groups is not None  # of one's own images they are known
     for shots in SHOTS:
         for seed in seeds:
             chosen = some_of(labels, shots, seed)
             some = known[0, chosen]
             theirs = labels[chosen]
             table = candidates.compare(
-                method.backbone, images.classnames, some, theirs, settings, seed
+                method.backbone, images.classnames, some, theirs, settings, seed, groups[chosen]
             )
             best = candidates.best(table).trainer
             for each in table:
@@ -94,7 +96,7 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
                 fitted = candidates.on_features(
                     each.trainer, settings(each.trainer), images.classnames, method.backbone
                 )
-                seen = candidates.Known(some[None], some, theirs)
+                seen = candidates.Known(some[None], some, theirs, groups[chosen])
                 candidates.fit_to(fitted, seen, seed)
                 answers = candidates.answer(fitted, asked[0]).probability
                 line: dict[str, object] = {

@@ -8,6 +8,7 @@ has not seen it. Of few pictures a run is tested in the same way, see ``cross_fi
 
 import random
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -47,15 +48,18 @@ class Known:
     Attributes:
         views: (R, N, E), what a method is filled with, see ``FilledMethod.views_of``.
         shown: (N, E), the pictures as they are tested; labels: (N,).
+        groups: (N,), a number for each group of pictures that look alike; None: each is alone.
     """
 
     views: Tensor
     shown: Tensor
     labels: Tensor
+    groups: Tensor | None = None
 
     def part(self, chosen: Tensor) -> "Known":
         """Some of the pictures; chosen: (n,) indices, or (N,) bool."""
-        return Known(self.views[:, chosen], self.shown[chosen], self.labels[chosen])
+        groups = None if self.groups is None else self.groups[chosen.cpu()]
+        return Known(self.views[:, chosen], self.shown[chosen], self.labels[chosen], groups)
 
 
 @dataclass(frozen=True)
@@ -84,16 +88,17 @@ def compare(
     labels: Tensor,
     settings: Callable[[str], CfgNode],
     seed: int = 1,
+    groups: Tensor | None = None,
 ) -> list[Candidate]:
     """The candidates in their order.
 
     Args:
         features: (N, E), the CLIP's, of all pictures, on its device; labels: (N,).
         settings: a trainer's name → its config node.
-        seed: of the division into folds.
+        seed: of the division into folds; groups: see ``Known``.
     """
     truth = labels.cpu()
-    known = Known(features[None], features, labels)
+    known = Known(features[None], features, labels, groups)
     compared = []
     for trainer in CANDIDATES:
         started = time.perf_counter()
@@ -153,7 +158,7 @@ def cross_fit(method: Method, known: Known, seed: int) -> Prediction:
     Args:
         method: see ``on_features``; seed: of the division into folds.
     """
-    fold = folds(known.labels.cpu(), FOLDS, seed)
+    fold = folds(known.labels.cpu(), FOLDS, seed, known.groups)
     parts = []
     places = []
     for held_out in fold.unique():
@@ -171,7 +176,7 @@ def fit_to(method: Method, known: Known, seed: int) -> None:
     if not method.learns:
         return
     assert isinstance(method, FilledMethod)
-    inner = folds(known.labels.cpu(), FOLDS, seed)
+    inner = folds(known.labels.cpu(), FOLDS, seed, known.groups)
     held_out: list[HeldOut] = []
     for fold in inner.unique() if len(inner) < FEW else inner.unique()[:1]:
         rest = known.part(inner != fold)
@@ -199,11 +204,33 @@ def answer(method: Method, features: Tensor) -> Prediction:
     return method.answer(features[None]).cpu()
 
 
-def folds(labels: Tensor, number: int, seed: int) -> Tensor:
+def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) -> Tensor:
     """The fold (N,), from 0, of each picture: the pictures of a class go round the folds in a drawn
-    order, each class starting where the one before has ended, so that folds are of equal size."""
+    order, each class starting where the one before has ended, so that folds are of equal size.
+
+    Args:
+        labels: (N,); groups: (N,), a number for each group, which goes into a fold as a whole, the
+            largest first, where the class and then the fold have fewest; a class of one group is
+            divided as if each picture were alone.
+    """
     drawn = random.Random(seed).sample(range(len(labels)), len(labels))
     order = sorted(drawn, key=lambda index: int(labels[index]))
     fold = torch.empty(len(labels), dtype=torch.long)
-    fold[torch.tensor(order)] = torch.arange(len(labels)) % number
+    if groups is None or len(groups.unique()) == len(groups):
+        fold[torch.tensor(order)] = torch.arange(len(labels)) % number
+        return fold
+    in_fold = [0] * number
+    for label in labels.unique().tolist():
+        own = [index for index in order if labels[index] == label]
+        members: dict[int, list[int]] = defaultdict(list)
+        for index in own:
+            members[int(groups[index])].append(index)
+        several = [*members.values()] if len(members) > 1 else [[index] for index in own]
+        of_class = [0] * number
+        for group in sorted(several, key=len, reverse=True):
+            counts = [*zip(of_class, in_fold)]
+            place = counts.index(min(counts))
+            fold[group] = place
+            of_class[place] += len(group)
+            in_fold[place] += len(group)
     return fold

@@ -22,7 +22,7 @@ from .common.errors import UserError
 from .common.fingerprints import data_name
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import Loader, Loaders, Pairs, folds_of
+from .data.loader import Loader, Loaders, Pairs, folds_of, groups_of
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .engine.optimizer import build_optimizer
 from .engine.progress import Progress
@@ -289,7 +289,7 @@ class Run:
             views, labels = method.views_of(self.training_images)
             shown, _ = method.features_of(self.training_images(), normalize=False)
         fitted = candidates.on_known_features(method)
-        known = candidates.Known(views, shown[0], labels)
+        known = candidates.Known(views, shown[0], labels, groups_of(self.loaders.images, images))
         answers = candidates.cross_fit(fitted, known, self.cfg.SEED)
         candidates.fit_to(fitted, known, self.cfg.SEED)
         fitted.fit_for_other_classes()

@@ -38,7 +38,7 @@ from ..common.files import write_arrays, write_text
 from ..common.readers import read_json
 from ..common.recipes import EMBEDDED, recipe_path
 from ..common.record_file import FILE_NAME, read_answers, read_record
-from ..data.loader import CheckedImages, Pairs, make_loader
+from ..data.loader import CheckedImages, Pairs, groups_of, make_loader
 from ..data.own_images import OwnImages
 from ..data.random_state import seed_all
 from ..data.transforms import pixels_of_test
@@ -270,7 +270,13 @@ def choose_trainer(run: OwnRun) -> Choice:
         )
         features, labels = method.features_of(pairs)
         table = compare(
-            method.backbone, images.classnames, features[0], labels, settings_of_candidate, run.seed
+            method.backbone,
+            images.classnames,
+            features[0],
+            labels,
+            settings_of_candidate,
+            run.seed,
+            groups_of(images, items),
         )
     found = best(table)
     noun = "image" if images.folds else "training and validation image"

@@ -30,7 +30,7 @@ from ..common.errors import UserError, run_tool
 from ..common.files import check_output, file_hash, write_lines
 from ..common.image_files import transparent_parts, with_alpha
 from ..common.record_file import FILE_NAME
-from ..evaluation.doubts import Judge, are_own
+from ..evaluation.doubts import Judge, are_own, share_or_best
 from .arguments import add_run_arguments
 
 if TYPE_CHECKING:
@@ -67,10 +67,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     doubt = parser.add_mutually_exclusive_group()
     doubt.add_argument(
         "--max-error",
-        type=float,
+        type=share_or_best,
         metavar="SHARE",
         help="give no label to the most uncertain images, so that at most this share of the labels "
-        "given is wrong on pictures like the run's validation images; 0.05 for 5 %%",
+        "given is wrong on pictures like the run's validation images; 0.05 for 5 %%, best for the "
+        "smallest that this run can promise",
     )
     doubt.add_argument(
         "--min-certainty",
@@ -146,7 +147,7 @@ def run(args: argparse.Namespace) -> int:
     if judge is not None:
         log.info("%s", judge.rule())
         if judge.points and judge.point is None and judge.offers():
-            log.info("To have such a promise: --max-error SHARE")
+            log.info("To have such a promise: --max-error best")
     count = f", {doubtful} of them too uncertain for a label"
     log.info("%s%s", counted(answered, "image"), "" if doubtful is None else count)
     if unread:

@@ -107,9 +107,11 @@ class Evaluator:
 
     def keep(self, answered: Answered, split: str) -> None:
         """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
-        ``per_image``."""
+        ``per_image``, and, of one's own images, ``is_new`` (N,): see ``own_images``."""
         answers, labels, paths = answered
         arrays = per_image(answers, labels, paths)
+        if are_new := getattr(self.dataset, "are_new", None):
+            arrays["is_new"] = are_new(paths)
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
