@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .common.threads import one_thread
+
 log = logging.getLogger(__name__)
 
 FOLDS = 4  # in which each image of a class is held out once
@@ -27,6 +29,7 @@ MARGIN = 0.5  # nats, see ``among_added``
 MOST_LEVEL = 2.0  # likewise
 
 
+@one_thread()
 def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Means (K, E) of K classes and their common precision (E, E), in float64.
 
@@ -46,6 +49,7 @@ def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tenso
     return means, shrunken_precision(scatter, len(features))
 
 
+@one_thread()
 def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their
     covariance."""
@@ -57,6 +61,7 @@ def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     return precision
 
 
+@one_thread()
 def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Means (K, E) of (N, E) features, and the pseudo-inverse (E, E) of the mean over the classes of
     their covariances; in float64, cut off where the official one, in float32, is."""
@@ -68,6 +73,7 @@ def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Te
     return means, torch.linalg.pinv(covariance, rtol=rtol, hermitian=True)
 
 
+@one_thread()
 def gaussians_of_texts(
     features: Tensor, texts: Tensor, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
