@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .common.threads import one_thread
 from .evaluation.prediction import Prediction
 from .features import FilledMethod, HeldOut, Setting, answers_at, best_temperature
+from .threads import one_thread
 
 # what can be tested on the images that it is trained on, in folds
 CANDIDATES = ("ZeroshotCLIP", "GDA", "TipAdapter", "LinearProbe")

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .common.threads import one_thread
+from .threads import one_thread
 
 log = logging.getLogger(__name__)
 

@@ -18,7 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.threads import one_thread
 from .features import (
     FilledMethod,
     HeldOut,
@@ -30,6 +29,7 @@ from .features import (
 from .logistic import regressions
 from .method import Batches, Method, TrainingImages
 from .registration import registered
+from .threads import one_thread
 
 log = logging.getLogger(__name__)
 

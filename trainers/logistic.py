@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .common.threads import one_thread
+from .threads import one_thread
 
 NEGLIGIBLE = (
     1e-10  # a direction's share of the largest spread, below which nothing is learned in it
