@@ -7,7 +7,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction, Scores
 from .evaluation.uncertainty import fit_temperature
@@ -17,11 +16,6 @@ from .templates import SELECTED_TEMPLATES
 Setting = tuple[float, ...]  # the numbers that a method takes of held-out images
 # those under which settings are compared; between them the likelihood is taken for a parabola
 TEMPERATURES = [1.5**power for power in range(-6, 13)]
-
-
-def add_choice_setting(node: CfgNode) -> None:
-    """Declares ``CHOICE`` in ``cfg.TRAINER.<NAME>``."""
-    node.CHOICE = "accuracy"  # accuracy: settings by right answers to validation images, as officially; likelihood: by training images in folds
 
 
 class HeldOut:

@@ -22,7 +22,6 @@ from .features import (
     HeldOut,
     Setting,
     SizedByState,
-    add_choice_setting,
     best_temperature,
     most_likely,
     number_right,
@@ -53,7 +52,7 @@ def add_gda_config(cfg: CfgNode) -> None:
     node.AUGMENT_EPOCH = (
         10  # augmented views of a training image, each a sample; 0: only as images are tested
     )
-    add_choice_setting(node)
+    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     node.PREC = "fp16"
 
 

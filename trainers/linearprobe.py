@@ -22,7 +22,6 @@ from .features import (
     FilledMethod,
     HeldOut,
     Setting,
-    add_choice_setting,
     most_likely,
     number_right,
 )
@@ -45,7 +44,7 @@ def add_linearprobe_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.LINEARPROBE``."""
     cfg.TRAINER.LINEARPROBE = node = CfgNode()
     node.C = 31.6  # inverse strength where there are no validation images: CLIP's 0.316, which is for features of length 10
-    add_choice_setting(node)
+    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     node.PREC = "fp16"
 
 

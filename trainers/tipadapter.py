@@ -21,7 +21,6 @@ from .features import (
     HeldOut,
     Setting,
     SizedByState,
-    add_choice_setting,
     most_likely,
     number_right,
 )
@@ -44,7 +43,7 @@ def add_tipadapter_config(cfg: CfgNode) -> None:
     node.SEARCH_SCALE = [7.0, 3.0]  # β and α are searched for from 0.1 up to these
     node.SEARCH_STEP = [200, 20]  # values of each
     node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image; 0: the image as it is tested
-    add_choice_setting(node)
+    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     node.PREC = "fp16"
 
 
