@@ -48,7 +48,7 @@ class Known:
 @torch.no_grad()
 @one_thread()
 def cross_fit(
-    method: FilledMethod, known: Known, seed: int, note: Callable[[], None] = nothing
+    method: FilledMethod, known: Known, seed: int, note: Callable[[], object] = nothing
 ) -> Prediction:
     """Fits a method to known pictures, under the settings that are best for pictures which it was not
     filled with.
@@ -84,7 +84,7 @@ def cross_fit(
 
 
 def noting(
-    under: Callable[[Setting], Tensor], note: Callable[[], None]
+    under: Callable[[Setting], Tensor], note: Callable[[], object]
 ) -> Callable[[Setting], Tensor]:
     """The same function, each of whose calls is noted."""
 

@@ -69,9 +69,8 @@ class Probe(nn.Module):
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """(B, E), (B, K) → (B, K); the zero-shot logits where there are no weights."""
-        if self.weight is None:
-            return zero_shot
-        return features @ self.weight.t() + self.bias + self.text_weight * zero_shot
+        beside = self.text_weight * zero_shot
+        return zero_shot if self.weight is None else features @ self.weight.t() + self.bias + beside
 
 
 @one_thread()
