@@ -9,7 +9,7 @@ It is served to this machine only, and asks nothing of any other. A run that can
 with one line on standard error and exit code 2.
 """
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -32,7 +32,7 @@ log = logging.getLogger("demo_app")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "paths",
         nargs="*",

@@ -12,7 +12,7 @@ and SIGUSR1 end the runs at once with exit code 75: the same command resumes fro
 ends.
 """
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -32,7 +32,7 @@ log = logging.getLogger("run")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "--protocol",
         nargs="+",
@@ -71,7 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--rows",
         nargs="+",
         metavar="NAME",
-        help="rows of configs/ablations/<trainer>.yaml (default: all of them for ablation, the recipe alone for factors)",
+        help="rows of configs/ablations/<trainer>.yaml, or NAME for all of <trainer>_NAME.yaml (default: all of the first for ablation, the recipe alone for factors)",
     )
     parser.add_argument("--root", default="data", help="folder of the data sets")
     parser.add_argument(
@@ -147,11 +147,10 @@ def run(args: argparse.Namespace) -> None:
         args.backbone = clip_among(args.opts)
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
-            from protocols.own_images import OTHERS
             from trainers.classifier.choice import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
-            log.info("%s %s", why, OTHERS)
+            log.info("%s", why)
     if args.plan:
         sys.stdout.write(show_plan(args))
     elif args.slurm:

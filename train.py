@@ -3,7 +3,7 @@
     python train.py --trainer CDC --config-file configs/trainers/CDC/tiny.yaml \
         --dataset-config-file configs/datasets/openmoji.yaml --root data --seed 1 \
         --output-dir output/my_run
-    # a folder of class folders; what it stands for: protocols.command_line.expand_images
+    # a folder of class folders
     python train.py --trainer CDC --images my_folder
 
 Input that can't work ends with one line on standard error and exit code 2. A run that is killed
@@ -31,14 +31,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # imports take seconds, in which a signal ends the run as it does later
-        from protocols.command_line import parse_arguments
+        from protocols.command_line import asked_of_images, parse_arguments
 
         args = parse_arguments(arguments)  # what is wrong at first sight is answered at once
+        asked = asked_of_images(args) if args.images else None
         if args.with_parent:
             threading.Thread(target=end_with_input, daemon=True).start()
-        from protocols.training import run
+        if asked is not None:
+            from protocols import own_images
 
-        run(args)
+            own_images.run(asked, args)
+        else:
+            from protocols import training
+
+            training.run(args)
 
     with interruptible():
         return exit_code(command)

@@ -2,7 +2,7 @@
 
     python -m analysis.ablation output/ablation --format markdown
 
-A line for each done row of configs/ablations/<trainer>.yaml, in the file's order: accuracy on base
+A line for each done row of configs/ablations/<trainer>.yaml and <trainer>_….yaml, in their order: accuracy on base
 and new classes and H in percent, mean ± sample standard deviation over seeds; the difference of H
 to the row ``full`` over the seeds that both have, with a bootstrap interval (``interval``); trained
 parameters, milliseconds a training step, images a second at test (medians over the row's runs, of
@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 import numpy
 from pandas import DataFrame
 
-from protocols.plan import ablation_rows
+from protocols.plan import ablation_rows, further_ablations
 from results.render import (
     run_table_command,
     summary,
@@ -155,7 +155,10 @@ def ablation(table: Table, key: Key) -> DataFrame:
     """
     of_trainer = table.by_seed.sort_index().loc[key]
     seeds = {name: {*lines.loc[name].index} for name, lines in of_trainer.groupby(level="config")}
-    known = {row.name: row.description for row in ablation_rows(key[2])}
+    known: dict[str, str] = {}
+    for rows in (ablation_rows(key[2]), *further_ablations(key[2]).values()):
+        for row in rows:
+            known.setdefault(row.name, row.description)
     for name in seeds.keys() - known.keys():
         log.warning("left out: %s is not a row of %s's ablation", name, key[2])
     runs = {name: table.runs[key + (name,)] for name in known if name in seeds}

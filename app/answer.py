@@ -35,6 +35,7 @@ def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) 
         "doubtful": doubtful,
         "verdict": judge.verdict(doubtful) if judge else NOT_KNOWN,
         "basis": f"{judge.of_such(uncertainty)} {judge.rule()}" if judge else OTHER_CLASSES,
+        "note": answers.note,
         "truth": truth,
         "classes": most_probable(answers.probabilities[0], names, SHOWN),
         "votes": votes,

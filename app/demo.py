@@ -157,7 +157,7 @@ class Demo:
         Raises:
             UserError: the names don't work.
         """
-        if names == self.classnames:
+        if sorted(names) == sorted(self.classnames):
             with self.lock:
                 return describe(self.classifier.predict(image), self.judge, truth)
         if len(names) > MAX_NAMES:

@@ -16,11 +16,10 @@ from trainers.common.recipes import check_known, fill_config, usual_experiment
 from trainers.descriptions import note_content
 from trainers.settings import add_run_settings
 
-from .command_line import FLAGS, LISTS
+from .command_line import KEYS, value_of
 from .plan import conditions_of
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
-KEYS = {flag: key for flag, (key, _) in FLAGS.items() if key} | LISTS  # flag → key that it sets
 
 
 def extend_config(cfg: CfgNode) -> None:
@@ -48,11 +47,7 @@ def build_config(args: argparse.Namespace) -> CfgNode:
 
     if args.seed >= 2**32:
         raise UserError(f"--seed is {args.seed}, it must be below {2**32}")
-    given = {
-        key: (flag, value)
-        for flag, key in KEYS.items()
-        if (value := getattr(args, flag.strip("-").replace("-", "_")))
-    }
+    given = {key: (flag, value) for flag, key in KEYS.items() if (value := value_of(args, flag))}
     given["SEED"] = ("--seed", args.seed)
     fill_config(cfg, args.dataset_config_file, args.config_file, conditions, given, args.opts)
     check_values(cfg, defaults)

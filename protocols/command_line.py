@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import os
 from collections.abc import Sequence
 
 from trainers import METHODS
-from trainers.common.config_files import CONFIGS
+from trainers.classifier.asked import OwnRun, ask, check_images
 from trainers.common.errors import UserError
 from trainers.common.recipes import SHOTS, check_known
 
@@ -46,13 +45,13 @@ LISTS = {
     "--target-domains": "DATASET.TARGET_DOMAINS",
     "--transforms": "INPUT.TRANSFORMS",
 }  # the same for flags that take several words
+KEYS = {flag: key for flag, (key, _) in FLAGS.items() if key} | LISTS  # flag → key that it sets
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The arguments, with ``--images`` written out, see ``expand_images``.
-
+    """
     Raises:
-        UserError: the trainer is unknown, or see ``expand_images``.
+        UserError: the trainer is unknown.
     """
     parser = argparse.ArgumentParser(
         description="Trains or tests one run: the command that CoOp's users know, arguments unchanged.",
@@ -104,12 +103,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--protocol", choices=PROTOCOLS, help=argparse.SUPPRESS)
     parser.add_argument("--run", type=json.loads, default={}, help=argparse.SUPPRESS)
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
-    parser.set_defaults(why="", choice=None)  # see ``own_images.choose_what_is_left``
     args = parser.parse_args(arguments)
     if args.trainer:
         check_known("trainer", args.trainer, METHODS)
-    if args.images:
-        expand_images(args)
     return args
 
 
@@ -118,40 +114,49 @@ def clip_among(options: Sequence[str]) -> str:
     return dict(zip(options[::2], options[1::2])).get("MODEL.BACKBONE.NAME", "")
 
 
-def expand_images(args: argparse.Namespace) -> None:
-    """Writes ``--images FOLDER`` out in the other arguments, as far as they are not given.
+def value_of(args: argparse.Namespace, flag: str) -> object:
+    """What is given with a flag; nothing, such as "", where it isn't."""
+    return getattr(args, flag.strip("-").replace("-", "_"))
 
-    A trainer, a CLIP, and the recipe for it, are left to ``own_images.choose_what_is_left``.
+
+def asked_of_images(args: argparse.Namespace) -> OwnRun:
+    """What ``--images`` and the flags beside it ask for.
 
     Raises:
-        UserError: no such folder, another data set is given as well, or the output would be where
-            it is taken for a class or takes a training's place.
+        UserError: no such folder, another data set is given as well, the test would take a
+            training's place, or see ``ask``.
     """
-    folder = os.path.abspath(os.path.expanduser(args.images))
     if args.root or args.dataset_config_file:
         raise UserError(
             "--images is a data set of its own: leave out --root and --dataset-config-file"
-        )
-    if not os.path.isdir(folder):
-        raise UserError(
-            f"--images {args.images} is not a folder: give the one that holds the class folders, or train and test"
         )
     if args.eval_only and not args.output_dir:
         raise UserError(
             "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
         )
-    if args.seed < 0:
-        args.seed = 1
-    if not args.output_dir:
-        name = os.path.basename(folder)
-        args.output_dir = os.path.join("output", name, args.trainer, f"seed{args.seed}")
-    if os.path.abspath(args.output_dir).startswith(os.path.join(folder, "")):
+    if len(args.opts) % 2:
         raise UserError(
-            f"the results would go to {args.output_dir}, which lies in {folder}, where they pass for a class: give another --output-dir"
+            f"options after the flags must come in pairs, KEY VALUE: {' '.join(args.opts)}"
         )
-    args.backbone = args.backbone or clip_among(args.opts)
-    args.root = folder
-    args.dataset_config_file = f"{CONFIGS}/datasets/image_folder.yaml"
+    settings: dict[str, object] = {}
     if args.skip_small:
-        args.opts = ["DATASET.SKIP_SMALL", "True", *args.opts]
-    args.opts = ["DATASET.NUM_SHOTS", str(args.shots), *args.opts]  # of pairs the later ones win
+        settings["DATASET.SKIP_SMALL"] = True
+    if args.eval_only:
+        settings["DATASET.FOLDS"] = 0
+    for flag, key in KEYS.items():
+        if flag not in OWN and (value := value_of(args, flag)):
+            settings[key] = value
+    settings.update(zip(args.opts[::2], args.opts[1::2]))
+    asked = ask(
+        args.images,
+        trainer=args.trainer,
+        backbone=args.backbone,
+        recipe=args.config_file,
+        folder=args.output_dir or None,
+        shots=args.shots,
+        seed=1 if args.seed < 0 else args.seed,
+        minutes=args.minutes,
+        settings=settings,
+    )
+    check_images(asked.images)
+    return asked

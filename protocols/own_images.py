@@ -1,114 +1,74 @@
-"""A training on one's own images: which CLIP and trainer it takes, and what follows it, the same CLIP
-without training, for comparison, and a report."""
+"""``train.py --images``: the run of ``cdc-train``, and what follows it, the same CLIP without training,
+for comparison, and a report."""
 
 import argparse
-import contextlib
-import io
 import logging
 import os
 import shlex
-from collections.abc import Callable
+from dataclasses import replace
 
-from yacs.config import CfgNode
-
-from trainers.classifier.choice import completed
-from trainers.classifier.own_run import OwnRun, folds_for
-from trainers.common.console import log_to_stdout, show_messages
+from trainers.classifier.asked import OwnRun
+from trainers.classifier.fit_folder import make, opened, said_accuracy
+from trainers.classifier.own_run import for_trainer
+from trainers.common.console import log_to_stdout, without_handlers
 from trainers.common.errors import UserError
-from trainers.common.recipes import choose_recipe, recipe_path
+from trainers.common.record_file import FILE_NAME, read_record, remove_record
+from trainers.run import Run
 
 log = logging.getLogger("train")
 ZERO_SHOT = "ZeroshotCLIP"
-OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
 
 
-def choose_what_is_left(args: argparse.Namespace) -> None:
-    """Completes arguments with a trainer, a CLIP and a recipe, where they are not given, see
-    ``choice.completed``; ``args.why`` says why this CLIP, ``args.choice`` why this trainer.
+def run(asked: OwnRun, args: argparse.Namespace) -> Run:
+    """The run that is asked for.
+
+    args: what is to be done with it: ``eval_only``, with prompts of which folder and epoch, or
+        ``no_train``.
 
     Raises:
-        UserError: the trainer has no recipe, or a recipe no trainer.
+        UserError: the input can't work.
     """
-    if not args.images:
-        return
-    if not (args.trainer and args.config_file):
-        choose_trainer_and_clip(args)
-    if not args.eval_only:
-        args.opts = ["DATASET.FOLDS", str(folds_for(args.trainer)), *args.opts]
+    log_to_stdout()
+    others = (args.model_dir, args.resume)
+    with opened(asked, others, logging.getLogger()) as run:
+        if args.eval_only:
+            run.load(args.model_dir, args.load_epoch)
+            remove_record(run.cfg.OUTPUT_DIR)
+            run.test()
+        elif not args.no_train:
+            make(run)
+            report(run, asked)
+    return run
 
 
-def choose_trainer_and_clip(args: argparse.Namespace) -> None:
-    """The same, where not both of trainer and recipe are given."""
-    if args.config_file:
-        raise UserError(f"{args.config_file} is of one trainer: name it with --trainer")
-    if args.minutes:
-        show_messages()  # of a training that may be made here
-    asked = OwnRun(
-        images=args.root,
-        trainer=args.trainer,
-        backbone=args.backbone,
-        folder=args.output_dir,
-        seed=args.seed,
-        minutes=args.minutes,
-        settings=dict(zip(args.opts[::2], args.opts[1::2])),
-    )
-    folders = filter(None, (args.model_dir, args.resume, args.output_dir))
-    run, why, args.choice = completed(asked, folders)
-    args.trainer = run.trainer
-    args.backbone = run.backbone
-    args.config_file = run.recipe
-    if why:
-        args.why = f"{why} {OTHERS}"
-
-
-def report(
-    cfg: CfgNode, args: argparse.Namespace, run: Callable[[argparse.Namespace], object]
-) -> None:
-    """Writes ``report.html`` into the folder of the run, and says how to go on.
-
-    First the run's CLIP is tested untrained, on the same images: a run of its own in the run's
-    folder, which the report finds.
-
-    Args:
-        cfg, args: the run's; run: ``protocols.training.run``.
-    """
-    untrained = {
-        "images": "",
-        "trainer": ZERO_SHOT,
-        "backbone": cfg.MODEL.BACKBONE.NAME,
-        "output_dir": os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
-        "config_file": recipe_path(ZERO_SHOT, choose_recipe(ZERO_SHOT, cfg.MODEL.BACKBONE.NAME)),
-        "resume": "",
-        "run": {},
-        "opts": [*args.opts, "INPUT.SIZE", str(tuple(cfg.INPUT.SIZE))],
-    }
-    if cfg.TRAINER.NAME != ZERO_SHOT and not cfg.TEST.NO_TEST:
+def report(run: Run, asked: OwnRun) -> None:
+    """Writes ``report.html`` into the folder of a run that is made, and says how to go on."""
+    cfg = run.cfg
+    if run.name != ZERO_SHOT and not cfg.TEST.NO_TEST:
         try:
-            with contextlib.redirect_stdout(io.StringIO()):  # its log.txt has it
-                run(argparse.Namespace(**{**vars(args), **untrained}))
+            with without_handlers(logging.getLogger()):  # its log.txt has it
+                make_untrained(run, asked)
         except UserError as error:
             log.warning("the report has nothing to compare with: %s", error)
-        finally:
-            log_to_stdout()
     # here, since every other run can do without what draws
     from analysis.occlusion import occlusion_figures
     from results.report.page import make_report
 
     page = os.path.join(cfg.OUTPUT_DIR, "report.html")
     heads = make_report([cfg.OUTPUT_DIR], page, occlusion_figures, cfg.DATASET.ROOT)
-    own = [head for head in heads if head["trainer"] == cfg.TRAINER.NAME]
+    own = [head for head in heads if head["trainer"] == run.name]
     for head in own[:1]:
-        others = zip(
-            ("chance", "zero-shot", "always the commonest class"),
-            (head["chance"], head["zero_shot"], head["commonest"]),
-        )
+        known = {
+            "chance": head["chance"],
+            "zero-shot": head["zero_shot"],
+            "always the commonest class": head["commonest"],
+        }
         log.info(
-            "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%); for comparison: %s",
-            head["accuracy"],
-            head["of"],
-            head["low"],
-            head["high"],
-            ", ".join(f"{name} {value:.1f} %" for name, value in others if value is not None),
+            "%s; for comparison: %s",
+            said_accuracy(read_record(f"{cfg.OUTPUT_DIR}/{FILE_NAME}")),
+            ", ".join(
+                f"{name} {value:.1f} %" for name, value in known.items() if value is not None
+            ),
         )
         if head["votes"]:
             log.info("%s", head["votes"])
@@ -116,3 +76,26 @@ def report(
             log.warning("%s", head["warning"])
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
+
+
+def make_untrained(run: Run, asked: OwnRun) -> None:
+    """Tests a run's CLIP untrained on the same images: a run in the run's folder, where the report
+    finds it."""
+    cfg = run.cfg
+    given = {key: value for key, value in asked.settings.items() if not key.startswith("TRAINER.")}
+    same = {
+        "DATASET.FOLDS": cfg.DATASET.FOLDS,
+        "INPUT.SIZE": str(tuple(cfg.INPUT.SIZE)),
+        "RESUME": "",
+    }
+    untrained = replace(
+        asked,
+        backbone=cfg.MODEL.BACKBONE.NAME,
+        folder=os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
+        settings={**given, **same},
+        minutes=0.0,
+    )
+    with opened(for_trainer(untrained, ZERO_SHOT)) as other:
+        if not other.is_done():
+            remove_record(other.cfg.OUTPUT_DIR)  # of a run that was made again, on other images
+            other.make()

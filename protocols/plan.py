@@ -36,6 +36,7 @@ from trainers.common.recipes import (
     Recipe,
     check_known,
     choose_recipe,
+    config_names,
     config_path,
     recipe_path,
     short_name,
@@ -166,22 +167,49 @@ class AblationRow:
 
 
 def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[AblationRow]:
-    """The rows of configs/ablations/<trainer>.yaml in their order; with names only those.
+    """The rows of configs/ablations/<trainer>.yaml in their order; with names only those. A name may
+    also be that of a further file, ``readings`` of <trainer>_readings.yaml, all of whose rows are
+    meant.
 
     Raises:
         UserError: there is no such file, it isn't a list of rows, or it has no row of one of the names.
     """
-    path = config_path("ablations", trainer, missing=f"{trainer} has no ablation")
+    rows = read_ablation(config_path("ablations", trainer, missing=f"{trainer} has no ablation"))
+    if names is None:
+        return rows
+    further = further_ablations(trainer)
+    for name in names:
+        check_known(f"row of {trainer}'s ablation", name, [*(row.name for row in rows), *further])
+    chosen = {row.name: row for row in rows if row.name in names}
+    for name in names:
+        for row in further.get(name, ()):
+            chosen.setdefault(row.name, row)
+    return [*chosen.values()]
+
+
+def further_ablations(trainer: str) -> dict[str, list[AblationRow]]:
+    """The rows of each file configs/ablations/<trainer>_<name>.yaml by its name."""
+    start = f"{trainer}_"
+    return {
+        name.removeprefix(start): read_ablation(config_path("ablations", name, missing=""))
+        for name in config_names("ablations")
+        if name.startswith(start)
+    }
+
+
+def read_ablation(path: str) -> list[AblationRow]:
+    """The rows of a file.
+
+    Raises:
+        UserError: it isn't a list of rows.
+    """
     try:
-        rows = [AblationRow(**entry) for entry in read_yaml(path)]
+        return [AblationRow(**entry) for entry in read_yaml(path)]
     except (TypeError, ValueError) as error:
         raise UserError(
             f"{path}: it must be a list of rows with a name, a description, and as needed a recipe and settings "
             f"(KEY: VALUE): {error}"
         ) from error
-    for name in names or ():
-        check_known(f"row of {trainer}'s ablation", name, [row.name for row in rows])
-    return [row for row in rows if names is None or row.name in names]
 
 
 def conditions_of(protocol: str, dataset_file: str, shots: int) -> dict[str, str | int]:

@@ -2,19 +2,21 @@
 Without torch: a plan is answered at once."""
 
 import argparse
+import ast
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import product
 
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
 from trainers import METHODS
-from trainers.common.config_files import leaves
+from trainers.common.config_files import check_value, check_values, leaves, merge
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.recipes import EMBEDDED, Recipe, check_known, settings_of
 from trainers.common.record_file import FILE_NAME
+from trainers.settings import add_run_settings
 
 from . import PROTOCOLS
 from .plan import PlannedRun, conditions_of, plan
@@ -77,8 +79,13 @@ def is_recorded(run: PlannedRun) -> bool:
 
 def show_plan(args: argparse.Namespace) -> str:
     """A table of the runs, those that differ in their seed only in one line: what the recipe's
-    rules make of each, and what is done."""
+    rules make of each, and what is done.
+
+    Raises:
+        UserError: see ``planned`` and ``check_options``.
+    """
     runs = planned(args)
+    check_options(args.opts)
     parts = {run.folder: run.part for run in runs}
     rows = []
     for line, group in by_line(runs).items():
@@ -105,6 +112,32 @@ def show_plan(args: argparse.Namespace) -> str:
         f"downloaded once, and a GPU is advisable; to try it without: --backbone {EMBEDDED}"
     )
     return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
+
+
+def check_options(options: Sequence[str]) -> None:
+    """Checks KEY VALUE pairs, those of trainers and of drawn data sets by their ranges alone: the code
+    that declares them takes seconds to import.
+
+    Raises:
+        UserError: a key is unknown, or a value is of another type or out of its range.
+    """
+    cfg = get_cfg_default()
+    add_run_settings(cfg)
+    defaults = cfg.clone()
+    for key, value in zip(options[::2], options[1::2]):
+        if key.startswith(("TRAINER.", "DATASET.FACTORS.")) and key != "TRAINER.NAME":
+            check_value(key, read_value(value), None)
+        else:
+            merge(cfg, [key, value], "options after --")
+    check_values(cfg, defaults)
+
+
+def read_value(text: str) -> object:
+    """What a text says as a Python literal; itself where it is none, as yacs has it."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def by_line(runs: Iterable[PlannedRun]) -> dict[tuple[str | int, ...], list[PlannedRun]]:

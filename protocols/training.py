@@ -13,17 +13,14 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
-from trainers.classifier.choice import noted_choice, said
-from trainers.classifier.own_run import amount, notes_on_classes
 from trainers.classnames import check_names
 from trainers.common.console import FileOnly, log_to_stdout
-from trainers.common.errors import UserError, raised_in
+from trainers.common.errors import UserError, blaming_config
 from trainers.common.record_file import remove_record
 from trainers.engine.folder import folder_of_run
 from trainers.features import FilledMethod
 from trainers.trainer import MethodTrainer
 
-from . import own_images
 from .arguments import build_config
 
 log = logging.getLogger("train")
@@ -36,7 +33,6 @@ def run(args: argparse.Namespace) -> MethodTrainer:
         UserError: the input can't work; the run's new folder is then removed if it holds nothing
             but the log.
     """
-    own_images.choose_what_is_left(args)
     cfg = build_config(args)
     if not cfg.OUTPUT_DIR:
         raise UserError("--output-dir is missing: say where log, checkpoints and results.json go")
@@ -59,33 +55,20 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
         f"** Arguments **\n{given}\n** Config **\n{cfg}\n** System **\n{collect_env_info()}\n"
     )
     log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
-    choice = noted_choice(args.choice, cfg.OUTPUT_DIR, cfg.TRAINER.NAME) if args.images else None
-    if args.images:
-        log.info(
-            "Your images: %s, %s, recipe %s, results in %s",
-            cfg.DATASET.ROOT,
-            amount(cfg.DATASET.NUM_SHOTS),
-            args.config_file,
-            cfg.OUTPUT_DIR,
-        )
-        for sentence in filter(None, (args.why, choice)):
-            log.info("%s", sentence)
     torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
     with contextlib.redirect_stdout(details):
         trainer = build(cfg)
         notes = check_names(
             trainer.model.backbone,
             trainer.model.classnames,
-            are_fixed=not args.images,
+            are_fixed=True,
             are_seen=isinstance(trainer.model, FilledMethod),
         )
+    details.write(f"** Training images **\n{trainer.loaders.augmented}\n")
     data = trainer.dm.dataset
     what = {"recipe": Path(args.config_file).stem or None, **args.run}
     notes += getattr(data, "notes", ())
-    words, candidates = said(choice)
-    if args.images:
-        notes = [*filter(None, [words]), *notes, *notes_on_classes(data)]
-    trainer.run.evaluation.note_run(what, notes, candidates)
+    trainer.run.evaluation.note_run(what, notes)
     trainer.run.log_images()
     if args.eval_only:
         trainer.load_model(args.model_dir, epoch=args.load_epoch)
@@ -103,11 +86,7 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
                 cfg.OUTPUT_DIR,
             )
         else:
-            if args.images:
-                trainer.run.say_minutes()
             trainer.train()
-        if args.images:
-            own_images.report(cfg, args, run)
     return trainer
 
 
@@ -117,13 +96,7 @@ def build(cfg: CfgNode) -> MethodTrainer:
     Raises:
         UserError: the config or the data can't work.
     """
-    try:
+    with blaming_config():
         trainer = build_trainer(cfg)
-    except (ValueError, AssertionError) as error:
-        if isinstance(error, UserError) or not raised_in(
-            error, "dassl", "torch.optim", "torchvision.transforms"
-        ):
-            raise
-        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
     assert isinstance(trainer, MethodTrainer)
     return trainer

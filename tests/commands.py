@@ -19,10 +19,12 @@ from unittest import mock
 
 from protocols import launch, runs
 from protocols.arguments import build_config
+from protocols.command_line import asked_of_images
 from scripts.missing import requirements
 from tests.runs import REPOSITORY
 from trainers import METHODS
 from trainers.candidates import CANDIDATES
+from trainers.classifier.own_run import config_of_images, for_trainer
 
 # of other programs, which read their words themselves
 OTHERS = set(
@@ -197,7 +199,9 @@ def check_training(args):
     assert args.trainer in METHODS, args.trainer
     write_descriptions(args.opts)
     if args.images:
-        args.dataset_config_file = "configs/datasets/image_folder.yaml"
+        with mock.patch("protocols.command_line.check_images"):  # they need not be there
+            config_of_images(for_trainer(asked_of_images(args), args.trainer))
+        return
     args.config_file = args.config_file or f"configs/trainers/{args.trainer}/tiny.yaml"
     for name in ("config_file", "dataset_config_file"):
         setattr(args, name, str(REPOSITORY / getattr(args, name)))

@@ -21,7 +21,14 @@ from datasets.drawn.openmoji import DrawnDataset
 from protocols import launch, training
 from protocols.command_line import parse_arguments
 from tests.chromium import start_browser
-from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of
+from tests.runs import (
+    REPOSITORY,
+    base_arguments,
+    call,
+    make_textures,
+    record_of,
+    small_recipe,
+)
 from trainers import METHODS, PromptedClassifier
 from trainers.common.console import LogHandler
 from trainers.common.errors import UserError
@@ -255,6 +262,7 @@ def train_on(small_clip_file, tmp_path, capsys, monkeypatch):
         arguments = base_arguments(trainer, "", small_clip_file, tmp_path / name)
         at = arguments.index("--dataset-config-file")
         arguments[at : at + 2] = "--images", str(images)
+        arguments[arguments.index("--config-file") + 1] = small_recipe(trainer)
         code, record = call(train.main, *arguments, *options), tmp_path / f"{name}/results.json"
         printed = "".join(capsys.readouterr())
         return code, record_of(record.parent) if record.exists() else None, printed

@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 import train
-from tests.runs import record_of, refuses
+from tests.runs import contents_of, record_of, refuses
 from trainers import PromptedClassifier
 from trainers.candidates import TAKEN
 from trainers.classifier import choice
-from trainers.classifier.own_run import OwnRun
+from trainers.classifier.asked import OwnRun
 from trainers.data.own_images import list_images
 
 SHORT = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 2}
@@ -93,6 +93,25 @@ def test_prompts_win_by_more_than_the_margin(colours, tmp_path, monkeypatch, kno
         assert [row["trainer"] for row in record["candidates"]] == [TAKEN, "CDCGDA"]
         assert "Why CDCGDA on colours" in (place / "report.html").read_text()
         assert "CDCGDA was chosen" in json.dumps(record["notes"])
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "results.json", "prompt_learner"])
+def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, monkeypatch, name):
+    """Of a folder beside the run's nothing is moved; what a killed run has left is no obstacle."""
+    monkeypatch.setattr(choice, "accuracy", lambda *_: 0.0)
+    for place in ("run-CDCGDA", "run/CDCGDA"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / name).write_text("somebody's")
+    before = contents_of(tmp_path)
+    with refuses(f"run/CDCGDA holds {name}, but no run that can be read: move it away"):
+        compare(colours, tmp_path, minutes=60)
+    assert contents_of(tmp_path) == before
+    (tmp_path / "run/CDCGDA" / name).unlink()
+    (tmp_path / "run/CDCGDA/prompt_learner").mkdir()
+    (tmp_path / "run/CDCGDA/prompt_learner/model.pth.tar-1.host-1.unfinished").write_bytes(b"")
+    if name == "notes.txt":
+        assert compare(colours, tmp_path, minutes=60).trainer == "CDCGDA"
+        assert (tmp_path / "run-CDCGDA/notes.txt").read_text() == "somebody's"
 
 
 def test_minutes_are_for_a_choice(colours, tmp_path):

@@ -111,12 +111,23 @@ def test_with_other_classes_it_says_what_a_test_on_them_says(trained, run, asser
     assert known.sum(axis=1) == pytest.approx(1, abs=1e-5), "all three classes were compared"
 
 
+@slow_but_for(("CDC", "LinearProbe"), TRAINERS)
+def test_a_reloaded_run_answers_its_names_in_any_order(loaded, pictures, name):
+    """Also after it was asked for others; see trainers/test_names.py."""
+    classifier = loaded(name)
+    first = classifier.predict(pictures).probabilities
+    turned = classifier.with_classes(["cat", "dog"]).with_classes(CLASSES[::-1])
+    found = turned.predict(pictures).probabilities
+    numpy.testing.assert_allclose(found[:, ::-1], first, rtol=1e-3, atol=1e-5)
+
+
 def test_class_specific_contexts_answer_for_their_own_classes_only(trained, assert_same):
     folder = trained("CoOp", "TRAINER.COOP.CSC", "True")
     classifier = PromptedClassifier.load(folder)
     assert_same(classifier, folder)
-    with refuses(r"contexts are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes"):
-        classifier.with_classes(["cat", "dog"])
+    for names in (["cat", "dog"], [*classifier.classnames, "cat"]):
+        with refuses(r"are class-specific \(TRAINER.COOP.CSC\): they say nothing of classes"):
+            classifier.with_classes(names)
 
 
 # ---- kinds of images ----

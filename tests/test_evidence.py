@@ -3,10 +3,12 @@
 import itertools
 import math
 
+import mpmath
 import pytest
 import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from torch.distributions import Dirichlet, kl_divergence
 
 from trainers.evidence import (
     Opinion,
@@ -14,6 +16,8 @@ from trainers.evidence import (
     dempster,
     evidential_loss,
     fitted_factor,
+    log_softplus,
+    misleading_evidence,
     trusted_cross_entropy,
 )
 
@@ -256,3 +260,40 @@ def test_fp32_agrees_with_float64(seed, spread, reliability):
         rtol=1e-4,
         atol=1e-4,
     )
+
+
+@given(st.integers(0, 10**6), st.integers(2, 60))
+def test_misleading_evidence_is_the_divergence_of_the_wrong_classes_dirichlet_from_the_uniform_one(
+    seed, classes
+):
+    evidence = random_log_evidence(seed, 3, classes)
+    labels = torch.randint(classes, evidence.shape[:-1])
+    alpha = 1 + evidence.exp()
+    alpha[torch.nn.functional.one_hot(labels, classes).bool()] = 1
+    expected = kl_divergence(Dirichlet(alpha), Dirichlet(torch.ones_like(alpha)))
+    found = misleading_evidence(Opinion(evidence), labels)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_no_evidence_for_wrong_classes_misleads_however_much_there_is_for_the_right_one(dtype):
+    evidence = torch.full((5, 4), -200.0, dtype=dtype)
+    evidence[:, 2] = torch.tensor([-200.0, 0.0, 20.0, 80.0, 200.0])
+    right = torch.full((5,), 2)
+    torch.testing.assert_close(
+        misleading_evidence(Opinion(evidence), right), torch.zeros(5, dtype=dtype)
+    )
+    assert (misleading_evidence(Opinion(evidence[2:]), right[2:] - 1) > 10).all()
+
+
+@given(st.floats(-300, 300))
+def test_the_log_of_a_softplus_is_exact_and_has_its_derivative(value):
+    x = torch.tensor(value, dtype=torch.float64, requires_grad=True)
+    with mpmath.workdps(60):
+        softplus = mpmath.log1p(mpmath.exp(value))
+        expected = float(mpmath.log(softplus))
+        derivative = float(1 / (1 + mpmath.exp(-value)) / softplus)
+    found = log_softplus(x)
+    found.backward()
+    assert found.item() == pytest.approx(expected, rel=1e-12, abs=1e-12)
+    assert x.grad.item() == pytest.approx(derivative, rel=1e-9)

@@ -57,6 +57,24 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded):
         assert_equal(stored, saved(trained(name))["state_dict"], "prompts")
 
 
+@slow_but_for(("TipAdapter",), EXPORTED)
+def test_an_export_of_names_that_were_added_and_taken_away_is_that_of_the_first(
+    loaded, tmp_path, name
+):
+    classifier = loaded(name)
+    names = classifier.classnames[::-1]
+    added = classifier.with_classes([*names, "moon"])
+    session = exported(added.with_classes(names), tmp_path / "exported")
+    torch.manual_seed(0)
+    pixels = torch.randint(256, (5, 3, 32, 32)).byte()
+    probability, *_ = session.run(None, {"pixels": pixels.float().numpy() / 255})
+    known = classifier.predict(pixels).probabilities[:, ::-1]
+    numpy.testing.assert_allclose(probability, known, rtol=0, atol=export.TOLERANCE)
+    card = export.model_card(added, ["probability"])
+    part = classifier.method.class_part.names
+    assert ("Not trained: moon" in MarkdownIt().render(card)) == bool(part)
+
+
 def test_what_the_files_say_of_themselves(german):
     classifier, folder, session = german
     metadata = session.get_modelmeta().custom_metadata_map

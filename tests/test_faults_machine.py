@@ -233,7 +233,7 @@ def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, argumen
 # ---- no memory, no right, a broken disk while a file is read ----
 
 
-def read_answers(path):
+def answers_in(path):
     return Run(Path(path).parent, {}).answers
 
 
@@ -241,7 +241,7 @@ READERS = {
     "model.pth.tar-3": checkpoint.load,
     "results.json": read_record,
     "predictions-val.npz": lambda path: read_points(os.path.dirname(path)),
-    "predictions-test.npz": read_answers,
+    "predictions-test.npz": answers_in,
     "small.pt": load_backbone,
     "split_zhou_DescribableTextures.json": lambda path: read_split(path, "."),
     "sample.pkl": lambda path: read_pickle(path, ["train"]),

@@ -140,10 +140,11 @@ def test_a_figure_replaces_a_figure_only(tmp_path):
     figure = Figure("curve", "title", "reading", "alt", lambda axes: None)
     for _ in range(2):
         write_figure(figure, str(tmp_path), Counter())
-    (tmp_path / "curve.svg").write_text("<svg>mine")
-    with refuses("figure .* was not written by this command"):
-        write_figure(figure, str(tmp_path), Counter())
-    assert (tmp_path / "curve.svg").read_text() == "<svg>mine"
+    for mine in ("<svg>mine", "<svg><dc:title>Matplotlib, https://matplotlib.org/</dc:title>"):
+        (tmp_path / "curve.svg").write_text(mine)
+        with refuses("figure .* was not written by this command"):
+            write_figure(figure, str(tmp_path), Counter())
+        assert (tmp_path / "curve.svg").read_text() == mine
 
 
 @pytest.mark.parametrize(

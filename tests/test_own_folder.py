@@ -17,9 +17,7 @@ from torch.utils.data import Dataset
 import predict
 import train
 from datasets.image_folder import ImageFolder
-from protocols.arguments import build_config
-from protocols.command_line import parse_arguments
-from protocols.own_images import choose_what_is_left
+from protocols.command_line import asked_of_images, parse_arguments
 from tests.conftest import CASES
 from tests.runs import (
     REPOSITORY,
@@ -33,11 +31,12 @@ from tests.runs import (
 )
 from trainers import PromptedClassifier
 from trainers.candidates import TAKEN
-from trainers.classifier.own_run import notes_on_classes
+from trainers.classifier.choice import completed
+from trainers.classifier.own_run import config_of_images, notes_on_classes
 from trainers.commands import predict as cdc_predict
 from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
-from trainers.data.pictures import pictures_and_labels, write_class_folders
+from trainers.data.pictures import one_by_one, pictures_and_labels, write_class_folders
 from trainers.evaluation.doubts import Judge
 from trainers.prompting.weights import openai
 from trainers.run import Run
@@ -50,15 +49,14 @@ def shapes(tmp_path):
 
 @pytest.fixture
 def written_out(shapes):
-    """The arguments that a command on the shapes stands for."""
+    """The run that a command on the shapes stands for: its recipe's name, its CLIP, and why that."""
 
     def expand(trainer, *more):
-        words = ["--trainer", trainer, "--images", str(shapes), *more]
-        args = parse_arguments(words)
-        choose_what_is_left(args)
+        args = parse_arguments(["--trainer", trainer, "--images", str(shapes), *more])
+        asked = asked_of_images(args)
+        run, why, _ = completed(asked, [*filter(None, [args.resume]), asked.folder])
         place = f"{REPOSITORY}/configs/trainers/"
-        args.recipe = args.config_file.removeprefix(place).removesuffix(".yaml")
-        return args
+        return run.recipe.removeprefix(place).removesuffix(".yaml"), run.backbone, why
 
     return expand
 
@@ -109,13 +107,17 @@ def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_o
     assert line in capsys.readouterr().err
     assert train.main([*words, *given]) == 0 and "folds" not in record_of(tmp_path / "test")
     make_pictures(shapes, count=50, names=("red square", "blue quokka"))
-    many = PromptedClassifier.fit(shapes, None, "GDA", "tiny", tmp_path / "many").record
+    many = PromptedClassifier.fit(
+        shapes, trainer="GDA", backbone="tiny", folder=tmp_path / "many"
+    ).record
     assert "folds" not in many and many["metrics"]["test"]["images"] == 30
 
 
 def test_a_run_in_folds_that_was_stopped_ends_with_the_same_numbers(shapes, tmp_path, monkeypatch):
     def fit(name):
-        return PromptedClassifier.fit(shapes, None, "GDA", "tiny", tmp_path / name).record
+        return PromptedClassifier.fit(
+            shapes, trainer="GDA", backbone="tiny", folder=tmp_path / name
+        ).record
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -187,8 +189,7 @@ def test_an_unknown_clip_is_refused_before_any_picture_is_opened(
 
 @pytest.mark.parametrize("trainer, words, recipe, backbone", CASES["clips"])
 def test_the_recipe_follows_the_clip(written_out, asked, trainer, words, recipe, backbone):
-    args = written_out(trainer, *words.split())
-    assert (args.recipe, args.backbone) == (recipe, backbone) and asked == []
+    assert written_out(trainer, *words.split())[:2] == (recipe, backbone) and asked == []
 
 
 @pytest.mark.parametrize("trainer, has_gpu, recipe, backbone", CASES["found clips"])
@@ -197,9 +198,9 @@ def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
 ):
     monkeypatch.setattr(openai, "find", lambda name: f"{name} is there")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    args = written_out(trainer)
-    assert (args.recipe, args.backbone) == (recipe, backbone)
-    assert args.why.startswith(f"The CLIP is {backbone}, which knows photographs")
+    *found, why = written_out(trainer)
+    assert found == [recipe, backbone]
+    assert why.startswith(f"The CLIP is {backbone}, which knows photographs")
     assert ("MaPLe has no recipe for ViT-B/32" in caplog.text) is (trainer == "MaPLe")
 
 
@@ -209,9 +210,9 @@ def test_a_folder_that_holds_a_run_keeps_its_clip(
     whole = trained("CoOp")
     begun = stopped(whole, epoch=3)
     for flag, folder in (("--output-dir", whole), ("--resume", whole), ("--output-dir", begun)):
-        assert written_out("CoOp", flag, str(folder)).backbone == small_clip_file
+        assert written_out("CoOp", flag, str(folder))[1] == small_clip_file
     (begun / "results.json").write_text("{")  # it is made again
-    assert written_out("CoOp", "--output-dir", str(begun)).backbone == small_clip_file
+    assert written_out("CoOp", "--output-dir", str(begun))[1] == small_clip_file
     assert asked == []
 
 
@@ -227,14 +228,17 @@ def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of(caplog
     assert "82 % of the test images are of cat: always answering that is right" in caplog.text
 
 
-def test_what_is_given_stays(written_out):
-    given = ["--seed", "0", "--output-dir", "mine", "--config-file", "my.yaml"]
-    args = written_out("CoOp", *given, "DATASET.NUM_SHOTS", "4")
-    assert (args.seed, args.output_dir, args.config_file) == (0, "mine", "my.yaml")
-    args.config_file = ""
-    assert build_config(args).DATASET.NUM_SHOTS == 4
-    third = written_out("CoOp", "--backbone", "tiny", "--seed", "3")
-    assert third.output_dir == "output/my shapes/CoOp/seed3"
+def test_what_is_given_stays(shapes):
+    def asked_by(*words):
+        given = ["--images", str(shapes), "--trainer", "CoOp", "--backbone", "tiny", *words]
+        return asked_of_images(parse_arguments(given))
+
+    recipe = f"{REPOSITORY}/configs/trainers/CoOp/tiny.yaml"
+    words = ["--seed", "0", "--output-dir", "mine", "--config-file", recipe]
+    asked = asked_by(*words, "DATASET.NUM_SHOTS", "4")
+    assert (asked.seed, asked.folder, asked.recipe) == (0, "mine", recipe)
+    assert config_of_images(asked).DATASET.NUM_SHOTS == 4
+    assert asked_by("--seed", "3").folder == "output/my shapes/CoOp/seed3"
 
 
 def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
@@ -284,7 +288,7 @@ def test_images_that_are_no_folder_are_written_beside_the_run(tmp_path, monkeypa
     )
     monkeypatch.setattr(PromptedClassifier, "load", lambda folder: None)
     monkeypatch.chdir(tmp_path)
-    PromptedClassifier.fit([Image.new("RGB", (8, 8))] * 2, ["ant", "bee"], trainer)
+    PromptedClassifier.fit([Image.new("RGB", (8, 8))] * 2, ["ant", "bee"], trainer=trainer)
     assert asked == [(f"{tmp_path}/{run}-images", run)] and not Path(run).exists()
 
 
@@ -293,7 +297,11 @@ def test_a_fit_that_was_stopped_goes_on_by_the_same_call(
 ):
     def fit(name):
         return PromptedClassifier.fit(
-            shapes, None, "CoOp", small_clip_file, tmp_path / name, recipe=small_recipe("CoOp")
+            shapes,
+            trainer="CoOp",
+            backbone=small_clip_file,
+            folder=tmp_path / name,
+            recipe=small_recipe("CoOp"),
         )
 
     made = []
@@ -354,10 +362,81 @@ def test_images_with_their_labels_come_in_many_forms():
     assert pictures_and_labels(iter(paths), numpy.array(names)) == (paths, names)
     pictures, labels = pictures_and_labels(Pairs(), None)
     assert labels == names and [picture.getpixel((0, 0))[0] for picture in pictures] == [*range(6)]
-    unnamed = torch.utils.data.Subset(Pairs(), [1, 2])
-    assert pictures_and_labels(unnamed, None)[1] == ["1", "0"]
+    part = torch.utils.data.Subset(torch.utils.data.Subset(Pairs(), [0, 1, 2]), [1, 2])
+    assert pictures_and_labels(part, None)[1] == ["bee", "ant"]
+    assert pictures_and_labels(data_set([1, 0]), None)[1] == ["1", "0"]
     with refuses("the images have no labels: give labels, .* columns path and label"):
         pictures_and_labels(table.drop(columns="label"), None)
+
+
+@pytest.mark.parametrize("classes", [["ant", "bee"], None], ids=["of classes", "without classes"])
+@pytest.mark.parametrize("kind", ["map", "iterable"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        -1,
+        0.9,
+        None,
+        float("nan"),
+        [0, 1],
+        torch.tensor([0, 1]),
+        torch.tensor(-1),
+        torch.tensor(0.9),
+    ],
+    ids=repr,
+)
+def test_a_label_of_a_data_set_is_a_name_or_a_number_and_all_else_is_refused(label, kind, classes):
+    with refuses(
+        "the label of image 1 is .*: give a name or a .*; leave out images without a label"
+    ):
+        pictures_and_labels(data_set([0, label], kind, classes), None)
+    for known in (1, numpy.int64(1), torch.tensor(1)):
+        name = "bee" if classes else "1"
+        assert pictures_and_labels(data_set([known, "wasp"], kind, classes), None)[1] == [
+            name,
+            "wasp",
+        ]
+
+
+def data_set(labels, kind="map", classes=None):
+    """A torch data set of black pictures with these labels."""
+    items = [(Image.new("RGB", (8, 8)), label) for label in labels]
+    base = torch.utils.data.IterableDataset if kind == "iterable" else Dataset
+    methods = {
+        "__iter__": lambda _: iter(items),
+        "__len__": lambda _: len(items),
+        "__getitem__": lambda _, number: items[number],
+    }
+    made = type("Pairs", (base,), methods)()
+    if classes is not None:
+        made.classes = classes
+    return made
+
+
+def test_classes_of_a_data_set_have_a_name_each():
+    with refuses("the label of image 0 is 2: give a name or a number from 0 to 1"):
+        pictures_and_labels(data_set([2], classes=["ant", "bee"]), None)
+    for twice in (["ant", "bee", "ant"], ["ant", "ant "]):
+        with refuses(r"classes have a name twice \(ant\)"):
+            pictures_and_labels(data_set([0, 1], classes=twice), None)
+    with refuses("the label 5 is not a name"):
+        pictures_and_labels(data_set([0], classes=[5, 6]), None)
+    three = [(Image.new("RGB", (8, 8)), 0, 0)]
+    with refuses("item 0 of the data set is .*: each must be a pair of image and label"):
+        pictures_and_labels(torch.utils.data.Subset(three, [0]), None)
+
+
+@pytest.mark.parametrize("kind", ["U", "O"])
+def test_an_array_of_paths_is_many_images(tmp_path, kind):
+    paths = [f"{tmp_path}/{number}.png" for number in range(4)]
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    names = ["ant", "bee"] * 2
+    array = numpy.array(paths).astype(kind)
+    assert [*one_by_one(array)] == paths
+    assert pictures_and_labels(array, numpy.array(names)) == (paths, names)
+    folder = write_class_folders(*pictures_and_labels(array, names), f"{tmp_path}/run-images")
+    assert len([*Path(folder).rglob("*.png")]) == 4
 
 
 def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
@@ -367,7 +446,9 @@ def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
     with refuses("give labels"):
         PromptedClassifier.fit(pictures)
     with refuses("unknown trainer 'CDX'.*did you mean CDC"):
-        PromptedClassifier.fit([Image.new("RGB", (8, 8))], ["cat"], "CDX", folder=tmp_path / "out")
+        PromptedClassifier.fit(
+            [Image.new("RGB", (8, 8))], ["cat"], trainer="CDX", folder=tmp_path / "out"
+        )
     assert not any(tmp_path.iterdir()), "the corrected call finds its place free"
 
 

@@ -79,6 +79,40 @@ def test_json_is_what_the_classifier_says(said, folder, images):
         assert row["doubtful"] is None  # nobody has said what would be
 
 
+@pytest.mark.parametrize("trainer", ["TipAdapter", "CDC"])
+def test_another_order_of_the_names_changes_no_answer_and_no_promise(
+    said, trained, copied, images, trainer
+):
+    folder = copied(trainer)
+    uncertainty = PromptedClassifier.load(folder).predict(images[1]).uncertainty
+    write_validation(folder, [*uncertainty, *uncertainty], [0] * 12)
+    asked = ("--json", "--topk", "6", "--max-error", "0.5", *images[1])
+    first, turned = (
+        json.loads(said(*asked, *classes, run=str(folder)))
+        for classes in ([], ["--classes", *CLASSES[::-1]])
+    )
+    assert "The limit that promises at most 50 % errors" in said.log
+    assert {row["doubtful"] for row in first} == {False}
+    for row, other in zip(first, turned, strict=True):
+        assert (row["label"], row["doubtful"]) == (other["label"], other["doubtful"])
+        shares = [
+            {one["class"]: one["probability"] for one in each["top"]} for each in (row, other)
+        ]
+        assert shares[0] == pytest.approx(shares[1], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "trainer, way", [("TipAdapter", "The texts answer"), ("GDA", "The texts and")]
+)
+def test_it_says_how_added_names_are_answered(said, trained, images, trainer, way):
+    folder = str(trained(trainer))
+    line = f"Not trained: airplane, dog. {way} "
+    said(*images[1], "--classes", "airplane", *CLASSES, "dog", run=folder)
+    assert line in said.log
+    said(*images[1], "--classes", *CLASSES[2:], run=folder)
+    assert "Not trained" not in said.log
+
+
 def test_csv_is_the_same_table(said, images, tmp_path):
     path = tmp_path / "new" / "labels.csv"
     assert said("--csv", str(path), *images[1]) == ""
@@ -132,8 +166,9 @@ def test_files_folders_patterns_and_a_list(said, images, monkeypatch):
         *(f"{place}/grid/{index:02d}.png" for index in range(15)),
     ]
     assert len(labelled(place)) == 90 and labelled(f"{place}/gr?d") == labelled(f"{place}/grid")
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{files[5]}\n\n{files[2]}\r\n"))
-    assert labelled(files[0], "-") == [files[0], files[5], files[2]]
+    for mark in ("", "\ufeff"):  # as editors and shells of Windows put it before a list
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{mark}{files[5]}\n\n{files[2]}\r\n"))
+        assert labelled(files[0], "-") == [files[0], files[5], files[2]]
 
 
 def test_hidden_files_and_other_files_of_a_folder_are_left_out(said, images, tmp_path):

@@ -3,6 +3,7 @@ epoch, one seed."""
 
 import time
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,7 +19,9 @@ from results.runs import collect
 from results.table import tables as tables_of
 from tests.runs import call, make_small_options
 from tests.trainers.test_every_trainer import TRAINERS
+from trainers.common.readers import read_yaml
 from trainers.engine.same_run import config_of_run
+from trainers.settings import method_node
 
 
 @pytest.mark.slow
@@ -89,6 +92,21 @@ def test_the_ablations_rows_add_one_part_each_or_change_one_setting(dataset):
     assert len({str(config) for config in configs.values()}) == len(configs), "no row twice"
 
 
+def test_the_readings_change_one_choice_of_ours_each_and_the_literal_one_all_of_them():
+    """A row that two files have is the same in both."""
+    rows = {row.name: row for row in ablation_rows("CDC")}
+    readings = {row.name: row for row in ablation_rows("CDC", ["readings"])}
+    assert all(rows[name] == readings[name] for name in rows.keys() & readings.keys())
+    assert all(len(row.settings) <= 1 for row in readings.values())
+    runs = plan("ablation", "CDC", "openmoji", [16], [1], "output", rows=["readings"])
+    (recipe,) = {run.recipe for run in runs if Path(run.recipe).stem == "tiny_literal"}
+    literal = read_yaml(recipe)["TRAINER"]["CDC"]
+    node = method_node("CDC")
+    changed = {key for key, value in literal.items() if node[key] != value}
+    changed -= {"N_CTX", "PROMPT_DEPTH", "PREC"}
+    assert changed == {"PROMPT_MODALITY", "DECOUPLED", "RELIABILITY", "LOSS", "ANNEALING_EPOCHS"}
+
+
 def test_an_ablation_from_training_to_table(
     data_root, small_clip_file, in_this_process, tmp_path, capsys
 ):
@@ -114,6 +132,26 @@ def test_an_ablation_from_training_to_table(
     assert (lines[["seconds_per_step", "images_per_second"]] > 0).all(axis=None)
     base = tables_of(collect(tmp_path), seed_h=True)[0].means.xs("full", level="config")
     assert base["H"].item() == pytest.approx(full.H_mean)
+
+
+def test_every_reading_trains(data_root, small_clip_file, in_this_process, tmp_path, capsys):
+    """In its smallest setting: what is answered and lost is finite, and no row is another's."""
+    words = (
+        f"--protocol ablation --trainer CDC --dataset dtd --shots 1 --seeds 1 --root {data_root} "
+        f"--output {tmp_path} --rows readings"
+    )
+    options = "INPUT.GB_K 5 TRAINER.CDC.PREC fp32 TRAINER.CDC.PROMPT_DEPTH 2".split()
+    options += make_small_options(small_clip_file, epochs=2)
+    code = call(protocol_run.main, *words.split(), "--", *options)
+    assert code == 0, capsys.readouterr().err
+    trained = [run for run in collect(tmp_path) if run.part == "train_base"]
+    assert {run.config for run in trained} == {
+        row.name for row in ablation_rows("CDC", ["readings"])
+    }
+    for run in trained:
+        (measures,) = run.record["metrics"].values()
+        assert measures["nll"] < float("inf"), run.config
+    assert len({run.record["prompts_hash"] for run in trained}) == len(trained)
 
 
 def test_times_are_medians_over_steps_and_test_batches(run, monkeypatch):

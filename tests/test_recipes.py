@@ -17,6 +17,7 @@ from tests.conftest import CASES, REFUSALS
 from tests.runs import REPOSITORY, call, refuses
 from trainers.common.config_files import read_config
 from trainers.common.recipes import CONFIGS, Recipe
+from trainers.data.loader import steps_of_epoch
 
 DATASETS = 11  # of the paper's grid
 
@@ -86,6 +87,36 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
             assert cells[1:] == done, "the plan shows what train.py does"
     assert shown == expected
     assert len(shown) == (9 + 10) * DATASETS + (9 + 7) * DATASETS * 5 + (9 + 4)
+
+
+def config_of(protocol, trainer, data, recipe):
+    """The config that ``run.py`` trains with."""
+    words = (
+        f"--protocol {protocol} --trainer {trainer} --dataset {data} --config {recipe} --seeds 1"
+    )
+    args = protocol_run.parse_arguments(words.split())
+    first = next(iter(planned(args)))
+    return wanted_config(first, args)
+
+
+@pytest.mark.parametrize("recipe", ["vit_b16", "rn50"])
+def test_gda_crops_imagenet_from_8_percent_and_others_from_half_as_its_authors_do(recipe):
+    crops = {
+        data: config_of("fewshot", "GDA", data, recipe).INPUT.RRCROP_SCALE
+        for data in ("imagenet", "dtd")
+    }
+    assert crops == {"imagenet": (0.08, 1.0), "dtd": (0.5, 1.0)}
+
+
+@pytest.mark.parametrize("recipe", ["vit_b16", "rn50"])
+@pytest.mark.parametrize("images, steps", [(47 * 16, 3), (47 * 8, 2), (256, 1), (10, 1)])
+def test_tip_adapter_f_shows_every_image_in_each_epoch_as_its_authors_loader_does(
+    recipe, images, steps
+):
+    """DTD has 47 classes; officially ceil(images / 256) steps."""
+    cfg = config_of("fewshot", "TipAdapterF", "dtd", recipe)
+    assert cfg.OPTIM.LEAST_STEPS > 0
+    assert steps_of_epoch(images, cfg.OPTIM, cfg.DATALOADER.TRAIN_X.BATCH_SIZE) == steps
 
 
 def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):
@@ -187,13 +218,14 @@ def test_a_rule_for_a_target_holds_where_prompts_of_another_set_are_tested(tmp_p
     args.trainer = ["MMRL"]
     for run in planned(args):
         shares[run.dataset] = wanted_config(run, args).TRAINER.MMRL.SCALE
-    assert shares["imagenet"] == shares["imagenet_a"] == shares["dtd"] == 0.7
-    assert shares["imagenetv2"] == shares["imagenet_sketch"] == 1.0
+    variants = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
+    assert shares["imagenet"] == shares["dtd"] == 0.7
+    assert {shares[variant] for variant in variants} == {1.0}
     shown = {row["data set"]: row["rules, a later one wins"] for row in read_plan(show_plan(args))}
     assert shown["imagenet_sketch"] == (
-        "tests train_source; protocol xd, target imagenetv2|imagenet_sketch: TRAINER.MMRL.SCALE 1.0"
+        f"tests train_source; protocol xd, target {'|'.join(variants)}: TRAINER.MMRL.SCALE 1.0"
     )
-    assert shown["imagenet_a"] == "tests train_source"
+    assert shown["dtd"] == "tests train_source"
 
 
 def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few_shot():

@@ -112,6 +112,7 @@ class Finder:
         if name == {module!r}:
             {action}
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
 sys.meta_path.insert(0, Finder())
 sys.argv = ["train.py", *{words!r}]
 runpy.run_path("train.py", run_name="__main__")
@@ -140,6 +141,12 @@ def test_a_signal_while_a_training_starts_is_a_line_and_exit_code_75(arguments, 
     assert done.returncode == 75
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"{number.name}: ended; the same command resumes")
+
+
+def test_ctrl_c_while_a_command_has_only_begun_to_import_is_no_traceback(arguments):
+    action = f"os.kill(os.getpid(), {int(signal.SIGINT)})"
+    done = train_with(action, "trainers.common.errors", arguments("CoOp"))
+    assert done.returncode == -signal.SIGINT and done.stderr == ""
 
 
 def test_a_training_whose_command_was_killed_ends_while_it_still_imports(arguments):

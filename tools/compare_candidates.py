@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -34,7 +34,8 @@ from tabulate import tabulate
 from torch import Tensor
 
 from trainers import candidates
-from trainers.classifier.own_run import OwnRun, config_of_images, for_trainer
+from trainers.classifier.asked import OwnRun
+from trainers.classifier.own_run import config_of_images, for_trainer
 from trainers.classifier.saved_run import method_of
 from trainers.common.errors import run_tool
 from trainers.data.loader import CheckedImages, Pairs, make_loader
@@ -168,7 +169,7 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--root", default="data", help="folder of folders of class folders")
     parser.add_argument("--backbone", default="tiny", help="a CLIP")

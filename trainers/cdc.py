@@ -3,8 +3,8 @@ Misalignment in Vision-Language Model Adaptation from a Causal Perspective", Neu
 
 VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept
 near a hand-crafted prompt (L_con), so that each learns a different task-relevant semantic. DSTC:
-each template votes with evidence, and Dempster's rule fuses the votes; the loss is
-``evidential_loss`` of every vote and of the fused opinion. Only the prompts are trained. Two numbers
+each template votes with evidence, and the votes are fused by their reliability ω, which at ω = 1 is
+Dempster's rule; the loss is ``evidential_loss`` of every vote and of the fused opinion. Only the prompts are trained. Two numbers
 more are not: the untrained CLIP's level of evidence is measured on training images, and how far the
 templates are believed as independent is fitted on validation images.
 docs/method.md lists what the paper states and what is our choice.
@@ -22,8 +22,23 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction, Scores
-from .evidence import Opinion, conflict, dempster, evidential_loss, fitted_factor
-from .losses import collapse_weight, consistency_loss, cosines, decoupling_loss
+from .evidence import (
+    Opinion,
+    conflict,
+    dempster,
+    evidential_loss,
+    fitted_factor,
+    log_softplus,
+    misleading_evidence,
+    trusted_cross_entropy,
+)
+from .losses import (
+    collapse_weight,
+    consistency_loss,
+    cosines,
+    decoupling_loss,
+    similarity_of_templates,
+)
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .prompting.prompts import FixedTokens, Prompts, TemplateLinear, gaussian, initial_context
 from .registration import registered
@@ -37,6 +52,7 @@ PHRASES = ("a photo of a", "a picture of a", "an image of a", "a rendering of a"
 LEVEL = 4.0
 LEVEL_IMAGES = 1024  # at most so many training images measure the untrained CLIP's
 COMPARED_IMAGES = 64  # at most so many have their features under the templates compared
+NO_EVIDENCE = 1e-6  # that of a logit below 0 under EVIDENCE relu, whose log is finite
 
 
 def add_cdc_config(cfg: CfgNode) -> None:
@@ -50,8 +66,14 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.PROMPT_DEPTH = 9  # layers of an encoder that have prompts of their own, from the first
     node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
     node.FUSION = "dempster"  # | mean_probability | sum_logits: these two have no fused loss
-    node.RELIABILITY = "fitted"  # on validation images | independent: Dempster's rule as it is
-    node.LOSS = "evidential"  # evidential | cross_entropy
+    node.RELIABILITY = "fitted"  # on validation images | independent: ω = 1, Dempster's rule
+    node.LOSS = "evidential"  # | trusted: without the shares' half | cross_entropy
+    node.FUSED_LOSS = True  # the fused opinion has a loss of its own
+    node.ANNEALING_EPOCHS = (
+        0  # epochs in which the weight of Han et al.'s KL term grows to 1; 0: no such term
+    )
+    node.EVIDENCE = "exp"  # of the logits above the untrained CLIP's level | softplus, relu: of the logits as they are
+    node.DECOUPLED = "deviations"  # what L_de drives apart | features: their plain cosines
     node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
     node.CONSISTENCY_WEIGHT = 0.5  # γ, of each template's text features and image features likewise
     add_encoder_settings(node)
@@ -61,7 +83,7 @@ class Evidence(nn.Module):
     """Turns M templates' logits into log-evidence; its three numbers are not trained.
 
     Args:
-        templates: M; classes: K of the training.
+        templates: M; classes: K of the training; kind: ``EVIDENCE``.
 
     Attributes:
         offset: (), b: the mean over training images of logsumexp_k l_k of the untrained CLIP's
@@ -75,8 +97,9 @@ class Evidence(nn.Module):
     trained_classes: Tensor
     reliability: Tensor
 
-    def __init__(self, templates: int, classes: int) -> None:
+    def __init__(self, templates: int, classes: int, kind: str) -> None:
         super().__init__()
+        self.kind = kind
         self.register_buffer("offset", torch.zeros(()))
         self.register_buffer("trained_classes", torch.tensor(classes))
         self.register_buffer("reliability", torch.tensor(1 / templates))
@@ -89,7 +112,14 @@ class Evidence(nn.Module):
         1 / (1 + Σ_k e_k / K) changes only by what the further classes get. On a shorter one the
         evidence e_k does: a class does not lose what speaks for it because other classes were left
         out.
+
+        Of the other kinds e^m is softplus(l^m) or max(l^m, 0), as Han et al. (2021) and Sensoy et
+        al. (2018) have it of a network's outputs.
         """
+        if self.kind == "softplus":
+            return log_softplus(logits.float())
+        if self.kind == "relu":
+            return logits.float().clamp(min=NO_EVIDENCE).log()
         classes = self.trained_classes.clamp(min=logits.shape[-1])
         return logits.float() - self.offset + LEVEL + classes.log()
 
@@ -136,7 +166,7 @@ class DecoupledPrompts(TemplatePrompts):
             deep_map = TemplateLinear(templates, text.width, image.width)
             maps.extend(copy.deepcopy(deep_map) for _ in range(deep_layers))
         self.visual_maps = maps
-        self.evidence = Evidence(templates, len(method.classnames))
+        self.evidence = Evidence(templates, len(method.classnames), node.EVIDENCE)
 
     def forward(self) -> Prompts:
         deep = list(self.deep_ctx)
@@ -161,7 +191,10 @@ class CDCMethod(Method):
         beta = settings.DECOUPLING_WEIGHT
         gamma = settings.CONSISTENCY_WEIGHT
         templates = settings.N_TEMPLATES
-        if templates > 1 and beta and gamma >= (limit := collapse_weight(templates, beta)):
+        if templates == 1 or not beta:
+            return
+        limit = collapse_weight(templates, beta, settings.DECOUPLED == "deviations")
+        if gamma >= limit:
             log.warning(
                 f"{path}.DECOUPLING_WEIGHT {beta:g} and CONSISTENCY_WEIGHT {gamma:g}: together they are "
                 "least where all templates equal CLIP's own features, so nothing drives them apart; it "
@@ -189,9 +222,9 @@ class CDCMethod(Method):
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """L = L_t-ce + β (L_de + L_de-image) + γ Σ_m (L_con^m + L_con-image^m).
 
-        L_t-ce sums ``vote_loss`` over the templates and, where FUSION is of opinions,
-        ``evidential_loss`` of the one that ``dempster`` makes of theirs; with LOSS cross_entropy
-        there is none of it. L_de and L_con: see ``template_terms``.
+        L_t-ce sums ``vote_loss`` over the templates and, where FUSION is of opinions and FUSED_LOSS
+        says so, ``opinion_loss`` of the one that ``dempster`` makes of theirs; with LOSS
+        cross_entropy there is none of it. L_de and L_con: see ``template_terms``.
 
         The log has these terms and, where opinions are fused, the ``level`` of evidence (log of the
         mean over classes, in nats) and the fused ``vacuity``; means over templates and images.
@@ -199,9 +232,10 @@ class CDCMethod(Method):
         logits = scores.logits  # (M, B, K)
         votes = Opinion(self.learner.evidence(logits))
         total, figures = self.vote_loss(scores, votes, labels)
-        if self.settings.LOSS == "evidential" and self.settings.FUSION == "dempster":
+        if self.learns_opinions and self.settings.FUSION == "dempster":
             fused = dempster(votes.log_evidence, self.reliability)  # of (B, K)
-            total = total + evidential_loss(fused, labels).mean()
+            if self.settings.FUSED_LOSS:
+                total = total + self.opinion_loss(fused, labels).mean()
             with torch.no_grad():
                 answer = fused.log_evidence.argmax(dim=1)
                 level = votes.log_evidence.logsumexp(dim=-1).mean() - math.log(logits.shape[-1])
@@ -217,11 +251,37 @@ class CDCMethod(Method):
         """The templates' losses, of their opinions (M, B, K) or with LOSS cross_entropy of their
         logits: means over images, summed; and figures for the log."""
         every = labels.expand(len(scores.logits), -1)  # (M, B)
-        if self.settings.LOSS == "evidential":
-            each = evidential_loss(votes, every)  # (M, B)
+        if self.learns_opinions:
+            each = self.opinion_loss(votes, every)  # (M, B)
         else:
             each = F.cross_entropy(scores.logits.transpose(1, 2), every, reduction="none")
         return each.mean(dim=1).sum(), {}
+
+    @property
+    def learns_opinions(self) -> bool:
+        """Whether LOSS is of opinions, and not of logits."""
+        return bool(self.settings.LOSS != "cross_entropy")
+
+    def opinion_loss(self, opinion: Opinion, labels: Tensor) -> Tensor:
+        """Losses (…) of an opinion of (…, K) under LOSS and ANNEALING_EPOCHS; labels: (…).
+
+        The weight of ``misleading_evidence`` is λ_t = min(1, epochs done / ANNEALING_EPOCHS) (Han et
+        al., 2021, eq. 9).
+        """
+        if self.settings.LOSS == "trusted":
+            loss = trusted_cross_entropy(opinion, labels)
+        else:
+            loss = evidential_loss(opinion, labels)
+        epochs = self.settings.ANNEALING_EPOCHS
+        if epochs:
+            weight = min(1.0, self.memory.get("epochs_done", 0) / epochs)
+            loss = loss + weight * misleading_evidence(opinion, labels)
+        return loss
+
+    def end_epoch(self, epoch: int, epochs: int) -> None:
+        super().end_epoch(epoch, epochs)
+        if self.settings.ANNEALING_EPOCHS:
+            self.memory["epochs_done"] = epoch + 1
 
     def template_terms(self, scores: Scores) -> dict[str, tuple[float, Tensor]]:
         """Weight and value of L_de, Σ_m L_con^m, and the same of images, by name in the log.
@@ -229,7 +289,8 @@ class CDCMethod(Method):
         They compare the templates' texts with the hand-crafted prompt's and, where images are
         prompted, their features of a view with those of the image encoder without prompts, for
         every M-th image of the batch, so that the pass without prompts costs as much as that of one
-        template. ``decoupling_loss`` derives where they balance.
+        template. ``decoupling_loss`` derives where they balance; with DECOUPLED features L_de is
+        ``similarity_of_templates``.
         """
         beta = self.settings.DECOUPLING_WEIGHT
         gamma = self.settings.CONSISTENCY_WEIGHT
@@ -240,7 +301,11 @@ class CDCMethod(Method):
             compared["_image"] = images, self.unprompted(scores, every)
         terms = {}
         for part, (features, plain) in compared.items():
-            terms[f"loss_de{part}"] = beta, decoupling_loss(features, plain)
+            if self.settings.DECOUPLED == "deviations":
+                apart = decoupling_loss(features, plain)
+            else:
+                apart = similarity_of_templates(features)
+            terms[f"loss_de{part}"] = beta, apart
             terms[f"loss_con{part}"] = gamma * len(features), consistency_loss(features, plain)
         return terms
 
@@ -266,7 +331,7 @@ class CDCMethod(Method):
         evidence = self.learner.evidence(logits)  # (M, B, K)
         fused = dempster(evidence, self.reliability)  # of (B, K)
         weights = evidence.new_full((len(logits),), 1 / len(logits))  # (M,)
-        if self.settings.LOSS == "cross_entropy":
+        if not self.learns_opinions:
             votes = logits.softmax(dim=-1)
             return Prediction(self.probability(logits, votes, fused), votes, vote_weight=weights)
         opinions = Opinion(evidence)

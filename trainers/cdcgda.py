@@ -1,5 +1,5 @@
-"""CDCGDA: CDC's votes and GDA's classifier of image features, fused by Dempster's rule. It is no part
-of the paper of CDC.
+"""CDCGDA: CDC's votes and GDA's classifier of image features, fused by their reliability. It is no
+part of the paper of CDC.
 
 The prompts are CDC's and are trained as CDC trains them. After training a Gaussian per class is
 fitted to the training images' features under the prompts (Wang et al., 2024, "A Hard-to-Beat
@@ -8,7 +8,7 @@ knows the trained classes only: on a list with others, CDC says whether an image
 ``gaussians.among_added``), and of a list without trained classes it answers alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -18,14 +18,30 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .cdc import LEVEL, CDCMethod, TemplatePrompts
+from .class_part import ClassPart, State
 from .evaluation.prediction import Prediction, Scores
 from .evidence import Opinion, conflict, dempster, fitted_factor
-from .gaussians import GaussianEvidence, among_added, positions_of_trained, state_for
+from .gaussians import (
+    WAY_OF_ADDED,
+    GaussianEvidence,
+    among_added,
+    positions_of_trained,
+    state_for,
+)
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .registration import registered
 from .settings import method_node
 
-ALWAYS_CDCS = ("FUSION", "RELIABILITY", "LOSS")  # keys of CDC's that keep their defaults
+# keys of CDC's that keep their defaults
+ALWAYS_CDCS = (
+    "FUSION",
+    "RELIABILITY",
+    "LOSS",
+    "FUSED_LOSS",
+    "ANNEALING_EPOCHS",
+    "EVIDENCE",
+    "DECOUPLED",
+)
 
 
 def add_cdcgda_config(cfg: CfgNode) -> None:
@@ -47,7 +63,6 @@ class PromptsAndGaussians(TemplatePrompts):
 
     gaussians: GaussianEvidence | None
     joint_factor: Tensor
-    class_parameters: tuple[str, ...]
 
 
 class CDCGDAMethod(Method):
@@ -59,6 +74,7 @@ class CDCGDAMethod(Method):
     """
 
     learner: PromptsAndGaussians
+    class_part = ClassPart(("gaussians",))
     small = {"PROMPT_DEPTH": 2}
     base: CDCMethod
     text_only = {"PROMPT_MODALITY": "text"}
@@ -78,7 +94,6 @@ class CDCGDAMethod(Method):
         self.memory = self.base.memory
         learner = cast(PromptsAndGaussians, self.base.learner)
         learner.gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
-        learner.class_parameters = ("gaussians",)  # see ``Method.build``
         # Beside the Gaussians, which are evidence of another kind, all templates together count as
         # half (chosen by cross-validation, docs/log.md).
         learner.register_buffer("joint_factor", torch.ones(()))
@@ -189,15 +204,18 @@ class CDCGDAMethod(Method):
     def learned_figures(self) -> dict[str, float]:
         return self.base.learned_figures()
 
-    def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
+    # ---- other classes ----
+
+    def drop_class_part(self) -> None:
+        self.learner.gaussians = None
+
+    def state_for(self, state: State, classes: Sequence[int]) -> State | None:
         """The Gaussians serve every list with a trained class."""
-        gaussians = self.learner.gaussians
-        if "gaussians.means" in state and gaussians is not None:
-            served = state_for(self.classnames, state, classnames, gaussians)
-            if served is not None:
-                state = served
-                classnames = self.classnames
-        super().load(state, classnames)
+        assert self.learner.gaussians is not None  # nothing was loaded before
+        return state_for(state, classes, self.learner.gaussians)
+
+    def way_of_added(self) -> str:
+        return "The prompts answer alone" if self.left_out else WAY_OF_ADDED
 
 
 CDCGDA = registered(CDCGDAMethod)

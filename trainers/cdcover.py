@@ -1,6 +1,6 @@
 """CDC over another method: M sets of the method's own prompts as templates, each trained on its own
 view by the method's own loss, whose cross-entropy becomes ``evidential_loss`` of the template's
-evidence; L_de drives them apart, and Dempster's rule fuses their votes as in CDC (docs/method.md).
+evidence; L_de drives them apart, and their votes are fused as in CDC (docs/method.md).
 One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC's two terms is the
 method itself.
 """
@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from .cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts
 from .evaluation.prediction import Scores
-from .evidence import Opinion, evidential_loss
+from .evidence import Opinion
 from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import Prompts, initial_context
 from .prompting.tokens import phrase_tokens
@@ -73,7 +73,7 @@ class TemplateLearners(TemplatePrompts):
             for learner, phrase in zip(learners, phrases):
                 context, _ = initial_context(method.backbone.text, len(learner.ctx), phrase)
                 learner.ctx.copy_(context)
-        self.evidence = Evidence(len(learners), len(method.classnames))
+        self.evidence = Evidence(len(learners), len(method.classnames), method.settings.EVIDENCE)
 
     def forward(self) -> Prompts:
         each = [learner() for learner in self.learners]
@@ -130,7 +130,7 @@ class CDCOverMethod(CDCMethod):
         return self.base.parameter_groups(lr)
 
     def vote_loss(self, scores: Scores, votes: Opinion, labels: Tensor) -> tuple[Tensor, Figures]:
-        """Σ_m the method's loss of template m, with ``evidential_loss`` of its opinion in place of
+        """Σ_m the method's loss of template m, with ``opinion_loss`` of its opinion in place of
         the cross-entropy; the method's figures are means over the templates."""
         logits = scores.logits
         total = logits.new_zeros(())
@@ -143,8 +143,8 @@ class CDCOverMethod(CDCMethod):
                 for name, part in vars(scores).items()
             }
             loss, measured = self.base.loss(Scores(**of_template), labels)
-            if self.settings.LOSS == "evidential":
-                vote = evidential_loss(Opinion(votes.log_evidence[m]), labels).mean()
+            if self.learns_opinions:
+                vote = self.opinion_loss(Opinion(votes.log_evidence[m]), labels).mean()
                 loss = loss - F.cross_entropy(logits[m], labels) + vote
             total = total + loss
             for name, value in measured.items():

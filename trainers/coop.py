@@ -6,6 +6,7 @@ encoders frozen.
 
 from yacs.config import CfgNode
 
+from .class_part import ClassPart
 from .learners.context import ContextLearner
 from .method import Method
 from .registration import registered
@@ -25,10 +26,15 @@ def add_coop_config(cfg: CfgNode) -> None:
 class CoOpMethod(Method):
     """Context optimisation: ``ContextLearner`` under the cross-entropy."""
 
+    learner: ContextLearner
     small = {"N_CTX": 4}
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self)
+
+    @property
+    def class_part(self) -> ClassPart:
+        return self.learner.class_part
 
 
 CoOp = registered(CoOpMethod)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .class_part import ClassPart
 from .evaluation.prediction import Prediction, Scores
 from .method import Encoded, Figures, Method, ParameterGroups
 from .prompting.prompts import Prompts
@@ -88,8 +89,6 @@ class HeadedPrompts(nn.Module):
 
     __call__: Callable[..., Prompts]
     head: TransferHead | None
-    class_parameters: tuple[str, ...]
-    class_rows: tuple[str, ...]
 
 
 class DePTMethod(Method):
@@ -107,9 +106,17 @@ class DePTMethod(Method):
         self.memory = self.base.memory
         learner = cast(HeadedPrompts, self.base.learner)
         learner.head = TransferHead(self.backbone.embed_dim, len(self.classnames))
-        learner.class_parameters = (*getattr(learner, "class_parameters", ()), "head")
-        learner.class_rows = ("head.linear.weight", "head.linear.bias")
         return learner
+
+    @property
+    def class_part(self) -> ClassPart:
+        """The head, and what the method has."""
+        part = self.base.class_part
+        rows = {**part.rows, "head.linear.weight": 0, "head.linear.bias": 0}
+        return ClassPart((*part.names, "head"), rows)
+
+    def drop_class_part(self) -> None:
+        self.learner.head = None
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         named = [*self.learner.named_parameters()]

@@ -69,6 +69,11 @@ def log1p_exp(x: Tensor) -> Tensor:
     return F.softplus(x, threshold=40)
 
 
+def log_softplus(x: Tensor) -> Tensor:
+    """log log(1 + exp(x)), which is x far below 0."""
+    return torch.where(x < -30, x, log1p_exp(x.clamp(min=-30)).log())
+
+
 def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
     """Fuses M opinions by Dempster's rule, all at once.
 
@@ -200,10 +205,49 @@ def evidential_loss(opinion: Opinion, labels: Tensor) -> Tensor:
     return (trusted_cross_entropy(opinion, labels) - shares) / 2
 
 
+def misleading_evidence(opinion: Opinion, labels: Tensor) -> Tensor:
+    """Divergence KL(Dir(α̃) ‖ Dir(1)) of the evidence for wrong classes from none: α̃ is α with α̃_y =
+    1 (Sensoy et al. 2018, eq. 5; Han et al. 2021, eqs. 9 and 10)::
+
+        ln Γ(S̃) − ln Γ(K) − Σ_k ln Γ(α̃_k) + Σ_k (α̃_k − 1) (ψ(α̃_k) − ψ(S̃)),   S̃ = Σ_k α̃_k.
+
+    With h(x) = ln Γ(x) − (x − 1) ψ(x) + x, whose large terms have cancelled, this is::
+
+        h(S̃) − Σ_k h(α̃_k) + (K − 1) ψ(S̃) − ln Γ(K).
+
+    Args:
+        opinion: of (…, K).
+        labels: (…) class indices.
+
+    Returns:
+        (…) non-negative divergences.
+    """
+    log_alpha = opinion.log_alpha.scatter(-1, labels[..., None], 0.0)  # (…, K), log α̃
+    log_strength = log_alpha.logsumexp(dim=-1)  # (…), log S̃
+    classes = log_alpha.shape[-1]
+    spread = h_of_exp(log_strength) - h_of_exp(log_alpha).sum(dim=-1)  # (…)
+    return spread + (classes - 1) * digamma_of_exp(log_strength) - math.lgamma(classes)
+
+
+def h_of_exp(log_x: Tensor) -> Tensor:
+    """h(x) of ``misleading_evidence`` for x = exp(log_x) ≥ 1, however large."""
+    limit = series_limit(log_x)
+    inverse = (-log_x.clamp(min=limit)).exp()
+    constant = (math.log(2 * math.pi) + 1) / 2
+    series = log_x / 2 + constant - inverse / 3 - inverse**2 / 12 - inverse**3 / 90
+    x = log_x.clamp(max=limit).exp()
+    exact = x.lgamma() - (x - 1) * torch.digamma(x) + x
+    return torch.where(log_x > limit, series, exact)
+
+
 def digamma_of_exp(log_x: Tensor) -> Tensor:
     """ψ(x) for x = exp(log_x) ≥ 1, however large."""
-    # log x from which the asymptotic series is exact to the dtype's precision
-    limit = math.log(30.0 if torch.finfo(log_x.dtype).bits <= 32 else 1000.0)
+    limit = series_limit(log_x)
     inverse = (-log_x.clamp(min=limit)).exp()
     series = log_x - inverse / 2 - inverse**2 / 12 + inverse**4 / 120
     return torch.where(log_x > limit, series, torch.digamma(log_x.clamp(max=limit).exp()))
+
+
+def series_limit(log_x: Tensor) -> float:
+    """log x from which asymptotic series in 1 / x are exact to the precision of log_x's dtype."""
+    return math.log(30.0 if torch.finfo(log_x.dtype).bits <= 32 else 1000.0)

@@ -126,9 +126,8 @@ class SizedByState(nn.Module):
 class FeatureMethod(Method):
     """Fitted to the features of the training images before the first epoch.
 
-    The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K). What it learned
-    of the classes is in its ``class_parameters``; without them, for classes that were not trained,
-    it gives the zero-shot logits.
+    The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K). Without its
+    ``class_part``, for classes that were not trained, it gives the zero-shot logits.
     """
 
     learner: nn.Module

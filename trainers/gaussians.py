@@ -10,12 +10,13 @@ References:
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .class_part import ADDED, State
 from .threads import one_thread
 
 log = logging.getLogger(__name__)
@@ -24,9 +25,11 @@ FOLDS = 4  # in which each image of a class is held out once
 FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
 NEAREST = 64  # images that, with its text, make a class without images
 TEXTS = 16  # copies of that text
-ADDED = -1  # in the place of a trained class's index, of a class without images
 MARGIN = 0.5  # nats, see ``among_added``
 MOST_LEVEL = 2.0  # likewise
+WAY_OF_ADDED = (
+    "The texts and the level of the Gaussians' evidence say whether an image is of a trained class"
+)
 
 
 @one_thread()
@@ -212,35 +215,20 @@ class GaussianEvidence(nn.Module):
             return torch.cat([evidence, nothing], dim=1)[:, self.asked]
 
 
-def places_of(asked: Sequence[str], known: Sequence[str], places: Tensor) -> Tensor:
-    """Which trained class each of K names is, or ``ADDED``: (K,).
+def state_for(state: State, classes: Sequence[int], own: GaussianEvidence) -> State | None:
+    """A learner's state whose Gaussians, its ``gaussians``, serve a list of classes; None where they
+    can't: there is no trained class, or others beside them and no evidence that tells.
 
     Args:
-        known: names; places: which trained class each of these is, or ``ADDED``.
+        state: of a learner for the trained classes; classes: their numbers, or ``ADDED``.
+        own: the Gaussians that will load it, which become as many as were trained.
     """
-    known = list(known)
-    return torch.tensor(
-        [int(places[known.index(name)]) if name in known else ADDED for name in asked]
-    )
-
-
-def state_for(
-    asked: Sequence[str], state: Mapping[str, Tensor], known: Sequence[str], own: GaussianEvidence
-) -> Mapping[str, Tensor] | None:
-    """A learner's state whose Gaussians, its ``gaussians``, serve the classes that are asked for; None
-    where they can't: there is no trained class, or others beside them and no evidence that tells.
-
-    Args:
-        state: of a learner for the ``known`` classes; own: the Gaussians that will load it, which
-            become as many as were trained.
-    """
-    places = places_of(asked, known, state["gaussians.classes"])
-    is_trained = places != ADDED
     is_fitted = bool(state["gaussians.precision"].any())
-    if not (is_trained.all() or (is_fitted and is_trained.any())):
+    has_trained = bool(positions_of_trained(classes))
+    if ADDED in classes and not (is_fitted and has_trained):
         return None
     own.means = own.means.new_empty(state["gaussians.means"].shape)
-    return {**state, "gaussians.classes": places}
+    return {**state, "gaussians.classes": torch.tensor(classes)}
 
 
 def among_added(texts: Tensor, known: Tensor, level: Tensor, asked: Sequence[int]) -> Tensor:

@@ -8,7 +8,7 @@ say whether an image is of the trained ones (``gaussians.among_added``).
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .class_part import ClassPart, State
 from .evaluation.prediction import Prediction
 from .features import (
     FilledMethod,
@@ -27,6 +28,7 @@ from .features import (
     number_right,
 )
 from .gaussians import (
+    WAY_OF_ADDED,
     GaussianEvidence,
     among_added,
     discriminants,
@@ -68,8 +70,7 @@ class GaussianClassifier(SizedByState):
     alpha: Tensor
     temperature: Tensor
     text_temperature: Tensor
-    gaussians: GaussianEvidence  # None as the weights are
-    class_parameters = ("weight", "bias", "gaussians")  # see ``Method.build``
+    gaussians: Any  # ``GaussianEvidence``; None as the weights are
     sized = ("features", "weight", "bias")
 
     def __init__(self, method: Method) -> None:
@@ -105,6 +106,7 @@ class GDAMethod(FilledMethod):
     """Training-free: a recipe's single epoch only measures."""
 
     learner: GaussianClassifier
+    class_part = ClassPart(("weight", "bias", "gaussians"))
     whole_validation = True
     small = {"AUGMENT_EPOCH": 2}
 
@@ -206,17 +208,28 @@ class GDAMethod(FilledMethod):
         temperature = classifier.temperature if has_images else classifier.text_temperature
         return Prediction((logits[0] / temperature).softmax(dim=-1))
 
-    def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
-        """The Gaussians serve every list with a trained class; for others alone it makes theirs."""
-        if "gaussians.means" in state:
-            served = state_for(self.classnames, state, classnames, self.learner.gaussians)
-            if served is not None:
-                state = served
-                classnames = self.classnames
+    # ---- other classes ----
+
+    def drop_class_part(self) -> None:
+        self.learner.weight = None
+        self.learner.bias = None
+        self.learner.gaussians = None
+
+    def state_for(self, state: State, classes: Sequence[int]) -> State | None:
+        """The Gaussians serve every list with a trained class."""
+        return state_for(state, classes, self.learner.gaussians)
+
+    def load(self, state: State, classnames: Sequence[str]) -> None:
+        """Where no trained class is asked for, it makes the others' Gaussians."""
         super().load(state, classnames)
-        if self.learner.class_parameters[0] in self.left_out:
+        if self.left_out:
             means, precision = gaussians_of_texts(self.learner.features, self.hand_crafted)
             self.learner.others = discriminants(means, precision)
+
+    def way_of_added(self) -> str:
+        if self.left_out:
+            return "Each class has a Gaussian of its text and of the training images nearest to it"
+        return WAY_OF_ADDED
 
 
 GDA = registered(GDAMethod)

@@ -6,6 +6,7 @@ Prompt Tuning with Knowledge-guided Context Optimization"): cross-entropy + W ·
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .class_part import ClassPart
 from .evaluation.prediction import Scores
 from .learners.context import ContextLearner
 from .losses import knowledge_guided_loss
@@ -28,11 +29,16 @@ def add_kgcoop_config(cfg: CfgNode) -> None:
 class KgCoOpMethod(Method):
     """Knowledge-guided context optimisation."""
 
+    learner: ContextLearner
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
     small = {"CTX_INIT": ""}
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self)
+
+    @property
+    def class_part(self) -> ClassPart:
+        return self.learner.class_part
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         return knowledge_guided_loss(

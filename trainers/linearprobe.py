@@ -12,19 +12,15 @@ import random
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .features import (
-    FilledMethod,
-    HeldOut,
-    Setting,
-    most_likely,
-    number_right,
-)
+from .class_part import ClassPart
+from .features import FilledMethod, HeldOut, Setting, most_likely, number_right
 from .logistic import regressions
 from .method import Batches, Method, TrainingImages
 from .registration import registered
@@ -52,11 +48,11 @@ class Probe(nn.Module):
     """Weights (K, E) and biases (K,) of K classes, zero until they are fitted, the C that they were
     fitted with, the weight of the texts' logits beside them, and the temperature of the answers."""
 
+    weight: Any  # a parameter; None for classes that were not trained, as is the bias
+    bias: Any
     C: Tensor
     text_weight: Tensor
     temperature: Tensor
-
-    class_parameters = ("weight", "bias")  # see ``Method.build``
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -120,10 +116,15 @@ class LinearProbeMethod(FilledMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
     learner: Probe
+    class_part = ClassPart(("weight", "bias"), {"weight": 0, "bias": 0})
     seen: tuple[Tensor, Tensor]  # what it was last filled with
 
     def build(self) -> Probe:
         return Probe(self)
+
+    def drop_class_part(self) -> None:
+        self.learner.weight = None
+        self.learner.bias = None
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:

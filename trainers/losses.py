@@ -70,6 +70,16 @@ def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
     return mean_over_pairs(direction)
 
 
+def similarity_of_templates(features: Tensor) -> Tensor:
+    """Mean cosine between the features of templates m < n, the usual L_de; 0 for a single template.
+
+    features: (M, N, E), normalised. Returns a scalar in [−1 / (M − 1), 1].
+    """
+    if len(features) == 1:
+        return features.new_zeros(())
+    return mean_over_pairs(features)
+
+
 def mean_over_pairs(vectors: Tensor) -> Tensor:
     """Mean of a_m · a_n over m < n and N of vectors (M, N, E), M ≥ 2; scalar."""
     templates = len(vectors)
@@ -95,11 +105,19 @@ def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
     return means
 
 
-def collapse_weight(templates: int, decoupling: float) -> float:
-    """γ from which β ``decoupling_loss`` + γ Σ_m ``consistency_loss`` is least where all templates
-    equal the reference.
+def collapse_weight(templates: int, decoupling: float, of_deviations: bool = True) -> float:
+    """γ from which β L_de + γ Σ_m ``consistency_loss`` is least where all templates equal the
+    reference.
+
+    Where L_de is ``similarity_of_templates``, w^m = cos a · t + sin a · v_m as in
+    ``decoupling_loss`` gives, for small a::
+
+        β (1 − a² M / (M − 1)) + γ M a² / 2,   which is least at a = 0 from γ = 2β / (M − 1) on.
 
     Args:
-        templates: M ≥ 2; decoupling: β. The formula is derived in ``decoupling_loss``.
+        templates: M ≥ 2; decoupling: β.
+        of_deviations: whether L_de is ``decoupling_loss``, which derives the formula.
     """
+    if not of_deviations:
+        return 2 * decoupling / (templates - 1)
     return 2 * decoupling / (templates * (templates - 1) * SHORT**2)

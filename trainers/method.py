@@ -7,6 +7,7 @@ A method derives from ``Method`` and overrides
 - ``scores``, where texts depend on the image or logits are not the cosines,
 - ``start``, ``end_epoch`` and ``complete``, for what happens before, between and after the epochs,
 - ``check``, for its settings. What training remembers beyond the learnable parts is in its ``memory``.
+- ``class_part`` and ``drop_class_part``, where a part of the learner serves the trained classes alone.
 
 It needs no trainer:
 
@@ -21,7 +22,7 @@ It needs no trainer:
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, cast
 
@@ -32,7 +33,9 @@ from torch.utils.checkpoint import checkpoint as recomputed
 from yacs.config import CfgNode
 
 from . import attribute
+from .class_part import ADDED, ClassPart, State, Trained
 from .common.config_files import check_values
+from .common.console import first_few
 from .common.errors import UserError
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
@@ -76,6 +79,7 @@ class Method(nn.Module):
         precision: what it computes in: fp32, amp or fp16.
         uses_descriptions: whether anything of it has asked for the sentences about the classes.
         left_out: names of what ``load`` has left out, as it serves other classes.
+        origin: what was loaded, where it was trained for other names or another order of them.
         learns: whether there is anything to train.
         stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
         amp_is_fp16: whether PREC amp is float16 with a loss scaler, never bfloat16, as in the
@@ -120,6 +124,7 @@ class Method(nn.Module):
         self.settings = settings
         self.classnames = list(classnames)
         self.left_out: tuple[str, ...] = ()
+        self.origin: Trained | None = None
         self.dataset = dataset
         self.describe = describe
         self.uses_descriptions = False
@@ -180,10 +185,10 @@ class Method(nn.Module):
         return made
 
     def for_classes(self, classnames: Sequence[str]) -> "Method":
-        """This method, as it is trained, for other class names: CLIP's vocabulary is open. It shares
-        the CLIP, and costs what its names do.
+        """The trained method for other class names: CLIP's vocabulary is open. It shares the CLIP, and
+        costs what its names do.
 
-        What belongs to the classes that were trained is left out, see ``load``.
+        It is made of what was trained, whatever names have been asked for since; see ``load``.
         """
         with torch.random.fork_rng(devices=[]):  # prompts' first values, which are not kept
             made = type(self)(
@@ -196,7 +201,7 @@ class Method(nn.Module):
                 self,
             )
         if self.learner is not None:
-            made.load(self.learner.state_dict(), self.classnames)
+            made.load(self.trained.state, self.trained.classnames)
         return made.train(self.training)
 
     def check_images(self) -> None:
@@ -245,13 +250,32 @@ class Method(nn.Module):
         return 1, None
 
     def build(self) -> nn.Module | None:
-        """The learnable module; None where nothing is learned. ``hand_crafted`` can be used here.
-
-        Its attribute ``class_parameters``, if any, names the parameters and modules that serve only
-        the classes they were trained for; loaded for other classes they are None, see ``load``.
-        ``class_rows``, if any, are the names in its state of those with one row per class.
-        """
+        """The learnable module; None where nothing is learned. ``hand_crafted`` can be used here."""
         return None
+
+    @property
+    def class_part(self) -> ClassPart:
+        """What of the learner serves the trained classes alone."""
+        return ClassPart()
+
+    def drop_class_part(self) -> None:
+        """Makes the learner answer without its ``class_part``, for classes that were not trained."""
+        raise NotImplementedError
+
+    def state_for(self, state: State, classes: Sequence[int]) -> State | None:
+        """A learner's state for a list of classes; None where its ``class_part`` does not serve them.
+
+        Args:
+            state: of a learner for the trained classes; classes: their numbers, or ``ADDED``.
+        """
+        if ADDED in classes and self.class_part.names:
+            return None
+        return self.class_part.of_classes(state, classes)
+
+    def way_of_added(self) -> str:
+        """How a list with classes that were not trained is answered, in words."""
+        parts = ", ".join(self.class_part.names)
+        return f"The texts answer for all classes, without what serves the trained ones alone ({parts})"
 
     def parameter_groups(self, lr: float) -> ParameterGroups | None:
         """Groups with ``params`` and settings of their own.
@@ -423,57 +447,67 @@ class Method(nn.Module):
 
     # ---- what belongs to the classes that were trained ----
 
-    def load(self, state: Mapping[str, Tensor], classnames: Sequence[str]) -> None:
-        """Loads a learner's state that was trained for ``classnames``; where they are others its
-        ``class_parameters`` become None. Its ``class_rows`` serve any of the trained classes.
+    def load(self, state: State, classnames: Sequence[str]) -> None:
+        """Loads a learner's state that was trained for ``classnames``.
+
+        A permutation of these permutes the answers, and some of them are told apart as they were
+        trained. Where others are asked for, the ``class_part`` is left out unless ``state_for`` knows
+        better; ``note`` says so.
 
         Raises:
             RuntimeError: it has other names or shapes.
         """
-        rows = getattr(self.learner, "class_rows", ())
-        known = list(classnames)
-        if rows and known != self.classnames and {*self.classnames} <= {*known}:
-            numbers = [known.index(name) for name in self.classnames]
-            state = {
-                name: value[numbers] if name in rows else value for name, value in state.items()
-            }
-            known = self.classnames
-        shared = self.for_any_classes(state)
-        class_parameters = getattr(self.learner, "class_parameters", ())
-        if class_parameters and (known != self.classnames or len(shared) == len(state)):
-            log.info(
-                "What was learned for the trained classes alone (%s) does not serve these %d: their "
-                "texts answer",
-                ", ".join(class_parameters),
-                len(self.classnames),
-            )
-            self.left_out = class_parameters
-            for name in class_parameters:
-                setattr(self.learner, name, None)
-            state = shared
-        self.learned.load_state_dict(state)
+        self.origin = None
+        self.left_out = ()
+        served: State | None = state
+        if list(classnames) != self.classnames:
+            self.origin = Trained(state, list(classnames))
+            served = self.state_for(state, self.origin.numbers(self.classnames))
+        if served is None:
+            self.left_out = self.class_part.names
+            self.drop_class_part()
+            served = self.class_part.without(state)
+        self.learned.load_state_dict(served)
+        if self.note:
+            log.info("%s", self.note)
 
-    def for_any_classes(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The part of a learner's state that says something of any class."""
-        class_parameters = getattr(self.learner, "class_parameters", ())
-        return {
-            name: value
-            for name, value in state.items()
-            if name.partition(".")[0] not in class_parameters
-        }
+    @property
+    def trained(self) -> Trained:
+        """What was trained, for whatever classes this method answers."""
+        state = {} if self.learner is None else self.learner.state_dict()
+        return self.origin or Trained(state, self.classnames)
+
+    @property
+    def note(self) -> str:
+        """In which other way than the trained classes alone its list is answered, in words; "" where
+        in none."""
+        if self.origin is None or not self.class_part.names:
+            return ""
+        numbers = self.origin.numbers(self.classnames)
+        added = [name for name, number in zip(self.classnames, numbers) if number == ADDED]
+        if not added:
+            return ""
+        return (
+            f"Not trained: {first_few(added)}. {self.way_of_added()}; this is less accurate where the "
+            "CLIP does not know the names."
+        )
 
     @property
     def is_class_specific(self) -> bool:
         """Whether all that is learned belongs to the classes that were trained."""
-        return self.learner is not None and not self.for_any_classes(self.learner.state_dict())
+        return self.learner is not None and not self.class_part.without(self.learner.state_dict())
 
-    def prompts_hash(self, state: Mapping[str, Tensor] | None = None) -> str | None:
-        """Hash of a learner's state (default: its own), the same for whatever classes are tested; None
-        where nothing is learned."""
+    def can_answer(self, asked: Sequence[str], trained: Sequence[str]) -> bool:
+        """Whether a learner that was trained for some classes says anything of those asked for."""
+        return not self.is_class_specific or {*asked} <= {*trained}
+
+    def prompts_hash(self, state: State | None = None) -> str | None:
+        """Hash of a learner's state (default: the trained one), the same for whatever classes are
+        tested; None where nothing is learned."""
         if self.learner is None:
             return None
-        state = self.learner.state_dict() if state is None else state
-        return tensor_hash((self.for_any_classes(state) or state).values())
+        state = self.trained.state if state is None else state
+        return tensor_hash((self.class_part.without(state) or state).values())
 
     def count_parameters(self) -> tuple[int, int]:
         """Numbers of learnable parameters and of all, the CLIP's included."""

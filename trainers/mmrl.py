@@ -7,12 +7,14 @@ by the first alone. The texts are one hand-crafted prompt; CLIP's own weights ar
 
 import copy
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .class_part import ClassPart
 from .evaluation.prediction import Prediction, Scores
 from .losses import consistency_loss
 from .method import Figures, Method
@@ -58,7 +60,7 @@ class RepresentationSpace(nn.Module):
     Parameters have the official initial values and names.
     """
 
-    class_parameters = ("proj_rep",)  # see ``Method.build``
+    proj_rep: Any  # a parameter; None for classes that were not trained
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -84,7 +86,8 @@ class RepresentationSpace(nn.Module):
 
     def project(self, tokens: Tensor) -> Tensor:
         """The second feature (N, E) of an image's representation tokens (N, n, D_v)."""
-        return tokens.float().mean(dim=1) @ self.proj_rep
+        feature: Tensor = tokens.float().mean(dim=1) @ self.proj_rep
+        return feature
 
     def forward(self) -> Prompts:
         readout = Readout(len(self.compound_rep_tokens), self.project)
@@ -100,6 +103,8 @@ class MMRLMethod(Method):
     """Multi-modal representation learning; its logits are (2, B, K), or (1, B, K) for classes that
     were not trained."""
 
+    learner: RepresentationSpace
+    class_part = ClassPart(("proj_rep",))
     amp_is_fp16 = True
     small = {"N_REP_TOKENS": 2, "REP_DIM": 16, "REP_START": 2, "REP_END": 3}
     text_only = None
@@ -110,6 +115,9 @@ class MMRLMethod(Method):
         backbone = self.backbone
         self.check_depth("REP_END", end, backbone.text, backbone.image)
         return RepresentationSpace(self)
+
+    def drop_class_part(self) -> None:
+        self.learner.proj_rep = None
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """α CE(class token) + (1 − α) CE(representation tokens) + λ (1 − cos(z, z⁰)) + λ (1 −

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .class_part import ClassPart
 from .common.errors import UserError
 from .evaluation.prediction import Scores
 from .learners.context import ContextLearner
@@ -79,6 +80,10 @@ class ProGradMethod(Method):
             return ContextLearner(self, context, tokens[count:])
         # (n, D) or (K, n, D)
         return ContextLearner(self, gaussian(*of_classes, node.N_CTX, text.width))
+
+    @property
+    def class_part(self) -> ClassPart:
+        return self.learner.class_part
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """The cross-entropy, whose gradient is the projected one.

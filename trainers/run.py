@@ -90,8 +90,32 @@ class Run:
         self.epoch = 0
         self.best_result = -math.inf
         self.out_of_fold: Answered | None = None
+        self.check_folds()
         learnable, total = method.count_parameters()
-        log.info(f"{self.name}: {learnable:,} learnable parameters, {total:,} in all")
+        if method.learner is not None and not learnable:
+            log.info("%s: its learnable parameters are made of the training images", self.name)
+        else:
+            log.info(f"{self.name}: {learnable:,} learnable parameters, {total:,} in all")
+
+    def check_folds(self) -> None:
+        """
+        Raises:
+            UserError: folds are asked for of a method that is trained: that would take as many
+                trainings.
+        """
+        # another toolbox's config may not have the key
+        folds = self.cfg.DATASET.get("FOLDS", 0)
+        if folds and self.method.learner is not None and not self.is_fitted:
+            raise UserError(
+                f"DATASET.FOLDS is {folds}, but {self.name} learns in epochs: leave it out, so that a part of the images "
+                "is tested on"
+            )
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the method is fitted before the first epoch, and no epoch changes it."""
+        rates = [group["lr"] for group in self.optimizer.param_groups]
+        return isinstance(self.method, FilledMethod) and not any(rates)
 
     def make(self) -> None:
         """The whole run: it goes on where it was stopped, and ends with its record."""
@@ -204,6 +228,7 @@ class Run:
         cfg = self.cfg
         if self.method.learner is None:
             log.info("%s learns nothing: only tested", self.name)
+            self.checkpoints.check_same_record()
             remove_record(cfg.OUTPUT_DIR)
             return
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
@@ -370,11 +395,19 @@ class Run:
         return self.done
 
     def load(self, directory: str, epoch: int | None = None) -> None:
-        """Loads prompts for a test, see ``load_trained``."""
+        """Loads prompts for a test, see ``load_trained``.
+
+        Raises:
+            UserError: no folder is given, or there are none that fit.
+        """
         if self.method.learner is None:
             log.info("%s learns nothing, so nothing is loaded", self.name)
-        else:
-            load_trained(self.method, directory, self.cfg, epoch)
+            return
+        if not directory:
+            raise UserError(
+                f"--eval-only of {self.name} needs --model-dir, the folder of a finished training"
+            )
+        load_trained(self.method, directory, self.cfg, epoch)
 
     def is_done(self) -> bool:
         """Whether the run's folder holds all that it would leave, see ``Checkpoints.is_done``."""

@@ -20,6 +20,8 @@ DASSLS = {
         "PIXEL_STD": [0.229, 0.224, 0.225],
         "CROP_PADDING": 4,
         "RRCROP_SCALE": (0.08, 1.0),
+        "RANDAUGMENT_N": 2,
+        "RANDAUGMENT_M": 10,
         "COLORJITTER_B": 0.4,
         "COLORJITTER_C": 0.4,
         "COLORJITTER_S": 0.4,

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .class_part import ADDED, ClassPart, State
 from .features import (
     FilledMethod,
     HeldOut,
@@ -55,12 +56,12 @@ def add_tipadapterf_config(cfg: CfgNode) -> None:
 class FeatureCache(SizedByState):
     """The cache: N features of K classes, β, α and the temperature of the answers."""
 
-    keys: Any  # a parameter; None for classes that were not trained
-    labels: Tensor
+    keys: Any  # a parameter; None for classes that were not trained, as are the labels
+    labels: Any
     alpha: Tensor
     beta: Tensor
     temperature: Tensor
-    class_parameters = sized = ("keys", "labels")  # see ``Method.build``
+    sized = ("keys", "labels")
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -100,11 +101,26 @@ class TipAdapterMethod(FilledMethod):
     """Training-free: a recipe's single epoch only measures."""
 
     learner: FeatureCache
+    class_part = ClassPart(("keys", "labels"))
     whole_validation = True
     small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> FeatureCache:
         return FeatureCache(self)
+
+    def drop_class_part(self) -> None:
+        self.learner.keys = None
+        self.learner.labels = None
+
+    def state_for(self, state: State, classes: Sequence[int]) -> State | None:
+        """The features of a class that is left out leave with it."""
+        if ADDED in classes:
+            return None
+        labels = state["labels"]
+        is_of_class = labels[:, None] == torch.tensor(classes, device=labels.device)  # (N, K)
+        kept = is_of_class.any(dim=1)  # (N,)
+        labels = is_of_class[kept].int().argmax(dim=1)
+        return {**state, "keys": state["keys"][kept], "labels": labels}
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""

@@ -5,20 +5,18 @@ registers it. Its settings are ``cfg.TRAINER.<NAME>``, the trainer's name in cap
 is in ``run.py``, the training loop in ``fit.py``.
 """
 
-import contextlib
 from weakref import proxy
 
+import torchvision.transforms as T
 from dassl.data import DataManager
-from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from yacs.config import CfgNode
 
 from .build import build_method, settings_of
 from .common.console import show_messages
-from .common.errors import UserError
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
-from .data.transforms import template_views
+from .data.transforms import pixels_of_test, steps_of_training, template_views
 from .engine.checkpoint import MODEL_NAME, epoch_name
 from .engine.checks import check_data, check_run
 from .evaluation.prediction import Prediction
@@ -53,14 +51,12 @@ class MethodTrainer(TrainerX):
 
     def build_data_loader(self) -> None:
         cfg = self.cfg
-        augmented = build_transform(cfg, is_train=True)
-        with contextlib.redirect_stdout(None):  # printed once more below
-            shown = build_transform(cfg, is_train=False)
-        assert augmented is not None and shown is not None  # INPUT.NO_TRANSFORM takes only False
-        views = template_views(
-            augmented.transforms, cfg.INPUT, *self.method.views(settings_of(self.method, cfg))
+        steps = steps_of_training(cfg)
+        shown = pixels_of_test(cfg.INPUT)
+        views = template_views(steps, cfg.INPUT, *self.method.views(settings_of(self.method, cfg)))
+        self.dm = dm = DataManager(
+            cfg, custom_tfm_train=views, custom_tfm_test=shown, dataset_wrapper=CheckedImages
         )
-        self.dm = dm = DataManager(cfg, custom_tfm_train=views, dataset_wrapper=CheckedImages)
         self.train_loader_x = dm.train_loader_x
         if cfg.OPTIM.LEAST_STEPS:
             self.train_loader_x = in_even_batches(dm.train_loader_x, cfg.OPTIM)
@@ -79,7 +75,7 @@ class MethodTrainer(TrainerX):
             val=dm.val_loader,
             test=dm.test_loader,
             views=views,
-            augmented=augmented,
+            augmented=T.Compose(steps),
             shown=shown,
         )
 
@@ -143,10 +139,6 @@ class MethodTrainer(TrainerX):
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
         """Loads prompts for a test; see ``Run.load``."""
-        if not directory and self.model.learner is not None:
-            raise UserError(
-                f"--eval-only of {self.run.name} needs --model-dir, the folder of a finished training"
-            )
         self.run.load(directory, epoch)
 
 

@@ -115,6 +115,25 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
     assert second.all("a", href=f"/?picture={kept['value']}") and not first.all("a")
 
 
+@pytest.mark.parametrize("trainer", ["LinearProbe", "CDC"])
+def test_another_order_of_the_names_changes_nothing_on_the_page(trained, data_root, trainer):
+    """Not even the verdict. What was added is named where it is answered in another way."""
+    demo = make_demo(trained(trainer), data_root, max_error=0.5)
+    client = demo_app.make_app(demo).test_client()
+
+    def asked(names):
+        form = {"classes": "\n".join(names), "picture": "example-2"}
+        return Page(client.post("/", data=form).text)
+
+    first = asked(CLASSES)
+    turned = asked(CLASSES[::-1])
+    assert turned.tables == first.tables
+    basis = "wrong among the validation images with at most that"
+    assert basis in first.text and basis in turned.text and NOT_KNOWN not in turned.text
+    assert "Not trained: sun." not in turned.text
+    assert ("Not trained: sun." in asked([*CLASSES, "sun"]).text) == (trainer == "LinearProbe")
+
+
 def test_its_verdict_is_that_of_predict_in_the_same_words(copied, data_root, capsys, monkeypatch):
     folder = copied("CoOp")
     paths = [path for path, _ in make_demo(folder, data_root).examples.values()]

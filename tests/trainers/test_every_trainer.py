@@ -201,6 +201,14 @@ def test_class_specific_contexts_are_refused_on_other_classes(trained, refusal):
     assert "class-specific contexts of 3 other classes" in line
 
 
+def test_class_specific_contexts_can_be_tested_on_some_of_their_classes(trained, run):
+    csc = ("TRAINER.COOP.CSC", "True")
+    whole = trained("CoOp", *csc)
+    _, record, _ = run("CoOp", *csc, *NEW, flags=prompts_of(whole))
+    assert record["classnames"] != record_of(whole)["classnames"]
+    assert record["prompts_hash"] == record_of(whole)["prompts_hash"]
+
+
 def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(just_trained, loaded):
     options = (*BEST_VAL, "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0")
     trainer, folder = just_trained("CoOp", *options)

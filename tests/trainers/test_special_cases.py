@@ -22,6 +22,7 @@ from trainers.losses import (
     consistency_loss,
     cosines,
     decoupling_loss,
+    similarity_of_templates,
 )
 from trainers.prograd import project
 from trainers.promptsrc import PromptSRCMethod, gaussian_weights
@@ -128,3 +129,25 @@ def test_decoupling_and_consistency_are_least_where_the_derivation_says(
     torch.testing.assert_close(
         distances, torch.full_like(distances, expected), rtol=2e-2, atol=5e-4
     )
+
+
+@examples(max_examples=20)
+@given(st.integers(2, 6), st.floats(0.1, 3.0), st.floats(0.0, 2.0))
+def test_plain_cosines_collapse_exactly_from_the_weight_of_consistency_that_is_named(
+    templates, decoupling, share
+):
+    """On the family of its derivation: templates in the corners of a simplex around the reference."""
+    consistency = share * collapse_weight(templates, decoupling, of_deviations=False)
+    corners = F.normalize(torch.eye(templates) - 1 / templates, dim=-1).double()
+    reference = torch.tensor([[1.0, *[0.0] * templates]], dtype=torch.float64)  # (1, M + 1)
+    angles = torch.linspace(0, math.pi / 2, 2001, dtype=torch.float64)
+    losses = []
+    for angle in angles:
+        around = F.pad(angle.sin() * corners, (1, 0)) + angle.cos() * reference
+        features = around[:, None]  # (M, 1, M + 1)
+        apart = similarity_of_templates(features)
+        near = templates * consistency_loss(features, reference)
+        losses.append(decoupling * apart + consistency * near)
+    least = angles[torch.stack(losses).argmin()]
+    if abs(share - 1) > 1e-3:
+        assert (least < 1e-9) == (share > 1)

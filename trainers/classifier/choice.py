@@ -1,10 +1,12 @@
 """What a run on one's own images takes where nobody says: which CLIP, and which trainer; what the latter
 was compared with is kept in the run's folder."""
 
+import ast
 import contextlib
 import json
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,22 +15,24 @@ from typing import TypedDict
 import torch
 
 from ..candidates import TAKEN
-from ..common.console import counted
+from ..common.console import counted, first_few, package_logger
 from ..common.errors import UserError
 from ..common.files import write_text
-from ..common.readers import read_arrays, read_json
+from ..common.readers import read_json
 from ..common.recipes import EMBEDDED, recipe_path
-from ..common.record_file import FILE_NAME, answers_file, read_record
+from ..common.record_file import FILE_NAME, read_answers, read_record
 from ..data.loader import folds_of
 from ..data.random_state import seed_all
 from ..engine.checkpoint import MODEL_NAME, load, newest
-from ..engine.folder import CHOICE, folder_of_run
+from ..engine.folder import CHOICE, MARKS, folder_of_run
 from ..evaluation.doubts import wilson
 from ..prompting.weights import openai
 from ..run import accuracy
-from .own_run import OwnRun, build_run, config_of_images, for_trainer
+from .asked import OwnRun
+from .own_run import build_run, config_of_images, for_trainer
 
 log = logging.getLogger(__name__)
+OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
 PROMPTS = "CDCGDA"  # what is trained besides, where there is time for it
 TIE = 2.0  # points of accuracy by which prompts have to win
 
@@ -98,13 +102,16 @@ def said(choice: Choice | None) -> tuple[str, Sequence[CandidateRow]]:
 
 
 def kept_choice(folder: str, trainer: str) -> Choice | None:
-    """That of a run that was begun in a folder; None where there was none, or it can't be read."""
+    """That of a run that was begun in a folder; None where there was none, it can't be read, or it is
+    not what the finished run there was chosen from."""
+    path = f"{folder}/{FILE_NAME}"
     try:
         choice = Choice(**read_json(f"{folder}/{CHOICE}"))
         str(choice)
+        known = read_record(path).get("candidates") if os.path.isfile(path) else choice.rows
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return choice if choice.trainer == trainer else None
+    return choice if choice.trainer == trainer and known == choice.rows else None
 
 
 def choose_clip(is_plan: bool = False) -> tuple[str, str]:
@@ -126,18 +133,19 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
             log.warning("%s", error)
             why = f"to try things: it has seen small drawings only, but the weights of {name} can't be had (the message above says how)"
             name = EMBEDDED
-    return name, f"The CLIP is {name}, {why}."
+    return name, f"The CLIP is {name}, {why}. {OTHERS}"
 
 
 def trainer_and_clip_of(folder: str) -> tuple[str, str]:
     """Names of the trainer and the CLIP of the run in a folder, finished or not; "" where there is
     none that can be read."""
     place = f"{folder}/{MODEL_NAME}"
-    with contextlib.suppress(UserError):  # of what is damaged, which is made again
+    # what is damaged is made again
+    with contextlib.suppress(UserError, KeyError, ValueError, SyntaxError):
         if checkpoint := newest(place):
             state = load(f"{place}/{checkpoint}")
-            clip = str(state["config"].get("MODEL.BACKBONE.NAME", "")).strip("'")
-            return str(state["trainer"]), clip
+            clip = ast.literal_eval(state["config"]["MODEL.BACKBONE.NAME"])
+            return str(state["trainer"]), str(clip)
         record = read_record(f"{folder}/{FILE_NAME}")
         return record["trainer"], record["config"]["MODEL"]["BACKBONE"]["NAME"]
     return "", ""
@@ -151,18 +159,12 @@ def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, str, Choice 
         folders: where a run may be already that this one goes on with, or tests.
 
     Raises:
-        UserError: the trainer has no recipe, a recipe has no trainer, or the images can't work.
+        UserError: the trainer has no recipe, or the images can't work.
     """
-    if run.minutes and run.trainer:
-        raise UserError(
-            f"--minutes are for the choice of a trainer, which is {run.trainer}: leave out one of them"
-        )
-    if run.recipe and run.trainer:
+    if run.recipe:
         if not os.path.isfile(run.recipe):
             run = replace(run, recipe=recipe_path(run.trainer, run.recipe))
         return run, "", None
-    if run.recipe:
-        raise UserError(f"the recipe {run.recipe} is of one trainer: say which")
     trainer = run.trainer
     backbone = run.backbone
     for folder in folders:
@@ -183,11 +185,13 @@ def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, str, Choice 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Without what the run itself says of its images, as a warning or less."""
-    logging.disable(logging.WARNING)
+    package = package_logger()
+    before = package.level
+    package.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        logging.disable(logging.NOTSET)
+        package.setLevel(before)
 
 
 def choose_trainer(run: OwnRun) -> Choice:
@@ -250,17 +254,20 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     """Trains prompts, if the minutes are enough for that, and takes them if they are right on more
     validation images than ``TAKEN``, by more than ``TIE``.
 
-    Their run is made beside the run's folder. Where they win it is the run; else it is kept in it.
+    Their run is made in the run's folder, in one called like them, and kept there. Where they win it
+    takes the place of the run.
 
     Args:
         choice: so far; known: accuracy in percent of its trainer's run on the validation images.
 
     Raises:
-        UserError: the images can't work.
+        UserError: the images can't work, or somebody's files are where theirs would go.
     """
     kept = f"{run.folder}/{PROMPTS}"
-    beside = kept if os.path.isdir(kept) else f"{run.folder.rstrip(os.sep)}-{PROMPTS}"
-    trial = for_trainer(replace(run, folder=beside), PROMPTS)
+    check_free(run.folder)
+    if trainer_and_clip_of(kept)[0] != PROMPTS:
+        check_free(kept, tuple(MARKS))
+    trial = for_trainer(replace(run, folder=kept), PROMPTS)
     cfg = config_of_images(trial)
     seed_all(run.seed)
     with quietly():
@@ -271,24 +278,53 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
         log.info("%s, by steps that were timed: %s", PROMPTS, estimate)
         if needed > minutes:
             return with_row(choice, row(PROMPTS, note=f"not trained: {estimate}"))
-        with folder_of_run("the folder", beside):
+        with folder_of_run("the folder", kept):
             seed_all(run.seed)
             build_run(cfg, trial.recipe).make()  # as it was before those steps
-    record = read_record(f"{beside}/{FILE_NAME}")
-    answers = read_arrays(f"{beside}/{answers_file('val')}")
+    record = read_record(f"{kept}/{FILE_NAME}")
+    answers = read_answers(kept, "val", record)
     right = answers["top"][:, 0] == answers["label"]
     images = len(right)
     found = 100 * float(right.mean())
     choice = with_row(choice, row(PROMPTS, found, images, record["seconds"]["train"]))
-    os.makedirs(run.folder, exist_ok=True)
     if found <= known + TIE:
-        os.rename(beside, kept)
         return choice
     choice = replace(choice, trainer=PROMPTS)
     facts = {"candidates": choice.rows, "notes": [str(choice), *record.get("notes", ())]}
-    write_text(f"{beside}/{FILE_NAME}", json.dumps({**record, **facts}, indent=2) + "\n")
+    write_text(f"{kept}/{FILE_NAME}", json.dumps({**record, **facts}, indent=2) + "\n")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(f"{run.folder}/{MODEL_NAME}")  # which holds nothing, see ``check_free``
     # the record first: without its prompts, where this is killed, the run is made anew
-    for name in sorted(os.listdir(beside), key=lambda name: (name != FILE_NAME, name)):
-        os.replace(f"{beside}/{name}", f"{run.folder}/{name}")
-    os.rmdir(beside)
+    for name in sorted(os.listdir(kept), key=lambda name: (name != FILE_NAME, name)):
+        os.replace(f"{kept}/{name}", f"{run.folder}/{name}")
+    os.rmdir(kept)
     return choice
+
+
+def check_free(folder: str, others: Sequence[str] | None = None) -> None:
+    """Nothing may be where a run would put its record or its prompts.
+
+    Args:
+        others: names of files that a run leaves before these, the only ones that may be there; None:
+            whatever else there is is left alone.
+
+    Raises:
+        UserError: something is, and it is no run that can be read.
+    """
+    taken = []
+    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
+        path = f"{folder}/{name}"
+        if name == MODEL_NAME and os.path.isdir(path):
+            # of a run that was killed while it wrote its first checkpoint
+            is_free = all(inner.endswith(".unfinished") for inner in os.listdir(path))
+        elif name in (FILE_NAME, MODEL_NAME):
+            is_free = False
+        else:
+            is_free = others is None or name in others
+        if not is_free:
+            taken.append(name)
+    if taken:
+        raise UserError(
+            f"{folder} holds {first_few(taken)}, but no run that can be read: move it away, or give another output "
+            "folder"
+        )

@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 
 from ..common.console import markdown
 from ..common.errors import UserError
-from ..common.files import check_output, write_atomically, write_text
+from ..common.files import check_folder, write_atomically, write_text
 from ..common.record_file import Record, finite, nested, shown_name
 from ..data.pictures import is_path
 from ..method import Encoded, Method
@@ -28,6 +28,8 @@ from ..method import Encoded, Method
 MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"
 CARD = "README.md"
+MARK = r"\A# .*\n\nAn image classifier: the CLIP "  # of the card
+NO_MARK = "(?!)"  # nothing fits it
 OPSET = 18
 FIGURES = {  # of a split: what the card calls them
     "images": ("images", "{}"),
@@ -91,7 +93,8 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
-        UserError: the folder is none, or the text depends on the image.
+        UserError: the folder is none, or holds somebody's files of these names; or the text depends on
+            the image.
     """
     if not is_path(folder) or not os.fspath(folder):
         raise UserError(f"export to {folder!r}: give a folder")
@@ -100,7 +103,11 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
-    check_output("export to", f"{folder}/{CARD}", r"\A# .*\n\nAn image classifier: the CLIP ")
+    has_card = os.path.exists(f"{folder}/{CARD}")
+    marks: dict[str, str | None] = {CARD: MARK}
+    if not has_card:  # which is written first, and tells whose the others are
+        marks = dict.fromkeys((MODEL, PROMPTS), NO_MARK)
+    check_folder("export to", os.fspath(folder), marks)
     last = classifier.transform.transforms[-1]  # which the model takes over
     model = FusedClassifier(classifier, last if isinstance(last, T.Normalize) else None).eval()
     size = model.method.backbone.image.image_size
@@ -121,6 +128,7 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
         )
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(facts(classifier))
+    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
     write_atomically(f"{folder}/{MODEL}", lambda path: program.save(path, external_data=False))
     learner = classifier.method.learner
     tensors = {} if learner is None else learner.state_dict()
@@ -129,7 +137,6 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
     write_atomically(
         f"{folder}/{PROMPTS}", lambda path: save_file(tensors, path, facts(classifier))
     )
-    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
 
 
 def facts(classifier: Exportable) -> dict[str, str]:
@@ -182,13 +189,15 @@ def model_card(classifier: Exportable, outputs: list[str]) -> str:
         )
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
     vacuity = vacuity if "vacuity" in outputs else ""
+    note = classifier.method.note
+    note = note and f" {markdown(note)}"
     size = classifier.method.backbone.image.image_size
     classes = "\n".join(f"{number}. {markdown(name)}" for number, name in enumerate(names))
     # the example opens a picture as ``image_files.as_seen`` does
     return f"""\
 # {trainer} on {dataset}
 
-An image classifier: the CLIP {markdown(cfg.MODEL.BACKBONE.NAME)} under prompts of the trainer {trainer}, for {len(names)} classes.
+An image classifier: the CLIP {markdown(cfg.MODEL.BACKBONE.NAME)} under prompts of the trainer {trainer}, for {len(names)} classes.{note}
 
 | what | value |
 | --- | --- |

@@ -1,15 +1,23 @@
-"""A whole run on one's own images, without Dassl and without a command."""
+"""The one road from pictures to a run: ``train.py --images``, ``cdc-train`` and
+``PromptedClassifier.fit`` go it, without Dassl."""
 
+import contextlib
 import logging
 import os
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
 
-from ..common.console import show_messages
-from ..common.errors import UserError
+import torch
+
+from ..common.console import logged_to, show_messages
+from ..common.record_file import Record, tested_on
 from ..data.random_state import seed_all
-from ..engine.folder import folder_of_run
+from ..engine.folder import LOG, folder_of_run
+from ..engine.run_record import versions
+from ..evaluation.doubts import wilson
+from ..run import Run
+from .asked import OwnRun, check_images
 from .choice import completed, noted_choice, said
-from .own_run import OwnRun, amount, build_run, config_of_images
+from .own_run import amount, build_run, config_of_images
 
 log = logging.getLogger(__name__)
 
@@ -20,40 +28,93 @@ def fit_folder(asked: OwnRun) -> None:
     Raises:
         UserError: the input can't work.
     """
-    images = asked.images
-    folder = asked.folder
-    if not os.path.isdir(images):
-        raise UserError(
-            f"{images} is not a folder: give the one that holds the class folders, or train and test"
-        )
-    if os.path.abspath(folder).startswith(os.path.join(images, "")):
-        raise UserError(
-            f"the run would go to {folder}, which lies in {images}, where it passes for a class: give another folder"
-        )
-    if not 0 <= asked.seed < 2**32:
-        raise UserError(f"the seed is {asked.seed}, it must be 0 or more and below {2**32}")
+    with opened(asked) as run:
+        make(run)
+
+
+@contextlib.contextmanager
+def opened(
+    asked: OwnRun, others: Iterable[str] = (), logger: logging.Logger | None = None
+) -> Iterator[Run]:
+    """The run that is asked for, to be made or to test with, in its folder: to the end of the block
+    that is locked, and what is said goes into its ``log.txt`` as well.
+
+    Args:
+        others: folders of runs, "" for none, whose trainer and CLIP it takes where none is given.
+        logger: whose messages are meant; None: this package's.
+
+    Raises:
+        UserError: the input can't work.
+    """
+    check_images(asked.images)
     show_messages()
-    named = str(asked.settings.get("MODEL.BACKBONE.NAME", ""))
-    asked, why, choice = completed(replace(asked, backbone=asked.backbone or named), [folder])
+    asked, why, choice = completed(asked, [*filter(None, others), asked.folder])
     cfg = config_of_images(asked)
-    with folder_of_run("the folder", folder):
-        seed_all(asked.seed)
-        log.info(
-            "Your images: %s, %s, recipe %s, results in %s",
-            images,
-            amount(cfg.DATASET.NUM_SHOTS),
-            asked.recipe,
-            folder,
-        )
-        choice = noted_choice(choice, folder, asked.trainer)
-        for sentence in filter(None, (why, choice)):
-            log.info("%s", sentence)
-        run = build_run(cfg, asked.recipe, *said(choice))
-        run.log_images()
-        if run.is_done():
-            log.info(
-                "Done already: %s; to train again, delete that folder, or give another", folder
+    folder = asked.folder
+    with folder_of_run("the output folder", folder), searching_convolutions():
+        path = os.path.join(folder, LOG)
+        with logged_to(path, logger) as file:
+            given = "\n".join(f"{key}: {value}" for key, value in vars(asked).items())
+            file.write(
+                f"** Asked for **\n{given}\n** Config **\n{cfg}\n** System **\n{machine()}\n"
             )
-            return
-        run.say_minutes()
-        run.make()
+            log.info("Config, versions and all that follows: %s", path)
+            seed_all(asked.seed)
+            log.info(
+                "Your images: %s, %s, recipe %s, results in %s",
+                asked.images,
+                amount(cfg.DATASET.NUM_SHOTS),
+                asked.recipe,
+                folder,
+            )
+            choice = noted_choice(choice, folder, asked.trainer)
+            for sentence in filter(None, (why, choice)):
+                log.info("%s", sentence)
+            run = build_run(cfg, asked.recipe, *said(choice))
+            file.write(f"** Training images **\n{run.loaders.augmented}\n")
+            run.log_images()
+            yield run
+
+
+def make(run: Run) -> None:
+    """Makes a run, if it is not done."""
+    if run.is_done():
+        log.info(
+            "Done already: %s; to train again, delete that folder, or give another output folder",
+            run.cfg.OUTPUT_DIR,
+        )
+        return
+    run.say_minutes()
+    run.make()
+
+
+def said_accuracy(record: Record) -> str:
+    """How accurate a run is, in a sentence without its full stop; "" of one that was not tested."""
+    metrics = record["metrics"].get(record["config"]["TEST"]["SPLIT"])
+    if metrics is None:
+        return ""
+    images = metrics["images"]
+    low, high = wilson(round(metrics["accuracy"] / 100 * images), images)
+    return (
+        f"Accuracy: {metrics['accuracy']:.1f} % of {tested_on(record, images)} "
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    )
+
+
+def machine() -> str:
+    """What the numbers depend on besides the config, in lines."""
+    known = "\n".join(f"{name}: {version}" for name, version in versions().items())
+    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    built = f"{torch.__config__.show()}{torch.__config__.parallel_info()}"
+    return f"{known}\nGPUs: {', '.join(gpus) or 'none'}\n{built}"
+
+
+@contextlib.contextmanager
+def searching_convolutions() -> Iterator[None]:
+    """Lets cuDNN look for the fastest convolutions, to the end of the block."""
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = torch.cuda.is_available()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -57,6 +57,15 @@ class Row(TypedDict, total=False):
     votes: list[Vote]
 
 
+def paths_in(lines: Iterable[str]) -> list[str]:
+    """A list's lines without their ends, and without the mark of UTF-8 that some editors and shells
+    put before the first."""
+    paths = [line.strip("\r\n") for line in lines]
+    if paths:
+        paths[0] = paths[0].removeprefix("\ufeff")
+    return paths
+
+
 def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
     """Paths of all images that are meant, in the order given, those of a folder sorted.
 
@@ -65,7 +74,7 @@ def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
             left.
     """
     paths: list[str] = []
-    words = [[word] if word != "-" else [line.strip("\r\n") for line in stdin] for word in given]
+    words = [[word] if word != "-" else paths_in(stdin) for word in given]
     for place in filter(str.strip, chain(*words)):
         matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
         if not matches:

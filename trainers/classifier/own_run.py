@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torchvision.transforms as T
@@ -15,9 +15,9 @@ from ..candidates import CANDIDATES, FOLDS
 from ..classnames import check_names
 from ..common.config_files import CONFIGS, check_values
 from ..common.console import counted
+from ..common.errors import blaming_config
 from ..common.recipes import (
     IMAGE_FOLDER,
-    SHOTS,
     choose_recipe,
     fill_config,
     recipe_path,
@@ -31,6 +31,7 @@ from ..engine.checks import check_data, check_run
 from ..features import FilledMethod
 from ..run import Run
 from ..settings import run_config
+from .asked import OwnRun
 from .saved_run import find_method, method_of
 
 log = logging.getLogger(__name__)
@@ -40,34 +41,6 @@ FEW = 10  # images of a class
 def amount(shots: int) -> str:
     """How many images are trained on, in words; shots: of each class, below 1 all."""
     return f"up to {shots} training images per class" if shots >= 1 else "all training images"
-
-
-@dataclass(frozen=True)
-class OwnRun:
-    """What is asked for of a run on a folder of class folders.
-
-    Attributes:
-        images: the folder, an absolute path.
-        trainer: "": that of the run that there is, else ``choose_trainer``'s.
-        backbone: name of a CLIP; "": the recipe's if one is given, else that of the run that there
-            is, else ``choose_clip``'s.
-        recipe: name of one of the trainer's, or a file; "": that for the CLIP.
-        folder: where the run goes.
-        shots: training images of each class, at most; below 1 all.
-        seed: of the sample and the training.
-        settings: KEY → value over all others.
-        minutes: that the choice of a trainer may take to train prompts, too; 0: it trains none.
-    """
-
-    images: str
-    trainer: str = ""
-    backbone: str = ""
-    recipe: str = ""
-    folder: str = ""
-    shots: int = SHOTS
-    seed: int = 1
-    settings: Mapping[str, object] = field(default_factory=dict)
-    minutes: float = 0.0
 
 
 def config_of_images(run: OwnRun) -> CfgNode:
@@ -139,12 +112,15 @@ def build_run(
     settings = settings_of(kind, cfg)
     kind.check(settings, f"TRAINER.{kind.name().upper()}")
     check_run(cfg)
-    steps = steps_of_training(cfg)
-    views = template_views(steps, cfg.INPUT, *kind.views(settings))
+    with blaming_config():
+        steps = steps_of_training(cfg)
+        views = template_views(steps, cfg.INPUT, *kind.views(settings))
     images = OwnImages(cfg.DATASET.ROOT, cfg)
     check_data(cfg, images)
     method = method_of(cfg, images.classnames)
-    run = Run(cfg, make_loaders(cfg, images, views, T.Compose(steps)), method)
+    loaders = make_loaders(cfg, images, views, T.Compose(steps))
+    with blaming_config():
+        run = Run(cfg, loaders, method)
     are_seen = isinstance(method, FilledMethod)
     notes = check_names(method.backbone, method.classnames, are_fixed=False, are_seen=are_seen)
     notes = [*filter(None, [choice]), *notes, *images.notes, *notes_on_classes(images)]

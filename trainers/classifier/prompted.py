@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy
 import torch
@@ -21,18 +21,18 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .. import METHODS
 from ..build import settings_of
 from ..classnames import check_names
 from ..common.console import counted, first_few
 from ..common.errors import UserError, nearest
-from ..common.recipes import SHOTS, check_known
+from ..common.recipes import SHOTS
 from ..common.record_file import FILE_NAME, Record, read_record, shown_name
 from ..data.own_images import labelled_in
 from ..data.pictures import (
     Labelled,
     Picture,
     Pictures,
+    check_label,
     is_path,
     one_by_one,
     pictures_and_labels,
@@ -44,10 +44,11 @@ from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
+from ..features import FilledMethod
 from ..method import Method
+from .asked import Text, ask, text
 from .export import export
 from .fit_folder import fit_folder
-from .own_run import OwnRun
 from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class Answers:
         vote_weights: (V,), the share that each has in the answers; they sum to one. None likewise.
         vote_vacuity: (N, V) in (0, 1], the uncertainty mass of each vote's own opinion, which counts
             the less the larger it is; None where the method learns no evidence.
+        note: in which other way than the trained classes alone these are answered; "" where in none.
     """
 
     classnames: list[str]
@@ -88,6 +90,7 @@ class Answers:
     votes: numpy.ndarray | None = None
     vote_weights: numpy.ndarray | None = None
     vote_vacuity: numpy.ndarray | None = None
+    note: str = ""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -179,9 +182,7 @@ class PromptedClassifier:
         return f"<{type(self).__name__}: {run}, {self.cfg.MODEL.BACKBONE.NAME}, {classes}>"
 
     @classmethod
-    def load(
-        cls, folder: str | os.PathLike[str], backbone: str | None = None
-    ) -> "PromptedClassifier":
+    def load(cls, folder: Text, backbone: Text | None = None) -> "PromptedClassifier":
         """The classifier that a run has trained, on a GPU if there is one and the run's config
         allows it.
 
@@ -204,7 +205,7 @@ class PromptedClassifier:
         kind = find_method(record["trainer"])
         cfg = config_of(record, kind)
         if backbone is not None:
-            cfg.MODEL.BACKBONE.NAME = backbone
+            cfg.MODEL.BACKBONE.NAME = text("the backbone", backbone)
         cfg.freeze()
         kind.check(settings_of(kind, cfg), f"TRAINER.{kind.name().upper()}")
         prompts = f"{folder}/{MODEL_NAME}"
@@ -213,8 +214,14 @@ class PromptedClassifier:
                 f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
             )
         method = method_of(cfg, record["classnames"])
+        trained_on = method.classnames
         if method.learner is not None:
-            load_trained(method, os.fspath(folder), cfg)
+            trained_on = load_trained(method, os.fspath(folder), cfg)
+        if trained_on != method.classnames:
+            raise UserError(
+                f"{prompts} was trained on other classes, or in another order, than {path} names: put the "
+                "run's own record there again, or give the run's command again"
+            )
         if method.prompts_hash() != record["prompts_hash"]:
             raise UserError(
                 f"{prompts} holds other prompts than those that {path} tells of: put the run's own there again, or train it again"
@@ -226,10 +233,10 @@ class PromptedClassifier:
         cls,
         images: str | os.PathLike[str] | Labelled,
         labels: Sequence[object] | None = None,
-        trainer: str | None = None,
-        backbone: str | None = None,
-        folder: str | os.PathLike[str] | None = None,
         *,
+        trainer: str | None = None,
+        backbone: str | os.PathLike[str] | None = None,
+        folder: str | os.PathLike[str] | None = None,
         recipe: str | os.PathLike[str] | None = None,
         shots: int = SHOTS,
         seed: int = 1,
@@ -266,35 +273,32 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        if trainer is not None:
-            check_known("trainer", trainer, METHODS)
-        place = "" if folder is None else os.fspath(folder)
-        written = ""
+        root = images
         if not is_path(images):
-            pictures, names = pictures_and_labels(images, labels)
-            place = place or os.path.normpath(os.path.join("output", "fit", trainer or ""))
-            images = written = write_class_folders(pictures, names, f"{place}-images")
-        root = os.path.abspath(os.path.expanduser(images))
-        name = os.path.basename(root)
-        place = place or os.path.join("output", name, trainer or "", f"seed{seed}")
-        asked = OwnRun(
-            images=root,
-            trainer=trainer or "",
-            backbone=backbone or "",
-            recipe="" if recipe is None else os.fspath(recipe),
-            folder=place,
+            by_name = os.path.join("output", "fit", text("the trainer", trainer))
+            folder = os.path.normpath(text("the output folder", folder) or by_name)
+            root = f"{folder}-images"
+        asked = ask(
+            cast(Text, root),
+            trainer=trainer,
+            backbone=backbone,
+            recipe=recipe,
+            folder=folder,
             shots=shots,
             seed=seed,
             minutes=minutes,
-            settings=settings or {},
+            settings=settings,
         )
+        is_new = not is_path(images) and not os.path.exists(asked.images)
+        if not is_path(images):
+            write_class_folders(*pictures_and_labels(images, labels), asked.images)
         state = rng_state()
         try:
             fit_folder(asked)
-            return cls.load(place)
+            return cls.load(asked.folder)
         except UserError:
-            if written:  # so that the corrected call finds its place free
-                shutil.rmtree(written)
+            if is_new:  # so that the corrected call finds its place free
+                shutil.rmtree(asked.images)
             raise
         finally:
             restore_rng_state(state)
@@ -316,13 +320,17 @@ class PromptedClassifier:
         return numpy.array(self.classnames)
 
     def with_classes(self, classnames: Iterable[str]) -> "PromptedClassifier":
-        """The same prompts for other classes: CLIP's vocabulary is open.
+        """The trained run for other classes: CLIP's vocabulary is open.
+
+        Another order of the trained names changes nothing but the order, some of them are told apart
+        as they were trained, and names that were added can be taken away again. The ``note`` of the
+        answers says how a list with added names is answered, where in another way.
 
         Args:
             classnames: at least two names.
 
         Raises:
-            UserError: the context is class-specific, so it says nothing of other classes; a name is
+            UserError: the context is class-specific, so it says nothing of added classes; a name is
                 too long, or nothing; or the CLIP can't tell two of them apart.
         """
         is_list = isinstance(classnames, Iterable) and not isinstance(classnames, str)
@@ -330,14 +338,19 @@ class PromptedClassifier:
         if len(names) < 2 or not all(isinstance(name, str) for name in names):
             given = names if is_list else classnames
             raise UserError(f"the classes are {given!r}: give a list of at least two names")
-        if self.method.is_class_specific:
+        trained = self.method.trained.classnames
+        if not self.method.can_answer(names, trained):
             raise UserError(
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
         other = type(self)(self.method.for_classes(names), self.cfg, self.record)
         texts = None if other.encoded is None else other.encoded[0]  # (M, K, E)
-        check_names(other.method.backbone, names, are_fixed=False, texts=texts)
+        # pictures tell trained classes apart where their texts don't
+        are_distinct = len({*names}) == len(names)
+        are_seen = isinstance(self.method, FilledMethod) and are_distinct and {*names} <= {*trained}
+        backbone = other.method.backbone
+        check_names(backbone, names, are_fixed=False, texts=texts, are_seen=are_seen)
         return other
 
     def predict(
@@ -383,6 +396,7 @@ class PromptedClassifier:
             votes=torch.stack(votes, dim=1).numpy() if votes else None,  # (N, V, K)
             vote_weights=values.get("vote_weight"),
             vote_vacuity=torch.stack(vacuities, dim=1).numpy() if vacuities else None,  # (N, V)
+            note=self.method.note,
         )
 
     def predict_proba(self, images: Pictures) -> numpy.ndarray:
@@ -406,9 +420,9 @@ class PromptedClassifier:
             if is_path(images)
             else pictures_and_labels(images, labels)
         )
-        known: dict[object, int] = {name: label for label, name in enumerate(self.classnames)}
+        known = {name: label for label, name in enumerate(self.classnames)}
         for name in names:
-            if name not in known:
+            if check_label(name) not in known:
                 raise UserError(
                     f"the label {name!r} is none of the classes{nearest(str(name), known)}: they are "
                     f"{first_few(self.classnames)}"
@@ -418,7 +432,7 @@ class PromptedClassifier:
                 f"there are {len(pictures)} images and {len(names)} labels: give one for each"
             )
         answers = self.predict(pictures)
-        truth = numpy.array([known[name] for name in names])
+        truth = numpy.array([known[check_label(name)] for name in names])
         answered = answers.probabilities.argmax(axis=1)
         confusion = numpy.zeros((len(known), len(known)), dtype=int)
         numpy.add.at(confusion, (truth, answered), 1)
@@ -489,5 +503,5 @@ class PromptedClassifier:
         cfg.freeze()
         method = method_of(cfg, self.classnames)
         if method.learner is not None:
-            method.load(self.method.learned.state_dict(), self.classnames)
+            method.load(self.method.trained.state, self.method.trained.classnames)
         export(type(self)(method, cfg, self.record), folder)

@@ -17,18 +17,18 @@ from collections.abc import Sequence
 
 from ..classifier.labels import as_csv, as_text, find_images, rows
 from ..common.console import counted
-from ..common.environment import start_command
+from ..common.environment import first_line, start_command
 from ..common.errors import UserError, run_tool
 from ..common.files import check_output, write_text
 from ..common.image_files import transparent_parts, with_alpha
-from ..evaluation.doubts import Judge
+from ..evaluation.doubts import Judge, are_own
 from .arguments import add_run_arguments
 
 log = logging.getLogger("predict")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "paths",
         nargs="*",
@@ -40,7 +40,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--classes",
         nargs="+",
         metavar="NAME",
-        help="other class names to choose from, under the same prompts",
+        help="class names to choose from instead: the run's in another order, some of them, or others",
     )
     parser.add_argument(
         "--topk",
@@ -85,11 +85,12 @@ def run(args: argparse.Namespace) -> int:
     certainty = args.min_certainty
     if certainty is not None and not 0 <= certainty <= 1:
         raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
-    if args.max_error is not None and args.classes:
+    is_own = not args.classes or are_own(args.run, args.classes)
+    if args.max_error is not None and not is_own:
         raise UserError(
-            "--max-error is measured on the run's own classes, it says nothing of --classes: give --min-certainty"
+            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, or of some: give --min-certainty"
         )
-    is_judged = not args.classes and certainty is None
+    is_judged = is_own and certainty is None
     judge = Judge(args.run, args.max_error, args.confidence) if is_judged else None
     paths = find_images(args.paths, sys.stdin or ())
     if args.csv:
@@ -122,6 +123,8 @@ def run(args: argparse.Namespace) -> int:
         sys.stdout.write(json.dumps(labelled, indent=2, allow_nan=False) + "\n")
     else:
         sys.stdout.write(as_text(labelled))
+    if answers.note:
+        log.info("%s", answers.note)
     if judge is not None:
         log.info("%s", judge.rule())
         if judge.points and judge.point is None and judge.offers():

@@ -12,17 +12,18 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from ..common.environment import start_command
+from ..classifier.asked import OwnRun, ask, check_images
+from ..common.environment import first_line, start_command
 from ..common.errors import UserError, run_tool
 from ..common.interruption import interruptible
 from ..common.recipes import SHOTS
-from ..common.record_file import tested_on
+from ..common.record_file import FILE_NAME, read_record
 
 log = logging.getLogger(__name__.partition(".")[0])
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "images", metavar="FOLDER", help="a folder of class folders, or of train and test"
     )
@@ -62,7 +63,38 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY VALUE",
         help="pairs that override the recipe's settings, such as OPTIM.MAX_EPOCH 5",
     )
+    parser.add_argument(
+        "--skip-small",
+        action="store_true",
+        help="leave out classes with fewer than 4 images, which can't be divided",
+    )
     return parser.parse_args(arguments)
+
+
+def asked_of(args: argparse.Namespace) -> OwnRun:
+    """
+    Raises:
+        UserError: an argument can't work.
+    """
+    words = args.settings
+    if len(words) % 2:
+        raise UserError(f"--settings must come in pairs, KEY VALUE: {' '.join(words)}")
+    settings: dict[str, object] = dict(zip(words[::2], words[1::2]))
+    if args.skip_small:
+        settings["DATASET.SKIP_SMALL"] = True
+    asked = ask(
+        args.images,
+        trainer=args.trainer,
+        backbone=args.backbone,
+        recipe=args.recipe,
+        folder=args.output_dir,
+        shots=args.shots,
+        seed=args.seed,
+        minutes=args.minutes,
+        settings=settings,
+    )
+    check_images(asked.images)
+    return asked
 
 
 def run(args: argparse.Namespace) -> None:
@@ -70,37 +102,16 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: the input can't work.
     """
-    words = args.settings
-    if len(words) % 2:
-        raise UserError(f"--settings must come in pairs, KEY VALUE: {' '.join(words)}")
+    asked = asked_of(args)
     # here, since it takes seconds: wrong arguments are answered at once
-    from ..classifier.prompted import PromptedClassifier
-    from ..evaluation.doubts import wilson
+    from ..classifier.fit_folder import make, opened, said_accuracy
 
-    classifier = PromptedClassifier.fit(
-        args.images,
-        trainer=args.trainer,
-        backbone=args.backbone,
-        folder=args.output_dir,
-        recipe=args.recipe,
-        shots=args.shots,
-        seed=args.seed,
-        minutes=args.minutes,
-        settings=dict(zip(words[::2], words[1::2])),
-    )
-    metrics = classifier.record["metrics"].get(classifier.cfg.TEST.SPLIT, {})
-    if "accuracy" in metrics:
-        images = metrics["images"]
-        low, high = wilson(round(metrics["accuracy"] / 100 * images), images)
-        log.info(
-            "Accuracy: %.1f %% of %s (95 %% interval %.1f to %.1f %%)",
-            metrics["accuracy"],
-            tested_on(classifier.record, images),
-            100 * low,
-            100 * high,
-        )
-    folder = shlex.quote(classifier.cfg.OUTPUT_DIR)
-    log.info("Label images with: cdc-predict --run %s PATH …", folder)
+    with opened(asked) as made:
+        make(made)
+        folder = made.cfg.OUTPUT_DIR
+        if sentence := said_accuracy(read_record(f"{folder}/{FILE_NAME}")):
+            log.info("%s", sentence)
+        log.info("Label images with: cdc-predict --run %s PATH …", shlex.quote(folder))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

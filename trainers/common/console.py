@@ -1,12 +1,13 @@
 """Text that leaves the program: logs, to the console and log.txt or to log.txt only, and names in
 lines and tables."""
 
+import contextlib
 import csv
 import io
 import logging
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 # what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are
@@ -87,7 +88,9 @@ class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
     """Raises where a message can't be written, as on a full disk; logging would ignore it."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        if isinstance(sys.exc_info()[1], OSError):
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            error.filename = error.filename or getattr(self.stream, "name", None)
             raise  # what ``emit`` has caught
         super().handleError(record)
 
@@ -106,9 +109,14 @@ def log_to_stdout(logger: logging.Logger | None = None) -> None:
 
 def show_messages() -> None:
     """Prints this package's messages, unless the program has set up logging itself."""
-    package = logging.getLogger(__name__.partition(".")[0])
+    package = package_logger()
     if not logging.getLogger().handlers and not package.handlers:
         log_to_stdout(package)
+
+
+def package_logger() -> logging.Logger:
+    """The logger of this package, above those of its modules."""
+    return logging.getLogger(__name__.partition(".")[0])
 
 
 class FileOnly(io.TextIOBase):
@@ -131,3 +139,31 @@ class FileOnly(io.TextIOBase):
 
     def flush(self) -> None:
         self.file.flush()
+
+
+@contextlib.contextmanager
+def logged_to(path: str, logger: logging.Logger | None = None) -> Iterator[FileOnly]:
+    """Messages go into a file as well, after what it holds, to the end of the block; yields the file.
+
+    logger: whose; None: this package's.
+    """
+    logger = logger or package_logger()
+    with open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
+        handler = LogHandler(file)
+        handler.setFormatter(Lines())
+        logger.addHandler(handler)
+        try:
+            yield FileOnly(file)
+        finally:
+            logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
+def without_handlers(logger: logging.Logger) -> Iterator[None]:
+    """Takes a logger's handlers away, to the end of the block."""
+    handlers = logger.handlers[:]
+    logger.handlers[:] = [logging.NullHandler()]  # without any Python would print warnings
+    try:
+        yield
+    finally:
+        logger.handlers[:] = handlers

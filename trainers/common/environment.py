@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+from .interruption import leave_interrupts_to_system
+
 # Threads that wait for each other spin, and where another program has a core, the one that they wait
 # for has to wait for a time slice, hundreds of times a step: a training takes five to nine times as
 # long (docs/performance.md). Here they spin for some hundred microseconds, which loses next to
@@ -72,6 +74,7 @@ def say_what_is_missing(
 def start_command() -> None:
     """Prepares this process for a command; called before anything is imported that may not be
     installed, and before torch."""
+    leave_interrupts_to_system()
     prepare_threads()
     sys.excepthook = say_what_is_missing
     if sys.stderr is None:  # closed
@@ -88,3 +91,8 @@ def start_command() -> None:
         sys.stdin.reconfigure(
             encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors()
         )
+
+
+def first_line(docstring: str | None) -> str:
+    """What a command's help says that it does; nothing under ``python -OO``, which drops docstrings."""
+    return (docstring or "").partition("\n")[0]

@@ -1,5 +1,6 @@
 """The errors that a user can mend: in the input, and what a machine does to a run."""
 
+import contextlib
 import difflib
 import errno
 import logging
@@ -8,10 +9,10 @@ import re
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from .console import Lines, printable, shortened
-from .interruption import REQUEUE, Interrupted
+from .interruption import REQUEUE, Interrupted, take_interrupts_back
 
 # what raises when a worker of a loader is killed
 LOADER = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
@@ -119,6 +120,22 @@ def is_of_killed_worker(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and raised_in(error, *LOADER)
 
 
+@contextlib.contextmanager
+def blaming_config() -> Iterator[None]:
+    """What Dassl, an optimiser or a transform refuses in this context is the fault of a setting.
+
+    Raises:
+        UserError: in place of their error.
+    """
+    try:
+        yield
+    except (ValueError, AssertionError) as error:
+        modules = ("dassl", "torch.optim", "torchvision.transforms")
+        if isinstance(error, UserError) or not raised_in(error, *modules):
+            raise
+        raise UserError(f"the config can't work: {' '.join(str(error).split())}") from error
+
+
 def raised_in(error: BaseException, *modules: str) -> bool:
     """Whether an error was raised by the code of one of these modules or packages."""
     place = modules_of(error)[-1:]
@@ -137,6 +154,7 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
     A line on standard error says why it is 2 (the user can mend it), 75 (it was asked to stop:
     start it again) or 130 (Ctrl-C).
     """
+    take_interrupts_back()
     try:
         code = command(*arguments)
         sys.stdout.flush()

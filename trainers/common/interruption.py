@@ -56,6 +56,19 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def leave_interrupts_to_system() -> None:
+    """Lets Ctrl-C end a process that has only begun to import, without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def take_interrupts_back() -> None:
+    """Lets Ctrl-C raise ``KeyboardInterrupt`` again: from here on there is something to tidy up."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def end_with_input() -> None:
     """Ends this process when standard input does, since the one that holds its other end has ended,
     however: else it and the next command would write to one folder. For a thread of its own."""

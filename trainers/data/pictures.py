@@ -1,20 +1,23 @@
 """Images as programs hold them, paths, PIL images, arrays and tensors, as PIL images."""
 
+import filecmp
 import math
+import operator
 import os
 import reprlib
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any, Literal, Protocol, SupportsInt, TypeGuard, cast, overload
+from typing import Any, Literal, Protocol, SupportsIndex, TypeGuard, cast, overload
 
 import numpy
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
-from ..common.console import printable
+from ..common.console import first_few, printable
 from ..common.errors import UserError
 from ..common.image_files import MAX_PIXELS, decoded
 
@@ -34,9 +37,9 @@ class Table(Protocol):
     def __getitem__(self, name: Literal["label"]) -> Iterable[object]: ...
 
 
-# images without their labels, a table with the columns path and label, or a torch data set of
-# images with their labels' names or numbers
-Labelled = Pictures | Table | Dataset[tuple[Picture, str | SupportsInt]]
+Pairs = Dataset[tuple[Picture, str | SupportsIndex]]  # images with their labels' names or numbers
+# images without their labels, a table with the columns path and label, or a torch data set
+Labelled = Pictures | Table | Pairs
 
 
 def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -47,6 +50,8 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
     """An iterable of images, of one image or of many."""
     if is_path(images) or not isinstance(images, Iterable):  # a PIL image is none
         return [images]
+    if isinstance(images, numpy.ndarray) and images.dtype.kind in "UO":  # of paths, or of objects
+        return cast(Iterable[Picture], images.ravel().tolist())
     if isinstance(images, (numpy.ndarray, Tensor)) and images.ndim < 4:
         return [images]
     return images
@@ -103,11 +108,10 @@ def pictures_and_labels(
 
     Args:
         images: images in any form, with ``labels``; a ``DataFrame`` with the columns ``path`` and
-            ``label``; or a torch data set of (image, label), whose labels are numbers of its
-            ``classes``, if it has any.
+            ``label``; or a torch data set, see ``of_data_set``.
 
     Raises:
-        UserError: there are no labels.
+        UserError: there are no labels, or see ``of_data_set``.
     """
     if labels is not None:
         return list(one_by_one(cast(Pictures, images))), list(labels)
@@ -115,16 +119,66 @@ def pictures_and_labels(
         table = cast(Table, images)
         return list(table["path"]), list(table["label"])
     if isinstance(images, Dataset):
-        pairs = [images[number] for number in range(len(cast(Sized, images)))]
-        names = getattr(images, "classes", None)
-        return (
-            [picture for picture, _ in pairs],
-            [str(label) if names is None else names[int(label)] for _, label in pairs],
-        )
+        return of_data_set(images)
     raise UserError(
         "the images have no labels: give labels, a name for each, a DataFrame with the columns path and label, a torch "
         "data set of (image, label), or a folder of class folders"
     )
+
+
+def of_data_set(images: Pairs) -> tuple[list[Picture], list[object]]:
+    """N images and N labels of a torch data set of (image, label).
+
+    A label is a name, or a whole number: a place among the data set's ``classes``, of a ``Subset``
+    those of the whole, or where there are none itself the name.
+
+    Raises:
+        UserError: an item is no such pair, a label is neither, or two classes have one name.
+    """
+    whole: Any = images
+    while isinstance(whole, Subset):
+        whole = whole.dataset
+    names: Sequence[object] | None = getattr(whole, "classes", None)
+    if names is not None:
+        taken = Counter(check_label(name) for name in names)
+        if repeated := [name for name, count in taken.items() if count > 1]:
+            raise UserError(
+                f"the data set's classes have a name twice ({first_few(repeated)}): give each class "
+                "a name of its own"
+            )
+    if isinstance(images, IterableDataset):
+        items = list(images)
+    else:
+        items = [images[number] for number in range(len(cast(Sized, images)))]
+    pictures: list[Picture] = []
+    labels: list[object] = []
+    for number, item in enumerate(items):
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise UserError(
+                f"item {number} of the data set is {reprlib.repr(item)}: each must be a pair of image and label"
+            )
+        pictures.append(item[0])
+        labels.append(name_of(item[1], names, number))
+    return pictures, labels
+
+
+def name_of(label: object, names: Sequence[object] | None, number: int) -> object:
+    """The name of a label of the image of that number, see ``of_data_set``."""
+    if isinstance(label, str):
+        return label
+    try:
+        place = operator.index(cast(SupportsIndex, label))
+    except TypeError:  # a fraction, nothing, or numbers of all classes
+        place = None
+    if place is None or place < 0 or (names is not None and place >= len(names)):
+        known = (
+            "a whole number, 0 or more" if names is None else f"a number from 0 to {len(names) - 1}"
+        )
+        raise UserError(
+            f"the label of image {number} is {reprlib.repr(label)}: give a name or {known}; leave out "
+            "images without a label, as by torch.utils.data.Subset"
+        )
+    return str(place) if names is None else names[place]
 
 
 def write_class_folders(images: Sequence[Picture], labels: Sequence[object], folder: str) -> str:
@@ -132,21 +186,16 @@ def write_class_folders(images: Sequence[Picture], labels: Sequence[object], fol
     returns it.
 
     A label is no folder's name: the class folders are numbered, and ``classnames.txt`` says what
-    each is called. The folder is whole or not there.
+    each is called. The folder is whole or not there; one that holds just these is taken as it is.
 
     Raises:
         UserError: there are not as many labels as images, a label is no name, an image can't be
-            read, or the folder exists already.
+            read, or the folder exists already and holds something else.
     """
     names = sorted({check_label(label) for label in labels})
     if len(images) != len(labels) or not names:
         raise UserError(
             f"there are {len(images)} images and {len(labels)} labels: give one for each"
-        )
-    if os.path.exists(folder):
-        raise UserError(
-            f"{folder} exists already, where the images would go: give fit that folder, or another one "
-            "for the run"
         )
     places = {name: f"{number:06d}" for number, name in enumerate(names)}
     parent = os.path.dirname(os.path.abspath(folder))
@@ -159,8 +208,26 @@ def write_class_folders(images: Sequence[Picture], labels: Sequence[object], fol
             write_picture(image, f"{new}/{places[check_label(label)]}/{number:06d}")
         lines = [f"{place}\t{name}\n" for name, place in places.items()]
         Path(new, "classnames.txt").write_text("".join(lines), "utf-8")
-        os.rename(new, folder)
+        if not os.path.lexists(folder):
+            os.rename(new, folder)
+        elif not are_equal(new, folder):
+            raise UserError(
+                f"{folder} exists already, where the images would go, and holds others: give fit that "
+                "folder, or another one for the run"
+            )
     return folder
+
+
+def are_equal(first: str, second: str) -> bool:
+    """Whether two folders hold the same files, byte by byte, and no others."""
+    files = []
+    for folder in (first, second):
+        paths = [path for path in Path(folder).rglob("*") if not path.is_dir()]
+        files.append(sorted(path.relative_to(folder).as_posix() for path in paths))
+    if files[0] != files[1]:
+        return False
+    _, *differences = filecmp.cmpfiles(first, second, files[0], shallow=False)
+    return not any(differences)
 
 
 def check_label(label: object) -> str:

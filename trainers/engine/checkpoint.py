@@ -23,13 +23,13 @@ from ..common.console import counted, first_few
 from ..common.errors import UserError, raise_machines
 from ..common.files import remove_leftovers, write_bytes
 from ..common.fingerprints import split_hash
-from ..common.readers import Stored, check_archive, read_arrays
-from ..common.record_file import FILE_NAME, answers_file, read_record
+from ..common.readers import Stored, check_archive
+from ..common.record_file import FILE_NAME, read_answers, read_record
 from ..data.loader import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
 from .official import LAYOUTS, STAND_INS, is_official, prompts_in
-from .same_run import OTHER_IMAGES, changes, config_of_run, differing
+from .same_run import NOT_PART_OF_A_RUN, OTHER_IMAGES, changes, config_of_run, differing
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.stateful import Stateful
@@ -130,6 +130,9 @@ class Checkpoints:
             return None
         state = load(f"{folder}/{file_name}")
         self.check_same_run(state, folder)
+        other = newest(target)
+        if self.cfg.RESUME and other is not None:  # its checkpoints will be replaced
+            self.check_same_run(load(f"{target}/{other}"), target)
         load_prompts(self.method, state, folder, self.cfg)
         epochs = self.cfg.OPTIM.MAX_EPOCH
         try:
@@ -164,10 +167,33 @@ class Checkpoints:
         """
         now = config_of_run(self.cfg)
         then = state["config"]
-        changed = differing(now, then, {*now, *then})
-        if not changed and state["classnames"] != self.method.classnames:
+        self.check_same(differing(now, then, {*now, *then}), state, folder)
+
+    def check_same_record(self) -> None:
+        """The record of a run that leaves no checkpoint is only replaced by that of the same run.
+
+        Raises:
+            UserError: settings, class list or images differ; the message names them.
+        """
+        output = self.cfg.OUTPUT_DIR
+        try:
+            record = read_record(f"{output}/{FILE_NAME}")
+        except UserError:
+            return  # there is none, or a damaged one, which is made again
+        self.check_same(changes(self.cfg, record, NOT_PART_OF_A_RUN), record, output)
+
+    def check_same(self, changed: list[str], known: Mapping[str, Stored], folder: str) -> None:
+        """
+        Args:
+            changed: settings that differ from those of the run in ``folder``; known: its
+                ``classnames`` and ``split_hash``.
+
+        Raises:
+            UserError: it is another run.
+        """
+        if not changed and known["classnames"] != self.method.classnames:
             changed = ["the class list"]
-        if not changed and self.differs(state["split_hash"]):
+        if not changed and self.differs(known["split_hash"]):
             changed = [OTHER_IMAGES]
         if changed:
             raise UserError(
@@ -201,7 +227,7 @@ class Checkpoints:
             if changes(self.cfg, record) or self.differs(record["split_hash"]):
                 return False
             for split in splits:
-                read_arrays(f"{output}/{answers_file(split)}")
+                read_answers(output, split, record)
             kept = load(f"{folder}/{final(folder, self.cfg)}")["state_dict"] if learns else None
             made = self.method.backbone_hash, self.method.prompts_hash(kept)
         except Exception as error:  # there is none, or damaged bytes, which can raise anything
@@ -210,10 +236,15 @@ class Checkpoints:
         return (record["backbone_hash"], record["prompts_hash"]) == made
 
 
-def load_trained(method: Method, directory: str, cfg: CfgNode, epoch: int | None = None) -> None:
+def load_trained(
+    method: Method, directory: str, cfg: CfgNode, epoch: int | None = None
+) -> list[str]:
     """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
 
     The run may be one of the method's authors' code, see ``official``.
+
+    Returns:
+        names of the classes that they were trained on; the method's own where nothing says which.
 
     Raises:
         UserError: no such checkpoint, or see ``load_prompts`` and ``official.prompts_in``.
@@ -228,17 +259,19 @@ def load_trained(method: Method, directory: str, cfg: CfgNode, epoch: int | None
         prompts = prompts_in(content["state_dict"], method, path)
         load_state(method, prompts, method.classnames, folder)
         log.info("Loading the authors' weights from %s (epoch = %s)", path, content["epoch"])
-        return
+        return method.classnames
     state = checked(content, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
+    classnames: list[str] = state["classnames"]
+    return classnames
 
 
 def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> None:
     """Loads a checkpoint's prompts into a method.
 
     Raises:
-        UserError: they are of another trainer, CLIP or shape, or, if they are per class, other classes.
+        UserError: they are of another trainer, CLIP or shape, or, if they are per class, lack a class.
     """
     if state["trainer"] != cfg.TRAINER.NAME:
         raise UserError(f"{folder} was trained by {state['trainer']}, this is {cfg.TRAINER.NAME}")
@@ -247,10 +280,10 @@ def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> Non
             f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, "
             "this run's MODEL.BACKBONE.NAME has other weights"
         )
-    if method.is_class_specific and state["classnames"] != method.classnames:
+    if not method.can_answer(method.classnames, state["classnames"]):
         raise UserError(
             f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: "
-            "they can only be tested on the classes they were trained for"
+            "they can only be tested on classes that they were trained for"
         )
     load_state(method, state["state_dict"], state["classnames"], folder)
 
@@ -265,7 +298,7 @@ def load_state(
     """
     try:
         method.load(state, classnames)
-    except RuntimeError as error:
+    except (RuntimeError, LookupError) as error:
         raise UserError(
             f"{folder} holds prompts of another shape: use the config, the protocol and the version "
             "that they were trained with (git_commit in results.json), or train again. "

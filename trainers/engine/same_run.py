@@ -38,12 +38,12 @@ def config_of_run(
     }
 
 
-def changes(cfg: CfgNode, record: Record) -> list[str]:
-    """The settings of a finished run that differ from those asked for, as ``KEY old → new``;
-    settings that one of them lacks don't count."""
+def changes(cfg: CfgNode, record: Record, left_out: Iterable[str] = NO_MATTER) -> list[str]:
+    """The settings of a finished run, but those ``left_out``, that differ from those asked for, as
+    ``KEY old → new``; settings that one of them lacks don't count."""
     # JSON has lists in the place of tuples
-    now = config_of_run(json.loads(json.dumps(cfg)), NO_MATTER)
-    then = config_of_run(record["config"], NO_MATTER)
+    now = config_of_run(json.loads(json.dumps(cfg)), left_out)
+    then = config_of_run(record["config"], left_out)
     return differing(now, then, now.keys() & then.keys())
 
 

@@ -3,8 +3,8 @@ page of demo_app.py.
 
 The rule rests on the run's answers to its validation images. It is a promise: with a confidence of
 95 %, at most a share ``max_error`` of the answers up to the limit is wrong, on pictures like those.
-A more uncertain answer is unsure. Without a share, or for classes other than the run's own,
-nothing is promised.
+A more uncertain answer is unsure. Without a share, or for classes other than the run's own, in
+whatever order, nothing is promised.
 
 References:
     - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
@@ -22,9 +22,8 @@ import numpy
 
 from ..common.console import counted
 from ..common.errors import UserError, raise_machines
-from ..common.readers import read_arrays
 from ..common.record_file import FILE_NAME as RECORD
-from ..common.record_file import answers_file, read_record
+from ..common.record_file import Record, answers_file, read_answers, read_record
 
 NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
@@ -122,19 +121,32 @@ def promised(points: list[Point], max_error: float, confidence: float = CONFIDEN
     return found
 
 
+def record_in(folder: str) -> Record:
+    """A run's record; {} where it has none."""
+    path = f"{folder}/{RECORD}"
+    return read_record(path) if os.path.isfile(path) else {}
+
+
 def is_in_folds(folder: str) -> bool:
     """Whether a run's test images are all its images, each answered by a fold that has not seen it."""
+    return "folds" in record_in(folder)
+
+
+def are_own(folder: str, classnames: Sequence[str]) -> bool:
+    """Whether these are all of a run's classes, in any order: what it promises holds for them. Some of
+    them are others: which answers are wrong, and how sure they are, changes with the list."""
     path = f"{folder}/{RECORD}"
-    return os.path.isfile(path) and "folds" in read_record(path)
+    return os.path.isfile(path) and sorted(read_record(path)["classnames"]) == sorted(classnames)
 
 
 def read_points(folder: str) -> list[Point]:
     """A run's points, of its validation images or, see ``is_in_folds``, of all its images.
 
     Raises:
-        UserError: the run has no such file, or it can't be read.
+        UserError: the run has no such file, or it can't be read, or is not the run's own.
     """
-    split = "test" if is_in_folds(folder) else "val"
+    record = record_in(folder)
+    split = "test" if "folds" in record else "val"
     path = f"{folder}/{answers_file(split)}"
     if not os.path.isfile(path):
         raise UserError(
@@ -142,13 +154,13 @@ def read_points(folder: str) -> list[Point]:
             "--max-error, or repeat the run's command if it is older than that, what is trained is only tested again"
         )
     try:
-        kept = read_arrays(path)
+        kept = read_answers(folder, split, record)
         return points_of(kept["max_probability"], kept["top"][:, 0] != kept["label"])
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, path)
         raise UserError(
-            f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
-            "again"
+            f"{path} can't be read ({type(error).__name__}: {' '.join(str(error).split())}): repeat the run's "
+            "command, what is trained is only tested again"
         ) from error
 
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from ..class_part import ClassPart
 from ..method import Method
 from ..prompting.prompts import FixedTokens, Prompts, context_of_phrase, gaussian
 from ..prompting.tokens import phrase_tokens
@@ -25,7 +26,7 @@ class ContextLearner(nn.Module):
         position = method.settings.CLASS_TOKEN_POSITION
         n_ctx = context.shape[-2]
         is_shared = context.dim() == 2
-        self.class_parameters = () if is_shared else ("ctx",)  # see ``Method.build``
+        self.class_part = ClassPart() if is_shared else ClassPart(("ctx",), {"ctx": 0})
         self.ctx = nn.Parameter(context)
         self.tokens = FixedTokens(text, method.classnames, n_ctx, () if words is None else [words])
         self.shares_context = position == "end" and is_shared

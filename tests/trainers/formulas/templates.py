@@ -4,6 +4,7 @@ from functools import cached_property
 
 import torch
 import torch.nn.functional as F
+from torch.distributions import Dirichlet, kl_divergence
 
 from tests.reference import stock_context_features, stock_image_features, unit
 from tests.trainers.formulas.prompts import TCP, CoOp, KgCoOp, MaPLe, PromptSRC, Published
@@ -42,11 +43,24 @@ class DePT(Published):
         return ((1 - weight) * logits[0] + weight * logits[1]).softmax(dim=-1)
 
 
-def evidential(evidence, labels):
-    """Mean over images of (ψ(S) − ψ(α_y) − log(e_y / Σ_k e_k)) / 2 of evidence (B, K)."""
+def evidential(evidence, labels, is_trusted=False, share_of_divergence=0.0):
+    """Mean over images of (ψ(S) − ψ(α_y) − log(e_y / Σ_k e_k)) / 2 of evidence (B, K), or of ψ(S) −
+    ψ(α_y); and a share of the divergence of Dir(α̃) from the uniform one."""
     alpha, right = evidence + 1, evidence[range(len(labels)), labels]
     trusted = torch.digamma(alpha.sum(1)) - torch.digamma(right + 1)
-    return (trusted + (evidence.sum(1) / right).log()).mean() / 2
+    loss = trusted if is_trusted else (trusted + (evidence.sum(1) / right).log()) / 2
+    wrong = torch.where(F.one_hot(labels, alpha.shape[1]).bool(), 1.0, alpha)
+    divergence = kl_divergence(Dirichlet(wrong), Dirichlet(torch.ones_like(wrong)))
+    return (loss + share_of_divergence * divergence).mean()
+
+
+def evidence_of(logits, kind, offset):
+    """e (…, K) of a template's logits under EVIDENCE."""
+    if kind == "softplus":
+        return (1 + logits.exp()).log()
+    if kind == "relu":
+        return torch.where(logits > 0, logits, 0 * logits + 1e-6)
+    return logits.shape[-1] * (logits - offset + LEVEL).exp()
 
 
 def fused_evidence(evidence, reliability):
@@ -55,6 +69,14 @@ def fused_evidence(evidence, reliability):
     for one, weight in zip(evidence, reliability):
         product = product * (1 + one / classes) ** weight
     return classes * (product - 1)
+
+
+def similarity(features):
+    """Mean over pairs of templates and N of the features' cosines; (M, N, E)."""
+    pairs = [
+        (features[m] * features[n]).sum(-1).mean() for n in range(len(features)) for m in range(n)
+    ]
+    return sum(pairs) / len(pairs) if pairs else 0.0
 
 
 def decoupling(features, anchors):
@@ -104,17 +126,23 @@ class CDC(Published):
         if settings.LOSS == "cross_entropy":
             loss = loss + sum(F.cross_entropy(one, labels) for one in logits)
         else:
-            evidence = len(self.names) * (logits - learner.evidence.offset + LEVEL).exp()
-            loss = loss + sum(evidential(one, labels) for one in evidence)
-            if settings.FUSION == "dempster":
-                loss = loss + evidential(fused_evidence(evidence, [1 / count] * count), labels)
+            evidence = evidence_of(logits, settings.EVIDENCE, learner.evidence.offset)
+            annealed = self.method.memory.get("epochs_done", 0) / (settings.ANNEALING_EPOCHS or 1)
+            how = (settings.LOSS == "trusted", min(1.0, annealed))
+            loss = loss + sum(evidential(one, labels, *how) for one in evidence)
+            if settings.FUSION == "dempster" and settings.FUSED_LOSS:
+                omega = 1.0 if settings.RELIABILITY == "independent" else 1 / count
+                fused = fused_evidence(evidence, [omega] * count)
+                loss = loss + evidential(fused, labels, *how)
         terms = [([unit(one) for one in texts], [self.base.known] * count)]
         if settings.get("PROMPT_MODALITY", self.modality) == "dual":  # of each M-th image
             unprompted = [unit(self.stock.encode_image(view))[::count] for view in self.views]
             terms.append(([unit(part)[::count] for part in pictures], unprompted))
         for features, anchors in terms:
             near = sum(1 - F.cosine_similarity(*pair).mean() for pair in zip(features, anchors))
-            loss = loss + settings.DECOUPLING_WEIGHT * decoupling(features, anchors)
+            is_plain = settings.DECOUPLED == "features"
+            apart = similarity(features) if is_plain else decoupling(features, anchors)
+            loss = loss + settings.DECOUPLING_WEIGHT * apart
             loss = loss + settings.CONSISTENCY_WEIGHT * near
         return logits, loss
 

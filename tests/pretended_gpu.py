@@ -1,0 +1,181 @@
+"""A GPU that is none: tensors that call themselves ``cuda`` and refuse to meet those of the CPU, as a
+GPU's do, while the CPU computes them.
+
+Two modes see every call. One of functions answers what asks for or names a device; one of operations
+marks what comes of marked tensors, so that views, gradients and buffers keep their place. A storage is
+marked, not a tensor: a view of it is where it is. What a CPU's tensor and a GPU's may do together is
+CUDA's: a copy, indices, and a number of no dimension beside a GPU's tensor.
+"""
+
+import contextlib
+from unittest import mock
+
+import torch
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+GPU = torch.device("cuda")
+CPU = torch.device("cpu")
+aten = torch.ops.aten
+COPIES = {aten.copy_.default, aten._to_copy.default, aten.set_.source_Tensor}
+INDEXING = {
+    aten.index.Tensor,
+    aten.index_put.default,
+    aten.index_put_.default,
+    aten._index_put_impl_.default,
+}
+# of a GPU's tensor they would read its memory as the CPU's
+FOR_THE_CPU_ALONE = {torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.pin_memory}
+
+
+class Marks:
+    """Which storages are the GPU's. A weak reference keeps a storage's address from being given to
+    another one."""
+
+    def __init__(self):
+        self.kept = {}
+        self.is_inside = False  # a function of the GPU's tensors, which makes others beside them
+
+    def has(self, tensor):
+        return tensor.untyped_storage()._cdata in self.kept
+
+    def add(self, tensor):
+        storage = tensor.untyped_storage()
+        self.kept[storage._cdata] = StorageWeakRef(storage)
+        if len(self.kept) % 10_000 == 0:
+            self.kept = {key: kept for key, kept in self.kept.items() if not kept.expired()}
+        return tensor
+
+    def remove(self, tensor):
+        self.kept.pop(tensor.untyped_storage()._cdata, None)
+        return tensor
+
+
+def tensors_in(*parts):
+    return [leaf for leaf in tree_leaves(parts) if isinstance(leaf, torch.Tensor)]
+
+
+class Operations(TorchDispatchMode):
+    """Marks the results of marked tensors, and refuses those that are in two places."""
+
+    def __init__(self, marks):
+        super().__init__()
+        self.marks = marks
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        given = tensors_in(args, kwargs)
+        marked = [tensor for tensor in given if self.marks.has(tensor)]
+        if marked and func not in COPIES:
+            # indices may be anywhere
+            asked = tensors_in(args[0], args[2:]) if func in INDEXING else given
+            others = [each for each in asked if not self.marks.has(each) and each.dim() > 0]
+            if others or (func in INDEXING and not self.marks.has(args[0])):
+                shapes = [tuple(each.shape) for each in others]
+                raise RuntimeError(
+                    f"Expected all tensors to be on the same device, but {func} got cuda's and "
+                    f"cpu's, the latter of shapes {shapes}"
+                )
+        result = func(*args, **kwargs)
+        is_moved_in_place = func is aten.copy_.default and not self.marks.has(args[0])
+        is_made_inside = self.marks.is_inside and not given
+        if (marked and not is_moved_in_place) or is_made_inside:
+            for tensor in tensors_in(result):
+                self.marks.add(tensor)
+        return result
+
+
+class Functions(TorchFunctionMode):
+    """Answers where a tensor is, moves it, and makes it where that is asked for."""
+
+    def __init__(self, marks):
+        super().__init__()
+        self.marks = marks
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        first = args[0] if args else None
+        is_here = isinstance(first, torch.Tensor) and self.marks.has(first)
+        if func == torch.Tensor.device.__get__:
+            return GPU if is_here else CPU
+        if func == torch.Tensor.is_cuda.__get__:
+            return is_here
+        if func == torch.Tensor.is_cpu.__get__:
+            return not is_here
+        if func in FOR_THE_CPU_ALONE and is_here:
+            raise TypeError(f"can't convert cuda:0 device type tensor: {func.__name__}")
+        if func is torch.Tensor.to:
+            return self.moved(first, args[1:], kwargs)
+        if func is torch.Tensor.cuda:
+            return self.moved(first, [GPU], {})
+        if func is torch.Tensor.cpu:
+            return self.moved(first, [CPU], {})
+        if func is torch.Tensor.new_tensor and "device" not in kwargs:
+            kwargs["device"] = GPU if is_here else CPU
+        wanted = kwargs.get("device")
+        if wanted is None or torch.device(wanted).type != "cuda":
+            before = self.marks.is_inside
+            self.marks.is_inside = any(map(self.marks.has, tensors_in(args, kwargs)))
+            try:
+                return func(*args, **kwargs)
+            finally:
+                self.marks.is_inside = before
+        generator = kwargs.get("generator")
+        if generator is not None and generator.device.type == "cpu":
+            raise RuntimeError("Expected a 'cuda' device type for generator but found 'cpu'")
+        made = func(*args, **{**kwargs, "device": CPU})
+        if any(
+            made.untyped_storage()._cdata == of.untyped_storage()._cdata for of in tensors_in(args)
+        ):
+            made = made.clone()
+        return self.marks.add(made)
+
+    def moved(self, tensor, args, kwargs):
+        """``tensor.to(…)``: a copy where its place changes."""
+        target = None
+        args = list(args)
+        for number, value in enumerate(args):
+            if isinstance(value, torch.Tensor):
+                target = GPU if self.marks.has(value) else CPU
+                args[number] = value.dtype
+            elif isinstance(value, str | torch.device):
+                target = torch.device(value)
+                args[number] = CPU
+        if kwargs.get("device") is not None:
+            target = torch.device(kwargs["device"])
+            kwargs["device"] = CPU
+        is_here = self.marks.has(tensor)
+        result = tensor.to(*args, **kwargs)
+        if target is None or (target.type == "cuda") == is_here:
+            return result
+        copied = result.clone()
+        return self.marks.remove(copied) if is_here else self.marks.add(copied)
+
+
+@contextlib.contextmanager
+def pretended_gpu():
+    """While it lasts, programs find a GPU."""
+    marks = Marks()
+    autocast = torch.autocast
+
+    def autocast_on_the_cpu(device_type, *args, **kwargs):
+        return autocast("cpu", *args, **kwargs)
+
+    cuda = {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "get_device_name": lambda device=None: "pretended",
+        "is_bf16_supported": lambda including_emulation=True: True,
+        "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": lambda state, device="cuda": None,
+        "manual_seed_all": lambda seed: None,
+    }
+    with contextlib.ExitStack() as stack:
+        for name, value in cuda.items():
+            stack.enter_context(mock.patch(f"torch.cuda.{name}", value))
+        stack.enter_context(mock.patch("torch.autocast", autocast_on_the_cpu))
+        stack.enter_context(Functions(marks))
+        stack.enter_context(Operations(marks))
+        yield

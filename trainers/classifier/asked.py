@@ -1,0 +1,191 @@
+"""What is asked for of a run on one's own images, by ``train.py --images``, ``cdc-train`` or ``fit``.
+
+Without torch: what is wrong at first sight is answered at once.
+"""
+
+import math
+import operator
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import SupportsIndex
+
+from .. import METHODS
+from ..common.errors import UserError
+from ..common.recipes import SHOTS, check_known
+
+Text = str | os.PathLike[str]
+# settings that follow from an argument → which one
+ARGUMENTS = {
+    "DATASET.ROOT": "the folder of the images",
+    "OUTPUT_DIR": "the output folder",
+    "SEED": "the seed",
+    "TRAINER.NAME": "the trainer",
+}
+
+
+@dataclass(frozen=True)
+class OwnRun:
+    """What is asked for of a run on a folder of class folders.
+
+    Attributes:
+        images: the folder, an absolute path.
+        trainer: "": that of the run that there is, else ``choose_trainer``'s.
+        backbone: name of a CLIP; "": the recipe's if one is given, else that of the run that there
+            is, else ``choose_clip``'s.
+        recipe: name of one of the trainer's, or a file; "": that for the CLIP.
+        folder: where the run goes.
+        shots: training images of each class, at most; below 1 all.
+        seed: of the sample and the training.
+        settings: KEY → value over all others.
+        minutes: that the choice of a trainer may take to train prompts, too; 0: it trains none.
+    """
+
+    images: str
+    trainer: str = ""
+    backbone: str = ""
+    recipe: str = ""
+    folder: str = ""
+    shots: int = SHOTS
+    seed: int = 1
+    settings: Mapping[str, object] = field(default_factory=dict)
+    minutes: float = 0.0
+
+
+def ask(
+    images: Text,
+    *,
+    trainer: str | None = None,
+    backbone: Text | None = None,
+    recipe: Text | None = None,
+    folder: Text | None = None,
+    shots: int = SHOTS,
+    seed: int = 1,
+    minutes: float = 0.0,
+    settings: Mapping[str, object] | None = None,
+) -> OwnRun:
+    """What somebody asks for; the folder of the images need not be there yet.
+
+    Args:
+        folder: where the run goes; without one ``output/<images>/<trainer>/seed<seed>``, of no
+            named trainer without ``<trainer>``.
+
+    Raises:
+        UserError: an argument is of another kind or out of its range, contradicts another, or the
+            run would go where the images are.
+    """
+    root = os.path.abspath(os.path.expanduser(text("the folder of the images", images)))
+    trainer = text("the trainer", trainer)
+    recipe = text("the recipe", recipe)
+    seed = whole("the seed", seed)
+    if trainer:
+        check_known("trainer", trainer, METHODS)
+    if recipe and not trainer:
+        raise UserError(f"the recipe {recipe} is of one trainer: say which")
+    if not 0 <= seed < 2**32:
+        raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
+    settings = checked_settings({} if settings is None else settings)
+    named = settings.get("MODEL.BACKBONE.NAME")
+    by_name = os.path.join("output", os.path.basename(root), trainer, f"seed{seed}")
+    run = OwnRun(
+        images=root,
+        trainer=trainer,
+        backbone=text("the backbone", backbone) or text("MODEL.BACKBONE.NAME", named),
+        recipe=recipe,
+        folder=os.path.normpath(text("the output folder", folder) or by_name),
+        shots=whole("the number of shots", shots),
+        seed=seed,
+        settings=settings,
+        minutes=checked_minutes(minutes, trainer),
+    )
+    check_place(run.folder, root)
+    return run
+
+
+def text(name: str, value: object) -> str:
+    """A text or a path as a text; "" for None.
+
+    Raises:
+        UserError: it is neither, or no path has that name; name: what it is, for the message.
+    """
+    if value is None:
+        return ""
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    if not isinstance(value, str) or "\0" in value:
+        raise UserError(f"{name} is {value!r}: give a text or a path")
+    return value
+
+
+def whole(name: str, value: SupportsIndex) -> int:
+    """
+    Raises:
+        UserError: it is no whole number; name: what it is, for the message.
+    """
+    if isinstance(value, bool) or not isinstance(value, SupportsIndex):
+        raise UserError(f"{name} is {value!r}: give a whole number, such as 1")
+    return operator.index(value)
+
+
+def checked_minutes(minutes: float, trainer: str) -> float:
+    """
+    Raises:
+        UserError: it is no number of minutes, or there is nothing to choose.
+    """
+    is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
+    if not is_number or not 0 <= minutes < math.inf:
+        raise UserError(
+            f"the minutes are {minutes!r}: give a number such as 5; 0 trains no prompts"
+        )
+    if minutes and trainer:
+        raise UserError(
+            f"--minutes are for the choice of a trainer, which is {trainer}: leave out one of them"
+        )
+    return minutes
+
+
+def checked_settings(settings: object) -> dict[str, object]:
+    """
+    Raises:
+        UserError: they are no mapping of keys, or one of them has an argument of its own.
+    """
+    if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
+        raise UserError(
+            f'the settings are {settings!r}: give keys and their values, such as {{"OPTIM.MAX_EPOCH": 5}}'
+        )
+    for key, argument in ARGUMENTS.items():
+        if key in settings:
+            raise UserError(f"the setting {key} is {argument}, which has an argument of its own")
+    return dict(settings)
+
+
+def check_images(folder: str) -> None:
+    """
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(
+            f"{folder} is not a folder: give the one that holds the class folders, or train and test"
+        )
+
+
+def check_place(folder: str, images: str) -> None:
+    """A run goes neither among the images, where it passes for a class, nor around them: to train
+    again its folder is deleted.
+
+    Raises:
+        UserError: it would.
+    """
+    place = Path(os.path.realpath(folder))
+    root = Path(os.path.realpath(images))
+    if place == root:
+        where = f"the folder of the images, {images}"
+    elif root in place.parents:
+        where = f"{folder}, which lies in {images}, where they pass for a class"
+    elif place in root.parents:
+        where = f"{folder}, which holds the images, {images}"
+    else:
+        return
+    raise UserError(f"the results would go to {where}: give another output folder")
