@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     # here, since it takes seconds: wrong arguments are answered at once
     from trainers.classifier.prompted import PromptedClassifier
 
-    paths = find_images(args.paths, ()) if args.paths else []
+    paths = list(find_images(args.paths, ())) if args.paths else []
     classifier = PromptedClassifier.load(args.run, args.backbone)
     judge = Judge(args.run, args.max_error, args.confidence)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []

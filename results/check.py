@@ -23,16 +23,17 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
-
-from pandas import Series
+from typing import TYPE_CHECKING
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
 
-from .comparison import LEAST, Difference
 from .published import BASE2NEW, Comparison, comparisons
 from .runs import Run, collect
 from .table import tables
+
+if TYPE_CHECKING:
+    from .comparison import Difference
 
 POINTS = 1.0  # in percent: always near enough
 NOISE = 1.5  # in percent: what two deviations may be at most
@@ -58,7 +59,7 @@ def verdict(figure: Comparison) -> tuple[str, str]:
     return "too noisy to say", f"{why}: run {math.ceil((2 * figure.deviation / NOISE) ** 2)} seeds"
 
 
-def verdict_over_data_sets(difference: Difference) -> tuple[str, str]:
+def verdict_over_data_sets(difference: "Difference") -> tuple[str, str]:
     """One of the first three ``VERDICTS`` on the mean difference to published numbers, and why."""
     low, high = difference.interval
     why = f"95 % interval {low:+.2f} … {high:+.2f}"
@@ -101,6 +102,11 @@ def check(args: argparse.Namespace) -> int:
     Raises:
         UserError: there are no runs, or none of which a figure is published.
     """
+    # here, since they take seconds: a wrong argument is answered at once
+    from pandas import Series
+
+    from .comparison import LEAST, Difference
+
     counts: Counter[str] = Counter()
     for table in (table for folder in args.folders for table in tables(collect(folder))):
         # by trainer, config and measure: the differences of the published experiment's data sets
@@ -114,7 +120,7 @@ def check(args: argparse.Namespace) -> int:
             answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(figure)
             counts[answer] += 1
             data, _, trainer, config = figure.row
-            if not odd and not data.startswith("average") and figure.name != "average":
+            if not odd and not table.is_average(figure.row) and figure.name != "average":
                 tested, measure = (data, str(figure.name))
                 if figure.name not in BASE2NEW:  # a column is a data set there
                     tested, measure = (measure, "accuracy")

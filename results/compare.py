@@ -23,6 +23,7 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
+import numpy
 from pandas import DataFrame, MultiIndex, Series, read_csv
 
 from trainers.common.errors import UserError, exit_code, nearest
@@ -50,7 +51,8 @@ def scores_of(table: Table, metric: str) -> Scores:
     """
     heads = table.heads
     frame = table.by_seed.reset_index()
-    frame = frame[~frame[heads[0]].str.startswith("average")]
+    are_averages = [table.is_average(tuple(row)) for row in frame[heads].itertuples(index=False)]
+    frame = frame[numpy.logical_not(are_averages)]
     are_marked = [
         any(run.record.get("class_parameters") for run in table.runs_of(tuple(row)))
         for row in frame[heads].itertuples(index=False)
@@ -83,7 +85,7 @@ def kept_scores(path: Path) -> Scores:
     """
     try:
         frame = read_csv(path)
-        frame = frame[~frame[DATA].str.startswith("average")].assign(seed=0)
+        frame = frame[~frame[DATA].str.fullmatch(r"average of \d+")].assign(seed=0)
         frame["trainer"] = full_names(frame)
         of_mark = (
             frame["trainer"].str.split().str[0].isin(read_published()["trained_classes_alone"])

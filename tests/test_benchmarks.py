@@ -6,6 +6,7 @@ import re
 import subprocess
 from contextlib import contextmanager, nullcontext
 
+import labelling
 import own_images
 import pytest
 import step
@@ -141,3 +142,30 @@ def test_what_ones_own_pictures_cost(monkeypatch, capsys, tmp_path):
     assert len(beside) == own_images.CORES
     own_images.draw_pictures(tmp_path)
     assert len([*tmp_path.glob("*/*.png")]) == 40
+
+
+@pytest.mark.slow
+def test_labelling_takes_what_it_takes(capsys):
+    labelling.main("--pictures 300".split())
+    shown = capsys.readouterr().out.splitlines()
+    rows = [re.split(r" *\| *", line)[1:-1] for line in shown if line.startswith("| ")]
+    assert [row[:2] for row in rows[1:]] == [["300", "as they are"], ["300", "10 ms each"]]
+    assert float(rows[2][3]) >= 10
+
+
+def test_what_models_of_open_clip_cost_is_what_its_own_table_says(capsys):
+    """docs/model_profile.csv of its repository has 22.59 M and 20.63 M parameters and 2.29 GFLOP."""
+    pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
+    import clips
+
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    assert clips.main(["ViT-S-32-alt"]) == 0
+    torch.backends.mha.set_fastpath_enabled(fastpath)
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.startswith("| model | image parameters (M) | text parameters (M) | pixels | GFLOP")
+    assert row.startswith("| `ViT-S-32-alt` | 23 | 21 | 224 | 2 | ")
+    found = clips.measured("ViT-S-32-alt")
+    assert found["image parameters (M)"] == pytest.approx(22.59, abs=0.01)
+    assert found["text parameters (M)"] == pytest.approx(20.63, abs=0.01)
+    # ours computes the last layer for the token that is read alone
+    assert 0.9 * 2.29 < found["GFLOP per picture"] < 2.29

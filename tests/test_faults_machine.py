@@ -125,11 +125,14 @@ def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(
 def test_a_disk_that_is_full_for_labels_is_one_line(
     trained, full_disk, data_root, tmp_path, error_of
 ):
-    full_disk(".csv")
+    free = full_disk(".csv")
     words = "--run", trained("CoOp"), f"{data_root}/dtd/images/woven", "--csv"
     line = error_of(predict.main, *words, f"{tmp_path}/labels.csv")
     assert "labels.csv: No space left on device: make room" in line
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["labels.csv.part"]
+    free()
+    assert call(predict.main, *words, f"{tmp_path}/labels.csv") == 0
+    assert os.listdir(tmp_path) == ["labels.csv"]
 
 
 def in_child(tmp_path, command):

@@ -38,7 +38,7 @@ from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
 from trainers.data.pictures import one_by_one, pictures_and_labels, write_class_folders
 from trainers.evaluation.doubts import Judge
-from trainers.prompting.weights import openai
+from trainers.prompting.weights import open_clip_models, openai
 from trainers.run import Run
 
 
@@ -202,6 +202,27 @@ def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
     assert found == [recipe, backbone]
     assert why.startswith(f"The CLIP is {backbone}, which knows photographs")
     assert ("MaPLe has no recipe for ViT-B/32" in caplog.text) is (trainer == "MaPLe")
+
+
+@pytest.mark.parametrize("has_gpu, size", [(False, "32"), (True, "16")])
+def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_the_cache(
+    written_out, monkeypatch, has_gpu, size
+):
+    open_clip = pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
+    monkeypatch.setattr(openai, "find", lambda name: f"{name} is there")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    better = f"open_clip:ViT-B-{size}/datacomp_xl_s13b_b90k"
+    args = written_out("CoOp")
+    assert args.backbone == f"ViT-B/{size}"
+    assert f"then --backbone {better} (" in args.why
+    asked = []
+    monkeypatch.setattr(open_clip_models, "cached", lambda *file: asked.append(file) or "a file")
+    args = written_out("CoOp")
+    assert args.backbone == better and args.why.startswith(f"The CLIP is {better}, which knows")
+    tag = open_clip.get_pretrained_cfg(f"ViT-B-{size}", "datacomp_xl_s13b_b90k")
+    assert asked[0][0] == tag["hf_hub"].strip("/")
+    monkeypatch.setattr(open_clip_models, "find_spec", lambda name: None)  # it is not installed
+    assert written_out("CoOp").backbone == f"ViT-B/{size}"
 
 
 def test_a_folder_that_holds_a_run_keeps_its_clip(

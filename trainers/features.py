@@ -132,6 +132,7 @@ class FeatureMethod(Method):
 
     learner: nn.Module
     shape_setting = None
+    prompts_texts = False
 
     def hand_crafted_templates(self) -> list[str]:
         """For ImageNet the seven selected ones, as Tip-Adapter has it."""

@@ -192,6 +192,12 @@ def model_card(classifier: Exportable, outputs: list[str]) -> str:
     note = classifier.method.note
     note = note and f" {markdown(note)}"
     size = classifier.method.backbone.image.image_size
+    shape = (size, size)
+    shown = f"on the shorter side ({interpolation}) and\ncropped at the centre"
+    fitted = f"ImageOps.fit(image, {shape}, Image.Resampling.{interpolation.upper()})"
+    if cfg.INPUT.SQUASH:
+        shown = f"on both sides ({interpolation}),\nwhatever their shape"
+        fitted = f"image.resize({shape}, Image.Resampling.{interpolation.upper()})"
     classes = "\n".join(f"{number}. {markdown(name)}" for number, name in enumerate(names))
     # the example opens a picture as ``image_files.as_seen`` does
     return f"""\
@@ -210,8 +216,7 @@ An image classifier: the CLIP {markdown(cfg.MODEL.BACKBONE.NAME)} under prompts 
 ## Use
 
 `{MODEL}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It
-normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and
-cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.
+normalises the pixels itself. The run's test images were resized to {size} pixels {shown}. Its outputs are those of torch in fp32 to {TOLERANCE:g}.
 
 ```python
 import json
@@ -223,7 +228,7 @@ session = onnxruntime.InferenceSession("{MODEL}")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
 image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
 image = Image.alpha_composite(Image.new("RGBA", image.size, {json.dumps(classifier.background)}), image).convert("RGB")
-image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})
+image = {fitted}
 pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
 [{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})
 print(classes[probability[0].argmax()], probability[0].max())

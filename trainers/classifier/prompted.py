@@ -9,11 +9,13 @@ True
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy
 import torch
@@ -32,6 +34,7 @@ from ..data.pictures import (
     Labelled,
     Picture,
     Pictures,
+    ahead,
     check_label,
     is_path,
     one_by_one,
@@ -53,6 +56,8 @@ from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
     import pandas
+
+AHEAD = 2  # batches that are read, so that reading never waits for the one that is computed
 
 
 @dataclass
@@ -145,6 +150,20 @@ class Evaluation:
     ece: float
     confusion: numpy.ndarray
     answers: Answers = field(repr=False)
+
+
+class Batch(NamedTuple):
+    """Images that were read.
+
+    Attributes:
+        names: of those that can be read; None where an image came without one.
+        pixels: (B, 3, H, W), theirs; None where there is none.
+        errors: place in the batch → why an image can't be read.
+    """
+
+    names: list[str | None]
+    pixels: Tensor | None
+    errors: dict[int, UserError]
 
 
 class PromptedClassifier:
@@ -353,26 +372,38 @@ class PromptedClassifier:
         check_names(backbone, names, are_fixed=False, texts=texts, are_seen=are_seen)
         return other
 
-    def predict(
-        self,
-        images: Pictures,
-        broken: list[UserError] | None = None,
-        after_batch: Callable[[int], object] | None = None,
-    ) -> Answers:
+    def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
         """``Answers`` for images, see above: what the run's own test says of them. They are read
         batch by batch.
 
         Args:
             broken: collects the errors of unreadable images, which are left out; without it the
                 first one is raised.
-            after_batch: called after each batch with the number of its images, the unreadable ones
-                included.
 
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or
                 tensor that is no image.
         """
-        answer, names = self.prediction(images, broken, after_batch)
+        return self.answers(*self.prediction(images, broken))
+
+    def predict_batches(
+        self, images: Pictures, broken: dict[int, UserError] | None = None
+    ) -> Iterator[Answers]:
+        """``Answers`` batch by batch, for more images than memory holds: a batch is computed while
+        the next ones are read. Batches without a readable image are left out.
+
+        Args:
+            broken: collects the errors of unreadable images by their places among all, from 0;
+                without it the first one is raised.
+
+        Raises:
+            UserError: see ``predict``; no image is no error.
+        """
+        for prediction, names in self.predictions(images, broken):
+            yield self.answers(prediction, names)
+
+    def answers(self, answer: Prediction, names: list[str | None]) -> Answers:
+        """A ``Prediction`` of N images, with their names, as ``Answers``."""
         votes: list[Tensor] = []
         vacuities: list[Tensor] = []
         if answer.template_probability is not None:
@@ -384,10 +415,11 @@ class PromptedClassifier:
             votes.append(answer.image_probability)
             vacuities.append(answer.image_vacuity)
         values = {name: value.numpy() for name, value in answer.known().items()}
+        classnames = self.classnames
         return Answers(
-            classnames=self.classnames,
+            classnames=classnames,
             images=names,
-            labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
+            labels=[classnames[label] for label in answer.probability.argmax(dim=1).tolist()],
             probabilities=values["probability"],
             uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=values.get("vacuity"),
@@ -448,41 +480,61 @@ class PromptedClassifier:
             answers=answers,
         )
 
-    @torch.no_grad()
     def prediction(
-        self,
-        images: Pictures,
-        broken: list[UserError] | None = None,
-        after_batch: Callable[[int], object] | None = None,
+        self, images: Pictures, broken: list[UserError] | None = None
     ) -> tuple[Prediction, list[str | None]]:
         """The method's own ``Prediction`` for N images, on the CPU, and their N names; see
         ``predict``."""
+        unreadable: dict[int, UserError] | None = None if broken is None else {}
         answers = []
         names = []
-        images = iter(one_by_one(images))
-        size = self.cfg.DATALOADER.TEST.BATCH_SIZE
-        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
-            while batch := list(islice(images, size)):
-                pixels = []
-                for image, result in zip(batch, pool.map(self.read, batch)):
-                    if isinstance(result, Tensor):
-                        pixels.append(result)
-                        names.append(os.fspath(image) if is_path(image) else None)
-                    elif broken is None:
-                        raise result
-                    else:
-                        broken.append(result)
-                if pixels:
-                    shown = torch.stack(pixels).to(self.method.device)  # (B, 3, H, W)
-                    answer = self.method.answer(shown[None], self.encoded)
-                    answer.check_finite()
-                    answers.append(answer.cpu())
-                if after_batch is not None:
-                    after_batch(len(batch))
+        for answer, its_names in self.predictions(images, unreadable):
+            answers.append(answer)
+            names += its_names
+        errors = list((unreadable or {}).values())
         if not answers:
-            first = f"not one can be read; the first: {broken[0]}" if broken else "there is none"
+            first = f"not one can be read; the first: {errors[0]}" if errors else "there is none"
             raise UserError(f"there is no image to look at: {first}")
+        if broken is not None:
+            broken += errors
         return Prediction.concatenate(answers), names
+
+    @torch.no_grad()
+    def predictions(
+        self, images: Pictures, broken: dict[int, UserError] | None
+    ) -> Iterator[tuple[Prediction, list[str | None]]]:
+        """The ``Prediction`` for each batch, on the CPU, and its images' names; see
+        ``predict_batches``."""
+        place = 0
+        remaining = iter(one_by_one(images))
+        size = self.cfg.DATALOADER.TEST.BATCH_SIZE
+        taken = iter(lambda: list(islice(remaining, size)), [])
+        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
+            with closing(ahead(taken, partial(self.read_batch, pool), AHEAD)) as batches:
+                for batch in batches:
+                    for number, error in batch.errors.items():
+                        if broken is None:
+                            raise error
+                        broken[place + number] = error
+                    place += len(batch.names) + len(batch.errors)
+                    if batch.pixels is not None:
+                        shown = batch.pixels.to(self.method.device)  # (B, 3, H, W)
+                        answer = self.method.answer(shown[None], self.encoded)
+                        answer.check_finite()
+                        yield answer.cpu(), batch.names
+
+    def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> Batch:
+        """Images as the method takes them, read by the threads of a pool."""
+        pixels = []
+        names = []
+        errors = {}
+        for number, (image, result) in enumerate(zip(images, pool.map(self.read, images))):
+            if isinstance(result, Tensor):
+                pixels.append(result)
+                names.append(os.fspath(image) if is_path(image) else None)
+            else:
+                errors[number] = result
+        return Batch(names, torch.stack(pixels) if pixels else None, errors)
 
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""

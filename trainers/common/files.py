@@ -114,6 +114,16 @@ def write_text(path: str, text: str) -> None:
     write_bytes(path, text.encode())
 
 
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    """Writes a text of any length, whose lines have their ends."""
+
+    def write(temporary: str) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.writelines(lines)
+
+    write_atomically(path, write)
+
+
 def write_arrays(path: str, arrays: Mapping[str, numpy.ndarray]) -> None:
     """Writes arrays by name as a compressed ``.npz`` file."""
     content = io.BytesIO()

@@ -7,10 +7,20 @@ import os
 import reprlib
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Protocol, SupportsIndex, TypeGuard, cast, overload
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    SupportsIndex,
+    TypeGuard,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import numpy
 from PIL import Image
@@ -23,6 +33,8 @@ from ..common.image_files import MAX_PIXELS, decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Table(Protocol):
@@ -55,6 +67,24 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
     if isinstance(images, (numpy.ndarray, Tensor)) and images.ndim < 4:
         return [images]
     return images
+
+
+def ahead(
+    items: Iterable[Item], work: Callable[[Item], Result], number: int
+) -> Generator[Result, None, None]:
+    """What ``work`` makes of each item, in a thread of its own: while the caller has one result the next
+    ``number`` are made, and no more."""
+    thread = ThreadPoolExecutor(max_workers=1)
+    begun: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            begun.append(thread.submit(work, item))
+            if len(begun) > number:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def transformed(
