@@ -3,9 +3,11 @@ commands run."""
 
 import functools
 import re
-from contextlib import contextmanager
+import subprocess
+from contextlib import contextmanager, nullcontext
 
 import labelling
+import own_images
 import pytest
 import step
 import torch
@@ -113,6 +115,33 @@ def test_ways_to_wait_are_compared_round_by_round_idle_and_beside_busy_processes
         rows = [line.split("  ") for line in text.splitlines()[3:]]
         cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
         assert cells == [["one thread", one, "1"], ["all threads", several, "0.5"]]
+
+
+def test_what_ones_own_pictures_cost(monkeypatch, capsys, tmp_path):
+    """One line for each number of pictures, and one for each number of processes beside the command, whose
+    pictures are as many as it says."""
+    monkeypatch.setattr(own_images, "CLASSES", 3)
+    own_images.main("--parts fit --images 45".split())
+    numbers = [float(word) for word in capsys.readouterr().out.split()]
+    assert len(numbers) == 4 and numbers[0] > 0 and numbers[3] > 40
+    asked = []
+
+    def run(command, **_):
+        asked.append(command[2:])
+        return subprocess.CompletedProcess(command, 0, stdout="1.5 0.25 1.0 99\n")
+
+    monkeypatch.setattr(own_images, "PICTURES", 40)
+    monkeypatch.setattr(subprocess, "run", run)
+    beside = []
+    monkeypatch.setattr(own_images, "started", lambda target: nullcontext(beside.append(target)))
+    own_images.main("--images 10 20".split())
+    shown = capsys.readouterr().out
+    assert "|         10 |" in shown and "|         20 |" in shown
+    assert asked[:2] == [["--parts", "fit", "--images", images] for images in ("10", "20")]
+    assert ["--images", "--backbone"] == asked[2][:3:2] and len(asked) == 4
+    assert len(beside) == own_images.CORES
+    own_images.draw_pictures(tmp_path)
+    assert len([*tmp_path.glob("*/*.png")]) == 40
 
 
 @pytest.mark.slow

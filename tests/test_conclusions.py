@@ -212,20 +212,20 @@ def test_the_table_of_published_improvements_is_what_the_command_prints():
 
 @pytest.fixture(scope="module")
 def own_pictures():
-    """(pictures per class, first, second) → their ``Difference`` over the twelve folders."""
+    """(pictures per class, first, second) → their ``Difference`` over the sixteen folders."""
     lines = cross_validate.read_rows(REPOSITORY / "tools/candidates.jsonl")
     means = DataFrame(lines).groupby(["shots", "folder", "trainer"])["accuracy"].mean().unstack()
 
     def difference(shots, first, second):
         of = means.loc[shots, first] - means.loc[shots, second]
-        assert len(of) == 12
+        assert len(of) == 16
         return Difference(of, of * float("nan"))
 
     difference.means = means
     return difference
 
 
-def test_what_is_said_of_ones_own_pictures_is_what_the_twelve_folders_say(own_pictures):
+def test_what_is_said_of_ones_own_pictures_is_what_the_folders_say(own_pictures):
     difference, means = own_pictures, own_pictures.means
     page = text_of("docs/choosing.md")
     choice = difference(0, "chosen", "LinearProbe")
@@ -236,13 +236,13 @@ def test_what_is_said_of_ones_own_pictures_is_what_the_twelve_folders_say(own_pi
     low, high = four.interval
     accuracies = [f"{means.loc[4, name].mean():.1f}" for name in ("ZeroshotCLIP", "LinearProbe")]
     assert (
-        f"4 per class bring a linear probe from {accuracies[0]} to {accuracies[1]} % over the twelve "
+        f"4 per class bring a linear probe from {accuracies[0]} to {accuracies[1]} % over the sixteen "
         f"folders ({four.mean:+.0f}, {low:.0f} … {high:.0f})"
     ) in page
     cache = difference(16, "LinearProbe", "TipAdapter")
     low, high = cache.interval
     text = f"{cache.mean:.0f} points above `TipAdapter` (16 pictures: {low:.0f} … {high:.0f})"
-    assert f"Over the twelve folders above `LinearProbe` is {text}, on OpenMoji below" in page
+    assert f"Over the sixteen folders above `LinearProbe` is {text}, on OpenMoji below" in page
     few_shot = pandas.read_csv(DATA / "few_shot.csv").set_index("trainer")["16_mean"]
     assert few_shot["LinearProbe"] < few_shot["TipAdapter"]
 

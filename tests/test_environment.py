@@ -287,6 +287,7 @@ def test_a_container_with_a_share_of_a_machine_has_as_many_threads(
     monkeypatch.setattr(os, "environ", {})
     environment.prepare_threads()
     assert os.environ.get("OMP_NUM_THREADS") == threads
+    assert os.environ.get("OPENBLAS_NUM_THREADS", "1") == "1"
     os.environ["OMP_NUM_THREADS"] = "7"
     environment.prepare_threads()
     assert os.environ["OMP_NUM_THREADS"] == "7", "the user's own"

@@ -1,5 +1,5 @@
-"""What a run on one's own images takes where nobody says: which CLIP, and which trainer serves the
-images; the table of the latter is kept in the run's folder."""
+"""What a run on one's own images takes where nobody says: which CLIP, and which trainer; what the latter
+was compared with is kept in the run's folder."""
 
 import ast
 import contextlib
@@ -9,50 +9,32 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
-import numpy
 import torch
-from torch import Tensor
-from tqdm import tqdm
-from yacs.config import CfgNode
 
-from ..candidates import (
-    CANDIDATES,
-    FOLDS,
-    TIE,
-    Candidate,
-    Known,
-    answer,
-    best,
-    compare,
-    fit_as_run,
-    on_features,
-)
-from ..classnames import check_names
+from ..candidates import TAKEN
 from ..common.console import counted, first_few, package_logger
 from ..common.errors import UserError
-from ..common.files import write_arrays, write_text
+from ..common.files import write_text
 from ..common.readers import read_json
 from ..common.recipes import EMBEDDED, recipe_path
 from ..common.record_file import FILE_NAME, read_answers, read_record
-from ..data.loader import CheckedImages, Pairs, groups_of, make_loader
-from ..data.own_images import OwnImages
+from ..data.loader import folds_of
 from ..data.random_state import seed_all
-from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load, newest
-from ..engine.folder import CHOICE, MARKS, OF_TRAINING, folder_of_run
+from ..engine.folder import CHOICE, MARKS, folder_of_run
 from ..evaluation.doubts import wilson
-from ..evaluation.prediction import per_image, percent_right
 from ..prompting.weights import open_clip_models, openai
+from ..run import accuracy
 from .asked import OwnRun
 from .own_run import build_run, config_of_images, for_trainer
-from .saved_run import method_of
 
 log = logging.getLogger(__name__)
 OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
+PROMPTS = "CDCGDA"  # what is trained besides, where there is time for it
+TIE = 2.0  # points of accuracy by which prompts have to win
 # OpenAI's → OpenCLIP's of the same towers, where the hub has them, and how they do by open_clip's own
 # table of results
 BETTER = {
@@ -67,7 +49,6 @@ BETTER = {
         "73.5 % zero-shot on ImageNet, where OpenAI's ViT-B/16 has 68.3",
     ),
 }
-PROMPTS = "CDCGDA"  # what is trained besides the candidates, where there is time for it
 
 
 class CandidateRow(TypedDict):
@@ -95,18 +76,17 @@ class Choice:
 
     Attributes:
         trainer: its name.
-        how: by what it was chosen, in words.
-        rows: of those that were compared.
-        answers: to the training images, each by the trainer as it was fitted without its fold, see
-            ``per_image``; None where there are none, or all images are tested so.
+        how: why, or by what it was chosen, in words.
+        rows: of those that were compared, if any.
     """
 
     trainer: str
     how: str
-    rows: Sequence[CandidateRow]
-    answers: dict[str, numpy.ndarray] | None = field(default=None, repr=False)
+    rows: Sequence[CandidateRow] = ()
 
     def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.trainer} was taken, {self.how}"
         figures = []
         for row in self.rows:
             figure = row["trainer"]
@@ -118,10 +98,6 @@ class Choice:
 
     def keep(self, folder: str) -> None:
         """Writes it into a run's folder."""
-        if self.answers is None:  # another choice's would pass for this one's
-            Path(folder, OF_TRAINING).unlink(missing_ok=True)
-        else:
-            write_arrays(f"{folder}/{OF_TRAINING}", self.answers)
         table = {"trainer": self.trainer, "how": self.how, "rows": list(self.rows)}
         write_text(f"{folder}/{CHOICE}", json.dumps(table, indent=2) + "\n")
 
@@ -238,89 +214,33 @@ def quietly() -> Iterator[None]:
 
 
 def choose_trainer(run: OwnRun) -> Choice:
-    """The best of the ``candidates`` or, if they win where ``run.minutes`` leave time for them, prompts.
+    """``TAKEN`` or, if they win where ``run.minutes`` leave time for them, prompts.
 
-    Each training and validation image is encoded once; the test's are not looked at, unless there
-    are so few that all are tested in folds.
-
-    run: with a CLIP; its settings of trainers are left out.
+    run: with a CLIP.
 
     Raises:
         UserError: the images can't work.
     """
+    if not run.minutes:
+        return Choice(TAKEN, "which is fitted in seconds; --trainer takes another")
     started = time.monotonic()
     settings = {key: value for key, value in run.settings.items() if not key.startswith("TRAINER.")}
-    plain = replace(run, folder="", settings=settings)
-
-    def config(trainer: str) -> CfgNode:
-        return config_of_images(for_trainer(plain, trainer))
-
-    def settings_of_candidate(trainer: str) -> CfgNode:
-        return config(trainer).TRAINER[trainer.upper()]
-
-    cfg = config(CANDIDATES[0])
+    plain = for_trainer(replace(run, folder="", settings=settings), TAKEN)
+    seed_all(run.seed)
     with quietly():
-        images = OwnImages(run.images, cfg)
-        items = [*images.train_x, *images.val]
-        method = method_of(cfg, images.classnames)
-        check_names(method.backbone, images.classnames, are_fixed=False, are_seen=True)
-        loader = make_loader(cfg, CheckedImages(cfg, items, pixels_of_test(cfg.INPUT)))
-        pairs = tqdm(
-            Pairs(loader, method.device), "Looking at the images", mininterval=1, dynamic_ncols=True
-        )
-        features, labels = method.features_of(pairs)
-        table = compare(
-            method.backbone,
-            images.classnames,
-            features[0],
-            labels,
-            settings_of_candidate,
-            run.seed,
-            groups_of(images, items),
-        )
-    found = best(table)
-    noun = "image" if images.folds else "training and validation image"
-    choice = Choice(
-        found.trainer,
-        f"{FOLDS}-fold cross-validation on {counted(len(items), noun)}",
-        [row_of(each) for each in table],
-        None
-        if images.folds
-        else answers_to(found, [item.impath for item in images.train_x], labels),
-    )
-    if not run.minutes:
-        return choice
-    left = run.minutes - (time.monotonic() - started) / 60
-    if images.folds or not images.val:
-        why = "fewer than 100 images" if images.folds else "no validation images to compare on"
-        return with_row(choice, row(PROMPTS, note=f"not trained: {why}"))
-    number = len(images.train_x)
-    every = Known(features, features[0], labels)
-    places = torch.arange(len(labels), device=labels.device)
-    fitted = on_features(
-        found.trainer, settings_of_candidate(found.trainer), images.classnames, method.backbone
-    )
-    fit_as_run(fitted, every.part(places < number), every.part(places >= number))
-    known = answer(fitted, features[0][number:]).probability.argmax(dim=1)
-    return try_prompts(run, choice, left, percent_right(known, labels[number:].cpu()))
-
-
-def answers_to(
-    candidate: Candidate, paths: Sequence[str], labels: Tensor
-) -> dict[str, numpy.ndarray]:
-    """A candidate's answers to the first of the images, as files of answers have them."""
-    first = torch.arange(len(paths))
-    return per_image(candidate.answers.part(first), labels.cpu()[first], paths)
-
-
-def row_of(candidate: Candidate) -> CandidateRow:
-    """A candidate's row, see ``Choice``."""
-    return row(
-        candidate.trainer,
-        candidate.accuracy,
-        len(candidate.answers.probability),
-        candidate.seconds,
-    )
+        made = build_run(config_of_images(plain), plain.recipe)
+        validation = made.loaders.own_val
+        if folds_of(made.loaders.images) or validation is None:
+            few = "fewer than 100 images, all of which are trained on"
+            why = few if folds_of(made.loaders.images) else "no validation images"
+            return Choice(TAKEN, f"and {PROMPTS} is not compared with it: there are {why}")
+        made.fit_in_folds()
+        answers, labels, _ = made.evaluation.answers(validation, "val")
+    right = accuracy("val", answers, labels)
+    seconds = time.monotonic() - started
+    found = row(TAKEN, right, len(labels), seconds)
+    choice = Choice(TAKEN, counted(len(labels), "validation image"), [found])
+    return try_prompts(run, choice, run.minutes - seconds / 60, right)
 
 
 def row(
@@ -351,14 +271,13 @@ def with_row(choice: Choice, further: CandidateRow) -> Choice:
 
 def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Choice:
     """Trains prompts, if the minutes are enough for that, and takes them if they are right on more
-    validation images than the best candidate, by more than ``TIE``.
+    validation images than ``TAKEN``, by more than ``TIE``.
 
     Their run is made in the run's folder, in one called like them, and kept there. Where they win it
     takes the place of the run.
 
     Args:
-        choice: so far; known: accuracy in percent of its trainer, fitted as its run will be, on the
-            validation images.
+        choice: so far; known: accuracy in percent of its trainer's run on the validation images.
 
     Raises:
         UserError: the images can't work, or somebody's files are where theirs would go.
@@ -385,13 +304,11 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     answers = read_answers(kept, "val", record)
     right = answers["top"][:, 0] == answers["label"]
     images = len(right)
-    accuracy = 100 * float(right.mean())
-    note = f"on the {counted(images, 'validation image')}, {choice.trainer} {known:.1f} % there"
-    seconds = record["seconds"]["train"]
-    choice = with_row(choice, row(PROMPTS, accuracy, images, seconds, note))
-    if accuracy <= known + TIE:
+    found = 100 * float(right.mean())
+    choice = with_row(choice, row(PROMPTS, found, images, record["seconds"]["train"]))
+    if found <= known + TIE:
         return choice
-    choice = replace(choice, trainer=PROMPTS, answers=None)
+    choice = replace(choice, trainer=PROMPTS)
     facts = {"candidates": choice.rows, "notes": [str(choice), *record.get("notes", ())]}
     write_text(f"{kept}/{FILE_NAME}", json.dumps({**record, **facts}, indent=2) + "\n")
     with contextlib.suppress(FileNotFoundError):

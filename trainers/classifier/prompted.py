@@ -274,8 +274,8 @@ class PromptedClassifier:
                 ``label``; or a torch data set of (image, label), whose labels are numbered by its
                 ``classes``, if it has any.
             labels: N class names.
-            trainer: name of a method, see ``list_trainers``; without one that of the ``candidates``
-                which cross-validation on the images finds best.
+            trainer: name of a method, see ``list_trainers``; without one ``LinearProbe``, a
+                regression on image features beside the texts.
             backbone: name or file of a CLIP; without one ViT-B/16 on a GPU, else ViT-B/32, and where
                 their weights can't be had the tiny one that comes with the package.
             folder: where the run goes, from which ``load`` has it again; images that are no folder
@@ -285,7 +285,7 @@ class PromptedClassifier:
             recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
-            minutes: that are there to train prompts (CDCGDA) besides the candidates; they are taken if
+            minutes: that are there to train prompts (CDCGDA) as well; they are taken if
                 they win. Needs no ``trainer``.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
 

@@ -28,7 +28,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "images", metavar="FOLDER", help="a folder of class folders, or of train and test"
     )
     parser.add_argument(
-        "--trainer", help="a method: CDC, CoOp, MaPLe … (default: what cross-validation finds best)"
+        "--trainer", help="a method: CDC, CoOp, MaPLe … (default: LinearProbe, beside the texts)"
     )
     parser.add_argument(
         "--backbone",

@@ -3,7 +3,6 @@
 import json
 import logging
 import math
-import os
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -168,9 +167,6 @@ class Evaluator:
         dataset = self.dataset
         learnable, total = method.count_parameters()
         of_classes = method.class_part.names
-        of_training = f"{cfg.OUTPUT_DIR}/{answers_file('train')}"
-        if self.candidates and os.path.isfile(of_training):  # which their comparison has written
-            self.hashes["train"] = file_hash(of_training)
         record: Record = {
             "format": FORMAT,
             "trainer": cfg.TRAINER.NAME,
