@@ -312,9 +312,7 @@ def test_how_many_trainers_a_table_has_is_what_it_has():
     assert counts["cross_data_set"] == counts["domain_generalisation"]
     assert f"(data/domain_generalisation.csv), {counts['cross_data_set']} trainers |" in page
     assert f"[{counts['few_shot']} trainers](data/few_shot.csv)" in text_of("docs/choosing.md")
-    assert f"What a step of {counts['steps']} of the trainers costs" in text_of(
-        "docs/performance.md"
-    )
+    assert f"A step of {counts['steps']} of the trainers on" in text_of("docs/performance.md")
 
 
 def test_the_probability_ranks_mistakes_best_and_energy_tells_unknown_classes_best():

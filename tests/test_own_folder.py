@@ -212,17 +212,17 @@ def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_th
     monkeypatch.setattr(openai, "find", lambda name: f"{name} is there")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     better = f"open_clip:ViT-B-{size}/datacomp_xl_s13b_b90k"
-    args = written_out("CoOp")
-    assert args.backbone == f"ViT-B/{size}"
-    assert f"then --backbone {better} (" in args.why
+    _, backbone, why = written_out("CoOp")
+    assert backbone == f"ViT-B/{size}"
+    assert f"then --backbone {better} (" in why
     asked = []
     monkeypatch.setattr(open_clip_models, "cached", lambda *file: asked.append(file) or "a file")
-    args = written_out("CoOp")
-    assert args.backbone == better and args.why.startswith(f"The CLIP is {better}, which knows")
+    _, backbone, why = written_out("CoOp")
+    assert backbone == better and why.startswith(f"The CLIP is {better}, which knows")
     tag = open_clip.get_pretrained_cfg(f"ViT-B-{size}", "datacomp_xl_s13b_b90k")
     assert asked[0][0] == tag["hf_hub"].strip("/")
     monkeypatch.setattr(open_clip_models, "find_spec", lambda name: None)  # it is not installed
-    assert written_out("CoOp").backbone == f"ViT-B/{size}"
+    assert written_out("CoOp")[1] == f"ViT-B/{size}"
 
 
 def test_a_folder_that_holds_a_run_keeps_its_clip(

@@ -24,6 +24,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..common.image_files import COARSE
+from ..threads import one_thread
 
 # The share of what a picture shows, up to which the rest of a difference is none. benchmarks/bursts.py
 # measures what is found and what is taken for alike.
@@ -83,6 +84,7 @@ def groups_of(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> li
     return group
 
 
+@one_thread()
 def in_class(shown: numpy.ndarray, progress: "tqdm[Any]") -> list[int]:
     """The groups of N pictures (N, 3 · ``COARSE``²) of a class, see ``groups_of``."""
     from scipy.sparse import coo_array
@@ -143,6 +145,7 @@ def links(images: Tensor, progress: "tqdm[Any]") -> Iterator[Tensor]:
         progress.update(len(places))
 
 
+@one_thread()
 def difference(images: Tensor, others: Tensor) -> Tensor:
     """What is left of the difference of others (N, K, 3, C, C) from images (N, 3, C, C), when those are
     moved and lit like these, as a share (N, K) of what they show; infinite where that takes another
