@@ -9,7 +9,7 @@ It is served to this machine only, and asks nothing of any other. A run that can
 with one line on standard error and exit code 2.
 """
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -25,14 +25,14 @@ from app.page import HOST, make_app, make_server
 from trainers.classifier.labels import find_images
 from trainers.commands.arguments import add_run_arguments
 from trainers.common.errors import run_tool
-from trainers.evaluation.doubts import Judge
+from trainers.evaluation.doubts import Judge, share_or_best
 
 PORT = 8000
 log = logging.getLogger("demo_app")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "paths",
         nargs="*",
@@ -45,7 +45,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--max-error",
-        type=float,
+        type=share_or_best,
         metavar="SHARE",
         help="give no label where the model is not sure, so that at most this share of the labels "
         "given is wrong, as in predict.py; without it no answer is called unsure",
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> None:
     # here, since it takes seconds: wrong arguments are answered at once
     from trainers.classifier.prompted import PromptedClassifier
 
-    paths = find_images(args.paths, ()) if args.paths else []
+    paths = list(find_images(args.paths, ())) if args.paths else []
     classifier = PromptedClassifier.load(args.run, args.backbone)
     judge = Judge(args.run, args.max_error, args.confidence)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []

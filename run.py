@@ -12,7 +12,7 @@ and SIGUSR1 end the runs at once with exit code 75: the same command resumes fro
 ends.
 """
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -32,7 +32,7 @@ log = logging.getLogger("run")
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "--protocol",
         nargs="+",

@@ -18,7 +18,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -335,7 +335,7 @@ def compare(works: dict[str, Work], rounds: int, peak: float) -> DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
     parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")

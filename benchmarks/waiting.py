@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainers.common.environment import SHORT_SPIN, start_command
+from trainers.common.environment import SHORT_SPIN, first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -106,7 +106,7 @@ def measure(connections: Mapping[str, Connection], rounds: int) -> DataFrame:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--rounds", type=int, default=10, help="of which medians are taken (10)")
     args = parser.parse_args(arguments)
     with ExitStack() as stack:

@@ -18,7 +18,7 @@ class ImageFolder(ImageDataset):
     """One's own images.
 
     Attributes:
-        broken, folds, notes: as those of ``OwnImages``.
+        broken, folds, groups, notes, are_new: as those of ``OwnImages``.
     """
 
     advice = "ImageFolder's --root is the folder that holds the class folders, or train and test"
@@ -30,6 +30,8 @@ class ImageFolder(ImageDataset):
         self.content = own.content
         self.broken = own.broken
         self.folds = own.folds
+        self.groups = own.groups
+        self.are_new = own.are_new
         self.notes = own.notes
         DatasetBase.__init__(
             self,
@@ -46,6 +48,7 @@ class ImageFolder(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
+        """Without a look at the images: those that look alike may be divided here."""
         return list_images(folder)
 
     def whole_val(self) -> list[Datum]:

@@ -10,6 +10,7 @@ from yacs.config import CfgNode
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
+from trainers.build import take_pixels
 from trainers.common.config_files import check_values
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, fill_config, usual_experiment
@@ -50,6 +51,7 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     given = {key: (flag, value) for flag, key in KEYS.items() if (value := value_of(args, flag))}
     given["SEED"] = ("--seed", args.seed)
     fill_config(cfg, args.dataset_config_file, args.config_file, conditions, given, args.opts)
+    take_pixels(cfg, args.opts)
     check_values(cfg, defaults)
     note_content(cfg)
     check_known("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())

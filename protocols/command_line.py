@@ -17,7 +17,7 @@ FLAGS = {
         "",
         "your own folder of class folders, in place of --root and --dataset-config-file; "
         "defaults: a CLIP that knows photographs (ViT-B/16 on a GPU, else ViT-B/32; tiny where their weights can't be had), "
-        "the trainer that cross-validation finds best, its recipe for the CLIP, seed 1, --output-dir output/<folder>/<trainer>/seed1 "
+        "the trainer LinearProbe, its recipe for the CLIP, seed 1, --output-dir output/<folder>/<trainer>/seed1 "
         "(without a trainer: output/<folder>/seed1)",
     ),
     "--trainer": ("TRAINER.NAME", "a registered name: CDC, CoOp, MaPLe …"),

@@ -6,11 +6,12 @@ Base-to-new, cross-data-set and domain generalisation on ViT-B/16, 16 shots. A f
 published one within 1 point, or within 2 standard deviations of its mean over seeds (s / √n) where
 those are at most 1.5 points; where they are more, a figure within them says nothing, and the line
 has the number of seeds that would. Runs with other options, descriptions or another recipe than the
-published experiment are listed and not judged. docs/reproduce.md says what to do where a figure
-differs.
+published experiment are listed and not judged. Where figures of five data sets and more are known,
+another line judges their mean difference, by its 95 % interval over the data sets. docs/reproduce.md
+says what to do where a figure differs.
 """
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -19,16 +20,20 @@ import argparse
 import logging
 import math
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
 
-from .published import Comparison, comparisons
+from .published import BASE2NEW, Comparison, comparisons
 from .runs import Run, collect
 from .table import tables
+
+if TYPE_CHECKING:
+    from .comparison import Difference
 
 POINTS = 1.0  # in percent: always near enough
 NOISE = 1.5  # in percent: what two deviations may be at most
@@ -52,6 +57,17 @@ def verdict(figure: Comparison) -> tuple[str, str]:
     if noise <= NOISE:
         return "reproduces", why
     return "too noisy to say", f"{why}: run {math.ceil((2 * figure.deviation / NOISE) ** 2)} seeds"
+
+
+def verdict_over_data_sets(difference: "Difference") -> tuple[str, str]:
+    """One of the first three ``VERDICTS`` on the mean difference to published numbers, and why."""
+    low, high = difference.interval
+    why = f"95 % interval {low:+.2f} … {high:+.2f}"
+    if abs(difference.mean) <= POINTS:
+        return "reproduces", f"{why}, the mean within {POINTS:g} point"
+    if difference.is_real:
+        return "differs", why
+    return "too noisy to say", why
 
 
 @cache
@@ -86,8 +102,15 @@ def check(args: argparse.Namespace) -> int:
     Raises:
         UserError: there are no runs, or none of which a figure is published.
     """
+    # here, since they take seconds: a wrong argument is answered at once
+    from pandas import Series
+
+    from .comparison import LEAST, Difference
+
     counts: Counter[str] = Counter()
     for table in (table for folder in args.folders for table in tables(collect(folder))):
+        # by trainer, config and measure: the differences of the published experiment's data sets
+        over: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
         for figure in comparisons(table):
             odd = dict.fromkeys(
                 text
@@ -97,12 +120,28 @@ def check(args: argparse.Namespace) -> int:
             answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(figure)
             counts[answer] += 1
             data, _, trainer, config = figure.row
+            if not odd and not table.is_average(figure.row) and figure.name != "average":
+                tested, measure = (data, str(figure.name))
+                if figure.name not in BASE2NEW:  # a column is a data set there
+                    tested, measure = (measure, "accuracy")
+                over[trainer, config, measure][tested] = figure.difference
             deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2f}"
             print(
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
                 f"{figure.name}: {figure.mean:.2f}{deviation} over {counted(figure.seeds, 'seed')}, "
                 f"published {figure.published:.2f} "
                 f"({figure.difference:+.2f} points; {why})"
+            )
+        for (trainer, config, measure), by_data in over.items():
+            if len(by_data) < LEAST:
+                continue
+            of = Series(by_data)
+            difference = Difference(of, of * math.nan)
+            answer, why = verdict_over_data_sets(difference)
+            counts[answer] += 1
+            print(
+                f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, "
+                f"{len(of)} data sets, {measure}: {difference.mean:+.2f} points ({why})"
             )
     if not counts:
         raise UserError(
@@ -115,7 +154,7 @@ def check(args: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where a figure differs, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("folders", nargs="+", help="output/base2new, output/transfer …")
     logging.basicConfig(format="%(levelname)s: %(message)s")
     return exit_code(check, parser.parse_args(arguments))

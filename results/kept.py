@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.common.errors import raise_machines
-from trainers.common.files import file_hash, write_arrays, write_text
+from trainers.common.files import check_folder, file_hash, write_arrays, write_text
 from trainers.common.readers import read_arrays, read_json
 from trainers.common.record_file import Record
 
@@ -18,6 +18,7 @@ SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
 FIGURES = "uncertainty.json"
 IMAGES = "uncertainty.npz"
+MARKS = {FIGURES: r'\A\{\s*"format": ', IMAGES: r"\APK"}  # what they begin with
 Figures = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
     "ece": "ECE",
@@ -32,9 +33,13 @@ def write_figures(folder: Path, record: Record, figures: Figures, arrays: Arrays
 
     Args:
         record: the run's ``results.json``.
+
+    Raises:
+        UserError: somebody's files of these names are there.
     """
+    check_folder("the run's folder", str(folder), MARKS)
     write_arrays(str(folder / IMAGES), arrays)
-    content = {**figures, **facts(folder, record)}
+    content = {**facts(folder, record), **figures}
     text = json.dumps({**content, "sha256": fingerprint(content)}, indent=2)
     write_text(str(folder / FIGURES), text + "\n")
 

@@ -14,6 +14,7 @@ from trainers.common.readers import read_yaml
 
 from .rows import Column, Key, Table
 
+PUBLISHED = Path(__file__).with_name("published.yaml")
 BACKBONE = "ViT-B/16"
 SHOTS = 16
 BASE2NEW = ["base", "new", "H"]  # order of the figures
@@ -25,7 +26,7 @@ TRANSFER = {
 
 @cache
 def read_published() -> dict[str, Any]:
-    known: dict[str, Any] = read_yaml(Path(__file__).with_name("published.yaml"))
+    known: dict[str, Any] = read_yaml(PUBLISHED)
     return known
 
 
@@ -73,7 +74,7 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     if backbones != {BACKBONE} or shots != SHOTS:
         return "", {}
     known = read_published()
-    is_average = data.startswith("average")
+    is_average = table.is_average(row)
     if table.title == "base-to-new":
         if not is_average:
             return "", dict(zip(BASE2NEW, known["base2new"].get(trainer, {}).get(data, ())))

@@ -12,6 +12,7 @@ import numpy
 from pandas import DataFrame
 
 from trainers.common.console import table_cell
+from trainers.common.environment import first_line
 from trainers.common.errors import exit_code
 from trainers.common.files import check_output, write_text
 from trainers.common.record_file import Record
@@ -131,14 +132,14 @@ def write_out(text: str, output: str | None) -> None:
         sys.stdout.write(text)
 
 
-def table_arguments(description: str, folder: str) -> argparse.ArgumentParser:
+def table_arguments(description: str | None, folder: str) -> argparse.ArgumentParser:
     """The arguments that all commands of tables have: where runs lie, a format, and where the text
     goes.
 
     Args:
         description: the command's docstring; folder: help of the first argument.
     """
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(description))
     parser.add_argument("folder", help=folder)
     parser.add_argument("--format", choices=FORMATS, default="text")
     parser.add_argument("--output", help="write to this file instead of standard output")

@@ -3,6 +3,8 @@ label next. Pure functions on the answers to images that nothing was trained on.
 
 import numpy
 
+FALSE = 0.5  # the share of right labels among those that are listed
+
 
 def probably_wrong(
     label: numpy.ndarray, top: numpy.ndarray, top_probability: numpy.ndarray
@@ -11,7 +13,9 @@ def probably_wrong(
 
     An image counts for the most probable class of those whose probability is at least the mean that
     the class has on the images that bear its label; its own label is probably wrong where that is
-    another class. They are ordered by self-confidence, the probability of the given label.
+    another class, and its probability below ``suspicious_below``: a classifier that errs often would
+    else doubt every label that it gets wrong. They are ordered by self-confidence, the probability of
+    the given label.
 
     Args:
         label: (N,) given labels; top, top_probability: (N, T) the most probable classes, downwards.
@@ -27,9 +31,33 @@ def probably_wrong(
         thresholds[of_class] = own[label == of_class].mean(dtype=float)
     reached = top_probability >= thresholds[top]  # (N, T)
     counted = top[numpy.arange(len(top)), reached.argmax(axis=1)]
-    wrong = numpy.flatnonzero(reached.any(axis=1) & (counted != label))
+    is_suspicious = own <= suspicious_below(own, top_probability)
+    wrong = numpy.flatnonzero(reached.any(axis=1) & (counted != label) & is_suspicious)
     found: numpy.ndarray = wrong[numpy.argsort(own[wrong], kind="stable")]
     return found
+
+
+def suspicious_below(own: numpy.ndarray, top_probability: numpy.ndarray) -> float:
+    """The highest probability of a given label, up to which at most ``FALSE`` of such labels are to be
+    expected if all labels were right and the probabilities calibrated; below 0 where there is none.
+
+    Args:
+        own: (N,) probability of the given labels; top_probability: (N, T) of the most probable classes.
+
+    References:
+        Benjamini, Hochberg (1995), "Controlling the False Discovery Rate".
+    """
+    beyond = 1 - top_probability.sum(
+        axis=1, dtype=float
+    )  # a label beyond them counts as improbable
+    chance = numpy.concatenate([numpy.zeros(len(own)), top_probability.ravel()])
+    order = numpy.argsort(chance, kind="stable")
+    mass = numpy.concatenate([beyond.clip(0), top_probability.ravel()])[order].cumsum()
+    seen = numpy.sort(own)
+    expected = mass[numpy.searchsorted(chance[order], seen, side="right") - 1]  # (N,)
+    number = numpy.searchsorted(seen, seen, side="right")  # (N,)
+    holds = seen[expected <= FALSE * number]
+    return float(holds.max()) if len(holds) else -1.0
 
 
 def least_certain(uncertainty: numpy.ndarray) -> numpy.ndarray:

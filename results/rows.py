@@ -63,14 +63,15 @@ class Table:
         """The columns."""
         return list(self.frame.columns)
 
+    def is_average(self, row: Key) -> bool:
+        """Whether a row is the mean of others, so that it has no runs of its own."""
+        return row not in self.runs
+
     def runs_of(self, row: Key) -> list[Run]:
         """The runs behind a row; of an average those of all its data sets."""
-        return [
-            run
-            for key, runs in self.runs.items()
-            if key == row or row[0].startswith("average") and key[1:] == row[1:]
-            for run in runs
-        ]
+        if not self.is_average(row):
+            return list(self.runs[row])
+        return [run for key, runs in self.runs.items() if key[1:] == row[1:] for run in runs]
 
     @cached_property
     def by_seed(self) -> DataFrame:

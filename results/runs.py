@@ -15,14 +15,11 @@ import numpy
 from trainers.common.console import counted
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.metrics import read_metrics
-from trainers.common.readers import read_arrays
-from trainers.common.record_file import FILE_NAME, Record, answers_file, read_record
+from trainers.common.record_file import FILE_NAME, Record, answers_file, read_answers, read_record
 
 log = logging.getLogger(__name__)
 
 PREDICTIONS = answers_file("test")
-OF_VALIDATION = answers_file("val")
-OF_TRAINING = answers_file("train")
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
 # array → kind of its values, and its shape: N images, T most probable classes, M templates, V votes;
@@ -37,6 +34,7 @@ LAYOUT = {
     "vote_vacuity": ("f", "MN"),
     "vote_weight": ("f", "V"),
     "image_vote": ("i", "N"),
+    "is_new": ("b", "N"),
 }
 FACTOR_PARTS = {
     "train_biased": "aligned",
@@ -111,39 +109,39 @@ class Run:
 
     @cached_property
     def answers(self) -> Arrays | None:
-        """Those to the test images, see ``read_answers``."""
-        return self.read_answers(PREDICTIONS)
+        """Those to the test images, see ``answers_to``."""
+        return self.answers_to("test")
 
     @cached_property
     def validation_answers(self) -> Arrays | None:
-        """Those to the validation images that are none of the test's, see ``read_answers``."""
-        return self.read_answers(OF_VALIDATION)
+        """Those to the validation images that are none of the test's, see ``answers_to``."""
+        return self.answers_to("val")
 
     @cached_property
     def training_answers(self) -> Arrays | None:
-        """Those to the training images by folds that have not seen them, see ``read_answers``; there
+        """Those to the training images by folds that have not seen them, see ``answers_to``; there
         are some where cross-validation has chosen the trainer. Nothing but lists is made of them:
         where they can't be read, they are left out with a warning."""
         try:
-            return self.read_answers(OF_TRAINING)
+            return self.answers_to("train")
         except UserError as error:
             log.warning("training images are left out of the lists: %s", error)
             return None
 
-    def read_answers(self, name: str) -> Arrays | None:
-        """Arrays of a file of answers by name; None where there is no such file.
+    def answers_to(self, split: str) -> Arrays | None:
+        """Arrays of the file of answers to a split by name; None where there is no such file.
 
         ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the
         image's own, are added to what the file has.
 
         Raises:
-            UserError: it can't be read, or is not what a run leaves.
+            UserError: it can't be read, or is not what this run has left.
         """
-        path = self.folder / name
+        path = self.folder / answers_file(split)
         if not path.is_file():
             return None
         try:
-            arrays = read_arrays(path)
+            arrays = read_answers(self.folder, split, self.record)
         except Exception as error:  # damaged bytes can raise anything
             raise_machines(error, path)
             why = " ".join(str(error).split())

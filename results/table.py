@@ -164,9 +164,10 @@ def make_table(
         seeds = sorted(rows.index.get_level_values("seed"))
         numbers = ", ".join(map(str, seeds))
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
-    whole = with_averages(frame.dropna())
+    measured = frame.dropna()
+    whole = with_averages(measured)
     order = whole.index.to_frame(index=False)
-    order["average"] = order[heads[0]].str.startswith("average")
+    order["average"] = order.index >= len(measured)
     order["first"] = whole.groupby(level=heads)[columns[0]].transform("mean").to_numpy()
     order = order.sort_values(["average", *heads[:-2], "first", "seed"])
     whole = whole.reindex(whole.index[order.index])
@@ -186,7 +187,7 @@ def make_table(
 
 def with_averages(frame: DataFrame) -> DataFrame:
     """For each trainer and config with several data sets the row of their mean, over the seeds that
-    all of them have.
+    all of them have; it comes after all that was measured.
 
     What derives from the columns is to be derived from these means, too, as papers print them: the
     average H is that of the mean base and new accuracy.

@@ -33,7 +33,8 @@ def requirements(extras: list[str]) -> list[str]:
 def is_there(requirement: str) -> bool:
     """Whether the package is installed in one of the versions that are taken, or its module comes
     from elsewhere."""
-    name, *bounds = re.split("(>=|<)", requirement.replace(",", ""))
+    # "ray[data]" is ray
+    name, *bounds = re.split("(>=|<)", re.sub(r",|\[.*\]", "", requirement))
     try:
         installed = numbers(version(name))
     except PackageNotFoundError:

@@ -166,6 +166,7 @@ def pretended_gpu():
     cuda = {
         "is_available": lambda: True,
         "device_count": lambda: 1,
+        "get_device_name": lambda device=None: "pretended",
         "is_bf16_supported": lambda including_emulation=True: True,
         "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
         "set_rng_state": lambda state, device="cuda": None,

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy
@@ -19,6 +19,8 @@ from PIL import Image
 
 from trainers import METHODS
 from trainers.common.errors import UserError
+from trainers.common.files import file_hash
+from trainers.common.record_file import FORMAT, described
 from trainers.method import method_class
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -165,9 +167,58 @@ def refuses(message=None):
     assert "\n" not in str(refusal.value)
 
 
-def write_validation(folder, uncertainty, wrong):
-    """What a run says of its validation images, made up: uncertainties, and which answers are wrong."""
+def make_record(given=(), **facts):
+    """A record, made up; given: what is known of its run besides, see ``described``; facts: fields."""
+    record = {
+        "format": FORMAT,
+        "trainer": "CoOp",
+        "dataset": "openmoji",
+        "classes": "all",
+        "shots": 16,
+        "seed": 1,
+        "metrics": {},
+        "split_hash": "s",
+        "prompts_hash": "p",
+        "backbone_hash": "b",
+        "config": {"MODEL": {"BACKBONE": {"NAME": "tiny"}}},
+        "classnames": [f"class {number}" for number in range(10)],
+        "skipped_images": {},
+        "device": "cpu",
+        "precision": "fp32",
+        "fewshot_sample": None,
+        "git_commit": None,
+        "finished": "2026-01-01T00:00:00+00:00",
+        "seconds_per_step": None,
+        "test_images_per_second": None,
+        **{name: {} for name in ("parameters", "learned", "seconds", "versions")},
+        **facts,
+    }
+    record["run"] = described(record, dict(given))
+    return record
+
+
+def write_answers(folder, split, arrays):
+    """A run's answers to a split, made up, which its record knows."""
+    numpy.savez_compressed(f"{folder}/predictions-{split}.npz", **arrays)
+    sign(folder)
+
+
+def sign(folder):
+    """Puts the hashes of a run's answers as they are now into its record, if that can be read."""
+    hashes = {
+        path.stem.removeprefix("predictions-"): file_hash(path)
+        for path in Path(folder).glob("predictions-*.npz")
+    }
+    with suppress(ValueError):
+        change_record(folder, answers=hashes)
+
+
+def write_validation(folder, uncertainty, wrong, **more):
+    """What a run says of its validation images, made up: uncertainties, and which answers are wrong;
+    more: further arrays."""
+    if not Path(folder, "results.json").exists():
+        Path(folder, "results.json").write_text(json.dumps(make_record()))
     wrong = numpy.array(wrong, int)
-    facts = {"label": 0 * wrong, "top": wrong[:, None]}
+    facts = {"label": 0 * wrong, "top": wrong[:, None], **more}
     doubts = numpy.array(uncertainty, "float32")
-    numpy.savez(f"{folder}/predictions-val.npz", max_probability=doubts, **facts)
+    write_answers(folder, "val", {"max_probability": doubts, **facts})

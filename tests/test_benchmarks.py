@@ -3,8 +3,11 @@ commands run."""
 
 import functools
 import re
-from contextlib import contextmanager
+import subprocess
+from contextlib import contextmanager, nullcontext
 
+import labelling
+import own_images
 import pytest
 import step
 import torch
@@ -112,3 +115,57 @@ def test_ways_to_wait_are_compared_round_by_round_idle_and_beside_busy_processes
         rows = [line.split("  ") for line in text.splitlines()[3:]]
         cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
         assert cells == [["one thread", one, "1"], ["all threads", several, "0.5"]]
+
+
+def test_what_ones_own_pictures_cost(monkeypatch, capsys, tmp_path):
+    """One line for each number of pictures, and one for each number of processes beside the command, whose
+    pictures are as many as it says."""
+    monkeypatch.setattr(own_images, "CLASSES", 3)
+    own_images.main("--parts fit --images 45".split())
+    numbers = [float(word) for word in capsys.readouterr().out.split()]
+    assert len(numbers) == 4 and numbers[0] > 0 and numbers[3] > 40
+    asked = []
+
+    def run(command, **_):
+        asked.append(command[2:])
+        return subprocess.CompletedProcess(command, 0, stdout="1.5 0.25 1.0 99\n")
+
+    monkeypatch.setattr(own_images, "PICTURES", 40)
+    monkeypatch.setattr(subprocess, "run", run)
+    beside = []
+    monkeypatch.setattr(own_images, "started", lambda target: nullcontext(beside.append(target)))
+    own_images.main("--images 10 20".split())
+    shown = capsys.readouterr().out
+    assert "|         10 |" in shown and "|         20 |" in shown
+    assert asked[:2] == [["--parts", "fit", "--images", images] for images in ("10", "20")]
+    assert ["--images", "--backbone"] == asked[2][:3:2] and len(asked) == 4
+    assert len(beside) == own_images.CORES
+    own_images.draw_pictures(tmp_path)
+    assert len([*tmp_path.glob("*/*.png")]) == 40
+
+
+@pytest.mark.slow
+def test_labelling_takes_what_it_takes(capsys):
+    labelling.main("--pictures 300".split())
+    shown = capsys.readouterr().out.splitlines()
+    rows = [re.split(r" *\| *", line)[1:-1] for line in shown if line.startswith("| ")]
+    assert [row[:2] for row in rows[1:]] == [["300", "as they are"], ["300", "10 ms each"]]
+    assert float(rows[2][3]) >= 10
+
+
+def test_what_models_of_open_clip_cost_is_what_its_own_table_says(capsys):
+    """docs/model_profile.csv of its repository has 22.59 M and 20.63 M parameters and 2.29 GFLOP."""
+    pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
+    import clips
+
+    fastpath = torch.backends.mha.get_fastpath_enabled()
+    assert clips.main(["ViT-S-32-alt"]) == 0
+    torch.backends.mha.set_fastpath_enabled(fastpath)
+    head, _, row = capsys.readouterr().out.splitlines()
+    assert head.startswith("| model | image parameters (M) | text parameters (M) | pixels | GFLOP")
+    assert row.startswith("| `ViT-S-32-alt` | 23 | 21 | 224 | 2 | ")
+    found = clips.measured("ViT-S-32-alt")
+    assert found["image parameters (M)"] == pytest.approx(22.59, abs=0.01)
+    assert found["text parameters (M)"] == pytest.approx(20.63, abs=0.01)
+    # ours computes the last layer for the token that is read alone
+    assert 0.9 * 2.29 < found["GFLOP per picture"] < 2.29

@@ -1,5 +1,5 @@
 """Which trainer a run on one's own pictures takes: prompts where there are minutes for them and they
-win; and what the comparison says of the training pictures."""
+win; and what its folds say of the training pictures."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from PIL import Image
 import train
 from tests.runs import contents_of, record_of, refuses
 from trainers import PromptedClassifier
-from trainers.candidates import CANDIDATES
+from trainers.candidates import TAKEN
 from trainers.classifier import choice
 from trainers.classifier.asked import OwnRun
 from trainers.data.own_images import list_images
@@ -34,18 +34,15 @@ def colours(tmp_path):
 
 
 def test_a_training_picture_whose_label_is_wrong_is_listed(colours, tmp_path, monkeypatch):
-    """As the comparison of the candidates has it, in which it was held out once."""
+    """As the fit in folds has it, in which it was held out once."""
     monkeypatch.chdir(tmp_path)
     wrong = next(item for item in list_images(str(colours))[0] if item.classname == "red square")
     blue = (colours / "blue square/00.png").read_bytes()
     Image.open(colours / "blue square/00.png").rotate(90).save(wrong.impath)
     assert train.main(["--images", str(colours), "--backbone", "tiny"]) == 0
     record = record_of("output/colours/seed1")
-    rows = record["candidates"]
-    assert [row["trainer"] for row in rows] == [*CANDIDATES] and rows[1]["images"] == 70
-    assert all(row["low"] <= row["accuracy"] <= row["high"] for row in rows)
-    page = (tmp_path / "output/colours/seed1/report.html").read_text()
-    assert f"Why {record['trainer']} on colours" in page
+    assert record["trainer"] == TAKEN and "candidates" not in record
+    assert record["notes"][0].startswith(f"{TAKEN} was taken")
     with open("output/colours/seed1/report_wrong_labels.csv", encoding="utf-8-sig") as file:
         first = next(csv.DictReader(file))
     assert wrong.impath.endswith(first["image"]) and first["split"] == "train"
@@ -60,15 +57,25 @@ def compare(colours, tmp_path, minutes):
 
 def test_prompts_that_would_take_longer_are_not_trained(colours, tmp_path):
     found = compare(colours, tmp_path, minutes=1e-3)
-    assert found.trainer in CANDIDATES and len(found.rows) == len(CANDIDATES) + 1
+    assert found.trainer == TAKEN and len(found.rows) == 2
     assert found.rows[-1]["accuracy"] is None and "CDCGDA, not trained: it would take" in str(found)
     assert [path.name for path in tmp_path.iterdir()] == ["colours"]
+
+
+def test_what_is_compared_with_prompts_is_what_is_trained(colours, tmp_path):
+    """The validation pictures that are right in the comparison are those of the run, under its settings."""
+    found = compare(colours, tmp_path, minutes=1e-3)
+    run = PromptedClassifier.fit(colours, backbone="tiny", folder=tmp_path / "run", settings=SHORT)
+    with numpy.load(tmp_path / "run/predictions-val.npz") as answers:
+        right = answers["top"][:, 0] == answers["label"]
+    assert run.record["trainer"] == found.trainer
+    assert found.rows[0]["accuracy"] == 100 * right.mean() and found.rows[0]["images"] == len(right)
 
 
 @pytest.mark.parametrize("known, wins", [(98.0, False), (97.9, True)])
 def test_prompts_win_by_more_than_the_margin(colours, tmp_path, monkeypatch, known, wins):
     """On the same validation pictures, of which all are right; their run is kept either way."""
-    monkeypatch.setattr(choice, "percent_right", lambda *_: known)
+    monkeypatch.setattr(choice, "accuracy", lambda *_: known)
     found = compare(colours, tmp_path, minutes=60)
     assert found.rows[-1]["accuracy"] == 100 and found.rows[-1]["images"] == 20
     place = tmp_path / ("run" if wins else "run/CDCGDA")
@@ -83,14 +90,15 @@ def test_prompts_win_by_more_than_the_margin(colours, tmp_path, monkeypatch, kno
         options = [str(word) for pair in SHORT.items() for word in pair]
         assert train.main([*words, *options]) == 0
         record = record_of(place)
-        assert len(record["candidates"]) == len(CANDIDATES) + 1
+        assert [row["trainer"] for row in record["candidates"]] == [TAKEN, "CDCGDA"]
+        assert "Why CDCGDA on colours" in (place / "report.html").read_text()
         assert "CDCGDA was chosen" in json.dumps(record["notes"])
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "results.json", "prompt_learner"])
 def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, monkeypatch, name):
     """Of a folder beside the run's nothing is moved; what a killed run has left is no obstacle."""
-    monkeypatch.setattr(choice, "percent_right", lambda *_: 0.0)
+    monkeypatch.setattr(choice, "accuracy", lambda *_: 0.0)
     for place in ("run-CDCGDA", "run/CDCGDA"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / name).write_text("somebody's")

@@ -355,7 +355,9 @@ def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing
     assert done.stdout.splitlines() == [*map(str, labels), unknown]
 
 
-def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictures, monkeypatch):
+def test_batches_are_the_runs_and_images_are_taken_two_batches_ahead(
+    classifier, pictures, monkeypatch
+):
     read, seen, answer = [], [], classifier.method.answer
 
     def noted(images, encoded):
@@ -363,6 +365,6 @@ def test_batches_are_the_runs_and_images_are_read_as_they_come(classifier, pictu
         return answer(images, encoded)
 
     monkeypatch.setattr(classifier.method, "answer", noted)
-    answers = classifier.predict(read.append(path) or path for path in pictures * 6)
-    assert answers.probabilities.shape == (36, 6)
-    assert seen == [(16, 16), (16, 32), (4, 36)]
+    answers = classifier.predict(read.append(path) or path for path in (pictures * 11)[:64])
+    assert answers.probabilities.shape == (64, 6)
+    assert seen == [(16, 48), (16, 64), (16, 64), (16, 64)]

@@ -5,7 +5,7 @@ import json
 import compare_candidates as tool
 
 from tests.runs import make_pictures
-from trainers.candidates import CANDIDATES, TIE
+from trainers.candidates import CANDIDATES
 
 
 def test_each_folder_is_judged_once_and_the_choice_is_one_of_the_candidates(tmp_path, capsys):
@@ -26,6 +26,6 @@ def test_each_folder_is_judged_once_and_the_choice_is_one_of_the_candidates(tmp_
             )
             figures = ("accuracy", "ece", "estimate")
             most = max(line["estimate"] for line in candidates)
-            best = next(line for line in candidates if line["estimate"] >= most - TIE)
+            best = next(line for line in candidates if line["estimate"] >= most - tool.TIE)
             assert [chosen[name] for name in figures] == [best[name] for name in figures]
     assert f"| {tool.CHOICE} " in shown

@@ -211,6 +211,25 @@ def test_every_command_prepares_its_process_before_it_imports_anything(path):
     assert imported <= {"sys", "pathlib", "trainers.common.environment"}
 
 
+def test_no_code_needs_a_docstring():
+    """``python -OO`` drops them, so nothing but ``first_line`` takes one apart."""
+    used = [
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}"
+        for path in code_files()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, (ast.Attribute, ast.Subscript))
+        and "__doc__" in (getattr(node.value, "id", ""), getattr(node.value, "attr", ""))
+    ]
+    assert not used
+    assert environment.first_line(None) == "" and environment.first_line("a\nb") == "a"
+
+
+def test_a_command_works_without_docstrings():
+    words = [sys.executable, "-OO", "predict.py", "--help"]
+    done = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 SET = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 
@@ -268,6 +287,7 @@ def test_a_container_with_a_share_of_a_machine_has_as_many_threads(
     monkeypatch.setattr(os, "environ", {})
     environment.prepare_threads()
     assert os.environ.get("OMP_NUM_THREADS") == threads
+    assert os.environ.get("OPENBLAS_NUM_THREADS", "1") == "1"
     os.environ["OMP_NUM_THREADS"] = "7"
     environment.prepare_threads()
     assert os.environ["OMP_NUM_THREADS"] == "7", "the user's own"

@@ -164,6 +164,16 @@ def test_markdown_shows_a_text_as_it_is(text):
     assert "http:" not in markdown(text) and "www." not in markdown(text)
 
 
+def test_the_card_says_how_images_were_squashed(loaded):
+    classifier = loaded("CDC").with_classes(["cow", "horse"])
+    assert "ImageOps.fit(image, (32, 32), Image.Resampling." in export.model_card(classifier, [])
+    classifier.cfg = classifier.cfg.clone()
+    classifier.cfg.defrost()
+    classifier.cfg.INPUT.SQUASH = True
+    card = export.model_card(classifier, [])
+    assert "image.resize((32, 32), Image.Resampling." in card and "on both sides" in card
+
+
 def test_names_in_the_card_are_no_markup(loaded, tmp_path):
     """Of classes, and whatever a record may hold."""
     classifier = loaded("CDC").with_classes(["<script>x</script>", "# Figures", "\x1b[31mred"])

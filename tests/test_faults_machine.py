@@ -125,11 +125,14 @@ def test_a_disk_that_is_full_for_tables_and_reports_leaves_the_old_ones(
 def test_a_disk_that_is_full_for_labels_is_one_line(
     trained, full_disk, data_root, tmp_path, error_of
 ):
-    full_disk(".csv")
+    free = full_disk(".csv")
     words = "--run", trained("CoOp"), f"{data_root}/dtd/images/woven", "--csv"
     line = error_of(predict.main, *words, f"{tmp_path}/labels.csv")
     assert "labels.csv: No space left on device: make room" in line
-    assert os.listdir(tmp_path) == []
+    assert os.listdir(tmp_path) == ["labels.csv.part"]
+    free()
+    assert call(predict.main, *words, f"{tmp_path}/labels.csv") == 0
+    assert os.listdir(tmp_path) == ["labels.csv"]
 
 
 def in_child(tmp_path, command):
@@ -233,7 +236,7 @@ def test_what_has_to_be_written_and_can_not_is_one_line(readable_by_all, argumen
 # ---- no memory, no right, a broken disk while a file is read ----
 
 
-def read_answers(path):
+def answers_in(path):
     return Run(Path(path).parent, {}).answers
 
 
@@ -241,7 +244,7 @@ READERS = {
     "model.pth.tar-3": checkpoint.load,
     "results.json": read_record,
     "predictions-val.npz": lambda path: read_points(os.path.dirname(path)),
-    "predictions-test.npz": read_answers,
+    "predictions-test.npz": answers_in,
     "small.pt": load_backbone,
     "split_zhou_DescribableTextures.json": lambda path: read_split(path, "."),
     "sample.pkl": lambda path: read_pickle(path, ["train"]),

@@ -81,15 +81,29 @@ def test_a_run_killed_while_drawing_leaves_no_folder_behind_that_looks_whole(tmp
     assert len(some(folder)) == 9
 
 
+def test_pictures_that_were_not_drawn_here_are_nobodys_to_replace(tmp_path):
+    """OpenMoji's own have the same names."""
+    folder = tmp_path / "openmoji/images"
+    folder.mkdir(parents=True)
+    (folder / f"{CODES[0]}.png").write_bytes(b"somebody's")
+    with refuses("was not drawn by this toolbox, which would replace it: move it away"):
+        some(str(folder))
+    assert (folder / f"{CODES[0]}.png").read_bytes() == b"somebody's"
+
+
+DAMAGES = [
+    lambda path: Path(path).write_bytes(b""),
+    lambda path: Path(path).write_bytes(Path(path).read_bytes()[:-1] + b"?"),
+]
+
+
 @pytest.mark.parametrize(
-    "damage",
+    "name, damage",
     [
-        os.remove,
-        lambda path: Path(path).write_bytes(b""),
-        lambda path: Path(path).write_bytes(Path(path).read_bytes()[:-1] + b"?"),
+        (f"{CODES[3]}.png", os.remove),
+        *((name, damage) for name in (f"{CODES[3]}.png", "made_from.json") for damage in DAMAGES),
     ],
 )
-@pytest.mark.parametrize("name", [f"{CODES[3]}.png", "made_from.json"])
 def test_a_damaged_folder_is_drawn_anew(tmp_path, name, damage, monkeypatch):
     """Or one of another style or version of the package; a whole one is not."""
     folder, drawn = tmp_path / "images", []

@@ -15,11 +15,11 @@ import pytest
 from pandas import DataFrame
 
 import predict
-from datasets.image_folder import ImageFolder
 from results import render
 from results.report import __main__ as report
 from results.report.figures import Figure, write_figure
 from tests.datasets.miniatures import image_folder
+from tests.datasets.test_every_dataset import build
 from tests.runs import REPOSITORY, call, contents_of, python, refuses
 from trainers.common.console import Lines, printable, table_cell
 from trainers.common.errors import UserError, exit_code
@@ -140,10 +140,11 @@ def test_a_figure_replaces_a_figure_only(tmp_path):
     figure = Figure("curve", "title", "reading", "alt", lambda axes: None)
     for _ in range(2):
         write_figure(figure, str(tmp_path), Counter())
-    (tmp_path / "curve.svg").write_text("<svg>mine")
-    with refuses("figure .* was not written by this command"):
-        write_figure(figure, str(tmp_path), Counter())
-    assert (tmp_path / "curve.svg").read_text() == "<svg>mine"
+    for mine in ("<svg>mine", "<svg><dc:title>Matplotlib, https://matplotlib.org/</dc:title>"):
+        (tmp_path / "curve.svg").write_text(mine)
+        with refuses("figure .* was not written by this command"):
+            write_figure(figure, str(tmp_path), Counter())
+        assert (tmp_path / "curve.svg").read_text() == mine
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_a_backslash_is_a_letter_where_a_file_has_it_and_windows_separator_else(
 def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, caplog):
     names = ("Zebra", "zebra", "caf\u00e9", "cafe\u0301", "dog")
     image_folder(tmp_path, dict.fromkeys(names, 4))
-    ImageFolder.list_images(str(tmp_path))
+    build("ImageFolder", tmp_path)
     assert [message for message in caplog.messages if "differ in case" in message] == [
         "Class names that differ in case or Unicode form only: 'Zebra' 'zebra'",
         r"Class names that differ in case or Unicode form only: 'cafe\u0301' 'caf\xe9'",

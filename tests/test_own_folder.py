@@ -29,16 +29,16 @@ from tests.runs import (
     refuses,
     small_recipe,
 )
-from trainers import PromptedClassifier, candidates
-from trainers.candidates import CANDIDATES
+from trainers import PromptedClassifier
+from trainers.candidates import TAKEN
 from trainers.classifier.choice import completed
 from trainers.classifier.own_run import config_of_images, notes_on_classes
 from trainers.commands import predict as cdc_predict
 from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
-from trainers.data.pictures import pictures_and_labels, write_class_folders
+from trainers.data.pictures import one_by_one, pictures_and_labels, write_class_folders
 from trainers.evaluation.doubts import Judge
-from trainers.prompting.weights import openai
+from trainers.prompting.weights import open_clip_models, openai
 from trainers.run import Run
 
 
@@ -61,19 +61,17 @@ def written_out(shapes):
     return expand
 
 
-def test_without_a_trainer_the_best_candidate_is_taken(shapes, tmp_path, monkeypatch, capsys):
-    """By the command and by ``fit`` alike, with a word on all candidates in the record; the same command
-    again finds the run done."""
+def test_without_a_trainer_one_is_taken(shapes, tmp_path, monkeypatch, capsys):
+    """By the command and by ``fit`` alike, which the record says; the same command again finds the run
+    done."""
     monkeypatch.chdir(tmp_path)
     words = ["--backbone", "tiny", "--images", str(shapes)]
     assert train.main(words) == 0
     folder = Path("output/my shapes/seed1")
     record = record_of(folder)
-    assert record["trainer"] in CANDIDATES
-    start = f"{record['trainer']} was chosen by 5-fold cross-validation on 20 images"
-    assert record["notes"][0].startswith(start)
+    assert record["trainer"] == TAKEN
+    assert record["notes"][0].startswith(f"{TAKEN} was taken")
     assert record["notes"][0] in capsys.readouterr().out, "it is said"
-    assert all(f"{name} " in record["notes"][0] for name in CANDIDATES)
     before = contents_of(folder)
     assert train.main(words) == 0
     assert contents_of(folder).keys() == before.keys() and record_of(folder) == record
@@ -87,31 +85,12 @@ def test_without_a_trainer_the_best_candidate_is_taken(shapes, tmp_path, monkeyp
 
 
 def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_on(
-    shapes, tmp_path, monkeypatch, capsys
+    shapes, tmp_path, capsys
 ):
     """The record, the log, the report and the promise say which it was; of 100 pictures a part is held
     out."""
-    fitted, answered = [], []
-    fit_to, answer = candidates.fit_to, candidates.answer
-
-    def rows(features):
-        return {tuple(row) for row in features[:, :8].tolist()}
-
-    def noting(method, known, seed):
-        fitted.append(rows(known.shown))
-        fit_to(method, known, seed)
-
-    def checked(method, features):
-        assert not rows(features) & fitted[-1]
-        answered.extend(rows(features))
-        return answer(method, features)
-
-    monkeypatch.setattr(candidates, "fit_to", noting)
-    monkeypatch.setattr(candidates, "answer", checked)
     words = ["--backbone", "tiny", "--trainer", "GDA", "--images", str(shapes)]
     assert train.main([*words, "--output-dir", f"{tmp_path}/few"]) == 0
-    assert len(fitted) == 6 and len({*answered}) == len(answered) == 20
-    assert fitted[-1] == {*answered}, "what is kept has seen all"
     record = record_of(tmp_path / "few")
     assert record["folds"] == 5 and record["metrics"]["test"]["images"] == 20
     by_folds = "of all 20 images by 5-fold cross-validation"
@@ -121,21 +100,24 @@ def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_o
     assert page.count("data:image/") >= 16, "pictures of the gallery"
     assert "the run's 20 cross-validated images" in Judge(f"{tmp_path}/few").rule()
     known = PromptedClassifier.load(tmp_path / "few")
-    assert known.method.learner.features.shape[0] == 10 * 20, "ten views of each"
+    assert known.method.learner.features.shape[0] == 20, "what is kept has seen all"
     line = "the images were all trained on: an accuracy on them is no test, leave out DATASET.FOLDS"
     given = ["--eval-only", "--model-dir", f"{tmp_path}/few", "--output-dir", f"{tmp_path}/test"]
     assert train.main([*words, *given, "DATASET.FOLDS", "5"]) == 2
     assert line in capsys.readouterr().err
     assert train.main([*words, *given]) == 0 and "folds" not in record_of(tmp_path / "test")
     make_pictures(shapes, count=50, names=("red square", "blue quokka"))
-    fitted.clear()
-    many = PromptedClassifier.fit(shapes, None, "GDA", "tiny", tmp_path / "many").record
-    assert "folds" not in many and many["metrics"]["test"]["images"] == 30 and not fitted
+    many = PromptedClassifier.fit(
+        shapes, trainer="GDA", backbone="tiny", folder=tmp_path / "many"
+    ).record
+    assert "folds" not in many and many["metrics"]["test"]["images"] == 30
 
 
 def test_a_run_in_folds_that_was_stopped_ends_with_the_same_numbers(shapes, tmp_path, monkeypatch):
     def fit(name):
-        return PromptedClassifier.fit(shapes, None, "GDA", "tiny", tmp_path / name).record
+        return PromptedClassifier.fit(
+            shapes, trainer="GDA", backbone="tiny", folder=tmp_path / name
+        ).record
 
     def stop(*_):
         raise KeyboardInterrupt
@@ -222,6 +204,27 @@ def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
     assert ("MaPLe has no recipe for ViT-B/32" in caplog.text) is (trainer == "MaPLe")
 
 
+@pytest.mark.parametrize("has_gpu, size", [(False, "32"), (True, "16")])
+def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_the_cache(
+    written_out, monkeypatch, has_gpu, size
+):
+    open_clip = pytest.importorskip("open_clip", reason="open_clip_torch is not installed")
+    monkeypatch.setattr(openai, "find", lambda name: f"{name} is there")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    better = f"open_clip:ViT-B-{size}/datacomp_xl_s13b_b90k"
+    _, backbone, why = written_out("CoOp")
+    assert backbone == f"ViT-B/{size}"
+    assert f"then --backbone {better} (" in why
+    asked = []
+    monkeypatch.setattr(open_clip_models, "cached", lambda *file: asked.append(file) or "a file")
+    _, backbone, why = written_out("CoOp")
+    assert backbone == better and why.startswith(f"The CLIP is {better}, which knows")
+    tag = open_clip.get_pretrained_cfg(f"ViT-B-{size}", "datacomp_xl_s13b_b90k")
+    assert asked[0][0] == tag["hf_hub"].strip("/")
+    monkeypatch.setattr(open_clip_models, "find_spec", lambda name: None)  # it is not installed
+    assert written_out("CoOp")[1] == f"ViT-B/{size}"
+
+
 def test_a_folder_that_holds_a_run_keeps_its_clip(
     written_out, asked, trained, stopped, small_clip_file
 ):
@@ -306,7 +309,7 @@ def test_images_that_are_no_folder_are_written_beside_the_run(tmp_path, monkeypa
     )
     monkeypatch.setattr(PromptedClassifier, "load", lambda folder: None)
     monkeypatch.chdir(tmp_path)
-    PromptedClassifier.fit([Image.new("RGB", (8, 8))] * 2, ["ant", "bee"], trainer)
+    PromptedClassifier.fit([Image.new("RGB", (8, 8))] * 2, ["ant", "bee"], trainer=trainer)
     assert asked == [(f"{tmp_path}/{run}-images", run)] and not Path(run).exists()
 
 
@@ -315,7 +318,11 @@ def test_a_fit_that_was_stopped_goes_on_by_the_same_call(
 ):
     def fit(name):
         return PromptedClassifier.fit(
-            shapes, None, "CoOp", small_clip_file, tmp_path / name, recipe=small_recipe("CoOp")
+            shapes,
+            trainer="CoOp",
+            backbone=small_clip_file,
+            folder=tmp_path / name,
+            recipe=small_recipe("CoOp"),
         )
 
     made = []
@@ -376,10 +383,81 @@ def test_images_with_their_labels_come_in_many_forms():
     assert pictures_and_labels(iter(paths), numpy.array(names)) == (paths, names)
     pictures, labels = pictures_and_labels(Pairs(), None)
     assert labels == names and [picture.getpixel((0, 0))[0] for picture in pictures] == [*range(6)]
-    unnamed = torch.utils.data.Subset(Pairs(), [1, 2])
-    assert pictures_and_labels(unnamed, None)[1] == ["1", "0"]
+    part = torch.utils.data.Subset(torch.utils.data.Subset(Pairs(), [0, 1, 2]), [1, 2])
+    assert pictures_and_labels(part, None)[1] == ["bee", "ant"]
+    assert pictures_and_labels(data_set([1, 0]), None)[1] == ["1", "0"]
     with refuses("the images have no labels: give labels, .* columns path and label"):
         pictures_and_labels(table.drop(columns="label"), None)
+
+
+@pytest.mark.parametrize("classes", [["ant", "bee"], None], ids=["of classes", "without classes"])
+@pytest.mark.parametrize("kind", ["map", "iterable"])
+@pytest.mark.parametrize(
+    "label",
+    [
+        -1,
+        0.9,
+        None,
+        float("nan"),
+        [0, 1],
+        torch.tensor([0, 1]),
+        torch.tensor(-1),
+        torch.tensor(0.9),
+    ],
+    ids=repr,
+)
+def test_a_label_of_a_data_set_is_a_name_or_a_number_and_all_else_is_refused(label, kind, classes):
+    with refuses(
+        "the label of image 1 is .*: give a name or a .*; leave out images without a label"
+    ):
+        pictures_and_labels(data_set([0, label], kind, classes), None)
+    for known in (1, numpy.int64(1), torch.tensor(1)):
+        name = "bee" if classes else "1"
+        assert pictures_and_labels(data_set([known, "wasp"], kind, classes), None)[1] == [
+            name,
+            "wasp",
+        ]
+
+
+def data_set(labels, kind="map", classes=None):
+    """A torch data set of black pictures with these labels."""
+    items = [(Image.new("RGB", (8, 8)), label) for label in labels]
+    base = torch.utils.data.IterableDataset if kind == "iterable" else Dataset
+    methods = {
+        "__iter__": lambda _: iter(items),
+        "__len__": lambda _: len(items),
+        "__getitem__": lambda _, number: items[number],
+    }
+    made = type("Pairs", (base,), methods)()
+    if classes is not None:
+        made.classes = classes
+    return made
+
+
+def test_classes_of_a_data_set_have_a_name_each():
+    with refuses("the label of image 0 is 2: give a name or a number from 0 to 1"):
+        pictures_and_labels(data_set([2], classes=["ant", "bee"]), None)
+    for twice in (["ant", "bee", "ant"], ["ant", "ant "]):
+        with refuses(r"classes have a name twice \(ant\)"):
+            pictures_and_labels(data_set([0, 1], classes=twice), None)
+    with refuses("the label 5 is not a name"):
+        pictures_and_labels(data_set([0], classes=[5, 6]), None)
+    three = [(Image.new("RGB", (8, 8)), 0, 0)]
+    with refuses("item 0 of the data set is .*: each must be a pair of image and label"):
+        pictures_and_labels(torch.utils.data.Subset(three, [0]), None)
+
+
+@pytest.mark.parametrize("kind", ["U", "O"])
+def test_an_array_of_paths_is_many_images(tmp_path, kind):
+    paths = [f"{tmp_path}/{number}.png" for number in range(4)]
+    for path in paths:
+        Image.new("RGB", (8, 8)).save(path)
+    names = ["ant", "bee"] * 2
+    array = numpy.array(paths).astype(kind)
+    assert [*one_by_one(array)] == paths
+    assert pictures_and_labels(array, numpy.array(names)) == (paths, names)
+    folder = write_class_folders(*pictures_and_labels(array, names), f"{tmp_path}/run-images")
+    assert len([*Path(folder).rglob("*.png")]) == 4
 
 
 def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
@@ -389,7 +467,9 @@ def test_fit_says_what_is_wrong_with_images_and_labels(tmp_path):
     with refuses("give labels"):
         PromptedClassifier.fit(pictures)
     with refuses("unknown trainer 'CDX'.*did you mean CDC"):
-        PromptedClassifier.fit([Image.new("RGB", (8, 8))], ["cat"], "CDX", folder=tmp_path / "out")
+        PromptedClassifier.fit(
+            [Image.new("RGB", (8, 8))], ["cat"], trainer="CDX", folder=tmp_path / "out"
+        )
     assert not any(tmp_path.iterdir()), "the corrected call finds its place free"
 
 

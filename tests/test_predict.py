@@ -166,8 +166,9 @@ def test_files_folders_patterns_and_a_list(said, images, monkeypatch):
         *(f"{place}/grid/{index:02d}.png" for index in range(15)),
     ]
     assert len(labelled(place)) == 90 and labelled(f"{place}/gr?d") == labelled(f"{place}/grid")
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{files[5]}\n\n{files[2]}\r\n"))
-    assert labelled(files[0], "-") == [files[0], files[5], files[2]]
+    for mark in ("", "\ufeff"):  # as editors and shells of Windows put it before a list
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{mark}{files[5]}\n\n{files[2]}\r\n"))
+        assert labelled(files[0], "-") == [files[0], files[5], files[2]]
 
 
 def test_hidden_files_and_other_files_of_a_folder_are_left_out(said, images, tmp_path):

@@ -17,6 +17,7 @@ from tests.conftest import CASES, REFUSALS
 from tests.runs import REPOSITORY, call, refuses
 from trainers.common.config_files import read_config
 from trainers.common.recipes import CONFIGS, Recipe
+from trainers.data.loader import steps_of_epoch
 
 DATASETS = 11  # of the paper's grid
 
@@ -86,6 +87,36 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
             assert cells[1:] == done, "the plan shows what train.py does"
     assert shown == expected
     assert len(shown) == (9 + 10) * DATASETS + (9 + 7) * DATASETS * 5 + (9 + 4)
+
+
+def config_of(protocol, trainer, data, recipe):
+    """The config that ``run.py`` trains with."""
+    words = (
+        f"--protocol {protocol} --trainer {trainer} --dataset {data} --config {recipe} --seeds 1"
+    )
+    args = protocol_run.parse_arguments(words.split())
+    first = next(iter(planned(args)))
+    return wanted_config(first, args)
+
+
+@pytest.mark.parametrize("recipe", ["vit_b16", "rn50"])
+def test_gda_crops_imagenet_from_8_percent_and_others_from_half_as_its_authors_do(recipe):
+    crops = {
+        data: config_of("fewshot", "GDA", data, recipe).INPUT.RRCROP_SCALE
+        for data in ("imagenet", "dtd")
+    }
+    assert crops == {"imagenet": (0.08, 1.0), "dtd": (0.5, 1.0)}
+
+
+@pytest.mark.parametrize("recipe", ["vit_b16", "rn50"])
+@pytest.mark.parametrize("images, steps", [(47 * 16, 3), (47 * 8, 2), (256, 1), (10, 1)])
+def test_tip_adapter_f_shows_every_image_in_each_epoch_as_its_authors_loader_does(
+    recipe, images, steps
+):
+    """DTD has 47 classes; officially ceil(images / 256) steps."""
+    cfg = config_of("fewshot", "TipAdapterF", "dtd", recipe)
+    assert cfg.OPTIM.LEAST_STEPS > 0
+    assert steps_of_epoch(images, cfg.OPTIM, cfg.DATALOADER.TRAIN_X.BATCH_SIZE) == steps
 
 
 def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):

@@ -22,7 +22,7 @@ from protocols.plan import ablation_rows
 from results.report import __main__ as report
 from tests.conftest import GOLDEN
 from tests.results.conftest import make_answers, write_run
-from tests.runs import REPOSITORY, prompts_of, refuses
+from tests.runs import REPOSITORY, prompts_of, refuses, write_answers
 from train import main
 from trainers.prompting.backbone import load_backbone
 
@@ -181,7 +181,7 @@ def test_hostile_arrays_are_refused(tmp_path, own_run, data_root, mark, error_of
     folder = write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays={**sound, "image": hostile})
     line = error_of(report.main, folder, "--output", f"{tmp_path}/report.html")
     assert "predictions-test.npz can't be read" in line
-    numpy.savez(f"{own_run}/predictions-val.npz", **dict.fromkeys(("top", "label"), hostile))
+    write_answers(own_run, "val", dict.fromkeys(("top", "label"), hostile))
     words = "--run", own_run, "--max-error", "0.5", f"{data_root}/dtd/images/woven"
     assert "predictions-val.npz can't be read" in error_of(predict.main, *words)
 

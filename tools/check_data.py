@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -88,7 +88,7 @@ def compare(number: int, expected: int) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="data sets to print (those that are there)"
     )

@@ -6,9 +6,11 @@ from typing import Any
 import numpy
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from pandas import DataFrame, Series
+from pandas import DataFrame, Series, isna
 from tabulate import tabulate
 
+from results.comparison import LEAST, Difference, signed
+from results.render import MARK
 from results.report.figures import STYLE, svg_of
 from trainers.common.errors import UserError
 
@@ -19,9 +21,9 @@ FIGURES = (
 COMPARED = (
     "train base worst_base new H styles_H ece_fit_base ece_fit_new mistakes_base unknown".split()
 )
+OF_NEW_CLASSES = ("new", "ece_fit_new")  # of ``COMPARED``: no trained class is asked for
 FOLD = ["task", "seed"]
 SWAPPED = "_swapped"
-RESAMPLES = 5000
 Row = dict[str, Any]  # a line of the results, or a setting
 
 
@@ -61,8 +63,9 @@ def differences(
     paired over the folds of which both have the figure.
 
     Returns:
-        a line a setting: ``tasks`` and ``runs`` that both have; for each of ``COMPARED`` the mean
-        over tasks, and the ends of the middle 95 % of a bootstrap over tasks; None without any.
+        a line a setting: ``tasks`` and ``runs`` that both have; for each of ``COMPARED`` the
+        ``Difference`` over tasks, of fewer than ``LEAST`` the mean, NaN without any and where one
+        of both, whose description says so by †, keeps a classifier of the trained classes.
 
     Raises:
         UserError: the named one has no result.
@@ -75,40 +78,66 @@ def differences(
     folds = figures.index.droplevel("setting")
     reference = figures.loc[first]
     pairs = (figures - reference.reindex(folds).to_numpy())[folds.isin(reference.index)]
-    means, sizes = by_task(pairs.drop(first, level="setting"))
-    lines = sizes.join(means[COMPARED].groupby("setting").agg(interval))
-    return lines.rename_axis(f"less {first}")
+    pairs = pairs.drop(first, level="setting").sort_index()
+    _, sizes = by_task(pairs)
+    marked = {each["name"] for each in settings if MARK in each.get("description", "")}
+    lines = {}
+    for setting in sizes.index:
+        is_like = (setting in marked) == (first in marked)
+        lines[setting] = {
+            figure: over_tasks(pairs.loc[setting, figure])
+            if is_like or figure in OF_NEW_CLASSES
+            else float("nan")
+            for figure in COMPARED
+        }
+    differing = DataFrame.from_dict(lines, "index", dtype=object, columns=COMPARED)
+    return sizes.join(differing).rename_axis(f"minus {first}")
 
 
-def interval(values: Series) -> tuple[float, float, float] | None:
-    """Mean, and the middle 95 % of a bootstrap over the values that there are."""
-    values = values.dropna()
-    if values.empty:
-        return None
-    drawn = numpy.random.default_rng(0).choice(values, (RESAMPLES, len(values)))
-    return values.mean(), *numpy.quantile(drawn.mean(axis=1), [0.025, 0.975])
+def over_tasks(values: Series) -> Difference | float:
+    """The difference over tasks out of values by task and seed, each task's mean over its folds and
+    directions counting once; see ``differences``."""
+    tasks = values.dropna().groupby(lambda key: task_of(key[0]))
+    means = tasks.mean()
+    return Difference(means, tasks.sem()) if len(means) >= LEAST else float(means.mean())
+
+
+def cell(difference: Difference | float) -> str:
+    """``+0.57 (−0.65 … +1.79)``; of too few tasks the mean alone, of none nothing."""
+    if isinstance(difference, Difference):
+        return str(difference)
+    return "" if isna(difference) else signed(f"{difference:+.2f} (no interval)")
 
 
 def difference_table(compared: DataFrame) -> str:
     """The table of what ``differences`` gives."""
-    text = "{:+.2f} ({:+.2f} … {:+.2f})".format
     cells = compared.copy()
     for figure in COMPARED:
-        cells[figure] = [
-            text(*cell) if isinstance(cell, tuple) else "" for cell in compared[figure]
-        ]
+        cells[figure] = [cell(difference) for difference in compared[figure]]
     return tabulate(cells, "keys", "pipe")
+
+
+def verdicts(compared: DataFrame, figure: str = "H") -> str:
+    """Two sentences for each setting: whether its difference is real, and what would decide it."""
+    first = compared.index.name.removeprefix("minus ")
+    return "\n".join(
+        f"{figure}: {difference.verdict(setting, first)}"
+        for setting, difference in compared[figure].items()
+        if isinstance(difference, Difference)
+    )
 
 
 def draw(compared: DataFrame) -> str:
     """The picture of the differences in H, with their intervals, as SVG."""
-    shown = compared["H"].dropna()[::-1]
-    mean, low, high = numpy.reshape([*shown], (-1, 3)).T
+    shown = [isinstance(difference, Difference) for difference in compared["H"]]
+    settings = compared["H"][shown][::-1]
+    mean = numpy.array([difference.mean for difference in settings])
+    low, high = numpy.reshape([difference.interval for difference in settings], (-1, 2)).T
     # letters as text
     with rc_context({**STYLE, "svg.fonttype": "none", "font.size": 10}):
-        figure = Figure(figsize=(8, 1 + len(shown) / 4), layout="constrained")
+        figure = Figure(figsize=(8, 1 + len(settings) / 4), layout="constrained")
         axes = figure.subplots()
-        axes.errorbar(mean, shown.index, xerr=[mean - low, high - mean], fmt="o", capsize=3)
+        axes.errorbar(mean, settings.index, xerr=[mean - low, high - mean], fmt="o", capsize=3)
         axes.axvline(0, color="grey", linestyle=":")
         axes.set(xlabel=f"H, {compared.index.name}, in points, 95 % interval over tasks")
         return svg_of(figure)

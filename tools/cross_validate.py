@@ -16,8 +16,8 @@ temperature (*fit*). Each result is a line of the file, appended when it is know
 
 The YAML file lists settings as configs/ablations does, one of whose files can be given, too; PREC
 is amp where a setting has none. A task counts once: means are over tasks of means over folds and
-directions. Differences to --first are paired; their intervals are percentile bootstraps over the
-tasks.
+directions. Differences to --first are paired; their intervals are Student's t over the tasks, of at
+least five (results/comparison.py), and sentences say of H whether they are real.
 """
 
 import sys
@@ -26,7 +26,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -41,7 +41,7 @@ from collections.abc import Sequence
 from itertools import groupby
 
 import torch
-from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of
+from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of, verdicts
 from dassl.utils import set_random_seed
 from folds import IMAGES_AT_ONCE, Pictures, split, train_on
 from torch import Tensor
@@ -50,6 +50,7 @@ from analysis.image_groups import log_of, scaled, told_apart
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.training import build
+from results.report.figures import MARK
 from results.rows import harmonic_mean
 from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError, run_tool
@@ -220,15 +221,15 @@ def compare(args: argparse.Namespace) -> None:
     if not rows:
         raise UserError(f"{args.results} has no result of {args.experiment}: leave out --show")
     compared = differences(settings, rows, args.first)
-    print(table(settings, rows), difference_table(compared), sep="\n\n")
+    print(table(settings, rows), difference_table(compared), verdicts(compared), sep="\n\n")
     if args.figure:
-        check_output("--figure", args.figure, "Matplotlib")
+        check_output("--figure", args.figure, MARK)
         titles = {each["name"]: each.get("description", each["name"]) for each in settings}
         write_text(args.figure, draw(compared.rename(titles)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("experiment", help="YAML file of settings")
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
     parser.add_argument("--root", default="data")

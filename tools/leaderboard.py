@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -30,7 +30,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from results.report.figures import STYLE, svg_of
+from results.report.figures import MARK, STYLE, svg_of
 from trainers.common.errors import UserError, exit_code, raise_machines
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_text
@@ -90,13 +90,13 @@ def read_table(path: str) -> pandas.DataFrame:
 
 def make(args: argparse.Namespace) -> None:
     """The whole command."""
-    check_output("picture", args.picture, "https://matplotlib.org/", [args.table])
+    check_output("picture", args.picture, MARK, [args.table])
     write_text(os.path.abspath(args.picture), draw(read_table(args.table)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("table", help="CSV file")
     parser.add_argument("picture", help="SVG file")
     return exit_code(make, parser.parse_args(arguments))

@@ -10,7 +10,7 @@ from .common.errors import UserError
 from .descriptions import read_descriptions
 from .engine.checks import check_pixels
 from .method import Method
-from .prompting.backbone import load_backbone
+from .prompting.backbone import load_backbone, pixels_of
 
 
 def settings_of(method: type[Method], cfg: CfgNode) -> CfgNode:
@@ -26,6 +26,20 @@ def settings_of(method: type[Method], cfg: CfgNode) -> CfgNode:
             "extend_cfg"
         )
     return cfg.TRAINER[name.upper()]
+
+
+def take_pixels(cfg: CfgNode, options: Sequence[object]) -> None:
+    """Puts into ``cfg.INPUT`` how the pixels of the CLIP are made, over what files say, which is CLIP's
+    own.
+
+    options: KEY, value, KEY …, which stay as they are.
+    """
+    given = {*options[::2]}
+    if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
+        given.add("INPUT.SIZE")
+    for key, value in pixels_of(cfg.MODEL.BACKBONE.NAME).items():
+        if f"INPUT.{key}" not in given:
+            cfg.INPUT[key] = value
 
 
 def build_method(

@@ -1,9 +1,11 @@
 """What Tip-Adapter, GDA and the linear probe share: classifiers of CLIP's own image features."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .evaluation.prediction import Prediction, Scores
@@ -12,20 +14,97 @@ from .method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from .templates import SELECTED_TEMPLATES
 
 Setting = tuple[float, ...]  # the numbers that a method takes of held-out images
-# logits (N, K) of held-out images under a setting, and their labels (N,)
-HeldOut = tuple[Callable[[Setting], Tensor], Tensor]
+# those under which settings are compared; between them the likelihood is taken for a parabola
+TEMPERATURES = [1.5**power for power in range(-6, 13)]
+
+
+class HeldOut:
+    """Images that a method was not filled with.
+
+    Args:
+        under: a function that maps a setting to their logits (N, K); labels: (N,).
+    """
+
+    def __init__(self, under: Callable[[Setting], Tensor], labels: Tensor) -> None:
+        self.under = under
+        self.labels = labels
+        self.known: dict[Setting, Tensor] = {}
+
+    def number_right(self, setting: Setting) -> int:
+        """How many are answered right under a setting."""
+        return int((self.under(setting).argmax(dim=1) == self.labels).sum())
+
+    def log_likelihood(self, setting: Setting) -> Tensor:
+        """Of the labels under a setting at each of ``TEMPERATURES``: (T,), in float64."""
+        if setting not in self.known:
+            logits = self.under(setting).double()
+            values = [
+                -F.cross_entropy(logits / temperature, self.labels, reduction="sum").item()
+                for temperature in TEMPERATURES
+            ]
+            self.known[setting] = torch.tensor(values, dtype=torch.float64)
+        return self.known[setting]
+
+
+def peak(values: Sequence[float]) -> float:
+    """The largest of evenly spaced values, or the top of the parabola through it and its neighbours."""
+    top = max(range(len(values)), key=lambda index: values[index])
+    if not 0 < top < len(values) - 1:
+        return values[top]
+    left, middle, right = values[top - 1 : top + 2]
+    bend = 2 * middle - left - right
+    return middle + (right - left) ** 2 / (8 * bend) if bend > 0 else middle
 
 
 def number_right(setting: Setting, held_out: Sequence[HeldOut]) -> int:
     """How many of all held-out images are answered right under a setting."""
-    return sum(int((under(setting).argmax(dim=1) == labels).sum()) for under, labels in held_out)
+    return sum(part.number_right(setting) for part in held_out)
+
+
+def most_likely(
+    settings: Sequence[Setting],
+    usual: Setting,
+    held_out: Sequence[HeldOut],
+    falls: int | None = None,
+) -> Setting:
+    """The setting that is most likely after all held-out images, at its best temperature.
+
+    Before, the logarithm of each of its numbers is normal around that of ``usual``, with a standard
+    deviation of a factor of ten. The likelihood grows with the number of images and the prior does
+    not: few images, which can't tell, hardly move a setting, and of many the prior is no matter.
+
+    falls: after so many settings in a row below the best no more are tried; None: all are.
+    """
+    best = usual
+    most = -math.inf
+    fallen = 0
+    for setting in settings:
+        likelihood = sum(part.log_likelihood(setting) for part in held_out)  # (T,)
+        assert isinstance(likelihood, Tensor)
+        distances = [math.log10(number / middle) for number, middle in zip(setting, usual)]
+        score = peak(likelihood.tolist()) - sum(distance**2 for distance in distances) / 2
+        if score > most:
+            best = setting
+            most = score
+            fallen = 0
+        else:
+            fallen += 1
+        if fallen == falls:
+            break
+    return best
 
 
 def best_temperature(setting: Setting, held_out: Sequence[HeldOut]) -> float:
     """The temperature under which the labels of all held-out images are most likely."""
-    logits = torch.cat([under(setting) for under, _ in held_out])  # (N, K)
-    labels = torch.cat([labels for _, labels in held_out])  # (N,)
+    logits = torch.cat([part.under(setting) for part in held_out])  # (N, K)
+    labels = torch.cat([part.labels for part in held_out])  # (N,)
     return fit_temperature(logits.log_softmax(dim=1), labels)
+
+
+def answers_at(logits: Tensor, temperature: float) -> Prediction:
+    """Answers of logits (N, K) at a temperature."""
+    logits = logits.float()
+    return Prediction((logits / temperature).softmax(dim=-1), energy=-logits.logsumexp(dim=-1))
 
 
 class SizedByState(nn.Module):
@@ -53,6 +132,7 @@ class FeatureMethod(Method):
 
     learner: nn.Module
     shape_setting = None
+    prompts_texts = False
 
     def hand_crafted_templates(self) -> list[str]:
         """For ImageNet the seven selected ones, as Tip-Adapter has it."""
@@ -81,7 +161,13 @@ class FeatureMethod(Method):
 
 class FilledMethod(FeatureMethod):
     """A method that is filled with the features of training images, and takes its settings by held-out
-    ones: it can be fitted to features alone, as often as cross-validation asks for it."""
+    ones: it can be fitted to features alone, as often as cross-validation asks for it.
+
+    Attributes:
+        epochs_learn: whether epochs train it further.
+    """
+
+    epochs_learn = False
 
     def fill(self, features: Tensor, labels: Tensor) -> None:
         """Sets what is made of the training images alone, of features (R, N, E) of R views, of any
@@ -93,14 +179,37 @@ class FilledMethod(FeatureMethod):
         logits (N, K); features: (N, E), of length one."""
         raise NotImplementedError
 
-    def choose(self, held_out: Sequence[HeldOut]) -> None:
-        """Takes the settings that are best for all held-out images together. Each part of these may
-        have been answered by the method as it was filled with other images."""
+    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+        """The setting that is best for all held-out images together, as ``CHOICE`` has it. Each part of
+        these may have been answered by the method as it was filled with other images."""
         raise NotImplementedError
+
+    def take(self, setting: Setting) -> None:
+        """Sets what it is filled with and the setting say."""
+        raise NotImplementedError
+
+    def choose(self, held_out: Sequence[HeldOut]) -> Setting:
+        """Takes and returns the ``best`` setting, and takes the temperature under which the labels are
+        most likely."""
+        setting = self.best(held_out)
+        self.take(setting)
+        self.learner.get_buffer("temperature").fill_(best_temperature(setting, held_out))
+        return setting
 
     def fit_for_other_classes(self) -> None:
         """Sets what only answers among other classes take, when all else is fitted: cross-validation,
         which never asks for others, does without."""
+
+    @property
+    def by_likelihood(self) -> bool:
+        """Whether its settings are those under which held-out labels are most likely."""
+        is_so: bool = self.settings.CHOICE == "likelihood"
+        return is_so
+
+    @property
+    def is_fitted_in_folds(self) -> bool:
+        """Whether its training is one fit, whose settings training images in folds tell."""
+        return self.by_likelihood and not self.epochs_learn
 
     def predict(self, logits: Tensor) -> Prediction:
         """At the learner's ``temperature``; other classes' answers are the texts' alone."""
@@ -111,7 +220,8 @@ class FilledMethod(FeatureMethod):
 
     def views_of(self, training: TrainingImages) -> tuple[Tensor, Tensor]:
         """What it is filled with: features (R, N, E), of any length, of the training images in R =
-        AUGMENT_EPOCH augmented views, or as they are where it takes no views; labels (N,)."""
+        AUGMENT_EPOCH augmented views, or as they are tested where that is 0 or it takes no views;
+        labels (N,)."""
         rounds = self.settings.get("AUGMENT_EPOCH", 0)
         if not rounds:
             return self.features_of(training(), normalize=False)
@@ -123,7 +233,7 @@ class FilledMethod(FeatureMethod):
     def held_out(self, validation: Batches) -> list[HeldOut]:
         """Validation images, for ``choose``."""
         (features,), labels = self.features_of(validation)  # (N, E), (N,)
-        return [(self.under(features), labels)]
+        return [HeldOut(self.under(features), labels)]
 
     def zero_shot(self, features: Tensor) -> Tensor:
         """Logits (N, K) of the hand-crafted prompts for features (N, E)."""

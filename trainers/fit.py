@@ -52,7 +52,7 @@ def fit(
 
     Args:
         method: what is trained, on the device that is computed on.
-        batches: to train on.
+        batches: to train on, on any device, as all images here.
         optimizer: of the learnable parts, see ``Method.parameter_groups``.
         schedule: of its learning rate, stepped after each epoch.
         epochs: of the whole training; done: those that were made before, in a run that goes on.
@@ -68,16 +68,21 @@ def fit(
         whether the learnable parts have changed after the last epoch.
 
     Raises:
-        UserError: a loss is infinite or no number.
+        UserError: a loss, or an answer after the last step, is infinite or no number.
     """
-    if images is None:
-        images = FirstViews(batches)
+    shown = FirstViews(batches) if images is None else images
+
+    def training(most: int | None = None, augmented: bool = False) -> Batches:
+        return OnDevice(shown(most, augmented), method.device)
+
+    if validation is not None:
+        validation = OnDevice(validation, method.device)
     if scaler is None:
         is_half = method.autocast_dtype == torch.float16
         scaler = GradScaler(method.device.type, enabled=is_half)
     steps = len(batches)
     if done == 0:
-        method.start(images, validation)
+        method.start(training, validation)
     for epoch in range(done, epochs):
         method.train()
         for number, batch in enumerate(batches):
@@ -89,10 +94,13 @@ def fit(
             after_step(Step(epoch, number, steps, figures, lr, seconds))
         schedule.step()
         method.end_epoch(epoch, epochs)
+        if epoch + 1 == epochs:
+            method.eval()
+            check_last_step(method, batch)
         after_epoch(epoch)
     method.eval()
     after_epochs()
-    return method.complete(images, validation)
+    return method.complete(training, validation)
 
 
 def training_step(
@@ -109,11 +117,10 @@ def training_step(
     Raises:
         UserError: the loss is infinite or no number.
     """
-    images = batch[0].to(method.device)
-    labels = batch[1].to(method.device)
+    images, labels, *unprompted = to_device(batch, method.device)
     scores = method(images)
-    if len(batch) == 3:
-        scores.unprompted = batch[2]
+    if unprompted:
+        scores.unprompted = unprompted[0]
     loss, figures = method.loss(scores, labels)
     if not torch.isfinite(loss):
         raise UserError(
@@ -129,6 +136,40 @@ def training_step(
             answer = method.predict(scores.logits).probability.argmax(dim=1)
         figures["acc"] = 100 * (answer == labels).float().mean()
     return {name: value.item() for name, value in {"loss": loss, **figures}.items()}
+
+
+@torch.no_grad()
+def check_last_step(method: Method, batch: Batch) -> None:
+    """
+    Raises:
+        UserError: the answers to the last batch are infinite or no numbers, as a step leaves them
+            that no loss comes after.
+    """
+    images, *_ = to_device(batch, method.device)
+    with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on this pass
+        answer = method.predict(method(images).logits)
+    if not answer.is_finite:
+        raise UserError(
+            "the answers are infinite or no numbers after the last step: lower OPTIM.LR, the learning "
+            f"rate, or compute with {method.path}.PREC fp32"
+        )
+
+
+def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
+    """A batch's tensors on a device."""
+    return tuple(part.to(device) for part in batch)
+
+
+class OnDevice:
+    """Batches on a device, wherever they come from."""
+
+    def __init__(self, batches: Batches, device: torch.device) -> None:
+        self.batches = batches
+        self.device = device
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.batches:
+            yield images.to(self.device), labels.to(self.device)
 
 
 class FirstViews:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .class_part import ADDED, State
+from .threads import one_thread
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ WAY_OF_ADDED = (
 )
 
 
+@one_thread()
 def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Means (K, E) of K classes and their common precision (E, E), in float64.
 
@@ -50,6 +52,7 @@ def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tenso
     return means, shrunken_precision(scatter, len(features))
 
 
+@one_thread()
 def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their
     covariance."""
@@ -61,6 +64,7 @@ def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     return precision
 
 
+@one_thread()
 def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Means (K, E) of (N, E) features, and the pseudo-inverse (E, E) of the mean over the classes of
     their covariances; in float64, cut off where the official one, in float32, is."""
@@ -72,6 +76,7 @@ def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Te
     return means, torch.linalg.pinv(covariance, rtol=rtol, hermitian=True)
 
 
+@one_thread()
 def gaussians_of_texts(
     features: Tensor, texts: Tensor, labels: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:

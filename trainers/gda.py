@@ -24,6 +24,7 @@ from .features import (
     Setting,
     SizedByState,
     best_temperature,
+    most_likely,
     number_right,
 )
 from .gaussians import (
@@ -42,6 +43,7 @@ from .registration import registered
 
 log = logging.getLogger(__name__)
 ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
+SHARES = [10 ** (power / 2) for power in range(-8, 7)]  # likewise by likelihood, see ``unit``
 
 
 def add_gda_config(cfg: CfgNode) -> None:
@@ -49,7 +51,10 @@ def add_gda_config(cfg: CfgNode) -> None:
     cfg.TRAINER.GDA = node = CfgNode()
     node.ALPHA = 0.1  # α, weight of the Gaussians' logits, where there are no validation images
     node.SHRINK = True  # shrinks the covariance; officially in few-shot, not in base-to-new
-    node.AUGMENT_EPOCH = 10  # augmented views of a training image, each a sample
+    node.AUGMENT_EPOCH = (
+        10  # augmented views of a training image, each a sample; 0: only as images are tested
+    )
+    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     node.PREC = "fp16"
 
 
@@ -114,9 +119,10 @@ class GDAMethod(FilledMethod):
         and T is 1."""
         with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
             self.fill(*self.views_of(training))
+            self.fit_evidence()
             if validation is not None:
                 self.choose(self.held_out(validation))
-                self.fit_for_other_classes()
+                self.fit_text_temperature()
         classifier = self.learner
         log.info(
             f"Gaussians of {len(classifier.features)} features, α {classifier.alpha:.3g}, "
@@ -129,43 +135,72 @@ class GDAMethod(FilledMethod):
         features = F.normalize(features, dim=-1)
         classifier.features = features.flatten(0, 1)
         fit = fit_gaussians if self.settings.SHRINK else pooled_gaussians
+        self.images = len(labels)
         self.labels = labels.repeat(len(features))
         means, precision = fit(classifier.features, self.labels, len(self.classnames))
         weight, bias = discriminants(means, precision)
         classifier.weight.copy_(weight)
         classifier.bias.copy_(bias)
-        # of the views' means: of two views of one image, none would be held out from the other
-        classifier.gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
+
+    @property
+    def unit(self) -> float:
+        """α of the setting 1: by likelihood N / E, under which the Gaussians' logits, whose precision is
+        E over N − 1 covariances, are log-densities, of any number N of images."""
+        if not self.by_likelihood:
+            return 1.0
+        images, width = self.learner.features.shape
+        return images / width
 
     @torch.no_grad()
     def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
-        return self.with_votes(features, self.learner.weight, self.learner.bias)
+        unit = self.unit
+        under = self.with_votes(features, self.learner.weight, self.learner.bias)
+        return lambda setting: under((setting[0] * unit,))
 
     def with_votes(
         self, features: Tensor, weight: Tensor, bias: Tensor
     ) -> Callable[[Setting], Tensor]:
-        """``under`` by weights (K, E) and biases (K,)."""
+        """Logits (N, K) under α, by weights (K, E) and biases (K,)."""
         zero_shot = self.zero_shot(features)
         votes = F.linear(features, weight, bias)
         return lambda setting: zero_shot + setting[0] * votes
 
-    def choose(self, held_out: Sequence[HeldOut]) -> None:
-        """The α with the highest accuracy, the first of equal ones, and the temperature under which
-        the labels are most likely."""
-        alpha = max(ALPHAS, key=lambda alpha: number_right((alpha,), held_out))
-        self.learner.alpha.fill_(alpha)
-        self.learner.temperature.fill_(best_temperature((alpha,), held_out))
+    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+        """The α with the highest accuracy, the first of equal ones, or the most likely one."""
+        if self.by_likelihood:
+            return most_likely([(share,) for share in SHARES], (1.0,), held_out)
+        return (max(ALPHAS, key=lambda alpha: number_right((alpha,), held_out)),)
+
+    def take(self, setting: Setting) -> None:
+        self.learner.alpha.fill_(setting[0] * self.unit)
+
+    def fit_for_other_classes(self) -> None:
+        self.fit_evidence()
+        self.fit_text_temperature()
 
     @torch.no_grad()
-    def fit_for_other_classes(self) -> None:
+    def fit_evidence(self) -> None:
+        """Fits the Gaussians that tell trained classes from others.
+
+        They are of the views' means: of two views of one image, none would be held out from the
+        other.
+        """
+        classifier = self.learner
+        views = classifier.features.unflatten(0, (-1, self.images))  # (R, N, E)
+        features = F.normalize(views.mean(dim=0), dim=-1)
+        classifier.gaussians.fit(features, self.labels[: self.images])
+
+    @torch.no_grad()
+    def fit_text_temperature(self) -> None:
         """Sets the temperature under which the training images' labels are most likely, where each
         class has a Gaussian of its text and of the other classes' images."""
         classifier = self.learner
         features = classifier.features
         gaussians = gaussians_of_texts(features, self.hand_crafted, self.labels)
         under = self.with_votes(features, *discriminants(*gaussians))
-        alpha = classifier.alpha.item()
-        classifier.text_temperature.fill_(best_temperature((alpha,), [(under, self.labels)]))
+        setting = (classifier.alpha.item(),)
+        temperature = best_temperature(setting, [HeldOut(under, self.labels)])
+        classifier.text_temperature.fill_(temperature)
 
     def predict(self, logits: Tensor) -> Prediction:
         classifier = self.learner

@@ -1,12 +1,15 @@
 """Linear probe: logistic regression on the features that CLIP has of the training images,
 regularised as is best for validation images (Radford et al., 2021, CLIP, §3.2 and appendix A.3; for
 few shots as in CoOp's public repository, ``lpclip``). Texts play no part. Ours: validation images fit
-a temperature, which leaves every answer and makes its probability mean something.
+a temperature, which leaves every answer and makes its probability mean something; and under
+``CHOICE likelihood``, which one's own images take, the texts' logits count beside the probe's, with a
+weight that is fitted along, so that few images, which make a poor probe, leave the texts' answers.
 """
 
 import logging
 import math
 import random
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
@@ -17,30 +20,38 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .features import FilledMethod, HeldOut, Setting, best_temperature, number_right
+from .features import FilledMethod, HeldOut, Setting, most_likely, number_right
+from .logistic import regressions
 from .method import Batches, Method, TrainingImages
 from .registration import registered
+from .threads import one_thread
 
 log = logging.getLogger(__name__)
 
 GRID = [1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6]  # values of C that are tried first
 STEPS = 8  # of the search between the best one's neighbours
+STRENGTHS = [
+    10 ** (power / 2) for power in range(-2, 7)
+]  # values of C that a likelihood is asked for
+FALLS = 2  # values in a row below the best, after which it is asked for no more
 
 
 def add_linearprobe_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.LINEARPROBE``."""
     cfg.TRAINER.LINEARPROBE = node = CfgNode()
     node.C = 31.6  # inverse strength where there are no validation images: CLIP's 0.316, which is for features of length 10
+    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     node.PREC = "fp16"
 
 
 class Probe(nn.Module):
     """Weights (K, E) and biases (K,) of K classes, zero until they are fitted, the C that they were
-    fitted with, and the temperature of the answers."""
+    fitted with, the weight of the texts' logits beside them, and the temperature of the answers."""
 
     weight: Any  # a parameter; None for classes that were not trained, as is the bias
     bias: Any
     C: Tensor
+    text_weight: Tensor
     temperature: Tensor
 
     def __init__(self, method: Method) -> None:
@@ -49,13 +60,16 @@ class Probe(nn.Module):
         self.weight = nn.Parameter(torch.zeros(classes, method.backbone.embed_dim))
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("C", torch.tensor(method.settings.C))
+        self.register_buffer("text_weight", torch.zeros(()))
         self.register_buffer("temperature", torch.ones(()))
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """(B, E), (B, K) → (B, K); the zero-shot logits where there are no weights."""
-        return zero_shot if self.weight is None else features @ self.weight.t() + self.bias
+        beside = self.text_weight * zero_shot
+        return zero_shot if self.weight is None else features @ self.weight.t() + self.bias + beside
 
 
+@one_thread()
 def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Tensor, Tensor]:
     """Weights (K, E) and biases (K,) of the logistic regression of labels (N,) on features (N, E),
     in float64; of one class zeros.
@@ -68,10 +82,14 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
     present = labels.unique()
     if len(present) > 1:
         state = random.getstate()
-        from sklearn.linear_model import LogisticRegression  # here: it takes a second
+        # here: it takes a second
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
 
         random.setstate(state)  # whose first import draws: a run would depend on what was before it
-        fit = LogisticRegression(C=C, max_iter=1000).fit(features.numpy(), labels.numpy())
+        with warnings.catch_warnings():  # officially, too, the search goes on with what there is
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            fit = LogisticRegression(C=C, max_iter=1000).fit(features.numpy(), labels.numpy())
         rows = [torch.from_numpy(part) for part in (fit.coef_, fit.intercept_)]
         if len(present) == 2:  # of which it has the difference
             rows = [torch.cat([-part / 2, part / 2]) for part in rows]
@@ -113,39 +131,66 @@ class LinearProbeMethod(FilledMethod):
         """Fits the regression; C and the temperature to validation images, if there are any."""
         probe = self.learner
         with torch.random.fork_rng(devices=[]):  # loaders draw seeds
-            seen = self.views_of(training)
-            self.fill(*seen)
-            if validation is not None:
+            self.fill(*self.views_of(training))
+            if validation is None:
+                self.take((probe.C.item(),))
+            else:
                 self.choose(self.held_out(validation))
-                self.fill(*seen)
+        _, labels = self.seen
         log.info(
-            f"Logistic regression on the features of {len(seen[1])} images with C = {probe.C:.3g}, "
+            f"Logistic regression on the features of {len(labels)} images with C = {probe.C:.3g}, "
             f"temperature {probe.temperature:.3g}"
         )
 
-    @torch.no_grad()
     def fill(self, features: Tensor, labels: Tensor) -> None:
         self.seen = F.normalize(features[0], dim=-1), labels  # (N, E), (N,)
-        weight, bias = fitted(*self.seen, self.learner.C.item(), len(self.classnames))
-        self.learner.weight.copy_(weight)
-        self.learner.bias.copy_(bias)
 
+    @torch.no_grad()
+    def take(self, setting: Setting) -> None:
+        probe = self.learner
+        probe.C.fill_(setting[0])
+        if self.by_likelihood:
+            features, labels = self.seen
+            rising = [strength for strength in STRENGTHS if strength < setting[0]]
+            texts = self.zero_shot(features)
+            *_, fit = regressions(features, labels, texts, [*rising, setting[0]])
+            weight, bias = fit.weight, fit.bias
+            probe.text_weight.copy_(fit.text_weight)
+        else:
+            weight, bias = fitted(*self.seen, probe.C.item(), len(self.classnames))
+        probe.weight.copy_(weight)
+        probe.bias.copy_(bias)
+
+    @torch.no_grad()
     def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
-        seen = self.seen
+        seen, labels = self.seen
+        if self.by_likelihood:
+            asked = self.zero_shot(features)
+            fits = regressions(seen, labels, self.zero_shot(seen), STRENGTHS)
+            known: list[Tensor] = []
+
+            def beside_texts(setting: Setting) -> Tensor:
+                index = STRENGTHS.index(setting[0])
+                while len(known) <= index:
+                    known.append(next(fits)(features, asked))
+                return known[index]
+
+            return beside_texts
 
         @cache
         def logits(setting: Setting) -> Tensor:
-            parts = fitted(*seen, setting[0], len(self.classnames))
+            parts = fitted(seen, labels, setting[0], len(self.classnames))
             weight, bias = (part.to(self.device) for part in parts)
             return features.double() @ weight.t() + bias
 
         return logits
 
-    def choose(self, held_out: Sequence[HeldOut]) -> None:
-        """C by the official search, and the temperature under which the labels are most likely."""
-        C = best_strength(lambda C: number_right((C,), held_out))
-        self.learner.C.fill_(C)
-        self.learner.temperature.fill_(best_temperature((C,), held_out))
+    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+        """C by the official search, or the most likely one."""
+        if self.by_likelihood:
+            settings = [(strength,) for strength in STRENGTHS]
+            return most_likely(settings, (self.settings.C,), held_out, FALLS)
+        return (best_strength(lambda C: number_right((C,), held_out)),)
 
 
 LinearProbe = registered(LinearProbeMethod)

@@ -24,7 +24,7 @@ It needs no trainer:
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint as recomputed
 from yacs.config import CfgNode
 
-from . import attribute
+from . import METHODS, attribute
 from .class_part import ADDED, ClassPart, State, Trained
 from .common.config_files import check_values
 from .common.console import first_few
@@ -42,9 +42,6 @@ from .prompting.backbone import Backbone
 from .prompting.hashes import tensor_hash
 from .prompting.precision import autocast_dtype, in_half, precision_on
 from .prompting.prompts import Prompts
-from .prompting.resnet import ResNetImageEncoder
-from .prompting.text import TextEncoder
-from .prompting.transformer import ImageEncoder
 from .templates import DEFAULT_TEMPLATE, TEMPLATES
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (B,)
@@ -54,6 +51,12 @@ Figures = dict[str, Tensor]  # scalars for the log
 ParameterGroups = list[dict[str, object]]  # as torch's optimisers take them
 
 log = logging.getLogger(__name__)
+
+
+class Layered(Protocol):
+    """What has layers to prompt."""
+
+    layers: int
 
 
 class Method(nn.Module):
@@ -92,6 +95,8 @@ class Method(nn.Module):
             set, as in the method's official code, not the few-shot sample of them.
         exceptions: data set → hand-crafted prompt, where the method departs from CoOp's.
         small: settings of the smallest method that is complete, for a CLIP of three image layers.
+        prompts_texts: whether the text encoder is changed, so that it has to be CLIP's own; else the
+            texts are hand-crafted.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
         shape_setting: a whole number of the node that the learnable parts' shape follows from;
@@ -107,6 +112,7 @@ class Method(nn.Module):
     whole_validation = False
     exceptions: ClassVar[dict[str, str]] = {}
     small: ClassVar[dict[str, object]] = {}
+    prompts_texts = True
     text_only: ClassVar[dict[str, object] | None] = {}
     shape_setting: ClassVar[str | None] = "N_CTX"
 
@@ -136,7 +142,11 @@ class Method(nn.Module):
         self.teacher = backbone
         if like is None:
             self.precision = precision_on(
-                settings.PREC, self.device, self.stays_fp32, self.amp_is_fp16
+                settings.PREC,
+                self.device,
+                self.stays_fp32,
+                self.amp_is_fp16,
+                backbone.computes_in_half,
             )
             self.backbone_hash = tensor_hash(backbone.signature())
             if self.precision == "fp16":
@@ -148,7 +158,7 @@ class Method(nn.Module):
             self.backbone_hash = like.backbone_hash
             self.teacher = like.teacher
         self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
-        self.check_images()
+        self.check_towers()
         learner = self.build()
         self.learner = None if learner is None else learner.to(self.device)
 
@@ -204,19 +214,24 @@ class Method(nn.Module):
             made.load(self.trained.state, self.trained.classnames)
         return made.train(self.training)
 
-    def check_images(self) -> None:
-        """Refuses a ResNet, which has no tokens to put prompts beside, unless ``text_only``."""
+    def check_towers(self) -> None:
+        """Refuses a text encoder that is not CLIP's own, unless the texts are hand-crafted; and an image
+        encoder that has no tokens to put prompts beside, unless ``text_only``."""
+        backbone = self.backbone
+        if self.prompts_texts and not backbone.text.takes_prompts:
+            raise UserError(
+                f"{self.path} prompts the text encoder, and the backbone's is a {backbone.text.kind}: choose "
+                f"{', '.join(methods_for(backbone))}, or a backbone with CLIP's own text encoder"
+            )
         wanted = (self.text_only or {}).items()
         changes = [f"{key} {value}" for key, value in wanted if self.settings[key] != value]
-        if not self.backbone.takes_visual_prompts and (changes or self.text_only is None):
+        if not backbone.takes_visual_prompts and (changes or self.text_only is None):
             instead = f"set {' and '.join(changes)}" if changes else "choose a ViT"
             raise UserError(
-                f"{self.path} prompts the image encoder, and the backbone is a ResNet: {instead}"
+                f"{self.path} prompts the image encoder, and the backbone is a {backbone.image.kind}: {instead}"
             )
 
-    def check_depth(
-        self, key: str, depth: int, *towers: ImageEncoder | ResNetImageEncoder | TextEncoder
-    ) -> None:
+    def check_depth(self, key: str, depth: int, *towers: Layered) -> None:
         """Refuses a key that would change more layers than each of the towers has."""
         layers = min(tower.layers for tower in towers)
         if depth > layers:
@@ -427,10 +442,13 @@ class Method(nn.Module):
         return scores.unprompted[:, ::every]
 
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """τ · cos, (M or 1, B, E) and (M, K, E) → (M, B, K), always in fp32."""
+        """τ · cos, and the bias of a sigmoid model; (M or 1, B, E) and (M, K, E) → (M, B, K), always in
+        fp32."""
         with torch.autocast(self.device.type, enabled=False):
             scale = self.backbone.log_scale.float().exp()
-            return scale * image_features @ text_features.transpose(1, 2)
+            logits = scale * image_features @ text_features.transpose(1, 2)
+            bias = self.backbone.logit_bias
+            return logits if bias is None else logits + bias
 
     @torch.no_grad()
     def features_of(
@@ -519,3 +537,13 @@ class Method(nn.Module):
 def method_class(name: str) -> type[Method]:
     """The ``Method`` of a name in ``METHODS``."""
     return cast(type[Method], attribute(name, f"{name}Method"))
+
+
+def methods_for(backbone: Backbone) -> list[str]:
+    """Names of the methods that serve a CLIP whose text encoder takes no prompts."""
+    return [
+        name
+        for name in METHODS
+        if not method_class(name).prompts_texts
+        and (backbone.takes_visual_prompts or method_class(name).text_only is not None)
+    ]

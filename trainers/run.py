@@ -8,12 +8,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.amp import GradScaler
+from tqdm import tqdm
 from yacs.config import CfgNode
 
 from . import candidates
@@ -22,7 +24,7 @@ from .common.errors import UserError
 from .common.fingerprints import data_name
 from .common.metrics import start_metrics
 from .common.record_file import remove_record
-from .data.loader import Loader, Loaders, Pairs, folds_of
+from .data.loader import Loader, Loaders, Pairs, folds_of, groups_of
 from .engine.checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .engine.optimizer import build_optimizer
 from .engine.progress import Progress
@@ -37,6 +39,7 @@ log = logging.getLogger(__name__)
 Judge = Callable[
     [str, Prediction, Tensor], float
 ]  # split, answers, labels (N,) → the larger, the better
+bar = partial(tqdm, mininterval=1, dynamic_ncols=True)
 TIMED = 5  # steps from which a training's time is estimated
 PROBES = 8  # images of the pass from which a training's time is estimated
 
@@ -58,7 +61,8 @@ class Run:
         optimizer, schedule, scaler: of a method that learns.
         done: epochs that were made before this process; epoch: the last one, from 0.
         best_result: of the epochs so far on validation images.
-        out_of_fold: the answers to all images by folds that have not seen them, where there are folds.
+        out_of_fold: the answers to all training images by folds that have not seen them, where the
+            method is fitted so.
     """
 
     def __init__(
@@ -229,7 +233,7 @@ class Run:
             return
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         remove_record(cfg.OUTPUT_DIR)
-        if folds_of(self.loaders.images):
+        if folds_of(self.loaders.images) or self.is_one_fit():
             self.train_in_folds()
             return
         start_metrics(cfg.OUTPUT_DIR, self.done > 0)
@@ -276,29 +280,51 @@ class Run:
                 f"DATASET.DESCRIPTIONS made no difference: {self.name} holds to no hand-crafted prompts"
             )
 
-    @torch.no_grad()
-    def train_in_folds(self) -> None:
-        """Fits the method to all images, and has each answered by it as it was fitted without its
-        fold."""
-        started = time.monotonic()
+    def is_one_fit(self) -> bool:
+        """Whether the training is one fit with settings by training images in folds; of one image per
+        class nothing can be held out."""
         method = self.method
-        assert isinstance(method, FilledMethod)
-        images = list(self.loaders.images.test)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.cfg.SEED)  # the same views where a killed run goes on
-            views, labels = method.views_of(self.training_images)
-            shown, _ = method.features_of(self.training_images(), normalize=False)
-        fitted = candidates.on_known_features(method)
-        known = candidates.Known(views, shown[0], labels)
-        answers = candidates.cross_fit(fitted, known, self.cfg.SEED)
-        candidates.fit_to(fitted, known, self.cfg.SEED)
-        fitted.fit_for_other_classes()
-        answers.check_finite()
-        self.out_of_fold = answers, labels.cpu(), [str(item.impath) for item in images]
-        method.learner.load_state_dict(fitted.learned.state_dict())
+        images = len(self.loaders.images.train_x)
+        has_others = images >= 2 * len(method.classnames)
+        return isinstance(method, FilledMethod) and method.is_fitted_in_folds and has_others
+
+    def train_in_folds(self) -> None:
+        """The whole training of a method that is one fit, see ``fit_in_folds``."""
+        started = time.monotonic()
+        self.out_of_fold = self.fit_in_folds()
+        if not folds_of(self.loaders.images):
+            self.evaluation.keep(self.out_of_fold, "train")
         self.epoch = self.cfg.OPTIM.MAX_EPOCH - 1
         self.evaluation.note_training(time.monotonic() - started)
-        self.save(epoch_name(self.epoch + 1))
+        self.after_epoch()
+
+    @torch.no_grad()
+    def fit_in_folds(self) -> Answered:
+        """Fits the method to all training images; the answers to these, each by the method as it was
+        fitted without the image's fold."""
+        method = self.method.eval()
+        assert isinstance(method, FilledMethod)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.cfg.SEED)  # the same views where a killed run goes on
+            views, labels = method.views_of(self.looking)
+            shown = views[0]
+            if method.settings.get("AUGMENT_EPOCH", 0):
+                (shown,), _ = method.features_of(self.looking(), normalize=False)
+        with bar(desc=f"Fitting {self.name}", unit=" fits", delay=2) as fits:
+            groups = groups_of(self.loaders.images, self.loaders.images.train_x)
+            known = candidates.Known(views, shown, labels, groups)
+            answers = candidates.cross_fit(method, known, self.cfg.SEED, fits.update)
+        method.fit_for_other_classes()
+        answers.check_finite()
+        figures = method.learned_figures().items()
+        found = ", ".join(f"{name} {value:.3g}" for name, value in figures)
+        log.info("%s is fitted to the features of %d images: %s", self.name, len(labels), found)
+        paths = [str(item.impath) for item in self.loaders.images.train_x]
+        return answers, labels.cpu(), paths
+
+    def looking(self, augmented: bool = False) -> Batches:
+        """All training images, with a bar."""
+        return bar(self.training_images(augmented=augmented), "Looking at the images")
 
     def after_epoch(self) -> None:
         """Keeps the prompts and, beside them, those of the best epoch so far."""
@@ -330,7 +356,8 @@ class Run:
             )
         log.info("Evaluate on the *%s* set", split)
         self.method.eval()
-        result = self.judge(split, *self.evaluation.test(loader, split, self.out_of_fold))
+        known = self.out_of_fold if folds_of(self.loaders.images) else None
+        result = self.judge(split, *self.evaluation.test(loader, split, known))
         self.evaluation.write_record()
         return result
 

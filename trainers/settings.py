@@ -84,6 +84,8 @@ def add_run_settings(cfg: CfgNode) -> None:
         # a colour: transparent pictures are put on it, and all are turned as their EXIF data say;
         # "": as they are stored
         (cfg.INPUT, "BACKGROUND", ""),
+        # whether a test image is resized to SIZE whatever its shape; else its centre is cut out
+        (cfg.INPUT, "SQUASH", False),
         # of the data set's listing: error | skip: images that can't be read or are missing are left out
         (cfg.DATALOADER, "BROKEN_IMAGES", "error"),
         # steps that the epochs have together at least, each of all training images in batches of equal

@@ -22,7 +22,7 @@ from .features import (
     HeldOut,
     Setting,
     SizedByState,
-    best_temperature,
+    most_likely,
     number_right,
 )
 from .method import Batches, Method, ParameterGroups, TrainingImages
@@ -30,6 +30,10 @@ from .registration import registered
 from .settings import method_node
 
 log = logging.getLogger(__name__)
+BLOCK = 2**24  # pairs of images that are compared at once, 64 MiB
+# values that are tried by likelihood
+BETAS = [10 ** (power / 2) for power in range(-1, 4)]
+ALPHAS = [10 ** (power / 2) for power in range(-2, 5)]
 
 
 def add_tipadapter_config(cfg: CfgNode) -> None:
@@ -39,7 +43,8 @@ def add_tipadapter_config(cfg: CfgNode) -> None:
     node.INIT_ALPHA = 1.17  # α, weight of the cache's logits
     node.SEARCH_SCALE = [7.0, 3.0]  # β and α are searched for from 0.1 up to these
     node.SEARCH_STEP = [200, 20]  # values of each
-    node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image
+    node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image; 0: the image as it is tested
+    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     node.PREC = "fp16"
 
 
@@ -138,38 +143,49 @@ class TipAdapterMethod(FilledMethod):
     def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
         """Of (β, α)."""
         zero_shot = self.zero_shot(features)
-        likeness = features @ self.learner.keys.t()  # (N_val, N)
+        keys = self.learner.keys
         of_class = self.learner.of_class
+        blocks = features.split(max(1, BLOCK // max(1, len(keys))))
+        kept = [features @ keys.t()] if len(blocks) == 1 else None  # (N_val, N)
 
         @lru_cache(maxsize=1)  # the α of one β come one after the other
         def votes(beta: float) -> Tensor:
-            return votes_by(likeness, of_class, beta)
+            likeness = kept or (block @ keys.t() for block in blocks)
+            return torch.cat([votes_by(part, of_class, beta) for part in likeness])
 
         return lambda setting: zero_shot + setting[1] * votes(setting[0])
 
-    def choose(self, held_out: Sequence[HeldOut]) -> None:
-        """The β and α with the highest accuracy, of equal ones the smaller, and the temperature under
-        which the labels are most likely."""
+    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+        """The β and α with the highest accuracy, of equal ones the smaller, or the most likely ones."""
         node = self.settings
+        if self.by_likelihood:
+            usual = (max(node.INIT_BETA, BETAS[0]), max(node.INIT_ALPHA, ALPHAS[0]))  # may be 0
+            return most_likely([*product(BETAS, ALPHAS)], usual, held_out)
         grids = zip(node.SEARCH_SCALE, node.SEARCH_STEP)
         betas, alphas = (
             torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in grids
         )
         settings = product(betas.tolist(), alphas.tolist())
-        best = max(settings, key=lambda setting: number_right(setting, held_out))
-        cache = self.learner
-        cache.beta.fill_(best[0])
-        cache.alpha.fill_(best[1])
-        cache.temperature.fill_(best_temperature(best, held_out))
-        count = sum(len(labels) for _, labels in held_out)
+        return max(settings, key=lambda setting: number_right(setting, held_out))
+
+    def take(self, setting: Setting) -> None:
+        self.learner.beta.fill_(setting[0])
+        self.learner.alpha.fill_(setting[1])
+
+    def choose(self, held_out: Sequence[HeldOut]) -> Setting:
+        setting = super().choose(held_out)
+        count = sum(len(part.labels) for part in held_out)
         log.info(
-            f"β {best[0]:.3f} and α {best[1]:.3f}: {number_right(best, held_out)} of {count} "
+            f"β {setting[0]:.3f} and α {setting[1]:.3f}: {number_right(setting, held_out)} of {count} "
             "held-out images right"
         )
+        return setting
 
 
 class TipAdapterFMethod(TipAdapterMethod):
     """Tip-Adapter whose cached features are fine-tuned."""
+
+    epochs_learn = True
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": [self.learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code

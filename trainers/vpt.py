@@ -28,6 +28,7 @@ class VPTMethod(Method):
     learner: VisualPrompts
     small = {"PROMPT_DEPTH_VISION": 2}
     text_only = None
+    prompts_texts = False
     shape_setting = "N_CTX_VISION"
     stays_fp32 = True  # the official code loads CLIP with .float()
 

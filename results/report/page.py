@@ -133,10 +133,11 @@ def make_report(
         root: folder of the data sets; None: what needs images is left out.
 
     Raises:
-        UserError: no run in or below one of the folders, a file of a run can't be read, or there is
-        no folder ``root``.
+        UserError: no run in or below one of the folders, a file of a run can't be read, there is no
+        folder ``root``, or what would be written is somebody's.
     """
     check_root(root)
+    check_output("--output", str(output), "<title>Report on ")
     warnings = BufferingHandler(sys.maxsize)  # for the report's readers
     warnings.setLevel(logging.WARNING)
     packages = [logging.getLogger(name) for name in ("results", "analysis")]

@@ -4,6 +4,7 @@ import json
 import os
 from functools import partial
 
+import numpy
 from PIL import Image as Picture
 
 from tests.conftest import GOLDEN
@@ -115,11 +116,13 @@ def pacs(root):
 
 
 def image_folder(root, counts=LAYOUTS["image folder"]):
-    """Pictures in class folders; counts: how many by folder."""
+    """Pictures in class folders, of which no two look alike; counts: how many by folder."""
     for place, count in counts.items():
         (root / place).mkdir(parents=True)
         for index in range(count):
-            picture(root / f"{place}/{index}.png")
+            draws = numpy.random.default_rng([index, *place.encode()])
+            pixels = draws.integers(0, 256, (8, 8, 3), dtype="uint8")
+            Picture.fromarray(pixels).save(root / f"{place}/{index}.png")
 
 
 MINIATURES = {

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from tests.runs import refuses
+from trainers.data.own_images import labelled_in
 
 from .miniatures import LAYOUTS, files_below, image_folder, picture
 from .test_every_dataset import build
@@ -52,6 +53,35 @@ def test_names_come_from_classnames_txt(tmp_path):
     assert build("ImageFolder", tmp_path).classnames == ["fire ant", "honey bee", "wels catfish"]
     (tmp_path / "classnames.txt").write_text("ant fire ant\n")
     with refuses("classnames.txt can't be read .KeyError: 'bee'.: each class folder has a line"):
+        build("ImageFolder", tmp_path)
+
+
+@pytest.mark.parametrize("name", LAYOUTS["listings"])
+def test_the_usual_listings_are_known_by_their_names(tmp_path, name):
+    """How many pictures each part has, the classes, and what is said of the others."""
+    listing = LAYOUTS["listings"][name]
+    image_folder(tmp_path, listing["folders"])
+    for file in listing.get("files", ()):
+        (tmp_path / file).write_text("")
+    dataset = build("ImageFolder", tmp_path)
+    assert dataset.classnames == listing["classes"]
+    numbers = [len(part or ()) for part in (dataset.train_x, dataset.val, dataset.test)]
+    assert numbers == listing["parts"]
+    said = " ".join(note for note in dataset.notes if note.startswith("Left out"))
+    assert said == listing.get("said", "")
+    assert set(labelled_in(str(tmp_path))[1]) <= {*dataset.classnames}
+
+
+def test_the_same_file_in_two_classes_and_a_folder_named_twice_are_said(tmp_path):
+    image_folder(tmp_path)
+    copied = (tmp_path / "ant/3.png").read_bytes()
+    (tmp_path / "bee/3.png").write_bytes(copied)
+    notes = build("ImageFolder", tmp_path).notes
+    assert any(
+        "in two classes at once, such as ant/3.png and bee/3.png: one" in note for note in notes
+    )
+    (tmp_path / "classnames.txt").write_text("ant a\nbee b\nant c\ncat fish\td\n")
+    with refuses("classnames.txt can't be read .ValueError: ant is named twice"):
         build("ImageFolder", tmp_path)
 
 

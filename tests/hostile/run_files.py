@@ -15,7 +15,7 @@ from analysis import templates
 from results import check, table
 from results.report import __main__ as report
 from tests.hostile import Case, typed
-from tests.runs import record_of
+from tests.runs import record_of, sign
 from trainers.common.record_file import read_record
 
 CHECKPOINT = "prompt_learner/model.pth.tar-3"
@@ -73,6 +73,8 @@ def files_of(run, place, name, write):
     """A copy of a run's folder in which a file is written anew."""
     folder = shutil.copytree(run, place / "run", dirs_exist_ok=True)
     write(folder / name)
+    if name.startswith("predictions"):
+        sign(folder)  # or nothing of the file would be looked at
     return folder
 
 

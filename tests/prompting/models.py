@@ -36,7 +36,8 @@ def stock(kind):
 def exact(model):
     """The model in float64; clip's and open_clip's layer norms would go through fp32."""
     for module in model.modules():
-        if isinstance(module, torch.nn.LayerNorm):
+        package = type(module).__module__.partition(".")[0]
+        if isinstance(module, torch.nn.LayerNorm) and package in ("clip", "open_clip"):
             module.__class__ = torch.nn.LayerNorm
     return model.double()
 

@@ -6,15 +6,17 @@ import pytest
 import torch
 
 from tests.conftest import GOLDEN
-from tests.prompting.models import CONFIG, assert_same, double, exact
+from tests.prompting.models import CONFIG, assert_same, double, exact, noisy
 from tests.reference import unit
 from tests.runs import refuses
-from trainers.prompting.backbone import load_backbone
+from trainers.prompting.backbone import load_backbone, pixels_of
 from trainers.prompting.hashes import tensor_hash
 
 transformers = pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install '.[transformers]'"
 )
+from tests.prompting.small_tokenizer import small_tokenizer  # noqa: E402
+
 PIXELS = {"image_mean": [0.5, 0.4, 0.4], "image_std": [0.2, 0.3, 0.3]}
 
 
@@ -77,6 +79,107 @@ def test_a_folder_and_its_file_and_openais_file_are_the_same_backbone(folder, tm
         )
         assert tensor_hash(other.signature()) == tensor_hash(by_folder.signature())
     assert by_folder.normalization is None
+
+
+# ---- models whose towers are taken as they are ----
+
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+}
+TEXT = {**TOWER, "vocab_size": 100, "max_position_embeddings": 16}
+TEXT |= {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+OTHERS = {
+    "siglip": lambda: transformers.SiglipConfig(
+        text_config=TEXT, vision_config={**TOWER, "image_size": 32, "patch_size": 8}
+    ),
+    "siglip2": lambda: transformers.Siglip2Config(
+        text_config=TEXT, vision_config={**TOWER, "num_patches": 16, "patch_size": 8}
+    ),
+    "metaclip_2": lambda: transformers.MetaClip2Config(
+        text_config=TEXT,
+        vision_config={**TOWER, "image_size": 32, "patch_size": 8},
+        projection_dim=24,
+    ),
+}
+
+
+@pytest.fixture
+def other(tmp_path):
+    """``other(kind)``: a small model of another kind, and the folder that ``transformers`` saves it in."""
+
+    def make(kind):
+        torch.manual_seed(0)
+        model = transformers.AutoModel.from_config(OTHERS[kind]())
+        model = noisy(model)
+        model.save_pretrained(tmp_path)
+        small_tokenizer().save_pretrained(tmp_path)
+        half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(half))
+        return model, str(tmp_path)
+
+    return make
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_features_of_other_kinds_are_those_of_transformers(other, kind):
+    theirs, place = other(kind)
+    ours = load_backbone(place)
+    assert not ours.takes_visual_prompts and not ours.text.takes_prompts
+    assert ours.log_scale.item() == pytest.approx(theirs.logit_scale.item())
+    bias = getattr(theirs, "logit_bias", None)
+    assert (ours.logit_bias is None) if bias is None else ours.logit_bias == bias[0]
+    assert ours.embed_dim == (24 if kind == "metaclip_2" else 32) and ours.image.image_size == 32
+    ours, theirs, images = ours.double(), theirs.double(), double(1, 2, 3, 32, 32)
+    texts = ["a photo of a cat.", "two dogs"]
+    words = transformers.AutoTokenizer.from_pretrained(place)
+    tokens = words(texts, padding="max_length", max_length=16, return_tensors="pt").input_ids
+    pixels = {"pixel_values": images[0]}
+    if kind == "siglip2":  # as its own image processor cuts an image into patches
+        cut = transformers.models.siglip2.image_processing_siglip2.convert_image_to_patches
+        rows = torch.stack([cut(image, 8) for image in images[0]])
+        shapes, mask = torch.tensor([[4, 4]] * 2), torch.ones(2, 16, dtype=torch.long)
+        pixels = {"pixel_values": rows, "spatial_shapes": shapes, "pixel_attention_mask": mask}
+    with torch.no_grad():
+        output = theirs(input_ids=tokens, **pixels)
+        assert_same(unit(ours.image(images)[0]), output.image_embeds)
+        assert torch.equal(ours.text.tokenize_sentences(texts), tokens)
+        assert_same(unit(ours.text.encode_tokens(tokens)), output.text_embeds)
+
+
+def test_pixels_of_other_kinds_are_those_of_their_files(other):
+    _, place = other("siglip")
+    half = [0.5, 0.5, 0.5]
+    assert pixels_of(f"hf:{place}") == {
+        "SIZE": (32, 32),
+        "PIXEL_MEAN": half,
+        "PIXEL_STD": half,
+        "INTERPOLATION": "bilinear",
+        "SQUASH": True,
+    }
+
+
+def test_a_text_that_does_not_fit_is_refused_and_a_sentence_is_cut(other):
+    ours = load_backbone(other("siglip")[1])
+    fits = " ".join(["dog"] * 11)  # with "a photo of a {}." and the end 16 tokens
+    assert ours.encode_classes("a photo of {}", [fits, "cat"]).shape == (2, 32)
+    with refuses(r"the class name 'dog dog .* is too long: .* more than the 16 tokens"):
+        ours.encode_classes("a photo of {}", ["cat", f"{fits} dog dog"])
+    long = " ".join(["dog"] * 40)
+    assert ours.encode_sentences([[long], ["cat", "dog"]]).shape == (2, 32)
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
+def test_a_model_of_another_kind_without_its_files_is_refused(other, tmp_path, file):
+    place = other("siglip")[1]
+    (tmp_path / file).write_text("{")
+    with refuses("has no weights or no tokenizer that transformers can read"):
+        load_backbone(place)
+
+
+# ---- what can't be used ----
 
 
 @pytest.mark.parametrize("change, reason", GOLDEN["models"]["refused"])

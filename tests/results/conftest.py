@@ -9,9 +9,8 @@ import pytest
 from protocols.plan import PROTOCOL_OF
 from results.report.__main__ import main
 from tests import chromium
-from tests.runs import call
+from tests.runs import call, make_record, write_answers
 from trainers.common.metrics import write_metrics
-from trainers.common.record_file import FORMAT, described
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
 
@@ -36,31 +35,9 @@ def write(
     given["recipe" if re.match("tiny|vit_|rn", recipe) else "row"] = recipe
     if given["protocol"] == "base2new" and "row" in given:
         given["protocol"] = "ablation"
-    record = {
-        "format": FORMAT,
-        "trainer": trainer,
-        "dataset": data,
-        "classes": classes,
-        "shots": shots,
-        "seed": seed,
-        "metrics": {"test": {"accuracy": accuracy}},
-        "split_hash": split,
-        "prompts_hash": "p",
-        "backbone_hash": "b",
-        "config": {"MODEL": {"BACKBONE": {"NAME": "tiny"}}},
-        "classnames": [f"class {number}" for number in range(10)],
-        "skipped_images": {},
-        "device": "cpu",
-        "precision": "fp32",
-        "fewshot_sample": None,
-        "git_commit": None,
-        "finished": "2026-01-01T00:00:00+00:00",
-        "seconds_per_step": None,
-        "test_images_per_second": None,
-        **{name: {} for name in ("parameters", "learned", "seconds", "versions")},
-        **changes,
-    }
-    record["run"] = described(record, given)
+    facts = {"trainer": trainer, "dataset": data, "classes": classes, "shots": shots, "seed": seed}
+    facts |= {"metrics": {"test": {"accuracy": accuracy}}, "split_hash": split}
+    record = make_record(given, **{**facts, **changes})
     (folder / "results.json").write_text(json.dumps(record))
     return folder
 
@@ -119,7 +96,7 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
     changes = {"prompts_hash": f"{trainer} {seed}", "metrics": {"test": metrics}, **changes}
     folder = write(root, part, trainer, seed, accuracy, classes, f"{part} {seed}", **changes)
     if arrays is not None:
-        numpy.savez_compressed(f"{folder}/predictions-test.npz", **arrays)
+        write_answers(folder, "test", arrays)
     return folder
 
 

@@ -13,7 +13,7 @@ from analysis.ablation import collect_ablations, interval, main, resampled_h
 from protocols.plan import ablation_rows
 from results.table import harmonic_mean
 from tests.results.conftest import write
-from tests.runs import call
+from tests.runs import call, write_answers
 
 SIZES = st.tuples(
     st.integers(1, 4), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1)
@@ -84,14 +84,14 @@ def write_row(root, name, seeds=(1, 2), offset=0, trainer="CDC", **changes):
             facts = (trainer, seed, 100 * right.mean(), classes, f"{part} {seed}")
             folder = write(root, part, *facts, recipe=name, **record)
             label = numpy.arange(len(right)) % 5
-            numpy.savez(
-                f"{folder}/predictions-test.npz",
-                image=[f"{classes}/{index}.png" for index in range(len(right))],
-                label=label,
-                top=(label + ~right)[:, None],
-                top_probability=numpy.ones((len(right), 1)),
-                max_probability=numpy.zeros(len(right)),
-            )
+            arrays = {
+                "image": [f"{classes}/{index}.png" for index in range(len(right))],
+                "label": label,
+                "top": (label + ~right)[:, None],
+                "top_probability": numpy.ones((len(right), 1)),
+                "max_probability": numpy.zeros(len(right)),
+            }
+            write_answers(folder, "test", arrays)
 
 
 def answers(seed):
@@ -192,7 +192,7 @@ def test_rows_on_other_images_or_without_answers_are_refused(
         arrays = dict(numpy.load(path))
         path.unlink()
         if images:
-            numpy.savez(path, **{**arrays, "image": images(arrays["image"])})
+            write_answers(path.parent, "test", {**arrays, "image": images(arrays["image"])})
     assert message in error_of(main, folder)
 
 

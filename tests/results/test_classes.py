@@ -18,7 +18,7 @@ from results.report.page import make_report
 from results.runs import collect, group
 from tests.conftest import GOLDEN
 from tests.results.conftest import Page, make_answers, write_run
-from tests.runs import CLASSES, refuses
+from tests.runs import CLASSES, refuses, write_answers
 
 NAMES = ("ant", "bee", "cat", "dog")
 # (truth, answer); there is no image of a dog
@@ -144,7 +144,7 @@ def test_the_lists_are_of_validation_and_test_images_with_every_vote(tmp_path):
         arrays["image_vote"] = arrays["label"]
         arrays["image_vote_probability"] = arrays["image_vote_vacuity"] = arrays["max_probability"]
     folder = write_run(tmp_path / "runs", "train_all", "CDCGDA", 1, arrays=parts[1])
-    numpy.savez(folder / "predictions-val.npz", **parts[0])
+    write_answers(folder, "val", parts[0])
     make_report([tmp_path / "runs"], tmp_path / "page.html", {})
     text = Page(tmp_path / "page.html").text
     assert "image classifier: " in text and "weight 80" in text
@@ -159,7 +159,7 @@ def test_the_lists_are_of_validation_and_test_images_with_every_vote(tmp_path):
     assert queue["image"].tolist() == sorted(doubts, key=lambda name: -doubts[name])
     assert set(queue["split"]) == {"val", "test"} and len(queue) == 60
     assert (tables["wrong_labels"]["label"] != tables["wrong_labels"]["answer"]).any()
-    numpy.savez(folder / "predictions-val.npz", **make_answers(1, 30, templates=3))
+    write_answers(folder, "val", make_answers(1, 30, templates=3))
     with refuses("the answers to images of several splits in .* don't fit together .vote: "):
         gallery(collect(folder)[0], {})
 

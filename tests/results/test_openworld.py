@@ -7,6 +7,7 @@ import pytest
 from results.runs import collect
 from results.table import tables
 from tests.results.conftest import values, write
+from tests.runs import write_answers
 
 BASE, NEW, IMAGES = 3, 2, 15
 NAMES = [f"class {k}" for k in range(BASE + NEW)]
@@ -57,7 +58,7 @@ def write_three(root, trainer, seed, without="", left_out=(), **prompts):
             "base_probability": -doubts[1].round(1),
             "new_probability": doubts[2],
         }
-        numpy.savez(f"{folder}/predictions-test.npz", **arrays)
+        write_answers(folder, "test", arrays)
     return {name: by_pairs(arrays[name], right, is_new) for name in measured["auroc"]}
 
 
@@ -110,7 +111,7 @@ def test_what_does_not_belong_together_has_none(tmp_path, caplog, changes, damag
         (path,) = (tmp_path / part).rglob("predictions-test.npz")
         arrays = dict(numpy.load(path))
         change(arrays)
-        numpy.savez(path, **arrays)
+        write_answers(path.parent, "test", arrays)
     write_three(tmp_path, "CoOp", 1)
     assert list(of(tmp_path, "base and new together").means.index.unique("trainer")) == ["CoOp"]
     (line,) = [line.getMessage() for line in caplog.records if "OpenworldAUC" in line.getMessage()]

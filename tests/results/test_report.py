@@ -13,6 +13,7 @@ from results.runs import collect, group
 from results.table import tables
 from tests.chromium import assert_fits_and_is_readable, look
 from tests.results.conftest import NASTY, Page, make_answers, values, write_curve, write_run
+from tests.runs import write_answers
 
 
 def test_tables_are_those_of_results_table_and_say_what_their_columns_mean(report, page):
@@ -106,7 +107,7 @@ def test_what_cannot_be_reported_on_is_named(tmp_path, error_of):
 
     folder = write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays=make_answers(1))
     path = folder / "predictions-test.npz"
-    numpy.savez(path, label=numpy.arange(3))
+    write_answers(folder, "test", {"label": numpy.arange(3)})
     assert refused(tmp_path).startswith(f"error: {path} lacks image, top, top_probability, max_")
     # not silently one of the two
     assert f"no results.json in or below {tmp_path}/no" in refused(folder, tmp_path / "no")

@@ -113,6 +113,20 @@ def test_what_does_not_belong_together_is_said(folder, caplog, base, new, messag
     assert message in caplog.text
 
 
+@pytest.mark.parametrize("name", ["average_joe", "average of nothing", "openmoji"])
+def test_an_average_is_no_matter_of_names(tmp_path, name):
+    """Each row has its own runs, and an average those of all its rows."""
+    for data in ("dtd", name):
+        write_pair(tmp_path, "CDC", 1, 80.0, 60.0, data)
+    (table,) = tables_of(tmp_path)
+    *own, average = table.means.index
+    assert [row[0] for row in own] == sorted(["dtd", name]) and average[0] == "average of 2"
+    for row in own:
+        assert {run.setting[0] for run in table.runs_of(row)} == {row[0]}
+        assert not table.is_average(row)
+    assert table.is_average(average) and len(table.runs_of(average)) == 4
+
+
 def test_of_two_runs_of_one_kind_the_first_counts_and_of_halves_whole_seeds(folder, caplog):
     (folder / "test_new/openmoji/shots_16/CDC/tiny/seed3/results.json").unlink()
     write_pair(folder / "again", "CDC", 1, 1.0, 1.0)

@@ -9,7 +9,9 @@ import torch
 from tests.conftest import make_method
 from tests.runs import REPOSITORY, python, refuses
 from trainers import METHODS, list_trainers
+from trainers.common.errors import UserError
 from trainers.fit import fit
+from trainers.method import method_class
 
 # before what docs/api/trainer.md shows: there is no Dassl
 BEFORE = """
@@ -94,6 +96,57 @@ def test_a_loss_that_is_no_number_ends_the_training(vit, monkeypatch):
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 1)
     with refuses(r"the loss is nan at step 1 \(epoch 1, batch 1\): lower OPTIM.LR"):
         fit(method, Drawn(), optimizer, schedule, 1)
+
+
+LEARNING = [name for name in METHODS if method_class(name).learns]
+
+
+def start(name, vit, rate):
+    """A method on a CLIP, its optimiser and a schedule, as ``fit`` takes them."""
+    torch.manual_seed(1)
+    method = make_method(name, vit, ["cat", "dog"])
+    optimizer = torch.optim.SGD(method.learned.parameters(), lr=rate)
+    return method, optimizer, torch.optim.lr_scheduler.StepLR(optimizer, 1)
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_what_the_last_step_breaks_is_noticed(vit, name):
+    """No loss comes after it."""
+    method, optimizer, schedule = start(name, vit, 1e30)
+    batch = next(iter(Drawn()))
+    kept = []
+    try:
+        fit(method, [batch], optimizer, schedule, 1, after_epoch=kept.append)
+    except UserError as error:
+        assert "after the last step: lower OPTIM.LR" in str(error)
+        assert not kept, "nothing is kept of such an epoch"
+    else:  # of what is fitted in one go
+        assert method.answer(batch[0], method.encode()).is_finite
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor of another device: whatever computes with it before it is moved fails."""
+
+    @classmethod
+    def __torch_function__(cls, function, types, args=(), kwargs=None):
+        with torch._C.DisableTorchFunctionSubclass():
+            if function is torch.Tensor.to:
+                return function(args[0].as_subclass(torch.Tensor), *args[1:])
+            made = function(*args, **(kwargs or {}))
+        if isinstance(made, torch.Tensor) and function is not torch.Tensor.__getitem__:
+            raise RuntimeError(
+                f"{function.__name__}: expected all tensors to be on the same device"
+            )
+        return made
+
+
+@pytest.mark.parametrize("name", LEARNING)
+def test_images_may_come_from_another_device(vit, name):
+    """Those of the steps, and those that a method looks at before and after them."""
+    method, optimizer, schedule = start(name, vit, 0.01)
+    batches = [tuple(part.as_subclass(Elsewhere) for part in batch) for batch in Drawn()]
+    fit(method, batches, optimizer, schedule, 1, validation=[batches[0]])
+    assert method.answer(batches[0][0].to("cpu"), method.encode()).is_finite
 
 
 @pytest.mark.parametrize("pattern, names", [("*CoOp", {"CoOp", "KgCoOp"}), ("CDC", {"CDC"})])

@@ -1,5 +1,5 @@
-"""What a run on one's own images takes where nobody says: which CLIP, and which trainer serves the
-images; the table of the latter is kept in the run's folder."""
+"""What a run on one's own images takes where nobody says: which CLIP, and which trainer; what the latter
+was compared with is kept in the run's folder."""
 
 import ast
 import contextlib
@@ -9,50 +9,46 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
-import numpy
 import torch
-from torch import Tensor
-from tqdm import tqdm
-from yacs.config import CfgNode
 
-from ..candidates import (
-    CANDIDATES,
-    FOLDS,
-    TIE,
-    Candidate,
-    Known,
-    answer,
-    best,
-    compare,
-    fit_as_run,
-    on_features,
-)
-from ..classnames import check_names
+from ..candidates import TAKEN
 from ..common.console import counted, first_few, package_logger
 from ..common.errors import UserError
-from ..common.files import write_arrays, write_text
-from ..common.readers import read_arrays, read_json
+from ..common.files import write_text
+from ..common.readers import read_json
 from ..common.recipes import EMBEDDED, recipe_path
-from ..common.record_file import FILE_NAME, answers_file, read_record
-from ..data.loader import CheckedImages, Pairs, make_loader
-from ..data.own_images import OwnImages
+from ..common.record_file import FILE_NAME, read_answers, read_record
+from ..data.loader import folds_of
 from ..data.random_state import seed_all
-from ..data.transforms import pixels_of_test
 from ..engine.checkpoint import MODEL_NAME, load, newest
-from ..engine.folder import CHOICE, OF_TRAINING, OUTPUTS, folder_of_run
+from ..engine.folder import CHOICE, MARKS, folder_of_run
 from ..evaluation.doubts import wilson
-from ..evaluation.prediction import per_image, percent_right
-from ..prompting.weights import openai
+from ..prompting.weights import open_clip_models, openai
+from ..run import accuracy
 from .asked import OwnRun
 from .own_run import build_run, config_of_images, for_trainer
-from .saved_run import method_of
 
 log = logging.getLogger(__name__)
 OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
-PROMPTS = "CDCGDA"  # what is trained besides the candidates, where there is time for it
+PROMPTS = "CDCGDA"  # what is trained besides, where there is time for it
+TIE = 2.0  # points of accuracy by which prompts have to win
+# OpenAI's → OpenCLIP's of the same towers, where the hub has them, and how they do by open_clip's own
+# table of results
+BETTER = {
+    "ViT-B/32": (
+        "open_clip:ViT-B-32/datacomp_xl_s13b_b90k",
+        "laion/CLIP-ViT-B-32-DataComp.XL-s13B-b90K",
+        "69.2 % zero-shot on ImageNet, where OpenAI's ViT-B/32 has 63.3",
+    ),
+    "ViT-B/16": (
+        "open_clip:ViT-B-16/datacomp_xl_s13b_b90k",
+        "laion/CLIP-ViT-B-16-DataComp.XL-s13B-b90K",
+        "73.5 % zero-shot on ImageNet, where OpenAI's ViT-B/16 has 68.3",
+    ),
+}
 
 
 class CandidateRow(TypedDict):
@@ -80,18 +76,17 @@ class Choice:
 
     Attributes:
         trainer: its name.
-        how: by what it was chosen, in words.
-        rows: of those that were compared.
-        answers: to the training images, each by the trainer as it was fitted without its fold, see
-            ``per_image``; None where there are none, or all images are tested so.
+        how: why, or by what it was chosen, in words.
+        rows: of those that were compared, if any.
     """
 
     trainer: str
     how: str
-    rows: Sequence[CandidateRow]
-    answers: dict[str, numpy.ndarray] | None = field(default=None, repr=False)
+    rows: Sequence[CandidateRow] = ()
 
     def __str__(self) -> str:
+        if not self.rows:
+            return f"{self.trainer} was taken, {self.how}"
         figures = []
         for row in self.rows:
             figure = row["trainer"]
@@ -103,8 +98,6 @@ class Choice:
 
     def keep(self, folder: str) -> None:
         """Writes it into a run's folder."""
-        if self.answers is not None:
-            write_arrays(f"{folder}/{OF_TRAINING}", self.answers)
         table = {"trainer": self.trainer, "how": self.how, "rows": list(self.rows)}
         write_text(f"{folder}/{CHOICE}", json.dumps(table, indent=2) + "\n")
 
@@ -123,18 +116,22 @@ def said(choice: Choice | None) -> tuple[str, Sequence[CandidateRow]]:
 
 
 def kept_choice(folder: str, trainer: str) -> Choice | None:
-    """That of a run that was begun in a folder; None where there was none, or it can't be read."""
+    """That of a run that was begun in a folder; None where there was none, it can't be read, or it is
+    not what the finished run there was chosen from."""
+    path = f"{folder}/{FILE_NAME}"
     try:
         choice = Choice(**read_json(f"{folder}/{CHOICE}"))
         str(choice)
+        known = read_record(path).get("candidates") if os.path.isfile(path) else choice.rows
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    return choice if choice.trainer == trainer else None
+    return choice if choice.trainer == trainer and known == choice.rows else None
 
 
 def choose_clip(is_plan: bool = False) -> tuple[str, str]:
     """A CLIP that knows photographs, else, where its weights can't be had, the tiny one; and a sentence
-    that says why.
+    that says why. OpenAI's, whose prompts compare with those of papers, unless weights of the same
+    towers that know more are in the cache.
 
     Args:
         is_plan: its weights are not looked for, nor downloaded.
@@ -144,6 +141,10 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
     if torch.cuda.is_available():
         name = "ViT-B/16"
         why = "which knows photographs"
+    better, repository, accuracies = BETTER[name]
+    advice = f"A better one of {name}'s cost: pip install open_clip_torch, then --backbone {better} ({accuracies})."
+    if open_clip_models.is_cached(repository):
+        return better, f"The CLIP is {better}, {why} ({accuracies})."
     if not is_plan:
         try:
             openai.find(name)
@@ -151,7 +152,7 @@ def choose_clip(is_plan: bool = False) -> tuple[str, str]:
             log.warning("%s", error)
             why = f"to try things: it has seen small drawings only, but the weights of {name} can't be had (the message above says how)"
             name = EMBEDDED
-    return name, f"The CLIP is {name}, {why}. {OTHERS}"
+    return name, f"The CLIP is {name}, {why}. {advice} {OTHERS}"
 
 
 def trainer_and_clip_of(folder: str) -> tuple[str, str]:
@@ -213,83 +214,33 @@ def quietly() -> Iterator[None]:
 
 
 def choose_trainer(run: OwnRun) -> Choice:
-    """The best of the ``candidates`` or, if they win where ``run.minutes`` leave time for them, prompts.
+    """``TAKEN`` or, if they win where ``run.minutes`` leave time for them, prompts.
 
-    Each training and validation image is encoded once; the test's are not looked at, unless there
-    are so few that all are tested in folds.
-
-    run: with a CLIP; its settings of trainers are left out.
+    run: with a CLIP.
 
     Raises:
         UserError: the images can't work.
     """
+    if not run.minutes:
+        return Choice(TAKEN, "which is fitted in seconds; --trainer takes another")
     started = time.monotonic()
     settings = {key: value for key, value in run.settings.items() if not key.startswith("TRAINER.")}
-    plain = replace(run, folder="", settings=settings)
-
-    def config(trainer: str) -> CfgNode:
-        return config_of_images(for_trainer(plain, trainer))
-
-    def settings_of_candidate(trainer: str) -> CfgNode:
-        return config(trainer).TRAINER[trainer.upper()]
-
-    cfg = config(CANDIDATES[0])
+    plain = for_trainer(replace(run, folder="", settings=settings), TAKEN)
+    seed_all(run.seed)
     with quietly():
-        images = OwnImages(run.images, cfg)
-        items = [*images.train_x, *images.val]
-        method = method_of(cfg, images.classnames)
-        check_names(method.backbone, images.classnames, are_fixed=False, are_seen=True)
-        loader = make_loader(cfg, CheckedImages(cfg, items, pixels_of_test(cfg.INPUT)))
-        pairs = tqdm(
-            Pairs(loader, method.device), "Looking at the images", mininterval=1, dynamic_ncols=True
-        )
-        features, labels = method.features_of(pairs)
-        table = compare(
-            method.backbone, images.classnames, features[0], labels, settings_of_candidate, run.seed
-        )
-    found = best(table)
-    noun = "image" if images.folds else "training and validation image"
-    choice = Choice(
-        found.trainer,
-        f"{FOLDS}-fold cross-validation on {counted(len(items), noun)}",
-        [row_of(each) for each in table],
-        None
-        if images.folds
-        else answers_to(found, [item.impath for item in images.train_x], labels),
-    )
-    if not run.minutes:
-        return choice
-    left = run.minutes - (time.monotonic() - started) / 60
-    if images.folds or not images.val:
-        why = "fewer than 100 images" if images.folds else "no validation images to compare on"
-        return with_row(choice, row(PROMPTS, note=f"not trained: {why}"))
-    number = len(images.train_x)
-    every = Known(features, features[0], labels)
-    places = torch.arange(len(labels), device=labels.device)
-    fitted = on_features(
-        found.trainer, settings_of_candidate(found.trainer), images.classnames, method.backbone
-    )
-    fit_as_run(fitted, every.part(places < number), every.part(places >= number))
-    known = answer(fitted, features[0][number:]).probability.argmax(dim=1)
-    return try_prompts(run, choice, left, percent_right(known, labels[number:].cpu()))
-
-
-def answers_to(
-    candidate: Candidate, paths: Sequence[str], labels: Tensor
-) -> dict[str, numpy.ndarray]:
-    """A candidate's answers to the first of the images, as files of answers have them."""
-    first = torch.arange(len(paths))
-    return per_image(candidate.answers.part(first), labels.cpu()[first], paths)
-
-
-def row_of(candidate: Candidate) -> CandidateRow:
-    """A candidate's row, see ``Choice``."""
-    return row(
-        candidate.trainer,
-        candidate.accuracy,
-        len(candidate.answers.probability),
-        candidate.seconds,
-    )
+        made = build_run(config_of_images(plain), plain.recipe)
+        validation = made.loaders.own_val
+        if folds_of(made.loaders.images) or validation is None:
+            few = "fewer than 100 images, all of which are trained on"
+            why = few if folds_of(made.loaders.images) else "no validation images"
+            return Choice(TAKEN, f"and {PROMPTS} is not compared with it: there are {why}")
+        made.fit_in_folds()
+        answers, labels, _ = made.evaluation.answers(validation, "val")
+    right = accuracy("val", answers, labels)
+    seconds = time.monotonic() - started
+    found = row(TAKEN, right, len(labels), seconds)
+    choice = Choice(TAKEN, counted(len(labels), "validation image"), [found])
+    return try_prompts(run, choice, run.minutes - seconds / 60, right)
 
 
 def row(
@@ -320,14 +271,13 @@ def with_row(choice: Choice, further: CandidateRow) -> Choice:
 
 def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Choice:
     """Trains prompts, if the minutes are enough for that, and takes them if they are right on more
-    validation images than the best candidate, by more than ``TIE``.
+    validation images than ``TAKEN``, by more than ``TIE``.
 
     Their run is made in the run's folder, in one called like them, and kept there. Where they win it
     takes the place of the run.
 
     Args:
-        choice: so far; known: accuracy in percent of its trainer, fitted as its run will be, on the
-            validation images.
+        choice: so far; known: accuracy in percent of its trainer's run on the validation images.
 
     Raises:
         UserError: the images can't work, or somebody's files are where theirs would go.
@@ -335,7 +285,7 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     kept = f"{run.folder}/{PROMPTS}"
     check_free(run.folder)
     if trainer_and_clip_of(kept)[0] != PROMPTS:
-        check_free(kept, OUTPUTS)
+        check_free(kept, tuple(MARKS))
     trial = for_trainer(replace(run, folder=kept), PROMPTS)
     cfg = config_of_images(trial)
     seed_all(run.seed)
@@ -351,16 +301,14 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
             seed_all(run.seed)
             build_run(cfg, trial.recipe).make()  # as it was before those steps
     record = read_record(f"{kept}/{FILE_NAME}")
-    answers = read_arrays(f"{kept}/{answers_file('val')}")
+    answers = read_answers(kept, "val", record)
     right = answers["top"][:, 0] == answers["label"]
     images = len(right)
-    accuracy = 100 * float(right.mean())
-    note = f"on the {counted(images, 'validation image')}, {choice.trainer} {known:.1f} % there"
-    seconds = record["seconds"]["train"]
-    choice = with_row(choice, row(PROMPTS, accuracy, images, seconds, note))
-    if accuracy <= known + TIE:
+    found = 100 * float(right.mean())
+    choice = with_row(choice, row(PROMPTS, found, images, record["seconds"]["train"]))
+    if found <= known + TIE:
         return choice
-    choice = replace(choice, trainer=PROMPTS, answers=None)
+    choice = replace(choice, trainer=PROMPTS)
     facts = {"candidates": choice.rows, "notes": [str(choice), *record.get("notes", ())]}
     write_text(f"{kept}/{FILE_NAME}", json.dumps({**record, **facts}, indent=2) + "\n")
     with contextlib.suppress(FileNotFoundError):

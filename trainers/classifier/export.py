@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 
 from ..common.console import markdown
 from ..common.errors import UserError
-from ..common.files import check_output, write_atomically, write_text
+from ..common.files import check_folder, write_atomically, write_text
 from ..common.record_file import Record, finite, nested, shown_name
 from ..data.pictures import is_path
 from ..method import Encoded, Method
@@ -28,6 +28,8 @@ from ..method import Encoded, Method
 MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"
 CARD = "README.md"
+MARK = r"\A# .*\n\nAn image classifier: the CLIP "  # of the card
+NO_MARK = "(?!)"  # nothing fits it
 OPSET = 18
 FIGURES = {  # of a split: what the card calls them
     "images": ("images", "{}"),
@@ -91,7 +93,8 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
 
     Raises:
         ModuleNotFoundError: onnx or onnxscript is not installed.
-        UserError: the folder is none, or the text depends on the image.
+        UserError: the folder is none, or holds somebody's files of these names; or the text depends on
+            the image.
     """
     if not is_path(folder) or not os.fspath(folder):
         raise UserError(f"export to {folder!r}: give a folder")
@@ -100,7 +103,11 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
-    check_output("export to", f"{folder}/{CARD}", r"\A# .*\n\nAn image classifier: the CLIP ")
+    has_card = os.path.exists(f"{folder}/{CARD}")
+    marks: dict[str, str | None] = {CARD: MARK}
+    if not has_card:  # which is written first, and tells whose the others are
+        marks = dict.fromkeys((MODEL, PROMPTS), NO_MARK)
+    check_folder("export to", os.fspath(folder), marks)
     last = classifier.transform.transforms[-1]  # which the model takes over
     model = FusedClassifier(classifier, last if isinstance(last, T.Normalize) else None).eval()
     size = model.method.backbone.image.image_size
@@ -121,6 +128,7 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
         )
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(facts(classifier))
+    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
     write_atomically(f"{folder}/{MODEL}", lambda path: program.save(path, external_data=False))
     learner = classifier.method.learner
     tensors = {} if learner is None else learner.state_dict()
@@ -129,7 +137,6 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
     write_atomically(
         f"{folder}/{PROMPTS}", lambda path: save_file(tensors, path, facts(classifier))
     )
-    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
 
 
 def facts(classifier: Exportable) -> dict[str, str]:
@@ -185,6 +192,12 @@ def model_card(classifier: Exportable, outputs: list[str]) -> str:
     note = classifier.method.note
     note = note and f" {markdown(note)}"
     size = classifier.method.backbone.image.image_size
+    shape = (size, size)
+    shown = f"on the shorter side ({interpolation}) and\ncropped at the centre"
+    fitted = f"ImageOps.fit(image, {shape}, Image.Resampling.{interpolation.upper()})"
+    if cfg.INPUT.SQUASH:
+        shown = f"on both sides ({interpolation}),\nwhatever their shape"
+        fitted = f"image.resize({shape}, Image.Resampling.{interpolation.upper()})"
     classes = "\n".join(f"{number}. {markdown(name)}" for number, name in enumerate(names))
     # the example opens a picture as ``image_files.as_seen`` does
     return f"""\
@@ -203,8 +216,7 @@ An image classifier: the CLIP {markdown(cfg.MODEL.BACKBONE.NAME)} under prompts 
 ## Use
 
 `{MODEL}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It
-normalises the pixels itself. The run's test images were resized to {size} pixels on the shorter side ({interpolation}) and
-cropped at the centre. Its outputs are those of torch in fp32 to {TOLERANCE:g}.
+normalises the pixels itself. The run's test images were resized to {size} pixels {shown}. Its outputs are those of torch in fp32 to {TOLERANCE:g}.
 
 ```python
 import json
@@ -216,7 +228,7 @@ session = onnxruntime.InferenceSession("{MODEL}")
 classes = json.loads(session.get_modelmeta().custom_metadata_map["classnames"])
 image = ImageOps.exif_transpose(Image.open("cat.jpg")).convert("RGBA")
 image = Image.alpha_composite(Image.new("RGBA", image.size, {json.dumps(classifier.background)}), image).convert("RGB")
-image = ImageOps.fit(image, ({size}, {size}), Image.Resampling.{interpolation.upper()})
+image = {fitted}
 pixels = numpy.asarray(image, dtype="float32").transpose(2, 0, 1)[None] / 255
 [{", ".join(outputs)}] = session.run(None, {{"pixels": pixels}})
 print(classes[probability[0].argmax()], probability[0].max())

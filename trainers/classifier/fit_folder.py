@@ -55,7 +55,9 @@ def opened(
         path = os.path.join(folder, LOG)
         with logged_to(path, logger) as file:
             given = "\n".join(f"{key}: {value}" for key, value in vars(asked).items())
-            file.write(f"** Asked for **\n{given}\n** Config **\n{cfg}\n** System **\n{system()}\n")
+            file.write(
+                f"** Asked for **\n{given}\n** Config **\n{cfg}\n** System **\n{machine()}\n"
+            )
             log.info("Config, versions and all that follows: %s", path)
             seed_all(asked.seed)
             log.info(
@@ -99,7 +101,7 @@ def said_accuracy(record: Record) -> str:
     )
 
 
-def system() -> str:
+def machine() -> str:
     """What the numbers depend on besides the config, in lines."""
     known = "\n".join(f"{name}: {version}" for name, version in versions().items())
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]

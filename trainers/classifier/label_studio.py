@@ -52,6 +52,17 @@ def task(row: Row, model: str, folder: str) -> dict[str, object]:
     return {"data": {"image": address(row["image"] or "", folder)}, "predictions": [prediction]}
 
 
+def below(images: Iterable[str], folder: str) -> Iterator[str]:
+    """The images one by one, each of which lies in the folder.
+
+    Raises:
+        UserError: see ``address``.
+    """
+    for image in images:
+        address(image, folder)
+        yield image
+
+
 def address(image: str, folder: str) -> str:
     """Where Label Studio finds an image.
 

@@ -1,15 +1,17 @@
 """Finds images that are to be labelled, and formats the answers as a table, JSON or text."""
 
 import glob
+import json
 import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
+from textwrap import indent
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy
 
-from ..common.console import csv_text, first_few, printable
+from ..common.console import csv_lines, first_few, printable
 from ..common.errors import UserError
 from ..common.image_files import ENDINGS, files_below, is_image, left_out
 from ..evaluation.doubts import decimal
@@ -57,33 +59,43 @@ class Row(TypedDict, total=False):
     votes: list[Vote]
 
 
-def find_images(given: Sequence[str], stdin: Iterable[str]) -> list[str]:
-    """Paths of all images that are meant, in the order given, those of a folder sorted.
+def paths_in(lines: Iterable[str]) -> Iterator[str]:
+    """A list's lines without their ends, and without the mark of UTF-8 that some editors and shells
+    put before the first."""
+    mark = "\ufeff"
+    for line in lines:
+        yield line.strip("\r\n").removeprefix(mark)
+        mark = ""
+
+
+def find_images(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
+    """Paths of all images that are meant, in the order given, those of a folder sorted, one by one.
 
     Raises:
         UserError: something is no file, no folder and no pattern that anything fits, or nothing is
             left.
     """
-    paths: list[str] = []
-    words = [[word] if word != "-" else [line.strip("\r\n") for line in stdin] for word in given]
-    for place in filter(str.strip, chain(*words)):
+    is_empty = True
+    words = chain.from_iterable(paths_in(stdin) if word == "-" else [word] for word in given)
+    for place in filter(str.strip, words):
         matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
         if not matches:
             raise UserError(f"{place!a} is not a file, a folder or a pattern that matches any")
         for match in matches:
             if not os.path.isdir(match):
-                paths.append(match)
+                is_empty = False
+                yield match
                 continue
-            below = list(files_below(match))
-            paths += filter(is_image, below)
-            if line := left_out(below):
+            for path in filter(is_image, files_below(match)):
+                is_empty = False
+                yield path
+            if line := left_out(files_below(match)):
                 log.info(line)
-    if not paths:
+    if is_empty:
         raise UserError(
             f"there is no image to label (they end in {first_few(ENDINGS)}): give files, folders, "
             "patterns, or - for a list on standard input, before --classes, which takes all words after it"
         )
-    return paths
 
 
 def most_probable(probabilities: numpy.ndarray, names: Sequence[str], number: int) -> list[Top]:
@@ -112,7 +124,9 @@ def votes_of(answers: "Answers", image: int, number: int) -> list[Vote]:
     ]
 
 
-def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
+def rows(
+    answers: "Answers", doubtful: Sequence[bool | None], topk: int, with_votes: bool = True
+) -> list[Row]:
     """One per image; ``topk``: number of most probable classes."""
     table = []
     for number, image in enumerate(answers.images):
@@ -127,31 +141,47 @@ def rows(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list
         if answers.conflict is not None:
             row["conflict"] = float(answers.conflict[number])
         row["top"] = most_probable(answers.probabilities[number], answers.classnames, topk)
-        if votes := votes_of(answers, number, topk):
+        if with_votes and (votes := votes_of(answers, number, topk)):
             row["votes"] = votes
         table.append(row)
     return table
 
 
+def in_columns(row: Row) -> dict[str, object]:
+    """A row of a table: a column for each field but the votes, and two for each place among the top
+    classes."""
+    columns = {name: value for name, value in row.items() if name not in ("top", "votes")}
+    for place, entry in enumerate(row["top"], 1):
+        columns |= {f"{name}_{place}": value for name, value in entry.items()}
+    return columns
+
+
 def as_csv(rows: Sequence[Row]) -> str:
-    """A column for each field but the votes, and two for each place among the top classes; see
-    ``csv_text``."""
-    table = []
+    """The rows ``in_columns``; see ``csv_lines``."""
+    return "".join(table_lines(map(in_columns, rows)))
+
+
+def table_lines(table: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """The lines of a CSV file of at least one row, ``in_columns``; see ``csv_lines``."""
+    rows = iter(table)
+    first = next(rows)
+    return csv_lines(first, (row.values() for row in chain([first], rows)))
+
+
+def json_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """The lines of a JSON list of at least one row, in ASCII, which every output takes."""
+    before = "[\n"
     for row in rows:
-        line = {name: value for name, value in row.items() if name not in ("top", "votes")}
-        for place, entry in enumerate(row["top"], 1):
-            line |= {f"{name}_{place}": value for name, value in entry.items()}
-        table.append(line)
-    return csv_text(table[0], (line.values() for line in table))
+        yield before + indent(json.dumps(row, indent=2, allow_nan=False), "  ")
+        before = ",\n"
+    yield "\n]\n"
 
 
-def as_text(rows: Sequence[Row]) -> str:
-    """A line per image, with tabs in between: image, label or ``?``, the top classes, the uncertainty."""
+def text_line(row: Row) -> str:
+    """A line for an image, with tabs in between: image, label or ``?``, the top classes, the
+    uncertainty."""
     verdicts = {True: ", not sure", False: ", within the limit", None: ""}
-    text = ""
-    for row in rows:
-        top = ", ".join(f"{of['class']} {100 * of['probability']:.1f} %" for of in row["top"])
-        uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"
-        cells = row["image"] or "", row["label"] or "?", top, uncertainty
-        text += "\t".join(map(printable, cells)) + "\n"
-    return text
+    top = ", ".join(f"{of['class']} {100 * of['probability']:.1f} %" for of in row["top"])
+    uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"
+    cells = row["image"] or "", row["label"] or "?", top, uncertainty
+    return "\t".join(map(printable, cells)) + "\n"

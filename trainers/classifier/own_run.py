@@ -10,7 +10,7 @@ import torchvision.transforms as T
 from yacs.config import CfgNode
 
 from .. import config_function
-from ..build import settings_of
+from ..build import settings_of, take_pixels
 from ..candidates import CANDIDATES, FOLDS
 from ..classnames import check_names
 from ..common.config_files import CONFIGS, check_values
@@ -79,6 +79,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
         options,
         "settings",
     )
+    take_pixels(cfg, options)
     check_values(cfg, defaults)
     note_content(cfg)
     cfg.freeze()

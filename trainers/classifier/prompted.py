@@ -9,11 +9,13 @@ True
 
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy
 import torch
@@ -33,6 +35,8 @@ from ..data.pictures import (
     Labelled,
     Picture,
     Pictures,
+    ahead,
+    check_label,
     is_path,
     one_by_one,
     pictures_and_labels,
@@ -55,6 +59,8 @@ from .saved_run import config_of, find_method, method_of
 
 if TYPE_CHECKING:
     import pandas
+
+AHEAD = 2  # batches that are read, so that reading never waits for the one that is computed
 
 
 @dataclass
@@ -149,6 +155,20 @@ class Evaluation:
     answers: Answers = field(repr=False)
 
 
+class Batch(NamedTuple):
+    """Images that were read.
+
+    Attributes:
+        names: of those that can be read; None where an image came without one.
+        pixels: (B, 3, H, W), theirs; None where there is none.
+        errors: place in the batch → why an image can't be read.
+    """
+
+    names: list[str | None]
+    pixels: Tensor | None
+    errors: dict[int, UserError]
+
+
 class PromptedClassifier:
     """A CLIP under trained prompts, ready to label images; from a run by ``load``, for other
     classes by ``with_classes``.
@@ -216,8 +236,14 @@ class PromptedClassifier:
                 f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
             )
         method = method_of(cfg, record["classnames"])
+        trained_on = method.classnames
         if method.learner is not None:
-            load_trained(method, os.fspath(folder), cfg)
+            trained_on = load_trained(method, os.fspath(folder), cfg)
+        if trained_on != method.classnames:
+            raise UserError(
+                f"{prompts} was trained on other classes, or in another order, than {path} names: put the "
+                "run's own record there again, or give the run's command again"
+            )
         if method.prompts_hash() != record["prompts_hash"]:
             raise UserError(
                 f"{prompts} holds other prompts than those that {path} tells of: put the run's own there again, or train it again"
@@ -257,10 +283,10 @@ class PromptedClassifier:
         cls,
         images: str | os.PathLike[str] | Labelled,
         labels: Sequence[object] | None = None,
+        *,
         trainer: str | None = None,
         backbone: str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
-        *,
         recipe: str | os.PathLike[str] | None = None,
         shots: int = SHOTS,
         seed: int = 1,
@@ -280,8 +306,8 @@ class PromptedClassifier:
                 ``label``; or a torch data set of (image, label), whose labels are numbered by its
                 ``classes``, if it has any.
             labels: N class names.
-            trainer: name of a method, see ``list_trainers``; without one that of the ``candidates``
-                which cross-validation on the images finds best.
+            trainer: name of a method, see ``list_trainers``; without one ``LinearProbe``, a
+                regression on image features beside the texts.
             backbone: name or file of a CLIP; without one ViT-B/16 on a GPU, else ViT-B/32, and where
                 their weights can't be had the tiny one that comes with the package.
             folder: where the run goes, from which ``load`` has it again; images that are no folder
@@ -291,7 +317,7 @@ class PromptedClassifier:
             recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
-            minutes: that are there to train prompts (CDCGDA) besides the candidates; they are taken if
+            minutes: that are there to train prompts (CDCGDA) as well; they are taken if
                 they win. Needs no ``trainer``.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
 
@@ -380,26 +406,38 @@ class PromptedClassifier:
         check_names(backbone, names, are_fixed=False, texts=texts, are_seen=are_seen)
         return other
 
-    def predict(
-        self,
-        images: Pictures,
-        broken: list[UserError] | None = None,
-        after_batch: Callable[[int], object] | None = None,
-    ) -> Answers:
+    def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
         """``Answers`` for images, see above: what the run's own test says of them. They are read
         batch by batch.
 
         Args:
             broken: collects the errors of unreadable images, which are left out; without it the
                 first one is raised.
-            after_batch: called after each batch with the number of its images, the unreadable ones
-                included.
 
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or
                 tensor that is no image.
         """
-        answer, names = self.prediction(images, broken, after_batch)
+        return self.answers(*self.prediction(images, broken))
+
+    def predict_batches(
+        self, images: Pictures, broken: dict[int, UserError] | None = None
+    ) -> Iterator[Answers]:
+        """``Answers`` batch by batch, for more images than memory holds: a batch is computed while
+        the next ones are read. Batches without a readable image are left out.
+
+        Args:
+            broken: collects the errors of unreadable images by their places among all, from 0;
+                without it the first one is raised.
+
+        Raises:
+            UserError: see ``predict``; no image is no error.
+        """
+        for prediction, names in self.predictions(images, broken):
+            yield self.answers(prediction, names)
+
+    def answers(self, answer: Prediction, names: list[str | None]) -> Answers:
+        """A ``Prediction`` of N images, with their names, as ``Answers``."""
         votes: list[Tensor] = []
         vacuities: list[Tensor] = []
         if answer.template_probability is not None:
@@ -411,10 +449,11 @@ class PromptedClassifier:
             votes.append(answer.image_probability)
             vacuities.append(answer.image_vacuity)
         values = {name: value.numpy() for name, value in answer.known().items()}
+        classnames = self.classnames
         return Answers(
-            classnames=self.classnames,
+            classnames=classnames,
             images=names,
-            labels=[self.classnames[label] for label in answer.probability.argmax(dim=1)],
+            labels=[classnames[label] for label in answer.probability.argmax(dim=1).tolist()],
             probabilities=values["probability"],
             uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=values.get("vacuity"),
@@ -458,9 +497,9 @@ class PromptedClassifier:
             if is_path(images)
             else pictures_and_labels(images, labels)
         )
-        known: dict[object, int] = {name: label for label, name in enumerate(self.classnames)}
+        known = {name: label for label, name in enumerate(self.classnames)}
         for name in names:
-            if name not in known:
+            if check_label(name) not in known:
                 raise UserError(
                     f"the label {name!r} is none of the classes{nearest(str(name), known)}: they are "
                     f"{first_few(self.classnames)}"
@@ -470,7 +509,7 @@ class PromptedClassifier:
                 f"there are {len(pictures)} images and {len(names)} labels: give one for each"
             )
         answers = self.predict(pictures)
-        truth = numpy.array([known[name] for name in names])
+        truth = numpy.array([known[check_label(name)] for name in names])
         answered = answers.probabilities.argmax(axis=1)
         confusion = numpy.zeros((len(known), len(known)), dtype=int)
         numpy.add.at(confusion, (truth, answered), 1)
@@ -486,41 +525,61 @@ class PromptedClassifier:
             answers=answers,
         )
 
-    @torch.no_grad()
     def prediction(
-        self,
-        images: Pictures,
-        broken: list[UserError] | None = None,
-        after_batch: Callable[[int], object] | None = None,
+        self, images: Pictures, broken: list[UserError] | None = None
     ) -> tuple[Prediction, list[str | None]]:
         """The method's own ``Prediction`` for N images, on the CPU, and their N names; see
         ``predict``."""
+        unreadable: dict[int, UserError] | None = None if broken is None else {}
         answers = []
         names = []
-        images = iter(one_by_one(images))
-        size = self.cfg.DATALOADER.TEST.BATCH_SIZE
-        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
-            while batch := list(islice(images, size)):
-                pixels = []
-                for image, result in zip(batch, pool.map(self.read, batch)):
-                    if isinstance(result, Tensor):
-                        pixels.append(result)
-                        names.append(os.fspath(image) if is_path(image) else None)
-                    elif broken is None:
-                        raise result
-                    else:
-                        broken.append(result)
-                if pixels:
-                    shown = torch.stack(pixels).to(self.method.device)  # (B, 3, H, W)
-                    answer = self.method.answer(shown[None], self.encoded)
-                    answer.check_finite()
-                    answers.append(answer.cpu())
-                if after_batch is not None:
-                    after_batch(len(batch))
+        for answer, its_names in self.predictions(images, unreadable):
+            answers.append(answer)
+            names += its_names
+        errors = list((unreadable or {}).values())
         if not answers:
-            first = f"not one can be read; the first: {broken[0]}" if broken else "there is none"
+            first = f"not one can be read; the first: {errors[0]}" if errors else "there is none"
             raise UserError(f"there is no image to look at: {first}")
+        if broken is not None:
+            broken += errors
         return Prediction.concatenate(answers), names
+
+    @torch.no_grad()
+    def predictions(
+        self, images: Pictures, broken: dict[int, UserError] | None
+    ) -> Iterator[tuple[Prediction, list[str | None]]]:
+        """The ``Prediction`` for each batch, on the CPU, and its images' names; see
+        ``predict_batches``."""
+        place = 0
+        remaining = iter(one_by_one(images))
+        size = self.cfg.DATALOADER.TEST.BATCH_SIZE
+        taken = iter(lambda: list(islice(remaining, size)), [])
+        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
+            with closing(ahead(taken, partial(self.read_batch, pool), AHEAD)) as batches:
+                for batch in batches:
+                    for number, error in batch.errors.items():
+                        if broken is None:
+                            raise error
+                        broken[place + number] = error
+                    place += len(batch.names) + len(batch.errors)
+                    if batch.pixels is not None:
+                        shown = batch.pixels.to(self.method.device)  # (B, 3, H, W)
+                        answer = self.method.answer(shown[None], self.encoded)
+                        answer.check_finite()
+                        yield answer.cpu(), batch.names
+
+    def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> Batch:
+        """Images as the method takes them, read by the threads of a pool."""
+        pixels = []
+        names = []
+        errors = {}
+        for number, (image, result) in enumerate(zip(images, pool.map(self.read, images))):
+            if isinstance(result, Tensor):
+                pixels.append(result)
+                names.append(os.fspath(image) if is_path(image) else None)
+            else:
+                errors[number] = result
+        return Batch(names, torch.stack(pixels) if pixels else None, errors)
 
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""

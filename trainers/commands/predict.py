@@ -3,38 +3,53 @@
     cdc-predict --run output/my_run photo.jpg folder "more/*.png"
     find . -name "*.jpg" | cdc-predict --run output/my_run - --max-error 0.05 --csv labels.csv
 
-The result goes to standard output, one line per image, as JSON with --json, or to a file with --csv.
-Images that can't be read are named on standard error and left out of it; then the exit code is 1.
-Input that can't work ends with one line there and exit code 2, and nothing is written.
+The result goes to standard output, one line per image, as JSON with --json, or to a file with --csv
+or --parquet. Images that can't be read are named on standard error and left out of it; then the exit
+code is 1. Input that can't work ends with one line there and exit code 2, and nothing is written.
+
+Answers are kept beside the table that will be, in a file that ends in .part: after a crash the same
+command goes on where it was. The table appears when it is whole.
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
-from ..classifier.label_studio import address, task_lines, version_of
-from ..classifier.labels import as_csv, as_text, find_images, rows
+import numpy
+
+from ..classifier.label_studio import below, task_lines, version_of
+from ..classifier.labels import find_images, in_columns, json_lines, table_lines, text_line
+from ..classifier.parquet import check_parquet, write_parquet
+from ..classifier.part_file import ENDING, PartFile, part_file
 from ..common.console import counted
-from ..common.environment import start_command
+from ..common.environment import first_line, start_command
 from ..common.errors import UserError, run_tool
-from ..common.files import check_output, write_text
+from ..common.files import check_output, file_hash, write_lines
 from ..common.image_files import transparent_parts, with_alpha
-from ..evaluation.doubts import Judge, are_own
+from ..common.record_file import FILE_NAME
+from ..evaluation.doubts import Judge, are_own, share_or_best
 from .arguments import add_run_arguments
 
 if TYPE_CHECKING:
+    from ..classifier.answering import Verdict
     from ..classifier.prompted import PromptedClassifier
 
 log = logging.getLogger("predict")
 TASKS = r'\A\[\n\{"data": \{"image": '  # of a file that Label Studio imports
+NAMED = 20  # of those that can't be read
+# arguments that say where images, run and answers are, not what is answered
+NOT_IN_ANSWERS = (
+    *("paths", "run", "prompts", "backbone", "csv", "parquet", "json", "label_studio", "ray"),
+)
+BAR: dict[str, Any] = {"unit": "image", "mininterval": 1, "dynamic_ncols": True}
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "paths",
         nargs="*",
@@ -64,10 +79,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     doubt = parser.add_mutually_exclusive_group()
     doubt.add_argument(
         "--max-error",
-        type=float,
+        type=share_or_best,
         metavar="SHARE",
         help="give no label to the most uncertain images, so that at most this share of the labels "
-        "given is wrong on pictures like the run's validation images; 0.05 for 5 %%",
+        "given is wrong on pictures like the run's validation images; 0.05 for 5 %%, best for the "
+        "smallest that this run can promise",
     )
     doubt.add_argument(
         "--min-certainty",
@@ -82,12 +98,21 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table to this file")
+    output.add_argument(
+        "--parquet", metavar="FILE", help="write a table to this file, for millions of images"
+    )
     output.add_argument("--json", action="store_true", help="print a JSON list")
     output.add_argument(
         "--label-studio",
         metavar="FILE",
         help="write tasks with predictions, which Label Studio imports, to this file, in a folder that "
         "holds all images",
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="label on a Ray cluster, whose machines find the run and the images under the same paths; "
+        "auto for the one that runs here",
     )
     return parser.parse_args(arguments)
 
@@ -112,53 +137,114 @@ def run(args: argparse.Namespace) -> int:
         )
     is_judged = is_own and certainty is None
     judge = Judge(args.run, args.max_error, args.confidence) if is_judged else None
+    table = args.csv or args.parquet or args.label_studio
+    if args.ray and (args.prompts or args.label_studio or not table):
+        raise UserError("--ray writes a table of a --run: give --csv FILE or --parquet FILE")
+    if args.csv:
+        check_output("--csv", args.csv, "\\A(\ufeff)?image,label,doubtful,uncertainty")
+    if args.parquet:
+        check_parquet(args.parquet)
+    place = os.path.abspath(table) if table else ""
     paths = find_images(args.paths, sys.stdin or ())
-    if args.csv:
-        check_output("--csv", args.csv, "\\A(\ufeff)?image,label,doubtful,uncertainty", paths)
     if args.label_studio:
-        check_output("--label-studio", args.label_studio, TASKS, paths)
-        for path in paths:
-            address(path, os.path.dirname(os.path.abspath(args.label_studio)))
-    # here, since it takes seconds: wrong arguments are answered at once
-    from tqdm import tqdm
-
-    classifier = classifier_of(args)
-    if number := with_alpha(paths):
-        parts = transparent_parts(classifier.background)
-        log.info("%d of %d images can have transparent parts, %s", number, len(paths), parts)
-    broken: list[UserError] = []
-    with tqdm(total=len(paths), unit="image", mininterval=1, dynamic_ncols=True) as progress:
-        answers = classifier.predict(paths, broken, progress.update)
-    doubtful: list[bool | None] = [None] * len(answers.labels)  # nothing says what that would be
-    if judge is not None:
-        doubtful = list(map(judge.doubtful, answers.uncertainty.tolist()))
-    elif certainty is not None:
-        doubtful = (answers.uncertainty > 1 - certainty).tolist()
-    labelled = rows(answers, doubtful, args.topk)
-    if args.least_certain_first:
-        labelled.sort(key=lambda row: -row["uncertainty"])
-    if args.csv:
-        write_text(os.path.abspath(args.csv), as_csv(labelled))
-    elif args.label_studio:
-        path = os.path.abspath(args.label_studio)
-        made = task_lines(labelled, version_of(classifier.method), os.path.dirname(path))
-        write_text(path, "".join(made))
-    elif args.json:  # in ASCII, which every output takes
-        sys.stdout.write(json.dumps(labelled, indent=2, allow_nan=False) + "\n")
-    else:
-        sys.stdout.write(as_text(labelled))
-    if answers.note:
-        log.info("%s", answers.note)
+        check_output("--label-studio", args.label_studio, TASKS)
+        paths = below(paths, os.path.dirname(place))
+    with part_file(place and place + ENDING, command_of(args), paths) as part:
+        version = label(part, args, verdict_of(judge, certainty))
+        images, answered, unread = part.counts()
+        if not answered:
+            first = part.errors(1)[0]
+            raise UserError(
+                f"there is no image to look at: not one can be read; the first: {first}"
+            )
+        rows: Iterator[Any] = part.rows(args.least_certain_first)
+        if args.csv:
+            write_lines(place, table_lines(rows))
+        elif args.parquet:
+            write_parquet(place, rows)
+        elif args.label_studio:
+            write_lines(place, task_lines(rows, version, os.path.dirname(place)))
+        else:
+            sys.stdout.writelines(json_lines(rows) if args.json else map(text_line, rows))
+        doubtful = part.doubtful()
+        errors = part.errors(NAMED)
     if judge is not None:
         log.info("%s", judge.rule())
         if judge.points and judge.point is None and judge.offers():
-            log.info("To have such a promise: --max-error SHARE")
-    count = f", {doubtful.count(True)} of them too uncertain for a label"
-    log.info("%s%s", counted(len(labelled), "image"), "" if doubtful[0] is None else count)
-    if broken:
-        without = counted(len(broken), "image")
-        log.warning("No answer for %s: %s", without, "; ".join(map(str, broken)))
-    return 1 if broken else 0
+            log.info("To have such a promise: --max-error best")
+    count = f", {doubtful} of them too uncertain for a label"
+    log.info("%s%s", counted(answered, "image"), "" if doubtful is None else count)
+    if unread:
+        more = [f"and {unread - NAMED} more"] if unread > NAMED else []
+        log.warning("No answer for %s: %s", counted(unread, "image"), "; ".join(errors + more))
+    return 1 if unread else 0
+
+
+def command_of(args: argparse.Namespace) -> dict[str, object]:
+    """What the answers depend on besides the images: the run's record and the options."""
+    record = args.prompts or f"{args.run}/{FILE_NAME}"
+    command: dict[str, object] = {
+        f"--{name.replace('_', '-')}": value
+        for name, value in vars(args).items()
+        if name not in NOT_IN_ANSWERS
+    }
+    command["--run"] = file_hash(record) if os.path.isfile(record) else ""
+    return command
+
+
+def labeller_of(args: argparse.Namespace) -> dict[str, object]:
+    """The arguments of ``on_ray.Labeller``, for processes that have another working folder."""
+    backbone = args.backbone
+    if backbone is not None and os.path.exists(backbone):
+        backbone = os.path.abspath(backbone)
+    return {
+        "run": os.path.abspath(args.run),
+        "backbone": backbone,
+        "classes": args.classes,
+        "topk": args.topk,
+    }
+
+
+def verdict_of(judge: Judge | None, certainty: float | None) -> "Verdict":
+    """Whether an answer of an uncertainty is unsure; None where nothing says what that would be."""
+    if judge is not None:
+        return judge.doubtful
+    if certainty is None:
+        return lambda uncertainty: None
+    limit = float(numpy.float32(1 - certainty))  # as precise as uncertainties are
+    return lambda uncertainty: uncertainty > limit
+
+
+def label(part: PartFile, args: argparse.Namespace, verdict: "Verdict") -> str:
+    """Answers the images that have no answer yet; returns what answers, see ``version_of``."""
+    # here, since it takes seconds: wrong arguments are answered at once
+    from tqdm import tqdm
+
+    from ..classifier.answering import fill, here
+    from ..classifier.on_ray import on_ray
+
+    classifier = classifier_of(args)
+    if classifier.method.note:
+        log.info("%s", classifier.method.note)
+    images, answered, unread = part.counts()
+    missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
+    if not args.ray and not answered + unread:  # a command that goes on has said it
+        paths = tqdm(part.images(), "looking for transparent parts", images, **BAR, delay=2)
+        if number := with_alpha(paths):
+            parts = transparent_parts(classifier.background)
+            log.info("%d of %d images can have transparent parts, %s", number, images, parts)
+    if args.ray:
+        answers = on_ray(args.ray, missing, verdict, labeller_of(args))
+    else:
+        show = in_columns if args.csv or args.parquet else dict
+        answers = here(classifier, missing, verdict, args.topk, show, with_votes=args.json)
+    with (
+        tqdm(total=images, initial=answered + unread, **BAR) as progress,
+        closing(fill(part, answers)) as filled,
+    ):
+        for number in filled:
+            progress.update(number)
+    return version_of(classifier.method)
 
 
 def check_source(args: argparse.Namespace) -> None:

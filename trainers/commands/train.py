@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 
 from ..classifier.asked import OwnRun, ask, check_images, folder_of
-from ..common.environment import start_command
+from ..common.environment import first_line, start_command
 from ..common.errors import UserError, run_tool
 from ..common.interruption import interruptible
 from ..common.recipes import SHOTS
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__.partition(".")[0])
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "images",
         metavar="FOLDER",
@@ -31,7 +31,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "Label Studio's JSON export",
     )
     parser.add_argument(
-        "--trainer", help="a method: CDC, CoOp, MaPLe … (default: what cross-validation finds best)"
+        "--trainer", help="a method: CDC, CoOp, MaPLe … (default: LinearProbe, beside the texts)"
     )
     parser.add_argument(
         "--backbone",

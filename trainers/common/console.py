@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import TextIO
 
 # what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are
@@ -58,18 +59,25 @@ def table_cell(value: object) -> object:
     return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
-def csv_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A CSV file that a spreadsheet opens as it is meant: it starts with a byte order mark, without
-    which Excel does not take it for UTF-8, and numbers have six significant digits."""
-    text = io.StringIO()
-    text.write("\ufeff")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
+def csv_lines(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Iterator[str]:
+    """The lines, with their ends, of a CSV file that a spreadsheet opens as it is meant: it starts with
+    a byte order mark, without which Excel does not take it for UTF-8, and numbers have six
+    significant digits."""
+    yield "\ufeff"
+    line = io.StringIO()
+    writer = csv.writer(line, lineterminator="\n")
+    for row in chain([columns], rows):
         writer.writerow(
             f"{value:.6g}" if isinstance(value, float) else table_cell(value) for value in row
         )
-    return text.getvalue()
+        yield line.getvalue()
+        line.seek(0)
+        line.truncate()
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """A CSV file as one text, see ``csv_lines``."""
+    return "".join(csv_lines(columns, rows))
 
 
 class Lines(logging.Formatter):

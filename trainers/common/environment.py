@@ -5,6 +5,7 @@ wait for each other leave the core to others."""
 import io
 import math
 import os
+import platform
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,9 @@ from .interruption import leave_interrupts_to_system
 # Linux bring along, counts rounds, 300,000 by default; LLVM's and Intel's (macOS, Windows, conda)
 # milliseconds, 200 by default.
 SHORT_SPIN = {"GOMP_SPINCOUNT": "15000", "KMP_BLOCKTIME": "0"}
+# OpenBLAS's threads spin likewise, whatever OpenMP is told. numpy and scipy bring one, for whose small
+# products one thread is enough; on x86 torch, whose products are large, has another library.
+X86 = ("x86_64", "AMD64")
 # Files in which Linux says how many microseconds a container may compute in a period, and how long
 # that is; of the second and the first version of its control groups.
 SHARES = (
@@ -27,9 +31,11 @@ SHARES = (
 
 
 def prepare_threads() -> None:
-    """Sets how long OpenMP's threads spin while they wait, and in a container with a share of a machine
-    how many there are, where the user has not; called before torch is imported, since OpenMP reads it
-    once, when it is loaded."""
+    """Sets how long OpenMP's threads spin while they wait, in a container with a share of a machine how
+    many there are, and that OpenBLAS has one, where the user has not; called before torch and numpy are
+    imported, since these libraries read it once, when they are loaded."""
+    if platform.machine() in X86:
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "OMP_WAIT_POLICY" not in os.environ:  # the user's own, which these would override
         for name, value in SHORT_SPIN.items():
             os.environ.setdefault(name, value)
@@ -85,3 +91,8 @@ def start_command() -> None:
         sys.stdin.reconfigure(
             encoding=sys.getfilesystemencoding(), errors=sys.getfilesystemencodeerrors()
         )
+
+
+def first_line(docstring: str | None) -> str:
+    """What a command's help says that it does; nothing under ``python -OO``, which drops docstrings."""
+    return (docstring or "").partition("\n")[0]

@@ -33,10 +33,11 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
     with open(path, "rb") as file:
-        if not re.search(mark.encode(), file.read(4096)):
-            raise UserError(
-                f"{option} {path} exists already, and was not written by this command: give another name, or delete it first"
-            )
+        start = file.read(4096)
+    if not re.search(mark.encode(), start):
+        raise UserError(
+            f"{option} {path} exists already, and was not written by this command: give another name, or delete it first"
+        )
 
 
 def is_there(what: str, path: str, is_folder: bool = False) -> bool:
@@ -58,17 +59,24 @@ def is_there(what: str, path: str, is_folder: bool = False) -> bool:
     return True
 
 
-def check_folder(option: str, folder: str, names: Iterable[str]) -> None:
-    """
+def check_folder(option: str, folder: str, marks: Mapping[str, str | None]) -> None:
+    """A folder that a command shall write into holds none of its files, or those that it has written
+    before.
+
     Args:
-        option: that names the folder, for the message; names: of files that will be written in it.
+        option: that names the folder, for the message.
+        marks: file name → what ``check_output`` looks for in it; an empty file is nobody's. None: the
+            command only adds to it.
 
     Raises:
-        UserError: see ``is_there``, of the folder and of the files.
+        UserError: one of them is somebody's, or see ``is_there``, of the folder and of the files.
     """
-    if is_there(option, folder, is_folder=True):
-        for name in names:
-            is_there(option, f"{folder}/{name}")
+    if not is_there(option, folder, is_folder=True):
+        return
+    for name, mark in marks.items():
+        path = f"{folder}/{name}"
+        if is_there(option, path) and mark is not None and os.path.getsize(path):
+            check_output(option, path, mark)
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:
@@ -104,6 +112,16 @@ def write_bytes(path: str, content: bytes | memoryview) -> None:
 
 def write_text(path: str, text: str) -> None:
     write_bytes(path, text.encode())
+
+
+def write_lines(path: str, lines: Iterable[str]) -> None:
+    """Writes a text of any length, whose lines have their ends."""
+
+    def write(temporary: str) -> None:
+        with open(temporary, "w", encoding="utf-8", newline="") as file:
+            file.writelines(lines)
+
+    write_atomically(path, write)
 
 
 def write_arrays(path: str, arrays: Mapping[str, numpy.ndarray]) -> None:

@@ -57,7 +57,7 @@ MOST = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
 # some for each thread that has decoded pictures.
 BLOCK = 2**29
 MOST_SEEN = 100_000  # pictures that are remembered, of 2 KB each
-COARSE = 16  # pixels of a side, at which pictures are compared
+COARSE = 24  # pixels of a side, at which pictures are compared
 
 
 class Room:
@@ -315,7 +315,7 @@ class Seen(NamedTuple):
         reason: why it can't be read; then all else is empty.
         is_transparent: whether it has transparent parts.
         digest: hash of its bytes.
-        coarse: (3 · ``COARSE``²,) int16, as a viewer sees it from afar.
+        coarse: (3 · ``COARSE``²,) uint8, as a viewer sees it from afar.
     """
 
     reason: str = ""
@@ -341,7 +341,7 @@ def look(path: str, *_: int) -> Seen:
                 )
                 seen = as_seen(image, "white")
                 small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
-        coarse = numpy.asarray(small, dtype=numpy.int16).ravel()
+        coarse = numpy.asarray(small).ravel()
         return Seen("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
     except Exception as error:  # as in ``decoded``
         return Seen(reason(error, image))

@@ -4,11 +4,14 @@ have the types of ``record.yaml``."""
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import numpy
+
 from .config_files import is_of
 from .console import counted
 from .errors import UserError, raise_machines
+from .files import file_hash
 from .fingerprints import data_name
-from .readers import Stored, read_json, read_yaml
+from .readers import Stored, read_arrays, read_json, read_yaml
 
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
@@ -31,6 +34,23 @@ KINDS: dict[str, Callable[[Stored], bool]] = {
 def answers_file(split: str) -> str:
     """Name of the file of a run's answers to the images of a split: train, val or test."""
     return f"predictions-{split}.npz"
+
+
+def read_answers(
+    folder: str | Path, split: str, record: Mapping[str, Stored]
+) -> dict[str, numpy.ndarray]:
+    """A run's answers to the images of a split, arrays by name.
+
+    record: the run's; {} where it has none.
+
+    Raises:
+        ValueError: it is another run's file, or was changed: its hash is not in the record.
+        Exception: of any kind, see ``read_arrays``.
+    """
+    path = f"{folder}/{answers_file(split)}"
+    if file_hash(path) != nested(record, "answers", split):
+        raise ValueError(f"it is not as this run has left it: {FILE_NAME} lacks its hash")
+    return read_arrays(path)
 
 
 def read_record(path: str | Path) -> Record:

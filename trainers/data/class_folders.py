@@ -4,8 +4,9 @@ import os
 import random
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..common.console import counted, first_few
 from ..common.errors import UserError
@@ -17,7 +18,76 @@ from .lists import PARTS, Image, Lists, read_lines, reading
 Files = dict[str, list[str]]  # class folder → paths of images
 # train and val, as CoOp divides data sets that come undivided; the rest is for testing
 SHARES = 0.5, 0.2
+WITHOUT_TEST = 0.8, 0.2  # where other images are for testing
 LEAST = 4  # images of a class: below that one of the three parts would be empty
+# what folders of parts are called, by whom: torchvision and Kaggle, Roboflow, and others
+PART_OF = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+
+
+class Layout(NamedTuple):
+    """How a folder of images is laid out.
+
+    Attributes:
+        whole: the folder whose class folders are to be divided; "" where there are parts.
+        parts: part → its folder; without ``whole`` it has ``train`` and ``test``, or ``val``, which is
+            tested on then.
+        beside: names of the folders beside the parts, which are no class.
+    """
+
+    whole: str
+    parts: dict[str, str]
+    beside: list[str]
+
+
+def part_named(name: str) -> str:
+    """The part that a folder is called by, as in ``valid``, ``seg_train`` or ``test1``; "" where it is
+    called otherwise."""
+    words = [word for word in re.split(r"[\W_\d]+", name.lower()) if word]
+    return next((PART_OF[word] for word in (*words[-1:], *words[:1]) if word in PART_OF), "")
+
+
+def layout_of(folder: str) -> Layout:
+    """How a folder is laid out, decided by what is there: a part holds class folders, at once or in its
+    only folder, so that a class may be called train, too. A single part is one only where no other
+    class lies beside it.
+
+    Raises:
+        UserError: there is nothing but folders that are called by parts, and they hold no class
+            folders.
+    """
+    parts: dict[str, str] = {}
+    beside = []
+    names = class_folders(folder)
+    for name in names:
+        part = part_named(name)
+        place = f"{folder}/{name}"
+        inner = class_folders(place)
+        if len(inner) == 1 and class_folders(f"{place}/{inner[0]}"):
+            place = f"{place}/{inner[0]}"
+        if part and part not in parts and inner:
+            parts[part] = place
+        else:
+            beside.append(name)
+    classes = [name for name in beside if not part_named(name)]
+    if ("train" in parts and len(parts) > 1) or ("test" in parts and not classes):
+        return Layout("", parts, beside)
+    if "train" in parts and not classes:
+        return Layout(parts["train"], {}, beside)
+    if len({part_named(name) for name in names}) > 1 and not classes:
+        raise UserError(
+            f"{folder} has {first_few(names)}, which hold no class folders: put the images of each class into a "
+            "folder of their own in each of them, or, if these are the classes, call them otherwise"
+        )
+    return Layout(folder, {}, [])
 
 
 def class_folders(folder: str) -> list[str]:
@@ -115,6 +185,8 @@ def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
             folder, _, name = line.partition("\t" if "\t" in line else " ")
             if not name:
                 raise ValueError(f"the line {line!r}")
+            if folder in names:
+                raise ValueError(f"{folder} is named twice")
             names[folder] = name.strip()
         return {folder: names[folder] for folder in folders or names}
 
@@ -153,8 +225,17 @@ def small_classes(files: Files) -> str:
     return f"{counted(len(small), 'class')} with fewer than {LEAST} images: {', '.join(small)}"
 
 
-def divide(folder: str, files: Files) -> dict[str, Files]:
+def divide(
+    folder: str,
+    files: Files,
+    groups: Mapping[str, Hashable] | None = None,
+    shares: tuple[float, float] = SHARES,
+) -> dict[str, Files]:
     """Class folder → images, divided class by class into train, val and test.
+
+    Args:
+        groups: path → its group, whose images go to one part; without, each image is alone.
+        shares: of train and val; the rest is for testing.
 
     Raises:
         UserError: classes have so few images, less than ``LEAST``, that a part would be empty.
@@ -165,8 +246,34 @@ def divide(folder: str, files: Files) -> dict[str, Files]:
     for name, paths in files.items():
         # seeded by the class alone
         shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))
-        first, second = (round(share * len(paths)) for share in SHARES)
-        cut = shuffled[:first], shuffled[first : first + second], shuffled[first + second :]
-        for part, chosen in zip(PARTS, cut):
+        first, second = (round(share * len(paths)) for share in shares)
+        sizes = (first, second, len(paths) - first - second)
+        for part, chosen in zip(PARTS, in_groups(shuffled, sizes, groups or {})):
             parts[part][name] = chosen
+    return parts
+
+
+def in_groups(
+    paths: Sequence[str], sizes: Sequence[int], groups: Mapping[str, Hashable]
+) -> list[list[str]]:
+    """Images in parts of these sizes or, with groups, which stay whole, about these: the largest group
+    first, each goes to the part that has most of its room left with it. Where there are fewer groups
+    than parts, each image is alone."""
+    members: dict[Hashable, list[str]] = defaultdict(list)
+    for path in paths:
+        members[groups.get(path, path)].append(path)
+    wanted = [place for place, size in enumerate(sizes) if size]
+    if len(members) == len(paths) or len(members) < len(wanted):
+        ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
+        return [list(paths[end - size : end]) for size, end in zip(sizes, ends)]
+    parts: list[list[str]] = [[] for _ in sizes]
+    waiting = sorted(members.values(), key=len, reverse=True)
+    for number, group in enumerate(waiting):
+        empty = [place for place in wanted if not parts[place]]
+        is_last_chance = len(waiting) - number <= len(empty)
+
+        def room(place: int, size: int = len(group)) -> float:
+            return (sizes[place] - len(parts[place]) - size) / sizes[place]
+
+        parts[max(empty if is_last_chance else wanted, key=room)] += group
     return parts

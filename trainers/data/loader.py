@@ -7,7 +7,7 @@ import copy
 import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import Protocol, TypedDict, cast
 
@@ -300,6 +300,13 @@ def folds_of(images: Images) -> int:
     test images are held out. See ``own_images``."""
     folds: int = getattr(images, "folds", 0)
     return folds
+
+
+def groups_of(images: Images, chosen: Sequence[Item]) -> Tensor | None:
+    """The number (N,) of the group of each chosen image, see ``look_alikes``; None where nothing is
+    known of groups, as of the field's data sets."""
+    groups: Mapping[str, int] = getattr(images, "groups", {})
+    return torch.tensor([groups[str(image.impath)] for image in chosen]) if groups else None
 
 
 def validates_on_test_images(images: Images) -> bool:

@@ -1,10 +1,11 @@
 """One's own images: a folder of class folders, without renaming anything.
 
-The folder holds either ``train``, ``test`` and, if there is one, ``val``, each with the same class
-folders, or the class folders; those are divided, class by class, into 50 % train, 20 % val and 30 %
-test. The division follows from the file names alone and not from the run's seed, so that all seeds,
-and tests of their prompts, have the same test images. Images may lie in folders below a class
-folder. Class names are the folders' names, or those of a file ``classnames.txt`` beside them:
+The folder holds either ``train``, ``test`` and, if there is one, ``val``, or what others call these,
+see ``class_folders.PART_OF``, each with the same class folders, or the class folders; those are
+divided, class by class, into 50 % train, 20 % val and 30 % test. Where there is no ``test``, ``val``
+is tested on, and a fifth of ``train`` validates. The division follows from the file names and from
+which images look alike, which stay together, and not from the run's seed, so that all seeds, and
+tests of their prompts, have the same test images. Images may lie in folders below a class folder. Class names are the folders' names, or those of a file ``classnames.txt`` beside them:
 ``folder name``, a line per class.
 
 Fewer than ``FEW`` images that are not divided already can serve as training and test images all,
@@ -14,7 +15,8 @@ see ``tests_all``: then no answer of the test may come from a classifier that ha
 import hashlib
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy
 from yacs.config import CfgNode
@@ -34,24 +36,22 @@ from ..common.image_files import (
 )
 from .class_folders import (
     LEAST,
-    class_folders,
+    WITHOUT_TEST,
     deeper,
     divide,
     image_files,
     labelled,
+    layout_of,
     read_classnames,
     small_classes,
 )
 from .fewshot import FOLDER, choose
 from .label_files import read_labels
 from .lists import PARTS, Image, Lists
+from .look_alikes import are_new, groups_of
 
 log = logging.getLogger(__name__)
 FEW = 100  # images, below which a part of them tells too little
-# mean difference of two pictures from afar, below which they look alike: of 255, and as a share of how
-# far the picture is from one grey, since all line drawings are nearly white
-NEAR = 3
-SAME = 0.25
 NAME = "ImageFolder"  # as a data set
 Parts = dict[str, list[Image]]  # train, val and test
 
@@ -68,6 +68,8 @@ class OwnImages:
         train_x, val, test: the images, under Dassl's names.
         folds: in how many folds the test's images, which are all that there are, answer each other;
             0 where nothing is trained on them.
+        groups: path → the number of the group of images that look alike, see ``look_alikes``.
+        seen_groups: those of which an answer may have seen another image, see ``groups_seen``.
         classnames: the K names.
         fewshot_sample: ``hash`` and ``origin`` of the few-shot sample, None where all images are taken.
         content: hash of the bytes of the images.
@@ -82,11 +84,24 @@ class OwnImages:
     def __init__(self, folder: str, cfg: CfgNode) -> None:
         self.dataset_dir = folder
         lists = list_images(folder)
+        every = [image for images in lists for image in images]
         notes = check_small(folder, cfg)
-        if warning := deeper([image for images in lists for image in images]):
+        for names in alike(dict.fromkeys(image.classname for image in every)):
+            log.warning(
+                "Class names that differ in case or Unicode form only: %s",
+                " ".join(map(ascii, names)),
+            )
+        if warning := deeper(every):
             log.warning("%s", warning)
             notes.append(warning)
         notes += notes_on_files_left_out(folder)
+        paths = [*dict.fromkeys(image.impath for image in every)]
+        seen = dict(zip(paths, look_through(paths)))
+        coarse = [seen[image.impath].coarse for image in every]
+        group = groups_of(coarse, [image.label for image in every])
+        self.groups = {image.impath: number for image, number in zip(every, group)}
+        if len({*group}) < len(every):
+            lists = list_images(folder, self.groups)
         is_all = tests_all(cfg, folder, lists)
         self.folds = cfg.DATASET.FOLDS if is_all else 0
         if is_all:
@@ -103,7 +118,7 @@ class OwnImages:
             log.info("%s", notes[-1])
         parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
         paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
-        seen = dict(zip(paths, look_through(paths)))
+        seen = {path: seen[path] for path in paths}
         digests = [seen[path].digest for path in paths]
         self.content = hashlib.sha256(b"".join(digests)).hexdigest()
         self.broken: dict[str, list[str]] = {}
@@ -114,7 +129,8 @@ class OwnImages:
         self.val = parts["val"]
         self.test = parts["test"]
         self.classnames = classnames_of(self.train_x)
-        self.notes = notes + self.notes_on_copies(seen)
+        self.seen_groups = groups_seen(self.train_x, self.groups, is_all)
+        self.notes = notes + self.notes_on_copies() + self.notes_on_two_classes(seen)
         if transparent := sum(picture.is_transparent for picture in seen.values()):
             log.info(
                 "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
@@ -163,61 +179,103 @@ class OwnImages:
         }
         return left
 
-    def notes_on_copies(self, seen: Mapping[str, Seen]) -> list[str]:
-        """Warns of test images that look like training images of their class, copies and the same
-        picture in another size or format, and returns the warnings. Those that
-        look like another class's show fine differences, which make a test no easier."""
-        copies = []
-        for label in sorted({item.label for item in self.test}):
-            tested, trained = (
-                [item.impath for item in images if item.label == label]
-                for images in (self.test, self.train_x)
+    def are_new(self, paths: Sequence[str]) -> numpy.ndarray:
+        """Which of the images (N,) count where a promise is made, see ``look_alikes``."""
+        return are_new([self.groups[path] for path in paths], self.seen_groups)
+
+    def notes_on_copies(self) -> list[str]:
+        """Warns of images that look like training images of their class, and says of others that they
+        look alike; returns the notes. Those that look like another class's show fine differences,
+        which make a test no easier."""
+        notes = []
+        first = {}
+        for image in reversed(self.train_x):
+            first[self.groups[image.impath]] = image.impath
+        for part, images, why in (
+            ("test", self.test, "an accuracy on these is not a test"),
+            ("validation", self.val, "no promise (--max-error) rests on these"),
+        ):
+            copies = [image.impath for image in images if self.groups[image.impath] in first]
+            if part == "test" and self.folds:
+                copies = [path for path in copies if self.groups[path] in self.seen_groups]
+            if copies:
+                path = copies[-1 if self.folds else 0]  # in folds the first is a training image
+                pair = first[self.groups[path]], path
+                known, shown = (os.path.relpath(path, self.dataset_dir) for path in pair)
+                notes.append(
+                    f"Training images look like {counted(len(copies), f'{part} image')}, such as {known} like "
+                    f"{shown}: {why}"
+                )
+        for note in notes:
+            log.warning("%s", note)
+        sizes = Counter(
+            self.groups[image.impath] for image in {*self.train_x, *self.val, *self.test}
+        )
+        large = [group for group, size in sizes.items() if size > 1]
+        if large and layout_of(self.dataset_dir).whole:
+            together = sum(sizes[group] for group in large)
+            notes.append(
+                f"{counted(together, 'image')} look like others, in {counted(len(large), 'group')}: where a class has "
+                "groups enough, each is trained on, validated or tested as a whole"
             )
-            known = numpy.array([seen[path].coarse for path in trained])  # (N, pixels)
-            for path in tested:
-                differences = numpy.abs(known - seen[path].coarse).mean(axis=1)  # (N,)
-                if path in trained:
-                    differences[trained.index(path)] = numpy.inf
-                shown = seen[path].coarse
-                assert shown is not None  # what can't be read is left out
-                spread = numpy.abs(shown - shown.mean()).mean()
-                if differences.min() <= min(NEAR, SAME * spread):
-                    copies.append((path, trained[differences.argmin()]))
-        if not copies:
+            log.info("%s", notes[-1])
+        return notes
+
+    def notes_on_two_classes(self, seen: Mapping[str, Seen]) -> list[str]:
+        """Warns of the same files in two classes, and returns the warnings."""
+        by_digest: dict[bytes, dict[int, str]] = defaultdict(dict)
+        for image in (*self.train_x, *self.val, *self.test):
+            by_digest[seen[image.impath].digest].setdefault(image.label, image.impath)
+        several = [[*paths.values()] for paths in by_digest.values() if len(paths) > 1]
+        if not several:
             return []
-        test, train = (os.path.relpath(path, self.dataset_dir) for path in copies[0])
+        names = [os.path.relpath(path, self.dataset_dir) for path in several[0]]
+        number = counted(len(several), "image")
         note = (
-            f"Training images look like {counted(len(copies), 'test image')}, such as {train} like "
-            f"{test}: an accuracy on these is not a test"
+            f"{number} in two classes at once, such as {' and '.join(names)}: one of them is wrong"
         )
         log.warning("%s", note)
         return [note]
 
 
-def list_images(folder: str) -> Lists:
+def groups_seen(
+    trained: Iterable[Image], groups: Mapping[str, Hashable], in_folds: bool
+) -> set[Hashable]:
+    """The groups of which an answer to an image may have seen another one: those that were trained on
+    or, where folds answer each other, those of classes that have no other, see ``folds``."""
+    by_class: dict[int, set[Hashable]] = defaultdict(set)
+    for image in trained:
+        by_class[image.label].add(groups[image.impath])
+    return set().union(*(own for own in by_class.values() if not in_folds or len(own) == 1))
+
+
+def list_images(folder: str, groups: Mapping[str, Hashable] | None = None) -> Lists:
     """All images of a folder, see the head of this file: train, val and test.
+
+    Args:
+        groups: path → its group of images that look alike, which are not divided; without, each
+            image is alone.
 
     Raises:
         UserError: it is laid out otherwise.
     """
-    if any(class_folders(f"{folder}/{part}") for part in ("train", "test")):
-        places = [part for part in PARTS if part != "val" or os.path.isdir(f"{folder}/val")]
-        parts = {part: image_files(f"{folder}/{part}") for part in places}
-    else:
-        files = image_files(folder, may_be_empty=True)
+    whole, places, _ = layout_of(folder)
+    if whole:
+        files = image_files(whole, may_be_empty=True)
         # the others: see ``check_small``
         large = {name: paths for name, paths in files.items() if len(paths) >= LEAST}
-        parts = divide(folder, large)
+        parts = divide(folder, large, groups)
+    elif "test" in places:
+        # in this order they are looked for
+        known = [part for part in PARTS if part != "val" or part in places]
+        parts = {part: image_files(places.get(part, f"{folder}/{part}")) for part in known}
+    else:
+        parts = divide(folder, image_files(places["train"]), groups, WITHOUT_TEST)
+        parts["test"] = image_files(places["val"])
     names = {name: name for name in parts["train"]}
     path = f"{folder}/classnames.txt"
     if os.path.isfile(path):
         names = read_classnames(path, names)
-    for group in alike(names.values()):
-        if len({*group}) > 1:
-            log.warning(
-                "Class names that differ in case or Unicode form only: %s",
-                " ".join(map(ascii, group)),
-            )
     return labelled(folder, parts, names)
 
 
@@ -231,8 +289,7 @@ def tests_all(cfg: CfgNode, folder: str, lists: Lists) -> bool:
 
 def is_few(folder: str, lists: Lists) -> bool:
     """Whether a folder has fewer than ``FEW`` images, which are not divided already."""
-    is_divided = any(class_folders(f"{folder}/{part}") for part in ("train", "test"))
-    return not is_divided and sum(map(len, lists)) < FEW
+    return bool(layout_of(folder).whole) and sum(map(len, lists)) < FEW
 
 
 def check_small(folder: str, cfg: CfgNode) -> list[str]:
@@ -242,9 +299,10 @@ def check_small(folder: str, cfg: CfgNode) -> list[str]:
     Raises:
         UserError: there are such classes, and they are not to be skipped, or no two others.
     """
-    if any(class_folders(f"{folder}/{part}") for part in ("train", "test")):
+    whole = layout_of(folder).whole
+    if not whole:
         return []
-    files = image_files(folder, may_be_empty=True)
+    files = image_files(whole, may_be_empty=True)
     small = small_classes(files)
     if not small:
         return []
@@ -274,7 +332,8 @@ def labelled_in(folder: str) -> tuple[list[str], list[str]]:
     """
     if os.path.isfile(folder):
         return read_labels(folder)
-    place = f"{folder}/test" if class_folders(f"{folder}/test") else folder
+    layout = layout_of(folder)
+    place = layout.whole or layout.parts.get("test") or layout.parts["val"]
     files = image_files(place)
     names = {name: name for name in files}
     if os.path.isfile(f"{folder}/classnames.txt"):
@@ -286,12 +345,18 @@ def labelled_in(folder: str) -> tuple[list[str], list[str]]:
 def notes_on_files_left_out(folder: str) -> list[str]:
     """Warns of what is left out of class folders, and of images that lie outside of them, in a line
     each, and returns the warnings."""
-    places = [folder, *(os.path.join(folder, part) for part in PARTS)]
+    layout = layout_of(folder)
+    used = [layout.whole] if layout.whole else [*layout.parts.values()]
+    places = {folder, *used}
+    beside = tuple(os.path.join(folder, name, "") for name in layout.beside)
     samples = os.path.join(folder, FOLDER, "")
     inside = []
     outside = []
+    unused: dict[str, int] = Counter()
     for path in files_below(folder):
-        if os.path.dirname(path) not in places:
+        if path.startswith(beside):
+            unused[os.path.relpath(path, folder).split(os.sep)[0]] += is_image(path)
+        elif os.path.dirname(path) not in places:
             if not path.startswith(samples):
                 inside.append(path)
         elif is_image(path):
@@ -300,6 +365,11 @@ def notes_on_files_left_out(folder: str) -> list[str]:
     if outside:
         number = counted(len(outside), "image")
         lines += [f"Left out, since they lie in no class folder: {number} ({named(outside)})"]
+    if with_images := [f"{name} ({number})" for name, number in unused.items() if number]:
+        lines += [
+            f"Left out, since they lie beside {' and '.join(sorted(map(os.path.basename, used)))}: images in "
+            f"{first_few(with_images)}"
+        ]
     notes = [line for line in lines if line]
     for note in notes:
         log.warning("%s", note)

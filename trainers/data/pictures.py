@@ -2,25 +2,39 @@
 
 import filecmp
 import math
+import operator
 import os
 import reprlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Sequence, Sized
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Sequence, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, Protocol, SupportsInt, TypeGuard, cast, overload
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    SupportsIndex,
+    TypeGuard,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import numpy
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset, Subset
 
-from ..common.console import printable
+from ..common.console import first_few, printable
 from ..common.errors import UserError
 from ..common.image_files import MAX_PIXELS, decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class Table(Protocol):
@@ -35,9 +49,9 @@ class Table(Protocol):
     def __getitem__(self, name: Literal["label"]) -> Iterable[object]: ...
 
 
-# images without their labels, a table with the columns path and label, or a torch data set of
-# images with their labels' names or numbers
-Labelled = Pictures | Table | Dataset[tuple[Picture, str | SupportsInt]]
+Pairs = Dataset[tuple[Picture, str | SupportsIndex]]  # images with their labels' names or numbers
+# images without their labels, a table with the columns path and label, or a torch data set
+Labelled = Pictures | Table | Pairs
 
 
 def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -48,9 +62,29 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
     """An iterable of images, of one image or of many."""
     if is_path(images) or not isinstance(images, Iterable):  # a PIL image is none
         return [images]
+    if isinstance(images, numpy.ndarray) and images.dtype.kind in "UO":  # of paths, or of objects
+        return cast(Iterable[Picture], images.ravel().tolist())
     if isinstance(images, (numpy.ndarray, Tensor)) and images.ndim < 4:
         return [images]
     return images
+
+
+def ahead(
+    items: Iterable[Item], work: Callable[[Item], Result], number: int
+) -> Generator[Result, None, None]:
+    """What ``work`` makes of each item, in a thread of its own: while the caller has one result the next
+    ``number`` are made, and no more."""
+    thread = ThreadPoolExecutor(max_workers=1)
+    begun: deque[Future[Result]] = deque()
+    try:
+        for item in items:
+            begun.append(thread.submit(work, item))
+            if len(begun) > number:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def transformed(
@@ -104,11 +138,10 @@ def pictures_and_labels(
 
     Args:
         images: images in any form, with ``labels``; a ``DataFrame`` with the columns ``path`` and
-            ``label``; or a torch data set of (image, label), whose labels are numbers of its
-            ``classes``, if it has any.
+            ``label``; or a torch data set, see ``of_data_set``.
 
     Raises:
-        UserError: there are no labels.
+        UserError: there are no labels, or see ``of_data_set``.
     """
     if labels is not None:
         return list(one_by_one(cast(Pictures, images))), list(labels)
@@ -116,16 +149,66 @@ def pictures_and_labels(
         table = cast(Table, images)
         return list(table["path"]), list(table["label"])
     if isinstance(images, Dataset):
-        pairs = [images[number] for number in range(len(cast(Sized, images)))]
-        names = getattr(images, "classes", None)
-        return (
-            [picture for picture, _ in pairs],
-            [str(label) if names is None else names[int(label)] for _, label in pairs],
-        )
+        return of_data_set(images)
     raise UserError(
         "the images have no labels: give labels, a name for each, a DataFrame with the columns path and label, a torch "
         "data set of (image, label), or a folder of class folders"
     )
+
+
+def of_data_set(images: Pairs) -> tuple[list[Picture], list[object]]:
+    """N images and N labels of a torch data set of (image, label).
+
+    A label is a name, or a whole number: a place among the data set's ``classes``, of a ``Subset``
+    those of the whole, or where there are none itself the name.
+
+    Raises:
+        UserError: an item is no such pair, a label is neither, or two classes have one name.
+    """
+    whole: Any = images
+    while isinstance(whole, Subset):
+        whole = whole.dataset
+    names: Sequence[object] | None = getattr(whole, "classes", None)
+    if names is not None:
+        taken = Counter(check_label(name) for name in names)
+        if repeated := [name for name, count in taken.items() if count > 1]:
+            raise UserError(
+                f"the data set's classes have a name twice ({first_few(repeated)}): give each class "
+                "a name of its own"
+            )
+    if isinstance(images, IterableDataset):
+        items = list(images)
+    else:
+        items = [images[number] for number in range(len(cast(Sized, images)))]
+    pictures: list[Picture] = []
+    labels: list[object] = []
+    for number, item in enumerate(items):
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise UserError(
+                f"item {number} of the data set is {reprlib.repr(item)}: each must be a pair of image and label"
+            )
+        pictures.append(item[0])
+        labels.append(name_of(item[1], names, number))
+    return pictures, labels
+
+
+def name_of(label: object, names: Sequence[object] | None, number: int) -> object:
+    """The name of a label of the image of that number, see ``of_data_set``."""
+    if isinstance(label, str):
+        return label
+    try:
+        place = operator.index(cast(SupportsIndex, label))
+    except TypeError:  # a fraction, nothing, or numbers of all classes
+        place = None
+    if place is None or place < 0 or (names is not None and place >= len(names)):
+        known = (
+            "a whole number, 0 or more" if names is None else f"a number from 0 to {len(names) - 1}"
+        )
+        raise UserError(
+            f"the label of image {number} is {reprlib.repr(label)}: give a name or {known}; leave out "
+            "images without a label, as by torch.utils.data.Subset"
+        )
+    return str(place) if names is None else names[place]
 
 
 def write_class_folders(images: Sequence[Picture], labels: Sequence[object], folder: str) -> str:

@@ -23,12 +23,16 @@ OWN = {"random_resized_crop", "random_crop", "center_crop", "random_flip", "norm
 
 def pixels_of_test(settings: CfgNode) -> T.Compose:
     """The transform of test images, PIL image → (3, H, W): the smaller edge resized, the centre cut
-    out; normalised if ``TRANSFORMS`` names it.
+    out, or under ``SQUASH`` the whole image resized, whatever its shape; normalised if ``TRANSFORMS``
+    names it.
 
     settings: ``cfg.INPUT``.
     """
     size = tuple(settings.SIZE)
-    smaller = T.Resize(max(size), InterpolationMode(settings.INTERPOLATION))
+    interpolation = InterpolationMode(settings.INTERPOLATION)
+    if settings.SQUASH:
+        return T.Compose([T.Resize(size, interpolation), *steps_to_pixels(settings)])
+    smaller = T.Resize(max(size), interpolation)
     return T.Compose([smaller, T.CenterCrop(size), *steps_to_pixels(settings)])
 
 

@@ -23,8 +23,8 @@ from ..common.console import counted, first_few
 from ..common.errors import UserError, raise_machines
 from ..common.files import remove_leftovers, write_bytes
 from ..common.fingerprints import split_hash
-from ..common.readers import Stored, check_archive, read_arrays
-from ..common.record_file import FILE_NAME, answers_file, read_record
+from ..common.readers import Stored, check_archive
+from ..common.record_file import FILE_NAME, read_answers, read_record
 from ..data.loader import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
@@ -130,6 +130,9 @@ class Checkpoints:
             return None
         state = load(f"{folder}/{file_name}")
         self.check_same_run(state, folder)
+        other = newest(target)
+        if self.cfg.RESUME and other is not None:  # its checkpoints will be replaced
+            self.check_same_run(load(f"{target}/{other}"), target)
         load_prompts(self.method, state, folder, self.cfg)
         epochs = self.cfg.OPTIM.MAX_EPOCH
         try:
@@ -224,7 +227,7 @@ class Checkpoints:
             if changes(self.cfg, record) or self.differs(record["split_hash"]):
                 return False
             for split in splits:
-                read_arrays(f"{output}/{answers_file(split)}")
+                read_answers(output, split, record)
             kept = load(f"{folder}/{final(folder, self.cfg)}")["state_dict"] if learns else None
             made = self.method.backbone_hash, self.method.prompts_hash(kept)
         except Exception as error:  # there is none, or damaged bytes, which can raise anything
@@ -233,10 +236,15 @@ class Checkpoints:
         return (record["backbone_hash"], record["prompts_hash"]) == made
 
 
-def load_trained(method: Method, directory: str, cfg: CfgNode, epoch: int | None = None) -> None:
+def load_trained(
+    method: Method, directory: str, cfg: CfgNode, epoch: int | None = None
+) -> list[str]:
     """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
 
     The run may be one of the method's authors' code, see ``official``.
+
+    Returns:
+        names of the classes that they were trained on; the method's own where nothing says which.
 
     Raises:
         UserError: no such checkpoint, or see ``load_prompts`` and ``official.prompts_in``.
@@ -251,10 +259,12 @@ def load_trained(method: Method, directory: str, cfg: CfgNode, epoch: int | None
         prompts = prompts_in(content["state_dict"], method, path)
         load_state(method, prompts, method.classnames, folder)
         log.info("Loading the authors' weights from %s (epoch = %s)", path, content["epoch"])
-        return
+        return method.classnames
     state = checked(content, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
+    classnames: list[str] = state["classnames"]
+    return classnames
 
 
 def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> None:

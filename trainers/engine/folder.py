@@ -14,16 +14,17 @@ from ..common.record_file import answers_file
 LOG = "log.txt"
 CHOICE = "candidates.json"  # what the trainer was chosen from
 OF_TRAINING = answers_file("train")  # out of fold
-OUTPUTS = (
-    LOG,
-    CHOICE,
-    OF_TRAINING,
-    "metrics.jsonl",
-    "results.json",
-    answers_file("val"),
-    answers_file("test"),
-    LOCK,
-)
+ANSWERS = r"\APK(?s:.){28}image\.npy"  # the name of an archive's first file comes after 30 bytes
+MARKS = {  # file of a run → what it begins with, see ``check_folder``
+    LOG: None,
+    CHOICE: r'\A\{\s*"trainer": ',
+    OF_TRAINING: ANSWERS,
+    "metrics.jsonl": r'\A\s*(\{"epoch": |\Z)',
+    "results.json": r'\A\{\s*"format": ',
+    answers_file("val"): ANSWERS,
+    answers_file("test"): ANSWERS,
+    LOCK: None,
+}
 
 
 @contextlib.contextmanager
@@ -33,10 +34,11 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
     name: what the user gives it by, for messages.
 
     Raises:
-        UserError: it can't be written to, or another process does; of one that is raised in the
+        UserError: it can't be written to, another process does, or it holds files of a run's names
+            that no run has written; of one that is raised in the
             block a new folder is removed again, if it holds nothing but the log and the choice.
     """
-    check_folder(name, folder, OUTPUTS)
+    check_folder(name, folder, MARKS)
     place = Path(folder).absolute()
     made = [path for path in (place, *place.parents) if not path.exists()]
     try:

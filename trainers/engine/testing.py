@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
-from ..common.files import write_arrays, write_text
+from ..common.files import file_hash, write_arrays, write_text
 from ..common.fingerprints import split_hash
 from ..common.record_file import FILE_NAME, FORMAT, Record, answers_file, described
 from ..data.loader import Images, Loader, folds_of
@@ -51,6 +51,7 @@ class Evaluator:
         self.notes: Sequence[str] = ()
         self.candidates: Sequence[Mapping[str, object]] = ()
         self.metrics: dict[str, Metrics] = {}
+        self.hashes: dict[str, str] = {}  # split → SHA-256 of the file of answers
         self.rates: list[float] = []  # images per second of the last test's batches
 
     def note_training(self, seconds: float, step_seconds: Sequence[float] = ()) -> None:
@@ -105,13 +106,17 @@ class Evaluator:
 
     def keep(self, answered: Answered, split: str) -> None:
         """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
-        ``per_image``."""
+        ``per_image``, and, of one's own images, ``is_new`` (N,): see ``own_images``."""
         answers, labels, paths = answered
         arrays = per_image(answers, labels, paths)
+        if are_new := getattr(self.dataset, "are_new", None):
+            arrays["is_new"] = are_new(paths)
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
-        write_arrays(f"{self.cfg.OUTPUT_DIR}/{answers_file(split)}", arrays)
+        path = f"{self.cfg.OUTPUT_DIR}/{answers_file(split)}"
+        write_arrays(path, arrays)
+        self.hashes[split] = file_hash(path)
 
     def test(
         self, loader: Loader, split: str, known: Answered | None = None
@@ -154,7 +159,8 @@ class Evaluator:
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
-        ``folds``, where few images are all trained and tested on, in how many folds.
+        ``folds``, where few images are all trained and tested on, in how many folds; ``answers`` the
+        SHA-256 of each file of answers, by split: no other file passes for the run's.
         """
         cfg = self.cfg
         method = self.method
@@ -169,6 +175,7 @@ class Evaluator:
             "shots": cfg.DATASET.NUM_SHOTS,
             "seed": cfg.SEED,
             "metrics": self.metrics,
+            "answers": self.hashes,
             "classnames": method.classnames,
             "parameters": {"learnable": learnable, "total": total},
             "prompts_hash": method.prompts_hash(),

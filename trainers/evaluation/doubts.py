@@ -3,8 +3,9 @@ page of demo_app.py.
 
 The rule rests on the run's answers to its validation images. It is a promise: with a confidence of
 95 %, at most a share ``max_error`` of the answers up to the limit is wrong, on pictures like those.
-A more uncertain answer is unsure. Without a share, or for classes other than the run's own, in
-whatever order, nothing is promised.
+Of the validation images only those count that look like no training image, and one of several that
+look alike: the bound is of images that are independent. A more uncertain answer is unsure. Without a
+share, or for classes other than the run's own, in whatever order, nothing is promised.
 
 References:
     - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
@@ -22,15 +23,19 @@ import numpy
 
 from ..common.console import counted
 from ..common.errors import UserError, raise_machines
-from ..common.readers import read_arrays
 from ..common.record_file import FILE_NAME as RECORD
-from ..common.record_file import answers_file, read_record
+from ..common.record_file import Record, answers_file, read_answers, read_record
 
 NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
 NO_VALIDATION = "No rejection threshold can be set: the run has no answers on validation images."
+NOTHING_NEW = (
+    "No rejection threshold can be set: a class has no validation image that looks unlike those that were trained "
+    "on. Add images of other scenes."
+)
 CONFIDENCE = 0.95  # of a promise, where none is asked for
-OFFERED = (0.05, 0.1, 0.2)  # shares whose cost is told to those who have not chosen one
+BEST = "best"  # asks for the smallest share that can be promised
+OFFERED = (0.05, 0.1, 0.2)  # shares that it is the smallest of, and whose cost is told to others
 ROUNDING = 1e-4  # an image that is asked about alone and the same one in a batch differ in the last digits; they shall not in the verdict
 
 
@@ -122,10 +127,24 @@ def promised(points: list[Point], max_error: float, confidence: float = CONFIDEN
     return found
 
 
+def record_in(folder: str) -> Record:
+    """A run's record; {} where it has none."""
+    path = f"{folder}/{RECORD}"
+    return read_record(path) if os.path.isfile(path) else {}
+
+
+def possible(points: list[Point], confidence: float = CONFIDENCE) -> dict[float, Point]:
+    """The shares of ``OFFERED`` that can be promised, upwards, with their points, see ``promised``. All
+    of them hold together with the confidence, since each takes a part of the risk (Bonferroni): one
+    may be chosen after a look at them."""
+    each = 1 - (1 - confidence) / len(OFFERED)
+    found = {share: promised(points, share, each) for share in OFFERED}
+    return {share: point for share, point in found.items() if point is not None}
+
+
 def is_in_folds(folder: str) -> bool:
     """Whether a run's test images are all its images, each answered by a fold that has not seen it."""
-    path = f"{folder}/{RECORD}"
-    return os.path.isfile(path) and "folds" in read_record(path)
+    return "folds" in record_in(folder)
 
 
 def are_own(folder: str, classnames: Sequence[str]) -> bool:
@@ -135,13 +154,15 @@ def are_own(folder: str, classnames: Sequence[str]) -> bool:
     return os.path.isfile(path) and sorted(read_record(path)["classnames"]) == sorted(classnames)
 
 
-def read_points(folder: str) -> list[Point]:
-    """A run's points, of its validation images or, see ``is_in_folds``, of all its images.
+def read_points(folder: str) -> tuple[list[Point], int]:
+    """A run's points, of its validation images or, see ``is_in_folds``, of all its images, and how many
+    of these don't count, see the head of this file; no points where no image of a class counts.
 
     Raises:
-        UserError: the run has no such file, or it can't be read.
+        UserError: the run has no such file, or it can't be read, or is not the run's own.
     """
-    split = "test" if is_in_folds(folder) else "val"
+    record = record_in(folder)
+    split = "test" if "folds" in record else "val"
     path = f"{folder}/{answers_file(split)}"
     if not os.path.isfile(path):
         raise UserError(
@@ -149,14 +170,26 @@ def read_points(folder: str) -> list[Point]:
             "--max-error, or repeat the run's command if it is older than that, what is trained is only tested again"
         )
     try:
-        kept = read_arrays(path)
-        return points_of(kept["max_probability"], kept["top"][:, 0] != kept["label"])
+        kept = read_answers(folder, split, record)
+        labels = kept["label"]
+        # of the field's data sets nothing is known
+        is_new = kept.get("is_new", numpy.ones(len(labels), bool))
+        uncounted = int((~is_new).sum())
+        if {*labels[is_new].tolist()} != {*labels.tolist()}:
+            return [], uncounted
+        wrong = kept["top"][:, 0] != labels
+        return points_of(kept["max_probability"][is_new], wrong[is_new]), uncounted
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, path)
         raise UserError(
-            f"{path} can't be read ({type(error).__name__}): repeat the run's command, what is trained is only tested "
-            "again"
+            f"{path} can't be read ({type(error).__name__}: {' '.join(str(error).split())}): repeat the run's "
+            "command, what is trained is only tested again"
         ) from error
+
+
+def share_or_best(text: str) -> float | str:
+    """What ``--max-error`` is given: a share, or ``BEST``; raises ValueError for what is neither."""
+    return text if text == BEST else float(text)
 
 
 class Judge:
@@ -164,35 +197,48 @@ class Judge:
 
     Args:
         folder: the run's.
-        max_error: share in (0, 1) of the answers not doubtful that may be wrong; None: no answer is
+        max_error: share in (0, 1) of the answers not doubtful that may be wrong; ``BEST``: the smallest
+            of ``OFFERED`` that can be promised, or the largest where none can; None: no answer is
             judged.
         confidence: in (0, 1), of the promise.
 
     Raises:
         UserError: a share or a confidence is given that is none, or a share for a run without
-            answers to validation images; see ``read_points``.
+            answers to validation images that count; see ``read_points``.
     """
 
     def __init__(
-        self, folder: str, max_error: float | None = None, confidence: float = CONFIDENCE
+        self,
+        folder: str,
+        max_error: float | str | None = None,
+        confidence: float = CONFIDENCE,
     ) -> None:
-        self.max_error = max_error
+        self.is_best = max_error == BEST
         self.confidence = confidence
         self.points: list[Point] = []
+        self.uncounted = 0
         self.noun = "validation image"
         for flag, share in (("--max-error", max_error), ("--confidence", confidence)):
-            if share is not None and not 0 < share < 1:
+            if isinstance(share, int | float) and not 0 < share < 1:
                 raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
         try:
-            self.points = read_points(folder)
+            self.points, self.uncounted = read_points(folder)
             if is_in_folds(folder):
                 self.noun = "cross-validated image"
         except UserError:
             if max_error is not None:
                 raise
+        if max_error is not None and not self.points:
+            raise UserError(f"{folder}: {NOTHING_NEW}")
+        self.max_error: float | None = None
         self.point = None
-        if max_error is not None:
-            self.point = promised(self.points, max_error, confidence)
+        if self.is_best:
+            shares = possible(self.points, confidence)
+            self.max_error = min(shares, default=OFFERED[-1])
+            self.point = shares.get(self.max_error)
+        elif max_error is not None:
+            self.max_error = float(max_error)
+            self.point = promised(self.points, self.max_error, confidence)
 
     def doubtful(self, uncertainty: float) -> bool | None:
         """Whether an answer to the run's own classes is unsure; None where no share of errors was
@@ -217,14 +263,28 @@ class Judge:
     def rule(self) -> str:
         """What counts as unsure and why, in words."""
         if not self.points:
-            return NO_VALIDATION
+            return NOTHING_NEW if self.uncounted else NO_VALIDATION
+        return " ".join(part for part in (self.limit(), self.others(), self.offers()) if part)
+
+    def others(self) -> str:
+        """What the images are that don't count, in words."""
+        if not self.uncounted:
+            return ""
+        return (
+            f"Not counted: {counted(self.uncounted, self.noun)} that look like training images or like one of "
+            "these."
+        )
+
+    def limit(self) -> str:
+        """The limit, or why there is none, in words."""
         every = self.points[-1]
         images = f"the run's {counted(every.answered, self.noun)}"
         if self.max_error is None:
-            return f"No limit is set. Wrong among {images}: {every}. {self.offers()}".rstrip()
+            return f"No limit is set. Wrong among {images}: {every}."
         if self.point is not None:
+            least = ", the smallest share that can be promised here" if self.is_best else ""
             return (
-                f"The limit that promises {self.promise(self.max_error)}, on pictures like {images}, is an "
+                f"The limit that promises {self.promise(self.max_error)}{least}, on pictures like {images}, is an "
                 f"uncertainty of {decimal(self.point.limit)}. Within it: {self.point.answered} of "
                 f"these, {self.point.wrong} of them wrong."
             )
@@ -233,24 +293,27 @@ class Judge:
             return (
                 f"No limit can promise {self.promise(self.max_error)}: that takes at least "
                 f"{counted(needed, self.noun)} without a mistake, and the run has "
-                f"{every.answered}. {self.offers()}".rstrip()
+                f"{every.answered}."
             )
         return (
             f"No limit promises {self.promise(self.max_error)}: too many of the most certain of {images} are "
-            f"wrong. Wrong among all: {every}. {self.offers()}".rstrip()
+            f"wrong. Wrong among all: {every}."
         )
 
     def offers(self) -> str:
-        """How many validation images other shares of errors would answer, in words."""
-        possible = []
-        for share in OFFERED:
-            point = promised(self.points, share, self.confidence)
-            if point is not None and share != self.max_error:
-                possible.append(f"at most {100 * share:g} % errors, answering {point.answered}")
-        if not possible:
+        """How many validation images other shares of errors would answer, in words; nothing where a limit
+        is set."""
+        if self.point is not None:
+            return ""
+        shares = [
+            f"at most {100 * share:g} % errors, answering {point.answered}"
+            for share, point in possible(self.points, self.confidence).items()
+            if share != self.max_error
+        ]
+        if not shares:
             return ""
         confidence = f"{100 * self.confidence:g} % confidence"
-        return f"What can be promised here with {confidence}: {'; '.join(possible)}."
+        return f"What can be promised here with {confidence}: {'; '.join(shares)}."
 
     def of_such(self, uncertainty: float) -> str:
         """How often the run was right where it was at least as sure, in words."""

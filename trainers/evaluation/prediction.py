@@ -90,12 +90,17 @@ class Prediction:
         """The answers that are not None, by name."""
         return {name: value for name, value in vars(self).items() if value is not None}
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether all of it are numbers, none of them infinite."""
+        return all(bool(value.isfinite().all()) for value in self.known().values())
+
     def check_finite(self) -> None:
         """
         Raises:
             UserError: an answer is not finite.
         """
-        if not all(value.isfinite().all() for value in self.known().values()):
+        if not self.is_finite:
             raise UserError(
                 "the answers are not numbers (NaN or infinite): the weights of the CLIP or the prompts "
                 "are broken, get or train them again"

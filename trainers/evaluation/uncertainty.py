@@ -17,6 +17,8 @@ import math
 import torch
 from torch import Tensor
 
+from ..threads import one_thread
+
 BINS = 15
 # DAC's: texts of base classes that a distance is taken to, and below which distance a text is one
 # of theirs
@@ -156,6 +158,7 @@ def distance_temperatures(
     return torch.where(after[..., 0].mean(dim=0) < SAME_TEXT, 1.0, temperature)
 
 
+@one_thread()
 def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
     """The temperature under which labels (N,) are most likely: it minimises the mean of −log of
     their ``temperature_scaled`` probability.

@@ -5,18 +5,19 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.errors import UserError, nearest, raise_machines
+from .black_box import ImageBox, TextBox
 from .positions import side
 from .resnet import RESNET_STRIDE, ResNetImageEncoder
 from .text import TextEncoder
-from .tokens import tokenize, tokenize_classes, unlearned
 from .transformer import QUICK_GELU, ImageEncoder, Transformer
-from .weights import Facts, Normalization, hugging_face, open_clip_models, openai
+from .weights import Facts, Normalization, Pixels, hugging_face, open_clip_models, openai
 from .weights.state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
@@ -31,26 +32,29 @@ class Backbone(nn.Module):
     """A frozen CLIP: the two towers and the logit scale.
 
     Args:
-        text: ``TextEncoder``.
-        image: ``ImageEncoder``, or ``ResNetImageEncoder``.
+        text: ``TextEncoder``, or ``TextBox``.
+        image: ``ImageEncoder``, ``ResNetImageEncoder`` or ``ImageBox``.
         log_scale: scalar tensor, log τ; τ, by which cosines are multiplied, is about 100.
         activation: of the transformers' MLPs.
         normalization: mean and standard deviation of the pixels (three numbers each) that the
             weights were trained with, if known.
-
-    Attributes:
-        takes_visual_prompts: whether the image tower is a ViT.
+        logit_bias: scalar tensor, which is added to τ · cos; None but for models of a sigmoid loss.
     """
 
+    # what a method asks of them beyond features it has of CLIP's own, see ``Method.check_towers``
+    text: Any
+    image: Any
     log_scale: Tensor
+    logit_bias: Tensor | None
 
     def __init__(
         self,
-        text: TextEncoder,
-        image: ImageEncoder | ResNetImageEncoder,
+        text: TextEncoder | TextBox,
+        image: ImageEncoder | ResNetImageEncoder | ImageBox,
         log_scale: Tensor,
         activation: str = QUICK_GELU,
         normalization: Normalization | None = None,
+        logit_bias: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.text = text
@@ -58,6 +62,7 @@ class Backbone(nn.Module):
         self.activation = activation
         self.normalization = normalization
         self.register_buffer("log_scale", log_scale)
+        self.register_buffer("logit_bias", logit_bias)
         self.requires_grad_(False)
         self.eval()
 
@@ -70,16 +75,13 @@ class Backbone(nn.Module):
     ) -> Tensor:
         """Features (K, E) fp32 of a hand-crafted template, with ``{}`` where the class name goes,
         for K names."""
-        tokens = tokenize_classes(classnames, template, self.text.context_length)
-        return self.encode_tokens(tokens, normalize)
+        return self.encode_tokens(self.text.tokenize_classes(classnames, template), normalize)
 
     def encode_sentences(self, texts: Sequence[Sequence[str]], normalize: bool = True) -> Tensor:
         """Sum (K, E) fp32 of the features of each of K lists of sentences; what doesn't fit into
         the encoder's positions is cut off."""
         every = [text for sentences in texts for text in sentences]
-        features = self.encode_tokens(
-            tokenize(every, self.text.context_length, cut=True), normalize
-        )
+        features = self.encode_tokens(self.text.tokenize_sentences(every), normalize)
         owner = [label for label, sentences in enumerate(texts) for _ in sentences]
         total = features.new_zeros(len(texts), self.embed_dim)
         return total.index_add_(0, torch.tensor(owner, device=total.device), features)
@@ -93,22 +95,30 @@ class Backbone(nn.Module):
     @cached_property
     def unlearned_tokens(self) -> Tensor:
         """Which of V tokens it has not learned, (V,) bool."""
-        return unlearned(self.text.token_embedding.weight)
+        unlearned: Tensor = self.text.unlearned_tokens()
+        return unlearned
 
     @property
     def embed_dim(self) -> int:
         """Width E of the space that texts and images share."""
-        return self.text.text_projection.shape[1]
+        width: int = self.text.embed_dim
+        return width
 
     @property
     def takes_visual_prompts(self) -> bool:
-        return isinstance(self.image, ImageEncoder)
+        """Whether the image tower is CLIP's own ViT."""
+        return bool(self.image.takes_prompts)
+
+    @property
+    def computes_in_half(self) -> bool:
+        """Whether the weights of the maps may be float16: both towers are CLIP's own."""
+        return bool(self.text.computes_in_half and self.image.computes_in_half)
 
     def signature(self) -> list[Tensor]:
         """Tensors that tell this CLIP from another: some of its weights, and an activation other
         than OpenAI's, which they don't show."""
         name = torch.tensor([] if self.activation == QUICK_GELU else list(self.activation.encode()))
-        return [self.text.positional_embedding, self.text.text_projection, name]
+        return [*self.text.signature(), name]
 
 
 def check_name(name: str) -> None:
@@ -126,6 +136,16 @@ def check_name(name: str) -> None:
             f"{open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
             f"{hugging_face.PREFIX}<owner>/<name> or their folder"
         )
+
+
+def pixels_of(name: str) -> Pixels:
+    """How the pixels of a CLIP are made, as far as its name says: nothing of OpenAI's and of plain
+    files, whose recipes say it. Nothing is loaded."""
+    if name.startswith(open_clip_models.PREFIX):
+        return open_clip_models.pixels(name)
+    if name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
+        return hugging_face.pixels(name)
+    return {}
 
 
 def load_backbone(name: str) -> Backbone:
@@ -150,8 +170,8 @@ def load_backbone(name: str) -> Backbone:
         path = openai.find(name) if name in openai.ADDRESSES else str(WEIGHTS.get(name, name))
         state = read_state_dict(path)
     backbone = build_backbone(state, path, **facts)
-    tower = "ViT" if backbone.takes_visual_prompts else "ResNet"
-    log.info("Loaded CLIP %s: %s, %d pixels", name, tower, backbone.image.image_size)
+    image = backbone.image
+    log.info("Loaded CLIP %s: %s, %d pixels", name, image.kind, image.image_size)
     return backbone
 
 
@@ -162,6 +182,9 @@ def build_backbone(
     text_head_width: int = HEAD_WIDTH,
     activation: str = QUICK_GELU,
     normalization: Normalization | None = None,
+    logit_bias: Tensor | None = None,
+    image: ImageBox | None = None,
+    text: TextBox | None = None,
 ) -> Backbone:
     """Towers of the sizes that the weights have, with these weights.
 
@@ -169,7 +192,8 @@ def build_backbone(
         state: CLIP's state dict, OpenAI's names.
         source: named in errors.
         head_width, text_head_width: of the attention heads in the image and in the text encoder.
-        activation, normalization: see ``Backbone``.
+        activation, normalization, logit_bias: see ``Backbone``.
+        image, text: towers that are not CLIP's own; the state dict has nothing of theirs.
 
     Raises:
         UserError: keys are missing or superfluous.
@@ -181,28 +205,43 @@ def build_backbone(
         part[key.removeprefix("visual.")] = value
     try:
         log_scale = textual.pop("logit_scale").reshape(())
-        embed_dim = textual["text_projection"].shape[1]
-        positions = textual["positional_embedding"]
-        vocabulary = textual["token_embedding.weight"]
-        blocks = transformer(textual, text_head_width, activation)
-        text = TextEncoder(blocks, len(positions), len(vocabulary), embed_dim)
-        image: ImageEncoder | ResNetImageEncoder
-        if "proj" in visual:
-            patch_size = visual["conv1.weight"].shape[-1]
-            size = side(visual["positional_embedding"]) * patch_size
-            blocks = transformer(visual, head_width, activation)
-            image = ImageEncoder(blocks, size, patch_size, visual["proj"].shape[1])
-        else:
-            image = resnet(visual, embed_dim, head_width)
-        text.load_state_dict(textual)
-        image.load_state_dict(visual)
+        text_tower = text or text_encoder(textual, text_head_width, activation)
+        width = text_tower.embed_dim
+        image_tower = image or image_encoder(visual, head_width, activation, width)
     except Exception as error:  # shapes that no CLIP has can raise anything
         raise_machines(error, source)
         reason = " ".join(str(error).split())
         if isinstance(error, KeyError):
             reason += " is missing"
         raise UserError(f"{source} holds no CLIP in OpenAI's format: {reason}") from error
-    return Backbone(text, image, log_scale, activation, normalization)
+    return Backbone(text_tower, image_tower, log_scale, activation, normalization, logit_bias)
+
+
+def text_encoder(state: Mapping[str, Tensor], head_width: int, activation: str) -> TextEncoder:
+    """CLIP's own text tower with these weights."""
+    embed_dim = state["text_projection"].shape[1]
+    positions = state["positional_embedding"]
+    vocabulary = state["token_embedding.weight"]
+    blocks = transformer(state, head_width, activation)
+    text = TextEncoder(blocks, len(positions), len(vocabulary), embed_dim)
+    text.load_state_dict(state)
+    return text
+
+
+def image_encoder(
+    state: Mapping[str, Tensor], head_width: int, activation: str, embed_dim: int
+) -> ImageEncoder | ResNetImageEncoder:
+    """CLIP's own image tower with these weights: a ViT, or a ResNet."""
+    image: ImageEncoder | ResNetImageEncoder
+    if "proj" in state:
+        patch_size = state["conv1.weight"].shape[-1]
+        size = side(state["positional_embedding"]) * patch_size
+        blocks = transformer(state, head_width, activation)
+        image = ImageEncoder(blocks, size, patch_size, state["proj"].shape[1])
+    else:
+        image = resnet(state, embed_dim, head_width)
+    image.load_state_dict(state)
+    return image
 
 
 def transformer(state: Mapping[str, Tensor], head_width: int, activation: str) -> Transformer:
@@ -213,6 +252,7 @@ def transformer(state: Mapping[str, Tensor], head_width: int, activation: str) -
 
 
 def resnet(state: Mapping[str, Tensor], embed_dim: int, head_width: int) -> ResNetImageEncoder:
+    """A ResNet of the sizes that the weights have."""
     layers = [
         len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
         for stage in (1, 2, 3, 4)

@@ -5,7 +5,8 @@
   with a loss scaler. Methods whose authors ran them so have float16 wherever it is, and on a CPU
   fp32: bfloat16 keeps 8 bits of a number, float16 11, and what MMA adds drowns in the rounding.
 - ``fp16``: the weights of the frozen maps in float16 as in CoOp, see ``in_half``; prompts and
-  losses in fp32. On a CPU, which computes it up to 19 times more slowly, it becomes fp32.
+  losses in fp32. On a CPU, which computes it up to 19 times more slowly, it becomes fp32. With a
+  tower that is taken as it is, whose norms take fp32 weights, it becomes amp.
 """
 
 import copy
@@ -25,13 +26,18 @@ SLOW_IN_FP16 = ("cpu",)  # kinds of devices
 
 
 def precision_on(
-    name: str, device: torch.device, stays_fp32: bool = False, amp_is_fp16: bool = False
+    name: str,
+    device: torch.device,
+    stays_fp32: bool = False,
+    amp_is_fp16: bool = False,
+    computes_in_half: bool = True,
 ) -> str:
     """What a method computes in on a device: fp32, amp or fp16.
 
     Args:
         name: what is asked for.
         stays_fp32, amp_is_fp16: see ``Method``.
+        computes_in_half: see ``Backbone``.
     """
     if name == "fp16" and device.type in SLOW_IN_FP16:
         log.warning(
@@ -42,6 +48,9 @@ def precision_on(
     if name == "fp16" and stays_fp32:
         log.info("PREC fp16: this method computes in fp32, as its official code does")
         return "fp32"
+    if name == "fp16" and not computes_in_half:
+        log.info("PREC fp16: with a tower that is not CLIP's own this method computes under amp")
+        return "amp"
     if name == "amp" and amp_is_fp16 and device.type in SLOW_IN_FP16:
         log.info("PREC amp: on a CPU, which has no fast float16, this method computes in fp32")
         return "fp32"

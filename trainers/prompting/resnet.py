@@ -12,6 +12,10 @@ RESNET_STRIDE = 32  # pixels a side of one place of a ResNet's attention pool: i
 class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[misc]  # clip has no types
     """CLIP's ResNet of the installed ``clip`` package under the call of ``ImageEncoder``."""
 
+    takes_prompts = False
+    computes_in_half = True
+    kind = "ResNet"
+
     def __init__(self, *sizes: object) -> None:
         super().__init__(*sizes)
         # the layout that convolutions compute in: nothing is reordered between them
@@ -28,7 +32,7 @@ class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[m
         """(V, B, 3, H, W) → (V, B, E).
 
         There are no prompts, adapters or readout: a convolutional network has no tokens to put them
-        beside and no blocks to change, see ``Method.check_images``.
+        beside and no blocks to change, see ``Method.check_towers``.
         """
         features: Tensor = (
             super().forward(images.flatten(0, 1)).unflatten(0, images.shape[:2])

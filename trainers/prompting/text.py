@@ -13,12 +13,13 @@ follow *exactly*:
    own tokens attend to its keys and values.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 
+from .tokens import tokenize, tokenize_classes, unlearned
 from .transformer import Adapter, LayerNorm, Transformer, attend
 
 
@@ -102,6 +103,9 @@ class TextEncoder(nn.Module):
         embed_dim: width E of the space shared with images.
     """
 
+    takes_prompts = True
+    computes_in_half = True
+
     def __init__(
         self,
         transformer: Transformer,
@@ -180,6 +184,27 @@ class TextEncoder(nn.Module):
         feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
         features: Tensor = feature.view(templates, classes, -1)  # (M, K, E)
         return features
+
+    @property
+    def embed_dim(self) -> int:
+        """Width E of the space shared with images."""
+        return self.text_projection.shape[1]
+
+    def tokenize_classes(self, classnames: Iterable[str], template: str) -> Tensor:
+        """Token ids (K, length), see ``tokens.tokenize_classes``."""
+        return tokenize_classes(classnames, template, self.context_length)
+
+    def tokenize_sentences(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (N, length); what does not fit into the positions is cut off."""
+        return tokenize(texts, self.context_length, cut=True)
+
+    def unlearned_tokens(self) -> Tensor:
+        """Which of V tokens it has not learned, (V,) bool."""
+        return unlearned(self.token_embedding.weight)
+
+    def signature(self) -> list[Tensor]:
+        """Tensors that tell this tower from another."""
+        return [self.positional_embedding, self.text_projection]
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features of plain texts, (N, length) token ids as ``clip.tokenize`` makes them → (N, E),

@@ -210,6 +210,10 @@ class ImageEncoder(nn.Module):
         embed_dim: width E of the space shared with texts.
     """
 
+    takes_prompts = True
+    computes_in_half = True
+    kind = "ViT"
+
     def __init__(
         self, transformer: Transformer, image_size: int, patch_size: int, embed_dim: int
     ) -> None:

@@ -1,0 +1,318 @@
+"""Says whether trainers differ over data sets by more than noise, and what would decide it.
+
+    python -m results.compare CDC PromptSRC --from output/base2new
+    python -m results.compare MaPLe CoCoOp CoOp    # as published, results/published.yaml
+    python -m results.compare GDA CDCGDA --from docs/data/put_aside.csv    # a table's CSV
+
+The first trainer minus each other one, paired over data sets and the seeds within them: the mean
+with its 95 % interval by Student's t (BCa: by a bootstrap), the difference on each data set, and
+Wilcoxon's test. Three trainers or more are ranked (Friedman, Nemenyi, Wilcoxon with Holm's
+correction). Fewer than five data sets are refused. What has a part for the trained classes alone
+(†) is compared on base classes with its like only.
+"""
+
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
+import argparse
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy
+from pandas import DataFrame, MultiIndex, Series, read_csv
+
+from trainers.common.errors import UserError, exit_code, nearest
+from trainers.common.files import check_output, write_text
+from trainers.common.readers import read_yaml
+
+from .comparison import DATA, Ranking, Scores, signed
+from .published import BASE2NEW, PUBLISHED, read_published
+from .published import TRANSFER as PUBLISHED_TRANSFER
+from .render import MARK, MEANING
+from .rows import Table
+from .runs import collect
+from .table import BASE2NEW as BASE_TO_NEW
+from .table import SOURCE, TRANSFER, tables
+
+log = logging.getLogger(__name__)
+
+INDEX = ["trainer", DATA, "seed"]
+
+
+def scores_of(table: Table, metric: str) -> Scores:
+    """The scores that a table of runs has, without its averages.
+
+    A trainer with several recipes or rows has their names after its own.
+    """
+    heads = table.heads
+    frame = table.by_seed.reset_index()
+    are_averages = [table.is_average(tuple(row)) for row in frame[heads].itertuples(index=False)]
+    frame = frame[numpy.logical_not(are_averages)]
+    are_marked = [
+        any(run.record.get("class_parameters") for run in table.runs_of(tuple(row)))
+        for row in frame[heads].itertuples(index=False)
+    ]
+    frame["trainer"] = full_names(frame)
+    marked = frozenset(frame["trainer"][are_marked])
+    if "shots" in heads and frame["shots"].nunique() > 1:
+        frame[DATA] += ", " + frame["shots"].astype(str) + " shots"
+    columns = [name for name in table.names if name in frame]
+    if table.title.split(" from ")[0] in TRANSFER.values():
+        columns = [name for name in columns if name not in (SOURCE, "average")]
+        # a line for each data set that was tested, in place of the one trained on
+        frame = frame.drop(columns=DATA).melt(["trainer", "seed"], columns, DATA, metric)
+        columns = [metric]
+    return Scores(table.title, frame.set_index(INDEX)[columns], marked)
+
+
+def full_names(frame: DataFrame) -> Series:
+    """The trainers of a table's lines, with their recipe or row where a trainer has several."""
+    configs = frame.groupby("trainer")["config"].transform("nunique")
+    return frame["trainer"].where(configs == 1, frame["trainer"] + " " + frame["config"])
+
+
+def kept_scores(path: Path) -> Scores:
+    """The scores of a table that ``results.table --format csv`` has written; its one *seed* is the
+    mean.
+
+    Raises:
+        UserError: it is no such table.
+    """
+    try:
+        frame = read_csv(path)
+        frame = frame[~frame[DATA].str.fullmatch(r"average of \d+")].assign(seed=0)
+        frame["trainer"] = full_names(frame)
+        of_mark = (
+            frame["trainer"].str.split().str[0].isin(read_published()["trained_classes_alone"])
+        )
+        frame = frame.rename(columns=lambda name: name.removesuffix("_mean")).set_index(INDEX)
+        means = [name for name in frame if f"{name}_std" in frame]
+        marked = frozenset(frame.index.get_level_values("trainer")[of_mark])
+        return Scores(path.stem, frame[means], marked)
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no table that results.table writes with --format csv ({error})"
+        ) from error
+
+
+def published_scores(path: Path) -> Iterator[Scores]:
+    """The scores per data set of a file like ``published.yaml``; its one *seed* is the mean of the
+    authors' own.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    try:
+        known = read_yaml(path)
+        marked = frozenset(known["trained_classes_alone"])
+        pairs = {
+            (trainer, data, 0): figures
+            for trainer, sets in known["base2new"].items()
+            for data, figures in sets.items()
+        }
+        yield Scores(BASE_TO_NEW, by_index(pairs, BASE2NEW), marked)
+        for title, protocol in PUBLISHED_TRANSFER.items():
+            rows = dict(known[protocol])
+            tested = rows.pop("order")[1:-1]
+            values = {
+                (trainer, data, 0): [value]
+                for trainer, row in rows.items()
+                for data, value in zip(tested, row[1:])
+            }
+            yield Scores(title, by_index(values, ["accuracy"]), marked)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is no table of published numbers ({error}): write it as {PUBLISHED}"
+        ) from error
+
+
+def by_index(values: dict[tuple[str, str, int], list[float]], columns: list[str]) -> DataFrame:
+    index = MultiIndex.from_tuples(values, names=INDEX)
+    return DataFrame(list(values.values()), index, columns, dtype=float)
+
+
+def read_scores(sources: Sequence[str], metric: str) -> list[Scores]:
+    """The scores of folders of runs, of tables' CSVs and of files of published numbers, one for each
+    protocol and CSV.
+
+    Published trainers are named as such where there are runs, too.
+
+    Raises:
+        UserError: see ``tables``, ``kept_scores`` and ``published_scores``; figures of another metric are published.
+    """
+    files = [source for source in sources if source.endswith((".yaml", ".yml"))]
+    kept = [source for source in sources if source.endswith(".csv")]
+    folders = [source for source in sources if source not in files + kept]
+    if files and metric != "accuracy":
+        raise UserError(f"only accuracies are published: leave out --metric {metric}")
+    found: dict[str, Scores] = {}
+    if folders:
+        for table in tables(collect(*folders), metric, seed_h=True):
+            scores = scores_of(table, metric)
+            found[scores.title] = scores
+    for file in kept:
+        found[file] = kept_scores(Path(file))
+    for file in files:
+        for scores in published_scores(Path(file)):
+            if folders:
+                frame = scores.frame.rename("{} (published)".format, level="trainer")
+                marked = frozenset(map("{} (published)".format, scores.marked))
+                scores = Scores(scores.title, frame, marked)
+            before = found.get(scores.title)
+            found[scores.title] = before.joined(scores) if before else scores
+    return list(found.values())
+
+
+def chosen(scores: Sequence[Scores], trainers: Sequence[str]) -> list[Scores]:
+    """The scores of the named trainers, of all where none is named, by protocols that have two.
+
+    Raises:
+        UserError: a name is unknown, or nothing has two of them.
+    """
+    known = list(dict.fromkeys(name for each in scores for name in each.trainers))
+    for name in trainers:
+        if name not in known:
+            raise UserError(
+                f"there is no {name}{nearest(name, known)}; there are: {', '.join(known)}"
+            )
+    several = []
+    for each in scores:
+        names = [name for name in dict.fromkeys(trainers or each.trainers) if name in each.trainers]
+        if len(names) > 1:
+            several.append(each.of(names))
+    if not several:
+        raise UserError(f"nothing to compare: name two of {', '.join(known)}")
+    return several
+
+
+def pair(scores: Scores, first: str, second: str) -> str:
+    """The comparison of two trainers in every measure.
+
+    Raises:
+        UserError: they have too few data sets in common.
+    """
+    shown = [name for name in scores.measures if scores.may_compare((first, second), name)]
+    differences = {name: scores.difference(first, second, name) for name in shown}
+    lines = {}
+    for name, difference in differences.items():
+        low, high = difference.bootstrap
+        lines[name] = {
+            "mean (95 % interval, t)": str(difference),
+            "BCa": signed(f"{low:+.2f} … {high:+.2f}"),
+            "above, below": f"{(difference.of > 0).sum()}, {(difference.of < 0).sum()}",
+            "Wilcoxon's p": f"{difference.wilcoxon:.2g}",
+        }
+    sets = DataFrame({name: difference.of for name, difference in differences.items()})
+    marks = [f"{name} {MARK}" if name in scores.marked else name for name in (first, second)]
+    parts = [f"{marks[0]} minus {marks[1]}, {scores.title}"]
+    parts.append(markdown(DataFrame(lines).T, ""))
+    parts.append(markdown(sets.map(lambda value: signed(f"{value:+.2f}")), DATA))
+    parts += [f"{name}: {each.verdict(first, second)}" for name, each in differences.items()]
+    if left_out := [name for name in scores.measures if name not in shown]:
+        parts.append(f"Left out: {', '.join(left_out)}. {MEANING}")
+    return "\n\n".join(parts)
+
+
+def ranking(scores: Scores, measure: str) -> str:
+    """Ranks of all trainers in a measure, and what the tests say of each pair.
+
+    Raises:
+        UserError: see ``Ranking.of``.
+    """
+    found = Ranking.of(scores.frame[measure])
+    ranks = found.ranks
+    lines = [
+        {
+            "pair": f"{first}, {second}",
+            "ranks": f"{ranks[first]:.2f}, {ranks[second]:.2f}",
+            "Wilcoxon's p, Holm": f"{found.wilcoxon.loc[first, second]:.2g}",
+            "Nemenyi's p": f"{found.nemenyi.loc[first, second]:.2g}",
+        }
+        for first, second in combinations(ranks.index, 2)
+    ]
+    title = (
+        f"{measure}, {scores.title}: mean ranks over {len(found.scores)} data sets (1: the highest); "
+        f"Friedman's p {found.friedman:.2g}"
+    )
+    return f"{title}\n\n{markdown(DataFrame(lines).set_index('pair'), 'pair')}"
+
+
+def markdown(cells: DataFrame, index_name: str) -> str:
+    named = cells.rename_axis(index_name).reset_index()
+    alignment = ("left",) + ("right",) * cells.shape[1]
+    text: str = named.to_markdown(
+        index=False, tablefmt="github", disable_numparse=True, colalign=alignment
+    )
+    return text
+
+
+def groups_of(scores: Scores, measure: str) -> list[Scores]:
+    """The scores in groups whose measure is of the same task, of three trainers and more."""
+    if scores.may_compare(scores.trainers, measure):
+        groups = [scores]
+    else:
+        unmarked = [name for name in scores.trainers if name not in scores.marked]
+        groups = [
+            scores.of(unmarked),
+            scores.of(name for name in scores.trainers if name in scores.marked),
+        ]
+    return [group for group in groups if len(group.trainers) > 2]
+
+
+def compare(args: argparse.Namespace) -> None:
+    """The whole command.
+
+    Raises:
+        UserError: see ``read_scores`` and ``chosen``; or no protocol has enough data sets.
+    """
+    texts = []
+    refused = ""
+    for scores in chosen(read_scores(args.sources, args.metric), args.trainers):
+        first, *others = scores.trainers
+        try:
+            texts += [pair(scores, first, other) for other in others]
+            for measure in scores.measures:
+                texts += [ranking(group, measure) for group in groups_of(scores, measure)]
+        except UserError as error:
+            refused = f"{scores.title}: {error}"
+            log.warning("left out: %s", refused)
+            continue
+        if args.figure and (drawn := groups_of(scores, scores.measures[-1])):
+            check_output("--figure", args.figure, "Matplotlib")
+            measure = scores.measures[-1]
+            picture = Ranking.of(drawn[0].frame[measure]).draw(f"{measure}, {scores.title}")
+            write_text(args.figure, picture)
+    if not texts:
+        raise UserError(refused)
+    sys.stdout.write("\n\n\n".join(texts) + "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 2 with one line on standard error."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "trainers", nargs="*", help="the first minus each other: CDC, 'IVLP vit_b16' … (all)"
+    )
+    parser.add_argument(
+        "--from",
+        dest="sources",
+        nargs="+",
+        default=[str(PUBLISHED)],
+        help="folders of finished runs, output/base2new, CSVs of results.table, and files of published "
+        "numbers per data set (results/published.yaml)",
+    )
+    parser.add_argument("--metric", default="accuracy", help="key of the records' metrics")
+    parser.add_argument(
+        "--figure", help="SVG file for the critical-difference picture of three trainers and more"
+    )
+    logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
+    return exit_code(compare, parser.parse_args(arguments))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

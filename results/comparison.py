@@ -1,0 +1,294 @@
+"""Whether trainers differ over data sets by more than noise.
+
+The unit is the data set: seeds and folds of one are averaged first, since a claim about a method is
+one about further data sets. Intervals are Student's t over the data sets' differences; of fewer
+than ``LEAST`` there is none.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
+
+import numpy
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from pandas import DataFrame, Series, concat
+from scipy import stats
+
+from trainers.common.console import counted
+from trainers.common.errors import UserError
+
+from .report.figures import STYLE, svg_of
+
+LEAST = 5  # data sets: with four, t's interval is 3.2 standard errors wide to each side
+LEVEL = 0.95
+POWER = 0.8  # the chance to show a difference that is there: four times in five
+MOST = 1000  # data sets: a larger number says no more than "no number that anyone has"
+RESAMPLES = 9999
+DATA = "data set"
+OF_TRAINED = ("base", "H")  # measures that are of the trained classes, at least in part
+
+
+@cache
+def effect_shown_by(number: int) -> float:
+    """The mean difference, in standard deviations, that as many data sets show with a chance of
+    ``POWER``."""
+    from statsmodels.stats.power import TTestPower  # here, since it takes a second
+
+    return float(TTestPower().solve_power(nobs=number, alpha=1 - LEVEL, power=POWER))
+
+
+def signed(text: str) -> str:
+    """A text with minus signs before its numbers."""
+    return re.sub(r"-(?=\d)", "−", text)
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Paired differences over data sets, in the units of what is compared.
+
+    Attributes:
+        of: by data set, the mean over seeds; errors: its standard errors over seeds, NaN of one.
+
+    Raises:
+        UserError: there are fewer than ``LEAST``.
+    """
+
+    of: Series
+    errors: Series
+
+    def __post_init__(self) -> None:
+        if len(self.of) < LEAST:
+            raise UserError(
+                f"{counted(len(self.of), 'data set')} in common say nothing of further ones: "
+                f"compare over at least {LEAST}"
+            )
+
+    @classmethod
+    def paired(cls, first: Series, second: Series) -> "Difference":
+        """First minus second, seed by seed, and of means where no seed of a data set is in both.
+
+        Args:
+            first, second: values by data set and seed.
+        """
+        by_seed = (first - second).dropna().groupby(level=DATA)
+        of_means = first.groupby(level=DATA).mean() - second.groupby(level=DATA).mean()
+        of = by_seed.mean().combine_first(of_means.dropna())
+        return cls(of, by_seed.sem().reindex(of.index))
+
+    @property
+    def mean(self) -> float:
+        return float(self.of.mean())
+
+    @cached_property
+    def interval(self) -> tuple[float, float]:
+        """The ends of the 95 % interval of the mean, by Student's t."""
+        half = stats.t.ppf((1 + LEVEL) / 2, len(self.of) - 1) * self.of.sem()
+        return self.mean - half, self.mean + half
+
+    @cached_property
+    def bootstrap(self) -> tuple[float, float]:
+        """The ends by the bias-corrected and accelerated bootstrap (Efron, 1987): where they are far
+        from ``interval``'s, a few data sets make the difference. NaN where all differences are equal.
+        """
+        if self.of.nunique() == 1:
+            return math.nan, math.nan
+        drawn = stats.bootstrap(
+            (self.of,),
+            numpy.mean,
+            method="BCa",
+            n_resamples=RESAMPLES,
+            random_state=numpy.random.default_rng(0),
+        ).confidence_interval
+        return float(drawn.low), float(drawn.high)
+
+    @cached_property
+    def wilcoxon(self) -> float:
+        """p of Wilcoxon's signed-rank test; NaN where all differences are 0."""
+        return float(stats.wilcoxon(self.of).pvalue) if self.of.any() else math.nan
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the interval is on one side of 0."""
+        low, high = self.interval
+        return low > 0 or high < 0
+
+    @cached_property
+    def deciding_data_sets(self) -> int | None:
+        """How many data sets like these would show a difference as large as the mean with a chance of
+        ``POWER``; None: more than ``MOST``."""
+        deviation = self.of.std()
+        if not self.mean or abs(self.mean) < effect_shown_by(MOST) * deviation:
+            return None
+        if abs(self.mean) >= effect_shown_by(LEAST) * deviation:
+            return LEAST
+        from statsmodels.stats.power import TTestPower  # here, since it takes a second
+
+        effect = abs(self.mean) / deviation
+        number = TTestPower().solve_power(effect_size=effect, alpha=1 - LEVEL, power=POWER)
+        return math.ceil(float(number))
+
+    @cached_property
+    def noise_of_seeds(self) -> float:
+        """Share of the variance over data sets that the seeds make, up to 1; NaN where there is one
+        seed."""
+        if not self.of.var() or self.errors.isna().all():
+            return math.nan
+        return min(1.0, float((self.errors**2).mean() / self.of.var()))
+
+    @cached_property
+    def deciding_seeds(self) -> float | None:
+        """How many times as many seeds on the same data sets would show it, with the same chance;
+        None: no number would, or that is not known."""
+        if math.isnan(self.noise_of_seeds):
+            return None
+        of_seeds = self.noise_of_seeds * self.of.var()
+        between = self.of.var() - of_seeds
+        allowed = (self.mean / effect_shown_by(len(self.of))) ** 2 - between
+        return float(of_seeds / allowed) if allowed > 0 else None
+
+    def __str__(self) -> str:
+        """``+0.57 (−0.65 … +1.79)``."""
+        low, high = self.interval
+        return signed(f"{self.mean:+.2f} ({low:+.2f} … {high:+.2f})")
+
+    def verdict(self, first: str, second: str) -> str:
+        """Two sentences: whether the difference is real, and what would decide it."""
+        low, high = self.interval
+        ends = f"95 % interval {low:+.2f} … {high:+.2f} over {counted(len(self.of), DATA)}"
+        number = self.deciding_data_sets
+        enough = f"more than {MOST:,}" if number is None else f"{number:,}"
+        if self.is_real:
+            side = "above" if self.mean > 0 else "below"
+            return signed(
+                f"The difference is real: {first} is {side} {second} by {abs(self.mean):.2f} ({ends}). "
+                f"{enough.capitalize()} such data sets would show one of this size four times in five."
+            )
+        text = signed(
+            f"A difference is not shown: {first} minus {second} is {self.mean:+.2f} ({ends}). If that "
+            f"is the true difference, {enough} such data sets would decide it"
+        )
+        if self.deciding_seeds:
+            return f"{text}, or {self.deciding_seeds:.1f} times as many seeds on these."
+        if math.isnan(self.noise_of_seeds):
+            return f"{text}; what more seeds would do is not known."
+        return (
+            f"{text}; more seeds on these would not: they make {self.noise_of_seeds:.0%} of its "
+            "variance."
+        )
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What trainers reached on data sets under one protocol.
+
+    Attributes:
+        title: the protocol.
+        frame: a column for each measure, its index ``trainer``, ``data set`` and ``seed``.
+        marked: trainers with a part for the trained classes alone.
+    """
+
+    title: str
+    frame: DataFrame
+    marked: frozenset[str] = frozenset()
+
+    @property
+    def trainers(self) -> list[str]:
+        return list(self.frame.index.get_level_values("trainer").unique())
+
+    @property
+    def measures(self) -> list[str]:
+        return list(self.frame.columns)
+
+    def joined(self, other: "Scores") -> "Scores":
+        """Both, of one protocol."""
+        return Scores(self.title, concat([self.frame, other.frame]), self.marked | other.marked)
+
+    def of(self, trainers: Iterable[str]) -> "Scores":
+        """The scores of some trainers, in their order."""
+        names = list(trainers)
+        return Scores(self.title, self.frame.loc[names], self.marked & {*names})
+
+    def may_compare(self, trainers: Iterable[str], measure: str) -> bool:
+        """Whether a measure of all of them is of the same task: on trained classes, what keeps a
+        classifier of these is compared with its like only."""
+        are_marked = {name in self.marked for name in trainers}
+        return measure not in OF_TRAINED or len(are_marked) == 1
+
+    def difference(self, first: str, second: str, measure: str) -> Difference:
+        """First minus second.
+
+        Raises:
+            UserError: see ``Difference``.
+        """
+        values = self.frame[measure]
+        return Difference.paired(values[first], values[second])
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Many trainers over the data sets that all of them have.
+
+    Attributes:
+        scores: (data sets, trainers), means over seeds.
+    """
+
+    scores: DataFrame
+
+    @classmethod
+    def of(cls, values: Series) -> "Ranking":
+        """Out of values by trainer, data set and seed.
+
+        Raises:
+            UserError: there are fewer than ``LEAST`` data sets or three trainers.
+        """
+        table = values.groupby(level=["trainer", DATA], sort=False).mean().unstack("trainer")
+        table = table.dropna()
+        if len(table) < LEAST or table.shape[1] < 3:
+            raise UserError(
+                f"{counted(table.shape[1], 'trainer')} on {counted(len(table), DATA)} that all have: "
+                f"ranks take three trainers and {LEAST} data sets"
+            )
+        return cls(table)
+
+    @property
+    def ranks(self) -> Series:
+        """The mean rank of each trainer, the best first: 1 is the highest value."""
+        return self.scores.rank(axis=1, ascending=False).mean().sort_values()
+
+    @property
+    def friedman(self) -> float:
+        """p of Friedman's test that all trainers are alike."""
+        return float(stats.friedmanchisquare(*self.scores.to_numpy().T).pvalue)
+
+    @cached_property
+    def nemenyi(self) -> DataFrame:
+        """p of Nemenyi's test for each pair (Demšar, 2006)."""
+        from scikit_posthocs import posthoc_nemenyi_friedman  # here, since it takes a second
+
+        return posthoc_nemenyi_friedman(self.scores)
+
+    @cached_property
+    def wilcoxon(self) -> DataFrame:
+        """p of Wilcoxon's test for each pair, by Holm's correction for all pairs."""
+        from scikit_posthocs import posthoc_wilcoxon  # here, since it takes a second
+
+        names = self.scores.columns
+        values = posthoc_wilcoxon(self.scores.to_numpy().T, p_adjust="holm")
+        return DataFrame(values.to_numpy(), names, names)
+
+    def draw(self, title: str) -> str:
+        """The critical-difference picture as SVG: a bar joins trainers that Nemenyi's test does not
+        tell apart."""
+        from scikit_posthocs import critical_difference_diagram  # here, since it takes a second
+
+        # letters as text
+        with rc_context({**STYLE, "svg.fonttype": "none", "font.size": 10}):
+            size = (8, 1.5 + self.scores.shape[1] / 5)
+            figure = Figure(figsize=size, layout="constrained")
+            axes = figure.subplots()
+            critical_difference_diagram(self.ranks, self.nemenyi, ax=axes)
+            axes.set_title(f"{title}: mean ranks over {len(self.scores)} data sets")
+            return svg_of(figure)

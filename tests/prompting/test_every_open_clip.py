@@ -1,0 +1,80 @@
+"""Every model that ``open_clip`` lists, made small: features are its own ``encode_image``'s and
+``encode_text``'s, whichever of its towers are ours and which are taken as they are."""
+
+import re
+
+import pytest
+import torch
+
+from tests.conftest import slow_but_for
+from tests.prompting.models import assert_same, double, exact
+from tests.runs import REPOSITORY
+from trainers.prompting.backbone import load_backbone
+from trainers.prompting.weights.open_clip_models import is_clips
+
+open_clip = pytest.importorskip(
+    "open_clip", reason="open_clip_torch is not installed: pip install '.[open_clip]'"
+)
+pytest.importorskip(
+    "transformers", reason="transformers is not installed: pip install '.[transformers]'"
+)
+
+from tests.prompting.small_models import in_small  # noqa: E402
+
+DOCUMENT = (REPOSITORY / "docs/backbones.md").read_text("utf-8")
+TEXTS = ["a photo of a cat.", "two dogs", "a"]
+# a family each: CLIP's text tower beside another image tower, another text tower, neither, all own
+SOME = (
+    "PE-Core-T-16-384",
+    "MobileCLIP2-S0",
+    "ViT-B-32-SigLIP2-256",
+    "ViT-L-14-worldwide",
+    "xlm-roberta-base-ViT-B-32",
+)
+
+
+@slow_but_for(SOME, open_clip.list_models())
+def test_features_are_those_of_the_package(monkeypatch, tmp_path, name):
+    theirs, full_name = in_small(monkeypatch, name, tmp_path)
+    ours = load_backbone(full_name)
+    (tmp_path / f"{name}.pt").unlink()  # those of all models would fill a disk
+    tokens = open_clip.get_tokenizer(name)(TEXTS)
+    assert torch.equal(ours.log_scale, theirs.logit_scale.squeeze())
+    ours = exact(ours)
+    theirs = exact(theirs)
+    images = double(1, 1, 3, *2 * [ours.image.image_size])
+    with torch.no_grad():
+        assert_same(ours.image(images)[0], theirs.encode_image(images[0], normalize=False))
+        assert_same(ours.text.encode_tokens(tokens), theirs.encode_text(tokens, normalize=False))
+
+
+def own_towers(name):
+    """Whether a model's image encoder and its text encoder are CLIP's own, and whether it is a ResNet."""
+    config = open_clip.get_model_config(name)
+    vision = {**vars(open_clip.CLIPVisionCfg()), **config["vision_cfg"]}
+    text = {**vars(open_clip.CLIPTextCfg()), **config["text_cfg"]}
+    own_image = is_clips(vision, open_clip.CLIPVisionCfg())
+    return own_image, is_clips(text, open_clip.CLIPTextCfg()), isinstance(vision["layers"], list)
+
+
+@pytest.mark.skipif(not open_clip.__version__.startswith("3.3."), reason="it lists other models")
+def test_the_document_counts_the_models():
+    kinds = [own_towers(name) for name in open_clip.list_models()]
+    features = [own_image for own_image, own_text, _ in kinds if not own_text]
+    texts = [
+        True
+        for own_image, own_text, is_resnet in kinds
+        if own_text and (is_resnet or not own_image)
+    ]
+    every = len(kinds) - len(features) - len(texts)
+    words = " ".join(DOCUMENT.split())
+    assert f"Of the {len(kinds)} models of `open_clip` 3.3 {every} have both encoders" in words
+    assert f"; {len(texts)} have a ResNet or a black box for images, beside which" in words
+    assert f"; {len(features)} have another text encoder" in words
+    assert f"({sum(features)} of them also to VPT and ProLIP)" in words
+
+
+def test_the_documents_names_are_names_of_published_weights():
+    names = re.findall(r"^\|`open_clip:([^/]+)/(\w+)`", DOCUMENT, re.MULTILINE)
+    assert len(names) > 5
+    assert {*names} <= {*open_clip.list_pretrained()}

@@ -1,0 +1,118 @@
+"""Whole runs on one's own pictures with models of ``open_clip`` by the names of published weights, which
+are random here."""
+
+import json
+
+import numpy
+import pytest
+import torch
+
+import predict
+import train
+from tests.conftest import slow_but_for
+from tests.runs import make_pictures, record_of
+from trainers import PromptedClassifier
+from trainers.candidates import CANDIDATES
+
+open_clip = pytest.importorskip(
+    "open_clip", reason="open_clip_torch is not installed: pip install '.[open_clip]'"
+)
+pytest.importorskip("transformers", reason="transformers is not installed")
+
+from tests.prompting.small_models import in_small  # noqa: E402
+
+# a model and a tag of each family
+FAMILIES = {
+    "PE-Core-T-16-384": "meta",
+    "EVA02-B-16": "merged2b_s8b_b131k",
+    "ViTamin-S": "datacomp1b",
+    "convnext_base": "laion400m_s13b_b51k",
+    "MobileCLIP2-B": "dfndr2b",
+    "MobileCLIP2-S0": "dfndr2b",
+    "ViT-B-32-SigLIP2-256": "webli",
+    "ViT-B-16-SigLIP": "webli",
+    "ViT-H-14-worldwide-quickgelu": "metaclip2_worldwide",
+    "ViT-L-14-CLIPA": "datacomp1b",
+    "coca_ViT-B-32": "laion2b_s13b_b90k",
+    "nllb-clip-base": "v1",
+    "xlm-roberta-base-ViT-B-32": "laion5b_s13b_b90k",
+}
+FEW = ("PE-Core-T-16-384", "ViT-B-32-SigLIP2-256")
+
+
+@pytest.fixture
+def published(monkeypatch, tmp_path):
+    """``published(model)``: the name of weights of it that are published, which a file here stands for."""
+
+    def make(model):
+        _, name = in_small(monkeypatch, model, tmp_path)
+        path = name.partition("/")[2]
+        monkeypatch.setattr(open_clip, "download_pretrained", lambda tag: path)
+        return f"open_clip:{model}/{FAMILIES[model]}"
+
+    return make
+
+
+@slow_but_for(FEW, FAMILIES)
+def test_a_folder_is_trained_on_and_labelled_by_each_family(published, tmp_path, capsys, name):
+    clip = published(name)
+    images = make_pictures(tmp_path / "images", count=6, names=("cat", "dog"))
+    folder = str(tmp_path / "run")
+    words = ["--images", str(images), "--backbone", clip, "--output-dir", folder]
+    assert train.main([*words, "DATALOADER.NUM_WORKERS", "0"]) == 0
+    record = record_of(folder)
+    assert record["trainer"] in CANDIDATES
+    assert record["config"]["MODEL"]["BACKBONE"]["NAME"] == clip
+    tag = open_clip.get_pretrained_cfg(name, FAMILIES[name])
+    pixels = record["config"]["INPUT"]
+    assert tuple(pixels["PIXEL_MEAN"]) == tuple(tag["mean"])
+    assert pixels["SQUASH"] == (tag["resize_mode"] == "squash")
+    capsys.readouterr()
+    assert predict.main(["--run", folder, "--json", str(images)]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert len(answers) == 12 and {answer["label"] for answer in answers} <= {"cat", "dog"}
+    assert PromptedClassifier.load(folder).with_classes(["cat", "two dogs"]).classnames
+
+
+def test_prompts_are_learned_beside_a_black_box_of_images(published, tmp_path):
+    clip = published("PE-Core-T-16-384")
+    images = make_pictures(tmp_path / "images", count=6, names=("cat", "dog"))
+    folder = str(tmp_path / "run")
+    words = ["--images", str(images), "--backbone", clip, "--output-dir", folder]
+    words += ["OPTIM.MAX_EPOCH", "1", "OPTIM.LEAST_STEPS", "0", "DATALOADER.NUM_WORKERS", "0"]
+    assert train.main(["--trainer", "CoOp", *words]) == 0
+    assert record_of(folder)["trainer"] == "CoOp"
+
+
+def test_a_prompt_trainer_on_another_text_encoder_is_refused_in_one_line(
+    published, tmp_path, error_of
+):
+    clip = published("ViT-B-32-SigLIP2-256")
+    images = make_pictures(tmp_path / "images", count=6, names=("cat", "dog"))
+    folder = tmp_path / "run"
+    words = ["--images", str(images), "--backbone", clip, "--output-dir", str(folder)]
+    line = error_of(train.main, "--trainer", "CDC", *words)
+    start = "TRAINER.CDC prompts the text encoder, and the backbone's is a black box (TextTransformer): "
+    assert f"{start}choose ZeroshotCLIP, ZeroshotCLIP2, " in line
+    assert not (folder / "results.json").exists()
+
+
+@slow_but_for((), FAMILIES)
+def test_a_family_is_exported(published, tmp_path, name):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    clip = published(name)
+    images = make_pictures(tmp_path / "images", count=6, names=("cat", "dog"))
+    folder = str(tmp_path / "run")
+    words = ["--images", str(images), "--backbone", clip, "--output-dir", folder]
+    assert train.main([*words, "--trainer", "ZeroshotCLIP"]) == 0
+    classifier = PromptedClassifier.load(folder)
+    classifier.export(tmp_path / "exported")
+    session = onnxruntime.InferenceSession(tmp_path / "exported/model.onnx")
+    size = classifier.method.backbone.image.image_size
+    pixels = numpy.random.default_rng(0).random((3, 3, size, size), dtype="float32")
+    found = session.run(None, {"pixels": pixels})[0]
+    mean, std = (numpy.array(classifier.cfg.INPUT[f"PIXEL_{key}"]) for key in ("MEAN", "STD"))
+    shown = torch.from_numpy((pixels - mean[:, None, None]) / std[:, None, None]).float()
+    with torch.no_grad():
+        expected = classifier.method.answer(shown[None], classifier.encoded).probability
+    numpy.testing.assert_allclose(found, expected.numpy(), atol=1e-4)

@@ -1,0 +1,99 @@
+"""A folder of bursts, from pictures to a promise: all that is said is about new scenes."""
+
+from collections import defaultdict
+
+import bursts
+import numpy
+import promises
+import pytest
+
+from datasets.image_folder import ImageFolder
+from tests.datasets.test_every_dataset import build
+from trainers import PromptedClassifier, candidates
+from trainers.evaluation.doubts import Judge
+
+SHOTS = 4
+
+
+@pytest.fixture
+def write_bursts(tmp_path):
+    """A folder of two classes of drawings, each shot four times, in parts or not."""
+
+    def write(scenes, part_of=lambda scene, shot: "."):
+        draws = numpy.random.default_rng(0)
+        by_class = defaultdict(list)
+        for picture, name in bursts.drawings():
+            by_class[name].append(picture)
+        for name in ("mammal", "land vehicle"):
+            for scene, picture in enumerate(by_class[name][:scenes]):
+                for shot, taken in enumerate(bursts.shots(picture, SHOTS, 0.5, draws)):
+                    place = tmp_path / "burst" / part_of(scene, shot) / name
+                    place.mkdir(parents=True, exist_ok=True)
+                    taken.save(place / f"{scene:02d}-{shot}.png")
+        return tmp_path / "burst"
+
+    return write
+
+
+def scenes_of(images):
+    return {(image.label, image.impath.rsplit("/", 1)[1].split("-")[0]) for image in images}
+
+
+def test_no_scene_is_in_two_parts_and_one_shot_of_each_counts(write_bursts, tmp_path):
+    folder = write_bursts(scenes=20)
+    dataset = build("ImageFolder", folder)
+    parts = dataset.train_x, dataset.val, dataset.test
+    assert [len(part) for part in parts] == [80, 32, 48]
+    scenes = [scenes_of(part) for part in parts]
+    assert sum(map(len, scenes)) == 40, "each scene is in one part"
+    assert any("160 images look like others, in 40 groups" in note for note in dataset.notes)
+    divided = [image.impath for image in ImageFolder.list_images(str(folder))[2]]
+    assert divided != [image.impath for image in dataset.test]
+    fitted = PromptedClassifier.fit(folder, None, "GDA", "tiny", tmp_path / "run")
+    assert fitted.record["metrics"]["test"]["images"] == 48
+    kept = numpy.load(tmp_path / "run/predictions-val.npz")
+    assert kept["is_new"].sum() == len(scenes[1]) == 8
+    rule = Judge(f"{tmp_path}/run").rule()
+    assert "the run's 8 validation images" in rule and "Not counted: 24 validation images" in rule
+
+
+def test_folds_of_few_pictures_answer_scenes_that_they_have_not_seen(
+    write_bursts, tmp_path, monkeypatch
+):
+    folder = write_bursts(scenes=6)
+    given = []
+    folds = candidates.folds
+
+    def noting(labels, number, seed, groups=None):
+        fold = folds(labels, number, seed, groups)
+        for group in groups.unique():
+            given.append(len(fold[groups == group].unique()))
+        return fold
+
+    monkeypatch.setattr(candidates, "folds", noting)
+    PromptedClassifier.fit(folder, None, "GDA", "tiny", tmp_path / "run")
+    assert {*given} == {1}
+    kept = numpy.load(tmp_path / "run/predictions-test.npz")
+    assert len(kept["is_new"]) == 48 and kept["is_new"].sum() == 12
+    assert "12 cross-validated images" in Judge(f"{tmp_path}/run").rule()
+
+
+def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothing(write_bursts):
+    folder = write_bursts(
+        scenes=6, part_of=lambda scene, shot: ("train", "train", "val", "test")[shot]
+    )
+    dataset = build("ImageFolder", folder)
+    assert not dataset.are_new([image.impath for image in dataset.val]).any()
+    said = " ".join(dataset.notes)
+    assert "Training images look like 12 test images, such as train/land vehicle/00-0.png" in said
+    assert "look like 12 validation images" in said and "no promise (--max-error) rests" in said
+
+
+def test_promises_on_bursts_hold_where_groups_are_counted_and_break_where_pictures_are(capsys):
+    """In random features, GDA: of ten folders; the figures of more are in docs/uncertainty.md."""
+    promises.main("--draws 10 --trainers GDA --shots 4".split())
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("GDA, 4")]
+    broken = {line.split(", ")[2]: line.split(", ")[4:] for line in lines}
+    assert int(broken["by pictures"][0].split(" of ")[0]) > 5, "at 10 %"
+    for words in broken["by groups"]:
+        assert words == "–" or int(words.split(" of ")[0]) <= 2

@@ -1,0 +1,68 @@
+"""The classifier as scikit-learn's own functions take one."""
+
+import numpy
+import pytest
+from PIL import Image
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_predict, cross_val_score
+
+from tests.runs import python, refuses
+from trainers.classifier.estimator import ClipClassifier
+from trainers.classifier.prompted import PromptedClassifier
+
+
+@pytest.fixture
+def colours(tmp_path):
+    """Paths and names of 36 pictures of three colours, as arrays."""
+    paths, names = [], []
+    for name, colour in {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}.items():
+        for number in range(12):
+            paths.append(f"{tmp_path}/{name} {number}.png")
+            names.append(name)
+            Image.new("RGB", (16, 16), tuple((140 + 9 * number) * c for c in colour)).save(
+                paths[-1]
+            )
+    return numpy.array(paths), numpy.array(names)
+
+
+def test_it_is_cloned_and_told_for_a_classifier():
+    settings = {"OPTIM.MAX_EPOCH": 3}
+    classifier = ClipClassifier("GDA", "tiny", seed=3, settings=settings)
+    assert is_classifier(classifier)
+    assert clone(classifier).get_params() == classifier.get_params()
+    assert clone(classifier).set_params(seed=4).seed == 4 and classifier.seed == 3
+    with pytest.raises(NotFittedError):
+        classifier.predict(["a.png"])
+
+
+def test_it_is_cross_validated_over_an_array_of_paths(colours, tmp_path):
+    paths, names = colours
+    before = sorted(tmp_path.iterdir())
+    classifier = ClipClassifier("GDA", "tiny")
+    assert (cross_val_score(classifier, paths, names, cv=2) == 1).all()
+    assert (cross_val_predict(classifier, paths, names, cv=2) == names).all()
+    assert sorted(tmp_path.iterdir()) == before, "a fit leaves nothing behind"
+
+
+def test_its_answers_are_those_of_the_same_run(colours, tmp_path):
+    paths, names = colours
+    run = PromptedClassifier.fit(
+        paths, names, trainer="GDA", backbone="tiny", folder=tmp_path / "run"
+    )
+    classifier = ClipClassifier("GDA", "tiny").fit(paths, names)
+    numpy.testing.assert_array_equal(classifier.predict_proba(paths), run.predict_proba(paths))
+    assert classifier.classes_.tolist() == ["blue", "green", "red"] == run.classnames
+    assert classifier.score(paths, names) == run.evaluate(paths, names).accuracy == 1
+    with refuses("the label 3 is not a name"):
+        classifier.fit(paths, [3] * len(paths))
+
+
+def test_what_follows_the_labels_is_given_by_name():
+    with pytest.raises(TypeError, match="positional argument"):
+        PromptedClassifier.fit(["a.png"], ["ant"], "GDA")
+
+
+def test_the_package_does_not_import_scikit_learn():
+    words = "import sys, trainers, trainers.classifier.prompted; sys.exit('sklearn' in sys.modules)"
+    assert python("-W", "ignore", "-c", words).returncode == 0

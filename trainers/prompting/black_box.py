@@ -1,0 +1,125 @@
+"""Towers of other packages, taken as they are: they give features, and nothing in them is prompted.
+
+Their calls are those of ``ImageEncoder`` and of ``TextEncoder``, as far as features alone need them.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..common.errors import UserError
+from .tokens import SHOWN, TOKENIZER, check_name, readable
+
+TEXTS = 128  # that are encoded at a time: each has all positions, as padding is read
+Tokenizer = Callable[[list[str], int], Tensor]  # N texts, their length L → token ids (N, L)
+
+
+class ImageBox(nn.Module):
+    """An image tower that is not CLIP's own.
+
+    Args:
+        tower: images (N, 3, H, W) → features (N, E), or a tuple that begins with them.
+        image_size: in pixels, both sides alike.
+        kind: what messages call it.
+    """
+
+    takes_prompts = False
+    computes_in_half = False
+
+    def __init__(self, tower: nn.Module, image_size: int, kind: str) -> None:
+        super().__init__()
+        self.tower = tower
+        self.image_size = image_size
+        self.kind = kind
+
+    def interpolate_positions(self, image_size: int) -> None:
+        """Refuses images of another size.
+
+        Raises:
+            UserError: always, unless it is the size that the tower has.
+        """
+        if image_size != self.image_size:
+            raise UserError(
+                f"this image encoder ({self.kind}) takes images of {self.image_size} pixels alone: leave out "
+                "MODEL.BACKBONE.INTERPOLATE_POSITIONS and INPUT.SIZE"
+            )
+
+    def forward(self, images: Tensor, *_: object) -> Tensor:
+        """(V, B, 3, H, W) → (V, B, E). There are no prompts, see ``Method.check_towers``."""
+        features = first(self.tower(images.flatten(0, 1)))  # (V·B, E)
+        return features.view(*images.shape[:2], -1)
+
+
+class TextBox(nn.Module):
+    """A text tower that is not CLIP's own, with its tokenizer.
+
+    Args:
+        tower: token ids (N, L) → features (N, E), or a tuple that begins with them.
+        tokenizer: of N texts and their length L; longer ones are cut, shorter ones padded.
+        context_length: number of positions, L.
+        embed_dim: width E of the space shared with images.
+        kind: what messages call it.
+    """
+
+    takes_prompts = False
+    computes_in_half = False
+
+    def __init__(
+        self,
+        tower: nn.Module,
+        tokenizer: Tokenizer,
+        context_length: int,
+        embed_dim: int,
+        kind: str,
+    ) -> None:
+        super().__init__()
+        self.tower = tower
+        self.tokenizer = tokenizer
+        self.context_length = context_length
+        self.embed_dim = embed_dim
+        self.kind = kind
+
+    def tokenize_classes(self, classnames: Iterable[str], template: str) -> Tensor:
+        """Token ids (K, L) of a template for each of K classes, with ``{}`` where the name goes.
+
+        Raises:
+            UserError: a name, which the message quotes, makes its text too long, or see
+                ``tokens.check_name``.
+        """
+        names = list(classnames)
+        for name in names:
+            check_name(name)
+        texts = [template.format(readable(name)) for name in names]
+        tokens = self.tokenize_sentences(texts)
+        # a text that fits gains nothing but padding from one more position
+        longer = self.tokenizer(texts, self.context_length + 1)
+        is_cut = (longer[:, :-1] != tokens).any(dim=1)  # (K,)
+        if is_cut.any():
+            name = names[int(is_cut.int().argmax())]
+            raise UserError(
+                f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: with it a "
+                f"prompt has more than the {self.context_length} tokens that fit; shorten it"
+            )
+        return tokens
+
+    def tokenize_sentences(self, texts: Sequence[str]) -> Tensor:
+        """Token ids (N, L) of N texts; what does not fit is cut off."""
+        return self.tokenizer(list(texts), self.context_length)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Features (N, E) of token ids (N, L), not normalised."""
+        return torch.cat([first(self.tower(part)) for part in tokens.split(TEXTS)])
+
+    def unlearned_tokens(self) -> Tensor:
+        """None of CLIP's tokens: nothing is known of another tokenizer's."""
+        return torch.zeros(len(TOKENIZER.encoder), dtype=torch.bool)
+
+    def signature(self) -> list[Tensor]:
+        """The first numbers of each of its weights."""
+        return [parameter.flatten()[:8] for parameter in self.tower.parameters()]
+
+
+def first(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The features of a tower that may return tokens after them."""
+    return output[0] if isinstance(output, tuple) else output
