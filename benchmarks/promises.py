@@ -3,8 +3,8 @@
     python benchmarks/promises.py                 # features drawn at random
     python benchmarks/promises.py --drawings      # bursts of drawings, and the tiny CLIP's features
 
-Each draw is a folder: its pictures are divided, a trainer is fitted to the training ones and takes its
-settings by the validation ones, as a run does, and a limit is set for each share. The promise is
+Each draw is a folder: its pictures are divided, a trainer is fitted to the training ones, with its
+settings by folds of these, as a run does, and a limit is set for each share by the validation ones. The promise is
 broken where more than that share of the labels within the limit is wrong on other pictures, none of
 which looks like one of the folder. "By pictures" divides and counts every picture, "by groups" keeps
 pictures that look alike together and counts one of them, as a run does; random features have their
@@ -42,6 +42,7 @@ from trainers.data.lists import PARTS
 from trainers.data.look_alikes import are_new
 from trainers.data.transforms import pixels_of_test
 from trainers.evaluation.doubts import CONFIDENCE, OFFERED, points_of, promised
+from trainers.features import FilledMethod
 from trainers.method import Method, method_class
 from trainers.prompting.backbone import load_backbone
 from trainers.settings import method_node, run_config
@@ -54,6 +55,7 @@ SCENES = 120  # of a class of random features
 ASKED = 4000  # pictures of random features that a promise is judged on
 SPREAD = 4.5  # of scenes around their class, whose direction has length 1
 SHAKE = 0.1  # of the shots of a scene around it
+SEED = 1  # of the folds
 STRENGTH = 0.5  # of the bursts of drawings, see bursts.py
 DRAWN = ("country flag", "mammal", "cooked meal", "sky or weather", "clothing", "land vehicle")
 
@@ -156,16 +158,14 @@ def divided(folder: Pictures, way: str) -> tuple[Pictures, Pictures, numpy.ndarr
 
 
 def judged(
-    method: Method, folder: Pictures, others: Pictures, way: str
+    method: FilledMethod, folder: Pictures, others: Pictures, way: str
 ) -> Iterator[tuple[float, int, int]]:
     """For each share of ``OFFERED`` that can be promised: it, how many of the others get a label, and
     how many of these labels are wrong."""
     training, validation, counts = divided(folder, way)
-    known, held_out = (
-        candidates.Known(each.features[None], each.features, each.labels)
-        for each in (training, validation)
-    )
-    candidates.fit_as_run(method, known, held_out)
+    groups = torch.tensor(training.groups) if way == WAYS[1] else None
+    known = candidates.Known(training.features[None], training.features, training.labels, groups)
+    candidates.cross_fit(method, known, SEED)
     uncertainty, wrong = answered(method, validation)
     points = points_of(uncertainty[counts], wrong[counts])
     uncertainty, wrong = answered(method, others)
@@ -176,9 +176,11 @@ def judged(
             yield share, int(is_given.sum()), int(wrong[is_given].sum())
 
 
-def answered(method: Method, pictures: Pictures) -> tuple[numpy.ndarray, numpy.ndarray]:
+@torch.no_grad()
+def answered(method: FilledMethod, pictures: Pictures) -> tuple[numpy.ndarray, numpy.ndarray]:
     """How uncertain the answers (N,) are, and which are wrong."""
-    answers = candidates.answer(method, pictures.features)
+    logits = method.learner(pictures.features, method.zero_shot(pictures.features))  # (N, K)
+    answers = method.predict(logits[None])
     uncertainty = answers.uncertainties()["max_probability"].numpy()
     return uncertainty, (answers.probability.argmax(dim=1) != pictures.labels).numpy()
 
@@ -193,11 +195,12 @@ def measure(
     for trainer in trainers:
         node = method_node(trainer)
         node.PREC = "fp32"
-        seeing = method_class(trainer)(node, names, backbone)
-        method = candidates.on_features(trainer, node, names, backbone)
+        node.CHOICE = "likelihood"  # as in the recipes for one's own images
+        method = method_class(trainer)(node, names, backbone).eval()
+        assert isinstance(method, FilledMethod)
         for number in copies:
             made: Counter[tuple[str, float, str]] = Counter()
-            for folder, others in folders(seeing, draws, number):
+            for folder, others in folders(method, draws, number):
                 for way in WAYS:
                     for share, given, wrong in judged(method, folder, others, way):
                         made[way, share, "made"] += 1

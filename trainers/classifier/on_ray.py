@@ -112,7 +112,7 @@ def on_ray(
             "one that runs"
         ) from error
     try:
-        resources: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+        resources: dict[str, float] = ray.cluster_resources()
         gpus = int(resources.get("GPU", 0))
         actors = gpus or max(1, int(resources.get("CPU", 0)))
         tables = blocks(batches, actors)
