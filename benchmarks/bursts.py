@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -69,7 +69,7 @@ def shot(picture: Image.Image, strength: float, draws: Generator) -> Image.Image
     noisy = Image.fromarray((numpy.asarray(lit) + noise).clip(0, 255).astype("uint8"))
     file = io.BytesIO()
     noisy.save(file, "JPEG", quality=int(draws.integers(60, 95)))
-    return Image.open(file).convert("RGB")
+    return Image.open(file, formats=("JPEG",)).convert("RGB")
 
 
 def drawings() -> Pictures:
@@ -171,7 +171,7 @@ def measure(kinds: Sequence[str]) -> Iterator[dict[str, object]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)}")
     args = parser.parse_args(arguments)
     table = DataFrame(measure(args.kinds or [*KINDS]))

@@ -17,7 +17,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPOSITORY))
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -138,7 +138,7 @@ def measure_command() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     choices = ["features", "command", "fit"]
     parser.add_argument("--parts", nargs="+", choices=choices, default=choices[:2])
     parser.add_argument("--images", nargs="+", type=int, default=[1000, 4000, 10000, 16000])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -220,7 +220,7 @@ def measure(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--draws", type=int, default=100, help="folders of each kind (100)")
     parser.add_argument("--drawings", action="store_true", help="bursts of drawings")
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=TRAINERS)

@@ -11,7 +11,7 @@ correction). Fewer than five data sets are refused. What has a part for the trai
 (†) is compared on base classes with its like only.
 """
 
-from trainers.common.environment import start_command
+from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
     start_command()
@@ -294,7 +294,7 @@ def compare(args: argparse.Namespace) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "trainers", nargs="*", help="the first minus each other: CDC, 'IVLP vit_b16' … (all)"
     )

@@ -49,7 +49,7 @@ def test_no_scene_is_in_two_parts_and_one_shot_of_each_counts(write_bursts, tmp_
     assert any("160 images look like others, in 40 groups" in note for note in dataset.notes)
     divided = [image.impath for image in ImageFolder.list_images(str(folder))[2]]
     assert divided != [image.impath for image in dataset.test]
-    fitted = PromptedClassifier.fit(folder, None, "GDA", "tiny", tmp_path / "run")
+    fitted = PromptedClassifier.fit(folder, trainer="GDA", backbone="tiny", folder=tmp_path / "run")
     assert fitted.record["metrics"]["test"]["images"] == 48
     kept = numpy.load(tmp_path / "run/predictions-val.npz")
     assert kept["is_new"].sum() == len(scenes[1]) == 8
@@ -71,7 +71,7 @@ def test_folds_of_few_pictures_answer_scenes_that_they_have_not_seen(
         return fold
 
     monkeypatch.setattr(candidates, "folds", noting)
-    PromptedClassifier.fit(folder, None, "GDA", "tiny", tmp_path / "run")
+    PromptedClassifier.fit(folder, trainer="GDA", backbone="tiny", folder=tmp_path / "run")
     assert {*given} == {1}
     kept = numpy.load(tmp_path / "run/predictions-test.npz")
     assert len(kept["is_new"]) == 48 and kept["is_new"].sum() == 12

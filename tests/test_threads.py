@@ -52,7 +52,10 @@ def test_within_there_is_one_thread_and_then_all_is_as_it_was(three):
 
 def solvers(function):
     """Names of solvers that a function mentions itself, not those of functions within."""
-    for node in ast.walk(function):
+    own = [*ast.iter_child_nodes(function)]
+    for node in own:  # which grows
+        if not isinstance(node, ast.FunctionDef):
+            own += ast.iter_child_nodes(node)
         if isinstance(node, ast.Attribute) and node.attr in SOLVERS:
             yield node.attr
         if isinstance(node, ast.ImportFrom):

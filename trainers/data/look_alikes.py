@@ -15,7 +15,7 @@ References:
 
 import random
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import NoReturn
 
 import numpy
 import torch
@@ -85,7 +85,7 @@ def groups_of(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> li
 
 
 @one_thread()
-def in_class(shown: numpy.ndarray, progress: "tqdm[Any]") -> list[int]:
+def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> list[int]:
     """The groups of N pictures (N, 3 · ``COARSE``²) of a class, see ``groups_of``."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
@@ -126,7 +126,7 @@ def mean_light(images: Tensor) -> Tensor:
     return (images * weight).sum((-2, -1), keepdim=True) / weight.sum()
 
 
-def links(images: Tensor, progress: "tqdm[Any]") -> Iterator[Tensor]:
+def links(images: Tensor, progress: "tqdm[NoReturn]") -> Iterator[Tensor]:
     """Pairs (P, 2) of images (N, 3, C, C) that look alike, block by block; a pair may come twice."""
     number = len(images)
     pattern = F.avg_pool2d((images - mean_light(images)) * window(), CELL).flatten(1)
@@ -145,7 +145,6 @@ def links(images: Tensor, progress: "tqdm[Any]") -> Iterator[Tensor]:
         progress.update(len(places))
 
 
-@one_thread()
 def difference(images: Tensor, others: Tensor) -> Tensor:
     """What is left of the difference of others (N, K, 3, C, C) from images (N, 3, C, C), when those are
     moved and lit like these, as a share (N, K) of what they show; infinite where that takes another
@@ -159,6 +158,7 @@ def difference(images: Tensor, others: Tensor) -> Tensor:
     size = metric.diagonal(dim1=1, dim2=2)
     metric = metric + torch.diag_embed(1e-3 * size + 1)  # of a picture without edges, too
 
+    @one_thread()
     def explained(moved: Tensor) -> tuple[Tensor, Tensor]:
         """The changes (N, K, 8) that explain a difference best, and the share (N, K) that is left."""
         rest = ((moved - images[:, None]) * window()).flatten(2)  # (N, K, D)

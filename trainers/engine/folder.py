@@ -9,6 +9,7 @@ from ..common.errors import UserError
 from ..common.files import check_folder, remove_leftovers
 from ..common.locks import FILE_NAME as LOCK
 from ..common.locks import only_writer
+from ..common.record_file import FILE_NAME as RECORD
 from ..common.record_file import answers_file
 
 LOG = "log.txt"
@@ -20,7 +21,7 @@ MARKS = {  # file of a run → what it begins with, see ``check_folder``
     CHOICE: r'\A\{\s*"trainer": ',
     OF_TRAINING: ANSWERS,
     "metrics.jsonl": r'\A\s*(\{"epoch": |\Z)',
-    "results.json": r'\A\{\s*"format": ',
+    RECORD: r'\A\{\s*"format": ',
     answers_file("val"): ANSWERS,
     answers_file("test"): ANSWERS,
     LOCK: None,
@@ -38,7 +39,11 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
             that no run has written; of one that is raised in the
             block a new folder is removed again, if it holds nothing but the log and the choice.
     """
-    check_folder(name, folder, MARKS)
+    check_folder(name, folder, {RECORD: MARKS[RECORD]})
+    if not os.path.isfile(
+        f"{folder}/{RECORD}"
+    ):  # a run's own files may be damaged: it makes them again
+        check_folder(name, folder, MARKS)
     place = Path(folder).absolute()
     made = [path for path in (place, *place.parents) if not path.exists()]
     try:
