@@ -197,10 +197,6 @@ def test_a_trainers_page_has_its_settings_recipes_and_numbers(name):
 README = (REPOSITORY / "README.md").read_text("utf-8")
 
 
-def test_the_readme_takes_a_minute():
-    assert len(README.splitlines()) <= 140
-
-
 def test_the_questions_that_people_ask_have_answers_of_at_most_six_lines():
     """Each with the issue in which it was asked; README leads there."""
     text = re.sub(r"(?ms)^```.*?^```\n", "", (DOCS / "faq.md").read_text("utf-8"))
