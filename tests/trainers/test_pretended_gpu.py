@@ -10,10 +10,10 @@ from PIL import Image
 from analysis import image_groups, occlusion
 from results.runs import collect
 from tests.app.conftest import make_demo
-from tests.conftest import FEW, slow_but_for
+from tests.conftest import FEW
 from tests.pretended_gpu import pretended_gpu
 from tests.runs import make_pictures, record_of
-from tests.trainers.test_every_trainer import BASE, LEARNING, TRAINERS
+from tests.trainers.test_every_trainer import BASE, TRAINERS
 from trainers import PromptedClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
@@ -52,7 +52,7 @@ def test_a_whole_run_is_that_of_the_cpu(run, trained, name):
     assert record["prompts_hash"] == expected["prompts_hash"]
 
 
-@slow_but_for(FEW, LEARNING)
+@pytest.mark.parametrize("name", FEW)
 def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     run, trained, stopped, name
 ):
@@ -67,7 +67,7 @@ def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
 
 
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
-@slow_but_for(FEW, TRAINERS)
+@pytest.mark.parametrize("name", FEW)
 def test_every_precision_runs_there(run, monkeypatch, name, precision):
     with pretended_gpu():
         trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision)
@@ -82,7 +82,7 @@ def test_every_precision_runs_there(run, monkeypatch, name, precision):
     assert numpy.isfinite(measures["nll"])
 
 
-@slow_but_for(FEW, TRAINERS)
+@pytest.mark.parametrize("name", FEW)
 def test_a_classifier_answers_there_as_on_the_cpu(trained, data_root, name):
     """Its own classes, others, and images that come as tensors."""
     folder = trained(name)
