@@ -339,7 +339,7 @@ def test_a_package_that_is_not_installed_is_named(
 
 def test_a_cluster_writes_a_table(run, pictures, error_of):
     line = error_of(predict.main, "--run", run, pictures, "--ray", "auto")
-    assert line == "error: --ray writes a table: give --csv FILE or --parquet FILE"
+    assert line == "error: --ray writes a table of a --run: give --csv FILE or --parquet FILE"
 
 
 # ---- a cluster ----
