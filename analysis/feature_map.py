@@ -72,7 +72,7 @@ def map_figures(series: list[Series], images: dict[str, dict[str, str]]) -> Iter
     mapped = set()
     for entry in sorted(series, key=is_zero_shot):
         run = entry.first
-        if entry.setting in mapped:
+        if entry.setting in mapped or not run.is_training:
             continue
         mapped.add(entry.setting)
         try:

@@ -83,8 +83,7 @@ def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -
     """
     for entry in series:
         run = entry.first
-        is_training = (run.part or "train_").startswith("train_")
-        if not entry.has("vote") or len(entry.pooled("vote")) < 2 or not is_training:
+        if not entry.has("vote") or len(entry.pooled("vote")) < 2 or not run.is_training:
             continue
         try:
             shown = occlusions(run, images.get(run.record["dataset"], {}))

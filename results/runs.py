@@ -74,6 +74,11 @@ class Run:
         return self.record["run"]["part"] or ""
 
     @property
+    def is_training(self) -> bool:
+        """Whether it has prompts of its own, and tested no other run's."""
+        return not self.part or self.part.startswith("train_")
+
+    @property
     def setting(self) -> Setting:
         """What was tested: data set, classes (``all``, ``base``, ``new``), training images per class."""
         what = self.record["run"]
