@@ -9,6 +9,7 @@ import random
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 import torch.nn.functional as F
@@ -16,16 +17,13 @@ from torch import Tensor
 
 from .evaluation.prediction import Prediction
 from .features import FilledMethod, HeldOut, Setting, answers_at, best_temperature
+from .fit import nothing
 from .threads import one_thread
 
 # what can be tested on the images that it is trained on, in folds
 CANDIDATES = ("ZeroshotCLIP", "GDA", "TipAdapter", "LinearProbe")
 TAKEN = "LinearProbe"  # where nobody says which; chosen with tools/compare_candidates.py
 FOLDS = 5
-
-
-def nothing() -> None:
-    """Takes note of a fit, and does nothing."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +113,9 @@ def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) 
         fold[torch.tensor(order)] = torch.arange(len(labels)) % number
         return fold
     in_fold = [0] * number
-    for label in labels.unique().tolist():
-        own = [index for index in order if labels[index] == label]
+    classes = labels.tolist()
+    for _, of_label in groupby(order, key=lambda index: classes[index]):  # sorted by their labels
+        own = list(of_label)
         members: dict[int, list[int]] = defaultdict(list)
         for index in own:
             members[int(groups[index])].append(index)
