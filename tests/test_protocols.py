@@ -107,18 +107,23 @@ def test_the_readings_change_one_choice_of_ours_each_and_the_literal_one_all_of_
     assert changed == {"PROMPT_MODALITY", "DECOUPLED", "RELIABILITY", "LOSS", "ANNEALING_EPOCHS"}
 
 
-def test_an_ablation_from_training_to_table(
-    data_root, small_clip_file, in_this_process, tmp_path, capsys
-):
-    words = (
-        f"--protocol ablation --trainer CDC --dataset dtd --shots 4 --seeds 1 2 --root {data_root} "
-        f"--output {tmp_path} --rows text single_template full"
-    )
-    options = "INPUT.GB_K 5 TRAINER.CDC.PREC fp32 TRAINER.CDC.PROMPT_DEPTH 2".split()
-    options += make_small_options(small_clip_file, epochs=2)
-    code = call(protocol_run.main, *words.split(), "--", *options)
-    assert code == 0, capsys.readouterr().err
-    printed = capsys.readouterr().out
+@pytest.fixture
+def run_ablation(data_root, small_clip_file, in_this_process, tmp_path, capsys):
+    """``run_ablation(words)``: makes rows of CDC's in their smallest settings; what is printed."""
+
+    def run(words):
+        words = f"--protocol ablation --trainer CDC --dataset dtd --root {data_root} {words}"
+        options = "INPUT.GB_K 5 TRAINER.CDC.PREC fp32 TRAINER.CDC.PROMPT_DEPTH 2".split()
+        options += make_small_options(small_clip_file, epochs=2)
+        code = call(protocol_run.main, *words.split(), "--output", tmp_path, "--", *options)
+        assert code == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_an_ablation_from_training_to_table(run_ablation, tmp_path, capsys):
+    printed = run_ablation("--shots 4 --seeds 1 2 --rows text single_template full")
     assert call(ablation.main, tmp_path) == 0
     table = capsys.readouterr().out
     assert printed.endswith(table)
@@ -134,16 +139,9 @@ def test_an_ablation_from_training_to_table(
     assert base["H"].item() == pytest.approx(full.H_mean)
 
 
-def test_every_reading_trains(data_root, small_clip_file, in_this_process, tmp_path, capsys):
+def test_every_reading_trains(run_ablation, tmp_path):
     """In its smallest setting: what is answered and lost is finite, and no row is another's."""
-    words = (
-        f"--protocol ablation --trainer CDC --dataset dtd --shots 1 --seeds 1 --root {data_root} "
-        f"--output {tmp_path} --rows readings"
-    )
-    options = "INPUT.GB_K 5 TRAINER.CDC.PREC fp32 TRAINER.CDC.PROMPT_DEPTH 2".split()
-    options += make_small_options(small_clip_file, epochs=2)
-    code = call(protocol_run.main, *words.split(), "--", *options)
-    assert code == 0, capsys.readouterr().err
+    run_ablation("--shots 1 --seeds 1 --rows readings")
     trained = [run for run in collect(tmp_path) if run.part == "train_base"]
     assert {run.config for run in trained} == {
         row.name for row in ablation_rows("CDC", ["readings"])
