@@ -9,7 +9,7 @@ True
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy
 import torch
+import torch.nn.functional as F
 from numpy.typing import DTypeLike
 from torch import Tensor
 from yacs.config import CfgNode
@@ -53,7 +54,6 @@ from ..method import Method
 from .asked import Text, ask, text
 from .export import export
 from .fit_folder import fit_folder
-from .image_features import image_features
 from .official_prompts import BACKBONE, official_classifier
 from .saved_run import config_of, find_method, method_of
 
@@ -478,7 +478,15 @@ class PromptedClassifier:
         Raises:
             UserError: see ``predict``.
         """
-        return image_features(self.method, one_by_one(images), self.read, self.encoded, self.cfg)
+        parts = []
+        with torch.no_grad():
+            for shown, _ in self.batches(images, None):
+                of_templates = self.method(shown[None], self.encoded).image_features
+                # (M or 1, B, E) → (B, E)
+                parts.append(F.normalize(of_templates.mean(dim=0), dim=-1).float().cpu())
+        if not parts:
+            raise UserError("there is no image to look at: give at least one")
+        return torch.cat(parts).numpy()
 
     def evaluate(
         self, images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None = None
@@ -550,6 +558,17 @@ class PromptedClassifier:
     ) -> Iterator[tuple[Prediction, list[str | None]]]:
         """The ``Prediction`` for each batch, on the CPU, and its images' names; see
         ``predict_batches``."""
+        with closing(self.batches(images, broken)) as batches:
+            for shown, names in batches:
+                answer = self.method.answer(shown[None], self.encoded)
+                answer.check_finite()
+                yield answer.cpu(), names
+
+    def batches(
+        self, images: Pictures, broken: dict[int, UserError] | None
+    ) -> Generator[tuple[Tensor, list[str | None]], None, None]:
+        """Images as the method takes them, (B, 3, H, W) on its device, and their names, while the next
+        ones are read; broken: see ``predict_batches``."""
         place = 0
         remaining = iter(one_by_one(images))
         size = self.cfg.DATALOADER.TEST.BATCH_SIZE
@@ -563,10 +582,7 @@ class PromptedClassifier:
                         broken[place + number] = error
                     place += len(batch.names) + len(batch.errors)
                     if batch.pixels is not None:
-                        shown = batch.pixels.to(self.method.device)  # (B, 3, H, W)
-                        answer = self.method.answer(shown[None], self.encoded)
-                        answer.check_finite()
-                        yield answer.cpu(), batch.names
+                        yield batch.pixels.to(self.method.device), batch.names
 
     def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> Batch:
         """Images as the method takes them, read by the threads of a pool."""
