@@ -70,7 +70,7 @@ def measured(folder: str, root: str | None) -> list[Measured]:
         figures = read_figures(run.folder, run.record)
         if figures is None:
             # here, since it takes seconds: wrong arguments are answered at once
-            from .image_groups import evaluate
+            from analysis.image_groups import evaluate
 
             figures, arrays = evaluate(run.folder, root)
             write_figures(run.folder, run.record, figures, arrays)

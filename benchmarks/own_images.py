@@ -23,12 +23,14 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import multiprocessing
+import os
 import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import clip
 import numpy
@@ -37,10 +39,9 @@ import torch.nn.functional as F
 from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
-from waiting import CORES, be_busy, started
 
-from trainers.candidates import TAKEN, Known, cross_fit
-from trainers.features import FilledMethod
+from trainers.learners.candidates import TAKEN, Known, cross_fit
+from trainers.learners.features import FilledMethod
 from trainers.method import method_class
 from trainers.prompting.backbone import build_backbone
 from trainers.settings import method_node
@@ -52,6 +53,23 @@ NOISE = 5.0  # of a feature, in the spread of the centres: about as hard as phot
 PICTURES = 1000  # of the command
 KINDS = 20  # their classes
 SIDE = 64  # pixels
+CORES = len(os.sched_getaffinity(0))
+
+
+def be_busy() -> None:
+    """Takes what it gets of a core."""
+    while True:
+        pass
+
+
+@contextmanager
+def busy_process() -> Iterator[None]:
+    """Another process counts, to the end of the context."""
+    process = multiprocessing.get_context("spawn").Process(target=be_busy, daemon=True)
+    process.start()
+    yield
+    process.kill()
+    process.join()
 
 
 def drawn_features(images: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -131,7 +149,7 @@ def measure_command() -> None:
             command = [sys.executable, str(REPOSITORY / "train.py"), *words]
             with ExitStack() as beside:
                 for _ in range(busy):
-                    beside.enter_context(started(be_busy))
+                    beside.enter_context(busy_process())
                 rows.append((busy, *seconds_of(command)))
     titles = ("processes beside it", "clock, s", "processor, s")
     print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)

@@ -44,9 +44,9 @@ from torchvision.models import ResNet50_Weights
 
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from trainers.build import build_method
+from trainers.engine.build import build_method
 from trainers.engine.optimizer import build_optimizer
-from trainers.evidence import Opinion, dempster
+from trainers.maths.evidence import Opinion, dempster
 from trainers.method import method_class
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

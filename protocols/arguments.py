@@ -10,12 +10,12 @@ from yacs.config import CfgNode
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
-from trainers.build import take_pixels
 from trainers.common.config_files import check_values
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, fill_config, usual_experiment
-from trainers.descriptions import note_content
+from trainers.engine.build import take_pixels
 from trainers.settings import add_run_settings
+from trainers.texts.descriptions import note_content
 
 from .command_line import KEYS, value_of
 from .plan import conditions_of

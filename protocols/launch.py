@@ -17,8 +17,8 @@ from pandas import Series
 from tabulate import tabulate
 from yacs.config import CfgNode
 
-from analysis.ablation import collect_ablations, render_ablations
 from results import render
+from results.ablation import collect_ablations, render_ablations
 from results.runs import collect
 from results.table import tables
 from trainers.common.console import counted

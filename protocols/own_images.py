@@ -13,7 +13,7 @@ from trainers.classifier.own_run import for_trainer
 from trainers.common.console import log_to_stdout, without_handlers
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, read_record, remove_record
-from trainers.run import Run
+from trainers.engine.run import Run
 
 log = logging.getLogger("train")
 ZERO_SHOT = "ZeroshotCLIP"

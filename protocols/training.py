@@ -13,12 +13,12 @@ from dassl.utils import collect_env_info, set_random_seed, setup_logger
 from yacs.config import CfgNode
 
 from datasets.base import TargetDataset
-from trainers.classnames import check_names
 from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, blaming_config
 from trainers.common.record_file import remove_record
 from trainers.engine.folder import folder_of_run
-from trainers.features import FilledMethod
+from trainers.learners.features import FilledMethod
+from trainers.texts.classnames import check_names
 from trainers.trainer import MethodTrainer
 
 from .arguments import build_config

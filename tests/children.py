@@ -15,13 +15,13 @@ import torch
 import train
 from protocols import training
 from tests.runs import PATIENCE, REPOSITORY
-from trainers import fit as loop
 from trainers.common import files
 from trainers.common.interruption import SIGNALS
 from trainers.data.loader import CheckedImages
+from trainers.engine import fit as loop
+from trainers.engine.run import Run
 from trainers.engine.testing import Evaluator
 from trainers.method import Method
-from trainers.run import Run
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train", "tests.children", "tests.limits"])

@@ -23,8 +23,8 @@ from protocols.command_line import asked_of_images
 from scripts.missing import requirements
 from tests.runs import REPOSITORY
 from trainers import METHODS
-from trainers.candidates import CANDIDATES
 from trainers.classifier.own_run import config_of_images, for_trainer
+from trainers.learners.candidates import CANDIDATES
 
 # of other programs, which read their words themselves
 OTHERS = set(

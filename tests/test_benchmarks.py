@@ -4,14 +4,13 @@ commands run."""
 import functools
 import re
 import subprocess
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 
 import labelling
 import own_images
 import pytest
 import step
 import torch
-import waiting
 
 from tests.conftest import scrambled
 
@@ -77,46 +76,6 @@ def test_the_command_prints_every_part(small, monkeypatch, capsys):
     assert rows == names.split("|")
 
 
-def test_ways_to_wait_are_compared_round_by_round_idle_and_beside_busy_processes(
-    monkeypatch, capsys
-):
-    """A machine that gets slower from round to round, all ways alike."""
-    busy, seconds = [], {"one thread": 1.0, "all threads": 0.5}
-
-    class Way:
-        def __init__(self, usual):
-            self.usual, self.rounds = usual, 0
-
-        def send(self, _):
-            self.rounds += 1
-
-        def recv(self):
-            return self.usual * self.rounds * (1 + len(busy))
-
-    @contextmanager
-    def started(target):
-        busy.append(target)
-        yield
-        busy.remove(target)
-
-    monkeypatch.setattr(waiting, "CORES", 2)
-    monkeypatch.setattr(waiting, "started", started)
-    monkeypatch.setattr(waiting, "WAYS", seconds)
-    monkeypatch.setattr(waiting, "open_way", lambda usual, stack: (Way(usual), "libgomp"))
-    waiting.main("--rounds 3".split())
-    shown = capsys.readouterr().out
-    assert shown.startswith("2 cores, libgomp\n") and not busy
-    idle, beside = shown.split("\nBeside ")[1:]
-    for text, title, one, several in (
-        (idle, "0 busy", "2", "1"),
-        (beside, "2 busy", "15", "7.5"),
-    ):
-        assert text.startswith(f"{title} processes\n")
-        rows = [line.split("  ") for line in text.splitlines()[3:]]
-        cells = [[cell.strip() for cell in row if cell.strip()] for row in rows]
-        assert cells == [["one thread", one, "1"], ["all threads", several, "0.5"]]
-
-
 def test_what_ones_own_pictures_cost(monkeypatch, capsys, tmp_path):
     """One line for each number of pictures, and one for each number of processes beside the command, whose
     pictures are as many as it says."""
@@ -133,7 +92,7 @@ def test_what_ones_own_pictures_cost(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(own_images, "PICTURES", 40)
     monkeypatch.setattr(subprocess, "run", run)
     beside = []
-    monkeypatch.setattr(own_images, "started", lambda target: nullcontext(beside.append(target)))
+    monkeypatch.setattr(own_images, "busy_process", lambda: nullcontext(beside.append(None)))
     own_images.main("--images 10 20".split())
     shown = capsys.readouterr().out
     assert "|         10 |" in shown and "|         20 |" in shown

@@ -4,13 +4,13 @@ from collections import defaultdict
 
 import bursts
 import numpy
-import promises
 import pytest
 
 from datasets.image_folder import ImageFolder
 from tests.datasets.test_every_dataset import build
-from trainers import PromptedClassifier, candidates
+from trainers import PromptedClassifier
 from trainers.evaluation.doubts import Judge
+from trainers.learners import candidates
 
 SHOTS = 4
 
@@ -87,13 +87,3 @@ def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothi
     said = " ".join(dataset.notes)
     assert "Training images look like 12 test images, such as train/land vehicle/00-0.png" in said
     assert "look like 12 validation images" in said and "no promise (--max-error) rests" in said
-
-
-def test_promises_on_bursts_hold_where_groups_are_counted_and_break_where_pictures_are(capsys):
-    """In random features, GDA: of ten folders; the figures of more are in docs/uncertainty.md."""
-    promises.main("--draws 10 --trainers GDA --shots 4".split())
-    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("GDA, 4")]
-    broken = {line.split(", ")[2]: line.split(", ")[4:] for line in lines}
-    assert int(broken["by pictures"][0].split(" of ")[0]) > 5, "at 10 %"
-    for words in broken["by groups"]:
-        assert words == "–" or int(words.split(" of ")[0]) <= 2

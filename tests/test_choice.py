@@ -11,10 +11,10 @@ from PIL import Image
 import train
 from tests.runs import contents_of, record_of, refuses
 from trainers import PromptedClassifier
-from trainers.candidates import TAKEN
 from trainers.classifier import choice
 from trainers.classifier.asked import OwnRun
 from trainers.data.own_images import list_images
+from trainers.learners.candidates import TAKEN
 
 SHORT = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 2}
 COLOURS = {"red square": (200, 30, 30), "blue square": (30, 30, 200)}

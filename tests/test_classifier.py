@@ -93,7 +93,7 @@ def test_it_says_what_the_runs_own_test_said(
     trainer, folder = just_trained(name, *options)
     # it must do without
     for part in ("Evaluator", "Checkpoints", "build_optimizer", "build_schedule"):
-        monkeypatch.setattr(f"trainers.run.{part}", None)
+        monkeypatch.setattr(f"trainers.engine.run.{part}", None)
     classifier = PromptedClassifier.load(folder)
     assert json.dumps(classifier.cfg, sort_keys=True) == json.dumps(trainer.cfg, sort_keys=True)
     assert classifier.classnames == trainer.model.classnames

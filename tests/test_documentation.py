@@ -14,6 +14,7 @@ import pandas
 import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
+from leaderboard import PART, draw
 
 from protocols.plan import ablation_rows
 from results.published import read_published
@@ -22,7 +23,6 @@ from tests.runs import PATIENCE, REPOSITORY
 from tests.trainers import test_formulas
 from tests.trainers.test_formulas import FORMULAS, OF_FEATURES
 from tools.docstrings import markdown
-from tools.leaderboard import PART, draw
 from tools.reference import pages
 from trainers import METHODS
 from trainers.settings import method_node

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.distributions import Dirichlet, kl_divergence
 
-from trainers.evidence import (
+from trainers.maths.evidence import (
     Opinion,
     conflict,
     dempster,

@@ -9,10 +9,10 @@ from dassl.engine import TRAINER_REGISTRY
 
 from tests.runs import make_textures, refuses
 from tests.same_run import assert_equal
-from trainers import fit as loop
 from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp
 from trainers.data import loader as data
+from trainers.engine import fit as loop
 
 
 @pytest.fixture

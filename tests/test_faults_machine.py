@@ -32,18 +32,18 @@ from tests.results.conftest import make_answers, write_run
 from tests.runs import call, contents_of, make_textures
 from tests.same_run import assert_same_run
 from train import main
-from trainers import fit as loop
-from trainers import run as one_run
 from trainers.common import files
 from trainers.common.config_files import merge
 from trainers.common.errors import exit_code
 from trainers.common.record_file import read_record
 from trainers.data import loader as data
 from trainers.data.pickles import read_pickle
-from trainers.descriptions import read_descriptions
 from trainers.engine import checkpoint
+from trainers.engine import fit as loop
+from trainers.engine import run as one_run
 from trainers.evaluation.doubts import read_points
 from trainers.prompting.backbone import load_backbone
+from trainers.texts.descriptions import read_descriptions
 
 NOBODY = 65534
 

@@ -30,16 +30,16 @@ from tests.runs import (
     small_recipe,
 )
 from trainers import PromptedClassifier
-from trainers.candidates import TAKEN
 from trainers.classifier.choice import completed
 from trainers.classifier.own_run import config_of_images, notes_on_classes
 from trainers.commands import predict as cdc_predict
 from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
 from trainers.data.pictures import one_by_one, pictures_and_labels, write_class_folders
+from trainers.engine.run import Run
 from trainers.evaluation.doubts import Judge
+from trainers.learners.candidates import TAKEN
 from trainers.prompting.weights import open_clip_models, openai
-from trainers.run import Run
 
 
 @pytest.fixture

@@ -10,11 +10,11 @@ import pytest
 from dassl.engine import TRAINER_REGISTRY
 
 import run as protocol_run
-from analysis import ablation
 from protocols import PROTOCOLS
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import TARGETS, ablation_rows, plan
+from results import ablation
 from results.runs import collect
 from results.table import tables as tables_of
 from tests.runs import call, make_small_options

@@ -24,13 +24,13 @@ from tests.runs import (
 )
 from tests.same_run import assert_equal, contents
 from trainers import METHODS, PromptedClassifier
-from trainers.candidates import CANDIDATES
 from trainers.classifier.asked import ask
 from trainers.classifier.choice import trainer_and_clip_of
 from trainers.commands import train as cdc_train
 from trainers.common.config_files import CONFIGS
 from trainers.common.recipes import IMAGE_FOLDER
 from trainers.engine.checkpoint import MODEL_NAME, load, newest, write
+from trainers.learners.candidates import CANDIDATES
 
 
 @pytest.fixture

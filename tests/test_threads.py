@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.conftest import make_method
 from tests.runs import REPOSITORY
-from trainers import threads
-from trainers.candidates import CANDIDATES, FOLDS, Known, cross_fit
 from trainers.evaluation.uncertainty import fit_temperature
-from trainers.threads import one_thread
+from trainers.learners.candidates import CANDIDATES, FOLDS, Known, cross_fit
+from trainers.maths import threads
+from trainers.maths.threads import one_thread
 
 # what computes with threads of its own: modules of scipy, scikit-learn's estimators, decompositions
 SOLVERS = {"optimize", "linear_model", "linalg", "svd", "pinverse", "inverse", "lstsq", "cholesky"}

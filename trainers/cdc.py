@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Prediction, Scores
-from .evidence import (
+from .maths.evidence import (
     Opinion,
     conflict,
     dempster,
@@ -32,7 +32,7 @@ from .evidence import (
     misleading_evidence,
     trusted_cross_entropy,
 )
-from .losses import (
+from .maths.losses import (
     collapse_weight,
     consistency_loss,
     cosines,

@@ -20,8 +20,8 @@ from yacs.config import CfgNode
 from .cdc import LEVEL, CDCMethod, TemplatePrompts
 from .class_part import ClassPart, State
 from .evaluation.prediction import Prediction, Scores
-from .evidence import Opinion, conflict, dempster, fitted_factor
-from .gaussians import (
+from .maths.evidence import Opinion, conflict, dempster, fitted_factor
+from .maths.gaussians import (
     WAY_OF_ADDED,
     GaussianEvidence,
     among_added,

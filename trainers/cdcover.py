@@ -17,7 +17,7 @@ from yacs.config import CfgNode
 
 from .cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts
 from .evaluation.prediction import Scores
-from .evidence import Opinion
+from .maths.evidence import Opinion
 from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import Prompts, initial_context
 from .prompting.tokens import phrase_tokens

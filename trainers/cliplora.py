@@ -18,7 +18,7 @@ from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter
 from .registration import registered
 from .settings import add_encoder_settings
-from .templates import DEFAULT_TEMPLATE
+from .texts.templates import DEFAULT_TEMPLATE
 
 PARTS = "qkv"
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
-from .losses import consistency_loss
+from .maths.losses import consistency_loss
 from .method import Encoded, Figures, Method
 from .prompting.prompts import Prompts
 from .registration import registered

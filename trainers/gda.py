@@ -18,7 +18,7 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart, State
 from .evaluation.prediction import Prediction
-from .features import (
+from .learners.features import (
     FilledMethod,
     HeldOut,
     Setting,
@@ -27,7 +27,7 @@ from .features import (
     most_likely,
     number_right,
 )
-from .gaussians import (
+from .maths.gaussians import (
     WAY_OF_ADDED,
     GaussianEvidence,
     among_added,

@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 from .class_part import ClassPart
 from .evaluation.prediction import Scores
 from .learners.context import ContextLearner
-from .losses import knowledge_guided_loss
+from .maths.losses import knowledge_guided_loss
 from .method import Figures, Method
 from .registration import registered
 from .settings import add_encoder_settings

@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .features import FilledMethod, HeldOut, Setting, most_likely, number_right
-from .logistic import regressions
+from .learners.features import FilledMethod, HeldOut, Setting, most_likely, number_right
+from .maths.logistic import regressions
+from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
 from .registration import registered
-from .threads import one_thread
 
 log = logging.getLogger(__name__)
 

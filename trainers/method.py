@@ -42,7 +42,7 @@ from .prompting.backbone import Backbone
 from .prompting.hashes import tensor_hash
 from .prompting.precision import autocast_dtype, in_half, precision_on
 from .prompting.prompts import Prompts
-from .templates import DEFAULT_TEMPLATE, TEMPLATES
+from .texts.templates import DEFAULT_TEMPLATE, TEMPLATES
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (B,)
 TrainingImages = Callable[..., Batches]  # of at most ``most`` images, or ``augmented`` ones

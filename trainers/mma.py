@@ -16,7 +16,7 @@ from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter, Block
 from .registration import registered
 from .settings import add_encoder_settings
-from .templates import template_of
+from .texts.templates import template_of
 
 
 def add_mma_config(cfg: CfgNode) -> None:

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart
 from .evaluation.prediction import Prediction, Scores
-from .losses import consistency_loss
+from .maths.losses import consistency_loss
 from .method import Figures, Method
 from .prompting.prompts import FixedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter, Readout

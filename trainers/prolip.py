@@ -13,7 +13,7 @@ from torch.func import functional_call
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
-from .features import FeatureMethod
+from .learners.features import FeatureMethod
 from .method import Batches, Encoded, TrainingImages
 from .registration import registered
 

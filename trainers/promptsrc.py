@@ -19,7 +19,7 @@ from .learners.independent import IndependentPrompts
 from .method import Figures, Method
 from .registration import registered
 from .settings import method_node
-from .templates import DIVERSE_TEMPLATES
+from .texts.templates import DIVERSE_TEMPLATES
 
 
 def add_promptsrc_config(cfg: CfgNode) -> None:

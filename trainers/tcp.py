@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .evaluation.prediction import Scores
-from .losses import knowledge_guided_loss
+from .maths.losses import knowledge_guided_loss
 from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.transformer import quick_gelu

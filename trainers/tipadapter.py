@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ADDED, ClassPart, State
-from .features import (
+from .learners.features import (
     FilledMethod,
     HeldOut,
     Setting,

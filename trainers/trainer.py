@@ -13,15 +13,15 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .build import build_method, settings_of
 from .common.console import show_messages
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
 from .data.transforms import pixels_of_test, steps_of_training, template_views
+from .engine.build import build_method, settings_of
 from .engine.checkpoint import MODEL_NAME, epoch_name
 from .engine.checks import check_data, check_run
+from .engine.run import Run
 from .evaluation.prediction import Prediction
 from .method import Method
-from .run import Run
 from .settings import add_run_settings
 
 

@@ -10,7 +10,7 @@ from .learners.independent import VisualPrompts
 from .method import Method
 from .prompting.prompts import Prompts
 from .registration import registered
-from .templates import template_of
+from .texts.templates import template_of
 
 
 def add_vpt_config(cfg: CfgNode) -> None:

@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 
 from .method import Method
 from .registration import registered
-from .templates import SELECTED_TEMPLATES
+from .texts.templates import SELECTED_TEMPLATES
 
 
 def add_zeroshotclip_config(cfg: CfgNode) -> None:

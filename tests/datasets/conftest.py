@@ -2,7 +2,7 @@
 
 import pytest
 
-from .miniatures import MINIATURES
+from tests.datasets.miniatures import MINIATURES
 
 
 @pytest.fixture

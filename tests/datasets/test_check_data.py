@@ -6,10 +6,9 @@ import check_data
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY
 
+from tests.datasets.miniatures import MINIATURES, files_below
+from tests.datasets.test_every_dataset import ALL, TEST_ONLY, build
 from trainers.common.fingerprints import split_hash
-
-from .miniatures import MINIATURES, files_below
-from .test_every_dataset import ALL, TEST_ONLY, build
 
 LISTED = [name for name in ALL if name != "ImageFolder"]
 CELLS = "name state classes train val test split protocols remark".split()

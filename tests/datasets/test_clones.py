@@ -6,9 +6,7 @@ import shutil
 import pytest
 
 from tests.conftest import REFUSALS
-from tests.runs import REPOSITORY, refuses
-
-from .miniatures import (
+from tests.datasets.miniatures import (
     VARIANTS,
     cifar,
     grocery_store,
@@ -18,7 +16,8 @@ from .miniatures import (
     pacs,
     picture,
 )
-from .test_every_dataset import build
+from tests.datasets.test_every_dataset import build
+from tests.runs import REPOSITORY, refuses
 
 
 def test_products_are_named_with_their_kind_unless_it_is_in_the_name(tmp_path):

@@ -12,10 +12,9 @@ from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 
 from datasets.imagenet import in_coops_order
+from tests.datasets.miniatures import files_below, imagenet, split_file
+from tests.datasets.test_every_dataset import build
 from tests.runs import refuses
-
-from .miniatures import files_below, imagenet, split_file
-from .test_every_dataset import build
 
 NAME = "OxfordPets"
 FOLDER = "oxford_pets/split_fewshot"

@@ -5,11 +5,10 @@ import os
 
 import pytest
 
+from tests.datasets.miniatures import LAYOUTS, files_below, image_folder, picture
+from tests.datasets.test_every_dataset import build
 from tests.runs import refuses
 from trainers.data.own_images import labelled_in
-
-from .miniatures import LAYOUTS, files_below, image_folder, picture
-from .test_every_dataset import build
 
 
 def names(items, depth=2):

@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from datasets.split_files import SplitFileDataset
 from datasets.splits import read_split
+from tests.datasets.miniatures import aircraft, split_file
+from tests.datasets.test_every_dataset import build
 from tests.runs import REPOSITORY, refuses
 from trainers.common.fingerprints import split_hash
 from trainers.data.lists import Image, subsample_classes
-
-from .miniatures import aircraft, split_file
-from .test_every_dataset import build
 
 
 @given(

@@ -11,8 +11,7 @@ import torch
 
 import predict
 import train
-from analysis import templates
-from results import check, table
+from results import check, table, templates
 from results.report import __main__ as report
 from tests.hostile import Case, typed
 from tests.runs import record_of, sign

@@ -17,10 +17,10 @@ import demo_app
 import predict
 import run as protocol_run
 import train
-from analysis import ablation, factors, templates, uncertainty
+from analysis import uncertainty
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from results import check, table
+from results import ablation, check, factors, table, templates
 from results.report import __main__ as report
 from tests.hostile import Case, Said, typed
 from tests.runs import base_arguments

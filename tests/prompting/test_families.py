@@ -12,7 +12,7 @@ import train
 from tests.conftest import slow_but_for
 from tests.runs import make_pictures, record_of
 from trainers import PromptedClassifier
-from trainers.candidates import CANDIDATES
+from trainers.learners.candidates import CANDIDATES
 
 open_clip = pytest.importorskip(
     "open_clip", reason="open_clip_torch is not installed: pip install '.[open_clip]'"

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from analysis.ablation import collect_ablations, interval, main, resampled_h
 from protocols.plan import ablation_rows
+from results.ablation import collect_ablations, interval, main, resampled_h
 from results.table import harmonic_mean
 from tests.results.conftest import write
 from tests.runs import call, write_answers

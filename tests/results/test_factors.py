@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import run as protocol_run
-from analysis import factors
 from datasets.drawn.factors import LEVELS, OpenMojiFactors, code_of, levels_of
+from results import factors
 from results.runs import collect
 from results.table import tables
 from tests.results.conftest import values

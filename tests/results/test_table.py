@@ -7,8 +7,8 @@ import statistics
 
 import pytest
 
-from analysis import ablation, factors, templates, uncertainty
-from results import check
+from analysis import uncertainty
+from results import ablation, check, factors, templates
 from results.report import __main__ as report
 from results.runs import collect
 from results.table import harmonic_mean, main, tables

@@ -11,11 +11,11 @@ from sklearn.metrics import cohen_kappa_score
 
 from analysis import occlusion
 from analysis.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures
-from analysis.templates import agreement, kappa, main, oracle
 from protocols import training
 from protocols.command_line import parse_arguments
 from results.report.page import make_report
 from results.runs import collect
+from results.templates import agreement, kappa, main, oracle
 from tests.results.conftest import Page, make_answers, write_run
 from tests.runs import base_arguments, call, record_of
 from tests.trainers.test_every_trainer import BASE, NEW

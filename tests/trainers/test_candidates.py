@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import make_method
-from trainers import candidates
-from trainers.candidates import CANDIDATES, Known, cross_fit
-from trainers.features import HeldOut, most_likely, peak
+from trainers.learners import candidates
+from trainers.learners.candidates import CANDIDATES, Known, cross_fit
+from trainers.learners.features import HeldOut, most_likely, peak
 
 NAMES = ["cat", "dog", "owl"]
 FITTED = CANDIDATES[1:]

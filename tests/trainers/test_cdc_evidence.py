@@ -10,7 +10,7 @@ from tests.runs import prompts_of
 from tests.trainers.formulas.templates import fused_evidence
 from trainers.cdc import LEVEL
 from trainers.data.loader import pair_of
-from trainers.evidence import fitted_factor
+from trainers.maths.evidence import fitted_factor
 
 NAMES = [f"thing {number}" for number in range(6)]
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1")

@@ -14,8 +14,8 @@ from tests.trainers.formulas.templates import fused_evidence
 from tests.trainers.test_fits import images
 from trainers.cdc import LEVEL
 from trainers.data.loader import pair_of
-from trainers.evidence import fitted_factor
-from trainers.gaussians import (
+from trainers.maths.evidence import fitted_factor
+from trainers.maths.gaussians import (
     ADDED,
     FACTORS,
     MARGIN,

@@ -16,15 +16,9 @@ from tests.datasets.miniatures import image_folder
 from tests.limits import limited
 from tests.runs import refuses
 from trainers import PromptedClassifier
-from trainers.classnames import (
-    SAME,
-    alike,
-    check_classes,
-    close_pairs,
-    unknown_words,
-)
 from trainers.prompting.backbone import load_backbone
 from trainers.prompting.tokens import unlearned
+from trainers.texts.classnames import SAME, alike, check_classes, close_pairs, unknown_words
 
 
 @pytest.mark.parametrize("names, groups", CASES["alike names"])

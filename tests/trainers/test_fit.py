@@ -10,7 +10,7 @@ from tests.conftest import make_method
 from tests.runs import REPOSITORY, python, refuses
 from trainers import METHODS, list_trainers
 from trainers.common.errors import UserError
-from trainers.fit import fit
+from trainers.engine.fit import fit
 from trainers.method import method_class
 
 # before what docs/api/trainer.md shows: there is no Dassl

@@ -11,7 +11,9 @@ from tests.conftest import make_method
 from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas.adapters import ProLIP
-from trainers.gaussians import (
+from trainers.gda import ALPHAS
+from trainers.linearprobe import GRID, STEPS, best_strength, fitted
+from trainers.maths.gaussians import (
     FOLDS,
     discriminants,
     fit_gaussians,
@@ -20,8 +22,6 @@ from trainers.gaussians import (
     log_densities,
     pooled_gaussians,
 )
-from trainers.gda import ALPHAS
-from trainers.linearprobe import GRID, STEPS, best_strength, fitted
 from trainers.method import Method
 
 CLASSES, WIDTH = 4, 6

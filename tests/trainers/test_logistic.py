@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from trainers.linearprobe import STRENGTHS
-from trainers.logistic import BIAS, TEXT, regressions
+from trainers.maths.logistic import BIAS, TEXT, regressions
 
 
 def drawn(images=80, classes=4, width=12, seed=0):

@@ -9,10 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainers import candidates
 from trainers.common.image_files import COARSE
 from trainers.data.class_folders import SHARES, divide
 from trainers.data.look_alikes import are_new, groups_of
+from trainers.learners import candidates
 
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
 

@@ -18,14 +18,14 @@ from tests.conftest import slow_but_for
 from tests.same_run import assert_same_run
 from tests.trainers.test_every_trainer import LEARNING
 from train import main
-from trainers import fit as loop
 from trainers.common import files
 from trainers.common.files import remove_leftovers, write_text
 from trainers.common.interruption import REQUEUE, SIGNALS, interruptible
+from trainers.engine import fit as loop
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
+from trainers.engine.run import Run
 from trainers.engine.testing import Evaluator
 from trainers.method import Method
-from trainers.run import Run
 
 EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
 BEST_VAL = ("TEST.FINAL_MODEL", "best_val")

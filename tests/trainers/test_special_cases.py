@@ -16,7 +16,7 @@ from tests.reference import unit
 from tests.runs import words_of
 from trainers.data.loader import pair_of
 from trainers.engine.checkpoint import MODEL_NAME
-from trainers.losses import (
+from trainers.maths.losses import (
     SHORT,
     collapse_weight,
     consistency_loss,

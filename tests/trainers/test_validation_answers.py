@@ -4,7 +4,7 @@ from tests.conftest import FEW, slow_but_for
 from tests.runs import change_split, make_textures, prompts_of, record_of
 from tests.same_run import assert_equal, kept_answers
 from tests.trainers.test_every_trainer import TRAINERS
-from trainers.run import Run
+from trainers.engine.run import Run
 
 
 @slow_but_for(FEW, TRAINERS)

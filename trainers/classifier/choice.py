@@ -14,7 +14,6 @@ from typing import TypedDict
 
 import torch
 
-from ..candidates import TAKEN
 from ..common.console import counted, first_few, package_logger
 from ..common.errors import UserError
 from ..common.files import write_text
@@ -25,9 +24,10 @@ from ..data.loader import folds_of
 from ..data.random_state import seed_all
 from ..engine.checkpoint import MODEL_NAME, load, newest
 from ..engine.folder import CHOICE, MARKS, folder_of_run
+from ..engine.run import accuracy
 from ..evaluation.doubts import wilson
+from ..learners.candidates import TAKEN
 from ..prompting.weights import open_clip_models, openai
-from ..run import accuracy
 from .asked import OwnRun
 from .own_run import build_run, config_of_images, for_trainer
 

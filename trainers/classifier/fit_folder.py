@@ -12,9 +12,9 @@ from ..common.console import logged_to, show_messages
 from ..common.record_file import Record, tested_on
 from ..data.random_state import seed_all
 from ..engine.folder import LOG, folder_of_run
+from ..engine.run import Run
 from ..engine.run_record import versions
 from ..evaluation.doubts import wilson
-from ..run import Run
 from .asked import OwnRun, check_images
 from .choice import completed, noted_choice, said
 from .own_run import amount, build_run, config_of_images

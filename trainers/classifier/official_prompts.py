@@ -13,13 +13,12 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .. import config_function
-from ..build import settings_of
-from ..classnames import check_names
 from ..common.config_files import check_values
 from ..common.console import first_few
 from ..common.errors import UserError
 from ..common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from ..common.record_file import FORMAT, Record
+from ..engine.build import settings_of
 from ..engine.checkpoint import load_state, read
 from ..engine.checks import check_pixels
 from ..engine.official import LAYOUTS, is_official, prompts_in
@@ -27,6 +26,7 @@ from ..engine.run_record import versions
 from ..method import Method
 from ..prompting.backbone import load_backbone
 from ..settings import run_config
+from ..texts.classnames import check_names
 from .asked import Text, checked_settings, text
 from .saved_run import find_method
 

@@ -10,9 +10,6 @@ import torchvision.transforms as T
 from yacs.config import CfgNode
 
 from .. import config_function
-from ..build import settings_of, take_pixels
-from ..candidates import CANDIDATES, FOLDS
-from ..classnames import check_names
 from ..common.config_files import CONFIGS, check_values
 from ..common.console import counted
 from ..common.errors import blaming_config
@@ -26,11 +23,14 @@ from ..common.recipes import (
 from ..data.loader import Images, folds_of, make_loaders
 from ..data.own_images import OwnImages
 from ..data.transforms import steps_of_training, template_views
-from ..descriptions import note_content
+from ..engine.build import settings_of, take_pixels
 from ..engine.checks import check_data, check_run
-from ..features import FilledMethod
-from ..run import Run
+from ..engine.run import Run
+from ..learners.candidates import CANDIDATES, FOLDS
+from ..learners.features import FilledMethod
 from ..settings import run_config
+from ..texts.classnames import check_names
+from ..texts.descriptions import note_content
 from .asked import OwnRun
 from .saved_run import find_method, method_of
 

@@ -24,8 +24,6 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ..build import settings_of
-from ..classnames import check_names
 from ..common.console import counted, first_few
 from ..common.errors import UserError, nearest
 from ..common.recipes import SHOTS
@@ -46,11 +44,13 @@ from ..data.pictures import (
 )
 from ..data.random_state import restore_rng_state, rng_state
 from ..data.transforms import pixels_of_test
+from ..engine.build import settings_of
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
-from ..features import FilledMethod
+from ..learners.features import FilledMethod
 from ..method import Method
+from ..texts.classnames import check_names
 from .asked import Text, ask, text
 from .export import export
 from .fit_folder import fit_folder

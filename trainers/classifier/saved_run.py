@@ -9,10 +9,10 @@ import torch
 from yacs.config import CfgNode
 
 from .. import METHODS
-from ..build import build_method
 from ..common.config_files import check_values
 from ..common.errors import UserError
 from ..common.record_file import Record
+from ..engine.build import build_method
 from ..method import Method, method_class
 from ..settings import run_config
 

@@ -24,9 +24,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..common.image_files import COARSE
-from ..threads import one_thread
+from ..maths.threads import one_thread
 
-# The share of what a picture shows, up to which the rest of a difference is none. benchmarks/bursts.py
+# The share of what a picture shows, up to which the rest of a difference is none. experiments/bursts.py
 # measures what is found and what is taken for alike.
 ALIKE = 0.1
 HOPELESS = 0.6  # of what it shows: one step of registration does not bring that below ``ALIKE``

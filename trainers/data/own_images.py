@@ -21,7 +21,6 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 import numpy
 from yacs.config import CfgNode
 
-from ..classnames import alike
 from ..common.console import counted, first_few
 from ..common.errors import UserError
 from ..common.fingerprints import image_name
@@ -34,6 +33,7 @@ from ..common.image_files import (
     named,
     transparent_parts,
 )
+from ..texts.classnames import alike
 from .class_folders import (
     LEAST,
     WITHOUT_TEST,

@@ -1,1 +1,1 @@
-"""Parts of a run: checks of settings, schedule, precision, checkpoints, resuming."""
+"""A run and its parts: the loop, building, checks, schedule, checkpoints, resuming, tests."""

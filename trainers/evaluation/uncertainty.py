@@ -17,7 +17,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..threads import one_thread
+from ..maths.threads import one_thread
 
 BINS = 15
 # DAC's: texts of base classes that a distance is taken to, and below which distance a text is one

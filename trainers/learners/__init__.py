@@ -1,1 +1,1 @@
-"""Prompt learners that several methods share."""
+"""Learners that several methods share: contexts, independent prompts, classifiers of image features."""

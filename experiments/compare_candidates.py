@@ -1,0 +1,184 @@
+"""Compares the candidates for one's own pictures, and the choice among them, on folders of pictures.
+
+    # what the file does not hold yet; every folder below --root is a folder of class folders
+    python experiments/compare_candidates.py --root data/suite --results experiments/candidates.jsonl
+    python experiments/compare_candidates.py --results experiments/candidates.jsonl --show
+
+A folder is divided as train.py --images divides it. Of its pictures for training and validation 4,
+16 or all of each class are taken, each candidate is fitted to them as a run fits it, and judged on
+the test's pictures, on the features of a frozen CLIP. Beside them is what would be chosen among
+them by their answers out of fold. Each result is a line of the file.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from trainers.common.environment import first_line, start_command
+
+if __name__ == "__main__":
+    start_command()
+
+import argparse
+import json
+import logging
+import random
+import time
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from pandas import DataFrame
+from tabulate import tabulate
+from torch import Tensor
+
+from trainers.classifier.asked import OwnRun
+from trainers.classifier.own_run import config_of_images, for_trainer
+from trainers.classifier.saved_run import method_of
+from trainers.common.errors import run_tool
+from trainers.data.loader import CheckedImages, Pairs, groups_of, make_loader
+from trainers.data.own_images import OwnImages
+from trainers.data.transforms import pixels_of_test
+from trainers.evaluation.prediction import Prediction, calibration, percent_right
+from trainers.learners import candidates
+from trainers.learners.features import FilledMethod
+from trainers.method import method_class
+from trainers.prompting.backbone import Backbone
+from trainers.settings import method_node
+
+log = logging.getLogger("compare_candidates")
+SHOTS = (4, 16, 0)  # pictures of each class, 0: all
+CHOICE = "chosen"  # the row of what cross-validation would choose
+TIE = 2.0  # points of accuracy out of fold, within which the simplest is chosen
+
+
+def fitted(
+    trainer: str,
+    classnames: Sequence[str],
+    backbone: Backbone,
+    known: candidates.Known,
+    asked: Tensor,
+    seed: int,
+) -> tuple[Prediction, Prediction]:
+    """A candidate's answers to known pictures, out of fold, and to others; asked: (n, E)."""
+    node = method_node(trainer)
+    node.PREC = "fp32"
+    if "CHOICE" in node:
+        node.CHOICE = "likelihood"  # as in the recipes for one's own images
+    method = method_class(trainer)(node, classnames, backbone).eval()
+    shown, asked = (F.normalize(features, dim=-1) for features in (known.shown, asked))
+    if not isinstance(method, FilledMethod):
+        texts = method.hand_crafted[None]
+        each = [method.predict(method.logits(part[None], texts)) for part in (shown, asked)]
+        return each[0], each[1]
+    answers = candidates.cross_fit(method, known, seed)
+    logits = method.learner(asked, method.zero_shot(asked))
+    return answers, method.predict(logits[None])
+
+
+def best(estimates: dict[str, float]) -> str:
+    """The first, and so the simplest, of those that are right out of fold at most ``TIE`` less often
+    than the best one."""
+    most = max(estimates.values())
+    return next(trainer for trainer, right in estimates.items() if right >= most - TIE)
+
+
+def some_of(labels: Tensor, shots: int, seed: int) -> Tensor:
+    """Indices of up to ``shots`` pictures of each class, of all where it is 0."""
+    drawn = random.Random(seed)
+    chosen: list[int] = []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten().tolist()
+        chosen += drawn.sample(members, min(shots or len(members), len(members)))
+    return torch.tensor(chosen)
+
+
+@torch.no_grad()
+def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[str, object]]:
+    """The lines of a folder."""
+    run = OwnRun(images=str(folder.absolute()), backbone=backbone)
+    cfg = config_of_images(for_trainer(run, candidates.CANDIDATES[0]))
+    images = OwnImages(cfg.DATASET.ROOT, cfg)
+    method = method_of(cfg, images.classnames)
+    shown = pixels_of_test(cfg.INPUT)
+    known, labels, asked, truth = (
+        part
+        for items in ([*images.train_x, *images.val], images.test)
+        for part in method.features_of(
+            Pairs(make_loader(cfg, CheckedImages(cfg, items, shown)), method.device)
+        )
+    )  # (1, N, E), (N,), and the same of the test
+    groups = groups_of(images, [*images.train_x, *images.val])
+    assert groups is not None  # of one's own images they are known
+    for shots in SHOTS:
+        for seed in seeds:
+            chosen = some_of(labels, shots, seed)
+            some = known[0, chosen]
+            theirs = labels[chosen]
+            seen = candidates.Known(some[None], some, theirs, groups[chosen])
+            lines: dict[str, dict[str, object]] = {}
+            estimates = {}
+            for trainer in candidates.CANDIDATES:
+                started = time.process_time()
+                folds, answers = fitted(
+                    trainer, images.classnames, method.backbone, seen, asked[0], seed
+                )
+                seconds = time.process_time() - started
+                estimates[trainer] = percent_right(folds.probability.argmax(dim=1), theirs)
+                probability = answers.probability
+                lines[trainer] = {
+                    "folder": folder.name,
+                    "shots": shots,
+                    "seed": seed,
+                    "trainer": trainer,
+                    "accuracy": round(percent_right(probability.argmax(dim=1), truth), 4),
+                    "ece": round(calibration(probability, truth)["ece"], 4),
+                    "estimate": round(estimates[trainer], 4),
+                    "seconds": round(seconds, 3),
+                }
+            yield from lines.values()
+            yield {**lines[best(estimates)], "trainer": CHOICE}
+
+
+def table_of(lines: Sequence[dict[str, object]]) -> str:
+    """Means over folders of means over seeds, for each number of pictures; ± the deviation over seeds
+    of the mean over folders. The seconds are the processor's."""
+    figures = ["accuracy", "ece", "estimate", "seconds"]
+    frame = DataFrame(lines)
+    by_seed = frame.groupby(["shots", "trainer", "seed"], sort=False)[figures].mean()
+    means = by_seed.groupby(["shots", "trainer"], sort=False).mean()
+    means.insert(1, "±", by_seed["accuracy"].groupby(["shots", "trainer"], sort=False).std())
+    means = means.reindex([*candidates.CANDIDATES, CHOICE], level="trainer")
+    return tabulate(means.reset_index(), "keys", "pipe", floatfmt=".1f", showindex=False)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """The whole command."""
+    lines = []
+    if args.results.is_file():
+        lines = [json.loads(line) for line in args.results.read_text("utf-8").splitlines()]
+    if not args.show:
+        done = {line["folder"] for line in lines}
+        for folder in sorted(Path(args.root).iterdir()):
+            if folder.is_dir() and folder.name not in done:
+                made = [*judge(folder, args.backbone, args.seeds)]
+                with open(args.results, "a", encoding="utf-8") as file:
+                    file.writelines(json.dumps(line) + "\n" for line in made)
+                lines += made
+                log.info("%s: %d lines", folder.name, len(made))
+    print(table_of(lines))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
+    parser.add_argument("--root", default="data", help="folder of folders of class folders")
+    parser.add_argument("--backbone", default="tiny", help="a CLIP")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--show", action="store_true", help="print the table and fit nothing")
+    return run_tool(compare, parser.parse_args(argv), log)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,407 @@
+"""Sentences of README and the documents that compare say what the kept results say: each is made
+again from them."""
+
+import itertools
+import re
+
+import comparison
+import cross_validate
+import pandas
+import pytest
+from pandas import DataFrame
+
+from results.compare import kept_scores, published_scores
+from results.comparison import Difference
+from results.published import PUBLISHED
+from tests.runs import REPOSITORY
+from trainers import METHODS
+from trainers.common.readers import read_yaml
+
+DOCS = REPOSITORY / "docs"
+DATA = DOCS / "data"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
+EXPERIMENTS = sorted((REPOSITORY / "experiments").glob("cross_validation*.yaml"))
+
+
+def text_of(page):
+    """A page's words, with single spaces."""
+    return " ".join((REPOSITORY / page).read_text("utf-8").split())
+
+
+def table_of(page, head):
+    """The cells of the table below a line of heads, by the first cell of its rows."""
+    lines = (REPOSITORY / page).read_text("utf-8").split(head)[1].splitlines()[2:]
+    rows = {}
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        first, *others = (cell.strip() for cell in line.strip().strip("|").split("|"))
+        rows[first] = others
+    return rows
+
+
+def number(value, places=1, plus=True):
+    return f"{value:{'+' if plus else ''}.{places}f}".replace("-", "−")
+
+
+def ends(difference, places=1):
+    """The interval: signs where its ends differ in them, or both are negative."""
+    low, high = difference.interval
+    plus = low <= 0 < high
+    return f"{number(low, places, plus)} … {number(high, places, plus)}"
+
+
+def said(difference):
+    """``+0.6 (−0.6 … +1.7)``."""
+    return f"{number(difference.mean)} ({ends(difference)})"
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return cross_validate.read_rows(REPOSITORY / "experiments/cross_validation.jsonl")
+
+
+@pytest.fixture(scope="module")
+def settings():
+    found = {}
+    for experiment in EXPERIMENTS:
+        for setting in read_yaml(experiment):
+            found.setdefault(setting["name"], setting)
+    return list(found.values())
+
+
+@pytest.fixture(scope="module")
+def suite(rows, settings):
+    """(first, second, measure) → their ``Difference`` over the suite's tasks."""
+
+    def difference(first, second, measure="H"):
+        return comparison.differences(settings, rows, second).loc[first, measure]
+
+    return difference
+
+
+@pytest.fixture(scope="module")
+def put_aside():
+    """The same over the tasks put aside."""
+    scores = kept_scores(DATA / "put_aside.csv")
+    return scores.difference
+
+
+def test_readme_and_the_ablation_say_what_cdc_gains_over_tasks(suite, put_aside):
+    to_averaged = put_aside("CDC tiny", "CDC views", "H"), suite("cdc", "averaged")
+    to_promptsrc = put_aside("CDC tiny", "PromptSRC", "H"), suite("cdc", "promptsrc")
+    (averaged_aside, averaged_seen), (promptsrc_aside, promptsrc_seen) = (
+        [said(difference) for difference in pair] for pair in (to_averaged, to_promptsrc)
+    )
+    of_readme = promptsrc_aside.replace("(", "(95 % interval ").replace(")", "; tiny CLIP)")
+    readme = text_of("README.md")
+    aside = (
+        f"its H minus PromptSRC's is {of_readme}, minus four averaged templates' {averaged_aside}"
+    )
+    assert f"Over nine tasks that nothing was tuned on, {aside}; over the eleven" in readme
+    assert f"the eleven that it was tuned on {promptsrc_seen} and {averaged_seen}" in readme
+    assert readme.index("nothing was tuned on") < readme.index("it was tuned on")
+    shown = table_of("docs/ablation.md", "were chosen on](#by-cross-validation-over-the-suite) |")
+    assert shown == {
+        "CDC minus four averaged templates": [averaged_aside, averaged_seen],
+        "CDC minus PromptSRC": [promptsrc_aside, promptsrc_seen],
+        "CDCGDA † minus GDA †": [said(put_aside("CDCGDA", "GDA", "H")), ""],
+    }
+    seen = to_averaged[1]
+    page = text_of("docs/ablation.md")
+    enough = f"To show {number(seen.mean)} takes {seen.deciding_data_sets} such tasks."
+    assert enough in page
+
+
+@pytest.fixture(scope="module")
+def weakest(rows):
+    """The weakest of CDC's templates minus the untrained CLIP, on base classes of the suite."""
+    untrained = {
+        (row["task"], row["seed"]): row["base"] for row in rows if row["setting"] == "zeroshot"
+    }
+    gaps = [
+        (comparison.task_of(row["task"]), row["worst_base"] - untrained[row["task"], row["seed"]])
+        for row in rows
+        if row["setting"] == "cdc"
+    ]
+    of_task = DataFrame(gaps, columns=["task", "gap"]).groupby("task")["gap"]
+    return Difference(of_task.mean(), of_task.sem())
+
+
+def test_the_ablation_says_what_the_suite_says_of_styles_calibration_templates_and_steps(
+    suite, weakest
+):
+    page = text_of("docs/ablation.md")
+    styles = [
+        number(suite("cdc", name, "styles_H"), 1, False) for name in ("averaged", "promptsrc")
+    ]
+    assert f"CDC is {styles[0]} above averaged templates and {styles[1]} above PromptSRC" in page
+    to_promptsrc, to_averaged = (
+        suite("cdc", name, "ece_fit_new") for name in ("promptsrc", "averaged")
+    )
+    low, high = (number(-end, 1, False) for end in to_promptsrc.interval[::-1])
+    below = f"{number(-to_promptsrc.mean, 1, False)} below PromptSRC's ({low} … {high})"
+    assert to_promptsrc.is_real and not to_averaged.is_real
+    level = f"templates' ({number(to_averaged.mean)}, {ends(to_averaged)})"
+    assert f"the ECE of new classes is {below}, and not shown to be below averaged {level}" in page
+    twice = said(suite("lr02steps2", "averaged_steps2"))
+    assert (
+        f"Trained twice as long, both gain on base classes, and CDC's H minus theirs is {twice}"
+        in page
+    )
+    assert weakest.is_real and (weakest.of + 2 * weakest.errors >= 0).all()
+    above = f"{number(weakest.mean, 1, False)} points above the untrained CLIP on base classes"
+    assert f"{above} ({ends(weakest)}), in no task below it by more than two" in page
+
+
+def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, settings, suite):
+    """Whichever settings it has; the cell of a difference is empty where none is to be compared."""
+    names = {each.get("description", each["name"]): each["name"] for each in settings}
+    means, sizes = comparison.by_task(comparison.figures_of(rows))
+    means = means.groupby("setting").mean()
+    shown = table_of("docs/ablation.md", "| H minus averaged templates' |")
+    assert len(shown) >= 5
+    for description, (runs, *cells, difference) in shown.items():
+        name = names[description]
+        assert int(runs) == sizes.loc[name, "runs"], description
+        expected = [f"{means.loc[name, measure]:.2f}" for measure in ("train", "base", "new", "H")]
+        assert cells == expected, description
+        if name != "averaged":
+            assert difference == comparison.cell(suite(name, "averaged")), description
+
+
+def test_each_occasion_of_the_tasks_put_aside_is_what_its_file_says(put_aside):
+    to_averaged, to_promptsrc = (
+        put_aside("CDC tiny", other, "H").of for other in ("CDC views", "PromptSRC")
+    )
+    shown = table_of("docs/ablation.md", "| minus PromptSRC |")
+    assert len(shown) == 3
+    for tasks, (_, averaged, promptsrc) in shown.items():
+        names = [name.partition(" (")[0] for name in tasks.split(", ")]
+        means = [number(of[names].mean()) for of in (to_averaged, to_promptsrc)]
+        assert [averaged, promptsrc] == means
+        assert means[1].startswith("−"), "above PromptSRC on none"
+
+
+def test_the_table_of_published_improvements_is_what_the_command_prints():
+    scores = next(iter(published_scores(PUBLISHED)))
+    shown = table_of("docs/benchmark.md", "| base | new | H | data sets |")
+    assert len(shown) == 8
+    real, needed = [], []
+    for pair, cells in shown.items():
+        new, old = (name.removesuffix(" †") for name in pair.split(", "))
+        assert pair.count("†") == len({new, old} & scores.marked)
+        expected = [""] * 4
+        for place, measure in enumerate(scores.measures):
+            if scores.may_compare((new, old), measure):
+                expected[place] = str(scores.difference(new, old, measure))
+        if expected[2]:
+            of_h = scores.difference(new, old, "H")
+            expected[3] = str(of_h.deciding_data_sets)
+            if "†" not in pair:
+                real += [(old, new)] if of_h.is_real else []
+            if old == "PromptSRC":
+                assert not of_h.is_real
+                needed.append(of_h.deciding_data_sets)
+        assert cells == expected, pair
+    page = text_of("docs/benchmark.md")
+    assert real == [("CoOp", "CoCoOp"), ("CoCoOp", "MaPLe"), ("MaPLe", "PromptSRC")]
+    assert "**Real in H are three**: from CoOp to CoCoOp to MaPLe to PromptSRC." in page
+    assert f"{min(needed)} to {max(needed)} would be needed" in page
+
+
+@pytest.fixture(scope="module")
+def own_pictures():
+    """(pictures per class, first, second) → their ``Difference`` over the sixteen folders."""
+    lines = cross_validate.read_rows(REPOSITORY / "experiments/candidates.jsonl")
+    means = DataFrame(lines).groupby(["shots", "folder", "trainer"])["accuracy"].mean().unstack()
+
+    def difference(shots, first, second):
+        of = means.loc[shots, first] - means.loc[shots, second]
+        assert len(of) == 16
+        return Difference(of, of * float("nan"))
+
+    difference.means = means
+    return difference
+
+
+def test_what_is_said_of_ones_own_pictures_is_what_the_folders_say(own_pictures):
+    difference, means = own_pictures, own_pictures.means
+    page = text_of("docs/choosing.md")
+    choice = difference(0, "chosen", "LinearProbe")
+    assert not choice.is_real
+    shown = f"{number(choice.mean, 1, False)}, {ends(choice)}"
+    assert f"not shown to gain over always taking `LinearProbe` (all pictures: {shown})" in page
+    four = difference(4, "LinearProbe", "ZeroshotCLIP")
+    low, high = four.interval
+    accuracies = [f"{means.loc[4, name].mean():.1f}" for name in ("ZeroshotCLIP", "LinearProbe")]
+    assert (
+        f"4 per class bring a linear probe from {accuracies[0]} to {accuracies[1]} % over the sixteen "
+        f"folders ({four.mean:+.0f}, {low:.0f} … {high:.0f})"
+    ) in page
+    cache = difference(16, "LinearProbe", "TipAdapter")
+    low, high = cache.interval
+    text = f"{cache.mean:.0f} points above `TipAdapter` (16 pictures: {low:.0f} … {high:.0f})"
+    assert f"Over the sixteen folders above `LinearProbe` is {text}, on OpenMoji below" in page
+    few_shot = pandas.read_csv(DATA / "few_shot.csv").set_index("trainer")["16_mean"]
+    assert few_shot["LinearProbe"] < few_shot["TipAdapter"]
+
+
+def test_the_tables_of_which_trainer_to_take_are_those_of_the_benchmark():
+    few_shot = pandas.read_csv(DATA / "few_shot.csv").set_index("trainer")
+    pairs = pandas.read_csv(DATA / "base_to_new.csv").set_index("trainer")
+    ece = pandas.read_csv(DATA / "ece.csv").set_index("trainer")
+    steps = pandas.read_csv(DATA / "steps.csv").set_index("trainer")
+    page = (DOCS / "choosing.md").read_text("utf-8")
+    rows = re.findall(r"(?m)^\|[^|]*\| `(\w+)`[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|([^|]*)\|$", page)
+    assert len(rows) >= 7
+    for name, *cells in rows:
+        step = f"{steps.loc[name, 'ms a step']:.0f}" if name in steps.index else "–"
+        numbers = (few_shot["16_mean"][name], pairs["H_mean"][name], ece["base_mean"][name])
+        expected = [f"{value + 1e-9:.1f}" for value in numbers] + [step]
+        assert [cell.strip() for cell in cells] == expected, name
+    shown = table_of("docs/choosing.md", "| pictures per class | 1 | 2 | 4 | 8 | 16 |")
+    for name, cells in shown.items():
+        row = few_shot.loc[name.removesuffix(" †")]
+        assert cells == [f"{row[f'{shots}_mean'] + 1e-9:.1f}" for shots in (1, 2, 4, 8, 16)], name
+
+
+def test_the_benchmarks_sentences_have_the_numbers_of_their_tables():
+    page = text_of("docs/benchmark.md")
+    tables = {
+        name: pandas.read_csv(DATA / f"{name}.csv").set_index("trainer")
+        for name in ("open", "few_shot", "ece", "base_to_new")
+    }
+    names = {
+        "DePT over PromptSRC": "DePTPromptSRC",
+        "DePT over CoOp": "DePTCoOp",
+        "DePT over KgCoOp": "DePTKgCoOp",
+        "Tip-Adapter": "TipAdapter",
+        "CDC over PromptSRC": "CDCPromptSRC",
+        "CDC over TCP": "CDCTCP",
+        "zero-shot CLIP": "ZeroshotCLIP",
+    }
+    for start, end, table, column in (
+        ("OpenworldAUC counts it:", ".", "open", "OpenworldAUC_mean"),
+        ("with 16 images per class", ". An", "few_shot", "16_mean"),
+        ("on base classes DePT", "have the worst", "ece", "base_mean"),
+        ("on new ones VPT", ". ##", "ece", "new_mean"),
+        ("In base-to-new CDC", "are level.", "base_to_new", "H_mean"),
+    ):
+        sentence = re.search(rf"{re.escape(start)}.*?(?={re.escape(end)} )", page).group()
+        told = re.findall(
+            r"([A-Z][\w-]*(?: over \w+)?|zero-shot CLIP)(?: has)? \(?(?:H )?(\d+\.\d)", sentence
+        )
+        assert len(told) >= 2, sentence
+        for name, value in told:
+            known = tables[table].loc[names.get(name, name), column]
+            assert abs(known - float(value)) <= 0.0501, (name, value, known)
+    ece = tables["ece"]
+    assert {*ece["base_mean"].nlargest(2).index} == {"DePTKgCoOp", "CDC"}
+    assert {*ece["new_mean"].nlargest(2).index} == {"VPT", "IVLP"}
+    assert tables["open"]["OpenworldAUC_mean"].idxmax() == "ProLIP"
+
+
+def test_how_many_trainers_a_table_has_is_what_it_has():
+    counts = {
+        name: len({*pandas.read_csv(DATA / f"{name}.csv")["trainer"]})
+        for name in ("few_shot", "cross_data_set", "domain_generalisation", "steps")
+    }
+    page = text_of("docs/benchmark.md")
+    assert f"(data/few_shot.csv), {counts['few_shot']} of the {len(METHODS)} trainers |" in page
+    assert counts["cross_data_set"] == counts["domain_generalisation"]
+    assert f"(data/domain_generalisation.csv), {counts['cross_data_set']} trainers |" in page
+    assert f"[{counts['few_shot']} trainers](data/few_shot.csv)" in text_of("docs/choosing.md")
+    assert f"A step of {counts['steps']} of the trainers on" in text_of("docs/performance.md")
+
+
+def test_the_probability_ranks_mistakes_best_and_energy_tells_unknown_classes_best():
+    page = text_of("docs/uncertainty.md")
+    apart = pandas.read_csv(DATA / "uncertainty_apart.csv")
+    apart["measure"] = apart["measure"].str.removesuffix(", scaled")
+    trainers = apart.groupby("trainer")
+    assert (
+        f"for each of the {['', 'one', 'two', 'three', 'four', 'five', 'six'][len(trainers)]} trainers"
+        in page
+    )
+    for _, of_trainer in trainers:
+        for column in ("errors_mean", "corrupted 5_mean"):
+            best = of_trainer.loc[of_trainer[column].idxmax(), "measure"]
+            assert best == "max probability"
+    new = apart.set_index("measure")["new_mean"]
+    levels = new[["energy", "vacuity"]], new["max probability"]
+    (low, high), (worst, best) = ((of.min(), of.max()) for of in levels)
+    assert (
+        f"({low:.0f} to {high:.0f} %) than any probability does ({worst:.0f} to {best:.0f} %)"
+        in page
+    )
+    assert low > best
+
+
+def test_the_encoders_prompts_are_compared_over_the_suite(suite):
+    text = f"CLIP `dual` has H {said(suite('cdc', 'text'))} over the [suite]"
+    assert text in text_of("docs/method.md")
+
+
+def test_the_log_says_which_conclusions_intervals_over_few_tasks_change(suite):
+    page = text_of("docs/log.md").partition("## 2026-11-30: both trained")[0]
+    for first, second, is_shown in (
+        ("cdc", "former", False),
+        ("text", "text_gamma25", False),
+        ("text", "averaged", False),
+        ("cdc", "promptsrc", True),
+        ("cdc", "text", True),
+    ):
+        found = suite(first, second)
+        assert found.is_real == is_shown
+        text = str(found) if is_shown else str(found).replace(" (", ", ").rstrip(")")
+        assert text in page, (first, second)
+
+
+def test_every_interval_in_a_document_is_of_kept_results(
+    rows, settings, put_aside, own_pictures, weakest
+):
+    """But for the lab book's, which are of their day."""
+    differences = [weakest]
+    for first in ("averaged", "promptsrc", "zeroshot", "averaged_steps2", "text"):
+        of_first = comparison.differences(settings, rows, first)[comparison.COMPARED]
+        differences += [cell for cell in of_first.to_numpy().ravel() if hasattr(cell, "interval")]
+    trainers = ("CDC tiny", "CDC views", "CDCGDA", "GDA", "PromptSRC", "DePTPromptSRC")
+    for first, second in itertools.permutations(trainers, 2):
+        differences += [put_aside(first, second, measure) for measure in ("base", "new", "H")]
+    candidates = ("ZeroshotCLIP", "GDA", "TipAdapter", "LinearProbe", "chosen")
+    for shots, (first, second) in itertools.product(
+        (0, 4, 16), itertools.permutations(candidates, 2)
+    ):
+        differences.append(own_pictures(shots, first, second))
+    published = next(iter(published_scores(PUBLISHED)))
+    for first, second in itertools.permutations(published.trainers, 2):
+        for measure in published.measures:
+            differences.append(published.difference(first, second, measure))
+    known = set()
+    for difference in differences:
+        low, high = difference.interval
+        for pair in ((low, high), (-high, -low)):  # "below" has the sizes of a negative difference
+            for places in (0, 1, 2):
+                known.add(tuple(float(f"{end:.{places}f}") for end in pair))
+    found = 0
+    for page in PAGES:
+        if page.stem == "log":
+            continue
+        text = page.read_text("utf-8").replace("\n", " ")
+        for low, high in re.findall(r"([+−]?\d+(?:\.\d+)?) … ([+−]?\d+(?:\.\d+)?)", text):
+            interval = tuple(float(end.replace("−", "-")) for end in (low, high))
+            assert interval in known, (page.name, low, high)
+            found += 1
+    assert found > 40
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_it_is_said_what_plus_minus_is(page):
+    """A standard error, or a deviation: in the same paragraph, or in a table's or the one before it."""
+    blocks = page.read_text("utf-8").split("\n\n")
+    for before, block in zip(["", *blocks], blocks):
+        without_ranges = block.replace("within ±2", "")
+        if "±" in without_ranges:
+            around = before + block if block.startswith("|") else block
+            assert "deviation" in around or "standard error" in around, block[:200]

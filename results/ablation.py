@@ -1,0 +1,231 @@
+"""The ablation's table: what each part of a method brings, and what it costs.
+
+    python -m results.ablation output/ablation --format markdown
+
+A line for each done row of configs/ablations/<trainer>.yaml and <trainer>_….yaml, in their order: accuracy on base
+and new classes and H in percent, mean ± sample standard deviation over seeds; the difference of H
+to the row ``full`` over the seeds that both have, with a bootstrap interval (``interval``); trained
+parameters, milliseconds a training step, images a second at test (medians over the row's runs, of
+which each has its own median; texts are encoded once beforehand and not counted). Times include
+whatever else the machine was doing.
+"""
+
+from trainers.common.environment import start_command
+
+if __name__ == "__main__":
+    start_command()
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+
+import numpy
+from pandas import DataFrame
+
+from protocols.plan import ablation_rows, further_ablations
+from trainers.common.console import counted
+from trainers.common.errors import UserError
+
+from .render import run_table_command, summary, table_arguments, titled, write_cells
+from .rows import Key, Table, harmonic_mean
+from .runs import Run, collect
+from .table import BASE2NEW, tables
+
+log = logging.getLogger(__name__)
+
+FULL = "full"  # the row that the others are compared with
+RESAMPLES = 2000
+LEVEL = 0.95
+PARTS = ("train_base", "test_new")
+# key of a record → column
+COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "images_per_second"}
+
+# bool (S, N_base) and (S, N_new): whether each seed's answer to each image is right
+Right = Sequence[numpy.ndarray]
+
+
+def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float, float]:
+    """Bootstrap interval of the difference of mean H between two rows of runs, in points of
+    percent.
+
+    A resample draws, with replacement, as many seeds, base images and new images as there are, the
+    same for both rows: they share few-shot samples and test images, so what makes a seed or an
+    image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
+    difference is that of the means over the drawn seeds. The interval holds the middle ``LEVEL`` of
+    the resampled differences (percentile interval: Efron and Tibshirani, 1993, "An Introduction to
+    the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
+    itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with
+    few it is too narrow. It says nothing about other classes.
+
+    Args:
+        row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to
+        each image is right.
+        resamples: R.
+
+    Returns:
+        lower and upper end; exactly 0 and 0 where the rows are the same.
+    """
+    generator = numpy.random.default_rng(0)
+    sizes = len(full[0]), full[0].shape[1], full[1].shape[1]
+    seeds, base, new = (
+        generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
+    )  # (R, S), (R, N), (R, N)
+    difference = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)  # (R,)
+    return tuple(numpy.quantile(difference, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
+
+
+def resampled_h(
+    right: Right, seeds: numpy.ndarray, base: numpy.ndarray, new: numpy.ndarray
+) -> numpy.ndarray:
+    """Mean H over seeds of each resample, (R,) in percent.
+
+    Args:
+        right: bool arrays (S, N_base) and (S, N_new); seeds (R, S), base (R, N_base), new (R,
+        N_new): how often each was drawn.
+    """
+    halves = [
+        100 * (drawn @ answers.T) / answers.shape[1] for drawn, answers in zip((base, new), right)
+    ]  # (R, S)
+    means: numpy.ndarray = (seeds * harmonic_mean(halves)).sum(axis=1) / seeds.shape[1]
+    return means
+
+
+def interval_of(
+    row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]
+) -> tuple[float, float]:
+    """The ``interval`` of a row's runs with those seeds.
+
+    Raises:
+        UserError: not all were tested on the same images, or a run has no answers.
+    """
+    names = row[0].config, full[0].config
+    halves = []  # (2, S, N) each: of the row, of the full method
+    for part in PARTS:
+        runs = {(run.config, run.seed): run for run in (*row, *full) if run.part == part}
+        answers = [[runs[name, seed].known_answers for seed in seeds] for name in names]
+        if len({tuple(answer["image"].tolist()) for of in answers for answer in of}) > 1:
+            raise UserError(
+                f"{' and '.join(names)}, or their seeds, were tested on different images, so no "
+                "interval can be computed: make them again with the same data"
+            )
+        halves.append(numpy.array([[answer["right"] for answer in of] for of in answers]))
+    rights, of_full = zip(*halves)
+    return interval(rights, of_full)
+
+
+def collect_ablations(folder: str) -> dict[str, DataFrame]:
+    """The ablations below a folder: trainer, data set and number of shots → ``ablation``.
+
+    Raises:
+        UserError: nothing there, a trainer has no ablation, or runs that don't fit together.
+    """
+    ablations = {}
+    for table in tables(collect(folder), seed_h=True):
+        if table.title != BASE2NEW:
+            continue
+        rows = dict.fromkeys(row[:3] for row in table.means.index if row in table.runs)
+        for data, shots, trainer in rows:
+            lines = ablation(table, (data, shots, trainer))
+            if len(lines):
+                ablations[f"{trainer} on {data}, {counted(shots, 'shot')}"] = lines
+    if not ablations:
+        raise UserError(
+            f"no row of an ablation is done below {folder}: run.py --protocol ablation makes them"
+        )
+    return ablations
+
+
+def ablation(table: Table, key: Key) -> DataFrame:
+    """The ablation of one trainer on one data set, out of the base-to-new table.
+
+    Args:
+        key: data set, shots, trainer.
+
+    Returns:
+        a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new``
+        and ``H``, ``_mean`` and ``_std`` over seeds in percent; ``difference`` of H to that of
+        ``full``, mean over the seeds that both have, ``lower`` and ``upper`` end of its interval,
+        in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
+        there is none.
+    """
+    of_trainer = table.by_seed.sort_index().loc[key]
+    seeds = {name: {*lines.loc[name].index} for name, lines in of_trainer.groupby(level="config")}
+    known: dict[str, str] = {}
+    for rows in (ablation_rows(key[2]), *further_ablations(key[2]).values()):
+        for row in rows:
+            known.setdefault(row.name, row.description)
+    for name in seeds.keys() - known.keys():
+        log.warning("left out: %s is not a row of %s's ablation", name, key[2])
+    runs = {name: table.runs[key + (name,)] for name in known if name in seeds}
+    lines = []
+    for name, members in runs.items():
+        figures = {
+            f"{column}_{figure}": frame.loc[key + (name,), column]
+            for column in ("base", "new", "H")
+            for figure, frame in (("mean", table.means), ("std", table.deviations))
+        }
+        common = sorted(seeds[name] & seeds.get(FULL, set()))
+        difference = lower = upper = None
+        if name != FULL and common:
+            difference = (of_trainer["H"][name] - of_trainer["H"][FULL]).mean()
+            lower, upper = interval_of(members, runs[FULL], common)
+        records = DataFrame([run.record for run in members if run.seed in seeds[name]])
+        costs = records.rename(columns=COSTS).reindex(columns=COSTS.values())
+        lines.append(
+            {
+                "row": name,
+                "description": known[name],
+                "seeds": len(seeds[name]),
+                **figures,
+                "difference": difference,
+                "lower": lower,
+                "upper": upper,
+                "parameters": records["parameters"][0]["learnable"],
+                **costs.astype(float).median(),
+            }
+        )
+    return DataFrame(lines)
+
+
+def render_ablation(lines: DataFrame, style: str = "text") -> str:
+    """The table as text, Markdown, CSV (a column for each figure), LaTeX or HTML (escaped)."""
+
+    def texts(name: str, specification: str, scale: float = 1) -> list[str]:
+        """A column as text; nothing where there is no number."""
+        values = lines[name].astype(float) * scale
+        return ["" if value != value else format(value, specification) for value in values]
+
+    if style == "csv":
+        seconds = texts("seconds_per_step", ".6f")
+        images = texts("images_per_second", ".2f")
+        exact = lines.assign(seconds_per_step=seconds, images_per_second=images)
+        return write_cells(exact, style, 2)
+    cells = lines[["row", "description", "seeds"]].copy()
+    for name in ("base", "new", "H"):
+        cells[name] = list(map(summary, lines[f"{name}_mean"], lines[f"{name}_std"]))
+    cells[f"H − {FULL}"] = texts("difference", "+.2f")
+    ends = zip(texts("lower", "+.2f"), texts("upper", "+.2f"))
+    cells[f"{100 * LEVEL:g} % interval"] = [" … ".join(filter(None, pair)) for pair in ends]
+    cells["parameters"] = texts("parameters", ",.0f")
+    cells["ms/step"] = texts("seconds_per_step", ".1f", 1000)
+    cells["images/s"] = texts("images_per_second", ".0f")
+    return write_cells(cells, style, 2)
+
+
+def render_ablations(ablations: Mapping[str, DataFrame], style: str = "text") -> str:
+    """All tables, each below its title where there are several."""
+    return titled([(title, render_ablation(lines, style)) for title, lines in ablations.items()])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 2 with one line on standard error."""
+    parser = table_arguments(__doc__, "output/ablation")
+    return run_table_command(
+        parser,
+        lambda args: render_ablations(collect_ablations(args.folder), args.format),
+        arguments,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""A method out of a run's config: the CLIP that it names, under the settings of the method."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from yacs.config import CfgNode
+
+from ..common.errors import UserError
+from ..method import Method
+from ..prompting.backbone import load_backbone, pixels_of
+from ..texts.descriptions import read_descriptions
+from .checks import check_pixels
+
+
+def settings_of(method: type[Method], cfg: CfgNode) -> CfgNode:
+    """The method's settings, ``cfg.TRAINER.<NAME>``.
+
+    Raises:
+        UserError: they are not declared.
+    """
+    name = method.name()
+    if name.upper() not in cfg.TRAINER:
+        raise UserError(
+            f"cfg.TRAINER.{name.upper()} is not declared: call add_{name.lower()}_config(cfg) in "
+            "extend_cfg"
+        )
+    return cfg.TRAINER[name.upper()]
+
+
+def take_pixels(cfg: CfgNode, options: Sequence[object]) -> None:
+    """Puts into ``cfg.INPUT`` how the pixels of the CLIP are made, over what files say, which is CLIP's
+    own.
+
+    options: KEY, value, KEY …, which stay as they are.
+    """
+    given = {*options[::2]}
+    if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
+        given.add("INPUT.SIZE")
+    for key, value in pixels_of(cfg.MODEL.BACKBONE.NAME).items():
+        if f"INPUT.{key}" not in given:
+            cfg.INPUT[key] = value
+
+
+def build_method(
+    method: type[Method], cfg: CfgNode, classnames: Sequence[str], device: torch.device
+) -> Method:
+    """The method of a config for K class names; nothing is loaded into it.
+
+    Raises:
+        UserError: the config can't work, or its CLIP is not found.
+    """
+    backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
+    if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
+        backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
+    check_pixels(cfg, backbone)
+    path = cfg.DATASET.DESCRIPTIONS
+    return method(
+        settings_of(method, cfg),
+        classnames,
+        backbone.to(device),
+        dataset=cfg.DATASET.NAME,
+        describe=partial(read_descriptions, path) if path else None,
+    )

@@ -1,0 +1,187 @@
+"""``fit``: the training loop, one for all: Dassl's trainer, ``PromptedClassifier.fit``,
+cross-validation, and your own tensors in a notebook. It knows no data set, no disk and no command.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from ..common.errors import UserError
+from ..method import Batches, Method, TrainingImages
+from .progress import Step
+
+# images (V, B, 3, H, W), one for each view, and labels (B,); where they are known already also the
+# frozen CLIP's features (V, B, E) of the images
+Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
+
+
+class TrainingBatches(Protocol):
+    """What is trained on: as many batches per epoch as it has, drawn anew whenever it is iterated."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Batch]: ...
+
+
+def nothing(*_: object) -> None:
+    """A callback that does nothing."""
+
+
+def fit(
+    method: Method,
+    batches: TrainingBatches,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    epochs: int,
+    *,
+    images: TrainingImages | None = None,
+    validation: Batches | None = None,
+    scaler: GradScaler | None = None,
+    done: int = 0,
+    after_step: Callable[[Step], None] = nothing,
+    after_epoch: Callable[[int], None] = nothing,
+    after_epochs: Callable[[], None] = nothing,
+) -> bool:
+    """Trains a method's learnable parts; it is left in evaluation mode.
+
+    Args:
+        method: what is trained, on the device that is computed on.
+        batches: to train on, on any device, as all images here.
+        optimizer: of the learnable parts, see ``Method.parameter_groups``.
+        schedule: of its learning rate, stepped after each epoch.
+        epochs: of the whole training; done: those that were made before, in a run that goes on.
+        images: the training images as some methods look at them before and after the epochs;
+            without, the first view of ``batches``.
+        validation: images (1, B, 3, H, W) and labels that what is left is fitted to.
+        scaler: of the loss under float16; without, a new one.
+        after_step: is given each step; after_epoch: the number of each epoch from 0, when its
+            prompts are those to keep; after_epochs: comes before ``Method.complete``, to put the
+            best epoch's prompts in the last one's place.
+
+    Returns:
+        whether the learnable parts have changed after the last epoch.
+
+    Raises:
+        UserError: a loss, or an answer after the last step, is infinite or no number.
+    """
+    shown = FirstViews(batches) if images is None else images
+
+    def training(most: int | None = None, augmented: bool = False) -> Batches:
+        return OnDevice(shown(most, augmented), method.device)
+
+    if validation is not None:
+        validation = OnDevice(validation, method.device)
+    if scaler is None:
+        is_half = method.autocast_dtype == torch.float16
+        scaler = GradScaler(method.device.type, enabled=is_half)
+    steps = len(batches)
+    if done == 0:
+        method.start(training, validation)
+    for epoch in range(done, epochs):
+        method.train()
+        for number, batch in enumerate(batches):
+            started = time.perf_counter()
+            place = f"step {epoch * steps + number + 1} (epoch {epoch + 1}, batch {number + 1})"
+            figures = training_step(method, batch, optimizer, scaler, place)
+            seconds = time.perf_counter() - started
+            lr = optimizer.param_groups[0]["lr"]
+            after_step(Step(epoch, number, steps, figures, lr, seconds))
+        schedule.step()
+        method.end_epoch(epoch, epochs)
+        if epoch + 1 == epochs:
+            method.eval()
+            check_last_step(method, batch)
+        after_epoch(epoch)
+    method.eval()
+    after_epochs()
+    return method.complete(training, validation)
+
+
+def training_step(
+    method: Method, batch: Batch, optimizer: Optimizer, scaler: GradScaler, place: str
+) -> dict[str, float]:
+    """One step on a batch.
+
+    Args:
+        place: where it is in the training, for messages.
+
+    Returns:
+        its ``Step.figures``.
+
+    Raises:
+        UserError: the loss is infinite or no number.
+    """
+    images, labels, *unprompted = to_device(batch, method.device)
+    scores = method(images)
+    if unprompted:
+        scores.unprompted = unprompted[0]
+    loss, figures = method.loss(scores, labels)
+    if not torch.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss.item()} at {place}: lower OPTIM.LR, the learning rate, or compute "
+            f"with {method.path}.PREC fp32"
+        )
+    optimizer.zero_grad()
+    scaler.scale(loss).backward()
+    scaler.step(optimizer)
+    scaler.update()
+    if "acc" not in figures:
+        with torch.no_grad():
+            answer = method.predict(scores.logits).probability.argmax(dim=1)
+        figures["acc"] = 100 * (answer == labels).float().mean()
+    return {name: value.item() for name, value in {"loss": loss, **figures}.items()}
+
+
+@torch.no_grad()
+def check_last_step(method: Method, batch: Batch) -> None:
+    """
+    Raises:
+        UserError: the answers to the last batch are infinite or no numbers, as a step leaves them
+            that no loss comes after.
+    """
+    images, *_ = to_device(batch, method.device)
+    with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on this pass
+        answer = method.predict(method(images).logits)
+    if not answer.is_finite:
+        raise UserError(
+            "the answers are infinite or no numbers after the last step: lower OPTIM.LR, the learning "
+            f"rate, or compute with {method.path}.PREC fp32"
+        )
+
+
+def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
+    """A batch's tensors on a device."""
+    return tuple(part.to(device) for part in batch)
+
+
+class OnDevice:
+    """Batches on a device, wherever they come from."""
+
+    def __init__(self, batches: Batches, device: torch.device) -> None:
+        self.batches = batches
+        self.device = device
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.batches:
+            yield images.to(self.device), labels.to(self.device)
+
+
+class FirstViews:
+    """The training images as ``batches`` have them, in place of a data set: a ``TrainingImages``."""
+
+    def __init__(self, batches: TrainingBatches) -> None:
+        self.batches = batches
+
+    def __call__(self, most: int | None = None, augmented: bool = False) -> Batches:
+        seen = 0
+        for batch in self.batches:
+            if most is not None and seen >= most:
+                return
+            seen += len(batch[1])
+            yield batch[0][:1], batch[1]

@@ -1,0 +1,1 @@
+"""What CLIP reads of classes: names, hand-crafted prompts, descriptions."""
