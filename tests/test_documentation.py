@@ -12,9 +12,9 @@ from xml.etree import ElementTree
 
 import pandas
 import pytest
+from leaderboard import PART, draw
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
-from leaderboard import PART, draw
 
 from protocols.plan import ablation_rows
 from results.published import read_published
