@@ -1,4 +1,4 @@
-"""Small random models for the tests of this folder, in float64, where equalities hold to 1e-9."""
+"""Small random models for the tests of this folder, in float64, where equalities hold to 1e-10."""
 
 import functools
 
@@ -60,11 +60,11 @@ def relative(ours, theirs):
 
 def assert_same(ours, theirs, inputs=()):
     """Equal in value and in the gradient of a random sum with respect to each input."""
-    assert relative(ours, theirs) < 1e-9
+    assert relative(ours, theirs) < 1e-10
     weight = torch.randn(ours.shape, dtype=ours.dtype)
     gradients = (
         torch.autograd.grad((features * weight).sum(), inputs) if inputs else ()
         for features in (ours, theirs)
     )
     for gradient, reference in zip(*gradients):
-        assert relative(gradient, reference) < 1e-9
+        assert relative(gradient, reference) < 1e-10
