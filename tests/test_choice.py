@@ -95,15 +95,22 @@ def test_prompts_win_by_more_than_the_margin(colours, tmp_path, monkeypatch, kno
         assert "CDCGDA was chosen" in json.dumps(record["notes"])
 
 
-@pytest.mark.parametrize("name", ["notes.txt", "results.json", "prompt_learner"])
-def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, monkeypatch, name):
+@pytest.mark.parametrize(
+    "name, line",
+    [
+        ("notes.txt", " holds notes.txt, which was not written by this command"),
+        ("results.json", "/results.json exists already, and was not written by this command"),
+        ("prompt_learner", "/prompt_learner is no folder: move it away"),
+    ],
+)
+def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, monkeypatch, name, line):
     """Of a folder beside the run's nothing is moved; what a killed run has left is no obstacle."""
     monkeypatch.setattr(choice, "accuracy", lambda *_: 0.0)
     for place in ("run-CDCGDA", "run/CDCGDA"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / name).write_text("somebody's")
     before = contents_of(tmp_path)
-    with refuses(f"run/CDCGDA holds {name}, but no run that can be read: move it away"):
+    with refuses(f"the output folder .*run/CDCGDA{line}"):
         compare(colours, tmp_path, minutes=60)
     assert contents_of(tmp_path) == before
     (tmp_path / "run/CDCGDA" / name).unlink()
@@ -112,6 +119,20 @@ def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, monkeypa
     if name == "notes.txt":
         assert compare(colours, tmp_path, minutes=60).trainer == "CDCGDA"
         assert (tmp_path / "run-CDCGDA/notes.txt").read_text() == "somebody's"
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "predictions-val.npz", "prompt_learner/model.pth.tar-1"]
+)
+def test_prompts_that_would_win_replace_nobodys_file(tmp_path, name):
+    """What is in the run's folder already is looked at before they are trained."""
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.write_text("somebody's")
+    run = OwnRun(str(tmp_path), backbone="tiny", folder=f"{tmp_path}/run", minutes=60)
+    with refuses("was not written by this command"):
+        choice.try_prompts(run, choice.Choice(TAKEN, "which is fitted"), 60, 0.0)
+    assert contents_of(tmp_path) == {path: b"somebody's"}
 
 
 def test_minutes_are_for_a_choice(colours, tmp_path):

@@ -14,9 +14,9 @@ from typing import TypedDict
 
 import torch
 
-from ..common.console import counted, first_few, package_logger
+from ..common.console import counted, package_logger
 from ..common.errors import UserError
-from ..common.files import write_text
+from ..common.files import check_folder, write_text
 from ..common.readers import read_json
 from ..common.recipes import EMBEDDED, recipe_path
 from ..common.record_file import FILE_NAME, read_answers, read_record
@@ -283,9 +283,11 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
         UserError: the images can't work, or somebody's files are where theirs would go.
     """
     kept = f"{run.folder}/{PROMPTS}"
-    check_free(run.folder)
+    check_folder("the output folder", run.folder, MARKS)
+    check_folder("the output folder", f"{run.folder}/{MODEL_NAME}", {}, others=())
     if trainer_and_clip_of(kept)[0] != PROMPTS:
-        check_free(kept, tuple(MARKS))
+        check_folder("the output folder", kept, MARKS, others=[MODEL_NAME])
+        check_folder("the output folder", f"{kept}/{MODEL_NAME}", {}, others=())
     trial = for_trainer(replace(run, folder=kept), PROMPTS)
     cfg = config_of_images(trial)
     seed_all(run.seed)
@@ -312,38 +314,9 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
     facts = {"candidates": choice.rows, "notes": [str(choice), *record.get("notes", ())]}
     write_text(f"{kept}/{FILE_NAME}", json.dumps({**record, **facts}, indent=2) + "\n")
     with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(f"{run.folder}/{MODEL_NAME}")  # which holds nothing, see ``check_free``
+        shutil.rmtree(f"{run.folder}/{MODEL_NAME}")  # which holds nothing, see above
     # the record first: without its prompts, where this is killed, the run is made anew
     for name in sorted(os.listdir(kept), key=lambda name: (name != FILE_NAME, name)):
         os.replace(f"{kept}/{name}", f"{run.folder}/{name}")
     os.rmdir(kept)
     return choice
-
-
-def check_free(folder: str, others: Sequence[str] | None = None) -> None:
-    """Nothing may be where a run would put its record or its prompts.
-
-    Args:
-        others: names of files that a run leaves before these, the only ones that may be there; None:
-            whatever else there is is left alone.
-
-    Raises:
-        UserError: something is, and it is no run that can be read.
-    """
-    taken = []
-    for name in sorted(os.listdir(folder)) if os.path.isdir(folder) else []:
-        path = f"{folder}/{name}"
-        if name == MODEL_NAME and os.path.isdir(path):
-            # of a run that was killed while it wrote its first checkpoint
-            is_free = all(inner.endswith(".unfinished") for inner in os.listdir(path))
-        elif name in (FILE_NAME, MODEL_NAME):
-            is_free = False
-        else:
-            is_free = others is None or name in others
-        if not is_free:
-            taken.append(name)
-    if taken:
-        raise UserError(
-            f"{folder} holds {first_few(taken)}, but no run that can be read: move it away, or give another output "
-            "folder"
-        )

@@ -7,12 +7,15 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 
 import numpy
 
+from .console import first_few
 from .errors import UserError
+
+UNFINISHED = ".unfinished"  # ends the name of a file that is being written
 
 
 def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) -> None:
@@ -59,7 +62,12 @@ def is_there(what: str, path: str, is_folder: bool = False) -> bool:
     return True
 
 
-def check_folder(option: str, folder: str, marks: Mapping[str, str | None]) -> None:
+def check_folder(
+    option: str,
+    folder: str,
+    marks: Mapping[str, str | None],
+    others: Collection[str] | None = None,
+) -> None:
     """A folder that a command shall write into holds none of its files, or those that it has written
     before.
 
@@ -67,12 +75,23 @@ def check_folder(option: str, folder: str, marks: Mapping[str, str | None]) -> N
         option: that names the folder, for the message.
         marks: file name → what ``check_output`` looks for in it; an empty file is nobody's. None: the
             command only adds to it.
+        others: names of all else that may be there, besides what a process that was killed has left;
+            None: anything.
 
     Raises:
-        UserError: one of them is somebody's, or see ``is_there``, of the folder and of the files.
+        UserError: one of them is somebody's, or see ``is_there``, of the folder and of the files; or
+            something else is there.
     """
     if not is_there(option, folder, is_folder=True):
         return
+    if others is not None:
+        known = {*marks, *others}
+        names = [name for name in sorted(os.listdir(folder)) if not name.endswith(UNFINISHED)]
+        if foreign := [name for name in names if name not in known]:
+            raise UserError(
+                f"{option} {folder} holds {first_few(foreign)}, which was not written by this command, or "
+                "can't be read: move it away, or give another"
+            )
     for name, mark in marks.items():
         path = f"{folder}/{name}"
         if is_there(option, path) and mark is not None and os.path.getsize(path):
@@ -89,7 +108,7 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
     is_there("the file", path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     # no two writers share it, on any machines; see ``remove_leftovers``
-    temporary = f"{path}.{socket.gethostname()}-{os.getpid()}.unfinished"
+    temporary = f"{path}.{socket.gethostname()}-{os.getpid()}{UNFINISHED}"
     try:
         Path(temporary).unlink(missing_ok=True)  # of a process of that number that was killed
         # a file of our own: what is written would go where a link leads
@@ -142,5 +161,5 @@ def file_hash(path: str | Path) -> str:
 
 def remove_leftovers(folder: str) -> None:
     """Deletes what a process that was killed while writing has left in a folder, which is locked."""
-    for path in Path(folder).glob("*.unfinished"):
+    for path in Path(folder).glob(f"*{UNFINISHED}"):
         path.unlink()
