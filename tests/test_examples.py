@@ -18,7 +18,7 @@ from trainers import METHODS, config_function
 from trainers.common.config_files import check_values, leaves, merge
 from trainers.settings import run_config
 
-LANGUAGES = {"bash", "python", "text", "diff", "yaml", "mermaid", "pycon", "{toctree}"}
+LANGUAGES = {"bash", "bibtex", "python", "text", "diff", "yaml", "mermaid", "pycon", "{toctree}"}
 OF_EARLIER_COMMITS = "<!-- tests: of earlier commits -->"
 
 
