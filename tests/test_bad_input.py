@@ -210,11 +210,11 @@ def test_a_folder_that_holds_another_run_is_not_continued(
     trained, error_of, arguments, changed, message
 ):
     folder = trained("CoOp")
-    before = contents_of(folder)
+    before = contents_of(folder, "log.txt")
     error = error_of(main, *arguments("CoOp", *changed, folder=folder))
     assert message in error
     assert "give another output folder" in error
-    assert contents_of(folder) == before
+    assert contents_of(folder, "log.txt") == before
 
 
 def test_a_refused_test_leaves_the_record_of_the_finished_one(run, trained, arguments):
