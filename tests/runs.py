@@ -30,6 +30,16 @@ PATIENCE = (
 CLASSES = ["banded", "dotted", "striped", "woven", "zigzagged", "grid"]
 
 
+def code_files():
+    """The product's, whatever else somebody has in the checkout: environments, pictures, runs."""
+    others = {"tests", "build", "data", "output"}
+    found = [*REPOSITORY.glob("*.py")]
+    for folder in REPOSITORY.glob("[a-z]*/"):
+        if folder.name not in others and not (folder / "pyvenv.cfg").exists():
+            found += [path for path in folder.rglob("*.py") if "build" not in path.parts]
+    return sorted(found)
+
+
 def call(main, *words):
     """The exit code of a command; words: of any type, as they are typed."""
     return main([*map(str, words)])

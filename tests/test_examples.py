@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from tests.commands import check, shell_in
-from tests.runs import REPOSITORY
+from tests.runs import REPOSITORY, code_files
 from tests.test_documentation import DOCS, DOCUMENTS, tokens_of
-from tests.test_security import code_files
 from trainers import METHODS, config_function
 from trainers.common.config_files import check_values, leaves, merge
 from trainers.settings import run_config

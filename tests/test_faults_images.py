@@ -1,13 +1,15 @@
-"""Images that are missing or truncated when they are read: named, or skipped, counted, and left out
-of the metrics."""
+"""Images that are missing or truncated when they are read, and numbers that are none: named, and what
+was trained before stays."""
 
 from itertools import count
 from multiprocessing import active_children
 
 import pytest
+import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from tests.runs import make_textures, refuses
+import predict
+from tests.runs import make_textures, prompts_of, refuses
 from tests.same_run import assert_equal
 from trainers.common.fingerprints import image_name
 from trainers.coop import CoOp
@@ -50,7 +52,7 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_na
     assert not any(child.daemon for child in active_children()), "a worker would keep the process"
 
 
-# ---- a loss that is no number ----
+# ---- what is no number ----
 
 
 def test_a_loss_that_is_no_number_ends_the_run(refusal):
@@ -80,3 +82,19 @@ def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(
     assert resumed.start_epoch == 1
     states = [each.model.learner.state_dict() for each in (resumed, expected)]
     assert_equal(*states, "learner")
+
+
+def test_what_is_no_number_is_never_an_answer(
+    refusal, trained, stock_vit, data_root, tmp_path, error_of
+):
+    state = {name: value.clone() for name, value in stock_vit.state_dict().items()}
+    state["visual.proj"][0, 0] = float("nan")
+    path = f"{tmp_path}/broken.pt"
+    torch.save(state, path)
+    message = "are not numbers (NaN or infinite)"
+    assert message in refusal(trainer="ZeroshotCLIP", backbone=path)
+    folder = trained("CDC")
+    assert message in refusal(*prompts_of(folder), backbone=path)
+    words = "--run", folder, "--backbone", path, "--json", f"{data_root}/dtd/images/woven"
+    assert message in error_of(predict.main, *words)
+    assert error_of.printed == ""

@@ -195,7 +195,7 @@ def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
 
 
 def test_what_is_of_another_run_is_computed_again(evaluated, tmp_path, monkeypatch, capsys):
-    """What makes it another one, and what is missing or damaged: test_fuzz_files.py."""
+    """What makes it another one, and what is missing or damaged: test_damaged_files.py."""
     figures, arrays, folder = evaluated(CONTENDER)
     copy, computed = lay(folder, tmp_path), []
     ours = ("format", "made_from", "sha256", "images_sha256")

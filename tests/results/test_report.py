@@ -98,7 +98,7 @@ def test_measured_tables_have_a_row_for_each_model_and_measure(tmp_path):
 
 
 def test_what_cannot_be_reported_on_is_named(tmp_path, error_of):
-    """What can't be read: test_security.py, test_fuzz_files.py."""
+    """What can't be read: test_security.py, test_damaged_files.py."""
 
     def refused(*arguments):
         line = error_of(main, *arguments, "--output", tmp_path / "out" / "page.html")

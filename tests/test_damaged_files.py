@@ -1,0 +1,139 @@
+"""Files that are damaged, and files that the machine can't give: each is told in one line that names
+the file, and the one is never taken for the other."""
+
+import builtins
+import errno
+import io
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from dassl.config import get_cfg_default
+from dassl.data.datasets import Datum
+
+from datasets.splits import read_split
+from results.kept import FIGURES, IMAGES, read_figures, write_figures
+from results.runs import Run
+from tests.runs import contents_of, record_of, refuses
+from train import main
+from trainers.common.config_files import merge
+from trainers.common.errors import exit_code
+from trainers.common.record_file import read_record
+from trainers.data.class_folders import read_classnames
+from trainers.data.pickles import read_pickle
+from trainers.engine import checkpoint
+from trainers.evaluation.doubts import read_points
+from trainers.prompting.backbone import load_backbone
+from trainers.texts.descriptions import read_descriptions
+
+
+def answers_in(path):
+    folder = Path(path).parent
+    return Run(folder, record_of(folder)).answers
+
+
+READERS = {
+    "model.pth.tar-3": checkpoint.load,
+    "results.json": read_record,
+    "predictions-val.npz": lambda path: read_points(os.path.dirname(path)),
+    "predictions-test.npz": answers_in,
+    "small.pt": load_backbone,
+    "split.json": lambda path: read_split(path, "."),
+    "sample.pkl": lambda path: read_pickle(path, ["train"]),
+    "descriptions.json": lambda path: read_descriptions(path, ["ant"]),
+    "config.yaml": lambda path: merge(get_cfg_default(), path, "config file"),
+    "classnames.txt": read_classnames,
+}
+
+
+@pytest.fixture(scope="module")
+def sound(trained, small_clip_file, data_root, tmp_path_factory):
+    """A folder with a sound file of each kind."""
+    folder = shutil.copytree(trained("CoOp"), tmp_path_factory.mktemp("sound") / "run")
+    shutil.copy(folder / "prompt_learner/model.pth.tar-3", folder)
+    shutil.copy(small_clip_file, folder)
+    shutil.copy(f"{data_root}/dtd/split_zhou_DescribableTextures.json", folder / "split.json")
+    datum = Datum.__new__(Datum)  # as CoOp writes it
+    vars(datum).update(_impath="a.png", _label=0, _domain=0, _classname="ant")
+    (folder / "sample.pkl").write_bytes(pickle.dumps({"train": [datum]}))
+    (folder / "descriptions.json").write_text(json.dumps({"ant": ["It has six legs."]}))
+    (folder / "config.yaml").write_text("INPUT: {SIZE: [64, 64]}")
+    (folder / "classnames.txt").write_text("n01 shark\nn02 cock")
+    return folder
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_damaged_file_is_refused_in_a_line_that_names_it(sound, name):
+    path = sound / name
+    READERS[name](str(path))
+    content = path.read_bytes()
+    for damaged in (content[: len(content) * 3 // 4], b"\xff\xfe[{", b"[" * 100_000):
+        path.write_bytes(damaged)
+        with refuses(name):
+            READERS[name](str(path))
+    path.write_bytes(content)
+
+
+FAULTS = {
+    "memory": lambda: MemoryError(),
+    "disk": lambda: OSError(errno.EIO, "Input/output error"),
+    "right": lambda: PermissionError(errno.EACCES, "Permission denied"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("name", READERS)
+def test_what_the_machine_refuses_is_told_as_that_and_never_as_a_damaged_file(
+    sound, monkeypatch, capsys, name, fault
+):
+    """The fault is that of opening the file, whatever opens it."""
+    path, original = str(sound / name), open
+
+    def refused(opened, *rest, **named):
+        if str(opened) == path:
+            raise FAULTS[fault]()
+        return original(opened, *rest, **named)
+
+    for module in (builtins, io):
+        monkeypatch.setattr(module, "open", refused)
+    capsys.readouterr()
+    assert exit_code(READERS[name], path) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    if fault == "memory":
+        assert "memory is used up" in line
+    else:
+        assert f"{path}: {FAULTS[fault]().strerror}: " in line
+    for advice in ("delete", "cut", "run it again", "damaged", "can't be read"):
+        assert advice not in line
+
+
+def test_a_training_that_can_not_look_at_what_is_there_is_not_begun_anew(
+    copied, arguments, monkeypatch, capsys
+):
+    folder = copied("CoOp")
+    before = contents_of(folder, "log.txt")
+
+    def refused(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(torch, "load", refused)
+    assert main(arguments("CoOp", folder=folder)) == 2
+    assert "memory is used up" in capsys.readouterr().err
+    assert contents_of(folder, "log.txt") == before
+
+
+def test_measures_that_are_damaged_or_another_runs_are_not_taken(tmp_path):
+    record = dict.fromkeys(("prompts_hash", "backbone_hash", "split_hash", "finished"), "x")
+    for name in (FIGURES, IMAGES):
+        write_figures(tmp_path, record, {"a": [1.5, None]}, {"d": numpy.arange(3)})
+        assert read_figures(tmp_path, record)["a"] == [1.5, None]
+        os.truncate(tmp_path / name, 100)
+        assert read_figures(tmp_path, record) is None
+    write_figures(tmp_path, record, {"a": 1}, {})
+    for key in record:
+        assert read_figures(tmp_path, {**record, key: "y"}) is None
