@@ -187,7 +187,7 @@ def pull(loss, classes, probability, level):
 def test_the_right_classs_pull_is_at_least_half_of_cross_entropys_at_every_level():
     """That of cross-entropy is 1 − p. The trusted cross-entropy's alone vanishes with the evidence."""
     probabilities = (1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9)
-    cases = [*itertools.product((2, 10, 100, 1000), probabilities, range(-4, 9))]
+    cases = [*itertools.product((2, 10, 100, 1000), probabilities, range(-4, 9, 3))]
 
     def least_share(loss):
         return min(pull(loss, *case) / (1 - case[1]) for case in cases)

@@ -78,14 +78,16 @@ def test_files_with_labels_are_trained_on(mine, kind, small_clip_file):
 
 
 def test_files_with_labels_are_class_folders_of_copies(mine):
-    image = mine / NAMES[0] / "0.bmp"
-    (mine / "labels.csv").write_text(f"image,label\n{NAMES[0]}/0.bmp,cat\n", encoding="utf-8")
-    folder = folder_of(str(mine / "labels.csv"))
-    assert folder_of(str(mine / "labels.csv")) == folder
+    images = [mine / name / "0.bmp" for name in sorted(NAMES)]
+    (mine / "labels.json").write_text(
+        json.dumps([annotated({"data": {"image": str(path)}}, path.parent.name) for path in images])
+    )
+    folder = folder_of(str(mine / "labels.json"))
+    assert folder_of(str(mine / "labels.json")) == folder
     assert folder.startswith(MADE)
-    (copy,), labels = labelled_in(folder)
-    assert Path(copy).read_bytes() == image.read_bytes()
-    assert labels == ["cat"]
+    copies, labels = labelled_in(folder)
+    assert [Path(copy).read_bytes() for copy in copies] == [path.read_bytes() for path in images]
+    assert labels == sorted(NAMES)
 
 
 def test_uploaded_images_are_found_by_the_names_that_they_had(mine):

@@ -263,19 +263,6 @@ def test_an_unknown_clip_is_refused_before_any_picture_is_opened(
 
 
 @pytest.mark.parametrize(
-    "trainer, backbone, recipe",
-    [
-        ("CDC", "ViT-B/16", "CDC/vit_b16"),
-        ("CDC", "RN50", "CDC/rn50_text"),
-        ("CoOp", "/some/where/clip.pt", "CoOp/vit_b16"),
-    ],
-)
-def test_the_recipe_follows_the_clip(written_out, asked, trainer, backbone, recipe):
-    assert written_out(trainer, "--backbone", backbone)[:2] == (recipe, backbone)
-    assert asked == []
-
-
-@pytest.mark.parametrize(
     "trainer, has_gpu, recipe, backbone",
     [
         ("CDC", True, "CDC/vit_b16", "ViT-B/16"),
@@ -312,16 +299,6 @@ def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_th
     assert written_out("CoOp")[1] == "ViT-B/16"
 
 
-def test_a_folder_that_holds_a_run_keeps_its_clip(
-    written_out, asked, trained, stopped, small_clip_file
-):
-    whole = trained("CoOp")
-    begun = stopped(whole, epoch=3)
-    for flag, folder in (("--output-dir", whole), ("--resume", whole), ("--output-dir", begun)):
-        assert written_out("CoOp", flag, str(folder))[1] == small_clip_file
-    assert asked == []
-
-
 def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of(caplog):
     def part(**counts):
         return [SimpleNamespace(classname=name) for name in counts for _ in range(counts[name])]
@@ -351,7 +328,7 @@ def data_set(labels, kind=Dataset, classes=None):
     return made
 
 
-def test_images_with_their_labels_come_in_many_forms():
+def test_images_with_their_labels_come_in_many_forms(tmp_path):
     names = ["ant", "bee"] * 3
     paths = [f"{number}.png" for number in range(6)]
     table = pandas.DataFrame({"path": paths, "label": names, "camera": 1})
@@ -365,7 +342,7 @@ def test_images_with_their_labels_come_in_many_forms():
     with refuses("the images have no labels: give labels, .* columns path and label"):
         pictures_and_labels(table.drop(columns="label"), None)
     with refuses("there are 6 images and 1 labels: give one for each"):
-        pictures_and_labels(paths, ["cat"])
+        PromptedClassifier.fit(paths, ["cat"], folder=tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", [Dataset, IterableDataset])

@@ -139,7 +139,7 @@ def test_every_reading_trains(run_ablation, tmp_path):
 def test_times_are_medians_over_steps_and_test_batches(run, monkeypatch):
     ticks = count()  # a clock that stands still between two looks and goes on by a second with each
     clock = SimpleNamespace(monotonic=time.monotonic, perf_counter=lambda: next(ticks))
-    for module in ("fit", "engine.testing"):
+    for module in ("engine.fit", "engine.testing"):
         monkeypatch.setattr(f"trainers.{module}.time", clock)
     _, record, folder = run("CDC")
     assert record["seconds_per_step"] == 1
