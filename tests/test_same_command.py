@@ -13,14 +13,12 @@ def folder(tmp_path):
     return make_pictures(tmp_path / "mine")
 
 
-@pytest.mark.parametrize("change", ["added", "removed", "other folder"])
+@pytest.mark.parametrize("change", ["added", "other folder"])
 def test_what_was_trained_on_other_images_is_refused(folder, train_on, tmp_path, change):
     """Whether the training was finished or not."""
     assert train_on(folder)[0] == 0
     if change == "added":
         shutil.copy(f"{folder}/ant/0.bmp", f"{folder}/ant/new.bmp")
-    elif change == "removed":
-        (folder / "bee/0.bmp").unlink()
     else:
         make_pictures(tmp_path / "elsewhere/mine", 1)
         folder = tmp_path / "elsewhere/mine"
