@@ -13,7 +13,6 @@ import re
 import shlex
 import subprocess
 import textwrap
-from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
 
@@ -33,12 +32,13 @@ OTHERS = set(
 )
 # of our own that pip installs: their modules here
 INSTALLED = {"cdc-train": "trainers.commands.train", "cdc-predict": "trainers.commands.predict"}
-MODULES_OF_OTHERS = {"pip", "venv"}
+MODULES_OF_OTHERS = {"pip", "pytest", "venv"}
 # whose words are not run.py's: they prepare, or check the code
-PREPARING = {"check.sh", "docs.sh", "install_browser.sh", "install_slurm.sh", "start_slurm.sh"}
+PREPARING = set(
+    "check.sh docs.sh install_browser.sh install_slurm.sh start_slurm.sh test.sh".split()
+)
 VALUES = {"DATA": "data", "TASK": "1", "all": "CDC"}  # of variables that are set elsewhere
 TUTORIALS_OWN = "LowRankCoOp"  # the trainer that a tutorial writes
-HEREDOC = re.compile(r"<<-?\s*'?(\w+)'?\n(.*?)\n\1(?=\n|$)", re.DOTALL)
 STAND_IN = """#!/usr/bin/env bash
 case "$1" in
 scripts/missing.py) ;;
@@ -47,55 +47,23 @@ esac
 """
 
 
-@dataclass
-class Command:
-    """A simple command: its words, and the variables that are set for it."""
-
-    words: list[str] = field(default_factory=list)
-    settings: dict[str, str] = field(default_factory=dict)
-
-
 def commands(text):
-    """The simple commands of a piece of shell, in order; variables have their values."""
-    values = dict(VALUES)
-    for _, program in HEREDOC.findall(text):
-        compile(program, "heredoc", "exec")
-    text = HEREDOC.sub("", text).replace("\\\n", " ")
-    for line in text.splitlines():
+    """The simple commands of a piece of shell, in order: the variables set for each, and its words."""
+    for line in text.replace("\\\n", " ").splitlines():
         lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
         lexer.whitespace_split = True
-        command, is_file = Command(), False
+        settings = {}
+        words = []
         for token in [*lexer, ";"]:
-            if is_file:
-                is_file = False
-            elif re.fullmatch("[<>]+", token):
-                is_file = True
-            elif re.fullmatch("[();&|]+", token):
-                yield from finished(command, values)
-                command = Command()
-            elif not command.words and (found := re.fullmatch(r"(\w+)=(.*)", token, re.DOTALL)):
-                command.settings[found[1]] = with_values(found[2], values)
+            if re.fullmatch("[();&|]+", token):
+                if words:
+                    yield settings, words
+                settings = {}
+                words = []
+            elif not words and (found := re.fullmatch(r"(\w+)=(.*)", token, re.DOTALL)):
+                settings[found[1]] = found[2]
             else:
-                command.words.append(with_values(token, values))
-
-
-def with_values(word, values):
-    return re.sub(r"\$\{?(\w+)\}?", lambda found: values.get(found[1], found[0]), word)
-
-
-def finished(command, values):
-    """A command without the shell's own words; what these set is kept in ``values``."""
-    while command.words and command.words[0] in ("do", "then", "else"):
-        del command.words[0]
-    if command.words[:1] == ["for"]:
-        _, name, _, value, *_ = command.words
-        values[name] = value
-    elif not command.words or command.words[0] == "export":
-        kept = [word.partition("=") for word in command.words[1:]]
-        given = {**command.settings, **{name: value for name, sign, value in kept if sign}}
-        values |= {name: value for name, value in given.items() if value != "$"}  # of a command
-    elif command.words[0] not in ("done", "fi"):
-        yield command
+                words.append(re.sub(r"\$(\w+)", lambda name: VALUES.get(name[1], name[0]), token))
 
 
 def check(text, folder):
@@ -104,22 +72,18 @@ def check(text, folder):
     Raises:
         AssertionError: one would not work.
     """
-    for command in commands(text):
-        program, *words = command.words
+    for settings, (program, *words) in commands(text):
         if program in ("python", "python3"):
             check_python(words)
         elif program in INSTALLED:
             read(importlib.import_module(INSTALLED[program]).main, words)
         elif program == "bash":
-            check_script(words, command.settings, folder)
+            check_script(words, settings, folder)
         else:
             assert program in OTHERS, f"what is {program}?"
         if program == "pip":
             for extras in re.findall(r"\[(\w+(?:,\w+)*)\]", " ".join(words)):
                 requirements(extras.split(","))
-        for word in words:
-            if inner := re.fullmatch(r"\$\((.*)\)", word):
-                check(inner[1], folder)
 
 
 # ---- Python ----
@@ -136,20 +100,16 @@ def check_python(words):
     program, *words = words
     if program == "-c":
         compile(words[0], "-c", "exec")
-    elif program == "-m" and words[0] in MODULES_OF_OTHERS | {"pytest"}:
-        if words[0] == "pytest":
-            check_tests(words[1:])
-    elif program == "-m":
-        check_program(words[0], words[1:])
-    elif program != "-":
+    elif program != "-m":
         assert (REPOSITORY / program).is_file(), f"there is no {program}"
         check_program(Path(program).stem, words)
+    elif words[0] not in MODULES_OF_OTHERS:
+        check_program(words[0], words[1:])
 
 
 def check_program(name, words):
-    if importlib.util.find_spec(f"{name}.__main__" if is_package(name) else name) is None:
-        raise AssertionError(f"there is no {name}")
-    module = importlib.import_module(f"{name}.__main__" if is_package(name) else name)
+    is_package = (REPOSITORY / name.replace(".", "/") / "__main__.py").is_file()
+    module = importlib.import_module(f"{name}.__main__" if is_package else name)
     if not inspect.signature(module.main).parameters:
         assert not words, f"{name} takes no arguments"
         return
@@ -158,10 +118,6 @@ def check_program(name, words):
         check_plan(args)
     if name == "train" and args.trainer != TUTORIALS_OWN:
         check_training(args)
-
-
-def is_package(name):
-    return (REPOSITORY / name.replace(".", "/") / "__main__.py").is_file()
 
 
 def read(main, words):
@@ -226,9 +182,7 @@ def check_script(words, settings, folder):
     text = path.read_text("utf-8") + (REPOSITORY / "scripts/protocol.sh").read_text("utf-8")
     for name in settings:
         assert re.search(rf"\$\{{?{name}\b", text), f"{script} does not know {name}"
-    if path.name == "test.sh":
-        check_tests(words)
-    elif path.name not in PREPARING:
+    if path.name not in PREPARING:
         for line in asked_of_python(path, words, settings, folder):
             check_python(shlex.split(line))
 
@@ -248,28 +202,6 @@ def asked_of_python(path, words, settings, folder):
     asked = [line for line in done.stdout.splitlines() if re.match("(run.py|-m) ", line)]
     assert asked, f"{path.name} asks Python for nothing"
     return asked
-
-
-# ---- tests ----
-
-KNOWN = {name.lower() for name in METHODS} | {TUTORIALS_OWN.lower()}
-for path in (REPOSITORY / "tests").rglob("test_*.py"):
-    defined = re.findall(r"(?m)^def (test_\w+)", path.read_text("utf-8"))
-    KNOWN |= {name.lower() for name in (path.stem, *defined)}
-
-
-def check_tests(words):
-    """The files exist, and each part of -k occurs in some test's name."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("files", nargs="*")
-    parser.add_argument("-k", default="")
-    parser.add_argument("-m", default="", choices=["", "slow"])
-    parser.add_argument("-q", "--quiet", action="store_true")
-    args = parser.parse_intermixed_args(words)
-    for file in args.files:
-        assert list(REPOSITORY.glob(file)), f"there is no {file}"
-    for part in {*re.findall(r"\w+", args.k)} - {"and", "or", "not"}:
-        assert any(part.lower() in name for name in KNOWN), f"no test is called {part}"
 
 
 # ---- docstrings ----

@@ -51,10 +51,15 @@ GOLDEN = {
 }
 CASES, REFUSALS = GOLDEN["cases"], GOLDEN["refusals"]
 VOCABULARY = 49408  # of CLIP's tokenizer
+TRAINERS = [*METHODS]
+METHOD_OF = {name: method_class(name) for name in TRAINERS}
+LEARNING = [name for name in TRAINERS if METHOD_OF[name].learns]
+BASE = ("DATASET.SUBSAMPLE_CLASSES", "base")
+NEW = ("DATASET.SUBSAMPLE_CLASSES", "new")
 # What holds for every trainer and takes long is tested for these, and for the others by -m slow:
 # our own method, prompts in both encoders, prompts in the text alone, and the last of the list,
 # which may be new.
-FEW = ("CDC", "MaPLe", "CoOp", [*METHODS][-1])
+FEW = ("CDC", "MaPLe", "CoOp", TRAINERS[-1])
 
 
 def slow_but_for(few, names, argument="name"):
@@ -259,13 +264,12 @@ def train_on(small_clip_file, tmp_path, capsys, monkeypatch):
 
     def start(images, *options, trainer="CoOp", name="out"):
         capsys.readouterr()
-        arguments = base_arguments(trainer, "", small_clip_file, tmp_path / name)
-        at = arguments.index("--dataset-config-file")
-        arguments[at : at + 2] = "--images", str(images)
-        arguments[arguments.index("--config-file") + 1] = small_recipe(trainer)
-        code, record = call(train.main, *arguments, *options), tmp_path / f"{name}/results.json"
-        printed = "".join(capsys.readouterr())
-        return code, record_of(record.parent) if record.exists() else None, printed
+        place = tmp_path / name
+        words = ["--images", images, "--trainer", trainer, "--output-dir", place, "--seed", 1]
+        words += ["--backbone", small_clip_file, "--config-file", small_recipe(trainer)]
+        code = call(train.main, *words, *options)
+        record = record_of(place) if (place / "results.json").exists() else None
+        return code, record, "".join(capsys.readouterr())
 
     # drawing takes longer than the runs
     monkeypatch.setattr("results.report.page.write_figure", lambda *_: "")

@@ -111,18 +111,15 @@ def small_recipe(*names):
 def make_textures(root, classes=CLASSES, sizes=(8, 3, 4)):
     folder = root / "dtd/images"
     generator = numpy.random.default_rng(0)
+    parts = [part for part, size in zip(("train", "val", "test"), sizes) for _ in range(size)]
     split = {"train": [], "val": [], "test": []}
     for label, name in enumerate(classes):
         (folder / name).mkdir(parents=True)
-        pattern = generator.integers(0, 256, (8, 8, 3))
-        for index in range(sum(sizes)):
-            pixels = numpy.kron(pattern, numpy.ones((5, 5, 1))) + generator.normal(
-                0, 40, (40, 40, 3)
-            )
-            Image.fromarray(pixels.clip(0, 255).astype("uint8")).save(
-                f"{folder}/{name}/{index:02d}.png"
-            )
-            part = "train" if index < sizes[0] else "val" if index < sizes[0] + sizes[1] else "test"
+        pattern = numpy.kron(generator.integers(0, 256, (8, 8, 3)), numpy.ones((5, 5, 1)))
+        for index, part in enumerate(parts):
+            pixels = pattern + generator.normal(0, 40, (40, 40, 3))
+            picture = Image.fromarray(pixels.clip(0, 255).astype("uint8"))
+            picture.save(f"{folder}/{name}/{index:02d}.png")
             split[part].append([f"{name}/{index:02d}.png", label, name])
     (root / "dtd/split_zhou_DescribableTextures.json").write_text(json.dumps(split))
 

@@ -37,17 +37,15 @@ def test_a_training_picture_whose_label_is_wrong_is_listed(colours, tmp_path, mo
     """As the fit in folds has it, in which it was held out once."""
     monkeypatch.chdir(tmp_path)
     wrong = next(item for item in list_images(str(colours))[0] if item.classname == "red square")
-    blue = (colours / "blue square/00.png").read_bytes()
     Image.open(colours / "blue square/00.png").rotate(90).save(wrong.impath)
     assert train.main(["--images", str(colours), "--backbone", "tiny"]) == 0
     record = record_of("output/colours/seed1")
-    assert record["trainer"] == TAKEN and "candidates" not in record
-    assert record["notes"][0].startswith(f"{TAKEN} was taken")
+    assert "candidates" not in record
     with open("output/colours/seed1/report_wrong_labels.csv", encoding="utf-8-sig") as file:
         first = next(csv.DictReader(file))
-    assert wrong.impath.endswith(first["image"]) and first["split"] == "train"
+    assert wrong.impath.endswith(first["image"])
+    assert first["split"] == "train"
     assert (first["label"], first["answer"]) == ("red square", "blue square")
-    assert (colours / "blue square/00.png").read_bytes() == blue
 
 
 def compare(colours, tmp_path, minutes):
@@ -57,8 +55,9 @@ def compare(colours, tmp_path, minutes):
 
 def test_prompts_that_would_take_longer_are_not_trained(colours, tmp_path):
     found = compare(colours, tmp_path, minutes=1e-3)
-    assert found.trainer == TAKEN and len(found.rows) == 2
-    assert found.rows[-1]["accuracy"] is None and "CDCGDA, not trained: it would take" in str(found)
+    assert found.trainer == TAKEN
+    assert found.rows[-1]["accuracy"] is None
+    assert "CDCGDA, not trained: it would take" in str(found)
     assert [path.name for path in tmp_path.iterdir()] == ["colours"]
 
 
@@ -69,30 +68,39 @@ def test_what_is_compared_with_prompts_is_what_is_trained(colours, tmp_path):
     with numpy.load(tmp_path / "run/predictions-val.npz") as answers:
         right = answers["top"][:, 0] == answers["label"]
     assert run.record["trainer"] == found.trainer
-    assert found.rows[0]["accuracy"] == 100 * right.mean() and found.rows[0]["images"] == len(right)
+    assert found.rows[0]["accuracy"] == 100 * right.mean()
+    assert found.rows[0]["images"] == len(right)
 
 
-@pytest.mark.parametrize("known, wins", [(98.0, False), (97.9, True)])
-def test_prompts_win_by_more_than_the_margin(colours, tmp_path, monkeypatch, known, wins):
-    """On the same validation pictures, of which all are right; their run is kept either way."""
-    monkeypatch.setattr(choice, "accuracy", lambda *_: known)
+def test_prompts_that_win_by_more_than_the_margin_are_the_run(colours, tmp_path, monkeypatch):
+    """On the same validation pictures, of which all are right."""
+    monkeypatch.setattr(choice, "accuracy", lambda *_: 97.9)
     found = compare(colours, tmp_path, minutes=60)
-    assert found.rows[-1]["accuracy"] == 100 and found.rows[-1]["images"] == 20
-    place = tmp_path / ("run" if wins else "run/CDCGDA")
-    assert (found.trainer == "CDCGDA") is wins and record_of(place)["trainer"] == "CDCGDA"
-    assert not (tmp_path / "run-CDCGDA").exists()
-    if not wins:  # where the run was killed after that, they are not trained again
-        assert (
-            compare(colours, tmp_path, minutes=60).rows[-1]["seconds"] == found.rows[-1]["seconds"]
-        )
-    if wins:
-        words = ["--images", str(colours), "--backbone", "tiny", "--output-dir", str(place)]
-        options = [str(word) for pair in SHORT.items() for word in pair]
-        assert train.main([*words, *options]) == 0
-        record = record_of(place)
-        assert [row["trainer"] for row in record["candidates"]] == [TAKEN, "CDCGDA"]
-        assert "Why CDCGDA on colours" in (place / "report.html").read_text()
-        assert "CDCGDA was chosen" in json.dumps(record["notes"])
+    assert found.trainer == "CDCGDA"
+    assert (found.rows[-1]["accuracy"], found.rows[-1]["images"]) == (100, 20)
+    words = ["--images", str(colours), "--backbone", "tiny", "--output-dir", f"{tmp_path}/run"]
+    options = [str(word) for pair in SHORT.items() for word in pair]
+    assert train.main([*words, *options]) == 0
+    record = record_of(tmp_path / "run")
+    assert [row["trainer"] for row in record["candidates"]] == [TAKEN, "CDCGDA"]
+    assert "CDCGDA was chosen" in json.dumps(record["notes"])
+    assert "Why CDCGDA on colours" in (tmp_path / "run/report.html").read_text()
+
+
+def test_prompts_that_win_by_no_more_than_the_margin_are_kept_beside_the_run(
+    colours, tmp_path, monkeypatch
+):
+    """Where the command was killed after that, they are not trained again; what a kill in the first
+    checkpoint has left is no obstacle."""
+    place = tmp_path / "run/CDCGDA/prompt_learner"
+    place.mkdir(parents=True)
+    (place / "model.pth.tar-1.host-1.unfinished").write_bytes(b"")
+    monkeypatch.setattr(choice, "accuracy", lambda *_: 98.0)
+    found = compare(colours, tmp_path, minutes=60)
+    assert found.trainer == TAKEN
+    assert record_of(tmp_path / "run/CDCGDA")["trainer"] == "CDCGDA"
+    again = compare(colours, tmp_path, minutes=60)
+    assert again.rows[-1]["seconds"] == found.rows[-1]["seconds"]
 
 
 @pytest.mark.parametrize(
@@ -103,22 +111,13 @@ def test_prompts_win_by_more_than_the_margin(colours, tmp_path, monkeypatch, kno
         ("prompt_learner", "/prompt_learner is no folder: move it away"),
     ],
 )
-def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, monkeypatch, name, line):
-    """Of a folder beside the run's nothing is moved; what a killed run has left is no obstacle."""
-    monkeypatch.setattr(choice, "accuracy", lambda *_: 0.0)
-    for place in ("run-CDCGDA", "run/CDCGDA"):
-        (tmp_path / place).mkdir(parents=True)
-        (tmp_path / place / name).write_text("somebody's")
+def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, name, line):
+    (tmp_path / "run/CDCGDA").mkdir(parents=True)
+    (tmp_path / "run/CDCGDA" / name).write_text("somebody's")
     before = contents_of(tmp_path)
     with refuses(f"the output folder .*run/CDCGDA{line}"):
         compare(colours, tmp_path, minutes=60)
     assert contents_of(tmp_path) == before
-    (tmp_path / "run/CDCGDA" / name).unlink()
-    (tmp_path / "run/CDCGDA/prompt_learner").mkdir()
-    (tmp_path / "run/CDCGDA/prompt_learner/model.pth.tar-1.host-1.unfinished").write_bytes(b"")
-    if name == "notes.txt":
-        assert compare(colours, tmp_path, minutes=60).trainer == "CDCGDA"
-        assert (tmp_path / "run-CDCGDA/notes.txt").read_text() == "somebody's"
 
 
 @pytest.mark.parametrize(
@@ -133,8 +132,3 @@ def test_prompts_that_would_win_replace_nobodys_file(tmp_path, name):
     with refuses("was not written by this command"):
         choice.try_prompts(run, choice.Choice(TAKEN, "which is fitted"), 60, 0.0)
     assert contents_of(tmp_path) == {path: b"somebody's"}
-
-
-def test_minutes_are_for_a_choice(colours, tmp_path):
-    with refuses("--minutes are for the choice of a trainer, which is GDA: leave out one of them"):
-        PromptedClassifier.fit(colours, trainer="GDA", folder=tmp_path / "run", minutes=1)

@@ -6,7 +6,7 @@ import math
 import mpmath
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.distributions import Dirichlet, kl_divergence
 
@@ -28,26 +28,18 @@ def random_log_evidence(seed, templates, classes, spread=3.0):
 
 
 def textbook_dempster(opinions):
-    """Pairwise, with the table of all products of masses, as the rule is written; opinions are
-    (belief (K,), vacuity).
+    """Pairwise, as the rule is written; opinions are (belief (K,), vacuity).
 
     1 − C is the sum of the products without conflict: subtracting C from 1 loses all digits where
     opinions conflict.
     """
     belief, vacuity = opinions[0]
     for other, other_vacuity in opinions[1:]:
-        masses, others = torch.cat([belief, vacuity[None]]), torch.cat([other, other_vacuity[None]])
-        table = (
-            masses[:, None] * others[None, :]
-        )  # (K + 1, K + 1), the last row and column hold the vacuities
-        conflicting = torch.ones_like(table, dtype=torch.bool).fill_diagonal_(False)
-        conflicting[-1] = conflicting[:, -1] = False
-        rest = table[~conflicting].sum()
-        assert abs(rest - (1 - table[conflicting].sum())) < 1e-9
-        belief, vacuity = (
-            (belief * other + belief * other_vacuity + other * vacuity) / rest,
-            vacuity * other_vacuity / rest,
-        )
+        agreed = belief * other + belief * other_vacuity + other * vacuity
+        open_to_all = vacuity * other_vacuity
+        rest = agreed.sum() + open_to_all
+        belief = agreed / rest
+        vacuity = open_to_all / rest
     return belief, vacuity
 
 
@@ -137,12 +129,7 @@ def test_beliefs_and_vacuity_sum_to_one_and_so_do_probabilities(seed, templates,
         )
 
 
-@given(
-    seed=st.integers(0, 2**31 - 1),
-    templates=st.integers(1, 4),
-    classes=st.integers(1, 5),
-    spread=st.sampled_from([0.1, 2.0, 30.0]),
-)
+@given(st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 5), st.sampled_from([0.1, 30.0]))
 def test_conflict_is_the_joint_mass_on_different_classes(seed, templates, classes, spread):
     logs = random_log_evidence(seed, templates, classes, spread)  # (M, 2, K)
     opinions = Opinion(logs)
@@ -199,35 +186,14 @@ def pull(loss, classes, probability, level):
 
 def test_the_right_classs_pull_is_at_least_half_of_cross_entropys_at_every_level():
     """That of cross-entropy is 1 − p. The trusted cross-entropy's alone vanishes with the evidence."""
-    cases = list(
-        itertools.product(
-            (2, 10, 100, 1000), (1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9), range(-4, 9)
-        )
-    )
-    share_of = {
-        loss: [pull(loss, *case) / (1 - case[1]) for case in cases]
-        for loss in (evidential_loss, trusted_cross_entropy)
-    }
-    assert 0.5 - 1e-9 < min(share_of[evidential_loss]) < 0.501
-    assert min(share_of[trusted_cross_entropy]) < 1e-3
+    probabilities = (1e-4, 1e-3, 0.01, 0.1, 0.3, 0.5, 0.7, 0.9)
+    cases = [*itertools.product((2, 10, 100, 1000), probabilities, range(-4, 9, 3))]
 
+    def least_share(loss):
+        return min(pull(loss, *case) / (1 - case[1]) for case in cases)
 
-@settings(max_examples=20)
-@given(
-    seed=st.integers(0, 10**6),
-    reliability=st.sampled_from([0.3, 1.0]),
-    spread=st.sampled_from([1, 6]),
-)
-def test_the_loss_of_fused_opinions_has_the_numerical_gradient(seed, reliability, spread):
-    logs = random_log_evidence(seed, 3, 5, spread).requires_grad_()
-    labels = torch.tensor([seed % 5, 1])
-    assert torch.autograd.gradcheck(
-        lambda x: evidential_loss(dempster(x, reliability), labels),
-        logs,
-        eps=1e-6,
-        atol=1e-6,
-        rtol=1e-4,
-    )
+    assert 0.5 - 1e-9 < least_share(evidential_loss) < 0.501
+    assert least_share(trusted_cross_entropy) < 1e-3
 
 
 @pytest.mark.parametrize("reliability", [0.05, 1.0])
@@ -239,19 +205,17 @@ def test_nothing_overflows_for_extreme_evidence(reliability, top, others):
     logits[:, :, 3] = top
     logits.requires_grad_()
     opinion = dempster(logits, reliability)
-    losses = evidential_loss(opinion, torch.tensor([3, 4]))
+    labels = torch.tensor([3, 4])
+    losses = evidential_loss(opinion, labels) + misleading_evidence(opinion, labels)
     losses.sum().backward()
     for value in (losses, logits.grad, opinion.belief, opinion.vacuity, opinion.probability):
         assert torch.isfinite(value).all()
 
 
-@given(
-    seed=st.integers(0, 10**6),
-    spread=st.sampled_from([1.0, 10.0, 60.0]),
-    reliability=st.sampled_from([0.3, 1.0]),
-)
-def test_fp32_agrees_with_float64(seed, spread, reliability):
-    logs = random_log_evidence(seed, 4, 20, spread)
+@pytest.mark.parametrize("spread", [1.0, 10.0, 60.0])
+@pytest.mark.parametrize("reliability", [0.3, 1.0])
+def test_fp32_agrees_with_float64(spread, reliability):
+    logs = random_log_evidence(0, 4, 20, spread)
     labels = torch.tensor([3, 7])
     exact = evidential_loss(dempster(logs, reliability), labels)
     torch.testing.assert_close(
@@ -273,17 +237,6 @@ def test_misleading_evidence_is_the_divergence_of_the_wrong_classes_dirichlet_fr
     expected = kl_divergence(Dirichlet(alpha), Dirichlet(torch.ones_like(alpha)))
     found = misleading_evidence(Opinion(evidence), labels)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_no_evidence_for_wrong_classes_misleads_however_much_there_is_for_the_right_one(dtype):
-    evidence = torch.full((5, 4), -200.0, dtype=dtype)
-    evidence[:, 2] = torch.tensor([-200.0, 0.0, 20.0, 80.0, 200.0])
-    right = torch.full((5,), 2)
-    torch.testing.assert_close(
-        misleading_evidence(Opinion(evidence), right), torch.zeros(5, dtype=dtype)
-    )
-    assert (misleading_evidence(Opinion(evidence[2:]), right[2:] - 1) > 10).all()
 
 
 @given(st.floats(-300, 300))

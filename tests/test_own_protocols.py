@@ -6,14 +6,10 @@ from pathlib import Path
 
 import pytest
 
-import demo_app
 import run as protocol_run
-from protocols import launch
 from protocols.runs import planned
 from results.runs import collect
 from tests.runs import call, make_pictures
-from trainers import PromptedClassifier
-from trainers.evaluation.doubts import Judge
 
 
 @pytest.fixture
@@ -28,18 +24,17 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
         out, err = capsys.readouterr()
         return {*re.findall(r"mine +CDC +(\S+) +16 +(\S+)", out)}, err
 
-    wrong = "--protocol base2new --trainer CDD --dataset image_folder --root a/mine"
-    assert call(protocol_run.main, *wrong.split()) == 2 and asked == [], "before weights"
     chosen, line = clips("--plan")
-    assert chosen == {("vit_b32_text", "ViT-B/32")} and asked == []
+    assert chosen == {("vit_b32_text", "ViT-B/32")}
+    assert asked == []
     assert "The CLIP is ViT-B/32, which knows photographs; a small one, since there is no" in line
-    assert "To choose another: --backbone NAME" in line
     for given in ("--backbone tiny", "--config tiny", "-- MODEL.BACKBONE.NAME tiny"):
         assert clips("--plan", *given.split()) == ({("tiny", "tiny")}, "")
     started = []
     monkeypatch.setattr("protocols.launch.run", lambda args: started.extend(planned(args)))
     assert "The CLIP is tiny, to try things: it has seen small drawings only" in clips()[1]
-    assert {Path(run.recipe).stem for run in started} == {"tiny"} and asked == ["ViT-B/32"]
+    assert {Path(run.recipe).stem for run in started} == {"tiny"}
+    assert asked == ["ViT-B/32"]
 
 
 def test_a_whole_protocol_on_ones_own_images(in_this_process, folder, tmp_path, capsys, error_of):
@@ -51,25 +46,9 @@ def test_a_whole_protocol_on_ones_own_images(in_this_process, folder, tmp_path, 
     assert re.search(r"^mine +2 +ZeroshotCLIP", capsys.readouterr().out, re.MULTILINE)
     assert sorted(folder.rglob("*")) == before, "nothing is written among the pictures"
     place = tmp_path / "out/train_base/mine/shots_2/ZeroshotCLIP/tiny/seed1"
-    demo = demo_app.Demo(PromptedClassifier.load(place), Judge(place))
-    assert demo.title.startswith("ZeroshotCLIP on mine, base classes")
-    alone = place.rename(tmp_path / "alone")
-    assert collect(alone)[0].setting == ("mine", "base", 2)
-    alone.rename(place)
-    assert protocol_run.main(arguments) == 0 and "2 runs, 2 done already" in capsys.readouterr().err
+    assert collect(place)[0].setting == ("mine", "base", 2)
+    assert protocol_run.main(arguments) == 0
+    assert "2 runs, 2 done already" in capsys.readouterr().err
     (folder / "ant one/0.bmp").unlink()
     line = error_of(protocol_run.main, *arguments)
     assert "with other settings (its images are others: some were added" in line
-
-
-def test_ones_own_images_are_looked_through_once_for_all_trainers(
-    in_this_process, folder, tmp_path, monkeypatch
-):
-    trainers = "--trainer ZeroshotCLIP ZeroshotCLIP2 --backbone tiny"
-    words = f"--protocol base2new {trainers} --dataset image_folder --root {folder} --output"
-    arguments = [*words.split(), f"{tmp_path}/out", "--seeds", "1", "--shots", "2"]
-    assert call(protocol_run.main, *arguments) == 0
-    looked, build = [], launch.build_dataset
-    monkeypatch.setattr(launch, "build_dataset", lambda cfg: looked.append(cfg) or build(cfg))
-    assert call(protocol_run.main, *arguments) == 0
-    assert [cfg.DATASET.SUBSAMPLE_CLASSES for cfg in looked] == ["base", "new"]

@@ -13,7 +13,6 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.runs import planned, show_plan
-from tests.conftest import CASES, REFUSALS
 from tests.runs import REPOSITORY, call, refuses
 from trainers.common.config_files import read_config
 from trainers.common.recipes import CONFIGS, Recipe
@@ -36,21 +35,13 @@ def golden():
     """(protocol, trainer, data set, shots) → recipe, epochs, batch size, learning rate, further
     settings, for every training of the grid."""
     lines = (REPOSITORY / "tests/golden/plan.txt").read_text().splitlines()
-    lines = [line.split("#")[0].split("|") for line in lines if "|" in line.split("#")[0]]
-    found, others = {}, []
-    for protocol, trainer, sets, shots, *rest in (
-        [cell.strip() for cell in line] for line in lines
-    ):
-        for number in shots.split():
-            if sets == "others":
-                others.append((protocol, trainer, number, tuple(rest[:5])))
-            for data in () if sets == "others" else sets.split():
-                key = (protocol, trainer, data, number)
-                assert key not in found
-                found[key] = tuple(rest[:5])
-    for protocol, trainer, number, settings in others:
-        for data in paper()[0].dataset:
-            found.setdefault((protocol, trainer, data, number), settings)
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines if "|" in line]
+    rows = [row for row in rows if not row[0].startswith("#")]
+    found = {}
+    for protocol, trainer, sets, shots, *rest in sorted(rows, key=lambda row: row[2] != "others"):
+        for data in paper()[0].dataset if sets == "others" else sets.split():
+            for number in shots.split():
+                found[protocol, trainer, data, number] = tuple(rest[:5])
     return found
 
 
@@ -109,7 +100,7 @@ def test_gda_crops_imagenet_from_8_percent_and_others_from_half_as_its_authors_d
 
 
 @pytest.mark.parametrize("recipe", ["vit_b16", "rn50"])
-@pytest.mark.parametrize("images, steps", [(47 * 16, 3), (47 * 8, 2), (256, 1), (10, 1)])
+@pytest.mark.parametrize("images, steps", [(47 * 16, 3), (256, 1), (10, 1)])
 def test_tip_adapter_f_shows_every_image_in_each_epoch_as_its_authors_loader_does(
     recipe, images, steps
 ):
@@ -127,11 +118,9 @@ def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):
     assert config.pop("OPTIM") == {"LR": 0.5}
     assert config["INPUT"].pop("SIZE") == "(96, 96)" != tiny["INPUT"].pop("SIZE")
     assert config == tiny
-    assert "SIZE" in read_config(CONFIGS / "bases/tiny.yaml", "base")["INPUT"], "each reads its own"
-    for name, error in (("tinny", "can't be 'tinny' \\(did you mean tiny"), ("3", "can't be 3")):
-        path.write_text(f"BASE: {name}")
-        with refuses(f"recipe: BASE {error}"):
-            read_config(path, "recipe")
+    path.write_text("BASE: tinny")
+    with refuses(r"recipe: BASE can't be 'tinny' \(did you mean tiny"):
+        read_config(path, "recipe")
 
 
 @pytest.mark.parametrize("name", [path.name for path in CONFIGS.glob("trainers/CDCGDA/*.yaml")])
@@ -143,7 +132,16 @@ def test_a_recipe_of_cdcgda_is_cdcs(name):
     assert ours == cdcs
 
 
-@pytest.mark.parametrize("words, expected", CASES["backbones of recipes"])
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ("CDC --dataset imagenet", "vit_b16 vit_b16 ViT-B/16"),
+        ("MaPLe --dataset imagenet --protocol dg", "vit_b16_xd vit_b16_xd ViT-B/16"),
+        ("CDC --dataset imagenet --backbone ViT-B/32", "vit_b32_text vit_b32_text ViT-B/32"),
+        ("CDC --dataset openmoji", "tiny tiny tiny"),
+        ("MaPLe --dataset imagenet --backbone RN50", "vit_b16-rn50 vit_b16 RN50"),
+    ],
+)
 def test_a_backbone_takes_its_own_recipe_or_says_that_there_is_none(words, expected, caplog):
     args = protocol_run.parse_arguments(f"--protocol base2new --seeds 1 --trainer {words}".split())
     run = planned(args)[0]
@@ -238,16 +236,24 @@ def test_without_a_protocol_base_and_new_classes_are_base_to_new_and_all_are_few
         assert cfg.TRAINER.COOP.N_CTX == context
 
 
-@pytest.mark.parametrize("rules, message", REFUSALS["rules"])
-def test_a_rule_that_would_never_hold_or_set_nothing_is_refused(rules, message, tmp_path):
-    with refuses(re.escape(message)):
-        config(tmp_path, rules)
-
-
-def test_the_shots_of_a_recipe_are_a_default(capsys):
-    words = "--protocol xd --trainer KgCoOp --dataset imagenet --plan".split()
-    for options, shots in (([], "4"), (["--shots", "16"], "16")):
-        assert call(protocol_run.main, *words, *options) == 0
-        rows = read_plan(capsys.readouterr().out)
-        cells = {(row["part"], row["shots"]) for row in rows}
-        assert cells == {("train_source", shots), ("xd_from_imagenet", "")}
+@pytest.mark.parametrize(
+    "rule, message",
+    [
+        (
+            "{protocol: fewshot, OPTIM.MAX_EPOCHS: 3}",
+            "unknown config key OPTIM.MAX_EPOCHS .did you",
+        ),
+        (
+            "{dataset: eurosta, OPTIM.MAX_EPOCH: 3}",
+            "dataset can't be 'eurosta' .did you mean eurosat",
+        ),
+        ("{shot: 1, OPTIM.MAX_EPOCH: 3}", "unknown condition 'shot' .did you mean shots"),
+        ("{shots: '1', OPTIM.MAX_EPOCH: 3}", "shots can't be '1'"),
+        ("{default_shots: 0}", "default_shots can't be 0"),
+        ("{OPTIM.MAX_EPOCH: many}", "OPTIM.MAX_EPOCH is 'many', it takes a whole number"),
+        ("3", "RULES must be a list of rules"),
+    ],
+)
+def test_a_rule_that_would_never_hold_or_set_nothing_is_refused(rule, message, tmp_path):
+    with refuses(message):
+        config(tmp_path, f"  - {rule}")

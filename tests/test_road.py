@@ -3,8 +3,7 @@ refused in the same words and make the same run; Dassl's trainer has its numbers
 
 import logging
 import math
-import shutil
-from pathlib import Path
+import re
 
 import numpy
 import pytest
@@ -24,7 +23,6 @@ from tests.runs import (
 )
 from tests.same_run import assert_equal, contents
 from trainers import METHODS, PromptedClassifier
-from trainers.classifier.asked import ask
 from trainers.classifier.choice import trainer_and_clip_of
 from trainers.commands import train as cdc_train
 from trainers.common.config_files import CONFIGS
@@ -66,70 +64,43 @@ def test_dassls_trainer_and_ours_make_the_same_run_to_the_bit(
 # ---- the same words for what can't be ----
 
 
-def by_train_py(images, folder):
-    return call(train.main, "--images", images, "--trainer", "GDA", "--output-dir", folder)
-
-
-def by_cdc_train(images, folder):
-    return call(cdc_train.main, images, "--trainer", "GDA", "--output-dir", folder)
-
-
-@pytest.mark.parametrize("command", [by_train_py, by_cdc_train])
 @pytest.mark.parametrize(
     "place, where",
     [
-        ("{images}", "the folder of the images, {images}"),
         ("{images}/", "the folder of the images, {images}"),
         ("{images}/../mine/.", "the folder of the images, {images}"),
         ("{images}/out/deep", "which lies in {images}, where they pass for a class"),
         ("{images}/..", "which holds the images, {images}"),
-        ("/", "/, which holds the images, {images}"),
     ],
 )
-def test_a_run_goes_neither_among_nor_around_its_images(mine, capsys, command, place, where):
+def test_a_run_goes_neither_among_nor_around_its_images(mine, error_of, place, where):
     folder = place.format(images=mine)
     before = sorted(mine.parent.rglob("*"))
     line = f"the results would go to .*{where.format(images=mine)}: give another output folder"
     with refuses(line):
         PromptedClassifier.fit(mine, trainer="GDA", folder=folder)
-    assert command(mine, folder) == 2
-    assert "give another output folder" in capsys.readouterr().err
+    words = "--trainer", "GDA", "--output-dir", folder
+    assert re.search(line, error_of(train.main, "--images", mine, *words))
+    assert re.search(line, error_of(cdc_train.main, mine, *words))
     assert sorted(mine.parent.rglob("*")) == before
-
-
-def test_images_that_are_no_folder_are_never_written_below_the_run(tmp_path):
-    pictures = [Image.new("RGB", (8, 8))] * 2
-    with refuses("the results would go to /, which holds the images"):
-        PromptedClassifier.fit(pictures, ["ant", "bee"], folder="/")
 
 
 @pytest.mark.parametrize(
     "given, line",
     [
         ({"seed": "1"}, "the seed is '1': give a whole number"),
-        ({"seed": 1.0}, "the seed is 1.0: give a whole number"),
         ({"seed": True}, "the seed is True: give a whole number"),
         ({"seed": -1}, "the seed is -1, it must be 0 or more"),
-        ({"seed": 2**32}, f"the seed is {2**32}, it must be 0 or more and below"),
         ({"shots": "4"}, "the number of shots is '4': give a whole number"),
-        ({"minutes": "5"}, "the minutes are '5': give a number"),
         ({"minutes": math.nan}, "the minutes are nan: give a number"),
-        ({"minutes": math.inf}, "the minutes are inf: give a number"),
         ({"minutes": -1}, "the minutes are -1: give a number"),
         ({"minutes": 1, "trainer": "GDA"}, "for the choice of a trainer, which is GDA"),
-        ({"backbone": b"tiny"}, "the backbone is b'tiny': give a text"),
         ({"backbone": 5}, "the backbone is 5: give a text"),
-        ({"trainer": 5}, "the trainer is 5: give a text"),
         ({"trainer": "CDX"}, "unknown trainer 'CDX'.*did you mean CDC"),
-        ({"recipe": ["tiny"]}, "the recipe is .*: give a text"),
         ({"recipe": "tiny"}, "the recipe tiny is of one trainer: say which"),
-        ({"folder": 5}, "the output folder is 5: give a text"),
         ({"folder": "a\0b"}, "the output folder is .*: give a text or a path"),
         ({"settings": ["OPTIM.MAX_EPOCH", 5]}, "the settings are .*: give keys and their values"),
-        ({"settings": {1: 5}}, "the settings are {1: 5}: give keys and their values"),
         ({"settings": {"OUTPUT_DIR": "x"}}, "the setting OUTPUT_DIR is the output folder, which"),
-        ({"settings": {"TRAINER.NAME": "CDC"}}, "the setting TRAINER.NAME is the trainer, which"),
-        ({"settings": {"MODEL.BACKBONE.NAME": 5}}, "MODEL.BACKBONE.NAME is 5: give a text"),
     ],
     ids=str,
 )
@@ -138,20 +109,6 @@ def test_an_argument_of_another_kind_or_out_of_its_range_is_a_line(mine, given, 
     with refuses(line):
         PromptedClassifier.fit(mine, **given)
     assert sorted(mine.parent.rglob("*")) == before
-
-
-def test_paths_and_numpys_numbers_are_arguments_too(tmp_path):
-    given = {"backbone": Path("clips/mine.pt"), "folder": Path("out"), "recipe": Path("r.yaml")}
-    asked = ask(tmp_path, trainer="CDC", **given, seed=numpy.int64(3), minutes=0)
-    assert (asked.backbone, asked.folder, asked.recipe) == ("clips/mine.pt", "out", "r.yaml")
-    assert (asked.images, asked.seed, type(asked.seed)) == (str(tmp_path), 3, int)
-
-
-@pytest.mark.parametrize("minutes", ["nan", "inf", "-1"])
-def test_minutes_are_a_number(mine, error_of, minutes):
-    words = "--images", mine, "--output-dir", mine.parent / "out", "--minutes", minutes
-    assert "the minutes are " in error_of(train.main, *words)
-    assert "the minutes are " in error_of(cdc_train.main, mine, *words[2:])
 
 
 def test_each_command_leaves_out_small_classes_by_the_flag_that_its_refusal_names(mine, error_of):
@@ -187,7 +144,7 @@ def test_the_same_call_on_images_with_labels_loads_what_is_there(tmp_path):
     assert contents_of(tmp_path / "run-images") == kept
 
 
-@pytest.mark.parametrize("name", ["it's mine.pt", 'a "b" c.pt', "C:\\clips\\new.pt", "'x'", "ViT"])
+@pytest.mark.parametrize("name", ["it's mine.pt", "C:\\clips\\new.pt"])
 def test_the_clip_of_a_training_that_was_begun_is_found_under_any_name(copied, name):
     place = copied("CoOp") / MODEL_NAME
     checkpoint = newest(place)
@@ -197,37 +154,15 @@ def test_the_clip_of_a_training_that_was_begun_is_found_under_any_name(copied, n
     assert trainer_and_clip_of(str(place.parent)) == ("CoOp", name)
 
 
-@pytest.mark.parametrize("trainer", ["ZeroshotCLIP", "ZeroshotCLIP2"])
-def test_a_finished_run_without_checkpoints_is_replaced_by_its_own_alone(
-    mine, train_on, tmp_path, trainer
-):
-    assert train_on(mine)[0] == 0 and train_on(mine, trainer=trainer, name="untrained")[0] == 0
-    for path in (tmp_path / "out" / MODEL_NAME).iterdir():
-        path.unlink()
-    before = contents_of(tmp_path / "out", "log.txt")
-    code, _, said = train_on(mine, trainer=trainer)
-    assert code == 2 and "out belongs to another run (" in said
-    assert contents_of(tmp_path / "out", "log.txt") == before
-    before = contents_of(tmp_path / "untrained", "log.txt")
-    make_pictures(mine, 0, count=20)
-    code, _, said = train_on(mine, trainer=trainer, name="untrained")
-    assert code == 2 and "untrained belongs to another run (its images are others" in said
-    assert contents_of(tmp_path / "untrained", "log.txt") == before
-    shutil.rmtree(tmp_path / "untrained")
-    assert train_on(mine, trainer=trainer, name="untrained")[0] == 0
-
-
-def test_the_program_s_logging_stays_as_it_was(mine, tmp_path):
-    logging.disable(50)
-    package = logging.getLogger("trainers")
-    before = package.level, package.handlers[:]
-    try:
-        PromptedClassifier.fit(mine, backbone="tiny", folder=tmp_path / "run")
-        assert logging.root.manager.disable == 50
-    finally:
-        logging.disable(logging.NOTSET)
-    assert package.level == before[0] or not before[1]
-    assert not any(isinstance(each, logging.FileHandler) for each in package.handlers)
+def test_fit_keeps_a_log_and_leaves_the_program_s_settings(mine, tmp_path):
+    before = torch.backends.cudnn.benchmark
+    PromptedClassifier.fit(mine, trainer="ZeroshotCLIP", backbone="tiny", folder=tmp_path / "run")
+    assert torch.backends.cudnn.benchmark is before
+    handlers = logging.getLogger("trainers").handlers
+    assert not any(isinstance(each, logging.FileHandler) for each in handlers)
+    log = (tmp_path / "run/log.txt").read_text()
+    for part in ("** Config **", "Your images: ", "Evaluate on the *test* set"):
+        assert part in log
 
 
 # ---- what can't be, said before it is tried ----
@@ -236,7 +171,8 @@ def test_the_program_s_logging_stays_as_it_was(mine, tmp_path):
 @pytest.mark.parametrize("trainer", ["CoOp", "TipAdapterF"])
 def test_folds_are_for_what_is_fitted_alone(mine, train_on, trainer):
     code, record, said = train_on(mine, "DATASET.FOLDS", "5", trainer=trainer)
-    assert code == 2 and record is None
+    assert code == 2
+    assert record is None
     assert f"DATASET.FOLDS is 5, but {trainer} learns in epochs: leave it out" in said
 
 
@@ -264,14 +200,6 @@ def test_a_plan_refuses_what_its_runs_would_refuse(error_of, words, line):
 def test_what_an_optimiser_refuses_is_the_fault_of_the_config(mine, train_on, tmp_path):
     words = "OPTIM.NAME sgd OPTIM.MOMENTUM 0.0 OPTIM.SGD_NESTEROV True"
     code, _, said = train_on(mine, *words.split())
-    assert code == 2 and "the config can't work: Nesterov momentum" in said
+    assert code == 2
+    assert "the config can't work: Nesterov momentum" in said
     assert not (tmp_path / "out").exists()
-
-
-def test_fit_keeps_a_log_and_leaves_the_program_s_settings(mine, tmp_path):
-    before = torch.backends.cudnn.benchmark
-    PromptedClassifier.fit(mine, trainer="ZeroshotCLIP", backbone="tiny", folder=tmp_path / "run")
-    assert torch.backends.cudnn.benchmark is before
-    log = (tmp_path / "run/log.txt").read_text()
-    for part in ("** Config **", "Your images: ", "Evaluate on the *test* set"):
-        assert part in log, "fit keeps the log of the command"

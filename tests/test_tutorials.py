@@ -31,8 +31,6 @@ def test_the_tutorials_do_what_they_say(course, tmp_path, monkeypatch):
     if is_own:
         programs = [block.text for block in blocks("own_images") if block.language == "python"]
         start("-c", programs[0])  # draws shapes
-        (trainer,) = (b for b in blocks("own_trainer") if b.comment.endswith("lowrankcoop.py"))
-        assert len(trainer.text.splitlines()) <= 100
     for tutorial in course.split():
         follow(tutorial, folder)
     if is_own:
@@ -64,7 +62,6 @@ def shown(notebook):
 @pytest.mark.slow
 def test_the_notebook_goes_from_pictures_to_labels_and_a_diagram():
     notebook = nbformat.read(NOTEBOOK, as_version=4)
-    assert not re.search("/tmp/|/home/|/root/|site-packages", NOTEBOOK.read_text("utf-8"))
     assert shown(notebook) >= {"image/png", "text/html"}, "it is kept with what a code host shows"
     resources = {"metadata": {"path": str(NOTEBOOK.parent)}}
     # nothing can be installed: where the first cell tried to, pip would fail
