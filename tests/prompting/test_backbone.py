@@ -41,21 +41,16 @@ SAVED = {
 @pytest.mark.parametrize("name", SAVED)
 @pytest.mark.parametrize("kind", ["vit", "resnet"])
 def test_a_file_of_any_format_is_the_model_of_its_weights(request, tmp_path, kind, name):
-    stock, expected = request.getfixturevalue(f"stock_{kind}"), request.getfixturevalue(kind)
-    SAVED[name](stock, f"{tmp_path}/{name}")
-    ours = load_backbone(f"{tmp_path}/{name}")
-    assert {key: tensor_hash([value]) for key, value in ours.state_dict().items()} == {
-        key: tensor_hash([value]) for key, value in expected.state_dict().items()
-    }
+    SAVED[name](request.getfixturevalue(f"stock_{kind}"), f"{tmp_path}/{name}")
+    ours, expected = load_backbone(f"{tmp_path}/{name}"), request.getfixturevalue(kind)
+    torch.testing.assert_close(ours.state_dict(), expected.state_dict(), rtol=0, atol=0)
     assert not any(parameter.requires_grad for parameter in ours.parameters())
 
 
 def test_halves_load_in_fp32(tmp_path, stock_vit):
-    torch.save(
-        {key: value.half() for key, value in stock_vit.state_dict().items()}, f"{tmp_path}/a"
-    )
-    projection = load_backbone(f"{tmp_path}/a").image.proj
-    assert torch.equal(projection, stock_vit.visual.proj.half().float())
+    halves = {key: value.half() for key, value in stock_vit.state_dict().items()}
+    torch.save(halves, f"{tmp_path}/a")
+    assert torch.equal(load_backbone(f"{tmp_path}/a").image.proj, halves["visual.proj"].float())
 
 
 def test_the_backbone_is_told_by_the_weights_that_earlier_runs_have_recorded(vit):
@@ -79,28 +74,18 @@ def test_a_name_that_is_not_to_be_had_is_answered_with_what_to_do(monkeypatch, n
         load_backbone(name)
 
 
-def without(key):
-    return lambda state: {name: value for name, value in state.items() if name != key}
-
-
 @pytest.mark.parametrize(
     "content, message",
     [
-        (b"", "x.pt can't be read as CLIP weights"),
-        (b"not a model", "x.pt can't be read as CLIP weights"),
-        (b"PK\x03\x04 cut", "x.pt can't be read as CLIP weights"),
-        (lambda state: [1, 2], "x.pt holds no state dict but a list"),
-        (lambda state: {"weight": torch.zeros(3)}, "x.pt holds no CLIP in .* is missing"),
-        (without("text_projection"), "'text_projection' is missing"),
-        (without("visual.ln_pre.weight"), r"Missing key\(s\).*ln_pre.weight"),
-        (lambda state: {**state, "head.weight": torch.zeros(2)}, "Unexpected key.*head.weight"),
+        (None, "x.pt can't be read as CLIP weights"),
+        ([1, 2], "x.pt holds no state dict but a list"),
+        ({"weight": torch.zeros(3)}, "x.pt holds no CLIP in .* is missing"),
     ],
 )
-def test_a_file_that_holds_no_clip_is_refused(tmp_path, stock_vit, content, message):
-    if callable(content):
-        torch.save(content(stock_vit.state_dict()), f"{tmp_path}/x.pt")
-    else:
-        (tmp_path / "x.pt").write_bytes(content)
+def test_a_file_that_holds_no_clip_is_refused(tmp_path, content, message):
+    torch.save(content, f"{tmp_path}/x.pt")
+    if content is None:
+        (tmp_path / "x.pt").write_bytes(b"PK\x03\x04 cut")
     with refuses(message):
         load_backbone(f"{tmp_path}/x.pt")
 
@@ -129,8 +114,6 @@ def test_a_frozen_resnet_does_not_follow_the_data(resnet):
 
 
 def test_the_committed_weights_are_small_and_of_openais_form():
-    """That the unmodified ``clip`` computes the same features from them is tested in
-    ``prompting/test_backbone.py``."""
     state = torch.load(WEIGHTS["tiny"], weights_only=True)
     assert WEIGHTS["tiny"].stat().st_size <= 16e6
     assert all(value.dtype == torch.half for value in state.values() if value.is_floating_point())
@@ -141,11 +124,9 @@ def test_the_committed_weights_have_the_model_cards_accuracy():
     alone."""
     card = (REPOSITORY / "docs/backbones.md").read_text("utf-8")
     stated = re.search(r'"a photo of a {}.", val \| ([0-9.]+)', card)
-    with open(SPLIT, encoding="utf-8") as file:
-        split = json.load(file)["val"]
+    split = json.loads(SPLIT.read_text("utf-8"))["val"]
     names = sorted({name for *_, name in split})
     stock, preprocess = clip.load(str(WEIGHTS["tiny"]), device="cpu")
-    assert preprocess.transforms[0].size == stock.visual.input_resolution == 64
     with torch.no_grad():
         images = torch.stack([preprocess(draw_emoji(code)) for code, _, _ in split])
         logits, _ = stock(images, clip.tokenize([f"a photo of a {name}." for name in names]))

@@ -65,20 +65,15 @@ def test_features_are_those_of_transformers(folder, activation):
 
 def test_a_folder_and_its_file_and_openais_file_are_the_same_backbone(folder, tmp_path):
     _, place = folder(pixels=None)
-    by_folder, by_file = load_backbone(f"hf:{place}"), load_backbone(f"{place}/model.safetensors")
-    torch.save(
-        by_folder.text.state_dict()
-        | {"logit_scale": by_folder.log_scale}
-        | {f"visual.{key}": value for key, value in by_folder.image.state_dict().items()},
-        f"{tmp_path}/openai.pt",
-    )
-    by_openais = load_backbone(f"{tmp_path}/openai.pt")
-    for other in (by_file, by_openais):
-        assert tensor_hash(other.state_dict().values()) == tensor_hash(
-            by_folder.state_dict().values()
-        )
-        assert tensor_hash(other.signature()) == tensor_hash(by_folder.signature())
-    assert by_folder.normalization is None
+    ours = load_backbone(f"hf:{place}")
+    assert ours.normalization is None
+    openais = {**ours.text.state_dict(), "logit_scale": ours.log_scale}
+    openais |= {f"visual.{key}": value for key, value in ours.image.state_dict().items()}
+    torch.save(openais, f"{tmp_path}/openai.pt")
+    for file in ("model.safetensors", "openai.pt"):
+        other = load_backbone(f"{tmp_path}/{file}")
+        torch.testing.assert_close(other.state_dict(), ours.state_dict(), rtol=0, atol=0)
+        assert tensor_hash(other.signature()) == tensor_hash(ours.signature())
 
 
 # ---- models whose towers are taken as they are ----
@@ -112,8 +107,7 @@ def other(tmp_path):
 
     def make(kind):
         torch.manual_seed(0)
-        model = transformers.AutoModel.from_config(OTHERS[kind]())
-        model = noisy(model)
+        model = noisy(transformers.AutoModel.from_config(OTHERS[kind]()))
         model.save_pretrained(tmp_path)
         small_tokenizer().save_pretrained(tmp_path)
         half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2}
@@ -127,15 +121,16 @@ def other(tmp_path):
 def test_features_of_other_kinds_are_those_of_transformers(other, kind):
     theirs, place = other(kind)
     ours = load_backbone(place)
-    assert not ours.takes_visual_prompts and not ours.text.takes_prompts
+    assert not ours.takes_visual_prompts
+    assert not ours.text.takes_prompts
     assert ours.log_scale.item() == pytest.approx(theirs.logit_scale.item())
-    bias = getattr(theirs, "logit_bias", None)
-    assert (ours.logit_bias is None) if bias is None else ours.logit_bias == bias[0]
-    assert ours.embed_dim == (24 if kind == "metaclip_2" else 32) and ours.image.image_size == 32
+    assert ours.logit_bias == getattr(theirs, "logit_bias", None)
+    assert ours.embed_dim == (24 if kind == "metaclip_2" else 32)
     ours, theirs, images = ours.double(), theirs.double(), double(1, 2, 3, 32, 32)
     texts = ["a photo of a cat.", "two dogs"]
     words = transformers.AutoTokenizer.from_pretrained(place)
     tokens = words(texts, padding="max_length", max_length=16, return_tensors="pt").input_ids
+    assert torch.equal(ours.text.tokenize_sentences(texts), tokens)
     pixels = {"pixel_values": images[0]}
     if kind == "siglip2":  # as its own image processor cuts an image into patches
         cut = transformers.models.siglip2.image_processing_siglip2.convert_image_to_patches
@@ -145,14 +140,12 @@ def test_features_of_other_kinds_are_those_of_transformers(other, kind):
     with torch.no_grad():
         output = theirs(input_ids=tokens, **pixels)
         assert_same(unit(ours.image(images)[0]), output.image_embeds)
-        assert torch.equal(ours.text.tokenize_sentences(texts), tokens)
         assert_same(unit(ours.text.encode_tokens(tokens)), output.text_embeds)
 
 
 def test_pixels_of_other_kinds_are_those_of_their_files(other):
-    _, place = other("siglip")
     half = [0.5, 0.5, 0.5]
-    assert pixels_of(f"hf:{place}") == {
+    assert pixels_of(f"hf:{other('siglip')[1]}") == {
         "SIZE": (32, 32),
         "PIXEL_MEAN": half,
         "PIXEL_STD": half,
@@ -167,16 +160,7 @@ def test_a_text_that_does_not_fit_is_refused_and_a_sentence_is_cut(other):
     assert ours.encode_classes("a photo of {}", [fits, "cat"]).shape == (2, 32)
     with refuses(r"the class name 'dog dog .* is too long: .* more than the 16 tokens"):
         ours.encode_classes("a photo of {}", ["cat", f"{fits} dog dog"])
-    long = " ".join(["dog"] * 40)
-    assert ours.encode_sentences([[long], ["cat", "dog"]]).shape == (2, 32)
-
-
-@pytest.mark.parametrize("file", ["model.safetensors", "tokenizer.json"])
-def test_a_model_of_another_kind_without_its_files_is_refused(other, tmp_path, file):
-    place = other("siglip")[1]
-    (tmp_path / file).write_text("{")
-    with refuses("has no weights or no tokenizer that transformers can read"):
-        load_backbone(place)
+    assert ours.encode_sentences([[4 * fits], ["cat", "dog"]]).shape == (2, 32)
 
 
 # ---- what can't be used ----
@@ -184,21 +168,6 @@ def test_a_model_of_another_kind_without_its_files_is_refused(other, tmp_path, f
 
 @pytest.mark.parametrize("change, reason", GOLDEN["models"]["refused"])
 def test_what_cannot_be_used_is_refused_with_the_reason(folder, change, reason):
+    _, place = folder(changed(**change))
     with refuses(reason):
-        load_backbone(folder(changed(**change) if change else change)[1])
-
-
-def test_missing_files_and_odd_pixels_are_refused(folder, tmp_path):
-    for pixels in ({"image_mean": [0.5]}, {**PIXELS, "image_std": [1, 2]}, []):
-        with refuses("preprocessor_config.json has no image_mean"):
-            load_backbone(folder(pixels=pixels)[1])
-    model, place = folder()
-    (tmp_path / "model.safetensors").unlink()
-    torch.save(model.state_dict(), f"{tmp_path}/pytorch_model.bin")  # the older format
-    assert load_backbone(place).image.image_size == 32
-    (tmp_path / "pytorch_model.bin").unlink()
-    with refuses("neither model.safetensors nor pytorch_model.bin"):
-        load_backbone(str(tmp_path))
-    (tmp_path / "config.json").unlink()
-    with refuses("has no config of a CLIP"):
-        load_backbone(str(tmp_path))
+        load_backbone(place)

@@ -1,10 +1,42 @@
-"""Whole methods in float64, where equalities are tight on every processor."""
+"""All trainers by name, and whole methods in float64, where equalities are tight on every processor."""
 
 import pytest
 import torch
+from dassl.engine import TRAINER_REGISTRY
 
+from tests.conftest import scrambled
 from tests.prompting.models import pair
+from tests.reference import unit
 from tests.trainers.formulas.prompts import GOLDEN, PromptSRC
+from trainers.trainer import MethodTrainer
+
+TRAINERS = [
+    name
+    for name in TRAINER_REGISTRY.registered_names()
+    if issubclass(TRAINER_REGISTRY.get(name), MethodTrainer)
+]
+METHOD_OF = {name: TRAINER_REGISTRY.get(name).method for name in TRAINERS}
+LEARNING = [name for name in TRAINERS if METHOD_OF[name].learns]
+BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES", "new")
+
+
+def as_if_trained(method):
+    """A method every part of which is different, but for Gaussians, which are not fitted."""
+    learner = method.learner
+    if learner is not None:
+        scrambled(learner)
+    if hasattr(learner, "fill"):  # Tip-Adapter's cache
+        learner.fill(unit(torch.randn(9, 48)), torch.arange(9) % len(method.classnames))
+    if hasattr(learner, "features"):  # GDA's
+        learner.features = unit(torch.randn(70, 48))
+    return method
+
+
+@torch.no_grad()
+def answered(method, batches):
+    """What a method says of batches of images, and their labels."""
+    scores, labels = zip(*((method(images), label) for images, label in batches))
+    return scores, torch.cat(labels)
 
 
 @pytest.fixture

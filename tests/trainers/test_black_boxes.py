@@ -1,8 +1,6 @@
 """Every method beside towers that are taken as they are: it works with those that it doesn't prompt, and
 refuses the others in one line."""
 
-from itertools import product
-
 import pytest
 import torch
 from torch import nn
@@ -39,31 +37,25 @@ def letters(texts, length):
 def boxed(vit):
     """``boxed(image, text)``: a CLIP of our towers, or with black boxes in their place."""
 
-    def make(has_image_box, has_text_box, **more):
+    def make(has_image_box, has_text_box):
         network = nn.Sequential(nn.Conv2d(3, WIDTH, 8, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
         image = ImageBox(network, 32, "black box (Sequential)") if has_image_box else vit.image
         text = vit.text
         if has_text_box:
             text = TextBox(Words(), letters, LENGTH, WIDTH, "black box (Words)")
-        return Backbone(text, image, vit.log_scale, **more)
+        return Backbone(text, image, vit.log_scale)
 
     return make
 
 
-def serves(method, has_image_box, has_text_box):
-    """Whether a method works, in the settings ``text_only`` where there is a black box of images."""
-    return not (has_text_box and method.prompts_texts) and not (
-        has_image_box and method.text_only is None
-    )
-
-
-@pytest.mark.parametrize("boxes", [*product((False, True), repeat=2)], ids=str)
+@pytest.mark.parametrize("boxes", [(True, False), (False, True), (True, True)], ids=str)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_takes_the_towers_that_it_does_not_prompt(boxed, name, boxes):
     method = method_class(name)
     has_image_box, has_text_box = boxes
     settings = (method.text_only or {}) if has_image_box else {}
-    if not serves(method, *boxes):
+    prompts_a_box = has_text_box and method.prompts_texts
+    if prompts_a_box or (has_image_box and method.text_only is None):
         with refuses(r"prompts the (text|image) encoder, and the backbone.* is a black box \("):
             make_method(name, boxed(*boxes), NAMES, **settings)
         return
@@ -76,40 +68,18 @@ def test_a_method_takes_the_towers_that_it_does_not_prompt(boxed, name, boxes):
         loss, _ = model.train().loss(model(views), labels)
         loss.backward()
         slopes = [p.grad for p in model.learner.parameters() if p.grad is not None]
-        assert slopes and all(torch.isfinite(slope).all() for slope in slopes)
+        assert slopes
+        assert all(torch.isfinite(slope).all() for slope in slopes)
     answer = model.eval().answer(images)
     torch.testing.assert_close(answer.probability.sum(dim=1), torch.ones(6))
 
 
-def test_who_prompts_texts_is_told_which_methods_work(boxed):
-    with refuses("choose ZeroshotCLIP, ZeroshotCLIP2, .*GDA.*, or a backbone with CLIP's own"):
-        make_method("CoOp", boxed(True, True), NAMES)
-
-
-@pytest.mark.parametrize("name", ["ZeroshotCLIP", "GDA"])
-def test_the_bias_of_a_sigmoid_model_is_in_its_logits_and_changes_no_answer(boxed, name):
-    images = torch.randn(1, 4, 3, 32, 32)
-    torch.manual_seed(1)
-    plain = make_method(name, boxed(True, True), NAMES).eval()
-    torch.manual_seed(1)
-    biased = make_method(name, boxed(True, True, logit_bias=torch.tensor(-10.0)), NAMES).eval()
-    torch.testing.assert_close(biased(images).logits, plain(images).logits - 10)
-    torch.testing.assert_close(biased.answer(images).probability, plain.answer(images).probability)
-
-
-def test_beside_a_black_box_half_precision_is_autocast(boxed, monkeypatch):
+@pytest.mark.parametrize("boxes", [(True, False), (False, True)])
+def test_beside_a_black_box_half_precision_is_autocast(boxed, fp16_anywhere, boxes):
     """Other packages' norms don't compute with float16 weights."""
-    monkeypatch.setattr("trainers.prompting.precision.SLOW_IN_FP16", ())
-    for boxes in ((True, False), (False, True)):
-        model = make_method("ZeroshotCLIP", boxed(*boxes), NAMES, PREC="fp16")
-        assert model.precision == "amp"
-        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
-
-
-def test_images_of_another_size_are_refused(boxed):
-    boxed(True, False).image.interpolate_positions(32)
-    with refuses("takes images of 32 pixels alone: leave out MODEL.BACKBONE.INTERPOLATE_POSITIONS"):
-        boxed(True, False).image.interpolate_positions(64)
+    model = make_method("ZeroshotCLIP", boxed(*boxes), NAMES, PREC="fp16")
+    assert model.precision == "amp"
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 
 def test_the_weights_of_another_text_box_are_another_signature(boxed):
@@ -124,6 +94,3 @@ def test_features_of_classes_are_those_of_the_box_whatever_their_number(boxed):
     found = clip.encode_classes("a {}.", names, normalize=False)
     expected = clip.text.tower(letters([f"a {name}." for name in names], LENGTH))
     torch.testing.assert_close(found, expected)
-    sums = clip.encode_sentences([["one", "two"], ["x" * 100]], normalize=False)
-    parts = clip.text.tower(letters(["one", "two", "x" * LENGTH], LENGTH))
-    torch.testing.assert_close(sums, torch.stack([parts[0] + parts[1], parts[2]]))

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from tests.conftest import make_method
 from tests.prompting.models import pair, relative
 from tests.runs import prompts_of
+from tests.trainers.conftest import answered
 from tests.trainers.formulas.templates import fused_evidence
 from trainers.cdc import LEVEL
 from trainers.data.loader import pair_of
@@ -98,17 +99,15 @@ def test_training_starts_where_zero_shot_evidence_is_as_large_as_its_level(in_fl
 def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(run):
     """One number, that nothing but validation images sets; ω = 1 is the paper's rule."""
     trainer, record, folder = run("CDC", *TEXT, name="trained")
-    with torch.no_grad():
-        batches = [pair_of(batch, trainer.device) for batch in trainer.val_loader]
-        logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
-    labels = torch.cat([label for _, label in batches])
+    batches = (pair_of(batch, trainer.device) for batch in trainer.val_loader)
+    scores, labels = answered(trainer.model, batches)
+    logits = torch.cat([each.logits for each in scores], dim=1)
     factor = fitted_factor(trainer.model.learner.evidence(logits), labels, [1 / 4] * 4)
-    assert factor != 1 and len(logits) == 4
-    expected = pytest.approx(factor / 4, abs=1e-6)
-    assert float(trainer.model.reliability) == expected
-    assert record["learned"]["reliability"] == expected
-    for value, kept in (("fitted", expected), ("independent", 1)):
+    assert factor != 1
+    fitted = {"reliability": pytest.approx(factor / 4, abs=1e-6)}
+    assert float(trainer.model.reliability) == fitted["reliability"]
+    for value, expected in (("fitted", fitted), ("independent", {"reliability": 1})):
         options = (*TEXT, "TRAINER.CDC.RELIABILITY", value)
         _, again, _ = run("CDC", *options, flags=prompts_of(folder), name=value)
-        assert again["learned"] == {"reliability": kept}
+        assert again["learned"] == expected
         assert (again["metrics"] == record["metrics"]) == (value == "fitted")

@@ -2,14 +2,12 @@
 decoded."""
 
 import random
-from collections import Counter
 from types import SimpleNamespace
 
 import numpy
 import pytest
 import torch
 import torchvision.transforms as T
-import torchvision.transforms._functional_tensor as tensors
 from dassl.data import DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.utils import set_random_seed
@@ -54,30 +52,6 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers):
             assert_equal(mine, other, "batch")
 
 
-@pytest.mark.parametrize("name, looks", [("CoOp", 3), ("CDC", 3 + 5)])
-@pytest.mark.parametrize("room, kept", [(2**30, 24), (10 * 4 * 40 * 40 + 1, 10)])
-def test_training_images_are_decoded_once_a_run_as_far_as_there_is_room(
-    run, monkeypatch, room, kept, name, looks
-):
-    """In three epochs; CDC looks at them three times before, and twice after them."""
-    monkeypatch.setattr(data, "DECODED_BYTES", room)
-    paths, read = [], data.read_picture
-
-    def watched(path, background):
-        paths.append(path)
-        return read(path, background)
-
-    trainer, _, _ = run(name, flags=("--no-train",))
-    monkeypatch.setattr(data, "read_picture", watched)
-    trainer.train()
-    training = {item.impath for item in trainer.dm.dataset.train_x}
-    shown = Counter(path for path in paths if path in training)
-    assert sorted(shown.values()) == [1] * kept + [looks] * (24 - kept)
-    assert len(trainer.train_loader_x.dataset.decoded.images) == kept
-    for loader in (trainer.test_loader, trainer.val_loader):
-        assert not loader.dataset.decoded.images
-
-
 # ---- as many steps as a training needs ----
 
 
@@ -95,9 +69,11 @@ def test_each_epoch_has_all_images_once_in_even_batches_and_steps_are_enough(
     steps = data.steps_of_epoch(images, optim, batch_size)
     order = random.Random(seed).sample(range(images), images)
     epoch = [*data.EvenBatches(order, steps)]
-    assert sum(epoch, []) == order and len(epoch) == steps
+    assert sum(epoch, []) == order
+    assert len(epoch) == steps
     sizes = {*map(len, epoch)}
-    assert max(sizes) - min(sizes) <= 1 and max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= batch_size
     assert epochs * steps >= least or steps == images
     # and no more than that takes
     assert steps == 1 or images / (steps - 1) > batch_size or epochs * (steps - 1) < least
@@ -109,40 +85,28 @@ def test_on_ones_own_pictures_none_sits_out_an_epoch(run):
     everything = sorted(item.impath for item in trainer.dm.dataset.train_x)
     for _ in range(2):
         epoch = [batch["impath"] for batch in trainer.train_loader_x]
-        assert sorted(sum(epoch, [])) == everything and [*map(len, epoch)] == [4] * 3 + [3] * 4
+        assert sorted(sum(epoch, [])) == everything
+        assert [*map(len, epoch)] == [4] * 3 + [3] * 4
 
 
 # ---- the blur of views ----
 
 
 @pytest.mark.parametrize("size, length", [((64, 48), 21), ((33, 40), 5)])
-def test_a_blurred_picture_is_torchvisions_pixel_for_pixel_and_needs_no_number_next_to_zero(
-    size, length, monkeypatch, tmp_path
-):
-    """Of pictures that are smooth, as photographs are, of black and white ones, and of noise."""
+def test_a_blurred_picture_is_torchvisions_pixel_for_pixel(size, length, tmp_path):
+    """Of pictures that are smooth, as photographs are, of noise, and of black and white."""
     generator, pictures = numpy.random.default_rng(0), []
-    for shape in [(6, 8, 3)] * 20 + [(*size[::-1], 3)] * 20:
+    for shape in [(6, 8, 3)] * 8 + [(*size[::-1], 3)] * 8:
         noise = Image.fromarray(generator.integers(0, 256, shape, dtype="uint8"))
         pictures.append(noise.resize(size, Image.Resampling.BICUBIC))
-    pictures += [image.point(lambda value: 255 * (value > 200)) for image in pictures[:20]]
-    kernels, convolve = [], tensors.conv2d
-
-    def watched(pixels, kernel, **settings):
-        kernels.append(kernel)
-        return convolve(pixels, kernel, **settings)
-
-    items = []
+    pictures += [image.point(lambda value: 255 * (value > 200)) for image in pictures[:8]]
+    items, blur = [], T.GaussianBlur(length)
     for number, picture in enumerate(pictures):
         items.append(SimpleNamespace(impath=f"{tmp_path}/{number}.png", label=0))
         picture.save(items[-1].impath)
-    blur = T.GaussianBlur(length)
-    cfg = CfgNode({"INPUT": {"BACKGROUND": ""}})
     torch.manual_seed(3)
-    expected = [blur(picture).tobytes() for picture in pictures]
-    monkeypatch.setattr(tensors, "conv2d", watched)
+    expected = [numpy.asarray(blur(picture)) for picture in pictures]
     torch.manual_seed(3)
-    images = data.CheckedImages(cfg, items, blur)
-    assert [images[number]["img"].tobytes() for number in range(60)] == expected
-    assert len(kernels) == 60
-    weights, tiny = torch.cat([*map(torch.ravel, kernels)]), torch.finfo(torch.float32).tiny
-    assert not ((weights > 0) & (weights < tiny)).any() and (weights == 0).any()
+    images = data.CheckedImages(CfgNode({"INPUT": {"BACKGROUND": ""}}), items, blur)
+    for number, picture in enumerate(expected):
+        assert numpy.array_equal(images[number]["img"], picture)

@@ -6,11 +6,11 @@ import itertools
 import pytest
 import torch
 
-from tests.conftest import make_method, scrambled
+from tests.conftest import make_method
 from tests.reference import unit
 from tests.runs import refuses
+from tests.trainers.conftest import as_if_trained
 from trainers import METHODS
-from trainers.class_part import ADDED, Trained
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.settings import run_config
 
@@ -25,30 +25,13 @@ CASES = [
 EVIDENTIAL = [name for name in METHODS if name.startswith("CDC")]
 
 
-def filled(method, classes=5):
-    """A method as if it were trained, every part of it different."""
-    learner = method.learner
-    if learner is not None:
-        scrambled(learner)
-    if hasattr(learner, "fill"):  # Tip-Adapter's cache
-        learner.fill(unit(torch.randn(9, 48)), torch.tensor([0, 3, 3, 1, 1, 2, 0, 4, 4]) % classes)
-    gaussians = getattr(learner, "gaussians", None)
+def made(name, backbone, names, **settings):
+    """A classifier of names by a method, as if it were trained."""
+    method = as_if_trained(make_method(name, backbone, names, **settings)).eval()
+    gaussians = getattr(method.learner, "gaussians", None)
     if gaussians is not None:
-        gaussians.fit(unit(torch.randn(30, 48)), torch.arange(30) % classes)
-    if hasattr(learner, "features"):  # GDA's
-        learner.features = unit(torch.randn(30, 48))
-    return method.eval()
-
-
-@pytest.fixture
-def made(vit, one_thread):
-    """A classifier of these names by a method, as if it were trained."""
-
-    def make(name, **settings):
-        method = filled(make_method(name, vit, NAMES, **settings))
-        return PromptedClassifier(method, run_config(), {"trainer": name})
-
-    return make
+        gaussians.fit(unit(torch.randn(30, 48)), torch.arange(30) % len(names))
+    return PromptedClassifier(method, run_config(), {"trainer": name})
 
 
 def answers_of(classifier, pictures):
@@ -59,9 +42,9 @@ def answers_of(classifier, pictures):
 
 
 @pytest.mark.parametrize("name, settings", CASES)
-def test_names_are_names(made, name, settings):
+def test_names_are_names(vit, one_thread, name, settings):
     """Through ``with_classes``, also of what it returned, and of a list with added names between."""
-    classifier = made(name, **settings)
+    classifier = made(name, vit, NAMES, **settings)
     pictures = torch.randn(1, 4, 3, 32, 32)
     logits, probability = answers_of(classifier, pictures)
     assert probability.std(dim=1).min() > 1e-3, "for this test to mean anything"
@@ -81,7 +64,8 @@ def test_names_are_names(made, name, settings):
         expected = expected / expected.sum(dim=1, keepdim=True)
         torch.testing.assert_close(shares, expected, rtol=2e-3, atol=1e-5, msg=why)
         assert asked.method.prompts_hash() == classifier.method.prompts_hash(), why
-        assert not asked.method.note and not asked.method.left_out, why
+        assert not asked.method.note, why
+        assert not asked.method.left_out, why
     whole, _ = answers_of(asked.with_classes(NAMES), pictures)
     torch.testing.assert_close(whole, logits, rtol=1e-4, atol=2e-4)
 
@@ -90,21 +74,19 @@ def test_names_are_names(made, name, settings):
 def test_pictures_tell_apart_names_that_are_one_to_the_clip(vit, name):
     """Such a folder is trained on; its names are asked for in any order, but none of them twice."""
     names = ["two  cats", "two cats", "sea"]
-    method = filled(make_method(name, vit, names), classes=3)
-    classifier = PromptedClassifier(method, run_config(), {"trainer": name})
+    classifier = made(name, vit, names)
     pictures = torch.randn(1, 4, 3, 32, 32)
     _, probability = answers_of(classifier, pictures)
     _, turned = answers_of(classifier.with_classes(names[::-1]), pictures)
     torch.testing.assert_close(turned, probability.flip(1), rtol=2e-3, atol=1e-5)
-    for others in (["sea", "sea"], [*names, "two   cats"]):
-        with refuses("one and the same"):
-            classifier.with_classes(others)
+    with refuses("one and the same"):
+        classifier.with_classes([*names, "two   cats"])
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_added_names_are_named_where_they_are_answered_in_another_way(made, name):
+def test_added_names_are_named_where_they_are_answered_in_another_way(vit, name):
     """Prompts answer any names in one way; what serves the trained classes alone says what it does."""
-    classifier = made(name)
+    classifier = made(name, vit, NAMES)
     part = classifier.method.class_part.names
     mixed, others = (
         classifier.with_classes(names).method
@@ -115,8 +97,3 @@ def test_added_names_are_named_where_they_are_answered_in_another_way(made, name
         assert bool(method.note) == bool(part)
     if part and others.left_out:
         assert mixed.note != others.note or mixed.left_out
-
-
-def test_a_name_has_the_number_that_it_was_trained_under():
-    trained = Trained({}, ["a", "b", "c"])
-    assert trained.numbers(["c", "x", "a"]) == [2, ADDED, 0]

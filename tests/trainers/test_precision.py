@@ -7,7 +7,7 @@ import pytest
 import torch
 from clip.model import convert_weights
 
-from tests.conftest import CASES, make_method, random_clip
+from tests.conftest import make_method, random_clip
 from tests.prompting.models import relative
 from tests.reference import unit
 from trainers.method import method_class
@@ -44,13 +44,20 @@ def test_features_in_fp16_are_clips_own(stock_vit):
     assert relative(mine, theirs) < 2e-3
 
 
-@pytest.mark.parametrize("name, text, image", CASES["teachers"])
+@pytest.mark.parametrize(
+    "name, text, image",
+    [
+        ("VPT", torch.float32, torch.float32),
+        ("ProGrad", torch.float32, torch.float32),
+        ("PromptSRC", torch.float32, torch.float16),
+        ("KgCoOp", torch.float16, torch.float16),
+    ],
+)
 def test_teachers_are_in_the_precision_of_the_official_code(
     run, vit, monkeypatch, name, text, image, fp16_anywhere
 ):
     """VPT's encoders, ProGrad's whole teacher and PromptSRC's texts are .float() there; PromptSRC's
     frozen images and KgCoOp's texts are not."""
-    text, image = getattr(torch, text), getattr(torch, image)
     trainer, _, _ = run(name, f"TRAINER.{name.upper()}.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
     assert trainer.model.teacher.text.text_projection.dtype == text
     seen = []

@@ -1,15 +1,9 @@
-"""Any number of methods share one frozen CLIP, and one trained method answers any list of classes."""
+"""Any number of methods share one frozen CLIP."""
 
-import copy
-
-import pytest
 import torch
 
-from tests.conftest import make_method, scrambled, slow_but_for
-from tests.trainers.test_every_trainer import METHOD_OF, TRAINERS
-from trainers.classifier.prompted import PromptedClassifier
-from trainers.prompting.text import TextEncoder
-from trainers.settings import run_config
+from tests.conftest import make_method, slow_but_for
+from tests.trainers.conftest import METHOD_OF, TRAINERS
 
 NAMES = ["cat", "bus", "tree"]
 
@@ -34,47 +28,3 @@ def test_a_clip_is_not_changed_by_what_is_built_on_it(name, vit, fp16_anywhere):
     after, *rest = facts(vit)
     assert rest == others
     torch.testing.assert_close(after, values, rtol=0, atol=0)
-
-
-def test_a_teacher_is_fp32_whatever_was_built_on_the_clip_before(vit, fp16_anywhere):
-    make_method("CoOp", vit, NAMES, PREC="fp16")
-    method = make_method("PromptSRC", vit, NAMES, PREC="fp16")
-    assert method.teacher.text.text_projection.dtype == torch.float32
-    assert method.backbone.text.text_projection.dtype == torch.float16
-    exact = make_method("PromptSRC", vit, NAMES)
-    torch.testing.assert_close(method.hand_crafted, exact.hand_crafted, rtol=0, atol=0)
-    embeddings = [each.backbone.text.token_embedding.weight for each in (method, exact)]
-    assert embeddings[0].data_ptr() == embeddings[1].data_ptr(), "what stays fp32 is shared"
-
-
-def test_a_methods_device_is_that_of_its_clip(vit):
-    method = make_method("CoOp", copy.deepcopy(vit), NAMES)
-    assert method.device == torch.device("cpu")
-    assert method.to("meta").device == torch.device("meta")
-
-
-@pytest.mark.parametrize("name", ["CDC", "MaPLe", "PromptSRC"])
-def test_other_names_cost_their_encoding_only(name, vit, monkeypatch):
-    """Nothing is loaded, the prompts' texts are encoded once, and the answers are those of a method
-    that was made for the names."""
-    method = make_method(name, vit, NAMES).eval()
-    scrambled(method.learner)
-    classifier = PromptedClassifier(method, run_config(), {"trainer": name})
-    state = torch.random.get_rng_state()
-    encoded = []
-    encode = TextEncoder.forward
-
-    def counted(self, prefix, suffix, *further, **more):
-        encoded.append(len(prefix) * suffix.shape[1])
-        return encode(self, prefix, suffix, *further, **more)
-
-    monkeypatch.setattr(TextEncoder, "forward", counted)
-    other = classifier.with_classes(["dog", "car"])
-    texts, _ = other.encoded
-    assert encoded == [len(texts) * 2]
-    assert other.method.backbone is vit and not other.method.training
-    assert torch.equal(state, torch.random.get_rng_state())
-    with torch.no_grad():
-        made = make_method(name, vit, ["dog", "car"]).eval()
-        made.load(method.learner.state_dict(), NAMES)
-        torch.testing.assert_close(texts, made.encode()[0], rtol=0, atol=0)
