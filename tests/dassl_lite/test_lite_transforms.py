@@ -6,23 +6,35 @@ import numpy as np
 import pytest
 import torch
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.data.transforms.randaugment import OPERATIONS, RandAugment
+from dassl.data.transforms.randaugment import RandAugment
 from PIL import Image
-
-from tests.conftest import CASES
 
 PIXELS = np.random.RandomState(0).randint(0, 255, (30, 40, 3)).astype(np.uint8)
 IMAGE = Image.fromarray(PIXELS)
-STEPS = {name: step for name, *step in CASES["transforms"]}
+# choice: class and line, in the order of application; without a choice it is always applied
+STEPS = {
+    "random_crop": ("RandomCrop", "random crop (padding = 4)"),
+    "random_resized_crop": (
+        "RandomResizedCrop",
+        "random resized crop (size=(8, 8), scale=(0.08, 1.0))",
+    ),
+    "random_flip": ("RandomHorizontalFlip", "random flip"),
+    "randaugment": ("RandAugment", "randaugment (n=2, m=10)"),
+    "": ("ToTensor", "to torch tensor of range [0, 1]"),
+    "normalize": (
+        "Normalize",
+        "normalization (mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])",
+    ),
+}
 
 
-@pytest.mark.parametrize("choices", [*zip(STEPS), [*STEPS], [*STEPS][::-1]])
+@pytest.mark.parametrize("choices", [[], ["random_flip"], [*STEPS][::-1]])
 def test_choices_are_applied_and_printed_in_one_order(make_cfg, capsys, choices):
     cfg = make_cfg(INPUT__TRANSFORMS=[name for name in choices if name])
     tfm = build_transform(cfg)
     steps = [step for name, step in STEPS.items() if name in choices or not name]
     if not {"random_crop", "random_resized_crop"} & set(choices):
-        steps.insert(0, ["Resize", "resize to 8x8"])
+        steps.insert(0, ("Resize", "resize to 8x8"))
     assert [type(part).__name__ for part in tfm.transforms] == [name for name, _ in steps]
     lines = ["Building transform_train", *(f"+ {line}" for _, line in steps)]
     assert capsys.readouterr().out.splitlines() == lines
@@ -60,10 +72,8 @@ BRIGHTER = (PIXELS.astype(int) + 110).clip(0, 255)
     [
         (2, 10, 255 - PIXELS),
         (4, 15, PIXELS & 0b11111100),
-        (5, 15, np.where(PIXELS < 128, PIXELS, 255 - PIXELS)),
         (6, 30, np.where(BRIGHTER < 128, BRIGHTER, 255 - BRIGHTER)),
         (14, 3, MOVED),
-        (15, 3, MOVED),
     ],
 )
 def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(
@@ -71,13 +81,4 @@ def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(
 ):
     monkeypatch.setattr(random, "choices", lambda operations, k: [operations[operation]] * k)
     monkeypatch.setattr(random, "random", lambda: 0.9)
-    image = IMAGE
-    if operation == 15:  # down is right of the transposed picture
-        image, expected = Image.fromarray(PIXELS.transpose(1, 0, 2)), expected.transpose(1, 0, 2)
-    assert np.array_equal(RandAugment(1, m)(image), expected)
-
-
-def test_randaugment_cuts_a_grey_rectangle_out():
-    cut = np.asarray(OPERATIONS[13][0](IMAGE, 10))
-    grey = (cut == (125, 123, 114)).all(axis=2)
-    assert 25 <= grey.sum() <= 121 and np.array_equal(cut[~grey], PIXELS[~grey])
+    assert np.array_equal(RandAugment(1, m)(IMAGE), expected)
