@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from dassl.data.transforms import INTERPOLATION_MODES, build_transform
-from dassl.data.transforms.randaugment import RandAugment
+from dassl.data.transforms.randaugment import OPERATIONS, RandAugment
 from PIL import Image
 
 PIXELS = np.random.RandomState(0).randint(0, 255, (30, 40, 3)).astype(np.uint8)
@@ -72,8 +72,10 @@ BRIGHTER = (PIXELS.astype(int) + 110).clip(0, 255)
     [
         (2, 10, 255 - PIXELS),
         (4, 15, PIXELS & 0b11111100),
+        (5, 15, np.where(PIXELS < 128, PIXELS, 255 - PIXELS)),
         (6, 30, np.where(BRIGHTER < 128, BRIGHTER, 255 - BRIGHTER)),
         (14, 3, MOVED),
+        (15, 3, MOVED),
     ],
 )
 def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(
@@ -81,4 +83,13 @@ def test_randaugment_is_arithmetic_on_pixels_at_a_strength_of_30(
 ):
     monkeypatch.setattr(random, "choices", lambda operations, k: [operations[operation]] * k)
     monkeypatch.setattr(random, "random", lambda: 0.9)
-    assert np.array_equal(RandAugment(1, m)(IMAGE), expected)
+    image = IMAGE
+    if operation == 15:  # down is right of the transposed picture
+        image, expected = Image.fromarray(PIXELS.transpose(1, 0, 2)), expected.transpose(1, 0, 2)
+    assert np.array_equal(RandAugment(1, m)(image), expected)
+
+
+def test_randaugment_cuts_a_grey_rectangle_out():
+    cut = np.asarray(OPERATIONS[13][0](IMAGE, 10))
+    grey = (cut == (125, 123, 114)).all(axis=2)
+    assert 25 <= grey.sum() <= 121 and np.array_equal(cut[~grey], PIXELS[~grey])
