@@ -1,9 +1,7 @@
 """demo_app.py: every way to ask for the wrong thing, which pictures are kept, and who is served."""
 
 import io
-import socket
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from threading import Event, Thread
 from types import SimpleNamespace
 from urllib.request import urlopen
@@ -17,8 +15,7 @@ from app import demo as asked
 from app.page import MAX_REQUEST
 from tests.app.conftest import Page
 from tests.conftest import GOLDEN
-from tests.runs import PATIENCE, prompts_of, record_of, refuses
-from tests.trainers.test_every_trainer import BASE, NEW
+from tests.runs import PATIENCE, refuses
 
 MISTAKES = GOLDEN["messages"]["page"]
 
@@ -29,10 +26,10 @@ def test_mistakes_are_named_and_the_page_keeps_working(ask, message):
     if "sent" in form:
         form["sent"] = (form["sent"], b"no picture")
     page = ask(**form)
+    assert page.error.startswith(message)
+    assert not page.tables
     (marked,) = (attributes for _, attributes in page.tags if "aria-invalid" in attributes)
-    assert page.error.startswith(message) and not page.tables
-    assert marked["name"] == field and marked["aria-describedby"].endswith(" error")
-    assert page.all("p", id="error")
+    assert marked["name"] == field
     for name in form.get("classes", "").splitlines():
         assert name.strip() in page.text, "nothing has to be typed again"
     kept = [one["value"] for one in page.all("input", name="kept")]
@@ -46,39 +43,35 @@ def test_mistakes_are_named_and_the_page_keeps_working(ask, message):
 def test_only_the_last_pictures_are_kept_and_shown_small(demo):
     pictures, keys = asked.Demo(demo.classifier, demo.judge), []
     for number in range(asked.KEPT + 1):
-        buffer = io.BytesIO()
-        Image.new("RGB", (1000, 500), (number, 0, 0)).save(buffer, format="PNG")
-        buffer.seek(0)
-        keys.append(pictures.keep(SimpleNamespace(stream=buffer, filename="a.png")))
+        file = io.BytesIO()
+        Image.new("RGB", (1000, 500), (number, 0, 0)).save(file, format="PNG")
+        file.seek(0)
+        keys.append(pictures.keep(SimpleNamespace(stream=file)))
     with refuses("this picture is not kept any more"):
         pictures.open(keys[0])
-    for number in range(1, asked.KEPT + 1):
-        assert pictures.open(keys[number]).getpixel((0, 0)) == (number, 0, 0)
+    assert pictures.open(keys[1]).getpixel((0, 0)) == (1, 0, 0)
     assert Image.open(io.BytesIO(pictures.shown(keys[2]))).size == (asked.PIXELS, asked.PIXELS // 2)
 
 
 def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, demo):
-    pairs = [(path.split("/")[-2:], truth) for path, truth in demo.examples.values()]
-    assert all(name == truth for (name, _), truth in pairs)
     with numpy.load(f"{folder}/predictions-test.npz") as kept:
         doubts = dict(zip(kept["image"].tolist(), kept["max_probability"].tolist()))
-    found = [doubts.pop("/".join(place)) for place, _ in pairs]  # each once
-    assert found == sorted(found) and len(found) == asked.EXAMPLES
-    assert found[0] <= min(doubts.values()) and found[-1] >= max(doubts.values())
+    names = ["/".join(path.split("/")[-2:]) for path, _ in demo.examples.values()]
+    found = [doubts[name] for name in names]
+    assert found == sorted(found)
+    assert (found[0], found[-1]) == (min(doubts.values()), max(doubts.values()))
+    assert len(set(names)) == asked.EXAMPLES
+    truths = [truth for _, truth in demo.examples.values()]
+    assert [name.split("/")[0] for name in names] == truths
 
 
-def test_without_its_images_a_run_has_no_examples(
-    folder, demo, trained, data_root, tmp_path, caplog
-):
-    record, find = demo.classifier.record, demo_app.find_examples
-    assert find(folder, record, tmp_path) == [] and "No examples: " in caplog.text
-    untested = trained("CoOp", "TEST.NO_TEST", "True")
-    assert find(untested, record_of(untested), data_root) == []
+def test_without_its_images_a_run_has_no_examples(folder, demo, tmp_path, caplog):
+    assert demo_app.find_examples(folder, demo.classifier.record, tmp_path) == []
+    assert "No examples: " in caplog.text
     bare = demo_app.make_app(demo_app.Demo(demo.classifier, demo.judge))
     page = Page(bare.test_client().get("/").text)
-    assert not page.all("fieldset") and "example" not in page.text
-    with refuses("is not a folder"):
-        find(folder, record, tmp_path / "nowhere")
+    assert not page.all("fieldset")
+    assert "example" not in page.text
 
 
 # ---- the server and the command ----
@@ -89,49 +82,29 @@ def test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody(dem
     assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
     for path in ("/", "/pictures/example-1", "/static/style.css"):
         response = client.get(path, headers={"Host": "localhost:8000"})
-        assert response.status_code == 200 and response.headers[
-            "Content-Security-Policy"
-        ].startswith("default-src 'none'; img-src 'self'")
-        assert "http" not in response.headers["Content-Security-Policy"]
+        assert response.status_code == 200
+        policy = response.headers["Content-Security-Policy"]
+        assert policy.startswith("default-src 'none'; img-src 'self'")
+        assert "http" not in policy
     assert client.get("/pictures/nothing").status_code == 404
 
 
-FORMS = [  # what a browser says of a form's origin, and whether it is answered
-    ({}, 200),
-    ({"Origin": "http://localhost"}, 200),
-    ({"Referer": "http://localhost/?picture=example-1", "Sec-Fetch-Site": "same-origin"}, 200),
-    ({"Sec-Fetch-Site": "none"}, 200),
-    ({"Origin": "http://elsewhere.example"}, 403),
-    ({"Origin": "null"}, 403),
-    ({"Origin": "http://localhost:1"}, 403),
-    ({"Referer": "http://elsewhere.example/localhost/"}, 403),
-    ({"Referer": "http://localhost.elsewhere.example/"}, 403),
-    ({"Referer": "https://localhost/"}, 403),
-    ({"Referer": "http://[bad"}, 403),
-    ({"Sec-Fetch-Site": "cross-site"}, 403),
-    ({"Sec-Fetch-Site": "same-site"}, 403),
-    ({"Origin": "http://localhost", "Referer": "http://elsewhere.example/"}, 403),
-]
-
-
-@pytest.mark.parametrize("headers, status", FORMS)
+@pytest.mark.parametrize(
+    "headers, status",  # what a browser says of a form's origin, and whether it is answered
+    [
+        ({}, 200),
+        ({"Origin": "http://localhost"}, 200),
+        ({"Sec-Fetch-Site": "none"}, 200),
+        ({"Origin": "http://elsewhere.example"}, 403),
+        ({"Referer": "http://localhost.elsewhere.example/"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+    ],
+)
 def test_forms_of_other_sites_are_refused(demo, headers, status):
     client = demo_app.make_app(demo).test_client()
     headers = {"Host": "localhost", **headers}
     answer = client.post("/", data={"picture": "example-1"}, headers=headers)
     assert answer.status_code == status
-
-
-def test_connections_that_say_nothing_keep_nobody_waiting(demo):
-    server = demo_app.make_server(demo_app.make_app(demo), 0)
-    Thread(target=server.run, daemon=True).start()
-    place = "127.0.0.1", server.effective_port
-    with ExitStack() as stack:
-        for _ in range(120):
-            half_sent = stack.enter_context(socket.create_connection(place, PATIENCE))
-            half_sent.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
-        assert urlopen(f"http://{place[0]}:{place[1]}/", timeout=60).status == 200
-    server.close()
 
 
 def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
@@ -160,21 +133,23 @@ def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
     server.close()
 
 
-def test_what_cannot_be_served_is_one_line_and_exit_code_2(
-    folder, run, trained, demo, tmp_path, error_of
-):
-    tested = run("CDC", *NEW, name="test", flags=prompts_of(trained("CDC", *BASE)))[2]
-    server, nowhere = demo_app.make_server(demo_app.make_app(demo), 0), tmp_path / "nowhere"
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        ("--run nowhere", "nowhere holds no finished run"),
+        ("--max-error 5", "--max-error is 5.0, it is a share: above 0 and below 1"),
+        ("--root nowhere", "--root nowhere is not a folder"),
+        ("--port 65536", "--port is 65536, it must be between 0"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line_and_exit_code_2(folder, error_of, words, message):
+    line = error_of(demo_app.main, "--run", folder, *words.split())
+    assert line.startswith(f"error: {message}")
+
+
+def test_a_port_that_is_taken_is_named(folder, demo, error_of):
+    server = demo_app.make_server(demo_app.make_app(demo), 0)
     taken = f"--port {server.effective_port}"
-    own = ("--run", folder)
-    for words, message in (
-        (("--run", nowhere), f"{nowhere} holds no finished run"),
-        (("--run", tested), f"{tested} holds no prompts: it tested those of another run"),
-        ((*own, "--max-error", 5), "--max-error is 5.0, it is a share: above 0 and below 1"),
-        ((*own, "--root", nowhere), f"--root {nowhere} is not a folder"),
-        ((*own, *taken.split()), f"{taken} cannot be used (Address already in use): give another"),
-        ((*own, "--port", 65536), "--port is 65536, it must be between 0"),
-        ((*own, "--port", -1), "--port is -1, it must be between 0"),
-    ):
-        assert error_of(demo_app.main, *words).startswith(f"error: {message}")
+    line = error_of(demo_app.main, "--run", folder, *taken.split())
+    assert line.startswith(f"error: {taken} cannot be used (Address already in use): give another")
     server.close()

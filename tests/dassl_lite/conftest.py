@@ -1,7 +1,6 @@
 """A tiny data set of generated images, and a trainer over it written the way a CoOp user writes one."""
 
 import contextlib
-import io
 import sys
 
 import numpy as np
@@ -51,6 +50,9 @@ class LiteLinear(TrainerX):
 
     stop_at = None  # (epoch, batch) at which the "machine" goes down
 
+    class Down(Exception):
+        """The machine is down."""
+
     def build_model(self):
         cfg = self.cfg
         size = 3 * cfg.INPUT.SIZE[0] * cfg.INPUT.SIZE[1]
@@ -65,7 +67,7 @@ class LiteLinear(TrainerX):
 
     def forward_backward(self, batch):
         if (self.epoch, self.batch_idx) == self.stop_at:
-            raise KeyboardInterrupt
+            raise self.Down
         image, label = self.parse_batch_train(batch)
         output = self.model(image)
         loss = F.cross_entropy(output, label)
@@ -133,29 +135,16 @@ def make_cfg(image_root, tmp_path):
 
 
 @pytest.fixture
-def quiet():
-    """A context that swallows stdout and gives it as text."""
-
-    @contextlib.contextmanager
-    def run():
-        out = io.StringIO()
-        with contextlib.redirect_stdout(out):
-            yield out
-
-    return run
-
-
-@pytest.fixture
-def train(quiet):
+def train(capsys):
     """Seed, build, train; returns the trainer and what it printed."""
 
     def run(cfg, seed=1, stop_at=None):
         set_random_seed(seed)
-        with quiet() as out:
-            trainer = build_trainer(cfg)
-            trainer.stop_at = stop_at
-            with contextlib.suppress(KeyboardInterrupt) if stop_at else contextlib.nullcontext():
-                trainer.train()
-        return trainer, out.getvalue()
+        capsys.readouterr()
+        trainer = build_trainer(cfg)
+        trainer.stop_at = stop_at
+        with contextlib.suppress(LiteLinear.Down):
+            trainer.train()
+        return trainer, capsys.readouterr().out
 
     return run

@@ -11,7 +11,6 @@ import torchvision.transforms as T
 from dassl.data import DataManager, DatasetWrapper
 from dassl.data.data_manager import build_data_loader
 from dassl.data.datasets import DatasetBase, Datum, build_dataset
-from dassl.data.samplers import build_sampler
 from dassl.data.transforms import build_transform
 from dassl.utils import set_random_seed
 from PIL import Image
@@ -24,68 +23,65 @@ def item(label, name="c"):
 
 
 @pytest.fixture
-def source(make_cfg, quiet):
+def source(make_cfg):
     """The training images of the tiny data set."""
-    with quiet():
-        return build_dataset(make_cfg()).train_x
+    return build_dataset(make_cfg()).train_x
 
 
-def test_a_datum_is_what_was_given_and_survives_pickling_when_its_file_is_gone(tmp_path):
+def test_a_datum_survives_pickling_when_its_file_is_gone_and_else_needs_it(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(b"")
     datum = Datum(str(path), 3, 1, "cat")
     path.unlink()
     one = pickle.loads(pickle.dumps(datum))
     assert (one.impath, one.label, one.domain, one.classname) == (str(path), 3, 1, "cat")
-    with pytest.raises(AttributeError):
-        datum.label = 4
     with pytest.raises(AssertionError, match="x.png"):
         Datum(str(path))
 
 
-def test_lists_are_kept_and_classes_counted_or_refused():
+def test_lists_are_kept_and_classes_counted():
     train, val, test = [item(2), item(0), item(1), item(0)], [item(0)], [item(1)]
     data = DatasetBase(train_x=train, val=val, test=test)
-    assert data.train_x is train and data.val is val and data.test is test
-    assert data.num_classes == 3 and data.classnames == ["c0", "c1", "c2"]
+    assert (data.train_x, data.val, data.test) == (train, val, test)
+    assert data.num_classes == 3
+    assert data.classnames == ["c0", "c1", "c2"]
     by_label = [(2, [train[0]]), (0, [train[1], train[3]]), (1, [train[2]])]
     assert list(data.split_dataset_by_label(train).items()) == by_label
-    for bad, message in (
+
+
+@pytest.mark.parametrize(
+    "train, message",
+    [
         ([], "empty"),
         ([item(0), item(2)], "without gaps"),
         ([item(0, "a"), item(0, "b")], "each with one class name"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            DatasetBase(train_x=bad)
+    ],
+)
+def test_lists_that_name_no_classes_are_refused(train, message):
+    with pytest.raises(ValueError, match=message):
+        DatasetBase(train_x=train)
 
 
 @pytest.mark.parametrize("repeat", [False, True])
-@pytest.mark.parametrize("n", [1, 4, 16])
-def test_few_shots_are_the_literal_loops_draws(n, repeat):
+def test_few_shots_are_the_literal_loops_draws(repeat):
     def literal(items):
         for label in dict.fromkeys(one.label for one in items):
             of_class = [one for one in items if one.label == label]
-            if len(of_class) >= n:
-                yield from random.sample(of_class, n)
+            if len(of_class) >= 4:
+                yield from random.sample(of_class, 4)
             else:
-                yield from random.choices(of_class, k=n) if repeat else of_class
+                yield from random.choices(of_class, k=4) if repeat else of_class
 
-    train, val = (
-        random.Random(7).sample(items, len(items))
-        for items in 2 * [[item(label) for label in [0] * 9 + [1] * 2 + [2] * 4 + [3] * 6]]
-    )
+    train, val = ([item(label) for label in [0] * 9 + [1] * 2 + [2] * 4] for _ in range(2))
     data = DatasetBase(train_x=train)
     random.seed(11)
-    drawn = data.generate_fewshot_dataset(train, val, num_shots=n, repeat=repeat)
-    alone = data.generate_fewshot_dataset(train, num_shots=n, repeat=repeat)
+    drawn = data.generate_fewshot_dataset(train, val, num_shots=4, repeat=repeat)
     state = random.getstate()
     random.seed(11)
-    for found, items in zip((*drawn, alone), (train, val, train)):
+    for found, items in zip(drawn, (train, val)):
         assert list(map(id, found)) == list(map(id, literal(items)))
-    assert random.getstate() == state  # nothing more, nothing less was drawn
+    assert random.getstate() == state, "nothing more, nothing less was drawn"
     assert data.generate_fewshot_dataset(train, num_shots=-1) is train
-    assert data.generate_fewshot_dataset(train, val, num_shots=0) == (train, val)
-    assert random.getstate() == state
 
 
 @pytest.mark.parametrize(
@@ -98,17 +94,15 @@ def test_training_drops_an_incomplete_batch_if_there_is_a_whole_one(
     options = {"batch_size": batch_size, "tfm": T.ToTensor(), "is_train": is_train}
     batches = list(build_data_loader(make_cfg(), data_source=source, **options))
     assert [len(batch["img"]) for batch in batches] == sizes
-    for key in ("impath", "label", "domain"):
-        values = [value for batch in batches for value in batch[key]]
-        assert values == [getattr(one, key) for one in source[: len(values)]]
+    labels = torch.cat([batch["label"] for batch in batches]).tolist()
+    assert labels == [one.label for one in source[: len(labels)]]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_a_seed_gives_the_images_that_torchs_own_loader_gives(make_cfg, source, quiet, workers):
+def test_a_seed_gives_the_images_that_torchs_own_loader_gives(make_cfg, source, workers):
     flips = {"INPUT__TRANSFORMS": ("random_resized_crop", "random_flip")}
     cfg = make_cfg(DATALOADER__NUM_WORKERS=workers, **flips)
-    with quiet():
-        tfm = build_transform(cfg)
+    tfm = build_transform(cfg)
     set_random_seed(0)
     ours = list(build_data_loader(cfg, "RandomSampler", source, 7, tfm=tfm))
 
@@ -123,50 +117,47 @@ def test_a_seed_gives_the_images_that_torchs_own_loader_gives(make_cfg, source, 
         assert torch.equal(batch["index"], index) and torch.equal(batch["img"], img)
 
 
-def test_an_item_has_an_image_for_each_transform_and_view(make_cfg, source):
-    cfg = make_cfg(DATALOADER__K_TRANSFORMS=3)
+def test_an_item_has_an_image_for_each_transform_or_view(make_cfg, source):
     small, large = (T.Compose([T.Resize((s, s)), T.ToTensor()]) for s in (2, 3))
-    one = DatasetWrapper(cfg, source, transform=[small, large, small])[0]
-    assert [one[key].shape[-1] for key in ("img", "img2", "img3")] == [2, 3, 2]
-    tfm = T.Compose([T.RandomResizedCrop(8), T.ToTensor()])
+    one = DatasetWrapper(make_cfg(), source, transform=[small, large])[0]
+    assert [one[key].shape[-1] for key in ("img", "img2")] == [2, 3]
+    cfg, tfm = make_cfg(DATALOADER__K_TRANSFORMS=3), T.RandomResizedCrop(8)
     torch.manual_seed(3)
     views = DatasetWrapper(cfg, source, transform=tfm, is_train=True)[1]["img"]
     torch.manual_seed(3)
-    expected = [tfm(Image.open(source[1].impath).convert("RGB")) for _ in range(3)]
-    assert isinstance(views, list) and all(map(torch.equal, views, expected))
-    assert isinstance(DatasetWrapper(make_cfg(), source)[1]["img"], Image.Image)
+    image = Image.open(source[1].impath).convert("RGB")
+    assert views == [tfm(image) for _ in range(3)]
 
 
 def test_the_unaugmented_image_comes_on_request(make_cfg, source):
-    options = {"INPUT__TRANSFORMS": ("normalize",), "INPUT__INTERPOLATION": "bicubic"}
-    cfg = make_cfg(DATALOADER__RETURN_IMG0=True, **options)
+    cfg = make_cfg(DATALOADER__RETURN_IMG0=True)
     one = DatasetWrapper(cfg, source, transform=T.ToTensor(), is_train=True)[0]
-    image = Image.open(source[0].impath).convert("RGB").resize((8, 8), Image.BICUBIC)
-    expected = T.Normalize(cfg.INPUT.PIXEL_MEAN, cfg.INPUT.PIXEL_STD)(T.ToTensor()(image))
-    assert torch.allclose(one["img0"], expected) and one["img"].shape == (3, 10, 12)
+    image = Image.open(source[0].impath).convert("RGB").resize((8, 8), Image.BILINEAR)
+    assert torch.allclose(one["img0"], T.ToTensor()(image))
 
 
-def test_a_data_manager_builds_in_order_and_prints_a_table(make_cfg, capsys):
+def test_a_data_manager_has_loaders_and_prints_a_table(make_cfg, capsys):
     class Wrapper(DatasetWrapper):
         pass
 
     cfg = make_cfg(DATASET__NUM_SHOTS=2, DATALOADER__TEST__BATCH_SIZE=4)
     manager = DataManager(cfg, dataset_wrapper=Wrapper)
     lines = re.findall(r"^[^+-].*", capsys.readouterr().out, re.MULTILINE)
-    assert " | ".join(lines) == (
-        "Loading dataset: LiteBlobs | Creating a 2-shot dataset | Building transform_train | "
-        "Building transform_test | Dataset    LiteBlobs | # classes  3 | # train_x  6 | "
-        "# val      8 | # test     15"
-    )
-    assert (manager.num_classes, manager.num_source_domains) == (3, 0)
+    table = [
+        "Dataset    LiteBlobs",
+        "# classes  3",
+        "# train_x  6",
+        "# val      8",
+        "# test     15",
+    ]
+    assert lines[-5:] == table
     assert manager.lab2cname == {0: "red_dot", 1: "green_dot", 2: "blue_dot"}
     for loader, count in ((manager.val_loader, 8), (manager.test_loader, 15)):
         indices = torch.cat([batch["index"] for batch in loader]).tolist()
         assert indices == list(range(count)), "neither cut nor shuffled"
         assert type(loader.dataset) is Wrapper
-    for name, call in (
-        ("LiteBlob", lambda: build_dataset(make_cfg(DATASET__NAME="LiteBlob"))),
-        ("RandomDomainSampler", lambda: build_sampler("RandomDomainSampler", data_source=[])),
-    ):
-        with pytest.raises(ValueError, match=name):
-            call()
+
+
+def test_an_unknown_data_set_is_refused(make_cfg):
+    with pytest.raises(ValueError, match="got .LiteBlob. .do you mean .LiteBlobs"):
+        build_dataset(make_cfg(DATASET__NAME="LiteBlob"))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from dassl.evaluation import Classification, build_evaluator
+from dassl.evaluation import Classification
 from dassl.metrics import compute_accuracy
 
 NAMES = {0: "cat", 1: "dog", 2: "owl"}
@@ -30,20 +30,12 @@ def test_figures_by_hand_also_per_class_and_after_a_reset(make_cfg, capsys):
     )
 
 
-def test_a_confusion_matrix_by_hand_is_written_as_a_tensor(make_cfg, capsys, tmp_path):
-    """Rows: the share of each class's images that was taken for which class."""
+def test_a_confusion_matrix_has_the_shares_of_each_class_and_is_written(make_cfg, tmp_path):
     evaluator = Classification(make_cfg(TEST__COMPUTE_CMAT=True, OUTPUT_DIR=str(tmp_path)))
     evaluator.process(torch.eye(3)[PRED], torch.tensor(TRUE))
     evaluator.evaluate()
-    path = f"{tmp_path}/cmat.pt"
-    assert capsys.readouterr().out.endswith(f"Confusion matrix is saved to {path}\n")
     expected = [[2 / 3, 1 / 3, 0], [0, 1 / 2, 1 / 2], [0, 0, 0]]
-    assert torch.load(path, weights_only=True).tolist() == expected
-
-
-def test_an_unknown_evaluator_is_refused(make_cfg):
-    with pytest.raises(ValueError, match=r"\(do you mean \[Classification"):
-        build_evaluator(make_cfg(TEST__EVALUATOR="C"))
+    assert torch.load(tmp_path / "cmat.pt", weights_only=True).tolist() == expected
 
 
 def test_accuracy_counts_targets_among_the_k_highest():
@@ -51,5 +43,4 @@ def test_accuracy_counts_targets_among_the_k_highest():
     labels = torch.tensor([0, 2, 2, 1])
     for output in (logits, (logits, "more")):
         accuracies = compute_accuracy(output, labels, topk=(1, 2, 3))
-        assert [value.tolist() for value in accuracies] == [[50.0], [75.0], [100.0]]
-    assert compute_accuracy(logits, labels)[0].item() == 50.0
+        assert [value.item() for value in accuracies] == [50, 75, 100]

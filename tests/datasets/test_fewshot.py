@@ -8,7 +8,6 @@ import random
 import numpy
 import pytest
 import torch
-from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 
 from datasets.imagenet import in_coops_order
@@ -68,17 +67,21 @@ def test_the_sample_of_a_seed_is_coops_whatever_was_drawn_before(root, draws_bef
     """Drawn class by class with a generator freshly set to the seed, train before val."""
     whole, before = build(NAME, root), files_below(root)
     random.seed(5)
-    expected = [
-        [item.impath for label in range(3) for item in random.sample(of_class(part, label), shots)]
-        for part, shots in ((whole.train_x, 5), (whole.val, 4))
-    ]
+    expected = []
+    for part, shots in ((whole.train_x, 5), (whole.val, 4)):
+        for label in range(3):
+            expected.extend(random.sample(of_class(part, label), shots))
     for _ in range(draws_before):
         random.random()
     dataset = build_pets(root, seed=5, shots=5)
-    assert [[item.impath for item in part] for part in (dataset.train_x, dataset.val)] == expected
-    most = build_pets(root, shots=16)  # a class with fewer images gives all it has
-    assert (len(most.train_x), len(most.val)) == (18, 12)
+    found = [item.impath for item in (*dataset.train_x, *dataset.val)]
+    assert found == [item.impath for item in expected]
     assert files_below(root) == before, "nothing is written"
+
+
+def test_a_class_with_fewer_images_gives_all_it_has(root):
+    most = build_pets(root, shots=16)
+    assert (len(most.train_x), len(most.val)) == (18, 12)
 
 
 def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
@@ -100,17 +103,14 @@ def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
 @pytest.mark.parametrize("windows", [False, True])
 def test_coops_sample_is_taken_and_named_wherever_it_was_written(root, tmp_path, windows):
     drawn, content = build_pets(root).fewshot_sample, coops_sample(root)
-    expected = sample(root)
-    assert [name for name, *_ in expected[0]] == [
-        os.path.relpath(item.impath, root) for item in content["train"]
-    ]
+    expected = [os.path.relpath(item.impath, root) for item in content["train"]]
     elsewhere = tmp_path / "elsewhere"
     root.rename(elsewhere)
     if windows:
         for item in [*content["train"], *content["val"]]:
             item._impath = "D:" + item._impath.replace("/", "\\")
         write_pickle(elsewhere / PICKLE, content)
-    assert sample(elsewhere) == expected
+    assert [name for name, *_ in sample(elsewhere)[0]] == expected
     taken = build_pets(elsewhere).fewshot_sample
     assert (drawn["origin"], taken["origin"]) == ("drawn with seed 1", "CoOp: shot_2-seed_1.pkl")
     assert drawn["hash"] != taken["hash"]
@@ -127,13 +127,8 @@ def first(**change):
     [
         (first(_impath="/etc/passwd"), "/etc/passwd with label 0, which .*oxford_pets has not"),
         (first(_label=1), "with label 1, which .* has not"),
-        (first(_impath=7), "a Datum whose path is a int"),
-        (first(_label="0"), "whose label is a str"),
         (lambda content: content.pop("val"), "is not read .KeyError: 'val'.*delete it"),
-        (
-            lambda content: content["val"].pop(0),
-            "must have 2 val images of each class.*delete it",
-        ),
+        (lambda content: content["val"].pop(0), "must have 2 val images of each class.*delete it"),
         (
             lambda content: content["train"].append(content["train"][0]),
             "jpg with label 0, twice: .*delete it",
@@ -149,51 +144,27 @@ def test_a_sample_of_other_images_is_refused(root, change, message):
 
 
 class Calls:
-    """Pickles as a call of a function."""
+    """Pickles as a call that makes a folder."""
 
-    def __init__(self, function, *arguments):
-        self.called = function, arguments
+    def __init__(self, path):
+        self.path = str(path)
 
     def __reduce__(self):
-        return self.called
+        return os.mkdir, (self.path,)
 
 
-def dotted(*words):
-    """A pickle that asks a module it may name for something inside it, and calls that."""
-    words = [b"\x8c" + bytes([len(word)]) + word for word in words]
-    return b"\x80\x04%b%b\x93%b\x85R." % tuple(words)
-
-
-DATUM = "dassl.data.datasets.base_dataset"
-HOSTILE = {  # how a pickle could run a command, given one
-    "a call": lambda shell: Calls(os.system, shell),
-    "eval inside a sample": lambda shell: {"val": [Calls(eval, f"open({shell[6:]!r}, 'w')")]},
-    "getattr": lambda shell: Calls(getattr, shell, "__class__"),
-    "dotted": lambda shell: dotted(DATUM.encode(), b"os.system", shell.encode()),
-    "old protocol": lambda shell: b"cos\nsystem\n(S'" + shell.encode() + b"'\ntR.",
-    "persistent": lambda shell: b"Pname\n.",
-    "Datum, which looks for files": lambda shell: Calls(Datum, __file__),
-}
-
-
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path, kind, monkeypatch):
-    marker = tmp_path / "executed"
-    content = HOSTILE[kind](f"touch {marker}")
-    data = content if isinstance(content, bytes) else pickle.dumps(content)
+def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path):
+    data = pickle.dumps({"train": [Calls(tmp_path / "executed")]})
     (root / FOLDER).mkdir()
     (root / PICKLE).write_bytes(data)
-    with refuses("shot_2-seed_1.pkl is not read .*delete it"):
-        with monkeypatch.context() as patched:
-            patched.setattr(Datum, "__init__", lambda *_: pytest.fail("called"))
-            build_pets(root)
     (root / "preprocessed.pkl").write_bytes(data)
+    with refuses("shot_2-seed_1.pkl is not read .*delete it"):
+        build_pets(root)
     with refuses("preprocessed.pkl is not read"):
         in_coops_order([], str(root))
-    assert not marker.exists()
-    if kind in ("a call", "eval inside a sample", "old protocol"):
-        pickle.loads(data)
-        assert marker.exists(), "it would have been"
+    assert not (tmp_path / "executed").exists()
+    pickle.loads(data)
+    assert (tmp_path / "executed").exists(), "it would have been"
 
 
 # --- ImageNet
@@ -212,21 +183,17 @@ def test_imagenets_sample_has_no_validation_part(tmp_path):
 
 def test_coops_order_of_imagenet_is_taken_over_or_refused(tmp_path):
     """CoOp draws from the order in which its file system listed the images."""
-    imagenet(tmp_path / "there")
-    whole = build("ImageNet", tmp_path / "there")
+    imagenet(tmp_path)
+    whole = build("ImageNet", tmp_path)
     order = sorted(whole.train_x, key=lambda item: (item.label, -ord(item.impath[-6])))
-    folder = tmp_path / "there/imagenet"
-    write_pickle(folder / "preprocessed.pkl", {"train": order, "test": whole.test})
-    (tmp_path / "there").rename(tmp_path / "here")
+    path = tmp_path / "imagenet/preprocessed.pkl"
+    write_pickle(path, {"train": order, "test": whole.test})
     random.seed(1)
-    expected = [
-        item.impath for label in range(3) for item in random.sample(of_class(order, label), 2)
-    ]
-    dataset = build("ImageNet", tmp_path / "here", shots=2, seed=1)
-    assert [item.impath.replace("/here/", "/there/") for item in dataset.train_x] == expected
-    os.remove(f"{tmp_path}/here/imagenet/images/train/n02/n02_0.JPEG")
-    with refuses("preprocessed.pkl lists .*n02_0.JPEG with label 1, which .*imagenet has not"):
-        build("ImageNet", tmp_path / "here")
-    write_pickle(tmp_path / "here/imagenet/preprocessed.pkl", {"train": order[:3]})
+    expected = []
+    for label in range(3):
+        expected.extend(random.sample(of_class(order, label), 2))
+    dataset = build("ImageNet", tmp_path, shots=2, seed=1)
+    assert [item.impath for item in dataset.train_x] == [item.impath for item in expected]
+    write_pickle(path, {"train": order[:3]})
     with refuses("preprocessed.pkl lacks training images"):
-        build("ImageNet", tmp_path / "here")
+        build("ImageNet", tmp_path)

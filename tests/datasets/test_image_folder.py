@@ -1,8 +1,6 @@
 """ImageFolder: two layouts, a division that never changes, names from a file, and every way to lay
 it out wrongly."""
 
-import os
-
 import pytest
 
 from tests.datasets.miniatures import LAYOUTS, files_below, image_folder, picture
@@ -47,12 +45,16 @@ def test_one_folder_is_divided_in_shares_that_depend_on_neither_seed_nor_other_c
 
 def test_names_come_from_classnames_txt(tmp_path):
     image_folder(tmp_path)
-    lines = "ant fire ant\nbee honey bee\ncat fish\twels catfish\n"
-    (tmp_path / "classnames.txt").write_text(lines, encoding="utf-8")
+    file = tmp_path / "classnames.txt"
+    file.write_text("ant fire ant\nbee honey bee\ncat fish\twels catfish\n")
     assert build("ImageFolder", tmp_path).classnames == ["fire ant", "honey bee", "wels catfish"]
-    (tmp_path / "classnames.txt").write_text("ant fire ant\n")
-    with refuses("classnames.txt can't be read .KeyError: 'bee'.: each class folder has a line"):
-        build("ImageFolder", tmp_path)
+    for lines, message in (
+        ("ant fire ant\n", "KeyError: 'bee'.: each class folder has a line"),
+        ("ant a\nbee b\nant c\ncat fish\td\n", "ValueError: ant is named twice"),
+    ):
+        file.write_text(lines)
+        with refuses(f"classnames.txt can't be read .{message}"):
+            build("ImageFolder", tmp_path)
 
 
 @pytest.mark.parametrize("name", LAYOUTS["listings"])
@@ -71,17 +73,11 @@ def test_the_usual_listings_are_known_by_their_names(tmp_path, name):
     assert set(labelled_in(str(tmp_path))[1]) <= {*dataset.classnames}
 
 
-def test_the_same_file_in_two_classes_and_a_folder_named_twice_are_said(tmp_path):
+def test_the_same_file_in_two_classes_is_said(tmp_path):
     image_folder(tmp_path)
-    copied = (tmp_path / "ant/3.png").read_bytes()
-    (tmp_path / "bee/3.png").write_bytes(copied)
-    notes = build("ImageFolder", tmp_path).notes
-    assert any(
-        "in two classes at once, such as ant/3.png and bee/3.png: one" in note for note in notes
-    )
-    (tmp_path / "classnames.txt").write_text("ant a\nbee b\nant c\ncat fish\td\n")
-    with refuses("classnames.txt can't be read .ValueError: ant is named twice"):
-        build("ImageFolder", tmp_path)
+    (tmp_path / "bee/3.png").write_bytes((tmp_path / "ant/3.png").read_bytes())
+    notes = " ".join(build("ImageFolder", tmp_path).notes)
+    assert "in two classes at once, such as ant/3.png and bee/3.png: one" in notes
 
 
 @pytest.mark.parametrize("counts, message", LAYOUTS["broken folders"])
@@ -95,12 +91,9 @@ def test_small_classes_are_left_out_where_that_is_asked_for(tmp_path, caplog):
     image_folder(tmp_path, {"ant": 9, "bee": 3, "cow": 4, "dog": 0})
     dataset = build("ImageFolder", tmp_path, skip_small=True)
     assert dataset.classnames == ["ant", "cow"]
-    note = dataset.notes[0]
-    assert note == "Left out: 2 classes with fewer than 4 images: bee (3), dog (0)"
+    note = "Left out: 2 classes with fewer than 4 images: bee (3), dog (0)"
+    assert note in dataset.notes
     assert note in caplog.text
-    image_folder(tmp_path / "one", {"ant": 9, "bee": 3})
-    with refuses("if there are two other classes, leave these out with --skip-small"):
-        build("ImageFolder", tmp_path / "one", skip_small=True)
 
 
 def test_class_folders_that_hold_nothing_but_folders_are_named(tmp_path):
@@ -114,16 +107,3 @@ def test_class_folders_that_hold_nothing_but_folders_are_named(tmp_path):
     picture(tmp_path / "old" / "0.png")  # then the others are mere order
     notes = build("ImageFolder", tmp_path).notes
     assert not any("nothing but folders" in note for note in notes)
-
-
-def test_no_root_and_a_name_that_is_no_text_are_refused(tmp_path):
-    with refuses("ImageFolder needs --root"):
-        build("ImageFolder", "")
-    image_folder(tmp_path)
-    folder = os.fsencode(tmp_path / "bee")
-    try:
-        os.rename(folder + b"/3.png", folder + b"/\xff.png")
-    except OSError:
-        pytest.skip("this file system takes UTF-8 names only")
-    with refuses(r"bee/\\udcff.png' is not UTF-8: rename it"):
-        build("ImageFolder", tmp_path)

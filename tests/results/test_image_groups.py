@@ -20,7 +20,7 @@ from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.kept import SCALED, read_figures
 from results.render import render
 from tests.conftest import GOLDEN
-from tests.results.conftest import values, write
+from tests.results.conftest import values
 from tests.runs import call, change_record, change_split, prompts_of, record_of
 from tests.same_run import kept_answers
 from tests.trainers.test_every_trainer import BASE, NEW
@@ -31,17 +31,16 @@ from trainers.evaluation.uncertainty import (
     temperature_scaled,
 )
 
-# with evidence, with texts that depend on the image, with nothing learned
-TRAINERS = ("CDC", "CoCoOp", "ZeroshotCLIP")
-CONTENDER = "CDC"
+TRAINERS = ("CDC", "CoCoOp")  # with evidence, with texts that depend on the image
 TABLES = GOLDEN["uncertainty"]
 LEARNED = "VPT"  # its validation images want a temperature inside of what is looked through
 OPTIONS = {LEARNED: ("OPTIM.LR", "0.1", "OPTIM.MAX_EPOCH", "10")}
+NEW_NAMES = ["woven", "zigzagged", "grid"]
 
 
-def lay(folder, output, trainer="CDC", seed=1):
+def lay(folder, output, trainer="CDC"):
     """A copy of a run where the base-to-new protocol has it."""
-    place = output / f"train_base/dtd/shots_4/{trainer}/tiny/seed{seed}"
+    place = output / f"train_base/dtd/shots_4/{trainer}/tiny/seed1"
     shutil.copytree(folder, place)
     what = {"protocol": "base2new", "part": "train_base", "dataset": "dtd", "recipe": "tiny"}
     change_record(place, run={**record_of(place)["run"], **what})
@@ -64,9 +63,6 @@ def evaluated(trained, tmp_path_factory):
     return start
 
 
-NEW_NAMES = ["woven", "zigzagged", "grid"]
-
-
 # ---- whole runs ----
 
 
@@ -78,16 +74,12 @@ def test_it_finds_what_the_runs_own_tests_found_on_base_and_new_classes(
     metrics = record_of(folder)["metrics"]["test"]
     assert figures["images"] == {"base": metrics["images"], "new": 12}
     assert figures["accuracy"]["base"] == metrics["accuracy"]
-    assert set(figures["doubt"]) == {*metrics["uncertainty"], SCALED}
     kept = kept_answers(folder, "test")
-    expected = {"right": kept["top"][:, 0] == kept["label"], "image": kept["image"]}
+    numpy.testing.assert_array_equal(arrays["base_image"], kept["image"])
     for name, known in metrics["uncertainty"].items():
         assert known.items() <= figures["doubt"][name].items()
-        expected[name] = kept[name]
-    for name, known in expected.items():
-        numpy.testing.assert_array_equal(arrays[f"base_{name}"], known)
-    flags = prompts_of(trained(trainer, *BASE))
-    of_new = run(trainer, *NEW, flags=flags)[1]["metrics"]["test"]
+        numpy.testing.assert_array_equal(arrays[f"base_{name}"], kept[name])
+    of_new = run(trainer, *NEW, flags=prompts_of(trained(trainer, *BASE)))[1]["metrics"]["test"]
     for classes, known in (("base", metrics), ("new", of_new)):
         calibration = figures["calibration"][classes]["before"]
         assert calibration == {key: known[key] for key in ("ece", "adaptive_ece", "nll", "brier")}
@@ -96,99 +88,98 @@ def test_it_finds_what_the_runs_own_tests_found_on_base_and_new_classes(
 @pytest.mark.parametrize("trainer", TRAINERS)
 def test_figures_follow_from_what_is_kept_of_each_image(evaluated, trainer):
     figures, arrays, _ = evaluated(trainer)
-    assert arrays["corrupted_right"].shape == (5, 12) and arrays["new_image"].shape == (12,)
-    corrupted = 100 * arrays["corrupted_right"].mean(axis=1)
-    assert figures["accuracy"]["corrupted"] == pytest.approx(corrupted.tolist())
+    shares = 100 * arrays["corrupted_right"].mean(axis=1)
+    assert figures["accuracy"]["corrupted"] == pytest.approx(shares.tolist())
     for name, found in figures["doubt"].items():
         base, new, corrupted = (arrays[f"{group}_{name}"] for group in ("base", "new", "corrupted"))
         assert corrupted.shape == (5, 12)
-
-        def auroc(is_other, doubt):
-            return pytest.approx(100 * roc_auc_score(is_other, doubt), rel=1e-5)
-
-        def against_base(others):
-            return auroc([0] * len(base) + [1] * len(others), numpy.concatenate([base, others]))
-
-        assert found["new_auroc"] == against_base(new)
-        assert found["corrupted_auroc"] == [against_base(part) for part in corrupted]
-        wrong = ~arrays["base_right"]  # none: nothing to tell apart
-        assert found["error_auroc"] == (auroc(wrong, base) if wrong.any() else None)
+        groups = [base, new, *corrupted]
         means = found["mean"]
         assert [means["base"], means["new"], *means["corrupted"]] == pytest.approx(
-            [part.mean(dtype=float) for part in (base, new, *corrupted)]
+            [group.mean(dtype=float) for group in groups]
         )
+        aurocs = [found["new_auroc"], *found["corrupted_auroc"]]
+        for auroc, others in zip(aurocs, groups[1:], strict=True):
+            is_other = numpy.repeat([0, 1], [len(base), len(others)])
+            expected = 100 * roc_auc_score(is_other, numpy.concatenate([base, others]))
+            assert auroc == pytest.approx(expected, rel=1e-5)
 
 
 def test_new_and_corrupted_images_are_shown_to_the_base_classes(evaluated, data_root):
-    _, arrays, folder = evaluated(CONTENDER)
+    _, arrays, folder = evaluated("CDC")
     classifier = PromptedClassifier.load(folder)
-    new = classifier.predict([f"{data_root}/dtd/images/{name}" for name in arrays["new_image"]])
+    images = Path(data_root, "dtd", "images")
+    new = classifier.predict([images / name for name in arrays["new_image"]])
     assert {name.split("/")[0] for name in arrays["new_image"]} == {*NEW_NAMES}
-    for name in ("vacuity", "conflict"):
-        numpy.testing.assert_array_equal(arrays[f"new_{name}"], getattr(new, name))
-    paths = [Path(data_root, "dtd", "images", name) for name in arrays["base_image"]]
+    numpy.testing.assert_array_equal(arrays["new_vacuity"], new.vacuity)
+    paths = [images / name for name in arrays["base_image"]]
     for number, severity in enumerate(SEVERITIES):
-        found = classifier.predict(
-            [corrupted_at(severity, Image.open(path).convert("RGB"), path.stem) for path in paths]
-        )
+        pictures = [corrupted_at(severity, Image.open(path), path.stem) for path in paths]
+        found = classifier.predict(pictures)
         numpy.testing.assert_array_equal(arrays["corrupted_vacuity"][number], found.vacuity)
-        answers = [classifier.classnames[k] for k in found.probabilities.argmax(axis=1)]
-        right = [answer == path.parent.name for answer, path in zip(answers, paths)]
+        right = [answer == path.parent.name for answer, path in zip(found.labels, paths)]
         assert arrays["corrupted_right"][number].tolist() == right
 
 
-@pytest.mark.parametrize("trainer", [*TRAINERS, LEARNED])
-def test_temperatures_are_those_of_validation_images_and_of_the_new_classes_texts(
-    evaluated, data_root, trainer
-):
-    figures, arrays, folder = evaluated(trainer)
-    base, temperature = PromptedClassifier.load(folder), figures["temperature"]
-    new = base.with_classes(NEW_NAMES)
+@pytest.fixture
+def answers_of(data_root):
+    """Logarithms of a classifier's probabilities of images, and their labels."""
 
-    def answers_of(classifier, names):
+    def start(classifier, names):
         found = classifier.predict([f"{data_root}/dtd/images/{name}" for name in names])
         labels = [classifier.classnames.index(name.split("/")[0]) for name in names]
         return torch.tensor(found.probabilities).log(), torch.tensor(labels)
 
-    def nll(log_probability, labels, temperature):
-        scaled = temperature_scaled(log_probability, temperature)
-        kept = scaled.float().clamp(min=torch.finfo(torch.float32).tiny)  # as the record's
-        return pytest.approx(nll_loss(kept.log(), labels).item(), rel=1e-4)
+    return start
 
-    names = kept_answers(folder, "val")["image"].tolist()
-    assert temperature == pytest.approx(fit_temperature(*answers_of(base, names)), rel=1e-3)
-    of_base, of_new = answers_of(base, arrays["base_image"]), answers_of(new, arrays["new_image"])
+
+def nll(log_probability, labels, temperature):
+    scaled = temperature_scaled(log_probability, temperature)
+    kept = scaled.float().clamp(min=torch.finfo(torch.float32).tiny)  # as the record's
+    return pytest.approx(nll_loss(kept.log(), labels).item(), rel=1e-4)
+
+
+def test_the_temperature_is_that_of_the_validation_images(evaluated, answers_of):
+    figures, arrays, folder = evaluated(LEARNED)
+    classifier = PromptedClassifier.load(folder)
+    validation = answers_of(classifier, kept_answers(folder, "val")["image"].tolist())
+    temperature = figures["temperature"]
+    assert temperature == pytest.approx(fit_temperature(*validation), rel=1e-3)
+    of_base = answers_of(classifier, arrays["base_image"])
     doubt = 1 - temperature_scaled(of_base[0], temperature).amax(dim=1)
     numpy.testing.assert_allclose(arrays[f"base_{SCALED}"], doubt, atol=1e-5)
+    of_new = answers_of(classifier.with_classes(NEW_NAMES), arrays["new_image"])
     for classes, answers in (("base", of_base), ("new", of_new)):
-        if (classes, trainer) != ("new", CONTENDER):  # whose least probabilities are cut off
-            assert figures["calibration"][classes]["after"]["nll"] == nll(*answers, temperature)
-    found = figures["calibration"]["new"]["by_distance"]
-    if trainer == "CoCoOp":  # whose texts depend on the image
-        assert found is None
-        return
+        assert figures["calibration"][classes]["after"]["nll"] == nll(*answers, temperature)
+
+
+def test_new_classes_are_scaled_by_the_distances_of_their_texts(evaluated, answers_of):
+    figures, arrays, folder = evaluated("CDC")
+    base = PromptedClassifier.load(folder)
+    new = base.with_classes(NEW_NAMES)
+    answers = answers_of(new, arrays["new_image"])
     tuned = (of.encoded[0].float() for of in (new, base))
     plain = (of.method.hand_crafted for of in (new, base))
-    own = distance_temperatures(*tuned, *plain)[of_new[0].argmax(dim=1)]
-    assert found["nll"] == nll(*of_new, own[:, None])
+    own = distance_temperatures(*tuned, *plain)[answers[0].argmax(dim=1)]
+    found = figures["calibration"]["new"]["by_distance"]
+    assert found["nll"] == nll(*answers, own[:, None])
     assert found["temperature"] == pytest.approx(own.mean().item(), rel=1e-4)
-    moves_texts = trainer == CONTENDER
-    assert (found["temperature"] != 1) == moves_texts
+    of_images = evaluated("CoCoOp")[0]["calibration"]["new"]
+    assert of_images["by_distance"] is None, "whose texts depend on the image"
 
 
-def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
-    """Without validation images of its own no answers, with contexts of classes none on new ones."""
+@pytest.fixture
+def zero_shot(trained, tmp_path):
+    """A run that trains nothing, where the protocol has it."""
+    return lay(trained("ZeroshotCLIP", *BASE), tmp_path / "output")
 
+
+def test_without_validation_images_of_its_own_a_run_is_not_scaled(zero_shot, monkeypatch, caplog):
     monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
-    folder = lay(trained("ZeroshotCLIP", *BASE), tmp_path, "ZeroshotCLIP")
-    figures, arrays = image_groups.evaluate(folder)
-    assert figures["temperature"] is None and f"base_{SCALED}" not in arrays
+    figures, arrays = image_groups.evaluate(zero_shot)
+    assert figures["temperature"] is None
+    assert f"base_{SCALED}" not in arrays
     assert "has no validation images of its own" in caplog.text
-    monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: False)
-    run = trained("CoOp", *BASE, "TRAINER.COOP.CSC", "True")
-    figures, _ = image_groups.evaluate(lay(run, tmp_path, "CoOp"))
-    assert figures["calibration"]["new"] is None
-    assert figures["doubt"]["max_probability"]["new_auroc"] is not None
 
 
 # ---- what is kept ----
@@ -196,22 +187,21 @@ def test_what_cannot_be_scaled_is_not(trained, tmp_path, monkeypatch, caplog):
 
 def test_what_is_of_another_run_is_computed_again(evaluated, tmp_path, monkeypatch, capsys):
     """What makes it another one, and what is missing or damaged: test_damaged_files.py."""
-    figures, arrays, folder = evaluated(CONTENDER)
+    figures, arrays, folder = evaluated("CDC")
     copy, computed = lay(folder, tmp_path), []
     ours = ("format", "made_from", "sha256", "images_sha256")
     results = {name: value for name, value in figures.items() if name not in ours}
-    evaluate = lambda *_: computed.append(1) or (results, arrays)  # noqa: E731
+
+    def evaluate(*_):
+        computed.append(1)
+        return results, arrays
+
     monkeypatch.setattr(image_groups, "evaluate", evaluate)
-    titles = (
-        "What each measure tells apart",
-        "Accuracy and mean uncertainty",
-        "Calibration before and",
-    )
     for changed, times in (({}, 0), ({"prompts_hash": "other"}, 1), ({}, 1)):  # then it is kept
         change_record(copy, **changed)
-        assert call(main, tmp_path) == 0 and len(computed) == times
-        printed = capsys.readouterr().out
-        assert all(title in printed for title in titles)
+        assert call(main, tmp_path) == 0
+        assert len(computed) == times
+        assert "What each measure tells apart" in capsys.readouterr().out
         assert results.items() <= read_figures(copy, record_of(copy)).items()
 
 
@@ -219,27 +209,19 @@ def test_what_is_of_another_run_is_computed_again(evaluated, tmp_path, monkeypat
 
 
 def test_other_data_than_the_runs_are_refused_and_another_place_will_do(
-    trained, tmp_path, data_root, evaluated, error_of
+    zero_shot, tmp_path, data_root, error_of
 ):
-    def refusal(*arguments):
-        line = error_of(main, *arguments)
-        assert not (copy / "uncertainty.json").exists()
-        return line
-
-    copy = lay(trained("ZeroshotCLIP", *BASE), tmp_path / "output", "ZeroshotCLIP")
-    config = record_of(copy)["config"]
+    config = record_of(zero_shot)["config"]
     config["DATASET"]["ROOT"] = f"{tmp_path}/gone"
-    change_record(copy, config=config)
-    assert refusal(f"{tmp_path}/output").startswith("error: data folder")
+    change_record(zero_shot, config=config)
+    assert error_of(main, tmp_path / "output").startswith("error: data folder")
     shutil.copytree(f"{data_root}/dtd", f"{tmp_path}/data/dtd")
-    figures, _ = image_groups.evaluate(copy, tmp_path / "data")
-    assert figures.items() <= evaluated("ZeroshotCLIP")[0].items()
+    figures, _ = image_groups.evaluate(zero_shot, tmp_path / "data")
+    assert figures["accuracy"]["base"] == record_of(zero_shot)["metrics"]["test"]["accuracy"]
     change_split(tmp_path / "data", test=change_split(tmp_path / "data")["test"][1:])
-    line = refusal(f"{tmp_path}/output", "--root", f"{tmp_path}/data")
+    line = error_of(main, tmp_path / "output", "--root", tmp_path / "data")
     assert "holds other images, or another few-shot sample, than the run" in line
-    (copy / "results.json").unlink()
-    write(tmp_path / "output", "test_all", "CoOp", 1, 50.0)
-    assert "no trained base run below" in refusal(f"{tmp_path}/output")
+    assert not (zero_shot / "uncertainty.json").exists()
 
 
 # ---- the tables ----
@@ -247,14 +229,13 @@ def test_other_data_than_the_runs_are_refused_and_another_place_will_do(
 
 def test_tables_by_hand():
     """A figure that is not defined, CoOp's error AUROC of energy, leaves its seed out."""
-    runs = [
-        (("dtd", 16, trainer, "tiny"), seed, figures)
-        for trainer, of_seeds in TABLES["runs"].items()
-        for seed, figures in of_seeds.items()
-    ]
+    runs = []
+    for trainer, of_seeds in TABLES["runs"].items():
+        key = ("dtd", 16, trainer, "tiny")
+        runs.extend((key, seed, figures) for seed, figures in of_seeds.items())
     made = tables(runs)
-    found = [{" ".join((key[2], *key[4:])): row for key, row in values(of).items()} for of in made]
-    assert [*map(list, found)] == TABLES["rows"]
-    for rows, expected in zip(found, TABLES["expected"], strict=True):
+    for table, names, expected in zip(made, TABLES["rows"], TABLES["expected"], strict=True):
+        rows = {" ".join((key[2], *key[4:])): row for key, row in values(table).items()}
+        assert list(rows) == names
         assert {name: rows[name] for name in expected} == expected
     assert f"72.00 ± {statistics.stdev([71, 73]):.2f}" in render(made[0])
