@@ -8,7 +8,7 @@ from PIL import Image
 from analysis import image_groups, occlusion
 from results.runs import collect
 from tests.app.conftest import make_demo
-from tests.conftest import FEW, slow_but_for
+from tests.conftest import FEW
 from tests.pretended_gpu import pretended_gpu
 from tests.runs import make_pictures, record_of
 from tests.trainers.conftest import BASE, TRAINERS
@@ -17,7 +17,7 @@ from trainers import PromptedClassifier
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 
 
-@slow_but_for((*FEW, "CDCGDA", "TipAdapter"), TRAINERS)
+@pytest.mark.parametrize("name", TRAINERS)
 def test_a_whole_run_is_that_of_the_cpu(run, trained, name):
     expected = record_of(trained(name))
     with pretended_gpu():
