@@ -40,11 +40,10 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
+from trainers import method_class, method_node
 from trainers.learners.candidates import TAKEN, Known, cross_fit
 from trainers.learners.features import FilledMethod
-from trainers.method import method_class
 from trainers.prompting.backbone import build_backbone
-from trainers.settings import method_node
 
 CLASSES = 100
 WIDTH = 512  # numbers of a feature

@@ -33,6 +33,7 @@ from pandas import DataFrame
 from tabulate import tabulate
 from torch import Tensor
 
+from trainers import method_class, method_node
 from trainers.classifier.asked import OwnRun
 from trainers.classifier.own_run import config_of_images, for_trainer
 from trainers.classifier.saved_run import method_of
@@ -43,9 +44,7 @@ from trainers.data.transforms import pixels_of_test
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
 from trainers.learners import candidates
 from trainers.learners.features import FilledMethod
-from trainers.method import method_class
 from trainers.prompting.backbone import Backbone
-from trainers.settings import method_node
 
 log = logging.getLogger("compare_candidates")
 SHOTS = (4, 16, 0)  # pictures of each class, 0: all
@@ -105,7 +104,7 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
     known, labels, asked, truth = (
         part
         for items in ([*images.train_x, *images.val], images.test)
-        for part in method.features_of(
+        for part in method.towers.features_of(
             Pairs(make_loader(cfg, CheckedImages(cfg, items, shown)), method.device)
         )
     )  # (1, N, E), (N,), and the same of the test

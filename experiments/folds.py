@@ -138,7 +138,7 @@ class Pictures:
 def features(method: Method, images: Tensor) -> Tensor:
     """The frozen CLIP's features (N, E) of images (N, 3, H, W)."""
     parts = images.split(IMAGES_AT_ONCE)
-    return torch.cat([method.encode_images(part[None].float())[0] for part in parts])
+    return torch.cat([method.towers.encode_images(part[None].float())[0] for part in parts])
 
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:

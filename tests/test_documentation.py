@@ -24,8 +24,7 @@ from tests.trainers import test_formulas
 from tests.trainers.test_formulas import FORMULAS, OF_FEATURES
 from tools.docstrings import markdown
 from tools.reference import pages
-from trainers import METHODS
-from trainers.settings import method_node
+from trainers import METHODS, method_node
 
 DOCS = REPOSITORY / "docs"
 DOCUMENTS = sorted(

@@ -19,9 +19,9 @@ from results.runs import collect
 from results.table import tables as tables_of
 from tests.runs import call, make_small_options
 from tests.trainers.test_every_trainer import TRAINERS
+from trainers import method_node
 from trainers.common.readers import read_yaml
 from trainers.engine.same_run import config_of_run
-from trainers.settings import method_node
 
 
 @pytest.mark.slow

@@ -182,7 +182,6 @@ class CDCMethod(Method):
     """Semantic-decoupled prompts with evidential fusion."""
 
     learner: TemplatePrompts
-    small = {"PROMPT_DEPTH": 2}
     text_only = {"PROMPT_MODALITY": "text"}
 
     @classmethod
@@ -350,8 +349,8 @@ class CDCMethod(Method):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Measures the offset of the evidence on training images; see ``Evidence``."""
         with torch.random.fork_rng(devices=[]):  # a loader draws a seed
-            features, _ = self.features_of(training(LEVEL_IMAGES))  # (1, N, E)
-        logits = self.logits(features, self.hand_crafted[None])  # (1, N, K)
+            features, _ = self.towers.features_of(training(LEVEL_IMAGES))  # (1, N, E)
+        logits = self.towers.logits(features, self.hand_crafted[None])  # (1, N, K)
         self.learner.evidence.offset.copy_(logits.logsumexp(dim=-1).mean())
         self.note_cosines("before", training)
 
@@ -382,15 +381,15 @@ class CDCMethod(Method):
         """Notes the ``cosines`` of the templates' texts and, where images are prompted, of some
         training images; returns the texts and the prompts, as they are tested."""
         self.eval()
-        with self.autocast():
+        with self.towers.autocast():
             encoded = self.encode()
         assert encoded is not None  # its texts are the same for all images
         texts, prompts = encoded
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
             with torch.random.fork_rng(devices=[]):
-                prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
-                plain, _ = self.features_of(training(COMPARED_IMAGES))
+                prompted, _ = self.towers.features_of(training(COMPARED_IMAGES), prompts)
+                plain, _ = self.towers.features_of(training(COMPARED_IMAGES))
             compared["images"] = prompted, plain
         noted = {}
         for part, (features, reference) in compared.items():

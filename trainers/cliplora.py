@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .method import Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter
 from .registration import registered
@@ -86,10 +87,8 @@ class LowRankLayers(nn.Module):
 class CLIPLoRAMethod(Method):
     """Low-rank adaptation of both encoders."""
 
-    amp_is_fp16 = True
-    small = {"DROPOUT": 0.0}  # chunks of classes draw other elements to drop
+    official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = {"ENCODER": "text"}
-    shape_setting = "RANK"
 
     def build(self) -> LowRankLayers:
         return LowRankLayers(self)

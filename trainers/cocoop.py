@@ -59,7 +59,6 @@ class CoCoOpMethod(Method):
     """Conditional context optimisation."""
 
     learner: ConditionalContext
-    small = {"N_CTX": 4}
 
     def build(self) -> ConditionalContext:
         return ConditionalContext(self)
@@ -68,10 +67,12 @@ class CoCoOpMethod(Method):
         """None: nothing is the same for two images."""
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
-        image_features = self.encode_images(images)  # (1, B, E)
+        image_features = self.towers.encode_images(images)  # (1, B, E)
         chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // len(self.classnames)))
-        texts = torch.cat([self.encode_texts(self.learner(chunk)) for chunk in chunks])  # (B, K, E)
-        logits = self.logits(
+        texts = torch.cat(
+            [self.towers.encode_texts(self.learner(chunk)) for chunk in chunks]
+        )  # (B, K, E)
+        logits = self.towers.logits(
             image_features.transpose(0, 1), texts
         )  # (B, 1, E), (B, K, E) → (B, 1, K)
         return Scores(logits.transpose(0, 1), image_features, texts, images)

@@ -27,7 +27,6 @@ class CoOpMethod(Method):
     """Context optimisation: ``ContextLearner`` under the cross-entropy."""
 
     learner: ContextLearner
-    small = {"N_CTX": 4}
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self)

@@ -108,7 +108,6 @@ class GDAMethod(FilledMethod):
     learner: GaussianClassifier
     class_part = ClassPart(("weight", "bias", "gaussians"))
     whole_validation = True
-    small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> GaussianClassifier:
         return GaussianClassifier(self)

@@ -31,7 +31,6 @@ class KgCoOpMethod(Method):
 
     learner: ContextLearner
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
-    small = {"CTX_INIT": ""}
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self)

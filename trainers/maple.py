@@ -65,7 +65,6 @@ class MultiModalPrompts(nn.Module):
 class MaPLeMethod(Method):
     """Multi-modal prompt learning."""
 
-    small = {"PROMPT_DEPTH": 2}
     text_only = None
 
     def build(self) -> MultiModalPrompts:

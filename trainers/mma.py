@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .method import Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter, Block
 from .registration import registered
@@ -112,10 +113,8 @@ def started(layers: Iterable[int], adapter: Callable[[], nn.Module]) -> nn.Modul
 class MMAMethod(Method):
     """Multi-modal adapter."""
 
-    amp_is_fp16 = True
-    small = {"ADAPTER_START": 2, "ADAPTER_END": 3}
+    official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = None
-    shape_setting = "ADAPTER_DIM"
 
     def build(self) -> SharedAdapters:
         end = self.settings.ADAPTER_END

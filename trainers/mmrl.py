@@ -18,6 +18,7 @@ from .class_part import ClassPart
 from .evaluation.prediction import Prediction, Scores
 from .maths.losses import consistency_loss
 from .method import Figures, Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter, Readout
 from .registration import registered
@@ -105,10 +106,8 @@ class MMRLMethod(Method):
 
     learner: RepresentationSpace
     class_part = ClassPart(("proj_rep",))
-    amp_is_fp16 = True
-    small = {"N_REP_TOKENS": 2, "REP_DIM": 16, "REP_START": 2, "REP_END": 3}
+    official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = None
-    shape_setting = "N_REP_TOKENS"
 
     def build(self) -> RepresentationSpace:
         end = self.settings.REP_END

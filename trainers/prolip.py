@@ -50,7 +50,6 @@ class ProLIPMethod(FeatureMethod):
 
     learner: Projection
     text_only = None
-    small = {"STEPS": 3, "VIEWS": 2}
 
     def build(self) -> Projection:
         return Projection(self.backbone.image.proj)
@@ -61,7 +60,7 @@ class ProLIPMethod(FeatureMethod):
         tower = self.backbone.image
         start = self.backbone.image.proj
         identity = torch.eye(len(start), dtype=start.dtype, device=self.device)
-        with self.autocast():
+        with self.towers.autocast():
             tokens: Tensor = functional_call(tower, {"proj": identity}, (images,)).float()
             return tokens
 
@@ -70,7 +69,7 @@ class ProLIPMethod(FeatureMethod):
         tokens = self.tokens(images)
         with torch.autocast(self.device.type, enabled=False):
             features = self.learner(tokens)  # (1, B, E)
-        return Scores(self.logits(features, texts), features, texts, images)
+        return Scores(self.towers.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Minimises CE + λ ‖P − P⁰‖² over all images at once, λ = REG_WEIGHT / images per class."""
@@ -91,7 +90,9 @@ class ProLIPMethod(FeatureMethod):
                 if step + node.VIEWS < node.STEPS:
                     views.append(view)
                 tokens, labels = view
-                task = F.cross_entropy(self.logits(projection(tokens)[None], texts)[0], labels)
+                task = F.cross_entropy(
+                    self.towers.logits(projection(tokens)[None], texts)[0], labels
+                )
                 distance = (projection.vit_proj - start).square().sum()
                 weight = node.REG_WEIGHT * len(self.classnames) / len(labels)
                 optimizer.zero_grad()

@@ -1,9 +1,9 @@
 """The settings that methods share: in their own nodes, and those of a run that Dassl's defaults
 lack."""
 
-from yacs.config import CfgNode
+from collections.abc import Callable
 
-from . import config_function
+from yacs.config import CfgNode
 
 # Of Dassl's keys those that are read here, with Dassl's defaults.
 DASSLS = {
@@ -106,9 +106,9 @@ def add_encoder_settings(node: CfgNode) -> None:
     node.TEXT_CHUNK = 0  # classes in one pass of the text encoder; fewer need less memory and more time; 0: all at once
 
 
-def method_node(name: str) -> CfgNode:
-    """A new node with what ``add_<name>_config`` declares, for methods that go on from another
-    one's settings."""
+def node_of(add_config: Callable[[CfgNode], None]) -> CfgNode:
+    """A new node of a method's settings, with what its ``add_<name>_config`` declares."""
     cfg = run_config()
-    config_function(name)(cfg)
-    return cfg.TRAINER[name.upper()]
+    add_config(cfg)
+    (node,) = [value for value in cfg.TRAINER.values() if isinstance(value, CfgNode)]
+    return node

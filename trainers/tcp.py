@@ -78,7 +78,6 @@ class TCPMethod(Method):
         "DescribableTextures": "a photo of a {}, a type of texture.",
         "Food101": "a photo of a {}, a type of food.",
     }
-    small = {"LAYER": 2}
 
     def build(self) -> ClassAwarePrompts:
         layer = self.settings.LAYER + 1

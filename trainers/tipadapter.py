@@ -27,7 +27,7 @@ from .learners.features import (
 )
 from .method import Batches, Method, ParameterGroups, TrainingImages
 from .registration import registered
-from .settings import method_node
+from .settings import node_of
 
 log = logging.getLogger(__name__)
 BLOCK = 2**24  # pairs of images that are compared at once, 64 MiB
@@ -50,7 +50,7 @@ def add_tipadapter_config(cfg: CfgNode) -> None:
 
 def add_tipadapterf_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.TIPADAPTERF``, the same keys."""
-    cfg.TRAINER.TIPADAPTERF = method_node("TipAdapter")
+    cfg.TRAINER.TIPADAPTERF = node_of(add_tipadapter_config)
 
 
 class FeatureCache(SizedByState):
@@ -103,7 +103,6 @@ class TipAdapterMethod(FilledMethod):
     learner: FeatureCache
     class_part = ClassPart(("keys", "labels"))
     whole_validation = True
-    small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> FeatureCache:
         return FeatureCache(self)

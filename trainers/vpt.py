@@ -8,6 +8,7 @@ from yacs.config import CfgNode
 
 from .learners.independent import VisualPrompts
 from .method import Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import Prompts
 from .registration import registered
 from .texts.templates import template_of
@@ -26,11 +27,11 @@ class VPTMethod(Method):
     """Visual prompt tuning."""
 
     learner: VisualPrompts
-    small = {"PROMPT_DEPTH_VISION": 2}
     text_only = None
     prompts_texts = False
-    shape_setting = "N_CTX_VISION"
-    stays_fp32 = True  # the official code loads CLIP with .float()
+    official_precision = OfficialPrecision(
+        stays_fp32=True
+    )  # the official code loads CLIP with .float()
 
     def build(self) -> VisualPrompts:
         node = self.settings

@@ -24,12 +24,12 @@ from results import ablation, check, factors, table, templates
 from results.report import __main__ as report
 from tests.hostile import Case, Said, typed
 from tests.runs import base_arguments
+from trainers import method_class
 from trainers.common.config_files import leaves
 from trainers.common.errors import UserError
 from trainers.data.pictures import write_class_folders
 from trainers.engine.checks import check_run
 from trainers.engine.schedule import build_schedule
-from trainers.method import method_class
 
 NAMES = [
     *("../kept", "/etc/passwd", "..", ".", "", " ", "\t", "a/b", "a\\b", "~", "$HOME", "*", "?", "[a]", "-", "--help"),

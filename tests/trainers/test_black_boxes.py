@@ -9,8 +9,7 @@ from torch import nn
 
 from tests.conftest import make_method
 from tests.runs import refuses
-from trainers import METHODS
-from trainers.method import method_class
+from trainers import METHODS, method_class
 from trainers.prompting.backbone import Backbone
 from trainers.prompting.black_box import ImageBox, TextBox
 
@@ -102,7 +101,7 @@ def test_beside_a_black_box_half_precision_is_autocast(boxed, monkeypatch):
     monkeypatch.setattr("trainers.prompting.precision.SLOW_IN_FP16", ())
     for boxes in ((True, False), (False, True)):
         model = make_method("ZeroshotCLIP", boxed(*boxes), NAMES, PREC="fp16")
-        assert model.precision == "amp"
+        assert model.towers.precision == "amp"
         assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 

@@ -94,13 +94,13 @@ def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
 def test_a_step_encodes_images_once_without_prompts(vit, monkeypatch, name):
     """CDC's an M-th of the batch of each view, over PromptSRC all that it is held to."""
     method = make_method(name, vit, ["cat", "dog"], N_TEMPLATES=2)
-    passes, encode = [], method.unprompted_images
+    passes, encode = [], method.towers.unprompted_images
 
     def noted(images):
         passes.append(images.shape[:2])
         return encode(images)
 
     for each in (method, method.base or method):
-        monkeypatch.setattr(each, "unprompted_images", noted)
+        monkeypatch.setattr(each.towers, "unprompted_images", noted)
     method.loss(method(torch.randn(2, 4, 3, 32, 32)), torch.tensor([0, 1, 1, 0]))
     assert passes == [(2, 2 if name == "CDC" else 4)]

@@ -111,7 +111,7 @@ def test_added_names_leave_the_trained_ones_their_gaussians(loaded, trainer):
             for each in (mixed, known, mixed.with_classes([second, first]))
         )
         texts = mixed.method.hand_crafted[[0, 2]]
-        features = mixed.method.encode_images(images)[0]
+        features = mixed.method.towers.encode_images(images)[0]
     torch.testing.assert_close(answer.sum(dim=1), torch.ones(7))
     trained, added = answer[:, [1, 3]], answer[:, [0, 2]]
     assert trained.sum(dim=1).max() > 0.01 and added.sum(dim=1).max() > 0.01

@@ -73,7 +73,7 @@ def test_every_precision_runs_there(run, monkeypatch, name, precision):
         trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision)
     method = trainer.model
     assert record["precision"] == (
-        "fp32" if precision == "fp16" and method.stays_fp32 else precision
+        "fp32" if precision == "fp16" and method.official_precision.stays_fp32 else precision
     )
     is_half = record["precision"] == "fp16"
     half = torch.float16 if is_half else torch.float32

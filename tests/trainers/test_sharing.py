@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.conftest import make_method, scrambled, slow_but_for
+from tests.methods import shape_setting_of
 from tests.trainers.test_every_trainer import METHOD_OF, TRAINERS
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.prompting.text import TextEncoder
@@ -26,7 +27,7 @@ def test_a_clip_is_not_changed_by_what_is_built_on_it(name, vit, fp16_anywhere):
     values, *others = facts(vit)
     method = make_method(name, vit, NAMES, PREC="fp16")
     method.train()
-    if METHOD_OF[name].learns and METHOD_OF[name].shape_setting is not None:
+    if METHOD_OF[name].learns and shape_setting_of(name) is not None:
         views, _ = method.views(method.settings)
         scores = method(torch.randn(views, 4, 3, 32, 32))
         method.loss(scores, torch.tensor([0, 1, 2, 0]))[0].backward()
@@ -39,7 +40,7 @@ def test_a_clip_is_not_changed_by_what_is_built_on_it(name, vit, fp16_anywhere):
 def test_a_teacher_is_fp32_whatever_was_built_on_the_clip_before(vit, fp16_anywhere):
     make_method("CoOp", vit, NAMES, PREC="fp16")
     method = make_method("PromptSRC", vit, NAMES, PREC="fp16")
-    assert method.teacher.text.text_projection.dtype == torch.float32
+    assert method.towers.teacher.text.text_projection.dtype == torch.float32
     assert method.backbone.text.text_projection.dtype == torch.float16
     exact = make_method("PromptSRC", vit, NAMES)
     torch.testing.assert_close(method.hand_crafted, exact.hand_crafted, rtol=0, atol=0)

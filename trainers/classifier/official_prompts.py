@@ -196,7 +196,7 @@ def record_of(method: Method, cfg: CfgNode, path: str) -> Record:
         "shots": 0,
         "seed": -1,
         "prompts_hash": method.prompts_hash(),
-        "backbone_hash": method.backbone_hash,
+        "backbone_hash": method.towers.backbone_hash,
         "split_hash": "",
         "config": {"MODEL": {"BACKBONE": {"NAME": cfg.MODEL.BACKBONE.NAME}}},
         "metrics": {},

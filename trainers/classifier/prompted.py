@@ -193,7 +193,7 @@ class PromptedClassifier:
         self.cfg = cfg
         self.record = record
         self.transform = pixels_of_test(cfg.INPUT)
-        with torch.no_grad(), method.autocast():
+        with torch.no_grad(), method.towers.autocast():
             # once for all images; None where the text depends on the image
             self.encoded = method.encode()
 

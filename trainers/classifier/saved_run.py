@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from yacs.config import CfgNode
 
-from .. import METHODS
+from .. import METHODS, method_class
 from ..common.config_files import check_values
 from ..common.errors import UserError
 from ..common.record_file import Record
 from ..engine.build import build_method
-from ..method import Method, method_class
+from ..method import Method
 from ..settings import run_config
 
 
@@ -25,8 +25,7 @@ def find_method(name: str) -> type[Method]:
         UserError: it is unknown; KeyError: another toolbox has registered one of the same name.
     """
     if name in METHODS:
-        known: type[Method] = method_class(name)
-        return known
+        return method_class(name)
     if find_spec("dassl") is not None:
         from dassl.engine import TRAINER_REGISTRY
 

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from yacs.config import CfgNode
 
+from .. import methods_for
 from ..common.errors import UserError
 from ..method import Method
 from ..prompting.backbone import load_backbone, pixels_of
@@ -54,9 +55,12 @@ def build_method(
     if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
         backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
     check_pixels(cfg, backbone)
+    settings = settings_of(method, cfg)
+    node = f"TRAINER.{method.name().upper()}"
+    method.check_towers(settings, backbone, node, methods_for(backbone))
     path = cfg.DATASET.DESCRIPTIONS
     return method(
-        settings_of(method, cfg),
+        settings,
         classnames,
         backbone.to(device),
         dataset=cfg.DATASET.NAME,

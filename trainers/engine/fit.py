@@ -78,7 +78,7 @@ def fit(
     if validation is not None:
         validation = OnDevice(validation, method.device)
     if scaler is None:
-        is_half = method.autocast_dtype == torch.float16
+        is_half = method.towers.autocast_dtype == torch.float16
         scaler = GradScaler(method.device.type, enabled=is_half)
     steps = len(batches)
     if done == 0:

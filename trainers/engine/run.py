@@ -78,7 +78,7 @@ class Run:
         if method.learner is not None:
             self.optimizer = build_optimizer(method, cfg.OPTIM)
             self.schedule = build_schedule(self.optimizer, cfg.OPTIM)
-            is_half = method.autocast_dtype == torch.float16
+            is_half = method.towers.autocast_dtype == torch.float16
             self.scaler = GradScaler(method.device.type, enabled=is_half)
             parts = {
                 "optimizer": self.optimizer,
@@ -185,7 +185,7 @@ class Run:
         method = self.method
         images = torch.zeros(1, PROBES, 3, *self.cfg.INPUT.SIZE, device=method.device)
         started = time.perf_counter()
-        with torch.no_grad(), method.autocast():
+        with torch.no_grad(), method.towers.autocast():
             encoded = method.eval().encode()
             middle = time.perf_counter()
             method.answer(images, encoded)

@@ -90,7 +90,7 @@ class Evaluator:
         labels = []
         paths = []
         self.rates = []
-        with method.autocast():
+        with method.towers.autocast():
             encoded = method.encode()
         title = f"{self.cfg.TRAINER.NAME}, {split}"
         for batch in tqdm(loader, desc=title, mininterval=1, dynamic_ncols=True):
@@ -179,12 +179,12 @@ class Evaluator:
             "classnames": method.classnames,
             "parameters": {"learnable": learnable, "total": total},
             "prompts_hash": method.prompts_hash(),
-            "backbone_hash": method.backbone_hash,
+            "backbone_hash": method.towers.backbone_hash,
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
             "seconds_per_step": median(self.step_seconds, 6),
             "test_images_per_second": median(self.rates, 2),
             "device": str(method.device),
-            "precision": method.precision,
+            "precision": method.towers.precision,
             "skipped_images": getattr(dataset, "broken", {}),
             "learned": method.learned_figures(),
             **({"notes": list(self.notes)} if self.notes else {}),

@@ -131,7 +131,6 @@ class FeatureMethod(Method):
     """
 
     learner: nn.Module
-    shape_setting = None
     prompts_texts = False
 
     def hand_crafted_templates(self) -> list[str]:
@@ -145,8 +144,8 @@ class FeatureMethod(Method):
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         texts, _ = encoded or self.encode()
-        features = self.encode_images(images)  # (1, B, E)
-        logits = self.logits(features, texts)  # (1, B, K)
+        features = self.towers.encode_images(images)  # (1, B, E)
+        logits = self.towers.logits(features, texts)  # (1, B, K)
         with torch.autocast(self.device.type, enabled=False):
             logits = self.learner(features[0], logits[0])[None]
         return Scores(logits, features, texts, images)
@@ -224,17 +223,18 @@ class FilledMethod(FeatureMethod):
         labels (N,)."""
         rounds = self.settings.get("AUGMENT_EPOCH", 0)
         if not rounds:
-            return self.features_of(training(), normalize=False)
+            return self.towers.features_of(training(), normalize=False)
         views = [
-            self.features_of(training(augmented=True), normalize=False) for _ in range(rounds)
+            self.towers.features_of(training(augmented=True), normalize=False)
+            for _ in range(rounds)
         ]  # (1, N, E), (N,) each
         return torch.cat([features for features, _ in views]), views[0][1]
 
     def held_out(self, validation: Batches) -> list[HeldOut]:
         """Validation images, for ``choose``."""
-        (features,), labels = self.features_of(validation)  # (N, E), (N,)
+        (features,), labels = self.towers.features_of(validation)  # (N, E), (N,)
         return [HeldOut(self.under(features), labels)]
 
     def zero_shot(self, features: Tensor) -> Tensor:
         """Logits (N, K) of the hand-crafted prompts for features (N, E)."""
-        return self.logits(features[None], self.hand_crafted[None])[0]
+        return self.towers.logits(features[None], self.hand_crafted[None])[0]

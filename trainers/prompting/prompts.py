@@ -43,6 +43,12 @@ class Prompts:
     image_adapters: Sequence[Adapter | None] = ()
     readout: Readout | None = None
 
+    @property
+    def classes(self) -> int:
+        """How many there are, K; there is a text's part."""
+        assert self.suffix is not None
+        return self.suffix.shape[1]
+
     def images(
         self,
     ) -> tuple[Tensor | None, Sequence[Tensor], Sequence[Adapter | None], Readout | None]:
