@@ -41,6 +41,7 @@ from trainers.common.errors import run_tool
 from trainers.data.loader import CheckedImages, Pairs, groups_of, make_loader
 from trainers.data.own_images import OwnImages
 from trainers.data.transforms import pixels_of_test
+from trainers.engine.fit import OnDevice
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
 from trainers.learners import candidates
 from trainers.learners.features import FilledMethod
@@ -69,9 +70,9 @@ def fitted(
     shown, asked = (F.normalize(features, dim=-1) for features in (known.shown, asked))
     if not isinstance(method, FilledMethod):
         texts = method.hand_crafted[None]
-        each = [method.predict(method.logits(part[None], texts)) for part in (shown, asked)]
+        each = [method.predict(method.towers.logits(part[None], texts)) for part in (shown, asked)]
         return each[0], each[1]
-    answers = candidates.cross_fit(method, known, seed)
+    answers = method.cross_fit(known, seed)
     logits = method.learner(asked, method.zero_shot(asked))
     return answers, method.predict(logits[None])
 
@@ -105,7 +106,7 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
         part
         for items in ([*images.train_x, *images.val], images.test)
         for part in method.towers.features_of(
-            Pairs(make_loader(cfg, CheckedImages(cfg, items, shown)), method.device)
+            OnDevice(Pairs(make_loader(cfg, CheckedImages(cfg, items, shown))), method.device)
         )
     )  # (1, N, E), (N,), and the same of the test
     groups = groups_of(images, [*images.train_x, *images.val])

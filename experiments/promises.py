@@ -166,7 +166,7 @@ def judged(
     training, validation, counts = divided(folder, way)
     groups = torch.tensor(training.groups) if way == WAYS[1] else None
     known = candidates.Known(training.features[None], training.features, training.labels, groups)
-    candidates.cross_fit(method, known, SEED)
+    method.cross_fit(known, SEED)
     uncertainty, wrong = answered(method, validation)
     points = points_of(uncertainty[counts], wrong[counts])
     uncertainty, wrong = answered(method, others)

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 from tests.conftest import make_method
 from tests.runs import REPOSITORY
 from trainers.evaluation.uncertainty import fit_temperature
-from trainers.learners.candidates import CANDIDATES, FOLDS, Known, cross_fit
+from trainers.learners.candidates import CANDIDATES, FOLDS, Known
 from trainers.maths import threads
 from trainers.maths.threads import one_thread
 
@@ -98,9 +98,8 @@ def test_every_fit_to_features_has_one_thread(vit, three, monkeypatch, trainer, 
     method = make_method(trainer, vit, ["cat", "dog"], CHOICE=choice, **grid).eval()
     generator = numpy.random.default_rng(0)
     features = torch.from_numpy(generator.normal(size=(40, vit.embed_dim))).float()
-    cross_fit(
-        method, Known(features[None], features, torch.arange(40) % 2), 1, lambda: noted(features)
-    )
+    pictures = Known(features[None], features, torch.arange(40) % 2)
+    method.cross_fit(pictures, 1, lambda: noted(features))
     assert len(seen) >= FOLDS and seen == [{1}] * len(seen)
     assert {*numbers()} == {3}
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_method
 from trainers.learners import candidates
-from trainers.learners.candidates import CANDIDATES, Known, cross_fit
+from trainers.learners.candidates import CANDIDATES, Known
 from trainers.learners.features import HeldOut, most_likely, peak
 
 NAMES = ["cat", "dog", "owl"]
@@ -55,11 +55,11 @@ def test_what_pictures_show_is_found_and_what_they_do_not_show_is_no_better_than
 ):
     """With labels that say nothing a picture that had been seen would still be right."""
     features, labels = clusters(60, 0.5, vit.embed_dim)
-    answers = cross_fit(method_of(trainer, vit), known(features, labels), 1)
+    answers = method_of(trainer, vit).cross_fit(known(features, labels), 1)
     assert percent_right(answers, labels) > 95
     assert answers.probability.sum(dim=1) == pytest.approx(1)
     said = labels[torch.randperm(60, generator=torch.Generator().manual_seed(1))]
-    answers = cross_fit(method_of(trainer, vit), known(features, said), 1)
+    answers = method_of(trainer, vit).cross_fit(known(features, said), 1)
     assert percent_right(answers, said) < 60
 
 
@@ -87,7 +87,7 @@ def test_each_picture_is_answered_by_what_has_not_seen_it_and_what_is_kept_has_s
 
     monkeypatch.setattr(type(method), "fill", filling)
     monkeypatch.setattr(type(method), "under", asked)
-    cross_fit(method, known(features, labels), 1)
+    method.cross_fit(known(features, labels), 1)
     assert len(filled) == candidates.FOLDS + 1
     assert len({*answered}) == len(answered) == 45 and filled[-1] == {*answered}
 
@@ -96,7 +96,7 @@ def test_each_picture_is_answered_by_what_has_not_seen_it_and_what_is_kept_has_s
 def test_pictures_are_not_encoded_and_the_clip_is_as_it_was(vit, monkeypatch, trainer):
     before = {name: value.clone() for name, value in vit.state_dict().items()}
     monkeypatch.setattr(type(vit.image), "forward", None)
-    cross_fit(method_of(trainer, vit), known(*clusters(30, 0.5, vit.embed_dim)), 1)
+    method_of(trainer, vit).cross_fit(known(*clusters(30, 0.5, vit.embed_dim)), 1)
     assert all(value.equal(before[name]) for name, value in vit.state_dict().items())
 
 
@@ -109,7 +109,7 @@ def test_settings_of_few_pictures_are_alike_in_every_draw_and_good(vit, trainer)
     for seed in range(12):
         features, labels = clusters(400, 3.0, vit.embed_dim, len(names), seed)
         method = method_of(trainer, vit, names)
-        cross_fit(method, known(features[:80], labels[:80]), seed)
+        method.cross_fit(known(features[:80], labels[:80]), seed)
         figures = method.learned_figures()
         chosen.append([figures[name] for name in ("alpha", "beta", "C") if name in figures])
         asked = features[80:]

@@ -85,7 +85,7 @@ def test_views_differ_by_one_operation(run, augmentation, crops):
 def test_each_template_is_trained_on_its_own_view(run, augmentation, views):
     settings = ("TRAINER.CDC.AUGMENTATION", augmentation)
     trainer, _, _ = run("CDC", *TEXT, *settings, flags=("--no-train",))
-    images, labels = pair_of(next(iter(trainer.train_loader_x)), trainer.device)
+    images, labels = pair_of(next(iter(trainer.train_loader_x)))
     assert images.shape == (views, 8, 3, 32, 32) and labels.shape == (8,)
     assert all(not torch.equal(images[0], images[m]) for m in range(1, views))
 

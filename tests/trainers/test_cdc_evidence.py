@@ -99,7 +99,7 @@ def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(ru
     """One number, that nothing but validation images sets; ω = 1 is the paper's rule."""
     trainer, record, folder = run("CDC", *TEXT, name="trained")
     with torch.no_grad():
-        batches = [pair_of(batch, trainer.device) for batch in trainer.val_loader]
+        batches = [pair_of(batch) for batch in trainer.val_loader]
         logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
     labels = torch.cat([label for _, label in batches])
     factor = fitted_factor(trainer.model.learner.evidence(logits), labels, [1 / 4] * 4)

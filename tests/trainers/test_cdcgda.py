@@ -187,7 +187,7 @@ def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, 
 def test_all_reliabilities_are_fitted_to_validation_images(just_trained):
     trainer, _ = just_trained("CDCGDA")
     with torch.no_grad():
-        batches = [pair_of(batch, trainer.device) for batch in trainer.val_loader]
+        batches = [pair_of(batch) for batch in trainer.val_loader]
         logits = torch.cat([trainer.model(images).logits for images, _ in batches], dim=1)
     labels = torch.cat([label for _, label in batches])
     factor = fitted_factor(trainer.model.log_evidence(logits), labels, [1 / 8] * 4 + [1.0])

@@ -112,7 +112,7 @@ def test_every_precision_trains_and_stays_near_fp32(
     assert record["metrics"]["test"]["images"] == 24
     if name in LEARNING:
         trainer.model.learner.load_state_dict(reference.model.learner.state_dict())
-    images, _ = pair_of(next(iter(trainer.test_loader)), trainer.device)
+    images, _ = pair_of(next(iter(trainer.test_loader)))
     with torch.no_grad():
         logits = [each.model(images).logits for each in (trainer, reference)]
     assert logits[0].dtype == torch.float32

@@ -18,7 +18,7 @@ from .progress import Step
 
 # images (V, B, 3, H, W), one for each view, and labels (B,); where they are known already also the
 # frozen CLIP's features (V, B, E) of the images
-Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
+TrainingBatch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
 
 class TrainingBatches(Protocol):
@@ -26,7 +26,7 @@ class TrainingBatches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    def __iter__(self) -> Iterator[TrainingBatch]: ...
 
 
 def nothing(*_: object) -> None:
@@ -104,7 +104,7 @@ def fit(
 
 
 def training_step(
-    method: Method, batch: Batch, optimizer: Optimizer, scaler: GradScaler, place: str
+    method: Method, batch: TrainingBatch, optimizer: Optimizer, scaler: GradScaler, place: str
 ) -> dict[str, float]:
     """One step on a batch.
 
@@ -139,7 +139,7 @@ def training_step(
 
 
 @torch.no_grad()
-def check_last_step(method: Method, batch: Batch) -> None:
+def check_last_step(method: Method, batch: TrainingBatch) -> None:
     """
     Raises:
         UserError: the answers to the last batch are infinite or no numbers, as a step leaves them
@@ -155,7 +155,7 @@ def check_last_step(method: Method, batch: Batch) -> None:
         )
 
 
-def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
+def to_device(batch: TrainingBatch, device: torch.device) -> tuple[Tensor, ...]:
     """A batch's tensors on a device."""
     return tuple(part.to(device) for part in batch)
 
@@ -168,8 +168,9 @@ class OnDevice:
         self.device = device
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self.batches:
-            yield images.to(self.device), labels.to(self.device)
+        for batch in self.batches:
+            images, labels = to_device(batch, self.device)
+            yield images, labels
 
 
 class FirstViews:

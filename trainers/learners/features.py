@@ -7,11 +7,15 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..evaluation.prediction import Prediction, Scores
 from ..evaluation.uncertainty import fit_temperature
+from ..maths.threads import one_thread
 from ..method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from ..texts.templates import SELECTED_TEMPLATES
+from . import candidates
+from .candidates import Known
 
 Setting = tuple[float, ...]  # the numbers that a method takes of held-out images
 # those under which settings are compared; between them the likelihood is taken for a parabola
@@ -107,6 +111,18 @@ def answers_at(logits: Tensor, temperature: float) -> Prediction:
     return Prediction((logits / temperature).softmax(dim=-1), energy=-logits.logsumexp(dim=-1))
 
 
+def noting(
+    under: Callable[[Setting], Tensor], note: Callable[[], object]
+) -> Callable[[Setting], Tensor]:
+    """A function whose calls are noted: else it is ``under``."""
+
+    def noted(setting: Setting) -> Tensor:
+        note()
+        return under(setting)
+
+    return noted
+
+
 class SizedByState(nn.Module):
     """A learner that makes its tensors named in ``sized`` as large as those of a state that it
     loads."""
@@ -166,6 +182,7 @@ class FilledMethod(FeatureMethod):
         epochs_learn: whether epochs train it further.
     """
 
+    takes_folds = True
     epochs_learn = False
 
     def fill(self, features: Tensor, labels: Tensor) -> None:
@@ -209,6 +226,64 @@ class FilledMethod(FeatureMethod):
     def is_fitted_in_folds(self) -> bool:
         """Whether its training is one fit, whose settings training images in folds tell."""
         return self.by_likelihood and not self.epochs_learn
+
+    def fit_in_folds(
+        self, training: TrainingImages, groups: Tensor | None, seed: int
+    ) -> tuple[Prediction, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # the same views where a killed run goes on
+            views, labels = self.views_of(training)
+            shown = views[0]
+            if self.settings.get("AUGMENT_EPOCH", 0):
+                (shown,), _ = self.towers.features_of(training(), normalize=False)
+        title = f"Fitting {self.name()}"
+        with tqdm(desc=title, unit=" fits", delay=2, mininterval=1, dynamic_ncols=True) as fits:
+            answers = self.cross_fit(Known(views, shown, labels, groups), seed, fits.update)
+        self.fit_for_other_classes()
+        return answers, labels
+
+    @torch.no_grad()
+    @one_thread()
+    def cross_fit(
+        self, known: Known, seed: int, note: Callable[[], object] = lambda: None
+    ) -> Prediction:
+        """Fits it to known pictures, under the settings that are best for pictures which it was not
+        filled with.
+
+        Every picture is encoded once. Each fold is held out from a fit to the others; the settings are
+        those that are best for all held-out pictures, and what is kept is fitted to all pictures under
+        them.
+
+        Args:
+            seed: of the division into folds; note: is called before each fit.
+
+        Returns:
+            the answers to the pictures on the CPU, each by the method as it was filled without the
+            picture's fold, under the settings that are best for the other folds.
+        """
+        labels = known.labels
+        fold = candidates.folds(labels.cpu(), candidates.FOLDS, seed, known.groups)
+        fold = fold.to(labels.device)
+        held_out = []
+        places = []
+        for number in fold.unique():
+            rest = known.part(fold != number)
+            self.fill(rest.views, rest.labels)
+            place = (fold == number).nonzero().flatten()
+            asked = known.part(place)
+            under = noting(self.under(F.normalize(asked.shown, dim=-1)), note)
+            held_out.append(HeldOut(under, asked.labels))
+            places.append(place)
+        answers = []
+        for number, part in enumerate(held_out):
+            others = held_out[:number] + held_out[number + 1 :]
+            setting = self.best(others)
+            temperature = best_temperature(setting, others)
+            answers.append(answers_at(part.under(setting), temperature).cpu())
+        note()
+        self.fill(known.views, known.labels)
+        self.choose(held_out)
+        return Prediction.concatenate(answers).part(torch.cat(places).argsort().cpu())
 
     def predict(self, logits: Tensor) -> Prediction:
         """At the learner's ``temperature``; other classes' answers are the texts' alone."""
