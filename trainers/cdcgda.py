@@ -10,7 +10,6 @@ knows the trained classes only: on a list with others, CDC says whether an image
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -89,12 +88,9 @@ class CDCGDAMethod(Method):
     def build(self) -> nn.Module:
         self.base = self.like(CDCMethod, cdc_settings(self.settings))
         self.memory = self.base.memory
-        learner = cast(PromptsAndGaussians, self.base.learner)
-        learner.gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
-        # Beside the Gaussians, which are evidence of another kind, all templates together count as
-        # half (chosen by cross-validation, docs/log.md).
-        learner.register_buffer("joint_factor", torch.ones(()))
-        return learner
+        gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
+        self.base.extend(gaussians=gaussians, joint_factor=torch.ones(()))
+        return self.base.learned
 
     @property
     def reliabilities(self) -> Tensor:
@@ -105,6 +101,8 @@ class CDCGDAMethod(Method):
 
     @property
     def usual_reliabilities(self) -> list[float]:
+        """Beside the Gaussians, which are evidence of another kind, all templates together count as half
+        (chosen by cross-validation, docs/log.md)."""
         templates = self.settings.N_TEMPLATES
         return [1 / (2 * templates)] * templates + [1.0]
 

@@ -6,7 +6,6 @@ method itself.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, cast
 
@@ -79,24 +78,7 @@ class TemplateLearners(TemplatePrompts):
         self.evidence = Evidence(len(learners), len(method.classnames), method.settings.EVIDENCE)
 
     def forward(self) -> Prompts:
-        each = [learner() for learner in self.learners]
-        parts = zip(
-            *(
-                [prompts.prefix, prompts.visual, *prompts.deep_text, *prompts.deep_visual]
-                for prompts in each
-            )
-        )
-        joined = [None if part[0] is None else torch.cat(part) for part in parts]
-        prefix, visual, *deep = joined
-        layers = len(each[0].deep_text)
-        prompts: Prompts = replace(
-            each[0],
-            prefix=prefix,
-            visual=visual,
-            deep_text=deep[:layers],
-            deep_visual=deep[layers:],
-        )
-        return prompts
+        return Prompts.concatenate([learner() for learner in self.learners])
 
 
 class CDCOverMethod(CDCMethod):
@@ -121,9 +103,10 @@ class CDCOverMethod(CDCMethod):
             for words in self.settings.PHRASES
             if len(phrase_tokens(words, length)) == len(learners[0].ctx)
         ]
-        self.base.learner = TemplateLearners(learners, phrases, self)
+        learner = TemplateLearners(learners, phrases, self)
+        self.base.adopt(learner)
         self.memory = self.base.memory
-        return self.base.learner
+        return learner
 
     @cached_property
     def hand_crafted(self) -> Tensor:
@@ -141,11 +124,7 @@ class CDCOverMethod(CDCMethod):
         if self.prompts_images:
             self.unprompted(scores)  # (V, B, E), which it keeps there
         for m in range(len(logits)):
-            of_template: dict[str, Any] = {
-                name: None if part is None else part[m % len(part)][None]
-                for name, part in vars(scores).items()
-            }
-            loss, measured = self.base.loss(Scores(**of_template), labels)
+            loss, measured = self.base.loss(scores.of_template(m), labels)
             if self.learns_opinions:
                 vote = self.opinion_loss(Opinion(votes.log_evidence[m]), labels).mean()
                 loss = loss - F.cross_entropy(logits[m], labels) + vote

@@ -8,7 +8,6 @@ about it, drawn at each step.
 import random
 from collections.abc import Callable
 from functools import cached_property
-from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -75,10 +74,13 @@ class CoPromptMethod(Method):
         return 2, None  # two draws: for the prompts, for the frozen CLIP
 
     def build(self) -> nn.Module:
-        learner = cast(AdaptedPrompts, self.like(MaPLeMethod).learner)
-        learner.adapter_image = OutputAdapter(self.backbone.embed_dim, IMAGE_SHARE)
-        learner.adapter_text = OutputAdapter(self.backbone.embed_dim, TEXT_SHARE)
-        return learner
+        prompts = self.like(MaPLeMethod)
+        width = self.backbone.embed_dim
+        prompts.extend(
+            adapter_image=OutputAdapter(width, IMAGE_SHARE),
+            adapter_text=OutputAdapter(width, TEXT_SHARE),
+        )
+        return prompts.learned
 
     @cached_property
     def perturbed_texts(self) -> Tensor:

@@ -110,9 +110,8 @@ class DePTMethod(Method):
     def build(self) -> nn.Module:
         self.base = self.like(self.over)
         self.memory = self.base.memory
-        learner = cast(HeadedPrompts, self.base.learner)
-        learner.head = TransferHead(self.backbone.embed_dim, len(self.classnames))
-        return learner
+        self.base.extend(head=TransferHead(self.backbone.embed_dim, len(self.classnames)))
+        return self.base.learned
 
     @property
     def class_part(self) -> ClassPart:

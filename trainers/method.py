@@ -241,6 +241,18 @@ class Method(nn.Module):
         """The learnable module; None where nothing is learned. ``hand_crafted`` can be used here."""
         return None
 
+    def adopt(self, learner: nn.Module) -> None:
+        """Takes the learner that a method which holds this one has made of its own ones."""
+        self.learner = learner
+
+    def extend(self, **parts: nn.Module | Tensor) -> None:
+        """Gives the learner further parts and buffers, for a method that holds this one."""
+        for name, part in parts.items():
+            if isinstance(part, Tensor):
+                self.learned.register_buffer(name, part)
+            else:
+                self.learned.add_module(name, part)
+
     @property
     def class_part(self) -> ClassPart:
         """What of the learner serves the trained classes alone."""

@@ -44,6 +44,21 @@ class Scores:
     images: Tensor
     unprompted: Tensor | None = field(default=None, kw_only=True)
 
+    def of_template(self, m: int) -> "Scores":
+        """One template's, with its own view or, where all see the same, that one."""
+
+        def own(part: Tensor) -> Tensor:
+            return part[m % len(part)][None]
+
+        unprompted = None if self.unprompted is None else own(self.unprompted)
+        return Scores(
+            own(self.logits),
+            own(self.image_features),
+            own(self.text_features),
+            own(self.images),
+            unprompted=unprompted,
+        )
+
 
 @dataclass
 class Prediction:
