@@ -20,7 +20,7 @@ from docstrings import REPOSITORY, markdown, members
 
 from results.published import read_published
 from trainers import METHODS, config_function, method_node
-from trainers.settings import add_encoder_settings
+from trainers.settings import add_encoder_settings, add_precision
 
 CONFIGS = REPOSITORY / "configs/trainers"
 MEASURED = REPOSITORY / "docs/data/base_to_new.csv"
@@ -135,7 +135,7 @@ def reasons(name: str) -> dict[str, str]:
         if other != name
         and (name.endswith(other) or f"node_of(add_{other.lower()}_config)" in source)
     ]
-    known = dict(comments(add_encoder_settings))
+    known = dict(comments(add_precision)) | dict(comments(add_encoder_settings))
     for base in bases:
         known |= reasons(base)
     shared = [value for key, value in vars(module).items() if key.endswith("_settings")]

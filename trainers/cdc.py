@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Prediction, Scores
 from .maths.evidence import (
     Opinion,
@@ -77,6 +78,22 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
     node.CONSISTENCY_WEIGHT = 0.5  # γ, of each template's text features and image features likewise
     add_encoder_settings(node)
+    note_ranges(
+        node,
+        N_TEMPLATES=at_least(1, 100),  # each encodes all texts
+        N_CTX=at_least(1, 1000),
+        PROMPT_MODALITY=["dual", "text"],
+        PROMPT_DEPTH=at_least(1, 1000),
+        AUGMENTATION=[1, 2, None],
+        FUSION=["dempster", "mean_probability", "sum_logits"],
+        RELIABILITY=["fitted", "independent"],
+        LOSS=["evidential", "trusted", "cross_entropy"],
+        ANNEALING_EPOCHS=at_least(0, 1000000),
+        EVIDENCE=["exp", "softplus", "relu"],
+        DECOUPLED=["deviations", "features"],
+        DECOUPLING_WEIGHT=at_least(0),
+        CONSISTENCY_WEIGHT=at_least(0),
+    )
 
 
 class Evidence(nn.Module):

@@ -18,6 +18,7 @@ from yacs.config import CfgNode
 
 from .cdc import LEVEL, CDCMethod, TemplatePrompts, add_cdc_config
 from .class_part import ClassPart, State
+from .common.ranges import forget
 from .evaluation.prediction import Prediction, Scores
 from .maths.evidence import Opinion, conflict, dempster, fitted_factor
 from .maths.gaussians import (
@@ -47,7 +48,7 @@ def add_cdcgda_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCGDA``: CDC's keys but for those of other fusions and losses."""
     cfg.TRAINER.CDCGDA = node = node_of(add_cdc_config)
     for key in ALWAYS_CDCS:
-        del node[key]
+        forget(node, key)
 
 
 def cdc_settings(settings: CfgNode) -> CfgNode:

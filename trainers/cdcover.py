@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts, add_cdc_config
+from .common.ranges import note_ranges, ranges_in
 from .evaluation.prediction import Scores
 from .learners.independent import IndependentPrompts
 from .maths.evidence import Opinion
@@ -37,11 +38,12 @@ def over_settings(over: Callable[[CfgNode], None]) -> CfgNode:
     """A node of the keys that ``over``, a method's ``add_<name>_config``, declares, CDC's, and the
     phrases that the templates start from."""
     node = node_of(over)
-    for key, value in node_of(
-        add_cdc_config
-    ).items():  # a set of keys would have another order in each process
+    cdc = node_of(add_cdc_config)
+    ranges = ranges_in(cdc)
+    for key, value in cdc.items():  # a set of keys would have another order in each process
         if key not in node and key not in OF_THE_METHOD:
             node[key] = value
+            note_ranges(node, **{key: ranges.get(key, {})})
     node.PHRASES = list(PHRASES)  # a phrase per template, of those with as many tokens as a context
     node.CONSISTENCY_WEIGHT = 0.0  # the methods regularise by themselves
     return node

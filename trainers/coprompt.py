@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Scores
 from .maple import MaPLeMethod, add_maple_config
 from .maths.losses import consistency_loss
@@ -32,6 +33,7 @@ def add_coprompt_config(cfg: CfgNode) -> None:
     Sentences are ``DATASET.DESCRIPTIONS``."""
     cfg.TRAINER.COPROMPT = node = node_of(add_maple_config)
     node.W = 8.0  # weight of the consistency with the frozen CLIP
+    note_ranges(node, W=at_least(0))
 
 
 class OutputAdapter(nn.Module):

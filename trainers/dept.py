@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
+from .common.ranges import at_least, note_ranges
 from .coop import CoOpMethod, add_coop_config
 from .evaluation.prediction import Prediction, Scores
 from .kgcoop import KgCoOpMethod, add_kgcoop_config
@@ -33,6 +34,8 @@ def dept_settings(over: Callable[[CfgNode], None]) -> CfgNode:
     node.HEAD_WEIGHT = 0.7  # λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits have 1 − λ
     node.PROMPT_WEIGHT = 0.3  # of the prompts' cross-entropy, 1 − λ in the paper
     node.HEAD_LR = 6.5  # times OPTIM.LR, the head's learning rate
+    note_ranges(node, HEAD_WEIGHT=at_least(0, 1), PROMPT_WEIGHT=at_least(0))
+    note_ranges(node, HEAD_LR=at_least(0, 1e38))
     return node
 
 

@@ -17,8 +17,10 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart, State
+from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Prediction
 from .learners.features import (
+    CHOICES,
     FilledMethod,
     HeldOut,
     Setting,
@@ -40,6 +42,7 @@ from .maths.gaussians import (
 )
 from .method import Batches, Method, TrainingImages
 from .registration import registered
+from .settings import add_precision
 
 log = logging.getLogger(__name__)
 ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
@@ -55,7 +58,8 @@ def add_gda_config(cfg: CfgNode) -> None:
         10  # augmented views of a training image, each a sample; 0: only as images are tested
     )
     node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
-    node.PREC = "fp16"
+    add_precision(node)
+    note_ranges(node, ALPHA=at_least(0), AUGMENT_EPOCH=at_least(0, 1000000), CHOICE=CHOICES)
 
 
 class GaussianClassifier(SizedByState):

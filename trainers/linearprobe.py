@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .learners.features import FilledMethod, HeldOut, Setting, most_likely, number_right
+from .common.ranges import above, note_ranges
+from .learners.features import CHOICES, FilledMethod, HeldOut, Setting, most_likely, number_right
 from .maths.logistic import regressions
 from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
 from .registration import registered
+from .settings import add_precision
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ def add_linearprobe_config(cfg: CfgNode) -> None:
     cfg.TRAINER.LINEARPROBE = node = CfgNode()
     node.C = 31.6  # inverse strength where there are no validation images: CLIP's 0.316, which is for features of length 10
     node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
-    node.PREC = "fp16"
+    add_precision(node)
+    note_ranges(node, C=above(0), CHOICE=CHOICES)
 
 
 class Probe(nn.Module):

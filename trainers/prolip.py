@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from yacs.config import CfgNode
 
+from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Scores
 from .learners.features import FeatureMethod
 from .method import Batches, Encoded, TrainingImages
 from .registration import registered
+from .settings import add_precision
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,9 @@ def add_prolip_config(cfg: CfgNode) -> None:
     node.REG_WEIGHT = (
         1.0  # λ times the training images per class, of the squared distance to the start
     )
-    node.PREC = "fp16"
+    add_precision(node)
+    note_ranges(node, LR=at_least(0, 1e38), STEPS=at_least(1, 1000000), VIEWS=at_least(1, 1000000))
+    note_ranges(node, REG_WEIGHT=at_least(0))
 
 
 class Projection(nn.Module):

@@ -17,7 +17,9 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ADDED, ClassPart, State
+from .common.ranges import above, at_least, note_ranges
 from .learners.features import (
+    CHOICES,
     FilledMethod,
     HeldOut,
     Setting,
@@ -27,7 +29,7 @@ from .learners.features import (
 )
 from .method import Batches, Method, ParameterGroups, TrainingImages
 from .registration import registered
-from .settings import node_of
+from .settings import add_precision, node_of
 
 log = logging.getLogger(__name__)
 BLOCK = 2**24  # pairs of images that are compared at once, 64 MiB
@@ -45,7 +47,10 @@ def add_tipadapter_config(cfg: CfgNode) -> None:
     node.SEARCH_STEP = [200, 20]  # values of each
     node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image; 0: the image as it is tested
     node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
-    node.PREC = "fp16"
+    add_precision(node)
+    note_ranges(node, INIT_BETA=at_least(0), INIT_ALPHA=at_least(0), CHOICE=CHOICES)
+    note_ranges(node, SEARCH_SCALE=above(0), SEARCH_STEP=at_least(1, 10000))
+    note_ranges(node, AUGMENT_EPOCH=at_least(0, 1000000))
 
 
 def add_tipadapterf_config(cfg: CfgNode) -> None:

@@ -6,11 +6,13 @@ frozen, and the texts are encoded once per run.
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .common.ranges import at_least, note_ranges
 from .learners.independent import VisualPrompts
 from .method import Method
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import Prompts
 from .registration import registered
+from .settings import add_precision
 from .texts.templates import template_of
 
 
@@ -19,8 +21,9 @@ def add_vpt_config(cfg: CfgNode) -> None:
     cfg.TRAINER.VPT = node = CfgNode()
     node.N_CTX_VISION = 2  # prompt tokens per layer
     node.CTX_INIT = "a photo of a"  # what stands before the class name; it is not learned
-    node.PREC = "fp16"
+    add_precision(node)
     node.PROMPT_DEPTH_VISION = 1  # layers that get prompts of their own, the first included
+    note_ranges(node, N_CTX_VISION=at_least(1, 1000), PROMPT_DEPTH_VISION=at_least(1, 1000))
 
 
 class VPTMethod(Method):

@@ -4,7 +4,6 @@ import contextlib
 import math
 import re
 from fnmatch import fnmatchcase
-from unittest import mock
 
 import clip
 import pytest
@@ -22,13 +21,13 @@ from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
 from trainers.cliplora import LowRank
 from trainers.common.config_files import (
-    RANGES,
     check_value,
     check_values,
     flatten,
     leaves,
     merge,
 )
+from trainers.common.ranges import ranges_in, taken_by
 from trainers.common.recipes import Recipe
 from trainers.data.transforms import pixels_of_test, steps_of_training
 from trainers.engine.optimizer import build_optimizer
@@ -189,9 +188,11 @@ def test_without_dassl_its_keys_have_its_defaults_and_images_its_pixels():
 
 
 def test_every_pattern_is_of_a_key_that_is_there():
-    keys = flatten(defaults())
-    reached = {next(filter(lambda p: fnmatchcase(key, p), RANGES), None) for key in keys}
-    assert reached >= set(RANGES)
+    cfg = defaults()
+    ranges = ranges_in(cfg)
+    for pattern in ranges:
+        reached = [key for key in flatten(cfg) if fnmatchcase(key, pattern)]
+        assert any(taken_by(key, ranges) is ranges[pattern] for key in reached), pattern
 
 
 @given(st.floats(-10, 10), st.floats(0, 5), st.floats(-20, 20) | st.just(math.nan), st.booleans())
@@ -199,8 +200,5 @@ def test_a_range_holds_what_lies_between_its_ends(least, width, value, is_open):
     lower = "above" if is_open else "at least"
     inside = least <= value <= least + width and not (is_open and value == least)
     taken = {lower: least, "at most": least + width}
-    with (
-        mock.patch("trainers.common.config_files.taken_by", return_value=taken),
-        contextlib.nullcontext() if inside else refuses("A.B is .*, it must be "),
-    ):
-        check_value("A.B", [least + width, value], None)
+    with contextlib.nullcontext() if inside else refuses("A.B is .*, it must be "):
+        check_value("A.B", [least + width, value], None, {"A.B": taken})

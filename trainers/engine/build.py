@@ -56,8 +56,9 @@ def build_method(
         backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
     check_pixels(cfg, backbone)
     settings = settings_of(method, cfg)
-    node = f"TRAINER.{method.name().upper()}"
-    method.check_towers(settings, backbone, node, methods_for(backbone))
+    is_served = backbone.text.takes_prompts or not method.prompts_texts
+    others = [] if is_served else methods_for(backbone)
+    method.check_towers(settings, backbone, f"TRAINER.{method.name().upper()}", others)
     path = cfg.DATASET.DESCRIPTIONS
     return method(
         settings,

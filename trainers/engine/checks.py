@@ -1,5 +1,5 @@
-"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is in
-``common/ranges.yaml``.
+"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is noted where
+it is declared, see ``common.ranges``.
 
 Each raises UserError with the key, its value and what it takes.
 """
@@ -38,7 +38,7 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 
 def check_run(cfg: CfgNode) -> None:
     """Checks the settings that don't belong to a method; its own see ``Method.check``."""
-    check_values({name: node for name, node in cfg.items() if name != "TRAINER"})
+    check_values(cfg)
     check_name(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:

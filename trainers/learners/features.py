@@ -18,6 +18,7 @@ from . import candidates
 from .candidates import Known
 
 Setting = tuple[float, ...]  # the numbers that a method takes of held-out images
+CHOICES: list[object] = ["accuracy", "likelihood"]  # what settings are chosen by, ``CHOICE``
 # those under which settings are compared; between them the likelihood is taken for a parabola
 TEMPERATURES = [1.5**power for power in range(-6, 13)]
 
