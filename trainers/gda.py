@@ -23,7 +23,7 @@ from .learners.features import (
     CHOICES,
     FilledMethod,
     HeldOut,
-    Setting,
+    Numbers,
     SizedByState,
     best_temperature,
     most_likely,
@@ -155,26 +155,26 @@ class GDAMethod(FilledMethod):
         return images / width
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
         unit = self.unit
         under = self.with_votes(features, self.learner.weight, self.learner.bias)
         return lambda setting: under((setting[0] * unit,))
 
     def with_votes(
         self, features: Tensor, weight: Tensor, bias: Tensor
-    ) -> Callable[[Setting], Tensor]:
+    ) -> Callable[[Numbers], Tensor]:
         """Logits (N, K) under α, by weights (K, E) and biases (K,)."""
         zero_shot = self.zero_shot(features)
         votes = F.linear(features, weight, bias)
         return lambda setting: zero_shot + setting[0] * votes
 
-    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
         """The α with the highest accuracy, the first of equal ones, or the most likely one."""
         if self.by_likelihood:
             return most_likely([(share,) for share in SHARES], (1.0,), held_out)
         return (max(ALPHAS, key=lambda alpha: number_right((alpha,), held_out)),)
 
-    def take(self, setting: Setting) -> None:
+    def take(self, setting: Numbers) -> None:
         self.learner.alpha.fill_(setting[0] * self.unit)
 
     def fit_for_other_classes(self) -> None:

@@ -21,7 +21,7 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart
 from .common.ranges import above, note_ranges
-from .learners.features import CHOICES, FilledMethod, HeldOut, Setting, most_likely, number_right
+from .learners.features import CHOICES, FilledMethod, HeldOut, Numbers, most_likely, number_right
 from .maths.logistic import regressions
 from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
@@ -149,7 +149,7 @@ class LinearProbeMethod(FilledMethod):
         self.seen = F.normalize(features[0], dim=-1), labels  # (N, E), (N,)
 
     @torch.no_grad()
-    def take(self, setting: Setting) -> None:
+    def take(self, setting: Numbers) -> None:
         probe = self.learner
         probe.C.fill_(setting[0])
         if self.by_likelihood:
@@ -165,14 +165,14 @@ class LinearProbeMethod(FilledMethod):
         probe.bias.copy_(bias)
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
         seen, labels = self.seen
         if self.by_likelihood:
             asked = self.zero_shot(features)
             fits = regressions(seen, labels, self.zero_shot(seen), STRENGTHS)
             known: list[Tensor] = []
 
-            def beside_texts(setting: Setting) -> Tensor:
+            def beside_texts(setting: Numbers) -> Tensor:
                 index = STRENGTHS.index(setting[0])
                 while len(known) <= index:
                     known.append(next(fits)(features, asked))
@@ -181,14 +181,14 @@ class LinearProbeMethod(FilledMethod):
             return beside_texts
 
         @cache
-        def logits(setting: Setting) -> Tensor:
+        def logits(setting: Numbers) -> Tensor:
             parts = fitted(seen, labels, setting[0], len(self.classnames))
             weight, bias = (part.to(self.device) for part in parts)
             return features.double() @ weight.t() + bias
 
         return logits
 
-    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
         """C by the official search, or the most likely one."""
         if self.by_likelihood:
             settings = [(strength,) for strength in STRENGTHS]

@@ -22,7 +22,7 @@ from .learners.features import (
     CHOICES,
     FilledMethod,
     HeldOut,
-    Setting,
+    Numbers,
     SizedByState,
     most_likely,
     number_right,
@@ -144,8 +144,8 @@ class TipAdapterMethod(FilledMethod):
         self.learner.fill(F.normalize(features.mean(dim=0), dim=-1), labels)
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
-        """Of (β, α)."""
+    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
+        """See ``FilledMethod.under``; a setting is (β, α)."""
         zero_shot = self.zero_shot(features)
         keys = self.learner.keys
         of_class = self.learner.of_class
@@ -159,7 +159,7 @@ class TipAdapterMethod(FilledMethod):
 
         return lambda setting: zero_shot + setting[1] * votes(setting[0])
 
-    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
         """The β and α with the highest accuracy, of equal ones the smaller, or the most likely ones."""
         node = self.settings
         if self.by_likelihood:
@@ -172,11 +172,11 @@ class TipAdapterMethod(FilledMethod):
         settings = product(betas.tolist(), alphas.tolist())
         return max(settings, key=lambda setting: number_right(setting, held_out))
 
-    def take(self, setting: Setting) -> None:
+    def take(self, setting: Numbers) -> None:
         self.learner.beta.fill_(setting[0])
         self.learner.alpha.fill_(setting[1])
 
-    def choose(self, held_out: Sequence[HeldOut]) -> Setting:
+    def choose(self, held_out: Sequence[HeldOut]) -> Numbers:
         setting = super().choose(held_out)
         count = sum(len(part.labels) for part in held_out)
         log.info(

@@ -275,7 +275,7 @@ class Loaders:
 
     @property
     def own_val(self) -> Loader | None:
-        """Of validation images that are none of the test's; None without such."""
+        """The loader of validation images that are none of the test's; None without such."""
         return None if validates_on_test_images(self.images) else self.val
 
 

@@ -13,7 +13,7 @@ from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
 from ..data.loader import Images, folds_of, validates_on_test_images
-from ..prompting.backbone import Backbone, check_name
+from ..prompting.backbone import Backbone, check_clip
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 def check_run(cfg: CfgNode) -> None:
     """Checks the settings that don't belong to a method; its own see ``Method.check``."""
     check_values(cfg)
-    check_name(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
+    check_clip(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:
         raise UserError(f"INPUT.RRCROP_SCALE is {low, high}, its numbers must rise")

@@ -30,7 +30,7 @@ from .fit import OnDevice, fit, training_step
 from .optimizer import build_optimizer
 from .progress import Progress
 from .schedule import build_schedule
-from .testing import Answered, Evaluator
+from .testing import Evaluator, SplitAnswers
 
 log = logging.getLogger(__name__)
 # split, answers, labels (N,) → the larger, the better
@@ -40,7 +40,7 @@ PROBES = 8  # images of the pass from which a training's time is estimated
 
 
 def accuracy(split: str, answers: Prediction, labels: Tensor) -> float:
-    """Of a split's answers, in percent."""
+    """The accuracy of a split's answers, in percent."""
     return percent_right(answers.probability.argmax(dim=1), labels)
 
 
@@ -84,7 +84,7 @@ class Run:
         self.done = 0
         self.epoch = 0
         self.best_result = -math.inf
-        self.out_of_fold: Answered | None = None
+        self.out_of_fold: SplitAnswers | None = None
         self.check_folds()
         learnable, total = method.count_parameters()
         if method.learner is not None and not learnable:
@@ -154,7 +154,7 @@ class Run:
         return self.pairs(self.loaders.over_training(every, augmented))
 
     def validation_images(self) -> Batches | None:
-        """Those that are none of the test's, or of the whole split; see ``whole_validation``."""
+        """The images of val that are none of the test's, or of the whole split; see ``whole_validation``."""
         loader = self.loaders.own_val
         if loader is None:
             return None
@@ -292,7 +292,7 @@ class Run:
         self.after_epoch()
 
     @torch.no_grad()
-    def fit_in_folds(self) -> Answered:
+    def fit_in_folds(self) -> SplitAnswers:
         """See ``Method.fit_in_folds``."""
         method = self.method.eval()
         items = self.loaders.images.train_x
@@ -302,7 +302,7 @@ class Run:
         figures = method.learned_figures().items()
         found = ", ".join(f"{name} {value:.3g}" for name, value in figures)
         log.info("%s is fitted to the features of %d images: %s", self.name, len(labels), found)
-        return answers, labels.cpu(), [str(item.impath) for item in items]
+        return SplitAnswers(answers, labels.cpu(), [str(item.impath) for item in items])
 
     def looking(self, augmented: bool = False) -> Batches:
         """All training images, with a bar."""

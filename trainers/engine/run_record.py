@@ -36,7 +36,8 @@ def git_commit() -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python and the packages that a number depends on; None for one that is not installed."""
+    """The versions of Python and of the packages that a number depends on; None for one that is not
+    installed."""
     known = {
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -147,7 +147,7 @@ class Prediction:
 
 
 def dimension(name: str, value: Tensor) -> int:
-    """That of the images in an answer: (B,), (M, B), (B, K), (M, B, K)."""
+    """Which dimension of an answer is that of the images: (B,), (M, B), (B, K), (M, B, K)."""
     return -1 if value.dim() == 1 or name == "template_vacuity" else -2
 
 

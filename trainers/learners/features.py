@@ -17,7 +17,7 @@ from ..texts.templates import SELECTED_TEMPLATES
 from . import candidates
 from .candidates import Known
 
-Setting = tuple[float, ...]  # the numbers that a method takes of held-out images
+Numbers = tuple[float, ...]  # a setting: what a method takes of held-out images
 CHOICES: list[object] = ["accuracy", "likelihood"]  # what settings are chosen by, ``CHOICE``
 # those under which settings are compared; between them the likelihood is taken for a parabola
 TEMPERATURES = [1.5**power for power in range(-6, 13)]
@@ -30,17 +30,17 @@ class HeldOut:
         under: a function that maps a setting to their logits (N, K); labels: (N,).
     """
 
-    def __init__(self, under: Callable[[Setting], Tensor], labels: Tensor) -> None:
+    def __init__(self, under: Callable[[Numbers], Tensor], labels: Tensor) -> None:
         self.under = under
         self.labels = labels
-        self.known: dict[Setting, Tensor] = {}
+        self.known: dict[Numbers, Tensor] = {}
 
-    def number_right(self, setting: Setting) -> int:
+    def number_right(self, setting: Numbers) -> int:
         """How many are answered right under a setting."""
         return int((self.under(setting).argmax(dim=1) == self.labels).sum())
 
-    def log_likelihood(self, setting: Setting) -> Tensor:
-        """Of the labels under a setting at each of ``TEMPERATURES``: (T,), in float64."""
+    def log_likelihood(self, setting: Numbers) -> Tensor:
+        """The labels' log-likelihood under a setting at each of ``TEMPERATURES``: (T,), in float64."""
         if setting not in self.known:
             logits = self.under(setting).double()
             values = [
@@ -61,17 +61,17 @@ def peak(values: Sequence[float]) -> float:
     return middle + (right - left) ** 2 / (8 * bend) if bend > 0 else middle
 
 
-def number_right(setting: Setting, held_out: Sequence[HeldOut]) -> int:
+def number_right(setting: Numbers, held_out: Sequence[HeldOut]) -> int:
     """How many of all held-out images are answered right under a setting."""
     return sum(part.number_right(setting) for part in held_out)
 
 
 def most_likely(
-    settings: Sequence[Setting],
-    usual: Setting,
+    settings: Sequence[Numbers],
+    usual: Numbers,
     held_out: Sequence[HeldOut],
     falls: int | None = None,
-) -> Setting:
+) -> Numbers:
     """The setting that is most likely after all held-out images, at its best temperature.
 
     Before, the logarithm of each of its numbers is normal around that of ``usual``, with a standard
@@ -99,7 +99,7 @@ def most_likely(
     return best
 
 
-def best_temperature(setting: Setting, held_out: Sequence[HeldOut]) -> float:
+def best_temperature(setting: Numbers, held_out: Sequence[HeldOut]) -> float:
     """The temperature under which the labels of all held-out images are most likely."""
     logits = torch.cat([part.under(setting) for part in held_out])  # (N, K)
     labels = torch.cat([part.labels for part in held_out])  # (N,)
@@ -113,11 +113,11 @@ def answers_at(logits: Tensor, temperature: float) -> Prediction:
 
 
 def noting(
-    under: Callable[[Setting], Tensor], note: Callable[[], object]
-) -> Callable[[Setting], Tensor]:
+    under: Callable[[Numbers], Tensor], note: Callable[[], object]
+) -> Callable[[Numbers], Tensor]:
     """A function whose calls are noted: else it is ``under``."""
 
-    def noted(setting: Setting) -> Tensor:
+    def noted(setting: Numbers) -> Tensor:
         note()
         return under(setting)
 
@@ -191,21 +191,21 @@ class FilledMethod(FeatureMethod):
         length, and labels (N,)."""
         raise NotImplementedError
 
-    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
         """What it says of held-out images as it is filled now: a function that maps a setting to
         logits (N, K); features: (N, E), of length one."""
         raise NotImplementedError
 
-    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
         """The setting that is best for all held-out images together, as ``CHOICE`` has it. Each part of
         these may have been answered by the method as it was filled with other images."""
         raise NotImplementedError
 
-    def take(self, setting: Setting) -> None:
+    def take(self, setting: Numbers) -> None:
         """Sets what it is filled with and the setting say."""
         raise NotImplementedError
 
-    def choose(self, held_out: Sequence[HeldOut]) -> Setting:
+    def choose(self, held_out: Sequence[HeldOut]) -> Numbers:
         """Takes and returns the ``best`` setting, and takes the temperature under which the labels are
         most likely."""
         setting = self.best(held_out)
