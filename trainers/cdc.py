@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import at_least, note_ranges
+from .common.ranges import COUNT, at_least, note_ranges
 from .evaluation.prediction import Prediction, Scores
 from .maths.evidence import (
     Opinion,
@@ -81,9 +81,9 @@ def add_cdc_config(cfg: CfgNode) -> None:
     note_ranges(
         node,
         N_TEMPLATES=at_least(1, 100),  # each encodes all texts
-        N_CTX=at_least(1, 1000),
+        N_CTX=COUNT,
         PROMPT_MODALITY=["dual", "text"],
-        PROMPT_DEPTH=at_least(1, 1000),
+        PROMPT_DEPTH=COUNT,
         AUGMENTATION=[1, 2, None],
         FUSION=["dempster", "mean_probability", "sum_logits"],
         RELIABILITY=["fitted", "independent"],

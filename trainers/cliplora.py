@@ -34,8 +34,12 @@ def add_cliplora_config(cfg: CfgNode) -> None:
     node.ALPHA = 1.0  # a change is multiplied by ALPHA / √r
     node.DROPOUT = 0.25  # of what a change is computed from, in training
     add_encoder_settings(node)
-    note_ranges(node, ENCODER=["both", "text", "vision"])
-    note_ranges(node, RANK=at_least(1, 65536), DROPOUT=at_least(0, 0.999))
+    note_ranges(
+        node,
+        ENCODER=["both", "text", "vision"],
+        RANK=at_least(1, 65536),
+        DROPOUT=at_least(0, 0.999),
+    )
 
 
 class LowRank(Adapter):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import at_least, note_ranges
+from .common.ranges import COUNT, note_ranges
 from .evaluation.prediction import Scores
 from .method import Encoded, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
@@ -29,7 +29,7 @@ def add_cocoop_config(cfg: CfgNode) -> None:
     node.N_CTX = 16  # context tokens; a phrase brings its own number
     node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
     add_encoder_settings(node)
-    note_ranges(node, N_CTX=at_least(1, 1000))
+    note_ranges(node, N_CTX=COUNT)
 
 
 class ConditionalContext(nn.Module):

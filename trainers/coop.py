@@ -7,7 +7,7 @@ encoders frozen.
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import at_least, note_ranges
+from .common.ranges import COUNT, note_ranges
 from .learners.context import POSITIONS, ContextLearner
 from .method import Method
 from .registration import registered
@@ -22,7 +22,7 @@ def add_coop_config(cfg: CfgNode) -> None:
     node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
     add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
-    note_ranges(node, N_CTX=at_least(1, 1000), CLASS_TOKEN_POSITION=POSITIONS)
+    note_ranges(node, N_CTX=COUNT, CLASS_TOKEN_POSITION=POSITIONS)
 
 
 class CoOpMethod(Method):

@@ -34,8 +34,9 @@ def dept_settings(over: Callable[[CfgNode], None]) -> CfgNode:
     node.HEAD_WEIGHT = 0.7  # λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits have 1 − λ
     node.PROMPT_WEIGHT = 0.3  # of the prompts' cross-entropy, 1 − λ in the paper
     node.HEAD_LR = 6.5  # times OPTIM.LR, the head's learning rate
-    note_ranges(node, HEAD_WEIGHT=at_least(0, 1), PROMPT_WEIGHT=at_least(0))
-    note_ranges(node, HEAD_LR=at_least(0, 1e38))
+    note_ranges(
+        node, HEAD_WEIGHT=at_least(0, 1), PROMPT_WEIGHT=at_least(0), HEAD_LR=at_least(0, 1e38)
+    )
     return node
 
 

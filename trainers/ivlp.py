@@ -5,7 +5,7 @@ encoder's part it is deep language prompting.
 
 from yacs.config import CfgNode
 
-from .common.ranges import at_least, note_ranges
+from .common.ranges import COUNT, at_least, note_ranges
 from .learners.independent import IndependentPrompts
 from .method import Method
 from .registration import registered
@@ -23,8 +23,13 @@ def add_ivlp_config(cfg: CfgNode) -> None:
     add_encoder_settings(node)
     node.PROMPT_DEPTH_VISION = 9  # layers that get prompts of their own, the first included
     node.PROMPT_DEPTH_TEXT = 9  # likewise
-    note_ranges(node, N_CTX_VISION=at_least(0, 1000), PROMPT_DEPTH_VISION=at_least(0, 1000))
-    note_ranges(node, N_CTX_TEXT=at_least(1, 1000), PROMPT_DEPTH_TEXT=at_least(1, 1000))
+    note_ranges(
+        node,
+        N_CTX_VISION=at_least(0, 1000),
+        PROMPT_DEPTH_VISION=at_least(0, 1000),
+        N_CTX_TEXT=COUNT,
+        PROMPT_DEPTH_TEXT=COUNT,
+    )
 
 
 class IVLPMethod(Method):

@@ -7,7 +7,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import at_least, note_ranges
+from .common.ranges import COUNT, at_least, note_ranges
 from .evaluation.prediction import Scores
 from .learners.context import POSITIONS, ContextLearner
 from .maths.losses import knowledge_guided_loss
@@ -25,7 +25,7 @@ def add_kgcoop_config(cfg: CfgNode) -> None:
     node.W = 8.0  # weight of the knowledge-guided term
     add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
-    note_ranges(node, N_CTX=at_least(1, 1000), W=at_least(0), CLASS_TOKEN_POSITION=POSITIONS)
+    note_ranges(node, N_CTX=COUNT, W=at_least(0), CLASS_TOKEN_POSITION=POSITIONS)
 
 
 class KgCoOpMethod(Method):

@@ -11,7 +11,7 @@ from typing import cast
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import above, at_least, note_ranges
+from .common.ranges import COUNT, above, at_least, note_ranges
 from .method import Method
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
@@ -30,8 +30,13 @@ def add_mma_config(cfg: CfgNode) -> None:
     node.ADAPTER_DIM = 32  # width d of the shared projection
     node.ADAPTER_SCALE = 0.001  # s, by which an adapter's output is multiplied
     add_encoder_settings(node)
-    note_ranges(node, ADAPTER_START=at_least(1, 1000), ADAPTER_END=at_least(1, 1000))
-    note_ranges(node, ADAPTER_DIM=at_least(1, 65536), ADAPTER_SCALE=above(0))
+    note_ranges(
+        node,
+        ADAPTER_START=COUNT,
+        ADAPTER_END=COUNT,
+        ADAPTER_DIM=at_least(1, 65536),
+        ADAPTER_SCALE=above(0),
+    )
 
 
 def with_gradient(x: Tensor, factor: float) -> Tensor:

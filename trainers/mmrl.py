@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import at_least, note_ranges
+from .common.ranges import COUNT, at_least, note_ranges
 from .evaluation.prediction import Prediction, Scores
 from .maths.losses import consistency_loss
 from .method import Figures, Method
@@ -37,9 +37,15 @@ def add_mmrl_config(cfg: CfgNode) -> None:
     node.SCALE = 0.7  # α: weight of the class token's logits, the representation tokens' have 1 − α
     node.REG_WEIGHT = 1.0  # λ: of the distance to CLIP's own features
     add_encoder_settings(node)
-    note_ranges(node, N_REP_TOKENS=at_least(1, 1000), REP_DIM=at_least(1, 65536))
-    note_ranges(node, REP_START=at_least(1, 1000), REP_END=at_least(1, 1000))
-    note_ranges(node, SCALE=at_least(0, 1), REG_WEIGHT=at_least(0))
+    note_ranges(
+        node,
+        N_REP_TOKENS=COUNT,
+        REP_DIM=at_least(1, 65536),
+        REP_START=COUNT,
+        REP_END=COUNT,
+        SCALE=at_least(0, 1),
+        REG_WEIGHT=at_least(0),
+    )
 
 
 class Enters(Adapter):

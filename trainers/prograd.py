@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart
 from .common.errors import UserError
-from .common.ranges import above, at_least, note_ranges
+from .common.ranges import COUNT, above, at_least, note_ranges
 from .evaluation.prediction import Scores
 from .learners.context import POSITIONS, ContextLearner
 from .method import Figures, Method
@@ -34,8 +34,7 @@ def add_prograd_config(cfg: CfgNode) -> None:
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
     node.LAMBDA = 1.0  # how much of the part that works against CLIP is taken away; 0 is CoOp
     node.T = 1.0  # temperature of the distance to zero-shot CLIP
-    note_ranges(node, N_CTX=at_least(1, 1000), CLASS_TOKEN_POSITION=POSITIONS)
-    note_ranges(node, LAMBDA=at_least(0), T=above(0))
+    note_ranges(node, N_CTX=COUNT, CLASS_TOKEN_POSITION=POSITIONS, LAMBDA=at_least(0), T=above(0))
 
 
 def project(task: Tensor, general: Tensor, strength: float) -> Tensor:

@@ -33,8 +33,13 @@ def add_prolip_config(cfg: CfgNode) -> None:
         1.0  # λ times the training images per class, of the squared distance to the start
     )
     add_precision(node)
-    note_ranges(node, LR=at_least(0, 1e38), STEPS=at_least(1, 1000000), VIEWS=at_least(1, 1000000))
-    note_ranges(node, REG_WEIGHT=at_least(0))
+    note_ranges(
+        node,
+        LR=at_least(0, 1e38),
+        STEPS=at_least(1, 1000000),
+        VIEWS=at_least(1, 1000000),
+        REG_WEIGHT=at_least(0),
+    )
 
 
 class Projection(nn.Module):

@@ -34,8 +34,9 @@ def add_promptsrc_config(cfg: CfgNode) -> None:
     node.IMAGE_LOSS_WEIGHT = 10  # of the distance of image features
     node.GPA_MEAN = 15  # epoch (from 1) around which prompts count most
     node.GPA_STD = 1  # epochs
-    note_ranges(node, TEXT_LOSS_WEIGHT=at_least(0), IMAGE_LOSS_WEIGHT=at_least(0))
-    note_ranges(node, GPA_STD=at_least(1))
+    note_ranges(
+        node, TEXT_LOSS_WEIGHT=at_least(0), IMAGE_LOSS_WEIGHT=at_least(0), GPA_STD=at_least(1)
+    )
 
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import above, at_least, note_ranges
+from .common.ranges import COUNT, above, at_least, note_ranges
 from .evaluation.prediction import Scores
 from .maths.losses import knowledge_guided_loss
 from .method import Figures, Method, ParameterGroups
@@ -42,8 +42,7 @@ def add_tcp_config(cfg: CfgNode) -> None:
     node.W = 8.0  # weight of the knowledge-guided term
     node.ADAM_EPS = 1e-3  # of OPTIM.NAME adam: gradients much smaller than this make small steps; found for fp16, where 1e-8 is zero
     add_encoder_settings(node)
-    note_ranges(node, N_CTX=at_least(1, 1000), LAYER=at_least(1, 1000))
-    note_ranges(node, W=at_least(0), ADAM_EPS=above(0))
+    note_ranges(node, N_CTX=COUNT, LAYER=COUNT, W=at_least(0), ADAM_EPS=above(0))
 
 
 class ClassAwarePrompts(nn.Module):

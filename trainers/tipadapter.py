@@ -48,9 +48,15 @@ def add_tipadapter_config(cfg: CfgNode) -> None:
     node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image; 0: the image as it is tested
     node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     add_precision(node)
-    note_ranges(node, INIT_BETA=at_least(0), INIT_ALPHA=at_least(0), CHOICE=CHOICES)
-    note_ranges(node, SEARCH_SCALE=above(0), SEARCH_STEP=at_least(1, 10000))
-    note_ranges(node, AUGMENT_EPOCH=at_least(0, 1000000))
+    note_ranges(
+        node,
+        INIT_BETA=at_least(0),
+        INIT_ALPHA=at_least(0),
+        CHOICE=CHOICES,
+        SEARCH_SCALE=above(0),
+        SEARCH_STEP=at_least(1, 10000),
+        AUGMENT_EPOCH=at_least(0, 1000000),
+    )
 
 
 def add_tipadapterf_config(cfg: CfgNode) -> None:

@@ -6,7 +6,7 @@ frozen, and the texts are encoded once per run.
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .common.ranges import at_least, note_ranges
+from .common.ranges import COUNT, note_ranges
 from .learners.independent import VisualPrompts
 from .method import Method
 from .prompting.precision import OfficialPrecision
@@ -23,7 +23,7 @@ def add_vpt_config(cfg: CfgNode) -> None:
     node.CTX_INIT = "a photo of a"  # what stands before the class name; it is not learned
     add_precision(node)
     node.PROMPT_DEPTH_VISION = 1  # layers that get prompts of their own, the first included
-    note_ranges(node, N_CTX_VISION=at_least(1, 1000), PROMPT_DEPTH_VISION=at_least(1, 1000))
+    note_ranges(node, N_CTX_VISION=COUNT, PROMPT_DEPTH_VISION=COUNT)
 
 
 class VPTMethod(Method):

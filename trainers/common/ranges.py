@@ -24,6 +24,9 @@ def above(limit: float, most: float | None = None) -> Bounds:
     return {"above": limit} if most is None else {"above": limit, "at most": most}
 
 
+COUNT = at_least(1, 1000)  # of a prompt's tokens, or of layers
+
+
 def note_ranges(node: CfgNode, **ranges: Range) -> None:
     """Notes what a node's keys take; a key may be a pattern, and go on below the node, ``A.B``."""
     node.__dict__[NOTED] = {**node.__dict__.get(NOTED, {}), **ranges}

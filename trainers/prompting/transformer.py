@@ -276,7 +276,8 @@ class ImageEncoder(nn.Module):
             encoded.append(self.encode(piece[None], None, (), adapters, readout))
         # (1, V·B, E), or two with a readout
         joined = torch.cat(encoded, dim=1).unflatten(1, images.shape[:2])
-        return joined.transpose(0, 1).flatten(0, 1)
+        together: Tensor = joined.transpose(0, 1).flatten(0, 1)
+        return together
 
     def in_turn(
         self,
