@@ -2,8 +2,6 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 from yacs.config import CfgNode
@@ -13,6 +11,7 @@ from ..common.config_files import check_values
 from ..common.errors import UserError
 from ..common.record_file import Record
 from ..engine.build import build_method
+from ..host import registered_trainer
 from ..method import Method
 from ..settings import run_config
 
@@ -26,13 +25,9 @@ def find_method(name: str) -> type[Method]:
     """
     if name in METHODS:
         return method_class(name)
-    if find_spec("dassl") is not None:
-        from dassl.engine import TRAINER_REGISTRY
-
-        if name in TRAINER_REGISTRY.registered_names():
-            trainer: Any = TRAINER_REGISTRY.get(name)
-            registered: type[Method] = trainer.method
-            return registered
+    if trainer := registered_trainer(name):
+        registered: type[Method] = trainer.method
+        return registered
     raise UserError(
         f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
     )
