@@ -79,13 +79,13 @@ class LowRankLayers(nn.Module):
         text = method.backbone.text
         image = method.backbone.image
         self.tokens = FixedTokens.of_prompt(text, DEFAULT_TEMPLATE, method.classnames)
-        self.text, self.image = (
-            nn.ModuleList(
-                LowRank(tower.width, node.RANK, node.ALPHA, node.DROPOUT)
-                for _ in range(0 if node.ENCODER == other else tower.layers)
-            )
-            for tower, other in ((text, "vision"), (image, "text"))
-        )
+        changes = node.RANK, node.ALPHA, node.DROPOUT
+        self.text = nn.ModuleList()
+        if node.ENCODER != "vision":
+            self.text.extend(LowRank(text.width, *changes) for _ in range(text.layers))
+        self.image = nn.ModuleList()
+        if node.ENCODER != "text":
+            self.image.extend(LowRank(image.width, *changes) for _ in range(image.layers))
 
     def forward(self) -> Prompts:
         return replace(self.tokens(), text_adapters=self.text, image_adapters=self.image)

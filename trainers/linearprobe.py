@@ -79,7 +79,8 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
 
     A class without images gets the smallest bias of a float, and is never answered.
     """
-    features, labels = features.double().cpu(), labels.cpu()
+    features = features.double().cpu()
+    labels = labels.cpu()
     weight = features.new_zeros(classes, features.shape[1])
     bias = features.new_zeros(classes)
     present = labels.unique()
@@ -108,10 +109,13 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
     left = middle - 1
     right = middle + 1
     for _ in range(STEPS):
+        centre = (left + right) / 2
         if accuracy(10**left) < accuracy(10**right):
-            best, left = right, (left + right) / 2
+            best = right
+            left = centre
         else:
-            best, right = left, (left + right) / 2
+            best = left
+            right = centre
     return 10**best
 
 
@@ -157,7 +161,8 @@ class LinearProbeMethod(FilledMethod):
             rising = [strength for strength in STRENGTHS if strength < setting[0]]
             texts = self.zero_shot(features)
             *_, fit = regressions(features, labels, texts, [*rising, setting[0]])
-            weight, bias = fit.weight, fit.bias
+            weight = fit.weight
+            bias = fit.bias
             probe.text_weight.copy_(fit.text_weight)
         else:
             weight, bias = fitted(*self.seen, probe.C.item(), len(self.classnames))

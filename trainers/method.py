@@ -151,6 +151,8 @@ class Method(nn.Module):
         assert self.learner is not None
         return self.learner
 
+    # ---- methods made of methods ----
+
     def like(
         self,
         kind: type[Kind],
@@ -179,6 +181,20 @@ class Method(nn.Module):
         if self.learner is not None:
             made.load(self.trained.state, self.trained.classnames)
         return made.train(self.training)
+
+    def adopt(self, learner: nn.Module) -> None:
+        """Takes the learner that a method which holds this one has made of its own ones."""
+        self.learner = learner
+
+    def extend(self, **parts: nn.Module | Tensor) -> None:
+        """Gives the learner further parts and buffers, for a method that holds this one."""
+        for name, part in parts.items():
+            if isinstance(part, Tensor):
+                self.learned.register_buffer(name, part)
+            else:
+                self.learned.add_module(name, part)
+
+    # ---- what its CLIP must be ----
 
     @classmethod
     def check_towers(
@@ -240,18 +256,6 @@ class Method(nn.Module):
     def build(self) -> nn.Module | None:
         """The learnable module; None where nothing is learned. ``hand_crafted`` can be used here."""
         return None
-
-    def adopt(self, learner: nn.Module) -> None:
-        """Takes the learner that a method which holds this one has made of its own ones."""
-        self.learner = learner
-
-    def extend(self, **parts: nn.Module | Tensor) -> None:
-        """Gives the learner further parts and buffers, for a method that holds this one."""
-        for name, part in parts.items():
-            if isinstance(part, Tensor):
-                self.learned.register_buffer(name, part)
-            else:
-                self.learned.add_module(name, part)
 
     @property
     def class_part(self) -> ClassPart:

@@ -58,4 +58,8 @@ def taken_by(key: str, ranges: Mapping[str, Range]) -> Range:
     does."""
     if key in ranges:
         return ranges[key]
-    return next((taken for pattern, taken in ranges.items() if fnmatchcase(key, pattern)), {})
+    for pattern, taken in ranges.items():
+        # most are whole keys, which are no patterns
+        if ("*" in pattern or "?" in pattern) and fnmatchcase(key, pattern):
+            return taken
+    return {}
