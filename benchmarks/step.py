@@ -187,10 +187,12 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     if hasattr(ours.learner, "evidence"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
     usual = copy.copy(ours)
+    towers = copy.copy(ours.towers)
     backbone = copy.copy(ours.backbone)
     stock = stock.to(DEVICE).requires_grad_(False)
     backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
-    usual._modules = {**ours._modules, "backbone": backbone}
+    towers._modules = {**ours.towers._modules, "backbone": backbone}
+    usual._modules = {**ours._modules, "towers": towers}
     return ours, usual
 
 
