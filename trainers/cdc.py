@@ -365,8 +365,7 @@ class CDCMethod(Method):
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Measures the offset of the evidence on training images; see ``Evidence``."""
-        with torch.random.fork_rng(devices=[]):  # a loader draws a seed
-            features, _ = self.towers.features_of(training(LEVEL_IMAGES))  # (1, N, E)
+        features, _ = self.towers.features_of(training(LEVEL_IMAGES))  # (1, N, E)
         logits = self.towers.logits(features, self.hand_crafted[None])  # (1, N, K)
         self.learner.evidence.offset.copy_(logits.logsumexp(dim=-1).mean())
         self.note_cosines("before", training)
@@ -377,8 +376,7 @@ class CDCMethod(Method):
         encoded = self.note_cosines("after", training)
         if validation is None:
             return False
-        with torch.random.fork_rng(devices=[]):
-            answered = [(self(images, encoded).logits, labels) for images, labels in validation]
+        answered = [(self(images, encoded).logits, labels) for images, labels in validation]
         logits = torch.cat([each for each, _ in answered], dim=1)  # (M, N, K)
         return self.calibrate(logits, torch.cat([labels for _, labels in answered]))
 
@@ -404,9 +402,8 @@ class CDCMethod(Method):
         texts, prompts = encoded
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
-            with torch.random.fork_rng(devices=[]):
-                prompted, _ = self.towers.features_of(training(COMPARED_IMAGES), prompts)
-                plain, _ = self.towers.features_of(training(COMPARED_IMAGES))
+            prompted, _ = self.towers.features_of(training(COMPARED_IMAGES), prompts)
+            plain, _ = self.towers.features_of(training(COMPARED_IMAGES))
             compared["images"] = prompted, plain
         noted = {}
         for part, (features, reference) in compared.items():

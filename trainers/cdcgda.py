@@ -176,15 +176,14 @@ class CDCGDAMethod(Method):
         texts, prompts = self.base.note_cosines("after", training)
         gaussians = self.learner.gaussians
         assert gaussians is not None  # of the classes that are trained
-        with torch.random.fork_rng(devices=[]):
-            features, labels = self.towers.features_of(training(), prompts)  # (M or 1, N, E), (N,)
-            gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
-            if validation is not None:
-                answered = [
-                    (self(images, (texts, prompts)).logits, truth) for images, truth in validation
-                ]
-                logits = torch.cat([each for each, _ in answered], dim=1)  # (M or M + 1, N, K)
-                self.calibrate(logits, torch.cat([truth for _, truth in answered]))
+        features, labels = self.towers.features_of(training(), prompts)  # (M or 1, N, E), (N,)
+        gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
+        if validation is not None:
+            answered = [
+                (self(images, (texts, prompts)).logits, truth) for images, truth in validation
+            ]
+            logits = torch.cat([each for each, _ in answered], dim=1)  # (M or M + 1, N, K)
+            self.calibrate(logits, torch.cat([truth for _, truth in answered]))
         return True
 
     def calibrate(self, logits: Tensor, labels: Tensor) -> bool:

@@ -120,12 +120,11 @@ class GDAMethod(FilledMethod):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the Gaussians, and the settings to validation images. Without such images α is ALPHA
         and T is 1."""
-        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            self.fill(*self.views_of(training))
-            self.fit_evidence()
-            if validation is not None:
-                self.choose(self.held_out(validation))
-                self.fit_text_temperature()
+        self.fill(*self.views_of(training))
+        self.fit_evidence()
+        if validation is not None:
+            self.choose(self.held_out(validation))
+            self.fit_text_temperature()
         classifier = self.learner
         log.info(
             f"Gaussians of {len(classifier.features)} features, α {classifier.alpha:.3g}, "

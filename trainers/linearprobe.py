@@ -137,12 +137,11 @@ class LinearProbeMethod(FilledMethod):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the regression; C and the temperature to validation images, if there are any."""
         probe = self.learner
-        with torch.random.fork_rng(devices=[]):  # loaders draw seeds
-            self.fill(*self.views_of(training))
-            if validation is None:
-                self.take((probe.C.item(),))
-            else:
-                self.choose(self.held_out(validation))
+        self.fill(*self.views_of(training))
+        if validation is None:
+            self.take((probe.C.item(),))
+        else:
+            self.choose(self.held_out(validation))
         _, labels = self.seen
         log.info(
             f"Logistic regression on the features of {len(labels)} images with C = {probe.C:.3g}, "

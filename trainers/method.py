@@ -328,7 +328,8 @@ class Method(nn.Module):
         return Scores(self.towers.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Sets what the first step needs of the training images; not called where a run resumes."""
+        """Sets what the first step needs of the training images; not called where a run resumes. What it
+        draws changes no later draw, see ``fit``."""
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Takes note of the prompts after an epoch, from 0, as does the ``base``, if any."""

@@ -89,25 +89,22 @@ class ProLIPMethod(FeatureMethod):
         optimizer = torch.optim.Adam(projection.parameters(), lr=node.LR, eps=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, node.STEPS)
         views: deque[list[Tensor]] = deque()  # those that a later step takes
-        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            for step in range(node.STEPS):
-                if step < node.VIEWS:
-                    batches = [(self.tokens(x)[0], y) for x, y in training(augmented=True)]
-                    view = [torch.cat(part) for part in zip(*batches)]  # (N, D), (N,)
-                else:
-                    view = views.popleft()
-                if step + node.VIEWS < node.STEPS:
-                    views.append(view)
-                tokens, labels = view
-                task = F.cross_entropy(
-                    self.towers.logits(projection(tokens)[None], texts)[0], labels
-                )
-                distance = (projection.vit_proj - start).square().sum()
-                weight = node.REG_WEIGHT * len(self.classnames) / len(labels)
-                optimizer.zero_grad()
-                (task + weight * distance).backward()
-                optimizer.step()
-                schedule.step()
+        for step in range(node.STEPS):
+            if step < node.VIEWS:
+                batches = [(self.tokens(x)[0], y) for x, y in training(augmented=True)]
+                view = [torch.cat(part) for part in zip(*batches)]  # (N, D), (N,)
+            else:
+                view = views.popleft()
+            if step + node.VIEWS < node.STEPS:
+                views.append(view)
+            tokens, labels = view
+            task = F.cross_entropy(self.towers.logits(projection(tokens)[None], texts)[0], labels)
+            distance = (projection.vit_proj - start).square().sum()
+            weight = node.REG_WEIGHT * len(self.classnames) / len(labels)
+            optimizer.zero_grad()
+            (task + weight * distance).backward()
+            optimizer.step()
+            schedule.step()
         log.info(f"Projection of {len(labels)} images: cross-entropy {task:.4f}")
 
 

@@ -134,16 +134,14 @@ class TipAdapterMethod(FilledMethod):
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""
-        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            self.fill(*self.views_of(training))
+        self.fill(*self.views_of(training))
 
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
         """Takes β and α by validation images, see ``choose``; INIT_BETA and INIT_ALPHA without
         any."""
         if validation is None:
             return False
-        with torch.random.fork_rng(devices=[]):
-            self.choose(self.held_out(validation))
+        self.choose(self.held_out(validation))
         return True
 
     def fill(self, features: Tensor, labels: Tensor) -> None:

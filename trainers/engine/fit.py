@@ -82,7 +82,8 @@ def fit(
         scaler = GradScaler(method.device.type, enabled=is_half)
     steps = len(batches)
     if done == 0:
-        method.start(training, validation)
+        with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on its passes
+            method.start(training, validation)
     for epoch in range(done, epochs):
         method.train()
         for number, batch in enumerate(batches):
@@ -100,7 +101,8 @@ def fit(
         after_epoch(epoch)
     method.eval()
     after_epochs()
-    return method.complete(training, validation)
+    with torch.random.fork_rng(devices=[]):
+        return method.complete(training, validation)
 
 
 def training_step(

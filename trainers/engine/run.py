@@ -196,7 +196,8 @@ class Run:
         """How many minutes a training takes, by its start and some steps, which are made and timed;
         what they have learned is to be thrown away."""
         before = time.perf_counter()
-        self.method.start(self.training_images, self.validation_images())
+        with torch.random.fork_rng(devices=[]):
+            self.method.start(self.training_images, self.validation_images())
         start = time.perf_counter() - before
         self.method.train()
         batches = islice(Pairs(self.loaders.train), TIMED + 1)
