@@ -195,6 +195,16 @@ class DecoupledPrompts(TemplatePrompts):
         return replace(prompts, visual=first, deep_visual=others)
 
 
+def logits_of(method: Method, batches: Batches, encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """A method's logits (M, N, K) for N images, and their labels (N,); encoded: its texts."""
+    logits = []
+    labels = []
+    for images, truth in batches:
+        logits.append(method(images, encoded).logits)
+        labels.append(truth)
+    return torch.cat(logits, dim=1), torch.cat(labels)
+
+
 class CDCMethod(Method):
     """Semantic-decoupled prompts with evidential fusion."""
 
@@ -376,9 +386,7 @@ class CDCMethod(Method):
         encoded = self.note_cosines("after", training)
         if validation is None:
             return False
-        answered = [(self(images, encoded).logits, labels) for images, labels in validation]
-        logits = torch.cat([each for each, _ in answered], dim=1)  # (M, N, K)
-        return self.calibrate(logits, torch.cat([labels for _, labels in answered]))
+        return self.calibrate(*logits_of(self, validation, encoded))
 
     def calibrate(self, logits: Tensor, labels: Tensor) -> bool:
         """Sets ω to the one under which the labels are most likely; not where opinions are not

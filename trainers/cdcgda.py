@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import LEVEL, CDCMethod, TemplatePrompts, add_cdc_config
+from .cdc import LEVEL, CDCMethod, TemplatePrompts, add_cdc_config, logits_of
 from .class_part import ClassPart, State
 from .common.ranges import forget
 from .evaluation.prediction import Prediction, Scores
@@ -179,11 +179,8 @@ class CDCGDAMethod(Method):
         features, labels = self.towers.features_of(training(), prompts)  # (M or 1, N, E), (N,)
         gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
         if validation is not None:
-            answered = [
-                (self(images, (texts, prompts)).logits, truth) for images, truth in validation
-            ]
-            logits = torch.cat([each for each, _ in answered], dim=1)  # (M or M + 1, N, K)
-            self.calibrate(logits, torch.cat([truth for _, truth in answered]))
+            # (M or M + 1, N, K), (N,)
+            self.calibrate(*logits_of(self, validation, (texts, prompts)))
         return True
 
     def calibrate(self, logits: Tensor, labels: Tensor) -> bool:
