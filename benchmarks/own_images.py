@@ -40,11 +40,10 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
-from trainers.learners.candidates import TAKEN, Known, cross_fit
+from trainers import method_class, method_node
+from trainers.learners.candidates import TAKEN, Known
 from trainers.learners.features import FilledMethod
-from trainers.method import method_class
 from trainers.prompting.backbone import build_backbone
-from trainers.settings import method_node
 
 CLASSES = 100
 WIDTH = 512  # numbers of a feature
@@ -95,7 +94,7 @@ def fit_features(images: int) -> None:
     features, labels = drawn_features(images)
     before = time.process_time()
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    answers = cross_fit(method, Known(features[None], features, labels), seed=1)
+    answers = method.cross_fit(Known(features[None], features, labels), seed=1)
     method.fit_for_other_classes()
     seconds = time.process_time() - before
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -44,10 +44,10 @@ from torchvision.models import ResNet50_Weights
 
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
+from trainers import method_class
 from trainers.engine.build import build_method
 from trainers.engine.optimizer import build_optimizer
 from trainers.maths.evidence import Opinion, dempster
-from trainers.method import method_class
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
@@ -187,10 +187,12 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     if hasattr(ours.learner, "evidence"):
         ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
     usual = copy.copy(ours)
+    towers = copy.copy(ours.towers)
     backbone = copy.copy(ours.backbone)
     stock = stock.to(DEVICE).requires_grad_(False)
     backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
-    usual._modules = {**ours._modules, "backbone": backbone}
+    towers._modules = {**ours.towers._modules, "backbone": backbone}
+    usual._modules = {**ours._modules, "towers": towers}
     return ours, usual
 
 
@@ -221,7 +223,7 @@ def test(method: Any, batch: int, is_usual: bool = False) -> Work:
     """Probabilities (B, K) of test images. Ours encodes the texts once for all, the usual way for
     every batch."""
     images = random_images(method, 1, batch)
-    with torch.no_grad(), method.autocast():
+    with torch.no_grad(), method.towers.autocast():
         encoded = None if is_usual else method.encode()
 
     @torch.no_grad()
@@ -242,7 +244,7 @@ def text_encoder(method: Any) -> Work:
 
     def encode() -> Tensor:
         method.optim.zero_grad()
-        with method.autocast():
+        with method.towers.autocast():
             features, _ = method.encode()
         features.square().mean().backward()
         values: Tensor = features.detach()

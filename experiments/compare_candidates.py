@@ -33,6 +33,7 @@ from pandas import DataFrame
 from tabulate import tabulate
 from torch import Tensor
 
+from trainers import method_class, method_node
 from trainers.classifier.asked import OwnRun
 from trainers.classifier.own_run import config_of_images, for_trainer
 from trainers.classifier.saved_run import method_of
@@ -40,12 +41,11 @@ from trainers.common.errors import run_tool
 from trainers.data.loader import CheckedImages, Pairs, groups_of, make_loader
 from trainers.data.own_images import OwnImages
 from trainers.data.transforms import pixels_of_test
+from trainers.engine.fit import OnDevice
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
 from trainers.learners import candidates
 from trainers.learners.features import FilledMethod
-from trainers.method import method_class
 from trainers.prompting.backbone import Backbone
-from trainers.settings import method_node
 
 log = logging.getLogger("compare_candidates")
 SHOTS = (4, 16, 0)  # pictures of each class, 0: all
@@ -70,9 +70,9 @@ def fitted(
     shown, asked = (F.normalize(features, dim=-1) for features in (known.shown, asked))
     if not isinstance(method, FilledMethod):
         texts = method.hand_crafted[None]
-        each = [method.predict(method.logits(part[None], texts)) for part in (shown, asked)]
+        each = [method.predict(method.towers.logits(part[None], texts)) for part in (shown, asked)]
         return each[0], each[1]
-    answers = candidates.cross_fit(method, known, seed)
+    answers = method.cross_fit(known, seed)
     logits = method.learner(asked, method.zero_shot(asked))
     return answers, method.predict(logits[None])
 
@@ -105,8 +105,8 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
     known, labels, asked, truth = (
         part
         for items in ([*images.train_x, *images.val], images.test)
-        for part in method.features_of(
-            Pairs(make_loader(cfg, CheckedImages(cfg, items, shown)), method.device)
+        for part in method.towers.features_of(
+            OnDevice(Pairs(make_loader(cfg, CheckedImages(cfg, items, shown))), method.device)
         )
     )  # (1, N, E), (N,), and the same of the test
     groups = groups_of(images, [*images.train_x, *images.val])

@@ -108,7 +108,7 @@ def new_trainer(
 @torch.no_grad()
 def logits_of(method: Method, images: Tensor) -> Tensor:
     """(M, N, K) for images (N, 3, H, W)."""
-    with method.autocast():
+    with method.towers.autocast():
         encoded = method.encode()
     parts = images.split(IMAGES_AT_ONCE)
     return torch.cat([method(part[None].float(), encoded).logits for part in parts], dim=1)

@@ -19,8 +19,8 @@ from torch import Tensor
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
 from trainers.common.image_files import read_picture
 from trainers.data.loader import steps_of_epoch, without_denormals
-from trainers.engine.fit import Batch, fit
-from trainers.learners.candidates import Known, cross_fit
+from trainers.engine.fit import TrainingBatch, fit
+from trainers.learners.candidates import Known
 from trainers.learners.features import FilledMethod
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
@@ -51,7 +51,7 @@ class StockLoader:
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[TrainingBatch]:
         order = self.chosen[torch.randperm(len(self.chosen))]
         for images in order.tensor_split(self.steps):
             drawn = torch.randint(len(self.stock), images.shape)
@@ -138,7 +138,7 @@ class Pictures:
 def features(method: Method, images: Tensor) -> Tensor:
     """The frozen CLIP's features (N, E) of images (N, 3, H, W)."""
     parts = images.split(IMAGES_AT_ONCE)
-    return torch.cat([method.encode_images(part[None].float())[0] for part in parts])
+    return torch.cat([method.towers.encode_images(part[None].float())[0] for part in parts])
 
 
 def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
@@ -190,5 +190,5 @@ def fit_features(method: FilledMethod, pictures: Pictures, chosen: Tensor, seed:
     plain = features(method, shown.centre["plain"])  # (N, E)
     takes_views = bool(method.settings.get("AUGMENT_EPOCH", 0))
     views = pictures.frozen[:, 0, chosen] if takes_views else plain[None]  # (R, N, E)
-    cross_fit(method, Known(views, plain, shown.labels), seed)
+    method.cross_fit(Known(views, plain, shown.labels), seed)
     method.fit_for_other_classes()

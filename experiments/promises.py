@@ -36,6 +36,7 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
+from trainers import method_class, method_node
 from trainers.data.class_folders import divide
 from trainers.data.lists import PARTS
 from trainers.data.look_alikes import are_new
@@ -43,9 +44,9 @@ from trainers.data.transforms import pixels_of_test
 from trainers.evaluation.doubts import CONFIDENCE, OFFERED, points_of, promised
 from trainers.learners import candidates
 from trainers.learners.features import FilledMethod
-from trainers.method import Method, method_class
+from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
-from trainers.settings import method_node, run_config
+from trainers.settings import run_config
 
 TRAINERS = candidates.CANDIDATES[1:]
 COPIES = (1, 2, 4)
@@ -138,7 +139,7 @@ def features_of(method: Method, pictures: Sequence[Image.Image]) -> Tensor:
     node.SIZE = (method.backbone.image.image_size,) * 2
     shown = pixels_of_test(node)
     pixels = torch.stack([shown(picture) for picture in pictures])
-    return torch.cat([method.encode_images(some[None])[0] for some in pixels.split(256)])
+    return torch.cat([method.towers.encode_images(some[None])[0] for some in pixels.split(256)])
 
 
 def divided(folder: Pictures, way: str) -> tuple[Pictures, Pictures, numpy.ndarray]:
@@ -165,7 +166,7 @@ def judged(
     training, validation, counts = divided(folder, way)
     groups = torch.tensor(training.groups) if way == WAYS[1] else None
     known = candidates.Known(training.features[None], training.features, training.labels, groups)
-    candidates.cross_fit(method, known, SEED)
+    method.cross_fit(known, SEED)
     uncertainty, wrong = answered(method, validation)
     points = points_of(uncertainty[counts], wrong[counts])
     uncertainty, wrong = answered(method, others)

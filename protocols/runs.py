@@ -10,10 +10,11 @@ from itertools import product
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
-from trainers import METHODS
+from trainers import METHODS, config_function
 from trainers.common.config_files import check_value, check_values, leaves, merge
 from trainers.common.console import counted
 from trainers.common.errors import UserError
+from trainers.common.ranges import Range, ranges_in
 from trainers.common.recipes import EMBEDDED, Recipe, check_known, settings_of
 from trainers.common.record_file import FILE_NAME
 from trainers.settings import add_run_settings
@@ -115,8 +116,7 @@ def show_plan(args: argparse.Namespace) -> str:
 
 
 def check_options(options: Sequence[str]) -> None:
-    """Checks KEY VALUE pairs, those of trainers and of drawn data sets by their ranges alone: the code
-    that declares them takes seconds to import.
+    """Checks KEY VALUE pairs, those of trainers and of drawn data sets by their ranges alone.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or out of its range.
@@ -124,12 +124,24 @@ def check_options(options: Sequence[str]) -> None:
     cfg = get_cfg_default()
     add_run_settings(cfg)
     defaults = cfg.clone()
+    ranges = ranges_in(cfg) | ranges_of_trainers(options[::2])
     for key, value in zip(options[::2], options[1::2]):
         if key.startswith(("TRAINER.", "DATASET.FACTORS.")) and key != "TRAINER.NAME":
-            check_value(key, read_value(value), None)
+            check_value(key, read_value(value), None, ranges)
         else:
             merge(cfg, [key, value], "options after --")
     check_values(cfg, defaults)
+
+
+def ranges_of_trainers(keys: Iterable[str]) -> dict[str, Range]:
+    """What keys of trainers take, ``TRAINER.<NAME>.<KEY>``. Only the trainers among them are imported,
+    with torch, which takes seconds."""
+    named = {key.split(".")[1] for key in keys if key.startswith("TRAINER.")}
+    cfg = get_cfg_default()
+    for name in METHODS:
+        if name.upper() in named:
+            config_function(name)(cfg)
+    return ranges_in(cfg.TRAINER, "TRAINER.")
 
 
 def read_value(text: str) -> object:

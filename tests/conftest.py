@@ -21,6 +21,7 @@ from datasets.drawn.openmoji import DrawnDataset
 from protocols import launch, training
 from protocols.command_line import parse_arguments
 from tests.chromium import start_browser
+from tests.methods import small_settings
 from tests.runs import (
     REPOSITORY,
     base_arguments,
@@ -29,16 +30,14 @@ from tests.runs import (
     record_of,
     small_recipe,
 )
-from trainers import METHODS, PromptedClassifier
+from trainers import METHODS, PromptedClassifier, method_class, method_node, methods_for
 from trainers.common.console import LogHandler
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
-from trainers.method import method_class
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.text import TextEncoder
 from trainers.prompting.transformer import ImageEncoder, Transformer
 from trainers.prompting.weights import openai
-from trainers.settings import method_node
 
 # the same examples every time, none of them remembered from another run
 hypothesis.settings.register_profile(
@@ -390,9 +389,11 @@ def make_method(
 ):
     """The ``Method`` of a name alone, in fp32 and its smallest settings but for those given."""
     method = method_class(name)
-    pairs = {"PREC": "fp32", **method.small, **settings}
+    pairs = {"PREC": "fp32", **small_settings(name), **settings}
     node = trainer_node(name, *(part for pair in pairs.items() for part in pair))
-    method.check(node, f"TRAINER.{name.upper()}")
+    path = f"TRAINER.{name.upper()}"
+    method.check(node, path)
+    method.check_towers(node, backbone, path, methods_for(backbone))
     return method(node, classnames, backbone, dataset, describe)
 
 

@@ -17,11 +17,11 @@ import pytest
 import yaml
 from PIL import Image
 
+from tests.methods import small_settings
 from trainers import METHODS
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash
 from trainers.common.record_file import FORMAT, described
-from trainers.method import method_class
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = (
@@ -98,7 +98,7 @@ def small_recipe(*names):
     fp32."""
     recipe = yaml.safe_load((REPOSITORY / "tests/small.yaml").read_text())
     recipe["TRAINER"] = {
-        name.upper(): {"PREC": "fp32", **method_class(name).small} for name in names or METHODS
+        name.upper(): {"PREC": "fp32", **small_settings(name)} for name in names or METHODS
     }
     folder = tempfile.mkdtemp()
     os.chmod(folder, 0o755)  # some tests start runs as a user without rights

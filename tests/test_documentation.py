@@ -17,8 +17,7 @@ from mdit_py_plugins.anchors import anchors_plugin
 from results.published import read_published
 from tests.runs import PATIENCE, REPOSITORY
 from tools.reference import pages
-from trainers import METHODS
-from trainers.settings import method_node
+from trainers import METHODS, method_node
 
 DOCS = REPOSITORY / "docs"
 DOCUMENTS = sorted(

@@ -7,7 +7,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tests.conftest import make_method
-from trainers.learners.candidates import CANDIDATES, FOLDS, Known, cross_fit
+from trainers.learners.candidates import CANDIDATES, FOLDS, Known
 from trainers.maths.threads import one_thread
 
 
@@ -55,7 +55,7 @@ def test_every_fit_to_features_has_one_thread(vit, three, monkeypatch, trainer):
     method = make_method(trainer, vit, ["cat", "dog"], **grid).eval()
     features = torch.randn(40, vit.embed_dim)
     known = Known(features[None], features, torch.arange(40) % 2)
-    cross_fit(method, known, 1, lambda: noted(features))
+    method.cross_fit(known, 1, lambda: noted(features))
     assert len(seen) >= FOLDS
     assert seen == [{1}] * len(seen)
     assert {*numbers()} == {3}

@@ -19,8 +19,8 @@ import pandas
 from docstrings import REPOSITORY, markdown, members
 
 from results.published import read_published
-from trainers import METHODS, config_function
-from trainers.settings import add_encoder_settings, method_node
+from trainers import METHODS, config_function, method_node
+from trainers.settings import add_encoder_settings, add_precision
 
 CONFIGS = REPOSITORY / "configs/trainers"
 MEASURED = REPOSITORY / "docs/data/base_to_new.csv"
@@ -132,12 +132,13 @@ def reasons(name: str) -> dict[str, str]:
     bases = [
         other
         for other in METHODS
-        if other != name and (name.endswith(other) or f'method_node("{other}")' in source)
+        if other != name
+        and (name.endswith(other) or f"node_of(add_{other.lower()}_config)" in source)
     ]
-    known = dict(comments(add_encoder_settings))
+    known = dict(comments(add_precision)) | dict(comments(add_encoder_settings))
     for base in bases:
         known |= reasons(base)
-    shared = [value for key, value in vars(module).items() if re.match("add_.*settings", key)]
+    shared = [value for key, value in vars(module).items() if key.endswith("_settings")]
     for function in (*shared, config_function(name)):
         known |= dict(comments(function))
     return known

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from yacs.config import CfgNode
 
     from .classifier.prompted import PromptedClassifier as PromptedClassifier
+    from .method import Method
+    from .prompting.backbone import Backbone
 
 __version__ = "0.1.0"
 
@@ -58,6 +60,29 @@ def config_function(method: str) -> "Callable[[CfgNode], None]":
     """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings;
     importing its module registers the trainer."""
     return cast("Callable[[CfgNode], None]", attribute(method, f"add_{method.lower()}_config"))
+
+
+def method_node(method: str) -> "CfgNode":
+    """A new node of the method's settings, with what ``add_<method>_config`` declares."""
+    from .settings import node_of
+
+    return node_of(config_function(method))
+
+
+def method_class(method: str) -> "type[Method]":
+    """The ``Method`` of a name in ``METHODS``."""
+    return cast("type[Method]", attribute(method, f"{method}Method"))
+
+
+def methods_for(backbone: "Backbone") -> list[str]:
+    """Names of the methods that serve a CLIP whose text encoder takes no prompts."""
+    served = []
+    for name in METHODS:
+        method = method_class(name)
+        serves_images = backbone.takes_visual_prompts or method.text_only is not None
+        if not method.prompts_texts and serves_images:
+            served.append(name)
+    return served
 
 
 def attribute(method: str, name: str) -> object:

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .common.ranges import COUNT, at_least, note_ranges
 from .evaluation.prediction import Prediction, Scores
 from .maths.evidence import (
     Opinion,
@@ -77,6 +78,22 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
     node.CONSISTENCY_WEIGHT = 0.5  # γ, of each template's text features and image features likewise
     add_encoder_settings(node)
+    note_ranges(
+        node,
+        N_TEMPLATES=at_least(1, 100),  # each encodes all texts
+        N_CTX=COUNT,
+        PROMPT_MODALITY=["dual", "text"],
+        PROMPT_DEPTH=COUNT,
+        AUGMENTATION=[1, 2, None],
+        FUSION=["dempster", "mean_probability", "sum_logits"],
+        RELIABILITY=["fitted", "independent"],
+        LOSS=["evidential", "trusted", "cross_entropy"],
+        ANNEALING_EPOCHS=at_least(0, 1000000),
+        EVIDENCE=["exp", "softplus", "relu"],
+        DECOUPLED=["deviations", "features"],
+        DECOUPLING_WEIGHT=at_least(0),
+        CONSISTENCY_WEIGHT=at_least(0),
+    )
 
 
 class Evidence(nn.Module):
@@ -178,11 +195,20 @@ class DecoupledPrompts(TemplatePrompts):
         return replace(prompts, visual=first, deep_visual=others)
 
 
+def logits_of(method: Method, batches: Batches, encoded: Encoded) -> tuple[Tensor, Tensor]:
+    """A method's logits (M, N, K) for N images, and their labels (N,); encoded: its texts."""
+    logits = []
+    labels = []
+    for images, truth in batches:
+        logits.append(method(images, encoded).logits)
+        labels.append(truth)
+    return torch.cat(logits, dim=1), torch.cat(labels)
+
+
 class CDCMethod(Method):
     """Semantic-decoupled prompts with evidential fusion."""
 
     learner: TemplatePrompts
-    small = {"PROMPT_DEPTH": 2}
     text_only = {"PROMPT_MODALITY": "text"}
 
     @classmethod
@@ -349,9 +375,8 @@ class CDCMethod(Method):
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Measures the offset of the evidence on training images; see ``Evidence``."""
-        with torch.random.fork_rng(devices=[]):  # a loader draws a seed
-            features, _ = self.features_of(training(LEVEL_IMAGES))  # (1, N, E)
-        logits = self.logits(features, self.hand_crafted[None])  # (1, N, K)
+        features, _ = self.towers.features_of(training(LEVEL_IMAGES))  # (1, N, E)
+        logits = self.towers.logits(features, self.hand_crafted[None])  # (1, N, K)
         self.learner.evidence.offset.copy_(logits.logsumexp(dim=-1).mean())
         self.note_cosines("before", training)
 
@@ -361,10 +386,7 @@ class CDCMethod(Method):
         encoded = self.note_cosines("after", training)
         if validation is None:
             return False
-        with torch.random.fork_rng(devices=[]):
-            answered = [(self(images, encoded).logits, labels) for images, labels in validation]
-        logits = torch.cat([each for each, _ in answered], dim=1)  # (M, N, K)
-        return self.calibrate(logits, torch.cat([labels for _, labels in answered]))
+        return self.calibrate(*logits_of(self, validation, encoded))
 
     def calibrate(self, logits: Tensor, labels: Tensor) -> bool:
         """Sets ω to the one under which the labels are most likely; not where opinions are not
@@ -382,15 +404,14 @@ class CDCMethod(Method):
         """Notes the ``cosines`` of the templates' texts and, where images are prompted, of some
         training images; returns the texts and the prompts, as they are tested."""
         self.eval()
-        with self.autocast():
+        with self.towers.autocast():
             encoded = self.encode()
         assert encoded is not None  # its texts are the same for all images
         texts, prompts = encoded
         compared = {"texts": (texts, self.hand_crafted)}
         if self.prompts_images:
-            with torch.random.fork_rng(devices=[]):
-                prompted, _ = self.features_of(training(COMPARED_IMAGES), prompts)
-                plain, _ = self.features_of(training(COMPARED_IMAGES))
+            prompted, _ = self.towers.features_of(training(COMPARED_IMAGES), prompts)
+            plain, _ = self.towers.features_of(training(COMPARED_IMAGES))
             compared["images"] = prompted, plain
         noted = {}
         for part, (features, reference) in compared.items():

@@ -10,15 +10,15 @@ knows the trained classes only: on a list with others, CDC says whether an image
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import LEVEL, CDCMethod, TemplatePrompts
+from .cdc import LEVEL, CDCMethod, TemplatePrompts, add_cdc_config, logits_of
 from .class_part import ClassPart, State
+from .common.ranges import forget
 from .evaluation.prediction import Prediction, Scores
 from .maths.evidence import Opinion, conflict, dempster, fitted_factor
 from .maths.gaussians import (
@@ -30,7 +30,7 @@ from .maths.gaussians import (
 )
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .registration import registered
-from .settings import method_node
+from .settings import node_of
 
 # keys of CDC's that keep their defaults
 ALWAYS_CDCS = (
@@ -46,14 +46,14 @@ ALWAYS_CDCS = (
 
 def add_cdcgda_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCGDA``: CDC's keys but for those of other fusions and losses."""
-    cfg.TRAINER.CDCGDA = node = method_node("CDC")
+    cfg.TRAINER.CDCGDA = node = node_of(add_cdc_config)
     for key in ALWAYS_CDCS:
-        del node[key]
+        forget(node, key)
 
 
 def cdc_settings(settings: CfgNode) -> CfgNode:
     """CDC's node with CDCGDA's values."""
-    node = method_node("CDC")
+    node = node_of(add_cdc_config)
     node.update(settings)
     return node
 
@@ -75,7 +75,6 @@ class CDCGDAMethod(Method):
 
     learner: PromptsAndGaussians
     class_part = ClassPart(("gaussians",))
-    small = {"PROMPT_DEPTH": 2}
     base: CDCMethod
     text_only = {"PROMPT_MODALITY": "text"}
 
@@ -88,16 +87,11 @@ class CDCGDAMethod(Method):
         return CDCMethod.views(cdc_settings(settings))
 
     def build(self) -> nn.Module:
-        base = self.over("CDC", cdc_settings(self.settings))
-        assert isinstance(base, CDCMethod)
-        self.base = base
+        self.base = self.like(CDCMethod, cdc_settings(self.settings))
         self.memory = self.base.memory
-        learner = cast(PromptsAndGaussians, self.base.learner)
-        learner.gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
-        # Beside the Gaussians, which are evidence of another kind, all templates together count as
-        # half (chosen by cross-validation, docs/log.md).
-        learner.register_buffer("joint_factor", torch.ones(()))
-        return learner
+        gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
+        self.base.extend(gaussians=gaussians, joint_factor=torch.ones(()))
+        return self.base.learned
 
     @property
     def reliabilities(self) -> Tensor:
@@ -108,6 +102,8 @@ class CDCGDAMethod(Method):
 
     @property
     def usual_reliabilities(self) -> list[float]:
+        """Beside the Gaussians, which are evidence of another kind, all templates together count as half
+        (chosen by cross-validation, docs/log.md)."""
         templates = self.settings.N_TEMPLATES
         return [1 / (2 * templates)] * templates + [1.0]
 
@@ -180,15 +176,11 @@ class CDCGDAMethod(Method):
         texts, prompts = self.base.note_cosines("after", training)
         gaussians = self.learner.gaussians
         assert gaussians is not None  # of the classes that are trained
-        with torch.random.fork_rng(devices=[]):
-            features, labels = self.features_of(training(), prompts)  # (M or 1, N, E), (N,)
-            gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
-            if validation is not None:
-                answered = [
-                    (self(images, (texts, prompts)).logits, truth) for images, truth in validation
-                ]
-                logits = torch.cat([each for each, _ in answered], dim=1)  # (M or M + 1, N, K)
-                self.calibrate(logits, torch.cat([truth for _, truth in answered]))
+        features, labels = self.towers.features_of(training(), prompts)  # (M or 1, N, E), (N,)
+        gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
+        if validation is not None:
+            # (M or M + 1, N, K), (N,)
+            self.calibrate(*logits_of(self, validation, (texts, prompts)))
         return True
 
     def calibrate(self, logits: Tensor, labels: Tensor) -> bool:

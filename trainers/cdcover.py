@@ -5,55 +5,58 @@ One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC
 method itself.
 """
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts
+from .cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts, add_cdc_config
+from .common.ranges import note_ranges, ranges_in
 from .evaluation.prediction import Scores
+from .learners.independent import IndependentPrompts
 from .maths.evidence import Opinion
 from .method import Figures, Method, ParameterGroups
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import Prompts, initial_context
 from .prompting.tokens import phrase_tokens
+from .promptsrc import PromptSRCMethod, add_promptsrc_config
 from .registration import registered
-from .settings import method_node
+from .settings import node_of
+from .tcp import ClassAwarePrompts, TCPMethod, add_tcp_config
 
-if TYPE_CHECKING:
-    from .learners.independent import IndependentPrompts
-    from .tcp import ClassAwarePrompts
-
-    OneContext = IndependentPrompts | ClassAwarePrompts  # with a context ``ctx`` (n, D)
+OneContext = IndependentPrompts | ClassAwarePrompts  # with a context ``ctx`` (n, D)
 
 # CDC's keys in whose place the method has its own
 OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH"}
 
 
-def add_settings(cfg: CfgNode, over: str) -> None:
-    """Declares ``cfg.TRAINER.CDC<over>``: the keys of the method called ``over``, CDC's, and the
+def over_settings(over: Callable[[CfgNode], None]) -> CfgNode:
+    """A node of the keys that ``over``, a method's ``add_<name>_config``, declares, CDC's, and the
     phrases that the templates start from."""
-    cdc = method_node("CDC")
-    cfg.TRAINER[f"CDC{over.upper()}"] = node = method_node(over)
+    node = node_of(over)
+    cdc = node_of(add_cdc_config)
+    ranges = ranges_in(cdc)
     for key, value in cdc.items():  # a set of keys would have another order in each process
         if key not in node and key not in OF_THE_METHOD:
             node[key] = value
+            note_ranges(node, **{key: ranges.get(key, {})})
     node.PHRASES = list(PHRASES)  # a phrase per template, of those with as many tokens as a context
     node.CONSISTENCY_WEIGHT = 0.0  # the methods regularise by themselves
+    return node
 
 
 def add_cdcpromptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCPROMPTSRC``."""
-    add_settings(cfg, "PromptSRC")
+    cfg.TRAINER.CDCPROMPTSRC = over_settings(add_promptsrc_config)
 
 
 def add_cdctcp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCTCP``."""
-    add_settings(cfg, "TCP")
+    cfg.TRAINER.CDCTCP = over_settings(add_tcp_config)
 
 
 class TemplateLearners(TemplatePrompts):
@@ -77,37 +80,20 @@ class TemplateLearners(TemplatePrompts):
         self.evidence = Evidence(len(learners), len(method.classnames), method.settings.EVIDENCE)
 
     def forward(self) -> Prompts:
-        each = [learner() for learner in self.learners]
-        parts = zip(
-            *(
-                [prompts.prefix, prompts.visual, *prompts.deep_text, *prompts.deep_visual]
-                for prompts in each
-            )
-        )
-        joined = [None if part[0] is None else torch.cat(part) for part in parts]
-        prefix, visual, *deep = joined
-        layers = len(each[0].deep_text)
-        prompts: Prompts = replace(
-            each[0],
-            prefix=prefix,
-            visual=visual,
-            deep_text=deep[:layers],
-            deep_visual=deep[layers:],
-        )
-        return prompts
+        return Prompts.concatenate([learner() for learner in self.learners])
 
 
 class CDCOverMethod(CDCMethod):
-    """CDC over the method called ``over_method``, whose prompts and loss each template has.
+    """CDC over a method, its ``over``, whose prompts and loss each template has.
 
     It holds that method as ``base``, whose learner is that of all templates.
     """
 
-    over_method: ClassVar[str]
+    over: ClassVar[type[Method]]
     base: Method
 
     def build(self) -> nn.Module:
-        self.base = self.over(self.over_method)
+        self.base = self.like(self.over)
         further = [self.base.build() for _ in range(1, self.settings.N_TEMPLATES)]
         learners = [cast("OneContext", learner) for learner in (self.base.learner, *further)]
         with torch.no_grad():
@@ -119,9 +105,10 @@ class CDCOverMethod(CDCMethod):
             for words in self.settings.PHRASES
             if len(phrase_tokens(words, length)) == len(learners[0].ctx)
         ]
-        self.base.learner = TemplateLearners(learners, phrases, self)
+        learner = TemplateLearners(learners, phrases, self)
+        self.base.adopt(learner)
         self.memory = self.base.memory
-        return self.base.learner
+        return learner
 
     @cached_property
     def hand_crafted(self) -> Tensor:
@@ -139,11 +126,7 @@ class CDCOverMethod(CDCMethod):
         if self.prompts_images:
             self.unprompted(scores)  # (V, B, E), which it keeps there
         for m in range(len(logits)):
-            of_template: dict[str, Any] = {
-                name: None if part is None else part[m % len(part)][None]
-                for name, part in vars(scores).items()
-            }
-            loss, measured = self.base.loss(Scores(**of_template), labels)
+            loss, measured = self.base.loss(scores.of_template(m), labels)
             if self.learns_opinions:
                 vote = self.opinion_loss(Opinion(votes.log_evidence[m]), labels).mean()
                 loss = loss - F.cross_entropy(logits[m], labels) + vote
@@ -156,18 +139,15 @@ class CDCOverMethod(CDCMethod):
 class CDCPromptSRCMethod(CDCOverMethod):
     """CDC's templates and fusion over PromptSRC's prompts and regularisers."""
 
-    over_method = "PromptSRC"
-    small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2, "N_TEMPLATES": 2}
+    over = PromptSRCMethod
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
-    shape_setting = "N_CTX_TEXT"
-    fp32_teacher = True
+    official_precision = OfficialPrecision(fp32_teacher=True)
 
 
 class CDCTCPMethod(CDCOverMethod):
     """CDC's templates and fusion over TCP's class-aware prompts."""
 
-    over_method = "TCP"
-    small = {"LAYER": 2, "N_TEMPLATES": 2}
+    over = TCPMethod
     text_only = {}
 
 

@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .common.ranges import at_least, note_ranges
 from .method import Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter
 from .registration import registered
@@ -32,6 +34,12 @@ def add_cliplora_config(cfg: CfgNode) -> None:
     node.ALPHA = 1.0  # a change is multiplied by ALPHA / √r
     node.DROPOUT = 0.25  # of what a change is computed from, in training
     add_encoder_settings(node)
+    note_ranges(
+        node,
+        ENCODER=["both", "text", "vision"],
+        RANK=at_least(1, 65536),
+        DROPOUT=at_least(0, 0.999),
+    )
 
 
 class LowRank(Adapter):
@@ -71,13 +79,13 @@ class LowRankLayers(nn.Module):
         text = method.backbone.text
         image = method.backbone.image
         self.tokens = FixedTokens.of_prompt(text, DEFAULT_TEMPLATE, method.classnames)
-        self.text, self.image = (
-            nn.ModuleList(
-                LowRank(tower.width, node.RANK, node.ALPHA, node.DROPOUT)
-                for _ in range(0 if node.ENCODER == other else tower.layers)
-            )
-            for tower, other in ((text, "vision"), (image, "text"))
-        )
+        changes = node.RANK, node.ALPHA, node.DROPOUT
+        self.text = nn.ModuleList()
+        if node.ENCODER != "vision":
+            self.text.extend(LowRank(text.width, *changes) for _ in range(text.layers))
+        self.image = nn.ModuleList()
+        if node.ENCODER != "text":
+            self.image.extend(LowRank(image.width, *changes) for _ in range(image.layers))
 
     def forward(self) -> Prompts:
         return replace(self.tokens(), text_adapters=self.text, image_adapters=self.image)
@@ -86,10 +94,8 @@ class LowRankLayers(nn.Module):
 class CLIPLoRAMethod(Method):
     """Low-rank adaptation of both encoders."""
 
-    amp_is_fp16 = True
-    small = {"DROPOUT": 0.0}  # chunks of classes draw other elements to drop
+    official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = {"ENCODER": "text"}
-    shape_setting = "RANK"
 
     def build(self) -> LowRankLayers:
         return LowRankLayers(self)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .common.ranges import COUNT, note_ranges
 from .evaluation.prediction import Scores
 from .method import Encoded, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
@@ -28,6 +29,7 @@ def add_cocoop_config(cfg: CfgNode) -> None:
     node.N_CTX = 16  # context tokens; a phrase brings its own number
     node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
     add_encoder_settings(node)
+    note_ranges(node, N_CTX=COUNT)
 
 
 class ConditionalContext(nn.Module):
@@ -59,7 +61,6 @@ class CoCoOpMethod(Method):
     """Conditional context optimisation."""
 
     learner: ConditionalContext
-    small = {"N_CTX": 4}
 
     def build(self) -> ConditionalContext:
         return ConditionalContext(self)
@@ -68,10 +69,12 @@ class CoCoOpMethod(Method):
         """None: nothing is the same for two images."""
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
-        image_features = self.encode_images(images)  # (1, B, E)
+        image_features = self.towers.encode_images(images)  # (1, B, E)
         chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // len(self.classnames)))
-        texts = torch.cat([self.encode_texts(self.learner(chunk)) for chunk in chunks])  # (B, K, E)
-        logits = self.logits(
+        texts = torch.cat(
+            [self.towers.encode_texts(self.learner(chunk)) for chunk in chunks]
+        )  # (B, K, E)
+        logits = self.towers.logits(
             image_features.transpose(0, 1), texts
         )  # (B, 1, E), (B, K, E) → (B, 1, K)
         return Scores(logits.transpose(0, 1), image_features, texts, images)

@@ -7,7 +7,8 @@ encoders frozen.
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .learners.context import ContextLearner
+from .common.ranges import COUNT, note_ranges
+from .learners.context import POSITIONS, ContextLearner
 from .method import Method
 from .registration import registered
 from .settings import add_encoder_settings
@@ -21,13 +22,13 @@ def add_coop_config(cfg: CfgNode) -> None:
     node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
     add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
+    note_ranges(node, N_CTX=COUNT, CLASS_TOKEN_POSITION=POSITIONS)
 
 
 class CoOpMethod(Method):
     """Context optimisation: ``ContextLearner`` under the cross-entropy."""
 
     learner: ContextLearner
-    small = {"N_CTX": 4}
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self)

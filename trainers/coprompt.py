@@ -7,21 +7,21 @@ about it, drawn at each step.
 
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Scores
+from .maple import MaPLeMethod, add_maple_config
 from .maths.losses import consistency_loss
 from .method import Encoded, Figures, Method
 from .prompting.prompts import Prompts
 from .registration import registered
-from .settings import method_node
+from .settings import node_of
 
 REDUCTION = 4  # of the width in the adapters
 IMAGE_SHARE = 0.1  # of the adapter in the features
@@ -31,8 +31,9 @@ TEXT_SHARE = 0.2
 def add_coprompt_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W, officially a key of TRAINER.
     Sentences are ``DATASET.DESCRIPTIONS``."""
-    cfg.TRAINER.COPROMPT = node = method_node("MaPLe")
+    cfg.TRAINER.COPROMPT = node = node_of(add_maple_config)
     node.W = 8.0  # weight of the consistency with the frozen CLIP
+    note_ranges(node, W=at_least(0))
 
 
 class OutputAdapter(nn.Module):
@@ -68,7 +69,6 @@ class CoPromptMethod(Method):
 
     learner: AdaptedPrompts
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
-    small = {"PROMPT_DEPTH": 2}
     text_only = None
 
     @classmethod
@@ -76,41 +76,38 @@ class CoPromptMethod(Method):
         return 2, None  # two draws: for the prompts, for the frozen CLIP
 
     def build(self) -> nn.Module:
-        learner = cast(AdaptedPrompts, self.over("MaPLe").learner)
-        learner.adapter_image = OutputAdapter(self.backbone.embed_dim, IMAGE_SHARE)
-        learner.adapter_text = OutputAdapter(self.backbone.embed_dim, TEXT_SHARE)
-        return learner
+        prompts = self.like(MaPLeMethod)
+        width = self.backbone.embed_dim
+        prompts.extend(
+            adapter_image=OutputAdapter(width, IMAGE_SHARE),
+            adapter_text=OutputAdapter(width, TEXT_SHARE),
+        )
+        return prompts.learned
 
     @cached_property
     def perturbed_texts(self) -> Tensor:
         """References (R, K, E) for the texts: features of R sentences about each class; without any,
         of the hand-crafted prompt."""
-        if self.describe is None:
-            return self.hand_crafted[None]
         sentences = self.sentences()
-        with torch.no_grad(), self.autocast():
+        if not sentences:
+            return self.hand_crafted[None]
+        with torch.no_grad(), self.towers.autocast():
             rounds = [
                 [[of_class[r % len(of_class)]] for of_class in sentences]
                 for r in range(max(map(len, sentences)))
             ]
-            return torch.stack([self.teacher.encode_sentences(texts) for texts in rounds])
+            return torch.stack([self.towers.teacher.encode_sentences(texts) for texts in rounds])
 
-    def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
-        features = self.learner.adapter_text(super().encode_texts(prompts, normalize))
-        return F.normalize(features, dim=-1) if normalize else features
-
-    def encode_images(
-        self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
-    ) -> Tensor:
-        """The frozen CLIP's features without prompts; with them the adapter's."""
-        features = super().encode_images(images, prompts, normalize)
-        if prompts is None:
-            return features
-        features = self.learner.adapter_image(features)
-        return F.normalize(features, dim=-1) if normalize else features
+    def encode(self) -> tuple[Tensor, Prompts]:
+        prompts = self.learner()
+        texts = self.learner.adapter_text(self.towers.encode_texts(prompts))
+        return F.normalize(texts, dim=-1), prompts
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
-        return replace(super().scores(images[:1], encoded), images=images)
+        texts, prompts = encoded or self.encode()
+        features = self.learner.adapter_image(self.towers.encode_images(images[:1], prompts))
+        features = F.normalize(features, dim=-1)
+        return Scores(self.towers.logits(features, texts), features, texts, images)
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
         """Cross-entropy + W · (text's + image's mean of 1 − cos to the frozen CLIP's features of a
@@ -120,7 +117,7 @@ class CoPromptMethod(Method):
         task = F.cross_entropy(scores.logits[0], labels)
         text = consistency_loss(scores.text_features, perturbed[sentence])
         if scores.unprompted is None:
-            plain = self.unprompted_images(scores.images[-1:])
+            plain = self.towers.unprompted_images(scores.images[-1:])
         else:
             plain = scores.unprompted[-1:]
         image = consistency_loss(scores.image_features, plain)

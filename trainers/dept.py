@@ -15,39 +15,49 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
+from .common.ranges import at_least, note_ranges
+from .coop import CoOpMethod, add_coop_config
 from .evaluation.prediction import Prediction, Scores
+from .kgcoop import KgCoOpMethod, add_kgcoop_config
+from .maple import MaPLeMethod, add_maple_config
 from .method import Encoded, Figures, Method, ParameterGroups
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import Prompts
+from .promptsrc import PromptSRCMethod, add_promptsrc_config
 from .registration import registered
-from .settings import method_node
+from .settings import node_of
 
 
-def add_dept_settings(cfg: CfgNode, over: str) -> None:
-    """Declares ``cfg.TRAINER.DEPT<over>``: the keys of the method called ``over``, and DePT's."""
-    cfg.TRAINER[f"DEPT{over.upper()}"] = node = method_node(over)
+def dept_settings(over: Callable[[CfgNode], None]) -> CfgNode:
+    """A node of the keys that ``over``, a method's ``add_<name>_config``, declares, and DePT's."""
+    node = node_of(over)
     node.HEAD_WEIGHT = 0.7  # λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits have 1 − λ
     node.PROMPT_WEIGHT = 0.3  # of the prompts' cross-entropy, 1 − λ in the paper
     node.HEAD_LR = 6.5  # times OPTIM.LR, the head's learning rate
+    note_ranges(
+        node, HEAD_WEIGHT=at_least(0, 1), PROMPT_WEIGHT=at_least(0), HEAD_LR=at_least(0, 1e38)
+    )
+    return node
 
 
 def add_deptcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTCOOP``."""
-    add_dept_settings(cfg, "CoOp")
+    cfg.TRAINER.DEPTCOOP = dept_settings(add_coop_config)
 
 
 def add_deptkgcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTKGCOOP``."""
-    add_dept_settings(cfg, "KgCoOp")
+    cfg.TRAINER.DEPTKGCOOP = dept_settings(add_kgcoop_config)
 
 
 def add_deptmaple_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTMAPLE``."""
-    add_dept_settings(cfg, "MaPLe")
+    cfg.TRAINER.DEPTMAPLE = dept_settings(add_maple_config)
 
 
 def add_deptpromptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTPROMPTSRC``."""
-    add_dept_settings(cfg, "PromptSRC")
+    cfg.TRAINER.DEPTPROMPTSRC = dept_settings(add_promptsrc_config)
 
 
 class ChannelAdjustment(nn.Module):
@@ -92,21 +102,20 @@ class HeadedPrompts(nn.Module):
 
 
 class DePTMethod(Method):
-    """DePT over the method called ``over_method``, whose ``scores`` must be ``Method``'s.
+    """DePT over a method, its ``over``, whose ``scores`` must be ``Method``'s.
 
     It holds that method as ``base``, whose learner has the head as a further part.
     """
 
     learner: HeadedPrompts
-    over_method: ClassVar[str]
+    over: ClassVar[type[Method]]
     base: Method
 
     def build(self) -> nn.Module:
-        self.base = self.over(self.over_method)
+        self.base = self.like(self.over)
         self.memory = self.base.memory
-        learner = cast(HeadedPrompts, self.base.learner)
-        learner.head = TransferHead(self.backbone.embed_dim, len(self.classnames))
-        return learner
+        self.base.extend(head=TransferHead(self.backbone.embed_dim, len(self.classnames)))
+        return self.base.learned
 
     @property
     def class_part(self) -> ClassPart:
@@ -130,15 +139,15 @@ class DePTMethod(Method):
             return self.base.scores(images, encoded)
         if encoded is None:
             learned = self.learner()
-            encoded = self.encode_texts(learned, normalize=False), learned
+            encoded = self.towers.encode_texts(learned, normalize=False), learned
         # texts: (1, K, E); normalised if they were given, which only the loss would mind
         texts, prompts = encoded
-        features = self.encode_images(images, prompts, normalize=False)  # (1, B, E)
+        features = self.towers.encode_images(images, prompts, normalize=False)  # (1, B, E)
         image_features = F.normalize(features, dim=-1)
         text_features = F.normalize(texts, dim=-1)
         with torch.autocast(self.device.type, enabled=False):
             headed = head.linear(head.image(features))  # (1, B, K)
-        logits = torch.cat([self.logits(image_features, text_features), headed])  # (2, B, K)
+        logits = torch.cat([self.towers.logits(image_features, text_features), headed])  # (2, B, K)
         return HeadedScores(logits, image_features, text_features, images, texts[0])
 
     def loss(self, scores: Scores, labels: Tensor) -> tuple[Tensor, Figures]:
@@ -167,33 +176,28 @@ class DePTMethod(Method):
 class DePTCoOpMethod(DePTMethod):
     """Decoupled prompt tuning over CoOp."""
 
-    over_method = "CoOp"
-    small = {"N_CTX": 4}
+    over = CoOpMethod
 
 
 class DePTKgCoOpMethod(DePTMethod):
     """Decoupled prompt tuning over KgCoOp."""
 
-    over_method = "KgCoOp"
-    small = {"CTX_INIT": ""}
+    over = KgCoOpMethod
 
 
 class DePTMaPLeMethod(DePTMethod):
     """Decoupled prompt tuning over MaPLe."""
 
-    over_method = "MaPLe"
-    small = {"PROMPT_DEPTH": 2}
+    over = MaPLeMethod
     text_only = None
 
 
 class DePTPromptSRCMethod(DePTMethod):
     """Decoupled prompt tuning over PromptSRC, whose Gaussian-weighted mean has the head in it."""
 
-    over_method = "PromptSRC"
-    small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
+    over = PromptSRCMethod
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
-    shape_setting = "N_CTX_TEXT"
-    fp32_teacher = True
+    official_precision = OfficialPrecision(fp32_teacher=True)
 
 
 DePTCoOp = registered(DePTCoOpMethod)

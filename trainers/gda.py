@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart, State
+from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Prediction
 from .learners.features import (
+    CHOICES,
     FilledMethod,
     HeldOut,
-    Setting,
+    Numbers,
     SizedByState,
     best_temperature,
     most_likely,
@@ -40,6 +42,7 @@ from .maths.gaussians import (
 )
 from .method import Batches, Method, TrainingImages
 from .registration import registered
+from .settings import add_precision
 
 log = logging.getLogger(__name__)
 ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
@@ -55,7 +58,8 @@ def add_gda_config(cfg: CfgNode) -> None:
         10  # augmented views of a training image, each a sample; 0: only as images are tested
     )
     node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
-    node.PREC = "fp16"
+    add_precision(node)
+    note_ranges(node, ALPHA=at_least(0), AUGMENT_EPOCH=at_least(0, 1000000), CHOICE=CHOICES)
 
 
 class GaussianClassifier(SizedByState):
@@ -108,7 +112,6 @@ class GDAMethod(FilledMethod):
     learner: GaussianClassifier
     class_part = ClassPart(("weight", "bias", "gaussians"))
     whole_validation = True
-    small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> GaussianClassifier:
         return GaussianClassifier(self)
@@ -117,12 +120,11 @@ class GDAMethod(FilledMethod):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the Gaussians, and the settings to validation images. Without such images α is ALPHA
         and T is 1."""
-        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            self.fill(*self.views_of(training))
-            self.fit_evidence()
-            if validation is not None:
-                self.choose(self.held_out(validation))
-                self.fit_text_temperature()
+        self.fill(*self.views_of(training))
+        self.fit_evidence()
+        if validation is not None:
+            self.choose(self.held_out(validation))
+            self.fit_text_temperature()
         classifier = self.learner
         log.info(
             f"Gaussians of {len(classifier.features)} features, α {classifier.alpha:.3g}, "
@@ -152,26 +154,26 @@ class GDAMethod(FilledMethod):
         return images / width
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
         unit = self.unit
         under = self.with_votes(features, self.learner.weight, self.learner.bias)
         return lambda setting: under((setting[0] * unit,))
 
     def with_votes(
         self, features: Tensor, weight: Tensor, bias: Tensor
-    ) -> Callable[[Setting], Tensor]:
+    ) -> Callable[[Numbers], Tensor]:
         """Logits (N, K) under α, by weights (K, E) and biases (K,)."""
         zero_shot = self.zero_shot(features)
         votes = F.linear(features, weight, bias)
         return lambda setting: zero_shot + setting[0] * votes
 
-    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
         """The α with the highest accuracy, the first of equal ones, or the most likely one."""
         if self.by_likelihood:
             return most_likely([(share,) for share in SHARES], (1.0,), held_out)
         return (max(ALPHAS, key=lambda alpha: number_right((alpha,), held_out)),)
 
-    def take(self, setting: Setting) -> None:
+    def take(self, setting: Numbers) -> None:
         self.learner.alpha.fill_(setting[0] * self.unit)
 
     def fit_for_other_classes(self) -> None:

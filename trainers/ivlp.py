@@ -5,7 +5,7 @@ encoder's part it is deep language prompting.
 
 from yacs.config import CfgNode
 
-from .common.errors import UserError
+from .common.ranges import COUNT, at_least, note_ranges
 from .learners.independent import IndependentPrompts
 from .method import Method
 from .registration import registered
@@ -23,28 +23,21 @@ def add_ivlp_config(cfg: CfgNode) -> None:
     add_encoder_settings(node)
     node.PROMPT_DEPTH_VISION = 9  # layers that get prompts of their own, the first included
     node.PROMPT_DEPTH_TEXT = 9  # likewise
+    note_ranges(
+        node,
+        N_CTX_VISION=at_least(0, 1000),
+        PROMPT_DEPTH_VISION=at_least(0, 1000),
+        N_CTX_TEXT=COUNT,
+        PROMPT_DEPTH_TEXT=COUNT,
+    )
 
 
 class IVLPMethod(Method):
     """Independent vision-language prompting: ``IndependentPrompts`` under the cross-entropy."""
 
-    small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2}
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
-    shape_setting = "N_CTX_TEXT"
 
     def build(self) -> IndependentPrompts:
-        node = self.settings
-        backbone = self.backbone
-        depth = node.PROMPT_DEPTH_VISION
-        tokens = node.N_CTX_VISION
-        if (tokens == 0) != (depth == 0):
-            raise UserError(
-                f"{self.path} has N_CTX_VISION {tokens} and PROMPT_DEPTH_VISION {depth}: both are 0 to "
-                "prompt the text encoder only, or neither"
-            )
-        self.check_depth("PROMPT_DEPTH_TEXT", node.PROMPT_DEPTH_TEXT, backbone.text)
-        if depth > 0:
-            self.check_depth("PROMPT_DEPTH_VISION", depth, backbone.image)
         return IndependentPrompts(self)
 
 

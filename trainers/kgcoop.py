@@ -7,8 +7,9 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
+from .common.ranges import COUNT, at_least, note_ranges
 from .evaluation.prediction import Scores
-from .learners.context import ContextLearner
+from .learners.context import POSITIONS, ContextLearner
 from .maths.losses import knowledge_guided_loss
 from .method import Figures, Method
 from .registration import registered
@@ -24,6 +25,7 @@ def add_kgcoop_config(cfg: CfgNode) -> None:
     node.W = 8.0  # weight of the knowledge-guided term
     add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
+    note_ranges(node, N_CTX=COUNT, W=at_least(0), CLASS_TOKEN_POSITION=POSITIONS)
 
 
 class KgCoOpMethod(Method):
@@ -31,7 +33,6 @@ class KgCoOpMethod(Method):
 
     learner: ContextLearner
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
-    small = {"CTX_INIT": ""}
 
     def build(self) -> ContextLearner:
         return ContextLearner.from_settings(self)

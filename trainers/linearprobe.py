@@ -20,11 +20,13 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .learners.features import FilledMethod, HeldOut, Setting, most_likely, number_right
+from .common.ranges import above, note_ranges
+from .learners.features import CHOICES, FilledMethod, HeldOut, Numbers, most_likely, number_right
 from .maths.logistic import regressions
 from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
 from .registration import registered
+from .settings import add_precision
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,8 @@ def add_linearprobe_config(cfg: CfgNode) -> None:
     cfg.TRAINER.LINEARPROBE = node = CfgNode()
     node.C = 31.6  # inverse strength where there are no validation images: CLIP's 0.316, which is for features of length 10
     node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
-    node.PREC = "fp16"
+    add_precision(node)
+    note_ranges(node, C=above(0), CHOICE=CHOICES)
 
 
 class Probe(nn.Module):
@@ -76,7 +79,8 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
 
     A class without images gets the smallest bias of a float, and is never answered.
     """
-    features, labels = features.double().cpu(), labels.cpu()
+    features = features.double().cpu()
+    labels = labels.cpu()
     weight = features.new_zeros(classes, features.shape[1])
     bias = features.new_zeros(classes)
     present = labels.unique()
@@ -105,10 +109,13 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
     left = middle - 1
     right = middle + 1
     for _ in range(STEPS):
+        centre = (left + right) / 2
         if accuracy(10**left) < accuracy(10**right):
-            best, left = right, (left + right) / 2
+            best = right
+            left = centre
         else:
-            best, right = left, (left + right) / 2
+            best = left
+            right = centre
     return 10**best
 
 
@@ -130,12 +137,11 @@ class LinearProbeMethod(FilledMethod):
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the regression; C and the temperature to validation images, if there are any."""
         probe = self.learner
-        with torch.random.fork_rng(devices=[]):  # loaders draw seeds
-            self.fill(*self.views_of(training))
-            if validation is None:
-                self.take((probe.C.item(),))
-            else:
-                self.choose(self.held_out(validation))
+        self.fill(*self.views_of(training))
+        if validation is None:
+            self.take((probe.C.item(),))
+        else:
+            self.choose(self.held_out(validation))
         _, labels = self.seen
         log.info(
             f"Logistic regression on the features of {len(labels)} images with C = {probe.C:.3g}, "
@@ -146,7 +152,7 @@ class LinearProbeMethod(FilledMethod):
         self.seen = F.normalize(features[0], dim=-1), labels  # (N, E), (N,)
 
     @torch.no_grad()
-    def take(self, setting: Setting) -> None:
+    def take(self, setting: Numbers) -> None:
         probe = self.learner
         probe.C.fill_(setting[0])
         if self.by_likelihood:
@@ -154,7 +160,8 @@ class LinearProbeMethod(FilledMethod):
             rising = [strength for strength in STRENGTHS if strength < setting[0]]
             texts = self.zero_shot(features)
             *_, fit = regressions(features, labels, texts, [*rising, setting[0]])
-            weight, bias = fit.weight, fit.bias
+            weight = fit.weight
+            bias = fit.bias
             probe.text_weight.copy_(fit.text_weight)
         else:
             weight, bias = fitted(*self.seen, probe.C.item(), len(self.classnames))
@@ -162,14 +169,14 @@ class LinearProbeMethod(FilledMethod):
         probe.bias.copy_(bias)
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
         seen, labels = self.seen
         if self.by_likelihood:
             asked = self.zero_shot(features)
             fits = regressions(seen, labels, self.zero_shot(seen), STRENGTHS)
             known: list[Tensor] = []
 
-            def beside_texts(setting: Setting) -> Tensor:
+            def beside_texts(setting: Numbers) -> Tensor:
                 index = STRENGTHS.index(setting[0])
                 while len(known) <= index:
                     known.append(next(fits)(features, asked))
@@ -178,14 +185,14 @@ class LinearProbeMethod(FilledMethod):
             return beside_texts
 
         @cache
-        def logits(setting: Setting) -> Tensor:
+        def logits(setting: Numbers) -> Tensor:
             parts = fitted(seen, labels, setting[0], len(self.classnames))
             weight, bias = (part.to(self.device) for part in parts)
             return features.double() @ weight.t() + bias
 
         return logits
 
-    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
         """C by the official search, or the most likely one."""
         if self.by_likelihood:
             settings = [(strength,) for strength in STRENGTHS]

@@ -9,6 +9,7 @@ from dataclasses import replace
 from torch import nn
 from yacs.config import CfgNode
 
+from .common.ranges import COUNT, note_ranges
 from .method import Method
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .registration import registered
@@ -24,6 +25,7 @@ def add_maple_config(cfg: CfgNode) -> None:
     node.PROMPT_DEPTH = (
         9  # layers of each encoder that get prompts of their own, the first included
     )
+    note_ranges(node, N_CTX=COUNT, PROMPT_DEPTH=COUNT)
 
 
 class MultiModalPrompts(nn.Module):
@@ -65,7 +67,6 @@ class MultiModalPrompts(nn.Module):
 class MaPLeMethod(Method):
     """Multi-modal prompt learning."""
 
-    small = {"PROMPT_DEPTH": 2}
     text_only = None
 
     def build(self) -> MultiModalPrompts:

@@ -12,9 +12,9 @@ A method derives from ``Method`` and overrides
 It needs no trainer:
 
 >>> import torch
+>>> from trainers import method_node
 >>> from trainers.coop import CoOpMethod
 >>> from trainers.prompting.backbone import load_backbone
->>> from trainers.settings import method_node
 >>> method = CoOpMethod(method_node("CoOp"), ["cat", "dog"], load_backbone("tiny"))
 >>> images = torch.randn(1, 8, 3, 64, 64)  # one view of eight images
 >>> loss, figures = method.loss(method(images), torch.arange(8) % 2)
@@ -24,15 +24,13 @@ It needs no trainer:
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint as recomputed
 from yacs.config import CfgNode
 
-from . import METHODS, attribute
 from .class_part import ADDED, ClassPart, State, Trained
 from .common.config_files import check_values
 from .common.console import first_few
@@ -40,8 +38,9 @@ from .common.errors import UserError
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.hashes import tensor_hash
-from .prompting.precision import autocast_dtype, in_half, precision_on
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import Prompts
+from .prompting.towers import Towers
 from .texts.templates import DEFAULT_TEMPLATE, TEMPLATES
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (B,)
@@ -49,6 +48,7 @@ TrainingImages = Callable[..., Batches]  # of at most ``most`` images, or ``augm
 Encoded = tuple[Tensor, Prompts | None]  # see ``Method.encode``
 Figures = dict[str, Tensor]  # scalars for the log
 ParameterGroups = list[dict[str, object]]  # as torch's optimisers take them
+Kind = TypeVar("Kind", bound="Method")
 
 log = logging.getLogger(__name__)
 
@@ -60,71 +60,57 @@ class Layered(Protocol):
 
 
 class Method(nn.Module):
-    """The frozen CLIP's two towers and a method's learnable module.
+    """The towers of a frozen CLIP and a method's learnable module.
 
     Args:
         settings: the method's own config node.
         classnames: K names.
-        backbone: the CLIP, in fp32 and on the device that is computed on. It is not changed, and
-            any number of methods can share it; under PREC fp16 a method computes with a copy, its
-            attribute ``backbone``, whose maps are float16.
+        backbone: the CLIP, or the ``Towers`` of another method that this one shares; see ``like``.
         dataset: name of the data set, which has hand-crafted prompts of its own.
         describe: K names → sentences about each class, which join the hand-crafted prompt.
         path: the node's name for messages; by default that of the class.
-        like: a method whose CLIP, in its precision, this one takes; see ``over`` and
-            ``for_classes``.
 
     Attributes:
+        towers: what encodes texts and images.
         learner: the learnable module; None where nothing is learned.
         base: the method that this one builds on and holds, if any.
         memory: what training remembers beyond the learner, for the checkpoint: tensors, numbers,
             dicts and lists of them.
-        precision: what it computes in: fp32, amp or fp16.
         uses_descriptions: whether anything of it has asked for the sentences about the classes.
         left_out: names of what ``load`` has left out, as it serves other classes.
         origin: what was loaded, where it was trained for other names or another order of them.
         learns: whether there is anything to train.
-        stays_fp32: whether PREC fp16 is fp32, as in the method's official code.
-        amp_is_fp16: whether PREC amp is float16 with a loss scaler, never bfloat16, as in the
-            method's official code; on a CPU it is fp32.
-        fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC
-            fp16 too, as officially.
+        official_precision: how its official code departs from ``PREC``.
         unit_templates: whether the features of several hand-crafted prompts are normalised before
             their mean is taken.
         whole_validation: whether ``start`` and ``complete`` get all validation images of the data
             set, as in the method's official code, not the few-shot sample of them.
         exceptions: data set → hand-crafted prompt, where the method departs from CoOp's.
-        small: settings of the smallest method that is complete, for a CLIP of three image layers.
         prompts_texts: whether the text encoder is changed, so that it has to be CLIP's own; else the
             texts are hand-crafted.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
-        shape_setting: a whole number of the node that the learnable parts' shape follows from;
-            None: it follows from the data alone.
+        takes_folds: whether it has ``fit_in_folds``.
     """
 
     learner: nn.Module | None
     learns = True
-    stays_fp32 = False
-    amp_is_fp16 = False
-    fp32_teacher = False
+    official_precision = OfficialPrecision()
     unit_templates = True
     whole_validation = False
     exceptions: ClassVar[dict[str, str]] = {}
-    small: ClassVar[dict[str, object]] = {}
     prompts_texts = True
     text_only: ClassVar[dict[str, object] | None] = {}
-    shape_setting: ClassVar[str | None] = "N_CTX"
+    takes_folds = False
 
     def __init__(
         self,
         settings: CfgNode,
         classnames: Sequence[str],
-        backbone: Backbone,
+        backbone: Backbone | Towers,
         dataset: str = "",
         describe: Callable[[Sequence[str]], list[list[str]]] | None = None,
         path: str = "",
-        like: "Method | None" = None,
     ) -> None:
         super().__init__()
         self.settings = settings
@@ -137,40 +123,27 @@ class Method(nn.Module):
         self.memory: dict[str, Any] = {}
         self.path = path or f"TRAINER.{self.name().upper()}"
         self.base: Method | None = None
-        self.backbone = backbone
-        # the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32
-        self.teacher = backbone
-        if like is None:
-            self.precision = precision_on(
-                settings.PREC,
-                self.device,
-                self.stays_fp32,
-                self.amp_is_fp16,
-                backbone.computes_in_half,
-            )
-            self.backbone_hash = tensor_hash(backbone.signature())
-            if self.precision == "fp16":
-                self.backbone = in_half(backbone)
-                if not self.fp32_teacher:
-                    self.teacher = self.backbone
-        else:
-            self.precision = like.precision
-            self.backbone_hash = like.backbone_hash
-            self.teacher = like.teacher
-        self.autocast_dtype = autocast_dtype(self.precision, self.device, self.amp_is_fp16)
-        self.check_towers()
+        if isinstance(backbone, Backbone):
+            self.check_towers(settings, backbone, self.path)
+            backbone = Towers(backbone, settings, self.official_precision)
+        self.towers = backbone
         learner = self.build()
         self.learner = None if learner is None else learner.to(self.device)
 
     @classmethod
     def name(cls) -> str:
-        """That it is registered under."""
+        """The name that it is registered under."""
         return cls.__name__.removesuffix("Method")
 
     @property
+    def backbone(self) -> Backbone:
+        """The CLIP that is prompted, in the precision that is computed in."""
+        return self.towers.backbone
+
+    @property
     def device(self) -> torch.device:
-        """That it computes on."""
-        return self.backbone.log_scale.device
+        """What it computes on."""
+        return self.towers.device
 
     @property
     def learned(self) -> nn.Module:
@@ -178,21 +151,24 @@ class Method(nn.Module):
         assert self.learner is not None
         return self.learner
 
-    def over(self, name: str, settings: CfgNode | None = None) -> "Method":
-        """The method called ``name`` with this one's classes and CLIP, to build on.
+    # ---- methods made of methods ----
 
-        settings: its node; None: this one's.
-        """
-        made: Method = method_class(name)(
-            settings or self.settings,
-            self.classnames,
-            self.backbone,
+    def like(
+        self,
+        kind: type[Kind],
+        settings: CfgNode | None = None,
+        classnames: Sequence[str] | None = None,
+    ) -> Kind:
+        """A new method of a kind with this one's towers and, unless others are given, its settings and
+        classes."""
+        return kind(
+            self.settings if settings is None else settings,
+            self.classnames if classnames is None else classnames,
+            self.towers,
             self.dataset,
             self.describe,
             self.path,
-            self,
         )
-        return made
 
     def for_classes(self, classnames: Sequence[str]) -> "Method":
         """The trained method for other class names: CLIP's vocabulary is open. It shares the CLIP, and
@@ -201,34 +177,47 @@ class Method(nn.Module):
         It is made of what was trained, whatever names have been asked for since; see ``load``.
         """
         with torch.random.fork_rng(devices=[]):  # prompts' first values, which are not kept
-            made = type(self)(
-                self.settings,
-                classnames,
-                self.backbone,
-                self.dataset,
-                self.describe,
-                self.path,
-                self,
-            )
+            made = self.like(type(self), classnames=classnames)
         if self.learner is not None:
             made.load(self.trained.state, self.trained.classnames)
         return made.train(self.training)
 
-    def check_towers(self) -> None:
+    def adopt(self, learner: nn.Module) -> None:
+        """Takes the learner that a method which holds this one has made of its own ones."""
+        self.learner = learner
+
+    def extend(self, **parts: nn.Module | Tensor) -> None:
+        """Gives the learner further parts and buffers, for a method that holds this one."""
+        for name, part in parts.items():
+            if isinstance(part, Tensor):
+                self.learned.register_buffer(name, part)
+            else:
+                self.learned.add_module(name, part)
+
+    # ---- what its CLIP must be ----
+
+    @classmethod
+    def check_towers(
+        cls, settings: CfgNode, backbone: Backbone, path: str, others: Sequence[str] = ()
+    ) -> None:
         """Refuses a text encoder that is not CLIP's own, unless the texts are hand-crafted; and an image
-        encoder that has no tokens to put prompts beside, unless ``text_only``."""
-        backbone = self.backbone
-        if self.prompts_texts and not backbone.text.takes_prompts:
+        encoder that has no tokens to put prompts beside, unless ``text_only``.
+
+        Args:
+            path: the node's name, and others: names of methods that the CLIP serves, for messages.
+        """
+        if cls.prompts_texts and not backbone.text.takes_prompts:
+            choices = f"{', '.join(others)}, or " if others else ""
             raise UserError(
-                f"{self.path} prompts the text encoder, and the backbone's is a {backbone.text.kind}: choose "
-                f"{', '.join(methods_for(backbone))}, or a backbone with CLIP's own text encoder"
+                f"{path} prompts the text encoder, and the backbone's is a {backbone.text.kind}: choose "
+                f"{choices}a backbone with CLIP's own text encoder"
             )
-        wanted = (self.text_only or {}).items()
-        changes = [f"{key} {value}" for key, value in wanted if self.settings[key] != value]
-        if not backbone.takes_visual_prompts and (changes or self.text_only is None):
+        wanted = (cls.text_only or {}).items()
+        changes = [f"{key} {value}" for key, value in wanted if settings[key] != value]
+        if not backbone.takes_visual_prompts and (changes or cls.text_only is None):
             instead = f"set {' and '.join(changes)}" if changes else "choose a ViT"
             raise UserError(
-                f"{self.path} prompts the image encoder, and the backbone is a {backbone.image.kind}: {instead}"
+                f"{path} prompts the image encoder, and the backbone is a {backbone.image.kind}: {instead}"
             )
 
     def check_depth(self, key: str, depth: int, *towers: Layered) -> None:
@@ -328,18 +317,19 @@ class Method(nn.Module):
         None where texts depend on the image; prompts are None where nothing is learned.
         """
         prompts = self.learned()
-        return self.encode_texts(prompts), prompts
+        return self.towers.encode_texts(prompts), prompts
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         """``forward`` without the autocast."""
         encoded = encoded or self.encode()
         assert encoded is not None  # texts that depend on the image have ``scores`` of their own
         texts, prompts = encoded
-        features = self.encode_images(images, prompts)
-        return Scores(self.logits(features, texts), features, texts, images)
+        features = self.towers.encode_images(images, prompts)
+        return Scores(self.towers.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Sets what the first step needs of the training images; not called where a run resumes."""
+        """Sets what the first step needs of the training images; not called where a run resumes. What it
+        draws changes no later draw, see ``fit``."""
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Takes note of the prompts after an epoch, from 0, as does the ``base``, if any."""
@@ -356,20 +346,32 @@ class Method(nn.Module):
         returns whether the method has anything that can be fitted so."""
         return False
 
+    @property
+    def is_fitted_in_folds(self) -> bool:
+        """Whether its training is ``fit_in_folds``."""
+        return False
+
+    def fit_in_folds(
+        self, training: TrainingImages, groups: Tensor | None, seed: int
+    ) -> tuple[Prediction, Tensor]:
+        """Fits it to all training images at once; returns the answers to these, each by the method as it
+        was fitted without the image's fold, and their labels (N,).
+
+        Args:
+            groups: (N,), a number for each group of images that look alike; None: nothing is known
+                of groups. seed: of the division into folds.
+        """
+        raise NotImplementedError
+
     def learned_figures(self) -> dict[str, float]:
         """Figures of what was learned by name, for the run record."""
         return {}
 
-    # ---- the two towers; features are fp32, normalised unless stated otherwise ----
-
-    def autocast(self) -> torch.autocast:
-        """Context for the encoders."""
-        dtype = self.autocast_dtype
-        return torch.autocast(self.device.type, dtype, dtype is not None)
+    # ---- scores and answers ----
 
     def forward(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         """``Scores`` of images (V, B, 3, H, W); ``encoded``: from ``encode``, if already called."""
-        with self.autocast():
+        with self.towers.autocast():
             return self.scores(images, encoded)
 
     def answer(self, images: Tensor, encoded: Encoded | None = None) -> Prediction:
@@ -384,84 +386,25 @@ class Method(nn.Module):
     def hand_crafted(self) -> Tensor:
         """Features (K, E) of each class's hand-crafted prompts, and of its sentences if it has any."""
         templates = self.hand_crafted_templates()
+        sentences = self.sentences()
         is_unit = self.unit_templates
-        with torch.no_grad(), self.autocast():
-            # one template after the other: all at once would be thousands of texts
-            total: Any = sum(self.encode_classes(text, is_unit) for text in templates)
-            if self.describe:
-                total = total + self.teacher.encode_sentences(self.sentences(), is_unit)
-            return F.normalize(total, dim=-1) if len(templates) > 1 or self.describe else total
+        return self.towers.encode_hand_crafted(templates, self.classnames, sentences, is_unit)
 
     def sentences(self) -> list[list[str]]:
-        """Those about each class; only where there are descriptions."""
-        assert self.describe is not None
+        """Each class's; none where there are no descriptions."""
+        if self.describe is None:
+            return []
         self.uses_descriptions = True
         return self.describe(self.classnames)
 
-    def encode_classes(self, template: str, normalize: bool = True) -> Tensor:
-        """Features (K, E) of the classes in a hand-crafted prompt with ``{}`` for the name."""
-        return self.teacher.encode_classes(template, self.classnames, normalize)
-
-    def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
-        """Features (M, K, E) of the classes under prompts.
-
-        ``TEXT_CHUNK`` classes at a time, which the backward pass encodes again.
-        """
-        text = self.backbone.text
-        chunk = self.settings.TEXT_CHUNK
-        if chunk == 0:
-            features = text(*prompts.texts(slice(None)))
-        else:
-            parts = []
-            for first in range(0, len(self.classnames), chunk):
-                part = prompts.texts(slice(first, first + chunk))
-                parts.append(recomputed(text, *part, use_reentrant=False))
-            features = torch.cat(parts, dim=1)
-        return F.normalize(features.float(), dim=-1) if normalize else features.float()
-
-    def encode_images(
-        self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
-    ) -> Tensor:
-        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where images are not prompted."""
-        features = self.backbone.image(images, *(prompts or Prompts()).images()).float()
-        return F.normalize(features, dim=-1) if normalize else features
-
-    @torch.no_grad()
-    def unprompted_images(self, images: Tensor) -> Tensor:
-        """CLIP's own features (V, B, E) of images (V, B, 3, H, W), as references; no gradient."""
-        with self.autocast():
-            return self.encode_images(images)
-
     def unprompted(self, scores: Scores, every: int = 1) -> Tensor:
-        """``unprompted_images`` (V, B / every, E) of each ``every``-th image of ``scores``; those of
-        all images are encoded once for all losses."""
+        """CLIP's own features (V, B / every, E) of each ``every``-th image of ``scores``; those of all
+        images are encoded once for all losses."""
         if every > 1 and scores.unprompted is None:
-            return self.unprompted_images(scores.images[:, ::every])
+            return self.towers.unprompted_images(scores.images[:, ::every])
         if scores.unprompted is None:
-            scores.unprompted = self.unprompted_images(scores.images)
+            scores.unprompted = self.towers.unprompted_images(scores.images)
         return scores.unprompted[:, ::every]
-
-    def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
-        """τ · cos, and the bias of a sigmoid model; (M or 1, B, E) and (M, K, E) → (M, B, K), always in
-        fp32."""
-        with torch.autocast(self.device.type, enabled=False):
-            scale = self.backbone.log_scale.float().exp()
-            logits = scale * image_features @ text_features.transpose(1, 2)
-            bias = self.backbone.logit_bias
-            return logits if bias is None else logits + bias
-
-    @torch.no_grad()
-    def features_of(
-        self, batches: Batches, prompts: Prompts | None = None, normalize: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Features (M or 1, N, E) and labels (N,) of N images, under the prompts if any."""
-        features = []
-        labels = []
-        for images, label in batches:
-            with self.autocast():
-                features.append(self.encode_images(images, prompts, normalize=normalize))
-            labels.append(label)
-        return torch.cat(features, dim=1), torch.cat(labels)
 
     # ---- what belongs to the classes that were trained ----
 
@@ -532,18 +475,3 @@ class Method(nn.Module):
         learned = () if self.learner is None else self.learner.parameters()
         learnable = sum(p.numel() for p in learned if p.requires_grad)
         return learnable, learnable + sum(p.numel() for p in self.backbone.parameters())
-
-
-def method_class(name: str) -> type[Method]:
-    """The ``Method`` of a name in ``METHODS``."""
-    return cast(type[Method], attribute(name, f"{name}Method"))
-
-
-def methods_for(backbone: Backbone) -> list[str]:
-    """Names of the methods that serve a CLIP whose text encoder takes no prompts."""
-    return [
-        name
-        for name in METHODS
-        if not method_class(name).prompts_texts
-        and (backbone.takes_visual_prompts or method_class(name).text_only is not None)
-    ]

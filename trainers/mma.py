@@ -11,7 +11,9 @@ from typing import cast
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .common.ranges import COUNT, above, at_least, note_ranges
 from .method import Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter, Block
 from .registration import registered
@@ -28,6 +30,13 @@ def add_mma_config(cfg: CfgNode) -> None:
     node.ADAPTER_DIM = 32  # width d of the shared projection
     node.ADAPTER_SCALE = 0.001  # s, by which an adapter's output is multiplied
     add_encoder_settings(node)
+    note_ranges(
+        node,
+        ADAPTER_START=COUNT,
+        ADAPTER_END=COUNT,
+        ADAPTER_DIM=at_least(1, 65536),
+        ADAPTER_SCALE=above(0),
+    )
 
 
 def with_gradient(x: Tensor, factor: float) -> Tensor:
@@ -112,10 +121,8 @@ def started(layers: Iterable[int], adapter: Callable[[], nn.Module]) -> nn.Modul
 class MMAMethod(Method):
     """Multi-modal adapter."""
 
-    amp_is_fp16 = True
-    small = {"ADAPTER_START": 2, "ADAPTER_END": 3}
+    official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = None
-    shape_setting = "ADAPTER_DIM"
 
     def build(self) -> SharedAdapters:
         end = self.settings.ADAPTER_END

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
+from .common.ranges import COUNT, at_least, note_ranges
 from .evaluation.prediction import Prediction, Scores
 from .maths.losses import consistency_loss
 from .method import Figures, Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter, Readout
 from .registration import registered
@@ -35,6 +37,15 @@ def add_mmrl_config(cfg: CfgNode) -> None:
     node.SCALE = 0.7  # α: weight of the class token's logits, the representation tokens' have 1 − α
     node.REG_WEIGHT = 1.0  # λ: of the distance to CLIP's own features
     add_encoder_settings(node)
+    note_ranges(
+        node,
+        N_REP_TOKENS=COUNT,
+        REP_DIM=at_least(1, 65536),
+        REP_START=COUNT,
+        REP_END=COUNT,
+        SCALE=at_least(0, 1),
+        REG_WEIGHT=at_least(0),
+    )
 
 
 class Enters(Adapter):
@@ -105,10 +116,8 @@ class MMRLMethod(Method):
 
     learner: RepresentationSpace
     class_part = ClassPart(("proj_rep",))
-    amp_is_fp16 = True
-    small = {"N_REP_TOKENS": 2, "REP_DIM": 16, "REP_START": 2, "REP_END": 3}
+    official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = None
-    shape_setting = "N_REP_TOKENS"
 
     def build(self) -> RepresentationSpace:
         end = self.settings.REP_END

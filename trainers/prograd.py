@@ -10,9 +10,11 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart
 from .common.errors import UserError
+from .common.ranges import COUNT, above, at_least, note_ranges
 from .evaluation.prediction import Scores
-from .learners.context import ContextLearner
+from .learners.context import POSITIONS, ContextLearner
 from .method import Figures, Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
 from .registration import registered
@@ -32,6 +34,7 @@ def add_prograd_config(cfg: CfgNode) -> None:
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
     node.LAMBDA = 1.0  # how much of the part that works against CLIP is taken away; 0 is CoOp
     node.T = 1.0  # temperature of the distance to zero-shot CLIP
+    note_ranges(node, N_CTX=COUNT, CLASS_TOKEN_POSITION=POSITIONS, LAMBDA=at_least(0), T=above(0))
 
 
 def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
@@ -58,8 +61,7 @@ class ProGradMethod(Method):
         "DescribableTextures": "a texture of {}.",
         "Food101": "a type of food, a photo of {}.",
     }
-    small = {"N_CTX": 6}
-    fp32_teacher = True
+    official_precision = OfficialPrecision(fp32_teacher=True)
 
     def build(self) -> ContextLearner:
         node = self.settings
@@ -96,10 +98,10 @@ class ProGradMethod(Method):
         # the image encoder is not prompted: zero-shot CLIP's features are the step's, unless those
         # are fp16's
         images = scores.image_features  # (1, B, E)
-        if self.teacher is not self.backbone:
-            with torch.no_grad(), self.autocast():
-                images = F.normalize(self.teacher.image(scores.images).float(), dim=-1)
-        zero_shot = self.logits(images, self.hand_crafted[None])[0]  # (B, K)
+        if self.towers.teacher is not self.backbone:
+            with torch.no_grad(), self.towers.autocast():
+                images = F.normalize(self.towers.teacher.image(scores.images).float(), dim=-1)
+        zero_shot = self.towers.logits(images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
         general = F.cross_entropy(logits / node.T, (zero_shot / node.T).softmax(dim=-1)) * node.T**2
         parameters = list(self.learner.parameters())

@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from yacs.config import CfgNode
 
+from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Scores
 from .learners.features import FeatureMethod
 from .method import Batches, Encoded, TrainingImages
 from .registration import registered
+from .settings import add_precision
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,14 @@ def add_prolip_config(cfg: CfgNode) -> None:
     node.REG_WEIGHT = (
         1.0  # λ times the training images per class, of the squared distance to the start
     )
-    node.PREC = "fp16"
+    add_precision(node)
+    note_ranges(
+        node,
+        LR=at_least(0, 1e38),
+        STEPS=at_least(1, 1000000),
+        VIEWS=at_least(1, 1000000),
+        REG_WEIGHT=at_least(0),
+    )
 
 
 class Projection(nn.Module):
@@ -50,7 +59,6 @@ class ProLIPMethod(FeatureMethod):
 
     learner: Projection
     text_only = None
-    small = {"STEPS": 3, "VIEWS": 2}
 
     def build(self) -> Projection:
         return Projection(self.backbone.image.proj)
@@ -61,7 +69,7 @@ class ProLIPMethod(FeatureMethod):
         tower = self.backbone.image
         start = self.backbone.image.proj
         identity = torch.eye(len(start), dtype=start.dtype, device=self.device)
-        with self.autocast():
+        with self.towers.autocast():
             tokens: Tensor = functional_call(tower, {"proj": identity}, (images,)).float()
             return tokens
 
@@ -70,7 +78,7 @@ class ProLIPMethod(FeatureMethod):
         tokens = self.tokens(images)
         with torch.autocast(self.device.type, enabled=False):
             features = self.learner(tokens)  # (1, B, E)
-        return Scores(self.logits(features, texts), features, texts, images)
+        return Scores(self.towers.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Minimises CE + λ ‖P − P⁰‖² over all images at once, λ = REG_WEIGHT / images per class."""
@@ -81,23 +89,22 @@ class ProLIPMethod(FeatureMethod):
         optimizer = torch.optim.Adam(projection.parameters(), lr=node.LR, eps=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, node.STEPS)
         views: deque[list[Tensor]] = deque()  # those that a later step takes
-        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            for step in range(node.STEPS):
-                if step < node.VIEWS:
-                    batches = [(self.tokens(x)[0], y) for x, y in training(augmented=True)]
-                    view = [torch.cat(part) for part in zip(*batches)]  # (N, D), (N,)
-                else:
-                    view = views.popleft()
-                if step + node.VIEWS < node.STEPS:
-                    views.append(view)
-                tokens, labels = view
-                task = F.cross_entropy(self.logits(projection(tokens)[None], texts)[0], labels)
-                distance = (projection.vit_proj - start).square().sum()
-                weight = node.REG_WEIGHT * len(self.classnames) / len(labels)
-                optimizer.zero_grad()
-                (task + weight * distance).backward()
-                optimizer.step()
-                schedule.step()
+        for step in range(node.STEPS):
+            if step < node.VIEWS:
+                batches = [(self.tokens(x)[0], y) for x, y in training(augmented=True)]
+                view = [torch.cat(part) for part in zip(*batches)]  # (N, D), (N,)
+            else:
+                view = views.popleft()
+            if step + node.VIEWS < node.STEPS:
+                views.append(view)
+            tokens, labels = view
+            task = F.cross_entropy(self.towers.logits(projection(tokens)[None], texts)[0], labels)
+            distance = (projection.vit_proj - start).square().sum()
+            weight = node.REG_WEIGHT * len(self.classnames) / len(labels)
+            optimizer.zero_grad()
+            (task + weight * distance).backward()
+            optimizer.step()
+            schedule.step()
         log.info(f"Projection of {len(labels)} images: cross-entropy {task:.4f}")
 
 

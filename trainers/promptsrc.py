@@ -11,26 +11,32 @@ regularisers:
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from yacs.config import CfgNode
 
+from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Scores
+from .ivlp import add_ivlp_config
 from .learners.independent import IndependentPrompts
 from .method import Figures, Method
+from .prompting.precision import OfficialPrecision
 from .registration import registered
-from .settings import method_node
+from .settings import node_of
 from .texts.templates import DIVERSE_TEMPLATES
 
 
 def add_promptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.PROMPTSRC``, the official keys: IVLP's, with more tokens, and its own;
     weights and Gaussian are whole numbers there."""
-    cfg.TRAINER.PROMPTSRC = node = method_node("IVLP")
+    cfg.TRAINER.PROMPTSRC = node = node_of(add_ivlp_config)
     node.N_CTX_VISION = node.N_CTX_TEXT = 4  # prompt tokens per layer of either encoder
     node.TEXT_LOSS_WEIGHT = 25  # of the distance of text features
     node.IMAGE_LOSS_WEIGHT = 10  # of the distance of image features
     node.GPA_MEAN = 15  # epoch (from 1) around which prompts count most
     node.GPA_STD = 1  # epochs
+    note_ranges(
+        node, TEXT_LOSS_WEIGHT=at_least(0), IMAGE_LOSS_WEIGHT=at_least(0), GPA_STD=at_least(1)
+    )
 
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
@@ -45,14 +51,13 @@ class PromptSRCMethod(Method):
     """Prompting with self-regulating constraints."""
 
     learner: IndependentPrompts
-    small = {"PROMPT_DEPTH_VISION": 2, "PROMPT_DEPTH_TEXT": 2, "GPA_MEAN": 2}
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
-    shape_setting = "N_CTX_TEXT"
     unit_templates = False
-    fp32_teacher = True  # of the texts; the frozen image features are fp16's, as officially
+    # of the texts; the frozen image features are fp16's, as officially
+    official_precision = OfficialPrecision(fp32_teacher=True)
 
-    def build(self) -> nn.Module | None:
-        return self.over("IVLP").learner
+    def build(self) -> IndependentPrompts:
+        return IndependentPrompts(self)
 
     def hand_crafted_templates(self) -> list[str]:
         return DIVERSE_TEMPLATES
@@ -68,7 +73,7 @@ class PromptSRCMethod(Method):
         node = self.settings
         logits = scores.logits[0]  # (B, K)
         frozen_images = self.unprompted(scores)  # (1, B, E)
-        frozen_logits = self.logits(frozen_images, self.hand_crafted[None])[0]  # (B, K)
+        frozen_logits = self.towers.logits(frozen_images, self.hand_crafted[None])[0]  # (B, K)
         task = F.cross_entropy(logits, labels)
         text = F.l1_loss(scores.text_features, self.hand_crafted[None])
         image = F.l1_loss(scores.image_features, frozen_images)

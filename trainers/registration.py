@@ -1,8 +1,8 @@
 """Brings a method into Dassl, where there is one: the methods themselves need none."""
 
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
+from .host import has_dassl
 from .method import Method
 
 if TYPE_CHECKING:
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def registered(method: type[Method]) -> "type[MethodTrainer] | None":
     """The trainer of a method, registered with Dassl under the method's name; None without Dassl."""
-    if find_spec("dassl") is None:
+    if not has_dassl():
         return None
     from .trainer import trainer_of
 

@@ -1,9 +1,11 @@
 """The settings that methods share: in their own nodes, and those of a run that Dassl's defaults
 lack."""
 
+from collections.abc import Callable
+
 from yacs.config import CfgNode
 
-from . import config_function
+from .common.ranges import Range, above, at_least, note_ranges
 
 # Of Dassl's keys those that are read here, with Dassl's defaults.
 DASSLS = {
@@ -62,6 +64,79 @@ DASSLS = {
 }
 
 
+# What the keys of a run take.
+RANGES: dict[str, Range] = {
+    "INPUT.SIZE": at_least(1, 2048),
+    "INPUT.INTERPOLATION": ["bilinear", "bicubic", "nearest"],
+    # Dassl's; a few are not in dassl-lite, which says so
+    "INPUT.TRANSFORMS": [
+        "random_flip",
+        "random_resized_crop",
+        "normalize",
+        "random_crop",
+        "center_crop",
+        "randaugment",
+        "colorjitter",
+        "randomgrayscale",
+        "gaussian_blur",
+        "imagenet_policy",
+        "cifar10_policy",
+        "svhn_policy",
+        "randaugment_fixmatch",
+        "randaugment2",
+        "random_translation",
+        "cutout",
+        "gaussian_noise",
+        "instance_norm",
+    ],
+    "INPUT.NO_TRANSFORM": [False],  # no CLIP takes images as they are
+    "INPUT.PIXEL_STD": above(0),
+    "INPUT.CROP_PADDING": at_least(0, 4096),
+    "INPUT.RRCROP_SCALE": above(0, 1),
+    "INPUT.RANDAUGMENT_N": at_least(0, 100),
+    "INPUT.RANDAUGMENT_M": at_least(0, 30),
+    "INPUT.COLORJITTER_H": at_least(0, 0.5),
+    "INPUT.COLORJITTER_?": at_least(0, 1000),
+    "INPUT.*_P": at_least(0, 1),
+    "INPUT.GB_K": at_least(1, 1001),
+    "DATASET.NUM_SHOTS": at_least(-1, 1000000000),
+    "DATASET.FOLDS": [0, 5],
+    "DATASET.SUBSAMPLE_CLASSES": ["all", "base", "new"],
+    "DATASET.FACTORS.CORRELATED": [
+        "background",
+        "cast",
+        "border",
+        "position",
+        "mark",
+        "style",
+        "companion",
+    ],
+    "DATASET.FACTORS.CORRELATION": at_least(0, 1),
+    "DATASET.FACTORS.TEST": ["aligned", "independent", "reversed"],
+    # one that can't be read ends a run, or is left out
+    "DATALOADER.BROKEN_IMAGES": ["error", "skip"],
+    "DATALOADER.K_TRANSFORMS": [1],
+    "DATALOADER.NUM_WORKERS": at_least(0, 128),  # each is a process
+    "DATALOADER.*.BATCH_SIZE": at_least(1, 1000000),  # more is a slip of the hand
+    "MODEL.INIT_WEIGHTS": [""],  # a run's folder is given by --model-dir or --resume
+    "OPTIM.NAME": ["adam", "adamw", "amsgrad", "radam", "rmsprop", "sgd"],
+    "OPTIM.LR": above(0, 1e38),  # as torch's numbers
+    "OPTIM.GAMMA": at_least(0, 1),
+    "OPTIM.ADAM_BETA?": at_least(0, 0.9999),
+    "OPTIM.RMSPROP_ALPHA": at_least(0, 1),
+    "OPTIM.LR_SCHEDULER": ["single_step", "cosine"],
+    "OPTIM.STEPSIZE": at_least(-1, 1000000),
+    "OPTIM.WARMUP_TYPE": ["constant", "linear"],
+    "OPTIM.WARMUP_RECOUNT": [True],
+    "OPTIM.WARMUP_EPOCH": at_least(-1, 1000000),
+    "OPTIM.MAX_EPOCH": at_least(1, 1000000),
+    "OPTIM.*": at_least(0, 1e38),
+    "TEST.FINAL_MODEL": ["last_step", "best_val"],
+    "TRAIN.PRINT_FREQ": at_least(1),
+    "TRAIN.CHECKPOINT_*": at_least(0),
+}
+
+
 def run_config() -> CfgNode:
     """A new config of a run, without Dassl; a method's own node is declared by its
     ``add_<name>_config``."""
@@ -98,17 +173,25 @@ def add_run_settings(cfg: CfgNode) -> None:
     ):
         if key not in node:
             node[key] = default
+    note_ranges(cfg, **RANGES)
+
+
+def add_precision(node: CfgNode, default: str = "fp16") -> None:
+    """Declares ``PREC`` in ``cfg.TRAINER.<NAME>``."""
+    node.PREC = default  # fp32 | amp | fp16, see precision.py
+    note_ranges(node, PREC=["fp32", "amp", "fp16"])
 
 
 def add_encoder_settings(node: CfgNode) -> None:
     """Declares ``PREC`` and ``TEXT_CHUNK`` in ``cfg.TRAINER.<NAME>``."""
-    node.PREC = "fp16"  # fp32 | amp | fp16, see precision.py
+    add_precision(node)
     node.TEXT_CHUNK = 0  # classes in one pass of the text encoder; fewer need less memory and more time; 0: all at once
+    note_ranges(node, TEXT_CHUNK=at_least(0, 1000000))
 
 
-def method_node(name: str) -> CfgNode:
-    """A new node with what ``add_<name>_config`` declares, for methods that go on from another
-    one's settings."""
+def node_of(add_config: Callable[[CfgNode], None]) -> CfgNode:
+    """A new node of a method's settings, with what its ``add_<name>_config`` declares."""
     cfg = run_config()
-    config_function(name)(cfg)
-    return cfg.TRAINER[name.upper()]
+    add_config(cfg)
+    (node,) = [value for value in cfg.TRAINER.values() if isinstance(value, CfgNode)]
+    return node

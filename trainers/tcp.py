@@ -10,6 +10,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
+from .common.ranges import COUNT, above, at_least, note_ranges
 from .evaluation.prediction import Scores
 from .maths.losses import knowledge_guided_loss
 from .method import Figures, Method, ParameterGroups
@@ -41,6 +42,7 @@ def add_tcp_config(cfg: CfgNode) -> None:
     node.W = 8.0  # weight of the knowledge-guided term
     node.ADAM_EPS = 1e-3  # of OPTIM.NAME adam: gradients much smaller than this make small steps; found for fp16, where 1e-8 is zero
     add_encoder_settings(node)
+    note_ranges(node, N_CTX=COUNT, LAYER=COUNT, W=at_least(0), ADAM_EPS=above(0))
 
 
 class ClassAwarePrompts(nn.Module):
@@ -78,7 +80,6 @@ class TCPMethod(Method):
         "DescribableTextures": "a photo of a {}, a type of texture.",
         "Food101": "a photo of a {}, a type of food.",
     }
-    small = {"LAYER": 2}
 
     def build(self) -> ClassAwarePrompts:
         layer = self.settings.LAYER + 1

@@ -17,17 +17,19 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ADDED, ClassPart, State
+from .common.ranges import above, at_least, note_ranges
 from .learners.features import (
+    CHOICES,
     FilledMethod,
     HeldOut,
-    Setting,
+    Numbers,
     SizedByState,
     most_likely,
     number_right,
 )
 from .method import Batches, Method, ParameterGroups, TrainingImages
 from .registration import registered
-from .settings import method_node
+from .settings import add_precision, node_of
 
 log = logging.getLogger(__name__)
 BLOCK = 2**24  # pairs of images that are compared at once, 64 MiB
@@ -45,12 +47,21 @@ def add_tipadapter_config(cfg: CfgNode) -> None:
     node.SEARCH_STEP = [200, 20]  # values of each
     node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image; 0: the image as it is tested
     node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
-    node.PREC = "fp16"
+    add_precision(node)
+    note_ranges(
+        node,
+        INIT_BETA=at_least(0),
+        INIT_ALPHA=at_least(0),
+        CHOICE=CHOICES,
+        SEARCH_SCALE=above(0),
+        SEARCH_STEP=at_least(1, 10000),
+        AUGMENT_EPOCH=at_least(0, 1000000),
+    )
 
 
 def add_tipadapterf_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.TIPADAPTERF``, the same keys."""
-    cfg.TRAINER.TIPADAPTERF = method_node("TipAdapter")
+    cfg.TRAINER.TIPADAPTERF = node_of(add_tipadapter_config)
 
 
 class FeatureCache(SizedByState):
@@ -103,7 +114,6 @@ class TipAdapterMethod(FilledMethod):
     learner: FeatureCache
     class_part = ClassPart(("keys", "labels"))
     whole_validation = True
-    small = {"AUGMENT_EPOCH": 2}
 
     def build(self) -> FeatureCache:
         return FeatureCache(self)
@@ -124,24 +134,22 @@ class TipAdapterMethod(FilledMethod):
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""
-        with torch.random.fork_rng(devices=[]):  # training must not depend on these passes
-            self.fill(*self.views_of(training))
+        self.fill(*self.views_of(training))
 
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
         """Takes β and α by validation images, see ``choose``; INIT_BETA and INIT_ALPHA without
         any."""
         if validation is None:
             return False
-        with torch.random.fork_rng(devices=[]):
-            self.choose(self.held_out(validation))
+        self.choose(self.held_out(validation))
         return True
 
     def fill(self, features: Tensor, labels: Tensor) -> None:
         self.learner.fill(F.normalize(features.mean(dim=0), dim=-1), labels)
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
-        """Of (β, α)."""
+    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
+        """See ``FilledMethod.under``; a setting is (β, α)."""
         zero_shot = self.zero_shot(features)
         keys = self.learner.keys
         of_class = self.learner.of_class
@@ -155,7 +163,7 @@ class TipAdapterMethod(FilledMethod):
 
         return lambda setting: zero_shot + setting[1] * votes(setting[0])
 
-    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
         """The β and α with the highest accuracy, of equal ones the smaller, or the most likely ones."""
         node = self.settings
         if self.by_likelihood:
@@ -168,11 +176,11 @@ class TipAdapterMethod(FilledMethod):
         settings = product(betas.tolist(), alphas.tolist())
         return max(settings, key=lambda setting: number_right(setting, held_out))
 
-    def take(self, setting: Setting) -> None:
+    def take(self, setting: Numbers) -> None:
         self.learner.beta.fill_(setting[0])
         self.learner.alpha.fill_(setting[1])
 
-    def choose(self, held_out: Sequence[HeldOut]) -> Setting:
+    def choose(self, held_out: Sequence[HeldOut]) -> Numbers:
         setting = super().choose(held_out)
         count = sum(len(part.labels) for part in held_out)
         log.info(

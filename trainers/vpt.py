@@ -6,10 +6,13 @@ frozen, and the texts are encoded once per run.
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .common.ranges import COUNT, note_ranges
 from .learners.independent import VisualPrompts
 from .method import Method
+from .prompting.precision import OfficialPrecision
 from .prompting.prompts import Prompts
 from .registration import registered
+from .settings import add_precision
 from .texts.templates import template_of
 
 
@@ -18,19 +21,20 @@ def add_vpt_config(cfg: CfgNode) -> None:
     cfg.TRAINER.VPT = node = CfgNode()
     node.N_CTX_VISION = 2  # prompt tokens per layer
     node.CTX_INIT = "a photo of a"  # what stands before the class name; it is not learned
-    node.PREC = "fp16"
+    add_precision(node)
     node.PROMPT_DEPTH_VISION = 1  # layers that get prompts of their own, the first included
+    note_ranges(node, N_CTX_VISION=COUNT, PROMPT_DEPTH_VISION=COUNT)
 
 
 class VPTMethod(Method):
     """Visual prompt tuning."""
 
     learner: VisualPrompts
-    small = {"PROMPT_DEPTH_VISION": 2}
     text_only = None
     prompts_texts = False
-    shape_setting = "N_CTX_VISION"
-    stays_fp32 = True  # the official code loads CLIP with .float()
+    official_precision = OfficialPrecision(
+        stays_fp32=True
+    )  # the official code loads CLIP with .float()
 
     def build(self) -> VisualPrompts:
         node = self.settings

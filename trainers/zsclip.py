@@ -9,17 +9,20 @@ from yacs.config import CfgNode
 
 from .method import Method
 from .registration import registered
+from .settings import add_precision
 from .texts.templates import SELECTED_TEMPLATES
 
 
 def add_zeroshotclip_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP``."""
-    cfg.TRAINER.ZEROSHOTCLIP = CfgNode({"PREC": "fp32"})
+    cfg.TRAINER.ZEROSHOTCLIP = node = CfgNode()
+    add_precision(node, "fp32")
 
 
 def add_zeroshotclip2_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP2``."""
-    cfg.TRAINER.ZEROSHOTCLIP2 = CfgNode({"PREC": "fp32"})
+    cfg.TRAINER.ZEROSHOTCLIP2 = node = CfgNode()
+    add_precision(node, "fp32")
 
 
 class ZeroshotCLIPMethod(Method):

@@ -7,8 +7,7 @@ from torch import nn
 
 from tests.conftest import make_method
 from tests.runs import refuses
-from trainers import METHODS
-from trainers.method import method_class
+from trainers import METHODS, method_class
 from trainers.prompting.backbone import Backbone
 from trainers.prompting.black_box import ImageBox, TextBox
 
@@ -78,7 +77,7 @@ def test_a_method_takes_the_towers_that_it_does_not_prompt(boxed, name, boxes):
 def test_beside_a_black_box_half_precision_is_autocast(boxed, fp16_anywhere, boxes):
     """Other packages' norms don't compute with float16 weights."""
     model = make_method("ZeroshotCLIP", boxed(*boxes), NAMES, PREC="fp16")
-    assert model.precision == "amp"
+    assert model.towers.precision == "amp"
     assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tests.conftest import make_method
 from trainers.learners import candidates
-from trainers.learners.candidates import CANDIDATES, Known, cross_fit
+from trainers.learners.candidates import CANDIDATES, Known
 from trainers.learners.features import HeldOut, most_likely
 
 NAMES = ["cat", "dog", "owl"]
@@ -64,11 +64,11 @@ def test_what_pictures_show_is_found_and_what_they_do_not_show_is_no_better_than
 ):
     """With labels that say nothing a picture that had been seen would still be right."""
     features, labels = clusters(60, 0.5, vit.embed_dim)
-    answers = cross_fit(method_of(trainer, vit), known(features, labels), 1)
+    answers = method_of(trainer, vit).cross_fit(known(features, labels), 1)
     assert percent_right(answers, labels) > 95
     assert answers.probability.sum(dim=1) == pytest.approx(1)
     said = labels[torch.randperm(60, generator=torch.Generator().manual_seed(1))]
-    answers = cross_fit(method_of(trainer, vit), known(features, said), 1)
+    answers = method_of(trainer, vit).cross_fit(known(features, said), 1)
     assert percent_right(answers, said) < 60
 
 
@@ -96,7 +96,7 @@ def test_each_picture_is_answered_by_what_has_not_seen_it_and_what_is_kept_has_s
 
     monkeypatch.setattr(type(method), "fill", filling)
     monkeypatch.setattr(type(method), "under", asked)
-    cross_fit(method, known(*clusters(45, 1.0, vit.embed_dim)), 1)
+    method.cross_fit(known(*clusters(45, 1.0, vit.embed_dim)), 1)
     assert len(filled) == candidates.FOLDS + 1
     assert len(answered) == 45
     assert {*answered} == filled[-1]
@@ -111,7 +111,7 @@ def test_settings_of_few_pictures_are_alike_in_every_draw_and_good(vit, trainer)
     for seed in range(5):
         features, labels = clusters(400, 3.0, vit.embed_dim, 8, seed)
         method = method_of(trainer, vit, [f"tile {number}" for number in range(8)])
-        cross_fit(method, known(features[:80], labels[:80]), seed)
+        method.cross_fit(known(features[:80], labels[:80]), seed)
         figures = method.learned_figures()
         chosen.append([figures[name] for name in ("alpha", "beta", "C") if name in figures])
         asked, labels = features[80:], labels[80:]

@@ -72,7 +72,7 @@ def test_views_differ_by_one_operation(run, augmentation, crops):
 
 def test_each_template_is_trained_on_its_own_view(run):
     trainer, _, _ = run("CDC", *TEXT, flags=("--no-train",))
-    images, labels = pair_of(next(iter(trainer.train_loader_x)), trainer.device)
+    images, labels = pair_of(next(iter(trainer.train_loader_x)))
     assert images.shape == (4, 8, 3, 32, 32)
     assert labels.shape == (8,)
     assert all(not torch.equal(images[0], other) for other in images[1:])

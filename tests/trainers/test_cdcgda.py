@@ -87,7 +87,7 @@ def test_added_names_leave_the_trained_ones_their_gaussians(loaded, trainer):
     assert added.sum(dim=1).max() > 0.01
     torch.testing.assert_close(trained, alone * trained.sum(dim=1, keepdim=True))
     if trainer == "GDA":
-        logits = mixed.method.zero_shot(mixed.method.encode_images(images)[0])
+        logits = mixed.method.zero_shot(mixed.method.towers.encode_images(images)[0])
         shares = logits[:, [0, 2]].softmax(dim=1)
         torch.testing.assert_close(added, shares * added.sum(dim=1, keepdim=True))
 
@@ -160,7 +160,7 @@ def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, 
 
 def test_all_reliabilities_are_fitted_to_validation_images(just_trained):
     trainer, _ = just_trained("CDCGDA")
-    batches = (pair_of(batch, trainer.device) for batch in trainer.val_loader)
+    batches = (pair_of(batch) for batch in trainer.val_loader)
     scores, labels = answered(trainer.model, batches)
     logits, model = torch.cat([each.logits for each in scores], dim=1), trainer.model
     factor = fitted_factor(model.log_evidence(logits), labels, [1 / 8] * 4 + [1.0])

@@ -47,7 +47,7 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers):
         ours = batches(trainer, data.CheckedImages)
         assert len(ours) == len(theirs) == 6
         for mine, other in zip(ours, theirs):
-            mine.update(zip(names, pair_of(mine, trainer.device)[0]))
+            mine.update(zip(names, pair_of(mine)[0]))
             assert mine.keys() >= {*names, "label"}
             assert_equal(mine, other, "batch")
 

@@ -8,6 +8,7 @@ import torch
 from dassl.engine import TRAINER_REGISTRY
 
 from tests.conftest import FEW, slow_but_for
+from tests.methods import shape_setting_of
 from tests.runs import call, prompts_of, record_of, words_of
 from tests.same_run import kept_answers
 from tests.trainers.conftest import BASE, LEARNING, METHOD_OF, NEW, TRAINERS
@@ -91,13 +92,13 @@ def test_every_precision_trains_and_stays_near_fp32(
 ):
     reference, options = just_trained(name)[0], (f"TRAINER.{name.upper()}.PREC", precision)
     trainer, record, _ = run(name, *options, "OPTIM.MAX_EPOCH", "1")
-    is_half = precision == "fp16" and not trainer.model.stays_fp32
+    is_half = precision == "fp16" and not trainer.model.official_precision.stays_fp32
     half = torch.float16 if is_half else torch.float32
     assert trainer.model.backbone.text.text_projection.dtype == half
-    assert record["precision"] == trainer.model.precision
+    assert record["precision"] == trainer.model.towers.precision
     if name in LEARNING:
         trainer.model.learner.load_state_dict(reference.model.learner.state_dict())
-    images, _ = pair_of(next(iter(trainer.test_loader)), trainer.device)
+    images, _ = pair_of(next(iter(trainer.test_loader)))
     with torch.no_grad():
         logits = [each.model(images).logits for each in (trainer, reference)]
     assert logits[0].dtype == torch.float32
@@ -111,7 +112,7 @@ def test_float16_autocast_with_a_loss_scaler_trains_and_resumes(run, trained, st
     on with one."""
     options = ("TRAINER.COOP.PREC", "amp", "TRAIN.CHECKPOINT_FREQ", "1")
     stopped(trained("CoOp", *options), epoch=1)
-    monkeypatch.setattr("trainers.method.autocast_dtype", lambda *_: torch.float16)
+    monkeypatch.setattr("trainers.prompting.towers.autocast_dtype", lambda *_: torch.float16)
     resumed, _, folder = run("CoOp", *options)
     assert resumed.start_epoch == 1
     assert saved(folder)["scaler"]["scale"] > 0
@@ -165,7 +166,7 @@ def test_prompts_of_another_trainer_backbone_or_shape_are_refused(
 
     other = next(trainer for trainer in LEARNING if trainer != name)
     assert f"was trained by {name}, this is {other}" in refused(other)
-    shape_setting = METHOD_OF[name].shape_setting
+    shape_setting = shape_setting_of(name)
     if shape_setting is not None:
         line = refused(name, f"TRAINER.{name.upper()}.{shape_setting}", "7")
         assert "holds prompts of another shape" in line

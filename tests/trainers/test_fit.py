@@ -10,10 +10,9 @@ import torch
 from tests.conftest import make_method
 from tests.pretended_gpu import pretended_gpu
 from tests.runs import REPOSITORY, python, refuses
-from trainers import METHODS, list_trainers
+from trainers import METHODS, list_trainers, method_class
 from trainers.common.errors import UserError
 from trainers.engine.fit import fit
-from trainers.method import method_class
 
 # before what docs/api/trainer.md shows: there is no Dassl
 BEFORE = """

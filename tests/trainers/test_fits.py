@@ -22,7 +22,7 @@ from trainers.maths.gaussians import (
     log_densities,
     pooled_gaussians,
 )
-from trainers.method import Method
+from trainers.prompting.towers import Towers
 
 CLASSES, WIDTH = 4, 6
 BASE = ("DATASET.SUBSAMPLE_CLASSES", "base")
@@ -101,7 +101,7 @@ def test_gda_fits_all_views_and_takes_the_first_of_the_best_alphas(run):
     trainer, record, _ = run("GDA", *BASE)
     model, learned = trainer.model, trainer.model.learner
     assert len(learned.features) == 2 * 12, "two views of four images a class"
-    (features,), labels = model.features_of(trainer.run.validation_images())
+    (features,), labels = model.towers.features_of(trainer.run.validation_images())
     assert len(labels) == 9, "the whole split"
     added = F.linear(features, learned.weight, learned.bias)
     logits = [model.zero_shot(features) + alpha * added for alpha in ALPHAS]
@@ -225,7 +225,7 @@ def test_the_search_ends_where_the_official_one_does(peak):
 def test_the_probe_is_what_the_features_of_training_and_validation_images_say(run):
     trainer, record, _ = run("LinearProbe")
     probe, names = trainer.model.learner, trainer.model.classnames
-    (features,), labels = trainer.model.features_of(trainer.run.training_images())
+    (features,), labels = trainer.model.towers.features_of(trainer.run.training_images())
     assert labels.tolist() == [label for label in range(len(names)) for _ in range(4)]
     weight, bias = fitted(features, labels, record["learned"]["C"], len(names))
     torch.testing.assert_close(probe.weight, weight.float(), rtol=1e-4, atol=1e-5)
@@ -239,14 +239,14 @@ def test_the_probe_is_what_the_features_of_training_and_validation_images_say(ru
 def test_it_keeps_the_mean_feature_of_each_images_views_and_only_f_trains_it(
     run, monkeypatch, name
 ):
-    views, features_of = [], Method.features_of
+    views, features_of = [], Towers.features_of
 
     def noted(self, batches, **normalize):
         found = features_of(self, batches, **normalize)
         views.extend([found] if normalize else [])
         return found
 
-    monkeypatch.setattr(Method, "features_of", noted)
+    monkeypatch.setattr(Towers, "features_of", noted)
     cache = run(name)[0].model.learner
     (first, labels), (second, _) = views
     assert not torch.equal(first, second), "views are drawn at random"
@@ -260,7 +260,7 @@ def test_beta_and_alpha_are_the_first_of_the_best_of_a_grid_on_the_whole_validat
     steps = f"{node}_SCALE", "[30.0, 40.0]", f"{node}_STEP", "[5, 4]"
     trainer, record, _ = run("TipAdapter", *steps, *BASE, "DATASET.NUM_SHOTS", "1")
     model, cache, accuracy = trainer.model, trainer.model.learner, {}
-    (features,), labels = model.features_of(trainer.run.validation_images())
+    (features,), labels = model.towers.features_of(trainer.run.validation_images())
     assert len(labels) == 9
     zero_shot = model.zero_shot(features)
     for beta in [0.1 + i * 29.9 / 5 for i in range(5)]:

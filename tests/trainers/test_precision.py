@@ -10,7 +10,7 @@ from clip.model import convert_weights
 from tests.conftest import make_method, random_clip
 from tests.prompting.models import relative
 from tests.reference import unit
-from trainers.method import method_class
+from trainers import method_class
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.precision import autocast_dtype, in_half
 from trainers.prompting.transformer import ImageEncoder
@@ -59,7 +59,7 @@ def test_teachers_are_in_the_precision_of_the_official_code(
     """VPT's encoders, ProGrad's whole teacher and PromptSRC's texts are .float() there; PromptSRC's
     frozen images and KgCoOp's texts are not."""
     trainer, _, _ = run(name, f"TRAINER.{name.upper()}.PREC", "fp16", "OPTIM.MAX_EPOCH", "1")
-    assert trainer.model.teacher.text.text_projection.dtype == text
+    assert trainer.model.towers.teacher.text.text_projection.dtype == text
     seen = []
     encode = ImageEncoder.forward
 
@@ -77,7 +77,7 @@ def test_teachers_are_in_the_precision_of_the_official_code(
         assert seen[-1] == image, "the teacher's images come last"
     given = unit(trainer.model.hand_crafted)
     del trainer.model.hand_crafted
-    trainer.model.teacher = trainer.model.backbone = vit
+    trainer.model.towers.teacher = trainer.model.towers.backbone = vit
     error = (given - unit(trainer.model.hand_crafted)).abs().max()
     assert error < 1e-6 if text == torch.float32 else error > 1e-6
 
@@ -101,10 +101,14 @@ def added(name, precision):
     if name == "CLIPLoRA":  # which starts as CLIP itself
         for layer in [*method.learner.text, *method.learner.image]:
             torch.nn.init.normal_(layer.up, std=0.01)
-    with torch.no_grad(), method.autocast():
+    with torch.no_grad(), method.towers.autocast():
         prompts = method.learner()
-        image = method.encode_images(images, prompts)[0] - method.encode_images(images)[0]
-        text = method.encode_texts(prompts)[0] - method.encode_classes("a photo of a {}.")
+        image = (
+            method.towers.encode_images(images, prompts)[0] - method.towers.encode_images(images)[0]
+        )
+        text = method.towers.encode_texts(prompts)[0] - method.towers.teacher.encode_classes(
+            "a photo of a {}.", method.classnames
+        )
     return torch.cat([image, text])
 
 
@@ -113,5 +117,5 @@ def test_amp_does_not_drown_what_these_methods_add(name):
     """Their authors' amp was fp16: with a scaler on GPUs, whichever; a CPU computes in fp32."""
     exact = added(name, "fp32")
     assert relative(added(name, "amp"), exact) < 1e-3
-    assert method_class(name).amp_is_fp16
+    assert method_class(name).official_precision.amp_is_fp16
     assert autocast_dtype("amp", torch.device("cuda"), amp_is_fp16=True) == torch.float16

@@ -48,7 +48,7 @@ def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
 def test_every_precision_runs_there(run, name, precision):
     with pretended_gpu():
         trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision)
-    is_half = precision == "fp16" and not trainer.model.stays_fp32
+    is_half = precision == "fp16" and not trainer.model.official_precision.stays_fp32
     half = torch.float16 if is_half else torch.float32
     assert trainer.model.backbone.text.text_projection.dtype == half
     assert numpy.isfinite(record["metrics"]["test"]["nll"])

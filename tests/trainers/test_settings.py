@@ -17,12 +17,12 @@ from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
 from trainers.cliplora import LowRank
 from trainers.common.config_files import (
-    RANGES,
     check_values,
     flatten,
     leaves,
     merge,
 )
+from trainers.common.ranges import ranges_in, taken_by
 from trainers.common.recipes import Recipe
 from trainers.data.transforms import pixels_of_test, steps_of_training
 from trainers.engine.optimizer import build_optimizer
@@ -84,7 +84,9 @@ def test_it_starts_as_clip_itself(vit, name):
     method, images = make_method(name, vit, NAMES), torch.randn(1, 3, 3, 32, 32)
     known = make_method("ZeroshotCLIP", vit, NAMES)
     if name == "CLIPLoRA":  # whose prompt is the same for all data sets
-        known.hand_crafted = known.encode_classes("a photo of a {}.")
+        known.hand_crafted = known.towers.teacher.encode_classes(
+            "a photo of a {}.", known.classnames
+        )
         assert all(change.down.std() > 0 for change in method.learner.text)
     assert relative(method(images).logits, known(images).logits) < 1e-5
 
@@ -190,6 +192,8 @@ def test_without_dassl_images_have_its_pixels(names, interpolation):
 
 
 def test_every_pattern_is_of_a_key_that_is_there():
-    keys = flatten(defaults())
-    reached = {next(filter(lambda p: fnmatchcase(key, p), RANGES), None) for key in keys}
-    assert reached >= set(RANGES)
+    cfg = defaults()
+    ranges = ranges_in(cfg)
+    for pattern in ranges:
+        reached = [key for key in flatten(cfg) if fnmatchcase(key, pattern)]
+        assert any(taken_by(key, ranges) is ranges[pattern] for key in reached), pattern

@@ -3,6 +3,7 @@
 import torch
 
 from tests.conftest import make_method, slow_but_for
+from tests.methods import shape_setting_of
 from tests.trainers.conftest import METHOD_OF, TRAINERS
 
 NAMES = ["cat", "bus", "tree"]
@@ -20,7 +21,7 @@ def test_a_clip_is_not_changed_by_what_is_built_on_it(name, vit, fp16_anywhere):
     values, *others = facts(vit)
     method = make_method(name, vit, NAMES, PREC="fp16")
     method.train()
-    if METHOD_OF[name].learns and METHOD_OF[name].shape_setting is not None:
+    if METHOD_OF[name].learns and shape_setting_of(name) is not None:
         views, _ = method.views(method.settings)
         scores = method(torch.randn(views, 4, 3, 32, 32))
         method.loss(scores, torch.tensor([0, 1, 2, 0]))[0].backward()

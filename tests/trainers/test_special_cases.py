@@ -34,7 +34,7 @@ def test_it_trains_to_the_answers_of_the_method_that_it_is_a_case_of(
     """From the same seed on: it draws the same numbers in the same order."""
     expected, _ = just_trained(of, *words_of(of, its))
     found, _ = just_trained(name, *words_of(name, settings))
-    images, _ = pair_of(next(iter(found.test_loader)), found.device)
+    images, _ = pair_of(next(iter(found.test_loader)))
     untrained = run(of, *words_of(of, its), flags=("--no-train",))[0]
     with torch.no_grad():
         ours, theirs, before = (each.model(images).logits for each in (found, expected, untrained))

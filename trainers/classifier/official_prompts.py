@@ -18,7 +18,7 @@ from ..common.console import first_few
 from ..common.errors import UserError
 from ..common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from ..common.record_file import FORMAT, Record
-from ..engine.build import settings_of
+from ..engine.build import settings_in
 from ..engine.checkpoint import load_state, read
 from ..engine.checks import check_pixels
 from ..engine.official import LAYOUTS, is_official, prompts_in
@@ -100,7 +100,7 @@ def official_classifier(
     cfg.INPUT.SIZE = (clip.image.image_size, clip.image.image_size)
     check_pixels(cfg, clip)
     cfg.freeze()
-    node = settings_of(kind, cfg)
+    node = settings_in(kind, cfg)
     kind.check(node, f"TRAINER.{trainer.upper()}")
     specific = state["ctx"].shape[0] if node.get("CSC", False) else None
     if specific not in (None, len(names)):
@@ -196,7 +196,7 @@ def record_of(method: Method, cfg: CfgNode, path: str) -> Record:
         "shots": 0,
         "seed": -1,
         "prompts_hash": method.prompts_hash(),
-        "backbone_hash": method.backbone_hash,
+        "backbone_hash": method.towers.backbone_hash,
         "split_hash": "",
         "config": {"MODEL": {"BACKBONE": {"NAME": cfg.MODEL.BACKBONE.NAME}}},
         "metrics": {},

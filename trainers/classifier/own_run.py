@@ -23,7 +23,7 @@ from ..common.recipes import (
 from ..data.loader import Images, folds_of, make_loaders
 from ..data.own_images import OwnImages
 from ..data.transforms import steps_of_training, template_views
-from ..engine.build import settings_of, take_pixels
+from ..engine.build import settings_in, take_pixels
 from ..engine.checks import check_data, check_run
 from ..engine.run import Run
 from ..learners.candidates import CANDIDATES, FOLDS
@@ -110,7 +110,7 @@ def build_run(
         UserError: the config or the images can't work.
     """
     kind = find_method(cfg.TRAINER.NAME)
-    settings = settings_of(kind, cfg)
+    settings = settings_in(kind, cfg)
     kind.check(settings, f"TRAINER.{kind.name().upper()}")
     check_run(cfg)
     with blaming_config():

@@ -44,7 +44,7 @@ from ..data.pictures import (
 )
 from ..data.random_state import restore_rng_state, rng_state
 from ..data.transforms import pixels_of_test
-from ..engine.build import settings_of
+from ..engine.build import settings_in
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
@@ -193,7 +193,7 @@ class PromptedClassifier:
         self.cfg = cfg
         self.record = record
         self.transform = pixels_of_test(cfg.INPUT)
-        with torch.no_grad(), method.autocast():
+        with torch.no_grad(), method.towers.autocast():
             # once for all images; None where the text depends on the image
             self.encoded = method.encode()
 
@@ -229,7 +229,7 @@ class PromptedClassifier:
         if backbone is not None:
             cfg.MODEL.BACKBONE.NAME = text("the backbone", backbone)
         cfg.freeze()
-        kind.check(settings_of(kind, cfg), f"TRAINER.{kind.name().upper()}")
+        kind.check(settings_in(kind, cfg), f"TRAINER.{kind.name().upper()}")
         prompts = f"{folder}/{MODEL_NAME}"
         if kind.learns and not os.path.isdir(prompts):
             raise UserError(

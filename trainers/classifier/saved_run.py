@@ -2,18 +2,17 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
-from typing import Any
 
 import torch
 from yacs.config import CfgNode
 
-from .. import METHODS
+from .. import METHODS, method_class
 from ..common.config_files import check_values
 from ..common.errors import UserError
 from ..common.record_file import Record
 from ..engine.build import build_method
-from ..method import Method, method_class
+from ..host import registered_trainer
+from ..method import Method
 from ..settings import run_config
 
 
@@ -25,15 +24,10 @@ def find_method(name: str) -> type[Method]:
         UserError: it is unknown; KeyError: another toolbox has registered one of the same name.
     """
     if name in METHODS:
-        known: type[Method] = method_class(name)
-        return known
-    if find_spec("dassl") is not None:
-        from dassl.engine import TRAINER_REGISTRY
-
-        if name in TRAINER_REGISTRY.registered_names():
-            trainer: Any = TRAINER_REGISTRY.get(name)
-            registered: type[Method] = trainer.method
-            return registered
+        return method_class(name)
+    if trainer := registered_trainer(name):
+        registered: type[Method] = trainer.method
+        return registered
     raise UserError(
         f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
     )

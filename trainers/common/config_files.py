@@ -7,7 +7,7 @@ differs; of several the later one wins, and the file itself over all of them::
     BASE: [vit_b16, sgd]
 
 Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not
-UTF-8, and the ranges in ``ranges.yaml``.
+UTF-8, and the ``ranges`` of keys.
 """
 
 import math
@@ -15,20 +15,18 @@ import operator
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
-from functools import cache
 from pathlib import Path
 
 from yacs.config import CfgNode
 
 from .errors import UserError, nearest, raise_machines
+from .ranges import Range, ranges_in, taken_by
 from .readers import Stored, read_yaml
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # of recipes, bases and data sets: a wheel has them in the package, a checkout beside it
 CONFIGS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
 BASE = "BASE"  # in a file: those that it builds on
-RANGES = read_yaml(Path(__file__).with_name("ranges.yaml"))  # pattern of keys → what they take
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 WHOLE = re.compile(r"[+-]?\d+")
 TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
@@ -122,8 +120,8 @@ def check_values(
 
     Args:
         cfg: a config node, or that of a record as plain dicts.
-        defaults: the same with sound values; ``cfg`` may have more keys. None: ranges alone are
-            checked.
+        defaults: a node with sound values, whose ranges hold; ``cfg`` may have more keys. None: the
+            ranges of ``cfg`` alone are checked.
         path: name of the node with a full stop, for messages.
 
     Raises:
@@ -131,23 +129,22 @@ def check_values(
     """
     values = dict(leaves(cfg, path))
     known = dict(leaves(defaults or {}, path))
+    ranges = ranges_in(defaults or cfg, path)
     for key in {**known, **values}:
         if key not in values:
             raise UserError(f"{key} has no value: give one such as {known[key]!r}")
-        check_value(key, values[key], known.get(key))
+        check_value(key, values[key], known.get(key), ranges)
 
 
-@cache  # a plan asks for the same keys for each of its runs
-def taken_by(key: str) -> Stored:
-    """What ``RANGES`` has for a key; nothing where no pattern fits."""
-    return next((taken for pattern, taken in RANGES.items() if fnmatchcase(key, pattern)), {})
+def check_value(key: str, value: object, default: object, ranges: Mapping[str, Range]) -> None:
+    """Checks the value of one key: a list has elements of one type, and as many numbers as its default
+    if that has several. A default of None is of no type.
 
-
-def check_value(key: str, value: object, default: object) -> None:
-    """The same for one key: a list has elements of one type, and as many numbers as its default if
-    that has several. A default of None is of no type."""
-    taken = taken_by(key)
-    if value is None and None in taken:
+    Raises:
+        UserError: see ``check_values``.
+    """
+    taken = taken_by(key, ranges)
+    if value is None and isinstance(taken, list) and None in taken:
         return
     elements = value if isinstance(value, (list, tuple)) else [value]
     if default is not None:

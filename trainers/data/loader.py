@@ -268,14 +268,14 @@ class Loaders:
         return make_loader(self.cfg, CheckedImages(self.cfg, images, self.shown))
 
     def over_training(self, every: int = 1, augmented: bool = False) -> Loader:
-        """The same of each ``every``-th training image, as they are tested or ``augmented``."""
+        """A loader of each ``every``-th training image, as they are tested or ``augmented``."""
         images = cast(CheckedImages, self.train.dataset)
         transform = self.augmented if augmented else self.shown
         return make_loader(self.cfg, images.under(transform, every))
 
     @property
     def own_val(self) -> Loader | None:
-        """Of validation images that are none of the test's; None without such."""
+        """The loader of validation images that are none of the test's; None without such."""
         return None if validates_on_test_images(self.images) else self.val
 
 
@@ -315,23 +315,22 @@ def validates_on_test_images(images: Images) -> bool:
 
 
 class Pairs:
-    """A loader's batches as images (V, B, 3, H, W) and labels (B,) on a device; V is 1 where images
-    are shown as they are tested. The loader draws its seed only when they are asked for."""
+    """A loader's batches as images (V, B, 3, H, W) and labels (B,); V is 1 where images are shown as they
+    are tested. The loader draws its seed only when they are asked for."""
 
-    def __init__(self, loader: Loader, device: torch.device) -> None:
+    def __init__(self, loader: Loader) -> None:
         self.loader = loader
-        self.device = device
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in self.loader:
-            yield pair_of(batch, self.device)
+            yield pair_of(batch)
 
 
-def pair_of(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The same of one batch."""
+def pair_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """A loader's batch as images (V, B, 3, H, W) and labels (B,)."""
     views = batch["img"]
     images = torch.stack(views) if isinstance(views, list) else views[None]
-    return images.to(device), batch["label"].to(device)
+    return images, batch["label"]

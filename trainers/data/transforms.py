@@ -6,7 +6,6 @@ which operations they hold is our choice (docs/method.md).
 """
 
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 
 import torchvision.transforms as T
 from PIL import Image
@@ -15,6 +14,7 @@ from torchvision.transforms import InterpolationMode
 from yacs.config import CfgNode
 
 from ..common.errors import UserError
+from ..host import has_dassl, training_transforms
 
 Step = Callable[[Image.Image | Tensor], Image.Image | Tensor]  # of a transform
 View = Callable[[Image.Image], Tensor]  # a whole transform, PIL image → (3, H, W)
@@ -46,19 +46,14 @@ def steps_of_training(cfg: CfgNode) -> list[Step]:
     settings = cfg.INPUT
     names = settings.TRANSFORMS
     if others := [name for name in names if name not in OWN]:
-        if find_spec("dassl") is None:
+        if not has_dassl():
             raise UserError(
                 f"INPUT.TRANSFORMS has {others[0]}, which Dassl makes: install dassl-lite, or leave it out"
             )
-        from dassl.data.transforms import build_transform
-
-        transform = build_transform(cfg, is_train=True)
-        assert transform is not None  # INPUT.NO_TRANSFORM takes only False
-        steps: list[Step] = transform.transforms
-        return steps
+        return training_transforms(cfg)
     size = tuple(settings.SIZE)
     interpolation = InterpolationMode(settings.INTERPOLATION)
-    steps = []
+    steps: list[Step] = []
     if "random_crop" not in names and "random_resized_crop" not in names:
         steps.append(T.Resize(size, interpolation))
     if "random_crop" in names:

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from yacs.config import CfgNode
 
+from .. import methods_for
 from ..common.errors import UserError
 from ..method import Method
 from ..prompting.backbone import load_backbone, pixels_of
@@ -13,7 +14,7 @@ from ..texts.descriptions import read_descriptions
 from .checks import check_pixels
 
 
-def settings_of(method: type[Method], cfg: CfgNode) -> CfgNode:
+def settings_in(method: type[Method], cfg: CfgNode) -> CfgNode:
     """The method's settings, ``cfg.TRAINER.<NAME>``.
 
     Raises:
@@ -54,9 +55,13 @@ def build_method(
     if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
         backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
     check_pixels(cfg, backbone)
+    settings = settings_in(method, cfg)
+    is_served = backbone.text.takes_prompts or not method.prompts_texts
+    others = [] if is_served else methods_for(backbone)
+    method.check_towers(settings, backbone, f"TRAINER.{method.name().upper()}", others)
     path = cfg.DATASET.DESCRIPTIONS
     return method(
-        settings_of(method, cfg),
+        settings,
         classnames,
         backbone.to(device),
         dataset=cfg.DATASET.NAME,

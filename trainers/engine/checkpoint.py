@@ -102,7 +102,7 @@ class Checkpoints:
             "training_state": self.method.memory,
             "trainer": self.cfg.TRAINER.NAME,
             "classnames": self.method.classnames,
-            "backbone_hash": self.method.backbone_hash,
+            "backbone_hash": self.method.towers.backbone_hash,
             "config": config_of_run(self.cfg),
             "split_hash": split_hash(self.dataset),
             **facts,
@@ -229,7 +229,7 @@ class Checkpoints:
             for split in splits:
                 read_answers(output, split, record)
             kept = load(f"{folder}/{final(folder, self.cfg)}")["state_dict"] if learns else None
-            made = self.method.backbone_hash, self.method.prompts_hash(kept)
+            made = self.method.towers.backbone_hash, self.method.prompts_hash(kept)
         except Exception as error:  # there is none, or damaged bytes, which can raise anything
             raise_machines(error, output)
             return False
@@ -275,7 +275,7 @@ def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> Non
     """
     if state["trainer"] != cfg.TRAINER.NAME:
         raise UserError(f"{folder} was trained by {state['trainer']}, this is {cfg.TRAINER.NAME}")
-    if state["backbone_hash"] != method.backbone_hash:
+    if state["backbone_hash"] != method.towers.backbone_hash:
         raise UserError(
             f"{folder} was trained for the backbone {state['config'].get('MODEL.BACKBONE.NAME')}, "
             "this run's MODEL.BACKBONE.NAME has other weights"

@@ -1,5 +1,5 @@
-"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is in
-``common/ranges.yaml``.
+"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is noted where
+it is declared, see ``common.ranges``.
 
 Each raises UserError with the key, its value and what it takes.
 """
@@ -13,7 +13,7 @@ from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
 from ..data.loader import Images, folds_of, validates_on_test_images
-from ..prompting.backbone import Backbone, check_name
+from ..prompting.backbone import Backbone, check_clip
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 
 def check_run(cfg: CfgNode) -> None:
     """Checks the settings that don't belong to a method; its own see ``Method.check``."""
-    check_values({name: node for name, node in cfg.items() if name != "TRAINER"})
-    check_name(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
+    check_values(cfg)
+    check_clip(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:
         raise UserError(f"INPUT.RRCROP_SCALE is {low, high}, its numbers must rise")

@@ -18,7 +18,7 @@ from .progress import Step
 
 # images (V, B, 3, H, W), one for each view, and labels (B,); where they are known already also the
 # frozen CLIP's features (V, B, E) of the images
-Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
+TrainingBatch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
 
 class TrainingBatches(Protocol):
@@ -26,7 +26,7 @@ class TrainingBatches(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __iter__(self) -> Iterator[Batch]: ...
+    def __iter__(self) -> Iterator[TrainingBatch]: ...
 
 
 def nothing(*_: object) -> None:
@@ -78,11 +78,12 @@ def fit(
     if validation is not None:
         validation = OnDevice(validation, method.device)
     if scaler is None:
-        is_half = method.autocast_dtype == torch.float16
+        is_half = method.towers.autocast_dtype == torch.float16
         scaler = GradScaler(method.device.type, enabled=is_half)
     steps = len(batches)
     if done == 0:
-        method.start(training, validation)
+        with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on its passes
+            method.start(training, validation)
     for epoch in range(done, epochs):
         method.train()
         for number, batch in enumerate(batches):
@@ -100,11 +101,12 @@ def fit(
         after_epoch(epoch)
     method.eval()
     after_epochs()
-    return method.complete(training, validation)
+    with torch.random.fork_rng(devices=[]):
+        return method.complete(training, validation)
 
 
 def training_step(
-    method: Method, batch: Batch, optimizer: Optimizer, scaler: GradScaler, place: str
+    method: Method, batch: TrainingBatch, optimizer: Optimizer, scaler: GradScaler, place: str
 ) -> dict[str, float]:
     """One step on a batch.
 
@@ -139,7 +141,7 @@ def training_step(
 
 
 @torch.no_grad()
-def check_last_step(method: Method, batch: Batch) -> None:
+def check_last_step(method: Method, batch: TrainingBatch) -> None:
     """
     Raises:
         UserError: the answers to the last batch are infinite or no numbers, as a step leaves them
@@ -155,7 +157,7 @@ def check_last_step(method: Method, batch: Batch) -> None:
         )
 
 
-def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, ...]:
+def to_device(batch: TrainingBatch, device: torch.device) -> tuple[Tensor, ...]:
     """A batch's tensors on a device."""
     return tuple(part.to(device) for part in batch)
 
@@ -168,8 +170,9 @@ class OnDevice:
         self.device = device
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self.batches:
-            yield images.to(self.device), labels.to(self.device)
+        for batch in self.batches:
+            images, labels = to_device(batch, self.device)
+            yield images, labels
 
 
 class FirstViews:

@@ -18,7 +18,7 @@ ROUNDING = 0.01  # of a tensor's largest number: float16, of which PromptSRC add
 
 
 class Layout(NamedTuple):
-    """Of a method's official checkpoints.
+    """The layout of a method's official checkpoints.
 
     Attributes:
         folder: of the files, in that of a run.

@@ -8,7 +8,6 @@ import os
 import statistics
 import time
 from collections.abc import Callable
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -25,27 +24,23 @@ from ..common.metrics import start_metrics
 from ..common.record_file import remove_record
 from ..data.loader import Loader, Loaders, Pairs, folds_of, groups_of
 from ..evaluation.prediction import Prediction, percent_right
-from ..learners import candidates
-from ..learners.features import FilledMethod
 from ..method import Batches, Method
 from .checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
-from .fit import fit, training_step
+from .fit import OnDevice, fit, training_step
 from .optimizer import build_optimizer
 from .progress import Progress
 from .schedule import build_schedule
-from .testing import Answered, Evaluator
+from .testing import Evaluator, SplitAnswers
 
 log = logging.getLogger(__name__)
-Judge = Callable[
-    [str, Prediction, Tensor], float
-]  # split, answers, labels (N,) → the larger, the better
-bar = partial(tqdm, mininterval=1, dynamic_ncols=True)
+# split, answers, labels (N,) → the larger, the better
+Criterion = Callable[[str, Prediction, Tensor], float]
 TIMED = 5  # steps from which a training's time is estimated
 PROBES = 8  # images of the pass from which a training's time is estimated
 
 
 def accuracy(split: str, answers: Prediction, labels: Tensor) -> float:
-    """Of a split's answers, in percent."""
+    """The accuracy of a split's answers, in percent."""
     return percent_right(answers.probability.argmax(dim=1), labels)
 
 
@@ -66,7 +61,7 @@ class Run:
     """
 
     def __init__(
-        self, cfg: CfgNode, loaders: Loaders, method: Method, judge: Judge = accuracy
+        self, cfg: CfgNode, loaders: Loaders, method: Method, judge: Criterion = accuracy
     ) -> None:
         self.cfg = cfg
         self.loaders = loaders
@@ -78,7 +73,7 @@ class Run:
         if method.learner is not None:
             self.optimizer = build_optimizer(method, cfg.OPTIM)
             self.schedule = build_schedule(self.optimizer, cfg.OPTIM)
-            is_half = method.autocast_dtype == torch.float16
+            is_half = method.towers.autocast_dtype == torch.float16
             self.scaler = GradScaler(method.device.type, enabled=is_half)
             parts = {
                 "optimizer": self.optimizer,
@@ -89,7 +84,7 @@ class Run:
         self.done = 0
         self.epoch = 0
         self.best_result = -math.inf
-        self.out_of_fold: Answered | None = None
+        self.out_of_fold: SplitAnswers | None = None
         self.check_folds()
         learnable, total = method.count_parameters()
         if method.learner is not None and not learnable:
@@ -115,7 +110,7 @@ class Run:
     def is_fitted(self) -> bool:
         """Whether the method is fitted before the first epoch, and no epoch changes it."""
         rates = [group["lr"] for group in self.optimizer.param_groups]
-        return isinstance(self.method, FilledMethod) and not any(rates)
+        return self.method.takes_folds and not any(rates)
 
     def make(self) -> None:
         """The whole run: it goes on where it was stopped, and ends with its record."""
@@ -159,7 +154,7 @@ class Run:
         return self.pairs(self.loaders.over_training(every, augmented))
 
     def validation_images(self) -> Batches | None:
-        """Those that are none of the test's, or of the whole split; see ``whole_validation``."""
+        """The images of val that are none of the test's, or of the whole split; see ``whole_validation``."""
         loader = self.loaders.own_val
         if loader is None:
             return None
@@ -169,8 +164,8 @@ class Run:
             loader = self.loaders.over(whole())
         return self.pairs(loader)
 
-    def pairs(self, loader: Loader) -> Pairs:
-        return Pairs(loader, self.method.device)
+    def pairs(self, loader: Loader) -> OnDevice:
+        return OnDevice(Pairs(loader), self.method.device)
 
     # ---- the training ----
 
@@ -185,7 +180,7 @@ class Run:
         method = self.method
         images = torch.zeros(1, PROBES, 3, *self.cfg.INPUT.SIZE, device=method.device)
         started = time.perf_counter()
-        with torch.no_grad(), method.autocast():
+        with torch.no_grad(), method.towers.autocast():
             encoded = method.eval().encode()
             middle = time.perf_counter()
             method.answer(images, encoded)
@@ -201,10 +196,11 @@ class Run:
         """How many minutes a training takes, by its start and some steps, which are made and timed;
         what they have learned is to be thrown away."""
         before = time.perf_counter()
-        self.method.start(self.training_images, self.validation_images())
+        with torch.random.fork_rng(devices=[]):
+            self.method.start(self.training_images, self.validation_images())
         start = time.perf_counter() - before
         self.method.train()
-        batches = islice(self.pairs(self.loaders.train), TIMED + 1)
+        batches = islice(Pairs(self.loaders.train), TIMED + 1)
         taken = []
         started = time.perf_counter()
         for batch in batches:
@@ -260,7 +256,7 @@ class Run:
 
             has_changed = fit(
                 self.method,
-                self.pairs(self.loaders.train),
+                Pairs(self.loaders.train),
                 self.optimizer,
                 self.schedule,
                 cfg.OPTIM.MAX_EPOCH,
@@ -283,10 +279,8 @@ class Run:
     def is_one_fit(self) -> bool:
         """Whether the training is one fit with settings by training images in folds; of one image per
         class nothing can be held out."""
-        method = self.method
-        images = len(self.loaders.images.train_x)
-        has_others = images >= 2 * len(method.classnames)
-        return isinstance(method, FilledMethod) and method.is_fitted_in_folds and has_others
+        has_others = len(self.loaders.images.train_x) >= 2 * len(self.method.classnames)
+        return self.method.is_fitted_in_folds and has_others
 
     def train_in_folds(self) -> None:
         """The whole training of a method that is one fit, see ``fit_in_folds``."""
@@ -299,32 +293,22 @@ class Run:
         self.after_epoch()
 
     @torch.no_grad()
-    def fit_in_folds(self) -> Answered:
-        """Fits the method to all training images; the answers to these, each by the method as it was
-        fitted without the image's fold."""
+    def fit_in_folds(self) -> SplitAnswers:
+        """See ``Method.fit_in_folds``."""
         method = self.method.eval()
-        assert isinstance(method, FilledMethod)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.cfg.SEED)  # the same views where a killed run goes on
-            views, labels = method.views_of(self.looking)
-            shown = views[0]
-            if method.settings.get("AUGMENT_EPOCH", 0):
-                (shown,), _ = method.features_of(self.looking(), normalize=False)
-        with bar(desc=f"Fitting {self.name}", unit=" fits", delay=2) as fits:
-            groups = groups_of(self.loaders.images, self.loaders.images.train_x)
-            known = candidates.Known(views, shown, labels, groups)
-            answers = candidates.cross_fit(method, known, self.cfg.SEED, fits.update)
-        method.fit_for_other_classes()
+        items = self.loaders.images.train_x
+        groups = groups_of(self.loaders.images, items)
+        answers, labels = method.fit_in_folds(self.looking, groups, self.cfg.SEED)
         answers.check_finite()
         figures = method.learned_figures().items()
         found = ", ".join(f"{name} {value:.3g}" for name, value in figures)
         log.info("%s is fitted to the features of %d images: %s", self.name, len(labels), found)
-        paths = [str(item.impath) for item in self.loaders.images.train_x]
-        return answers, labels.cpu(), paths
+        return SplitAnswers(answers, labels.cpu(), [str(item.impath) for item in items])
 
     def looking(self, augmented: bool = False) -> Batches:
         """All training images, with a bar."""
-        return bar(self.training_images(augmented=augmented), "Looking at the images")
+        images = self.training_images(augmented=augmented)
+        return tqdm(images, "Looking at the images", mininterval=1, dynamic_ncols=True)
 
     def after_epoch(self) -> None:
         """Keeps the prompts and, beside them, those of the best epoch so far."""

@@ -5,10 +5,11 @@ import importlib.metadata
 import os
 import platform
 import subprocess
-from importlib.util import find_spec
 
 import torch
 import torchvision
+
+from ..host import version_of_dassl
 
 
 def git_commit() -> str | None:
@@ -36,7 +37,8 @@ def git_commit() -> str | None:
 
 
 def versions() -> dict[str, str | None]:
-    """Of Python and the packages that a number depends on; None for one that is not installed."""
+    """The versions of Python and of the packages that a number depends on; None for one that is not
+    installed."""
     known = {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -49,15 +51,3 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             known[name] = None
     return known
-
-
-def version_of_dassl() -> dict[str, str | None]:
-    """Its version, and which Dassl it is: ``lite`` or ``real``."""
-    if find_spec("dassl") is None:
-        return {"dassl": None, "which dassl": None}
-    import dassl
-
-    return {
-        "dassl": getattr(dassl, "__version__", None),
-        "which dassl": "lite" if getattr(dassl, "is_lite", False) else "real",
-    }

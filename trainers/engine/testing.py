@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,7 +24,14 @@ from ..method import Method
 from .run_record import git_commit, versions
 
 log = logging.getLogger(__name__)
-Answered = tuple[Prediction, Tensor, list[str]]  # answers to N images, their labels (N,) and paths
+
+
+class SplitAnswers(NamedTuple):
+    """Answers to the N images of a split, their labels (N,) and their paths."""
+
+    answers: Prediction
+    labels: Tensor
+    paths: list[str]
 
 
 class Evaluator:
@@ -77,7 +85,7 @@ class Evaluator:
         return math.ceil(len(self.method.classnames) / 2)
 
     @torch.no_grad()
-    def answers(self, loader: Loader, split: str) -> Answered:
+    def answers(self, loader: Loader, split: str) -> SplitAnswers:
         """The prediction for every image of a split, on the CPU, its labels (N,) and its paths; text
         is encoded once.
 
@@ -90,7 +98,7 @@ class Evaluator:
         labels = []
         paths = []
         self.rates = []
-        with method.autocast():
+        with method.towers.autocast():
             encoded = method.encode()
         title = f"{self.cfg.TRAINER.NAME}, {split}"
         for batch in tqdm(loader, desc=title, mininterval=1, dynamic_ncols=True):
@@ -102,9 +110,9 @@ class Evaluator:
             answers.append(answer)
             labels.append(batch["label"])
             paths += batch["impath"]
-        return Prediction.concatenate(answers), torch.cat(labels), paths
+        return SplitAnswers(Prediction.concatenate(answers), torch.cat(labels), paths)
 
-    def keep(self, answered: Answered, split: str) -> None:
+    def keep(self, answered: SplitAnswers, split: str) -> None:
         """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
         ``per_image``, and, of one's own images, ``is_new`` (N,): see ``own_images``."""
         answers, labels, paths = answered
@@ -119,7 +127,7 @@ class Evaluator:
         self.hashes[split] = file_hash(path)
 
     def test(
-        self, loader: Loader, split: str, known: Answered | None = None
+        self, loader: Loader, split: str, known: SplitAnswers | None = None
     ) -> tuple[Prediction, Tensor]:
         """Measures the answers to a split, see ``keep``; returns them and the labels (N,).
 
@@ -127,7 +135,8 @@ class Evaluator:
         """
         started = time.monotonic()
         answered = known or self.answers(loader, split)
-        answers, labels, _ = answered
+        answers = answered.answers
+        labels = answered.labels
         self.keep(answered, split)
         self.metrics[split] = measure(answers, labels, self.method.classnames)
         if self.cfg.TEST.OPEN:
@@ -179,12 +188,12 @@ class Evaluator:
             "classnames": method.classnames,
             "parameters": {"learnable": learnable, "total": total},
             "prompts_hash": method.prompts_hash(),
-            "backbone_hash": method.backbone_hash,
+            "backbone_hash": method.towers.backbone_hash,
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
             "seconds_per_step": median(self.step_seconds, 6),
             "test_images_per_second": median(self.rates, 2),
             "device": str(method.device),
-            "precision": method.precision,
+            "precision": method.towers.precision,
             "skipped_images": getattr(dataset, "broken", {}),
             "learned": method.learned_figures(),
             **({"notes": list(self.notes)} if self.notes else {}),

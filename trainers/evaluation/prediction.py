@@ -44,6 +44,21 @@ class Scores:
     images: Tensor
     unprompted: Tensor | None = field(default=None, kw_only=True)
 
+    def of_template(self, m: int) -> "Scores":
+        """One template's, with its own view or, where all see the same, that one."""
+
+        def own(part: Tensor) -> Tensor:
+            return part[m % len(part)][None]
+
+        unprompted = None if self.unprompted is None else own(self.unprompted)
+        return Scores(
+            own(self.logits),
+            own(self.image_features),
+            own(self.text_features),
+            own(self.images),
+            unprompted=unprompted,
+        )
+
 
 @dataclass
 class Prediction:
@@ -132,7 +147,7 @@ class Prediction:
 
 
 def dimension(name: str, value: Tensor) -> int:
-    """That of the images in an answer: (B,), (M, B), (B, K), (M, B, K)."""
+    """Which dimension of an answer is that of the images: (B,), (M, B), (B, K), (M, B, K)."""
     return -1 if value.dim() == 1 or name == "template_vacuity" else -2
 
 

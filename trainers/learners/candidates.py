@@ -1,23 +1,13 @@
-"""Trainers that are fitted to the frozen CLIP's image features in seconds: their settings, and an
-answer to each training image by what has not seen it, come of one cross-validation.
-
-Every image is encoded once. Each fold is held out from a fit to the others; the settings are those
-that are best for all held-out images, and what is kept is fitted to all images under them.
-"""
+"""Trainers that are fitted to the frozen CLIP's image features in seconds, and the folds in which they
+are tested on the images that they are fitted to; see ``FilledMethod.cross_fit``."""
 
 import random
 from collections import defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from ..evaluation.prediction import Prediction
-from ..maths.threads import one_thread
-from .features import FilledMethod, HeldOut, Setting, answers_at, best_temperature
 
 # what can be tested on the images that it is trained on, in folds
 CANDIDATES = ("ZeroshotCLIP", "GDA", "TipAdapter", "LinearProbe")
@@ -44,56 +34,6 @@ class Known:
         """Some of the pictures; chosen: (n,) indices, or (N,) bool."""
         groups = None if self.groups is None else self.groups[chosen.cpu()]
         return Known(self.views[:, chosen], self.shown[chosen], self.labels[chosen], groups)
-
-
-@torch.no_grad()
-@one_thread()
-def cross_fit(
-    method: FilledMethod, known: Known, seed: int, note: Callable[[], object] = lambda: None
-) -> Prediction:
-    """Fits a method to known pictures, under the settings that are best for pictures which it was not
-    filled with.
-
-    Args:
-        seed: of the division into folds; note: is called before each fit.
-
-    Returns:
-        the answers to the pictures on the CPU, each by the method as it was filled without the
-        picture's fold, under the settings that are best for the other folds.
-    """
-    fold = folds(known.labels.cpu(), FOLDS, seed, known.groups).to(known.labels.device)
-    held_out = []
-    places = []
-    for number in fold.unique():
-        rest = known.part(fold != number)
-        method.fill(rest.views, rest.labels)
-        place = (fold == number).nonzero().flatten()
-        asked = known.part(place)
-        under = noting(method.under(F.normalize(asked.shown, dim=-1)), note)
-        held_out.append(HeldOut(under, asked.labels))
-        places.append(place)
-    answers = []
-    for number, part in enumerate(held_out):
-        others = held_out[:number] + held_out[number + 1 :]
-        setting = method.best(others)
-        temperature = best_temperature(setting, others)
-        answers.append(answers_at(part.under(setting), temperature).cpu())
-    note()
-    method.fill(known.views, known.labels)
-    method.choose(held_out)
-    return Prediction.concatenate(answers).part(torch.cat(places).argsort().cpu())
-
-
-def noting(
-    under: Callable[[Setting], Tensor], note: Callable[[], object]
-) -> Callable[[Setting], Tensor]:
-    """The same function, each of whose calls is noted."""
-
-    def noted(setting: Setting) -> Tensor:
-        note()
-        return under(setting)
-
-    return noted
 
 
 def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) -> Tensor:

@@ -8,6 +8,8 @@ from ..method import Method
 from ..prompting.prompts import FixedTokens, Prompts, context_of_phrase, gaussian
 from ..prompting.tokens import phrase_tokens
 
+POSITIONS: list[object] = ["end", "middle", "front"]  # of the class name among the context's tokens
+
 
 class ContextLearner(nn.Module):
     """Learnable context, (n, D) or class-specific (K, n, D), and frozen tokens of K class names.

@@ -7,13 +7,18 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from ..evaluation.prediction import Prediction, Scores
 from ..evaluation.uncertainty import fit_temperature
+from ..maths.threads import one_thread
 from ..method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from ..texts.templates import SELECTED_TEMPLATES
+from . import candidates
+from .candidates import Known
 
-Setting = tuple[float, ...]  # the numbers that a method takes of held-out images
+Numbers = tuple[float, ...]  # a setting: what a method takes of held-out images
+CHOICES: list[object] = ["accuracy", "likelihood"]  # what settings are chosen by, ``CHOICE``
 # those under which settings are compared; between them the likelihood is taken for a parabola
 TEMPERATURES = [1.5**power for power in range(-6, 13)]
 
@@ -25,17 +30,17 @@ class HeldOut:
         under: a function that maps a setting to their logits (N, K); labels: (N,).
     """
 
-    def __init__(self, under: Callable[[Setting], Tensor], labels: Tensor) -> None:
+    def __init__(self, under: Callable[[Numbers], Tensor], labels: Tensor) -> None:
         self.under = under
         self.labels = labels
-        self.known: dict[Setting, Tensor] = {}
+        self.known: dict[Numbers, Tensor] = {}
 
-    def number_right(self, setting: Setting) -> int:
+    def number_right(self, setting: Numbers) -> int:
         """How many are answered right under a setting."""
         return int((self.under(setting).argmax(dim=1) == self.labels).sum())
 
-    def log_likelihood(self, setting: Setting) -> Tensor:
-        """Of the labels under a setting at each of ``TEMPERATURES``: (T,), in float64."""
+    def log_likelihood(self, setting: Numbers) -> Tensor:
+        """The labels' log-likelihood under a setting at each of ``TEMPERATURES``: (T,), in float64."""
         if setting not in self.known:
             logits = self.under(setting).double()
             values = [
@@ -56,17 +61,17 @@ def peak(values: Sequence[float]) -> float:
     return middle + (right - left) ** 2 / (8 * bend) if bend > 0 else middle
 
 
-def number_right(setting: Setting, held_out: Sequence[HeldOut]) -> int:
+def number_right(setting: Numbers, held_out: Sequence[HeldOut]) -> int:
     """How many of all held-out images are answered right under a setting."""
     return sum(part.number_right(setting) for part in held_out)
 
 
 def most_likely(
-    settings: Sequence[Setting],
-    usual: Setting,
+    settings: Sequence[Numbers],
+    usual: Numbers,
     held_out: Sequence[HeldOut],
     falls: int | None = None,
-) -> Setting:
+) -> Numbers:
     """The setting that is most likely after all held-out images, at its best temperature.
 
     Before, the logarithm of each of its numbers is normal around that of ``usual``, with a standard
@@ -94,7 +99,7 @@ def most_likely(
     return best
 
 
-def best_temperature(setting: Setting, held_out: Sequence[HeldOut]) -> float:
+def best_temperature(setting: Numbers, held_out: Sequence[HeldOut]) -> float:
     """The temperature under which the labels of all held-out images are most likely."""
     logits = torch.cat([part.under(setting) for part in held_out])  # (N, K)
     labels = torch.cat([part.labels for part in held_out])  # (N,)
@@ -105,6 +110,18 @@ def answers_at(logits: Tensor, temperature: float) -> Prediction:
     """Answers of logits (N, K) at a temperature."""
     logits = logits.float()
     return Prediction((logits / temperature).softmax(dim=-1), energy=-logits.logsumexp(dim=-1))
+
+
+def noting(
+    under: Callable[[Numbers], Tensor], note: Callable[[], object]
+) -> Callable[[Numbers], Tensor]:
+    """A function whose calls are noted: else it is ``under``."""
+
+    def noted(setting: Numbers) -> Tensor:
+        note()
+        return under(setting)
+
+    return noted
 
 
 class SizedByState(nn.Module):
@@ -131,7 +148,6 @@ class FeatureMethod(Method):
     """
 
     learner: nn.Module
-    shape_setting = None
     prompts_texts = False
 
     def hand_crafted_templates(self) -> list[str]:
@@ -145,8 +161,8 @@ class FeatureMethod(Method):
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         texts, _ = encoded or self.encode()
-        features = self.encode_images(images)  # (1, B, E)
-        logits = self.logits(features, texts)  # (1, B, K)
+        features = self.towers.encode_images(images)  # (1, B, E)
+        logits = self.towers.logits(features, texts)  # (1, B, K)
         with torch.autocast(self.device.type, enabled=False):
             logits = self.learner(features[0], logits[0])[None]
         return Scores(logits, features, texts, images)
@@ -167,6 +183,7 @@ class FilledMethod(FeatureMethod):
         epochs_learn: whether epochs train it further.
     """
 
+    takes_folds = True
     epochs_learn = False
 
     def fill(self, features: Tensor, labels: Tensor) -> None:
@@ -174,21 +191,21 @@ class FilledMethod(FeatureMethod):
         length, and labels (N,)."""
         raise NotImplementedError
 
-    def under(self, features: Tensor) -> Callable[[Setting], Tensor]:
+    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
         """What it says of held-out images as it is filled now: a function that maps a setting to
         logits (N, K); features: (N, E), of length one."""
         raise NotImplementedError
 
-    def best(self, held_out: Sequence[HeldOut]) -> Setting:
+    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
         """The setting that is best for all held-out images together, as ``CHOICE`` has it. Each part of
         these may have been answered by the method as it was filled with other images."""
         raise NotImplementedError
 
-    def take(self, setting: Setting) -> None:
+    def take(self, setting: Numbers) -> None:
         """Sets what it is filled with and the setting say."""
         raise NotImplementedError
 
-    def choose(self, held_out: Sequence[HeldOut]) -> Setting:
+    def choose(self, held_out: Sequence[HeldOut]) -> Numbers:
         """Takes and returns the ``best`` setting, and takes the temperature under which the labels are
         most likely."""
         setting = self.best(held_out)
@@ -211,6 +228,64 @@ class FilledMethod(FeatureMethod):
         """Whether its training is one fit, whose settings training images in folds tell."""
         return self.by_likelihood and not self.epochs_learn
 
+    def fit_in_folds(
+        self, training: TrainingImages, groups: Tensor | None, seed: int
+    ) -> tuple[Prediction, Tensor]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # the same views where a killed run goes on
+            views, labels = self.views_of(training)
+            shown = views[0]
+            if self.settings.get("AUGMENT_EPOCH", 0):
+                (shown,), _ = self.towers.features_of(training(), normalize=False)
+        title = f"Fitting {self.name()}"
+        with tqdm(desc=title, unit=" fits", delay=2, mininterval=1, dynamic_ncols=True) as fits:
+            answers = self.cross_fit(Known(views, shown, labels, groups), seed, fits.update)
+        self.fit_for_other_classes()
+        return answers, labels
+
+    @torch.no_grad()
+    @one_thread()
+    def cross_fit(
+        self, known: Known, seed: int, note: Callable[[], object] = lambda: None
+    ) -> Prediction:
+        """Fits it to known pictures, under the settings that are best for pictures which it was not
+        filled with.
+
+        Every picture is encoded once. Each fold is held out from a fit to the others; the settings are
+        those that are best for all held-out pictures, and what is kept is fitted to all pictures under
+        them.
+
+        Args:
+            seed: of the division into folds; note: is called before each fit.
+
+        Returns:
+            the answers to the pictures on the CPU, each by the method as it was filled without the
+            picture's fold, under the settings that are best for the other folds.
+        """
+        labels = known.labels
+        fold = candidates.folds(labels.cpu(), candidates.FOLDS, seed, known.groups)
+        fold = fold.to(labels.device)
+        held_out = []
+        places = []
+        for number in fold.unique():
+            rest = known.part(fold != number)
+            self.fill(rest.views, rest.labels)
+            place = (fold == number).nonzero().flatten()
+            asked = known.part(place)
+            under = noting(self.under(F.normalize(asked.shown, dim=-1)), note)
+            held_out.append(HeldOut(under, asked.labels))
+            places.append(place)
+        answers = []
+        for number, part in enumerate(held_out):
+            others = held_out[:number] + held_out[number + 1 :]
+            setting = self.best(others)
+            temperature = best_temperature(setting, others)
+            answers.append(answers_at(part.under(setting), temperature).cpu())
+        note()
+        self.fill(known.views, known.labels)
+        self.choose(held_out)
+        return Prediction.concatenate(answers).part(torch.cat(places).argsort().cpu())
+
     def predict(self, logits: Tensor) -> Prediction:
         """At the learner's ``temperature``; other classes' answers are the texts' alone."""
         if self.left_out:
@@ -224,17 +299,18 @@ class FilledMethod(FeatureMethod):
         labels (N,)."""
         rounds = self.settings.get("AUGMENT_EPOCH", 0)
         if not rounds:
-            return self.features_of(training(), normalize=False)
+            return self.towers.features_of(training(), normalize=False)
         views = [
-            self.features_of(training(augmented=True), normalize=False) for _ in range(rounds)
+            self.towers.features_of(training(augmented=True), normalize=False)
+            for _ in range(rounds)
         ]  # (1, N, E), (N,) each
         return torch.cat([features for features, _ in views]), views[0][1]
 
     def held_out(self, validation: Batches) -> list[HeldOut]:
         """Validation images, for ``choose``."""
-        (features,), labels = self.features_of(validation)  # (N, E), (N,)
+        (features,), labels = self.towers.features_of(validation)  # (N, E), (N,)
         return [HeldOut(self.under(features), labels)]
 
     def zero_shot(self, features: Tensor) -> Tensor:
         """Logits (N, K) of the hand-crafted prompts for features (N, E)."""
-        return self.logits(features[None], self.hand_crafted[None])[0]
+        return self.towers.logits(features[None], self.hand_crafted[None])[0]

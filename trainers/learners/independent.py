@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from torch import nn
 
+from ..common.errors import UserError
 from ..method import Method
 from ..prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 
@@ -43,6 +44,14 @@ class IndependentPrompts(nn.Module):
         n_ctx = node.N_CTX_TEXT
         deep = node.PROMPT_DEPTH_TEXT - 1
         depth = node.PROMPT_DEPTH_VISION
+        if (node.N_CTX_VISION == 0) != (depth == 0):
+            raise UserError(
+                f"{method.path} has N_CTX_VISION {node.N_CTX_VISION} and PROMPT_DEPTH_VISION {depth}: both "
+                "are 0 to prompt the text encoder only, or neither"
+            )
+        method.check_depth("PROMPT_DEPTH_TEXT", node.PROMPT_DEPTH_TEXT, text)
+        if depth > 0:
+            method.check_depth("PROMPT_DEPTH_VISION", depth, image)
         context, words = initial_context(text, n_ctx, node.CTX_INIT)
         self.ctx = nn.Parameter(context)  # (n, D)
         self.deep_ctx = nn.ParameterList(gaussian(n_ctx, text.width) for _ in range(deep))

@@ -35,10 +35,9 @@ class Regression:
 
     def __call__(self, features: Tensor, texts: Tensor) -> Tensor:
         """Logits (N, K) of features (N, E) and known logits (N, K), on their device."""
-        weight, bias, share = (
-            part.to(features.device) for part in (self.weight, self.bias, self.text_weight)
-        )
-        return features.double() @ weight.t() + bias + share * texts.double()
+        device = features.device
+        from_features = features.double() @ self.weight.to(device).t() + self.bias.to(device)
+        return from_features + self.text_weight.to(device) * texts.double()
 
 
 def regressions(
@@ -61,7 +60,8 @@ def regressions(
         z = z - mean
         spread, axes = torch.linalg.eigh(z.t() @ z)
         kept = spread > NEGLIGIBLE * spread.max().clamp(min=NEGLIGIBLE)
-        spread, axes = spread[kept], axes[:, kept]  # (r,), (E, r)
+        spread = spread[kept]  # (r,)
+        axes = axes[:, kept]  # (E, r)
         z = z @ axes  # (N, r)
     problem = Problem(z, labels.cpu(), texts.double().cpu(), spread)
     for strength in strengths:

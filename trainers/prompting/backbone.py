@@ -121,8 +121,8 @@ class Backbone(nn.Module):
         return [*self.text.signature(), name]
 
 
-def check_name(name: str) -> None:
-    """A CLIP's name has to be a known one, or a path; see ``load_backbone``. Nothing is loaded.
+def check_clip(name: str) -> None:
+    """Checks that the name of a CLIP is a known one, or a path; see ``load_backbone``. Nothing is loaded.
 
     Raises:
         UserError: it is neither.
@@ -160,7 +160,7 @@ def load_backbone(name: str) -> Backbone:
     Raises:
         UserError: no such name or file, the weights can't be downloaded, or the file holds no CLIP.
     """
-    check_name(name)
+    check_clip(name)
     facts: Facts = {}
     if name.startswith(open_clip_models.PREFIX):
         state, path, facts = open_clip_models.load(name)

@@ -11,6 +11,7 @@
 
 import copy
 import logging
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -25,18 +26,30 @@ Model = TypeVar("Model", bound=nn.Module)
 SLOW_IN_FP16 = ("cpu",)  # kinds of devices
 
 
+@dataclass(frozen=True)
+class OfficialPrecision:
+    """How a method's official code departs from what ``PREC`` says.
+
+    Attributes:
+        stays_fp32: whether PREC fp16 is fp32.
+        amp_is_fp16: whether PREC amp is float16 with a loss scaler, never bfloat16; on a CPU it is
+            fp32.
+        fp32_teacher: whether the frozen CLIP that prompts are compared with is fp32 under PREC fp16
+            too.
+    """
+
+    stays_fp32: bool = False
+    amp_is_fp16: bool = False
+    fp32_teacher: bool = False
+
+
 def precision_on(
-    name: str,
-    device: torch.device,
-    stays_fp32: bool = False,
-    amp_is_fp16: bool = False,
-    computes_in_half: bool = True,
+    name: str, device: torch.device, official: OfficialPrecision, computes_in_half: bool
 ) -> str:
     """What a method computes in on a device: fp32, amp or fp16.
 
     Args:
         name: what is asked for.
-        stays_fp32, amp_is_fp16: see ``Method``.
         computes_in_half: see ``Backbone``.
     """
     if name == "fp16" and device.type in SLOW_IN_FP16:
@@ -45,13 +58,13 @@ def precision_on(
             "PREC fp32 says the same without this line"
         )
         return "fp32"
-    if name == "fp16" and stays_fp32:
+    if name == "fp16" and official.stays_fp32:
         log.info("PREC fp16: this method computes in fp32, as its official code does")
         return "fp32"
     if name == "fp16" and not computes_in_half:
         log.info("PREC fp16: with a tower that is not CLIP's own this method computes under amp")
         return "amp"
-    if name == "amp" and amp_is_fp16 and device.type in SLOW_IN_FP16:
+    if name == "amp" and official.amp_is_fp16 and device.type in SLOW_IN_FP16:
         log.info("PREC amp: on a CPU, which has no fast float16, this method computes in fp32")
         return "fp32"
     return name

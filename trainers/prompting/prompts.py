@@ -1,7 +1,7 @@
 """What a prompt learner hands to the encoders, and how contexts are initialised."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -43,6 +43,26 @@ class Prompts:
     image_adapters: Sequence[Adapter | None] = ()
     readout: Readout | None = None
 
+    @property
+    def classes(self) -> int:
+        """How many there are, K; there is a text's part."""
+        assert self.suffix is not None
+        return self.suffix.shape[1]
+
+    @staticmethod
+    def concatenate(parts: Sequence["Prompts"]) -> "Prompts":
+        """The templates of several prompts, one after the other; all have the classes' tokens of the
+        first."""
+        deep_text = [part.deep_text for part in parts]
+        deep_visual = [part.deep_visual for part in parts]
+        return replace(
+            parts[0],
+            prefix=joined([part.prefix for part in parts]),
+            deep_text=[joined(layer) for layer in zip(*deep_text)],
+            visual=joined([part.visual for part in parts]),
+            deep_visual=[torch.cat(layer) for layer in zip(*deep_visual)],
+        )
+
     def images(
         self,
     ) -> tuple[Tensor | None, Sequence[Tensor], Sequence[Adapter | None], Readout | None]:
@@ -59,6 +79,12 @@ class Prompts:
             for layer in self.deep_text
         ]
         return self.prefix, self.suffix[:, classes], self.end[:, classes], deep, self.text_adapters
+
+
+def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Templates' prompts (M, …) out of parts that all are there, or None as they are."""
+    known = [part for part in parts if part is not None]
+    return torch.cat(known) if known else None
 
 
 class FixedTokens(nn.Module):

@@ -42,17 +42,20 @@ class Packing:
 
     def __init__(self, lengths: Tensor, device: torch.device) -> None:
         classes = lengths.shape[1]
-        lengths, order = lengths.flatten().sort(stable=True)
-        ends = lengths.cumsum(0)
-        position = torch.arange(lengths.sum().item()) - (ends - lengths).repeat_interleave(lengths)
-        parts = order, order.repeat_interleave(lengths), position, ends - 1, order // classes
-        self.order, self.text, self.position, self.end, self.template = (
-            part.to(device, non_blocking=True) for part in parts
-        )
+        in_order, order = lengths.flatten().sort(stable=True)  # (N,) each
+        ends = in_order.cumsum(0)
+        starts = (ends - in_order).repeat_interleave(in_order)  # (T,)
+        position = torch.arange(in_order.sum().item()) - starts
+        self.order = order.to(device, non_blocking=True)
+        self.text = order.repeat_interleave(in_order).to(device, non_blocking=True)
+        self.position = position.to(device, non_blocking=True)
+        self.end = (ends - 1).to(device, non_blocking=True)
+        self.template = (order // classes).to(device, non_blocking=True)
         self.masks: dict[tuple[int, int], Tensor] = {}
-        lengths, counts = lengths.unique_consecutive(return_counts=True)
-        groups = lengths, counts, lengths * counts
-        self.lengths, self.counts, self.sizes = (part.tolist() for part in groups)
+        different, counts = in_order.unique_consecutive(return_counts=True)
+        self.lengths = different.tolist()
+        self.counts = counts.tolist()
+        self.sizes = (different * counts).tolist()
 
     def attend(
         self, key: Tensor, value: Tensor, query: Tensor, packed_key: Tensor, packed_value: Tensor
@@ -150,8 +153,7 @@ class TextEncoder(nn.Module):
         Returns:
             (M, K, E), not normalised.
         """
-        changes = [None, *deep_prompts], adapters
-        *layers, (last, deep, adapter) = zip_longest(self.transformer.resblocks, *changes)
+        layers = [*zip_longest(self.transformer.resblocks, [None, *deep_prompts], adapters)]
         templates, shared = prefix.shape[:2]
         classes, longest = suffix.shape[1:3]
         dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
@@ -163,19 +165,17 @@ class TextEncoder(nn.Module):
         packed = packed.to(dtype) + positions[shared + packing.position]
         prefix = prefix.to(dtype) + positions[:shared]  # (M, P, D)
 
-        for block, prompt, layer_adapter in layers:
-            prefix = entered(prefix, prompt, layer_adapter)
-            query, key, value = block.project(prefix, adapter=layer_adapter)  # (M, P, H, D/H)
-            attended = packing.attend(
-                key, value, *block.project(packed, adapter=layer_adapter)
-            )  # (T, D)
-            packed = block.finish(packed, attended, layer_adapter)
-            prefix = block.finish(
-                prefix, attend(query, key, value, causal=True), layer_adapter
-            )  # (M, P, D)
+        for block, prompt, adapter in layers[:-1]:
+            prefix = entered(prefix, prompt, adapter)
+            query, key, value = block.project(prefix, adapter=adapter)  # (M, P, H, D/H)
+            of_texts = block.project(packed, adapter=adapter)  # (T, H, D/H) each
+            packed = block.finish(packed, packing.attend(key, value, *of_texts), adapter)  # (T, D)
+            attended = attend(query, key, value, causal=True)
+            prefix = block.finish(prefix, attended, adapter)  # (M, P, D)
 
         # the last layer's output is read at end-of-text only: the other tokens need not get that far
-        key, value = last.project(entered(prefix, deep, adapter), "kv", adapter)
+        last, prompt, adapter = layers[-1]
+        key, value = last.project(entered(prefix, prompt, adapter), "kv", adapter)
         packed_key, packed_value = last.project(packed, "kv", adapter)  # (T, H, D/H)
         end = packed[packing.end]  # (N, D)
         (query,) = last.project(end, "q", adapter)  # (N, H, D/H)

@@ -259,22 +259,53 @@ class ImageEncoder(nn.Module):
             (M, B, E), not normalised; without prompts (V, B, E). With a readout twice as many:
             after each feature the second one.
         """
+        templates = len(images) if prompts is None else len(prompts)
+        if images.device.type == "cpu" and templates * images.shape[1] > CPU_BATCH:
+            if prompts is None:
+                return self.in_pieces(images, adapters, readout)
+            if templates > 1:
+                return self.in_turn(images, prompts, deep_prompts, adapters, readout)
+        return self.encode(images, prompts, deep_prompts, adapters, readout)
+
+    def in_pieces(
+        self, images: Tensor, adapters: Iterable[Adapter | None], readout: Readout | None
+    ) -> Tensor:
+        """``forward`` of images without prompts, ``CPU_BATCH`` at a time."""
+        encoded = []
+        for piece in images.flatten(0, 1).split(CPU_BATCH):
+            encoded.append(self.encode(piece[None], None, (), adapters, readout))
+        # (1, V·B, E), or two with a readout
+        joined = torch.cat(encoded, dim=1).unflatten(1, images.shape[:2])
+        together: Tensor = joined.transpose(0, 1).flatten(0, 1)
+        return together
+
+    def in_turn(
+        self,
+        images: Tensor,
+        prompts: Tensor,
+        deep_prompts: Sequence[Tensor],
+        adapters: Iterable[Adapter | None],
+        readout: Readout | None,
+    ) -> Tensor:
+        """``forward`` of one template after the other."""
+        encoded = []
+        for m, prompt in enumerate(prompts):
+            shown = images[m % len(images)]
+            deep = [layer[m : m + 1] for layer in deep_prompts]
+            encoded.append(self.encode(shown[None], prompt[None], deep, adapters, readout))
+        return torch.cat(encoded)
+
+    def encode(
+        self,
+        images: Tensor,
+        prompts: Tensor | None,
+        deep_prompts: Sequence[Tensor],
+        adapters: Iterable[Adapter | None],
+        readout: Readout | None,
+    ) -> Tensor:
+        """``forward`` of all at once."""
         views, batch = images.shape[:2]
         templates = views if prompts is None else len(prompts)
-        if images.device.type == "cpu" and templates * batch > CPU_BATCH:
-            further = adapters, readout
-            if prompts is None:
-                pieces = images.flatten(0, 1).split(CPU_BATCH)
-                encoded = [self(piece[None], None, (), *further) for piece in pieces]
-                # (1, V·B, E), or two with a readout
-                joined = torch.cat(encoded, dim=1).unflatten(1, (views, batch))
-                together: Tensor = joined.transpose(0, 1).flatten(0, 1)
-                return together
-            if templates > 1:
-                shown = images.expand(templates, *images.shape[1:])  # (M, B, 3, H, W)
-                each = zip(*(part[:, None] for part in (shown, prompts, *deep_prompts)))
-                parts = [self(view, prompt, deep, *further) for view, prompt, *deep in each]
-                return torch.cat(parts)
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
         patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
@@ -290,20 +321,22 @@ class ImageEncoder(nn.Module):
             x = x.unflatten(0, (views, batch)).expand(templates, -1, -1, -1).flatten(0, 1)
             x = torch.cat([x, of_images(prompts)], dim=1)  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
-        blocks = self.transformer.resblocks
-        for block, deep, adapter in zip_longest(blocks, [None, *deep_prompts], adapters):
+        layers = [*zip_longest(self.transformer.resblocks, [None, *deep_prompts], adapters)]
+        last, _, last_adapter = layers[-1]
+        for block, deep, adapter in layers:
             if deep is not None:
                 x = torch.cat([x[:, : -deep.shape[1]], of_images(deep)], dim=1)
             if adapter is not None:
                 x = adapter.enter(x)
-            if block is not blocks[-1]:
+            if block is not last:
                 attended = attend(*block.project(x, adapter=adapter))
                 x = block.finish(x, attended, adapter)
         # the last layer's output is read at the class token only, and where a readout is
         read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
-        key, value = block.project(x, "kv", adapter)  # (M·B, 1 + N (+ n), H, D/H)
-        (query,) = block.project(read, "q", adapter)  # (M·B, R, H, D/H)
-        read = self.ln_post(block.finish(read, attend(query, key, value), adapter))  # (M·B, R, D)
+        key, value = last.project(x, "kv", last_adapter)  # (M·B, 1 + N (+ n), H, D/H)
+        (query,) = last.project(read, "q", last_adapter)  # (M·B, R, H, D/H)
+        attended = attend(query, key, value)
+        read = self.ln_post(last.finish(read, attended, last_adapter))  # (M·B, R, D)
         features = [read[:, 0] @ self.proj]  # (M·B, E)
         if readout:
             features.append(readout.feature(read[:, 1:]).to(read.dtype))
