@@ -1,8 +1,7 @@
 """A run on one's own images without Dassl and without a command: its config, and how it is built."""
 
-import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ..common.recipes import (
     usual_experiment,
 )
 from ..data.loader import Images, folds_of, make_loaders
-from ..data.own_images import OwnImages
+from ..data.own_images import OwnImages, warned
 from ..data.transforms import steps_of_training, template_views
 from ..engine.build import settings_of, take_pixels
 from ..engine.checks import check_data, check_run
@@ -34,8 +33,7 @@ from ..texts.descriptions import note_content
 from .asked import OwnRun
 from .saved_run import find_method, method_of
 
-log = logging.getLogger(__name__)
-FEW = 10  # images of a class
+SMALL = 10  # images of a class, below which its accuracy rests on one or two
 
 
 def amount(shots: int) -> str:
@@ -93,18 +91,23 @@ def folds_for(trainer: str) -> int:
 
 
 def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
-    """The same by a trainer, with its recipe for the CLIP."""
+    """A run by a trainer, with its recipe for the CLIP, of all else that is asked for."""
     recipe = recipe_path(trainer, choose_recipe(trainer, run.backbone))
     return replace(run, trainer=trainer, recipe=recipe)
 
 
 def build_run(
-    cfg: CfgNode, recipe: str, choice: str = "", candidates: Sequence[Mapping[str, object]] = ()
+    cfg: CfgNode,
+    recipe: str,
+    choice: str = "",
+    candidates: Sequence[Mapping[str, object]] = (),
+    known: Images | None = None,
 ) -> Run:
     """The run of a config on one's own images, ready to be made.
 
     Args:
         recipe: its file; choice: of the trainer, in words; candidates: what it was chosen from.
+        known: images of another run, which are not looked through again if this one takes the same.
 
     Raises:
         UserError: the config or the images can't work.
@@ -116,7 +119,10 @@ def build_run(
     with blaming_config():
         steps = steps_of_training(cfg)
         views = template_views(steps, cfg.INPUT, *kind.views(settings))
-    images = OwnImages(cfg.DATASET.ROOT, cfg)
+    if isinstance(known, OwnImages) and known.serve(cfg):
+        images = known
+    else:
+        images = OwnImages(cfg.DATASET.ROOT, cfg)
     check_data(cfg, images)
     method = method_of(cfg, images.classnames)
     loaders = make_loaders(cfg, images, views, T.Compose(steps))
@@ -124,31 +130,26 @@ def build_run(
         run = Run(cfg, loaders, method)
     are_seen = isinstance(method, FilledMethod)
     notes = check_names(method.backbone, method.classnames, are_fixed=False, are_seen=are_seen)
-    notes = [*filter(None, [choice]), *notes, *images.notes, *notes_on_classes(images)]
+    notes = [*filter(None, [choice]), *notes, *images.notes, *warned(notes_on_classes(images))]
     run.evaluation.note_run({"recipe": Path(recipe).stem}, notes, candidates)
     return run
 
 
-def notes_on_classes(images: Images) -> list[str]:
-    """Warns of classes that are too small to say anything of, and of one that is most of the test, and
-    returns the warnings."""
-    notes = []
+def notes_on_classes(images: Images) -> Iterator[str]:
+    """Which classes are too small to say anything of, and which one is most of the test."""
     tested = Counter(item.classname for item in images.test)
     number = tested
     if not folds_of(images):
         number = tested + Counter(item.classname for item in [*images.train_x, *(images.val or ())])
-    if few := sum(count < FEW for count in number.values()):
+    if few := sum(count < SMALL for count in number.values()):
         rarest, least = number.most_common()[-1]
-        notes.append(
-            f"Fewer than {FEW} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
+        yield (
+            f"Fewer than {SMALL} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
             "accuracy there rests on one or two"
         )
     name, count = tested.most_common(1)[0]
     if count > 2 * len(images.test) / len(tested):
-        notes.append(
+        yield (
             f"{100 * count / len(images.test):.0f} % of the test images are of {name}: always answering "
             "that is right as often; look at macro F1 and at the accuracy of each class"
         )
-    for note in notes:
-        log.warning("%s", note)
-    return notes
