@@ -24,7 +24,8 @@ from collections.abc import Sequence
 
 from protocols import PROTOCOLS
 from protocols.command_line import clip_among
-from trainers.common.errors import UserError, run_tool
+from trainers.common.config_files import in_pairs
+from trainers.common.errors import run_tool
 from trainers.common.interruption import interruptible
 from trainers.common.recipes import IMAGE_FOLDER
 
@@ -138,8 +139,7 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see ``launch.run`` and ``slurm.submit``.
     """
-    if len(args.opts) % 2:
-        raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
+    in_pairs(args.opts, "options after --")
     # imported here: what makes runs takes seconds to import, which a plan need not wait for
     from protocols.runs import planned, show_plan
 

@@ -11,10 +11,10 @@ from dassl.config import get_cfg_default
 from tabulate import tabulate
 
 from trainers import METHODS
-from trainers.common.config_files import check_value, check_values, leaves, merge
+from trainers.common.config_files import check_value, check_values, in_pairs, leaves, merge
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.recipes import EMBEDDED, Recipe, check_known, settings_of
+from trainers.common.recipes import EMBEDDED, Recipe, check_known, words_of
 from trainers.common.record_file import FILE_NAME
 from trainers.settings import add_run_settings
 
@@ -22,7 +22,7 @@ from . import PROTOCOLS
 from .plan import PlannedRun, conditions_of, plan
 
 LINE = ("part", "data set", "trainer", "recipe", "shots")
-FIGURES = {
+COLUMNS = {
     "CLIP": "MODEL.BACKBONE.NAME",
     "epochs": "OPTIM.MAX_EPOCH",
     "batch": "DATALOADER.TRAIN_X.BATCH_SIZE",
@@ -92,11 +92,11 @@ def show_plan(args: argparse.Namespace) -> str:
         run = group[0]
         recipe = Recipe.read(group[0].recipe)
         rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
-        flag = [FIGURES["CLIP"], run.backbone] if run.backbone else []
-        pairs = [*settings_of(rules), *flag, *args.opts, *run.settings]
+        flag = [COLUMNS["CLIP"], run.backbone] if run.backbone else []
+        pairs = [*words_of(rules), *flag, *args.opts, *run.settings]
         files = [pair for file in (get_cfg_default(), recipe.settings) for pair in leaves(file)]
         settings = dict([*files, *zip(pairs[::2], pairs[1::2])])
-        figures = [settings[key] for key in FIGURES.values()]
+        figures = [settings[key] for key in COLUMNS.values()]
         held = list(map(str, rules))
         if run.model:
             of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
@@ -105,7 +105,7 @@ def show_plan(args: argparse.Namespace) -> str:
             figures[1:] = "", "", ""
         figures.append("; ".join(held))
         rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
-    heads = [*LINE, *FIGURES, "rules, a later one wins", "seeds", "done"]
+    heads = [*LINE, *COLUMNS, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))
     text = (
         f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing. Weights of other CLIPs than {EMBEDDED} are "
@@ -124,7 +124,7 @@ def check_options(options: Sequence[str]) -> None:
     cfg = get_cfg_default()
     add_run_settings(cfg)
     defaults = cfg.clone()
-    for key, value in zip(options[::2], options[1::2]):
+    for key, value in in_pairs(options, "options after --"):
         if key.startswith(("TRAINER.", "DATASET.FACTORS.")) and key != "TRAINER.NAME":
             check_value(key, read_value(value), None)
         else:

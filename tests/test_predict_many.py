@@ -21,9 +21,9 @@ from tests.children import PROCESSES
 from tests.runs import PATIENCE, REPOSITORY, call
 from trainers import PromptedClassifier
 from trainers.classifier import prompted
-from trainers.classifier.labels import json_lines, rows
 from trainers.classifier.on_ray import Labeller
 from trainers.classifier.part_file import PartFile
+from trainers.classifier.rows import json_lines, rows_of
 from trainers.data.pictures import ahead
 
 BATCHES = 6  # of the 90 pictures
@@ -299,7 +299,7 @@ def test_memory_does_not_grow_with_the_pictures(run, pictures, tmp_path, monkeyp
 def test_json_is_written_row_by_row_as_it_is_written_whole(loaded, pictures):
     answers = loaded("CDC").predict(f"{pictures}/grid/00.png")
     for number in (1, 3):
-        table = rows(answers, [None], 3) * number
+        table = rows_of(answers, [None], 3) * number
         assert "".join(json_lines(table)) == json.dumps(table, indent=2) + "\n"
 
 

@@ -9,9 +9,9 @@ from itertools import chain, islice, tee
 from ..common.errors import UserError
 from ..data.pictures import ahead
 from ..evaluation.prediction import Prediction
-from .labels import Row, rows
 from .part_file import PartFile
 from .prompted import PromptedClassifier
+from .rows import Row, rows_of
 
 Verdict = Callable[[float], bool | None]  # whether an answer of an uncertainty is unsure
 Missing = Iterable[Sequence[tuple[int, str]]]  # batches of positions and paths
@@ -44,7 +44,7 @@ def here(
     """The answers of a classifier in this process.
 
     Args:
-        topk, with_votes: see ``labels.rows``; show: makes what is kept of a row.
+        topk, with_votes: see ``rows.rows_of``; show: makes what is kept of a row.
     """
     pairs, again = tee(chain.from_iterable(missing))
     positions = (position for position, _ in again)
@@ -62,7 +62,7 @@ def here(
     ) -> Answered:
         answers = classifier.answers(prediction, names)
         doubtful = [verdict(uncertainty) for uncertainty in answers.uncertainty.tolist()]
-        table = map(show, rows(answers, doubtful, topk, with_votes))
+        table = map(show, rows_of(answers, doubtful, topk, with_votes))
         readable = (position for position in batch if position not in errors)
         return dict(zip(readable, table)), errors
 

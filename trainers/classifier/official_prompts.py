@@ -27,7 +27,7 @@ from ..method import Method
 from ..prompting.backbone import load_backbone
 from ..settings import run_config
 from ..texts.classnames import check_names
-from .asked import Text, checked_settings, text
+from .asked import Text, checked_names, checked_settings, text
 from .saved_run import find_method
 
 State = Mapping[str, Tensor]
@@ -113,18 +113,6 @@ def official_classifier(
     load_state(method, prompts_in(state, method, path), names, path)
     check_names(method.backbone, names, are_fixed=False)
     return method, cfg, record_of(method, cfg, path)
-
-
-def checked_names(classnames: Iterable[str]) -> list[str]:
-    """
-    Raises:
-        UserError: they are not at least two names.
-    """
-    is_list = isinstance(classnames, Iterable) and not isinstance(classnames, str)
-    names: list[Any] = list(classnames) if is_list else []
-    if len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
-    return names
 
 
 def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:

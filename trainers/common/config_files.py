@@ -34,6 +34,17 @@ WHOLE = re.compile(r"[+-]?\d+")
 TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
 
 
+def in_pairs(words: Sequence[object], what: str) -> list[tuple[str, object]]:
+    """Words KEY VALUE KEY … as pairs of a key and its value.
+
+    Raises:
+        UserError: one has no value; what: what they are called, for the message.
+    """
+    if len(words) % 2:
+        raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, words))}")
+    return list(zip(map(str, words[::2]), words[1::2]))
+
+
 def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: str = "") -> None:
     """Merges a file, except its key ``leave_out``, or a list of pairs; every mistake is a
     ``UserError``.
@@ -47,9 +58,7 @@ def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: st
         pairs = list(read_settings(source, where))
     else:
         where = what
-        if len(source) % 2:
-            raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
-        pairs = list(zip(map(str, source[::2]), source[1::2]))
+        pairs = in_pairs(source, what)
     known = dict(leaves(cfg))
     for key, value in pairs:
         if key in known:
@@ -144,8 +153,8 @@ def taken_by(key: str) -> Stored:
 
 
 def check_value(key: str, value: object, default: object) -> None:
-    """The same for one key: a list has elements of one type, and as many numbers as its default if
-    that has several. A default of None is of no type."""
+    """Checks the value of one key: a list has elements of one type, and as many numbers as its default
+    if that has several. A default of None is of no type."""
     taken = taken_by(key)
     if value is None and None in taken:
         return

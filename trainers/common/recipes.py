@@ -126,7 +126,7 @@ class Recipe:
         return [rule.default_shots for rule in holding if rule.default_shots][-1:]
 
 
-def settings_of(rules: Iterable[Rule]) -> list[object]:
+def words_of(rules: Iterable[Rule]) -> list[object]:
     """KEY, value, KEY … of rules in their order."""
     return [word for rule in rules for word in rule.settings]
 
@@ -241,7 +241,7 @@ def fill_config(
         # rules ask for the shots and the classes; below once more, over the rules
         merge(cfg, options, where)
         rules = Recipe.read(recipe_file).holding(**conditions(cfg))
-        merge(cfg, settings_of(rules), f"{KEY} of config file {recipe_file}")
+        merge(cfg, words_of(rules), f"{KEY} of config file {recipe_file}")
     for key, (name, value) in given.items():
         merge(cfg, [key, repr(value)], name)  # as it is: of a plain text yacs makes a number
     merge(cfg, options, where)

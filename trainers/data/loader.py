@@ -268,14 +268,15 @@ class Loaders:
         return make_loader(self.cfg, CheckedImages(self.cfg, images, self.shown))
 
     def over_training(self, every: int = 1, augmented: bool = False) -> Loader:
-        """The same of each ``every``-th training image, as they are tested or ``augmented``."""
+        """A loader of each ``every``-th training image in their order, as they are tested or
+        ``augmented``."""
         images = cast(CheckedImages, self.train.dataset)
         transform = self.augmented if augmented else self.shown
         return make_loader(self.cfg, images.under(transform, every))
 
     @property
     def own_val(self) -> Loader | None:
-        """Of validation images that are none of the test's; None without such."""
+        """The loader of validation images that are none of the test's; None without such."""
         return None if validates_on_test_images(self.images) else self.val
 
 
@@ -331,7 +332,7 @@ class Pairs:
 
 
 def pair_of(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The same of one batch."""
+    """A batch's images (V, B, 3, H, W) and labels (B,) on a device."""
     views = batch["img"]
     images = torch.stack(views) if isinstance(views, list) else views[None]
     return images.to(device), batch["label"].to(device)
