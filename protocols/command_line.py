@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from trainers import METHODS
 from trainers.classifier.asked import OwnRun, add_arguments, ask_by
-from trainers.common.config_files import in_pairs
+from trainers.common.config_files import settings_in
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known
 
@@ -97,11 +97,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def clip_among(options: Sequence[str]) -> str:
-    """The CLIP that KEY VALUE pairs name; "" where they name none."""
-    return dict(zip(options[::2], options[1::2])).get("MODEL.BACKBONE.NAME", "")
-
-
 def value_of(args: argparse.Namespace, flag: str) -> object:
     """What is given with a flag; nothing, such as "", where it isn't."""
     return getattr(args, flag.strip("-").replace("-", "_"))
@@ -122,7 +117,7 @@ def asked_of_images(args: argparse.Namespace) -> OwnRun:
         raise UserError(
             "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
         )
-    options = in_pairs(args.opts, "options after the flags")
+    options = settings_in(args.opts, "options after the flags")
     settings: dict[str, object] = {}
     if args.eval_only:
         settings["DATASET.FOLDS"] = 0

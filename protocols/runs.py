@@ -4,17 +4,17 @@ Without torch: a plan is answered at once."""
 import argparse
 import ast
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import product
 
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
 from trainers import METHODS
-from trainers.common.config_files import check_value, check_values, in_pairs, leaves, merge
+from trainers.common.config_files import check_value, check_values, leaves, merge, settings_in
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.recipes import EMBEDDED, Recipe, check_known, words_of
+from trainers.common.recipes import EMBEDDED, Recipe, check_known
 from trainers.common.record_file import FILE_NAME
 from trainers.settings import add_run_settings
 
@@ -85,17 +85,20 @@ def show_plan(args: argparse.Namespace) -> str:
         UserError: see ``planned`` and ``check_options``.
     """
     runs = planned(args)
-    check_options(args.opts)
+    options = settings_in(args.opts, "options after --")
+    check_options(options)
     parts = {run.folder: run.part for run in runs}
     rows = []
     for line, group in by_line(runs).items():
         run = group[0]
         recipe = Recipe.read(group[0].recipe)
         rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
-        flag = [COLUMNS["CLIP"], run.backbone] if run.backbone else []
-        pairs = [*words_of(rules), *flag, *args.opts, *run.settings]
-        files = [pair for file in (get_cfg_default(), recipe.settings) for pair in leaves(file)]
-        settings = dict([*files, *zip(pairs[::2], pairs[1::2])])
+        settings = {**dict(leaves(get_cfg_default())), **dict(leaves(recipe.settings))}
+        for rule in rules:
+            settings |= rule.settings
+        if run.backbone:
+            settings[COLUMNS["CLIP"]] = run.backbone
+        settings |= {**options, **settings_in(run.settings, "settings")}
         figures = [settings[key] for key in COLUMNS.values()]
         held = list(map(str, rules))
         if run.model:
@@ -114,8 +117,8 @@ def show_plan(args: argparse.Namespace) -> str:
     return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
 
 
-def check_options(options: Sequence[str]) -> None:
-    """Checks KEY VALUE pairs, those of trainers and of drawn data sets by their ranges alone: the code
+def check_options(options: Mapping[str, str]) -> None:
+    """Checks KEY → value, those of trainers and of drawn data sets by their ranges alone: the code
     that declares them takes seconds to import.
 
     Raises:
@@ -124,11 +127,11 @@ def check_options(options: Sequence[str]) -> None:
     cfg = get_cfg_default()
     add_run_settings(cfg)
     defaults = cfg.clone()
-    for key, value in in_pairs(options, "options after --"):
+    for key, value in options.items():
         if key.startswith(("TRAINER.", "DATASET.FACTORS.")) and key != "TRAINER.NAME":
             check_value(key, read_value(value), None)
         else:
-            merge(cfg, [key, value], "options after --")
+            merge(cfg, {key: value}, "options after --")
     check_values(cfg, defaults)
 
 

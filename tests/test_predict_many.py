@@ -247,7 +247,8 @@ def test_no_more_is_worked_on_ahead_and_the_order_stays(most):
 def test_a_batch_is_written_while_the_next_one_is_computed(run, pictures, tmp_path, monkeypatch):
     """Each batch but the first is computed only when writing the last one has begun, which ends only
     when it is computed."""
-    add, predictions = PartFile.add, PromptedClassifier.predictions
+    add, predicted = PartFile.add, PromptedClassifier.predicted
+    numbers = count(1)
     is_written, is_computed = threading.Semaphore(0), threading.Semaphore(0)
 
     def add_slowly(part, *answers):
@@ -255,16 +256,18 @@ def test_a_batch_is_written_while_the_next_one_is_computed(run, pictures, tmp_pa
         assert is_computed.acquire(timeout=PATIENCE)
         add(part, *answers)
 
-    def compute(classifier, *images):
-        for number, batch in enumerate(predictions(classifier, *images)):
-            if number:
-                assert is_written.acquire(timeout=PATIENCE)
-                is_computed.release()
-            yield batch
-        is_computed.release(BATCHES)
+    def compute(classifier, shown):
+        prediction = predicted(classifier, shown)
+        number = next(numbers)
+        if number > 1:
+            assert is_written.acquire(timeout=PATIENCE)
+            is_computed.release()
+        if number == BATCHES:
+            is_computed.release(BATCHES)
+        return prediction
 
     monkeypatch.setattr(PartFile, "add", add_slowly)
-    monkeypatch.setattr(PromptedClassifier, "predictions", compute)
+    monkeypatch.setattr(PromptedClassifier, "predicted", compute)
     words = "--run", run, pictures, "--csv", tmp_path / "labels.csv"
     assert call(predict.main, *words) == 1
     assert len(pandas.read_csv(tmp_path / "labels.csv")) == 89

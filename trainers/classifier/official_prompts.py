@@ -161,7 +161,6 @@ def config_for(
     config_function(trainer)(cfg)
     defaults = cfg.clone()
     recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
-    options = [word for pair in settings.items() for word in pair]
     node = f"TRAINER.{trainer.upper()}"
     given: dict[str, tuple[str, object]] = {
         "TRAINER.NAME": ("trainer", trainer),
@@ -169,7 +168,7 @@ def config_for(
     }
     for key, value in FROM_SHAPES[trainer](state).items():
         given[f"{node}.{key}"] = (key, value)
-    fill_config(cfg, "", recipe, lambda _: {}, given, options, "settings")
+    fill_config(cfg, "", recipe, lambda _: {}, given, settings, "settings")
     check_values(cfg, defaults)
     return cfg
 

@@ -60,9 +60,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
         given["DATASET.FOLDS"] = ("folds", folds)
     if run.backbone:
         given["MODEL.BACKBONE.NAME"] = ("backbone", run.backbone)
-    options = ["DATASET.NUM_SHOTS", run.shots]
-    for key, value in run.settings.items():
-        options += [key, value]
+    options = {"DATASET.NUM_SHOTS": run.shots, **run.settings}
 
     def conditions(cfg: CfgNode) -> dict[str, object]:
         shots = cfg.DATASET.NUM_SHOTS

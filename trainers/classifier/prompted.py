@@ -548,7 +548,6 @@ class PromptedClassifier:
             broken += errors
         return Prediction.concatenate(answers), names
 
-    @torch.no_grad()
     def predictions(
         self, images: Pictures, broken: dict[int, UserError] | None
     ) -> Iterator[tuple[Prediction, list[str | None]]]:
@@ -556,9 +555,14 @@ class PromptedClassifier:
         ``predict_batches``."""
         with closing(self.batches(images, broken)) as batches:
             for shown, names in batches:
-                answer = self.method.answer(shown[None], self.encoded)
-                answer.check_finite()
-                yield answer.cpu(), names
+                yield self.predicted(shown), names
+
+    @torch.no_grad()
+    def predicted(self, shown: Tensor) -> Prediction:
+        """The ``Prediction``, on the CPU, for images as the method takes them, (B, 3, H, W)."""
+        answer = self.method.answer(shown.to(self.method.device)[None], self.encoded)
+        answer.check_finite()
+        return answer.cpu()
 
     def batches(
         self, images: Pictures, broken: dict[int, UserError] | None

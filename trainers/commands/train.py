@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Sequence
 
 from ..classifier.asked import OwnRun, add_arguments, ask_by
-from ..common.config_files import in_pairs
+from ..common.config_files import settings_in
 from ..common.environment import first_line, start_command
 from ..common.errors import run_tool
 from ..common.interruption import interruptible
@@ -66,7 +66,7 @@ def asked_of(args: argparse.Namespace) -> OwnRun:
     Raises:
         UserError: an argument can't work.
     """
-    return ask_by(args, args.recipe, args.seed, dict(in_pairs(args.settings, "--settings")))
+    return ask_by(args, args.recipe, args.seed, settings_in(args.settings, "--settings"))
 
 
 def run(args: argparse.Namespace) -> None:

@@ -118,7 +118,7 @@ class OwnImages:
                 "such as GDA, is tested on all by cross-validation, and trained on all"
             )
             log.info("%s", notes[-1])
-        parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
+        parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
         paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
         seen = {path: seen[path] for path in paths}
         digests = [seen[path].digest for path in paths]

@@ -1,6 +1,6 @@
 """A method out of a run's config: the CLIP that it names, under the settings of the method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -28,13 +28,13 @@ def settings_of(method: type[Method], cfg: CfgNode) -> CfgNode:
     return cfg.TRAINER[name.upper()]
 
 
-def take_pixels(cfg: CfgNode, options: Sequence[object]) -> None:
+def take_pixels(cfg: CfgNode, options: Iterable[str]) -> None:
     """Puts into ``cfg.INPUT`` how the pixels of the CLIP are made, over what files say, which is CLIP's
     own.
 
-    options: KEY, value, KEY …, which stay as they are.
+    options: keys that somebody has set, which stay as they are.
     """
-    given = {*options[::2]}
+    given = {*options}
     if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
         given.add("INPUT.SIZE")
     for key, value in pixels_of(cfg.MODEL.BACKBONE.NAME).items():
