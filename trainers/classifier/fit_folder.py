@@ -18,7 +18,7 @@ from ..engine.run_record import versions
 from ..evaluation.doubts import wilson
 from .asked import OwnRun, check_images
 from .choice import completed, noted_choice, said
-from .own_run import amount, build_run, config_of_images
+from .own_run import build_run, config_of_images
 
 log = logging.getLogger(__name__)
 
@@ -65,10 +65,14 @@ def opened(
             )
             log.info("Config, versions and all that follows: %s", path)
             seed_all(asked.seed)
+            shots = cfg.DATASET.NUM_SHOTS
+            most = (
+                f"up to {shots} training images per class" if shots >= 1 else "all training images"
+            )
             log.info(
                 "Your images: %s, %s, recipe %s, results in %s",
                 asked.images,
-                amount(cfg.DATASET.NUM_SHOTS),
+                most,
                 asked.recipe,
                 folder,
             )

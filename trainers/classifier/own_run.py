@@ -36,11 +36,6 @@ from .saved_run import find_method, method_of
 SMALL = 10  # images of a class, below which its accuracy rests on one or two
 
 
-def amount(shots: int) -> str:
-    """How many images are trained on, in words; shots: of each class, below 1 all."""
-    return f"up to {shots} training images per class" if shots >= 1 else "all training images"
-
-
 def config_of_images(run: OwnRun) -> CfgNode:
     """The config of a run whose trainer and recipe are known, the latter as a file.
 
@@ -56,8 +51,9 @@ def config_of_images(run: OwnRun) -> CfgNode:
         "OUTPUT_DIR": ("folder", run.folder),
         "SEED": ("seed", run.seed),
     }
-    if folds := folds_for(run.trainer):
-        given["DATASET.FOLDS"] = ("folds", folds)
+    # prompts would take as many trainings: they are tested on a part that is held out
+    if run.trainer in CANDIDATES:
+        given["DATASET.FOLDS"] = ("folds", FOLDS)
     if run.backbone:
         given["MODEL.BACKBONE.NAME"] = ("backbone", run.backbone)
     options = {"DATASET.NUM_SHOTS": run.shots, **run.settings}
@@ -80,12 +76,6 @@ def config_of_images(run: OwnRun) -> CfgNode:
     note_content(cfg)
     cfg.freeze()
     return cfg
-
-
-def folds_for(trainer: str) -> int:
-    """In how many folds all of few images are tested: prompts would take as many trainings, they are
-    tested on a part that is held out, 0."""
-    return FOLDS if trainer in CANDIDATES else 0
 
 
 def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
