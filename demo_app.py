@@ -22,8 +22,7 @@ from collections.abc import Sequence
 
 from app.demo import Demo, find_examples
 from app.page import HOST, make_app, make_server
-from trainers.classifier.labels import find_images
-from trainers.commands.arguments import add_run_arguments
+from trainers.commands.arguments import add_run_arguments, images_at
 from trainers.common.errors import run_tool
 from trainers.evaluation.doubts import Judge, share_or_best
 
@@ -68,7 +67,7 @@ def run(args: argparse.Namespace) -> None:
     # here, since it takes seconds: wrong arguments are answered at once
     from trainers.classifier.prompted import PromptedClassifier
 
-    paths = list(find_images(args.paths, ())) if args.paths else []
+    paths = list(images_at(args.paths, ())) if args.paths else []
     classifier = PromptedClassifier.load(args.run, args.backbone)
     judge = Judge(args.run, args.max_error, args.confidence)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []

@@ -23,8 +23,8 @@ import sys
 from collections.abc import Sequence
 
 from protocols import PROTOCOLS
-from protocols.command_line import clip_among
-from trainers.common.errors import UserError, run_tool
+from trainers.common.config_files import settings_in
+from trainers.common.errors import run_tool
 from trainers.common.interruption import interruptible
 from trainers.common.recipes import IMAGE_FOLDER
 
@@ -138,13 +138,12 @@ def run(args: argparse.Namespace) -> None:
     Raises:
         UserError: see ``launch.run`` and ``slurm.submit``.
     """
-    if len(args.opts) % 2:
-        raise UserError(f"options after -- must come in pairs, KEY VALUE: {' '.join(args.opts)}")
+    options = settings_in(args.opts, "options after --")
     # imported here: what makes runs takes seconds to import, which a plan need not wait for
     from protocols.runs import planned, show_plan
 
     if IMAGE_FOLDER in args.dataset and not (args.backbone or args.config):
-        args.backbone = clip_among(args.opts)
+        args.backbone = options.get("MODEL.BACKBONE.NAME")
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
             from trainers.classifier.choice import choose_clip

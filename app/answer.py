@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from trainers.classifier.labels import most_probable, votes_of
+from trainers.classifier.rows import most_probable, votes_of
 from trainers.evaluation.doubts import NOT_KNOWN, OTHER_CLASSES, Judge
 
 if TYPE_CHECKING:

@@ -55,7 +55,8 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
         answers = run.answers
         steps = numpy.linspace(0, len(answers["image"]) - 1, EXAMPLES).astype(int)
         order = numpy.argsort(answers[DOUBT], kind="stable")[steps]
-        images, labels = (answers[name][order].tolist() for name in ("image", "label"))
+        images = answers["image"][order].tolist()
+        labels = answers["label"][order].tolist()
         pairs = [
             (paths.get(image, ""), run.class_name(label)) for image, label in zip(images, labels)
         ]

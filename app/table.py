@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING
 
 from PIL import Image
 
-from trainers.classifier.labels import Row, as_csv, rows
+from trainers.classifier.rows import Row, as_csv, rows_of
 from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
@@ -41,7 +41,7 @@ class Entry:
     """A picture that was answered.
 
     Attributes:
-        row: see ``labels.rows``.
+        row: see ``rows.rows_of``.
         small: a JPEG of at most ``PIXELS`` pixels a side.
         correction: the label that a person has given it; "" where the answer stands.
     """
@@ -119,7 +119,7 @@ class Table:
             answers = self.classifier.predict(images)
         answers.images = [*names]
         doubtful = [self.judge.doubtful(each) for each in answers.uncertainty.tolist()]
-        for row, image in zip(rows(answers, doubtful, TOP), images):
+        for row, image in zip(rows_of(answers, doubtful, TOP), images):
             self.entries.append(Entry(row, jpeg(image)))
 
     def correct(self, form: Mapping[str, str]) -> None:

@@ -41,7 +41,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from trainers.classifier.part_file import PartFile
-from trainers.classifier.prompted import Batch, PromptedClassifier
+from trainers.classifier.prompted import PromptedClassifier, ReadImages
 from trainers.commands import predict
 from trainers.data.pictures import Picture
 from trainers.evaluation.prediction import Prediction
@@ -81,10 +81,10 @@ class StandIn:
         self.wait = wait
         self.answer = classifier.method.answer
         self.read = classifier.read_batch
-        self.batch: Batch | None = None
+        self.batch: ReadImages | None = None
         self.answers: dict[int, Prediction] = {}
 
-    def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> Batch:
+    def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> ReadImages:
         if not self.wait or self.batch is None:
             self.batch = self.read(pool, images)
             return self.batch

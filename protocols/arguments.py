@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.factors import add_factors_config
 from trainers import METHODS, config_function
-from trainers.common.config_files import check_values
+from trainers.common.config_files import check_values, settings_in
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, fill_config, usual_experiment
 from trainers.engine.build import take_pixels
@@ -50,8 +50,9 @@ def build_config(args: argparse.Namespace) -> CfgNode:
         raise UserError(f"--seed is {args.seed}, it must be below {2**32}")
     given = {key: (flag, value) for flag, key in KEYS.items() if (value := value_of(args, flag))}
     given["SEED"] = ("--seed", args.seed)
-    fill_config(cfg, args.dataset_config_file, args.config_file, conditions, given, args.opts)
-    take_pixels(cfg, args.opts)
+    options = settings_in(args.opts, "options after the flags")
+    fill_config(cfg, args.dataset_config_file, args.config_file, conditions, given, options)
+    take_pixels(cfg, options)
     check_values(cfg, defaults)
     note_content(cfg)
     check_known("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())

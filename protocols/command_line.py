@@ -5,9 +5,10 @@ import json
 from collections.abc import Sequence
 
 from trainers import METHODS
-from trainers.classifier.asked import OwnRun, ask, check_images, folder_of
+from trainers.classifier.asked import OwnRun, add_arguments, ask_by
+from trainers.common.config_files import settings_in
 from trainers.common.errors import UserError
-from trainers.common.recipes import SHOTS, check_known
+from trainers.common.recipes import check_known
 
 from . import PROTOCOLS
 
@@ -70,20 +71,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=-1,
         help="0 or more; -1 leaves the run unseeded (default: -1, with --images 1)",
     )
-    own.add_argument(
-        "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
-    )
-    own.add_argument(
-        "--minutes",
-        type=float,
-        default=0.0,
-        help="also train prompts (CDCGDA) if these minutes are enough, and take them if they win",
-    )
-    own.add_argument(
-        "--skip-small",
-        action="store_true",
-        help="leave out classes with fewer than 4 images, which can't be divided",
-    )
+    add_arguments(own)
     for flag, key in LISTS.items():
         further.add_argument(flag, nargs="+", help=f"Dassl's {key}")
     mode = further.add_mutually_exclusive_group()
@@ -109,11 +97,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return args
 
 
-def clip_among(options: Sequence[str]) -> str:
-    """The CLIP that KEY VALUE pairs name; "" where they name none."""
-    return dict(zip(options[::2], options[1::2])).get("MODEL.BACKBONE.NAME", "")
-
-
 def value_of(args: argparse.Namespace, flag: str) -> object:
     """What is given with a flag; nothing, such as "", where it isn't."""
     return getattr(args, flag.strip("-").replace("-", "_"))
@@ -134,29 +117,12 @@ def asked_of_images(args: argparse.Namespace) -> OwnRun:
         raise UserError(
             "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
         )
-    if len(args.opts) % 2:
-        raise UserError(
-            f"options after the flags must come in pairs, KEY VALUE: {' '.join(args.opts)}"
-        )
+    options = settings_in(args.opts, "options after the flags")
     settings: dict[str, object] = {}
-    if args.skip_small:
-        settings["DATASET.SKIP_SMALL"] = True
     if args.eval_only:
         settings["DATASET.FOLDS"] = 0
     for flag, key in KEYS.items():
         if flag not in OWN and (value := value_of(args, flag)):
             settings[key] = value
-    settings.update(zip(args.opts[::2], args.opts[1::2]))
-    asked = ask(
-        folder_of(args.images),
-        trainer=args.trainer,
-        backbone=args.backbone,
-        recipe=args.config_file,
-        folder=args.output_dir or None,
-        shots=args.shots,
-        seed=1 if args.seed < 0 else args.seed,
-        minutes=args.minutes,
-        settings=settings,
-    )
-    check_images(asked.images)
-    return asked
+    settings.update(options)
+    return ask_by(args, args.config_file, 1 if args.seed < 0 else args.seed, settings)

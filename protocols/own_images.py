@@ -95,7 +95,7 @@ def make_untrained(run: Run, asked: OwnRun) -> None:
         settings={**given, **same},
         minutes=0.0,
     )
-    with opened(for_trainer(untrained, ZERO_SHOT)) as other:
+    with opened(for_trainer(untrained, ZERO_SHOT), known=run.loaders.images) as other:
         if not other.is_done():
             remove_record(other.cfg.OUTPUT_DIR)  # of a run that was made again, on other images
             other.make()

@@ -117,7 +117,7 @@ class PlannedRun:
 
     @property
     def protocol(self) -> str:
-        """That of its part: a training that protocols share is the same run in each."""
+        """The protocol of its part: a training that protocols share is the same run in each."""
         protocol = PROTOCOL_OF.get(self.part) or self.part.split("_from_")[0]
         return "ablation" if self.row is not None and protocol == "base2new" else protocol
 

@@ -4,18 +4,18 @@ Without torch: a plan is answered at once."""
 import argparse
 import ast
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import product
 
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
 from trainers import METHODS, config_function
-from trainers.common.config_files import check_value, check_values, leaves, merge
+from trainers.common.config_files import check_value, check_values, leaves, merge, settings_in
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.ranges import Range, ranges_in
-from trainers.common.recipes import EMBEDDED, Recipe, check_known, settings_of
+from trainers.common.recipes import EMBEDDED, Recipe, check_known
 from trainers.common.record_file import FILE_NAME
 from trainers.settings import add_run_settings
 
@@ -23,7 +23,7 @@ from . import PROTOCOLS
 from .plan import PlannedRun, conditions_of, plan
 
 LINE = ("part", "data set", "trainer", "recipe", "shots")
-FIGURES = {
+COLUMNS = {
     "CLIP": "MODEL.BACKBONE.NAME",
     "epochs": "OPTIM.MAX_EPOCH",
     "batch": "DATALOADER.TRAIN_X.BATCH_SIZE",
@@ -86,18 +86,21 @@ def show_plan(args: argparse.Namespace) -> str:
         UserError: see ``planned`` and ``check_options``.
     """
     runs = planned(args)
-    check_options(args.opts)
+    options = settings_in(args.opts, "options after --")
+    check_options(options)
     parts = {run.folder: run.part for run in runs}
     rows = []
     for line, group in by_line(runs).items():
         run = group[0]
         recipe = Recipe.read(group[0].recipe)
         rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
-        flag = [FIGURES["CLIP"], run.backbone] if run.backbone else []
-        pairs = [*settings_of(rules), *flag, *args.opts, *run.settings]
-        files = [pair for file in (get_cfg_default(), recipe.settings) for pair in leaves(file)]
-        settings = dict([*files, *zip(pairs[::2], pairs[1::2])])
-        figures = [settings[key] for key in FIGURES.values()]
+        settings = {**dict(leaves(get_cfg_default())), **dict(leaves(recipe.settings))}
+        for rule in rules:
+            settings |= rule.settings
+        if run.backbone:
+            settings[COLUMNS["CLIP"]] = run.backbone
+        settings |= {**options, **settings_in(run.settings, "settings")}
+        figures = [settings[key] for key in COLUMNS.values()]
         held = list(map(str, rules))
         if run.model:
             of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
@@ -106,7 +109,7 @@ def show_plan(args: argparse.Namespace) -> str:
             figures[1:] = "", "", ""
         figures.append("; ".join(held))
         rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
-    heads = [*LINE, *FIGURES, "rules, a later one wins", "seeds", "done"]
+    heads = [*LINE, *COLUMNS, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))
     text = (
         f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing. Weights of other CLIPs than {EMBEDDED} are "
@@ -115,8 +118,8 @@ def show_plan(args: argparse.Namespace) -> str:
     return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
 
 
-def check_options(options: Sequence[str]) -> None:
-    """Checks KEY VALUE pairs, those of trainers and of drawn data sets by their ranges alone.
+def check_options(options: Mapping[str, str]) -> None:
+    """Checks KEY → value, those of trainers and of drawn data sets by their ranges alone.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or out of its range.
@@ -124,12 +127,12 @@ def check_options(options: Sequence[str]) -> None:
     cfg = get_cfg_default()
     add_run_settings(cfg)
     defaults = cfg.clone()
-    ranges = ranges_in(cfg) | ranges_of_trainers(options[::2])
-    for key, value in zip(options[::2], options[1::2]):
+    ranges = ranges_in(cfg) | ranges_of_trainers(options)
+    for key, value in options.items():
         if key.startswith(("TRAINER.", "DATASET.FACTORS.")) and key != "TRAINER.NAME":
             check_value(key, read_value(value), None, ranges)
         else:
-            merge(cfg, [key, value], "options after --")
+            merge(cfg, {key: value}, "options after --")
     check_values(cfg, defaults)
 
 

@@ -93,7 +93,7 @@ def test_a_setting_that_a_text_names_exists_and_takes_that_value(key, value):
     defaults = dict(leaves(cfg))
     assert any(known == key or known.startswith(f"{key}.") for known in defaults)
     if value:
-        merge(cfg, [key, value], "the text")
+        merge(cfg, {key: value}, "the text")
         check_values(cfg)
 
 

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from .common.console import show_messages
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
 from .data.transforms import pixels_of_test, steps_of_training, template_views
-from .engine.build import build_method, settings_in
+from .engine.build import build_method, declared_settings
 from .engine.checkpoint import MODEL_NAME, epoch_name
 from .engine.checks import check_data, check_run
 from .engine.run import Run
@@ -46,14 +46,18 @@ class MethodTrainer(TrainerX):
     # ---- build ----
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        self.method.check(settings_in(self.method, cfg), f"TRAINER.{type(self).__name__.upper()}")
+        self.method.check(
+            declared_settings(self.method, cfg), f"TRAINER.{type(self).__name__.upper()}"
+        )
         check_run(cfg)
 
     def build_data_loader(self) -> None:
         cfg = self.cfg
         steps = steps_of_training(cfg)
         shown = pixels_of_test(cfg.INPUT)
-        views = template_views(steps, cfg.INPUT, *self.method.views(settings_in(self.method, cfg)))
+        views = template_views(
+            steps, cfg.INPUT, *self.method.views(declared_settings(self.method, cfg))
+        )
         self.dm = dm = DataManager(
             cfg, custom_tfm_train=views, custom_tfm_test=shown, dataset_wrapper=CheckedImages
         )

@@ -154,7 +154,8 @@ def test_every_config_is_valid_and_a_recipe_says_what_it_is(path):
 
 def test_a_whole_number_is_a_number_too():
     cfg = defaults()
-    merge(cfg, ["OPTIM.LR", "1", "OPTIM.WEIGHT_DECAY", 0, "OPTIM.MAX_EPOCH", "5"], "options")
+    settings = {"OPTIM.LR": "1", "OPTIM.WEIGHT_DECAY": 0, "OPTIM.MAX_EPOCH": "5"}
+    merge(cfg, settings, "options")
     found = [cfg.OPTIM.LR, cfg.OPTIM.WEIGHT_DECAY, cfg.OPTIM.MAX_EPOCH]
     assert found == [1, 0, 5]
     assert [*map(type, found)] == [float, float, int]

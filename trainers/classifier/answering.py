@@ -2,16 +2,16 @@
 third is written."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
-from itertools import chain, islice, tee
 
 from ..common.errors import UserError
 from ..data.pictures import ahead
 from ..evaluation.prediction import Prediction
-from .labels import Row, rows
 from .part_file import PartFile
-from .prompted import PromptedClassifier
+from .prompted import AHEAD, PromptedClassifier, ReadImages
+from .rows import Row, rows_of
 
 Verdict = Callable[[float], bool | None]  # whether an answer of an uncertainty is unsure
 Missing = Iterable[Sequence[tuple[int, str]]]  # batches of positions and paths
@@ -44,33 +44,31 @@ def here(
     """The answers of a classifier in this process.
 
     Args:
-        topk, with_votes: see ``labels.rows``; show: makes what is kept of a row.
+        topk, with_votes: see ``rows.rows_of``; show: makes what is kept of a row.
     """
-    pairs, again = tee(chain.from_iterable(missing))
-    positions = (position for position, _ in again)
-    broken: dict[int, UserError] = {}
-    seen = 0
 
-    def unread(batch: Sequence[int]) -> dict[int, str]:
-        return {batch[place - seen]: str(error) for place, error in broken.items()}
+    def read(batch: Sequence[tuple[int, str]]) -> tuple[list[int], ReadImages]:
+        positions = [position for position, _ in batch]
+        return positions, classifier.read_batch(pool, [path for _, path in batch])
 
     def later(
-        prediction: Prediction,
+        positions: Sequence[int],
         names: list[str | None],
-        batch: Sequence[int],
-        errors: Mapping[int, str],
+        broken: Mapping[int, UserError],
+        prediction: Prediction | None,
     ) -> Answered:
+        errors = {positions[place]: str(error) for place, error in broken.items()}
+        if prediction is None:
+            return {}, errors
         answers = classifier.answers(prediction, names)
         doubtful = [verdict(uncertainty) for uncertainty in answers.uncertainty.tolist()]
-        table = map(show, rows(answers, doubtful, topk, with_votes))
-        readable = (position for position in batch if position not in errors)
+        table = map(show, rows_of(answers, doubtful, topk, with_votes))
+        readable = (position for position in positions if position not in errors)
         return dict(zip(readable, table)), errors
 
     # the thread that computes does nothing else
-    for prediction, names in classifier.predictions((path for _, path in pairs), broken):
-        batch = list(islice(positions, len(names) + len(broken)))
-        yield partial(later, prediction, names, batch, unread(batch))
-        seen += len(batch)
-        broken.clear()
-    if batch := list(positions):  # the last ones, none of which can be read
-        yield partial(lambda errors: ({}, errors), unread(batch))
+    with ThreadPoolExecutor() as pool, closing(ahead(missing, read, AHEAD)) as batches:
+        for positions, images in batches:
+            shown = images.pixels
+            prediction = None if shown is None else classifier.predicted(shown)
+            yield partial(later, positions, images.names, images.errors, prediction)

@@ -3,10 +3,11 @@
 Without torch: what is wrong at first sight is answered at once.
 """
 
+import argparse
 import math
 import operator
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import SupportsIndex
@@ -106,6 +107,48 @@ def ask(
     return run
 
 
+def add_arguments(parser: argparse._ActionsContainer) -> None:
+    """Adds what ``train.py --images`` and ``cdc-train`` take in the same words."""
+    parser.add_argument(
+        "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
+    )
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=0.0,
+        help="also train prompts (CDCGDA) if these minutes are enough, and take them if they win",
+    )
+    parser.add_argument(
+        "--skip-small",
+        action="store_true",
+        help="leave out classes with fewer than 4 images, which can't be divided",
+    )
+
+
+def ask_by(
+    args: argparse.Namespace, recipe: str | None, seed: int, settings: Mapping[str, object]
+) -> OwnRun:
+    """What a command's arguments ask for, see ``add_arguments``; the images are there.
+
+    Raises:
+        UserError: they are not, or an argument can't work.
+    """
+    of_flags = {"DATASET.SKIP_SMALL": True} if args.skip_small else {}
+    asked = ask(
+        folder_of(args.images),
+        trainer=args.trainer,
+        backbone=args.backbone,
+        recipe=recipe,
+        folder=args.output_dir,
+        shots=args.shots,
+        seed=seed,
+        minutes=args.minutes,
+        settings={**of_flags, **settings},
+    )
+    check_images(asked.images)
+    return asked
+
+
 def text(name: str, value: object) -> str:
     """A text or a path as a text; "" for None.
 
@@ -146,6 +189,20 @@ def checked_minutes(minutes: float, trainer: str) -> float:
             f"--minutes are for the choice of a trainer, which is {trainer}: leave out one of them"
         )
     return minutes
+
+
+def checked_names(classnames: Iterable[object]) -> list[str]:
+    """The names of classes to choose from.
+
+    Raises:
+        UserError: they are not at least two names.
+    """
+    is_list = isinstance(classnames, Iterable) and not isinstance(classnames, str)
+    given = list(classnames) if is_list else classnames
+    names = [name for name in given if isinstance(name, str)] if isinstance(given, list) else []
+    if len(names) < 2 or names != given:
+        raise UserError(f"the classes are {given!r}: give a list of at least two names")
+    return names
 
 
 def checked_settings(settings: object) -> dict[str, object]:

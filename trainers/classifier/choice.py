@@ -116,8 +116,8 @@ def said(choice: Choice | None) -> tuple[str, Sequence[CandidateRow]]:
 
 
 def kept_choice(folder: str, trainer: str) -> Choice | None:
-    """That of a run that was begun in a folder; None where there was none, it can't be read, or it is
-    not what the finished run there was chosen from."""
+    """The choice of a run that was begun in a folder; None where there was none, it can't be read, or it
+    is not what the finished run there was chosen from."""
     path = f"{folder}/{FILE_NAME}"
     try:
         choice = Choice(**read_json(f"{folder}/{CHOICE}"))
@@ -171,8 +171,8 @@ def trainer_and_clip_of(folder: str) -> tuple[str, str]:
 
 
 def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, str, Choice | None]:
-    """The same with a trainer, a CLIP and the file of a recipe, see ``OwnRun``; a sentence that says
-    why this CLIP, "" where none was chosen, and the choice of the trainer, if there was one.
+    """Completes what is asked for by a trainer, a CLIP and the file of a recipe, see ``OwnRun``; a
+    sentence that says why this CLIP, "" where none was chosen, and the choice of the trainer, if there was one.
 
     Args:
         folders: where a run may be already that this one goes on with, or tests.
@@ -250,14 +250,14 @@ def row(
     seconds: float = 0.0,
     note: str = "",
 ) -> CandidateRow:
-    low = high = None
+    interval: tuple[float, float] | None = None
     if accuracy is not None:
-        low, high = (100 * end for end in wilson(round(accuracy / 100 * images), images))
+        interval = wilson(round(accuracy / 100 * images), images)
     return {
         "trainer": trainer,
         "accuracy": accuracy,
-        "low": low,
-        "high": high,
+        "low": 100 * interval[0] if interval else None,
+        "high": 100 * interval[1] if interval else None,
         "images": images,
         "seconds": round(seconds, 2),
         "note": note,
@@ -301,7 +301,8 @@ def try_prompts(run: OwnRun, choice: Choice, minutes: float, known: float) -> Ch
             return with_row(choice, row(PROMPTS, note=f"not trained: {estimate}"))
         with folder_of_run("the folder", kept):
             seed_all(run.seed)
-            build_run(cfg, trial.recipe).make()  # as it was before those steps
+            # as it was before those steps
+            build_run(cfg, trial.recipe, known=made.loaders.images).make()
     record = read_record(f"{kept}/{FILE_NAME}")
     answers = read_answers(kept, "val", record)
     right = answers["top"][:, 0] == answers["label"]

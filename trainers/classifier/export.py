@@ -31,7 +31,7 @@ CARD = "README.md"
 MARK = r"\A# .*\n\nAn image classifier: the CLIP "  # of the card
 NO_MARK = "(?!)"  # nothing fits it
 OPSET = 18
-FIGURES = {  # of a split: what the card calls them
+ON_CARD = {  # of a split: what the card calls them
     "images": ("images", "{}"),
     "accuracy": ("accuracy", "{:.2f} %"),
     "macro_f1": ("macro F1", "{:.2f} %"),
@@ -176,7 +176,7 @@ def model_card(classifier: Exportable, outputs: list[str]) -> str:
     for split, measures in [*record["metrics"].items()][:1]:
         lines = [
             f"| {name} | {form.format(measures[key])} |"
-            for key, (name, form) in FIGURES.items()
+            for key, (name, form) in ON_CARD.items()
             if finite(measures.get(key)) is not None
         ]
         tested = "\n".join(

@@ -10,6 +10,7 @@ import torch
 
 from ..common.console import logged_to, show_messages
 from ..common.record_file import Record, tested_on
+from ..data.loader import Images
 from ..data.random_state import seed_all
 from ..engine.folder import LOG, folder_of_run
 from ..engine.run import Run
@@ -17,7 +18,7 @@ from ..engine.run_record import versions
 from ..evaluation.doubts import wilson
 from .asked import OwnRun, check_images
 from .choice import completed, noted_choice, said
-from .own_run import amount, build_run, config_of_images
+from .own_run import build_run, config_of_images
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,10 @@ def fit_folder(asked: OwnRun) -> None:
 
 @contextlib.contextmanager
 def opened(
-    asked: OwnRun, others: Iterable[str] = (), logger: logging.Logger | None = None
+    asked: OwnRun,
+    others: Iterable[str] = (),
+    logger: logging.Logger | None = None,
+    known: Images | None = None,
 ) -> Iterator[Run]:
     """The run that is asked for, to be made or to test with, in its folder: to the end of the block
     that is locked, and what is said goes into its ``log.txt`` as well.
@@ -42,6 +46,7 @@ def opened(
     Args:
         others: folders of runs, "" for none, whose trainer and CLIP it takes where none is given.
         logger: whose messages are meant; None: this package's.
+        known: images of another run, see ``build_run``.
 
     Raises:
         UserError: the input can't work.
@@ -60,17 +65,21 @@ def opened(
             )
             log.info("Config, versions and all that follows: %s", path)
             seed_all(asked.seed)
+            shots = cfg.DATASET.NUM_SHOTS
+            most = (
+                f"up to {shots} training images per class" if shots >= 1 else "all training images"
+            )
             log.info(
                 "Your images: %s, %s, recipe %s, results in %s",
                 asked.images,
-                amount(cfg.DATASET.NUM_SHOTS),
+                most,
                 asked.recipe,
                 folder,
             )
             choice = noted_choice(choice, folder, asked.trainer)
             for sentence in filter(None, (why, choice)):
                 log.info("%s", sentence)
-            run = build_run(cfg, asked.recipe, *said(choice))
+            run = build_run(cfg, asked.recipe, *said(choice), known=known)
             file.write(f"** Training images **\n{run.loaders.augmented}\n")
             run.log_images()
             yield run

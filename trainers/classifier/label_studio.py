@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ..common.errors import UserError
 from ..data.label_files import LOCAL
-from .labels import Row
+from .rows import Row, json_list
 
 if TYPE_CHECKING:
     from ..method import Method
@@ -32,11 +32,7 @@ def task_lines(rows: Iterable[Row], model: str, folder: str) -> Iterator[str]:
     Raises:
         UserError: an image lies elsewhere.
     """
-    before = "[\n"
-    for row in rows:
-        yield before + json.dumps(task(row, model, folder))
-        before = ",\n"
-    yield "\n]\n"
+    return json_list(json.dumps(task(row, model, folder)) for row in rows)
 
 
 def task(row: Row, model: str, folder: str) -> dict[str, object]:

@@ -18,7 +18,7 @@ from ..common.console import first_few
 from ..common.errors import UserError
 from ..common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from ..common.record_file import FORMAT, Record
-from ..engine.build import settings_in
+from ..engine.build import declared_settings
 from ..engine.checkpoint import load_state, read
 from ..engine.checks import check_pixels
 from ..engine.official import LAYOUTS, is_official, prompts_in
@@ -27,7 +27,7 @@ from ..method import Method
 from ..prompting.backbone import load_backbone
 from ..settings import run_config
 from ..texts.classnames import check_names
-from .asked import Text, checked_settings, text
+from .asked import Text, checked_names, checked_settings, text
 from .saved_run import find_method
 
 State = Mapping[str, Tensor]
@@ -100,7 +100,7 @@ def official_classifier(
     cfg.INPUT.SIZE = (clip.image.image_size, clip.image.image_size)
     check_pixels(cfg, clip)
     cfg.freeze()
-    node = settings_in(kind, cfg)
+    node = declared_settings(kind, cfg)
     kind.check(node, f"TRAINER.{trainer.upper()}")
     specific = state["ctx"].shape[0] if node.get("CSC", False) else None
     if specific not in (None, len(names)):
@@ -113,18 +113,6 @@ def official_classifier(
     load_state(method, prompts_in(state, method, path), names, path)
     check_names(method.backbone, names, are_fixed=False)
     return method, cfg, record_of(method, cfg, path)
-
-
-def checked_names(classnames: Iterable[str]) -> list[str]:
-    """
-    Raises:
-        UserError: they are not at least two names.
-    """
-    is_list = isinstance(classnames, Iterable) and not isinstance(classnames, str)
-    names: list[Any] = list(classnames) if is_list else []
-    if len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise UserError(f"the classes are {classnames!r}: give a list of at least two names")
-    return names
 
 
 def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
@@ -173,7 +161,6 @@ def config_for(
     config_function(trainer)(cfg)
     defaults = cfg.clone()
     recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
-    options = [word for pair in settings.items() for word in pair]
     node = f"TRAINER.{trainer.upper()}"
     given: dict[str, tuple[str, object]] = {
         "TRAINER.NAME": ("trainer", trainer),
@@ -181,7 +168,7 @@ def config_for(
     }
     for key, value in FROM_SHAPES[trainer](state).items():
         given[f"{node}.{key}"] = (key, value)
-    fill_config(cfg, "", recipe, lambda _: {}, given, options, "settings")
+    fill_config(cfg, "", recipe, lambda _: {}, given, settings, "settings")
     check_values(cfg, defaults)
     return cfg
 

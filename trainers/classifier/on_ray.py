@@ -11,12 +11,12 @@ import numpy
 
 from ..common.errors import UserError
 from .answering import Answered, Later, Missing, Verdict
-from .labels import in_columns, rows
 from .prompted import Answers, PromptedClassifier
+from .rows import in_columns, rows_of
 
 Columns = dict[str, object]  # name → value, of an image
 Block = dict[str, list[int] | list[bytes]]
-Batch = Mapping[str, numpy.ndarray]  # name → values, of images
+Arrays = Mapping[str, numpy.ndarray]  # name → values, of images
 MOST_BATCHES = 8  # that an actor gets at a time: it reads one while it computes another
 BLOCKS = 4  # that each actor gets at least, so that all end at about the same time
 
@@ -52,7 +52,7 @@ class Labeller:
             name: "" if isinstance(value, str) else math.nan for name, value in sample.items()
         }
 
-    def __call__(self, batch: Batch) -> dict[str, numpy.ndarray]:
+    def __call__(self, batch: Arrays) -> dict[str, numpy.ndarray]:
         images = [os.fsdecode(image) for image in batch["image"]]
         broken: dict[int, UserError] = {}
         answers: list[Columns] = []
@@ -72,7 +72,7 @@ class Labeller:
         """The columns of each answer, without the image and what nothing is said of."""
         unjudged: list[bool | None] = [None] * len(answers)
         table = []
-        for row in rows(answers, unjudged, self.topk, with_votes=False):
+        for row in rows_of(answers, unjudged, self.topk, with_votes=False):
             columns = in_columns(row)
             del columns["image"], columns["doubtful"]
             table.append(columns)
@@ -134,10 +134,12 @@ def on_ray(
         ray.shutdown()
 
 
-def from_ray(batch: Batch, verdict: Verdict) -> Answered:
+def from_ray(batch: Arrays, verdict: Verdict) -> Answered:
     """The answers in a batch that ``Labeller`` has returned."""
     columns = {name: values.tolist() for name, values in batch.items()}
-    positions, names, errors = (columns.pop(name) for name in ("position", "name", "error"))
+    positions = columns.pop("position")
+    names = columns.pop("name")
+    errors = columns.pop("error")
     del columns["image"]
     table = {}
     for place, position in enumerate(positions):

@@ -1,8 +1,7 @@
 """A run on one's own images without Dassl and without a command: its config, and how it is built."""
 
-import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,9 +20,9 @@ from ..common.recipes import (
     usual_experiment,
 )
 from ..data.loader import Images, folds_of, make_loaders
-from ..data.own_images import OwnImages
+from ..data.own_images import OwnImages, warned
 from ..data.transforms import steps_of_training, template_views
-from ..engine.build import settings_in, take_pixels
+from ..engine.build import declared_settings, take_pixels
 from ..engine.checks import check_data, check_run
 from ..engine.run import Run
 from ..learners.candidates import CANDIDATES, FOLDS
@@ -34,13 +33,7 @@ from ..texts.descriptions import note_content
 from .asked import OwnRun
 from .saved_run import find_method, method_of
 
-log = logging.getLogger(__name__)
-FEW = 10  # images of a class
-
-
-def amount(shots: int) -> str:
-    """How many images are trained on, in words; shots: of each class, below 1 all."""
-    return f"up to {shots} training images per class" if shots >= 1 else "all training images"
+SMALL = 10  # images of a class, below which its accuracy rests on one or two
 
 
 def config_of_images(run: OwnRun) -> CfgNode:
@@ -58,13 +51,12 @@ def config_of_images(run: OwnRun) -> CfgNode:
         "OUTPUT_DIR": ("folder", run.folder),
         "SEED": ("seed", run.seed),
     }
-    if folds := folds_for(run.trainer):
-        given["DATASET.FOLDS"] = ("folds", folds)
+    # prompts would take as many trainings: they are tested on a part that is held out
+    if run.trainer in CANDIDATES:
+        given["DATASET.FOLDS"] = ("folds", FOLDS)
     if run.backbone:
         given["MODEL.BACKBONE.NAME"] = ("backbone", run.backbone)
-    options = ["DATASET.NUM_SHOTS", run.shots]
-    for key, value in run.settings.items():
-        options += [key, value]
+    options = {"DATASET.NUM_SHOTS": run.shots, **run.settings}
 
     def conditions(cfg: CfgNode) -> dict[str, object]:
         shots = cfg.DATASET.NUM_SHOTS
@@ -86,37 +78,39 @@ def config_of_images(run: OwnRun) -> CfgNode:
     return cfg
 
 
-def folds_for(trainer: str) -> int:
-    """In how many folds all of few images are tested: prompts would take as many trainings, they are
-    tested on a part that is held out, 0."""
-    return FOLDS if trainer in CANDIDATES else 0
-
-
 def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
-    """The same by a trainer, with its recipe for the CLIP."""
+    """A run by a trainer, with its recipe for the CLIP, of all else that is asked for."""
     recipe = recipe_path(trainer, choose_recipe(trainer, run.backbone))
     return replace(run, trainer=trainer, recipe=recipe)
 
 
 def build_run(
-    cfg: CfgNode, recipe: str, choice: str = "", candidates: Sequence[Mapping[str, object]] = ()
+    cfg: CfgNode,
+    recipe: str,
+    choice: str = "",
+    candidates: Sequence[Mapping[str, object]] = (),
+    known: Images | None = None,
 ) -> Run:
     """The run of a config on one's own images, ready to be made.
 
     Args:
         recipe: its file; choice: of the trainer, in words; candidates: what it was chosen from.
+        known: images of another run, which are not looked through again if this one takes the same.
 
     Raises:
         UserError: the config or the images can't work.
     """
     kind = find_method(cfg.TRAINER.NAME)
-    settings = settings_in(kind, cfg)
+    settings = declared_settings(kind, cfg)
     kind.check(settings, f"TRAINER.{kind.name().upper()}")
     check_run(cfg)
     with blaming_config():
         steps = steps_of_training(cfg)
         views = template_views(steps, cfg.INPUT, *kind.views(settings))
-    images = OwnImages(cfg.DATASET.ROOT, cfg)
+    if isinstance(known, OwnImages) and known.serve(cfg):
+        images = known
+    else:
+        images = OwnImages(cfg.DATASET.ROOT, cfg)
     check_data(cfg, images)
     method = method_of(cfg, images.classnames)
     loaders = make_loaders(cfg, images, views, T.Compose(steps))
@@ -124,31 +118,26 @@ def build_run(
         run = Run(cfg, loaders, method)
     are_seen = isinstance(method, FilledMethod)
     notes = check_names(method.backbone, method.classnames, are_fixed=False, are_seen=are_seen)
-    notes = [*filter(None, [choice]), *notes, *images.notes, *notes_on_classes(images)]
+    notes = [*filter(None, [choice]), *notes, *images.notes, *warned(notes_on_classes(images))]
     run.evaluation.note_run({"recipe": Path(recipe).stem}, notes, candidates)
     return run
 
 
-def notes_on_classes(images: Images) -> list[str]:
-    """Warns of classes that are too small to say anything of, and of one that is most of the test, and
-    returns the warnings."""
-    notes = []
+def notes_on_classes(images: Images) -> Iterator[str]:
+    """Which classes are too small to say anything of, and which one is most of the test."""
     tested = Counter(item.classname for item in images.test)
     number = tested
     if not folds_of(images):
         number = tested + Counter(item.classname for item in [*images.train_x, *(images.val or ())])
-    if few := sum(count < FEW for count in number.values()):
+    if few := sum(count < SMALL for count in number.values()):
         rarest, least = number.most_common()[-1]
-        notes.append(
-            f"Fewer than {FEW} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
+        yield (
+            f"Fewer than {SMALL} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
             "accuracy there rests on one or two"
         )
     name, count = tested.most_common(1)[0]
     if count > 2 * len(images.test) / len(tested):
-        notes.append(
+        yield (
             f"{100 * count / len(images.test):.0f} % of the test images are of {name}: always answering "
             "that is right as often; look at macro F1 and at the accuracy of each class"
         )
-    for note in notes:
-        log.warning("%s", note)
-    return notes

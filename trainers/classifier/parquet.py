@@ -39,7 +39,7 @@ def check_parquet(path: str) -> None:
 
 
 def write_parquet(path: str, table: Iterable[Mapping[str, object]]) -> None:
-    """Writes at least one row of columns, see ``labels.in_columns``; numbers in fp32, as they were
+    """Writes at least one row of columns, see ``rows.in_columns``; numbers in fp32, as they were
     computed."""
     import pyarrow
     from pyarrow.parquet import ParquetWriter

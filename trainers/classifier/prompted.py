@@ -44,14 +44,14 @@ from ..data.pictures import (
 )
 from ..data.random_state import restore_rng_state, rng_state
 from ..data.transforms import pixels_of_test
-from ..engine.build import settings_in
+from ..engine.build import declared_settings
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
 from ..learners.features import FilledMethod
 from ..method import Method
 from ..texts.classnames import check_names
-from .asked import Text, ask, text
+from .asked import Text, ask, checked_names, text
 from .export import export
 from .fit_folder import fit_folder
 from .official_prompts import BACKBONE, official_classifier
@@ -155,7 +155,7 @@ class Evaluation:
     answers: Answers = field(repr=False)
 
 
-class Batch(NamedTuple):
+class ReadImages(NamedTuple):
     """Images that were read.
 
     Attributes:
@@ -229,7 +229,7 @@ class PromptedClassifier:
         if backbone is not None:
             cfg.MODEL.BACKBONE.NAME = text("the backbone", backbone)
         cfg.freeze()
-        kind.check(settings_in(kind, cfg), f"TRAINER.{kind.name().upper()}")
+        kind.check(declared_settings(kind, cfg), f"TRAINER.{kind.name().upper()}")
         prompts = f"{folder}/{MODEL_NAME}"
         if kind.learns and not os.path.isdir(prompts):
             raise UserError(
@@ -369,7 +369,7 @@ class PromptedClassifier:
 
     @property
     def classes_(self) -> numpy.ndarray:
-        """The same as an array (K,), in the order of the columns of ``predict_proba``."""
+        """The K names as an array, in the order of the columns of ``predict_proba``."""
         return numpy.array(self.classnames)
 
     def with_classes(self, classnames: Iterable[str]) -> "PromptedClassifier":
@@ -386,11 +386,7 @@ class PromptedClassifier:
             UserError: the context is class-specific, so it says nothing of added classes; a name is
                 too long, or nothing; or the CLIP can't tell two of them apart.
         """
-        is_list = isinstance(classnames, Iterable) and not isinstance(classnames, str)
-        names = list(classnames) if is_list else []
-        if len(names) < 2 or not all(isinstance(name, str) for name in names):
-            given = names if is_list else classnames
-            raise UserError(f"the classes are {given!r}: give a list of at least two names")
+        names = checked_names(classnames)
         trained = self.method.trained.classnames
         if not self.method.can_answer(names, trained):
             raise UserError(
@@ -552,7 +548,6 @@ class PromptedClassifier:
             broken += errors
         return Prediction.concatenate(answers), names
 
-    @torch.no_grad()
     def predictions(
         self, images: Pictures, broken: dict[int, UserError] | None
     ) -> Iterator[tuple[Prediction, list[str | None]]]:
@@ -560,9 +555,14 @@ class PromptedClassifier:
         ``predict_batches``."""
         with closing(self.batches(images, broken)) as batches:
             for shown, names in batches:
-                answer = self.method.answer(shown[None], self.encoded)
-                answer.check_finite()
-                yield answer.cpu(), names
+                yield self.predicted(shown), names
+
+    @torch.no_grad()
+    def predicted(self, shown: Tensor) -> Prediction:
+        """The ``Prediction``, on the CPU, for images as the method takes them, (B, 3, H, W)."""
+        answer = self.method.answer(shown.to(self.method.device)[None], self.encoded)
+        answer.check_finite()
+        return answer.cpu()
 
     def batches(
         self, images: Pictures, broken: dict[int, UserError] | None
@@ -584,7 +584,7 @@ class PromptedClassifier:
                     if batch.pixels is not None:
                         yield batch.pixels.to(self.method.device), batch.names
 
-    def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> Batch:
+    def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> ReadImages:
         """Images as the method takes them, read by the threads of a pool."""
         pixels = []
         names = []
@@ -595,7 +595,7 @@ class PromptedClassifier:
                 names.append(os.fspath(image) if is_path(image) else None)
             else:
                 errors[number] = result
-        return Batch(names, torch.stack(pixels) if pixels else None, errors)
+        return ReadImages(names, torch.stack(pixels) if pixels else None, errors)
 
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""

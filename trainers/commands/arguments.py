@@ -1,8 +1,18 @@
-"""What commands that answer with a run are told of it."""
+"""What commands that answer with a run are told: which run, and which images."""
 
 import argparse
+import glob
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 
+from ..common.console import first_few
+from ..common.errors import UserError
+from ..common.image_files import ENDINGS, files_below, is_image, left_out
 from ..evaluation.doubts import CONFIDENCE
+
+log = logging.getLogger("predict")
 
 
 def add_run_arguments(
@@ -26,3 +36,42 @@ def add_run_arguments(
         metavar="SHARE",
         help=f"how sure the promise of --max-error is (default: {CONFIDENCE:g})",
     )
+
+
+def paths_in(lines: Iterable[str]) -> Iterator[str]:
+    """A list's lines without their ends, and without the mark of UTF-8 that some editors and shells
+    put before the first."""
+    mark = "\ufeff"
+    for line in lines:
+        yield line.strip("\r\n").removeprefix(mark)
+        mark = ""
+
+
+def images_at(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
+    """Paths of all images that are meant, in the order given, those of a folder sorted, one by one.
+
+    Raises:
+        UserError: something is no file, no folder and no pattern that anything fits, or nothing is
+            left.
+    """
+    is_empty = True
+    words = chain.from_iterable(paths_in(stdin) if word == "-" else [word] for word in given)
+    for place in filter(str.strip, words):
+        matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
+        if not matches:
+            raise UserError(f"{place!a} is not a file, a folder or a pattern that matches any")
+        for match in matches:
+            if not os.path.isdir(match):
+                is_empty = False
+                yield match
+                continue
+            for path in filter(is_image, files_below(match)):
+                is_empty = False
+                yield path
+            if line := left_out(files_below(match)):
+                log.info(line)
+    if is_empty:
+        raise UserError(
+            f"there is no image to label (they end in {first_few(ENDINGS)}): give files, folders, "
+            "patterns, or - for a list on standard input, before --classes, which takes all words after it"
+        )

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from ..classifier.label_studio import below, task_lines, version_of
-from ..classifier.labels import find_images, in_columns, json_lines, table_lines, text_line
 from ..classifier.parquet import check_parquet, write_parquet
 from ..classifier.part_file import ENDING, PartFile, part_file
+from ..classifier.rows import in_columns, json_lines, table_lines, text_line
 from ..common.console import counted
 from ..common.environment import first_line, start_command
 from ..common.errors import UserError, run_tool
@@ -32,7 +32,7 @@ from ..common.files import check_output, file_hash, write_lines
 from ..common.image_files import transparent_parts, with_alpha
 from ..common.record_file import FILE_NAME
 from ..evaluation.doubts import Judge, are_own, share_or_best
-from .arguments import add_run_arguments
+from .arguments import add_run_arguments, images_at
 
 if TYPE_CHECKING:
     from ..classifier.answering import Verdict
@@ -145,7 +145,7 @@ def run(args: argparse.Namespace) -> int:
     if args.parquet:
         check_parquet(args.parquet)
     place = os.path.abspath(table) if table else ""
-    paths = find_images(args.paths, sys.stdin or ())
+    paths = images_at(args.paths, sys.stdin or ())
     if args.label_studio:
         check_output("--label-studio", args.label_studio, TASKS)
         paths = below(paths, os.path.dirname(place))
@@ -282,6 +282,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> int:
-    """The same as an entry point."""
+    """The installed command ``cdc-predict``."""
     start_command()
     return main()

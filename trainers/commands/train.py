@@ -12,11 +12,11 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from ..classifier.asked import OwnRun, ask, check_images, folder_of
+from ..classifier.asked import OwnRun, add_arguments, ask_by
+from ..common.config_files import settings_in
 from ..common.environment import first_line, start_command
-from ..common.errors import UserError, run_tool
+from ..common.errors import run_tool
 from ..common.interruption import interruptible
-from ..common.recipes import SHOTS
 from ..common.record_file import FILE_NAME, read_record
 
 log = logging.getLogger(__name__.partition(".")[0])
@@ -47,15 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="FOLDER",
         help="where the run goes (default: output/<folder>/<trainer>/seed<seed>, without a trainer output/<folder>/seed<seed>)",
     )
-    parser.add_argument(
-        "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
-    )
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=0.0,
-        help="also train prompts (CDCGDA) if these minutes are enough, and take them if they win",
-    )
+    add_arguments(parser)
     parser.add_argument(
         "--seed", type=int, default=1, help="of the sample and the training (default: 1)"
     )
@@ -66,11 +58,6 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="KEY VALUE",
         help="pairs that override the recipe's settings, such as OPTIM.MAX_EPOCH 5",
     )
-    parser.add_argument(
-        "--skip-small",
-        action="store_true",
-        help="leave out classes with fewer than 4 images, which can't be divided",
-    )
     return parser.parse_args(arguments)
 
 
@@ -79,25 +66,7 @@ def asked_of(args: argparse.Namespace) -> OwnRun:
     Raises:
         UserError: an argument can't work.
     """
-    words = args.settings
-    if len(words) % 2:
-        raise UserError(f"--settings must come in pairs, KEY VALUE: {' '.join(words)}")
-    settings: dict[str, object] = dict(zip(words[::2], words[1::2]))
-    if args.skip_small:
-        settings["DATASET.SKIP_SMALL"] = True
-    asked = ask(
-        folder_of(args.images),
-        trainer=args.trainer,
-        backbone=args.backbone,
-        recipe=args.recipe,
-        folder=args.output_dir,
-        shots=args.shots,
-        seed=args.seed,
-        minutes=args.minutes,
-        settings=settings,
-    )
-    check_images(asked.images)
-    return asked
+    return ask_by(args, args.recipe, args.seed, settings_in(args.settings, "--settings"))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -125,6 +94,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def command() -> int:
-    """The same as an entry point."""
+    """The installed command ``cdc-train``."""
     start_command()
     return main()

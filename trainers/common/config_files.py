@@ -32,9 +32,19 @@ WHOLE = re.compile(r"[+-]?\d+")
 TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
 
 
-def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: str = "") -> None:
-    """Merges a file, except its key ``leave_out``, or a list of pairs; every mistake is a
-    ``UserError``.
+def settings_in(words: Sequence[str], what: str) -> dict[str, str]:
+    """KEY → value of words KEY VALUE KEY …; of a key that comes twice the last value.
+
+    Raises:
+        UserError: one has no value; what: what they are called, for the message.
+    """
+    if len(words) % 2:
+        raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(words)}")
+    return dict(zip(words[::2], words[1::2]))
+
+
+def merge(cfg: CfgNode, source: str | Mapping[str, object], what: str, leave_out: str = "") -> None:
+    """Merges a file, except its key ``leave_out``, or KEY → value; every mistake is a ``UserError``.
 
     Raises:
         UserError: file missing or not YAML, unknown key (the nearest known one is named), value of
@@ -42,14 +52,12 @@ def merge(cfg: CfgNode, source: str | Sequence[object], what: str, leave_out: st
     """
     if isinstance(source, str):
         where = f"{what} {source}"
-        pairs = list(read_settings(source, where))
+        settings = dict(read_settings(source, where))
     else:
         where = what
-        if len(source) % 2:
-            raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(map(str, source))}")
-        pairs = list(zip(map(str, source[::2]), source[1::2]))
+        settings = dict(source)
     known = dict(leaves(cfg))
-    for key, value in pairs:
+    for key, value in settings.items():
         if key in known:
             if isinstance(known[key], float) and WHOLE.fullmatch(str(value)):
                 value = float(str(value))  # which yacs asks to be written 0.0

@@ -88,13 +88,15 @@ def check_webp(head: bytes) -> int:
     kind = head[10:14]
     body = head[18:]
     if kind == b"VP8X":
-        width, height = (1 + int.from_bytes(body[at : at + 3], "little") for at in (4, 7))
+        width = 1 + int.from_bytes(body[4:7], "little")
+        height = 1 + int.from_bytes(body[7:10], "little")
     elif kind == b"VP8L":
         packed = int.from_bytes(body[1:5], "little")
         width = 1 + packed % 2**14
         height = 1 + (packed >> 14) % 2**14
     else:
-        width, height = (int.from_bytes(body[at : at + 2], "little") % 2**14 for at in (6, 8))
+        width = int.from_bytes(body[6:8], "little") % 2**14
+        height = int.from_bytes(body[8:10], "little") % 2**14
     if width * height > MAX_WEBP:
         raise ValueError(
             f"it has {width} × {height} pixels: the limit of a WebP is {MAX_WEBP // 10**6} million"

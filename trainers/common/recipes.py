@@ -17,7 +17,7 @@ command line. ``run.py --plan`` shows what comes of them.
 import logging
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,19 +51,19 @@ class Rule:
         conditions: ``protocol``, ``dataset``, ``target``, ``shots`` → the values for which it holds.
             ``dataset`` is what is trained on, ``target`` what such prompts are tested on where it is
             another.
-        settings: KEY, value, KEY …
+        settings: KEY → value.
         default_shots: training images a class of a protocol where none are asked for.
     """
 
     conditions: dict[str, list[Any]]
-    settings: list[object]
+    settings: dict[str, object]
     default_shots: int | None
 
     def __str__(self) -> str:
         conditions = (
             f"{name} {'|'.join(map(str, values))}" for name, values in self.conditions.items()
         )
-        parts = [f"{key} {value!r}" for key, value in zip(self.settings[::2], self.settings[1::2])]
+        parts = [f"{key} {value!r}" for key, value in self.settings.items()]
         if self.default_shots:
             parts.append(f"{counted(self.default_shots, 'shot')} by default")
         return f"{', '.join(conditions) or 'always'}: {', '.join(parts)}"
@@ -126,11 +126,6 @@ class Recipe:
         return [rule.default_shots for rule in holding if rule.default_shots][-1:]
 
 
-def settings_of(rules: Iterable[Rule]) -> list[object]:
-    """KEY, value, KEY … of rules in their order."""
-    return [word for rule in rules for word in rule.settings]
-
-
 def read_rule(entry: Mapping[str, object], known: Mapping[str, Collection[object]]) -> Rule:
     """
     Args:
@@ -140,10 +135,10 @@ def read_rule(entry: Mapping[str, object], known: Mapping[str, Collection[object
         UserError: see ``Recipe.read``; AttributeError: the entry is no mapping of texts.
     """
     conditions: dict[str, list[Any]] = {}
-    settings: list[object] = []
+    settings: dict[str, object] = {}
     for key, value in entry.items():
         if key.isupper():
-            settings += [key, value]
+            settings[key] = value
             continue
         if key not in known:
             raise UserError(f"{KEY}: unknown condition {key!r}{nearest(key, known)}")
@@ -218,18 +213,18 @@ def fill_config(
     recipe_file: str,
     conditions: Callable[[CfgNode], Mapping[str, object]],
     given: Mapping[str, tuple[str, object]],
-    options: Sequence[object],
+    options: Mapping[str, object],
     where: str = "options after the flags",
 ) -> None:
     """Puts into a config, later ones over the ones before: a data set's file, a recipe, its rules, what
-    is given by name, and KEY, VALUE, KEY …
+    is given by name, and further options.
 
     Args:
         dataset_file, recipe_file: paths; "" for none.
         conditions: what the rules may ask of the run, see ``Rule.conditions``, as the config so far
             has it.
         given: KEY → its name for messages, and its value.
-        options: KEY, VALUE, KEY …; where: what they are called in messages.
+        options: KEY → value; where: what they are called in messages.
 
     Raises:
         UserError: see ``merge``.
@@ -240,8 +235,8 @@ def fill_config(
         merge(cfg, recipe_file, "config file", leave_out=KEY)
         # rules ask for the shots and the classes; below once more, over the rules
         merge(cfg, options, where)
-        rules = Recipe.read(recipe_file).holding(**conditions(cfg))
-        merge(cfg, settings_of(rules), f"{KEY} of config file {recipe_file}")
+        for rule in Recipe.read(recipe_file).holding(**conditions(cfg)):
+            merge(cfg, rule.settings, f"{KEY} of config file {recipe_file}")
     for key, (name, value) in given.items():
-        merge(cfg, [key, repr(value)], name)  # as it is: of a plain text yacs makes a number
+        merge(cfg, {key: repr(value)}, name)  # as it is: of a plain text yacs makes a number
     merge(cfg, options, where)

@@ -246,8 +246,8 @@ def divide(
     for name, paths in files.items():
         # seeded by the class alone
         shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))
-        first, second = (round(share * len(paths)) for share in shares)
-        sizes = (first, second, len(paths) - first - second)
+        sizes = [round(share * len(paths)) for share in shares]
+        sizes.append(len(paths) - sum(sizes))
         for part, chosen in zip(PARTS, in_groups(shuffled, sizes, groups or {})):
             parts[part][name] = chosen
     return parts

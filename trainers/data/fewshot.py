@@ -95,7 +95,7 @@ def sample_of(folder: str, parts: Parts, shots: Mapping[str, int], seed: int) ->
 
 
 def draw(images: Sequence[Image], shots: int) -> list[Image]:
-    """That many images of each class, all of one that has fewer, with the draws of Dassl's
+    """Draws a number of images of each class, all of one that has fewer, with the draws of Dassl's
     ``generate_fewshot_dataset``."""
     by_label: dict[int, list[Image]] = defaultdict(list)
     for image in images:
@@ -139,7 +139,7 @@ def resolve(
 def images_listed(
     path: str, entries: Sequence[tuple[str, int]], images: Sequence[Image], folder: str
 ) -> list[Image]:
-    """Those of the images below a folder that a file of CoOp lists by path and label.
+    """Picks from the images below a folder those that a file of CoOp lists by path and label.
 
     Raises:
         UserError: it lists another image, or one twice.

@@ -8,7 +8,7 @@ import csv
 import io
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
 from ..common.console import counted
@@ -71,16 +71,13 @@ def in_export(tasks: Stored) -> Iterator[Named]:
         if len(addresses) != 1:
             raise ValueError(f"task {task.get('id')} has {counted(len(addresses), 'image')}")
         made = [note for note in task["annotations"] if not note.get("was_cancelled")]
-        choices = list(choices_of(made[-1]["result"])) if made else []
+        choices: list[str] = []
+        for result in made[-1]["result"] if made else []:
+            if result["type"] == "choices":
+                choices += result["value"]["choices"]
         if len(choices) > 1:
             raise ValueError(f"task {task.get('id')} has {counted(len(choices), 'choice')}")
         yield addresses[0], choices[0].strip() if choices else ""
-
-
-def choices_of(results: Iterable[Stored]) -> Iterator[str]:
-    for result in results:
-        if result["type"] == "choices":
-            yield from result["value"]["choices"]
 
 
 def is_address(value: object) -> bool:

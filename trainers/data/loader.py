@@ -268,7 +268,8 @@ class Loaders:
         return make_loader(self.cfg, CheckedImages(self.cfg, images, self.shown))
 
     def over_training(self, every: int = 1, augmented: bool = False) -> Loader:
-        """A loader of each ``every``-th training image, as they are tested or ``augmented``."""
+        """A loader of each ``every``-th training image in their order, as they are tested or
+        ``augmented``."""
         images = cast(CheckedImages, self.train.dataset)
         transform = self.augmented if augmented else self.shown
         return make_loader(self.cfg, images.under(transform, every))

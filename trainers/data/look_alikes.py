@@ -188,7 +188,8 @@ def directions(images: Tensor) -> Tensor:
     down, enlarged, turned, given more contrast, and more light in each channel."""
     down, right = torch.gradient(images, dim=(2, 3))
     place = torch.arange(COARSE) - (COARSE - 1) / 2
-    x, y = place[None, :], place[:, None]
+    x = place[None, :]
+    y = place[:, None]
     lights = [
         torch.ones_like(images) * channel[:, None, None] for channel in torch.eye(images.shape[1])
     ]

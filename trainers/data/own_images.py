@@ -9,14 +9,14 @@ tests of their prompts, have the same test images. Images may lie in folders bel
 ``folder name``, a line per class.
 
 Fewer than ``FEW`` images that are not divided already can serve as training and test images all,
-see ``tests_all``: then no answer of the test may come from a classifier that has seen the image.
+see ``OwnImages``: then no answer of the test may come from a classifier that has seen the image.
 """
 
 import hashlib
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy
 from yacs.config import CfgNode
@@ -37,6 +37,7 @@ from ..texts.classnames import alike
 from .class_folders import (
     LEAST,
     WITHOUT_TEST,
+    Layout,
     deeper,
     divide,
     image_files,
@@ -45,7 +46,7 @@ from .class_folders import (
     read_classnames,
     small_classes,
 )
-from .fewshot import FOLDER, choose
+from .fewshot import FOLDER, Parts, choose
 from .label_files import read_labels
 from .lists import PARTS, Image, Lists
 from .look_alikes import are_new, groups_of
@@ -53,7 +54,6 @@ from .look_alikes import are_new, groups_of
 log = logging.getLogger(__name__)
 FEW = 100  # images, below which a part of them tells too little
 NAME = "ImageFolder"  # as a data set
-Parts = dict[str, list[Image]]  # train, val and test
 
 
 class OwnImages:
@@ -83,18 +83,18 @@ class OwnImages:
 
     def __init__(self, folder: str, cfg: CfgNode) -> None:
         self.dataset_dir = folder
+        self.choice = choice_of(cfg)
+        self.layout = layout_of(folder)
         lists = list_images(folder)
         every = [image for images in lists for image in images]
-        notes = check_small(folder, cfg)
+        notes = check_small(folder, self.layout.whole, cfg)
         for names in alike(dict.fromkeys(image.classname for image in every)):
             log.warning(
                 "Class names that differ in case or Unicode form only: %s",
                 " ".join(map(ascii, names)),
             )
-        if warning := deeper(every):
-            log.warning("%s", warning)
-            notes.append(warning)
-        notes += notes_on_files_left_out(folder)
+        notes += warned([deeper(every)])
+        notes += warned(files_left_out(folder, self.layout))
         paths = [*dict.fromkeys(image.impath for image in every)]
         seen = dict(zip(paths, look_through(paths)))
         coarse = [seen[image.impath].coarse for image in every]
@@ -102,35 +102,36 @@ class OwnImages:
         self.groups = {image.impath: number for image, number in zip(every, group)}
         if len({*group}) < len(every):
             lists = list_images(folder, self.groups)
-        is_all = tests_all(cfg, folder, lists)
+        is_few = bool(self.layout.whole) and sum(map(len, lists)) < FEW
+        # another toolbox's config may not have the key
+        is_all = is_few and cfg.DATASET.get("FOLDS", 0) > 0 and cfg.DATASET.NUM_SHOTS < 1
         self.folds = cfg.DATASET.FOLDS if is_all else 0
         if is_all:
             every = sorted(sum(lists, []), key=lambda image: image.label)
             lists = every, [], every
         chosen = choose(cfg, folder, *lists)
         self.fewshot_sample = chosen.sample
-        if not is_all and is_few(folder, lists):
+        if is_few and not is_all:
             held_out = counted(len(chosen.test), "image")
             notes.append(
                 f"The accuracy is of {held_out}, held out. Of so few images a trainer of image features, "
                 "such as GDA, is tested on all by cross-validation, and trained on all"
             )
             log.info("%s", notes[-1])
-        parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
+        parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
         paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
         seen = {path: seen[path] for path in paths}
         digests = [seen[path].digest for path in paths]
         self.content = hashlib.sha256(b"".join(digests)).hexdigest()
         self.broken: dict[str, list[str]] = {}
-        # another toolbox's config may not have the key
-        skips = cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
-        parts = self.readable(parts, seen, skips)
+        parts = self.readable(parts, seen, skips_broken(cfg))
         self.train_x = parts["train"]
         self.val = parts["val"]
         self.test = parts["test"]
         self.classnames = classnames_of(self.train_x)
         self.seen_groups = groups_seen(self.train_x, self.groups, is_all)
-        self.notes = notes + self.notes_on_copies() + self.notes_on_two_classes(seen)
+        notes += warned(self.copies_of_trained()) + self.notes_on_groups()
+        self.notes = notes + warned(self.files_in_two_classes(seen))
         if transparent := sum(picture.is_transparent for picture in seen.values()):
             log.info(
                 "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
@@ -139,8 +140,12 @@ class OwnImages:
                 transparent_parts(cfg.INPUT.BACKGROUND),
             )
 
+    def serve(self, cfg: CfgNode) -> bool:
+        """Whether a run of another config takes the images of this one."""
+        return choice_of(cfg) == self.choice
+
     def whole_val(self) -> list[Image]:
-        """Those that were looked through."""
+        """Validation images, all of which were looked through."""
         return self.val
 
     def readable(self, parts: Parts, seen: Mapping[str, Seen], skips: bool) -> Parts:
@@ -163,8 +168,8 @@ class OwnImages:
             part: [item for item in items if item.impath not in reasons]
             for part, items in parts.items()
         }
-        classes, others = ({item.label for item in of["train"]} for of in (parts, left))
-        if not skips or classes != others or not left["test"]:
+        classes = classnames_of(parts["train"])
+        if not skips or classnames_of(left["train"]) != classes or not left["test"]:
             raise UserError(
                 f"{len(reasons)} of the images in {self.dataset_dir} can't be read: {broken}: replace them, take them out, or go "
                 "on without them with DATALOADER.BROKEN_IMAGES skip, if each class and the test have others"
@@ -183,11 +188,9 @@ class OwnImages:
         """Which of the images (N,) count where a promise is made, see ``look_alikes``."""
         return are_new([self.groups[path] for path in paths], self.seen_groups)
 
-    def notes_on_copies(self) -> list[str]:
-        """Warns of images that look like training images of their class, and says of others that they
-        look alike; returns the notes. Those that look like another class's show fine differences,
-        which make a test no easier."""
-        notes = []
+    def copies_of_trained(self) -> Iterator[str]:
+        """Which images look like training images of their class. Images that look like another class's
+        show fine differences, which make a test no easier."""
         first = {}
         for image in reversed(self.train_x):
             first[self.groups[image.impath]] = image.impath
@@ -200,42 +203,59 @@ class OwnImages:
                 copies = [path for path in copies if self.groups[path] in self.seen_groups]
             if copies:
                 path = copies[-1 if self.folds else 0]  # in folds the first is a training image
-                pair = first[self.groups[path]], path
-                known, shown = (os.path.relpath(path, self.dataset_dir) for path in pair)
-                notes.append(
+                known = os.path.relpath(first[self.groups[path]], self.dataset_dir)
+                shown = os.path.relpath(path, self.dataset_dir)
+                yield (
                     f"Training images look like {counted(len(copies), f'{part} image')}, such as {known} like "
                     f"{shown}: {why}"
                 )
-        for note in notes:
-            log.warning("%s", note)
-        sizes = Counter(
-            self.groups[image.impath] for image in {*self.train_x, *self.val, *self.test}
-        )
-        large = [group for group, size in sizes.items() if size > 1]
-        if large and layout_of(self.dataset_dir).whole:
-            together = sum(sizes[group] for group in large)
-            notes.append(
-                f"{counted(together, 'image')} look like others, in {counted(len(large), 'group')}: where a class has "
-                "groups enough, each is trained on, validated or tested as a whole"
-            )
-            log.info("%s", notes[-1])
-        return notes
 
-    def notes_on_two_classes(self, seen: Mapping[str, Seen]) -> list[str]:
-        """Warns of the same files in two classes, and returns the warnings."""
+    def notes_on_groups(self) -> list[str]:
+        """Says how many images look like others, where these are divided."""
+        images = {*self.train_x, *self.val, *self.test}
+        sizes = Counter(self.groups[image.impath] for image in images)
+        large = [size for size in sizes.values() if size > 1]
+        if not large or not self.layout.whole:
+            return []
+        note = (
+            f"{counted(sum(large), 'image')} look like others, in {counted(len(large), 'group')}: where a class has "
+            "groups enough, each is trained on, validated or tested as a whole"
+        )
+        log.info("%s", note)
+        return [note]
+
+    def files_in_two_classes(self, seen: Mapping[str, Seen]) -> Iterator[str]:
+        """Which files are in two classes at once."""
         by_digest: dict[bytes, dict[int, str]] = defaultdict(dict)
         for image in (*self.train_x, *self.val, *self.test):
             by_digest[seen[image.impath].digest].setdefault(image.label, image.impath)
         several = [[*paths.values()] for paths in by_digest.values() if len(paths) > 1]
-        if not several:
-            return []
-        names = [os.path.relpath(path, self.dataset_dir) for path in several[0]]
-        number = counted(len(several), "image")
-        note = (
-            f"{number} in two classes at once, such as {' and '.join(names)}: one of them is wrong"
-        )
+        if several:
+            names = [os.path.relpath(path, self.dataset_dir) for path in several[0]]
+            number = counted(len(several), "image")
+            yield (
+                f"{number} in two classes at once, such as {' and '.join(names)}: one of them is wrong"
+            )
+
+
+def warned(sentences: Iterable[str]) -> list[str]:
+    """The sentences that say anything, each of which is logged as a warning."""
+    notes = [sentence for sentence in sentences if sentence]
+    for note in notes:
         log.warning("%s", note)
-        return [note]
+    return notes
+
+
+def skips_broken(cfg: CfgNode) -> bool:
+    """Whether images that can't be read are left out."""
+    # another toolbox's config may not have the key
+    skips: bool = cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
+    return skips
+
+
+def choice_of(cfg: CfgNode) -> tuple[CfgNode, int, bool]:
+    """What of a config says which images a run takes."""
+    return cfg.DATASET.clone(), cfg.SEED, skips_broken(cfg)
 
 
 def groups_seen(
@@ -272,34 +292,25 @@ def list_images(folder: str, groups: Mapping[str, Hashable] | None = None) -> Li
     else:
         parts = divide(folder, image_files(places["train"]), groups, WITHOUT_TEST)
         parts["test"] = image_files(places["val"])
-    names = {name: name for name in parts["train"]}
+    return labelled(folder, parts, names_of(folder, parts["train"]))
+
+
+def names_of(folder: str, classes: Collection[str]) -> dict[str, str]:
+    """Class folder → class name: its own, or that of a folder's ``classnames.txt``."""
     path = f"{folder}/classnames.txt"
-    if os.path.isfile(path):
-        names = read_classnames(path, names)
-    return labelled(folder, parts, names)
+    return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
 
 
-def tests_all(cfg: CfgNode, folder: str, lists: Lists) -> bool:
-    """Whether all images of a folder are training images and test images, in folds: where that is
-    asked for, there are few, and they are not to be sampled."""
-    # another toolbox's config may not have the key
-    is_wanted = cfg.DATASET.get("FOLDS", 0) > 0 and cfg.DATASET.NUM_SHOTS < 1
-    return is_wanted and is_few(folder, lists)
-
-
-def is_few(folder: str, lists: Lists) -> bool:
-    """Whether a folder has fewer than ``FEW`` images, which are not divided already."""
-    return bool(layout_of(folder).whole) and sum(map(len, lists)) < FEW
-
-
-def check_small(folder: str, cfg: CfgNode) -> list[str]:
+def check_small(folder: str, whole: str, cfg: CfgNode) -> list[str]:
     """Warns of classes that are left out, since they have too few images to divide, and returns
     the warnings.
+
+    Args:
+        folder: of the images; whole: see ``Layout``.
 
     Raises:
         UserError: there are such classes, and they are not to be skipped, or no two others.
     """
-    whole = layout_of(folder).whole
     if not whole:
         return []
     files = image_files(whole, may_be_empty=True)
@@ -313,9 +324,7 @@ def check_small(folder: str, cfg: CfgNode) -> list[str]:
             f"{folder} has {small}, which are too few to divide into train, val and test: add some, or, if there are "
             "two other classes, leave these out with --skip-small (in Python and with run.py: DATASET.SKIP_SMALL True)"
         )
-    note = f"Left out: {small}"
-    log.warning("%s", note)
-    return [note]
+    return warned([f"Left out: {small}"])
 
 
 def classnames_of(images: Sequence[Image]) -> list[str]:
@@ -335,17 +344,15 @@ def labelled_in(folder: str) -> tuple[list[str], list[str]]:
     layout = layout_of(folder)
     place = layout.whole or layout.parts.get("test") or layout.parts["val"]
     files = image_files(place)
-    names = {name: name for name in files}
-    if os.path.isfile(f"{folder}/classnames.txt"):
-        names = read_classnames(f"{folder}/classnames.txt", names)
-    pairs = [(path, names[name]) for name, paths in files.items() for path in paths]
-    return [path for path, _ in pairs], [name for _, name in pairs]
+    names = names_of(folder, files)
+    paths = [path for of_class in files.values() for path in of_class]
+    labels = [names[name] for name, of_class in files.items() for _ in of_class]
+    return paths, labels
 
 
-def notes_on_files_left_out(folder: str) -> list[str]:
-    """Warns of what is left out of class folders, and of images that lie outside of them, in a line
-    each, and returns the warnings."""
-    layout = layout_of(folder)
+def files_left_out(folder: str, layout: Layout) -> Iterator[str]:
+    """What is left out of class folders, and images that lie outside of them, in a line each; the first
+    may be empty."""
     used = [layout.whole] if layout.whole else [*layout.parts.values()]
     places = {folder, *used}
     beside = tuple(os.path.join(folder, name, "") for name in layout.beside)
@@ -361,16 +368,10 @@ def notes_on_files_left_out(folder: str) -> list[str]:
                 inside.append(path)
         elif is_image(path):
             outside.append(path)
-    lines = [left_out(inside)]
+    yield left_out(inside)
     if outside:
         number = counted(len(outside), "image")
-        lines += [f"Left out, since they lie in no class folder: {number} ({named(outside)})"]
+        yield f"Left out, since they lie in no class folder: {number} ({named(outside)})"
     if with_images := [f"{name} ({number})" for name, number in unused.items() if number]:
-        lines += [
-            f"Left out, since they lie beside {' and '.join(sorted(map(os.path.basename, used)))}: images in "
-            f"{first_few(with_images)}"
-        ]
-    notes = [line for line in lines if line]
-    for note in notes:
-        log.warning("%s", note)
-    return notes
+        beside_what = " and ".join(sorted(map(os.path.basename, used)))
+        yield f"Left out, since they lie beside {beside_what}: images in {first_few(with_images)}"

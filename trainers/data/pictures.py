@@ -33,11 +33,11 @@ from ..common.image_files import MAX_PIXELS, decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
-Item = TypeVar("Item")
+Given = TypeVar("Given")
 Result = TypeVar("Result")
 
 
-class Table(Protocol):
+class LabelledTable(Protocol):
     """A pandas ``DataFrame``, as far as it is used here."""
 
     columns: Iterable[str]
@@ -49,9 +49,11 @@ class Table(Protocol):
     def __getitem__(self, name: Literal["label"]) -> Iterable[object]: ...
 
 
-Pairs = Dataset[tuple[Picture, str | SupportsIndex]]  # images with their labels' names or numbers
+LabelledDataSet = Dataset[
+    tuple[Picture, str | SupportsIndex]
+]  # images with their labels' names or numbers
 # images without their labels, a table with the columns path and label, or a torch data set
-Labelled = Pictures | Table | Pairs
+Labelled = Pictures | LabelledTable | LabelledDataSet
 
 
 def is_path(image: object) -> TypeGuard[str | os.PathLike[str]]:
@@ -70,7 +72,7 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
 
 
 def ahead(
-    items: Iterable[Item], work: Callable[[Item], Result], number: int
+    items: Iterable[Given], work: Callable[[Given], Result], number: int
 ) -> Generator[Result, None, None]:
     """What ``work`` makes of each item, in a thread of its own: while the caller has one result the next
     ``number`` are made, and no more."""
@@ -146,7 +148,7 @@ def pictures_and_labels(
     if labels is not None:
         return list(one_by_one(cast(Pictures, images))), list(labels)
     if {"path", "label"} <= {*getattr(images, "columns", ())}:
-        table = cast(Table, images)
+        table = cast(LabelledTable, images)
         return list(table["path"]), list(table["label"])
     if isinstance(images, Dataset):
         return of_data_set(images)
@@ -156,7 +158,7 @@ def pictures_and_labels(
     )
 
 
-def of_data_set(images: Pairs) -> tuple[list[Picture], list[object]]:
+def of_data_set(images: LabelledDataSet) -> tuple[list[Picture], list[object]]:
     """N images and N labels of a torch data set of (image, label).
 
     A label is a name, or a whole number: a place among the data set's ``classes``, of a ``Subset``

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class State(TypedDict):
-    """Of the generators; numpy's as its ``get_state`` gives it, its keys as a list."""
+    """States of the generators; numpy's as its ``get_state`` gives it, its keys as a list."""
 
     python: tuple[object, ...]
     numpy: tuple[str, list[int], int, int, float]

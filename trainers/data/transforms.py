@@ -5,7 +5,7 @@ A view is the training transform with one more operation. The paper names its tw
 which operations they hold is our choice (docs/method.md).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import torchvision.transforms as T
 from PIL import Image
@@ -78,7 +78,7 @@ def template_views(
     """One transform per template.
 
     Args:
-        steps: what all views share: crop, flip, normalise …
+        steps: what all views share: crop, flip, to a tensor, normalise …
         settings: ``cfg.INPUT``, which says how strong colour jitter (``COLORJITTER_*``), grayscale
             (``RGS_P``) and blur (``GB_P``, ``GB_K``) are.
         templates: M.
@@ -89,7 +89,7 @@ def template_views(
     Returns:
         list of M transforms, PIL image → (3, H, W).
     """
-    tensor = place_of_tensor(steps)
+    tensor = next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
     jitter = T.ColorJitter(*(settings[f"COLORJITTER_{part}"] for part in "BCSH"))
     blur = T.RandomApply([T.GaussianBlur(settings.GB_K)], settings.GB_P)
     extra: list[list[Step]] = [
@@ -107,8 +107,3 @@ def template_views(
         T.Compose(steps[:tensor] + crop + extra[template % len(extra)] + steps[tensor:])
         for template in range(templates)
     ]
-
-
-def place_of_tensor(steps: Sequence[object]) -> int:
-    """Which of Dassl's steps makes a tensor of a PIL image; there is always one."""
-    return next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))

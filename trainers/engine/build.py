@@ -1,6 +1,6 @@
 """A method out of a run's config: the CLIP that it names, under the settings of the method."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import torch
@@ -14,7 +14,7 @@ from ..texts.descriptions import read_descriptions
 from .checks import check_pixels
 
 
-def settings_in(method: type[Method], cfg: CfgNode) -> CfgNode:
+def declared_settings(method: type[Method], cfg: CfgNode) -> CfgNode:
     """The method's settings, ``cfg.TRAINER.<NAME>``.
 
     Raises:
@@ -29,13 +29,13 @@ def settings_in(method: type[Method], cfg: CfgNode) -> CfgNode:
     return cfg.TRAINER[name.upper()]
 
 
-def take_pixels(cfg: CfgNode, options: Sequence[object]) -> None:
+def take_pixels(cfg: CfgNode, options: Iterable[str]) -> None:
     """Puts into ``cfg.INPUT`` how the pixels of the CLIP are made, over what files say, which is CLIP's
     own.
 
-    options: KEY, value, KEY …, which stay as they are.
+    options: keys that somebody has set, which stay as they are.
     """
-    given = {*options[::2]}
+    given = {*options}
     if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
         given.add("INPUT.SIZE")
     for key, value in pixels_of(cfg.MODEL.BACKBONE.NAME).items():
@@ -55,7 +55,7 @@ def build_method(
     if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
         backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
     check_pixels(cfg, backbone)
-    settings = settings_in(method, cfg)
+    settings = declared_settings(method, cfg)
     is_served = backbone.text.takes_prompts or not method.prompts_texts
     others = [] if is_served else methods_for(backbone)
     method.check_towers(settings, backbone, f"TRAINER.{method.name().upper()}", others)

@@ -1,9 +1,6 @@
-"""Finds images that are to be labelled, and formats the answers as a table, JSON or text."""
+"""Answers as rows, one per image, and rows as a table, JSON or text."""
 
-import glob
 import json
-import logging
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from textwrap import indent
@@ -11,16 +8,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy
 
-from ..common.console import csv_lines, first_few, printable
-from ..common.errors import UserError
-from ..common.image_files import ENDINGS, files_below, is_image, left_out
+from ..common.console import csv_lines, printable
 from ..evaluation.doubts import decimal
 
 if TYPE_CHECKING:
     from .prompted import Answers
-
-log = logging.getLogger("predict")
-
 
 Top = TypedDict("Top", {"class": str, "probability": float})  # one of the most probable classes
 
@@ -59,45 +51,6 @@ class Row(TypedDict, total=False):
     votes: list[Vote]
 
 
-def paths_in(lines: Iterable[str]) -> Iterator[str]:
-    """A list's lines without their ends, and without the mark of UTF-8 that some editors and shells
-    put before the first."""
-    mark = "\ufeff"
-    for line in lines:
-        yield line.strip("\r\n").removeprefix(mark)
-        mark = ""
-
-
-def find_images(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
-    """Paths of all images that are meant, in the order given, those of a folder sorted, one by one.
-
-    Raises:
-        UserError: something is no file, no folder and no pattern that anything fits, or nothing is
-            left.
-    """
-    is_empty = True
-    words = chain.from_iterable(paths_in(stdin) if word == "-" else [word] for word in given)
-    for place in filter(str.strip, words):
-        matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
-        if not matches:
-            raise UserError(f"{place!a} is not a file, a folder or a pattern that matches any")
-        for match in matches:
-            if not os.path.isdir(match):
-                is_empty = False
-                yield match
-                continue
-            for path in filter(is_image, files_below(match)):
-                is_empty = False
-                yield path
-            if line := left_out(files_below(match)):
-                log.info(line)
-    if is_empty:
-        raise UserError(
-            f"there is no image to label (they end in {first_few(ENDINGS)}): give files, folders, "
-            "patterns, or - for a list on standard input, before --classes, which takes all words after it"
-        )
-
-
 def most_probable(probabilities: numpy.ndarray, names: Sequence[str], number: int) -> list[Top]:
     """The ``number`` most probable of K classes, probabilities (K,)."""
     order = numpy.argsort(-probabilities, kind="stable")[:number]
@@ -124,7 +77,7 @@ def votes_of(answers: "Answers", image: int, number: int) -> list[Vote]:
     ]
 
 
-def rows(
+def rows_of(
     answers: "Answers", doubtful: Sequence[bool | None], topk: int, with_votes: bool = True
 ) -> list[Row]:
     """One per image; ``topk``: number of most probable classes."""
@@ -170,9 +123,14 @@ def table_lines(table: Iterable[Mapping[str, object]]) -> Iterator[str]:
 
 def json_lines(rows: Iterable[Row]) -> Iterator[str]:
     """The lines of a JSON list of at least one row, in ASCII, which every output takes."""
+    return json_list(indent(json.dumps(row, indent=2, allow_nan=False), "  ") for row in rows)
+
+
+def json_list(items: Iterable[str]) -> Iterator[str]:
+    """The lines of a JSON list of at least one item, each of which is JSON already."""
     before = "[\n"
-    for row in rows:
-        yield before + indent(json.dumps(row, indent=2, allow_nan=False), "  ")
+    for item in items:
+        yield before + item
         before = ",\n"
     yield "\n]\n"
 
