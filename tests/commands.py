@@ -155,7 +155,7 @@ def check_training(args):
     assert args.trainer in METHODS, args.trainer
     write_descriptions(args.opts)
     if args.images:
-        with mock.patch("protocols.command_line.check_images"):  # they need not be there
+        with mock.patch("trainers.classifier.asked.check_images"):  # they need not be there
             config_of_images(for_trainer(asked_of_images(args), args.trainer))
         return
     args.config_file = args.config_file or f"configs/trainers/{args.trainer}/tiny.yaml"

@@ -299,7 +299,7 @@ def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_th
     assert written_out("CoOp")[1] == "ViT-B/16"
 
 
-def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of(caplog):
+def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of():
     def part(**counts):
         return [SimpleNamespace(classname=name) for name in counts for _ in range(counts[name])]
 
@@ -307,8 +307,8 @@ def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of(caplog
     (note,) = notes_on_classes(data)
     assert "Fewer than 10 images are in 1 class, such as bee (3)" in note
     data.test += part(cat=30)
-    assert len(notes_on_classes(data)) == 2
-    assert "82 % of the test images are of cat: always answering that is right" in caplog.text
+    _, note = notes_on_classes(data)
+    assert "82 % of the test images are of cat: always answering that is right" in note
 
 
 # ---- images with labels ----
