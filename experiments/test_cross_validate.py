@@ -58,7 +58,8 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     torch.manual_seed(3)
     plain.dm.dataset.train_x[:] = [items[index] for index in chosen]
     if name == "CDC":
-        model.start(plain.run.training_images, None)
+        with torch.random.fork_rng():  # as fit has it
+            model.start(plain.run.training_images, None)
     plain.set_model_mode("train")
     for _ in range(plain.max_epoch):
         order = chosen[torch.randperm(len(chosen))]
