@@ -1,5 +1,5 @@
 """The runs that ``run.py`` is asked for, which of them a shard makes, and how they are shown.
-Without torch: a plan is answered at once."""
+A plan is answered at once, without torch, unless options name a trainer's settings."""
 
 import argparse
 import ast

@@ -48,7 +48,6 @@ GOLDEN = {
     path.stem: yaml.safe_load(path.read_text("utf-8"))
     for path in (REPOSITORY / "tests/golden").glob("*.yaml")
 }
-CASES, REFUSALS = GOLDEN["cases"], GOLDEN["refusals"]
 VOCABULARY = 49408  # of CLIP's tokenizer
 TRAINERS = [*METHODS]
 METHOD_OF = {name: method_class(name) for name in TRAINERS}
@@ -393,7 +392,7 @@ def make_method(
     node = trainer_node(name, *(part for pair in pairs.items() for part in pair))
     path = f"TRAINER.{name.upper()}"
     method.check(node, path)
-    method.check_towers(node, backbone, path, methods_for(backbone))
+    method.check_towers(node, backbone, path, functools.partial(methods_for, backbone))
     return method(node, classnames, backbone, dataset, describe)
 
 

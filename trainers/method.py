@@ -198,16 +198,21 @@ class Method(nn.Module):
 
     @classmethod
     def check_towers(
-        cls, settings: CfgNode, backbone: Backbone, path: str, others: Sequence[str] = ()
+        cls,
+        settings: CfgNode,
+        backbone: Backbone,
+        path: str,
+        others: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         """Refuses a text encoder that is not CLIP's own, unless the texts are hand-crafted; and an image
         encoder that has no tokens to put prompts beside, unless ``text_only``.
 
         Args:
-            path: the node's name, and others: names of methods that the CLIP serves, for messages.
+            path: the node's name, and others: gives the names of methods that the CLIP serves, for messages.
         """
         if cls.prompts_texts and not backbone.text.takes_prompts:
-            choices = f"{', '.join(others)}, or " if others else ""
+            names = others()
+            choices = f"{', '.join(names)}, or " if names else ""
             raise UserError(
                 f"{path} prompts the text encoder, and the backbone's is a {backbone.text.kind}: choose "
                 f"{choices}a backbone with CLIP's own text encoder"

@@ -32,9 +32,8 @@ class VPTMethod(Method):
     learner: VisualPrompts
     text_only = None
     prompts_texts = False
-    official_precision = OfficialPrecision(
-        stays_fp32=True
-    )  # the official code loads CLIP with .float()
+    # the official code loads CLIP with .float()
+    official_precision = OfficialPrecision(stays_fp32=True)
 
     def build(self) -> VisualPrompts:
         node = self.settings

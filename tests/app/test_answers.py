@@ -11,9 +11,8 @@ import demo_app
 import predict
 from app.answer import describe, percent
 from tests.app.conftest import NASTY, Page, make_demo, png
-from tests.conftest import FEW, GOLDEN, slow_but_for
+from tests.conftest import FEW, GOLDEN, TRAINERS, slow_but_for
 from tests.runs import CLASSES, call, write_validation
-from tests.trainers.test_every_trainer import TRAINERS
 from trainers import PromptedClassifier
 from trainers.classifier.prompted import Answers
 from trainers.evaluation.doubts import NOT_KNOWN, Judge, decimal

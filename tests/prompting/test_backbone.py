@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
-from tests.conftest import REFUSALS
 from tests.prompting.models import NAMES, SIZES, assert_same, double, pair, relative
 from tests.runs import REPOSITORY, refuses
 from trainers.prompting.backbone import WEIGHTS, load_backbone
@@ -67,7 +66,14 @@ def test_the_tiny_clip_is_what_the_unmodified_clip_package_loads(monkeypatch, tm
     assert relative(ours.text.encode_tokens(tokens), stock.encode_text(tokens)) < 1e-4
 
 
-@pytest.mark.parametrize("name, message", REFUSALS["backbones"])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("ViT-B16", "did you mean ViT-B/16?"),
+        ("hf:someone/other", "download someone/other"),
+        ("open_clip:ViT-B-16/x", "needs the package open_clip_torch "),
+    ],
+)
 def test_a_name_that_is_not_to_be_had_is_answered_with_what_to_do(monkeypatch, name, message):
     monkeypatch.setitem(sys.modules, "open_clip", None)
     with refuses(re.escape(message)):

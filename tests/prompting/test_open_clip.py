@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.conftest import GOLDEN, REFUSALS
+from tests.conftest import GOLDEN
 from tests.prompting.models import noisy
 from tests.runs import refuses
 from trainers import PromptedClassifier
@@ -64,7 +64,15 @@ def test_clips_tokenizer_is_open_clips(text):
 # ---- what can't be used ----
 
 
-@pytest.mark.parametrize("name, message", REFUSALS["open_clip"])
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("ViT-B16/openai", "open_clip has no model 'ViT-B16' (did you mean ViT-B-16?)"),
+        ("ViT-B-16", "'' is neither a file nor among the weights of "),
+        ("ViT-B-16/laion2b_s34b_b8k", "(did you mean laion2b_s34b_b88k?)"),
+        ("ViT-B-16/dfn2b", "use open_clip:ViT-B-16-quickgelu/dfn2b"),
+    ],
+)
 def test_names_that_are_not_known(name, message):
     with refuses(re.escape(message)):
         load_backbone(f"open_clip:{name}")

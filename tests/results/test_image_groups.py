@@ -19,11 +19,10 @@ from analysis.uncertainty import main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.kept import SCALED, read_figures
 from results.render import render
-from tests.conftest import GOLDEN
+from tests.conftest import BASE, GOLDEN, NEW
 from tests.results.conftest import values
 from tests.runs import call, change_record, change_split, prompts_of, record_of
 from tests.same_run import kept_answers
-from tests.trainers.test_every_trainer import BASE, NEW
 from trainers import PromptedClassifier
 from trainers.evaluation.uncertainty import (
     distance_temperatures,

@@ -15,9 +15,9 @@ from protocols.command_line import parse_arguments
 from results.report.page import make_report
 from results.runs import collect
 from results.templates import agreement, kappa, main, oracle
+from tests.conftest import BASE
 from tests.results.conftest import Page, make_answers, write_run
 from tests.runs import base_arguments, call, record_of
-from tests.trainers.test_every_trainer import BASE
 from trainers import PromptedClassifier
 
 # ---- numbers ----

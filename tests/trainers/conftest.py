@@ -1,23 +1,12 @@
-"""All trainers by name, and whole methods in float64, where equalities are tight on every processor."""
+"""Whole methods in float64, where equalities are tight on every processor."""
 
 import pytest
 import torch
-from dassl.engine import TRAINER_REGISTRY
 
 from tests.conftest import scrambled
 from tests.prompting.models import pair
 from tests.reference import unit
 from tests.trainers.formulas.prompts import GOLDEN, PromptSRC
-from trainers.trainer import MethodTrainer
-
-TRAINERS = [
-    name
-    for name in TRAINER_REGISTRY.registered_names()
-    if issubclass(TRAINER_REGISTRY.get(name), MethodTrainer)
-]
-METHOD_OF = {name: TRAINER_REGISTRY.get(name).method for name in TRAINERS}
-LEARNING = [name for name in TRAINERS if METHOD_OF[name].learns]
-BASE, NEW = ("DATASET.SUBSAMPLE_CLASSES", "base"), ("DATASET.SUBSAMPLE_CLASSES", "new")
 
 
 def as_if_trained(method):

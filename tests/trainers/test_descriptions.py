@@ -6,11 +6,18 @@ import json
 import pytest
 import torch
 
-from tests.conftest import CASES, REFUSALS
 from train import main
 from trainers import PromptedClassifier
 
-SENTENCES = CASES["descriptions"]
+SENTENCES = {
+    "banded": ["Wide stripes lie beside each other."],
+    "Dotted ": ["Round dots on a plain ground.", "A pattern of " + 90 * "small " + "dots."],
+    "striped": ["Narrow lines run in parallel."],
+    "woven": ["Threads cross each other."],
+    "zigzagged": ["A line with sharp turns."],
+    "grid": ["Squares in rows.", "Lines that cross at right angles.", "Like a chessboard."],
+    "not a class": ["It is left out."],
+}
 
 
 @pytest.fixture
@@ -47,10 +54,19 @@ def test_a_method_without_hand_crafted_prompts_says_so(run, file, capsys):
         assert (line in capsys.readouterr().out) is says_so
 
 
-LONG = [{"woven": ["x" * 1001]}, "each of at most 1000 characters"]
-
-
-@pytest.mark.parametrize("content, message", [*REFUSALS["descriptions"], LONG])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (
+            {},
+            "says nothing of 'banded', 'dotted', 'striped', 'woven', 'zigzagged' and 1 more of the 6 classes",
+        ),
+        ([["banded", "a band"]], "holds a list: give a JSON file of class name"),
+        ({"woven": []}, "'woven' has []: give a JSON file of class name"),
+        ({"woven": ["Threads.", " "]}, "'woven' has ['Threads.', ' ']: give"),
+        ({"woven": ["x" * 1001]}, "each of at most 1000 characters"),
+    ],
+)
 def test_a_bad_file_is_refused_before_anything_is_trained(refusal, file, content, message):
     if "woven" in content:
         content = {**SENTENCES, **content}

@@ -7,11 +7,10 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from tests.conftest import FEW, slow_but_for
+from tests.conftest import BASE, FEW, LEARNING, METHOD_OF, NEW, TRAINERS, slow_but_for
 from tests.methods import shape_setting_of
 from tests.runs import call, prompts_of, record_of, words_of
 from tests.same_run import kept_answers
-from tests.trainers.conftest import BASE, LEARNING, METHOD_OF, NEW, TRAINERS
 from train import main
 from trainers.common.metrics import read_metrics
 from trainers.data.loader import pair_of

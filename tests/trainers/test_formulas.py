@@ -8,14 +8,21 @@ import random
 import pytest
 import torch
 
-from tests.conftest import CASES, GOLDEN, make_method, trainer_node
+from tests.conftest import GOLDEN, make_method, trainer_node
 from tests.prompting.models import pair, relative
 from tests.trainers.conftest import as_if_trained
 from tests.trainers.formulas import PUBLISHED
 from trainers import METHODS
 from trainers.tcp import AFTER_CONTEXT
 
-FORMULAS, SENTENCES = GOLDEN["methods"]["formulas"], CASES["sentences"]
+FORMULAS = GOLDEN["methods"]["formulas"]
+# of its classes; one is longer than a text encoder's positions
+SENTENCES = {
+    "banded": ["Wide stripes lie beside each other.", "A flag."],
+    "person_on_a_bike": ["A pattern of " + 90 * "small " + "dots."],
+    "a very long name of a class, with comma": ["Lines that cross.", "It is long."],
+    "grid": ["Squares in rows.", "Lines at right angles.", "Like a chessboard."],
+}
 NAMES = [*SENTENCES]
 
 

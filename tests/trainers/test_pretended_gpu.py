@@ -8,10 +8,9 @@ from PIL import Image
 from analysis import image_groups, occlusion
 from results.runs import collect
 from tests.app.conftest import make_demo
-from tests.conftest import FEW
+from tests.conftest import BASE, FEW, TRAINERS
 from tests.pretended_gpu import pretended_gpu
 from tests.runs import make_pictures, record_of
-from tests.trainers.conftest import BASE, TRAINERS
 from trainers import PromptedClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")

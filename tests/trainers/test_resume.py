@@ -14,9 +14,8 @@ from dassl.engine import TRAINER_REGISTRY
 from torch.utils.data import Sampler
 
 from tests import children
-from tests.conftest import slow_but_for
+from tests.conftest import LEARNING, slow_but_for
 from tests.same_run import assert_same_run
-from tests.trainers.conftest import LEARNING
 from train import main
 from trainers.common import files
 from trainers.common.files import remove_leftovers, write_text

@@ -2,9 +2,8 @@
 
 import torch
 
-from tests.conftest import make_method, slow_but_for
+from tests.conftest import METHOD_OF, TRAINERS, make_method, slow_but_for
 from tests.methods import shape_setting_of
-from tests.trainers.conftest import METHOD_OF, TRAINERS
 
 NAMES = ["cat", "bus", "tree"]
 

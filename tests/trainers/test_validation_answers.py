@@ -1,9 +1,8 @@
 """A training keeps what it says of validation images, and no figure of the run knows of it."""
 
-from tests.conftest import FEW, slow_but_for
+from tests.conftest import FEW, TRAINERS, slow_but_for
 from tests.runs import change_split, make_textures, prompts_of, record_of
 from tests.same_run import assert_equal, kept_answers
-from tests.trainers.conftest import TRAINERS
 from trainers.engine.run import Run
 
 

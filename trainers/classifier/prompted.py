@@ -477,7 +477,8 @@ class PromptedClassifier:
         parts = []
         with torch.no_grad():
             for shown, _ in self.batches(images, None):
-                of_templates = self.method(shown[None], self.encoded).image_features
+                there = shown.to(self.method.device)
+                of_templates = self.method(there[None], self.encoded).image_features
                 # (M or 1, B, E) → (B, E)
                 parts.append(F.normalize(of_templates.mean(dim=0), dim=-1).float().cpu())
         if not parts:
@@ -567,8 +568,8 @@ class PromptedClassifier:
     def batches(
         self, images: Pictures, broken: dict[int, UserError] | None
     ) -> Generator[tuple[Tensor, list[str | None]], None, None]:
-        """Images as the method takes them, (B, 3, H, W) on its device, and their names, while the next
-        ones are read; broken: see ``predict_batches``."""
+        """Images as ``read_batch`` has them, (B, 3, H, W), and their names, while the next ones are read;
+        broken: see ``predict_batches``."""
         place = 0
         remaining = iter(one_by_one(images))
         size = self.cfg.DATALOADER.TEST.BATCH_SIZE
@@ -582,7 +583,7 @@ class PromptedClassifier:
                         broken[place + number] = error
                     place += len(batch.names) + len(batch.errors)
                     if batch.pixels is not None:
-                        yield batch.pixels.to(self.method.device), batch.names
+                        yield batch.pixels, batch.names
 
     def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> ReadImages:
         """Images as the method takes them, read by the threads of a pool."""

@@ -49,9 +49,8 @@ class LabelledTable(Protocol):
     def __getitem__(self, name: Literal["label"]) -> Iterable[object]: ...
 
 
-LabelledDataSet = Dataset[
-    tuple[Picture, str | SupportsIndex]
-]  # images with their labels' names or numbers
+# images with their labels' names or numbers
+LabelledDataSet = Dataset[tuple[Picture, str | SupportsIndex]]
 # images without their labels, a table with the columns path and label, or a torch data set
 Labelled = Pictures | LabelledTable | LabelledDataSet
 

@@ -56,9 +56,9 @@ def build_method(
         backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
     check_pixels(cfg, backbone)
     settings = declared_settings(method, cfg)
-    is_served = backbone.text.takes_prompts or not method.prompts_texts
-    others = [] if is_served else methods_for(backbone)
-    method.check_towers(settings, backbone, f"TRAINER.{method.name().upper()}", others)
+    # the others are looked for where there is something to say of them alone: all are imported for it
+    node = f"TRAINER.{method.name().upper()}"
+    method.check_towers(settings, backbone, node, partial(methods_for, backbone))
     path = cfg.DATASET.DESCRIPTIONS
     return method(
         settings,

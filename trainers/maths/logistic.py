@@ -10,9 +10,8 @@ from torch import Tensor
 
 from .threads import one_thread
 
-NEGLIGIBLE = (
-    1e-10  # a direction's share of the largest spread, below which nothing is learned in it
-)
+# a direction's share of the largest spread, below which nothing is learned in it
+NEGLIGIBLE = 1e-10
 # inverse variances of the priors of biases and of the text's weight: where the data say nothing of them,
 # as of a class without images, they stay finite
 BIAS = 1e-2
