@@ -1,0 +1,43 @@
+"""Tasks put aside: which pictures are taken, and the hash by which they are known again."""
+
+from functools import partial
+
+import put_aside
+from PIL import Image, ImageDraw
+
+
+def drawing(corner: int) -> Image.Image:
+    """A square in a place of its own on a transparent ground."""
+    picture = Image.new("RGBA", (64, 64))
+    ImageDraw.Draw(picture).rectangle((0, 0, 20 + corner, 20), fill="red")
+    ImageDraw.Draw(picture).ellipse((corner, 30, corner + 25, 60), fill="blue")
+    return picture
+
+
+def test_a_picture_that_two_classes_claim_is_left_out():
+    patterns = {
+        "mammal": put_aside.words_pattern("cat dog"),
+        "bird": put_aside.words_pattern("bird"),
+    }
+    names = ["set-cat", "set-cats-off", "set-bird", "set-cat-bird", "set-catalogue", "other-dog"]
+    assert put_aside.by_class(names, patterns, only="^set", without="-off$") == {
+        "mammal": ["set-cat"],
+        "bird": ["set-bird"],
+    }
+
+
+def test_of_pictures_that_look_alike_the_first_stays():
+    pictures = {str(corner): partial(drawing, corner) for corner in range(0, 40, 5)}
+    pictures["again"] = partial(drawing, 5)
+    pictures["mirrored"] = lambda: drawing(10).transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    chosen = put_aside.choose({"shape": list(pictures), "none": []}, pictures)
+    assert list(chosen) == ["shape"]
+    assert {"again", "mirrored"}.isdisjoint(chosen["shape"])
+
+
+def test_the_hash_is_that_of_the_pictures(tmp_path):
+    chosen = {"shape": {"a b": drawing(0).convert("RGB")}}
+    first = put_aside.write_task(chosen, tmp_path / "first")
+    assert put_aside.write_task(chosen, tmp_path / "again") == first
+    chosen["shape"]["a b"].putpixel((0, 0), (1, 2, 3))
+    assert put_aside.write_task(chosen, tmp_path / "other") != first
