@@ -26,10 +26,9 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 from trainers.common.interruption import REQUEUE, Interrupted
 from trainers.common.record_file import FILE_NAME, Record, nested, read_record
-from trainers.engine.same_run import OTHER_IMAGES, changes
+from trainers.common.same_run import OTHER_IMAGES, changes
 
-from .arguments import build_config
-from .command_line import parse_arguments
+from .arguments import config_of
 from .plan import PlannedRun
 from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
 
@@ -64,9 +63,9 @@ def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
     """The config that one of the runs would have.
 
     Raises:
-        UserError: see ``build_config``; also for a setting that contradicts the protocol.
+        UserError: see ``config_of``; also for a setting that contradicts the protocol.
     """
-    cfg = build_config(parse_arguments(run.arguments(args.root, args.opts)))
+    cfg = config_of(run, args.root, args.opts)
     node = f"TRAINER.{run.trainer.upper()}"
     if run.model and cfg.TRAINER[run.trainer.upper()].get("CSC"):
         raise UserError(

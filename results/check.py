@@ -25,8 +25,10 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from protocols.plan import plan
 from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
+from trainers.common.same_run import changes
 
 from .published import BASE2NEW, Comparison, comparisons
 from .runs import Run, collect
@@ -78,10 +80,7 @@ def differences(run: Run, recipe: str) -> list[str]:
         recipe: its name; "": the trainer's own for the run's protocol.
     """
     # here, since they take seconds: wrong arguments are answered at once
-    from protocols.arguments import build_config
-    from protocols.command_line import parse_arguments
-    from protocols.plan import plan
-    from trainers.engine.same_run import changes
+    from protocols.arguments import config_of
 
     what = run.record["run"]
     data = run.part.partition("_from_")[2] or what["dataset"]
@@ -93,7 +92,7 @@ def differences(run: Run, recipe: str) -> list[str]:
     same = next(other for other in planned if (other.part, other.dataset) == tested)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]
-    return changes(build_config(parse_arguments(same.arguments(""))), run.record)
+    return changes(config_of(same, root=""), run.record)
 
 
 def check(args: argparse.Namespace) -> int:

@@ -170,15 +170,11 @@ def find_images(run: Run, root: str) -> dict[str, str]:
     """Name of each image that is answered, see ``held_out``, as the answers have it → path; empty, with
     a warning, where the data set is not there.
     """
-    from dassl.data.datasets import DATASET_REGISTRY
-
-    import datasets.every  # noqa: F401  (registers the data sets, which takes seconds)
+    from datasets.every import data_set  # here, since it takes seconds
 
     name = run.record["dataset"]
     try:
-        if name not in DATASET_REGISTRY.registered_names():
-            raise UserError(f"{name} is not a data set of this toolbox")
-        dataset: Any = DATASET_REGISTRY.get(name)  # one of ours
+        dataset = data_set(name)
         trained, validated, tested = dataset.list_images(dataset.find(root))
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
