@@ -27,7 +27,7 @@ from itertools import product
 
 from tqdm import tqdm
 
-from results.kept import CALIBRATION, MEASURES, SCALED, Figures, read_figures, write_figures
+from results.kept import CALIBRATION, MEASURES, SCALED, Numbers, read_kept, write_kept
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
@@ -47,7 +47,7 @@ CALIBRATED = (
 )
 FURTHER_HEADS = {APART: ["measure"], MEANS: ["figure"], CALIBRATED: ["classes", "scaling"]}
 
-Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures
+Measured = tuple[Key, int, Numbers]  # a run's row in the tables, its seed, its figures
 
 
 def measured(folder: str, root: str | None) -> list[Measured]:
@@ -67,13 +67,13 @@ def measured(folder: str, root: str | None) -> list[Measured]:
         )
     runs = []
     for run, key in tqdm(placed, unit="run", disable=None):
-        figures = read_figures(run.folder, run.record)
+        figures = read_kept(run.folder, run.record)
         if figures is None:
             # here, since it takes seconds: wrong arguments are answered at once
             from analysis.image_groups import evaluate
 
             figures, arrays = evaluate(run.folder, root)
-            write_figures(run.folder, run.record, figures, arrays)
+            write_kept(run.folder, run.record, figures, arrays)
         runs.append((key, run.seed, figures))
     return runs
 

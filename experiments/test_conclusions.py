@@ -157,7 +157,7 @@ def test_the_ablation_says_what_the_suite_says_of_styles_calibration_templates_a
 def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, settings, suite):
     """Whichever settings it has; the cell of a difference is empty where none is to be compared."""
     names = {each.get("description", each["name"]): each["name"] for each in settings}
-    means, sizes = comparison.by_task(comparison.figures_of(rows))
+    means, sizes = comparison.by_task(comparison.frame_of(rows))
     means = means.groupby("setting").mean()
     shown = table_of("docs/ablation.md", "| H minus averaged templates' |")
     assert len(shown) >= 5

@@ -172,7 +172,7 @@ def test_a_task_of_pictures_in_folders_is_judged_both_ways(tmp_path, monkeypatch
     assert tool.read_rows(tmp_path / "found.jsonl") == found
     assert [of["task"] for of in found] == ["icons", "icons_swapped"]
     for of in found:
-        assert {*comparison.FIGURES} - {*of} == {"styles_H", "worst_base"}
+        assert {*comparison.NUMBERS} - {*of} == {"styles_H", "worst_base"}
         assert of["H"] == pytest.approx(harmonic_mean((of["base"], of["new"])), abs=1e-3)
     trained = 2 * 5  # of 7 images of a class that are not for testing two are held out
     everything = (4 * found[0]["base"] + trained * found[0]["train"]) / 14

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> None:
         sys.stdout.write(accuracies(runs))
         return
     places = {args.output or default_output(protocol): protocol for protocol in args.protocol}
-    sys.stdout.write("\n".join(summary(protocol, place) for place, protocol in places.items()))
+    sys.stdout.write("\n".join(tables_of(protocol, place) for place, protocol in places.items()))
 
 
 def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
@@ -213,7 +213,7 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
     return f"{table}\n{render.legend(trainers)}"
 
 
-def summary(protocol: str, output: str) -> str:
+def tables_of(protocol: str, output: str) -> str:
     """The tables of the runs in a folder: those of the ablation, or of all other protocols.
 
     Raises:

@@ -28,7 +28,7 @@ from trainers.common.errors import UserError
 
 from .render import run_table_command, summary, table_arguments, titled, write_cells
 from .rows import Key, Table, harmonic_mean
-from .runs import Run, collect
+from .runs import HALVES, FinishedRun, collect
 from .table import BASE2NEW, tables
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 FULL = "full"  # the row that the others are compared with
 RESAMPLES = 2000
 LEVEL = 0.95
-PARTS = ("train_base", "test_new")
 # key of a record → column
 COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "images_per_second"}
 
@@ -91,7 +90,7 @@ def resampled_h(
 
 
 def interval_of(
-    row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]
+    row: Sequence[FinishedRun], full: Sequence[FinishedRun], seeds: Sequence[int]
 ) -> tuple[float, float]:
     """The ``interval`` of a row's runs with those seeds.
 
@@ -100,7 +99,7 @@ def interval_of(
     """
     names = row[0].config, full[0].config
     halves = []  # (2, S, N) each: of the row, of the full method
-    for part in PARTS:
+    for part in HALVES:
         runs = {(run.config, run.seed): run for run in (*row, *full) if run.part == part}
         answers = [[runs[name, seed].known_answers for seed in seeds] for name in names]
         if len({tuple(answer["image"].tolist()) for of in answers for answer in of}) > 1:

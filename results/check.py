@@ -30,8 +30,8 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
 from trainers.common.same_run import changes
 
-from .published import BASE2NEW, Comparison, comparisons
-from .runs import Run, collect
+from .published import BASE2NEW_MEASURES, Comparison, comparisons
+from .runs import HALVES, FinishedRun, collect
 from .table import tables
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def verdict_over_data_sets(difference: "Difference") -> tuple[str, str]:
 
 
 @cache
-def differences(run: Run, recipe: str) -> list[str]:
+def departures(run: FinishedRun, recipe: str) -> list[str]:
     """How a run differs from the experiment that a recipe is: ``KEY its → published``.
 
     Args:
@@ -84,7 +84,7 @@ def differences(run: Run, recipe: str) -> list[str]:
 
     what = run.record["run"]
     data = run.part.partition("_from_")[2] or what["dataset"]
-    protocol = "base2new" if run.part in ("train_base", "test_new") else what["protocol"]
+    protocol = "base2new" if run.part in HALVES else what["protocol"]
     planned = plan(
         protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe or None
     )
@@ -112,16 +112,14 @@ def check(args: argparse.Namespace) -> int:
         over: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
         for figure in comparisons(table):
             odd = dict.fromkeys(
-                text
-                for run in table.runs_of(figure.row)
-                for text in differences(run, figure.recipe)
+                text for run in table.runs_of(figure.row) for text in departures(run, figure.recipe)
             )
             answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(figure)
             counts[answer] += 1
             data, _, trainer, config = figure.row
             if not odd and not table.is_average(figure.row) and figure.name != "average":
                 tested, measure = (data, str(figure.name))
-                if figure.name not in BASE2NEW:  # a column is a data set there
+                if figure.name not in BASE2NEW_MEASURES:  # a column is a data set there
                     tested, measure = (measure, "accuracy")
                 over[trainer, config, measure][tested] = figure.difference
             deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2f}"

@@ -181,7 +181,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ProtocolScores:
     """What trainers reached on data sets under one protocol.
 
     Attributes:
@@ -202,14 +202,16 @@ class Scores:
     def measures(self) -> list[str]:
         return list(self.frame.columns)
 
-    def joined(self, other: "Scores") -> "Scores":
+    def joined(self, other: "ProtocolScores") -> "ProtocolScores":
         """Both, of one protocol."""
-        return Scores(self.title, concat([self.frame, other.frame]), self.marked | other.marked)
+        return ProtocolScores(
+            self.title, concat([self.frame, other.frame]), self.marked | other.marked
+        )
 
-    def of(self, trainers: Iterable[str]) -> "Scores":
+    def of(self, trainers: Iterable[str]) -> "ProtocolScores":
         """The scores of some trainers, in their order."""
         names = list(trainers)
-        return Scores(self.title, self.frame.loc[names], self.marked & {*names})
+        return ProtocolScores(self.title, self.frame.loc[names], self.marked & {*names})
 
     def may_compare(self, trainers: Iterable[str], measure: str) -> bool:
         """Whether a measure of all of them is of the same task: on trained classes, what keeps a

@@ -32,7 +32,7 @@ from trainers.common.errors import UserError
 
 from .render import render_all, run_table_command, table_arguments
 from .rows import Table
-from .runs import FACTOR_PARTS, Arrays, Run, collect
+from .runs import FACTOR_PARTS, Arrays, FinishedRun, collect
 from .table import FACTORS, tables
 
 GROUP = 10  # images that a group has at least
@@ -90,7 +90,7 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     }
 
 
-def vote_drops(aligned: Run, reversed_: Run) -> dict[str, float]:
+def vote_drops(aligned: FinishedRun, reversed_: FinishedRun) -> dict[str, float]:
     """``drop`` of each template alone, in percent; empty where there are none."""
     pairs = zip(*(run.metrics.get("template_accuracy", ()) for run in (aligned, reversed_)))
     return {f"template {number}": own - other for number, (own, other) in enumerate(pairs, 1)}

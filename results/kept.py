@@ -11,15 +11,15 @@ from trainers.common.files import check_folder, file_hash, write_arrays, write_t
 from trainers.common.readers import read_arrays, read_json
 from trainers.common.record_file import Record
 
-from .runs import Arrays, Run
+from .runs import Arrays, FinishedRun
 
 FORMAT = 4  # to be raised when a field changes its meaning or one is added that tables show
 SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
-FIGURES = "uncertainty.json"
+NUMBERS = "uncertainty.json"
 IMAGES = "uncertainty.npz"
-MARKS = {FIGURES: r'\A\{\s*"format": ', IMAGES: r"\APK"}  # what they begin with
-Figures = dict[str, Any]  # uncertainty.json
+MARKS = {NUMBERS: r'\A\{\s*"format": ', IMAGES: r"\APK"}  # what they begin with
+Numbers = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
     "ece": "ECE",
     "adaptive_ece": "adaptive ECE",
@@ -28,7 +28,7 @@ CALIBRATION = {
 }  # figure → column of a table
 
 
-def write_figures(folder: Path, record: Record, figures: Figures, arrays: Arrays) -> None:
+def write_kept(folder: Path, record: Record, figures: Numbers, arrays: Arrays) -> None:
     """Writes both files into a run's folder; the JSON, which says that they are there, last.
 
     Args:
@@ -41,10 +41,10 @@ def write_figures(folder: Path, record: Record, figures: Figures, arrays: Arrays
     write_arrays(str(folder / IMAGES), arrays)
     content = {**facts(folder, record), **figures}
     text = json.dumps({**content, "sha256": fingerprint(content)}, indent=2)
-    write_text(str(folder / FIGURES), text + "\n")
+    write_text(str(folder / NUMBERS), text + "\n")
 
 
-def read_figures(folder: Path, record: Record) -> Figures | None:
+def read_kept(folder: Path, record: Record) -> Numbers | None:
     """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing,
     damaged, or another run's or version's.
 
@@ -52,7 +52,7 @@ def read_figures(folder: Path, record: Record) -> Figures | None:
         record: the run's ``results.json``.
     """
     try:
-        figures = read_json(folder / FIGURES)
+        figures = read_json(folder / NUMBERS)
         is_sound = figures.pop("sha256") == fingerprint(figures)
         return figures if is_sound and facts(folder, record).items() <= figures.items() else None
     except Exception as error:  # damaged files can raise anything
@@ -70,13 +70,13 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
     }
 
 
-def fingerprint(content: Figures) -> str:
+def fingerprint(content: Numbers) -> str:
     """SHA-256 of what JSON holds of a dict."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_doubts(run: Run) -> Arrays:
+def read_uncertainties(run: FinishedRun) -> Arrays:
     """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is
     none, or it is older than the run."""
-    is_kept = read_figures(run.folder, run.record)
+    is_kept = read_kept(run.folder, run.record)
     return read_arrays(run.folder / IMAGES) if is_kept else {}

@@ -27,9 +27,9 @@ FORMATS = {
     "latex": "latex_booktabs",
     "html": "html",
 }  # name → tabulate's
-MARK = "†"
+DAGGER = "†"
 MEANING = (
-    f"{MARK} learns parts for the trained classes alone, most often a classifier of image features: "
+    f"{DAGGER} learns parts for the trained classes alone, most often a classifier of image features: "
     "on base classes compare it with others that are marked."
 )
 LEGEND = {
@@ -41,14 +41,14 @@ LEGEND = {
 
 
 def marked(trainer: str, records: Iterable[Record]) -> str:
-    """A trainer's name, with ``MARK`` if any of its runs has parts for the trained classes alone."""
+    """A trainer's name, with ``DAGGER`` if any of its runs has parts for the trained classes alone."""
     has_own_parts = any(record.get("class_parameters") for record in records)
-    return f"{trainer} {MARK}" if has_own_parts else trainer
+    return f"{trainer} {DAGGER}" if has_own_parts else trainer
 
 
 def legend(trainers: Iterable[str], style: str = "text") -> str:
-    """The line below a table of trainers that says what ``MARK`` means; empty where none has it."""
-    return LEGEND[style] if any(name.endswith(MARK) for name in trainers) else ""
+    """The line below a table of trainers that says what ``DAGGER`` means; empty where none has it."""
+    return LEGEND[style] if any(name.endswith(DAGGER) for name in trainers) else ""
 
 
 def summary(mean: float, deviation: float) -> str:

@@ -27,11 +27,10 @@ import numpy
 from trainers.common.errors import UserError
 
 from .render import render_all, run_table_command, table_arguments
-from .rows import Line, Table
+from .rows import SERIES_HEADS, Line, Table
 from .runs import Series, collect, group, with_answers
 
 log = logging.getLogger(__name__)
-HEADS = ("tested on", "model")
 MOVED = "Templates before and after training"
 COSINES = {
     "between": "between templates",
@@ -102,7 +101,7 @@ def template_tables(series: list[Series]) -> list[Table]:
             cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}
             if None not in cosines.values():
                 percents = {when: 100 * cosine for when, cosine in cosines.items()}
-                lines[MOVED, 0, (*HEADS, "100 × cosine")].append(
+                lines[MOVED, 0, (*SERIES_HEADS, "100 × cosine")].append(
                     ((*key, f"{of}, {title}"), seed, percents)
                 )
         answers = run.known_answers
@@ -113,13 +112,13 @@ def template_tables(series: list[Series]) -> list[Table]:
         numbers = [*map(str, range(1, 1 + count))]
         columns = [*(f"S{number}" for number in numbers), "fused"]
         accuracy = {**dict(zip(columns, agreed[-1])), "oracle": oracle(vote, label)}
-        lines[f"Accuracy of {count} templates", count, HEADS].append((key, seed, accuracy))
+        lines[f"Accuracy of {count} templates", count, SERIES_HEADS].append((key, seed, accuracy))
         names = [*numbers, "answer", "truth"]
         for title, matrix in (
             ("Agreement of the votes in %", agreed),
             ("Cohen's kappa of the votes", kappa(vote)),
         ):
-            lines[title, count, (*HEADS, "template")] += [
+            lines[title, count, (*SERIES_HEADS, "template")] += [
                 ((*key, name), seed, dict(zip(names, row))) for name, row in zip(names, matrix)
             ]
     # by title, the cosines first

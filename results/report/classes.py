@@ -13,7 +13,6 @@ from trainers.evaluation.doubts import votes_alone, wilson
 from ..runs import Series
 from .gallery import thumbnail
 
-ZERO_SHOT = "ZeroshotCLIP"
 MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes
 CONFUSIONS = 6
 PICTURES = 6  # of each confusion
@@ -35,7 +34,7 @@ def headlines(series: list[Series]) -> list[Headline]:
     """
     tested = [entry for entry in series if all("accuracy" in run.metrics for run in entry.runs)]
     zero_shot = {
-        material(entry): mean_accuracy(entry) for entry in reversed(tested) if is_zero_shot(entry)
+        material(entry): mean_accuracy(entry) for entry in reversed(tested) if entry.is_zero_shot
     }
     made = []
     for entry in tested:
@@ -51,7 +50,7 @@ def headlines(series: list[Series]) -> list[Headline]:
                 "tested_on": entry.tested_on,
                 "model": entry.name,
                 "trainer": run.record["trainer"],
-                "zero_shot_itself": is_zero_shot(entry),
+                "zero_shot_itself": entry.is_zero_shot,
                 "seeds": len(entry.runs),
                 "accuracy": accuracy,
                 "images": images,
@@ -114,11 +113,6 @@ def mean_accuracy(entry: Series) -> float:
     return mean
 
 
-def is_zero_shot(entry: Series) -> bool:
-    is_zero: bool = entry.first.record["trainer"] == ZERO_SHOT
-    return is_zero
-
-
 def number_of_images(entry: Series) -> int:
     """0 where it is not known."""
     run = entry.first
@@ -130,7 +124,7 @@ def material(entry: Series) -> tuple[object, ...]:
     """What two series share that were tested on the same images with the same CLIP."""
     run = entry.first
     hashes = (run.record[name] for name in ("backbone_hash", "split_hash"))
-    return entry.setting[:2], number_of_images(entry), *hashes, *run.classnames
+    return entry.task[:2], number_of_images(entry), *hashes, *run.classnames
 
 
 def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:

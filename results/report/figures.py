@@ -24,7 +24,7 @@ from trainers.common.files import check_output, write_text
 from trainers.evaluation.uncertainty import BINS
 
 from ..answers import histogram, reliability_points, risk_coverage
-from ..kept import read_doubts
+from ..kept import read_uncertainties
 from ..rows import Table
 from ..runs import Arrays, Curve, Series, training_curve
 
@@ -34,7 +34,7 @@ INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
 MARK = r"\(prefers-color-scheme:dark\)\{svg\{color:"  # by which ``svg_of``'s are told from others
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
-MEASURES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
+RISK_LINES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 PER_POINT = 10  # images, at least, of a reliability diagram's points: of fewer a share says little
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
@@ -141,11 +141,11 @@ def finish(axes: Axes) -> None:
 
 
 def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
-    """Reliability and risk–coverage: one figure for each setting, one line for each of its series,
-    which come setting by setting.
+    """Reliability and risk–coverage: one figure for each task, one line for each of its series,
+    which come task by task.
     """
-    for title, of_setting in groupby(series, lambda entry: entry.tested_on):
-        members = list(of_setting)
+    for title, of_task in groupby(series, lambda entry: entry.tested_on):
+        members = list(of_task)
         names = ", ".join(entry.name for entry in members)
         carrying = [entry for entry in members if reliability_bins(entry) > 1]
         if carrying:
@@ -190,7 +190,7 @@ def draw_risk(axes: Axes, series: list[Series], colours: Colours) -> None:
     highest = 0.0
     for entry in series:
         wrong = [~run.known_answers["right"] for run in entry.runs]
-        for measure, (by, line) in MEASURES.items():
+        for measure, (by, line) in RISK_LINES.items():
             if not entry.has(measure):
                 continue
             doubts = [run.known_answers[measure] for run in entry.runs]
@@ -215,7 +215,7 @@ def vacuity_figures(series: list[Series]) -> Iterator[Figure]:
         right = entry.pooled("right")
         groups = {"right": vacuity[right], "wrong": vacuity[~right]}
         further = ""
-        doubts = [read_doubts(run) for run in entry.runs]
+        doubts = [read_uncertainties(run) for run in entry.runs]
         if all("new_vacuity" in arrays for arrays in doubts):
             new = [arrays["new_vacuity"] for arrays in doubts]
             corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
@@ -263,7 +263,7 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
 
 
 def training_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
-    """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
+    """Loss and accuracy by epoch, one figure each for each task that was trained in."""
     curves: dict[str, dict[str, list[dict[str, Curve]]]] = defaultdict(dict)
     for entry in series:
         if of_seeds := [curve for run in entry.runs if (curve := training_curve(run))]:

@@ -17,7 +17,7 @@ from torch.nn.functional import nll_loss
 from analysis import image_groups
 from analysis.uncertainty import main, tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.kept import SCALED, read_figures
+from results.kept import SCALED, read_kept
 from results.render import render
 from tests.conftest import BASE, GOLDEN, NEW
 from tests.results.conftest import values
@@ -201,7 +201,7 @@ def test_what_is_of_another_run_is_computed_again(evaluated, tmp_path, monkeypat
         assert call(main, tmp_path) == 0
         assert len(computed) == times
         assert "What each measure tells apart" in capsys.readouterr().out
-        assert results.items() <= read_figures(copy, record_of(copy)).items()
+        assert results.items() <= read_kept(copy, record_of(copy)).items()
 
 
 # ---- refusals ----
