@@ -92,10 +92,10 @@ def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -
             continue
         if shown:
             where = f"{entry.where}, seed {run.seed}"
-            largest = "; ".join(
-                f"{name} {', '.join(f'{100 * drop:.0f}' for drop in drops.max(axis=(1, 2)))}"
-                for name, _, drops in shown
-            )
+            largest = []
+            for name, _, drops in shown:
+                falls = [f"{100 * fall:.0f}" for fall in drops.max(axis=(1, 2))]
+                largest.append(f"{name} {', '.join(falls)}")
             yield Figure(
                 f"occlusion {entry.tested_on} {entry.name}",
                 f"Where each template looks, {where}",
@@ -103,7 +103,7 @@ def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -
                 "covers the place, blue where it rises. The least doubted right answers, one a "
                 "class.",
                 f"Occlusion maps of {where}. Largest fall of the class's probability in points: "
-                f"{largest}.",
+                f"{'; '.join(largest)}.",
                 partial(draw, shown),
             )
 

@@ -325,9 +325,9 @@ def compare(works: dict[str, Work], rounds: int, peak: float) -> DataFrame:
     """A row for each implementation; the first is the one that all are compared with."""
     flops = Series({name: count_flops(work) for name, work in works.items()})  # warms up as well
     clocks = {name: timer(work) for name, work in works.items()}
-    turns = DataFrame(
-        [{name: clock.timeit(1).mean for name, clock in clocks.items()} for _ in range(rounds)]
-    )
+    turns = DataFrame(columns=list(works), dtype=float)
+    for turn in range(rounds):
+        turns.loc[turn] = [clock.timeit(1).mean for clock in clocks.values()]
     seconds = turns.median()
     return DataFrame(
         {

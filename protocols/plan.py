@@ -277,8 +277,9 @@ def plan(
         raise UserError(
             f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot"
         )
+    is_varied = protocol == "ablation" or bool(rows)
     variants = [AblationRow("recipe", "as it is")]
-    if is_varied := protocol == "ablation" or bool(rows):
+    if is_varied:
         variants = ablation_rows(trainer, rows)
     runs = []
     for number, seed, row in product(shots, seeds, variants):

@@ -158,10 +158,10 @@ def ablation(table: Table, key: Key) -> DataFrame:
     runs = {name: table.runs[key + (name,)] for name in known if name in seeds}
     lines = []
     for name, members in runs.items():
-        figures = {
-            f"{column}_{figure}": frame.loc[key + (name,), column]
+        values = {
+            f"{column}_{statistic}": frame.loc[key + (name,), column]
             for column in ("base", "new", "H")
-            for figure, frame in (("mean", table.means), ("std", table.deviations))
+            for statistic, frame in (("mean", table.means), ("std", table.deviations))
         }
         common = sorted(seeds[name] & seeds.get(FULL, set()))
         difference = lower = upper = None
@@ -175,7 +175,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
                 "row": name,
                 "description": known[name],
                 "seeds": len(seeds[name]),
-                **figures,
+                **values,
                 "difference": difference,
                 "lower": lower,
                 "upper": upper,
@@ -187,7 +187,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
 
 
 def render_ablation(lines: DataFrame, style: str = "text") -> str:
-    """The table as text, Markdown, CSV (a column for each figure), LaTeX or HTML (escaped)."""
+    """The table as text, Markdown, CSV (a column for each number), LaTeX or HTML (escaped)."""
 
     def texts(name: str, specification: str, scale: float = 1) -> list[str]:
         """A column as text; nothing where there is no number."""

@@ -23,7 +23,6 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import numpy
 from pandas import DataFrame, MultiIndex, Series, read_csv
 
 from trainers.common.errors import UserError, exit_code, nearest
@@ -49,12 +48,12 @@ def scores_of(table: Table, metric: str) -> ProtocolScores:
     """
     heads = table.heads
     frame = table.by_seed.reset_index()
-    are_averages = [table.is_average(tuple(row)) for row in frame[heads].itertuples(index=False)]
-    frame = frame[numpy.logical_not(are_averages)]
-    are_marked = [
-        any(run.record.get("class_parameters") for run in table.runs_of(tuple(row)))
-        for row in frame[heads].itertuples(index=False)
-    ]
+    rows = frame[heads].itertuples(index=False, name=None)
+    frame = frame.loc[[not table.is_average(row) for row in rows]]
+    are_marked = []
+    for row in frame[heads].itertuples(index=False, name=None):
+        records = [run.record for run in table.runs_of(row)]
+        are_marked.append(any(record.get("class_parameters") for record in records))
     frame["trainer"] = full_names(frame)
     marked = frozenset(frame["trainer"][are_marked])
     if "shots" in heads and frame["shots"].nunique() > 1:
@@ -109,9 +108,9 @@ def published_scores(path: Path) -> Iterator[ProtocolScores]:
         known = read_yaml(path)
         marked = frozenset(known["trained_classes_alone"])
         pairs = {
-            (trainer, data, 0): figures
+            (trainer, data, 0): numbers
             for trainer, sets in known["base2new"].items()
-            for data, figures in sets.items()
+            for data, numbers in sets.items()
         }
         yield ProtocolScores(BASE2NEW, by_index(pairs, BASE2NEW_MEASURES), marked)
         for title, protocol in TRANSFER_LISTS.items():
@@ -141,7 +140,7 @@ def read_scores(sources: Sequence[str], metric: str) -> list[ProtocolScores]:
     Published trainers are named as such where there are runs, too.
 
     Raises:
-        UserError: see ``tables``, ``kept_scores`` and ``published_scores``; figures of another metric are published.
+        UserError: see ``tables``, ``kept_scores`` and ``published_scores``; of another metric none are published.
     """
     files = [source for source in sources if source.endswith((".yaml", ".yml"))]
     kept = [source for source in sources if source.endswith(".csv")]

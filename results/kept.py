@@ -28,7 +28,7 @@ CALIBRATION = {
 }  # figure → column of a table
 
 
-def write_kept(folder: Path, record: Record, figures: Numbers, arrays: Arrays) -> None:
+def write_kept(folder: Path, record: Record, numbers: Numbers, arrays: Arrays) -> None:
     """Writes both files into a run's folder; the JSON, which says that they are there, last.
 
     Args:
@@ -39,7 +39,7 @@ def write_kept(folder: Path, record: Record, figures: Numbers, arrays: Arrays) -
     """
     check_folder("the run's folder", str(folder), MARKS)
     write_arrays(str(folder / IMAGES), arrays)
-    content = {**facts(folder, record), **figures}
+    content = {**facts(folder, record), **numbers}
     text = json.dumps({**content, "sha256": fingerprint(content)}, indent=2)
     write_text(str(folder / NUMBERS), text + "\n")
 
@@ -52,16 +52,16 @@ def read_kept(folder: Path, record: Record) -> Numbers | None:
         record: the run's ``results.json``.
     """
     try:
-        figures = read_json(folder / NUMBERS)
-        is_sound = figures.pop("sha256") == fingerprint(figures)
-        return figures if is_sound and facts(folder, record).items() <= figures.items() else None
+        numbers = read_json(folder / NUMBERS)
+        is_sound = numbers.pop("sha256") == fingerprint(numbers)
+        return numbers if is_sound and facts(folder, record).items() <= numbers.items() else None
     except Exception as error:  # damaged files can raise anything
         raise_machines(error, folder)
         return None
 
 
 def facts(folder: Path, record: Record) -> dict[str, object]:
-    """What the figures belong to: where one of it has changed, they are computed again."""
+    """What the numbers belong to: where one of it has changed, they are computed again."""
     made_from = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {
         "format": FORMAT,

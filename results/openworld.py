@@ -41,14 +41,15 @@ def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarr
 
 
 def openworld_aucs(runs: list[FinishedRun]) -> dict[Path, dict[str, float]]:
-    """OpenworldAUC of the runs of ``test_open``: folder → name, one of ``open.auroc``'s → percent; none,
-    with a warning, where the other two runs are not among them."""
+    """OpenworldAUC of the runs of ``test_open``: folder → name, one of ``open.auroc``'s → percent; an
+    empty dict, with a warning, where the other two runs are not among them."""
     first = {identity(run, run.part): run for run in reversed(runs)}
     found: dict[Path, dict[str, float]] = {}
     for run in runs:
         if "open" not in run.metrics:
             continue
         halves = [first.get(identity(run, part)) for part in HALVES]
+        found[run.folder] = {}
         try:
             found[run.folder] = aucs_of(run, *halves)
         except UserError as error:
@@ -72,7 +73,7 @@ def aucs_of(
     """
     again = "delete its folder and run it again"
     if base is None or new is None:
-        missing = HALVES[base is not None]
+        missing = HALVES[0] if base is None else HALVES[1]
         raise UserError(
             f"{missing} of it is missing, give the folder of both or run --protocol open"
         )

@@ -1,6 +1,6 @@
 """Published numbers beside one's own: ``published.yaml``, and how far a table is from it.
 
-Figures are compared where they are figures of the same experiment: accuracy, the backbone ViT-B/16,
+Numbers are compared where they are numbers of the same experiment: accuracy, the backbone ViT-B/16,
 16 shots, averages over the same data sets.
 """
 
@@ -17,7 +17,7 @@ from .rows import Column, Key, Table
 PUBLISHED = Path(__file__).with_name("published.yaml")
 BACKBONE = "ViT-B/16"
 SHOTS = 16
-BASE2NEW_MEASURES = ["base", "new", "H"]  # order of the figures
+BASE2NEW_MEASURES = ["base", "new", "H"]  # order of the numbers
 TRANSFER_LISTS = {
     "cross-data-set from imagenet": "cross_dataset",
     "domain generalisation from imagenet": "domain_generalisation",
@@ -32,10 +32,10 @@ def read_published() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure beside the published one.
+    """A number beside the published one.
 
     Attributes:
-        row, name: where it stands; recipe: of the published figure, "": the trainer's own for that
+        row, name: where it stands; recipe: of the published number, "": the trainer's own for that
         protocol.
         published: in percent; mean: over the seeds; deviation: the seeds' sample standard
         deviation, None of one seed; seeds: their number.
@@ -66,7 +66,7 @@ class Comparison:
 
 
 def published_beside(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
-    """The recipe that published numbers of a row are of, see ``Comparison``, and the figures by
+    """The recipe that published numbers of a row are of, see ``Comparison``, and the numbers by
     column; none where none are known.
     """
     data, shots, trainer, config = row
@@ -90,14 +90,14 @@ def published_beside(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     # of a method with several published recipes those of the row's, else its only ones
     method = f"{trainer} {config}"
     recipe = config if method in methods else ""
-    figures = dict(zip(columns, methods.get(method, methods.get(trainer, ()))))
+    numbers = dict(zip(columns, methods.get(method, methods.get(trainer, ()))))
     if {*columns} != {*table.names}:  # the average is of other data sets
-        figures.pop("average", None)
-    return recipe, figures
+        numbers.pop("average", None)
+    return recipe, numbers
 
 
 def comparisons(table: Table) -> Iterator[Comparison]:
-    """Yields every cell of which a figure is published."""
+    """Yields every cell of which a number is published."""
     deviations = table.groups.std()
     for row, seeds in table.seeds.items() if len(table.heads) == 4 else ():
         recipe, published = published_beside(table, row)

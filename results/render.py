@@ -1,4 +1,4 @@
-"""Tables of figures over seeds, as text, Markdown, CSV, LaTeX and HTML; what commands of tables
+"""Tables of values over seeds, as text, Markdown, CSV, LaTeX and HTML; what commands of tables
 share."""
 
 import argparse
@@ -62,10 +62,10 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
     CSV, and a last line says what the mark means.
 
     Args:
-        with_published: a column is added for each that has published figures.
+        with_published: a column is added for each that has published numbers.
     """
     compared = comparisons(table) if with_published else ()
-    published = {(figure.row, figure.name): figure for figure in compared}
+    published = {(number.row, number.name): number for number in compared}
     cells = table.means[[]].assign(seeds=table.seeds)
     for name in table.names:
         mean = table.means[name]
@@ -79,10 +79,10 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         beside = [published.get((row, name)) for row in table.means.index]
         if any(beside) and style == "csv":
             for attribute in ("published", "difference", "deviations"):
-                values = [getattr(figure, attribute, None) for figure in beside]
+                values = [getattr(number, attribute, None) for number in beside]
                 cells[f"{name}_{attribute}"] = numpy.array(values, float)
         elif any(beside):
-            cells[f"{name}, published"] = [str(figure or "") for figure in beside]
+            cells[f"{name}, published"] = [str(number or "") for number in beside]
     cells = cells.reset_index()
     last_line = ""
     if table.runs and style != "csv":

@@ -244,7 +244,7 @@ def rendered(args: argparse.Namespace) -> str:
     """The tables that the command's arguments ask for.
 
     Raises:
-        UserError: see ``tables``; also for published figures of another metric.
+        UserError: see ``tables``; also for published numbers of another metric.
     """
     if args.published and args.metric != "accuracy":
         raise UserError(

@@ -65,16 +65,11 @@ def kappa(votes: numpy.ndarray) -> numpy.ndarray:
     """
     from sklearn.metrics import cohen_kappa_score
 
-    # 0 / 0 where both have one and the same class throughout
-    return numpy.array(
-        [
-            [
-                1.0 if (first == second).all() else cohen_kappa_score(first, second)
-                for second in votes
-            ]
-            for first in votes
-        ]
-    )
+    kappas = numpy.ones((len(votes), len(votes)))
+    for first, second in numpy.ndindex(kappas.shape):
+        if (votes[first] != votes[second]).any():  # else 0 / 0 where there is one class throughout
+            kappas[first, second] = cohen_kappa_score(votes[first], votes[second])
+    return kappas
 
 
 def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
@@ -93,7 +88,8 @@ def template_tables(series: list[Series]) -> list[Table]:
     """
     # title, templates, heads → lines
     lines: dict[tuple[str, int, tuple[str, ...]], list[Line]] = defaultdict(list)
-    for entry, run in ((entry, run) for entry in series for run in entry.runs):
+    runs_of_series = [(entry, run) for entry in series for run in entry.runs]
+    for entry, run in runs_of_series:
         key = (entry.tested_on, entry.name)
         seed = run.seed
         learned = run.record["learned"]

@@ -241,15 +241,12 @@ class OpenMojiFactors(DrawnDataset):
     @classmethod
     def list_images(cls, folder: str, settings: CfgNode = DEFAULTS) -> Lists:
         """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``."""
-        return tuple(
-            [
-                image._replace(
-                    impath=image_path(f"{folder}/{part_name(split, settings)}", code_of(image))
-                )
-                for image in images
-            ]
-            for split, images in zip(PARTS, super().list_images(folder))
-        )
+        lists: Lists = ()
+        for split, images in zip(PARTS, super().list_images(folder)):
+            place = f"{folder}/{part_name(split, settings)}"
+            moved = [image._replace(impath=image_path(place, code_of(image))) for image in images]
+            lists = *lists, moved
+        return lists
 
     def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Datum]]:
         settings = cfg.DATASET.get("FACTORS", DEFAULTS)

@@ -60,10 +60,11 @@ class DrawnDataset(ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         split = read_json(cls.split)
-        return tuple(
-            [Image(image_path(f"{folder}/images", code), *rest) for code, *rest in split[part]]
-            for part in PARTS
-        )
+        lists: Lists = ()
+        for part in PARTS:
+            images = [Image(image_path(f"{folder}/images", code), *of) for code, *of in split[part]]
+            lists = *lists, images
+        return lists
 
 
 @DATASET_REGISTRY.register()

@@ -72,7 +72,8 @@ def measured_tables(series: list[Series]) -> list[Table]:
     """
     calibration: list[Line] = []
     doubt: list[Line] = []
-    for entry, run in ((entry, run) for entry in series for run in entry.runs):
+    runs_of_series = [(entry, run) for entry in series for run in entry.runs]
+    for entry, run in runs_of_series:
         key = entry.tested_on, entry.name
         figures = {title: run.metrics.get(name) for name, title in CALIBRATION_COLUMNS.items()}
         calibration.append((key, run.seed, figures))
