@@ -180,7 +180,7 @@ def is_right(prediction: Prediction, labels: Tensor) -> Tensor:
 
 
 def mean(values: Tensor) -> float:
-    """In float64."""
+    """The mean, computed in float64."""
     return values.double().mean().item()
 
 

@@ -38,7 +38,7 @@ BATCHES = 5
 
 
 def image_tower(config: dict[str, Any], package: Any) -> nn.Module:
-    """That of a run on a model of the package."""
+    """The image tower that a run on a model of the package has."""
     vision = {**vars(open_clip.CLIPVisionCfg()), **config["vision_cfg"]}
     if not is_clips(vision, open_clip.CLIPVisionCfg()):
         return ImageBox(package.visual, vision["image_size"], kind_of(package.visual))
@@ -48,12 +48,12 @@ def image_tower(config: dict[str, Any], package: Any) -> nn.Module:
 
 
 def millions(module: nn.Module) -> float:
-    """Its parameters."""
+    """How many parameters a module has, in millions."""
     return sum(parameter.numel() for parameter in module.parameters()) / 1e6
 
 
 def milliseconds(tower: nn.Module, images: Tensor) -> float:
-    """Of the processor, for a picture in the fastest batch."""
+    """The processor's time for a picture in the fastest batch."""
     taken = []
     for _ in range(BATCHES):
         started = time.process_time()

@@ -121,7 +121,7 @@ def measure(run: str, folder: str, wait: bool) -> tuple[float, float]:
     code = predict.main(["--run", run, "--csv", f"{folder}.csv", folder])
     assert code == 0, f"predict.py ended with {code}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return peak, 1000 * median(numpy.diff(moments))
+    return peak, 1000 * float(median(numpy.diff(moments)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -98,6 +98,7 @@ class UsualTowers(Towers):
     def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         """(M, K, E), one template after the other."""
         tower = self.stock
+        deep: Any
         prefix, suffix, end, deep, _ = prompts.texts(slice(None))
         templates = len(prefix)
         suffix = suffix.expand(templates, -1, -1, -1)  # (M, K, S, D)

@@ -46,7 +46,7 @@ class ImageDataset(DatasetBase):
 
     @classmethod
     def find(cls, root: str) -> str:
-        """The same.
+        """Absolute path of the data set's folder below ``root``.
 
         Raises:
             UserError: it is not there.

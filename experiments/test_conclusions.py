@@ -82,7 +82,7 @@ def suite(rows, settings):
 
 @pytest.fixture(scope="module")
 def put_aside():
-    """The same over the tasks put aside."""
+    """The difference over the tasks put aside."""
     scores = kept_scores(DATA / "put_aside.csv")
     return scores.difference
 

@@ -72,7 +72,7 @@ class FinishedRun:
 
     @property
     def part(self) -> str:
-        """Of the protocol; empty for a run made by hand."""
+        """Part of the protocol; empty for a run made by hand."""
         return self.record["run"]["part"] or ""
 
     @property
@@ -110,23 +110,23 @@ class FinishedRun:
 
     @property
     def classnames(self) -> list[str]:
-        """Of all classes to choose from."""
+        """Names of all classes to choose from."""
         names: list[str] = self.record["classnames"]
         return names
 
     @cached_property
     def answers(self) -> Arrays | None:
-        """Those to the test images, see ``answers_to``."""
+        """Answers to the test images, see ``answers_to``."""
         return self.answers_to("test")
 
     @cached_property
     def validation_answers(self) -> Arrays | None:
-        """Those to the validation images that are none of the test's, see ``answers_to``."""
+        """Answers to the validation images that are none of the test's, see ``answers_to``."""
         return self.answers_to("val")
 
     @cached_property
     def training_answers(self) -> Arrays | None:
-        """Those to the training images by folds that have not seen them, see ``answers_to``; there
+        """Answers to the training images by folds that have not seen them, see ``answers_to``; there
         are some where cross-validation has chosen the trainer. Nothing but lists is made of them:
         where they can't be read, they are left out with a warning."""
         try:
@@ -222,7 +222,7 @@ class Series:
 
     @property
     def first(self) -> FinishedRun:
-        """That of the lowest seed."""
+        """The run of the lowest seed."""
         return self.runs[0]
 
     @property
@@ -310,7 +310,7 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
 
 
 def with_answers(series: Iterable[Series]) -> list[Series]:
-    """The same series of those runs only that have answers."""
+    """The series, each with those of its runs only that have answers."""
     answered = [replace(entry, runs=[run for run in entry.runs if run.answers]) for entry in series]
     return [entry for entry in answered if entry.runs]
 

@@ -167,12 +167,7 @@ def make_table(
         numbers = ", ".join(map(str, seeds))
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
     measured = frame.dropna()
-    whole = with_averages(measured)
-    order = whole.index.to_frame(index=False)
-    order["average"] = order.index >= len(measured)
-    order["first"] = whole.groupby(level=heads)[columns[0]].transform("mean").to_numpy()
-    order = order.sort_values(["average", *heads[:-2], "first", "seed"])
-    whole = whole.reindex(whole.index[order.index])
+    whole = in_order(with_averages(measured), len(measured))
     has_h = metric in SHARES and {"base", "new"} <= {*columns}
     if has_h:
         whole["H"] = harmonic_mean((whole["base"], whole["new"]))
@@ -185,6 +180,17 @@ def make_table(
     for key, run, _ in lines:
         runs[key].append(run)
     return Table(title, whole, runs, has_h and not seed_h)
+
+
+def in_order(frame: DataFrame, measured: int) -> DataFrame:
+    """The lines by data set, and of one by their trainer's mean in the first column; the averages,
+    which come after the ``measured`` ones, stay after them."""
+    heads = list(frame.index.names[:-1])
+    order = frame.index.to_frame(index=False)
+    order["average"] = order.index >= measured
+    order["first"] = frame.iloc[:, 0].groupby(level=heads).transform("mean").to_numpy()
+    order = order.sort_values(["average", *heads[:-2], "first", "seed"])
+    return frame.reindex(frame.index[order.index])
 
 
 def with_averages(frame: DataFrame) -> DataFrame:

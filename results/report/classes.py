@@ -69,7 +69,7 @@ def headlines(series: list[Series]) -> list[Headline]:
 
 
 def template_accuracies(entry: Series) -> list[float]:
-    """Of each template alone in percent, mean over seeds; none where there are none."""
+    """Accuracy of each template alone in percent, mean over seeds; none where there are none."""
     of_seeds = [run.metrics.get("template_accuracy", ()) for run in entry.runs]
     return [float(numpy.mean(of_template)) for of_template in zip(*of_seeds)]
 
