@@ -143,49 +143,64 @@ def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:
     """
     label = entry.pooled("label")
     answer = entry.pooled("answer")
-    seeds = len(entry.runs)
     there = numpy.union1d(label, answer)
     names = [entry.first.class_name(of_class) for of_class in there]
     counts = confusion_matrix(label, answer, labels=there)  # (truth, answer)
     wrong = counts - numpy.diag(counts.diagonal())
-    of = counts.sum(axis=1)
-    classes = [
-        {
-            "name": names[truth],
-            "images": round(of[truth] / seeds),
-            "accuracy": 100 * counts[truth, truth] / of[truth],
-            "mistakes": (names[wrong[truth].argmax()], wrong[truth].max())
-            if wrong[truth].any()
-            else None,
-        }
-        for truth in numpy.flatnonzero(of)
-    ]
     mistakes = wrong.sum(axis=0) + wrong.sum(axis=1)
     shown = numpy.sort(numpy.argsort(-mistakes, kind="stable")[:MATRIX])
-    rows = []
-    for truth in shown[of[shown] > 0]:
-        cells = [(counts[truth, column], column == truth) for column in shown]
-        cells.append((of[truth] - counts[truth, shown].sum(), False))  # all others
-        shares = [(number, number / of[truth], right) for number, right in cells]
-        rows.append((names[truth], shares))
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
     return {
-        "seeds": seeds,
-        "classes": sorted(classes, key=lambda row: row["accuracy"]),
+        "seeds": len(entry.runs),
+        "classes": class_rows(counts, names, len(entry.runs)),
         "names": [names[label] for label in shown],
-        "rows": rows,
+        "rows": matrix_rows(counts, names, shown),
         "left_out": len(there) - len(shown),
         "confusions": [
             {
                 "truth": names[truth],
                 "answer": names[answer],
                 "number": wrong[truth, answer],
-                "of": of[truth],
+                "of": counts[truth].sum(),
                 "cards": cards(entry, there[truth], there[answer], images),
             }
             for truth, answer in pairs
         ],
     }
+
+
+def class_rows(counts: numpy.ndarray, names: list[str], seeds: int) -> list[dict[str, Any]]:
+    """``classes`` of ``class_page``; counts: (truth, answer) of all seeds."""
+    rows = []
+    for truth in numpy.flatnonzero(counts.sum(axis=1)):
+        wrong = counts[truth].copy()
+        wrong[truth] = 0
+        commonest = wrong.argmax()
+        images = counts[truth].sum()
+        rows.append(
+            {
+                "name": names[truth],
+                "images": round(images / seeds),
+                "accuracy": 100 * counts[truth, truth] / images,
+                "mistakes": (names[commonest], wrong[commonest]) if wrong.any() else None,
+            }
+        )
+    return sorted(rows, key=lambda row: row["accuracy"])
+
+
+def matrix_rows(
+    counts: numpy.ndarray, names: list[str], shown: numpy.ndarray
+) -> list[tuple[str, list[tuple[int, float, bool]]]]:
+    """``rows`` of ``class_page``, of the classes that are shown."""
+    rows = []
+    for truth in shown:
+        images = counts[truth].sum()
+        if not images:
+            continue
+        cells = [(counts[truth, column], column == truth) for column in shown]
+        cells.append((images - counts[truth, shown].sum(), False))  # all others
+        rows.append((names[truth], [(number, number / images, right) for number, right in cells]))
+    return rows
 
 
 def cards(entry: Series, truth: int, answer: int, images: dict[str, str]) -> list[dict[str, Any]]:
