@@ -23,7 +23,8 @@ RING = 60  # of a wrong answer's circle, in points²
 
 
 class Map(NamedTuple):
-    """
+    """Where test images lie beside one another.
+
     Attributes:
         places: (N, 2), of N images.
         classes: N names of their own classes.

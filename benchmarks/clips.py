@@ -25,6 +25,7 @@ from typing import Any
 
 import open_clip
 import torch
+from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -88,11 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     # the package's attention in operations that are counted
     torch.backends.mha.set_fastpath_enabled(False)
-    rows = [measured(model) for model in args.models]
-    sys.stdout.write(f"| model | {' | '.join(rows[0])} |\n|{' --- |' * (len(rows[0]) + 1)}\n")
-    for model, row in zip(args.models, rows):
-        values = " | ".join(f"{value:.0f}" for value in row.values())
-        sys.stdout.write(f"| `{model}` | {values} |\n")
+    rows = [{"model": f"`{model}`", **measured(model)} for model in args.models]
+    print(tabulate(rows, "keys", "github", floatfmt=".0f"))
     return 0
 
 

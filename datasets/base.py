@@ -102,7 +102,8 @@ class TargetDataset(ImageDataset):
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
     ) -> dict[str, list[Datum]]:
-        """
+        """The test images, as they are.
+
         Raises:
             UserError: the config asks for a few-shot sample or for half of the classes.
         """

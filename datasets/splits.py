@@ -80,7 +80,8 @@ def image_of(folder: str, entry: Stored) -> Image:
 
 
 def check_labels(lists: Lists) -> None:
-    """
+    """Checks that the lists have labels of the same classes.
+
     Raises:
         ValueError: the labels of the training images are not 0 … K−1, or another part has one that
             they don't have.

@@ -38,7 +38,7 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, product
 
 import torch
 from comparison import (
@@ -204,14 +204,13 @@ def run(args: argparse.Namespace, settings: Sequence[Fields]) -> None:
     """Trains what the results file lacks."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
     there = [*DRAWN, *sorted(folder.name for folder in Path(args.root).glob("suite/*"))]
-    todo = [
-        (task, seed, setting)
-        for name in args.tasks or there
-        for task in (name + ending for ending in DIRECTIONS)
-        for seed in args.seeds
-        for setting in settings
-        if (setting["name"], task, seed) not in done
-    ]
+    todo = []
+    for name, ending, seed, setting in product(
+        args.tasks or there, DIRECTIONS, args.seeds, settings
+    ):
+        task = name + ending
+        if (setting["name"], task, seed) not in done:
+            todo.append((task, seed, setting))
     for task, lines in groupby(todo, lambda line: line[0]):
         with tempfile.TemporaryDirectory() as folder:
             # with CDC's views

@@ -127,7 +127,8 @@ class Launcher:
     is_stopping: Event = field(default_factory=Event)
 
     def make_all(self) -> None:
-        """
+        """Makes what is missing.
+
         Raises:
             UserError: one failed, or the prompts that it tests are not trained; those that are
                 under way are finished first, no other is started.

@@ -155,7 +155,8 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[dict[str, An
 
 
 def check_root(root: str | None) -> None:
-    """
+    """Checks the folder of the data sets.
+
     Raises:
         UserError: a root is given, and it is no folder.
     """
