@@ -10,7 +10,7 @@ import numpy
 from matplotlib.axes import Axes
 
 from results.report.figures import INK, MARKERS, Figure, finish
-from results.runs import FinishedRun, Series
+from results.runs import FinishedRun, RunSeries
 from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def map_of(run: FinishedRun, paths: dict[str, str]) -> Map | None:
     return Map(flat.fit_transform(features), classes, answers["right"][chosen])
 
 
-def map_figures(series: list[Series], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
+def map_figures(series: list[RunSeries], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
     """A map for each task whose images are at hand, of the first seed of its first training.
 
     Args:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from results.answers import UNCERTAINTY
 from results.report.figures import Figure
-from results.runs import FinishedRun, Series
+from results.runs import FinishedRun, RunSeries
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 
@@ -71,7 +71,9 @@ def occlusions(run: FinishedRun, paths: dict[str, str]) -> list[Occlusion]:
     return made
 
 
-def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
+def occlusion_figures(
+    series: list[RunSeries], images: dict[str, dict[str, str]]
+) -> Iterator[Figure]:
     """A figure for the first seed of each series of trainings whose templates vote and whose images
     are at hand.
 

@@ -13,7 +13,7 @@ from pandas.core.groupby import DataFrameGroupBy
 from .runs import FinishedRun
 
 HEADS = ("data set", "shots", "trainer", "config")
-SERIES_HEADS = ("tested on", "model")  # of tables with a row for each ``Series``
+SERIES_HEADS = ("tested on", "model")  # of tables with a row for each ``RunSeries``
 Column = str | int  # a number of shots in the few-shot table
 Key = tuple[Any, ...]  # of a row, by the table's heads
 Line = tuple[Key, int, Mapping[Any, float | None]]  # a row's key, seed, column → value

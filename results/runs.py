@@ -204,7 +204,7 @@ def check_layout(arrays: Arrays, path: Path, classes: int) -> None:
 
 
 @dataclass
-class Series:
+class RunSeries:
     """Runs that differ in their seed only.
 
     Attributes:
@@ -274,8 +274,8 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
     return list(runs.values())
 
 
-def group(runs: Iterable[FinishedRun]) -> list[Series]:
-    """The runs as a list of ``Series``, by task, then in the order of the runs.
+def group(runs: Iterable[FinishedRun]) -> list[RunSeries]:
+    """The runs as a list of ``RunSeries``, by task, then in the order of the runs.
 
     A name is the model's; where one task has that model in several places, it says which.
     """
@@ -297,7 +297,7 @@ def group(runs: Iterable[FinishedRun]) -> list[Series]:
         for place, seeds in members.items():
             name = model if len(members) == 1 else f"{model} ({distinct_part(place, members)})"
             seeds.sort(key=lambda run: run.seed)
-            series.append(Series(task, tested_on, name, seeds))
+            series.append(RunSeries(task, tested_on, name, seeds))
     return sorted(series, key=lambda entry: entry.task)
 
 
@@ -309,7 +309,7 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
     return "/".join(place.parts[start : len(place.parts) - end]) or place.name
 
 
-def with_answers(series: Iterable[Series]) -> list[Series]:
+def with_answers(series: Iterable[RunSeries]) -> list[RunSeries]:
     """The series, each with those of its runs only that have answers."""
     answered = [replace(entry, runs=[run for run in entry.runs if run.answers]) for entry in series]
     return [entry for entry in answered if entry.runs]

@@ -28,7 +28,7 @@ from trainers.common.errors import UserError
 
 from .render import render_all, run_table_command, table_arguments
 from .rows import SERIES_HEADS, Line, Table
-from .runs import Series, collect, group, with_answers
+from .runs import RunSeries, collect, group, with_answers
 
 log = logging.getLogger(__name__)
 MOVED = "Templates before and after training"
@@ -80,7 +80,7 @@ def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
     return share
 
 
-def template_tables(series: list[Series]) -> list[Table]:
+def template_tables(series: list[RunSeries]) -> list[Table]:
     """The tables described above; those of votes once for each number of templates.
 
     Args:

@@ -10,7 +10,7 @@ from trainers.common.console import counted
 from trainers.common.record_file import nested, tested_on
 from trainers.evaluation.doubts import votes_alone, wilson
 
-from ..runs import Series
+from ..runs import RunSeries
 from .gallery import thumbnail
 
 MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes
@@ -19,7 +19,7 @@ PICTURES = 6  # of each confusion
 Headline = dict[str, Any]  # see ``headlines``
 
 
-def headlines(series: list[Series]) -> list[Headline]:
+def headlines(series: list[RunSeries]) -> list[Headline]:
     """One dict for each series that was tested: what its accuracy is, and what it is to be compared
     with.
 
@@ -68,13 +68,13 @@ def headlines(series: list[Series]) -> list[Headline]:
     return made
 
 
-def template_accuracies(entry: Series) -> list[float]:
+def template_accuracies(entry: RunSeries) -> list[float]:
     """Accuracy of each template alone in percent, mean over seeds; none where there are none."""
     of_seeds = [run.metrics.get("template_accuracy", ()) for run in entry.runs]
     return [float(numpy.mean(of_template)) for of_template in zip(*of_seeds)]
 
 
-def votes_in_words(entry: Series, untrained: float | None) -> str:
+def votes_in_words(entry: RunSeries, untrained: float | None) -> str:
     """How often each vote alone is right, all together, and the CLIP without training; "" where
     there is one vote only."""
     templates = template_accuracies(entry)
@@ -87,7 +87,7 @@ def votes_in_words(entry: Series, untrained: float | None) -> str:
     return f"{words}." if untrained is None else f"{words}, untrained CLIP {untrained:.1f} %."
 
 
-def below_untrained(entry: Series, untrained: float | None) -> str:
+def below_untrained(entry: RunSeries, untrained: float | None) -> str:
     """A warning, with what to do, where templates are worse than the CLIP without training by more
     than their 95 % intervals (Wilson's); "" where none is, or it is not known."""
     images = number_of_images(entry)
@@ -108,26 +108,26 @@ def below_untrained(entry: Series, untrained: float | None) -> str:
     )
 
 
-def mean_accuracy(entry: Series) -> float:
+def mean_accuracy(entry: RunSeries) -> float:
     mean: float = numpy.mean([run.metrics["accuracy"] for run in entry.runs])
     return mean
 
 
-def number_of_images(entry: Series) -> int:
+def number_of_images(entry: RunSeries) -> int:
     """0 where it is not known."""
     run = entry.first
     images: int = run.metrics.get("images", len(run.answers["label"]) if run.answers else 0)
     return images
 
 
-def material(entry: Series) -> tuple[object, ...]:
+def material(entry: RunSeries) -> tuple[object, ...]:
     """What two series share that were tested on the same images with the same CLIP."""
     run = entry.first
     hashes = (run.record[name] for name in ("backbone_hash", "split_hash"))
     return entry.task[:2], number_of_images(entry), *hashes, *run.classnames
 
 
-def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:
+def class_page(entry: RunSeries, images: dict[str, str]) -> dict[str, Any]:
     """What the answers of a series, all seeds together, look like class by class.
 
     Args:
@@ -203,7 +203,9 @@ def matrix_rows(
     return rows
 
 
-def cards(entry: Series, truth: int, answer: int, images: dict[str, str]) -> list[dict[str, Any]]:
+def cards(
+    entry: RunSeries, truth: int, answer: int, images: dict[str, str]
+) -> list[dict[str, Any]]:
     """The images of a class that were taken for another, each once, those with the highest
     probability first.
     """

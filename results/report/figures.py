@@ -26,7 +26,7 @@ from trainers.evaluation.uncertainty import BINS
 from ..answers import histogram, reliability_points, risk_coverage
 from ..kept import read_uncertainties
 from ..rows import Table
-from ..runs import Arrays, Curve, Series, training_curve
+from ..runs import Arrays, Curve, RunSeries, training_curve
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
@@ -140,7 +140,7 @@ def finish(axes: Axes) -> None:
     )
 
 
-def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
+def answer_figures(series: list[RunSeries], colours: Colours) -> Iterator[Figure]:
     """Reliability and risk–coverage: one figure for each task, one line for each of its series,
     which come task by task.
     """
@@ -169,12 +169,12 @@ def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
         )
 
 
-def reliability_bins(entry: Series) -> int:
+def reliability_bins(entry: RunSeries) -> int:
     """How many points of a reliability diagram the images of a series carry."""
     return min(BINS, len(entry.pooled("label")) // PER_POINT)
 
 
-def draw_reliability(axes: Axes, series: list[Series], colours: Colours) -> None:
+def draw_reliability(axes: Axes, series: list[RunSeries], colours: Colours) -> None:
     axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
     for entry, marker in zip(series, cycle(MARKERS)):
         points = 100 * reliability_points(
@@ -186,7 +186,7 @@ def draw_reliability(axes: Axes, series: list[Series], colours: Colours) -> None
     finish(axes)
 
 
-def draw_risk(axes: Axes, series: list[Series], colours: Colours) -> None:
+def draw_risk(axes: Axes, series: list[RunSeries], colours: Colours) -> None:
     highest = 0.0
     for entry in series:
         wrong = [~run.known_answers["right"] for run in entry.runs]
@@ -204,7 +204,7 @@ def draw_risk(axes: Axes, series: list[Series], colours: Colours) -> None:
     finish(axes)
 
 
-def vacuity_figures(series: list[Series]) -> Iterator[Figure]:
+def vacuity_figures(series: list[RunSeries]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
     images where all seeds have measured them.
     """
@@ -262,7 +262,7 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
     finish(axes)
 
 
-def training_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
+def training_figures(series: list[RunSeries], colours: Colours) -> Iterator[Figure]:
     """Loss and accuracy by epoch, one figure each for each task that was trained in."""
     curves: dict[str, dict[str, list[dict[str, Curve]]]] = defaultdict(dict)
     for entry in series:

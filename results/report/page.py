@@ -20,7 +20,7 @@ from trainers.evaluation.doubts import decimal
 from ..kept import CALIBRATION
 from ..render import render
 from ..rows import SERIES_HEADS, Line, Table
-from ..runs import FinishedRun, Series, collect, group, with_answers
+from ..runs import FinishedRun, RunSeries, collect, group, with_answers
 from ..table import tables
 from .classes import Headline, class_page, headlines
 from .figures import (
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 CALIBRATION_COLUMNS = {"accuracy": "accuracy"} | CALIBRATION
 MEASURED_BY = {"aurc": "AURC", "error_auroc": "error AUROC"}
 # gives figures of series that have answers; its second argument: data set → image → path
-MoreFigures = Callable[[list[Series], dict[str, dict[str, str]]], Iterable[Figure]]
+MoreFigures = Callable[[list[RunSeries], dict[str, dict[str, str]]], Iterable[Figure]]
 
 
 def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
@@ -66,7 +66,7 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
     return [table for table in made if len(table.frame)]
 
 
-def measured_tables(series: list[Series]) -> list[Table]:
+def measured_tables(series: list[RunSeries]) -> list[Table]:
     """Calibration, and what each measure of uncertainty is worth: a row for each series, and for
     each of its measures.
     """
@@ -98,7 +98,7 @@ def notes_of(run: FinishedRun) -> list[str]:
     return notes
 
 
-def write_lists(series: Sequence[Series], start: str) -> list[str]:
+def write_lists(series: Sequence[RunSeries], start: str) -> list[str]:
     """Writes the lists of the galleries' images as tables, ``<start>_wrong_labels.csv`` and
     ``<start>_label_next.csv``, of the first seed of each series; returns the names of the files.
     """
