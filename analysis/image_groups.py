@@ -41,7 +41,7 @@ from torch import Tensor
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.kept import MEASURES, SCALED, Numbers
+from results.kept import MEASURES, SCALED, Kept
 from results.runs import Arrays
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.common.errors import UserError
@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 Calibration = dict[str, float]  # see ``trainers.evaluation.prediction.calibration``
 
 
-def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Numbers, Arrays]:
+def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Kept, Arrays]:
     """Shows a trained base run the three groups of images.
 
     Args:

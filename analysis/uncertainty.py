@@ -27,7 +27,7 @@ from itertools import product
 
 from tqdm import tqdm
 
-from results.kept import CALIBRATION, MEASURES, SCALED, Numbers, read_kept, write_kept
+from results.kept import CALIBRATION, MEASURES, SCALED, Kept, read_kept, write_kept
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
@@ -47,7 +47,7 @@ CALIBRATED = (
 )
 FURTHER_HEADS = {APART: ["measure"], MEANS: ["figure"], CALIBRATED: ["classes", "scaling"]}
 
-Measured = tuple[Key, int, Numbers]  # a run's row in the tables, its seed, its numbers
+Measured = tuple[Key, int, Kept]  # a run's row in the tables, its seed, its numbers
 
 
 def measured(folder: str, root: str | None) -> list[Measured]:
@@ -78,7 +78,7 @@ def measured(folder: str, root: str | None) -> list[Measured]:
     return runs
 
 
-def tables(runs: Sequence[Measured]) -> list[Table]:
+def uncertainty_tables(runs: Sequence[Measured]) -> list[Table]:
     """Three tables of what ``measured`` gives: what each measure tells apart, its means, and
     calibration.
     """
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", help="folder of the data sets (default: that of the runs)")
     return run_table_command(
         parser,
-        lambda args: render_all(tables(measured(args.folder, args.root)), args.format),
+        lambda args: render_all(uncertainty_tables(measured(args.folder, args.root)), args.format),
         arguments,
     )
 

@@ -62,7 +62,7 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     return cfg
 
 
-def config_of(run: PlannedRun, root: str, options: Sequence[str] = ()) -> CfgNode:
+def planned_config(run: PlannedRun, root: str, options: Sequence[str] = ()) -> CfgNode:
     """The config that a planned run has.
 
     Args:

@@ -28,7 +28,7 @@ from trainers.common.interruption import REQUEUE, Interrupted
 from trainers.common.record_file import FILE_NAME, Record, nested, read_record
 from trainers.common.same_run import OTHER_IMAGES, changes
 
-from .arguments import config_of
+from .arguments import planned_config
 from .plan import PlannedRun
 from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
 
@@ -63,9 +63,9 @@ def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
     """The config that one of the runs would have.
 
     Raises:
-        UserError: see ``config_of``; also for a setting that contradicts the protocol.
+        UserError: see ``planned_config``; also for a setting that contradicts the protocol.
     """
-    cfg = config_of(run, args.root, args.opts)
+    cfg = planned_config(run, args.root, args.opts)
     node = f"TRAINER.{run.trainer.upper()}"
     if run.model and cfg.TRAINER[run.trainer.upper()].get("CSC"):
         raise UserError(

@@ -27,7 +27,7 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 
 from .render import run_table_command, summary, table_arguments, titled, write_cells
-from .rows import Key, Table, harmonic_mean
+from .rows import CONFIDENCE_LEVEL, Key, Table, harmonic_mean
 from .runs import HALVES, FinishedRun, collect
 from .table import BASE2NEW, tables
 
@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 
 FULL = "full"  # the row that the others are compared with
 RESAMPLES = 2000
-LEVEL = 0.95
 # key of a record → column
 COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "images_per_second"}
 
@@ -50,7 +49,7 @@ def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float
     A resample draws, with replacement, as many seeds, base images and new images as there are, the
     same for both rows: they share few-shot samples and test images, so what makes a seed or an
     image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
-    difference is that of the means over the drawn seeds. The interval holds the middle ``LEVEL`` of
+    difference is that of the means over the drawn seeds. The interval holds the middle ``CONFIDENCE_LEVEL`` of
     the resampled differences (percentile interval: Efron and Tibshirani, 1993, "An Introduction to
     the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
     itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with
@@ -70,7 +69,11 @@ def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float
         generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
     )  # (R, S), (R, N), (R, N)
     difference = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)  # (R,)
-    return tuple(numpy.quantile(difference, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
+    return tuple(
+        numpy.quantile(
+            difference, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
+        ).tolist()
+    )
 
 
 def resampled_h(
@@ -204,7 +207,9 @@ def render_ablation(lines: DataFrame, style: str = "text") -> str:
         cells[name] = list(map(summary, lines[f"{name}_mean"], lines[f"{name}_std"]))
     cells[f"H − {FULL}"] = texts("difference", "+.2f")
     ends = zip(texts("lower", "+.2f"), texts("upper", "+.2f"))
-    cells[f"{100 * LEVEL:g} % interval"] = [" … ".join(filter(None, pair)) for pair in ends]
+    cells[f"{100 * CONFIDENCE_LEVEL:g} % interval"] = [
+        " … ".join(filter(None, pair)) for pair in ends
+    ]
     cells["parameters"] = texts("parameters", ",.0f")
     cells["ms/step"] = texts("seconds_per_step", ".1f", 1000)
     cells["images/s"] = texts("images_per_second", ".0f")

@@ -80,7 +80,7 @@ def departures(run: FinishedRun, recipe: str) -> list[str]:
         recipe: its name; "": the trainer's own for the run's protocol.
     """
     # here, since they take seconds: wrong arguments are answered at once
-    from protocols.arguments import config_of
+    from protocols.arguments import planned_config
 
     what = run.record["run"]
     data = run.part.partition("_from_")[2] or what["dataset"]
@@ -92,7 +92,7 @@ def departures(run: FinishedRun, recipe: str) -> list[str]:
     same = next(other for other in planned if (other.part, other.dataset) == tested)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]
-    return changes(config_of(same, root=""), run.record)
+    return changes(planned_config(same, root=""), run.record)
 
 
 def check(args: argparse.Namespace) -> int:

@@ -207,8 +207,8 @@ def pair(scores: ProtocolScores, first: str, second: str) -> str:
     sets = DataFrame({name: difference.of for name, difference in differences.items()})
     marks = [f"{name} {DAGGER}" if name in scores.marked else name for name in (first, second)]
     parts = [f"{marks[0]} minus {marks[1]}, {scores.title}"]
-    parts.append(markdown(DataFrame(lines).T, ""))
-    parts.append(markdown(sets.map(lambda value: signed(f"{value:+.2f}")), DATA))
+    parts.append(as_markdown(DataFrame(lines).T, ""))
+    parts.append(as_markdown(sets.map(lambda value: signed(f"{value:+.2f}")), DATA))
     parts += [f"{name}: {each.verdict(first, second)}" for name, each in differences.items()]
     if left_out := [name for name in scores.measures if name not in shown]:
         parts.append(f"Left out: {', '.join(left_out)}. {MEANING}")
@@ -236,10 +236,10 @@ def ranking(scores: ProtocolScores, measure: str) -> str:
         f"{measure}, {scores.title}: mean ranks over {len(found.scores)} data sets (1: the highest); "
         f"Friedman's p {found.friedman:.2g}"
     )
-    return f"{title}\n\n{markdown(DataFrame(lines).set_index('pair'), 'pair')}"
+    return f"{title}\n\n{as_markdown(DataFrame(lines).set_index('pair'), 'pair')}"
 
 
-def markdown(cells: DataFrame, index_name: str) -> str:
+def as_markdown(cells: DataFrame, index_name: str) -> str:
     named = cells.rename_axis(index_name).reset_index()
     return write_cells(named, "markdown", 1).rstrip("\n")
 

@@ -16,10 +16,10 @@ from .runs import Arrays, FinishedRun
 FORMAT = 4  # to be raised when a field changes its meaning or one is added that tables show
 SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
-NUMBERS = "uncertainty.json"
+KEPT = "uncertainty.json"
 IMAGES = "uncertainty.npz"
-MARKS = {NUMBERS: r'\A\{\s*"format": ', IMAGES: r"\APK"}  # what they begin with
-Numbers = dict[str, Any]  # uncertainty.json
+MARKS = {KEPT: r'\A\{\s*"format": ', IMAGES: r"\APK"}  # what they begin with
+Kept = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
     "ece": "ECE",
     "adaptive_ece": "adaptive ECE",
@@ -28,7 +28,7 @@ CALIBRATION = {
 }  # figure → column of a table
 
 
-def write_kept(folder: Path, record: Record, numbers: Numbers, arrays: Arrays) -> None:
+def write_kept(folder: Path, record: Record, numbers: Kept, arrays: Arrays) -> None:
     """Writes both files into a run's folder; the JSON, which says that they are there, last.
 
     Args:
@@ -41,10 +41,10 @@ def write_kept(folder: Path, record: Record, numbers: Numbers, arrays: Arrays) -
     write_arrays(str(folder / IMAGES), arrays)
     content = {**facts(folder, record), **numbers}
     text = json.dumps({**content, "sha256": fingerprint(content)}, indent=2)
-    write_text(str(folder / NUMBERS), text + "\n")
+    write_text(str(folder / KEPT), text + "\n")
 
 
-def read_kept(folder: Path, record: Record) -> Numbers | None:
+def read_kept(folder: Path, record: Record) -> Kept | None:
     """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing,
     damaged, or another run's or version's.
 
@@ -52,7 +52,7 @@ def read_kept(folder: Path, record: Record) -> Numbers | None:
         record: the run's ``results.json``.
     """
     try:
-        numbers = read_json(folder / NUMBERS)
+        numbers = read_json(folder / KEPT)
         is_sound = numbers.pop("sha256") == fingerprint(numbers)
         return numbers if is_sound and facts(folder, record).items() <= numbers.items() else None
     except Exception as error:  # damaged files can raise anything
@@ -70,7 +70,7 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
     }
 
 
-def fingerprint(content: Numbers) -> str:
+def fingerprint(content: Kept) -> str:
     """SHA-256 of what JSON holds of a dict."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -12,6 +12,7 @@ from pandas.core.groupby import DataFrameGroupBy
 
 from .runs import FinishedRun
 
+CONFIDENCE_LEVEL = 0.95  # of intervals
 HEADS = ("data set", "shots", "trainer", "config")
 SERIES_HEADS = ("tested on", "model")  # of tables with a row for each ``RunSeries``
 Column = str | int  # a number of shots in the few-shot table

@@ -105,7 +105,7 @@ WRITERS = {
     "table.md": write_table,
     "report.html": write_page,
     "curve.svg": draw_curve,
-    kept.NUMBERS: write_measures,
+    kept.KEPT: write_measures,
     kept.IMAGES: write_measures,
 }
 

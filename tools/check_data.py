@@ -75,11 +75,11 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
                 state = "present"
     except Exception as error:  # whatever is wrong with one set, the others are to be reported
         remark = " ".join(str(error).split()) or type(error).__name__
-    cells = map(cell, numbers, expected)
+    cells = map(with_expected, numbers, expected)
     return [cls.__name__, state, *cells, split, protocols, remark]
 
 
-def cell(number: int, expected: int) -> str:
+def with_expected(number: int, expected: int) -> str:
     """A cell's text: the number, and the expected one where it differs."""
     text = f"{number:,}" if number else "–"
     return text if number == expected else f"{text} of {expected:,}"

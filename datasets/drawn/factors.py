@@ -22,7 +22,7 @@ from trainers.data.lists import PARTS, Image, Lists
 from ..base import ImageDataset
 from .emoji_font import draw_glyph
 from .emoji_styles import INK, draws_of, hue_rotation
-from .openmoji import SIZE, DrawnDataset, code_of, draw_pictures, image_path
+from .openmoji import SIZE, DrawnDataset, code_of, draw_folder, image_path
 
 AROUND = ("background", "cast", "border", "position", "mark")  # each picture has a level of these
 MISLEADING = ("style", "companion")  # of these only where they are the correlated factor
@@ -259,7 +259,7 @@ class OpenMojiFactors(DrawnDataset):
             def composed(code: str, size: int) -> Picture.Image:
                 return compose(code, levels_of(code, labels[code], split, *bias), size)
 
-            draw_pictures(
+            draw_folder(
                 f"{self.dataset_dir}/{part_name(split, settings)}", sorted(labels), composed
             )
         # not DrawnDataset's, which draws one picture of each emoji

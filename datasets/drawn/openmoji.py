@@ -50,7 +50,7 @@ class DrawnDataset(ImageDataset):
 
     def choose(self, cfg: CfgNode, *lists: list[Image]) -> dict[str, list[Datum]]:
         codes = sorted(code_of(image) for images in lists for image in images)
-        draw_pictures(f"{self.dataset_dir}/images", codes, self.style)
+        draw_folder(f"{self.dataset_dir}/images", codes, self.style)
         return super().choose(cfg, *lists)
 
     @classmethod
@@ -116,7 +116,7 @@ def code_of(image: Image) -> str:
     return Path(image.impath).stem
 
 
-def draw_pictures(folder: str, codes: Collection[str], style: Style | None = None) -> None:
+def draw_folder(folder: str, codes: Collection[str], style: Style | None = None) -> None:
     """Makes ``folder`` hold one PNG a hexcode, SIZE × SIZE pixels, unless it does already.
 
     style: see ``DrawnDataset``.

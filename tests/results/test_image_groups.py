@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn.functional import nll_loss
 
 from analysis import image_groups
-from analysis.uncertainty import main, tables
+from analysis.uncertainty import main, uncertainty_tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from results.kept import SCALED, read_kept
 from results.render import render
@@ -232,7 +232,7 @@ def test_tables_by_hand():
     for trainer, of_seeds in TABLES["runs"].items():
         key = ("dtd", 16, trainer, "tiny")
         runs.extend((key, seed, figures) for seed, figures in of_seeds.items())
-    made = tables(runs)
+    made = uncertainty_tables(runs)
     for table, names, expected in zip(made, TABLES["rows"], TABLES["expected"], strict=True):
         rows = {" ".join((key[2], *key[4:])): row for key, row in values(table).items()}
         assert list(rows) == names
