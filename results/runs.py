@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy
 
+from protocols import PROTOCOLS
 from trainers.common.console import counted
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.metrics import read_metrics
@@ -38,11 +39,8 @@ LAYOUT = {
 }
 HALVES = ("train_base", "test_new")  # parts of base-to-new
 ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
-FACTOR_PARTS = {
-    "train_biased": "aligned",
-    "test_independent": "independent",
-    "test_reversed": "reversed",
-}  # part of the protocol → version of the test images
+# part of the protocol → version of the test images
+FACTOR_PARTS = {part: version for part, _, _, version in PROTOCOLS["factors"]["parts"]}
 VARIANTS = {
     **{part: f" {version}" for part, version in FACTOR_PARTS.items()},
     "test_open": ", base and new together",
