@@ -9,9 +9,8 @@ from typing import NamedTuple
 import numpy
 from matplotlib.axes import Axes
 
-from results.report.classes import is_zero_shot
 from results.report.figures import INK, MARKERS, Figure, finish
-from results.runs import Run, Series
+from results.runs import FinishedRun, RunSeries
 from trainers.common.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -24,7 +23,8 @@ RING = 60  # of a wrong answer's circle, in points²
 
 
 class Map(NamedTuple):
-    """
+    """Where test images lie beside one another.
+
     Attributes:
         places: (N, 2), of N images.
         classes: N names of their own classes.
@@ -36,7 +36,7 @@ class Map(NamedTuple):
     right: numpy.ndarray
 
 
-def map_of(run: Run, paths: dict[str, str]) -> Map | None:
+def map_of(run: FinishedRun, paths: dict[str, str]) -> Map | None:
     """The map of a run's test images, at most ``MOST`` of them, as many of the first as of the last;
     None where fewer than ``FEWEST`` are at hand.
 
@@ -63,18 +63,18 @@ def map_of(run: Run, paths: dict[str, str]) -> Map | None:
     return Map(flat.fit_transform(features), classes, answers["right"][chosen])
 
 
-def map_figures(series: list[Series], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
-    """A map for each setting whose images are at hand, of the first seed of its first training.
+def map_figures(series: list[RunSeries], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
+    """A map for each task whose images are at hand, of the first seed of its first training.
 
     Args:
         series: those with answers; images: data set → image → path.
     """
     mapped = set()
-    for entry in sorted(series, key=is_zero_shot):
+    for entry in sorted(series, key=lambda entry: entry.is_zero_shot):
         run = entry.first
-        if entry.setting in mapped or not run.is_training:
+        if entry.task in mapped or not run.is_training:
             continue
-        mapped.add(entry.setting)
+        mapped.add(entry.task)
         try:
             made = map_of(run, images.get(run.record["dataset"], {}))
         except UserError as error:

@@ -41,7 +41,7 @@ from torch import Tensor
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.kept import MEASURES, SCALED, Figures
+from results.kept import MEASURES, SCALED, Kept
 from results.runs import Arrays
 from trainers.classifier.prompted import PromptedClassifier
 from trainers.common.errors import UserError
@@ -61,7 +61,7 @@ log = logging.getLogger(__name__)
 Calibration = dict[str, float]  # see ``trainers.evaluation.prediction.calibration``
 
 
-def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figures, Arrays]:
+def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Kept, Arrays]:
     """Shows a trained base run the three groups of images.
 
     Args:
@@ -99,44 +99,50 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Figure
             yield corrupted_at(severity, picture, Path(path).stem)
 
     known = classifier.prediction(paths)[0]
-    shown = [
-        known,
-        classifier.prediction(paths_of(new.test))[0],
-        *(classifier.prediction(corrupted(severity))[0] for severity in SEVERITIES),
-    ]
-    rights = [of.probability.argmax(dim=1) == labels for of in (known, *shown[2:])]  # (N,) each
-    accuracy, *accuracies = (100 * right.double().mean().item() for right in rights)
+    unknown = classifier.prediction(paths_of(new.test))[0]
+    worse = [classifier.prediction(corrupted(severity))[0] for severity in SEVERITIES]
+    right = is_right(known, labels)  # (N,)
+    still_right = torch.stack([is_right(each, labels) for each in worse])  # (S, N)
     arrays = {
         "base_image": numpy.array([*map(image_name, paths)]),
         "new_image": numpy.array([*map(image_name, paths_of(new.test))]),
-        "base_right": rights[0].numpy(),
-        "corrupted_right": torch.stack(rights[1:]).numpy(),
+        "base_right": right.numpy(),
+        "corrupted_right": still_right.numpy(),
     }
     measured = {}
-    doubts = [doubts_of(prediction, temperature) for prediction in shown]
-    for name in doubts[0]:
-        of_base, of_new, *of_corrupted = values = [of[name] for of in doubts]  # (N,), (L,), (N,) …
-        mean, mean_of_new, *means = (part.double().mean().item() for part in values)
+    of_known = uncertainties_of(known, temperature)
+    of_unknown = uncertainties_of(unknown, temperature)
+    of_worse = [uncertainties_of(each, temperature) for each in worse]
+    for name, of_base in of_known.items():
+        of_new = of_unknown[name]  # (L,)
+        of_corrupted = torch.stack([of[name] for of in of_worse])  # (S, N)
         measured[name] = {
-            **doubt(of_base, ~rights[0]),
+            **doubt(of_base, ~right),
             "new_auroc": told_apart(of_base, of_new),
-            "corrupted_auroc": [told_apart(of_base, part) for part in of_corrupted],
-            "mean": {"base": mean, "new": mean_of_new, "corrupted": means},
+            "corrupted_auroc": [told_apart(of_base, each) for each in of_corrupted],
+            "mean": {
+                "base": mean(of_base),
+                "new": mean(of_new),
+                "corrupted": [mean(each) for each in of_corrupted],
+            },
         }
         arrays[f"base_{name}"] = of_base.numpy()
         arrays[f"new_{name}"] = of_new.numpy()
-        arrays[f"corrupted_{name}"] = torch.stack(of_corrupted).numpy()
-    figures = {
+        arrays[f"corrupted_{name}"] = of_corrupted.numpy()
+    numbers = {
         "temperature": temperature,
         "images": {"base": len(base.test), "new": len(new.test)},
-        "accuracy": {"base": accuracy, "corrupted": accuracies},
+        "accuracy": {
+            "base": 100 * mean(right),
+            "corrupted": [100 * mean(each) for each in still_right],
+        },
         "doubt": measured,
         "calibration": {
             "base": before_and_after(known, labels, temperature),
             "new": calibration_on_new(classifier, new, temperature),
         },
     }
-    return figures, arrays
+    return numbers, arrays
 
 
 def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | None) -> DatasetBase:
@@ -150,7 +156,7 @@ def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | N
     cfg.DATASET.SUBSAMPLE_CLASSES = classes
     if root:
         cfg.DATASET.ROOT = str(root)
-    with contextlib.redirect_stdout(None):  # which the figures go to
+    with contextlib.redirect_stdout(None):  # which the numbers go to
         return build_dataset(cfg)
 
 
@@ -168,12 +174,22 @@ def log_of(probability: Tensor) -> Tensor:
     return probability.clamp(min=torch.finfo(probability.dtype).tiny).double().log()
 
 
-def doubts_of(prediction: Prediction, temperature: float | None) -> dict[str, Tensor]:
+def is_right(prediction: Prediction, labels: Tensor) -> Tensor:
+    """(N,) bool, whether the most probable class is that of ``labels`` (N,)."""
+    return prediction.probability.argmax(dim=1) == labels
+
+
+def mean(values: Tensor) -> float:
+    """The mean, computed in float64."""
+    return values.double().mean().item()
+
+
+def uncertainties_of(prediction: Prediction, temperature: float | None) -> dict[str, Tensor]:
     """Name of a measure → (N,) float32, in the order of ``MEASURES``."""
-    doubts = prediction.uncertainties()
+    values = prediction.uncertainties()
     if temperature is not None:
-        doubts[SCALED] = 1 - scaled(prediction, temperature).max(dim=1).values
-    return {name: doubts[name].float() for name in MEASURES if name in doubts}
+        values[SCALED] = 1 - scaled(prediction, temperature).max(dim=1).values
+    return {name: values[name].float() for name in MEASURES if name in values}
 
 
 def told_apart(known: Tensor, others: Tensor) -> float | None:
@@ -211,7 +227,7 @@ def calibration_on_new(
     asked = classifier.with_classes(new.classnames)
     labels = labels_of(new.test)
     prediction, _ = asked.prediction(paths_of(new.test))
-    figures = {**before_and_after(prediction, labels, temperature), "by_distance": None}
+    numbers = {**before_and_after(prediction, labels, temperature), "by_distance": None}
     if classifier.encoded and asked.encoded:
         texts = asked.encoded[0].cpu(), classifier.encoded[0].cpu()  # (M, K, E), (M, B, E)
         temperatures = distance_temperatures(
@@ -219,5 +235,5 @@ def calibration_on_new(
         )  # (K,)
         of_answers = temperatures[prediction.probability.argmax(dim=1), None]  # (N, 1)
         measures = calibration(scaled(prediction, of_answers).float(), labels)
-        figures["by_distance"] = {**measures, "temperature": of_answers.mean().item()}
-    return figures
+        numbers["by_distance"] = {**measures, "temperature": of_answers.mean().item()}
+    return numbers

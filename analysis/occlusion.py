@@ -9,9 +9,9 @@ import numpy
 from matplotlib.axes import Axes
 from PIL import Image, ImageOps
 
-from results.answers import DOUBT
+from results.answers import UNCERTAINTY
 from results.report.figures import Figure
-from results.runs import Run, Series
+from results.runs import FinishedRun, RunSeries
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 
@@ -28,7 +28,7 @@ GAP = 0.06  # between two pictures there, as a share of a side
 Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, PLACES, PLACES)
 
 
-def occlusions(run: Run, paths: dict[str, str]) -> list[Occlusion]:
+def occlusions(run: FinishedRun, paths: dict[str, str]) -> list[Occlusion]:
     """An ``Occlusion`` for the least uncertain right answers, one per class: how far each
     template's probability of the class falls when a grey patch covers a place of the image (Zeiler,
     Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
@@ -47,7 +47,7 @@ def occlusions(run: Run, paths: dict[str, str]) -> list[Occlusion]:
 
     answers = run.known_answers
     chosen: dict[int, str] = {}
-    for index in numpy.argsort(answers[DOUBT], kind="stable"):
+    for index in numpy.argsort(answers[UNCERTAINTY], kind="stable"):
         path = paths.get(answers["image"][index])
         if path and answers["right"][index] and len(chosen) < SHOWN:
             chosen.setdefault(answers["label"][index], path)
@@ -71,7 +71,9 @@ def occlusions(run: Run, paths: dict[str, str]) -> list[Occlusion]:
     return made
 
 
-def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
+def occlusion_figures(
+    series: list[RunSeries], images: dict[str, dict[str, str]]
+) -> Iterator[Figure]:
     """A figure for the first seed of each series of trainings whose templates vote and whose images
     are at hand.
 
@@ -92,10 +94,10 @@ def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -
             continue
         if shown:
             where = f"{entry.where}, seed {run.seed}"
-            largest = "; ".join(
-                f"{name} {', '.join(f'{100 * drop:.0f}' for drop in drops.max(axis=(1, 2)))}"
-                for name, _, drops in shown
-            )
+            largest = []
+            for name, _, drops in shown:
+                falls = [f"{100 * fall:.0f}" for fall in drops.max(axis=(1, 2))]
+                largest.append(f"{name} {', '.join(falls)}")
             yield Figure(
                 f"occlusion {entry.tested_on} {entry.name}",
                 f"Where each template looks, {where}",
@@ -103,7 +105,7 @@ def occlusion_figures(series: list[Series], images: dict[str, dict[str, str]]) -
                 "covers the place, blue where it rises. The least doubted right answers, one a "
                 "class.",
                 f"Occlusion maps of {where}. Largest fall of the class's probability in points: "
-                f"{largest}.",
+                f"{'; '.join(largest)}.",
                 partial(draw, shown),
             )
 

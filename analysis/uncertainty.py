@@ -27,7 +27,7 @@ from itertools import product
 
 from tqdm import tqdm
 
-from results.kept import CALIBRATION, MEASURES, SCALED, Figures, read_figures, write_figures
+from results.kept import CALIBRATION, MEASURES, SCALED, Kept, read_kept, write_kept
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
@@ -47,11 +47,11 @@ CALIBRATED = (
 )
 FURTHER_HEADS = {APART: ["measure"], MEANS: ["figure"], CALIBRATED: ["classes", "scaling"]}
 
-Measured = tuple[Key, int, Figures]  # a run's row in the tables, its seed, its figures
+Measured = tuple[Key, int, Kept]  # a run's row in the tables, its seed, its numbers
 
 
 def measured(folder: str, root: str | None) -> list[Measured]:
-    """Figures of all trained base runs below a folder; computes those that are missing.
+    """Numbers of all trained base runs below a folder; computes those that are missing.
 
     Raises:
         UserError: there is no such run, or see ``image_groups.evaluate``.
@@ -67,18 +67,18 @@ def measured(folder: str, root: str | None) -> list[Measured]:
         )
     runs = []
     for run, key in tqdm(placed, unit="run", disable=None):
-        figures = read_figures(run.folder, run.record)
-        if figures is None:
+        numbers = read_kept(run.folder, run.record)
+        if numbers is None:
             # here, since it takes seconds: wrong arguments are answered at once
             from analysis.image_groups import evaluate
 
-            figures, arrays = evaluate(run.folder, root)
-            write_figures(run.folder, run.record, figures, arrays)
-        runs.append((key, run.seed, figures))
+            numbers, arrays = evaluate(run.folder, root)
+            write_kept(run.folder, run.record, numbers, arrays)
+        runs.append((key, run.seed, numbers))
     return runs
 
 
-def tables(runs: Sequence[Measured]) -> list[Table]:
+def uncertainty_tables(runs: Sequence[Measured]) -> list[Table]:
     """Three tables of what ``measured`` gives: what each measure tells apart, its means, and
     calibration.
     """
@@ -101,10 +101,10 @@ def tables(runs: Sequence[Measured]) -> list[Table]:
             means = by_group(**doubt["mean"])
             lines[MEANS].append((row, seed, {group: unit * means[group] for group in means}))
         for classes, when in product(("base", "new"), SCALINGS):
-            figures = (run["calibration"][classes] or {}).get(when) or {}
+            numbers = (run["calibration"][classes] or {}).get(when) or {}
             temperatures = {"before": 1, "after": run["temperature"]}
-            temperature = temperatures.get(when, figures.get("temperature"))
-            measures = {title: figures.get(name) for name, title in CALIBRATION.items()}
+            temperature = temperatures.get(when, numbers.get("temperature"))
+            measures = {title: numbers.get(name) for name, title in CALIBRATION.items()}
             row = (*key, classes, when.replace("_", " "))
             lines[CALIBRATED].append((row, seed, {"T": temperature, **measures}))
     made = (
@@ -114,7 +114,7 @@ def tables(runs: Sequence[Measured]) -> list[Table]:
 
 
 def by_group(corrupted: Sequence[float], **others: float) -> dict[str, float]:
-    """Figures of groups of images by column; those of corrupted ones, by severity, come last."""
+    """Numbers of groups of images by column; those of corrupted ones, by severity, come last."""
     return others | {f"corrupted {number}": value for number, value in enumerate(corrupted, 1)}
 
 
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", help="folder of the data sets (default: that of the runs)")
     return run_table_command(
         parser,
-        lambda args: render_all(tables(measured(args.folder, args.root)), args.format),
+        lambda args: render_all(uncertainty_tables(measured(args.folder, args.root)), args.format),
         arguments,
     )
 

@@ -20,7 +20,7 @@ from trainers.common.record_file import Record, shown_name, tested_on
 from trainers.evaluation.doubts import Judge, votes_alone
 
 from .answer import describe
-from .table import Table
+from .table import AnsweredPictures
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import FileStorage
@@ -44,17 +44,17 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     Raises:
         UserError: the root is no folder, or the run's predictions can't be read.
     """
-    from results.answers import DOUBT
+    from results.answers import UNCERTAINTY
     from results.report.gallery import check_root, find_images
-    from results.runs import Run
+    from results.runs import FinishedRun
 
     check_root(root)
-    run = Run(Path(folder).resolve(), record)
+    run = FinishedRun(Path(folder).resolve(), record)
     examples = []
     if run.answers and (paths := find_images(run, root)):
         answers = run.answers
         steps = numpy.linspace(0, len(answers["image"]) - 1, EXAMPLES).astype(int)
-        order = numpy.argsort(answers[DOUBT], kind="stable")[steps]
+        order = numpy.argsort(answers[UNCERTAINTY], kind="stable")[steps]
         images = answers["image"][order].tolist()
         labels = answers["label"][order].tolist()
         pairs = [
@@ -90,7 +90,7 @@ class Demo:
             f"example-{number}": example for number, example in enumerate(examples, start=1)
         }
         self.sent: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
-        self.table = Table(classifier, judge, self.lock)
+        self.table = AnsweredPictures(classifier, judge, self.lock)
 
     @property
     def title(self) -> str:

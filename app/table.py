@@ -56,7 +56,7 @@ class Entry:
         return self.correction or self.row["label"] or ""
 
 
-class Table:
+class AnsweredPictures:
     """Pictures with answers among the run's own classes.
 
     Args:

@@ -25,6 +25,7 @@ from typing import Any
 
 import open_clip
 import torch
+from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -38,7 +39,7 @@ BATCHES = 5
 
 
 def image_tower(config: dict[str, Any], package: Any) -> nn.Module:
-    """That of a run on a model of the package."""
+    """The image tower that a run on a model of the package has."""
     vision = {**vars(open_clip.CLIPVisionCfg()), **config["vision_cfg"]}
     if not is_clips(vision, open_clip.CLIPVisionCfg()):
         return ImageBox(package.visual, vision["image_size"], kind_of(package.visual))
@@ -48,12 +49,12 @@ def image_tower(config: dict[str, Any], package: Any) -> nn.Module:
 
 
 def millions(module: nn.Module) -> float:
-    """Its parameters."""
+    """How many parameters a module has, in millions."""
     return sum(parameter.numel() for parameter in module.parameters()) / 1e6
 
 
 def milliseconds(tower: nn.Module, images: Tensor) -> float:
-    """Of the processor, for a picture in the fastest batch."""
+    """The processor's time for a picture in the fastest batch."""
     taken = []
     for _ in range(BATCHES):
         started = time.process_time()
@@ -88,11 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_num_threads(1)
     # the package's attention in operations that are counted
     torch.backends.mha.set_fastpath_enabled(False)
-    rows = [measured(model) for model in args.models]
-    sys.stdout.write(f"| model | {' | '.join(rows[0])} |\n|{' --- |' * (len(rows[0]) + 1)}\n")
-    for model, row in zip(args.models, rows):
-        values = " | ".join(f"{value:.0f}" for value in row.values())
-        sys.stdout.write(f"| `{model}` | {values} |\n")
+    rows = [{"model": f"`{model}`", **measured(model)} for model in args.models]
+    print(tabulate(rows, "keys", "github", floatfmt=".0f"))
     return 0
 
 

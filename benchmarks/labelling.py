@@ -27,8 +27,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.connection import Connection
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from statistics import median
 from typing import Any
 from unittest import mock
@@ -100,8 +99,8 @@ class StandIn:
         return self.answers[number].part(torch.arange(number))
 
 
-def measure(run: str, folder: str, wait: bool, results: Connection) -> None:
-    """Sends the peak of memory in MB and the median time of a batch in ms of labelling a folder."""
+def measure(run: str, folder: str, wait: bool) -> tuple[float, float]:
+    """The peak of memory in MB and the median time of a batch in ms of labelling a folder."""
     load = PromptedClassifier.load
     add = PartFile.add
     moments: list[float] = []
@@ -122,17 +121,7 @@ def measure(run: str, folder: str, wait: bool, results: Connection) -> None:
     code = predict.main(["--run", run, "--csv", f"{folder}.csv", folder])
     assert code == 0, f"predict.py ended with {code}"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.send((peak, 1000 * median(numpy.diff(moments))))
-
-
-def measured(*arguments: object) -> tuple[float, float]:
-    ours, theirs = PROCESSES.Pipe()
-    process = PROCESSES.Process(target=measure, args=(*arguments, theirs))
-    process.start()
-    theirs.close()
-    found: tuple[float, float] = ours.recv()
-    process.join()
-    return found
+    return peak, 1000 * float(median(numpy.diff(moments)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -159,7 +148,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             folder = root / f"{number}"
             link(folder, pictures, number)
             for wait in (False, True):
-                peak, batch = measured(str(run), str(folder), wait)
+                with ProcessPoolExecutor(1, PROCESSES) as pool:
+                    peak, batch = pool.submit(measure, str(run), str(folder), wait).result()
                 what = "10 ms each" if wait else "as they are"
                 table.append([number, what, peak, batch])
     columns = ["pictures", "reading and stand-in", "peak (MB)", "batch (ms)"]

@@ -29,8 +29,8 @@ import resource
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 
 import clip
 import numpy
@@ -45,6 +45,7 @@ from trainers.learners.candidates import TAKEN, Known
 from trainers.learners.features import FilledMethod
 from trainers.prompting.backbone import build_backbone
 
+PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's
 CLASSES = 100
 WIDTH = 512  # numbers of a feature
 SHAPE = (WIDTH, 32, 1, 64, 8, 77, 49408, 64, 1, 1)  # of a CLIP that has such features
@@ -61,16 +62,6 @@ def be_busy() -> None:
         pass
 
 
-@contextmanager
-def busy_process() -> Iterator[None]:
-    """Another process counts, to the end of the context."""
-    process = multiprocessing.get_context("spawn").Process(target=be_busy, daemon=True)
-    process.start()
-    yield
-    process.kill()
-    process.join()
-
-
 def drawn_features(images: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Features (N, E) of length one around centres, all on one side, and labels (N,)."""
     generator = torch.Generator().manual_seed(seed)
@@ -80,9 +71,9 @@ def drawn_features(images: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return F.normalize(2 + centres[labels] + NOISE * noise, dim=-1), labels
 
 
-def fit_features(images: int) -> None:
-    """Prints the processor's seconds of the whole fit, the gigabytes it has needed at most, beyond
-    what the process held before, and the percentage that is right out of fold."""
+def fit_features(images: int) -> tuple[float, ...]:
+    """The processor's seconds of the whole fit; the gigabytes it has needed at most, beyond what the
+    process held before and in all; and the percentage that is right out of fold."""
     torch.manual_seed(0)
     stock = clip.model.CLIP(*SHAPE).float()
     node = method_node(TAKEN)
@@ -99,7 +90,7 @@ def fit_features(images: int) -> None:
     seconds = time.process_time() - before
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     right = 100 * (answers.probability.argmax(dim=1) == labels).float().mean().item()
-    print(seconds, (most - held) / 2**20, most / 2**20, right)
+    return seconds, (most - held) / 2**20, most / 2**20, right
 
 
 def draw_pictures(folder: Path) -> None:
@@ -130,11 +121,8 @@ def seconds_of(command: Sequence[str]) -> tuple[float, float]:
 def measure_features(sizes: Sequence[int]) -> None:
     rows = []
     for images in sizes:
-        words = ["--parts", "fit", "--images", str(images)]
-        done = subprocess.run(
-            [sys.executable, __file__, *words], check=True, capture_output=True, text=True
-        )
-        rows.append((images, *map(float, done.stdout.split())))
+        with ProcessPoolExecutor(1, PROCESSES) as pool:
+            rows.append((images, *pool.submit(fit_features, images).result()))
     titles = ("pictures", "processor, s", "GB for it", "GB in all", "right out of fold, %")
     print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
 
@@ -146,22 +134,22 @@ def measure_command() -> None:
         for busy in (0, CORES):
             words = f"--images {work}/pictures --backbone tiny --output-dir {work}/{busy}".split()
             command = [sys.executable, str(REPOSITORY / "train.py"), *words]
-            with ExitStack() as beside:
-                for _ in range(busy):
-                    beside.enter_context(busy_process())
-                rows.append((busy, *seconds_of(command)))
+            others = [PROCESSES.Process(target=be_busy, daemon=True) for _ in range(busy)]
+            for other in others:
+                other.start()
+            rows.append((busy, *seconds_of(command)))
+            for other in others:
+                other.kill()
     titles = ("processes beside it", "clock, s", "processor, s")
     print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    choices = ["features", "command", "fit"]
-    parser.add_argument("--parts", nargs="+", choices=choices, default=choices[:2])
+    choices = ["features", "command"]
+    parser.add_argument("--parts", nargs="+", choices=choices, default=choices)
     parser.add_argument("--images", nargs="+", type=int, default=[1000, 4000, 10000, 16000])
     args = parser.parse_args(arguments)
-    if "fit" in args.parts:
-        fit_features(args.images[0])
     if "features" in args.parts:
         measure_features(args.images)
     if "command" in args.parts:

@@ -24,30 +24,35 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
-import copy
 import ctypes
 import os
 import resource
 import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
-from unittest import mock
 
 import clip
 import torch
+import torch.nn.functional as F
 from pandas import DataFrame, Series
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop, sdpa_flop
 from torchvision.models import ResNet50_Weights
+from yacs.config import CfgNode
 
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from trainers import method_class
+from trainers.cdc import CDCMethod
 from trainers.engine.build import build_method
 from trainers.engine.optimizer import build_optimizer
 from trainers.maths.evidence import Opinion, dempster
+from trainers.prompting.backbone import Backbone
+from trainers.prompting.precision import OfficialPrecision
+from trainers.prompting.prompts import Prompts
+from trainers.prompting.towers import Towers
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
@@ -77,54 +82,51 @@ def through(transformer: Any, x: Tensor, deep: Sequence[Tensor], first: int) -> 
     return x
 
 
-class UsualText(nn.Module):
-    """The stock CLIP's text tower with the call of ``TextEncoder``."""
+class UsualTowers(Towers):
+    """The stock CLIP, called as the field's repositories call it.
 
-    def __init__(self, stock: Any) -> None:
-        super().__init__()
-        self.stock = stock
+    Args:
+        stock: a ``clip.model.CLIP``; the others: see ``Towers``.
+    """
 
-    def forward(
-        self, prefix: Tensor, suffix: Tensor, end: Tensor, deep: Sequence[Tensor] = (), _: Any = ()
-    ) -> Tensor:
-        """(M, P, D), (M or 1, K, S, D), (M or 1, K), [(M, n, D)] → (M, K, E)."""
+    def __init__(
+        self, backbone: Backbone, settings: CfgNode, official: OfficialPrecision, stock: nn.Module
+    ) -> None:
+        super().__init__(backbone, settings, official)
+        self.stock: Any = stock
+
+    def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
+        """(M, K, E), one template after the other."""
         tower = self.stock
-        features = []
+        deep: Any
+        prefix, suffix, end, deep, _ = prompts.texts(slice(None))
         templates = len(prefix)
-        suffix, end = suffix.expand(templates, -1, -1, -1), end.expand(templates, -1)
+        suffix = suffix.expand(templates, -1, -1, -1)  # (M, K, S, D)
+        end = end.expand(templates, -1)  # (M, K)
+        features = []
         for prompt, words, last, *layers in zip(prefix, suffix, end, *deep):
             x = torch.cat([prompt.expand(len(words), -1, -1), words], dim=1)  # (K, P + S, D)
-            x = nn.functional.pad(x, (0, 0, 0, 77 - x.shape[1])) + tower.positional_embedding
+            x = F.pad(x, (0, 0, 0, 77 - x.shape[1])) + tower.positional_embedding
             x = through(tower.transformer, x.transpose(0, 1), layers, 1)  # (77, K, D)
             x = tower.ln_final(x.transpose(0, 1))  # (K, 77, D)
             ends = len(prompt) + last.to(x.device)  # (K,)
             features.append(x[torch.arange(len(x), device=x.device), ends] @ tower.text_projection)
-        return torch.stack(features)
+        stacked = torch.stack(features).float()
+        return F.normalize(stacked, dim=-1) if normalize else stacked
 
-
-class UsualImage(nn.Module):
-    """The stock CLIP's vision transformer with the call of ``ImageEncoder``."""
-
-    def __init__(self, stock: Any) -> None:
-        super().__init__()
-        self.visual = stock.visual
-        self.image_size = stock.visual.input_resolution
-
-    def forward(
-        self,
-        images: Tensor,
-        prompts: Tensor | None = None,
-        deep: Sequence[Tensor] = (),
-        *_: Any,
+    def encode_images(
+        self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
     ) -> Tensor:
-        """(V, B, 3, H, W), (M, n, D), [(M, n, D)] → (M, B, E); (V, B, E) without prompts."""
-        visual = self.visual
-        features = []
+        """Images (V, B, 3, H, W) → (M, B, E), one template after the other; (V, B, E) without
+        prompts."""
+        visual = self.stock.visual
         token = visual.class_embedding
-        if prompts is None:
-            prompts = token.new_empty(len(images), 0, len(token))
-        images = images.expand(len(prompts), -1, -1, -1, -1)
-        for view, prompt, *layers in zip(images, prompts, *deep):
+        shown, deep, _, _ = (prompts or Prompts()).images()
+        if shown is None:
+            shown = token.new_empty(len(images), 0, len(token))
+        images = images.expand(len(shown), -1, -1, -1, -1)
+        features = []
+        for view, prompt, *layers in zip(images, shown, *deep):
             x = visual.conv1(view).flatten(2).transpose(1, 2)  # (B, N, D)
             first = token.to(x.dtype).expand(len(x), 1, -1)
             x = torch.cat([first, x], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
@@ -132,7 +134,8 @@ class UsualImage(nn.Module):
             x = visual.ln_pre(x).transpose(0, 1)  # (L, B, D)
             x = through(visual.transformer, x, layers, -len(prompt))
             features.append(visual.ln_post(x[0]) @ visual.proj)
-        return torch.stack(features)
+        stacked = torch.stack(features).float()
+        return F.normalize(stacked, dim=-1) if normalize else stacked
 
 
 def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
@@ -154,11 +157,18 @@ def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> O
     return Opinion(fused.log())
 
 
+class UsualCDCMethod(CDCMethod):
+    """CDC with opinions fused in the usual way."""
+
+    def fuse(self, log_evidence: Tensor) -> Opinion:
+        return usual_dempster(log_evidence, self.reliability)
+
+
 # ---- what is measured ----
 
 
 def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any, Any]:
-    """A method on random weights, in our and in the usual way: two methods that share all they learn.
+    """A method on random weights, in our and in the usual way: two methods that share what they learn.
 
     Args:
         name: as registered; shape: see ``SHAPES``; classes: K, at most 1000; settings: keys of the
@@ -184,15 +194,15 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
         )
         ours: Any = build_method(method_class(name), cfg, classnames, DEVICE)
     ours.optim = build_optimizer(ours, cfg.OPTIM)
-    if hasattr(ours.learner, "evidence"):
-        ours.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
-    usual = copy.copy(ours)
-    towers = copy.copy(ours.towers)
-    backbone = copy.copy(ours.backbone)
     stock = stock.to(DEVICE).requires_grad_(False)
-    backbone._modules = {"text": UsualText(stock), "image": UsualImage(stock)}
-    towers._modules = {**ours.towers._modules, "backbone": backbone}
-    usual._modules = {**ours._modules, "towers": towers}
+    towers = UsualTowers(ours.backbone, ours.settings, ours.official_precision, stock)
+    kind: Any = UsualCDCMethod if name == "CDC" else type(ours)
+    usual: Any = kind(ours.settings, classnames, towers, ours.dataset, path=ours.path)
+    usual.adopt(ours.learner)
+    usual.optim = ours.optim
+    if name == "CDC":
+        for method in (ours, usual):
+            method.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
     return ours, usual
 
 
@@ -232,11 +242,6 @@ def test(method: Any, batch: int, is_usual: bool = False) -> Work:
         return answer
 
     return answer
-
-
-def pairwise(work: Work) -> Work:
-    """The same with opinions fused in the usual way."""
-    return mock.patch("trainers.cdc.dempster", usual_dempster)(work)
 
 
 def text_encoder(method: Any) -> Work:
@@ -321,9 +326,9 @@ def compare(works: dict[str, Work], rounds: int, peak: float) -> DataFrame:
     """A row for each implementation; the first is the one that all are compared with."""
     flops = Series({name: count_flops(work) for name, work in works.items()})  # warms up as well
     clocks = {name: timer(work) for name, work in works.items()}
-    turns = DataFrame(
-        [{name: clock.timeit(1).mean for name, clock in clocks.items()} for _ in range(rounds)]
-    )
+    turns = DataFrame(columns=list(works), dtype=float)
+    for turn in range(rounds):
+        turns.loc[turn] = [clock.timeit(1).mean for clock in clocks.values()]
     seconds = turns.median()
     return DataFrame(
         {
@@ -354,9 +359,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"Training step of {BATCH} images": {
                 "usual MaPLe, one template": training_step(usual_maple, 1, BATCH),
                 "MaPLe": training_step(maple, 1, BATCH),
-                f"usual CDC, {TEMPLATES} templates": pairwise(
-                    training_step(usual_cdc, TEMPLATES, BATCH)
-                ),
+                f"usual CDC, {TEMPLATES} templates": training_step(usual_cdc, TEMPLATES, BATCH),
                 f"CDC, {TEMPLATES} templates": training_step(cdc, TEMPLATES, BATCH),
             },
             f"Fusion of {TEMPLATES} opinions on {BATCH} images, forward and backward": {
@@ -364,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 "ours": fusion(dempster, TEMPLATES, BATCH, classes),
             },
             f"Test of CDC on {BATCH} images": {
-                "usual": pairwise(test(usual_cdc, BATCH, True)),
+                "usual": test(usual_cdc, BATCH, True),
                 "ours": test(cdc, BATCH),
             },
         }

@@ -46,7 +46,7 @@ class ImageDataset(DatasetBase):
 
     @classmethod
     def find(cls, root: str) -> str:
-        """The same.
+        """Absolute path of the data set's folder below ``root``.
 
         Raises:
             UserError: it is not there.
@@ -102,7 +102,8 @@ class TargetDataset(ImageDataset):
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
     ) -> dict[str, list[Datum]]:
-        """
+        """The test images, as they are.
+
         Raises:
             UserError: the config asks for a few-shot sample or for half of the classes.
         """

@@ -52,5 +52,5 @@ class ImageFolder(ImageDataset):
         return list_images(folder)
 
     def whole_val(self) -> list[Datum]:
-        """Those that were looked through."""
+        """The validation images that were looked through."""
         return list(self.val or ())

@@ -47,7 +47,7 @@ for name, (dataset_dir, image_dir) in FOLDERS.items():
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(ImageDataset):
-    """Its own lists: labels are the lines of ``variants.txt``, images those of
+    """FGVC-Aircraft by its own lists: labels are the lines of ``variants.txt``, images those of
     ``images_variant_{train,val,test}.txt``."""
 
     dataset_dir = "fgvc_aircraft"

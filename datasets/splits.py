@@ -8,12 +8,11 @@ means here what it means there.
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from dassl.data.datasets import Datum
 
 from trainers.common.errors import UserError
-from trainers.common.readers import read_json
+from trainers.common.readers import Stored, read_json
 from trainers.data.lists import PARTS, Image, Lists, read_lines, reading
 
 
@@ -34,12 +33,14 @@ def read_split(path: str, image_dir: str) -> Lists:
     """
     with reading(path, "docs/reproduce.md says where to get it"):
         parts = read_json(path)
-        lists = tuple([image_of(image_dir, entry) for entry in parts[part]] for part in PARTS)
+        lists: Lists = ()
+        for part in PARTS:
+            lists = *lists, [image_of(image_dir, entry) for entry in parts[part]]
         check_labels(lists)
         return lists
 
 
-def read_lists(folder: str, path: str, entry: Callable[[str], Any], advice: str) -> Lists:
+def read_lists(folder: str, path: str, entry: Callable[[str], Stored], advice: str) -> Lists:
     """Reads three lists of images, which have a line for each.
 
     Args:
@@ -58,7 +59,7 @@ def read_lists(folder: str, path: str, entry: Callable[[str], Any], advice: str)
     return lists
 
 
-def image_of(folder: str, entry: Any) -> Image:
+def image_of(folder: str, entry: Stored) -> Image:
     """The image of an entry of a list: path below the folder, label, class name.
 
     A list comes from somewhere else than the person who runs it, so its images lie in the folder.
@@ -79,7 +80,8 @@ def image_of(folder: str, entry: Any) -> Image:
 
 
 def check_labels(lists: Lists) -> None:
-    """
+    """Checks that the lists have labels of the same classes.
+
     Raises:
         ValueError: the labels of the training images are not 0 … K−1, or another part has one that
             they don't have.

@@ -116,7 +116,8 @@ def textures(classes: int = 4, each: int = 60) -> Pictures:
         beside = down * numpy.cos(angle) - across * numpy.sin(angle)
         peak = numpy.exp(-((abs(along) - wave) ** 2) / 0.002 - beside**2 / 0.004)
         spectrum = peak + 0.02 / (numpy.hypot(across, down) + 0.02)
-        tone, ground = draws.normal(size=3), draws.uniform(80, 170, 3)
+        tone = draws.normal(size=3)
+        ground = draws.uniform(80, 170, 3)
         for _ in range(each):
             noise = numpy.fft.ifft2(numpy.fft.fft2(draws.normal(size=(SIZE, SIZE))) * spectrum).real
             pixels = ground + 30 * (noise / noise.std())[..., None] * tone

@@ -10,11 +10,11 @@ from pandas import DataFrame, Series, isna
 from tabulate import tabulate
 
 from results.comparison import LEAST, Difference, signed
-from results.render import MARK
+from results.render import DAGGER
 from results.report.figures import STYLE, svg_of
 from trainers.common.errors import UserError
 
-FIGURES = (
+NUMBERS = (
     "train base worst_base new H styles_H ece_base ece_new nll_base nll_new ece_fit_base ece_fit_new "
     "nll_fit_base nll_fit_new mistakes_base mistakes_new unknown"
 ).split()
@@ -24,7 +24,7 @@ COMPARED = (
 OF_NEW_CLASSES = ("new", "ece_fit_new")  # of ``COMPARED``: no trained class is asked for
 FOLD = ["task", "seed"]
 SWAPPED = "_swapped"
-Row = dict[str, Any]  # a line of the results, or a setting
+Fields = dict[str, Any]  # a line of the results, or a setting
 
 
 def task_of(name: str) -> str:
@@ -32,10 +32,10 @@ def task_of(name: str) -> str:
     return name.removesuffix(SWAPPED)
 
 
-def figures_of(rows: Sequence[Row]) -> DataFrame:
-    """``FIGURES`` by setting, task and seed."""
+def frame_of(rows: Sequence[Fields]) -> DataFrame:
+    """``NUMBERS`` by setting, task and seed."""
     keys = ["setting", *FOLD]
-    frame = DataFrame(rows, columns=[*keys, *FIGURES])
+    frame = DataFrame(rows, columns=[*keys, *NUMBERS])
     return frame.drop_duplicates(keys, keep="last").set_index(keys)
 
 
@@ -47,9 +47,9 @@ def by_task(figures: DataFrame) -> tuple[DataFrame, DataFrame]:
     return means, DataFrame(sizes)
 
 
-def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
+def table(settings: Sequence[Fields], rows: Sequence[Fields]) -> str:
     """Means over tasks of means over folds and directions."""
-    means, sizes = by_task(figures_of(rows))
+    means, sizes = by_task(frame_of(rows))
     described = DataFrame(settings, columns=["name", "description"]).set_index("name")
     lines = described.join(sizes, how="inner").join(means.groupby("setting").mean())
     cells = lines.rename_axis("setting").astype(object).fillna("")
@@ -57,7 +57,7 @@ def table(settings: Sequence[Row], rows: Sequence[Row]) -> str:
 
 
 def differences(
-    settings: Sequence[Row], rows: Sequence[Row], first: str | None = None
+    settings: Sequence[Fields], rows: Sequence[Fields], first: str | None = None
 ) -> DataFrame:
     """Differences of each setting to one, the first that has results unless ``first`` names it,
     paired over the folds of which both have the figure.
@@ -70,7 +70,7 @@ def differences(
     Raises:
         UserError: the named one has no result.
     """
-    figures = figures_of(rows)
+    figures = frame_of(rows)
     names = [setting["name"] for setting in settings if setting["name"] in figures.index]
     first = first or names[0]
     if first not in names:
@@ -80,7 +80,7 @@ def differences(
     pairs = (figures - reference.reindex(folds).to_numpy())[folds.isin(reference.index)]
     pairs = pairs.drop(first, level="setting").sort_index()
     _, sizes = by_task(pairs)
-    marked = {each["name"] for each in settings if MARK in each.get("description", "")}
+    marked = {each["name"] for each in settings if DAGGER in each.get("description", "")}
     lines = {}
     for setting in sizes.index:
         is_like = (setting in marked) == (first in marked)

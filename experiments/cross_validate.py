@@ -38,10 +38,19 @@ import json
 import logging
 import tempfile
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, product
 
 import torch
-from comparison import SWAPPED, Row, difference_table, differences, draw, table, task_of, verdicts
+from comparison import (
+    SWAPPED,
+    Fields,
+    difference_table,
+    differences,
+    draw,
+    table,
+    task_of,
+    verdicts,
+)
 from dassl.utils import set_random_seed
 from folds import IMAGES_AT_ONCE, Pictures, fit_features, split, train_on
 from torch import Tensor
@@ -72,7 +81,7 @@ DIRECTIONS = {"": ("base", "new"), SWAPPED: ("new", "base")}
 
 
 def new_trainer(
-    setting: Row, task: str, half: int, seed: int, root: str, folder: str
+    setting: Fields, task: str, half: int, seed: int, root: str, folder: str
 ) -> MethodTrainer:
     """The trainer of a setting on all images of the training half (1) or of the other (2); it
     writes to the folder."""
@@ -120,7 +129,7 @@ def accuracy(method: Method, images: Tensor, labels: Tensor) -> float:
     return percent_right(probability.argmax(dim=1), labels)
 
 
-def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> Row:
+def judge(setting: Fields, task: str, seed: int, pictures: Pictures, root: str) -> Fields:
     """Trains a setting on a task's fold and returns its line."""
     chosen, held_out = split(pictures.trained.labels, seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -135,7 +144,7 @@ def judge(setting: Row, task: str, seed: int, pictures: Pictures, root: str) -> 
     methods = {"base": trained.model, "new": other.model}
     images = {"base": pictures.trained.part(held_out), "new": pictures.other}
     logits = {half: logits_of(methods[half], images[half].centre["plain"]) for half in methods}
-    row: Row = {}
+    row: Fields = {}
     for half, method in methods.items():
         labels = images[half].labels
         metrics = measure(method.predict(logits[half]), labels, method.classnames)
@@ -186,23 +195,22 @@ def fitted_answers(
     return {half: scaled(methods[half].predict(of), temperature) for half, of in asked.items()}
 
 
-def read_rows(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Fields]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
     return [json.loads(line) for line in lines]
 
 
-def run(args: argparse.Namespace, settings: Sequence[Row]) -> None:
+def run(args: argparse.Namespace, settings: Sequence[Fields]) -> None:
     """Trains what the results file lacks."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
     there = [*DRAWN, *sorted(folder.name for folder in Path(args.root).glob("suite/*"))]
-    todo = [
-        (task, seed, setting)
-        for name in args.tasks or there
-        for task in (name + ending for ending in DIRECTIONS)
-        for seed in args.seeds
-        for setting in settings
-        if (setting["name"], task, seed) not in done
-    ]
+    todo = []
+    for name, ending, seed, setting in product(
+        args.tasks or there, DIRECTIONS, args.seeds, settings
+    ):
+        task = name + ending
+        if (setting["name"], task, seed) not in done:
+            todo.append((task, seed, setting))
     for task, lines in groupby(todo, lambda line: line[0]):
         with tempfile.TemporaryDirectory() as folder:
             # with CDC's views

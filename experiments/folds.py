@@ -70,7 +70,7 @@ def images_of(trainer: MethodTrainer) -> list[Datum]:
 
 
 def picture(trainer: MethodTrainer, item: Datum) -> Image.Image:
-    """As the loaders read it."""
+    """A picture as the loaders read it."""
     return read_picture(item.impath, trainer.cfg.INPUT.BACKGROUND)
 
 

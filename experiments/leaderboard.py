@@ -69,7 +69,8 @@ def draw(table: pandas.DataFrame) -> str:
 
 
 def read_table(path: str) -> pandas.DataFrame:
-    """
+    """The table of methods that a picture is drawn of.
+
     Raises:
         UserError: it can't be read, or is no such table.
     """

@@ -26,6 +26,7 @@ import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import bursts
 import numpy
@@ -149,10 +150,11 @@ def divided(folder: Pictures, way: str) -> tuple[Pictures, Pictures, numpy.ndarr
         files.setdefault(str(label), []).append(str(place))
     groups = {str(place): group for place, group in enumerate(folder.groups)}
     parts = divide("", files, groups if way == WAYS[1] else None)
-    training, validation, _ = (
-        folder.part([int(path) for paths in parts[part].values() for path in paths])
-        for part in PARTS
-    )
+    lists = []
+    for part in PARTS:
+        paths = chain.from_iterable(parts[part].values())
+        lists.append(folder.part(list(map(int, paths))))
+    training, validation, _ = lists
     if way == WAYS[0]:
         return training, validation, numpy.ones(len(validation.labels), bool)
     return training, validation, are_new(validation.groups, training.groups)

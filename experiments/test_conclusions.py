@@ -82,7 +82,7 @@ def suite(rows, settings):
 
 @pytest.fixture(scope="module")
 def put_aside():
-    """The same over the tasks put aside."""
+    """The difference over the tasks put aside."""
     scores = kept_scores(DATA / "put_aside.csv")
     return scores.difference
 
@@ -90,9 +90,8 @@ def put_aside():
 def test_readme_and_the_ablation_say_what_cdc_gains_over_tasks(suite, put_aside):
     to_averaged = put_aside("CDC tiny", "CDC views", "H"), suite("cdc", "averaged")
     to_promptsrc = put_aside("CDC tiny", "PromptSRC", "H"), suite("cdc", "promptsrc")
-    (averaged_aside, averaged_seen), (promptsrc_aside, promptsrc_seen) = (
-        [said(difference) for difference in pair] for pair in (to_averaged, to_promptsrc)
-    )
+    averaged_aside, averaged_seen = map(said, to_averaged)
+    promptsrc_aside, promptsrc_seen = map(said, to_promptsrc)
     of_readme = promptsrc_aside.replace("(", "(95 % interval ").replace(")", "; tiny CLIP)")
     readme = text_of("README.md")
     aside = (
@@ -157,7 +156,7 @@ def test_the_ablation_says_what_the_suite_says_of_styles_calibration_templates_a
 def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, settings, suite):
     """Whichever settings it has; the cell of a difference is empty where none is to be compared."""
     names = {each.get("description", each["name"]): each["name"] for each in settings}
-    means, sizes = comparison.by_task(comparison.figures_of(rows))
+    means, sizes = comparison.by_task(comparison.frame_of(rows))
     means = means.groupby("setting").mean()
     shown = table_of("docs/ablation.md", "| H minus averaged templates' |")
     assert len(shown) >= 5
@@ -187,7 +186,8 @@ def test_the_table_of_published_improvements_is_what_the_command_prints():
     scores = next(iter(published_scores(PUBLISHED)))
     shown = table_of("docs/benchmark.md", "| base | new | H | data sets |")
     assert len(shown) == 8
-    real, needed = [], []
+    real = []
+    needed = []
     for pair, cells in shown.items():
         new, old = (name.removesuffix(" †") for name in pair.split(", "))
         assert pair.count("†") == len({new, old} & scores.marked)
@@ -226,7 +226,8 @@ def own_pictures():
 
 
 def test_what_is_said_of_ones_own_pictures_is_what_the_folders_say(own_pictures):
-    difference, means = own_pictures, own_pictures.means
+    difference = own_pictures
+    means = own_pictures.means
     page = text_of("docs/choosing.md")
     choice = difference(0, "chosen", "LinearProbe")
     assert not choice.is_real

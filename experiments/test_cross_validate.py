@@ -41,7 +41,8 @@ def test_a_setting_means_the_same_in_both_experiments_whose_results_are_in_one_f
 @pytest.mark.parametrize("name", OPTIONS)
 def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     ours, plain = (trainer_of(run, name, folder) for folder in ("ours", "plain"))
-    items, model = folds.images_of(ours), plain.model
+    items = folds.images_of(ours)
+    model = plain.model
     labels = torch.tensor([item.label for item in items])
     size = model.backbone.image.image_size
     views = len(plain.run.loaders.views)
@@ -50,7 +51,8 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
         [model.towers.unprompted_images(images) for images in stock]
     )  # (R, V, N, E)
     pictures = SimpleNamespace(stock=stock, frozen=frozen, trained=folds.Half(labels, {}))
-    chosen, batch = torch.arange(1, len(items)), ours.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    chosen = torch.arange(1, len(items))
+    batch = ours.cfg.DATALOADER.TRAIN_X.BATCH_SIZE
 
     torch.manual_seed(3)
     folds.train_on(ours, pictures, chosen)
@@ -103,8 +105,8 @@ def test_a_task_counts_once_however_many_folds_and_directions_it_has():
 
     def last_line(table):
         lines = table.splitlines()
-        head, last = ([cell.strip() for cell in lines[at].split("|")[1:-1]] for at in (0, -1))
-        return dict(zip(head, last))
+        cells = zip(lines[0].split("|")[1:-1], lines[-1].split("|")[1:-1])
+        return {head.strip(): last.strip() for head, last in cells}
 
     for made, expected in (
         (comparison.table(settings, rows), ["34.50", "5.00", "", "2", "5", "84.50"]),
@@ -172,7 +174,7 @@ def test_a_task_of_pictures_in_folders_is_judged_both_ways(tmp_path, monkeypatch
     assert tool.read_rows(tmp_path / "found.jsonl") == found
     assert [of["task"] for of in found] == ["icons", "icons_swapped"]
     for of in found:
-        assert {*comparison.FIGURES} - {*of} == {"styles_H", "worst_base"}
+        assert {*comparison.NUMBERS} - {*of} == {"styles_H", "worst_base"}
         assert of["H"] == pytest.approx(harmonic_mean((of["base"], of["new"])), abs=1e-3)
     trained = 2 * 5  # of 7 images of a class that are not for testing two are held out
     everything = (4 * found[0]["base"] + trained * found[0]["train"]) / 14

@@ -1,6 +1,7 @@
 """The config that follows from the arguments of ``train.py`` and the files they name."""
 
 import argparse
+from collections.abc import Sequence
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
@@ -17,8 +18,8 @@ from trainers.engine.build import take_pixels
 from trainers.settings import add_run_settings
 from trainers.texts.descriptions import note_content
 
-from .command_line import KEYS, value_of
-from .plan import conditions_of
+from .command_line import KEYS, parse_arguments, value_of
+from .plan import PlannedRun, conditions_of
 
 CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
 
@@ -59,3 +60,15 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     check_known("data set", cfg.DATASET.NAME, DATASET_REGISTRY.registered_names())
     cfg.freeze()
     return cfg
+
+
+def planned_config(run: PlannedRun, root: str, options: Sequence[str] = ()) -> CfgNode:
+    """The config that a planned run has.
+
+    Args:
+        root: folder of the data sets; options: KEY, VALUE, KEY … over the recipe.
+
+    Raises:
+        UserError: see ``build_config``.
+    """
+    return build_config(parse_arguments(run.arguments(root, options)))

@@ -50,7 +50,8 @@ KEYS = {flag: key for flag, (key, _) in FLAGS.items() if key} | LISTS  # flag â†
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """
+    """The arguments of ``train.py``, with those that ``run.py`` gives it.
+
     Raises:
         UserError: the trainer is unknown.
     """

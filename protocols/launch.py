@@ -26,10 +26,9 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 from trainers.common.interruption import REQUEUE, Interrupted
 from trainers.common.record_file import FILE_NAME, Record, nested, read_record
-from trainers.engine.same_run import OTHER_IMAGES, changes
+from trainers.common.same_run import OTHER_IMAGES, changes
 
-from .arguments import build_config
-from .command_line import parse_arguments
+from .arguments import planned_config
 from .plan import PlannedRun
 from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
 
@@ -57,16 +56,16 @@ def run(args: argparse.Namespace) -> None:
         sys.stdout.write(accuracies(runs))
         return
     places = {args.output or default_output(protocol): protocol for protocol in args.protocol}
-    sys.stdout.write("\n".join(summary(protocol, place) for place, protocol in places.items()))
+    sys.stdout.write("\n".join(tables_of(protocol, place) for place, protocol in places.items()))
 
 
 def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
     """The config that one of the runs would have.
 
     Raises:
-        UserError: see ``build_config``; also for a setting that contradicts the protocol.
+        UserError: see ``planned_config``; also for a setting that contradicts the protocol.
     """
-    cfg = build_config(parse_arguments(run.arguments(args.root, args.opts)))
+    cfg = planned_config(run, args.root, args.opts)
     node = f"TRAINER.{run.trainer.upper()}"
     if run.model and cfg.TRAINER[run.trainer.upper()].get("CSC"):
         raise UserError(
@@ -128,7 +127,8 @@ class Launcher:
     is_stopping: Event = field(default_factory=Event)
 
     def make_all(self) -> None:
-        """
+        """Makes what is missing.
+
         Raises:
             UserError: one failed, or the prompts that it tests are not trained; those that are
                 under way are finished first, no other is started.
@@ -214,7 +214,7 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
     return f"{table}\n{render.legend(trainers)}"
 
 
-def summary(protocol: str, output: str) -> str:
+def tables_of(protocol: str, output: str) -> str:
     """The tables of the runs in a folder: those of the ablation, or of all other protocols.
 
     Raises:

@@ -7,6 +7,7 @@ import os
 import shlex
 from dataclasses import replace
 
+from results.runs import ZERO_SHOT
 from trainers.classifier.asked import OwnRun
 from trainers.classifier.fit_folder import make, opened, said_accuracy
 from trainers.classifier.own_run import for_trainer
@@ -16,7 +17,6 @@ from trainers.common.record_file import FILE_NAME, read_record, remove_record
 from trainers.engine.run import Run
 
 log = logging.getLogger("train")
-ZERO_SHOT = "ZeroshotCLIP"
 
 
 def run(asked: OwnRun, args: argparse.Namespace) -> Run:

@@ -50,19 +50,12 @@ log = logging.getLogger("run")
 TARGETS = {
     name: protocol["targets"] for name, protocol in PROTOCOLS.items() if "targets" in protocol
 }
-# part → protocol; of a training that several protocols share, one of them. The parts of xd and dg
-# that test start with the protocol's name.
-PROTOCOL_OF = {
-    "train_base": "base2new",
-    "test_new": "base2new",
-    "test_open": "open",
-    "train_biased": "factors",
-    "test_independent": "factors",
-    "test_reversed": "factors",
-    "train_all": "fewshot",
-    "train_source": "xd",
-    "test_all": "zeroshot",
-}
+# part → protocol; of a training that several protocols share, the first of them. The parts of xd and
+# dg that test start with the protocol's name.
+PROTOCOL_OF: dict[str, str] = {}
+for name, protocol in PROTOCOLS.items():
+    for part, *_ in protocol["parts"]:
+        PROTOCOL_OF.setdefault(part, name)
 
 
 @dataclass(frozen=True)
@@ -277,8 +270,9 @@ def plan(
         raise UserError(
             f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot"
         )
+    is_varied = protocol == "ablation" or bool(rows)
     variants = [AblationRow("recipe", "as it is")]
-    if is_varied := protocol == "ablation" or bool(rows):
+    if is_varied:
         variants = ablation_rows(trainer, rows)
     runs = []
     for number, seed, row in product(shots, seeds, variants):

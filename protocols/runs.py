@@ -92,7 +92,7 @@ def show_plan(args: argparse.Namespace) -> str:
     rows = []
     for line, group in by_line(runs).items():
         run = group[0]
-        recipe = Recipe.read(group[0].recipe)
+        recipe = Recipe.read(run.recipe)
         rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
         settings = {**dict(leaves(get_cfg_default())), **dict(leaves(recipe.settings))}
         for rule in rules:
@@ -100,15 +100,15 @@ def show_plan(args: argparse.Namespace) -> str:
         if run.backbone:
             settings[COLUMNS["CLIP"]] = run.backbone
         settings |= {**options, **settings_in(run.settings, "settings")}
-        figures = [settings[key] for key in COLUMNS.values()]
+        shown = [settings[key] for key in COLUMNS.values()]
         held = list(map(str, rules))
         if run.model:
             of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
             held = [f"tests {parts[run.model]}", *of_targets]
         if run.model or not recipe.is_trained:
-            figures[1:] = "", "", ""
-        figures.append("; ".join(held))
-        rows.append((*line, *figures, seeds_of(group), seeds_of(filter(is_recorded, group))))
+            shown[1:] = "", "", ""  # the CLIP alone
+        seeds = (seeds_of(group), seeds_of(filter(is_recorded, group)))
+        rows.append((*line, *shown, "; ".join(held), *seeds))
     heads = [*LINE, *COLUMNS, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))
     text = (

@@ -36,7 +36,8 @@ class Shard(Checkpointable):
         self.args = args
 
     def __call__(self) -> None:
-        """
+        """Makes the shard's runs.
+
         Raises:
             UserError: a run failed; Interrupted: the job was asked to stop.
         """

@@ -27,16 +27,14 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 
 from .render import run_table_command, summary, table_arguments, titled, write_cells
-from .rows import Key, Table, harmonic_mean
-from .runs import Run, collect
+from .rows import CONFIDENCE_LEVEL, Key, Table, harmonic_mean
+from .runs import HALVES, FinishedRun, collect
 from .table import BASE2NEW, tables
 
 log = logging.getLogger(__name__)
 
 FULL = "full"  # the row that the others are compared with
 RESAMPLES = 2000
-LEVEL = 0.95
-PARTS = ("train_base", "test_new")
 # key of a record → column
 COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "images_per_second"}
 
@@ -51,7 +49,7 @@ def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float
     A resample draws, with replacement, as many seeds, base images and new images as there are, the
     same for both rows: they share few-shot samples and test images, so what makes a seed or an
     image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
-    difference is that of the means over the drawn seeds. The interval holds the middle ``LEVEL`` of
+    difference is that of the means over the drawn seeds. The interval holds the middle ``CONFIDENCE_LEVEL`` of
     the resampled differences (percentile interval: Efron and Tibshirani, 1993, "An Introduction to
     the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
     itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with
@@ -71,7 +69,11 @@ def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float
         generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
     )  # (R, S), (R, N), (R, N)
     difference = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)  # (R,)
-    return tuple(numpy.quantile(difference, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]).tolist())
+    return tuple(
+        numpy.quantile(
+            difference, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
+        ).tolist()
+    )
 
 
 def resampled_h(
@@ -91,7 +93,7 @@ def resampled_h(
 
 
 def interval_of(
-    row: Sequence[Run], full: Sequence[Run], seeds: Sequence[int]
+    row: Sequence[FinishedRun], full: Sequence[FinishedRun], seeds: Sequence[int]
 ) -> tuple[float, float]:
     """The ``interval`` of a row's runs with those seeds.
 
@@ -100,7 +102,7 @@ def interval_of(
     """
     names = row[0].config, full[0].config
     halves = []  # (2, S, N) each: of the row, of the full method
-    for part in PARTS:
+    for part in HALVES:
         runs = {(run.config, run.seed): run for run in (*row, *full) if run.part == part}
         answers = [[runs[name, seed].known_answers for seed in seeds] for name in names]
         if len({tuple(answer["image"].tolist()) for of in answers for answer in of}) > 1:
@@ -159,10 +161,10 @@ def ablation(table: Table, key: Key) -> DataFrame:
     runs = {name: table.runs[key + (name,)] for name in known if name in seeds}
     lines = []
     for name, members in runs.items():
-        figures = {
-            f"{column}_{figure}": frame.loc[key + (name,), column]
+        values = {
+            f"{column}_{statistic}": frame.loc[key + (name,), column]
             for column in ("base", "new", "H")
-            for figure, frame in (("mean", table.means), ("std", table.deviations))
+            for statistic, frame in (("mean", table.means), ("std", table.deviations))
         }
         common = sorted(seeds[name] & seeds.get(FULL, set()))
         difference = lower = upper = None
@@ -176,7 +178,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
                 "row": name,
                 "description": known[name],
                 "seeds": len(seeds[name]),
-                **figures,
+                **values,
                 "difference": difference,
                 "lower": lower,
                 "upper": upper,
@@ -188,7 +190,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
 
 
 def render_ablation(lines: DataFrame, style: str = "text") -> str:
-    """The table as text, Markdown, CSV (a column for each figure), LaTeX or HTML (escaped)."""
+    """The table as text, Markdown, CSV (a column for each number), LaTeX or HTML (escaped)."""
 
     def texts(name: str, specification: str, scale: float = 1) -> list[str]:
         """A column as text; nothing where there is no number."""
@@ -205,7 +207,9 @@ def render_ablation(lines: DataFrame, style: str = "text") -> str:
         cells[name] = list(map(summary, lines[f"{name}_mean"], lines[f"{name}_std"]))
     cells[f"H − {FULL}"] = texts("difference", "+.2f")
     ends = zip(texts("lower", "+.2f"), texts("upper", "+.2f"))
-    cells[f"{100 * LEVEL:g} % interval"] = [" … ".join(filter(None, pair)) for pair in ends]
+    cells[f"{100 * CONFIDENCE_LEVEL:g} % interval"] = [
+        " … ".join(filter(None, pair)) for pair in ends
+    ]
     cells["parameters"] = texts("parameters", ",.0f")
     cells["ms/step"] = texts("seconds_per_step", ".1f", 1000)
     cells["images/s"] = texts("images_per_second", ".0f")

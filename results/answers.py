@@ -5,7 +5,7 @@ import torch
 
 from trainers.evaluation.uncertainty import BINS, selective_risk
 
-DOUBT = "max_probability"  # the measure of doubt that images are ordered by: 1 − the answer's probability
+UNCERTAINTY = "max_probability"  # by which images are ordered: 1 − the answer's probability
 
 
 def reliability_points(

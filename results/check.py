@@ -25,11 +25,13 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING
 
+from protocols.plan import plan
 from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
+from trainers.common.same_run import changes
 
-from .published import BASE2NEW, Comparison, comparisons
-from .runs import Run, collect
+from .published import BASE2NEW_MEASURES, Comparison, comparisons
+from .runs import HALVES, FinishedRun, collect
 from .table import tables
 
 if TYPE_CHECKING:
@@ -40,23 +42,23 @@ NOISE = 1.5  # in percent: what two deviations may be at most
 VERDICTS = ("reproduces", "differs", "too noisy to say", "not the published experiment")
 
 
-def verdict(figure: Comparison) -> tuple[str, str]:
+def verdict(number: Comparison) -> tuple[str, str]:
     """One of the first three ``VERDICTS``, and why.
 
     Two standard deviations s / √n of a mean over n seeds are at most ``NOISE`` from (2 s / NOISE)²
     seeds on.
     """
-    if abs(figure.difference) <= POINTS:
+    if abs(number.difference) <= POINTS:
         return "reproduces", f"within {POINTS:g} point"
-    if figure.deviation is None:
+    if number.deviation is None:
         return "too noisy to say", "one seed has no deviation: run 3"
-    noise = 2 * figure.deviation / math.sqrt(figure.seeds)
+    noise = 2 * number.deviation / math.sqrt(number.seeds)
     why = f"2 deviations of the mean are {noise:.2f} points"
-    if abs(figure.difference) > noise:
+    if abs(number.difference) > noise:
         return "differs", why
     if noise <= NOISE:
         return "reproduces", why
-    return "too noisy to say", f"{why}: run {math.ceil((2 * figure.deviation / NOISE) ** 2)} seeds"
+    return "too noisy to say", f"{why}: run {math.ceil((2 * number.deviation / NOISE) ** 2)} seeds"
 
 
 def verdict_over_data_sets(difference: "Difference") -> tuple[str, str]:
@@ -71,21 +73,18 @@ def verdict_over_data_sets(difference: "Difference") -> tuple[str, str]:
 
 
 @cache
-def differences(run: Run, recipe: str) -> list[str]:
+def departures(run: FinishedRun, recipe: str) -> list[str]:
     """How a run differs from the experiment that a recipe is: ``KEY its → published``.
 
     Args:
         recipe: its name; "": the trainer's own for the run's protocol.
     """
     # here, since they take seconds: wrong arguments are answered at once
-    from protocols.arguments import build_config
-    from protocols.command_line import parse_arguments
-    from protocols.plan import plan
-    from trainers.engine.same_run import changes
+    from protocols.arguments import planned_config
 
     what = run.record["run"]
     data = run.part.partition("_from_")[2] or what["dataset"]
-    protocol = "base2new" if run.part in ("train_base", "test_new") else what["protocol"]
+    protocol = "base2new" if run.part in HALVES else what["protocol"]
     planned = plan(
         protocol, what["trainer"], data, [what["shots"]], [what["seed"]], "", recipe or None
     )
@@ -93,14 +92,14 @@ def differences(run: Run, recipe: str) -> list[str]:
     same = next(other for other in planned if (other.part, other.dataset) == tested)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]
-    return changes(build_config(parse_arguments(same.arguments(""))), run.record)
+    return changes(planned_config(same, root=""), run.record)
 
 
 def check(args: argparse.Namespace) -> int:
-    """Prints a line for each figure; returns 1 where one differs, else 0.
+    """Prints a line for each number; returns 1 where one differs, else 0.
 
     Raises:
-        UserError: there are no runs, or none of which a figure is published.
+        UserError: there are no runs, or none of which a number is published.
     """
     # here, since they take seconds: a wrong argument is answered at once
     from pandas import Series
@@ -111,26 +110,25 @@ def check(args: argparse.Namespace) -> int:
     for table in (table for folder in args.folders for table in tables(collect(folder))):
         # by trainer, config and measure: the differences of the published experiment's data sets
         over: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
-        for figure in comparisons(table):
+        for number in comparisons(table):
             odd = dict.fromkeys(
-                text
-                for run in table.runs_of(figure.row)
-                for text in differences(run, figure.recipe)
+                text for run in table.runs_of(number.row) for text in departures(run, number.recipe)
             )
-            answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(figure)
+            answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(number)
             counts[answer] += 1
-            data, _, trainer, config = figure.row
-            if not odd and not table.is_average(figure.row) and figure.name != "average":
-                tested, measure = (data, str(figure.name))
-                if figure.name not in BASE2NEW:  # a column is a data set there
-                    tested, measure = (measure, "accuracy")
-                over[trainer, config, measure][tested] = figure.difference
-            deviation = "" if figure.deviation is None else f" ± {figure.deviation:.2f}"
+            data, _, trainer, config = number.row
+            if not odd and not table.is_average(number.row) and number.name != "average":
+                column = str(number.name)
+                if column in BASE2NEW_MEASURES:
+                    over[trainer, config, column][data] = number.difference
+                else:  # a column is a data set there
+                    over[trainer, config, "accuracy"][column] = number.difference
+            deviation = "" if number.deviation is None else f" ± {number.deviation:.2f}"
             print(
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
-                f"{figure.name}: {figure.mean:.2f}{deviation} over {counted(figure.seeds, 'seed')}, "
-                f"published {figure.published:.2f} "
-                f"({figure.difference:+.2f} points; {why})"
+                f"{number.name}: {number.mean:.2f}{deviation} over {counted(number.seeds, 'seed')}, "
+                f"published {number.published:.2f} "
+                f"({number.difference:+.2f} points; {why})"
             )
         for (trainer, config, measure), by_data in over.items():
             if len(by_data) < LEAST:
@@ -153,7 +151,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0, 1 where a figure differs, or 2 with one line on standard error."""
+    """Exit code: 0, 1 where a number differs, or 2 with one line on standard error."""
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("folders", nargs="+", help="output/base2new, output/transfer …")
     logging.basicConfig(format="%(levelname)s: %(message)s")

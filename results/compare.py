@@ -23,40 +23,37 @@ from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
 
-import numpy
 from pandas import DataFrame, MultiIndex, Series, read_csv
 
 from trainers.common.errors import UserError, exit_code, nearest
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_yaml
 
-from .comparison import DATA, Ranking, Scores, signed
-from .published import BASE2NEW, PUBLISHED, read_published
-from .published import TRANSFER as PUBLISHED_TRANSFER
-from .render import MARK, MEANING
+from .comparison import DATA, ProtocolScores, Ranking, signed
+from .published import BASE2NEW_MEASURES, PUBLISHED, TRANSFER_LISTS, read_published
+from .render import DAGGER, MEANING, write_cells
 from .rows import Table
 from .runs import collect
-from .table import BASE2NEW as BASE_TO_NEW
-from .table import SOURCE, TRANSFER, tables
+from .table import BASE2NEW, SOURCE, TRANSFER, tables
 
 log = logging.getLogger(__name__)
 
 INDEX = ["trainer", DATA, "seed"]
 
 
-def scores_of(table: Table, metric: str) -> Scores:
+def scores_of(table: Table, metric: str) -> ProtocolScores:
     """The scores that a table of runs has, without its averages.
 
     A trainer with several recipes or rows has their names after its own.
     """
     heads = table.heads
     frame = table.by_seed.reset_index()
-    are_averages = [table.is_average(tuple(row)) for row in frame[heads].itertuples(index=False)]
-    frame = frame[numpy.logical_not(are_averages)]
-    are_marked = [
-        any(run.record.get("class_parameters") for run in table.runs_of(tuple(row)))
-        for row in frame[heads].itertuples(index=False)
-    ]
+    rows = frame[heads].itertuples(index=False, name=None)
+    frame = frame.loc[[not table.is_average(row) for row in rows]]
+    are_marked = []
+    for row in frame[heads].itertuples(index=False, name=None):
+        records = [run.record for run in table.runs_of(row)]
+        are_marked.append(any(record.get("class_parameters") for record in records))
     frame["trainer"] = full_names(frame)
     marked = frozenset(frame["trainer"][are_marked])
     if "shots" in heads and frame["shots"].nunique() > 1:
@@ -67,7 +64,7 @@ def scores_of(table: Table, metric: str) -> Scores:
         # a line for each data set that was tested, in place of the one trained on
         frame = frame.drop(columns=DATA).melt(["trainer", "seed"], columns, DATA, metric)
         columns = [metric]
-    return Scores(table.title, frame.set_index(INDEX)[columns], marked)
+    return ProtocolScores(table.title, frame.set_index(INDEX)[columns], marked)
 
 
 def full_names(frame: DataFrame) -> Series:
@@ -76,7 +73,7 @@ def full_names(frame: DataFrame) -> Series:
     return frame["trainer"].where(configs == 1, frame["trainer"] + " " + frame["config"])
 
 
-def kept_scores(path: Path) -> Scores:
+def kept_scores(path: Path) -> ProtocolScores:
     """The scores of a table that ``results.table --format csv`` has written; its one *seed* is the
     mean.
 
@@ -93,14 +90,14 @@ def kept_scores(path: Path) -> Scores:
         frame = frame.rename(columns=lambda name: name.removesuffix("_mean")).set_index(INDEX)
         means = [name for name in frame if f"{name}_std" in frame]
         marked = frozenset(frame.index.get_level_values("trainer")[of_mark])
-        return Scores(path.stem, frame[means], marked)
+        return ProtocolScores(path.stem, frame[means], marked)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} is no table that results.table writes with --format csv ({error})"
         ) from error
 
 
-def published_scores(path: Path) -> Iterator[Scores]:
+def published_scores(path: Path) -> Iterator[ProtocolScores]:
     """The scores per data set of a file like ``published.yaml``; its one *seed* is the mean of the
     authors' own.
 
@@ -111,12 +108,12 @@ def published_scores(path: Path) -> Iterator[Scores]:
         known = read_yaml(path)
         marked = frozenset(known["trained_classes_alone"])
         pairs = {
-            (trainer, data, 0): figures
+            (trainer, data, 0): numbers
             for trainer, sets in known["base2new"].items()
-            for data, figures in sets.items()
+            for data, numbers in sets.items()
         }
-        yield Scores(BASE_TO_NEW, by_index(pairs, BASE2NEW), marked)
-        for title, protocol in PUBLISHED_TRANSFER.items():
+        yield ProtocolScores(BASE2NEW, by_index(pairs, BASE2NEW_MEASURES), marked)
+        for title, protocol in TRANSFER_LISTS.items():
             rows = dict(known[protocol])
             tested = rows.pop("order")[1:-1]
             values = {
@@ -124,7 +121,7 @@ def published_scores(path: Path) -> Iterator[Scores]:
                 for trainer, row in rows.items()
                 for data, value in zip(tested, row[1:])
             }
-            yield Scores(title, by_index(values, ["accuracy"]), marked)
+            yield ProtocolScores(title, by_index(values, ["accuracy"]), marked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{path} is no table of published numbers ({error}): write it as {PUBLISHED}"
@@ -136,21 +133,21 @@ def by_index(values: dict[tuple[str, str, int], list[float]], columns: list[str]
     return DataFrame(list(values.values()), index, columns, dtype=float)
 
 
-def read_scores(sources: Sequence[str], metric: str) -> list[Scores]:
+def read_scores(sources: Sequence[str], metric: str) -> list[ProtocolScores]:
     """The scores of folders of runs, of tables' CSVs and of files of published numbers, one for each
     protocol and CSV.
 
     Published trainers are named as such where there are runs, too.
 
     Raises:
-        UserError: see ``tables``, ``kept_scores`` and ``published_scores``; figures of another metric are published.
+        UserError: see ``tables``, ``kept_scores`` and ``published_scores``; of another metric none are published.
     """
     files = [source for source in sources if source.endswith((".yaml", ".yml"))]
     kept = [source for source in sources if source.endswith(".csv")]
     folders = [source for source in sources if source not in files + kept]
     if files and metric != "accuracy":
         raise UserError(f"only accuracies are published: leave out --metric {metric}")
-    found: dict[str, Scores] = {}
+    found: dict[str, ProtocolScores] = {}
     if folders:
         for table in tables(collect(*folders), metric, seed_h=True):
             scores = scores_of(table, metric)
@@ -162,13 +159,13 @@ def read_scores(sources: Sequence[str], metric: str) -> list[Scores]:
             if folders:
                 frame = scores.frame.rename("{} (published)".format, level="trainer")
                 marked = frozenset(map("{} (published)".format, scores.marked))
-                scores = Scores(scores.title, frame, marked)
+                scores = ProtocolScores(scores.title, frame, marked)
             before = found.get(scores.title)
             found[scores.title] = before.joined(scores) if before else scores
     return list(found.values())
 
 
-def chosen(scores: Sequence[Scores], trainers: Sequence[str]) -> list[Scores]:
+def chosen(scores: Sequence[ProtocolScores], trainers: Sequence[str]) -> list[ProtocolScores]:
     """The scores of the named trainers, of all where none is named, by protocols that have two.
 
     Raises:
@@ -190,7 +187,7 @@ def chosen(scores: Sequence[Scores], trainers: Sequence[str]) -> list[Scores]:
     return several
 
 
-def pair(scores: Scores, first: str, second: str) -> str:
+def pair(scores: ProtocolScores, first: str, second: str) -> str:
     """The comparison of two trainers in every measure.
 
     Raises:
@@ -208,17 +205,17 @@ def pair(scores: Scores, first: str, second: str) -> str:
             "Wilcoxon's p": f"{difference.wilcoxon:.2g}",
         }
     sets = DataFrame({name: difference.of for name, difference in differences.items()})
-    marks = [f"{name} {MARK}" if name in scores.marked else name for name in (first, second)]
+    marks = [f"{name} {DAGGER}" if name in scores.marked else name for name in (first, second)]
     parts = [f"{marks[0]} minus {marks[1]}, {scores.title}"]
-    parts.append(markdown(DataFrame(lines).T, ""))
-    parts.append(markdown(sets.map(lambda value: signed(f"{value:+.2f}")), DATA))
+    parts.append(as_markdown(DataFrame(lines).T, ""))
+    parts.append(as_markdown(sets.map(lambda value: signed(f"{value:+.2f}")), DATA))
     parts += [f"{name}: {each.verdict(first, second)}" for name, each in differences.items()]
     if left_out := [name for name in scores.measures if name not in shown]:
         parts.append(f"Left out: {', '.join(left_out)}. {MEANING}")
     return "\n\n".join(parts)
 
 
-def ranking(scores: Scores, measure: str) -> str:
+def ranking(scores: ProtocolScores, measure: str) -> str:
     """Ranks of all trainers in a measure, and what the tests say of each pair.
 
     Raises:
@@ -239,19 +236,15 @@ def ranking(scores: Scores, measure: str) -> str:
         f"{measure}, {scores.title}: mean ranks over {len(found.scores)} data sets (1: the highest); "
         f"Friedman's p {found.friedman:.2g}"
     )
-    return f"{title}\n\n{markdown(DataFrame(lines).set_index('pair'), 'pair')}"
+    return f"{title}\n\n{as_markdown(DataFrame(lines).set_index('pair'), 'pair')}"
 
 
-def markdown(cells: DataFrame, index_name: str) -> str:
+def as_markdown(cells: DataFrame, index_name: str) -> str:
     named = cells.rename_axis(index_name).reset_index()
-    alignment = ("left",) + ("right",) * cells.shape[1]
-    text: str = named.to_markdown(
-        index=False, tablefmt="github", disable_numparse=True, colalign=alignment
-    )
-    return text
+    return write_cells(named, "markdown", 1).rstrip("\n")
 
 
-def groups_of(scores: Scores, measure: str) -> list[Scores]:
+def comparable_groups(scores: ProtocolScores, measure: str) -> list[ProtocolScores]:
     """The scores in groups whose measure is of the same task, of three trainers and more."""
     if scores.may_compare(scores.trainers, measure):
         groups = [scores]
@@ -277,12 +270,12 @@ def compare(args: argparse.Namespace) -> None:
         try:
             texts += [pair(scores, first, other) for other in others]
             for measure in scores.measures:
-                texts += [ranking(group, measure) for group in groups_of(scores, measure)]
+                texts += [ranking(group, measure) for group in comparable_groups(scores, measure)]
         except UserError as error:
             refused = f"{scores.title}: {error}"
             log.warning("left out: %s", refused)
             continue
-        if args.figure and (drawn := groups_of(scores, scores.measures[-1])):
+        if args.figure and (drawn := comparable_groups(scores, scores.measures[-1])):
             check_output("--figure", args.figure, "Matplotlib")
             measure = scores.measures[-1]
             picture = Ranking.of(drawn[0].frame[measure]).draw(f"{measure}, {scores.title}")

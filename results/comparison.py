@@ -21,9 +21,9 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 
 from .report.figures import STYLE, svg_of
+from .rows import CONFIDENCE_LEVEL
 
 LEAST = 5  # data sets: with four, t's interval is 3.2 standard errors wide to each side
-LEVEL = 0.95
 POWER = 0.8  # the chance to show a difference that is there: four times in five
 MOST = 1000  # data sets: a larger number says no more than "no number that anyone has"
 RESAMPLES = 9999
@@ -37,7 +37,7 @@ def effect_shown_by(number: int) -> float:
     ``POWER``."""
     from statsmodels.stats.power import TTestPower  # here, since it takes a second
 
-    return float(TTestPower().solve_power(nobs=number, alpha=1 - LEVEL, power=POWER))
+    return float(TTestPower().solve_power(nobs=number, alpha=1 - CONFIDENCE_LEVEL, power=POWER))
 
 
 def signed(text: str) -> str:
@@ -85,7 +85,7 @@ class Difference:
     @cached_property
     def interval(self) -> tuple[float, float]:
         """The ends of the 95 % interval of the mean, by Student's t."""
-        half = stats.t.ppf((1 + LEVEL) / 2, len(self.of) - 1) * self.of.sem()
+        half = stats.t.ppf((1 + CONFIDENCE_LEVEL) / 2, len(self.of) - 1) * self.of.sem()
         return self.mean - half, self.mean + half
 
     @cached_property
@@ -127,7 +127,9 @@ class Difference:
         from statsmodels.stats.power import TTestPower  # here, since it takes a second
 
         effect = abs(self.mean) / deviation
-        number = TTestPower().solve_power(effect_size=effect, alpha=1 - LEVEL, power=POWER)
+        number = TTestPower().solve_power(
+            effect_size=effect, alpha=1 - CONFIDENCE_LEVEL, power=POWER
+        )
         return math.ceil(float(number))
 
     @cached_property
@@ -181,7 +183,7 @@ class Difference:
 
 
 @dataclass(frozen=True)
-class Scores:
+class ProtocolScores:
     """What trainers reached on data sets under one protocol.
 
     Attributes:
@@ -202,14 +204,16 @@ class Scores:
     def measures(self) -> list[str]:
         return list(self.frame.columns)
 
-    def joined(self, other: "Scores") -> "Scores":
+    def joined(self, other: "ProtocolScores") -> "ProtocolScores":
         """Both, of one protocol."""
-        return Scores(self.title, concat([self.frame, other.frame]), self.marked | other.marked)
+        return ProtocolScores(
+            self.title, concat([self.frame, other.frame]), self.marked | other.marked
+        )
 
-    def of(self, trainers: Iterable[str]) -> "Scores":
+    def of(self, trainers: Iterable[str]) -> "ProtocolScores":
         """The scores of some trainers, in their order."""
         names = list(trainers)
-        return Scores(self.title, self.frame.loc[names], self.marked & {*names})
+        return ProtocolScores(self.title, self.frame.loc[names], self.marked & {*names})
 
     def may_compare(self, trainers: Iterable[str], measure: str) -> bool:
         """Whether a measure of all of them is of the same task: on trained classes, what keeps a

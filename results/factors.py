@@ -32,7 +32,7 @@ from trainers.common.errors import UserError
 
 from .render import render_all, run_table_command, table_arguments
 from .rows import Table
-from .runs import FACTOR_PARTS, Arrays, Run, collect
+from .runs import FACTOR_PARTS, Arrays, FinishedRun, collect
 from .table import FACTORS, tables
 
 GROUP = 10  # images that a group has at least
@@ -55,7 +55,7 @@ def worst_group_accuracy(
     return worst
 
 
-def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float]:
+def of_answers(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float]:
     """``worst group`` and ``flipped`` of a run, in percent.
 
     Args:
@@ -68,29 +68,27 @@ def measured(aligned: Arrays, reversed_: Arrays, factor: str) -> dict[str, float
     """
     from datasets.drawn.factors import LEVELS, levels_of
 
-    codes, others = ([Path(name).stem for name in of["image"]] for of in (aligned, reversed_))
-    if codes != others:
+    codes = [Path(name).stem for name in aligned["image"]]
+    if codes != [Path(name).stem for name in reversed_["image"]]:
         raise UserError(
             "the aligned and the reversed test have other emojis, or in another order: run them "
             "again"
         )
-    labels = aligned["label"].tolist()  # the emojis' of both
-    level = numpy.array(
-        [
-            levels_of(code, label, "test", version, factor)[factor]
-            for version in ("aligned", "reversed")
-            for code, label in zip(codes, labels)
-        ]
-    )  # (2N,)
+    labels = aligned["label"]  # the emojis' of both
+    levels = []
+    for version in ("aligned", "reversed"):
+        for code, label in zip(codes, labels.tolist()):
+            levels.append(levels_of(code, label, "test", version, factor)[factor])
+    level = numpy.array(levels)  # (2N,)
     right = numpy.concatenate([aligned["right"], reversed_["right"]])
-    fits = level == numpy.array(labels * 2) % LEVELS
+    fits = level == numpy.tile(labels, 2) % LEVELS
     return {
         "worst group": worst_group_accuracy(right, level, fits),
         "flipped": 100 * (aligned["answer"] != reversed_["answer"]).mean(),
     }
 
 
-def vote_drops(aligned: Run, reversed_: Run) -> dict[str, float]:
+def vote_drops(aligned: FinishedRun, reversed_: FinishedRun) -> dict[str, float]:
     """``drop`` of each template alone, in percent; empty where there are none."""
     pairs = zip(*(run.metrics.get("template_accuracy", ()) for run in (aligned, reversed_)))
     return {f"template {number}": own - other for number, (own, other) in enumerate(pairs, 1)}
@@ -115,7 +113,7 @@ def factor_tables(folder: str) -> list[Table]:
         factor = runs["aligned"].record["config"]["DATASET"]["FACTORS"]["CORRELATED"]
         aligned = runs["aligned"].known_answers
         reversed_ = runs["reversed"].known_answers
-        for name, value in measured(aligned, reversed_, factor).items():
+        for name, value in of_answers(aligned, reversed_, factor).items():
             frame.loc[(*key, seed), name] = value
         if drops := vote_drops(runs["aligned"], runs["reversed"]):
             of_votes.append((tuple(key), seed, drops))

@@ -11,15 +11,15 @@ from trainers.common.files import check_folder, file_hash, write_arrays, write_t
 from trainers.common.readers import read_arrays, read_json
 from trainers.common.record_file import Record
 
-from .runs import Arrays, Run
+from .runs import Arrays, FinishedRun
 
 FORMAT = 4  # to be raised when a field changes its meaning or one is added that tables show
 SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
-FIGURES = "uncertainty.json"
+KEPT = "uncertainty.json"
 IMAGES = "uncertainty.npz"
-MARKS = {FIGURES: r'\A\{\s*"format": ', IMAGES: r"\APK"}  # what they begin with
-Figures = dict[str, Any]  # uncertainty.json
+MARKS = {KEPT: r'\A\{\s*"format": ', IMAGES: r"\APK"}  # what they begin with
+Kept = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
     "ece": "ECE",
     "adaptive_ece": "adaptive ECE",
@@ -28,7 +28,7 @@ CALIBRATION = {
 }  # figure → column of a table
 
 
-def write_figures(folder: Path, record: Record, figures: Figures, arrays: Arrays) -> None:
+def write_kept(folder: Path, record: Record, numbers: Kept, arrays: Arrays) -> None:
     """Writes both files into a run's folder; the JSON, which says that they are there, last.
 
     Args:
@@ -39,12 +39,12 @@ def write_figures(folder: Path, record: Record, figures: Figures, arrays: Arrays
     """
     check_folder("the run's folder", str(folder), MARKS)
     write_arrays(str(folder / IMAGES), arrays)
-    content = {**facts(folder, record), **figures}
+    content = {**facts(folder, record), **numbers}
     text = json.dumps({**content, "sha256": fingerprint(content)}, indent=2)
-    write_text(str(folder / FIGURES), text + "\n")
+    write_text(str(folder / KEPT), text + "\n")
 
 
-def read_figures(folder: Path, record: Record) -> Figures | None:
+def read_kept(folder: Path, record: Record) -> Kept | None:
     """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing,
     damaged, or another run's or version's.
 
@@ -52,16 +52,16 @@ def read_figures(folder: Path, record: Record) -> Figures | None:
         record: the run's ``results.json``.
     """
     try:
-        figures = read_json(folder / FIGURES)
-        is_sound = figures.pop("sha256") == fingerprint(figures)
-        return figures if is_sound and facts(folder, record).items() <= figures.items() else None
+        numbers = read_json(folder / KEPT)
+        is_sound = numbers.pop("sha256") == fingerprint(numbers)
+        return numbers if is_sound and facts(folder, record).items() <= numbers.items() else None
     except Exception as error:  # damaged files can raise anything
         raise_machines(error, folder)
         return None
 
 
 def facts(folder: Path, record: Record) -> dict[str, object]:
-    """What the figures belong to: where one of it has changed, they are computed again."""
+    """What the numbers belong to: where one of it has changed, they are computed again."""
     made_from = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {
         "format": FORMAT,
@@ -70,13 +70,13 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
     }
 
 
-def fingerprint(content: Figures) -> str:
+def fingerprint(content: Kept) -> str:
     """SHA-256 of what JSON holds of a dict."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def read_doubts(run: Run) -> Arrays:
+def read_uncertainties(run: FinishedRun) -> Arrays:
     """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is
     none, or it is older than the run."""
-    is_kept = read_figures(run.folder, run.record)
+    is_kept = read_kept(run.folder, run.record)
     return read_arrays(run.folder / IMAGES) if is_kept else {}

@@ -9,16 +9,16 @@ References:
 """
 
 import logging
+from pathlib import Path
 
 import numpy
 
 from trainers.common.errors import UserError
 from trainers.common.record_file import nested
 
-from .runs import Run
+from .runs import HALVES, FinishedRun
 
 log = logging.getLogger(__name__)
-HALVES = ("train_base", "test_new")
 SIGN = "base_probability"  # the official one: the largest probability of a base class
 
 
@@ -40,28 +40,32 @@ def openworld_auc(sign: numpy.ndarray, right: numpy.ndarray, is_new: numpy.ndarr
     return float(100 * below / (is_new.sum() * (~is_new).sum()))
 
 
-def note_openworld_auc(runs: list[Run]) -> None:
-    """Gives the runs of ``test_open`` ``open.openworld_auc`` among their metrics, by the names of
-    ``open.auroc``; empty, with a warning, where the other two runs are not among them."""
+def openworld_aucs(runs: list[FinishedRun]) -> dict[Path, dict[str, float]]:
+    """OpenworldAUC of the runs of ``test_open``: folder → name, one of ``open.auroc``'s → percent; an
+    empty dict, with a warning, where the other two runs are not among them."""
     first = {identity(run, run.part): run for run in reversed(runs)}
+    found: dict[Path, dict[str, float]] = {}
     for run in runs:
         if "open" not in run.metrics:
             continue
-        figures: dict[str, float] = {}
+        halves = [first.get(identity(run, part)) for part in HALVES]
+        found[run.folder] = {}
         try:
-            figures = figures_of(run, *(first.get(identity(run, part)) for part in HALVES))
+            found[run.folder] = aucs_of(run, *halves)
         except UserError as error:
             log.warning("no OpenworldAUC: %s: %s", run.folder, error)
-        run.metrics["open"]["openworld_auc"] = figures
+    return found
 
 
-def identity(run: Run, part: str) -> tuple[object, ...]:
+def identity(run: FinishedRun, part: str) -> tuple[object, ...]:
     """What tells the run of that part of the protocol from others, of the same training."""
     what = run.record["run"]
     return part, run.config, *(what[name] for name in ("dataset", "shots", "trainer", "seed"))
 
 
-def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:
+def aucs_of(
+    run: FinishedRun, base: FinishedRun | None, new: FinishedRun | None
+) -> dict[str, float]:
     """OpenworldAUC by the name of what tells new images from base ones.
 
     Raises:
@@ -69,7 +73,7 @@ def figures_of(run: Run, base: Run | None, new: Run | None) -> dict[str, float]:
     """
     again = "delete its folder and run it again"
     if base is None or new is None:
-        missing = HALVES[base is not None]
+        missing = HALVES[0] if base is None else HALVES[1]
         raise UserError(
             f"{missing} of it is missing, give the folder of both or run --protocol open"
         )

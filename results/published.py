@@ -1,6 +1,6 @@
 """Published numbers beside one's own: ``published.yaml``, and how far a table is from it.
 
-Figures are compared where they are figures of the same experiment: accuracy, the backbone ViT-B/16,
+Numbers are compared where they are numbers of the same experiment: accuracy, the backbone ViT-B/16,
 16 shots, averages over the same data sets.
 """
 
@@ -17,8 +17,8 @@ from .rows import Column, Key, Table
 PUBLISHED = Path(__file__).with_name("published.yaml")
 BACKBONE = "ViT-B/16"
 SHOTS = 16
-BASE2NEW = ["base", "new", "H"]  # order of the figures
-TRANSFER = {
+BASE2NEW_MEASURES = ["base", "new", "H"]  # order of the numbers
+TRANSFER_LISTS = {
     "cross-data-set from imagenet": "cross_dataset",
     "domain generalisation from imagenet": "domain_generalisation",
 }  # title of a table → protocol
@@ -32,10 +32,10 @@ def read_published() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A figure beside the published one.
+    """A number beside the published one.
 
     Attributes:
-        row, name: where it stands; recipe: of the published figure, "": the trainer's own for that
+        row, name: where it stands; recipe: of the published number, "": the trainer's own for that
         protocol.
         published: in percent; mean: over the seeds; deviation: the seeds' sample standard
         deviation, None of one seed; seeds: their number.
@@ -65,8 +65,8 @@ class Comparison:
         return f"{self.published:.2f} ({self.difference:+.2f}{deviations})"
 
 
-def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
-    """The recipe that published numbers of a row are of, see ``Comparison``, and the figures by
+def published_beside(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
+    """The recipe that published numbers of a row are of, see ``Comparison``, and the numbers by
     column; none where none are known.
     """
     data, shots, trainer, config = row
@@ -77,28 +77,30 @@ def figures_of(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     is_average = table.is_average(row)
     if table.title == "base-to-new":
         if not is_average:
-            return "", dict(zip(BASE2NEW, known["base2new"].get(trainer, {}).get(data, ())))
+            return "", dict(
+                zip(BASE2NEW_MEASURES, known["base2new"].get(trainer, {}).get(data, ()))
+            )
         averaged = {other[0] for other in table.means.index if other[1:] == row[1:]} - {data}
         methods = known["base2new_average"] if averaged == set(known["base2new"]["CoOp"]) else {}
-        columns = BASE2NEW
+        columns = BASE2NEW_MEASURES
     else:
-        protocol = TRANSFER.get(table.title)
+        protocol = TRANSFER_LISTS.get(table.title)
         methods = {} if is_average or protocol is None else known[protocol]
         columns = ["source", *methods.get("order", ())[1:]]
     # of a method with several published recipes those of the row's, else its only ones
     method = f"{trainer} {config}"
     recipe = config if method in methods else ""
-    figures = dict(zip(columns, methods.get(method, methods.get(trainer, ()))))
+    numbers = dict(zip(columns, methods.get(method, methods.get(trainer, ()))))
     if {*columns} != {*table.names}:  # the average is of other data sets
-        figures.pop("average", None)
-    return recipe, figures
+        numbers.pop("average", None)
+    return recipe, numbers
 
 
 def comparisons(table: Table) -> Iterator[Comparison]:
-    """Yields every cell of which a figure is published."""
+    """Yields every cell of which a number is published."""
     deviations = table.groups.std()
     for row, seeds in table.seeds.items() if len(table.heads) == 4 else ():
-        recipe, published = figures_of(table, row)
+        recipe, published = published_beside(table, row)
         for name in table.names:
             if name not in published:
                 continue

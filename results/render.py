@@ -1,4 +1,4 @@
-"""Tables of figures over seeds, as text, Markdown, CSV, LaTeX and HTML; what commands of tables
+"""Tables of values over seeds, as text, Markdown, CSV, LaTeX and HTML; what commands of tables
 share."""
 
 import argparse
@@ -27,9 +27,9 @@ FORMATS = {
     "latex": "latex_booktabs",
     "html": "html",
 }  # name → tabulate's
-MARK = "†"
+DAGGER = "†"
 MEANING = (
-    f"{MARK} learns parts for the trained classes alone, most often a classifier of image features: "
+    f"{DAGGER} learns parts for the trained classes alone, most often a classifier of image features: "
     "on base classes compare it with others that are marked."
 )
 LEGEND = {
@@ -41,14 +41,14 @@ LEGEND = {
 
 
 def marked(trainer: str, records: Iterable[Record]) -> str:
-    """A trainer's name, with ``MARK`` if any of its runs has parts for the trained classes alone."""
+    """A trainer's name, with ``DAGGER`` if any of its runs has parts for the trained classes alone."""
     has_own_parts = any(record.get("class_parameters") for record in records)
-    return f"{trainer} {MARK}" if has_own_parts else trainer
+    return f"{trainer} {DAGGER}" if has_own_parts else trainer
 
 
 def legend(trainers: Iterable[str], style: str = "text") -> str:
-    """The line below a table of trainers that says what ``MARK`` means; empty where none has it."""
-    return LEGEND[style] if any(name.endswith(MARK) for name in trainers) else ""
+    """The line below a table of trainers that says what ``DAGGER`` means; empty where none has it."""
+    return LEGEND[style] if any(name.endswith(DAGGER) for name in trainers) else ""
 
 
 def summary(mean: float, deviation: float) -> str:
@@ -62,10 +62,10 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
     CSV, and a last line says what the mark means.
 
     Args:
-        with_published: a column is added for each that has published figures.
+        with_published: a column is added for each that has published numbers.
     """
     compared = comparisons(table) if with_published else ()
-    published = {(figure.row, figure.name): figure for figure in compared}
+    published = {(number.row, number.name): number for number in compared}
     cells = table.means[[]].assign(seeds=table.seeds)
     for name in table.names:
         mean = table.means[name]
@@ -79,10 +79,10 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         beside = [published.get((row, name)) for row in table.means.index]
         if any(beside) and style == "csv":
             for attribute in ("published", "difference", "deviations"):
-                values = [getattr(figure, attribute, None) for figure in beside]
+                values = [getattr(number, attribute, None) for number in beside]
                 cells[f"{name}_{attribute}"] = numpy.array(values, float)
         elif any(beside):
-            cells[f"{name}, published"] = [str(figure or "") for figure in beside]
+            cells[f"{name}, published"] = [str(number or "") for number in beside]
     cells = cells.reset_index()
     last_line = ""
     if table.runs and style != "csv":

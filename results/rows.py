@@ -1,4 +1,4 @@
-"""Tables of figures, a value a seed."""
+"""Tables of values over seeds."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike
 from pandas import DataFrame, MultiIndex, Series
 from pandas.core.groupby import DataFrameGroupBy
 
-from .runs import Run
+from .runs import FinishedRun
 
+CONFIDENCE_LEVEL = 0.95  # of intervals
 HEADS = ("data set", "shots", "trainer", "config")
+SERIES_HEADS = ("tested on", "model")  # of tables with a row for each ``RunSeries``
 Column = str | int  # a number of shots in the few-shot table
 Key = tuple[Any, ...]  # of a row, by the table's heads
 Line = tuple[Key, int, Mapping[Any, float | None]]  # a row's key, seed, column → value
@@ -20,12 +22,11 @@ Line = tuple[Key, int, Mapping[Any, float | None]]  # a row's key, seed, column 
 
 @dataclass
 class Table:
-    """Figures, a value for each row, seed and column.
+    """A value for each row, seed and column.
 
     Attributes:
-        title: what the figures are.
-        frame: a line for each row and seed, its index the heads and ``seed``; NaN where a figure is
-        missing.
+        title: what the values are.
+        frame: a line for each row and seed, its index the heads and ``seed``; NaN where one is missing.
         runs: the runs behind each row, where it has some.
         has_h_of_means: whether H follows from the mean base and new accuracy, as papers print it,
         and not from each seed's.
@@ -33,7 +34,7 @@ class Table:
 
     title: str
     frame: DataFrame
-    runs: Mapping[Key, Sequence[Run]] = field(default_factory=dict)
+    runs: Mapping[Key, Sequence[FinishedRun]] = field(default_factory=dict)
     has_h_of_means: bool = False
 
     @classmethod
@@ -45,13 +46,13 @@ class Table:
         columns: Sequence[Column] | None = None,
     ) -> "Table":
         """A table out of lines, of which several may belong to one row and seed: the first that has
-        a figure counts.
+        a value counts.
 
         Rows and, unless given, columns stand in the order in which they come up.
         """
         names = [*heads, "seed"]
         index = MultiIndex.from_tuples([(*key, seed) for key, seed, _ in lines], names=names)
-        frame = DataFrame([figures for *_, figures in lines], index, columns, dtype=float)
+        frame = DataFrame([values for *_, values in lines], index, columns, dtype=float)
         return cls(title, frame.groupby(level=names, sort=False, dropna=False).first())
 
     @property
@@ -67,7 +68,7 @@ class Table:
         """Whether a row is the mean of others, so that it has no runs of its own."""
         return row not in self.runs
 
-    def runs_of(self, row: Key) -> list[Run]:
+    def runs_of(self, row: Key) -> list[FinishedRun]:
         """The runs behind a row; of an average those of all its data sets."""
         if not self.is_average(row):
             return list(self.runs[row])
@@ -75,7 +76,7 @@ class Table:
 
     @cached_property
     def by_seed(self) -> DataFrame:
-        """The figures of the seeds that have all of them."""
+        """The values of the seeds that have all of them."""
         return self.frame.dropna()
 
     @property

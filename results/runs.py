@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy
 
+from protocols import PROTOCOLS
 from trainers.common.console import counted
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.metrics import read_metrics
@@ -36,23 +37,22 @@ LAYOUT = {
     "image_vote": ("i", "N"),
     "is_new": ("b", "N"),
 }
-FACTOR_PARTS = {
-    "train_biased": "aligned",
-    "test_independent": "independent",
-    "test_reversed": "reversed",
-}  # part of the protocol → version of the test images
+HALVES = ("train_base", "test_new")  # parts of base-to-new
+ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
+# part of the protocol → version of the test images
+FACTOR_PARTS = {part: version for part, _, _, version in PROTOCOLS["factors"]["parts"]}
 VARIANTS = {
     **{part: f" {version}" for part, version in FACTOR_PARTS.items()},
     "test_open": ", base and new together",
 }  # what the data set's name is followed by
 
 Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.evaluation.prediction.per_image``
-Setting = tuple[str, str, int]  # see ``Run.setting``
+Task = tuple[str, str, int]  # see ``FinishedRun.task``
 Curve = dict[int, float]  # epoch → value
 
 
 @dataclass(eq=False)
-class Run:
+class FinishedRun:
     """A finished run.
 
     Attributes:
@@ -70,7 +70,7 @@ class Run:
 
     @property
     def part(self) -> str:
-        """Of the protocol; empty for a run made by hand."""
+        """Part of the protocol; empty for a run made by hand."""
         return self.record["run"]["part"] or ""
 
     @property
@@ -79,7 +79,7 @@ class Run:
         return not self.part or self.part.startswith("train_")
 
     @property
-    def setting(self) -> Setting:
+    def task(self) -> Task:
         """What was tested: data set, classes (``all``, ``base``, ``new``), training images per class."""
         what = self.record["run"]
         return what["dataset"] + VARIANTS.get(self.part, ""), what["classes"], what["shots"]
@@ -108,23 +108,23 @@ class Run:
 
     @property
     def classnames(self) -> list[str]:
-        """Of all classes to choose from."""
+        """Names of all classes to choose from."""
         names: list[str] = self.record["classnames"]
         return names
 
     @cached_property
     def answers(self) -> Arrays | None:
-        """Those to the test images, see ``answers_to``."""
+        """Answers to the test images, see ``answers_to``."""
         return self.answers_to("test")
 
     @cached_property
     def validation_answers(self) -> Arrays | None:
-        """Those to the validation images that are none of the test's, see ``answers_to``."""
+        """Answers to the validation images that are none of the test's, see ``answers_to``."""
         return self.answers_to("val")
 
     @cached_property
     def training_answers(self) -> Arrays | None:
-        """Those to the training images by folds that have not seen them, see ``answers_to``; there
+        """Answers to the training images by folds that have not seen them, see ``answers_to``; there
         are some where cross-validation has chosen the trainer. Nothing but lists is made of them:
         where they can't be read, they are left out with a warning."""
         try:
@@ -151,21 +151,7 @@ class Run:
             raise_machines(error, path)
             why = " ".join(str(error).split())
             raise UserError(f"{path} can't be read ({why}): run it again") from error
-        required = REQUIRED + VOTES if arrays.keys() & {*VOTES} else REQUIRED
-        if missing := [name for name in required if name not in arrays]:
-            raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
-        sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
-        for name, array in arrays.items():
-            code, axes = LAYOUT.get(name, ("f", "N"))
-            fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
-            for axis, size in zip(axes, array.shape):
-                fits = fits and sizes.setdefault(axis, size) == size
-            classes = len(self.classnames)
-            if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
-                raise UserError(
-                    f"{path} is not what a run leaves ({name} has another shape or kind of values): "
-                    "run it again"
-                )
+        check_layout(arrays, path, len(self.classnames))
         arrays["answer"] = arrays["top"][:, 0]
         arrays["right"] = arrays["answer"] == arrays["label"]
         return arrays
@@ -193,31 +179,59 @@ class Run:
         return names.get(label, f"class {label}")
 
 
+def check_layout(arrays: Arrays, path: Path, classes: int) -> None:
+    """Checks what a file of answers holds.
+
+    Raises:
+        UserError: an array is missing, or it is not as ``LAYOUT`` says.
+    """
+    required = REQUIRED + VOTES if arrays.keys() & {*VOTES} else REQUIRED
+    if missing := [name for name in required if name not in arrays]:
+        raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
+    sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
+    for name, array in arrays.items():
+        code, axes = LAYOUT.get(name, ("f", "N"))
+        fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
+        for axis, size in zip(axes, array.shape):
+            fits = fits and sizes.setdefault(axis, size) == size
+        if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
+            raise UserError(
+                f"{path} is not what a run leaves ({name} has another shape or kind of values): "
+                "run it again"
+            )
+
+
 @dataclass
-class Series:
+class RunSeries:
     """Runs that differ in their seed only.
 
     Attributes:
-        setting: see ``Run``.
-        tested_on: what the setting is called; with the training images only where settings differ
-        in them.
-        name: the model's, different from that of every other series of the setting.
+        task: see ``FinishedRun``.
+        tested_on: what the task is called; with the training images only where tasks differ in
+        them.
+        name: the model's, different from that of every other series of the task.
         runs: by seed.
     """
 
-    setting: Setting
+    task: Task
     tested_on: str
     name: str
-    runs: list[Run]
+    runs: list[FinishedRun]
 
     @property
-    def first(self) -> Run:
-        """That of the lowest seed."""
+    def first(self) -> FinishedRun:
+        """The run of the lowest seed."""
         return self.runs[0]
 
     @property
+    def is_zero_shot(self) -> bool:
+        """Whether nothing was trained."""
+        trainer: str = self.first.record["trainer"]
+        return trainer == ZERO_SHOT
+
+    @property
     def where(self) -> str:
-        """Model and setting, which tell it from every other series."""
+        """Model and task, which tell it from every other series."""
         return f"{self.name}, {self.tested_on}"
 
     def has(self, array: str) -> bool:
@@ -238,13 +252,13 @@ class Series:
             ) from error
 
 
-def collect(*folders: str | Path) -> list[Run]:
+def collect(*folders: str | Path) -> list[FinishedRun]:
     """All finished runs in or below the folders, each once, in the order of the folders.
 
     Raises:
         UserError: one of the folders holds none, or a record can't be read.
     """
-    runs: dict[Path, Run] = {}
+    runs: dict[Path, FinishedRun] = {}
     for folder in folders:
         paths = sorted(Path(folder).rglob(FILE_NAME))
         if not paths:
@@ -254,23 +268,23 @@ def collect(*folders: str | Path) -> list[Run]:
             )
         for path in paths:
             place = path.parent.resolve()
-            runs[place] = runs.get(place) or Run(place, read_record(path))
+            runs[place] = runs.get(place) or FinishedRun(place, read_record(path))
     return list(runs.values())
 
 
-def group(runs: Iterable[Run]) -> list[Series]:
-    """The runs as a list of ``Series``, by setting, then in the order of the runs.
+def group(runs: Iterable[FinishedRun]) -> list[RunSeries]:
+    """The runs as a list of ``RunSeries``, by task, then in the order of the runs.
 
-    A name is the model's; where one setting has that model in several places, it says which.
+    A name is the model's; where one task has that model in several places, it says which.
     """
-    places: dict[tuple[Setting, str], dict[Path, list[Run]]] = {}
+    places: dict[tuple[Task, str], dict[Path, list[FinishedRun]]] = {}
     for run in runs:
-        of_model = places.setdefault((run.setting, run.model), {})
+        of_model = places.setdefault((run.task, run.model), {})
         of_model.setdefault(run.place, []).append(run)
     differ_in_shots = len({shots for (*_, shots), _ in places}) > 1
     series = []
-    for (setting, model), members in places.items():
-        data, classes, shots = setting
+    for (task, model), members in places.items():
+        data, classes, shots = task
         shown = counted(shots, "shot") if shots > 0 else "no few-shot sample"
         parts = [data]
         if classes != "all":
@@ -281,8 +295,8 @@ def group(runs: Iterable[Run]) -> list[Series]:
         for place, seeds in members.items():
             name = model if len(members) == 1 else f"{model} ({distinct_part(place, members)})"
             seeds.sort(key=lambda run: run.seed)
-            series.append(Series(setting, tested_on, name, seeds))
-    return sorted(series, key=lambda entry: entry.setting)
+            series.append(RunSeries(task, tested_on, name, seeds))
+    return sorted(series, key=lambda entry: entry.task)
 
 
 def distinct_part(place: Path, places: Iterable[Path]) -> str:
@@ -293,13 +307,13 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
     return "/".join(place.parts[start : len(place.parts) - end]) or place.name
 
 
-def with_answers(series: Iterable[Series]) -> list[Series]:
-    """The same series of those runs only that have answers."""
+def with_answers(series: Iterable[RunSeries]) -> list[RunSeries]:
+    """The series, each with those of its runs only that have answers."""
     answered = [replace(entry, runs=[run for run in entry.runs if run.answers]) for entry in series]
     return [entry for entry in answered if entry.runs]
 
 
-def training_curve(run: Run) -> dict[str, Curve]:
+def training_curve(run: FinishedRun) -> dict[str, Curve]:
     """``loss`` and ``acc`` → epoch (from 1) → mean over that epoch; empty where nothing was
     trained.
     """

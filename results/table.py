@@ -27,10 +27,10 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
-from .openworld import SIGN, note_openworld_auc
+from .openworld import SIGN, openworld_aucs
 from .render import render_all, run_table_command, table_arguments
 from .rows import HEADS, Column, Key, Table, harmonic_mean
-from .runs import FACTOR_PARTS, Run, collect
+from .runs import FACTOR_PARTS, FinishedRun, collect
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ COLUMNS: dict[str, list[Column]] = {
 }  # the others: those that come up
 
 
-def place(run: Run) -> tuple[str, Key, Column] | None:
+def place(run: FinishedRun) -> tuple[str, Key, Column] | None:
     """Title of the table, row and column that a run belongs to; None where it is in none."""
     what = run.record["run"]
     data = what["dataset"]
@@ -90,10 +90,11 @@ def place(run: Run) -> tuple[str, Key, Column] | None:
     return title, key, column
 
 
-Lines = dict[str, list[tuple[Key, Run, dict[Column, float | None]]]]  # title → row, run, figures
+# title of a table → row, run, its value in each column
+LinesOfTables = dict[str, list[tuple[Key, FinishedRun, dict[Column, float | None]]]]
 
 
-def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
+def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
     """The tables of all protocols that the runs belong to, of one metric; runs that lack it are
     left out.
 
@@ -103,29 +104,30 @@ def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> l
     Raises:
         UserError: no run belongs to a protocol, or none has that metric.
     """
-    lines_of: Lines = defaultdict(list)
+    lines_of: LinesOfTables = defaultdict(list)
     seen = set()
     lacking = 0
-    if metric.startswith(("accuracy", "open.")):
-        note_openworld_auc(runs)
+    aucs = openworld_aucs(runs) if metric.startswith(("accuracy", "open.")) else {}
     for run in runs:
         placed = place(run)
         if placed is None:
             continue
         title, key, column = placed
         is_open = title == TOGETHER and metric == "accuracy"
-        metrics = OPEN if is_open else {column: metric}
-        figures = {
-            name: finite(nested(run.metrics, *dotted.split(".")))
-            for name, dotted in metrics.items()
+        metrics = run.metrics
+        if run.folder in aucs:
+            metrics = {**metrics, "open": {**metrics["open"], "openworld_auc": aucs[run.folder]}}
+        shown = OPEN if is_open else {column: metric}
+        values = {
+            name: finite(nested(metrics, *dotted.split("."))) for name, dotted in shown.items()
         }
-        if None in figures.values():
+        if None in values.values():
             lacking += not is_open  # of those it is said what they lack
         elif (*placed, run.seed) in seen:
             log.warning("left out: %s, of whose kind another run is in the table", run.folder)
         else:
             seen.add((*placed, run.seed))
-            lines_of[title].append((key, run, figures))
+            lines_of[title].append((key, run, values))
     sources = lines_of.pop(SOURCE, [])
     if lacking:
         log.warning("left out: %d run(s) that have no %s", lacking, metric)
@@ -148,16 +150,16 @@ def tables(runs: list[Run], metric: str = "accuracy", seed_h: bool = False) -> l
 
 
 def make_table(
-    title: str, lines: Sequence[tuple[Key, Run, Any]], metric: str, seed_h: bool
+    title: str, lines: Sequence[tuple[Key, FinishedRun, Any]], metric: str, seed_h: bool
 ) -> Table:
     """One table of a protocol, with averages over data sets, in order; see ``tables``."""
     name = title.split(" from ")[0]
     heads = [head for head in HEADS if head != "shots" or title not in (FEWSHOT, ZEROSHOT)]
     columns = None if name == TOGETHER and metric != "accuracy" else COLUMNS.get(name)
     if columns is None:
-        seen = {column for *_, figures in lines for column in figures}
+        seen = {column for *_, values in lines for column in values}
         columns = sorted(seen, key=lambda column: (column != SOURCE, column))
-    by_seed = [(key, run.seed, figures) for key, run, figures in lines]
+    by_seed = [(key, run.seed, values) for key, run, values in lines]
     frame = Table.of(title, heads, by_seed, columns).frame
     for key, rows in frame[frame.isna().any(axis=1)].groupby(level=heads):
         row = " ".join(map(str, key))
@@ -165,12 +167,7 @@ def make_table(
         numbers = ", ".join(map(str, seeds))
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
     measured = frame.dropna()
-    whole = with_averages(measured)
-    order = whole.index.to_frame(index=False)
-    order["average"] = order.index >= len(measured)
-    order["first"] = whole.groupby(level=heads)[columns[0]].transform("mean").to_numpy()
-    order = order.sort_values(["average", *heads[:-2], "first", "seed"])
-    whole = whole.reindex(whole.index[order.index])
+    whole = in_order(with_averages(measured), len(measured))
     has_h = metric in SHARES and {"base", "new"} <= {*columns}
     if has_h:
         whole["H"] = harmonic_mean((whole["base"], whole["new"]))
@@ -179,10 +176,21 @@ def make_table(
     elif name in TRANSFER.values():
         whole["average"] = whole.iloc[:, 1:].mean(axis=1)
     title += "" if metric == "accuracy" else f", {metric}"
-    runs: dict[Key, list[Run]] = defaultdict(list)
+    runs: dict[Key, list[FinishedRun]] = defaultdict(list)
     for key, run, _ in lines:
         runs[key].append(run)
     return Table(title, whole, runs, has_h and not seed_h)
+
+
+def in_order(frame: DataFrame, measured: int) -> DataFrame:
+    """The lines by data set, and of one by their trainer's mean in the first column; the averages,
+    which come after the ``measured`` ones, stay after them."""
+    heads = list(frame.index.names[:-1])
+    order = frame.index.to_frame(index=False)
+    order["average"] = order.index >= measured
+    order["first"] = frame.iloc[:, 0].groupby(level=heads).transform("mean").to_numpy()
+    order = order.sort_values(["average", *heads[:-2], "first", "seed"])
+    return frame.reindex(frame.index[order.index])
 
 
 def with_averages(frame: DataFrame) -> DataFrame:
@@ -203,8 +211,8 @@ def with_averages(frame: DataFrame) -> DataFrame:
     return concat(parts)
 
 
-def warn_of(lines_of: Lines) -> None:
-    """Warns of runs whose figures don't belong together, or are not of all images."""
+def warn_of(lines_of: LinesOfTables) -> None:
+    """Warns of runs whose values don't belong together, or are not of all images."""
     values: dict[tuple[str, str], set[object]] = defaultdict(set)  # which must be one and the same
     partial: dict[str, str] = {}
     for title, lines in lines_of.items():
@@ -242,7 +250,7 @@ def rendered(args: argparse.Namespace) -> str:
     """The tables that the command's arguments ask for.
 
     Raises:
-        UserError: see ``tables``; also for published figures of another metric.
+        UserError: see ``tables``; also for published numbers of another metric.
     """
     if args.published and args.metric != "accuracy":
         raise UserError(

@@ -27,11 +27,10 @@ import numpy
 from trainers.common.errors import UserError
 
 from .render import render_all, run_table_command, table_arguments
-from .rows import Line, Table
-from .runs import Series, collect, group, with_answers
+from .rows import SERIES_HEADS, Line, Table
+from .runs import RunSeries, collect, group, with_answers
 
 log = logging.getLogger(__name__)
-HEADS = ("tested on", "model")
 MOVED = "Templates before and after training"
 COSINES = {
     "between": "between templates",
@@ -66,16 +65,11 @@ def kappa(votes: numpy.ndarray) -> numpy.ndarray:
     """
     from sklearn.metrics import cohen_kappa_score
 
-    # 0 / 0 where both have one and the same class throughout
-    return numpy.array(
-        [
-            [
-                1.0 if (first == second).all() else cohen_kappa_score(first, second)
-                for second in votes
-            ]
-            for first in votes
-        ]
-    )
+    kappas = numpy.ones((len(votes), len(votes)))
+    for first, second in numpy.ndindex(kappas.shape):
+        if (votes[first] != votes[second]).any():  # else 0 / 0 where there is one class throughout
+            kappas[first, second] = cohen_kappa_score(votes[first], votes[second])
+    return kappas
 
 
 def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
@@ -86,7 +80,7 @@ def oracle(votes: numpy.ndarray, label: numpy.ndarray) -> float:
     return share
 
 
-def template_tables(series: list[Series]) -> list[Table]:
+def template_tables(series: list[RunSeries]) -> list[Table]:
     """The tables described above; those of votes once for each number of templates.
 
     Args:
@@ -94,7 +88,8 @@ def template_tables(series: list[Series]) -> list[Table]:
     """
     # title, templates, heads → lines
     lines: dict[tuple[str, int, tuple[str, ...]], list[Line]] = defaultdict(list)
-    for entry, run in ((entry, run) for entry in series for run in entry.runs):
+    runs_of_series = [(entry, run) for entry in series for run in entry.runs]
+    for entry, run in runs_of_series:
         key = (entry.tested_on, entry.name)
         seed = run.seed
         learned = run.record["learned"]
@@ -102,7 +97,7 @@ def template_tables(series: list[Series]) -> list[Table]:
             cosines = {when: learned.get(f"{of}_{name}_{when}") for when in ("before", "after")}
             if None not in cosines.values():
                 percents = {when: 100 * cosine for when, cosine in cosines.items()}
-                lines[MOVED, 0, (*HEADS, "100 × cosine")].append(
+                lines[MOVED, 0, (*SERIES_HEADS, "100 × cosine")].append(
                     ((*key, f"{of}, {title}"), seed, percents)
                 )
         answers = run.known_answers
@@ -113,13 +108,13 @@ def template_tables(series: list[Series]) -> list[Table]:
         numbers = [*map(str, range(1, 1 + count))]
         columns = [*(f"S{number}" for number in numbers), "fused"]
         accuracy = {**dict(zip(columns, agreed[-1])), "oracle": oracle(vote, label)}
-        lines[f"Accuracy of {count} templates", count, HEADS].append((key, seed, accuracy))
+        lines[f"Accuracy of {count} templates", count, SERIES_HEADS].append((key, seed, accuracy))
         names = [*numbers, "answer", "truth"]
         for title, matrix in (
             ("Agreement of the votes in %", agreed),
             ("Cohen's kappa of the votes", kappa(vote)),
         ):
-            lines[title, count, (*HEADS, "template")] += [
+            lines[title, count, (*SERIES_HEADS, "template")] += [
                 ((*key, name), seed, dict(zip(names, row))) for name, row in zip(names, matrix)
             ]
     # by title, the cosines first

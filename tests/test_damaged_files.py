@@ -17,8 +17,8 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum
 
 from datasets.splits import read_split
-from results.kept import FIGURES, IMAGES, read_figures, write_figures
-from results.runs import Run
+from results.kept import IMAGES, KEPT, read_kept, write_kept
+from results.runs import FinishedRun
 from tests.runs import contents_of, record_of, refuses
 from train import main
 from trainers.common.config_files import merge
@@ -34,7 +34,7 @@ from trainers.texts.descriptions import read_descriptions
 
 def answers_in(path):
     folder = Path(path).parent
-    return Run(folder, record_of(folder)).answers
+    return FinishedRun(folder, record_of(folder)).answers
 
 
 READERS = {
@@ -129,11 +129,11 @@ def test_a_training_that_can_not_look_at_what_is_there_is_not_begun_anew(
 
 def test_measures_that_are_damaged_or_another_runs_are_not_taken(tmp_path):
     record = dict.fromkeys(("prompts_hash", "backbone_hash", "split_hash", "finished"), "x")
-    for name in (FIGURES, IMAGES):
-        write_figures(tmp_path, record, {"a": [1.5, None]}, {"d": numpy.arange(3)})
-        assert read_figures(tmp_path, record)["a"] == [1.5, None]
+    for name in (KEPT, IMAGES):
+        write_kept(tmp_path, record, {"a": [1.5, None]}, {"d": numpy.arange(3)})
+        assert read_kept(tmp_path, record)["a"] == [1.5, None]
         os.truncate(tmp_path / name, 100)
-        assert read_figures(tmp_path, record) is None
-    write_figures(tmp_path, record, {"a": 1}, {})
+        assert read_kept(tmp_path, record) is None
+    write_kept(tmp_path, record, {"a": 1}, {})
     for key in record:
-        assert read_figures(tmp_path, {**record, key: "y"}) is None
+        assert read_kept(tmp_path, {**record, key: "y"}) is None

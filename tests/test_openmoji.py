@@ -62,7 +62,7 @@ def test_a_joined_sequence_is_one_picture_not_its_parts_and_without_one_an_error
 
 
 def some(folder):
-    openmoji.render(folder, CODES[:8])
+    openmoji.draw_folder(folder, CODES[:8])
     return sorted(os.listdir(folder))
 
 
@@ -115,7 +115,7 @@ def test_a_whole_folder_is_drawn_anew_for_another_style_or_version_alone(tmp_pat
     monkeypatch.setattr(openmoji, "tqdm", lambda codes, **_: drawn.append(1) or codes)
     some(folder)
     assert not drawn
-    openmoji.render(folder, CODES[:8], draw_emoji)
+    openmoji.draw_folder(folder, CODES[:8], draw_emoji)
     assert len(drawn) == 1
     monkeypatch.setattr(openmoji, "version", lambda name: "99")
     some(folder)

@@ -46,7 +46,7 @@ def test_a_whole_protocol_on_ones_own_images(in_this_process, folder, tmp_path, 
     assert re.search(r"^mine +2 +ZeroshotCLIP", capsys.readouterr().out, re.MULTILINE)
     assert sorted(folder.rglob("*")) == before, "nothing is written among the pictures"
     place = tmp_path / "out/train_base/mine/shots_2/ZeroshotCLIP/tiny/seed1"
-    assert collect(place)[0].setting == ("mine", "base", 2)
+    assert collect(place)[0].task == ("mine", "base", 2)
     assert protocol_run.main(arguments) == 0
     assert "2 runs, 2 done already" in capsys.readouterr().err
     (folder / "ant one/0.bmp").unlink()

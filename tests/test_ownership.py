@@ -88,7 +88,7 @@ def write_table(folder):
 
 def write_measures(folder):
     record = dict.fromkeys(("prompts_hash", "backbone_hash", "split_hash", "finished"), "x")
-    kept.write_figures(folder, record, {"a": 1}, {"b": numpy.arange(2)})
+    kept.write_kept(folder, record, {"a": 1}, {"b": numpy.arange(2)})
 
 
 def write_page(folder):
@@ -105,7 +105,7 @@ WRITERS = {
     "table.md": write_table,
     "report.html": write_page,
     "curve.svg": draw_curve,
-    kept.FIGURES: write_measures,
+    kept.KEPT: write_measures,
     kept.IMAGES: write_measures,
 }
 

@@ -19,7 +19,7 @@ from results.runs import collect
 from results.table import tables as tables_of
 from tests.conftest import METHOD_OF, TRAINERS
 from tests.runs import call, make_small_options, prompts_of
-from trainers.engine.same_run import config_of_run
+from trainers.common.same_run import config_of_run
 
 
 @pytest.mark.slow

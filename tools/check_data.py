@@ -25,13 +25,11 @@ import argparse
 import os
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import cast
 
-from dassl.data.datasets import DATASET_REGISTRY
 from tabulate import tabulate
 
-import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.base import ImageDataset
+from datasets.every import data_set
 from trainers.common.errors import nearest
 from trainers.common.fingerprints import split_hash
 from trainers.common.readers import read_yaml
@@ -77,11 +75,11 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
                 state = "present"
     except Exception as error:  # whatever is wrong with one set, the others are to be reported
         remark = " ".join(str(error).split()) or type(error).__name__
-    cells = map(compare, numbers, expected)
+    cells = map(with_expected, numbers, expected)
     return [cls.__name__, state, *cells, split, protocols, remark]
 
 
-def compare(number: int, expected: int) -> str:
+def with_expected(number: int, expected: int) -> str:
     """A cell's text: the number, and the expected one where it differs."""
     text = f"{number:,}" if number else "–"
     return text if number == expected else f"{text} of {expected:,}"
@@ -97,9 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in args.names:
         if name not in EXPECTED:
             parser.error(f"there is no data set {name}{nearest(name, EXPECTED)}")
-    rows = []
-    for name in args.names or EXPECTED:
-        rows.append(check(cast(type[ImageDataset], DATASET_REGISTRY.get(name)), args.root))
+    rows = [check(data_set(name), args.root) for name in args.names or EXPECTED]
     missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
     shown = [row for row in rows if row[0] not in missing]
     print(tabulate(shown, HEADERS, disable_numparse=True))

@@ -74,7 +74,7 @@ def module_of(name: str) -> ModuleType:
 
 
 def first_sentence(module: ModuleType) -> str:
-    """Of the docstring, without the name before its colon."""
+    """First sentence of the docstring, without the name before its colon."""
     text = " ".join((inspect.getdoc(module) or "").partition("\n\n")[0].split())
     said = re.sub(r"^[\w, ]+: ", "", text).replace("|", r"\|").replace("``", "`")
     first, *_ = re.split(r"(?<=\.) (?=[A-Z])", said)  # "et al." goes on with a comma

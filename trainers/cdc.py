@@ -259,7 +259,7 @@ class CDCMethod(Method):
         votes = Opinion(self.learner.evidence(logits))
         total, figures = self.vote_loss(scores, votes, labels)
         if self.learns_opinions and self.settings.FUSION == "dempster":
-            fused = dempster(votes.log_evidence, self.reliability)  # of (B, K)
+            fused = self.fuse(votes.log_evidence)
             if self.settings.FUSED_LOSS:
                 total = total + self.opinion_loss(fused, labels).mean()
             with torch.no_grad():
@@ -345,6 +345,10 @@ class CDCMethod(Method):
         fitted: Tensor = self.learner.evidence.reliability
         return fitted
 
+    def fuse(self, log_evidence: Tensor) -> Opinion:
+        """The opinion of (B, K) that those of the templates, (M, B, K), make together."""
+        return dempster(log_evidence, self.reliability)
+
     def probability(self, logits: Tensor, votes: Tensor, fused: Opinion) -> Tensor:
         """The answer (B, K) under ``FUSION``; logits, votes: (M, B, K) of the templates."""
         if self.settings.FUSION == "mean_probability":
@@ -355,7 +359,7 @@ class CDCMethod(Method):
 
     def predict(self, logits: Tensor) -> Prediction:
         evidence = self.learner.evidence(logits)  # (M, B, K)
-        fused = dempster(evidence, self.reliability)  # of (B, K)
+        fused = self.fuse(evidence)
         weights = evidence.new_full((len(logits),), 1 / len(logits))  # (M,)
         if not self.learns_opinions:
             votes = logits.softmax(dim=-1)

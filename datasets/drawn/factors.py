@@ -22,7 +22,7 @@ from trainers.data.lists import PARTS, Image, Lists
 from ..base import ImageDataset
 from .emoji_font import draw_glyph
 from .emoji_styles import INK, draws_of, hue_rotation
-from .openmoji import SIZE, DrawnDataset, code_of, image_path, render
+from .openmoji import SIZE, DrawnDataset, code_of, draw_folder, image_path
 
 AROUND = ("background", "cast", "border", "position", "mark")  # each picture has a level of these
 MISLEADING = ("style", "companion")  # of these only where they are the correlated factor
@@ -79,8 +79,8 @@ MARKS: tuple[tuple[str, Place], ...] = (
     (ORANGE, lambda x, y: abs(x) + abs(y) < 1),  # diamond
 )
 # the object's colours, (S, S, 3) from 0 to 255 → what they are drawn in
-Style = Callable[[numpy.ndarray], numpy.ndarray]
-STYLES: tuple[Style | None, ...] = (
+Colouring = Callable[[numpy.ndarray], numpy.ndarray]
+STYLES: tuple[Colouring | None, ...] = (
     None,  # OpenMoji's own colours
     lambda colours: colours.mean(axis=2, keepdims=True).repeat(3, axis=2),  # grey
     lambda colours: 255.0 * (colours.max(axis=2, keepdims=True) >= INK).repeat(3, axis=2),  # lines
@@ -132,7 +132,7 @@ def cover(border: int, mark: int, size: int) -> Picture.Image:
 
 
 def draw_styled(
-    canvas: Picture.Image, hexcode: str, right: float, down: float, style: Style
+    canvas: Picture.Image, hexcode: str, right: float, down: float, style: Colouring
 ) -> None:
     """``draw_glyph`` in a style."""
     transparent = Picture.new("RGBA", canvas.size)
@@ -241,15 +241,12 @@ class OpenMojiFactors(DrawnDataset):
     @classmethod
     def list_images(cls, folder: str, settings: CfgNode = DEFAULTS) -> Lists:
         """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``."""
-        return tuple(
-            [
-                image._replace(
-                    impath=image_path(f"{folder}/{part_name(split, settings)}", code_of(image))
-                )
-                for image in images
-            ]
-            for split, images in zip(PARTS, super().list_images(folder))
-        )
+        lists: Lists = ()
+        for split, images in zip(PARTS, super().list_images(folder)):
+            place = f"{folder}/{part_name(split, settings)}"
+            moved = [image._replace(impath=image_path(place, code_of(image))) for image in images]
+            lists = *lists, moved
+        return lists
 
     def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Datum]]:
         settings = cfg.DATASET.get("FACTORS", DEFAULTS)
@@ -262,7 +259,9 @@ class OpenMojiFactors(DrawnDataset):
             def composed(code: str, size: int) -> Picture.Image:
                 return compose(code, levels_of(code, labels[code], split, *bias), size)
 
-            render(f"{self.dataset_dir}/{part_name(split, settings)}", sorted(labels), composed)
+            draw_folder(
+                f"{self.dataset_dir}/{part_name(split, settings)}", sorted(labels), composed
+            )
         # not DrawnDataset's, which draws one picture of each emoji
         return ImageDataset.choose(self, cfg, *lists)
 

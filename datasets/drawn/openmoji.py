@@ -50,7 +50,7 @@ class DrawnDataset(ImageDataset):
 
     def choose(self, cfg: CfgNode, *lists: list[Image]) -> dict[str, list[Datum]]:
         codes = sorted(code_of(image) for images in lists for image in images)
-        render(f"{self.dataset_dir}/images", codes, self.style)
+        draw_folder(f"{self.dataset_dir}/images", codes, self.style)
         return super().choose(cfg, *lists)
 
     @classmethod
@@ -60,10 +60,11 @@ class DrawnDataset(ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         split = read_json(cls.split)
-        return tuple(
-            [Image(image_path(f"{folder}/images", code), *rest) for code, *rest in split[part]]
-            for part in PARTS
-        )
+        lists: Lists = ()
+        for part in PARTS:
+            images = [Image(image_path(f"{folder}/images", code), *of) for code, *of in split[part]]
+            lists = *lists, images
+        return lists
 
 
 @DATASET_REGISTRY.register()
@@ -115,7 +116,7 @@ def code_of(image: Image) -> str:
     return Path(image.impath).stem
 
 
-def render(folder: str, codes: Collection[str], style: Style | None = None) -> None:
+def draw_folder(folder: str, codes: Collection[str], style: Style | None = None) -> None:
     """Makes ``folder`` hold one PNG a hexcode, SIZE × SIZE pixels, unless it does already.
 
     style: see ``DrawnDataset``.

@@ -10,17 +10,16 @@ from trainers.common.console import counted
 from trainers.common.record_file import nested, tested_on
 from trainers.evaluation.doubts import votes_alone, wilson
 
-from ..runs import Series
+from ..runs import RunSeries
 from .gallery import thumbnail
 
-ZERO_SHOT = "ZeroshotCLIP"
 MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes
 CONFUSIONS = 6
 PICTURES = 6  # of each confusion
 Headline = dict[str, Any]  # see ``headlines``
 
 
-def headlines(series: list[Series]) -> list[Headline]:
+def headlines(series: list[RunSeries]) -> list[Headline]:
     """One dict for each series that was tested: what its accuracy is, and what it is to be compared
     with.
 
@@ -35,7 +34,7 @@ def headlines(series: list[Series]) -> list[Headline]:
     """
     tested = [entry for entry in series if all("accuracy" in run.metrics for run in entry.runs)]
     zero_shot = {
-        material(entry): mean_accuracy(entry) for entry in reversed(tested) if is_zero_shot(entry)
+        material(entry): mean_accuracy(entry) for entry in reversed(tested) if entry.is_zero_shot
     }
     made = []
     for entry in tested:
@@ -51,7 +50,7 @@ def headlines(series: list[Series]) -> list[Headline]:
                 "tested_on": entry.tested_on,
                 "model": entry.name,
                 "trainer": run.record["trainer"],
-                "zero_shot_itself": is_zero_shot(entry),
+                "zero_shot_itself": entry.is_zero_shot,
                 "seeds": len(entry.runs),
                 "accuracy": accuracy,
                 "images": images,
@@ -69,13 +68,13 @@ def headlines(series: list[Series]) -> list[Headline]:
     return made
 
 
-def template_accuracies(entry: Series) -> list[float]:
-    """Of each template alone in percent, mean over seeds; none where there are none."""
+def template_accuracies(entry: RunSeries) -> list[float]:
+    """Accuracy of each template alone in percent, mean over seeds; none where there are none."""
     of_seeds = [run.metrics.get("template_accuracy", ()) for run in entry.runs]
     return [float(numpy.mean(of_template)) for of_template in zip(*of_seeds)]
 
 
-def votes_in_words(entry: Series, untrained: float | None) -> str:
+def votes_in_words(entry: RunSeries, untrained: float | None) -> str:
     """How often each vote alone is right, all together, and the CLIP without training; "" where
     there is one vote only."""
     templates = template_accuracies(entry)
@@ -88,7 +87,7 @@ def votes_in_words(entry: Series, untrained: float | None) -> str:
     return f"{words}." if untrained is None else f"{words}, untrained CLIP {untrained:.1f} %."
 
 
-def below_untrained(entry: Series, untrained: float | None) -> str:
+def below_untrained(entry: RunSeries, untrained: float | None) -> str:
     """A warning, with what to do, where templates are worse than the CLIP without training by more
     than their 95 % intervals (Wilson's); "" where none is, or it is not known."""
     images = number_of_images(entry)
@@ -109,31 +108,26 @@ def below_untrained(entry: Series, untrained: float | None) -> str:
     )
 
 
-def mean_accuracy(entry: Series) -> float:
+def mean_accuracy(entry: RunSeries) -> float:
     mean: float = numpy.mean([run.metrics["accuracy"] for run in entry.runs])
     return mean
 
 
-def is_zero_shot(entry: Series) -> bool:
-    is_zero: bool = entry.first.record["trainer"] == ZERO_SHOT
-    return is_zero
-
-
-def number_of_images(entry: Series) -> int:
+def number_of_images(entry: RunSeries) -> int:
     """0 where it is not known."""
     run = entry.first
     images: int = run.metrics.get("images", len(run.answers["label"]) if run.answers else 0)
     return images
 
 
-def material(entry: Series) -> tuple[object, ...]:
+def material(entry: RunSeries) -> tuple[object, ...]:
     """What two series share that were tested on the same images with the same CLIP."""
     run = entry.first
     hashes = (run.record[name] for name in ("backbone_hash", "split_hash"))
-    return entry.setting[:2], number_of_images(entry), *hashes, *run.classnames
+    return entry.task[:2], number_of_images(entry), *hashes, *run.classnames
 
 
-def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:
+def class_page(entry: RunSeries, images: dict[str, str]) -> dict[str, Any]:
     """What the answers of a series, all seeds together, look like class by class.
 
     Args:
@@ -149,44 +143,25 @@ def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:
     """
     label = entry.pooled("label")
     answer = entry.pooled("answer")
-    seeds = len(entry.runs)
     there = numpy.union1d(label, answer)
     names = [entry.first.class_name(of_class) for of_class in there]
     counts = confusion_matrix(label, answer, labels=there)  # (truth, answer)
     wrong = counts - numpy.diag(counts.diagonal())
-    of = counts.sum(axis=1)
-    classes = [
-        {
-            "name": names[truth],
-            "images": round(of[truth] / seeds),
-            "accuracy": 100 * counts[truth, truth] / of[truth],
-            "mistakes": (names[wrong[truth].argmax()], wrong[truth].max())
-            if wrong[truth].any()
-            else None,
-        }
-        for truth in numpy.flatnonzero(of)
-    ]
     mistakes = wrong.sum(axis=0) + wrong.sum(axis=1)
     shown = numpy.sort(numpy.argsort(-mistakes, kind="stable")[:MATRIX])
-    rows = []
-    for truth in shown[of[shown] > 0]:
-        cells = [(counts[truth, column], column == truth) for column in shown]
-        cells.append((of[truth] - counts[truth, shown].sum(), False))  # all others
-        shares = [(number, number / of[truth], right) for number, right in cells]
-        rows.append((names[truth], shares))
     pairs = sorted(zip(*numpy.nonzero(wrong)), key=lambda pair: -wrong[pair])[:CONFUSIONS]
     return {
-        "seeds": seeds,
-        "classes": sorted(classes, key=lambda row: row["accuracy"]),
+        "seeds": len(entry.runs),
+        "classes": class_rows(counts, names, len(entry.runs)),
         "names": [names[label] for label in shown],
-        "rows": rows,
+        "rows": matrix_rows(counts, names, shown),
         "left_out": len(there) - len(shown),
         "confusions": [
             {
                 "truth": names[truth],
                 "answer": names[answer],
                 "number": wrong[truth, answer],
-                "of": of[truth],
+                "of": counts[truth].sum(),
                 "cards": cards(entry, there[truth], there[answer], images),
             }
             for truth, answer in pairs
@@ -194,7 +169,43 @@ def class_page(entry: Series, images: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def cards(entry: Series, truth: int, answer: int, images: dict[str, str]) -> list[dict[str, Any]]:
+def class_rows(counts: numpy.ndarray, names: list[str], seeds: int) -> list[dict[str, Any]]:
+    """``classes`` of ``class_page``; counts: (truth, answer) of all seeds."""
+    rows = []
+    for truth in numpy.flatnonzero(counts.sum(axis=1)):
+        wrong = counts[truth].copy()
+        wrong[truth] = 0
+        commonest = wrong.argmax()
+        images = counts[truth].sum()
+        rows.append(
+            {
+                "name": names[truth],
+                "images": round(images / seeds),
+                "accuracy": 100 * counts[truth, truth] / images,
+                "mistakes": (names[commonest], wrong[commonest]) if wrong.any() else None,
+            }
+        )
+    return sorted(rows, key=lambda row: row["accuracy"])
+
+
+def matrix_rows(
+    counts: numpy.ndarray, names: list[str], shown: numpy.ndarray
+) -> list[tuple[str, list[tuple[int, float, bool]]]]:
+    """``rows`` of ``class_page``, of the classes that are shown."""
+    rows = []
+    for truth in shown:
+        images = counts[truth].sum()
+        if not images:
+            continue
+        cells = [(counts[truth, column], column == truth) for column in shown]
+        cells.append((images - counts[truth, shown].sum(), False))  # all others
+        rows.append((names[truth], [(number, number / images, right) for number, right in cells]))
+    return rows
+
+
+def cards(
+    entry: RunSeries, truth: int, answer: int, images: dict[str, str]
+) -> list[dict[str, Any]]:
     """The images of a class that were taken for another, each once, those with the highest
     probability first.
     """

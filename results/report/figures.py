@@ -24,9 +24,9 @@ from trainers.common.files import check_output, write_text
 from trainers.evaluation.uncertainty import BINS
 
 from ..answers import histogram, reliability_points, risk_coverage
-from ..kept import read_doubts
+from ..kept import read_uncertainties
 from ..rows import Table
-from ..runs import Arrays, Curve, Series, training_curve
+from ..runs import Arrays, Curve, RunSeries, training_curve
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
@@ -34,7 +34,7 @@ INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
 MARK = r"\(prefers-color-scheme:dark\)\{svg\{color:"  # by which ``svg_of``'s are told from others
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
-MEASURES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
+RISK_LINES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 PER_POINT = 10  # images, at least, of a reliability diagram's points: of fewer a share says little
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
@@ -140,12 +140,12 @@ def finish(axes: Axes) -> None:
     )
 
 
-def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
-    """Reliability and risk–coverage: one figure for each setting, one line for each of its series,
-    which come setting by setting.
+def answer_figures(series: list[RunSeries], colours: Colours) -> Iterator[Figure]:
+    """Reliability and risk–coverage: one figure for each task, one line for each of its series,
+    which come task by task.
     """
-    for title, of_setting in groupby(series, lambda entry: entry.tested_on):
-        members = list(of_setting)
+    for title, of_task in groupby(series, lambda entry: entry.tested_on):
+        members = list(of_task)
         names = ", ".join(entry.name for entry in members)
         carrying = [entry for entry in members if reliability_bins(entry) > 1]
         if carrying:
@@ -169,12 +169,12 @@ def answer_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
         )
 
 
-def reliability_bins(entry: Series) -> int:
+def reliability_bins(entry: RunSeries) -> int:
     """How many points of a reliability diagram the images of a series carry."""
     return min(BINS, len(entry.pooled("label")) // PER_POINT)
 
 
-def draw_reliability(axes: Axes, series: list[Series], colours: Colours) -> None:
+def draw_reliability(axes: Axes, series: list[RunSeries], colours: Colours) -> None:
     axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
     for entry, marker in zip(series, cycle(MARKERS)):
         points = 100 * reliability_points(
@@ -186,11 +186,11 @@ def draw_reliability(axes: Axes, series: list[Series], colours: Colours) -> None
     finish(axes)
 
 
-def draw_risk(axes: Axes, series: list[Series], colours: Colours) -> None:
+def draw_risk(axes: Axes, series: list[RunSeries], colours: Colours) -> None:
     highest = 0.0
     for entry in series:
         wrong = [~run.known_answers["right"] for run in entry.runs]
-        for measure, (by, line) in MEASURES.items():
+        for measure, (by, line) in RISK_LINES.items():
             if not entry.has(measure):
                 continue
             doubts = [run.known_answers[measure] for run in entry.runs]
@@ -204,7 +204,7 @@ def draw_risk(axes: Axes, series: list[Series], colours: Colours) -> None:
     finish(axes)
 
 
-def vacuity_figures(series: list[Series]) -> Iterator[Figure]:
+def vacuity_figures(series: list[RunSeries]) -> Iterator[Figure]:
     """Vacuity of right and wrong answers for each series that has it, and of new and corrupted
     images where all seeds have measured them.
     """
@@ -215,7 +215,7 @@ def vacuity_figures(series: list[Series]) -> Iterator[Figure]:
         right = entry.pooled("right")
         groups = {"right": vacuity[right], "wrong": vacuity[~right]}
         further = ""
-        doubts = [read_doubts(run) for run in entry.runs]
+        doubts = [read_uncertainties(run) for run in entry.runs]
         if all("new_vacuity" in arrays for arrays in doubts):
             new = [arrays["new_vacuity"] for arrays in doubts]
             corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
@@ -262,8 +262,8 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
     finish(axes)
 
 
-def training_figures(series: list[Series], colours: Colours) -> Iterator[Figure]:
-    """Loss and accuracy by epoch, one figure each for each setting that was trained in."""
+def training_figures(series: list[RunSeries], colours: Colours) -> Iterator[Figure]:
+    """Loss and accuracy by epoch, one figure each for each task that was trained in."""
     curves: dict[str, dict[str, list[dict[str, Curve]]]] = defaultdict(dict)
     for entry in series:
         if of_seeds := [curve for run in entry.runs if (curve := training_curve(run))]:

@@ -15,9 +15,9 @@ from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
 from trainers.evaluation.doubts import voters
 
-from ..answers import DOUBT
+from ..answers import UNCERTAINTY
 from ..review import least_certain, probably_wrong
-from ..runs import Arrays, Run
+from ..runs import Arrays, FinishedRun
 
 log = logging.getLogger(__name__)
 
@@ -26,11 +26,11 @@ LISTED = 1000  # images of a run in a table, at most
 PIXELS = 112  # of an embedded picture's longer side
 WRONG_LABELS = "Labels that are probably wrong"
 NEXT = "To label next: the least certain"
-COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty")
+LIST_COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty")
 Card = dict[str, Any]  # see ``gallery``
 
 
-def held_out(run: Run) -> Arrays:
+def held_out(run: FinishedRun) -> Arrays:
     """The answers to images by what has not seen them: to those of validation and test, and, where
     there are some, out of fold to training images; ``split`` (N,) says which.
 
@@ -60,7 +60,7 @@ def held_out(run: Run) -> Arrays:
     return joined
 
 
-def gallery(run: Run, paths: dict[str, str]) -> dict[str, list[Card]]:
+def gallery(run: FinishedRun, paths: dict[str, str]) -> dict[str, list[Card]]:
     """The gallery of one run, of the images of ``held_out``: those whose given label is probably
     wrong, and the least certain ones; see ``review``.
 
@@ -83,12 +83,12 @@ def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
     """Title → indices of the images that it is about, in their order."""
     return {
         WRONG_LABELS: probably_wrong(answers["label"], answers["top"], answers["top_probability"]),
-        NEXT: least_certain(answers[DOUBT]),
+        NEXT: least_certain(answers[UNCERTAINTY]),
     }
 
 
-def listed(run: Run) -> dict[str, list[tuple[object, ...]]]:
-    """Title → a row of ``COLUMNS`` for each image of the gallery's lists, not only of those that are
+def listed(run: FinishedRun) -> dict[str, list[tuple[object, ...]]]:
+    """Title → a row of ``LIST_COLUMNS`` for each image of the gallery's lists, not only of those that are
     shown."""
     answers = held_out(run)
     made: dict[str, list[tuple[object, ...]]] = {}
@@ -100,14 +100,14 @@ def listed(run: Run) -> dict[str, list[tuple[object, ...]]]:
                 run.class_name(answers["label"][index]),
                 run.class_name(answers["answer"][index]),
                 float(answers["top_probability"][index, 0]),
-                float(answers[DOUBT][index]),
+                float(answers[UNCERTAINTY][index]),
             )
             for index in order[:LISTED]
         ]
     return made
 
 
-def card(run: Run, answers: Arrays, index: int, paths: dict[str, str]) -> Card:
+def card(run: FinishedRun, answers: Arrays, index: int, paths: dict[str, str]) -> Card:
     """One image of the gallery; answers: of ``held_out``."""
     name = answers["image"][index]
     split = answers["split"][index]
@@ -124,7 +124,7 @@ def card(run: Run, answers: Arrays, index: int, paths: dict[str, str]) -> Card:
     }
 
 
-def votes_on(run: Run, answers: Arrays, index: int) -> list[dict[str, Any]]:
+def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[dict[str, Any]]:
     """What each vote on an image is, see ``gallery``."""
     if "vote" not in answers:
         return []
@@ -155,7 +155,8 @@ def votes_on(run: Run, answers: Arrays, index: int) -> list[dict[str, Any]]:
 
 
 def check_root(root: str | None) -> None:
-    """
+    """Checks the folder of the data sets.
+
     Raises:
         UserError: a root is given, and it is no folder.
     """
@@ -166,19 +167,15 @@ def check_root(root: str | None) -> None:
         )
 
 
-def find_images(run: Run, root: str) -> dict[str, str]:
+def find_images(run: FinishedRun, root: str) -> dict[str, str]:
     """Name of each image that is answered, see ``held_out``, as the answers have it → path; empty, with
     a warning, where the data set is not there.
     """
-    from dassl.data.datasets import DATASET_REGISTRY
-
-    import datasets.every  # noqa: F401  (registers the data sets, which takes seconds)
+    from datasets.every import data_set  # here, since it takes seconds
 
     name = run.record["dataset"]
     try:
-        if name not in DATASET_REGISTRY.registered_names():
-            raise UserError(f"{name} is not a data set of this toolbox")
-        dataset: Any = DATASET_REGISTRY.get(name)  # one of ours
+        dataset = data_set(name)
         trained, validated, tested = dataset.list_images(dataset.find(root))
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)

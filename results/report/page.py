@@ -4,8 +4,8 @@ import logging
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from logging.handlers import BufferingHandler
 from pathlib import Path
 
@@ -19,10 +19,10 @@ from trainers.evaluation.doubts import decimal
 
 from ..kept import CALIBRATION
 from ..render import render
-from ..rows import Line, Table
-from ..runs import Run, Series, collect, group, with_answers
+from ..rows import SERIES_HEADS, Line, Table
+from ..runs import FinishedRun, RunSeries, collect, group, with_answers
 from ..table import tables
-from .classes import Headline, class_page, headlines, is_zero_shot
+from .classes import Headline, class_page, headlines
 from .figures import (
     INKS,
     PAPERS,
@@ -34,7 +34,7 @@ from .figures import (
     write_figure,
 )
 from .gallery import (
-    COLUMNS,
+    LIST_COLUMNS,
     LISTED,
     NEXT,
     WRONG_LABELS,
@@ -46,11 +46,10 @@ from .gallery import (
 
 log = logging.getLogger(__name__)
 
-HEADS = ("tested on", "model")
-CALIBRATED = {"accuracy": "accuracy"} | CALIBRATION
-DOUBT = {"aurc": "AURC", "error_auroc": "error AUROC"}
+CALIBRATION_COLUMNS = {"accuracy": "accuracy"} | CALIBRATION
+MEASURED_BY = {"aurc": "AURC", "error_auroc": "error AUROC"}
 # gives figures of series that have answers; its second argument: data set → image → path
-MoreFigures = Callable[[list[Series], dict[str, dict[str, str]]], Iterable[Figure]]
+MoreFigures = Callable[[list[RunSeries], dict[str, dict[str, str]]], Iterable[Figure]]
 
 
 def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
@@ -67,27 +66,28 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
     return [table for table in made if len(table.frame)]
 
 
-def measured_tables(series: list[Series]) -> list[Table]:
+def measured_tables(series: list[RunSeries]) -> list[Table]:
     """Calibration, and what each measure of uncertainty is worth: a row for each series, and for
     each of its measures.
     """
     calibration: list[Line] = []
     doubt: list[Line] = []
-    for entry, run in ((entry, run) for entry in series for run in entry.runs):
+    runs_of_series = [(entry, run) for entry in series for run in entry.runs]
+    for entry, run in runs_of_series:
         key = entry.tested_on, entry.name
-        figures = {title: run.metrics.get(name) for name, title in CALIBRATED.items()}
+        figures = {title: run.metrics.get(name) for name, title in CALIBRATION_COLUMNS.items()}
         calibration.append((key, run.seed, figures))
         for measure, values in run.metrics.get("uncertainty", {}).items():
-            figures = {title: values[name] for name, title in DOUBT.items()}
+            figures = {title: values[name] for name, title in MEASURED_BY.items()}
             doubt.append(((*key, measure.replace("_", " ")), run.seed, figures))
     made = [
-        Table.of("Calibration", HEADS, calibration),
-        Table.of("Uncertainty", (*HEADS, "by"), doubt),
+        Table.of("Calibration", SERIES_HEADS, calibration),
+        Table.of("Uncertainty", (*SERIES_HEADS, "by"), doubt),
     ]
     return [table for table in made if len(table.by_seed)]
 
 
-def notes_of(run: Run) -> list[str]:
+def notes_of(run: FinishedRun) -> list[str]:
     """What a reader of the run's figures has to know."""
     notes = list(run.record.get("notes", ()))
     if broken := [name for names in run.record["skipped_images"].values() for name in names]:
@@ -98,7 +98,7 @@ def notes_of(run: Run) -> list[str]:
     return notes
 
 
-def write_lists(series: Sequence[Series], start: str) -> list[str]:
+def write_lists(series: Sequence[RunSeries], start: str) -> list[str]:
     """Writes the lists of the galleries' images as tables, ``<start>_wrong_labels.csv`` and
     ``<start>_label_next.csv``, of the first seed of each series; returns the names of the files.
     """
@@ -111,10 +111,25 @@ def write_lists(series: Sequence[Series], start: str) -> list[str]:
     written = []
     for title, ending in ((WRONG_LABELS, "wrong_labels"), (NEXT, "label_next")):
         path = f"{start}_{ending}.csv"
-        check_output("the list", path, f"\\A\ufeff{','.join(HEADS)},image,")
-        write_text(path, csv_text((*HEADS, *COLUMNS), rows[title]))
+        check_output("the list", path, f"\\A\ufeff{','.join(SERIES_HEADS)},image,")
+        write_text(path, csv_text((*SERIES_HEADS, *LIST_COLUMNS), rows[title]))
         written.append(os.path.basename(path))
     return written
+
+
+@contextmanager
+def warnings_noted() -> Iterator[BufferingHandler]:
+    """Keeps the warnings to the end of the block, for the report's readers."""
+    warnings = BufferingHandler(sys.maxsize)
+    warnings.setLevel(logging.WARNING)
+    packages = [logging.getLogger(name) for name in ("results", "analysis")]
+    for package in packages:
+        package.addHandler(warnings)
+    try:
+        yield warnings
+    finally:
+        for package in packages:
+            package.removeHandler(warnings)
 
 
 def make_report(
@@ -138,12 +153,7 @@ def make_report(
     """
     check_root(root)
     check_output("--output", str(output), "<title>Report on ")
-    warnings = BufferingHandler(sys.maxsize)  # for the report's readers
-    warnings.setLevel(logging.WARNING)
-    packages = [logging.getLogger(name) for name in ("results", "analysis")]
-    for package in packages:
-        package.addHandler(warnings)
-    try:
+    with warnings_noted() as warnings:
         runs = collect(*folders)
         accuracies = protocol_tables(folders)
         without = sum(run.answers is None for run in runs)
@@ -172,34 +182,29 @@ def make_report(
         made = {title: list(of_title) for title, of_title in figures.items()}
         class_pages = [
             (entry.where, class_page(entry, images[entry.first.record["dataset"]]))
-            for entry in sorted(answered, key=is_zero_shot)
+            for entry in sorted(answered, key=lambda entry: entry.is_zero_shot)
         ]
         voting_first = sorted(
-            answered, key=lambda entry: (is_zero_shot(entry), not entry.has("vote"))
+            answered, key=lambda entry: (entry.is_zero_shot, not entry.has("vote"))
         )
-        galleries = [
-            (
-                f"{entry.where}, seed {entry.first.seed}",
-                gallery(entry.first, images[entry.first.record["dataset"]]),
-            )
-            for entry in voting_first
-        ]
-    finally:
-        for package in packages:
-            package.removeHandler(warnings)
+        galleries = []
+        for entry in voting_first:
+            run = entry.first
+            cards = gallery(run, images[run.record["dataset"]])
+            galleries.append((f"{entry.where}, seed {run.seed}", cards))
     heads = headlines(series)
     path = Path(output).absolute()
-    trained = [entry for entry in voting_first if not is_zero_shot(entry)]
-    lists = write_lists(trained or voting_first, f"{path.with_suffix('')}")
+    start = str(path.with_suffix(""))  # of what goes beside it
+    trained = [entry for entry in voting_first if not entry.is_zero_shot]
+    lists = write_lists(trained or voting_first, start)
     taken: Counter[str] = Counter()
-    sections = {
-        title: [
-            (figure, write_figure(figure, f"{path.with_suffix('')}_figures", taken))
-            for figure in tqdm(of_title, title, unit="figure", disable=None)
-        ]
-        for title, of_title in made.items()
-        if of_title
-    }
+    sections = {}
+    for title, of_title in made.items():
+        if of_title:
+            bar = tqdm(of_title, title, unit="figure", disable=None)
+            sections[title] = [
+                (each, write_figure(each, f"{start}_figures", taken)) for each in bar
+            ]
     page = jinja2.Template(
         Path(__file__).with_name("report_template.html").read_text(encoding="utf-8"),
         autoescape=True,

@@ -9,7 +9,7 @@ import pytest
 
 import demo_app
 from app import table as tables
-from app.table import Table
+from app.table import AnsweredPictures
 from tests.app.conftest import Page, png
 from tests.chromium import assert_fits_and_is_readable, look, next_page
 from tests.runs import CLASSES
@@ -88,7 +88,7 @@ def test_a_label_that_is_too_long_is_refused(client, answered):
 def test_pages_hold_the_least_certain_first_and_every_picture_once(own, paths, monkeypatch):
     monkeypatch.setattr(tables, "ROWS", 4)
     monkeypatch.setattr(tables, "BATCH", 4)
-    table = Table(own.classifier, own.judge, own.lock)
+    table = AnsweredPictures(own.classifier, own.judge, own.lock)
     asked = []
     predict = own.classifier.predict
 

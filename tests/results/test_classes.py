@@ -10,7 +10,7 @@ import pandas
 import pytest
 from PIL import Image
 
-from results.answers import DOUBT
+from results.answers import UNCERTAINTY
 from results.report import classes
 from results.report.classes import class_page, headlines
 from results.report.gallery import NEXT, find_images, gallery
@@ -141,7 +141,9 @@ def test_the_lists_are_of_validation_and_test_images_with_every_vote(tmp_path):
     assert "image classifier: " in text
     assert "weight 80" in text
     queue = pandas.read_csv(tmp_path / "page_label_next.csv")
-    names, doubts = (numpy.concatenate([of[name] for of in parts]) for name in ("image", DOUBT))
+    names, doubts = (
+        numpy.concatenate([of[name] for of in parts]) for name in ("image", UNCERTAINTY)
+    )
     assert queue["image"].tolist() == names[numpy.argsort(-doubts, kind="stable")].tolist()
     assert set(queue["split"]) == {"val", "test"}
     wrong = pandas.read_csv(tmp_path / "page_wrong_labels.csv")

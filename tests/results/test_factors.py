@@ -59,10 +59,10 @@ def by_emoji(label, level):
 @pytest.mark.parametrize("answer, worst, flipped", [(by_emoji, 100, 0), (by_factor, 0, 100)])
 def test_who_goes_by_the_factor_has_a_worst_group_of_nothing_and_flips(answer, worst, flipped):
     pair = [answers(version, answer) for version in ("aligned", "reversed")]
-    assert factors.measured(*pair, "cast") == {"worst group": worst, "flipped": flipped}
+    assert factors.of_answers(*pair, "cast") == {"worst group": worst, "flipped": flipped}
     pair[1]["image"] = pair[1]["image"][::-1]
     with refuses("have other emojis, or in another order"):
-        factors.measured(*pair, "cast")
+        factors.of_answers(*pair, "cast")
 
 
 def test_each_templates_drop_is_that_of_its_own_answers():

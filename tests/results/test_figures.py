@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from results import answers as numbers
-from results.kept import write_figures
+from results.kept import write_kept
 from results.report.figures import (
     CORRUPTED,
     INKS,
@@ -92,7 +92,7 @@ def test_new_classes_and_corrupted_images_join_the_vacuities_once_all_seeds_have
         figure = next(vacuity_figures(series_of(tmp_path)))
         assert "new classes," not in figure.alt
         arrays = {"new_vacuity": part, "corrupted_vacuity": strengths}
-        write_figures(folder, record_of(folder), {}, arrays)
+        write_kept(folder, record_of(folder), {}, arrays)
     figure = next(vacuity_figures(series_of(tmp_path)))
     labels = drawn(figure).get_legend_handles_labels()[1]
     assert labels[2:] == ["new classes (14)", f"{CORRUPTED} (80)"]

@@ -15,9 +15,9 @@ from sklearn.metrics import roc_auc_score
 from torch.nn.functional import nll_loss
 
 from analysis import image_groups
-from analysis.uncertainty import main, tables
+from analysis.uncertainty import main, uncertainty_tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
-from results.kept import SCALED, read_figures
+from results.kept import SCALED, read_kept
 from results.render import render
 from tests.conftest import BASE, GOLDEN, NEW
 from tests.results.conftest import values
@@ -201,7 +201,7 @@ def test_what_is_of_another_run_is_computed_again(evaluated, tmp_path, monkeypat
         assert call(main, tmp_path) == 0
         assert len(computed) == times
         assert "What each measure tells apart" in capsys.readouterr().out
-        assert results.items() <= read_figures(copy, record_of(copy)).items()
+        assert results.items() <= read_kept(copy, record_of(copy)).items()
 
 
 # ---- refusals ----
@@ -232,7 +232,7 @@ def test_tables_by_hand():
     for trainer, of_seeds in TABLES["runs"].items():
         key = ("dtd", 16, trainer, "tiny")
         runs.extend((key, seed, figures) for seed, figures in of_seeds.items())
-    made = tables(runs)
+    made = uncertainty_tables(runs)
     for table, names, expected in zip(made, TABLES["rows"], TABLES["expected"], strict=True):
         rows = {" ".join((key[2], *key[4:])): row for key, row in values(table).items()}
         assert list(rows) == names

@@ -92,7 +92,7 @@ def config_of(part, seed):
 @pytest.fixture
 def same_experiment(monkeypatch):
     """The runs were made as the published ones were."""
-    monkeypatch.setattr(check, "differences", lambda run, recipe: [])
+    monkeypatch.setattr(check, "departures", lambda run, recipe: [])
 
 
 def write(root, part, trainer, seed, accuracy, classes="all", data="eurosat", **facts):

@@ -15,7 +15,7 @@ def test_a_run_is_found_by_its_own_folder_and_once_if_given_twice(tmp_path):
     folder = write_run(tmp_path, "train_base", "CDC", 1, "base", make_answers(1))
     write_run(tmp_path, "test_new", "CDC", 1, "new")
     (run,) = collect(folder)
-    assert (run.setting, run.model) == (("openmoji", "base", 16), "CDC tiny")
+    assert (run.task, run.model) == (("openmoji", "base", 16), "CDC tiny")
     assert len(collect(folder, tmp_path, folder)) == 2
     assert len(with_answers(group(collect(tmp_path)))) == 1
 
@@ -39,7 +39,7 @@ def test_runs_made_by_hand_are_called_by_trainer_and_data_and_told_apart_by_fold
     found = {one.name: len(one.runs) for one in group(collect(tmp_path))}
     assert found == {"CDC (mine)": 2, "CDC (other)": 1}
     assert [one.name for one in group(collect(tmp_path / "mine"))] == ["CDC"]
-    assert collect(tmp_path / "other")[0].setting[0] == "my_shapes"
+    assert collect(tmp_path / "other")[0].task[0] == "my_shapes"
 
 
 def test_training_curves_are_the_epochs_means_and_of_lines_of_an_epoch_the_last_counts(tmp_path):

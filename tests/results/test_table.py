@@ -131,7 +131,7 @@ def test_an_average_is_no_matter_of_names(tmp_path):
     *own, average = table.means.index
     assert [row[0] for row in own] == names
     for row in own:
-        assert {run.setting[0] for run in table.runs_of(row)} == {row[0]}
+        assert {run.task[0] for run in table.runs_of(row)} == {row[0]}
         assert not table.is_average(row)
     assert table.is_average(average)
     assert len(table.runs_of(average)) == 4

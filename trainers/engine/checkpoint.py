@@ -25,11 +25,11 @@ from ..common.files import remove_leftovers, write_bytes
 from ..common.fingerprints import split_hash
 from ..common.readers import Stored, check_archive
 from ..common.record_file import FILE_NAME, read_answers, read_record
+from ..common.same_run import NOT_PART_OF_A_RUN, OTHER_IMAGES, changes, config_of_run, differing
 from ..data.loader import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
 from .official import LAYOUTS, STAND_INS, is_official, prompts_in
-from .same_run import NOT_PART_OF_A_RUN, OTHER_IMAGES, changes, config_of_run, differing
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.stateful import Stateful

@@ -132,7 +132,7 @@ class SizedByState(nn.Module):
 
     def load_state_dict(
         self, state_dict: Mapping[str, Tensor], strict: bool = True, assign: bool = False
-    ) -> Any:
+    ) -> Any:  # noqa: ANN401  (torch's own type is private)
         # not by a hook: the one before a module loads is public from torch 2.5 on
         for name in state_dict.keys() & {*self.sized}:
             tensor = getattr(self, name)

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Names = str | list[str] | None
 
 
-class Batch(TypedDict):
+class LoadedBatch(TypedDict):
     """What a data loader hands out for b images, with one view of each."""
 
     img: Tensor  # (b, 3, height, width)
@@ -227,7 +227,7 @@ class TrainerBase:
     def run_epoch(self) -> None:
         raise NotImplementedError
 
-    def forward_backward(self, batch: Batch) -> dict[str, float] | None:
+    def forward_backward(self, batch: LoadedBatch) -> dict[str, float] | None:
         raise NotImplementedError
 
 
@@ -333,7 +333,7 @@ class SimpleTrainer(TrainerBase):
         output: Tensor = self.model(input)
         return output
 
-    def parse_batch_test(self, batch: Batch) -> tuple[Tensor, ...]:
+    def parse_batch_test(self, batch: LoadedBatch) -> tuple[Tensor, ...]:
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def run_epoch(self) -> None:
@@ -371,7 +371,7 @@ class TrainerX(SimpleTrainer):
     """Trains on labelled batches: subclasses write `forward_backward(batch)`, which returns a dict
     of figures."""
 
-    def parse_batch_train(self, batch: Batch) -> tuple[Tensor, ...]:
+    def parse_batch_train(self, batch: LoadedBatch) -> tuple[Tensor, ...]:
         return (
             batch["img"].to(self.device),
             batch["label"].to(self.device),

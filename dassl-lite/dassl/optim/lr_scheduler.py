@@ -54,7 +54,7 @@ class ConstantWarmupScheduler(LRScheduler):
 
 
 class LinearWarmupScheduler(ConstantWarmupScheduler):
-    """The same in the first epoch, then e / `warmup_epoch` of the full rate."""
+    """The rate `first_lr` in the first epoch, then e / `warmup_epoch` of the full rate."""
 
     def warmup_lr(self, lr: float | Tensor) -> float | Tensor:
         return lr * self.last_epoch / self.warmup_epoch if self.last_epoch else self.first_lr

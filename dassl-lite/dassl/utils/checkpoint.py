@@ -78,8 +78,10 @@ def newest_step(*folders: str) -> str | None:
 
     So a run that stopped between two models' files of an epoch goes on from the epoch before.
     """
-    names = ({path.name for path in Path(folder).glob(f"{STEP}*")} for folder in folders)
-    epochs = {name.removeprefix(STEP) for name in set.intersection(*names)}
+    first, *others = map(Path, folders)
+    names = [path.name for path in first.glob(f"{STEP}*")]
+    common = [name for name in names if all((folder / name).exists() for folder in others)]
+    epochs = [name.removeprefix(STEP) for name in common]
     newest = max((int(epoch) for epoch in epochs if epoch.isdecimal()), default=None)
     return None if newest is None else f"{STEP}{newest}"
 

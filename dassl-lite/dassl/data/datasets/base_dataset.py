@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
-from typing import overload
+from typing import Any
 
 from dassl.utils import check_isfile
 
@@ -69,19 +69,9 @@ class DatasetBase:
         pairs = sorted({(item.label, item.classname) for item in data_source})
         return dict(pairs), [classname for _, classname in pairs]
 
-    @overload
-    def generate_fewshot_dataset(
-        self, source: list[Datum], /, *, num_shots: int = -1, repeat: bool = False
-    ) -> list[Datum]: ...
-
-    @overload
     def generate_fewshot_dataset(
         self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
-    ) -> Sequence[list[Datum]]: ...
-
-    def generate_fewshot_dataset(
-        self, *data_sources: list[Datum], num_shots: int = -1, repeat: bool = False
-    ) -> list[Datum] | Sequence[list[Datum]]:
+    ) -> Sequence[Any]:
         """`num_shots` random items of each class: a list for one source, a list of lists for several.
 
         With less than 1 shot the sources are returned as they are. A class with too few items gives

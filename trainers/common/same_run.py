@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 
 from yacs.config import CfgNode
 
-from ..common.config_files import flatten
-from ..common.readers import Stored
-from ..common.record_file import Record
+from .config_files import flatten
+from .readers import Stored
+from .record_file import Record
 
 OTHER_IMAGES = (
     "its images are others: some were added, removed or changed, or the folder is another"
