@@ -364,9 +364,9 @@ class CDCMethod(Method):
         return Prediction(
             self.probability(logits, opinions.probability, fused),
             opinions.probability,
-            template_vacuity=opinions.vacuity,
             vacuity=fused.vacuity,
             conflict=conflict(evidence),
+            vote_vacuity=opinions.vacuity,
             vote_weight=weights,
         )
 
