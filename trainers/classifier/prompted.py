@@ -44,7 +44,7 @@ from ..data.pictures import (
 )
 from ..data.random_state import restore_rng_state, rng_state
 from ..data.transforms import pixels_of_test
-from ..engine.build import declared_settings
+from ..engine.build import check_settings
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
@@ -229,7 +229,7 @@ class PromptedClassifier:
         if backbone is not None:
             cfg.MODEL.BACKBONE.NAME = text("the backbone", backbone)
         cfg.freeze()
-        kind.check(declared_settings(kind, cfg), f"TRAINER.{kind.name().upper()}")
+        check_settings(kind, cfg)
         prompts = f"{folder}/{MODEL_NAME}"
         if kind.learns and not os.path.isdir(prompts):
             raise UserError(

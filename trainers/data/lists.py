@@ -47,7 +47,7 @@ def read_lines(path: str) -> list[str]:
     return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
-def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[list[Image], ...]:
+def subsample_classes(*sources: list[Image], subsample: str) -> tuple[list[Image], ...]:
     """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
 
     Args:

@@ -78,8 +78,7 @@ def fit(
     if validation is not None:
         validation = OnDevice(validation, method.device)
     if scaler is None:
-        is_half = method.towers.autocast_dtype == torch.float16
-        scaler = GradScaler(method.device.type, enabled=is_half)
+        scaler = scaler_of(method)
     steps = len(batches)
     if done == 0:
         with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on its passes
@@ -103,6 +102,12 @@ def fit(
     after_epochs()
     with torch.random.fork_rng(devices=[]):
         return method.complete(training, validation)
+
+
+def scaler_of(method: Method) -> GradScaler:
+    """A new scaler of a method's loss, which float16 alone needs."""
+    is_half = method.towers.autocast_dtype == torch.float16
+    return GradScaler(method.device.type, enabled=is_half)
 
 
 def training_step(

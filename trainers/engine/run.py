@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.amp import GradScaler
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -26,7 +25,7 @@ from ..data.loader import Loader, Loaders, Pairs, folds_of, groups_of
 from ..evaluation.prediction import Prediction, percent_right
 from ..method import Batches, Method
 from .checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
-from .fit import OnDevice, fit, training_step
+from .fit import OnDevice, fit, scaler_of, training_step
 from .optimizer import build_optimizer
 from .progress import Progress
 from .schedule import build_schedule
@@ -73,8 +72,7 @@ class Run:
         if method.learner is not None:
             self.optimizer = build_optimizer(method, cfg.OPTIM)
             self.schedule = build_schedule(self.optimizer, cfg.OPTIM)
-            is_half = method.towers.autocast_dtype == torch.float16
-            self.scaler = GradScaler(method.device.type, enabled=is_half)
+            self.scaler = scaler_of(method)
             parts = {
                 "optimizer": self.optimizer,
                 "scheduler": self.schedule,

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -127,9 +128,7 @@ def check_clip(name: str) -> None:
     Raises:
         UserError: it is neither.
     """
-    if name.startswith((open_clip_models.PREFIX, hugging_face.PREFIX)) or name in NAMES:
-        return
-    if not (os.path.isfile(name) or os.path.isdir(name)):
+    if source_of(name) is None and name not in NAMES and not os.path.isfile(name):
         raise UserError(
             f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
             f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
@@ -138,14 +137,21 @@ def check_clip(name: str) -> None:
         )
 
 
+def source_of(name: str) -> ModuleType | None:
+    """What loads a CLIP of another package's, by its name; None for OpenAI's, ours and plain files."""
+    if name.startswith(open_clip_models.PREFIX):
+        return open_clip_models
+    if name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
+        return hugging_face
+    return None
+
+
 def pixels_of(name: str) -> Pixels:
     """How the pixels of a CLIP are made, as far as its name says: nothing of OpenAI's and of plain
     files, whose recipes say it. Nothing is loaded."""
-    if name.startswith(open_clip_models.PREFIX):
-        return open_clip_models.pixels(name)
-    if name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
-        return hugging_face.pixels(name)
-    return {}
+    source = source_of(name)
+    pixels: Pixels = source.pixels(name) if source else {}
+    return pixels
 
 
 def load_backbone(name: str) -> Backbone:
@@ -162,10 +168,8 @@ def load_backbone(name: str) -> Backbone:
     """
     check_clip(name)
     facts: Facts = {}
-    if name.startswith(open_clip_models.PREFIX):
-        state, path, facts = open_clip_models.load(name)
-    elif name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
-        state, path, facts = hugging_face.load(name)
+    if source := source_of(name):
+        state, path, facts = source.load(name)
     else:
         path = openai.find(name) if name in openai.ADDRESSES else str(WEIGHTS.get(name, name))
         state = read_state_dict(path)

@@ -97,7 +97,7 @@ def check_classes(
     features: Tensor,
     scale: float,
     are_fixed: bool,
-    are_seen: bool = False,
+    are_seen: bool,
 ) -> list[str]:
     """Warns of names that a CLIP doesn't know or can hardly tell apart; returns the warnings.
 
