@@ -71,7 +71,8 @@ def subsample_classes(*sources: list[Image], subsample: str) -> tuple[list[Image
             f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class of {len(labels)}: give all"
         )
     new = {label: position for position, label in enumerate(kept)}
-    return tuple(
-        [item._replace(label=new[item.label]) for item in source if item.label in new]
-        for source in sources
-    )
+    chosen = []
+    for source in sources:
+        of_kept = [item for item in source if item.label in new]
+        chosen.append([item._replace(label=new[item.label]) for item in of_kept])
+    return tuple(chosen)

@@ -164,10 +164,14 @@ class OwnImages:
                 for path, reason in reasons.items()
             ]
         )
-        left = {
-            part: [item for item in items if item.impath not in reasons]
-            for part, items in parts.items()
-        }
+        left = {}
+        broken_in = {}
+        for part, items in parts.items():
+            left[part] = [item for item in items if item.impath not in reasons]
+            lost = [image_name(item.impath) for item in items if item.impath in reasons]
+            # in folds the images of the training are those of the test
+            if lost and (part != "train" or not self.folds):
+                broken_in[part] = sorted(lost)
         classes = classnames_of(parts["train"])
         if not skips or classnames_of(left["train"]) != classes or not left["test"]:
             raise UserError(
@@ -176,12 +180,7 @@ class OwnImages:
             )
         lost_images = counted(len(reasons), "image")
         log.warning("Left out, since they can't be read: %s (%s)", lost_images, broken)
-        self.broken = {
-            part: sorted(names)
-            for part, items in parts.items()
-            if (part != "train" or not self.folds)
-            and (names := [image_name(item.impath) for item in items if item.impath in reasons])
-        }
+        self.broken = broken_in
         return left
 
     def are_new(self, paths: Sequence[str]) -> numpy.ndarray:
@@ -329,7 +328,8 @@ def check_small(folder: str, whole: str, cfg: CfgNode) -> list[str]:
 
 def classnames_of(images: Sequence[Image]) -> list[str]:
     """The names of the classes in the order of their labels."""
-    return [name for _, name in sorted({(image.label, image.classname) for image in images})]
+    names = {image.label: image.classname for image in images}
+    return [names[label] for label in sorted(names)]
 
 
 def labelled_in(folder: str) -> tuple[list[str], list[str]]:

@@ -98,17 +98,11 @@ class Run:
         """
         # another toolbox's config may not have the key
         folds = self.cfg.DATASET.get("FOLDS", 0)
-        if folds and self.method.learner is not None and not self.is_fitted:
+        if folds and self.method.learner is not None and not self.method.is_one_fit:
             raise UserError(
                 f"DATASET.FOLDS is {folds}, but {self.name} learns in epochs: leave it out, so that a part of the images "
                 "is tested on"
             )
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether the method is fitted before the first epoch, and no epoch changes it."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        return self.method.takes_folds and not any(rates)
 
     def make(self) -> None:
         """The whole run: it goes on where it was stopped, and ends with its record."""
@@ -227,7 +221,7 @@ class Run:
             return
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         remove_record(cfg.OUTPUT_DIR)
-        if folds_of(self.loaders.images) or self.is_one_fit():
+        if folds_of(self.loaders.images) or self.is_fitted_in_folds():
             self.train_in_folds()
             return
         start_metrics(cfg.OUTPUT_DIR, self.done > 0)
@@ -274,7 +268,7 @@ class Run:
                 f"DATASET.DESCRIPTIONS made no difference: {self.name} holds to no hand-crafted prompts"
             )
 
-    def is_one_fit(self) -> bool:
+    def is_fitted_in_folds(self) -> bool:
         """Whether the training is one fit with settings by training images in folds; of one image per
         class nothing can be held out."""
         has_others = len(self.loaders.images.train_x) >= 2 * len(self.method.classnames)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -257,10 +258,10 @@ def transformer(state: Mapping[str, Tensor], head_width: int, activation: str) -
 
 def resnet(state: Mapping[str, Tensor], embed_dim: int, head_width: int) -> ResNetImageEncoder:
     """A ResNet of the sizes that the weights have."""
-    layers = [
-        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
-        for stage in (1, 2, 3, 4)
-    ]
+    # the numbers of blocks in its four stages, layer1.0, layer1.1, …
+    blocks = {tuple(key.split(".")[:2]) for key in state if key.startswith("layer")}
+    counts = Counter(stage for stage, _ in blocks)
+    layers = [counts[f"layer{stage}"] for stage in (1, 2, 3, 4)]
     width = state["layer1.0.conv1.weight"].shape[0]
     image_size = side(state["attnpool.positional_embedding"]) * RESNET_STRIDE
     return ResNetImageEncoder(layers, embed_dim, width * 32 // head_width, image_size, width)
