@@ -96,8 +96,7 @@ class Run:
             UserError: folds are asked for of a method that is trained: that would take as many
                 trainings.
         """
-        # another toolbox's config may not have the key
-        folds = self.cfg.DATASET.get("FOLDS", 0)
+        folds = self.cfg.DATASET.FOLDS
         if folds and self.method.learner is not None and not self.method.is_one_fit:
             raise UserError(
                 f"DATASET.FOLDS is {folds}, but {self.name} learns in epochs: leave it out, so that a part of the images "
