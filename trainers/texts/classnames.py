@@ -98,7 +98,7 @@ def check_classes(
     features: Tensor,
     scale: float,
     are_fixed: bool,
-    are_seen: bool,
+    are_seen: bool = False,
 ) -> list[str]:
     """Warns of names that a CLIP doesn't know or can hardly tell apart; returns the warnings.
 
