@@ -63,7 +63,7 @@ def occlusions(run: FinishedRun, paths: dict[str, str]) -> list[Occlusion]:
             left = column * STEP
             top = row * STEP
             covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
-        votes = classifier.prediction(covered)[0].template_probability  # (M, 1 + PLACES², K)
+        votes = classifier.prediction(covered)[0].template_votes  # (M, 1 + PLACES², K)
         assert votes is not None
         of_class = votes[:, :, label].numpy()
         drops = (of_class[:, :1] - of_class[:, 1:]).reshape(-1, PLACES, PLACES)

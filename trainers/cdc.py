@@ -70,9 +70,8 @@ def add_cdc_config(cfg: CfgNode) -> None:
     node.RELIABILITY = "fitted"  # on validation images | independent: ω = 1, Dempster's rule
     node.LOSS = "evidential"  # | trusted: without the shares' half | cross_entropy
     node.FUSED_LOSS = True  # the fused opinion has a loss of its own
-    node.ANNEALING_EPOCHS = (
-        0  # epochs in which the weight of Han et al.'s KL term grows to 1; 0: no such term
-    )
+    # epochs in which the weight of Han et al.'s KL term grows to 1; 0: no such term
+    node.ANNEALING_EPOCHS = 0
     node.EVIDENCE = "exp"  # of the logits above the untrained CLIP's level | softplus, relu: of the logits as they are
     node.DECOUPLED = "deviations"  # what L_de drives apart | features: their plain cosines
     node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
@@ -368,9 +367,9 @@ class CDCMethod(Method):
         return Prediction(
             self.probability(logits, opinions.probability, fused),
             opinions.probability,
-            template_vacuity=opinions.vacuity,
             vacuity=fused.vacuity,
             conflict=conflict(evidence),
+            vote_vacuity=opinions.vacuity,
             vote_weight=weights,
         )
 

@@ -128,15 +128,16 @@ class CDCGDAMethod(Method):
         known = self.learner.gaussians
         assert known is not None  # they gave the last logits
         evidence = self.log_evidence(logits)  # (M + 1, B, K)
-        gaussians = Opinion(evidence[-1])  # of (B, K)
+        opinions = Opinion(evidence)
         answer = replace(
             answer,
             conflict=conflict(evidence),
             # that of the templates' logits alone
             energy=-logits[:templates].logsumexp(dim=-1).mean(dim=0),  # (B,)
-            image_probability=gaussians.probability,
-            image_vacuity=gaussians.vacuity,
+            votes=opinions.probability,
+            vote_vacuity=opinions.vacuity,
             vote_weight=self.reliabilities / self.reliabilities.sum(),
+            has_image_vote=True,
         )
         if known.has_added:
             return replace(answer, probability=self.among_added(logits, answer, known.asked))

@@ -53,10 +53,9 @@ class LowRank(Adapter):
         super().__init__()
         self.scale = alpha / math.sqrt(rank)
         self.dropout = dropout
-        self.down = nn.Parameter(
-            torch.stack([nn.Linear(width, rank, bias=False).weight.detach() for _ in PARTS])
-        )  # A, (3, r, D)
-        self.up = nn.Parameter(torch.zeros(3, width, rank))  # B
+        down = [nn.Linear(width, rank, bias=False).weight.detach() for _ in PARTS]
+        self.down = nn.Parameter(torch.stack(down))  # A, (3, r, D)
+        self.up = nn.Parameter(torch.zeros(3, width, rank))  # B, (3, D, r)
 
     def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
         changes = []

@@ -71,12 +71,10 @@ class CoCoOpMethod(Method):
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         image_features = self.towers.encode_images(images)  # (1, B, E)
         chunks = image_features[0].split(max(1, TEXTS_AT_ONCE // len(self.classnames)))
-        texts = torch.cat(
-            [self.towers.encode_texts(self.learner(chunk)) for chunk in chunks]
-        )  # (B, K, E)
-        logits = self.towers.logits(
-            image_features.transpose(0, 1), texts
-        )  # (B, 1, E), (B, K, E) → (B, 1, K)
+        parts = [self.towers.encode_texts(self.learner(chunk)) for chunk in chunks]
+        texts = torch.cat(parts)  # (B, K, E)
+        # (B, 1, E), (B, K, E) → (B, 1, K)
+        logits = self.towers.logits(image_features.transpose(0, 1), texts)
         return Scores(logits.transpose(0, 1), image_features, texts, images)
 
 

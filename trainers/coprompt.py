@@ -91,12 +91,12 @@ class CoPromptMethod(Method):
         sentences = self.sentences()
         if not sentences:
             return self.hand_crafted[None]
+        rounds = []
         with torch.no_grad(), self.towers.autocast():
-            rounds = [
-                [[of_class[r % len(of_class)]] for of_class in sentences]
-                for r in range(max(map(len, sentences)))
-            ]
-            return torch.stack([self.towers.teacher.encode_sentences(texts) for texts in rounds])
+            for r in range(max(map(len, sentences))):
+                texts = [[of_class[r % len(of_class)]] for of_class in sentences]
+                rounds.append(self.towers.teacher.encode_sentences(texts))
+        return torch.stack(rounds)
 
     def encode(self) -> tuple[Tensor, Prompts]:
         prompts = self.learner()

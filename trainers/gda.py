@@ -54,9 +54,8 @@ def add_gda_config(cfg: CfgNode) -> None:
     cfg.TRAINER.GDA = node = CfgNode()
     node.ALPHA = 0.1  # α, weight of the Gaussians' logits, where there are no validation images
     node.SHRINK = True  # shrinks the covariance; officially in few-shot, not in base-to-new
-    node.AUGMENT_EPOCH = (
-        10  # augmented views of a training image, each a sample; 0: only as images are tested
-    )
+    # augmented views of a training image, each a sample; 0: only as images are tested
+    node.AUGMENT_EPOCH = 10
     node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     add_precision(node)
     note_ranges(node, ALPHA=at_least(0), AUGMENT_EPOCH=at_least(0, 1000000), CHOICE=CHOICES)

@@ -15,9 +15,8 @@ from .settings import add_encoder_settings
 def add_ivlp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.IVLP``, the official keys."""
     cfg.TRAINER.IVLP = node = CfgNode()
-    node.N_CTX_VISION = (
-        2  # prompt tokens per layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
-    )
+    # prompt tokens per layer of the image encoder; 0, with PROMPT_DEPTH_VISION 0: none
+    node.N_CTX_VISION = 2
     node.N_CTX_TEXT = 2  # the same of the text encoder, at least 1
     node.CTX_INIT = "a photo of a"  # its first N_CTX_TEXT tokens start the context, the rest stays in the text; Gaussian without
     add_encoder_settings(node)

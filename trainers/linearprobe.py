@@ -32,9 +32,8 @@ log = logging.getLogger(__name__)
 
 GRID = [1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6]  # values of C that are tried first
 STEPS = 8  # of the search between the best one's neighbours
-STRENGTHS = [
-    10 ** (power / 2) for power in range(-2, 7)
-]  # values of C that a likelihood is asked for
+# values of C that a likelihood is asked for
+STRENGTHS = [10 ** (power / 2) for power in range(-2, 7)]
 FALLS = 2  # values in a row below the best, after which it is asked for no more
 
 

@@ -22,9 +22,8 @@ def add_maple_config(cfg: CfgNode) -> None:
     node.N_CTX = 2  # prompt tokens per layer, in either encoder
     node.CTX_INIT = "a photo of a"  # its first N_CTX tokens start the context, the rest stays in the text; Gaussian without
     add_encoder_settings(node)
-    node.PROMPT_DEPTH = (
-        9  # layers of each encoder that get prompts of their own, the first included
-    )
+    # layers of each encoder that get prompts of their own, the first included
+    node.PROMPT_DEPTH = 9
     note_ranges(node, N_CTX=COUNT, PROMPT_DEPTH=COUNT)
 
 
@@ -48,9 +47,10 @@ class MultiModalPrompts(nn.Module):
             gaussian(n_ctx, text.width) for _ in range(deep)
         )
         projection = nn.Linear(text.width, image.width)
+        # all start alike
         self.compound_prompt_projections = nn.ModuleList(
             copy.deepcopy(projection) for _ in range(deep)
-        )  # all start alike
+        )
         self.tokens = FixedTokens(text, method.classnames, n_ctx, [words])
 
     def forward(self) -> Prompts:

@@ -90,7 +90,7 @@ class Method(nn.Module):
             texts are hand-crafted.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
-        takes_folds: whether it has ``fit_in_folds``.
+        is_one_fit: whether it is fitted before the first epoch, and no epoch changes it.
     """
 
     learner: nn.Module | None
@@ -101,7 +101,7 @@ class Method(nn.Module):
     exceptions: ClassVar[dict[str, str]] = {}
     prompts_texts = True
     text_only: ClassVar[dict[str, object] | None] = {}
-    takes_folds = False
+    is_one_fit = False
 
     def __init__(
         self,

@@ -58,10 +58,8 @@ class Enters(Adapter):
         self.others = 1 if is_first else 1 + len(representation)
 
     def enter(self, tokens: Tensor) -> Tensor:
-        representation = self.representation.to(tokens.dtype).expand(
-            len(tokens), -1, -1
-        )  # (N, n, D)
-        return torch.cat([tokens[:, :1], representation, tokens[:, self.others :]], dim=1)
+        own = self.representation.to(tokens.dtype).expand(len(tokens), -1, -1)  # (N, n, D)
+        return torch.cat([tokens[:, :1], own, tokens[:, self.others :]], dim=1)
 
 
 class RepresentationSpace(nn.Module):

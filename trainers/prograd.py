@@ -27,9 +27,8 @@ def add_prograd_config(cfg: CfgNode) -> None:
     cfg.TRAINER.PROGRAD = node = CfgNode()
     node.N_CTX = 16  # context tokens
     node.CSC = False  # a context for each class
-    node.CTX_INIT = (
-        True  # start from the data set's hand-crafted prompt, zeros before it; False: Gaussian
-    )
+    # start from the data set's hand-crafted prompt, zeros before it; False: Gaussian
+    node.CTX_INIT = True
     add_encoder_settings(node)
     node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
     node.LAMBDA = 1.0  # how much of the part that works against CLIP is taken away; 0 is CoOp

@@ -29,9 +29,8 @@ def add_prolip_config(cfg: CfgNode) -> None:
     node.LR = 1e-5  # of Adam, down to 0 by a cosine
     node.STEPS = 300  # each of all training images
     node.VIEWS = 300  # augmented views of an image, which the steps take in turn
-    node.REG_WEIGHT = (
-        1.0  # λ times the training images per class, of the squared distance to the start
-    )
+    # λ times the training images per class, of the squared distance to the start
+    node.REG_WEIGHT = 1.0
     add_precision(node)
     note_ranges(
         node,

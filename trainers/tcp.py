@@ -34,9 +34,8 @@ AFTER_CONTEXT = {  # what follows the learned context, if not the class name and
 def add_tcp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps are in its code."""
     cfg.TRAINER.TCP = node = CfgNode()
-    node.N_CTX = (
-        4  # context tokens n, of the input and of the layer; a phrase brings its own number
-    )
+    # context tokens n, of the input and of the layer; a phrase brings its own number
+    node.N_CTX = 4
     node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
     node.LAYER = 8  # whose context is each class's own, counted from 0
     node.W = 8.0  # weight of the knowledge-guided term

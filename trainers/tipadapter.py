@@ -193,7 +193,7 @@ class TipAdapterMethod(FilledMethod):
 class TipAdapterFMethod(TipAdapterMethod):
     """Tip-Adapter whose cached features are fine-tuned."""
 
-    epochs_learn = True
+    is_one_fit = False
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": [self.learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from .common.console import show_messages
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
 from .data.transforms import pixels_of_test, steps_of_training, template_views
-from .engine.build import build_method, declared_settings
+from .engine.build import build_method, check_settings, declared_settings
 from .engine.checkpoint import MODEL_NAME, epoch_name
 from .engine.checks import check_data, check_run
 from .engine.run import Run
@@ -46,9 +46,7 @@ class MethodTrainer(TrainerX):
     # ---- build ----
 
     def check_cfg(self, cfg: CfgNode) -> None:
-        self.method.check(
-            declared_settings(self.method, cfg), f"TRAINER.{type(self).__name__.upper()}"
-        )
+        check_settings(self.method, cfg)
         check_run(cfg)
 
     def build_data_loader(self) -> None:

@@ -73,10 +73,10 @@ def test_fusion_rules(in_float64, fusion, loss, reliability):
     }[fusion]
     prediction = method.predict(logits)
     assert relative(prediction.probability, expected) < 1e-9
-    assert relative(prediction.template_probability, votes) < 1e-9
+    assert relative(prediction.votes, votes) < 1e-9
     if is_evidential:
         assert relative(prediction.vacuity, 6 / alpha.sum(-1)) < 1e-9
-        assert relative(prediction.template_vacuity, 6 / (evidence + 1).sum(-1)) < 1e-9
+        assert relative(prediction.vote_vacuity, 6 / (evidence + 1).sum(-1)) < 1e-9
     else:
         assert prediction.vacuity is None  # no evidence was learned
 

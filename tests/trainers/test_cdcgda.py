@@ -141,14 +141,13 @@ def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, 
     gaussians = torch.randn(1, 5, 6) * 2 + LEVEL  # log(e_k / K)
     evidence = torch.cat([(templates - 19 + LEVEL).exp() * 6, gaussians.exp() * 6])
     fused = fused_evidence(evidence, [0.7 / 8] * 4 + [0.7]) + 1
-    alone = evidence[-1] + 1  # α of the Gaussians
+    alone = evidence + 1  # α of each vote
     prediction = method.predict(torch.cat([templates, gaussians]))
     expected = {
         "probability": fused / fused.sum(-1, keepdim=True),
-        "image_probability": alone / alone.sum(-1, keepdim=True),
-        "image_vacuity": 6 / alone.sum(-1),
+        "votes": alone / alone.sum(-1, keepdim=True),
+        "vote_vacuity": 6 / alone.sum(-1),
         "vacuity": 6 / fused.sum(-1),
-        "template_vacuity": 6 / (evidence[:4] + 1).sum(-1),
         "energy": -templates.logsumexp(-1).mean(0),
         "vote_weight": torch.tensor([1 / 12] * 4 + [2 / 3]),
     }

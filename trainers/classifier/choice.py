@@ -1,5 +1,4 @@
-"""What a run on one's own images takes where nobody says: which CLIP, and which trainer; what the latter
-was compared with is kept in the run's folder."""
+"""What a run on one's own images takes where nobody says: which CLIP, and which trainer."""
 
 import ast
 import contextlib
@@ -8,27 +7,26 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TypedDict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import torch
 
 from ..common.console import counted, package_logger
 from ..common.errors import UserError
 from ..common.files import check_folder, write_text
-from ..common.readers import read_json
 from ..common.recipes import EMBEDDED, recipe_path
 from ..common.record_file import FILE_NAME, read_answers, read_record
 from ..data.loader import folds_of
 from ..data.random_state import seed_all
 from ..engine.checkpoint import MODEL_NAME, load, newest
-from ..engine.folder import CHOICE, MARKS, folder_of_run
+from ..engine.folder import MARKS, folder_of_run
 from ..engine.run import accuracy
 from ..evaluation.doubts import wilson
 from ..learners.candidates import TAKEN
 from ..prompting.weights import open_clip_models, openai
 from .asked import OwnRun
+from .chosen import CandidateRow, Choice
 from .own_run import build_run, config_of_images, for_trainer
 
 log = logging.getLogger(__name__)
@@ -49,83 +47,6 @@ BETTER = {
         "73.5 % zero-shot on ImageNet, where OpenAI's ViT-B/16 has 68.3",
     ),
 }
-
-
-class CandidateRow(TypedDict):
-    """How a trainer does, as the record has it.
-
-    Attributes:
-        trainer: its name.
-        accuracy: in percent; low, high: its 95 % interval (Wilson's); None of what was not trained.
-        images: that it answers; seconds: of the fits, or of the training.
-        note: what else is to be known, in words.
-    """
-
-    trainer: str
-    accuracy: float | None
-    low: float | None
-    high: float | None
-    images: int
-    seconds: float
-    note: str
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Which trainer was found to serve one's own images.
-
-    Attributes:
-        trainer: its name.
-        how: why, or by what it was chosen, in words.
-        rows: of those that were compared, if any.
-    """
-
-    trainer: str
-    how: str
-    rows: Sequence[CandidateRow] = ()
-
-    def __str__(self) -> str:
-        if not self.rows:
-            return f"{self.trainer} was taken, {self.how}"
-        figures = []
-        for row in self.rows:
-            figure = row["trainer"]
-            if row["accuracy"] is not None:
-                figure += f" {row['accuracy']:.1f} % ({row['low']:.0f} to {row['high']:.0f} %)"
-            figures.append(f"{figure}, {row['note']}" if row["note"] else figure)
-        start = f"{self.trainer} was chosen by {self.how}; right, with 95 % intervals"
-        return f"{start}: {'; '.join(figures)}"
-
-    def keep(self, folder: str) -> None:
-        """Writes it into a run's folder."""
-        table = {"trainer": self.trainer, "how": self.how, "rows": list(self.rows)}
-        write_text(f"{folder}/{CHOICE}", json.dumps(table, indent=2) + "\n")
-
-
-def noted_choice(choice: Choice | None, folder: str, trainer: str) -> Choice | None:
-    """A choice, which is kept in the run's folder; without one that of the run that was begun there."""
-    if choice is None:
-        return kept_choice(folder, trainer)
-    choice.keep(folder)
-    return choice
-
-
-def said(choice: Choice | None) -> tuple[str, Sequence[CandidateRow]]:
-    """A choice in words, and its rows; nothing where there was none."""
-    return (str(choice), choice.rows) if choice else ("", ())
-
-
-def kept_choice(folder: str, trainer: str) -> Choice | None:
-    """The choice of a run that was begun in a folder; None where there was none, it can't be read, or it
-    is not what the finished run there was chosen from."""
-    path = f"{folder}/{FILE_NAME}"
-    try:
-        choice = Choice(**read_json(f"{folder}/{CHOICE}"))
-        str(choice)
-        known = read_record(path).get("candidates") if os.path.isfile(path) else choice.rows
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
-    return choice if choice.trainer == trainer and known == choice.rows else None
 
 
 def choose_clip(is_plan: bool = False) -> tuple[str, str]:

@@ -38,9 +38,8 @@ ON_CARD = {  # of a split: what the card calls them
     "ece": ("expected calibration error", "{:.2f} %"),
     "nll": ("negative log-likelihood", "{:.4f}"),
 }
-TOLERANCE = (
-    1e-4  # of the model's probabilities and vacuities against torch's in fp32; a test holds it
-)
+# of the model's probabilities and vacuities against torch's in fp32; a test holds it
+TOLERANCE = 1e-4
 
 
 class Exportable(Protocol):
@@ -81,9 +80,8 @@ class FusedClassifier(nn.Module):
     def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         images = (pixels - self.mean) / self.std  # (B, 3, H, W)
         answer = self.method.answer(images[None], self.encoded)
-        return tuple(
-            value for value in (answer.probability, answer.vacuity) if value is not None
-        )  # (B, K), (B,)
+        values = answer.probability, answer.vacuity  # (B, K), (B,)
+        return tuple(value for value in values if value is not None)
 
 
 def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:

@@ -17,7 +17,8 @@ from ..engine.run import Run
 from ..engine.run_record import versions
 from ..evaluation.doubts import wilson
 from .asked import OwnRun, check_images
-from .choice import completed, noted_choice, said
+from .choice import completed
+from .chosen import noted_choice
 from .own_run import build_run, config_of_images
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def opened(
             choice = noted_choice(choice, folder, asked.trainer)
             for sentence in filter(None, (why, choice)):
                 log.info("%s", sentence)
-            run = build_run(cfg, asked.recipe, *said(choice), known=known)
+            run = build_run(cfg, asked.recipe, choice, known)
             file.write(f"** Training images **\n{run.loaders.augmented}\n")
             run.log_images()
             yield run

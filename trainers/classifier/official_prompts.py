@@ -5,80 +5,30 @@ there, and everything else from the trainer's recipe for the CLIP.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .. import config_function
 from ..common.config_files import check_values
 from ..common.console import first_few
 from ..common.errors import UserError
 from ..common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from ..common.record_file import FORMAT, Record
-from ..engine.build import declared_settings
+from ..engine.build import check_settings
 from ..engine.checkpoint import load_state, read
 from ..engine.checks import check_pixels
-from ..engine.official import LAYOUTS, is_official, prompts_in
+from ..engine.official import LAYOUTS, State, is_official, prompts_in
 from ..engine.run_record import versions
 from ..method import Method
 from ..prompting.backbone import load_backbone
-from ..settings import run_config
 from ..texts.classnames import check_names
 from .asked import Text, checked_names, checked_settings, text
-from .saved_run import find_method
+from .saved_run import find_method, new_config
 
-State = Mapping[str, Tensor]
 BACKBONE = "ViT-B/16"  # of nearly all checkpoints that were released
-
-
-def numbered(state: State, start: str, end: str = "") -> int:
-    """How many names of a state are ``start``, a number, ``end``."""
-    return sum(name.startswith(start) and name.endswith(end) for name in state)
-
-
-def of_context(state: State) -> dict[str, object]:
-    """CoOp's settings, from a context (n, D) or, one per class, (K, n, D)."""
-    return {**of_shared_context(state), "CSC": state["ctx"].dim() == 3}
-
-
-def of_shared_context(state: State) -> dict[str, object]:
-    """CoCoOp's and KgCoOp's settings, from a context (n, D).
-
-    A phrase would bring its own number of tokens, and is only where training starts.
-    """
-    return {"N_CTX": state["ctx"].shape[-2], "CTX_INIT": ""}
-
-
-def of_coupled_prompts(state: State) -> dict[str, object]:
-    """MaPLe's settings, from (n, D) per layer."""
-    return {
-        "N_CTX": state["prompt_learner.ctx"].shape[0],
-        "PROMPT_DEPTH": 1 + numbered(state, "prompt_learner.compound_prompts_text."),
-    }
-
-
-def of_independent_prompts(state: State) -> dict[str, object]:
-    """PromptSRC's settings, from (n, D) per layer of either encoder."""
-    settings: dict[str, object] = {"N_CTX_TEXT": state["prompt_learner.ctx"].shape[0]}
-    images = state.get("image_encoder.VPT")
-    settings["N_CTX_VISION"] = 0 if images is None else images.shape[0]
-    for key, tower in (("PROMPT_DEPTH_TEXT", "text"), ("PROMPT_DEPTH_VISION", "image")):
-        first = tower == "text" or images is not None
-        blocks = f"{tower}_encoder.transformer.resblocks."
-        settings[key] = first + numbered(state, blocks, ".VPT_shallow")
-    return settings
-
-
-FROM_SHAPES: dict[str, Callable[[State], dict[str, object]]] = {
-    "CoOp": of_context,
-    "CoCoOp": of_shared_context,
-    "KgCoOp": of_shared_context,
-    "MaPLe": of_coupled_prompts,
-    "PromptSRC": of_independent_prompts,
-}
 
 
 def official_classifier(
@@ -95,13 +45,12 @@ def official_classifier(
     kind = find_method(trainer)
     state = official_state(path, kind)
     given = checked_settings({} if settings is None else settings)
-    cfg = config_for(state, trainer, text("the backbone", backbone), given)
+    cfg = config_for(state, kind, text("the backbone", backbone), given)
     clip = load_backbone(cfg.MODEL.BACKBONE.NAME)
     cfg.INPUT.SIZE = (clip.image.image_size, clip.image.image_size)
     check_pixels(cfg, clip)
     cfg.freeze()
-    node = declared_settings(kind, cfg)
-    kind.check(node, f"TRAINER.{trainer.upper()}")
+    node = check_settings(kind, cfg)
     specific = state["ctx"].shape[0] if node.get("CSC", False) else None
     if specific not in (None, len(names)):
         raise UserError(
@@ -150,15 +99,15 @@ def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
 
 
 def config_for(
-    state: State, trainer: str, backbone: str, settings: Mapping[str, object]
+    state: State, kind: type[Method], backbone: str, settings: Mapping[str, object]
 ) -> CfgNode:
     """The recipe for the CLIP, with what follows from the prompts' shapes, and the settings over it.
 
     Raises:
         UserError: see ``fill_config``.
     """
-    cfg = run_config()
-    config_function(trainer)(cfg)
+    trainer = kind.name()
+    cfg = new_config(kind)
     defaults = cfg.clone()
     recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
     node = f"TRAINER.{trainer.upper()}"
@@ -166,7 +115,7 @@ def config_for(
         "TRAINER.NAME": ("trainer", trainer),
         "MODEL.BACKBONE.NAME": ("backbone", backbone),
     }
-    for key, value in FROM_SHAPES[trainer](state).items():
+    for key, value in LAYOUTS[trainer].settings(state).items():
         given[f"{node}.{key}"] = (key, value)
     fill_config(cfg, "", recipe, lambda _: {}, given, settings, "settings")
     check_values(cfg, defaults)

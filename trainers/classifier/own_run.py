@@ -1,14 +1,13 @@
 """A run on one's own images without Dassl and without a command: its config, and how it is built."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import torchvision.transforms as T
 from yacs.config import CfgNode
 
-from .. import config_function
 from ..common.config_files import CONFIGS, check_values
 from ..common.console import counted
 from ..common.errors import blaming_config
@@ -22,16 +21,16 @@ from ..common.recipes import (
 from ..data.loader import Images, folds_of, make_loaders
 from ..data.own_images import OwnImages, warned
 from ..data.transforms import steps_of_training, template_views
-from ..engine.build import declared_settings, take_pixels
+from ..engine.build import check_settings, take_pixels
 from ..engine.checks import check_data, check_run
 from ..engine.run import Run
 from ..learners.candidates import CANDIDATES, FOLDS
 from ..learners.features import FilledMethod
-from ..settings import run_config
 from ..texts.classnames import check_names
 from ..texts.descriptions import note_content
 from .asked import OwnRun
-from .saved_run import find_method, method_of
+from .chosen import Choice
+from .saved_run import find_method, method_of, new_config
 
 SMALL = 10  # images of a class, below which its accuracy rests on one or two
 
@@ -42,8 +41,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
     Raises:
         UserError: see ``fill_config``.
     """
-    cfg = run_config()
-    config_function(run.trainer)(cfg)
+    cfg = new_config(find_method(run.trainer))
     defaults = cfg.clone()
     given: dict[str, tuple[str, object]] = {
         "DATASET.ROOT": ("images", run.images),
@@ -87,22 +85,20 @@ def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
 def build_run(
     cfg: CfgNode,
     recipe: str,
-    choice: str = "",
-    candidates: Sequence[Mapping[str, object]] = (),
+    choice: Choice | None = None,
     known: Images | None = None,
 ) -> Run:
     """The run of a config on one's own images, ready to be made.
 
     Args:
-        recipe: its file; choice: of the trainer, in words; candidates: what it was chosen from.
+        recipe: its file; choice: of the trainer, if there was one.
         known: images of another run, which are not looked through again if this one takes the same.
 
     Raises:
         UserError: the config or the images can't work.
     """
     kind = find_method(cfg.TRAINER.NAME)
-    settings = declared_settings(kind, cfg)
-    kind.check(settings, f"TRAINER.{kind.name().upper()}")
+    settings = check_settings(kind, cfg)
     check_run(cfg)
     with blaming_config():
         steps = steps_of_training(cfg)
@@ -118,7 +114,10 @@ def build_run(
         run = Run(cfg, loaders, method)
     are_seen = isinstance(method, FilledMethod)
     notes = check_names(method.backbone, method.classnames, are_fixed=False, are_seen=are_seen)
-    notes = [*filter(None, [choice]), *notes, *images.notes, *warned(notes_on_classes(images))]
+    notes = [*notes, *images.notes, *warned(notes_on_classes(images))]
+    candidates = choice.rows if choice else ()
+    if choice:
+        notes.insert(0, str(choice))
     run.evaluation.note_run({"recipe": Path(recipe).stem}, notes, candidates)
     return run
 

@@ -208,7 +208,7 @@ class PartFile:
                 "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", lines
             )
 
-    def rows(self, least_certain_first: bool = False) -> Iterator[dict[str, object]]:
+    def rows(self, least_certain_first: bool) -> Iterator[dict[str, object]]:
         """The answers in the order of the images, or the most uncertain ones first, read one by one."""
         order = "position"
         if least_certain_first:  # SQLite sorts what does not fit into its memory in a file

@@ -44,7 +44,7 @@ from ..data.pictures import (
 )
 from ..data.random_state import restore_rng_state, rng_state
 from ..data.transforms import pixels_of_test
-from ..engine.build import declared_settings
+from ..engine.build import check_settings
 from ..engine.checkpoint import MODEL_NAME, load_trained
 from ..evaluation.doubts import voters, wilson
 from ..evaluation.prediction import Prediction, measure
@@ -229,7 +229,7 @@ class PromptedClassifier:
         if backbone is not None:
             cfg.MODEL.BACKBONE.NAME = text("the backbone", backbone)
         cfg.freeze()
-        kind.check(declared_settings(kind, cfg), f"TRAINER.{kind.name().upper()}")
+        check_settings(kind, cfg)
         prompts = f"{folder}/{MODEL_NAME}"
         if kind.learns and not os.path.isdir(prompts):
             raise UserError(
@@ -434,18 +434,11 @@ class PromptedClassifier:
 
     def answers(self, answer: Prediction, names: list[str | None]) -> Answers:
         """A ``Prediction`` of N images, with their names, as ``Answers``."""
-        votes: list[Tensor] = []
-        vacuities: list[Tensor] = []
-        if answer.template_probability is not None:
-            votes += [*answer.template_probability]
-        templates = len(votes)
-        if answer.template_vacuity is not None:
-            vacuities += [*answer.template_vacuity]
-        if answer.image_probability is not None and answer.image_vacuity is not None:
-            votes.append(answer.image_probability)
-            vacuities.append(answer.image_vacuity)
         values = {name: value.numpy() for name, value in answer.known().items()}
         classnames = self.classnames
+        templates = 0 if answer.template_votes is None else len(answer.template_votes)
+        votes = values.get("votes")  # (V, N, K)
+        vacuities = values.get("vote_vacuity")  # (V, N)
         return Answers(
             classnames=classnames,
             images=names,
@@ -454,10 +447,10 @@ class PromptedClassifier:
             uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=values.get("vacuity"),
             conflict=values.get("conflict"),
-            voters=voters(templates, with_images=len(votes) > templates),
-            votes=torch.stack(votes, dim=1).numpy() if votes else None,  # (N, V, K)
+            voters=voters(templates, answer.has_image_vote),
+            votes=None if votes is None else votes.swapaxes(0, 1),
             vote_weights=values.get("vote_weight"),
-            vote_vacuity=torch.stack(vacuities, dim=1).numpy() if vacuities else None,  # (N, V)
+            vote_vacuity=None if vacuities is None else vacuities.T,
             note=self.method.note,
         )
 

@@ -33,14 +33,20 @@ def find_method(name: str) -> type[Method]:
     )
 
 
+def new_config(method: type[Method]) -> CfgNode:
+    """A run's config with the method's settings, all of them at their defaults."""
+    cfg = run_config()
+    getattr(sys.modules[method.__module__], f"add_{method.name().lower()}_config")(cfg)
+    return cfg
+
+
 def config_of(record: Record, method: type[Method]) -> CfgNode:
     """The config that a run was made with.
 
     Raises:
         UserError: a value is of another kind than its default.
     """
-    cfg = run_config()
-    getattr(sys.modules[method.__module__], f"add_{method.name().lower()}_config")(cfg)
+    cfg = new_config(method)
     defaults = cfg.clone()
     overlay(cfg, record["config"])
     check_values(cfg, defaults)

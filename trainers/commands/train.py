@@ -12,7 +12,7 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from ..classifier.asked import OwnRun, add_arguments, ask_by
+from ..classifier.asked import add_arguments, ask_by
 from ..common.config_files import settings_in
 from ..common.environment import first_line, start_command
 from ..common.errors import run_tool
@@ -61,20 +61,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def asked_of(args: argparse.Namespace) -> OwnRun:
-    """
-    Raises:
-        UserError: an argument can't work.
-    """
-    return ask_by(args, args.recipe, args.seed, settings_in(args.settings, "--settings"))
-
-
 def run(args: argparse.Namespace) -> None:
     """
     Raises:
         UserError: the input can't work.
     """
-    asked = asked_of(args)
+    settings = settings_in(args.settings, "--settings")
+    asked = ask_by(args, args.recipe, args.seed, settings)
     # here, since it takes seconds: wrong arguments are answered at once
     from ..classifier.fit_folder import make, opened, said_accuracy
 

@@ -150,7 +150,7 @@ class FileOnly(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def logged_to(path: str, logger: logging.Logger | None = None) -> Iterator[FileOnly]:
+def logged_to(path: str, logger: logging.Logger | None) -> Iterator[FileOnly]:
     """Messages go into a file as well, after what it holds, to the end of the block; yields the file.
 
     logger: whose; None: this package's.

@@ -26,12 +26,13 @@ MACHINES = {
     for name in "EACCES EPERM EIO ENOMEM EMFILE ENFILE ENOSPC EDQUOT EROFS ESTALE ETIMEDOUT".split()
     if hasattr(errno, name)  # Windows has not all
 }
+# of others there is no room
 ADVICE = {
     errno.EACCES: "make it readable and writable",
     errno.EPERM: "make it readable and writable",
     errno.EMFILE: "allow more open files (ulimit -n 4096)",
     errno.EIO: "look after the disk",
-}  # of others there is no room
+}
 
 
 class UserError(ValueError):
@@ -44,9 +45,8 @@ class UserError(ValueError):
     """
 
     def __init__(self, message: str) -> None:
-        if message.startswith(
-            "Caught UserError in "
-        ):  # a loader's worker puts its traceback before it
+        # a loader's worker puts its traceback before it
+        if message.startswith("Caught UserError in "):
             message = message.strip().splitlines()[-1].split("UserError: ")[-1]
         super().__init__(shortened(printable(message)))
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from types import FrameType
 
 REQUEUE = 75  # exit code of a run that is to be started again: EX_TEMPFAIL of sysexits.h
+# Windows has not all
 SIGNALS = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-]  # Windows has not all
+]
 
 
 class Interrupted(KeyboardInterrupt):

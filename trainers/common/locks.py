@@ -13,9 +13,8 @@ from .errors import UserError
 log = logging.getLogger(__name__)
 
 FILE_NAME = ".lock"
-PATIENCE = (
-    5  # seconds that a run waits for its folder: a process that is being ended needs a moment
-)
+# seconds that a run waits for its folder: a process that is being ended needs a moment
+PATIENCE = 5
 
 
 @contextlib.contextmanager

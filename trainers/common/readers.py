@@ -1,4 +1,4 @@
-"""Reads text, JSON, YAML, arrays and archives that may be somebody else's, in bounded time and memory.
+"""Reads text, JSON, YAML, arrays, archives and pickles that may be somebody else's, in bounded time and memory.
 
 Each raises ``ValueError`` that says what is wrong with the file; the caller adds which file it is,
 and what to do.
@@ -9,6 +9,7 @@ import functools
 import json
 import math
 import os
+import pickle
 import re
 import zipfile
 from pathlib import Path
@@ -74,6 +75,14 @@ def finite(number: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"the number {number[:20]} is not finite")
     return value
+
+
+class BoundedUnpickler(pickle._Unpickler):
+    """Unpickles in Python, since the unpickler in C allocates whatever size an entry claims; without the
+    one code that makes room for any number of bytes."""
+
+    dispatch = dict(pickle._Unpickler.dispatch)
+    del dispatch[pickle.BYTEARRAY8[0]]
 
 
 class PlainLoader(yaml.SafeLoader):

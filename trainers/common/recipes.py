@@ -59,6 +59,10 @@ class Rule:
     settings: dict[str, object]
     default_shots: int | None
 
+    def holds(self, run: Mapping[str, object]) -> bool:
+        """Whether all its conditions hold for a run, condition → its value there."""
+        return all(run.get(name) in values for name, values in self.conditions.items())
+
     def __str__(self) -> str:
         conditions = (
             f"{name} {'|'.join(map(str, values))}" for name, values in self.conditions.items()
@@ -113,11 +117,7 @@ class Recipe:
     def holding(self, **run: object) -> list[Rule]:
         """The rules all of whose conditions hold for a run, condition → its value there; one that
         is left out does not hold."""
-        return [
-            rule
-            for rule in self.rules
-            if all(run.get(name) in values for name, values in rule.conditions.items())
-        ]
+        return [rule for rule in self.rules if rule.holds(run)]
 
     def default_shots(self, protocol: str) -> list[int]:
         """Training images per class of an experiment where none are given, as a list of one;

@@ -30,10 +30,11 @@ def config_of_run(
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other
     trainers' nodes and ``left_out``."""
     of_trainer = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}.", "TRAINER.NAME"
+    others = tuple(f"{other}." for other in left_out)
     return {
         key: value
         for key, value in flatten(cfg).items()
-        if not any(key == other or key.startswith(other + ".") for other in left_out)
+        if not f"{key}.".startswith(others)
         and (not key.startswith("TRAINER.") or key.startswith(of_trainer))
     }
 

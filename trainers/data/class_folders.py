@@ -206,14 +206,11 @@ def labelled(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) 
                 f"{folder}: the class folder {odd[0]} is {'too many' if odd[0] in files else 'missing'} in {part}: "
                 "all parts need the same ones, complete the data set"
             )
-    return tuple(
-        [
-            Image(path, label, classname)
-            for label, (name, classname) in enumerate(names.items())
-            for path in parts.get(part, {}).get(name, ())
-        ]
-        for part in PARTS
-    )
+    lists: dict[str, list[Image]] = {part: [] for part in PARTS}
+    for part, files in parts.items():
+        for label, (name, classname) in enumerate(names.items()):
+            lists[part] += [Image(path, label, classname) for path in files[name]]
+    return tuple(lists.values())
 
 
 def small_classes(files: Files) -> str:

@@ -47,7 +47,7 @@ def read_lines(path: str) -> list[str]:
     return [line for line in map(str.strip, read_text(path).splitlines()) if line]
 
 
-def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[list[Image], ...]:
+def subsample_classes(*sources: list[Image], subsample: str) -> tuple[list[Image], ...]:
     """Keeps the first half (base) or the second half (new) of the classes and numbers them from 0.
 
     Args:
@@ -71,7 +71,8 @@ def subsample_classes(*sources: list[Image], subsample: str = "all") -> tuple[li
             f"DATASET.SUBSAMPLE_CLASSES {subsample} leaves no class of {len(labels)}: give all"
         )
     new = {label: position for position, label in enumerate(kept)}
-    return tuple(
-        [item._replace(label=new[item.label]) for item in source if item.label in new]
-        for source in sources
-    )
+    chosen = []
+    for source in sources:
+        of_kept = [item for item in source if item.label in new]
+        chosen.append([item._replace(label=new[item.label]) for item in of_kept])
+    return tuple(chosen)

@@ -267,7 +267,7 @@ class Loaders:
         """A loader of images in their order, as they are tested."""
         return make_loader(self.cfg, CheckedImages(self.cfg, images, self.shown))
 
-    def over_training(self, every: int = 1, augmented: bool = False) -> Loader:
+    def over_training(self, every: int, augmented: bool) -> Loader:
         """A loader of each ``every``-th training image in their order, as they are tested or
         ``augmented``."""
         images = cast(CheckedImages, self.train.dataset)

@@ -37,6 +37,7 @@ from ..texts.classnames import alike
 from .class_folders import (
     LEAST,
     WITHOUT_TEST,
+    Files,
     Layout,
     deeper,
     divide,
@@ -54,6 +55,7 @@ from .look_alikes import are_new, groups_of
 log = logging.getLogger(__name__)
 FEW = 100  # images, below which a part of them tells too little
 NAME = "ImageFolder"  # as a data set
+WHOLE = "whole"  # class folders that are to be divided
 
 
 class OwnImages:
@@ -85,9 +87,10 @@ class OwnImages:
         self.dataset_dir = folder
         self.choice = choice_of(cfg)
         self.layout = layout_of(folder)
-        lists = list_images(folder)
+        files = files_of(folder, self.layout)
+        lists = divided(folder, files)
         every = [image for images in lists for image in images]
-        notes = check_small(folder, self.layout.whole, cfg)
+        notes = check_small(folder, files.get(WHOLE, {}), cfg)
         for names in alike(dict.fromkeys(image.classname for image in every)):
             log.warning(
                 "Class names that differ in case or Unicode form only: %s",
@@ -101,7 +104,7 @@ class OwnImages:
         group = groups_of(coarse, [image.label for image in every])
         self.groups = {image.impath: number for image, number in zip(every, group)}
         if len({*group}) < len(every):
-            lists = list_images(folder, self.groups)
+            lists = divided(folder, files, self.groups)
         is_few = bool(self.layout.whole) and sum(map(len, lists)) < FEW
         # another toolbox's config may not have the key
         is_all = is_few and cfg.DATASET.get("FOLDS", 0) > 0 and cfg.DATASET.NUM_SHOTS < 1
@@ -164,10 +167,14 @@ class OwnImages:
                 for path, reason in reasons.items()
             ]
         )
-        left = {
-            part: [item for item in items if item.impath not in reasons]
-            for part, items in parts.items()
-        }
+        left = {}
+        broken_in = {}
+        for part, items in parts.items():
+            left[part] = [item for item in items if item.impath not in reasons]
+            lost = [image_name(item.impath) for item in items if item.impath in reasons]
+            # in folds the images of the training are those of the test
+            if lost and (part != "train" or not self.folds):
+                broken_in[part] = sorted(lost)
         classes = classnames_of(parts["train"])
         if not skips or classnames_of(left["train"]) != classes or not left["test"]:
             raise UserError(
@@ -176,12 +183,7 @@ class OwnImages:
             )
         lost_images = counted(len(reasons), "image")
         log.warning("Left out, since they can't be read: %s (%s)", lost_images, broken)
-        self.broken = {
-            part: sorted(names)
-            for part, items in parts.items()
-            if (part != "train" or not self.folds)
-            and (names := [image_name(item.impath) for item in items if item.impath in reasons])
-        }
+        self.broken = broken_in
         return left
 
     def are_new(self, paths: Sequence[str]) -> numpy.ndarray:
@@ -269,29 +271,47 @@ def groups_seen(
     return set().union(*(own for own in by_class.values() if not in_folds or len(own) == 1))
 
 
-def list_images(folder: str, groups: Mapping[str, Hashable] | None = None) -> Lists:
-    """All images of a folder, see the head of this file: train, val and test.
-
-    Args:
-        groups: path → its group of images that look alike, which are not divided; without, each
-            image is alone.
+def list_images(folder: str) -> Lists:
+    """All images of a folder, see the head of this file: train, val and test; images that look alike
+    may be divided.
 
     Raises:
         UserError: it is laid out otherwise.
     """
-    whole, places, _ = layout_of(folder)
-    if whole:
-        files = image_files(whole, may_be_empty=True)
+    return divided(folder, files_of(folder, layout_of(folder)))
+
+
+def files_of(folder: str, layout: Layout) -> dict[str, Files]:
+    """The files of each part, or of the ``WHOLE``, before they are divided.
+
+    Raises:
+        UserError: see ``image_files``.
+    """
+    if layout.whole:
+        return {WHOLE: image_files(layout.whole, may_be_empty=True)}
+    places = layout.parts
+    # in this order they are looked for
+    known = [part for part in PARTS if part == "train" or part in places]
+    return {part: image_files(places.get(part, f"{folder}/{part}")) for part in known}
+
+
+def divided(
+    folder: str, files: Mapping[str, Files], groups: Mapping[str, Hashable] | None = None
+) -> Lists:
+    """Train, val and test of a folder's files, see ``files_of``.
+
+    Args:
+        groups: path → its group of images that look alike, which are not divided; without, each
+            image is alone.
+    """
+    parts = {**files}
+    if WHOLE in files:
         # the others: see ``check_small``
-        large = {name: paths for name, paths in files.items() if len(paths) >= LEAST}
+        large = {name: paths for name, paths in files[WHOLE].items() if len(paths) >= LEAST}
         parts = divide(folder, large, groups)
-    elif "test" in places:
-        # in this order they are looked for
-        known = [part for part in PARTS if part != "val" or part in places]
-        parts = {part: image_files(places.get(part, f"{folder}/{part}")) for part in known}
-    else:
-        parts = divide(folder, image_files(places["train"]), groups, WITHOUT_TEST)
-        parts["test"] = image_files(places["val"])
+    elif "test" not in files:
+        parts = divide(folder, files["train"], groups, WITHOUT_TEST)
+        parts["test"] = files["val"]
     return labelled(folder, parts, names_of(folder, parts["train"]))
 
 
@@ -301,19 +321,16 @@ def names_of(folder: str, classes: Collection[str]) -> dict[str, str]:
     return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
 
 
-def check_small(folder: str, whole: str, cfg: CfgNode) -> list[str]:
+def check_small(folder: str, files: Files, cfg: CfgNode) -> list[str]:
     """Warns of classes that are left out, since they have too few images to divide, and returns
     the warnings.
 
     Args:
-        folder: of the images; whole: see ``Layout``.
+        folder: of the images; files: of the classes that are to be divided.
 
     Raises:
         UserError: there are such classes, and they are not to be skipped, or no two others.
     """
-    if not whole:
-        return []
-    files = image_files(whole, may_be_empty=True)
     small = small_classes(files)
     if not small:
         return []
@@ -329,7 +346,8 @@ def check_small(folder: str, whole: str, cfg: CfgNode) -> list[str]:
 
 def classnames_of(images: Sequence[Image]) -> list[str]:
     """The names of the classes in the order of their labels."""
-    return [name for _, name in sorted({(image.label, image.classname) for image in images})]
+    names = {image.label: image.classname for image in images}
+    return [names[label] for label in sorted(names)]
 
 
 def labelled_in(folder: str) -> tuple[list[str], list[str]]:

@@ -10,29 +10,22 @@ import pickle
 from collections.abc import Iterable
 
 from ..common.errors import UserError, raise_machines
+from ..common.readers import BoundedUnpickler
 
 ADMITTED = ("dassl.data.datasets.base_dataset", "Datum")
 
 
-class DatumUnpickler(pickle._Unpickler):
-    """Admits lists, dicts, strings, numbers and ``Datum``. In Python, since the one in C allocates
-    whatever size an entry claims.
+class DatumUnpickler(BoundedUnpickler):
+    """Admits lists, dicts, strings, numbers and ``Datum``.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
 
-    dispatch = {
-        code: load
-        for code, load in pickle._Unpickler.dispatch.items()
-        if code != pickle.BYTEARRAY8[0]
-    }  # room for any number of bytes
-
     def __init__(self, data: bytes) -> None:
         super().__init__(io.BytesIO(data))
-        self.stand_in = type(
-            "Datum", (), {}
-        )  # a new one each time: a pickle may set its attributes
+        # a new one each time: a pickle may set its attributes
+        self.stand_in = type("Datum", (), {})
 
     def find_class(self, module: str, name: str) -> type:
         if (module, name) != ADMITTED:
@@ -57,7 +50,7 @@ def read_pickle(path: str, parts: Iterable[str]) -> dict[str, list[tuple[str, in
         with open(path, "rb") as file:
             data = file.read()
         content = DatumUnpickler(data).load()
-        return {part: [entry(item) for item in content[part]] for part in parts}
+        return {part: list(map(entry, content[part])) for part in parts}
     except Exception as error:  # damaged or hostile bytes can raise anything
         raise_machines(error, path)
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -71,7 +64,8 @@ def entry(item: object) -> tuple[str, int]:
     path = state["_impath"]
     label = state["_label"]
     if not isinstance(path, str) or not isinstance(label, int) or not 0 <= label < 2**31:
+        # their own text may have no end
         raise TypeError(
             f"a Datum whose path is a {type(path).__name__} and whose label is a {type(label).__name__}"
-        )  # whose text may have no end
+        )
     return path, label

@@ -29,6 +29,17 @@ def declared_settings(method: type[Method], cfg: CfgNode) -> CfgNode:
     return cfg.TRAINER[name.upper()]
 
 
+def check_settings(method: type[Method], cfg: CfgNode) -> CfgNode:
+    """The method's settings, which it has looked at.
+
+    Raises:
+        UserError: they are not declared, or can't work.
+    """
+    settings = declared_settings(method, cfg)
+    method.check(settings, f"TRAINER.{method.name().upper()}")
+    return settings
+
+
 def take_pixels(cfg: CfgNode, options: Iterable[str]) -> None:
     """Puts into ``cfg.INPUT`` how the pixels of the CLIP are made, over what files say, which is CLIP's
     own.

@@ -41,6 +41,7 @@ log = logging.getLogger(__name__)
 State = dict[str, Stored]  # of a training, see ``Checkpoints.save``
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 BEST = "model-best.pth.tar"
+# of what each file has
 TYPES = {
     "state_dict": dict,
     "epoch": int,
@@ -49,7 +50,7 @@ TYPES = {
     "config": dict,
     "backbone_hash": str,
     "split_hash": str,
-}  # of what each file has
+}
 
 
 def epoch_name(epochs: int) -> str:

@@ -4,6 +4,7 @@ cross-validation, and your own tensors in a notebook. It knows no data set, no d
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -70,7 +71,7 @@ def fit(
     Raises:
         UserError: a loss, or an answer after the last step, is infinite or no number.
     """
-    shown = FirstViews(batches) if images is None else images
+    shown = partial(first_views, batches) if images is None else images
 
     def training(most: int | None = None, augmented: bool = False) -> Batches:
         return OnDevice(shown(most, augmented), method.device)
@@ -78,8 +79,7 @@ def fit(
     if validation is not None:
         validation = OnDevice(validation, method.device)
     if scaler is None:
-        is_half = method.towers.autocast_dtype == torch.float16
-        scaler = GradScaler(method.device.type, enabled=is_half)
+        scaler = scaler_of(method)
     steps = len(batches)
     if done == 0:
         with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on its passes
@@ -103,6 +103,12 @@ def fit(
     after_epochs()
     with torch.random.fork_rng(devices=[]):
         return method.complete(training, validation)
+
+
+def scaler_of(method: Method) -> GradScaler:
+    """A new scaler of a method's loss, which float16 alone needs."""
+    is_half = method.towers.autocast_dtype == torch.float16
+    return GradScaler(method.device.type, enabled=is_half)
 
 
 def training_step(
@@ -175,16 +181,13 @@ class OnDevice:
             yield images, labels
 
 
-class FirstViews:
-    """The training images as ``batches`` have them, in place of a data set: a ``TrainingImages``."""
-
-    def __init__(self, batches: TrainingBatches) -> None:
-        self.batches = batches
-
-    def __call__(self, most: int | None = None, augmented: bool = False) -> Batches:
-        seen = 0
-        for batch in self.batches:
-            if most is not None and seen >= most:
-                return
-            seen += len(batch[1])
-            yield batch[0][:1], batch[1]
+def first_views(
+    batches: TrainingBatches, most: int | None = None, augmented: bool = False
+) -> Batches:
+    """The training images as ``batches`` have them, in place of a data set's, see ``TrainingImages``."""
+    seen = 0
+    for images, labels, *_ in batches:
+        if most is not None and seen >= most:
+            return
+        seen += len(labels)
+        yield images[:1], labels

@@ -36,13 +36,11 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
 
     Raises:
         UserError: it can't be written to, another process does, or it holds files of a run's names
-            that no run has written; of one that is raised in the
-            block a new folder is removed again, if it holds nothing but the log and the choice.
+            that no run has written; of one that is raised in the block a new folder is removed again, if it holds nothing but the log and the choice.
     """
     check_folder(name, folder, {RECORD: MARKS[RECORD]})
-    if not os.path.isfile(
-        f"{folder}/{RECORD}"
-    ):  # a run's own files may be damaged: it makes them again
+    # a run's own files may be damaged: it makes them again
+    if not os.path.isfile(f"{folder}/{RECORD}"):
         check_folder(name, folder, MARKS)
     place = Path(folder).absolute()
     made = [path for path in (place, *place.parents) if not path.exists()]

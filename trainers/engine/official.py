@@ -17,17 +17,22 @@ from ..method import Method
 ROUNDING = 0.01  # of a tensor's largest number: float16, of which PromptSRC adds up all epochs'
 
 
+State = Mapping[str, Tensor]  # by the official names
+
+
 class Layout(NamedTuple):
     """The layout of a method's official checkpoints.
 
     Attributes:
         folder: of the files, in that of a run.
         name: the name there of one of the learner's parameters.
+        settings: those that follow from the shapes of a state, KEY → value.
         unused: beginnings of names that change no answer.
     """
 
     folder: str
     name: Callable[[str], str]
+    settings: Callable[[State], dict[str, object]]
     unused: tuple[str, ...] = ()
 
 
@@ -48,12 +53,52 @@ def of_block(name: str) -> str:
     return "image_encoder.VPT" if tower == "image_encoder" else of_learner(name)
 
 
+def numbered(state: State, start: str, end: str = "") -> int:
+    """How many names of a state are ``start``, a number, ``end``."""
+    return sum(name.startswith(start) and name.endswith(end) for name in state)
+
+
+def of_context(state: State) -> dict[str, object]:
+    """CoOp's settings, from a context (n, D) or, one per class, (K, n, D)."""
+    return {**of_shared_context(state), "CSC": state["ctx"].dim() == 3}
+
+
+def of_shared_context(state: State) -> dict[str, object]:
+    """CoCoOp's and KgCoOp's settings, from a context (n, D).
+
+    A phrase would bring its own number of tokens, and is only where training starts.
+    """
+    return {"N_CTX": state["ctx"].shape[-2], "CTX_INIT": ""}
+
+
+def of_coupled_prompts(state: State) -> dict[str, object]:
+    """MaPLe's settings, from (n, D) per layer."""
+    return {
+        "N_CTX": state["prompt_learner.ctx"].shape[0],
+        "PROMPT_DEPTH": 1 + numbered(state, "prompt_learner.compound_prompts_text."),
+    }
+
+
+def of_independent_prompts(state: State) -> dict[str, object]:
+    """PromptSRC's settings, from (n, D) per layer of either encoder."""
+    settings: dict[str, object] = {"N_CTX_TEXT": state["prompt_learner.ctx"].shape[0]}
+    images = state.get("image_encoder.VPT")
+    settings["N_CTX_VISION"] = 0 if images is None else images.shape[0]
+    for key, tower in (("PROMPT_DEPTH_TEXT", "text"), ("PROMPT_DEPTH_VISION", "image")):
+        first = tower == "text" or images is not None
+        blocks = f"{tower}_encoder.transformer.resblocks."
+        settings[key] = first + numbered(state, blocks, ".VPT_shallow")
+    return settings
+
+
 LAYOUTS = {
-    "CoOp": Layout("prompt_learner", same),
-    "CoCoOp": Layout("prompt_learner", same),
-    "KgCoOp": Layout("prompt_learner", same, ("bias_vectors", "meta_net.")),
-    "MaPLe": Layout("MultiModalPromptLearner", of_learner),
-    "PromptSRC": Layout("VLPromptLearner", of_block),
+    "CoOp": Layout("prompt_learner", same, of_context),
+    "CoCoOp": Layout("prompt_learner", same, of_shared_context),
+    "KgCoOp": Layout(
+        "prompt_learner", same, of_shared_context, unused=("bias_vectors", "meta_net.")
+    ),
+    "MaPLe": Layout("MultiModalPromptLearner", of_learner, of_coupled_prompts),
+    "PromptSRC": Layout("VLPromptLearner", of_block, of_independent_prompts),
 }
 
 
@@ -91,7 +136,7 @@ def is_official(state: object, method: Method | type[Method]) -> bool:
     )
 
 
-def prompts_in(state: Mapping[str, Tensor], method: Method, path: str) -> dict[str, Tensor]:
+def prompts_in(state: State, method: Method, path: str) -> dict[str, Tensor]:
     """The learner's state from an official one.
 
     Args:
@@ -125,7 +170,7 @@ def prompts_in(state: Mapping[str, Tensor], method: Method, path: str) -> dict[s
 OF_CLASSES = ("token_suffix", "prompt_learner.token_suffix")  # the names that were trained
 
 
-def given_by_clip(state: Mapping[str, Tensor], method: Method) -> dict[str, Tensor]:
+def given_by_clip(state: State, method: Method) -> dict[str, Tensor]:
     """What CLIP gives, under the official names."""
     backbone = method.backbone
     learner: Any = method.learner

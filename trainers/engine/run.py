@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.amp import GradScaler
 from tqdm import tqdm
 from yacs.config import CfgNode
 
@@ -26,7 +25,7 @@ from ..data.loader import Loader, Loaders, Pairs, folds_of, groups_of
 from ..evaluation.prediction import Prediction, percent_right
 from ..method import Batches, Method
 from .checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
-from .fit import OnDevice, fit, training_step
+from .fit import OnDevice, fit, scaler_of, training_step
 from .optimizer import build_optimizer
 from .progress import Progress
 from .schedule import build_schedule
@@ -73,8 +72,7 @@ class Run:
         if method.learner is not None:
             self.optimizer = build_optimizer(method, cfg.OPTIM)
             self.schedule = build_schedule(self.optimizer, cfg.OPTIM)
-            is_half = method.towers.autocast_dtype == torch.float16
-            self.scaler = GradScaler(method.device.type, enabled=is_half)
+            self.scaler = scaler_of(method)
             parts = {
                 "optimizer": self.optimizer,
                 "scheduler": self.schedule,
@@ -98,19 +96,12 @@ class Run:
             UserError: folds are asked for of a method that is trained: that would take as many
                 trainings.
         """
-        # another toolbox's config may not have the key
-        folds = self.cfg.DATASET.get("FOLDS", 0)
-        if folds and self.method.learner is not None and not self.is_fitted:
+        folds = self.cfg.DATASET.FOLDS
+        if folds and self.method.learner is not None and not self.method.is_one_fit:
             raise UserError(
                 f"DATASET.FOLDS is {folds}, but {self.name} learns in epochs: leave it out, so that a part of the images "
                 "is tested on"
             )
-
-    @property
-    def is_fitted(self) -> bool:
-        """Whether the method is fitted before the first epoch, and no epoch changes it."""
-        rates = [group["lr"] for group in self.optimizer.param_groups]
-        return self.method.takes_folds and not any(rates)
 
     def make(self) -> None:
         """The whole run: it goes on where it was stopped, and ends with its record."""
@@ -229,7 +220,7 @@ class Run:
             return
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         remove_record(cfg.OUTPUT_DIR)
-        if folds_of(self.loaders.images) or self.is_one_fit():
+        if folds_of(self.loaders.images) or self.is_fitted_in_folds():
             self.train_in_folds()
             return
         start_metrics(cfg.OUTPUT_DIR, self.done > 0)
@@ -276,7 +267,7 @@ class Run:
                 f"DATASET.DESCRIPTIONS made no difference: {self.name} holds to no hand-crafted prompts"
             )
 
-    def is_one_fit(self) -> bool:
+    def is_fitted_in_folds(self) -> bool:
         """Whether the training is one fit with settings by training images in folds; of one image per
         class nothing can be held out."""
         has_others = len(self.loaders.images.train_x) >= 2 * len(self.method.classnames)

@@ -175,7 +175,12 @@ class Evaluator:
         method = self.method
         dataset = self.dataset
         learnable, total = method.count_parameters()
-        of_classes = method.class_part.names
+        further = {
+            "notes": list(self.notes),
+            "candidates": list(self.candidates),
+            "folds": folds_of(dataset),
+            "class_parameters": list(method.class_part.names),
+        }
         record: Record = {
             "format": FORMAT,
             "trainer": cfg.TRAINER.NAME,
@@ -196,10 +201,7 @@ class Evaluator:
             "precision": method.towers.precision,
             "skipped_images": getattr(dataset, "broken", {}),
             "learned": method.learned_figures(),
-            **({"notes": list(self.notes)} if self.notes else {}),
-            **({"candidates": list(self.candidates)} if self.candidates else {}),
-            **({"folds": folds} if (folds := folds_of(dataset)) else {}),
-            **({"class_parameters": list(of_classes)} if of_classes else {}),
+            **{name: value for name, value in further.items() if value},
             "split_hash": split_hash(dataset),
             "fewshot_sample": getattr(dataset, "fewshot_sample", None),
             "git_commit": git_commit(),

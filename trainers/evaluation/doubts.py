@@ -142,21 +142,16 @@ def possible(points: list[Point], confidence: float = CONFIDENCE) -> dict[float,
     return {share: point for share, point in found.items() if point is not None}
 
 
-def is_in_folds(folder: str) -> bool:
-    """Whether a run's test images are all its images, each answered by a fold that has not seen it."""
-    return "folds" in record_in(folder)
-
-
 def are_own(folder: str, classnames: Sequence[str]) -> bool:
     """Whether these are all of a run's classes, in any order: what it promises holds for them. Some of
     them are others: which answers are wrong, and how sure they are, changes with the list."""
-    path = f"{folder}/{RECORD}"
-    return os.path.isfile(path) and sorted(read_record(path)["classnames"]) == sorted(classnames)
+    return sorted(record_in(folder).get("classnames", ())) == sorted(classnames)
 
 
 def read_points(folder: str) -> tuple[list[Point], int]:
-    """A run's points, of its validation images or, see ``is_in_folds``, of all its images, and how many
-    of these don't count, see the head of this file; no points where no image of a class counts.
+    """A run's points, of its validation images or, where folds that have not seen them answer these, of
+    all its images, and how many of these don't count, see the head of this file; no points where no
+    image of a class counts.
 
     Raises:
         UserError: the run has no such file, or it can't be read, or is not the run's own.
@@ -223,7 +218,7 @@ class Judge:
                 raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
         try:
             self.points, self.uncounted = read_points(folder)
-            if is_in_folds(folder):
+            if "folds" in record_in(folder):
                 self.noun = "cross-validated image"
         except UserError:
             if max_error is not None:

@@ -1,8 +1,9 @@
 """Scores and predictions for a batch of images, and their metrics."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy
 import torch
@@ -66,32 +67,37 @@ class Prediction:
 
     Attributes:
         probability: (B, K), sums to one.
-        template_probability: (M, B, K), what each template alone would answer; None where there is
-            only one.
+        votes: (V, B, K), what each of those whose votes are fused would answer alone: the templates
+            and, last, a classifier of image features, if there is one that knows all classes; None
+            where nothing is fused.
         vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence
             was learned.
         conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None
             where no evidence was learned.
         energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020,
             "Energy-based Out-of-distribution Detection").
-        template_vacuity: (M, B) in (0, 1], the uncertainty mass of each template's own opinion; None
-            where no evidence was learned.
-        image_probability: (B, K), what a classifier of image features that votes beside the templates
-            would answer alone; None where there is none, or it does not know all classes.
-        image_vacuity: (B,) in (0, 1], the uncertainty mass of its opinion; None likewise.
-        vote_weight: (V,), the shares that all votes have in the answer, those of the templates and,
-            last, of the image features; they sum to one. None where nothing is fused.
+        vote_vacuity: (V, B) in (0, 1], the uncertainty mass of each vote's own opinion; None where no
+            evidence was learned.
+        vote_weight: (V,), the shares that the votes have in the answer; they sum to one. None where
+            nothing is fused.
+        has_image_vote: whether the last vote is that of a classifier of image features.
     """
 
     probability: Tensor
-    template_probability: Tensor | None = None
+    votes: Tensor | None = None
     vacuity: Tensor | None = None
     conflict: Tensor | None = None
     energy: Tensor | None = None
-    template_vacuity: Tensor | None = None
-    image_probability: Tensor | None = None
-    image_vacuity: Tensor | None = None
+    vote_vacuity: Tensor | None = None
     vote_weight: Tensor | None = None
+    has_image_vote: bool = False
+
+    @property
+    def template_votes(self) -> Tensor | None:
+        """(M, B, K), the votes of the templates; None where nothing is fused."""
+        if self.votes is None or not self.has_image_vote:
+            return self.votes
+        return self.votes[:-1]
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of uncertainty: name → (B,), larger is more uncertain."""
@@ -102,8 +108,8 @@ class Prediction:
         }
 
     def known(self) -> dict[str, Tensor]:
-        """The answers that are not None, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        """The tensors that are there, by name."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
     @property
     def is_finite(self) -> bool:
@@ -122,33 +128,38 @@ class Prediction:
             )
 
     def cpu(self) -> "Prediction":
-        return Prediction(**{name: value.float().cpu() for name, value in self.known().items()})
+        return self.with_each(lambda _, value: value.float().cpu())
+
+    def with_each(self, change: Callable[[str, Tensor], Tensor]) -> "Prediction":
+        """Answers whose tensors are what ``change`` makes of these, of name and tensor."""
+        changed: dict[str, Any] = {
+            name: change(name, value) for name, value in self.known().items()
+        }
+        return replace(self, **changed)
 
     def part(self, chosen: Tensor) -> "Prediction":
         """The answers to some of the images, or to all in another order; chosen: (n,) indices."""
-        return Prediction(
-            **{
-                name: value if name == ALIKE else value.index_select(dimension(name, value), chosen)
-                for name, value in self.known().items()
-            }
-        )
+
+        def of_chosen(name: str, value: Tensor) -> Tensor:
+            return value if name == ALIKE else value.index_select(dimension(name, value), chosen)
+
+        return self.with_each(of_chosen)
 
     @staticmethod
     def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
         """One prediction out of those of several batches."""
-        return Prediction(
-            **{
-                name: value
-                if name == ALIKE
-                else torch.cat([getattr(part, name) for part in parts], dimension(name, value))
-                for name, value in parts[0].known().items()
-            }
-        )
+
+        def of_all(name: str, value: Tensor) -> Tensor:
+            if name == ALIKE:
+                return value
+            return torch.cat([getattr(part, name) for part in parts], dimension(name, value))
+
+        return parts[0].with_each(of_all)
 
 
 def dimension(name: str, value: Tensor) -> int:
-    """Which dimension of an answer is that of the images: (B,), (M, B), (B, K), (M, B, K)."""
-    return -1 if value.dim() == 1 or name == "template_vacuity" else -2
+    """Which dimension of an answer is that of the images: (B,), (V, B), (B, K), (V, B, K)."""
+    return -1 if value.dim() == 1 or name == "vote_vacuity" else -2
 
 
 def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -> Metrics:
@@ -189,17 +200,14 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         **calibration(probability, labels),
         "uncertainty": {name: doubt(value, answer != labels) for name, value in doubts.items()},
     }
-    if prediction.template_probability is not None:
-        metrics["template_accuracy"] = [
-            percent_right(template.argmax(dim=1), labels)
-            for template in prediction.template_probability
-        ]
-        mean = calibration(prediction.template_probability.mean(dim=0), labels)
+    if prediction.votes is not None and prediction.template_votes is not None:
+        alone = [percent_right(vote.argmax(dim=1), labels) for vote in prediction.votes]
+        templates = len(prediction.template_votes)
+        metrics["template_accuracy"] = alone[:templates]
+        mean = calibration(prediction.template_votes.mean(dim=0), labels)
         metrics |= {f"mean_probability_{name}": value for name, value in mean.items()}
-    if prediction.image_probability is not None:
-        metrics["image_accuracy"] = percent_right(
-            prediction.image_probability.argmax(dim=1), labels
-        )
+        if prediction.has_image_vote:
+            metrics["image_accuracy"] = alone[-1]
     evidence = [name for name in ("vacuity", "conflict") if name in doubts]
     return {**metrics, **{f"mean_{name}": doubts[name].mean().item() for name in evidence}}
 
@@ -245,18 +253,16 @@ def per_image(
         "top_probability": probability,
         **prediction.uncertainties(),
     }
-    if prediction.template_probability is not None:
-        arrays["vote_probability"], arrays["vote"] = prediction.template_probability.max(dim=2)
-    if prediction.template_vacuity is not None:
-        arrays["vote_vacuity"] = prediction.template_vacuity
+    if prediction.votes is not None:
+        arrays["vote_probability"], arrays["vote"] = prediction.votes.max(dim=2)
+    if prediction.vote_vacuity is not None:
+        arrays["vote_vacuity"] = prediction.vote_vacuity
+    if prediction.has_image_vote:
+        for name in ("vote", "vote_probability", "vote_vacuity"):
+            arrays[f"image_{name}"] = arrays[name][-1]
+            arrays[name] = arrays[name][:-1]
     if prediction.vote_weight is not None:
         arrays["vote_weight"] = prediction.vote_weight
-    if prediction.image_probability is not None:
-        probability, answer = prediction.image_probability.max(dim=1)
-        arrays["image_vote_probability"] = probability
-        arrays["image_vote"] = answer
-    if prediction.image_vacuity is not None:
-        arrays["image_vote_vacuity"] = prediction.image_vacuity
     return {
         "image": numpy.array([image_name(path) for path in paths]),
         **{name: value.numpy() for name, value in arrays.items()},

@@ -114,9 +114,8 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     """
     if not 0 < doubtful.sum() < len(doubtful):
         return None
-    from sklearn.metrics import (
-        roc_auc_score,
-    )  # here, since importing a method must not take its time
+    # here, since importing a method must not take its time
+    from sklearn.metrics import roc_auc_score
 
     return 100 * float(roc_auc_score(doubtful.numpy(), uncertainty.numpy()))
 

@@ -28,21 +28,33 @@ class HeldOut:
 
     Args:
         under: a function that maps a setting to their logits (N, K); labels: (N,).
+        note: is called before each of its calls.
     """
 
-    def __init__(self, under: Callable[[Numbers], Tensor], labels: Tensor) -> None:
+    def __init__(
+        self,
+        under: Callable[[Numbers], Tensor],
+        labels: Tensor,
+        note: Callable[[], object] = lambda: None,
+    ) -> None:
         self.under = under
         self.labels = labels
+        self.note = note
         self.known: dict[Numbers, Tensor] = {}
+
+    def logits(self, setting: Numbers) -> Tensor:
+        """Theirs (N, K) under a setting."""
+        self.note()
+        return self.under(setting)
 
     def number_right(self, setting: Numbers) -> int:
         """How many are answered right under a setting."""
-        return int((self.under(setting).argmax(dim=1) == self.labels).sum())
+        return int((self.logits(setting).argmax(dim=1) == self.labels).sum())
 
     def log_likelihood(self, setting: Numbers) -> Tensor:
         """The labels' log-likelihood under a setting at each of ``TEMPERATURES``: (T,), in float64."""
         if setting not in self.known:
-            logits = self.under(setting).double()
+            logits = self.logits(setting).double()
             values = [
                 -F.cross_entropy(logits / temperature, self.labels, reduction="sum").item()
                 for temperature in TEMPERATURES
@@ -101,7 +113,7 @@ def most_likely(
 
 def best_temperature(setting: Numbers, held_out: Sequence[HeldOut]) -> float:
     """The temperature under which the labels of all held-out images are most likely."""
-    logits = torch.cat([part.under(setting) for part in held_out])  # (N, K)
+    logits = torch.cat([part.logits(setting) for part in held_out])  # (N, K)
     labels = torch.cat([part.labels for part in held_out])  # (N,)
     return fit_temperature(logits.log_softmax(dim=1), labels)
 
@@ -110,18 +122,6 @@ def answers_at(logits: Tensor, temperature: float) -> Prediction:
     """Answers of logits (N, K) at a temperature."""
     logits = logits.float()
     return Prediction((logits / temperature).softmax(dim=-1), energy=-logits.logsumexp(dim=-1))
-
-
-def noting(
-    under: Callable[[Numbers], Tensor], note: Callable[[], object]
-) -> Callable[[Numbers], Tensor]:
-    """A function whose calls are noted: else it is ``under``."""
-
-    def noted(setting: Numbers) -> Tensor:
-        note()
-        return under(setting)
-
-    return noted
 
 
 class SizedByState(nn.Module):
@@ -178,13 +178,9 @@ class FeatureMethod(Method):
 class FilledMethod(FeatureMethod):
     """A method that is filled with the features of training images, and takes its settings by held-out
     ones: it can be fitted to features alone, as often as cross-validation asks for it.
-
-    Attributes:
-        epochs_learn: whether epochs train it further.
     """
 
-    takes_folds = True
-    epochs_learn = False
+    is_one_fit = True
 
     def fill(self, features: Tensor, labels: Tensor) -> None:
         """Sets what is made of the training images alone, of features (R, N, E) of R views, of any
@@ -226,7 +222,7 @@ class FilledMethod(FeatureMethod):
     @property
     def is_fitted_in_folds(self) -> bool:
         """Whether its training is one fit, whose settings training images in folds tell."""
-        return self.by_likelihood and not self.epochs_learn
+        return self.by_likelihood and self.is_one_fit
 
     def fit_in_folds(
         self, training: TrainingImages, groups: Tensor | None, seed: int
@@ -272,15 +268,15 @@ class FilledMethod(FeatureMethod):
             self.fill(rest.views, rest.labels)
             place = (fold == number).nonzero().flatten()
             asked = known.part(place)
-            under = noting(self.under(F.normalize(asked.shown, dim=-1)), note)
-            held_out.append(HeldOut(under, asked.labels))
+            under = self.under(F.normalize(asked.shown, dim=-1))
+            held_out.append(HeldOut(under, asked.labels, note))
             places.append(place)
         answers = []
         for number, part in enumerate(held_out):
             others = held_out[:number] + held_out[number + 1 :]
             setting = self.best(others)
             temperature = best_temperature(setting, others)
-            answers.append(answers_at(part.under(setting), temperature).cpu())
+            answers.append(answers_at(part.logits(setting), temperature).cpu())
         note()
         self.fill(known.views, known.labels)
         self.choose(held_out)
@@ -300,10 +296,11 @@ class FilledMethod(FeatureMethod):
         rounds = self.settings.get("AUGMENT_EPOCH", 0)
         if not rounds:
             return self.towers.features_of(training(), normalize=False)
+        # (1, N, E), (N,) each
         views = [
             self.towers.features_of(training(augmented=True), normalize=False)
             for _ in range(rounds)
-        ]  # (1, N, E), (N,) each
+        ]
         return torch.cat([features for features, _ in views]), views[0][1]
 
     def held_out(self, validation: Batches) -> list[HeldOut]:

@@ -64,10 +64,8 @@ def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
     if len(features) == 1:
         return features.new_zeros(())
     deviation = features - reference  # (M, N, E)
-    direction = (
-        deviation / (deviation.square().sum(dim=-1, keepdim=True) + SHORT**2).sqrt()
-    )  # (M, N, E)
-    return mean_over_pairs(direction)
+    length = (deviation.square().sum(dim=-1, keepdim=True) + SHORT**2).sqrt()  # (M, N, 1)
+    return mean_over_pairs(deviation / length)
 
 
 def similarity_of_templates(features: Tensor) -> Tensor:

@@ -17,9 +17,8 @@ def one_thread() -> Iterator[None]:
     if IS_LIMITED.get():  # looking for the libraries takes milliseconds
         yield
         return
-    from threadpoolctl import (
-        threadpool_limits,
-    )  # here, since importing a method must not take its time
+    # here, since importing a method must not take its time
+    from threadpoolctl import threadpool_limits
 
     before = torch.get_num_threads()
     token = IS_LIMITED.set(True)

@@ -2,9 +2,11 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -127,9 +129,7 @@ def check_clip(name: str) -> None:
     Raises:
         UserError: it is neither.
     """
-    if name.startswith((open_clip_models.PREFIX, hugging_face.PREFIX)) or name in NAMES:
-        return
-    if not (os.path.isfile(name) or os.path.isdir(name)):
+    if source_of(name) is None and name not in NAMES and not os.path.isfile(name):
         raise UserError(
             f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
             f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
@@ -138,14 +138,21 @@ def check_clip(name: str) -> None:
         )
 
 
+def source_of(name: str) -> ModuleType | None:
+    """What loads a CLIP of another package's, by its name; None for OpenAI's, ours and plain files."""
+    if name.startswith(open_clip_models.PREFIX):
+        return open_clip_models
+    if name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
+        return hugging_face
+    return None
+
+
 def pixels_of(name: str) -> Pixels:
     """How the pixels of a CLIP are made, as far as its name says: nothing of OpenAI's and of plain
     files, whose recipes say it. Nothing is loaded."""
-    if name.startswith(open_clip_models.PREFIX):
-        return open_clip_models.pixels(name)
-    if name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
-        return hugging_face.pixels(name)
-    return {}
+    source = source_of(name)
+    pixels: Pixels = source.pixels(name) if source else {}
+    return pixels
 
 
 def load_backbone(name: str) -> Backbone:
@@ -162,10 +169,8 @@ def load_backbone(name: str) -> Backbone:
     """
     check_clip(name)
     facts: Facts = {}
-    if name.startswith(open_clip_models.PREFIX):
-        state, path, facts = open_clip_models.load(name)
-    elif name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
-        state, path, facts = hugging_face.load(name)
+    if source := source_of(name):
+        state, path, facts = source.load(name)
     else:
         path = openai.find(name) if name in openai.ADDRESSES else str(WEIGHTS.get(name, name))
         state = read_state_dict(path)
@@ -253,10 +258,10 @@ def transformer(state: Mapping[str, Tensor], head_width: int, activation: str) -
 
 def resnet(state: Mapping[str, Tensor], embed_dim: int, head_width: int) -> ResNetImageEncoder:
     """A ResNet of the sizes that the weights have."""
-    layers = [
-        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
-        for stage in (1, 2, 3, 4)
-    ]
+    # the numbers of blocks in its four stages, layer1.0, layer1.1, …
+    blocks = {tuple(key.split(".")[:2]) for key in state if key.startswith("layer")}
+    counts = Counter(stage for stage, _ in blocks)
+    layers = [counts[f"layer{stage}"] for stage in (1, 2, 3, 4)]
     width = state["layer1.0.conv1.weight"].shape[0]
     image_size = side(state["attnpool.positional_embedding"]) * RESNET_STRIDE
     return ResNetImageEncoder(layers, embed_dim, width * 32 // head_width, image_size, width)

@@ -46,9 +46,10 @@ def interpolate(positions: Tensor, grid: int) -> Tensor:
     old = side(positions)
     first = positions[:1]  # (1, D)
     places = positions[1:].t().unflatten(1, (old, old))  # (D, g, g)
+    # (1, D, g', g')
     places = F.interpolate(
         places[None], (grid, grid), mode="bicubic", antialias=True, align_corners=False
-    )  # (1, D, g', g')
+    )
     return torch.cat([first, places[0].flatten(1).t()])
 
 

@@ -70,9 +70,7 @@ def precision_on(
     return name
 
 
-def autocast_dtype(
-    precision: str, device: torch.device, amp_is_fp16: bool = False
-) -> torch.dtype | None:
+def autocast_dtype(precision: str, device: torch.device, amp_is_fp16: bool) -> torch.dtype | None:
     """What the encoders' maps are computed in under ``amp``; None under any other precision."""
     if precision != "amp":
         return None

@@ -175,9 +175,7 @@ def gaussian(*shape: int) -> Tensor:
 
 
 @torch.no_grad()
-def initial_context(
-    text_encoder: TextEncoder, n_ctx: int, phrase: str = ""
-) -> tuple[Tensor, Tensor]:
+def initial_context(text_encoder: TextEncoder, n_ctx: int, phrase: str) -> tuple[Tensor, Tensor]:
     """A context's first value and the fixed words after it.
 
     Args:

@@ -34,7 +34,6 @@ class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[m
         There are no prompts, adapters or readout: a convolutional network has no tokens to put them
         beside and no blocks to change, see ``Method.check_towers``.
         """
-        features: Tensor = (
-            super().forward(images.flatten(0, 1)).unflatten(0, images.shape[:2])
-        )  # (V, B, E)
-        return features
+        features = super().forward(images.flatten(0, 1))  # (V·B, E)
+        of_views: Tensor = features.unflatten(0, images.shape[:2])
+        return of_views

@@ -82,10 +82,11 @@ class Packing:
             packed_key.split(self.sizes),
             packed_value.split(self.sizes),
         ):
+            # (n, P + L, H, D/H)
             keys, values = (
                 torch.cat([shared.index_select(0, prefix), own.unflatten(0, (-1, length))], dim=1)
                 for shared, own in ((key, own_key), (value, own_value))
-            )  # (n, P + L, H, D/H)
+            )
             shape = length, keys.shape[1]
             if shape not in self.masks:  # made once, as most layers have the same P
                 mask = torch.ones(shape, dtype=torch.bool, device=keys.device)

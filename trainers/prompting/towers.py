@@ -58,8 +58,8 @@ class Towers(nn.Module):
         self,
         templates: Sequence[str],
         classnames: Sequence[str],
-        sentences: Sequence[Sequence[str]] = (),
-        is_unit: bool = True,
+        sentences: Sequence[Sequence[str]],
+        is_unit: bool,
     ) -> Tensor:
         """The teacher's features (K, E) of K classes: the mean over hand-crafted prompts, with ``{}`` for
         the name, and over each class's own sentences.

@@ -58,9 +58,10 @@ def attend(
     # on a CPU the backward pass in bfloat16 takes ten times as long as in fp32
     is_slow = query.device.type == "cpu" and dtype == torch.bfloat16
     with torch.autocast("cpu", enabled=False) if is_slow else contextlib.nullcontext():
+        # (N, H, L, D/H) each
         query, key, value = (
             (part.float() if is_slow else part).transpose(1, 2) for part in (query, key, value)
-        )  # (N, H, L, D/H) each
+        )
         attended = F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal)
         return attended.transpose(1, 2).flatten(2).to(dtype)  # (N, L, D)
 
@@ -156,9 +157,8 @@ class Block(nn.Module):
         projected = F.linear(normed, weight, bias)  # (…, 3D)
         if adapter is not None:
             projected = adapter.project(normed, projected, parts)
-        split: tuple[Tensor, ...] = projected.unflatten(-1, (len(parts), self.heads, -1)).unbind(
-            -3
-        )  # (…, H, D/H) each
+        of_heads = projected.unflatten(-1, (len(parts), self.heads, -1))  # (…, 3, H, D/H)
+        split: tuple[Tensor, ...] = of_heads.unbind(-3)
         return split
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:

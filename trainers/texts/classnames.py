@@ -44,11 +44,12 @@ def alike(names: Iterable[str]) -> list[list[str]]:
 def unknown_words(names: Iterable[str], unknown: Tensor) -> dict[str, list[str]]:
     """Name → its words of which a token is unknown, (V,) bool; names without such words are left
     out."""
-    return {
-        name: words
-        for name in names
-        if (words := [w for w in readable(name).split() if unknown[[*token_ids(w)]].any()])
-    }
+    found = {}
+    for name in names:
+        words = readable(name).split()
+        if missing := [word for word in words if unknown[[*token_ids(word)]].any()]:
+            found[name] = missing
+    return found
 
 
 def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list[str]:

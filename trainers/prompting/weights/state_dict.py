@@ -85,9 +85,8 @@ def openai_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         renamed[key] = value.T if key in ("text_projection", "visual.proj") else value
     for key in [key for key in renamed if ".q_proj." in key]:
         parts = [key.replace("q_proj", f"{part}_proj") for part in "qkv"]
-        renamed[key.replace("q_proj.", "in_proj_")] = torch.cat(
-            [renamed.pop(part) for part in parts if part in renamed]  # (3D, D), (3D,)
-        )
+        rows = [renamed.pop(part) for part in parts if part in renamed]
+        renamed[key.replace("q_proj.", "in_proj_")] = torch.cat(rows)  # (3D, D), (3D,)
     return renamed
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ...common.readers import BoundedUnpickler
+
 DTYPES = {
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
@@ -34,17 +36,12 @@ class StoredModule:
         self.held = state
 
 
-class WeightsUnpickler(pickle._Unpickler):
+class WeightsUnpickler(BoundedUnpickler):
     """Admits modules, tensors, lists, numbers and strings.
-
-    It is the unpickler in Python, since the one in C allocates whatever length an entry claims.
 
     Raises:
         pickle.UnpicklingError: the pickle names anything else; it has not been imported or called.
     """
-
-    dispatch = dict(pickle._Unpickler.dispatch)
-    del dispatch[pickle.BYTEARRAY8[0]]  # allocates any number of bytes
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))
@@ -62,9 +59,9 @@ class WeightsUnpickler(pickle._Unpickler):
             )
         if (module, name) == ("collections", "OrderedDict"):  # a tensor's hooks: there are none
             return lambda *_: None
-        if module == "torch.jit._pickle" and (
-            name.startswith("build_") or name == "restore_type_tag"
-        ):  # lists and dicts with their types
+        # lists and dicts with their types
+        is_typed = name.startswith("build_") or name == "restore_type_tag"
+        if module == "torch.jit._pickle" and is_typed:
             return lambda content, *_: content
         raise pickle.UnpicklingError(f"it names {module}.{name}, which weights don't need")
 
