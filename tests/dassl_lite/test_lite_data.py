@@ -39,16 +39,6 @@ def test_a_datum_survives_pickling_when_its_file_is_gone_and_else_needs_it(tmp_p
         Datum(str(path))
 
 
-def test_lists_are_kept_and_classes_counted():
-    train, val, test = [item(2), item(0), item(1), item(0)], [item(0)], [item(1)]
-    data = DatasetBase(train_x=train, val=val, test=test)
-    assert (data.train_x, data.val, data.test) == (train, val, test)
-    assert data.num_classes == 3
-    assert data.classnames == ["c0", "c1", "c2"]
-    by_label = [(2, [train[0]]), (0, [train[1], train[3]]), (1, [train[2]])]
-    assert list(data.split_dataset_by_label(train).items()) == by_label
-
-
 @pytest.mark.parametrize(
     "train, message",
     [
@@ -156,8 +146,3 @@ def test_a_data_manager_has_loaders_and_prints_a_table(make_cfg, capsys):
         indices = torch.cat([batch["index"] for batch in loader]).tolist()
         assert indices == list(range(count)), "neither cut nor shuffled"
         assert type(loader.dataset) is Wrapper
-
-
-def test_an_unknown_data_set_is_refused(make_cfg):
-    with pytest.raises(ValueError, match="got .LiteBlob. .do you mean .LiteBlobs"):
-        build_dataset(make_cfg(DATASET__NAME="LiteBlob"))

@@ -18,26 +18,6 @@ BATCH_LINE = re.compile(
 LiteLinear = TRAINER_REGISTRY.get("LiteLinear")
 
 
-def test_a_trainer_is_built_in_dassls_order(make_cfg):
-    calls = []
-
-    class LiteOrder(LiteLinear):
-        def check_cfg(self, cfg):
-            calls.append(("check_cfg", hasattr(self, "cfg")))
-
-        def build_data_loader(self):
-            calls.append(("data", self.max_epoch, self.start_epoch, self.output_dir))
-            super().build_data_loader()
-
-        def build_model(self):
-            calls.append(("model", self.num_classes, hasattr(self, "evaluator")))
-            super().build_model()
-
-    cfg = make_cfg(VERBOSE=False)
-    LiteOrder(cfg)
-    assert calls == [("check_cfg", False), ("data", 2, 0, cfg.OUTPUT_DIR), ("model", 3, False)]
-
-
 def test_a_run_prints_what_dassl_prints(make_cfg, train):
     cfg = make_cfg(TRAIN__PRINT_FREQ=1)
     _, out = train(cfg)
@@ -174,6 +154,7 @@ def test_load_model_loads_an_epoch_else_the_best_else_the_last(make_cfg, train):
             {"DATASET__NAME": "LiteBlobsNoVal", "TEST__FINAL_MODEL": "best_val"},
             r"TEST.SPLIT: .*\['test'\], but got \[val\]",
         ),
+        ({"DATASET__NAME": "LiteBlob"}, "got .LiteBlob. .do you mean .LiteBlobs"),
         ({"TEST__SPLIT": "train"}, r"TEST.SPLIT: .* got \[train\]"),
         ({"TEST__FINAL_MODEL": "best"}, r"TEST.FINAL_MODEL: .* \(do you mean \[best_val\]\?\)"),
     ],

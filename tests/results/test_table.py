@@ -122,21 +122,6 @@ def test_what_does_not_belong_together_is_said(folder, caplog, base, new, messag
     assert message in caplog.text
 
 
-def test_an_average_is_no_matter_of_names(tmp_path):
-    """Each row has its own runs, and an average those of all its rows."""
-    names = ["average of nothing", "dtd"]
-    for data in names:
-        write_pair(tmp_path, "CDC", 1, 80.0, 60.0, data)
-    (table,) = tables_of(tmp_path)
-    *own, average = table.means.index
-    assert [row[0] for row in own] == names
-    for row in own:
-        assert {run.setting[0] for run in table.runs_of(row)} == {row[0]}
-        assert not table.is_average(row)
-    assert table.is_average(average)
-    assert len(table.runs_of(average)) == 4
-
-
 def test_of_two_runs_of_one_kind_the_first_counts_and_of_halves_whole_seeds(folder, caplog):
     (folder / "test_new/openmoji/shots_16/CDC/tiny/seed3/results.json").unlink()
     write_pair(folder / "again", "CDC", 1, 1.0, 1.0)
