@@ -35,7 +35,8 @@ MODEL.INIT_WEIGHTS '' | MODEL.BACKBONE.NAME '' | MODEL.BACKBONE.PRETRAINED True 
 def test_every_import_path_of_coop_style_code_exists(module):
     for name in NAMES[module].split():
         assert hasattr(importlib.import_module(module), name), name
-    assert dassl.__version__ == "0.6.3" and dassl.is_lite
+    assert dassl.__version__ == "0.6.3"
+    assert dassl.is_lite
 
 
 def test_our_trainers_import_only_what_dassl_has():

@@ -273,8 +273,6 @@ def test_the_record_says_what_was_run(just_trained):
     assert total == learnable + sum(p.numel() for p in trainer.model.backbone.parameters())
     assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4
     assert {"torch": torch.__version__, "which dassl": "lite"}.items() <= record["versions"].items()
-    metrics = record["metrics"]["test"]
-    assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(metrics["accuracy"])
-    for name in ("vacuity", "conflict"):
-        assert kept[name].mean() == pytest.approx(metrics[f"mean_{name}"], rel=1e-5)
-    assert f"* accuracy: {metrics['accuracy']:.1f}%" in (folder / "log.txt").read_text()
+    accuracy = record["metrics"]["test"]["accuracy"]
+    assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(accuracy)
+    assert f"* accuracy: {accuracy:.1f}%" in (folder / "log.txt").read_text()
