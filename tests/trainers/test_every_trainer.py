@@ -273,6 +273,8 @@ def test_the_record_says_what_was_run(just_trained):
     assert total == learnable + sum(p.numel() for p in trainer.model.backbone.parameters())
     assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4
     assert {"torch": torch.__version__, "which dassl": "lite"}.items() <= record["versions"].items()
+    for name in ("texts_to_clip", "texts_between", "images_to_clip", "images_deviations"):
+        assert record["learned"][f"{name}_before"] != record["learned"][f"{name}_after"]
     accuracy = record["metrics"]["test"]["accuracy"]
     assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(accuracy)
     assert f"* accuracy: {accuracy:.1f}%" in (folder / "log.txt").read_text()

@@ -95,7 +95,7 @@ def test_recorded_cosines_are_those_of_loops():
     assert cosines(features, anchor) == pytest.approx(expected, rel=1e-9)
 
 
-@examples(max_examples=12)
+@examples(max_examples=8)
 @given(st.integers(2, 5), st.floats(0.1, 3.0), st.floats(0.0, 1.5), st.integers(0, 99))
 def test_decoupling_and_consistency_are_least_where_the_derivation_says(
     templates, decoupling, share, seed
