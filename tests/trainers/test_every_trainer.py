@@ -132,7 +132,7 @@ def test_a_run_measures_and_records_what_it_did(trained, name):
 @slow_but_for(FEW, TRAINERS)
 def test_a_trainer_that_is_let_go_leaves_the_memory_with_its_clip(run, name):
     """At once, without the garbage collector, which looks for cycles ever more rarely."""
-    trainer, _, _ = run(name)
+    trainer, _, _ = run(name, *SMALL)
     backbone = weakref.ref(trainer.model.backbone)
     del trainer
     assert backbone() is None
@@ -157,8 +157,8 @@ def spread(logits):
 def test_every_precision_trains_and_stays_near_fp32(
     run, just_trained, name, precision, tolerance, fp16_anywhere
 ):
-    reference, options = just_trained(name)[0], (f"TRAINER.{name.upper()}.PREC", precision)
-    trainer, record, _ = run(name, *options, "OPTIM.MAX_EPOCH", "1")
+    reference, options = just_trained(name, *SMALL)[0], (f"TRAINER.{name.upper()}.PREC", precision)
+    trainer, record, _ = run(name, *options, *SMALL, "OPTIM.MAX_EPOCH", "1")
     is_half = precision == "fp16" and not trainer.model.official_precision.stays_fp32
     half = torch.float16 if is_half else torch.float32
     assert trainer.model.backbone.text.text_projection.dtype == half
@@ -200,8 +200,8 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trai
 @slow_but_for(FEW, [name for name in TRAINERS if name not in IMAGE_ONLY])
 def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, name):
     options = words_of(name, METHOD_OF[name].text_only)
-    _, record, _ = run(name, *options, flags=("--backbone", small_resnet_file))
-    assert record["metrics"]["test"]["images"] == 24
+    _, record, _ = run(name, *options, *SMALL, flags=("--backbone", small_resnet_file))
+    assert record["metrics"]["test"]["images"] == 12
 
 
 @slow_but_for(FEW, LEARNING)

@@ -8,7 +8,7 @@ import torch
 
 from tests.conftest import LEARNING, make_method, slow_but_for
 from tests.pretended_gpu import pretended_gpu
-from tests.runs import REPOSITORY, python, refuses
+from tests.runs import REPOSITORY, python
 from trainers import METHODS, list_trainers
 from trainers.common.errors import UserError
 from trainers.engine.fit import fit
@@ -75,13 +75,6 @@ def test_callbacks_see_each_step_and_each_epoch_in_their_order(vit):
     )
     first, second = [(0, 0, 2, 0.1), (0, 1, 2, 0.1)], [(1, 0, 2, 0.05), (1, 1, 2, 0.05)]
     assert seen == [*first, 0, *second, 1, "epochs"]
-
-
-def test_a_loss_that_is_no_number_ends_the_training(vit, monkeypatch):
-    method, optimizer, schedule = start("CoOp", vit, 0.1)
-    monkeypatch.setattr(method, "loss", lambda scores, labels: (torch.tensor(float("nan")), {}))
-    with refuses(r"the loss is nan at step 1 \(epoch 1, batch 1\): lower OPTIM.LR"):
-        fit(method, Drawn(), optimizer, schedule, 1)
 
 
 @slow_but_for(FEW, LEARNING)

@@ -82,10 +82,7 @@ def given_by_clip(name, stock, names):
 def write(folder, name, state, epoch=5):
     """A file as Dassl saves it after a warm-up: the schedule's successor is pickled with its
     optimiser."""
-    parameter = torch.nn.Parameter(torch.ones(2))
-    optimizer = torch.optim.SGD([parameter], 0.1, momentum=0.9)
-    parameter.sum().backward()
-    optimizer.step()
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(2))], 0.1, momentum=0.9)
     successor = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)
     content = {
         "state_dict": state,

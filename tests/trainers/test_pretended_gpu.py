@@ -9,7 +9,7 @@ from PIL import Image
 from analysis import image_groups, occlusion
 from results.runs import collect
 from tests.app.conftest import make_demo
-from tests.conftest import BASE, FEW
+from tests.conftest import BASE, FEW, slow_but_for
 from tests.pretended_gpu import pretended_gpu
 from tests.runs import make_pictures, record_of
 from trainers import PromptedClassifier
@@ -17,7 +17,7 @@ from trainers import PromptedClassifier
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 
 
-@pytest.mark.parametrize("name", dict.fromkeys(FEW))
+@slow_but_for(("CDC", "CoOp"), dict.fromkeys(FEW))
 def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     run, trained, stopped, name
 ):
@@ -32,7 +32,7 @@ def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
 
 
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
-@pytest.mark.parametrize("name", dict.fromkeys(FEW))
+@slow_but_for(("CDC",), dict.fromkeys(FEW))
 def test_every_precision_runs_there(run, name, precision):
     with pretended_gpu():
         trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision, *BASE)
