@@ -105,7 +105,9 @@ def test_what_it_says_of_validation_images_is_what_a_test_on_them_says(run, trai
     assert set(tested["metrics"]) == {"val"}
 
 
-def test_there_are_none_where_val_is_missing_or_the_test_or_nothing_is_tested(run, tmp_path):
+def test_no_validation_answers_are_kept_where_val_is_missing_or_the_test_or_nothing_is_tested(
+    run, tmp_path
+):
     few = ("OPTIM.MAX_EPOCH", "1")
     _, record, folder = run("CoOp", *few, "TEST.NO_TEST", "True", name="untested")
     assert not list(folder.glob("predictions-*"))
@@ -144,7 +146,7 @@ def test_metrics_have_a_line_each_few_steps(run):
     assert [(line["epoch"], line["batch"]) for line in lines] == steps
     assert lines[-1]["eta"] == 0
     rates = [line["lr"] for line in lines[::2]]
-    assert rates == pytest.approx([1e-5, 0.02, 0.015]), "the rate the steps were made at"
+    assert rates == pytest.approx([1e-5, 0.02, 0.015])  # that the steps were made at
 
 
 def spread(logits):

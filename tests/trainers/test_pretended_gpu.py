@@ -11,7 +11,7 @@ from results.runs import collect
 from tests.app.conftest import make_demo
 from tests.conftest import BASE, FEW, slow_but_for
 from tests.pretended_gpu import pretended_gpu
-from tests.runs import make_pictures, record_of
+from tests.runs import make_pictures, record_of, small_recipe
 from trainers import PromptedClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
@@ -43,16 +43,16 @@ def test_every_precision_runs_there(run, name, precision):
 
 
 @pytest.mark.parametrize("trainer", [None, "CDCGDA"])
-def test_pictures_of_ones_own_are_trained_on_and_answered_there(tmp_path, trainer):
+def test_pictures_of_ones_own_are_trained_on_and_answered_there(tmp_path, small_clip_file, trainer):
     """With the choice of a trainer, in folds, prompts, the thresholds of a test, and other classes."""
-    images = make_pictures(tmp_path / "pictures", count=60 if trainer else 10)
+    images = make_pictures(tmp_path / "pictures", count=50 if trainer else 10)
     shown = sorted(images.glob("*/0.bmp"))
+    clip, recipe = (small_clip_file, small_recipe(trainer)) if trainer else ("tiny", None)
+    options = {"trainer": trainer, "backbone": clip, "recipe": recipe, "shots": 8}
+    few = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 0}
 
     def answers(name):
-        few = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 0, "DATALOADER.TRAIN_X.BATCH_SIZE": 20}
-        classifier = PromptedClassifier.fit(
-            images, trainer=trainer, backbone="tiny", folder=tmp_path / name, settings=few
-        )
+        classifier = PromptedClassifier.fit(images, folder=tmp_path / name, settings=few, **options)
         others = classifier.with_classes(["ant", "sun", "moon"])
         asked = [each.predict(shown).probabilities for each in (classifier, others)]
         return classifier.record, asked
