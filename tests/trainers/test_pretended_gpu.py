@@ -43,8 +43,11 @@ def test_every_precision_runs_there(run, name, precision):
 
 
 @pytest.mark.parametrize("trainer", [None, "CDCGDA"])
-def test_pictures_of_ones_own_are_trained_on_and_answered_there(tmp_path, small_clip_file, trainer):
+def test_pictures_of_ones_own_are_trained_on_and_answered_there(
+    tmp_path, small_clip_file, monkeypatch, trainer
+):
     """With the choice of a trainer, in folds, prompts, the thresholds of a test, and other classes."""
+    monkeypatch.setattr("trainers.prompting.transformer.CPU_BATCH", 1000)  # all at a time, as there
     images = make_pictures(tmp_path / "pictures", count=50 if trainer else 10)
     shown = sorted(images.glob("*/0.bmp"))
     clip, recipe = (small_clip_file, small_recipe(trainer)) if trainer else ("tiny", None)
@@ -63,7 +66,7 @@ def test_pictures_of_ones_own_are_trained_on_and_answered_there(tmp_path, small_
     assert record["device"] == "cuda"
     assert record["metrics"] == expected["metrics"]
     assert record["prompts_hash"] == expected["prompts_hash"]
-    for one, other in zip(here, there):  # a CPU encodes fewer images at a time
+    for one, other in zip(here, there):
         numpy.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
