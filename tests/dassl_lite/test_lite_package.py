@@ -10,6 +10,7 @@ from yacs.config import CfgNode as CN
 
 from tests.conftest import GOLDEN
 from tests.runs import REPOSITORY
+from trainers.common.config_files import leaves
 
 NAMES = GOLDEN["dassl"]
 
@@ -35,7 +36,8 @@ MODEL.INIT_WEIGHTS '' | MODEL.BACKBONE.NAME '' | MODEL.BACKBONE.PRETRAINED True 
 def test_every_import_path_of_coop_style_code_exists(module):
     for name in NAMES[module].split():
         assert hasattr(importlib.import_module(module), name), name
-    assert dassl.__version__ == "0.6.3" and dassl.is_lite
+    assert dassl.__version__ == "0.6.3"
+    assert dassl.is_lite
 
 
 def test_our_trainers_import_only_what_dassl_has():
@@ -50,20 +52,12 @@ def test_our_trainers_import_only_what_dassl_has():
     assert [pair for pair in imported if pair[1] not in NAMES.get(pair[0], "").split()] == []
 
 
-def leaves(node, path=""):
-    for key, value in node.items():
-        yield from (
-            leaves(value, f"{path}{key}.") if isinstance(value, CN) else [(path + key, value)]
-        )
-
-
 def test_defaults_are_dassls_and_keys_of_parts_that_are_not_here_are_refused():
     pairs = (entry.split(" ", 1) for entry in DEFAULTS.strip().replace("\n", " | ").split(" | "))
     expected = {key: ast.literal_eval(value) for key, value in pairs}
     defaults = dict(leaves(get_cfg_default()))
-    assert {key: (type(value), value) for key, value in defaults.items()} == {
-        key: (type(value), value) for key, value in expected.items()
-    }
+    assert defaults == expected
+    assert [*map(type, defaults.values())] == [type(expected[key]) for key in defaults]
     for key in ("INPUT.CUTOUT_N", "DATALOADER.TRAIN_U.BATCH_SIZE", "TRAINER.FIXMATCH.WEIGHT_U"):
         with pytest.raises(AssertionError, match="Non-existent key"):
             get_cfg_default().merge_from_list([key, "1"])

@@ -9,8 +9,6 @@ import pytest
 import torch
 import torch.nn as nn
 from dassl.utils import (
-    AverageMeter,
-    MetricMeter,
     Registry,
     check_availability,
     check_isfile,
@@ -92,15 +90,6 @@ def test_an_image_is_read_in_colours_and_a_damaged_one_is_named(tmp_path):
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(OSError, match='Cannot read image ".*image.png"'):
         read_image(str(path))
-
-
-def test_meters_average_by_weight_and_print_value_and_average():
-    weighted, both = AverageMeter(), MetricMeter()
-    for value, count in ((1.0, 1), (torch.tensor(4.0), 3)):
-        weighted.update(value, count)
-        both.update({"loss": value, "acc": 50})
-    assert (weighted.val, weighted.avg) == (4.0, 13 / 4)
-    assert str(both) == "loss 4.0000 (2.5000) acc 50.0000 (50.0000)"
 
 
 # The log

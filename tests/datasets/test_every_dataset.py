@@ -45,10 +45,12 @@ def test_labels_have_no_gaps_every_image_is_there_and_no_test_image_is_trained_o
     assert {item.label for item in dataset.test} == set(range(dataset.num_classes))
     parts = dataset.train_x, dataset.val or (), dataset.test
     for item in (item for part in parts for item in part):
-        assert os.path.isfile(item.impath) and dataset.lab2cname[item.label] == item.classname
+        assert os.path.isfile(item.impath)
+        assert dataset.lab2cname[item.label] == item.classname
     train, val, test = ({item.impath for item in part} for part in parts)
     if name in TRAINED:
-        assert not train & (val | test) and (val == test if name == "ImageNet" else not val & test)
+        assert not train & (val | test)
+        assert val == test if name == "ImageNet" else not val & test
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -58,11 +60,9 @@ def test_base_and_new_are_the_two_halves_and_a_seeds_sample_is_the_same_in_each(
     )
     assert base.classnames + new.classnames == whole.classnames
     assert len(base.test) + len(new.test) == len(whole.test)
-    assert [len(half.train_x) for half in (base, new)] == [
-        2 * base.num_classes,
-        2 * new.num_classes,
-    ]
-    paths = [item.impath for half in (base, new) for item in half.train_x]
+    assert len(base.train_x) == 2 * base.num_classes
+    assert len(new.train_x) == 2 * new.num_classes
+    paths = [item.impath for item in (*base.train_x, *new.train_x)]
     assert sorted(paths) == sorted(item.impath for item in whole.train_x)
 
 

@@ -76,7 +76,7 @@ def test_the_sample_of_a_seed_is_coops_whatever_was_drawn_before(root, draws_bef
     dataset = build_pets(root, seed=5, shots=5)
     found = [item.impath for item in (*dataset.train_x, *dataset.val)]
     assert found == [item.impath for item in expected]
-    assert files_below(root) == before, "nothing is written"
+    assert files_below(root) == before
 
 
 def test_a_class_with_fewer_images_gives_all_it_has(root):
@@ -94,7 +94,10 @@ def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
 
     drawn, again = states(), states()
     coops_sample(root)
-    assert drawn == again and drawn[0] != states()[0] and drawn[1:] == states()[1:]
+    read = states()
+    assert drawn == again
+    assert drawn[0] != read[0]
+    assert drawn[1:] == read[1:]
 
 
 # --- CoOp's files
@@ -115,7 +118,7 @@ def test_coops_sample_is_taken_and_named_wherever_it_was_written(root, tmp_path,
     assert (drawn["origin"], taken["origin"]) == ("drawn with seed 1", "CoOp: shot_2-seed_1.pkl")
     assert drawn["hash"] != taken["hash"]
     half = build(NAME, elsewhere, shots=2, seed=1, classes="base")
-    assert half.fewshot_sample == taken, "of the images, whichever classes are kept"
+    assert half.fewshot_sample == taken  # of the images, whichever classes are kept
 
 
 def first(**change):
@@ -164,7 +167,7 @@ def test_a_malicious_pickle_is_refused_and_not_executed(root, tmp_path):
         in_coops_order([], str(root))
     assert not (tmp_path / "executed").exists()
     pickle.loads(data)
-    assert (tmp_path / "executed").exists(), "it would have been"
+    assert (tmp_path / "executed").exists()  # it would have been
 
 
 # --- ImageNet
@@ -178,7 +181,8 @@ def test_imagenets_sample_has_no_validation_part(tmp_path):
     write_pickle(folder / "shot_2-seed_1.pkl", {"train": train})
     dataset = build("ImageNet", tmp_path, shots=2, seed=1)
     assert [item.impath for item in dataset.train_x] == [item.impath for item in train]
-    assert dataset.val is dataset.test and len(dataset.test) == 15
+    assert dataset.val is dataset.test
+    assert len(dataset.test) == 15
 
 
 def test_coops_order_of_imagenet_is_taken_over_or_refused(tmp_path):

@@ -21,7 +21,8 @@ def test_parts_are_taken_as_they_are_and_val_may_be_left_out(tmp_path):
     assert dataset.classnames == ["ant", "bee"]
     expected = [f"train/{name}/{index}.png" for name in ("ant", "bee") for index in range(4)]
     assert names(dataset.train_x, 3) == expected
-    assert names(dataset.val, 3) == ["val/ant/0.png", "val/bee/0.png"] and len(dataset.test) == 4
+    assert names(dataset.val, 3) == ["val/ant/0.png", "val/bee/0.png"]
+    assert len(dataset.test) == 4
     (tmp_path / "val").rename(tmp_path / "elsewhere")
     assert build("ImageFolder", tmp_path, shots=2, seed=1).val == []
 
@@ -34,7 +35,7 @@ def test_one_folder_is_divided_in_shares_that_depend_on_neither_seed_nor_other_c
     three = (whole.train_x, whole.val, whole.test)
     for label in range(3):
         assert [sum(item.label == label for item in part) for part in three] == [5, 2, 3]
-    assert sorted(names(sum(three, []))) == before, "each is in one part, and none is written"
+    assert sorted(names(sum(three, []))) == before  # each is in one part, and none is written
     assert whole.classnames == dataset.classnames == ["ant", "bee", "cat fish"]
     first = names(dataset.test)
     assert names(build("ImageFolder", tmp_path, seed=2).test) == first

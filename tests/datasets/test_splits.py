@@ -3,11 +3,10 @@
 import json
 import random
 
-from datasets.split_files import SplitFileDataset
 from datasets.splits import read_split
 from tests.datasets.miniatures import aircraft, split_file
 from tests.datasets.test_every_dataset import build
-from tests.runs import REPOSITORY, refuses
+from tests.runs import refuses
 from trainers.common.fingerprints import split_hash
 from trainers.data.lists import Image, subsample_classes
 
@@ -65,15 +64,3 @@ def test_fgvc_aircraft_reads_its_own_lists(tmp_path):
         (folder / "images_variant_val.txt").write_text(line)
         with refuses(message):
             build("FGVCAircraft", tmp_path)
-
-
-def test_the_docs_name_every_split_file_its_folder_and_where_to_get_it():
-    page = (REPOSITORY / "docs/reproduce.md").read_text("utf-8")
-    sets = SplitFileDataset.__subclasses__()
-    assert len(sets) == 9 and "huggingface.co/zhengli97/prompt_learning_dataset" in page
-    for dataset in sets:
-        name = dataset.__name__
-        assert (
-            f"`{dataset.dataset_dir}` (`{name}`)" in page
-            or f"`{dataset.dataset_dir}/split_zhou_{name}.json`" in page
-        )

@@ -37,8 +37,9 @@ SAVED = {
 }
 
 
-@pytest.mark.parametrize("name", SAVED)
-@pytest.mark.parametrize("kind", ["vit", "resnet"])
+@pytest.mark.parametrize(
+    "kind, name", [*(("vit", name) for name in SAVED), ("resnet", "archive.pt")]
+)
 def test_a_file_of_any_format_is_the_model_of_its_weights(request, tmp_path, kind, name):
     SAVED[name](request.getfixturevalue(f"stock_{kind}"), f"{tmp_path}/{name}")
     ours, expected = load_backbone(f"{tmp_path}/{name}"), request.getfixturevalue(kind)
@@ -117,12 +118,6 @@ def test_a_frozen_resnet_does_not_follow_the_data(resnet):
 
 
 # ---- the embedded tiny CLIP ----
-
-
-def test_the_committed_weights_are_small_and_of_openais_form():
-    state = torch.load(WEIGHTS["tiny"], weights_only=True)
-    assert WEIGHTS["tiny"].stat().st_size <= 16e6
-    assert all(value.dtype == torch.half for value in state.values() if value.is_floating_point())
 
 
 def test_the_committed_weights_have_the_model_cards_accuracy():

@@ -47,7 +47,11 @@ def boxed(vit):
     return make
 
 
-@pytest.mark.parametrize("boxes", [(True, False), (False, True), (True, True)], ids=str)
+@pytest.mark.parametrize(
+    "boxes",
+    [(True, False), (False, True), pytest.param((True, True), marks=pytest.mark.slow)],
+    ids=str,
+)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_takes_the_towers_that_it_does_not_prompt(boxed, name, boxes):
     method = method_class(name)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import make_method
+from tests.conftest import make_method, slow_but_for
 from trainers.learners import candidates
 from trainers.learners.candidates import CANDIDATES, Known
 from trainers.learners.features import HeldOut, most_likely
@@ -103,7 +103,7 @@ def test_each_picture_is_answered_by_what_has_not_seen_it_and_what_is_kept_has_s
     assert len(filled[-1]) == 45
 
 
-@pytest.mark.parametrize("trainer", FITTED)
+@slow_but_for(FITTED[:1], FITTED, "trainer")
 def test_settings_of_few_pictures_are_alike_in_every_draw_and_good(vit, trainer):
     """Eight classes of ten pictures, five draws. Chosen by the count of right answers, C is between
     10⁻³ and 10⁵ in such draws, and α between 1 and 100."""

@@ -95,12 +95,12 @@ def test_on_ones_own_pictures_none_sits_out_an_epoch(run):
 @pytest.mark.parametrize("size, length", [((64, 48), 21), ((33, 40), 5)])
 def test_a_blurred_picture_is_torchvisions_pixel_for_pixel(size, length, tmp_path):
     """Of pictures that are smooth, as photographs are, of noise, and of black and white."""
-    generator, pictures = numpy.random.default_rng(0), []
-    for shape in [(6, 8, 3)] * 8 + [(*size[::-1], 3)] * 8:
+    generator, blur = numpy.random.default_rng(0), T.GaussianBlur(length)
+    pictures, items = [], []
+    for shape in [(6, 8, 3), (*size[::-1], 3)] * 4:
         noise = Image.fromarray(generator.integers(0, 256, shape, dtype="uint8"))
-        pictures.append(noise.resize(size, Image.Resampling.BICUBIC))
-    pictures += [image.point(lambda value: 255 * (value > 200)) for image in pictures[:8]]
-    items, blur = [], T.GaussianBlur(length)
+        picture = noise.resize(size, Image.Resampling.BICUBIC)
+        pictures += [picture, picture.point(lambda value: 255 * (value > 200))]
     for number, picture in enumerate(pictures):
         items.append(SimpleNamespace(impath=f"{tmp_path}/{number}.png", label=0))
         picture.save(items[-1].impath)

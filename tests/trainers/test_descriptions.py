@@ -71,10 +71,3 @@ def test_a_bad_file_is_refused_before_anything_is_trained(refusal, file, content
     if "woven" in content:
         content = {**SENTENCES, **content}
     assert message in refusal("DATASET.DESCRIPTIONS", file(content), trainer="CoOp")
-
-
-@pytest.mark.parametrize("path, reason", [("nowhere", "[Errno 2] No such file"), ("cut", "")])
-def test_a_missing_file_and_one_that_is_no_json(refusal, tmp_path, path, reason):
-    (tmp_path / "cut").write_text('{"banded": [')
-    message = refusal("DATASET.DESCRIPTIONS", f"{tmp_path}/{path}", trainer="ZeroshotCLIP")
-    assert f"can't be read ({reason}" in message

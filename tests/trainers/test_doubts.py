@@ -5,8 +5,9 @@ import re
 
 import numpy
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
@@ -33,9 +34,7 @@ def judge(tmp_path):
 
 def tail(mistakes, images, share):
     """P(Bin(images, share) ≤ mistakes)."""
-    return sum(
-        math.comb(images, k) * share**k * (1 - share) ** (images - k) for k in range(mistakes + 1)
-    )
+    return binom.cdf(mistakes, images, share)
 
 
 @pytest.mark.parametrize("images, most", [(58, -1), (59, 0), (92, 0), (93, 1), (117, 1)])
@@ -49,7 +48,7 @@ def test_one_start_accepts_what_the_exact_bound_accepts(images, most):
         assert accepted == (wrong <= most) == (tail(wrong, images, 0.05) <= 0.05)
 
 
-@pytest.mark.parametrize("number", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("number", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("images", [100, 350])
 def test_a_promise_is_broken_as_rarely_as_it_says(number, images):
     """The hardest case: the error is a hair above what is promised whatever the uncertainty, so that
@@ -94,6 +93,7 @@ def test_a_limit_is_at_an_accepted_point_and_answers_the_images_up_to_it(
         assert tail(point.wrong, point.answered, max_error) <= 1 - confidence + 1e-12
 
 
+@settings(max_examples=20)
 @given(st.lists(st.booleans(), min_size=20, max_size=60), st.integers(1, 4), st.floats(0.1, 0.9))
 def test_copies_promise_nothing_more(tmp_path_factory, wrong, copies, max_error):
     """Neither copies of one another nor those of training images, which are answered with certainty."""

@@ -7,18 +7,22 @@ import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
-from tests.conftest import BASE, FEW, LEARNING, METHOD_OF, NEW, TRAINERS, slow_but_for
+from tests.conftest import BASE, FEW, GOLDEN, LEARNING, METHOD_OF, NEW, TRAINERS, slow_but_for
 from tests.methods import shape_setting_of
-from tests.runs import call, prompts_of, record_of, words_of
-from tests.same_run import kept_answers
+from tests.pretended_gpu import pretended_gpu
+from tests.runs import call, change_split, make_textures, prompts_of, record_of, words_of
+from tests.same_run import assert_equal, kept_answers
 from train import main
 from trainers.common.metrics import read_metrics
 from trainers.data.loader import pair_of
 from trainers.engine.checkpoint import MODEL_NAME, newest
 
+FIGURES = GOLDEN["figures"]
 IMAGE_ONLY = [name for name in TRAINERS if METHOD_OF[name].text_only is None]
 BEST_VAL = ("TEST.FINAL_MODEL", "best_val", "TRAIN.CHECKPOINT_FREQ", "1")
 CSC = ("TRAINER.COOP.CSC", "True")
+# two steps an epoch, and two batches of test images
+SMALL = (*BASE, "DATALOADER.TRAIN_X.BATCH_SIZE", "6", "DATALOADER.TEST.BATCH_SIZE", "8")
 
 
 def weights(trainer):
@@ -29,9 +33,14 @@ def saved(folder, name="model.pth.tar-3"):
     return torch.load(folder / MODEL_NAME / name, weights_only=True)
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
-    folder = trained(name, *BASE)
+@pytest.fixture(scope="module", params=TRAINERS)
+def of_each(request, just_trained):
+    """A trainer's name, and its object and folder after a run on the base classes."""
+    return request.param, *just_trained(request.param, *SMALL)
+
+
+def test_it_trains_on_base_and_is_tested_on_new(run, of_each):
+    name, _, folder = of_each
     base = record_of(folder)
     tester, new, _ = run(name, *NEW, name="test", flags=prompts_of(folder))
     assert set(base["metrics"]["test"]["per_class_accuracy"]) == {"banded", "dotted", "striped"}
@@ -44,27 +53,88 @@ def test_it_trains_on_base_and_is_tested_on_new(run, trained, name):
             assert torch.equal(value, state[key])
 
 
-@pytest.mark.parametrize("name", LEARNING)
-def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(
-    run, just_trained, name
-):
-    untrained, (trainer, folder) = run(name, flags=("--no-train",))[0], just_trained(name)
-    before, after, state = weights(untrained), weights(trainer), saved(folder)["state_dict"]
-    learned = [
-        key for key, value in trainer.model.learner.named_parameters() if value.requires_grad
-    ]
-    assert not any(torch.equal(before[key], after[key]) for key in learned)
-    assert state.keys() == after.keys()
-    assert record_of(folder)["parameters"]["learnable"] == sum(state[k].numel() for k in learned)
+def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run, of_each):
+    name, trainer, folder = of_each
+    untrained = run(name, *SMALL, flags=("--no-train",))[0]
     frozen, clip = (each.model.backbone.state_dict() for each in (untrained, trainer))
     torch.testing.assert_close(clip, frozen, rtol=0, atol=0)
-    assert newest(folder / MODEL_NAME) == "model.pth.tar-3"
+    if name in LEARNING:
+        before, after, state = weights(untrained), weights(trainer), saved(folder)["state_dict"]
+        parameters = trainer.model.learner.named_parameters()
+        learned = [key for key, value in parameters if value.requires_grad]
+        assert not any(torch.equal(before[key], after[key]) for key in learned)
+        assert state.keys() == after.keys()
+        numbers = [state[key].numel() for key in learned]
+        assert record_of(folder)["parameters"]["learnable"] == sum(numbers)
+        assert newest(folder / MODEL_NAME) == "model.pth.tar-3"
+
+
+def test_on_a_gpu_it_is_the_same_run(run, of_each):
+    """On one that is pretended: what meets on it is on it."""
+    name, _, folder = of_each
+    with pretended_gpu():
+        trainer, record, _ = run(name, *SMALL)
+        assert trainer.model.device.type == "cuda"
+        assert all(value.is_cuda for value in trainer.model.state_dict().values())
+    assert record["device"] == "cuda"
+    assert record["metrics"] == record_of(folder)["metrics"]
+    assert record["prompts_hash"] == record_of(folder)["prompts_hash"]
+
+
+def test_text_is_encoded_once_a_test(of_each, monkeypatch):
+    """And once a batch where it depends on the image; hand-crafted text once a run, so not again
+    for a second test."""
+    name, trainer, _ = of_each
+    encoder, calls = trainer.model.backbone.text, []
+    forward = encoder.forward
+    monkeypatch.setattr(encoder, "forward", lambda *parts: calls.append(1) or forward(*parts))
+    trainer.test()
+    assert len(trainer.test_loader) == 2
+    if METHOD_OF[name].prompts_texts:
+        assert len(calls) == (2 if name == "CoCoOp" else 1)
+    else:
+        assert not calls
+
+
+@slow_but_for(FEW, TRAINERS)
+def test_what_it_says_of_validation_images_is_what_a_test_on_them_says(run, trained, name):
+    folder = trained(name)
+    _, tested, again = run(name, "TEST.SPLIT", "val", flags=prompts_of(folder))
+    assert_equal(kept_answers(folder, "val"), kept_answers(again, "val"), "answers")
+    assert set(record_of(folder)["metrics"]) == {"test"}
+    assert set(tested["metrics"]) == {"val"}
+
+
+def test_no_validation_answers_are_kept_where_val_is_missing_or_the_test_or_nothing_is_tested(
+    run, tmp_path
+):
+    few = ("OPTIM.MAX_EPOCH", "1")
+    _, record, folder = run("CoOp", *few, "TEST.NO_TEST", "True", name="untested")
+    assert not list(folder.glob("predictions-*"))
+    assert record["metrics"] == {}
+    make_textures(tmp_path)
+    for val in ([], change_split(tmp_path)["test"]):
+        change_split(tmp_path, val=val)
+        name = f"val of {len(val)}"
+        _, _, folder = run("CoOp", *few, "DATASET.ROOT", str(tmp_path), name=name)
+        assert [path.name for path in folder.glob("predictions-*")] == ["predictions-test.npz"]
+
+
+@pytest.mark.parametrize("name", FIGURES["figures"])
+def test_a_run_measures_and_records_what_it_did(trained, name):
+    """A change of its figures is a change of what users measure, and wants a reason."""
+    record = record_of(trained(name))
+    measured = record["metrics"]["test"]
+    assert sorted(record) == FIGURES["record"]
+    assert sorted(measured) == sorted(FIGURES["metrics"] + FIGURES["further_metrics"].get(name, []))
+    known = FIGURES["figures"][name]
+    assert {key: measured[key] for key in known} == pytest.approx(known, rel=1e-3)
 
 
 @slow_but_for(FEW, TRAINERS)
 def test_a_trainer_that_is_let_go_leaves_the_memory_with_its_clip(run, name):
     """At once, without the garbage collector, which looks for cycles ever more rarely."""
-    trainer, _, _ = run(name)
+    trainer, _, _ = run(name, *SMALL)
     backbone = weakref.ref(trainer.model.backbone)
     del trainer
     assert backbone() is None
@@ -76,7 +146,7 @@ def test_metrics_have_a_line_each_few_steps(run):
     assert [(line["epoch"], line["batch"]) for line in lines] == steps
     assert lines[-1]["eta"] == 0
     rates = [line["lr"] for line in lines[::2]]
-    assert rates == pytest.approx([1e-5, 0.02, 0.015]), "the rate the steps were made at"
+    assert rates == pytest.approx([1e-5, 0.02, 0.015])  # that the steps were made at
 
 
 def spread(logits):
@@ -89,8 +159,8 @@ def spread(logits):
 def test_every_precision_trains_and_stays_near_fp32(
     run, just_trained, name, precision, tolerance, fp16_anywhere
 ):
-    reference, options = just_trained(name)[0], (f"TRAINER.{name.upper()}.PREC", precision)
-    trainer, record, _ = run(name, *options, "OPTIM.MAX_EPOCH", "1")
+    reference, options = just_trained(name, *SMALL)[0], (f"TRAINER.{name.upper()}.PREC", precision)
+    trainer, record, _ = run(name, *options, *SMALL, "OPTIM.MAX_EPOCH", "1")
     is_half = precision == "fp16" and not trainer.model.official_precision.stays_fp32
     half = torch.float16 if is_half else torch.float32
     assert trainer.model.backbone.text.text_projection.dtype == half
@@ -102,7 +172,7 @@ def test_every_precision_trains_and_stays_near_fp32(
         logits = [each.model(images).logits for each in (trainer, reference)]
     assert logits[0].dtype == torch.float32
     ours, exact = map(spread, logits)
-    assert exact.std() > 0.1, "images must differ for this test to mean anything"
+    assert exact.std() > 0.1  # images differ
     assert (ours - exact).norm() / exact.norm() < tolerance
 
 
@@ -132,26 +202,8 @@ def test_a_run_resumed_from_another_folder_keeps_the_best_epoch_so_far(run, trai
 @slow_but_for(FEW, [name for name in TRAINERS if name not in IMAGE_ONLY])
 def test_a_resnet_serves_where_only_texts_are_prompted(run, small_resnet_file, name):
     options = words_of(name, METHOD_OF[name].text_only)
-    _, record, _ = run(name, *options, flags=("--backbone", small_resnet_file))
-    assert record["metrics"]["test"]["images"] == 24
-
-
-@pytest.mark.parametrize("name", TRAINERS)
-def test_text_is_encoded_once_a_test(run, name, monkeypatch):
-    """And once a batch where it depends on the image; hand-crafted text once a run, so not again
-    for a second test."""
-    trainer, _, _ = run(name, flags=("--no-train",))
-    trainer.test()
-    encoder, calls = trainer.model.backbone.text, []
-    forward = encoder.forward
-    monkeypatch.setattr(encoder, "forward", lambda *parts: calls.append(1) or forward(*parts))
-    trainer.test()
-    batches = len(trainer.test_loader)
-    assert batches > 1
-    if METHOD_OF[name].prompts_texts:
-        assert len(calls) == (batches if name == "CoCoOp" else 1)
-    else:
-        assert not calls
+    _, record, _ = run(name, *options, *SMALL, flags=("--backbone", small_resnet_file))
+    assert record["metrics"]["test"]["images"] == 12
 
 
 @slow_but_for(FEW, LEARNING)
@@ -185,7 +237,7 @@ def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(just_trained, loa
     options = (*BEST_VAL, "OPTIM.MAX_EPOCH", "4", "OPTIM.LR", "2.0")
     trainer, folder = just_trained("CoOp", *options)
     best = saved(folder, "model-best.pth.tar")
-    assert best["epoch"] < 4, "for this test to mean anything"
+    assert best["epoch"] < 4
     assert best["val_result"] == trainer.run.best_result
     for model in (trainer.model, loaded("CoOp", *options).method):
         assert torch.equal(best["state_dict"]["ctx"], model.learner.ctx)
@@ -194,9 +246,8 @@ def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(just_trained, loa
     assert 100 * right == pytest.approx(best["val_result"])
 
 
-def test_a_run_is_not_done_while_it_is_being_redone(run, monkeypatch):
-    _, _, folder = run("CoOp")
-    assert (folder / "results.json").exists()
+def test_a_run_is_not_done_while_it_is_being_redone(run, copied, monkeypatch):
+    folder = copied("CoOp")
 
     def stop(self):
         raise KeyboardInterrupt
@@ -212,8 +263,7 @@ def test_seed_0_is_a_seed_and_seeds_differ(run, trained):
     first, again = (run("CoOp", name=name, seed=0)[1] for name in "ab")
     assert first["seed"] == 0
     assert first["prompts_hash"] == again["prompts_hash"]
-    other = record_of(trained("CoOp"))  # of seed 1
-    assert other["prompts_hash"] != first["prompts_hash"]
+    assert first["prompts_hash"] != record_of(trained("CoOp"))["prompts_hash"]  # of seed 1
 
 
 def test_the_record_says_what_was_run(just_trained):
@@ -225,8 +275,8 @@ def test_the_record_says_what_was_run(just_trained):
     assert total == learnable + sum(p.numel() for p in trainer.model.backbone.parameters())
     assert record["config"]["TRAINER"]["CDC"]["N_TEMPLATES"] == 4
     assert {"torch": torch.__version__, "which dassl": "lite"}.items() <= record["versions"].items()
-    metrics = record["metrics"]["test"]
-    assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(metrics["accuracy"])
-    for name in ("vacuity", "conflict"):
-        assert kept[name].mean() == pytest.approx(metrics[f"mean_{name}"], rel=1e-5)
-    assert f"* accuracy: {metrics['accuracy']:.1f}%" in (folder / "log.txt").read_text()
+    for name in ("texts_to_clip", "texts_between", "images_to_clip", "images_deviations"):
+        assert record["learned"][f"{name}_before"] != record["learned"][f"{name}_after"]
+    accuracy = record["metrics"]["test"]["accuracy"]
+    assert 100 * (kept["top"][:, 0] == kept["label"]).mean() == pytest.approx(accuracy)
+    assert f"* accuracy: {accuracy:.1f}%" in (folder / "log.txt").read_text()

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from scipy.stats import multivariate_normal
 
-from tests.conftest import make_method
+from tests.conftest import BASE, make_method
 from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas.adapters import ProLIP
@@ -25,7 +25,6 @@ from trainers.maths.gaussians import (
 from trainers.prompting.towers import Towers
 
 CLASSES, WIDTH = 4, 6
-BASE = ("DATASET.SUBSAMPLE_CLASSES", "base")
 
 # ---- Gaussians ----
 
@@ -100,9 +99,9 @@ def test_gdas_pooled_classifier_is_the_published_one():
 def test_gda_fits_all_views_and_takes_the_first_of_the_best_alphas(run):
     trainer, record, _ = run("GDA", *BASE)
     model, learned = trainer.model, trainer.model.learner
-    assert len(learned.features) == 2 * 12, "two views of four images a class"
+    assert len(learned.features) == 2 * 12  # two views of four images a class
     (features,), labels = model.towers.features_of(trainer.run.validation_images())
-    assert len(labels) == 9, "the whole split"
+    assert len(labels) == 9  # the whole split
     added = F.linear(features, learned.weight, learned.bias)
     logits = [model.zero_shot(features) + alpha * added for alpha in ALPHAS]
     right = [(each.argmax(1) == labels).sum().item() for each in logits]
@@ -172,7 +171,7 @@ def test_prolips_training_is_the_published_loop(in_float64, views):
     method.start(training, None)
     assert next(waiting, None) is None
     assert relative(method.learner.vit_proj - start, proj - start) < 1e-6
-    assert torch.equal(ours.image.proj, start), "CLIP's own stays"
+    assert torch.equal(ours.image.proj, start)
 
 
 # ---- the linear probe ----
@@ -249,8 +248,8 @@ def test_it_keeps_the_mean_feature_of_each_images_views_and_only_f_trains_it(
     monkeypatch.setattr(Towers, "features_of", noted)
     cache = run(name)[0].model.learner
     (first, labels), (second, _) = views
-    assert not torch.equal(first, second), "views are drawn at random"
-    assert first.norm(dim=-1).std() > 0, "not normalised before the mean"
+    assert not torch.equal(first, second)  # views are drawn at random
+    assert first.norm(dim=-1).std() > 0  # they are not normalised before the mean
     assert labels.tolist() == cache.labels.tolist() == [k for k in range(6) for _ in range(4)]
     assert torch.equal(cache.keys.detach(), unit((first + second)[0] / 2)) == (name == "TipAdapter")
 
@@ -268,6 +267,6 @@ def test_beta_and_alpha_are_the_first_of_the_best_of_a_grid_on_the_whole_validat
         for alpha in [0.1 + j * 39.9 / 4 for j in range(4)]:
             right = (zero_shot + alpha * votes).argmax(1) == labels
             accuracy[beta, alpha] = right.sum().item()
-    assert len(set(accuracy.values())) > 1, "they must differ for this test to mean anything"
+    assert len(set(accuracy.values())) > 1
     best = max(accuracy, key=accuracy.get)
     assert (record["learned"]["beta"], record["learned"]["alpha"]) == pytest.approx(best)

@@ -15,7 +15,7 @@ from trainers.classifier.prompted import PromptedClassifier
 from trainers.settings import run_config
 
 NAMES = ["cat", "bus", "tree", "woven basket", "sea"]
-ORDERS = {"turned": [4, 3, 2, 1, 0], "a part": [3, 1, 4], "two": [2, 0]}
+ORDERS = {"turned": [4, 3, 2, 1, 0], "a part": [3, 1, 4]}
 PER_CLASS = {"CSC": True}
 CASES = [
     *((name, {}) for name in METHODS),
@@ -47,7 +47,7 @@ def test_names_are_names(vit, one_thread, name, settings):
     classifier = made(name, vit, NAMES, **settings)
     pictures = torch.randn(1, 4, 3, 32, 32)
     logits, probability = answers_of(classifier, pictures)
-    assert probability.std(dim=1).min() > 1e-3, "for this test to mean anything"
+    assert probability.std(dim=1).min() > 1e-3
     between = {"none": classifier, "turned": classifier.with_classes(NAMES[::-1])}
     between["two"] = classifier.with_classes(["sea", "bus"])
     if not classifier.method.is_class_specific:

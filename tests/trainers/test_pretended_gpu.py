@@ -1,4 +1,5 @@
-"""Every trainer on a GPU that is pretended: what meets on it is on it, and the numbers are the CPU's."""
+"""On a GPU that is pretended what meets on it is on it, and the numbers are the CPU's. Every trainer's
+run: test_every_trainer.py."""
 
 import numpy
 import pytest
@@ -8,45 +9,33 @@ from PIL import Image
 from analysis import image_groups, occlusion
 from results.runs import collect
 from tests.app.conftest import make_demo
-from tests.conftest import BASE, FEW, TRAINERS
+from tests.conftest import BASE, FEW, slow_but_for
 from tests.pretended_gpu import pretended_gpu
-from tests.runs import make_pictures, record_of
+from tests.runs import make_pictures, record_of, small_recipe
 from trainers import PromptedClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 
 
-@pytest.mark.parametrize("name", TRAINERS)
-def test_a_whole_run_is_that_of_the_cpu(run, trained, name):
-    expected = record_of(trained(name))
-    with pretended_gpu():
-        trainer, record, _ = run(name, name="gpu")
-        assert trainer.model.device.type == "cuda"
-        assert all(value.is_cuda for value in trainer.model.state_dict().values())
-    assert record["device"] == "cuda"
-    assert record["metrics"] == expected["metrics"]
-    assert record["prompts_hash"] == expected["prompts_hash"]
-
-
-@pytest.mark.parametrize("name", dict.fromkeys(FEW))
+@slow_but_for(("CDC", "CoOp"), dict.fromkeys(FEW))
 def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     run, trained, stopped, name
 ):
-    each_epoch = ("TRAIN.CHECKPOINT_FREQ", "1")
-    folder = trained(name, *each_epoch)
+    options = ("TRAIN.CHECKPOINT_FREQ", "1", *BASE)
+    folder = trained(name, *options)
     stopped(folder, epoch=2, name="gpu")
     with pretended_gpu():
-        _, record, _ = run(name, *each_epoch, name="gpu")
+        _, record, _ = run(name, *options, name="gpu")
     assert record["device"] == "cuda"
     assert record["prompts_hash"] == record_of(folder)["prompts_hash"]
     assert record["metrics"] == record_of(folder)["metrics"]
 
 
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
-@pytest.mark.parametrize("name", dict.fromkeys(FEW))
+@slow_but_for(("CDC",), dict.fromkeys(FEW))
 def test_every_precision_runs_there(run, name, precision):
     with pretended_gpu():
-        trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision)
+        trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision, *BASE)
     is_half = precision == "fp16" and not trainer.model.official_precision.stays_fp32
     half = torch.float16 if is_half else torch.float32
     assert trainer.model.backbone.text.text_projection.dtype == half
@@ -54,16 +43,19 @@ def test_every_precision_runs_there(run, name, precision):
 
 
 @pytest.mark.parametrize("trainer", [None, "CDCGDA"])
-def test_pictures_of_ones_own_are_trained_on_and_answered_there(tmp_path, trainer):
+def test_pictures_of_ones_own_are_trained_on_and_answered_there(
+    tmp_path, small_clip_file, monkeypatch, trainer
+):
     """With the choice of a trainer, in folds, prompts, the thresholds of a test, and other classes."""
-    images = make_pictures(tmp_path / "pictures", count=60 if trainer else 10)
+    monkeypatch.setattr("trainers.prompting.transformer.CPU_BATCH", 1000)  # all at a time, as there
+    images = make_pictures(tmp_path / "pictures", count=50 if trainer else 10)
     shown = sorted(images.glob("*/0.bmp"))
+    clip, recipe = (small_clip_file, small_recipe(trainer)) if trainer else ("tiny", None)
+    options = {"trainer": trainer, "backbone": clip, "recipe": recipe, "shots": 8}
+    few = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 0}
 
     def answers(name):
-        few = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 0}
-        classifier = PromptedClassifier.fit(
-            images, trainer=trainer, backbone="tiny", folder=tmp_path / name, settings=few
-        )
+        classifier = PromptedClassifier.fit(images, folder=tmp_path / name, settings=few, **options)
         others = classifier.with_classes(["ant", "sun", "moon"])
         asked = [each.predict(shown).probabilities for each in (classifier, others)]
         return classifier.record, asked
@@ -74,7 +66,7 @@ def test_pictures_of_ones_own_are_trained_on_and_answered_there(tmp_path, traine
     assert record["device"] == "cuda"
     assert record["metrics"] == expected["metrics"]
     assert record["prompts_hash"] == expected["prompts_hash"]
-    for one, other in zip(here, there):  # a CPU encodes fewer images at a time
+    for one, other in zip(here, there):
         numpy.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
 
 

@@ -14,7 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from torch.utils.data import Sampler
 
 from tests import children
-from tests.conftest import LEARNING, slow_but_for
+from tests.conftest import BASE, LEARNING, slow_but_for
 from tests.same_run import assert_same_run
 from train import main
 from trainers.common import files
@@ -65,10 +65,11 @@ def kill():
 
 
 OPTIONS = {
-    "CDC": (*BEST_VAL, "TRAINER.CDC.PREC", "amp"),
+    "CDC": (*BEST_VAL, "TRAINER.CDC.PREC", "amp", "TRAINER.CDC.N_TEMPLATES", "2"),
     "ProGrad": ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "ByPython"),
     "CoPrompt": ("DATALOADER.NUM_WORKERS", "2"),
 }
+SMALL = (*BASE, "DATALOADER.TRAIN_X.BATCH_SIZE", "4")
 MOMENTS = [
     (loop, "training_step", 0),
     (loop, "training_step", 3),
@@ -90,7 +91,7 @@ def test_a_run_that_is_killed_ends_as_if_it_were_not(
         return ByPython(data) if kind == "ByPython" else known(kind, cfg, data, **more)
 
     monkeypatch.setattr(data_manager, "build_sampler", build_sampler)
-    options = OPTIONS.get(trainer, BEST_VAL)
+    options = (*OPTIONS.get(trainer, BEST_VAL), *SMALL)
     whole = trained(trainer, *options)
     with monkeypatch.context() as patch:
         dies(patch, owner, name, moment, kill)

@@ -43,7 +43,7 @@ def test_bins_of_equally_many_images_are_those_of_the_textbook_loop(answers, ima
     assert adaptive_calibration_error(probability, labels) == pytest.approx(sum(gaps), rel=1e-6)
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=6))
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=1, max_size=5))
 def test_selective_risk_is_the_mean_over_all_orders_of_equal_doubts(rows):
     uncertainty, wrong = (torch.tensor(column) for column in zip(*rows))
     risks = []
