@@ -257,7 +257,13 @@ def run(arguments, tmp_path):
 
 
 @pytest.fixture
-def train_on(small_clip_file, tmp_path, capsys, monkeypatch):
+def no_figures(monkeypatch):
+    """Reports have no figures, which take longer to draw than the runs do."""
+    monkeypatch.setattr("results.report.page.write_figure", lambda *_: "")
+
+
+@pytest.fixture
+def train_on(small_clip_file, tmp_path, capsys, no_figures):
     """Trains on a folder of one's own: ``train_on(images, *options)`` → exit code, record or None, what was printed."""
 
     def start(images, *options, trainer="CoOp", name="out"):
@@ -269,8 +275,6 @@ def train_on(small_clip_file, tmp_path, capsys, monkeypatch):
         record = record_of(place) if (place / "results.json").exists() else None
         return code, record, "".join(capsys.readouterr())
 
-    # drawing takes longer than the runs
-    monkeypatch.setattr("results.report.page.write_figure", lambda *_: "")
     return start
 
 

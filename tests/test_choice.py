@@ -10,6 +10,7 @@ from PIL import Image
 
 import train
 from tests.runs import contents_of, record_of, refuses
+from tests.same_run import kept_answers
 from trainers import PromptedClassifier
 from trainers.classifier import choice
 from trainers.classifier.asked import OwnRun
@@ -17,6 +18,7 @@ from trainers.data.own_images import list_images
 from trainers.learners.candidates import TAKEN
 
 SHORT = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 2}
+pytestmark = pytest.mark.usefixtures("no_figures")
 COLOURS = {"red square": (200, 30, 30), "blue square": (30, 30, 200)}
 
 
@@ -53,20 +55,18 @@ def compare(colours, tmp_path, minutes):
     return choice.choose_trainer(run)
 
 
-def test_prompts_that_would_take_longer_are_not_trained(colours, tmp_path):
+def test_prompts_that_would_take_longer_are_not_trained_and_what_they_are_compared_with_is(
+    colours, tmp_path
+):
+    """The validation pictures that are right in the comparison are those of the run, under its settings."""
     found = compare(colours, tmp_path, minutes=1e-3)
     assert found.trainer == TAKEN
     assert found.rows[-1]["accuracy"] is None
     assert "CDCGDA, not trained: it would take" in str(found)
     assert [path.name for path in tmp_path.iterdir()] == ["colours"]
-
-
-def test_what_is_compared_with_prompts_is_what_is_trained(colours, tmp_path):
-    """The validation pictures that are right in the comparison are those of the run, under its settings."""
-    found = compare(colours, tmp_path, minutes=1e-3)
     run = PromptedClassifier.fit(colours, backbone="tiny", folder=tmp_path / "run", settings=SHORT)
-    with numpy.load(tmp_path / "run/predictions-val.npz") as answers:
-        right = answers["top"][:, 0] == answers["label"]
+    answers = kept_answers(tmp_path / "run", "val")
+    right = answers["top"][:, 0] == answers["label"]
     assert run.record["trainer"] == found.trainer
     assert found.rows[0]["accuracy"] == 100 * right.mean()
     assert found.rows[0]["images"] == len(right)

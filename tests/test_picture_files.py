@@ -109,7 +109,9 @@ def test_formats_of_further_libraries_are_read(tmp_path, loaded, ending):
 
 
 def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
-    room, inside, most = Room(10), [], []
+    room = Room(10)
+    inside = []
+    most = []
 
     def read(pixels):
         with room.taken(pixels):
@@ -123,11 +125,6 @@ def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
         list(pool.map(read, sizes))
     assert len(most) == len(sizes)
     assert all(sum(present) <= 10 or len(present) == 1 for present in most)
-    assert room.free == 10
-
-
-def test_what_fits_is_decoded_together_and_what_fails_gives_its_room_back():
-    room = Room(10)
     with room.taken(3), room.taken(7):
         assert room.free == 0
     with pytest.raises(KeyError), room.taken(7):
@@ -137,7 +134,8 @@ def test_what_fits_is_decoded_together_and_what_fails_gives_its_room_back():
 
 def test_pictures_are_transformed_before_the_next_ones_are_decoded(loaded, data_root):
     """The room is held until the pixels have their final size."""
-    classifier, free = loaded("CoOp"), []
+    classifier = loaded("CoOp")
+    free = []
     transform = classifier.transform
     classifier.transform = lambda image: free.append(ROOM.free) or transform(image)
     classifier.predict(f"{data_root}/dtd/images/woven/00.png")

@@ -4,16 +4,13 @@ wrong thing."""
 import csv
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 
 import numpy
 import pytest
 
 import predict
-from tests.runs import CLASSES, REPOSITORY, write_validation
+from tests.runs import CLASSES, write_validation
 from trainers import PromptedClassifier
 
 
@@ -203,15 +200,3 @@ def test_a_table_is_written_whole_or_not_at_all(refused, images, tmp_path):
     assert {*tmp_path.iterdir()} == {table, broken}
     line = refused("--csv", tmp_path, images[1][0])
     assert f"--csv {tmp_path} is no file: move it away" in line
-
-
-def test_a_list_of_files_may_hold_names_of_any_bytes(folder, images, tmp_path):
-    """As ``find`` gives them to a command in a process of its own, whose locale is UTF-8."""
-    name = os.fsencode(tmp_path) + b"/caf\xe9 \xff.png"
-    shutil.copy(images[1][0], name)
-    command = [sys.executable, "predict.py", "--run", folder, "-", "--json"]
-    env = {**os.environ, "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, cwd=REPOSITORY, input=name + b"\n", capture_output=True, env=env)
-    assert done.returncode == 0, done.stderr
-    (row,) = json.loads(done.stdout)
-    assert row["image"] == os.fsdecode(name)

@@ -87,7 +87,7 @@ def batches_added(*words):
     [
         ("--csv", [], [(1, "within"), (2, "after")]),
         ("--csv", ["--least-certain-first", "--min-certainty", "0.3"], [(3, "within")]),
-        ("--parquet", [], [(4, "after")]),
+        pytest.param("--parquet", [], [(4, "after")], marks=pytest.mark.slow),
     ],
 )
 def test_a_command_that_is_killed_goes_on_and_its_table_is_the_same_to_the_byte(

@@ -134,7 +134,6 @@ def test_an_ablations_settings_come_last(start):
     [
         ("[{name: full}", "while parsing"),
         ("name: full", "it must be a list of rows"),
-        ("- {name: full}", "missing 1 required"),
         ("- {name: full, description: d, setings: {}}", "setings"),
         ("- {name: ../full, description: d}", "has another name"),
     ],
@@ -275,11 +274,11 @@ def test_every_target_is_a_data_set():
             assert {source, *targets} <= configs
 
 
-@pytest.mark.parametrize("protocol", ["base2new", "fewshot", "xd", "dg"])
 @pytest.mark.parametrize("name", METHODS)
-def test_every_trainer_has_a_recipe_for_every_protocol(name, protocol):
-    for source in ("openmoji", "imagenet"):
-        assert plan(protocol, name, source, [1], [1], "output")
+def test_every_trainer_has_a_recipe_for_every_protocol(name):
+    for protocol in ("base2new", "fewshot", "xd", "dg"):
+        for source in ("openmoji", "imagenet"):
+            assert plan(protocol, name, source, [1], [1], "output")
 
 
 # ---- what a record says of its run ----
