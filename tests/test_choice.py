@@ -106,29 +106,20 @@ def test_prompts_that_win_by_no_more_than_the_margin_are_kept_beside_the_run(
 @pytest.mark.parametrize(
     "name, line",
     [
-        ("notes.txt", " holds notes.txt, which was not written by this command"),
-        ("results.json", "/results.json exists already, and was not written by this command"),
-        ("prompt_learner", "/prompt_learner is no folder: move it away"),
+        ("CDCGDA/notes.txt", "CDCGDA holds notes.txt, which was not written by this command"),
+        ("CDCGDA/results.json", "results.json exists already, and was not written by this command"),
+        ("CDCGDA/prompt_learner", "CDCGDA/prompt_learner is no folder: move it away"),
+        ("metrics.jsonl", "metrics.jsonl exists already, and was not written by this command"),
+        ("predictions-val.npz", "was not written by this command"),
+        ("prompt_learner/model.pth.tar-1", "prompt_learner .*was not written by this command"),
     ],
 )
-def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, name, line):
-    (tmp_path / "run/CDCGDA").mkdir(parents=True)
-    (tmp_path / "run/CDCGDA" / name).write_text("somebody's")
-    before = contents_of(tmp_path)
-    with refuses(f"the output folder .*run/CDCGDA{line}"):
-        compare(colours, tmp_path, minutes=60)
-    assert contents_of(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    "name", ["metrics.jsonl", "predictions-val.npz", "prompt_learner/model.pth.tar-1"]
-)
-def test_prompts_that_would_win_replace_nobodys_file(tmp_path, name):
-    """What is in the run's folder already is looked at before they are trained."""
+def test_prompts_replace_nobodys_file(tmp_path, name, line):
+    """What is in their folder, and in the run's, whose place they may take, is looked at before they are trained."""
     path = tmp_path / "run" / name
     path.parent.mkdir(parents=True)
     path.write_text("somebody's")
     run = OwnRun(str(tmp_path), backbone="tiny", folder=f"{tmp_path}/run", minutes=60)
-    with refuses("was not written by this command"):
+    with refuses(f"the output folder .*{line}"):
         choice.try_prompts(run, choice.Choice(TAKEN, "which is fitted"), 60, 0.0)
     assert contents_of(tmp_path) == {path: b"somebody's"}

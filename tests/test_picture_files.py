@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 import predict
-from tests.children import PROCESSES
 from tests.conftest import slow_but_for
 from tests.limits import decode_at_once, limited
 from tests.runs import refuses
@@ -165,7 +164,7 @@ def test_a_lack_of_memory_is_never_told_as_a_broken_picture(tmp_path, kind):
     path.write_bytes(saved_as(kind, (2500, 2500)))
 
     def outcome(megabytes):
-        return limited(decode_at_once, [str(path)], megabytes=megabytes, context=PROCESSES)
+        return limited(decode_at_once, [str(path)], megabytes=megabytes)
 
     assert outcome(20).error.startswith("MemoryError")
     assert outcome(900).value == [(2500, 2500)]

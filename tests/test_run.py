@@ -216,13 +216,13 @@ def test_where_one_of_several_fails_its_message_is_shown_and_what_is_done_stays_
 
 
 def test_shards_are_all_runs_each_training_with_its_tests_in_one(start, capsys):
-    words = "xd --seeds 1 2 3 --trainer CoOp CDC"
+    words = "xd --seeds 1 2 --trainer CoOp CDC"
     whole = start(words)
     shutil.rmtree(start.output)
-    shards = [start(f"{words} --shard {number}/4") for number in (1, 2, 3, 4)]
+    shards = [start(f"{words} --shard {number}/3") for number in (1, 2, 3)]
     made = [[run.output_dir for run in noted] for _, noted, _ in shards]
     assert sorted(sum(made, [])) == sorted(run.output_dir for run in whole[1])
-    assert sorted(map(len, made)) == [2, 2, 4, 4], "six trainings with a test each"
+    assert sorted(map(len, made)) == [2, 2, 4], "four trainings with a test each"
     for (_, noted, printed), folders in zip(shards, made):
         assert all(run.model_dir in folders for run in noted if run.eval_only)
         assert "train_source" in printed.out

@@ -14,7 +14,7 @@ import predict
 from tests.runs import prompts_of, refuses
 from train import main
 from trainers.common.image_files import read_picture
-from trainers.common.readers import read_arrays, read_yaml
+from trainers.common.readers import read_arrays
 from trainers.prompting.backbone import load_backbone
 
 
@@ -77,12 +77,6 @@ def test_hostile_arrays_are_refused(tmp_path, mark):
     numpy.savez(tmp_path / "x.npz", label=numpy.array([Evil(mark)], dtype=object))
     with pytest.raises(ValueError, match="allow_pickle=False"):
         read_arrays(tmp_path / "x.npz")
-
-
-def test_hostile_yaml_is_refused(tmp_path, mark):
-    (tmp_path / "x.yaml").write_text(f"!!python/object/apply:os.mkdir [{mark}]")
-    with pytest.raises(ValueError, match="could not determine a constructor"):
-        read_yaml(tmp_path / "x.yaml")
 
 
 def test_a_setting_is_never_evaluated(refusal, mark):
