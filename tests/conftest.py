@@ -271,7 +271,8 @@ def train_on(small_clip_file, tmp_path, capsys, no_figures):
         place = tmp_path / name
         words = ["--images", images, "--trainer", trainer, "--output-dir", place, "--seed", 1]
         words += ["--backbone", small_clip_file, "--config-file", small_recipe(trainer)]
-        code = call(train.main, *words, *options)
+        # also in the untrained CLIP's run that it is compared with
+        code = call(train.main, *words, *options, "DATALOADER.NUM_WORKERS", 0)
         record = record_of(place) if (place / "results.json").exists() else None
         return code, record, "".join(capsys.readouterr())
 

@@ -18,6 +18,7 @@ from trainers.data.own_images import list_images
 from trainers.learners.candidates import TAKEN
 
 SHORT = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 2}
+OF_PROMPTS = {**SHORT, "TRAINER.CDCGDA.N_TEMPLATES": 2}
 pytestmark = pytest.mark.usefixtures("no_figures")
 COLOURS = {"red square": (200, 30, 30), "blue square": (30, 30, 200)}
 
@@ -51,7 +52,8 @@ def test_a_training_picture_whose_label_is_wrong_is_listed(colours, tmp_path, mo
 
 
 def compare(colours, tmp_path, minutes):
-    run = OwnRun(str(colours), "", "tiny", "", f"{tmp_path}/run", settings=SHORT, minutes=minutes)
+    place = f"{tmp_path}/run"
+    run = OwnRun(str(colours), "", "tiny", "", place, settings=OF_PROMPTS, minutes=minutes)
     return choice.choose_trainer(run)
 
 
@@ -79,7 +81,7 @@ def test_prompts_that_win_by_more_than_the_margin_are_the_run(colours, tmp_path,
     assert found.trainer == "CDCGDA"
     assert (found.rows[-1]["accuracy"], found.rows[-1]["images"]) == (100, 20)
     words = ["--images", str(colours), "--backbone", "tiny", "--output-dir", f"{tmp_path}/run"]
-    options = [str(word) for pair in SHORT.items() for word in pair]
+    options = [str(word) for pair in OF_PROMPTS.items() for word in pair]
     assert train.main([*words, *options]) == 0
     record = record_of(tmp_path / "run")
     assert [row["trainer"] for row in record["candidates"]] == [TAKEN, "CDCGDA"]

@@ -47,7 +47,7 @@ def test_a_folder_that_another_process_writes_to_is_refused_and_free_after_its_e
 
 
 def test_whose_turn_it_is_not_waits(holder, tmp_path, caplog):
-    threading.Timer(0.5, holder.until.set).start()
+    threading.Timer(1.5, holder.until.set).start()
     with caplog.at_level("INFO"), turn("a file is made", f"{tmp_path}/run") as is_locked:
         assert is_locked
         assert holder.until.is_set()
