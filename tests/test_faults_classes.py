@@ -129,7 +129,7 @@ def split_with(images):
     return write
 
 
-@pytest.mark.parametrize("name", ["../outside/a.png", "{outside}/a.png", "..", "../images_2/a.png"])
+@pytest.mark.parametrize("name", ["../outside/a.png", "{outside}/a.png", "../images_2/a.png"])
 def test_a_split_file_that_points_outside_its_folder_is_refused(images, split_with, name):
     (images.parent / "images_2").mkdir()
     path = split_with([name.format(outside=images.parent / "outside"), 0, "ant"])
@@ -157,7 +157,6 @@ def test_links_to_images_elsewhere_are_followed(images, split_with):
         (["in/b.png", 1.5, "bee"], "split.json can't be read .ValueError: invalid literal.*'1.5'"),
         (["in/b.png", 1, None], "None is no class name"),
         ([5, 1, "bee"], "split.json can't be read .TypeError"),
-        (["in/b.png"], "split.json can't be read .ValueError: not enough values"),
         (None, "split.json can't be read .TypeError"),
     ],
 )

@@ -18,7 +18,6 @@ from tests.runs import REPOSITORY, call, contents_of, refuses
 from trainers.common.console import Lines, printable
 from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
-from trainers.coop import CoOpMethod
 
 
 @pytest.fixture
@@ -60,27 +59,6 @@ def test_what_can_be_no_file_is_refused(tmp_path):
             check_output("--csv", path, "x")
     with refuses("File name too long"):
         check_output("--csv", "x" * 300, "x")
-
-
-def test_a_training_names_what_stands_in_its_files_place(refusal, tmp_path):
-    path = tmp_path / "taken/metrics.jsonl"
-    path.mkdir(parents=True)
-    message = refusal("OUTPUT_DIR", path.parent, trainer="CoOp")
-    assert message == f"error: --output-dir {path} is no file: move it away, or give another"
-    assert os.listdir(path.parent) == [path.name]
-
-
-def test_a_folder_that_is_deleted_while_training_is_a_line(refusal, tmp_path, monkeypatch):
-    loss, folder = CoOpMethod.loss, tmp_path / "gone"
-
-    def deleted(*given):
-        shutil.rmtree(folder, ignore_errors=True)
-        return loss(*given)
-
-    monkeypatch.setattr(CoOpMethod, "loss", deleted)
-    message = refusal("OUTPUT_DIR", folder, trainer="CoOp")
-    assert message.startswith(f"error: {folder}")
-    assert "give another place" in message
 
 
 # ---- names ----

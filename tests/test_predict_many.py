@@ -273,11 +273,6 @@ def test_a_package_that_is_not_installed_is_named(
     assert os.listdir(tmp_path) == ["pictures"]
 
 
-def test_a_cluster_writes_a_table(run, pictures, error_of):
-    line = error_of(predict.main, "--run", run, pictures, "--ray", "auto")
-    assert line == "error: --ray writes a table of a --run: give --csv FILE or --parquet FILE"
-
-
 # ---- a cluster ----
 
 
