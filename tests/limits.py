@@ -1,18 +1,17 @@
 """Functions in a process of their own, with a limit of memory."""
 
-import multiprocessing
 import resource
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
 
+from tests.children import PROCESSES
 from tests.runs import PATIENCE
 from trainers.common.errors import UserError
 from trainers.common.image_files import decoded
 
 MEGABYTE = 2**20
-FORK = multiprocessing.get_context("fork")
 
 
 class Outcome(NamedTuple):
@@ -35,15 +34,14 @@ def held(which):
         return next(int(line.split()[1]) for line in file if line.startswith(which)) / 1024
 
 
-def limited(function, *arguments, megabytes=None, context=FORK):
-    """``Outcome`` of a function in a process of its own.
+def limited(function, *arguments, megabytes=None):
+    """``Outcome`` of a module's function in a process of its own.
 
     Args:
         megabytes: of addresses beyond those that there are, of which it may take no more.
-        context: a fork of this process, or ``children.PROCESSES``, where nothing is on the heap; then the function is one of a module.
     """
-    ours, its = context.Pipe(duplex=False)
-    process = context.Process(target=tell, args=(its, function, arguments, megabytes))
+    ours, its = PROCESSES.Pipe(duplex=False)
+    process = PROCESSES.Process(target=tell, args=(its, function, arguments, megabytes))
     process.start()
     its.close()
     try:
@@ -57,12 +55,13 @@ def limited(function, *arguments, megabytes=None, context=FORK):
 
 
 def tell(pipe, function, arguments, megabytes):
-    torch.set_num_threads(1)  # threads don't survive a fork
+    torch.set_num_threads(1)
     before = held("VmRSS")
     if megabytes is not None:
         most = int((held("VmSize") + megabytes) * MEGABYTE)
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-    value, error = None, ""
+    value = None
+    error = ""
     try:
         value = function(*arguments)
     except Exception as raised:

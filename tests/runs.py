@@ -108,10 +108,10 @@ def small_recipe(*names):
     return path
 
 
-def make_textures(root, classes=CLASSES, sizes=(8, 3, 4)):
+def make_textures(root, classes=CLASSES):
     folder = root / "dtd/images"
     generator = numpy.random.default_rng(0)
-    parts = [part for part, size in zip(("train", "val", "test"), sizes) for _ in range(size)]
+    parts = ["train"] * 8 + ["val"] * 3 + ["test"] * 4
     split = {"train": [], "val": [], "test": []}
     for label, name in enumerate(classes):
         (folder / name).mkdir(parents=True)

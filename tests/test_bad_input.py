@@ -79,16 +79,11 @@ def test_what_is_wrong_with_a_config_file_is_named(refusal, tmp_path, content, m
     assert message in refusal("--dataset-config-file", f"{tmp_path}/file.yaml")
 
 
-def test_folders_made_on_the_way_to_a_refused_runs_folder_are_gone(refusal, tmp_path):
-    refusal("OUTPUT_DIR", f"{tmp_path}/x/y/z", "TRAINER.CDC.PROMPT_DEPTH", "9")
-    assert not (tmp_path / "x").exists()
-    assert tmp_path.exists()
-
-
-def test_a_refused_run_leaves_the_folders_that_another_run_uses_by_now(
+def test_folders_made_on_the_way_to_a_refused_runs_folder_are_gone_but_those_of_another_run(
     tmp_path, arguments, monkeypatch, error_of
 ):
-    ours, others = tmp_path / "o/CoOp/seed1", tmp_path / "o/CoOp/seed2"
+    ours = tmp_path / "o/CoOp/seed1"
+    others = tmp_path / "o/CDC"
 
     def refuse(cfg):
         others.mkdir()
@@ -97,7 +92,7 @@ def test_a_refused_run_leaves_the_folders_that_another_run_uses_by_now(
     monkeypatch.setattr("protocols.training.build_trainer", refuse)
     assert error_of(main, *arguments("CoOp", folder=ours)) == "error: no such data"
     assert others.is_dir()
-    assert not ours.exists()
+    assert not ours.parent.exists()
 
 
 def test_where_no_weights_can_be_had_the_advice_works_as_it_is_typed(
@@ -123,7 +118,6 @@ def test_where_no_weights_can_be_had_the_advice_works_as_it_is_typed(
 @pytest.mark.parametrize(
     "command",
     [
-        "train.py --seed one",
         "train.py --trainer CDD",
         "train.py --trainer CDC --images /nope",
         "run.py --wrong",
@@ -173,16 +167,14 @@ def test_best_val_needs_validation_images_of_its_own(refusal, textures, tmp_path
     assert message in refusal("TEST.FINAL_MODEL", "best_val", root=tmp_path)
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16"])
-def test_class_names_in_any_encoding_are_read_or_refused(tmp_path, encoding):
+def test_class_names_are_read_as_utf_8_and_refused_in_another_encoding(tmp_path):
     path = tmp_path / "classnames.txt"
-    path.write_text("a Kühe\nb Pferde\n", encoding=encoding)
-    if encoding != "utf-8-sig":
-        message = "classnames.txt can't be read .ValueError: it is not UTF-8 .*: save it as UTF-8"
-        with refuses(message):
-            read_classnames(path)
-        path.write_text(path.read_text(encoding=encoding), encoding="utf-8")  # the advice
-    assert read_classnames(path) == {"a": "Kühe", "b": "Pferde"}
+    path.write_text("a Kühe\nb Pferde\n", encoding="latin-1")
+    with refuses("classnames.txt can't be read .ValueError: it is not UTF-8 .*: save it as UTF-8"):
+        read_classnames(path)
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_text("a Kühe\nb Pferde\n", encoding=encoding)
+        assert read_classnames(path) == {"a": "Kühe", "b": "Pferde"}
 
 
 def test_doubtful_data_are_warned_of(textures, tmp_path, arguments):
@@ -199,20 +191,12 @@ def test_doubtful_data_are_warned_of(textures, tmp_path, arguments):
 # ---- what is in a folder already ----
 
 
-@pytest.mark.parametrize(
-    "changed, message",
-    [
-        (["OPTIM.LR", "0.5"], "OPTIM.LR 0.02 → 0.5"),
-        (["OPTIM.MAX_EPOCH", "9", "SEED", "5"], "OPTIM.MAX_EPOCH 3 → 9, SEED 1 → 5"),
-    ],
-)
-def test_a_folder_that_holds_another_run_is_not_continued(
-    trained, error_of, arguments, changed, message
-):
+def test_a_folder_that_holds_another_run_is_not_continued(trained, error_of, arguments):
     folder = trained("CoOp")
     before = contents_of(folder, "log.txt")
+    changed = "OPTIM.MAX_EPOCH 9 SEED 5".split()
     error = error_of(main, *arguments("CoOp", *changed, folder=folder))
-    assert message in error
+    assert "OPTIM.MAX_EPOCH 3 → 9, SEED 1 → 5" in error
     assert "give another output folder" in error
     assert contents_of(folder, "log.txt") == before
 

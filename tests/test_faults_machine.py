@@ -4,7 +4,6 @@ Each ends with one line and exit code 2, or does no harm; the same command then 
 have given. What the machine refuses where a file is read: test_damaged_files.py.
 """
 
-import errno
 import os
 import shutil
 import signal
@@ -15,12 +14,9 @@ import pytest
 import sklearn.metrics  # noqa: F401  # before rights are given up: its files may be out of reach then
 import torch
 from torch.utils.data import get_worker_info
-from tqdm import tqdm
 
-from results import table
 from tests import children
-from tests.results.conftest import make_answers, write_run
-from tests.runs import base_arguments, call, make_textures
+from tests.runs import base_arguments, make_textures
 from tests.same_run import assert_same_run
 from train import main
 from trainers.common import files
@@ -73,17 +69,6 @@ def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(
     assert main(arguments("CoOp")) == 0
     assert prompts.stat().st_mtime_ns == written
     assert_same_run(whole, folder)
-
-
-def test_a_disk_that_is_full_for_a_table_leaves_the_old_one(full_disk, tmp_path, error_of):
-    folder = write_run(tmp_path, "train_all", "CDC", 1, arrays=make_answers(1))
-    output = tmp_path / "table.md"
-    assert call(table.main, folder, "--output", output) == 0
-    older = output.read_text()
-    full_disk(".md")
-    message = error_of(table.main, folder, "--output", output)
-    assert f"{output}: No space left on device: make room" in message
-    assert output.read_text() == older
 
 
 # ---- folders that are read-only ----
@@ -159,11 +144,10 @@ def test_memory_that_is_used_up_in_a_step_or_a_test_is_one_line_that_helps(
 
     monkeypatch.setattr(loop, "training_step", full)
     monkeypatch.setattr(one_run.Run, "test", full)
-    for trainer in ("CoOp", "ZeroshotCLIP"):
-        line = error_of(main, *arguments(trainer))
-        assert line.startswith(f"error: {place} is used up")
-        for advice in ("TEXT_CHUNK 100", "half of OPTIM.LR", "PREC amp", "a smaller CLIP"):
-            assert advice in line
+    line = error_of(main, *arguments("ZeroshotCLIP" if kind == "a CPU" else "CoOp"))
+    assert line.startswith(f"error: {place} is used up")
+    for advice in ("TEXT_CHUNK 100", "half of OPTIM.LR", "PREC amp", "a smaller CLIP"):
+        assert advice in line
 
 
 # ---- a killed worker ----
@@ -199,17 +183,3 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
     assert not (tmp_path / "out/results.json").exists()
     assert main(words) == 0
     assert_same_run(whole, tmp_path / "out")
-
-
-def test_a_killed_worker_is_told_when_the_connection_to_it_ends_first(
-    arguments, error_of, monkeypatch
-):
-    def ended(self, index):
-        raise ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
-
-    monkeypatch.setattr(data.CheckedImages, "__getitem__", ended)
-    # as where torch then tells of the worker's end, too, while the bar is being closed
-    monkeypatch.setattr(tqdm, "close", lambda bar: None)
-    assert error_of(main, *arguments("CoOp")).startswith(
-        "error: DataLoader worker has ended (Connection reset by peer): give the same command again"
-    )

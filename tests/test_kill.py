@@ -52,7 +52,7 @@ def test_workers_of_a_run_that_is_killed_end_with_it(arguments, tmp_path):
     assert children.finish(words, tmp_path / "said", *prepare) == -9
     workers = [int(number) for number in (tmp_path / "workers").read_text().split()]
     assert len(workers) == 2
-    until = time.monotonic() + PATIENCE  # they look every five seconds
+    until = time.monotonic() + PATIENCE
     while any(map(psutil.pid_exists, workers)) and time.monotonic() < until:
         time.sleep(0.2)
     assert not any(map(psutil.pid_exists, workers))

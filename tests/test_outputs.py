@@ -14,11 +14,10 @@ import pytest
 import predict
 from tests.datasets.miniatures import image_folder
 from tests.datasets.test_every_dataset import build
-from tests.runs import REPOSITORY, call, contents_of, python, refuses
+from tests.runs import REPOSITORY, call, contents_of, refuses
 from trainers.common.console import Lines, printable
 from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
-from trainers.coop import CoOpMethod
 
 
 @pytest.fixture
@@ -54,34 +53,12 @@ def test_what_can_be_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     for name in ("folder", "pipe"):
         path = f"{tmp_path}/{name}"
-        for write in (check_output, write_text):
-            with refuses("is no file: move it away, or give another"):
-                write(path, "x") if write is write_text else write("--csv", path, "x")
+        with refuses("is no file: move it away, or give another"):
+            write_text(path, "x")
+        with refuses("is no file: move it away, or give another"):
+            check_output("--csv", path, "x")
     with refuses("File name too long"):
         check_output("--csv", "x" * 300, "x")
-
-
-@pytest.mark.parametrize("kind", ["folder", "pipe"])
-def test_a_training_names_what_stands_in_its_files_place(refusal, tmp_path, kind):
-    path = tmp_path / "taken/metrics.jsonl"
-    path.parent.mkdir()
-    path.mkdir() if kind == "folder" else os.mkfifo(path)
-    message = refusal("OUTPUT_DIR", path.parent, trainer="CoOp")
-    assert message == f"error: --output-dir {path} is no file: move it away, or give another"
-    assert os.listdir(path.parent) == [path.name]
-
-
-def test_a_folder_that_is_deleted_while_training_is_a_line(refusal, tmp_path, monkeypatch):
-    loss, folder = CoOpMethod.loss, tmp_path / "gone"
-
-    def deleted(*given):
-        shutil.rmtree(folder, ignore_errors=True)
-        return loss(*given)
-
-    monkeypatch.setattr(CoOpMethod, "loss", deleted)
-    message = refusal("OUTPUT_DIR", folder, trainer="CoOp")
-    assert message.startswith(f"error: {folder}")
-    assert "give another place" in message
 
 
 # ---- names ----
@@ -141,21 +118,32 @@ def test_names_that_differ_in_case_or_form_only_are_warned_of(tmp_path, caplog):
 # ---- surroundings ----
 
 
-def test_output_works_in_any_locale(own_run, tmp_path, photos):
-    path = f"{tmp_path}/ö→.png"
-    shutil.copy(photos[0], path)
-    settings = {"PYTHONUTF8": "0", "PYTHONIOENCODING": "latin-1"}
-    done = python("predict.py", "--run", own_run, path, text=False, **settings)
+def test_a_list_of_files_may_hold_names_of_any_bytes_and_output_works_in_any_locale(
+    own_run, tmp_path, photos
+):
+    """The list as ``find`` gives it, where files' names are UTF-8 and letters in output are not."""
+    names = [os.fsencode(tmp_path) + b"/caf\xe9 \xff.png", os.fsencode(f"{tmp_path}/ö→.png")]
+    for name in names:
+        shutil.copy(photos[0], name)
+    done = subprocess.run(
+        [sys.executable, "predict.py", "--run", own_run, "-"],
+        cwd=REPOSITORY,
+        input=b"\n".join(names),
+        capture_output=True,
+        env={**os.environ, "LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "latin-1"},
+    )
     assert done.returncode == 0, done.stderr
-    assert rb"\u2192.png" in done.stdout
+    first, second = done.stdout.splitlines()[:2]
+    assert rb"/caf\udce9 \udcff.png" in first
+    assert "/ö".encode("latin-1") + rb"\u2192.png" in second
 
 
 @pytest.mark.parametrize(
     "closed, message", [(">&-", "standard output is closed"), ("> /dev/full", "make room")]
 )
-def test_output_that_takes_nothing_is_a_line(own_run, photos, closed, message):
-    words = ["-", sys.executable, "predict.py", "--run", own_run, photos[0]]
-    command = ["bash", "-c", f'"$@" {closed}', *words]
+def test_output_that_takes_nothing_is_a_line(closed, message):
+    plan = "run.py --protocol zeroshot --trainer ZeroshotCLIP --plan"
+    command = ["bash", "-c", f"{sys.executable} {plan} {closed}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr

@@ -78,14 +78,7 @@ UPRIGHT = drawn(1, (90, 90, 90))[:, :30]
 
 
 @pytest.mark.parametrize(
-    "turn, stored",
-    [
-        (2, UPRIGHT[:, ::-1]),
-        (3, UPRIGHT[::-1, ::-1]),
-        (5, UPRIGHT.transpose(1, 0, 2)),
-        (6, numpy.rot90(UPRIGHT)),
-        (8, numpy.rot90(UPRIGHT, -1)),
-    ],
+    "turn, stored", [(5, UPRIGHT.transpose(1, 0, 2)), (6, numpy.rot90(UPRIGHT))]
 )
 def test_a_photograph_is_turned_as_its_exif_data_say(tmp_path, turn, stored):
     """Against a picture that was drawn upright, stored turned with the EXIF tag of a camera held

@@ -15,7 +15,7 @@ from results import kept, render
 from results.report import __main__ as report
 from results.report.figures import Figure, write_figure
 from results.report.page import make_report
-from tests.conftest import GOLDEN
+from tests.conftest import GOLDEN, slow_but_for
 from tests.results.conftest import make_answers, write_run
 from tests.runs import (
     REPOSITORY,
@@ -185,7 +185,9 @@ def test_another_runs_answers_are_not_taken_and_made_anew_by_the_same_command(
     assert (folder / name).read_bytes() == own, "they are made anew"
 
 
-@pytest.mark.parametrize("trainer", ["GDA", "LinearProbe", "TipAdapter", "CDC", "CDCGDA", "CoOp"])
+@slow_but_for(
+    ("GDA", "CDC"), ["GDA", "LinearProbe", "TipAdapter", "CDC", "CDCGDA", "CoOp"], "trainer"
+)
 def test_a_record_of_other_classes_is_not_taken(copied, trainer):
     folder = copied(trainer)
     names = record_of(folder)["classnames"]

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 import predict
-from tests.children import PROCESSES
 from tests.conftest import slow_but_for
 from tests.limits import decode_at_once, limited
 from tests.runs import refuses
@@ -109,7 +108,9 @@ def test_formats_of_further_libraries_are_read(tmp_path, loaded, ending):
 
 
 def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
-    room, inside, most = Room(10), [], []
+    room = Room(10)
+    inside = []
+    most = []
 
     def read(pixels):
         with room.taken(pixels):
@@ -123,11 +124,6 @@ def test_only_so_many_pixels_are_decoded_at_a_time_and_a_larger_picture_alone():
         list(pool.map(read, sizes))
     assert len(most) == len(sizes)
     assert all(sum(present) <= 10 or len(present) == 1 for present in most)
-    assert room.free == 10
-
-
-def test_what_fits_is_decoded_together_and_what_fails_gives_its_room_back():
-    room = Room(10)
     with room.taken(3), room.taken(7):
         assert room.free == 0
     with pytest.raises(KeyError), room.taken(7):
@@ -137,7 +133,8 @@ def test_what_fits_is_decoded_together_and_what_fails_gives_its_room_back():
 
 def test_pictures_are_transformed_before_the_next_ones_are_decoded(loaded, data_root):
     """The room is held until the pixels have their final size."""
-    classifier, free = loaded("CoOp"), []
+    classifier = loaded("CoOp")
+    free = []
     transform = classifier.transform
     classifier.transform = lambda image: free.append(ROOM.free) or transform(image)
     classifier.predict(f"{data_root}/dtd/images/woven/00.png")
@@ -167,7 +164,7 @@ def test_a_lack_of_memory_is_never_told_as_a_broken_picture(tmp_path, kind):
     path.write_bytes(saved_as(kind, (2500, 2500)))
 
     def outcome(megabytes):
-        return limited(decode_at_once, [str(path)], megabytes=megabytes, context=PROCESSES)
+        return limited(decode_at_once, [str(path)], megabytes=megabytes)
 
     assert outcome(20).error.startswith("MemoryError")
     assert outcome(900).value == [(2500, 2500)]

@@ -87,7 +87,7 @@ def batches_added(*words):
     [
         ("--csv", [], [(1, "within"), (2, "after")]),
         ("--csv", ["--least-certain-first", "--min-certainty", "0.3"], [(3, "within")]),
-        ("--parquet", [], [(4, "after")]),
+        pytest.param("--parquet", [], [(4, "after")], marks=pytest.mark.slow),
     ],
 )
 def test_a_command_that_is_killed_goes_on_and_its_table_is_the_same_to_the_byte(
@@ -271,11 +271,6 @@ def test_a_package_that_is_not_installed_is_named(
     assert "pip install" in line
     assert package in line
     assert os.listdir(tmp_path) == ["pictures"]
-
-
-def test_a_cluster_writes_a_table(run, pictures, error_of):
-    line = error_of(predict.main, "--run", run, pictures, "--ray", "auto")
-    assert line == "error: --ray writes a table of a --run: give --csv FILE or --parquet FILE"
 
 
 # ---- a cluster ----

@@ -53,31 +53,38 @@ def read_plan(text):
 
 
 def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
-    expected, shown = golden(), {}
+    """And is what is trained: for one run of each kind that the golden table and the rules tell apart."""
+    expected = golden()
+    shown = {}
+    looked_at = set()
     protocols = {"train_base": "base2new", "train_all": "fewshot", "train_source": "xd"}
     for args in paper():
-        configs = {
-            (protocols[run.part], run.trainer, run.dataset, str(run.shots)): wanted_config(
-                run, args
-            )
+        trainings = {
+            (protocols[run.part], run.trainer, run.dataset, str(run.shots)): run
             for run in planned(args)
-            if run.seed == 1 and not run.model and Recipe.read(run.recipe).is_trained
+            if not run.model and Recipe.read(run.recipe).is_trained
         }
         for row in read_plan(show_plan(args)):
             key = (protocols.get(row["part"]), row["trainer"], row["data set"], row["shots"])
-            if key not in configs:
+            if key not in trainings:
                 continue
-            cfg, further = configs[key], expected[key][4]
-            for setting in re.split(", (?=[A-Z])", further):  # a value may be a list
-                name, _, value = setting.partition(" ")
-                assert str(cfg.TRAINER[key[1].upper()][name]) == value, (key, setting)
             cells = [row[name] for name in ("recipe", "epochs", "batch", "learning rate", "CLIP")]
+            further = expected[key][4]
             shown[key] = (*cells[:4], further)
-            figures = (cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.LR)
-            done = [*map(str, figures), cfg.MODEL.BACKBONE.NAME]
-            assert cells[1:] == done, "the plan shows what train.py does"
+            kind = (key[1], *cells, further, row["rules, a later one wins"])
+            if kind not in looked_at:
+                looked_at.add(kind)
+                assert_trains_with(wanted_config(trainings[key], args), key[1], cells, further)
     assert shown == expected
     assert len(shown) == (9 + 10) * DATASETS + (9 + 7) * DATASETS * 5 + (9 + 4)
+
+
+def assert_trains_with(cfg, trainer, cells, further):
+    figures = (cfg.OPTIM.MAX_EPOCH, cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg.OPTIM.LR)
+    assert cells[1:] == [*map(str, figures), cfg.MODEL.BACKBONE.NAME]
+    for setting in re.split(", (?=[A-Z])", further):  # a value may be a list
+        name, _, value = setting.partition(" ")
+        assert str(cfg.TRAINER[trainer.upper()][name]) == value, setting
 
 
 def config_of(protocol, trainer, data, recipe):
@@ -135,10 +142,7 @@ def test_a_recipe_of_cdcgda_is_cdcs(name):
 @pytest.mark.parametrize(
     "words, expected",
     [
-        ("CDC --dataset imagenet", "vit_b16 vit_b16 ViT-B/16"),
-        ("MaPLe --dataset imagenet --protocol dg", "vit_b16_xd vit_b16_xd ViT-B/16"),
         ("CDC --dataset imagenet --backbone ViT-B/32", "vit_b32_text vit_b32_text ViT-B/32"),
-        ("CDC --dataset openmoji", "tiny tiny tiny"),
         ("MaPLe --dataset imagenet --backbone RN50", "vit_b16-rn50 vit_b16 RN50"),
     ],
 )

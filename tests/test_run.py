@@ -134,7 +134,6 @@ def test_an_ablations_settings_come_last(start):
     [
         ("[{name: full}", "while parsing"),
         ("name: full", "it must be a list of rows"),
-        ("- {name: full}", "missing 1 required"),
         ("- {name: full, description: d, setings: {}}", "setings"),
         ("- {name: ../full, description: d}", "has another name"),
     ],
@@ -217,13 +216,13 @@ def test_where_one_of_several_fails_its_message_is_shown_and_what_is_done_stays_
 
 
 def test_shards_are_all_runs_each_training_with_its_tests_in_one(start, capsys):
-    words = "xd --seeds 1 2 3 --trainer CoOp CDC"
+    words = "xd --seeds 1 2 --trainer CoOp CDC"
     whole = start(words)
     shutil.rmtree(start.output)
-    shards = [start(f"{words} --shard {number}/4") for number in (1, 2, 3, 4)]
+    shards = [start(f"{words} --shard {number}/3") for number in (1, 2, 3)]
     made = [[run.output_dir for run in noted] for _, noted, _ in shards]
     assert sorted(sum(made, [])) == sorted(run.output_dir for run in whole[1])
-    assert sorted(map(len, made)) == [2, 2, 4, 4], "six trainings with a test each"
+    assert sorted(map(len, made)) == [2, 2, 4], "four trainings with a test each"
     for (_, noted, printed), folders in zip(shards, made):
         assert all(run.model_dir in folders for run in noted if run.eval_only)
         assert "train_source" in printed.out
@@ -275,11 +274,11 @@ def test_every_target_is_a_data_set():
             assert {source, *targets} <= configs
 
 
-@pytest.mark.parametrize("protocol", ["base2new", "fewshot", "xd", "dg"])
 @pytest.mark.parametrize("name", METHODS)
-def test_every_trainer_has_a_recipe_for_every_protocol(name, protocol):
-    for source in ("openmoji", "imagenet"):
-        assert plan(protocol, name, source, [1], [1], "output")
+def test_every_trainer_has_a_recipe_for_every_protocol(name):
+    for protocol in ("base2new", "fewshot", "xd", "dg"):
+        for source in ("openmoji", "imagenet"):
+            assert plan(protocol, name, source, [1], [1], "output")
 
 
 # ---- what a record says of its run ----
@@ -291,12 +290,3 @@ def test_a_record_says_what_the_protocol_handed_over(run):
     assert read_record(folder / "results.json")["run"] == record["run"]
     own = {"classes": "all", "trainer": "CoOp", "recipe": "small", "seed": 1}
     assert record["run"] == {**given, **own, "shots": 3}
-
-
-def test_a_run_of_an_earlier_commit_is_refused_in_a_line(tmp_path):
-    record = make_record()
-    del record["run"]
-    path = tmp_path / "results.json"
-    path.write_text(json.dumps(record))
-    with refuses(r"is no run record of this version \(its run is missing .*run it again"):
-        read_record(path)

@@ -5,7 +5,6 @@ import os
 import pickle
 import zipfile
 
-import numpy
 import pytest
 import torch
 
@@ -14,7 +13,6 @@ import predict
 from tests.runs import prompts_of, refuses
 from train import main
 from trainers.common.image_files import read_picture
-from trainers.common.readers import read_arrays, read_yaml
 from trainers.prompting.backbone import load_backbone
 
 
@@ -71,18 +69,6 @@ def test_a_torchscript_archive_whose_pickle_is_hostile_is_refused(tmp_path, mark
             hostile.writestr(name, pickle.dumps(Evil(mark)) if is_pickle else sound.read(name))
     with refuses("it names .*mkdir, which weights don't need"):
         load_backbone(str(path))
-
-
-def test_hostile_arrays_are_refused(tmp_path, mark):
-    numpy.savez(tmp_path / "x.npz", label=numpy.array([Evil(mark)], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        read_arrays(tmp_path / "x.npz")
-
-
-def test_hostile_yaml_is_refused(tmp_path, mark):
-    (tmp_path / "x.yaml").write_text(f"!!python/object/apply:os.mkdir [{mark}]")
-    with pytest.raises(ValueError, match="could not determine a constructor"):
-        read_yaml(tmp_path / "x.yaml")
 
 
 def test_a_setting_is_never_evaluated(refusal, mark):
