@@ -16,3 +16,32 @@ html_copy_source = False
 html_show_copyright = False
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+
+# the site's menu, caption → pages; no page has it, so that they read well as plain Markdown
+MENU = {
+    "Start": "in_ten_lines tutorials/first_run tutorials/own_images tutorials/report choosing faq",
+    "Research": "protocols tutorials/cluster reproduce tutorials/own_trainer tutorials/plug_in method "
+    "faithfulness faithfulness/prompts faithfulness/layers measures backbones performance reliability",
+    "Results": "benchmark ablation uncertainty factors log",
+    "Reference": "trainers/index trainers/* api/classifier api/trainer api/evidence api/prompting "
+    "api/data api/results",
+}
+
+
+def add_menu(app, page, source):
+    """Puts the menu at the end of the first page, as Sphinx reads it."""
+    if page == "index":
+        for caption, pages in MENU.items():
+            lines = [
+                "```{toctree}",
+                f":caption: {caption}",
+                ":hidden:",
+                ":glob:",
+                "",
+                *pages.split(),
+            ]
+            source[0] += "\n".join(["", *lines, "```", ""])
+
+
+def setup(app):
+    app.connect("source-read", add_menu)
