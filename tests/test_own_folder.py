@@ -182,7 +182,7 @@ def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     folder = f"{data_root}/dtd/images"
     paths = sorted(map(str, Path(folder).glob("*/*.png")))
     recipe = small_recipe("CoOp")
-    options = ("--config-file", recipe, "--seed", "3", "OPTIM.MAX_EPOCH", "2")
+    options = f"--config-file {recipe} --seed 3 OPTIM.MAX_EPOCH 2 DATALOADER.NUM_WORKERS 0".split()
     words = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]
     assert call(train.main, *words, "--output-dir", f"{tmp_path}/command", *options) == 0
     given = {"trainer": "CoOp", "backbone": small_clip_file, "recipe": recipe, "seed": 3}
