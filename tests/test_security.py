@@ -5,6 +5,7 @@ import os
 import pickle
 import zipfile
 
+import numpy
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ import predict
 from tests.runs import prompts_of, refuses
 from train import main
 from trainers.common.image_files import read_picture
+from trainers.common.readers import read_arrays
 from trainers.prompting.backbone import load_backbone
 
 
@@ -57,6 +59,12 @@ def test_hostile_clip_weights_are_refused(tmp_path, mark):
     torch.save({"text_projection": Evil(mark)}, path)
     with refuses("clip.pt can't be read as CLIP weights"):
         load_backbone(str(path))
+
+
+def test_hostile_arrays_are_refused(tmp_path, mark):
+    numpy.savez(tmp_path / "x.npz", label=numpy.array([Evil(mark)], dtype=object))
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        read_arrays(tmp_path / "x.npz")
 
 
 def test_a_torchscript_archive_whose_pickle_is_hostile_is_refused(tmp_path, mark):
