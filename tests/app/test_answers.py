@@ -11,7 +11,7 @@ import demo_app
 import predict
 from app.answer import describe, percent
 from tests.app.conftest import NASTY, Page, make_demo, png
-from tests.conftest import FEW, GOLDEN, TRAINERS, slow_but_for
+from tests.conftest import GOLDEN, TRAINERS, slow_but_for
 from tests.runs import CLASSES, call, write_validation
 from trainers import PromptedClassifier
 from trainers.classifier.prompted import Answers
@@ -47,7 +47,7 @@ def test_the_verdict_is_sure_only_where_a_limit_was_measured(
 # ---- the page says what the classifier says ----
 
 
-@slow_but_for(FEW, TRAINERS)
+@slow_but_for(("CDC", "CoOp"), TRAINERS)  # with votes, and without
 def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
     demo = make_demo(trained(name), data_root)
     page = Page(demo_app.make_app(demo).test_client().get("/?picture=example-3").text)

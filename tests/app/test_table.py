@@ -130,7 +130,7 @@ def test_a_folder_of_the_command_is_answered_while_the_page_is_there(
     assert "there is no image to label" in error_of(demo_app.main, tmp_path, "--run", folder)
 
 
-@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("width", [320, pytest.param(1280, marks=pytest.mark.slow)])
 def test_the_table_in_a_browser_fits_and_is_readable(own, paths, browser, width):
     server = demo_app.make_server(demo_app.make_app(own), 0)
     threading.Thread(target=server.run, daemon=True).start()

@@ -120,6 +120,7 @@ def test_a_frozen_resnet_does_not_follow_the_data(resnet):
 # ---- the embedded tiny CLIP ----
 
 
+@pytest.mark.slow
 def test_the_committed_weights_have_the_model_cards_accuracy():
     """Zero-shot over all classes on the validation pictures, computed with the unmodified ``clip``
     alone."""

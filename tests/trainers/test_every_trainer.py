@@ -155,7 +155,7 @@ def spread(logits):
 
 
 @pytest.mark.parametrize("precision, tolerance", [("amp", 0.2), ("fp16", 0.03)])
-@slow_but_for(FEW, TRAINERS)
+@slow_but_for(("CDC", "CoOp"), TRAINERS)
 def test_every_precision_trains_and_stays_near_fp32(
     run, just_trained, name, precision, tolerance, fp16_anywhere
 ):
