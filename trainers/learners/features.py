@@ -43,7 +43,7 @@ class HeldOut:
         self.known: dict[Numbers, Tensor] = {}
 
     def logits(self, setting: Numbers) -> Tensor:
-        """Theirs (N, K) under a setting."""
+        """Their logits (N, K) under a setting."""
         self.note()
         return self.under(setting)
 
