@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as 
 def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     run, trained, stopped, name
 ):
-    options = ("TRAIN.CHECKPOINT_FREQ", "1", *BASE)
+    options = ("TRAIN.CHECKPOINT_FREQ", "1")
     folder = trained(name, *options)
     stopped(folder, epoch=2, name="gpu")
     with pretended_gpu():
