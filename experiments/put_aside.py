@@ -9,26 +9,33 @@ by the tiny CLIP (docs/backbones.md). A picture that two classes claim is left o
 that look alike, mirrored ones too, the first stays.
 """
 
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from trainers.common.environment import first_line, start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import hashlib
 import io
 import json
-import logging
 import re
 import subprocess
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy
-import yaml
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps
 
-log = logging.getLogger("put_aside")
+from trainers.common.readers import read_yaml
 
 SIZE = 128  # pixels of a side
 KEPT = 40  # pictures of a class
@@ -144,11 +151,11 @@ def write_task(chosen: Mapping[str, Mapping[str, Image.Image]], place: Path) -> 
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--root", type=Path, default=Path("data"))
-    args = parser.parse_args()
-    stated = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text("utf-8"))
+    args = parser.parse_args(arguments)
+    stated = read_yaml(Path(__file__).with_suffix(".yaml"))
     patterns = {label: words_pattern(words) for label, words in stated["words"].items()}
     for name, task in stated["tasks"].items():
         pictures: Pictures = {}

@@ -120,6 +120,7 @@ def test_the_folders_of_v2_are_lines_of_classnames(tmp_path):
 
 
 def test_only_what_learns_nothing_may_be_run_on_test_images(root_of, refusal):
-    config = {"--dataset-config-file": f"{REPOSITORY}/configs/datasets/imagenet_r.yaml"}
-    facts = {"trainer": "CoOp", "root": str(root_of("ImageNetR")), "replace": config}
-    assert "test images only" in refusal("DATASET.NUM_SHOTS", "-1", **facts)
+    config = f"{REPOSITORY}/configs/datasets/imagenet_r.yaml"
+    words = ("--dataset-config-file", config, "DATASET.NUM_SHOTS", "-1")
+    root = str(root_of("ImageNetR"))
+    assert "test images only" in refusal(*words, trainer="CoOp", root=root)
