@@ -94,9 +94,8 @@ def test_readme_and_the_ablation_say_what_cdc_gains_over_tasks(suite, put_aside)
     promptsrc_aside, promptsrc_seen = map(said, to_promptsrc)
     of_readme = promptsrc_aside.replace("(", "(95 % interval ").replace(")", "; tiny CLIP)")
     readme = text_of("README.md")
-    aside = (
-        f"its H minus PromptSRC's is {of_readme}, minus four averaged templates' {averaged_aside}"
-    )
+    meaning = "(the harmonic mean of base and new accuracy)"
+    aside = f"its H {meaning} minus PromptSRC's is {of_readme}, minus four averaged templates' {averaged_aside}"
     assert f"Over nine tasks that nothing was tuned on, {aside}; over the eleven" in readme
     assert f"the eleven that it was tuned on {promptsrc_seen} and {averaged_seen}" in readme
     assert readme.index("nothing was tuned on") < readme.index("it was tuned on")
@@ -167,6 +166,27 @@ def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, setti
         assert cells == expected, description
         if name != "averaged":
             assert difference == comparison.cell(suite(name, "averaged")), description
+
+
+def test_the_ablations_table_of_parts_is_what_the_command_prints(rows, settings, suite):
+    names = {each["description"]: each["name"] for each in settings}
+    compared = comparison.differences(settings, rows, "cdc")
+    shown = table_of("docs/ablation.md", "| minus CDC | tasks | runs |")
+    assert len(shown) == 5
+    for description, (tasks, runs, *cells) in shown.items():
+        of_part = compared.loc[names[description]]
+        assert (int(tasks), int(runs)) == (of_part.tasks, of_part.runs), description
+        measures = ("base", "new", "H", "ece_new", "ece_fit_new")
+        assert cells == [comparison.cell(of_part[measure]) for measure in measures], description
+    parts = ["without L_de", "without L_con", "without views"]
+    assert not any(compared.loc[names[part], "H"].is_real for part in parts)
+    assert compared.loc["same_view", "base"].is_real and compared.loc["text", "H"].is_real
+    assert compared.loc["independent", "ece_new"].is_real
+    assert not compared.loc["independent", "ece_fit_new"].is_real
+    gda = suite("cdcgda", "gda")
+    assert len(gda.of) == 6
+    page = text_of("docs/ablation.md")
+    assert f"CDCGDA minus GDA is {said(gda)} in H over six of the tasks" in page
 
 
 def test_each_occasion_of_the_tasks_put_aside_is_what_its_file_says(put_aside):
@@ -364,7 +384,7 @@ def test_every_interval_in_a_document_is_of_kept_results(
 ):
     """But for the lab book's, which are of their day."""
     differences = [weakest]
-    for first in ("averaged", "promptsrc", "zeroshot", "averaged_steps2", "text"):
+    for first in ("cdc", "averaged", "promptsrc", "zeroshot", "averaged_steps2", "text", "gda"):
         of_first = comparison.differences(settings, rows, first)[comparison.COMPARED]
         differences += [cell for cell in of_first.to_numpy().ravel() if hasattr(cell, "interval")]
     trainers = ("CDC tiny", "CDC views", "CDCGDA", "GDA", "PromptSRC", "DePTPromptSRC")
