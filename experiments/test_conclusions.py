@@ -181,8 +181,8 @@ def test_the_ablations_table_of_parts_is_what_the_command_prints(rows, settings,
     parts = ["without L_de", "without L_con", "without views"]
     assert not any(compared.loc[names[part], "H"].is_real for part in parts)
     assert compared.loc["same_view", "base"].is_real and compared.loc["text", "H"].is_real
-    assert compared.loc["independent", "ece_new"].is_real
-    assert not compared.loc["independent", "ece_fit_new"].is_real
+    worse, fitted = compared.loc["independent", ["ece_new", "ece_fit_new"]]
+    assert worse.is_real and fitted.mean < worse.mean / 2
     gda = suite("cdcgda", "gda")
     assert len(gda.of) == 6
     page = text_of("docs/ablation.md")
