@@ -71,8 +71,8 @@ def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run,
 
 
 def test_on_a_gpu_it_is_the_same_run(run, of_each):
-    """On one that is pretended: what meets on it is on it. What is learned is equal to the bit; the last
-    digit of an answer depends on where a processor finds the pixels in its memory."""
+    """On one that is pretended: what meets on it is on it. What is learned is equal to the bit;
+    MMRL's answers differ in their last digit."""
     name, _, folder = of_each
     with pretended_gpu():
         trainer, record, there = run(name, *SMALL)
