@@ -35,8 +35,10 @@ import numpy
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageOps
 
+from trainers.common.image_files import as_seen, read_picture
 from trainers.common.readers import read_yaml
 
+TASKS = Path(__file__).with_suffix(".yaml")
 SIZE = 128  # pixels of a side
 KEPT = 40  # pictures of a class
 LEAST = 8
@@ -47,7 +49,9 @@ Pictures = dict[str, Callable[[], Image.Image]]  # name → what opens it
 def drawn(svg: str) -> Image.Image:
     import resvg_py
 
-    return Image.open(io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE)))
+    return Image.open(
+        io.BytesIO(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE)), formats=("PNG",)
+    )
 
 
 def icons(name: str, version: str, _: Path) -> Pictures:
@@ -68,7 +72,7 @@ def icons(name: str, version: str, _: Path) -> Pictures:
 def folder(place: str, root: Path) -> Pictures:
     """The pictures of a clone's folder, ``class/name``."""
     paths = sorted((root / place).glob("*/*"))
-    return {f"{path.parent.name}/{path.stem}": partial(Image.open, path) for path in paths}
+    return {f"{path.parent.name}/{path.stem}": partial(read_picture, str(path)) for path in paths}
 
 
 KINDS: dict[str, Callable[..., Pictures]] = {"npm": icons, "folder": folder}
@@ -96,9 +100,7 @@ def by_class(
 
 def square(picture: Image.Image) -> Image.Image:
     """A picture on white, without its white margins, as large as it goes into a square."""
-    seen = picture.convert("RGBA")
-    white = Image.new("RGBA", seen.size, "white")
-    flat = Image.alpha_composite(white, seen).convert("RGB")
+    flat = as_seen(picture, "white")
     margins = ImageChops.difference(flat, Image.new("RGB", flat.size, "white"))
     return ImageOps.pad(
         flat.crop(margins.getbbox()), (SIZE, SIZE), Image.Resampling.LANCZOS, "white"
@@ -155,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--root", type=Path, default=Path("data"))
     args = parser.parse_args(arguments)
-    stated = read_yaml(Path(__file__).with_suffix(".yaml"))
+    stated = read_yaml(TASKS)
     patterns = {label: words_pattern(words) for label, words in stated["words"].items()}
     for name, task in stated["tasks"].items():
         pictures: Pictures = {}

@@ -5,6 +5,8 @@ from functools import partial
 import put_aside
 from PIL import Image, ImageDraw
 
+from trainers.common.readers import read_yaml
+
 
 def drawing(corner: int) -> Image.Image:
     """A square in a place of its own on a transparent ground."""
@@ -12,6 +14,13 @@ def drawing(corner: int) -> Image.Image:
     ImageDraw.Draw(picture).rectangle((0, 0, 20 + corner, 20), fill="red")
     ImageDraw.Draw(picture).ellipse((corner, 30, corner + 25, 60), fill="blue")
     return picture
+
+
+def test_each_task_names_sources_that_there_are():
+    stated = read_yaml(put_aside.TASKS)
+    assert {kind for kind, *_ in stated["sources"].values()} <= put_aside.KINDS.keys()
+    for name, task in stated["tasks"].items():
+        assert stated["sources"].keys() >= set(task["sources"]), name
 
 
 def test_a_picture_that_two_classes_claim_is_left_out():
