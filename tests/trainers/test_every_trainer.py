@@ -3,14 +3,13 @@
 import shutil
 import weakref
 
-import numpy
 import pytest
 import torch
 from dassl.engine import TRAINER_REGISTRY
 
 from tests.conftest import BASE, FEW, GOLDEN, LEARNING, METHOD_OF, NEW, TRAINERS, slow_but_for
 from tests.methods import shape_setting_of
-from tests.pretended_gpu import pretended_gpu
+from tests.pretended_gpu import Watched, pretended_gpu
 from tests.runs import call, change_split, make_textures, prompts_of, record_of, words_of
 from tests.same_run import assert_equal, kept_answers
 from train import main
@@ -37,7 +36,8 @@ def saved(folder, name="model.pth.tar-3"):
 @pytest.fixture(scope="module", params=TRAINERS)
 def of_each(request, just_trained):
     """A trainer's name, and its object and folder after a run on the base classes."""
-    return request.param, *just_trained(request.param, *SMALL)
+    with Watched():
+        return request.param, *just_trained(request.param, *SMALL)
 
 
 def test_it_trains_on_base_and_is_tested_on_new(run, of_each):
@@ -71,21 +71,15 @@ def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run,
 
 
 def test_on_a_gpu_it_is_the_same_run(run, of_each):
-    """On one that is pretended: what meets on it is on it. What is learned is equal to the bit;
-    MMRL's answers differ in their last digit."""
+    """On one that is pretended: what meets on it is on it."""
     name, _, folder = of_each
     with pretended_gpu():
-        trainer, record, there = run(name, *SMALL)
+        trainer, record, _ = run(name, *SMALL)
         assert trainer.model.device.type == "cuda"
         assert all(value.is_cuda for value in trainer.model.state_dict().values())
     assert record["device"] == "cuda"
+    assert record["metrics"] == record_of(folder)["metrics"]
     assert record["prompts_hash"] == record_of(folder)["prompts_hash"]
-    answers = kept_answers(there, "test")
-    for kind, values in kept_answers(folder, "test").items():
-        if values.dtype.kind == "f":
-            numpy.testing.assert_allclose(answers[kind], values, rtol=1e-5, atol=1e-6, err_msg=kind)
-        else:
-            numpy.testing.assert_array_equal(answers[kind], values, err_msg=kind)
 
 
 def test_text_is_encoded_once_a_test(of_each, monkeypatch):
