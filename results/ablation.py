@@ -69,11 +69,8 @@ def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float
         generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
     )  # (R, S), (R, N), (R, N)
     difference = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)  # (R,)
-    return tuple(
-        numpy.quantile(
-            difference, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
-        ).tolist()
-    )
+    ends = [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
+    return tuple(numpy.quantile(difference, ends).tolist())
 
 
 def resampled_h(

@@ -72,14 +72,14 @@ def measured_tables(series: list[RunSeries]) -> list[Table]:
     """
     calibration: list[Line] = []
     doubt: list[Line] = []
-    runs_of_series = [(entry, run) for entry in series for run in entry.runs]
-    for entry, run in runs_of_series:
+    for entry in series:
         key = entry.tested_on, entry.name
-        figures = {title: run.metrics.get(name) for name, title in CALIBRATION_COLUMNS.items()}
-        calibration.append((key, run.seed, figures))
-        for measure, values in run.metrics.get("uncertainty", {}).items():
-            figures = {title: values[name] for name, title in MEASURED_BY.items()}
-            doubt.append(((*key, measure.replace("_", " ")), run.seed, figures))
+        for run in entry.runs:
+            figures = {title: run.metrics.get(name) for name, title in CALIBRATION_COLUMNS.items()}
+            calibration.append((key, run.seed, figures))
+            for measure, values in run.metrics.get("uncertainty", {}).items():
+                figures = {title: values[name] for name, title in MEASURED_BY.items()}
+                doubt.append(((*key, measure.replace("_", " ")), run.seed, figures))
     made = [
         Table.of("Calibration", SERIES_HEADS, calibration),
         Table.of("Uncertainty", (*SERIES_HEADS, "by"), doubt),
