@@ -139,17 +139,21 @@ def choose(
 
 
 def write_task(chosen: Mapping[str, Mapping[str, Image.Image]], place: Path) -> str:
-    """Writes a task's class folders; returns the SHA-256 of its lines "path, SHA-256 of its RGB
-    pixels", by path."""
+    """Writes a task's class folders, all or none; returns the SHA-256 of its lines "path, SHA-256 of
+    its RGB pixels", by path."""
     lines = []
-    for label, pictures in chosen.items():
-        (place / label).mkdir(parents=True)
-        for name, picture in pictures.items():
-            stem = re.sub("[^a-zA-Z0-9]+", "_", name)[-80:]
-            path = place / label / f"{stem}_{zlib.crc32(name.encode()):08x}.png"
-            picture.save(path)
-            pixels = hashlib.sha256(picture.tobytes()).hexdigest()
-            lines.append(f"{path.relative_to(place).as_posix()} {pixels}\n")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".") as folder:
+        task = Path(folder) / place.name
+        for label, pictures in chosen.items():
+            (task / label).mkdir(parents=True)
+            for name, picture in pictures.items():
+                stem = re.sub("[^a-zA-Z0-9]+", "_", name)[-80:]
+                path = task / label / f"{stem}_{zlib.crc32(name.encode()):08x}.png"
+                picture.save(path)
+                pixels = hashlib.sha256(picture.tobytes()).hexdigest()
+                lines.append(f"{path.relative_to(task).as_posix()} {pixels}\n")
+        task.rename(place)
     return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()
 
 
@@ -160,6 +164,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     stated = read_yaml(TASKS)
     patterns = {label: words_pattern(words) for label, words in stated["words"].items()}
     for name, task in stated["tasks"].items():
+        place = args.root / "put_aside" / name
+        if place.exists():
+            print(f"{place} is there already")
+            continue
         pictures: Pictures = {}
         for source in task["sources"]:
             kind, *where = stated["sources"][source]
@@ -168,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         of_classes = {label: f"-{label}/" for label in task.get("folders", ())} or patterns
         members = by_class(pictures, of_classes, task.get("only", ""), task.get("without", "^$"))
         chosen = choose(members, pictures)
-        digest = write_task(chosen, args.root / "put_aside" / name)
+        digest = write_task(chosen, place)
         print(f"{name},{sum(map(len, chosen.values()))},{len(chosen)},{digest}")
 
 

@@ -3,6 +3,7 @@
 from functools import partial
 
 import put_aside
+import pytest
 from PIL import Image, ImageDraw
 
 from trainers.common.readers import read_yaml
@@ -50,3 +51,27 @@ def test_the_hash_is_that_of_the_pictures(tmp_path):
     assert put_aside.write_task(chosen, tmp_path / "again") == first
     chosen["shape"]["a b"].putpixel((0, 0), (1, 2, 3))
     assert put_aside.write_task(chosen, tmp_path / "other") != first
+
+
+def test_a_task_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    chosen = {"shape": {"one": drawing(0), "two": drawing(5)}}
+    save = Image.Image.save
+
+    def save_the_first(picture, path):
+        if path.name.startswith("two"):
+            raise KeyboardInterrupt
+        save(picture, path)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Image.Image, "save", save_the_first)
+        put_aside.write_task(chosen, tmp_path / "task")
+    assert not list(tmp_path.iterdir())
+    put_aside.write_task(chosen, tmp_path / "task")
+    assert len(list(tmp_path.glob("task/shape/*.png"))) == 2
+
+
+def test_a_task_that_is_there_is_left_as_it_is(tmp_path, capsys):
+    for name in read_yaml(put_aside.TASKS)["tasks"]:
+        (tmp_path / "put_aside" / name).mkdir(parents=True)
+    put_aside.main(["--root", str(tmp_path)])
+    assert capsys.readouterr().out.count("is there already") == 6

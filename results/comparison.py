@@ -265,6 +265,8 @@ class Ranking:
     @property
     def friedman(self) -> float:
         """p of Friedman's test that all trainers are alike."""
+        if (self.scores.nunique(axis=1) == 1).all():  # level everywhere, where it divides by zero
+            return 1.0
         return float(stats.friedmanchisquare(*self.scores.to_numpy().T).pvalue)
 
     @cached_property
@@ -280,7 +282,8 @@ class Ranking:
         from scikit_posthocs import posthoc_wilcoxon  # here, since it takes a second
 
         names = self.scores.columns
-        values = posthoc_wilcoxon(self.scores.to_numpy().T, p_adjust="holm")
+        with numpy.errstate(invalid="ignore"):  # of two that are level everywhere: their p is 1
+            values = posthoc_wilcoxon(self.scores.to_numpy().T, p_adjust="holm")
         return DataFrame(values.to_numpy(), names, names)
 
     def draw(self, title: str) -> str:

@@ -6,7 +6,7 @@ import math
 
 import numpy
 import pytest
-from pandas import MultiIndex, Series
+from pandas import DataFrame, MultiIndex, Series
 from scipy import stats
 
 from results import compare, table
@@ -112,6 +112,14 @@ def test_ranks_are_demsars_with_holms_and_nemenyis_p():
     assert found.nemenyi.loc["a", "c"] == pytest.approx(nemenyi, abs=1e-3)
     alone = [stats.wilcoxon(table[:, one], table[:, 2]).pvalue for one in (0, 1)]
     assert found.wilcoxon.min(axis=None) == pytest.approx(3 * min(alone))
+
+
+@pytest.mark.filterwarnings("error")
+def test_nothing_tells_trainers_apart_that_are_level_everywhere():
+    level = Ranking(DataFrame({name: numpy.arange(6.0) for name in "abc"}))
+    assert level.friedman == 1
+    assert (level.wilcoxon == 1).all(axis=None)
+    assert (level.nemenyi == 1).all(axis=None)
 
 
 # ---- the command ----
