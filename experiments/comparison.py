@@ -19,10 +19,11 @@ NUMBERS = (
     "nll_fit_base nll_fit_new mistakes_base mistakes_new unknown"
 ).split()
 COMPARED = (
-    "train base worst_base new H styles_H ece_base ece_new ece_fit_base ece_fit_new mistakes_base "
-    "unknown"
+    "train base worst_base new H styles_H ece_base ece_new ece_fit_base ece_fit_new nll_fit_base "
+    "nll_fit_new mistakes_base mistakes_new unknown"
 ).split()
-OF_NEW_CLASSES = ("new", "ece_new", "ece_fit_new")  # of ``COMPARED``: no trained class is asked for
+# of ``COMPARED``: no trained class is asked for
+OF_NEW_CLASSES = ("new", "ece_new", "ece_fit_new", "nll_fit_new", "mistakes_new")
 FOLD = ["task", "seed"]
 SWAPPED = "_swapped"
 Fields = dict[str, Any]  # a line of the results, or a setting
