@@ -129,9 +129,19 @@ def accuracy(method: Method, images: Tensor, labels: Tensor) -> float:
     return percent_right(probability.argmax(dim=1), labels)
 
 
-def judge(setting: Fields, task: str, seed: int, pictures: Pictures, root: str) -> Fields:
-    """Trains a setting on a task's fold and returns its line."""
-    chosen, held_out = split(pictures.trained.labels, seed)
+def pictures_of(task: str, root: str) -> Pictures:
+    """A task's images, for all settings, with CDC's views."""
+    with tempfile.TemporaryDirectory() as folder:
+        trained, other = (new_trainer({}, task, half, 1, root, folder) for half in (1, 2))
+    return Pictures(trained, other, task_of(task) in DRAWN)
+
+
+def train(
+    setting: Fields, task: str, seed: int, pictures: Pictures, root: str
+) -> tuple[MethodTrainer, MethodTrainer]:
+    """Trains a setting on a task's fold: the trainer, and one of what it learned for the other half's
+    classes."""
+    chosen, _ = split(pictures.trained.labels, seed)
     with tempfile.TemporaryDirectory() as folder:
         trained, other = (new_trainer(setting, task, half, seed, root, folder) for half in (1, 2))
         if trained.model.learns:
@@ -141,6 +151,13 @@ def judge(setting: Fields, task: str, seed: int, pictures: Pictures, root: str) 
                 train_on(trained, pictures, chosen)
             other.model.load(trained.model.learned.state_dict(), trained.model.classnames)
             other.set_model_mode("eval")
+    return trained, other
+
+
+def judge(setting: Fields, task: str, seed: int, pictures: Pictures, root: str) -> Fields:
+    """Trains a setting on a task's fold and returns its line."""
+    chosen, held_out = split(pictures.trained.labels, seed)
+    trained, other = train(setting, task, seed, pictures, root)
     methods = {"base": trained.model, "new": other.model}
     images = {"base": pictures.trained.part(held_out), "new": pictures.other}
     logits = {half: logits_of(methods[half], images[half].centre["plain"]) for half in methods}
@@ -212,10 +229,7 @@ def run(args: argparse.Namespace, settings: Sequence[Fields]) -> None:
         if (setting["name"], task, seed) not in done:
             todo.append((task, seed, setting))
     for task, lines in groupby(todo, lambda line: line[0]):
-        with tempfile.TemporaryDirectory() as folder:
-            # with CDC's views
-            trained, other = (new_trainer({}, task, half, 1, args.root, folder) for half in (1, 2))
-        pictures = Pictures(trained, other, task_of(task) in DRAWN)
+        pictures = pictures_of(task, args.root)
         for _, seed, setting in lines:
             row = judge(setting, task, seed, pictures, args.root)
             with open(args.results, "a", encoding="utf-8") as file:
