@@ -8,6 +8,7 @@ import comparison
 import cross_validate
 import pandas
 import pytest
+import reliabilities
 from pandas import DataFrame
 
 from results.compare import kept_scores, published_scores
@@ -212,6 +213,23 @@ def test_the_ablations_table_of_parts_is_what_the_command_prints(rows, settings,
     worse, fitted = compared.loc["independent", ["ece_new", "ece_fit_new"]]
     assert worse.is_real
     assert fitted.mean < worse.mean / 2
+
+
+def test_a_reliability_for_each_template_gains_nothing():
+    rows = cross_validate.read_rows(REPOSITORY / "experiments/reliabilities.jsonl")
+    totals = DataFrame(rows).groupby("setting")["log_likelihood"].sum()
+    names = [f"{deviation:g}" for deviation in reliabilities.STRENGTHS]
+    compared = comparison.differences([{"name": name} for name in names], rows)
+    shown = table_of("docs/log.md", "| τ | log likelihood |")
+    assert list(shown) == names[1:]
+    for name, (likelihood, *cells) in shown.items():
+        assert likelihood == number(totals[name] - totals["0"])
+        measures = ("base", "new", "H", "nll_fit_base", "nll_fit_new")
+        assert cells == [comparison.cell(compared.loc[name, measure]) for measure in measures]
+        for measure in ("H", "nll_fit_new"):
+            gained = compared.loc[name, measure]
+            assert not (gained.is_real and (gained.mean > 0) == (measure == "H")), measure
+    assert totals.idxmax() == "0.5"
 
 
 def test_each_occasion_of_the_tasks_put_aside_is_what_its_file_says(put_aside):
