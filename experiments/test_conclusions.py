@@ -16,6 +16,7 @@ from results.comparison import Difference
 from results.published import PUBLISHED
 from tests.runs import REPOSITORY
 from trainers import METHODS
+from trainers.common.config_files import CONFIGS
 from trainers.common.readers import read_yaml
 
 DOCS = REPOSITORY / "docs"
@@ -200,7 +201,7 @@ def test_the_ablations_table_of_parts_is_what_the_command_prints(rows, settings,
     names = {each["description"]: each["name"] for each in settings}
     compared = comparison.differences(settings, rows, "cdc")
     shown = table_of("docs/ablation.md", "| minus CDC | tasks | runs |")
-    assert len(shown) == 5
+    assert len(shown) == 6
     for description, (tasks, runs, *cells) in shown.items():
         of_part = compared.loc[names[description]]
         assert (int(tasks), int(runs)) == (of_part.tasks, of_part.runs), description
@@ -213,6 +214,44 @@ def test_the_ablations_table_of_parts_is_what_the_command_prints(rows, settings,
     worse, fitted = compared.loc["independent", ["ece_new", "ece_fit_new"]]
     assert worse.is_real
     assert fitted.mean < worse.mean / 2
+
+
+@pytest.fixture(scope="module")
+def readings(rows):
+    """Each reading of the paper minus CDC and minus the untrained CLIP, over the first fold in one
+    direction; and plain cosines minus CDC in H over all other runs."""
+    names = [setting["name"] for setting in read_yaml(CONFIGS / "ablations/CDC_readings.yaml")]
+    first = {(row["task"], row["seed"]) for row in rows if row["setting"] == "full"}
+    assert {seed for _, seed in first} == {1}
+    compared = (*names, "zeroshot", "cdc")
+    shown, others = [], []
+    for row in rows:
+        if row["setting"] in compared:
+            (shown if (row["task"], row["seed"]) in first else others).append(row)
+    settings = [{"name": name} for name in compared]
+    to_untrained = comparison.differences(settings, shown, "zeroshot")["new"]
+    elsewhere = comparison.differences(settings, others, "cdc").loc["plain_cosines"]
+    return comparison.differences(settings, shown, "full").loc[names[1:]], to_untrained, elsewhere
+
+
+def test_the_table_of_readings_is_of_the_first_fold(readings):
+    to_cdc, to_untrained, elsewhere = readings
+    shown = table_of("docs/method.md", "| reading | tasks |")
+    assert [name.strip("`") for name in shown] == list(to_cdc.index)
+    for name, (tasks, *cells) in shown.items():
+        of_reading = to_cdc.loc[name.strip("`")]
+        assert int(tasks) == of_reading.tasks
+        found = [of_reading[measure] for measure in ("train", "base", "new", "H")]
+        assert cells == [str(each) for each in (*found, to_untrained[name.strip("`")])], name
+    lost = {name for name, difference in to_cdc["H"].items() if difference.interval[1] < 0}
+    assert lost == {"softplus", "relu", "divergence", "text", "literal"}
+    gained = {name for name, difference in to_cdc["H"].items() if difference.interval[0] > 0}
+    assert gained == {"plain_cosines"}
+    below = {name for name, difference in to_untrained.items() if difference.interval[1] < 0}
+    assert below == {"literal"}
+    runs = f"in {elsewhere.runs} runs of other folds of {elsewhere.tasks} tasks"
+    assert f"{runs} (H {said(elsewhere['H'])} minus CDC)" in text_of("docs/method.md")
+    assert not elsewhere["H"].is_real
 
 
 def test_a_reliability_for_each_template_gains_nothing():
@@ -423,10 +462,12 @@ def test_the_log_says_which_conclusions_intervals_over_few_tasks_change(suite):
 
 
 def test_every_interval_in_a_document_is_of_kept_results(
-    rows, settings, put_aside, own_pictures, weakest
+    rows, settings, put_aside, own_pictures, weakest, readings
 ):
     """But for the lab book's, which are of their day."""
-    differences = [weakest]
+    to_cdc, to_untrained, elsewhere = readings
+    differences = [weakest, elsewhere["H"], *to_untrained]
+    differences += [*to_cdc[["train", "base", "new", "H"]].to_numpy().ravel()]
     for first in (
         "cdc",
         "averaged",
