@@ -89,6 +89,7 @@ def test_prompts_that_win_by_more_than_the_margin_are_the_run(colours, tmp_path,
     assert "Why CDCGDA on colours" in (tmp_path / "run/report.html").read_text()
 
 
+@pytest.mark.slow
 def test_prompts_that_win_by_no_more_than_the_margin_are_kept_beside_the_run(
     colours, tmp_path, monkeypatch
 ):

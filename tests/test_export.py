@@ -63,6 +63,7 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded, ge
         assert_equal(stored, torch.load(place, weights_only=True)["state_dict"], "prompts")
 
 
+@pytest.mark.slow
 def test_an_export_of_names_that_were_added_and_taken_away_is_that_of_the_first(loaded, tmp_path):
     classifier = loaded("TipAdapter")
     names = classifier.classnames[::-1]
@@ -111,6 +112,7 @@ def test_the_cards_example_runs(german, data_root):
     assert float(probability) == pytest.approx(answers.probabilities.max(), abs=0.02)
 
 
+@pytest.mark.slow
 def test_a_run_in_fp16_on_a_resnet_on_pixels_as_they_are_without_a_test_is_exported_in_fp32(
     loaded, small_resnet_file, tmp_path, fp16_anywhere
 ):

@@ -32,6 +32,7 @@ def command(data_root, output, *more):
     )
 
 
+@pytest.mark.slow
 def test_real_runs_side_by_side_from_any_folder_and_why_one_fails(
     data_root, small_clip_file, tmp_path, monkeypatch, capfd
 ):
@@ -75,7 +76,11 @@ def wait_until(condition):
 
 
 @pytest.mark.parametrize(
-    "send, number, seeds", [(os.killpg, signal.SIGUSR1, [1]), (os.kill, signal.SIGINT, [1, 2])]
+    "send, number, seeds",
+    [
+        (os.killpg, signal.SIGUSR1, [1]),
+        pytest.param(os.kill, signal.SIGINT, [1, 2], marks=pytest.mark.slow),
+    ],
 )
 def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, send, number, seeds):
     """A signal that goes to all processes, as Slurm sends it, or to this one alone."""
