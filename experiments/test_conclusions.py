@@ -160,7 +160,7 @@ def test_calibration_is_compared_after_the_same_fit(suite):
     page = text_of("docs/ablation.md")
     level = "and not shown to be below averaged templates' {} or CoOp's {}".format(*levels)
     assert f"{below} ({low} … {high}), {level}" in page
-    level = "and not shown to be below averaged templates' or CoOp's"
+    level = "and not shown to be below averaged templates' or CoOp's, over the eleven tasks"
     assert f"{below} ({low} … {high}; both fitted to the same images), {level}" in text_of(
         "README.md"
     )
