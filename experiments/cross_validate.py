@@ -217,14 +217,17 @@ def read_rows(path: Path) -> list[Fields]:
     return [json.loads(line) for line in lines]
 
 
+def tasks_below(root: str) -> list[str]:
+    """The names of all tasks whose images are there."""
+    return [*DRAWN, *sorted(folder.name for folder in Path(root).glob("suite/*"))]
+
+
 def run(args: argparse.Namespace, settings: Sequence[Fields]) -> None:
     """Trains what the results file lacks."""
     done = {(row["setting"], row["task"], row["seed"]) for row in read_rows(args.results)}
-    there = [*DRAWN, *sorted(folder.name for folder in Path(args.root).glob("suite/*"))]
+    names = args.tasks or tasks_below(args.root)
     todo = []
-    for name, ending, seed, setting in product(
-        args.tasks or there, DIRECTIONS, args.seeds, settings
-    ):
+    for name, ending, seed, setting in product(names, DIRECTIONS, args.seeds, settings):
         task = name + ending
         if (setting["name"], task, seed) not in done:
             todo.append((task, seed, setting))

@@ -32,7 +32,7 @@ from collections.abc import Iterator, Sequence
 import numpy
 import torch
 from comparison import Fields, difference_table, differences
-from cross_validate import DRAWN, logits_of, pictures_of, read_rows, train
+from cross_validate import logits_of, pictures_of, read_rows, tasks_below, train
 from folds import split
 from numpy.typing import NDArray
 from scipy.linalg import helmert
@@ -41,7 +41,7 @@ from torch import Tensor
 
 from results.rows import harmonic_mean
 from trainers.cdc import CDCMethod
-from trainers.common.errors import run_tool
+from trainers.common.errors import UserError, run_tool
 from trainers.evaluation.prediction import calibration, percent_right
 from trainers.maths.evidence import dempster
 
@@ -63,13 +63,17 @@ def fitted_each(evidence: Tensor, labels: Tensor, deviation: float) -> tuple[Ten
     """
     evidence = evidence.double()
     templates = len(evidence)
-    directions = torch.from_numpy(helmert(templates)) if deviation else torch.zeros(0, templates)
+    # of d, (M − 1, M); none where there is one reliability for all
+    directions = torch.from_numpy(helmert(templates))[: None if deviation else 0]
     free = len(directions)
 
+    def weights_at(place: Tensor) -> Tensor:
+        """ω, (M,), at (c, coordinates of d)."""
+        return (place[0] + place[1:] @ directions).exp()
+
     def loss_of(place: Tensor) -> Tensor:
-        """−log of likelihood times prior at (c, coordinates of d)."""
-        weights = (place[0] + place[1:] @ directions.double()).exp()  # (M,)
-        probability = dempster(evidence, weights).log_probability
+        """−log of likelihood times prior."""
+        probability = dempster(evidence, weights_at(place)).log_probability
         loss = -probability.gather(-1, labels[:, None]).sum()
         if free:
             scaled = place[1:] / deviation
@@ -90,7 +94,7 @@ def fitted_each(evidence: Tensor, labels: Tensor, deviation: float) -> tuple[Ten
     best = torch.from_numpy(found.x)
     curvature = torch.autograd.functional.hessian(loss_of, best)[1:, 1:]
     integral = (free * math.log(math.tau) - torch.logdet(curvature).item()) / 2 if free else 0.0
-    return (best[0] + best[1:] @ directions.double()).exp(), integral - found.fun
+    return weights_at(best), integral - found.fun
 
 
 def lines_of(task: str, evidence: dict[str, Tensor], labels: dict[str, Tensor]) -> Iterator[Fields]:
@@ -132,14 +136,15 @@ def trained_evidence(task: str, root: str) -> tuple[dict[str, Tensor], dict[str,
 def compare(args: argparse.Namespace) -> None:
     """The whole command."""
     done = {row["task"] for row in read_rows(args.results)}
-    there = [*DRAWN, *sorted(folder.name for folder in Path(args.root).glob("suite/*"))]
-    for task in [] if args.show else args.tasks or there:
+    for task in [] if args.show else args.tasks or tasks_below(args.root):
         if task not in done:
             lines = lines_of(task, *trained_evidence(task, args.root))
             text = "".join(f"{json.dumps(line)}\n" for line in lines)
             with open(args.results, "a", encoding="utf-8") as file:
                 file.write(text)
     rows = read_rows(args.results)
+    if not rows:
+        raise UserError(f"{args.results} has no result: leave out --show")
     names = [f"{deviation:g}" for deviation in STRENGTHS]
     print(difference_table(differences([{"name": name} for name in names], rows)), end="\n\n")
     for name in names:

@@ -67,3 +67,7 @@ def test_a_line_has_the_measures_of_images_that_nothing_was_fitted_to(votes):
     right = (answers == labels[1::2]).double().mean().item()
     assert first["base"] == pytest.approx(100 * right, abs=1e-3)
     assert first["setting"] == "0"
+
+
+def test_a_table_of_no_results_is_refused(tmp_path):
+    assert reliabilities.main(["--results", str(tmp_path / "none.jsonl"), "--show"]) == 2
