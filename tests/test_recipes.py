@@ -17,6 +17,7 @@ from tests.runs import REPOSITORY, call, refuses
 from trainers.common.config_files import read_config
 from trainers.common.recipes import CONFIGS, Recipe
 from trainers.data.loader import steps_of_epoch
+from trainers.learners.candidates import CANDIDATES
 
 DATASETS = 11  # of the paper's grid
 
@@ -115,6 +116,17 @@ def test_tip_adapter_f_shows_every_image_in_each_epoch_as_its_authors_loader_doe
     cfg = config_of("fewshot", "TipAdapterF", "dtd", recipe)
     assert cfg.OPTIM.LEAST_STEPS > 0
     assert steps_of_epoch(images, cfg.OPTIM, cfg.DATALOADER.TRAIN_X.BATCH_SIZE) == steps
+
+
+@pytest.mark.parametrize("protocol", ["fewshot", "base2new"])
+@pytest.mark.parametrize("trainer", [name for name in CANDIDATES if name != "ZeroshotCLIP"])
+def test_settings_of_ones_own_pictures_are_chosen_by_likelihood(trainer, protocol):
+    """Under every recipe and protocol, GDA's of a shrunken covariance: that of its authors'
+    base-to-new has no inverse where pictures are fewer than their features' values."""
+    for recipe in sorted(path.stem for path in (CONFIGS / "trainers" / trainer).iterdir()):
+        settings = config_of(protocol, trainer, "image_folder", recipe).TRAINER[trainer.upper()]
+        assert settings.CHOICE == "likelihood", recipe
+        assert settings.get("SHRINK", True), recipe
 
 
 def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):
