@@ -198,7 +198,7 @@ def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, setti
             assert difference == comparison.cell(suite(name, "averaged")), description
 
 
-def test_the_ablations_table_of_parts_is_what_the_command_prints(rows, settings, suite):
+def test_the_ablations_table_of_parts_is_what_the_command_prints(rows, settings):
     names = {each["description"]: each["name"] for each in settings}
     compared = comparison.differences(settings, rows, "full")
     shown = table_of("docs/ablation.md", "| minus CDC again | tasks | runs |")
