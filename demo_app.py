@@ -20,11 +20,11 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from app.demo import Demo, find_examples
-from app.page import HOST, make_app, make_server
-from trainers.commands.arguments import add_run_arguments, images_at
+from labelling.commands.arguments import add_run_arguments, images_at
+from labelling.page.demo import Demo, find_examples
+from labelling.page.page import HOST, make_app, make_server
+from labelling.promise import Judge, share_or_best
 from trainers.common.errors import run_tool
-from trainers.evaluation.doubts import Judge, share_or_best
 
 PORT = 8000
 log = logging.getLogger("demo_app")
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> None:
         UserError: the run can't be loaded, or an argument does not work.
     """
     # here, since it takes seconds: wrong arguments are answered at once
-    from trainers.classifier.prompted import PromptedClassifier
+    from labelling.classifier import PromptedClassifier
 
     paths = list(images_at(args.paths, ())) if args.paths else []
     classifier = PromptedClassifier.load(args.run, args.backbone)

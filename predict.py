@@ -3,7 +3,7 @@
     python predict.py --run output/my_run photo.jpg folder "more/*.png"
     find . -name "*.jpg" | python predict.py --run output/my_run - --max-error 0.05 --csv labels.csv
 
-It is ``cdc-predict`` in a checkout, see ``trainers/commands/predict.py``.
+It is ``cdc-predict`` in a checkout, see ``labelling/commands/predict.py``.
 """
 
 from trainers.common.environment import start_command
@@ -13,7 +13,7 @@ if __name__ == "__main__":
 
 import sys
 
-from trainers.commands.predict import main
+from labelling.commands.predict import main
 
 if __name__ == "__main__":
     sys.exit(main())

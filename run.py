@@ -136,7 +136,7 @@ def read_shard(text: str) -> tuple[int, int]:
 def run(args: argparse.Namespace) -> None:
     """
     Raises:
-        UserError: see ``launch.run`` and ``slurm.submit``.
+        UserError: see ``launch.make`` and ``slurm.submit``.
     """
     options = settings_in(args.opts, "options after --")
     # imported here: what makes runs takes seconds to import, which a plan need not wait for
@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
         args.backbone = options.get("MODEL.BACKBONE.NAME")
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
-            from trainers.classifier.choice import choose_clip
+            from labelling.choice import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
             log.info("%s", why)
@@ -157,9 +157,11 @@ def run(args: argparse.Namespace) -> None:
 
         submit(args)
     else:
+        from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
         from protocols import launch
+        from results.after_runs import shown
 
-        launch.run(args)
+        sys.stdout.write(shown(launch.make(args), args))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -31,17 +31,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # imports take seconds, in which a signal ends the run as it does later
-        from protocols.command_line import asked_of_images, parse_arguments
+        from labelling.checkout.arguments import asked_of_images
+        from labelling.request import add_arguments
+        from protocols.command_line import parse_arguments
 
-        args = parse_arguments(arguments)  # what is wrong at first sight is answered at once
+        args = parse_arguments(
+            arguments, add_arguments
+        )  # what is wrong at first sight is answered at once
         asked = asked_of_images(args) if args.images else None
         if args.with_parent:
             threading.Thread(target=end_with_input, daemon=True).start()
         if asked is not None:
-            from protocols import own_images
+            from labelling.checkout import train_images
 
-            own_images.run(asked, args)
+            train_images.run(asked, args)
         else:
+            from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
             from protocols import training
 
             training.run(args)

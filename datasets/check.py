@@ -1,7 +1,7 @@
 """Which data sets are there, whole, and what each is for.
 
-    python tools/check_data.py --root data
-    python tools/check_data.py EuroSAT DescribableTextures --root data
+    python -m datasets.check --root data
+    python -m datasets.check EuroSAT DescribableTextures --root data
 
 For every data set that is there, or those that are named: present (all images of its lists, as many
 as papers report), incomplete (something is missing or differs; the last column says what), or
@@ -11,11 +11,6 @@ are counted, not opened. The exit code is 0 whatever is found. ImageFolder is no
 folder.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
@@ -23,7 +18,9 @@ if __name__ == "__main__":
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 from tabulate import tabulate

@@ -1,4 +1,4 @@
-"""Importing this registers every data set."""
+"""Importing this registers every data set of the field, and those that are drawn."""
 
 from typing import cast
 
@@ -6,7 +6,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from trainers.common.errors import UserError
 
-from . import clones, image_folder, imagenet, split_files  # noqa: F401
+from . import clones, imagenet, split_files  # noqa: F401
 from .base import ImageDataset
 from .drawn import factors, openmoji  # noqa: F401
 

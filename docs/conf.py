@@ -1,5 +1,5 @@
 """Settings of the documentation site, which scripts/docs.sh builds out of the Markdown files of
-this folder; tools/reference.py has written those that are made of the code.
+this folder; docs/pages/reference.py has written those that are made of the code.
 
 Sphinx with MyST and Furo rather than MkDocs with Material: MkDocs' last release is of August 2024,
 and Material for it is only maintained.

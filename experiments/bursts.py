@@ -1,5 +1,5 @@
 """How many shots of a burst are found to look alike, and how many different pictures are taken for
-alike, see ``trainers/data/look_alikes.py``.
+alike, see ``labelling/folders/look_alikes.py``.
 
     python experiments/bursts.py
 
@@ -33,10 +33,10 @@ from tabulate import tabulate
 
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
+from labelling.folders.look_alikes import groups_of
 from trainers.common.image_files import COARSE
 from trainers.common.readers import read_json
 from trainers.data.lists import PARTS
-from trainers.data.look_alikes import groups_of
 
 SIZE = 96  # pixels of a side
 SHOTS = 4

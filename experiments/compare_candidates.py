@@ -33,15 +33,15 @@ from pandas import DataFrame
 from tabulate import tabulate
 from torch import Tensor
 
+from labelling.folders.own_images import OwnImages
+from labelling.own_run import config_of_images, for_trainer
+from labelling.request import OwnRun
 from trainers import method_class, method_node
-from trainers.classifier.asked import OwnRun
-from trainers.classifier.own_run import config_of_images, for_trainer
-from trainers.classifier.saved_run import method_of
 from trainers.common.errors import run_tool
 from trainers.data.loader import CheckedImages, Pairs, groups_of, make_loader
-from trainers.data.own_images import OwnImages
 from trainers.data.transforms import pixels_of_test
 from trainers.engine.fit import OnDevice
+from trainers.engine.saved_run import method_of
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
 from trainers.learners import candidates
 from trainers.learners.features import FilledMethod

@@ -11,7 +11,7 @@ from tabulate import tabulate
 
 from results.comparison import LEAST, Difference, signed
 from results.render import DAGGER
-from results.report.figures import STYLE, svg_of
+from results.svg import STYLE, svg_of
 from trainers.common.errors import UserError
 
 NUMBERS = (

@@ -41,7 +41,10 @@ from collections.abc import Sequence
 from itertools import groupby, product
 
 import torch
-from comparison import (
+from dassl.utils import set_random_seed
+from torch import Tensor
+
+from experiments.comparison import (
     SWAPPED,
     Fields,
     difference_table,
@@ -51,16 +54,13 @@ from comparison import (
     task_of,
     verdicts,
 )
-from dassl.utils import set_random_seed
-from folds import IMAGES_AT_ONCE, Pictures, fit_features, split, train_on
-from torch import Tensor
-
-from analysis.image_groups import log_of, scaled, told_apart
+from experiments.folds import IMAGES_AT_ONCE, Pictures, fit_features, split, train_on
+from experiments.lab.image_groups import log_of, scaled, told_apart
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.training import build
-from results.report.figures import MARK
 from results.rows import harmonic_mean
+from results.svg import MARK
 from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output, write_text

@@ -30,7 +30,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from results.report.figures import MARK, STYLE, svg_of
+from results.svg import MARK, STYLE, svg_of
 from trainers.common.errors import UserError, exit_code, raise_machines
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_text

@@ -27,10 +27,10 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageDraw
 
-from app.demo import Demo, find_examples
-from app.page import HOST, make_app, make_server
-from trainers.classifier.prompted import PromptedClassifier
-from trainers.evaluation.doubts import CONFIDENCE, Judge
+from labelling.classifier import PromptedClassifier
+from labelling.page.demo import Demo, find_examples
+from labelling.page.page import HOST, make_app, make_server
+from labelling.promise import CONFIDENCE, Judge
 
 WIDTH = 860  # pixels
 COLOURS = ("red", "blue", "green")

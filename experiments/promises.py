@@ -28,7 +28,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
-import bursts
 import numpy
 import torch
 import torch.nn.functional as F
@@ -37,12 +36,13 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
+from experiments import bursts
+from labelling.folders.look_alikes import are_new
+from labelling.promise import CONFIDENCE, OFFERED, points_of, promised
 from trainers import method_class, method_node
 from trainers.data.class_folders import divide
 from trainers.data.lists import PARTS
-from trainers.data.look_alikes import are_new
 from trainers.data.transforms import pixels_of_test
-from trainers.evaluation.doubts import CONFIDENCE, OFFERED, points_of, promised
 from trainers.learners import candidates
 from trainers.learners.features import FilledMethod
 from trainers.method import Method

@@ -31,14 +31,14 @@ from collections.abc import Iterator, Sequence
 
 import numpy
 import torch
-from comparison import Fields, difference_table, differences
-from cross_validate import logits_of, pictures_of, read_rows, tasks_below, train
-from folds import split
 from numpy.typing import NDArray
 from scipy.linalg import helmert
 from scipy.optimize import minimize
 from torch import Tensor
 
+from experiments.comparison import Fields, difference_table, differences
+from experiments.cross_validate import logits_of, pictures_of, read_rows, tasks_below, train
+from experiments.folds import split
 from results.rows import harmonic_mean
 from trainers.cdc import CDCMethod
 from trainers.common.errors import UserError, run_tool

@@ -2,13 +2,13 @@
 
 from collections import defaultdict
 
-import bursts
 import numpy
 import pytest
 
+from experiments import bursts
+from labelling import PromptedClassifier
+from labelling.promise import Judge
 from tests.datasets.test_every_dataset import build
-from trainers import PromptedClassifier
-from trainers.evaluation.doubts import Judge
 
 SHOTS = 4
 

@@ -2,8 +2,7 @@
 
 import json
 
-import compare_candidates as tool
-
+from experiments import compare_candidates as tool
 from tests.runs import make_pictures
 from trainers.learners.candidates import CANDIDATES
 

@@ -4,15 +4,13 @@ again from them."""
 import itertools
 import re
 
-import comparison
-import cross_validate
 import pandas
 import pytest
-import reliabilities
 from pandas import DataFrame
 from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
+from experiments import comparison, cross_validate, reliabilities
 from results.compare import kept_scores, published_scores
 from results.comparison import Difference
 from results.published import PUBLISHED

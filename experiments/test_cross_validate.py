@@ -3,13 +3,12 @@ trained on."""
 
 from types import SimpleNamespace
 
-import comparison
-import cross_validate as tool
-import folds
 import pytest
 import torch
 from pandas import MultiIndex, Series
 
+from experiments import comparison, folds
+from experiments import cross_validate as tool
 from results.comparison import Difference
 from results.table import harmonic_mean
 from tests.runs import REPOSITORY, make_pictures

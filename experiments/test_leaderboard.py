@@ -5,8 +5,8 @@ from xml.etree import ElementTree
 
 import pandas
 import pytest
-from leaderboard import PART, draw
 
+from experiments.leaderboard import PART, draw
 from tests.runs import REPOSITORY
 
 DOCS = REPOSITORY / "docs"

@@ -1,6 +1,6 @@
 """The simulated promises: broken where pictures are counted, kept where groups are."""
 
-import promises
+from experiments import promises
 
 
 def test_promises_on_bursts_hold_where_groups_are_counted_and_break_where_pictures_are(capsys):

@@ -2,10 +2,10 @@
 
 from functools import partial
 
-import put_aside
 import pytest
 from PIL import Image, ImageDraw
 
+from experiments import put_aside
 from trainers.common.readers import read_yaml
 
 

@@ -4,9 +4,9 @@ judged, against sums over a grid."""
 import math
 
 import pytest
-import reliabilities
 import torch
 
+from experiments import reliabilities
 from trainers.maths.evidence import dempster
 
 

@@ -12,22 +12,23 @@ from dataclasses import replace
 
 import torch
 
-from ..common.console import counted, package_logger
-from ..common.errors import UserError
-from ..common.files import check_folder, write_text
-from ..common.recipes import EMBEDDED, recipe_path
-from ..common.record_file import FILE_NAME, read_answers, read_record
-from ..data.loader import folds_of
-from ..data.random_state import seed_all
-from ..engine.checkpoint import MODEL_NAME, load, newest
-from ..engine.folder import MARKS, folder_of_run
-from ..engine.run import accuracy
-from ..evaluation.doubts import wilson
-from ..learners.candidates import TAKEN
-from ..prompting.weights import open_clip_models, openai
-from .asked import OwnRun
+from trainers.common.console import counted, package_logger
+from trainers.common.errors import UserError
+from trainers.common.files import check_folder, write_text
+from trainers.common.recipes import EMBEDDED, recipe_path
+from trainers.common.record_file import FILE_NAME, read_answers, read_record
+from trainers.data.loader import folds_of
+from trainers.data.random_state import seed_all
+from trainers.engine.checkpoint import MODEL_NAME, load, newest
+from trainers.engine.folder import MARKS, folder_of_run
+from trainers.engine.run import accuracy
+from trainers.evaluation.figures import wilson
+from trainers.learners.candidates import TAKEN
+from trainers.prompting.weights import open_clip_models, openai
+
 from .chosen import CandidateRow, Choice
 from .own_run import build_run, config_of_images, for_trainer
+from .request import OwnRun
 
 log = logging.getLogger(__name__)
 OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from ..common.files import write_text
-from ..common.readers import read_json
-from ..common.record_file import FILE_NAME, read_record
-from ..engine.folder import CHOICE
+from trainers.common.files import write_text
+from trainers.common.readers import read_json
+from trainers.common.record_file import FILE_NAME, read_record
+from trainers.engine.folder import CHOICE
 
 
 class CandidateRow(TypedDict):

@@ -1,6 +1,6 @@
 """A trained run as a classifier of images: no data set, no training, a few lines in anybody's program.
 
->>> from trainers import PromptedClassifier  # installed: from cdc_trainers
+>>> from labelling import PromptedClassifier  # installed: from cdc_labelling
 >>> classifier = PromptedClassifier.load("output/my_run/seed1")
 >>> answers = classifier.predict(["cat.jpg", "dog.png"])
 >>> answers.probabilities.shape == (2, len(classifier.classnames))
@@ -24,13 +24,24 @@ from numpy.typing import DTypeLike
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ..common.console import counted, first_few
-from ..common.errors import UserError, nearest
-from ..common.recipes import SHOTS
-from ..common.record_file import FILE_NAME, Record, read_record, shown_name
-from ..data.label_files import read_labels
-from ..data.own_images import labelled_in
-from ..data.pictures import (
+from trainers.common.console import counted, first_few
+from trainers.common.errors import UserError, nearest
+from trainers.common.recipes import SHOTS
+from trainers.common.record_file import Record, shown_name
+from trainers.data.random_state import restore_rng_state, rng_state
+from trainers.data.transforms import pixels_of_test
+from trainers.engine.saved_run import load_run, method_of
+from trainers.evaluation.figures import voters, wilson
+from trainers.evaluation.prediction import Prediction, measure
+from trainers.learners.features import FilledMethod
+from trainers.method import Method
+from trainers.texts.classnames import check_names
+
+from .export import export
+from .fit import fit_folder
+from .folders.label_files import read_labels
+from .folders.own_images import labelled_in
+from .folders.pictures import (
     Labelled,
     Picture,
     Pictures,
@@ -42,20 +53,8 @@ from ..data.pictures import (
     transformed,
     write_class_folders,
 )
-from ..data.random_state import restore_rng_state, rng_state
-from ..data.transforms import pixels_of_test
-from ..engine.build import check_settings
-from ..engine.checkpoint import MODEL_NAME, load_trained
-from ..evaluation.doubts import voters, wilson
-from ..evaluation.prediction import Prediction, measure
-from ..learners.features import FilledMethod
-from ..method import Method
-from ..texts.classnames import check_names
-from .asked import Text, ask, checked_names, text
-from .export import export
-from .fit_folder import fit_folder
 from .official_prompts import BACKBONE, official_classifier
-from .saved_run import config_of, find_method, method_of
+from .request import Text, ask, checked_names, text
 
 if TYPE_CHECKING:
     import pandas
@@ -218,37 +217,8 @@ class PromptedClassifier:
             UserError: it holds no finished training of this toolbox or the prompts of another one,
                 or its CLIP is not found or has other weights.
         """
-        path = f"{folder}/{FILE_NAME}"
-        if not os.path.isfile(path):
-            raise UserError(
-                f"{folder} holds no finished run, there is no {FILE_NAME}: give the folder of a training that has ended"
-            )
-        record = read_record(path)
-        kind = find_method(record["trainer"])
-        cfg = config_of(record, kind)
-        if backbone is not None:
-            cfg.MODEL.BACKBONE.NAME = text("the backbone", backbone)
-        cfg.freeze()
-        check_settings(kind, cfg)
-        prompts = f"{folder}/{MODEL_NAME}"
-        if kind.learns and not os.path.isdir(prompts):
-            raise UserError(
-                f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
-            )
-        method = method_of(cfg, record["classnames"])
-        trained_on = method.classnames
-        if method.learner is not None:
-            trained_on = load_trained(method, os.fspath(folder), cfg)
-        if trained_on != method.classnames:
-            raise UserError(
-                f"{prompts} was trained on other classes, or in another order, than {path} names: put the "
-                "run's own record there again, or give the run's command again"
-            )
-        if method.prompts_hash() != record["prompts_hash"]:
-            raise UserError(
-                f"{prompts} holds other prompts than those that {path} tells of: put the run's own there again, or train it again"
-            )
-        return cls(method, cfg, record)
+        run = load_run(os.fspath(folder), text("the backbone", backbone))
+        return cls(run.method, run.cfg, run.record)
 
     @classmethod
     def from_official(

@@ -19,9 +19,10 @@ import numpy
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.validation import check_is_fitted
 
-from ..common.recipes import SHOTS
-from ..data.pictures import Pictures
-from .prompted import PromptedClassifier
+from trainers.common.recipes import SHOTS
+
+from .classifier import PromptedClassifier
+from .folders.pictures import Pictures
 
 
 class ClipClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types

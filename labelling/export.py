@@ -18,12 +18,13 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from ..common.console import markdown
-from ..common.errors import UserError
-from ..common.files import check_folder, write_atomically, write_text
-from ..common.record_file import Record, finite, nested, shown_name
-from ..data.pictures import is_path
-from ..method import Encoded, Method
+from trainers.common.console import markdown
+from trainers.common.errors import UserError
+from trainers.common.files import check_folder, write_atomically, write_text
+from trainers.common.record_file import Record, finite, nested, shown_name
+from trainers.method import Encoded, Method
+
+from .folders.pictures import is_path
 
 MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"

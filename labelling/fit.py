@@ -8,18 +8,19 @@ from collections.abc import Iterable, Iterator
 
 import torch
 
-from ..common.console import logged_to, show_messages
-from ..common.record_file import Record, tested_on
-from ..data.loader import Images
-from ..data.random_state import seed_all
-from ..engine.folder import LOG, folder_of_run
-from ..engine.run import Run
-from ..engine.run_record import versions
-from ..evaluation.doubts import wilson
-from .asked import OwnRun, check_images
+from trainers.common.console import logged_to, show_messages
+from trainers.common.record_file import Record, tested_on
+from trainers.data.loader import Images
+from trainers.data.random_state import seed_all
+from trainers.engine.folder import LOG, folder_of_run
+from trainers.engine.run import Run
+from trainers.engine.run_record import versions
+from trainers.evaluation.figures import wilson
+
 from .choice import completed
 from .chosen import noted_choice
 from .own_run import build_run, config_of_images
+from .request import OwnRun, check_images
 
 log = logging.getLogger(__name__)
 

@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
-from ..common.config_files import check_values
-from ..common.console import first_few
-from ..common.errors import UserError
-from ..common.recipes import check_known, choose_recipe, fill_config, recipe_path
-from ..common.record_file import FORMAT, Record
-from ..engine.build import check_settings
-from ..engine.checkpoint import load_state, read
-from ..engine.checks import check_pixels
-from ..engine.official import LAYOUTS, State, is_official, prompts_in
-from ..engine.run_record import versions
-from ..method import Method
-from ..prompting.backbone import load_backbone
-from ..texts.classnames import check_names
-from .asked import Text, checked_names, checked_settings, text
-from .saved_run import find_method, new_config
+from trainers.common.config_files import check_values
+from trainers.common.console import first_few
+from trainers.common.errors import UserError
+from trainers.common.recipes import check_known, choose_recipe, fill_config, recipe_path
+from trainers.common.record_file import FORMAT, Record
+from trainers.engine.build import check_settings
+from trainers.engine.checkpoint import load_state, read
+from trainers.engine.checks import check_pixels
+from trainers.engine.official import LAYOUTS, State, is_official, prompts_in
+from trainers.engine.run_record import versions
+from trainers.engine.saved_run import find_method, new_config
+from trainers.method import Method
+from trainers.prompting.backbone import load_backbone
+from trainers.texts.classnames import check_names
+
+from .request import Text, checked_names, checked_settings, text
 
 BACKBONE = "ViT-B/16"  # of nearly all checkpoints that were released
 

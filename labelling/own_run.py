@@ -8,29 +8,30 @@ from pathlib import Path
 import torchvision.transforms as T
 from yacs.config import CfgNode
 
-from ..common.config_files import CONFIGS, check_values
-from ..common.console import counted
-from ..common.errors import blaming_config
-from ..common.recipes import (
+from trainers.common.config_files import CONFIGS, check_values
+from trainers.common.console import counted
+from trainers.common.errors import blaming_config
+from trainers.common.recipes import (
     IMAGE_FOLDER,
     choose_recipe,
     fill_config,
     recipe_path,
     usual_experiment,
 )
-from ..data.loader import Images, folds_of, make_loaders
-from ..data.own_images import OwnImages, warned
-from ..data.transforms import steps_of_training, template_views
-from ..engine.build import check_settings, take_pixels
-from ..engine.checks import check_data, check_run
-from ..engine.run import Run
-from ..learners.candidates import CANDIDATES, FOLDS
-from ..learners.features import FilledMethod
-from ..texts.classnames import check_names
-from ..texts.descriptions import note_content
-from .asked import OwnRun
+from trainers.data.loader import Images, folds_of, make_loaders
+from trainers.data.transforms import steps_of_training, template_views
+from trainers.engine.build import check_settings, take_pixels
+from trainers.engine.checks import check_data, check_run
+from trainers.engine.run import Run
+from trainers.engine.saved_run import find_method, method_of, new_config
+from trainers.learners.candidates import CANDIDATES, FOLDS
+from trainers.learners.features import FilledMethod
+from trainers.texts.classnames import check_names
+from trainers.texts.descriptions import note_content
+
 from .chosen import Choice
-from .saved_run import find_method, method_of, new_config
+from .folders.own_images import OwnImages, warned
+from .request import OwnRun
 
 SMALL = 10  # images of a class, below which its accuracy rests on one or two
 

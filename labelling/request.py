@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import SupportsIndex
 
-from .. import METHODS
-from ..common.errors import UserError
-from ..common.files import file_hash
-from ..common.recipes import SHOTS, check_known
-from ..data.label_files import read_labels
+from trainers import METHODS
+from trainers.common.errors import UserError
+from trainers.common.files import file_hash
+from trainers.common.recipes import SHOTS, check_known
+
+from .folders.label_files import read_labels
 
 Text = str | os.PathLike[str]
 MADE = os.path.join("output", "images")  # folder of the class folders that are made of files
@@ -230,7 +231,7 @@ def folder_of(images: str) -> str:
     if not os.path.isfile(images):
         return images
     paths, labels = read_labels(images)
-    from ..data.pictures import write_class_folders  # needs torch
+    from .folders.pictures import write_class_folders  # needs torch
 
     folder = os.path.join(MADE, f"{Path(images).stem}-{file_hash(images)[:8]}")
     return write_class_folders(paths, labels, folder)

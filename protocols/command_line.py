@@ -2,12 +2,9 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from trainers import METHODS
-from trainers.classifier.asked import OwnRun, add_arguments, ask_by
-from trainers.common.config_files import settings_in
-from trainers.common.errors import UserError
 from trainers.common.recipes import check_known
 
 from . import PROTOCOLS
@@ -49,8 +46,13 @@ LISTS = {
 KEYS = {flag: key for flag, (key, _) in FLAGS.items() if key} | LISTS  # flag → key that it sets
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse_arguments(
+    arguments: Sequence[str] | None,
+    add_own: Callable[[argparse._ActionsContainer], None] | None = None,
+) -> argparse.Namespace:
     """The arguments of ``train.py``, with those that ``run.py`` gives it.
+
+    add_own: adds what ``--images`` takes besides.
 
     Raises:
         UserError: the trainer is unknown.
@@ -72,7 +74,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=-1,
         help="0 or more; -1 leaves the run unseeded (default: -1, with --images 1)",
     )
-    add_arguments(own)
+    if add_own is not None:
+        add_own(own)
     for flag, key in LISTS.items():
         further.add_argument(flag, nargs="+", help=f"Dassl's {key}")
     mode = further.add_mutually_exclusive_group()
@@ -101,29 +104,3 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 def value_of(args: argparse.Namespace, flag: str) -> object:
     """What is given with a flag; nothing, such as "", where it isn't."""
     return getattr(args, flag.strip("-").replace("-", "_"))
-
-
-def asked_of_images(args: argparse.Namespace) -> OwnRun:
-    """What ``--images`` and the flags beside it ask for.
-
-    Raises:
-        UserError: no such folder, another data set is given as well, the test would take a
-            training's place, or see ``ask``.
-    """
-    if args.root or args.dataset_config_file:
-        raise UserError(
-            "--images is a data set of its own: leave out --root and --dataset-config-file"
-        )
-    if args.eval_only and not args.output_dir:
-        raise UserError(
-            "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
-        )
-    options = settings_in(args.opts, "options after the flags")
-    settings: dict[str, object] = {}
-    if args.eval_only:
-        settings["DATASET.FOLDS"] = 0
-    for flag, key in KEYS.items():
-        if flag not in OWN and (value := value_of(args, flag)):
-            settings[key] = value
-    settings.update(options)
-    return ask_by(args, args.config_file, 1 if args.seed < 0 else args.seed, settings)

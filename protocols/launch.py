@@ -1,11 +1,10 @@
-"""Makes the runs of ``run.py`` on this machine, each in a process of its own, and shows what comes
-of them."""
+"""Makes the runs of ``run.py`` on this machine, each in a process of its own."""
 
 import argparse
 import logging
 import os
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from subprocess import DEVNULL, PIPE, Popen
@@ -13,32 +12,26 @@ from threading import Event
 
 import torch
 from dassl.data.datasets import build_dataset
-from pandas import Series
-from tabulate import tabulate
 from yacs.config import CfgNode
 
-from results import render
-from results.ablation import collect_ablations, render_ablations
-from results.runs import collect
-from results.table import tables
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 from trainers.common.interruption import REQUEUE, Interrupted
-from trainers.common.record_file import FILE_NAME, Record, nested, read_record
+from trainers.common.record_file import FILE_NAME, Record, read_record
 from trainers.common.same_run import OTHER_IMAGES, changes
 
 from .arguments import planned_config
-from .plan import PlannedRun
-from .runs import LINE, by_line, chains, default_output, is_recorded, planned, seeds_of
+from .plan import PlannedRun, is_recorded
+from .runs import chains, planned
 
 log = logging.getLogger("run")
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def run(args: argparse.Namespace) -> None:
-    """Makes what is missing of the runs that ``run.py``'s arguments ask for, and prints the tables.
+def make(args: argparse.Namespace) -> list[PlannedRun]:
+    """Makes what is missing of the runs that ``run.py``'s arguments ask for, and returns all of these.
 
     Raises:
         UserError: the input can't work, before anything is started; or a run failed.
@@ -52,11 +45,7 @@ def run(args: argparse.Namespace) -> None:
     number = counted(len(runs), "run")
     log.info("%s: %s, %d done already", " ".join(args.protocol), number, len(done))
     Launcher(runs, done, args).make_all()
-    if args.stage or args.shard != (1, 1):
-        sys.stdout.write(accuracies(runs))
-        return
-    places = {args.output or default_output(protocol): protocol for protocol in args.protocol}
-    sys.stdout.write("\n".join(tables_of(protocol, place) for place, protocol in places.items()))
+    return runs
 
 
 def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
@@ -193,34 +182,3 @@ class Launcher:
                 f"the run {run.folder} failed (exit code {code}); the lines above say why, or its log.txt, and the same command "
                 "resumes it"
             )
-
-
-def accuracies(runs: Iterable[PlannedRun]) -> str:
-    """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation;
-    below it what the mark means, where a trainer has one."""
-    rows = []
-    trainers = []
-    for line, group in by_line(filter(is_recorded, runs)).items():
-        records = [record_of(run.folder) for run in group]
-        values = Series(
-            [nested(record, "metrics", "test", "accuracy") for record in records], dtype=float
-        )
-        part, data_set, trainer, *others = line
-        name = render.marked(str(trainer), records)
-        trainers.append(name)
-        accuracy = render.summary(values.mean(), values.std())
-        rows.append((part, data_set, name, *others, seeds_of(group), accuracy))
-    table = tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True)
-    return f"{table}\n{render.legend(trainers)}"
-
-
-def tables_of(protocol: str, output: str) -> str:
-    """The tables of the runs in a folder: those of the ablation, or of all other protocols.
-
-    Raises:
-        UserError: no run there is done.
-    """
-    if protocol == "ablation":
-        return render_ablations(collect_ablations(output))
-    # without base-to-new's where only its trainings are done
-    return render.render_all([table for table in tables(collect(output)) if len(table.frame)])

@@ -22,7 +22,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -41,6 +41,7 @@ from trainers.common.recipes import (
     recipe_path,
     short_name,
 )
+from trainers.common.record_file import FILE_NAME
 
 from . import PROTOCOLS
 
@@ -299,3 +300,30 @@ def plan(
             model = model or run.folder
             runs.append(run)
     return runs
+
+
+# ---- planned runs, and those that are recorded ----
+
+LINE = ("part", "data set", "trainer", "recipe", "shots")  # columns of a table of planned runs
+
+
+def default_output(protocol: str) -> str:
+    """Folder of a protocol's runs."""
+    return f"output/{PROTOCOLS[protocol].get('output', protocol)}"
+
+
+def is_recorded(run: PlannedRun) -> bool:
+    return os.path.isfile(f"{run.folder}/{FILE_NAME}")
+
+
+def by_line(runs: Iterable[PlannedRun]) -> dict[tuple[str | int, ...], list[PlannedRun]]:
+    """The runs by what is in a table's columns ``LINE``; they differ in their seed only."""
+    lines: dict[tuple[str | int, ...], list[PlannedRun]] = {}
+    for run in runs:
+        shots = run.shots if run.has_sample else ""
+        lines.setdefault((run.part, run.dataset, run.trainer, run.name, shots), []).append(run)
+    return lines
+
+
+def seeds_of(runs: Iterable[PlannedRun]) -> str:
+    return " ".join(str(run.seed) for run in runs)

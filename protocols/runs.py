@@ -3,7 +3,6 @@ A plan is answered at once, without torch, unless options name a trainer's setti
 
 import argparse
 import ast
-import os
 from collections.abc import Iterable, Mapping
 from itertools import product
 
@@ -16,24 +15,25 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.ranges import Range, ranges_in
 from trainers.common.recipes import EMBEDDED, Recipe, check_known
-from trainers.common.record_file import FILE_NAME
 from trainers.settings import add_run_settings
 
-from . import PROTOCOLS
-from .plan import PlannedRun, conditions_of, plan
+from .plan import (
+    LINE,
+    PlannedRun,
+    by_line,
+    conditions_of,
+    default_output,
+    is_recorded,
+    plan,
+    seeds_of,
+)
 
-LINE = ("part", "data set", "trainer", "recipe", "shots")
 COLUMNS = {
     "CLIP": "MODEL.BACKBONE.NAME",
     "epochs": "OPTIM.MAX_EPOCH",
     "batch": "DATALOADER.TRAIN_X.BATCH_SIZE",
     "learning rate": "OPTIM.LR",
 }  # column of a plan → key
-
-
-def default_output(protocol: str) -> str:
-    """Folder of a protocol's runs."""
-    return f"output/{PROTOCOLS[protocol].get('output', protocol)}"
 
 
 def planned(args: argparse.Namespace) -> list[PlannedRun]:
@@ -72,10 +72,6 @@ def shard(runs: Iterable[PlannedRun], number: int, count: int) -> list[PlannedRu
     """Shard ``number`` of ``count``, from 1 on: each ``count``-th training with its tests, whatever
     of them is done."""
     return [run for chain in chains(runs)[number - 1 :: count] for run in chain]
-
-
-def is_recorded(run: PlannedRun) -> bool:
-    return os.path.isfile(f"{run.folder}/{FILE_NAME}")
 
 
 def show_plan(args: argparse.Namespace) -> str:
@@ -153,16 +149,3 @@ def read_value(text: str) -> object:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def by_line(runs: Iterable[PlannedRun]) -> dict[tuple[str | int, ...], list[PlannedRun]]:
-    """The runs by what is in a table's columns ``LINE``; they differ in their seed only."""
-    lines: dict[tuple[str | int, ...], list[PlannedRun]] = {}
-    for run in runs:
-        shots = run.shots if run.has_sample else ""
-        lines.setdefault((run.part, run.dataset, run.trainer, run.name, shots), []).append(run)
-    return lines
-
-
-def seeds_of(runs: Iterable[PlannedRun]) -> str:
-    return " ".join(str(run.seed) for run in runs)

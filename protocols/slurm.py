@@ -15,7 +15,8 @@ from trainers.common.errors import UserError
 from trainers.common.interruption import Interrupted, interruptible
 
 from . import launch
-from .runs import chains, default_output, is_recorded, planned, shard
+from .plan import default_output, is_recorded
+from .runs import chains, planned, shard
 
 log = logging.getLogger("run")
 
@@ -44,7 +45,7 @@ class Shard(Checkpointable):
         logging.basicConfig(level=logging.INFO)
         try:
             with interruptible():
-                launch.run(self.args)
+                launch.make(self.args)
         except Interrupted as stop:
             if stop.number == signal.SIGUSR1:
                 signal.raise_signal(stop.number)  # by which submitit, too, knows the time limit

@@ -1,1 +1,1 @@
-"""The report on runs: python -m results.report"""
+"""The report on runs: python -m report"""

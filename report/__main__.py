@@ -1,11 +1,11 @@
 """Makes a report on runs: one self-contained HTML file, and its figures as SVG beside it.
 
-    python -m results.report output/base2new output/transfer --root data --output report.html
+    python -m report output/base2new output/transfer --root data --output report.html
 
 Reads every results.json in or below the given folders and the predictions-test.npz beside it.
 Making and viewing it needs no network and no JavaScript. With --root, the folder of the data sets,
 the gallery shows the images, else only their names, and of trainings whose templates vote there is
-where each of them looks; a map shows which images are alike. Where ``python -m analysis.uncertainty`` has left its files, new classes
+where each of them looks; a map shows which images are alike. Where ``python -m experiments.lab.uncertainty`` has left its files, new classes
 and corrupted images are among the vacuities.
 """
 
@@ -24,7 +24,7 @@ from trainers.common.errors import exit_code
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
-    parser = argparse.ArgumentParser("python -m results.report", description=first_line(__doc__))
+    parser = argparse.ArgumentParser("python -m report", description=first_line(__doc__))
     parser.add_argument(
         "folders",
         nargs="+",
@@ -43,8 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # here, since they take seconds: wrong arguments are answered at once
-        from analysis.of_models import MODEL_FIGURES
+        from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
 
+        from .of_models import MODEL_FIGURES
         from .page import make_report
 
         make_report(args.folders, args.output, MODEL_FIGURES, args.root)

@@ -6,11 +6,11 @@ import numpy
 import pandas
 from sklearn.metrics import confusion_matrix
 
+from results.runs import RunSeries
 from trainers.common.console import counted
 from trainers.common.record_file import nested, tested_on
-from trainers.evaluation.doubts import votes_alone, wilson
+from trainers.evaluation.figures import votes_alone, wilson
 
-from ..runs import RunSeries
 from .gallery import thumbnail
 
 MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes

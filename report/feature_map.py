@@ -9,9 +9,14 @@ from typing import NamedTuple
 import numpy
 from matplotlib.axes import Axes
 
-from results.report.figures import INK, MARKERS, Figure, finish
 from results.runs import FinishedRun, RunSeries
+from results.svg import INK
 from trainers.common.errors import UserError
+from trainers.common.image_files import read_picture
+from trainers.engine.saved_run import load_run
+
+from .figures import MARKERS, Figure, finish
+from .models import background_of, features_of
 
 log = logging.getLogger(__name__)
 
@@ -47,16 +52,16 @@ def map_of(run: FinishedRun, paths: dict[str, str]) -> Map | None:
     """
     from sklearn.manifold import TSNE
 
-    from trainers.classifier.prompted import PromptedClassifier
-
     answers = run.known_answers
     known = [number for number, name in enumerate(answers["image"]) if name in paths]
     if len(known) < FEWEST:
         return None
     spread = numpy.linspace(0, len(known) - 1, min(MOST, len(known))).round().astype(int)
     chosen = numpy.array(known)[spread]
-    classifier = PromptedClassifier.load(run.folder)
-    features = classifier.features([paths[answers["image"][number]] for number in chosen])  # (N, E)
+    saved = load_run(str(run.folder))
+    background = background_of(saved)
+    pictures = (read_picture(paths[answers["image"][number]], background) for number in chosen)
+    features = features_of(saved, pictures).numpy()  # (N, E)
     perplexity = min(NEIGHBOURS, (len(chosen) - 1) / 3)
     flat = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0, n_jobs=1)
     classes = [run.class_name(label) for label in answers["label"][chosen].tolist()]

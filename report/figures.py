@@ -2,7 +2,6 @@
 and for dark pages."""
 
 import base64
-import io
 import os
 import re
 import textwrap
@@ -11,29 +10,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, groupby
-from pathlib import Path
 
 import numpy
-from matplotlib import rc_context, rc_params_from_file
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import LogLocator, NullFormatter
 from pandas import DataFrame
 
+from results.answers import histogram, reliability_points, risk_coverage
+from results.kept import read_uncertainties
+from results.rows import Table
+from results.runs import Arrays, Curve, RunSeries, training_curve
+from results.svg import INK, MARK, STYLE, svg_of
 from trainers.common.files import check_output, write_text
 from trainers.evaluation.uncertainty import BINS
 
-from ..answers import histogram, reliability_points, risk_coverage
-from ..kept import read_uncertainties
-from ..rows import Table
-from ..runs import Arrays, Curve, RunSeries, training_curve
-
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
-PAPERS = {"light": "#ffffff", "dark": "#171b21"}
-INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
-INK = "#123456"  # of what is drawn in the page's own ink
-MARK = r"\(prefers-color-scheme:dark\)\{svg\{color:"  # by which ``svg_of``'s are told from others
-STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 RISK_LINES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 PER_POINT = 10  # images, at least, of a reliability diagram's points: of fewer a share says little
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
@@ -230,7 +223,7 @@ def vacuity_figures(series: list[RunSeries]) -> Iterator[Figure]:
         elif entry.first.part == "train_base":
             further = (
                 " For new classes and corrupted images beside them: python -m "
-                "analysis.uncertainty with the protocol's folder."
+                "experiments.lab.uncertainty with the protocol's folder."
             )
         sizes = ", ".join(
             f"{len(values)} {name}, median {numpy.median(values):.2g}"
@@ -320,13 +313,3 @@ def write_figure(figure: Figure, folder: str, taken: Counter[str]) -> str:
     check_output("figure", path, MARK)
     write_text(path, svg)
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
-
-
-def svg_of(canvas: Canvas) -> str:
-    """SVG on a transparent ground, in the ink of the page that shows it, light or dark."""
-    canvas.savefig(buffer := io.StringIO(), format="svg", transparent=True, metadata={"Date": None})
-    ink = (
-        f"svg{{color:{INKS['light']}}}"
-        f"@media(prefers-color-scheme:dark){{svg{{color:{INKS['dark']}}}}}</style>"
-    )
-    return buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)

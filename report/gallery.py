@@ -10,14 +10,14 @@ from typing import Any
 import numpy
 from pandas import Series
 
+from results.answers import UNCERTAINTY
+from results.runs import Arrays, FinishedRun
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
-from trainers.evaluation.doubts import voters
+from trainers.evaluation.figures import voters
 
-from ..answers import UNCERTAINTY
-from ..review import least_certain, probably_wrong
-from ..runs import Arrays, FinishedRun
+from .review import least_certain, probably_wrong
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,14 @@ import numpy
 from matplotlib.axes import Axes
 from PIL import Image, ImageOps
 
+from report.figures import Figure
 from results.answers import UNCERTAINTY
-from results.report.figures import Figure
 from results.runs import FinishedRun, RunSeries
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
+from trainers.engine.saved_run import load_run
+
+from .models import background_of, prediction_of
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +46,6 @@ def occlusions(run: FinishedRun, paths: dict[str, str]) -> list[Occlusion]:
     Raises:
         UserError: the prompts, their CLIP or an image can't be loaded.
     """
-    from trainers.classifier.prompted import PromptedClassifier
-
     answers = run.known_answers
     chosen: dict[int, str] = {}
     for index in numpy.argsort(answers[UNCERTAINTY], kind="stable"):
@@ -53,21 +54,21 @@ def occlusions(run: FinishedRun, paths: dict[str, str]) -> list[Occlusion]:
             chosen.setdefault(answers["label"][index], path)
     if not chosen:
         return []
-    classifier = PromptedClassifier.load(run.folder)
+    saved = load_run(str(run.folder))
     made = []
     for label, path in chosen.items():
-        picture = ImageOps.fit(read_picture(path, classifier.background), (SIDE, SIDE))
+        picture = ImageOps.fit(read_picture(path, background_of(saved)), (SIDE, SIDE))
         covered = [picture]  # the first one stays whole
         for row, column in numpy.ndindex(PLACES, PLACES):
             covered.append(picture.copy())
             left = column * STEP
             top = row * STEP
             covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
-        votes = classifier.prediction(covered)[0].template_votes  # (M, 1 + PLACES², K)
+        votes = prediction_of(saved, covered).template_votes  # (M, 1 + PLACES², K)
         assert votes is not None
         of_class = votes[:, :, label].numpy()
         drops = (of_class[:, :1] - of_class[:, 1:]).reshape(-1, PLACES, PLACES)
-        made.append((classifier.classnames[label], picture, drops))
+        made.append((saved.method.classnames[label], picture, drops))
     return made
 
 

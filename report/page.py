@@ -12,20 +12,19 @@ from pathlib import Path
 import jinja2
 from tqdm import tqdm
 
+from results.kept import CALIBRATION
+from results.render import render
+from results.rows import SERIES_HEADS, Line, Table
+from results.runs import FinishedRun, RunSeries, collect, group, with_answers
+from results.svg import INKS, PAPERS
+from results.table import tables
 from trainers.common.console import counted, csv_text, first_few
 from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
-from trainers.evaluation.doubts import decimal
+from trainers.evaluation.figures import decimal
 
-from ..kept import CALIBRATION
-from ..render import render
-from ..rows import SERIES_HEADS, Line, Table
-from ..runs import FinishedRun, RunSeries, collect, group, with_answers
-from ..table import tables
 from .classes import Headline, class_page, headlines
 from .figures import (
-    INKS,
-    PAPERS,
     Figure,
     answer_figures,
     curve_figures,

@@ -20,8 +20,8 @@ from scipy import stats
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 
-from .report.figures import STYLE, svg_of
 from .rows import CONFIDENCE_LEVEL
+from .svg import STYLE, svg_of
 
 LEAST = 5  # data sets: with four, t's interval is 3.2 standard errors wide to each side
 POWER = 0.8  # the chance to show a difference that is there: four times in five

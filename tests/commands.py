@@ -16,13 +16,13 @@ import textwrap
 from pathlib import Path
 from unittest import mock
 
+from labelling.checkout.arguments import asked_of_images
+from labelling.own_run import config_of_images, for_trainer
 from protocols import launch, runs
 from protocols.arguments import build_config
-from protocols.command_line import asked_of_images
 from scripts.missing import requirements
 from tests.runs import REPOSITORY
 from trainers import METHODS
-from trainers.classifier.own_run import config_of_images, for_trainer
 from trainers.learners.candidates import CANDIDATES
 
 # of other programs, which read their words themselves
@@ -31,7 +31,7 @@ OTHERS = set(
     ".venv/bin/ruff .venv/bin/mypy .venv/bin/lint-imports".split()
 )
 # of our own that pip installs: their modules here
-INSTALLED = {"cdc-train": "trainers.commands.train", "cdc-predict": "trainers.commands.predict"}
+INSTALLED = {"cdc-train": "labelling.commands.train", "cdc-predict": "labelling.commands.predict"}
 MODULES_OF_OTHERS = {"pip", "pytest", "venv"}
 # whose words are not run.py's: they prepare, or check the code
 PREPARING = set(
@@ -102,7 +102,7 @@ def check_python(words):
         compile(words[0], "-c", "exec")
     elif program != "-m":
         assert (REPOSITORY / program).is_file(), f"there is no {program}"
-        check_program(Path(program).stem, words)
+        check_program(program.removesuffix(".py").replace("/", "."), words)
     elif words[0] not in MODULES_OF_OTHERS:
         check_program(words[0], words[1:])
 
@@ -155,7 +155,7 @@ def check_training(args):
     assert args.trainer in METHODS, args.trainer
     write_descriptions(args.opts)
     if args.images:
-        with mock.patch("trainers.classifier.asked.check_images"):  # they need not be there
+        with mock.patch("labelling.request.check_images"):  # they need not be there
             config_of_images(for_trainer(asked_of_images(args), args.trainer))
         return
     args.config_file = args.config_file or f"configs/trainers/{args.trainer}/tiny.yaml"

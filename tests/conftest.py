@@ -18,19 +18,13 @@ import yaml
 
 import train
 from datasets.drawn.openmoji import DrawnDataset
+from labelling import PromptedClassifier
 from protocols import launch, training
 from protocols.command_line import parse_arguments
 from tests.chromium import start_browser
 from tests.methods import small_settings
-from tests.runs import (
-    REPOSITORY,
-    base_arguments,
-    call,
-    make_textures,
-    record_of,
-    small_recipe,
-)
-from trainers import METHODS, PromptedClassifier, method_class, method_node, methods_for
+from tests.runs import REPOSITORY, base_arguments, call, make_textures, record_of, small_recipe
+from trainers import METHODS, method_class, method_node, methods_for
 from trainers.common.console import LogHandler
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME
@@ -259,7 +253,7 @@ def run(arguments, tmp_path):
 @pytest.fixture
 def no_figures(monkeypatch):
     """Reports have no figures, which take longer to draw than the runs do."""
-    monkeypatch.setattr("results.report.page.write_figure", lambda *_: "")
+    monkeypatch.setattr("report.page.write_figure", lambda *_: "")
 
 
 @pytest.fixture

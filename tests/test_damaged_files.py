@@ -17,6 +17,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum
 
 from datasets.splits import read_split
+from labelling.promise import read_points
 from results.kept import IMAGES, KEPT, read_kept, write_kept
 from results.runs import FinishedRun
 from tests.runs import contents_of, record_of, refuses
@@ -27,7 +28,6 @@ from trainers.common.record_file import read_record
 from trainers.data.class_folders import read_classnames
 from trainers.data.pickles import read_pickle
 from trainers.engine import checkpoint
-from trainers.evaluation.doubts import read_points
 from trainers.prompting.backbone import load_backbone
 from trainers.texts.descriptions import read_descriptions
 

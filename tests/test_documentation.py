@@ -14,9 +14,9 @@ import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
 
+from docs.pages.reference import pages
 from results.published import read_published
 from tests.runs import PATIENCE, REPOSITORY
-from tools.reference import pages
 from trainers import METHODS, method_node
 
 DOCS = REPOSITORY / "docs"
@@ -77,12 +77,12 @@ def test_the_site_is_built_without_a_warning(tmp_path):
 
 
 def test_what_is_made_of_the_code_is_of_todays_code():
-    """Else: python tools/reference.py"""
+    """Else: python docs/pages/reference.py"""
     made = pages()
     of_trainers = {path for path in made if path.parent.name == "trainers"}
     assert of_trainers == {*(DOCS / "trainers").glob("*.md")}
     for path, text in made.items():
-        assert path.read_text("utf-8") == text, f"{path.name}: python tools/reference.py"
+        assert path.read_text("utf-8") == text, f"{path.name}: python docs/pages/reference.py"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -53,7 +53,7 @@ def stage(tmp_path, trained, data_root, monkeypatch):
         shutil.copy(f"{data_root}/dtd/images/woven/00.png", tmp_path / name)
     monkeypatch.chdir(tmp_path)
     # a training's report, which takes longer than the training
-    monkeypatch.setattr("results.report.page.make_report", lambda *_: [])
+    monkeypatch.setattr("report.page.make_report", lambda *_: [])
     return tmp_path
 
 

@@ -11,21 +11,14 @@ from pandas import DataFrame
 
 import predict
 import train
+from labelling.classifier import PromptedClassifier
+from report import __main__ as report
+from report.figures import Figure, write_figure
+from report.page import make_report
 from results import kept, render
-from results.report import __main__ as report
-from results.report.figures import Figure, write_figure
-from results.report.page import make_report
 from tests.conftest import GOLDEN, slow_but_for
 from tests.results.conftest import make_answers, write_run
-from tests.runs import (
-    REPOSITORY,
-    change_record,
-    code_files,
-    contents_of,
-    record_of,
-    refuses,
-)
-from trainers.classifier.prompted import PromptedClassifier
+from tests.runs import REPOSITORY, change_record, code_files, contents_of, record_of, refuses
 from trainers.common.files import check_folder
 from trainers.engine.folder import MARKS
 

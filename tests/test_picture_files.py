@@ -15,13 +15,7 @@ from tests.conftest import slow_but_for
 from tests.limits import decode_at_once, limited
 from tests.runs import refuses
 from trainers.common import image_files
-from trainers.common.image_files import (
-    ROOM,
-    Room,
-    is_image,
-    look_through,
-    read_picture,
-)
+from trainers.common.image_files import ROOM, Room, is_image, look_through, read_picture
 
 
 def saved_as(kind, size, mode="RGB", **options):

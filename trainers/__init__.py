@@ -1,8 +1,7 @@
 """Prompt-learning trainers for Dassl: one file per method. Importing a method's module registers
 its trainer.
 
-``METHODS`` is the one list of them. ``PromptedClassifier``, a trained run as a classifier, is
-loaded when it is asked for: importing the package registers nothing.
+``METHODS`` is the one list of them. Importing the package registers nothing.
 """
 
 from collections.abc import Callable
@@ -13,41 +12,37 @@ from typing import TYPE_CHECKING, cast
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
-    from .classifier.prompted import PromptedClassifier as PromptedClassifier
     from .method import Method
     from .prompting.backbone import Backbone
 
 __version__ = "0.1.0"
 
-METHODS = {  # registered name → module of this package
-    "ZeroshotCLIP": "zsclip",
-    "ZeroshotCLIP2": "zsclip",
-    "CoOp": "coop",
-    "CoCoOp": "cocoop",
-    "KgCoOp": "kgcoop",
-    "ProGrad": "prograd",
-    "CLIPLoRA": "cliplora",
-    "MMA": "mma",
-    "MMRL": "mmrl",
-    "LinearProbe": "linearprobe",
-    "TipAdapter": "tipadapter",
-    "TipAdapterF": "tipadapter",
-    "GDA": "gda",
-    "ProLIP": "prolip",
-    "TCP": "tcp",
-    "CoPrompt": "coprompt",
-    "DePTCoOp": "dept",
-    "DePTKgCoOp": "dept",
-    "DePTMaPLe": "dept",
-    "DePTPromptSRC": "dept",
-    "CDCGDA": "cdcgda",
-    "CDCPromptSRC": "cdcover",
-    "CDCTCP": "cdcover",
-    "VPT": "vpt",
-    "IVLP": "ivlp",
-    "MaPLe": "maple",
-    "PromptSRC": "promptsrc",
-    "CDC": "cdc",
+METHODS = {  # registered name → module, relative to this package
+    "ZeroshotCLIP": ".zsclip",
+    "ZeroshotCLIP2": ".zsclip",
+    "CoOp": ".coop",
+    "CoCoOp": ".cocoop",
+    "KgCoOp": ".kgcoop",
+    "ProGrad": ".prograd",
+    "CLIPLoRA": ".cliplora",
+    "MMA": ".mma",
+    "MMRL": ".mmrl",
+    "LinearProbe": ".linearprobe",
+    "TipAdapter": ".tipadapter",
+    "TipAdapterF": ".tipadapter",
+    "GDA": ".gda",
+    "ProLIP": ".prolip",
+    "TCP": ".tcp",
+    "CoPrompt": ".coprompt",
+    "DePTCoOp": ".dept",
+    "DePTKgCoOp": ".dept",
+    "DePTMaPLe": ".dept",
+    "DePTPromptSRC": ".dept",
+    "VPT": ".vpt",
+    "IVLP": ".ivlp",
+    "MaPLe": ".maple",
+    "PromptSRC": ".promptsrc",
+    "CDC": ".cdc",
 }
 
 
@@ -87,12 +82,4 @@ def methods_for(backbone: "Backbone") -> list[str]:
 
 def attribute(method: str, name: str) -> object:
     """What the module of a name in ``METHODS`` has under another name."""
-    return getattr(import_module(f".{METHODS[method]}", __name__), name)
-
-
-def __getattr__(name: str) -> object:
-    if name == "PromptedClassifier":
-        from .classifier.prompted import PromptedClassifier
-
-        return PromptedClassifier
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(METHODS[method], __name__), name)

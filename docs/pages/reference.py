@@ -1,12 +1,12 @@
 """Writes the pages that are made of today's code into docs/: the reference, docs/api, and a page for
 each trainer, docs/trainers.
 
-    python tools/reference.py
+    python docs/pages/reference.py
 
 They are committed, so that they can be read wherever the repository can. On a page of docs/api what
 is between two marks is made, all else is written by hand:
 
-    <!-- made of trainers.classifier.prompted: PromptedClassifier, Answers -->
+    <!-- made of labelling.classifier: PromptedClassifier, Answers -->
     <!-- to here -->
 """
 

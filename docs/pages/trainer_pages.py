@@ -1,5 +1,5 @@
 """The documentation's page of each trainer, from ``METHODS``, docstrings, recipes, and the published
-and measured numbers; tools/reference.py writes them.
+and measured numbers; docs/pages/reference.py writes them.
 """
 
 import ast

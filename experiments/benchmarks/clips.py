@@ -1,7 +1,7 @@
 """What models of ``open_clip`` cost, with random weights: parameters, GFLOP of a picture, and how long one
 core computes for it.
 
-    python benchmarks/clips.py ViT-B-16 PE-Core-B-16 ViT-B-16-SigLIP2
+    python experiments/benchmarks/clips.py ViT-B-16 PE-Core-B-16 ViT-B-16-SigLIP2
 
 The image towers are those that a run has: CLIP's own are ours, the others the package's. Nothing is
 downloaded. Time is the processor's, of one thread, which other processes hardly change; of several
@@ -11,7 +11,7 @@ batches the fastest counts.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainers.common.environment import first_line, start_command
 

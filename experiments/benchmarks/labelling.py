@@ -1,8 +1,8 @@
 """What it costs to label many pictures with predict.py, besides the CLIP's passes: memory at few and at
 many pictures, and the time of a batch whose reading and computing take 10 ms each.
 
-    python benchmarks/labelling.py
-    python benchmarks/labelling.py --pictures 1000 100000    # minutes
+    python experiments/benchmarks/labelling.py
+    python experiments/benchmarks/labelling.py --pictures 1000 100000    # minutes
 
 Each row is a process of its own. The CLIP's passes are a stand-in, which gives the answers to the
 first batch again: what is measured is all else, pictures of 64 × 64 pixels included, which are links
@@ -13,7 +13,7 @@ batch would take 20 ms.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainers.common.environment import first_line, start_command
 
@@ -39,10 +39,10 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
-from trainers.classifier.part_file import PartFile
-from trainers.classifier.prompted import PromptedClassifier, ReadImages
-from trainers.commands import predict
-from trainers.data.pictures import Picture
+from labelling.answers.part_file import PartFile
+from labelling.classifier import PromptedClassifier, ReadImages
+from labelling.commands import predict
+from labelling.folders.pictures import Picture
 from trainers.evaluation.prediction import Prediction
 
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's

@@ -1,8 +1,8 @@
 """What a training on one's own pictures costs where nothing else is said: the fit to image features of any
 number, and the whole command on small pictures, on an idle machine and beside processes that count.
 
-    python benchmarks/own_images.py                     # both
-    python benchmarks/own_images.py --parts features --images 1000 16000
+    python experiments/benchmarks/own_images.py                     # both
+    python experiments/benchmarks/own_images.py --parts features --images 1000 16000
 
 Features are drawn at random around a centre per class, as many numbers as a ViT-B has, with 100
 classes; from them to the probe that is kept, and to an answer to each out of fold, is what
@@ -14,7 +14,7 @@ process of its own; its seconds are the processor's, and the clock's for the com
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from trainers.common.environment import first_line, start_command

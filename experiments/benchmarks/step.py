@@ -1,10 +1,10 @@
 """What CDC costs, against the field's usual way: text encoder, training step, fusion and test.
 
-    python benchmarks/step.py --shape ViT-B/16 --classes 50 100
+    python experiments/benchmarks/step.py --shape ViT-B/16 --classes 50 100
 
 The usual way is that of the CoOp and MaPLe repositories: the ``clip`` package's transformer over all
 77 positions of every text, templates in a loop, all layers on all tokens, opinions fused two at a time
-with a K × K table. It has the same weights and gives the same numbers (``tests/test_benchmarks.py``).
+with a K × K table. It has the same weights and gives the same numbers (``experiments/benchmarks/test_benchmarks.py``).
 A training step is forward, loss, backward and the optimiser's step; images are in memory already.
 
 Implementations take turns, and a ratio is the median of the rounds' ratios, so that a machine that
@@ -15,7 +15,7 @@ reaches in the same run. Memory is what one call adds at its peak to what was in
 import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[1]
+REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(REPOSITORY))
 
 from trainers.common.environment import first_line, start_command

@@ -1,9 +1,9 @@
 """The benchmarks: the usual way gives the same numbers as ours, and the counted FLOPs are right."""
 
 import pytest
-import step
 import torch
 
+from experiments.benchmarks import step
 from tests.conftest import scrambled
 
 CLASSES = 5

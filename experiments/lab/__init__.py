@@ -1,1 +1,1 @@
-"""What is measured of finished runs beyond their records, most of it with their models loaded."""
+"""What is measured of finished runs beyond their records: uncertainty, drawn factors, templates."""

@@ -1,6 +1,6 @@
 """Does a factor that has nothing to do with the class change the answers? A table on the protocol ``factors``.
 
-    python -m results.factors output/factors --format markdown
+    python -m experiments.lab.factors output/factors --format markdown
 
 Everything in percent, mean ± sample standard deviation over seeds; what the factors are:
 datasets/drawn/factors.py.
@@ -28,12 +28,11 @@ from pathlib import Path
 import numpy
 from pandas import Series
 
+from results.render import render_all, run_table_command, table_arguments
+from results.rows import Table
+from results.runs import FACTOR_PARTS, Arrays, FinishedRun, collect
+from results.table import FACTORS, tables
 from trainers.common.errors import UserError
-
-from .render import render_all, run_table_command, table_arguments
-from .rows import Table
-from .runs import FACTOR_PARTS, Arrays, FinishedRun, collect
-from .table import FACTORS, tables
 
 GROUP = 10  # images that a group has at least
 

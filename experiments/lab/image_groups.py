@@ -1,4 +1,4 @@
-"""Tests a trained base run on three groups of images: what ``python -m analysis.uncertainty``
+"""Tests a trained base run on three groups of images: what ``python -m experiments.lab.uncertainty``
 measures and keeps in the run's folder.
 
 ``uncertainty.json``, with S = 5 severities; AUROC and AURC in percent:
@@ -41,9 +41,9 @@ from torch import Tensor
 
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
+from labelling.classifier import PromptedClassifier
 from results.kept import MEASURES, SCALED, Kept
 from results.runs import Arrays
-from trainers.classifier.prompted import PromptedClassifier
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name, split_hash
 from trainers.common.image_files import read_picture

@@ -1,13 +1,13 @@
 """Do the templates of a run differ? How each of them votes, and how far apart they are.
 
-    python -m results.templates output/base2new --format markdown
+    python -m experiments.lab.templates output/base2new --format markdown
 
 Of every run whose templates vote (CDC), from its record and its answers alone: how far apart the
 templates were before and after training; the accuracy of each template's own vote (S1, S2 …), of
 the model's answer (fused) and of an oracle, for which an image counts where at least one template
 is right: no fusion that takes one of the votes can exceed it; agreement and Cohen's kappa of the
 votes. ± is the sample standard deviation over seeds. Where each template looks is drawn in the
-report: ``python -m results.report output/base2new --root data``.
+report: ``python -m report output/base2new --root data``.
 """
 
 from trainers.common.environment import start_command
@@ -24,11 +24,10 @@ from itertools import product
 
 import numpy
 
+from results.render import render_all, run_table_command, table_arguments
+from results.rows import SERIES_HEADS, Line, Table
+from results.runs import RunSeries, collect, group, with_answers
 from trainers.common.errors import UserError
-
-from .render import render_all, run_table_command, table_arguments
-from .rows import SERIES_HEADS, Line, Table
-from .runs import RunSeries, collect, group, with_answers
 
 log = logging.getLogger(__name__)
 MOVED = "Templates before and after training"

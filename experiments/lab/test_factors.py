@@ -7,7 +7,7 @@ import pytest
 
 import run as protocol_run
 from datasets.drawn.factors import LEVELS, OpenMojiFactors, code_of, levels_of
-from results import factors
+from experiments.lab import factors
 from results.runs import collect
 from results.table import tables
 from tests.results.conftest import values

@@ -14,16 +14,16 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import nll_loss
 
-from analysis import image_groups
-from analysis.uncertainty import main, uncertainty_tables
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
+from experiments.lab import image_groups
+from experiments.lab.uncertainty import main, uncertainty_tables
+from labelling import PromptedClassifier
 from results.kept import SCALED, read_kept
 from results.render import render
 from tests.conftest import BASE, GOLDEN, NEW
 from tests.results.conftest import values
 from tests.runs import call, change_record, change_split, prompts_of, record_of
 from tests.same_run import kept_answers
-from trainers import PromptedClassifier
 from trainers.evaluation.uncertainty import (
     distance_temperatures,
     fit_temperature,

@@ -9,16 +9,16 @@ import torch
 from PIL import Image, ImageOps
 from sklearn.metrics import cohen_kappa_score
 
-from analysis.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures, occlusions
+from experiments.lab.templates import agreement, kappa, main, oracle
+from labelling import PromptedClassifier
 from protocols import training
 from protocols.command_line import parse_arguments
-from results.report.page import make_report
+from report.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures, occlusions
+from report.page import make_report
 from results.runs import collect
-from results.templates import agreement, kappa, main, oracle
 from tests.conftest import BASE
 from tests.results.conftest import Page, make_answers, write_run
 from tests.runs import base_arguments, call, record_of
-from trainers import PromptedClassifier
 
 # ---- numbers ----
 

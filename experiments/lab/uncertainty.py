@@ -2,7 +2,7 @@
 
 They are measured on base classes, on classes that a model does not know, and on corrupted images.
 
-    python -m analysis.uncertainty output/base2new --root data --format markdown
+    python -m experiments.lab.uncertainty output/base2new --root data --format markdown
 
 Each trained base run below the folder is shown three groups of images, always with its base classes
 to choose from:
@@ -12,7 +12,7 @@ to choose from:
 - ``corrupted``: the base images again, each with one kind of corruption at the severities 1 to 5
   (``datasets/drawn/emoji_styles.py``).
 
-Two files in the run's folder keep what was found, see ``analysis.image_groups``; while they belong
+Two files in the run's folder keep what was found, see ``experiments.lab.image_groups``; while they belong
 to the run's prompts, backbone and data, nothing is computed again.
 """
 
@@ -70,7 +70,7 @@ def measured(folder: str, root: str | None) -> list[Measured]:
         numbers = read_kept(run.folder, run.record)
         if numbers is None:
             # here, since it takes seconds: wrong arguments are answered at once
-            from analysis.image_groups import evaluate
+            from experiments.lab.image_groups import evaluate
 
             numbers, arrays = evaluate(run.folder, root)
             write_kept(run.folder, run.record, numbers, arrays)

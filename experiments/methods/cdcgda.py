@@ -16,21 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import LEVEL, CDCMethod, TemplatePrompts, add_cdc_config, logits_of
-from .class_part import ClassPart, State
-from .common.ranges import forget
-from .evaluation.prediction import Prediction, Scores
-from .maths.evidence import Opinion, conflict, dempster, fitted_factor
-from .maths.gaussians import (
+from trainers.cdc import LEVEL, CDCMethod, TemplatePrompts, add_cdc_config, logits_of
+from trainers.class_part import ClassPart, State
+from trainers.common.ranges import forget
+from trainers.evaluation.prediction import Prediction, Scores
+from trainers.maths.evidence import Opinion, conflict, dempster, fitted_factor
+from trainers.maths.gaussians import (
     WAY_OF_ADDED,
     GaussianEvidence,
     among_added,
     positions_of_trained,
     state_for,
 )
-from .method import Batches, Encoded, Figures, Method, TrainingImages
-from .registration import registered
-from .settings import node_of
+from trainers.method import Batches, Encoded, Figures, Method, TrainingImages
+from trainers.registration import registered
+from trainers.settings import node_of
 
 # keys of CDC's that keep their defaults
 ALWAYS_CDCS = (

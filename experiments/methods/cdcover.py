@@ -14,19 +14,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts, add_cdc_config
-from .common.ranges import note_ranges, ranges_in
-from .evaluation.prediction import Scores
-from .learners.independent import IndependentPrompts
-from .maths.evidence import Opinion
-from .method import Figures, Method, ParameterGroups
-from .prompting.precision import OfficialPrecision
-from .prompting.prompts import Prompts, initial_context
-from .prompting.tokens import phrase_tokens
-from .promptsrc import PromptSRCMethod, add_promptsrc_config
-from .registration import registered
-from .settings import node_of
-from .tcp import ClassAwarePrompts, TCPMethod, add_tcp_config
+from trainers.cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts, add_cdc_config
+from trainers.common.ranges import note_ranges, ranges_in
+from trainers.evaluation.prediction import Scores
+from trainers.learners.independent import IndependentPrompts
+from trainers.maths.evidence import Opinion
+from trainers.method import Figures, Method, ParameterGroups
+from trainers.prompting.precision import OfficialPrecision
+from trainers.prompting.prompts import Prompts, initial_context
+from trainers.prompting.tokens import phrase_tokens
+from trainers.promptsrc import PromptSRCMethod, add_promptsrc_config
+from trainers.registration import registered
+from trainers.settings import node_of
+from trainers.tcp import ClassAwarePrompts, TCPMethod, add_tcp_config
 
 OneContext = IndependentPrompts | ClassAwarePrompts  # with a context ``ctx`` (n, D)
 

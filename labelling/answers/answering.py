@@ -6,11 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 
-from ..common.errors import UserError
-from ..data.pictures import ahead
-from ..evaluation.prediction import Prediction
+from trainers.common.errors import UserError
+from trainers.evaluation.prediction import Prediction
+
+from ..classifier import AHEAD, PromptedClassifier, ReadImages
+from ..folders.pictures import ahead
 from .part_file import PartFile
-from .prompted import AHEAD, PromptedClassifier, ReadImages
 from .rows import Row, rows_of
 
 Verdict = Callable[[float], bool | None]  # whether an answer of an uncertainty is unsure

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from ..common.errors import UserError
-from ..data.label_files import LOCAL
+from trainers.common.errors import UserError
+
+from ..folders.label_files import LOCAL
 from .rows import Row, json_list
 
 if TYPE_CHECKING:
-    from ..method import Method
+    from trainers.method import Method
 
 
 def version_of(method: "Method") -> str:

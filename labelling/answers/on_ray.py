@@ -9,9 +9,10 @@ from itertools import chain
 
 import numpy
 
-from ..common.errors import UserError
+from trainers.common.errors import UserError
+
+from ..classifier import Answers, PromptedClassifier
 from .answering import Answered, Later, Missing, Verdict
-from .prompted import Answers, PromptedClassifier
 from .rows import in_columns, rows_of
 
 Columns = dict[str, object]  # name → value, of an image

@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable, Mapping
 from itertools import islice
 
-from ..common.console import printable
-from ..common.errors import UserError
-from ..common.files import check_output, write_atomically
+from trainers.common.console import printable
+from trainers.common.errors import UserError
+from trainers.common.files import check_output, write_atomically
 
 ROWS = 10_000  # that are in memory, and in a row group
 FIRST = ["image", "label", "doubtful", "uncertainty"]  # columns of every table

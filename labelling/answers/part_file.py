@@ -9,8 +9,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 
-from ..common.errors import UserError
-from ..common.files import check_output
+from trainers.common.errors import UserError
+from trainers.common.files import check_output
 
 ENDING = ".part"
 # SQLite's head has the number of the program that a file belongs to at its bytes 68 to 71

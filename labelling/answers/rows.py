@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy
 
-from ..common.console import csv_lines, printable
-from ..evaluation.doubts import decimal
+from trainers.common.console import csv_lines, printable
+from trainers.evaluation.figures import decimal
 
 if TYPE_CHECKING:
-    from .prompted import Answers
+    from ..classifier import Answers
 
 Top = TypedDict("Top", {"class": str, "probability": float})  # one of the most probable classes
 

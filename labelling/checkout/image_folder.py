@@ -1,16 +1,16 @@
 """ImageFolder: anybody's folder of class folders as a data set of Dassl; ``--root`` is the folder
-itself. See ``trainers.data.own_images``.
+itself. See ``labelling.folders.own_images``.
 """
 
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from yacs.config import CfgNode
 
+from datasets.base import ImageDataset
+from datasets.splits import make_data
 from trainers.common.errors import UserError
 from trainers.data.lists import Lists
-from trainers.data.own_images import OwnImages, list_images
 
-from .base import ImageDataset
-from .splits import make_data
+from ..folders.own_images import OwnImages, list_images
 
 
 @DATASET_REGISTRY.register()

@@ -8,13 +8,14 @@ import shlex
 from dataclasses import replace
 
 from results.runs import ZERO_SHOT
-from trainers.classifier.asked import OwnRun
-from trainers.classifier.fit_folder import make, opened, said_accuracy
-from trainers.classifier.own_run import for_trainer
 from trainers.common.console import log_to_stdout, without_handlers
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, read_record, remove_record
 from trainers.engine.run import Run
+
+from ..fit import make, opened, said_accuracy
+from ..own_run import for_trainer
+from ..request import OwnRun
 
 log = logging.getLogger("train")
 
@@ -51,8 +52,8 @@ def report(run: Run, asked: OwnRun) -> None:
         except UserError as error:
             log.warning("the report has nothing to compare with: %s", error)
     # here, since every other run can do without what draws
-    from analysis.of_models import MODEL_FIGURES
-    from results.report.page import make_report
+    from report.of_models import MODEL_FIGURES
+    from report.page import make_report
 
     page = os.path.join(cfg.OUTPUT_DIR, "report.html")
     heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT)

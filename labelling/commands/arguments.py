@@ -7,10 +7,11 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
-from ..common.console import first_few
-from ..common.errors import UserError
-from ..common.image_files import ENDINGS, files_below, is_image, left_out
-from ..evaluation.doubts import CONFIDENCE
+from trainers.common.console import first_few
+from trainers.common.errors import UserError
+from trainers.common.image_files import ENDINGS, files_below, is_image, left_out
+
+from ..promise import CONFIDENCE
 
 log = logging.getLogger("predict")
 

@@ -21,22 +21,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy
 
-from ..classifier.label_studio import below, task_lines, version_of
-from ..classifier.parquet import check_parquet, write_parquet
-from ..classifier.part_file import ENDING, PartFile, part_file
-from ..classifier.rows import in_columns, json_lines, table_lines, text_line
-from ..common.console import counted
-from ..common.environment import first_line, start_command
-from ..common.errors import UserError, run_tool
-from ..common.files import check_output, file_hash, write_lines
-from ..common.image_files import transparent_parts, with_alpha
-from ..common.record_file import FILE_NAME
-from ..evaluation.doubts import Judge, are_own, share_or_best
+from trainers.common.console import counted
+from trainers.common.environment import first_line, start_command
+from trainers.common.errors import UserError, run_tool
+from trainers.common.files import check_output, file_hash, write_lines
+from trainers.common.image_files import transparent_parts, with_alpha
+from trainers.common.record_file import FILE_NAME
+
+from ..answers.label_studio import below, task_lines, version_of
+from ..answers.parquet import check_parquet, write_parquet
+from ..answers.part_file import ENDING, PartFile, part_file
+from ..answers.rows import in_columns, json_lines, table_lines, text_line
+from ..promise import Judge, are_own, share_or_best
 from .arguments import add_run_arguments, images_at
 
 if TYPE_CHECKING:
-    from ..classifier.answering import Verdict
-    from ..classifier.prompted import PromptedClassifier
+    from ..answers.answering import Verdict
+    from ..classifier import PromptedClassifier
 
 log = logging.getLogger("predict")
 TASKS = r'\A\[\n\{"data": \{"image": '  # of a file that Label Studio imports
@@ -220,8 +221,8 @@ def label(part: PartFile, args: argparse.Namespace, verdict: "Verdict") -> str:
     # here, since it takes seconds: wrong arguments are answered at once
     from tqdm import tqdm
 
-    from ..classifier.answering import fill, here
-    from ..classifier.on_ray import on_ray
+    from ..answers.answering import fill, here
+    from ..answers.on_ray import on_ray
 
     classifier = classifier_of(args)
     if classifier.method.note:
@@ -266,8 +267,8 @@ def classifier_of(args: argparse.Namespace) -> "PromptedClassifier":
     Raises:
         UserError: see ``PromptedClassifier.load`` and ``from_official``.
     """
-    from ..classifier.official_prompts import BACKBONE
-    from ..classifier.prompted import PromptedClassifier
+    from ..classifier import PromptedClassifier
+    from ..official_prompts import BACKBONE
 
     if args.prompts:
         backbone = args.backbone or BACKBONE

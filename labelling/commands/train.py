@@ -12,12 +12,13 @@ import logging
 import shlex
 from collections.abc import Sequence
 
-from ..classifier.asked import add_arguments, ask_by
-from ..common.config_files import settings_in
-from ..common.environment import first_line, start_command
-from ..common.errors import run_tool
-from ..common.interruption import interruptible
-from ..common.record_file import FILE_NAME, read_record
+from trainers.common.config_files import settings_in
+from trainers.common.environment import first_line, start_command
+from trainers.common.errors import run_tool
+from trainers.common.interruption import interruptible
+from trainers.common.record_file import FILE_NAME, read_record
+
+from ..request import add_arguments, ask_by
 
 log = logging.getLogger(__name__.partition(".")[0])
 
@@ -69,7 +70,7 @@ def run(args: argparse.Namespace) -> None:
     settings = settings_in(args.settings, "--settings")
     asked = ask_by(args, args.recipe, args.seed, settings)
     # here, since it takes seconds: wrong arguments are answered at once
-    from ..classifier.fit_folder import make, opened, said_accuracy
+    from ..fit import make, opened, said_accuracy
 
     with opened(asked) as made:
         make(made)

@@ -11,9 +11,9 @@ import os
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
-from ..common.console import counted
-from ..common.errors import UserError
-from ..common.readers import Stored, parse_json, read_text
+from trainers.common.console import counted
+from trainers.common.errors import UserError
+from trainers.common.readers import Stored, parse_json, read_text
 
 log = logging.getLogger(__name__)
 LOCAL = "/data/local-files/"  # of the addresses that Label Studio gives to files of its own machine

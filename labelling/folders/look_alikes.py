@@ -23,8 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from ..common.image_files import COARSE
-from ..maths.threads import one_thread
+from trainers.common.image_files import COARSE
+from trainers.maths.threads import one_thread
 
 # The share of what a picture shows, up to which the rest of a difference is none. experiments/bursts.py
 # measures what is found and what is taken for alike.

@@ -21,10 +21,10 @@ from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, S
 import numpy
 from yacs.config import CfgNode
 
-from ..common.console import counted, first_few
-from ..common.errors import UserError
-from ..common.fingerprints import image_name
-from ..common.image_files import (
+from trainers.common.console import counted, first_few
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import image_name
+from trainers.common.image_files import (
     Seen,
     files_below,
     is_image,
@@ -33,23 +33,21 @@ from ..common.image_files import (
     named,
     transparent_parts,
 )
-from ..texts.classnames import alike
-from .class_folders import (
+from trainers.data.class_folders import (
     LEAST,
-    WITHOUT_TEST,
     Files,
-    Layout,
-    deeper,
     divide,
     image_files,
     labelled,
-    layout_of,
     read_classnames,
     small_classes,
 )
-from .fewshot import FOLDER, Parts, choose
+from trainers.data.fewshot import FOLDER, Parts, choose
+from trainers.data.lists import PARTS, Image, Lists
+from trainers.texts.classnames import alike
+
 from .label_files import read_labels
-from .lists import PARTS, Image, Lists
+from .layouts import WITHOUT_TEST, Layout, deeper, layout_of
 from .look_alikes import are_new, groups_of
 
 log = logging.getLogger(__name__)

@@ -11,25 +11,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import (
-    Any,
-    Literal,
-    Protocol,
-    SupportsIndex,
-    TypeGuard,
-    TypeVar,
-    cast,
-    overload,
-)
+from typing import Any, Literal, Protocol, SupportsIndex, TypeGuard, TypeVar, cast, overload
 
 import numpy
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, Subset
 
-from ..common.console import first_few, printable
-from ..common.errors import UserError
-from ..common.image_files import MAX_PIXELS, decoded
+from trainers.common.console import first_few, printable
+from trainers.common.errors import UserError
+from trainers.common.image_files import MAX_PIXELS, decoded
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]

@@ -1,1 +1,1 @@
-"""What predict.py and the page of demo_app.py are made of."""
+"""The page of demo_app.py."""

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from trainers.classifier.rows import most_probable, votes_of
-from trainers.evaluation.doubts import NOT_KNOWN, OTHER_CLASSES, Judge
+from ..answers.rows import most_probable, votes_of
+from ..promise import NOT_KNOWN, OTHER_CLASSES, Judge
 
 if TYPE_CHECKING:
-    from trainers.classifier.prompted import Answers
+    from ..classifier import Answers
 
 SHOWN = 5  # classes of the answer
 SHOWN_VOTES = 3  # classes of each vote

@@ -17,15 +17,16 @@ from PIL import Image
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record, shown_name, tested_on
-from trainers.evaluation.doubts import Judge, votes_alone
+from trainers.evaluation.figures import votes_alone
 
+from ..promise import Judge
 from .answer import describe
 from .table import AnsweredPictures
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import FileStorage
 
-    from trainers.classifier.prompted import PromptedClassifier
+    from ..classifier import PromptedClassifier
 
 MAX_NAMES = 1000  # that a user may enter
 KEPT = 8  # latest uploaded pictures
@@ -44,8 +45,8 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     Raises:
         UserError: the root is no folder, or the run's predictions can't be read.
     """
+    from report.gallery import check_root, find_images
     from results.answers import UNCERTAINTY
-    from results.report.gallery import check_root, find_images
     from results.runs import FinishedRun
 
     check_root(root)

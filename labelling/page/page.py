@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS
-from trainers.evaluation.doubts import decimal
+from trainers.evaluation.figures import decimal
 
 from .answer import percent
 from .demo import Demo

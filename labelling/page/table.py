@@ -12,14 +12,15 @@ from typing import IO, TYPE_CHECKING
 
 from PIL import Image
 
-from trainers.classifier.rows import Row, as_csv, rows_of
 from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
-from trainers.evaluation.doubts import Judge
+
+from ..answers.rows import Row, as_csv, rows_of
+from ..promise import Judge
 
 if TYPE_CHECKING:
-    from trainers.classifier.prompted import PromptedClassifier
+    from ..classifier import PromptedClassifier
 
 BATCH = 8  # pictures that are answered, and held in memory as they are, at a time
 PIXELS = 160  # of the longer side of a picture in the table

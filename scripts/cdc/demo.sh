@@ -14,5 +14,5 @@ python run.py --protocol base2new --dataset openmoji --trainer ${TRAINERS:-Zeros
     ${BACKBONE:+--backbone "$BACKBONE"} ${CFG:+--config "$CFG"} ${SHOTS:+--shots $SHOTS} ${1:+--} "$@"
 echo
 echo "Percent right on new pictures of the classes trained on (base) and of classes never trained on (new), and their harmonic mean (H)."
-python -m results.report "$output" --root "$data" --output "$output/report.html"
+python -m report "$output" --root "$data" --output "$output/report.html"
 echo "The report, with pictures, mistakes, and how certain the answers were: $output/report.html"

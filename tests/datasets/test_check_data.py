@@ -1,9 +1,9 @@
-"""tools/check_data.py: present, incomplete and missing sets, and never a traceback."""
+"""datasets/check.py: present, incomplete and missing sets, and never a traceback."""
 
-import check_data
 import pytest
 from dassl.data.datasets import DATASET_REGISTRY
 
+from datasets import check as check_data
 from tests.datasets.miniatures import MINIATURES, files_below
 from tests.datasets.test_every_dataset import ALL, TEST_ONLY, build
 from trainers.common.fingerprints import split_hash

@@ -9,12 +9,11 @@ import pytest
 from PIL import Image
 
 import train
+from labelling import PromptedClassifier, choice
+from labelling.folders.own_images import list_images
+from labelling.request import OwnRun
 from tests.runs import contents_of, record_of, refuses
 from tests.same_run import kept_answers
-from trainers import PromptedClassifier
-from trainers.classifier import choice
-from trainers.classifier.asked import OwnRun
-from trainers.data.own_images import list_images
 from trainers.learners.candidates import TAKEN
 
 SHORT = {"OPTIM.MAX_EPOCH": 1, "OPTIM.LEAST_STEPS": 2}

@@ -16,10 +16,10 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score
 
 import predict
+from labelling import PromptedClassifier
 from tests.conftest import BASE, FEW, NEW, TRAINERS, slow_but_for
 from tests.runs import CLASSES, change_record, prompts_of, python, record_of, refuses
 from tests.same_run import kept_answers
-from trainers import PromptedClassifier
 
 
 @pytest.fixture

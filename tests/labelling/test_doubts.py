@@ -9,16 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
+from labelling.promise import BEST, OFFERED, Judge, points_of, possible, promised
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
-from trainers.evaluation.doubts import (
-    BEST,
-    OFFERED,
-    Judge,
-    points_of,
-    possible,
-    promised,
-)
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from sklearn.base import clone, is_classifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
 
-from trainers.classifier.estimator import ClipClassifier
-from trainers.classifier.prompted import PromptedClassifier
+from labelling.classifier import PromptedClassifier
+from labelling.estimator import ClipClassifier
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from labelling import export
 from tests.conftest import FEW, LEARNING, TRAINERS, slow_but_for
 from tests.runs import python, refuses
 from tests.same_run import assert_equal
-from trainers.classifier import export
 from trainers.common.console import markdown, printable
 from trainers.engine.checkpoint import MODEL_NAME
 

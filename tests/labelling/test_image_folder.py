@@ -3,10 +3,10 @@ it out wrongly."""
 
 import pytest
 
+from labelling.folders.own_images import labelled_in
 from tests.datasets.miniatures import LAYOUTS, files_below, image_folder, picture
 from tests.datasets.test_every_dataset import build
 from tests.runs import refuses
-from trainers.data.own_images import labelled_in
 
 
 def names(items, depth=2):

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import predict
+from labelling import PromptedClassifier
+from labelling.commands import train as cdc_train
+from labelling.folders.label_files import read_labels
+from labelling.folders.own_images import labelled_in
+from labelling.request import MADE, folder_of
 from tests.runs import call, make_pictures, record_of, refuses
-from trainers import PromptedClassifier
-from trainers.classifier.asked import MADE, folder_of
-from trainers.commands import train as cdc_train
-from trainers.data.label_files import read_labels
-from trainers.data.own_images import labelled_in
 
 NAMES = ("Ä ant", "bee, wild")
 

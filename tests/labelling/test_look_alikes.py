@@ -1,6 +1,5 @@
 """Pictures that look alike: what is found, what is not, and that nothing divides them."""
 
-import bursts
 import numpy
 import torch
 from hypothesis import given
@@ -8,11 +7,12 @@ from hypothesis import strategies as st
 
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
+from experiments import bursts
+from labelling.folders.look_alikes import are_new, groups_of
 from trainers.common.image_files import COARSE
 from trainers.common.readers import read_json
 from trainers.data.class_folders import SHARES, divide
 from trainers.data.lists import PARTS
-from trainers.data.look_alikes import are_new, groups_of
 from trainers.learners import candidates
 
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)

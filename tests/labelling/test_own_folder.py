@@ -16,8 +16,16 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 import predict
 import train
-from datasets.image_folder import ImageFolder
-from protocols.command_line import asked_of_images, parse_arguments
+from labelling import PromptedClassifier
+from labelling.checkout.arguments import asked_of_images
+from labelling.checkout.image_folder import ImageFolder
+from labelling.choice import completed
+from labelling.commands import predict as cdc_predict
+from labelling.commands import train as cdc_train
+from labelling.folders.pictures import pictures_and_labels, write_class_folders
+from labelling.own_run import notes_on_classes
+from labelling.promise import Judge
+from protocols.command_line import parse_arguments
 from tests.runs import (
     REPOSITORY,
     call,
@@ -28,15 +36,8 @@ from tests.runs import (
     refuses,
     small_recipe,
 )
-from trainers import PromptedClassifier
-from trainers.classifier.choice import completed
-from trainers.classifier.own_run import notes_on_classes
-from trainers.commands import predict as cdc_predict
-from trainers.commands import train as cdc_train
 from trainers.common.image_files import decoded, read_picture
-from trainers.data.pictures import pictures_and_labels, write_class_folders
 from trainers.engine.run import Run
-from trainers.evaluation.doubts import Judge
 from trainers.learners.candidates import TAKEN
 from trainers.prompting.weights import open_clip_models, openai
 

@@ -10,8 +10,8 @@ import pandas
 import pytest
 
 import predict
+from labelling import PromptedClassifier
 from tests.runs import CLASSES, write_validation
-from trainers import PromptedClassifier
 
 
 @pytest.fixture

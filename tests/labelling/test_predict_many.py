@@ -15,10 +15,10 @@ import pandas
 import pytest
 
 import predict
+from labelling import classifier as prompted
+from labelling.answers.part_file import PartFile
 from tests.children import PROCESSES
 from tests.runs import PATIENCE, REPOSITORY, call
-from trainers.classifier import prompted
-from trainers.classifier.part_file import PartFile
 
 BATCHES = 6  # of the 90 pictures
 

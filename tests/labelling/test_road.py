@@ -12,19 +12,13 @@ from PIL import Image
 
 import run as protocol_run
 import train
+from labelling import PromptedClassifier
+from labelling.choice import trainer_and_clip_of
+from labelling.commands import train as cdc_train
 from tests.conftest import FEW, slow_but_for
-from tests.runs import (
-    base_arguments,
-    call,
-    contents_of,
-    make_pictures,
-    record_of,
-    refuses,
-)
+from tests.runs import base_arguments, call, contents_of, make_pictures, record_of, refuses
 from tests.same_run import assert_equal, contents
-from trainers import METHODS, PromptedClassifier
-from trainers.classifier.choice import trainer_and_clip_of
-from trainers.commands import train as cdc_train
+from trainers import METHODS
 from trainers.common.config_files import CONFIGS
 from trainers.common.recipes import IMAGE_FOLDER
 from trainers.engine.checkpoint import MODEL_NAME, load, newest, write

@@ -9,9 +9,9 @@ import torch
 
 import predict
 import train
+from labelling import PromptedClassifier
 from tests.conftest import slow_but_for
 from tests.runs import make_pictures, record_of
-from trainers import PromptedClassifier
 from trainers.learners.candidates import CANDIDATES
 
 open_clip = pytest.importorskip(

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from labelling import PromptedClassifier
 from tests.conftest import GOLDEN
 from tests.prompting.models import noisy
 from tests.runs import refuses
-from trainers import PromptedClassifier
 from trainers.data.transforms import pixels_of_test
 from trainers.prompting.backbone import load_backbone, pixels_of
 from trainers.prompting.tokens import tokenize

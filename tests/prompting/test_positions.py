@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from labelling import PromptedClassifier, export
 from tests.prompting.models import assert_same, double, exact, stock
 from tests.reference import stock_image_features
 from tests.runs import refuses
-from trainers import PromptedClassifier
-from trainers.classifier import export
 from trainers.prompting.backbone import build_backbone
 from trainers.prompting.positions import interpolate
 

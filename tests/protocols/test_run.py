@@ -14,8 +14,8 @@ import run as protocol_run
 from protocols import launch
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from protocols.plan import TARGETS, ablation_rows, plan
-from protocols.runs import default_output, planned
+from protocols.plan import TARGETS, ablation_rows, default_output, plan
+from protocols.runs import planned
 from tests.conftest import GOLDEN
 from tests.runs import REPOSITORY, call, make_record, record_of, refuses
 from trainers import METHODS

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 import run as protocol_run
+from tests.protocols.test_run_processes import wait_until
 from tests.runs import call, make_small_options, record_of
-from tests.test_run_processes import wait_until
 
 EPOCHS = 50
 

@@ -10,11 +10,11 @@ import pandas
 import pytest
 from PIL import Image
 
+from report import classes
+from report.classes import class_page, headlines
+from report.gallery import NEXT, find_images, gallery
+from report.page import make_report
 from results.answers import UNCERTAINTY
-from results.report import classes
-from results.report.classes import class_page, headlines
-from results.report.gallery import NEXT, find_images, gallery
-from results.report.page import make_report
 from results.runs import collect, group
 from tests.conftest import GOLDEN
 from tests.results.conftest import Page, make_answers, write_run

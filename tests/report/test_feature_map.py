@@ -3,9 +3,9 @@
 import numpy
 import pytest
 
-from analysis.feature_map import FEWEST, map_figures, map_of
-from results.report.gallery import find_images
-from results.report.page import make_report
+from report.feature_map import FEWEST, map_figures, map_of
+from report.gallery import find_images
+from report.page import make_report
 from results.runs import collect
 from tests.results.conftest import Page
 

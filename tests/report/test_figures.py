@@ -7,17 +7,11 @@ import numpy
 import pytest
 from matplotlib.figure import Figure
 
+from report.figures import CORRUPTED, answer_figures, vacuity_figures, write_figure
 from results import answers as numbers
 from results.kept import write_kept
-from results.report.figures import (
-    CORRUPTED,
-    INKS,
-    PAPERS,
-    answer_figures,
-    vacuity_figures,
-    write_figure,
-)
 from results.runs import collect, group, with_answers
+from results.svg import INKS, PAPERS
 from tests.chromium import contrast
 from tests.results.conftest import make_answers, write_run
 from tests.runs import change_record, record_of

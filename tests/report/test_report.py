@@ -6,9 +6,9 @@ import base64
 import numpy
 import pytest
 
+from report.__main__ import main
+from report.page import measured_tables
 from results.render import render
-from results.report.__main__ import main
-from results.report.page import measured_tables
 from results.runs import collect, group
 from results.table import tables
 from tests.chromium import assert_fits_and_is_readable, look

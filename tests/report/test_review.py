@@ -3,7 +3,7 @@
 import numpy
 import pytest
 
-from results.review import probably_wrong
+from report.review import probably_wrong
 
 
 @pytest.mark.parametrize("seed", range(4))

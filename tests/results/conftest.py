@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 from protocols.plan import PROTOCOL_OF
-from results.report.__main__ import main
+from report.__main__ import main
 from tests import chromium
 from tests.runs import call, make_record, write_answers
 from trainers.common.metrics import write_metrics

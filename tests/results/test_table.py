@@ -7,9 +7,9 @@ import statistics
 
 import pytest
 
-from analysis import uncertainty
-from results import ablation, check, factors, templates
-from results.report import __main__ as report
+from experiments.lab import factors, templates, uncertainty
+from report import __main__ as report
+from results import ablation, check
 from results.runs import collect
 from results.table import harmonic_mean, main, tables
 from tests.conftest import GOLDEN

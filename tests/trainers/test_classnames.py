@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 import predict
 import train
+from labelling import PromptedClassifier
 from tests.datasets.miniatures import image_folder
 from tests.runs import refuses
-from trainers import PromptedClassifier
 from trainers.prompting.tokens import unlearned
 from trainers.texts.classnames import SAME, alike, check_classes, close_pairs
 

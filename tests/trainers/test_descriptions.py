@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
+from labelling import PromptedClassifier
 from train import main
-from trainers import PromptedClassifier
 
 SENTENCES = {
     "banded": ["Wide stripes lie beside each other."],

@@ -6,12 +6,12 @@ import itertools
 import pytest
 import torch
 
+from labelling.classifier import PromptedClassifier
 from tests.conftest import make_method
 from tests.reference import unit
 from tests.runs import refuses
 from tests.trainers.conftest import as_if_trained
 from trainers import METHODS
-from trainers.classifier.prompted import PromptedClassifier
 from trainers.settings import run_config
 
 NAMES = ["cat", "bus", "tree", "woven basket", "sea"]

@@ -11,11 +11,11 @@ from PIL import Image
 from yacs.config import CfgNode
 
 import predict
+from labelling import PromptedClassifier
 from tests.conftest import make_method
 from tests.prompting.models import pair, relative
 from tests.runs import call, prompts_of, record_of, refuses
 from tests.trainers.formulas import PUBLISHED
-from trainers import PromptedClassifier
 from trainers.engine.checkpoint import load_trained
 
 NAMES = ["banded", "dotted", "striped"]

@@ -6,13 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis import image_groups, occlusion
+from experiments.lab import image_groups
+from labelling import PromptedClassifier
+from report import occlusion
 from results.runs import collect
-from tests.app.conftest import make_demo
+from tests.labelling.page.conftest import make_demo
 from tests.conftest import BASE, FEW, slow_but_for
 from tests.pretended_gpu import pretended_gpu
 from tests.runs import make_pictures, record_of, small_recipe
-from trainers import PromptedClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 

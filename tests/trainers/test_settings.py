@@ -16,12 +16,7 @@ from tests.conftest import GOLDEN, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
 from trainers.cliplora import LowRank
-from trainers.common.config_files import (
-    check_values,
-    flatten,
-    leaves,
-    merge,
-)
+from trainers.common.config_files import check_values, flatten, leaves, merge
 from trainers.common.ranges import ranges_in, taken_by
 from trainers.common.recipes import Recipe
 from trainers.data.transforms import pixels_of_test, steps_of_training

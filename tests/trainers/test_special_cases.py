@@ -16,13 +16,7 @@ from tests.runs import words_of
 from tests.trainers.formulas.templates import similarity
 from trainers.data.loader import pair_of
 from trainers.engine.checkpoint import MODEL_NAME
-from trainers.maths.losses import (
-    SHORT,
-    collapse_weight,
-    consistency_loss,
-    cosines,
-    decoupling_loss,
-)
+from trainers.maths.losses import SHORT, collapse_weight, consistency_loss, cosines, decoupling_loss
 from trainers.prograd import project
 from trainers.promptsrc import PromptSRCMethod, gaussian_weights
 

@@ -1,7 +1,9 @@
 """A finished run's method and config, as its record and prompts have them."""
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from yacs.config import CfgNode
@@ -9,11 +11,12 @@ from yacs.config import CfgNode
 from .. import METHODS, method_class
 from ..common.config_files import check_values
 from ..common.errors import UserError
-from ..common.record_file import Record
-from ..engine.build import build_method
+from ..common.record_file import FILE_NAME, Record, read_record
 from ..host import registered_trainer
 from ..method import Method
 from ..settings import run_config
+from .build import build_method, check_settings
+from .checkpoint import MODEL_NAME, load_trained
 
 
 def find_method(name: str) -> type[Method]:
@@ -75,3 +78,59 @@ def method_of(cfg: CfgNode, classnames: Sequence[str]) -> Method:
     """
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
     return build_method(find_method(cfg.TRAINER.NAME), cfg, classnames, device)
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A finished run: its trained method, its config, and its record."""
+
+    method: Method
+    cfg: CfgNode
+    record: Record
+
+
+def load_run(folder: str, backbone: str = "") -> SavedRun:
+    """The run of a folder with its trained method, on a GPU if there is one and the run's config allows
+    it.
+
+    Args:
+        folder: the run's output folder, with ``results.json`` and, where anything was learned,
+            ``prompt_learner``.
+        backbone: name or file of the CLIP, where it is not where the run found it any more; its
+            weights have to be the same.
+
+    Raises:
+        UserError: it holds no finished training of this toolbox or the prompts of another one, or
+            its CLIP is not found or has other weights.
+    """
+    path = f"{folder}/{FILE_NAME}"
+    if not os.path.isfile(path):
+        raise UserError(
+            f"{folder} holds no finished run, there is no {FILE_NAME}: give the folder of a training that has ended"
+        )
+    record = read_record(path)
+    kind = find_method(record["trainer"])
+    cfg = config_of(record, kind)
+    if backbone:
+        cfg.MODEL.BACKBONE.NAME = backbone
+    cfg.freeze()
+    check_settings(kind, cfg)
+    prompts = f"{folder}/{MODEL_NAME}"
+    if kind.learns and not os.path.isdir(prompts):
+        raise UserError(
+            f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
+        )
+    method = method_of(cfg, record["classnames"])
+    trained_on = method.classnames
+    if method.learner is not None:
+        trained_on = load_trained(method, folder, cfg)
+    if trained_on != method.classnames:
+        raise UserError(
+            f"{prompts} was trained on other classes, or in another order, than {path} names: put the "
+            "run's own record there again, or give the run's command again"
+        )
+    if method.prompts_hash() != record["prompts_hash"]:
+        raise UserError(
+            f"{prompts} holds other prompts than those that {path} tells of: put the run's own there again, or train it again"
+        )
+    return SavedRun(method, cfg, record)

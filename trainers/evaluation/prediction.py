@@ -12,12 +12,7 @@ from torch import Tensor
 from ..common.errors import UserError
 from ..common.fingerprints import image_name
 from ..common.readers import Stored
-from .uncertainty import (
-    adaptive_calibration_error,
-    brier_score,
-    doubt,
-    expected_calibration_error,
-)
+from .uncertainty import adaptive_calibration_error, brier_score, doubt, expected_calibration_error
 
 TOP = 5  # classes of an image that are kept
 ALIKE = "vote_weight"  # the one answer that is the same for all images

@@ -6,9 +6,9 @@ import re
 import pytest
 
 import demo_app
+from labelling import PromptedClassifier
+from labelling.promise import Judge
 from tests import chromium
-from trainers import PromptedClassifier
-from trainers.evaluation.doubts import Judge
 
 NASTY = ['<script>alert("1")</script>', "salt & 'pepper'", "a" * 60]
 

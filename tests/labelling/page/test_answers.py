@@ -9,13 +9,14 @@ import pytest
 
 import demo_app
 import predict
-from app.answer import describe, percent
-from tests.app.conftest import NASTY, Page, make_demo, png
+from labelling import PromptedClassifier
+from labelling.classifier import Answers
+from labelling.page.answer import describe, percent
+from labelling.promise import NOT_KNOWN, Judge
+from tests.labelling.page.conftest import NASTY, Page, make_demo, png
 from tests.conftest import GOLDEN, TRAINERS, slow_but_for
 from tests.runs import CLASSES, call, write_validation
-from trainers import PromptedClassifier
-from trainers.classifier.prompted import Answers
-from trainers.evaluation.doubts import NOT_KNOWN, Judge, decimal
+from trainers.evaluation.figures import decimal
 
 ANSWERS = GOLDEN["answers"]
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 import demo_app
-from app.answer import percent
-from app.demo import EXAMPLES
-from tests.app.conftest import NASTY
+from labelling.page.answer import percent
+from labelling.page.demo import EXAMPLES
+from tests.labelling.page.conftest import NASTY
 from tests.chromium import assert_fits_and_is_readable, look, next_page
 from tests.runs import CLASSES
 

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 import demo_app
-from app import demo as asked
-from app.page import MAX_REQUEST
-from tests.app.conftest import Page
+from labelling.page import demo as asked
+from labelling.page.page import MAX_REQUEST
+from tests.labelling.page.conftest import Page
 from tests.conftest import GOLDEN
 from tests.runs import PATIENCE, refuses
 

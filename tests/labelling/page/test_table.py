@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 import demo_app
-from app import table as tables
-from app.table import AnsweredPictures
-from tests.app.conftest import Page, png
+from labelling.page import table as tables
+from labelling.page.table import AnsweredPictures
+from tests.labelling.page.conftest import Page, png
 from tests.chromium import assert_fits_and_is_readable, look, next_page
 from tests.runs import CLASSES
 

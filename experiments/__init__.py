@@ -1,0 +1,1 @@
+"""Measurements and ideas of ours: nothing of the product imports them."""

@@ -1,0 +1,1 @@
+"""Speed and memory beside the usual way, a command each."""

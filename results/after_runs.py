@@ -1,0 +1,61 @@
+"""What ``run.py`` prints when its runs are made: their accuracies, or the tables of their protocols."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+
+from pandas import Series
+from tabulate import tabulate
+
+from protocols.plan import LINE, PlannedRun, by_line, default_output, is_recorded, seeds_of
+from trainers.common.record_file import FILE_NAME, nested, read_record
+
+from .ablation import collect_ablations, render_ablations
+from .render import legend, marked, render_all, summary
+from .runs import collect
+from .table import tables
+
+
+def shown(runs: Sequence[PlannedRun], args: argparse.Namespace) -> str:
+    """The tables of the protocols whose runs are made; where only a stage or a shard of them is, the
+    accuracies of these.
+
+    args: ``run.py``'s.
+
+    Raises:
+        UserError: no run in a protocol's folder is done.
+    """
+    if args.stage or args.shard != (1, 1):
+        return accuracies(runs)
+    places = {args.output or default_output(protocol): protocol for protocol in args.protocol}
+    return "\n".join(tables_of(protocol, place) for place, protocol in places.items())
+
+
+def accuracies(runs: Iterable[PlannedRun]) -> str:
+    """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation;
+    below it what the mark means, where a trainer has one."""
+    rows = []
+    trainers = []
+    for line, group in by_line(filter(is_recorded, runs)).items():
+        records = [read_record(f"{run.folder}/{FILE_NAME}") for run in group]
+        values = Series(
+            [nested(record, "metrics", "test", "accuracy") for record in records], dtype=float
+        )
+        part, data_set, trainer, *others = line
+        name = marked(str(trainer), records)
+        trainers.append(name)
+        accuracy = summary(values.mean(), values.std())
+        rows.append((part, data_set, name, *others, seeds_of(group), accuracy))
+    table = tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True)
+    return f"{table}\n{legend(trainers)}"
+
+
+def tables_of(protocol: str, output: str) -> str:
+    """The tables of the runs in a folder: those of the ablation, or of all other protocols.
+
+    Raises:
+        UserError: no run there is done.
+    """
+    if protocol == "ablation":
+        return render_ablations(collect_ablations(output))
+    # without base-to-new's where only its trainings are done
+    return render_all([table for table in tables(collect(output)) if len(table.frame)])

@@ -1,0 +1,23 @@
+"""Pictures of tables and reports as SVG, one for light and for dark pages."""
+
+import io
+from pathlib import Path
+
+from matplotlib import rc_params_from_file
+from matplotlib.figure import Figure as Canvas
+
+PAPERS = {"light": "#ffffff", "dark": "#171b21"}
+INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
+INK = "#123456"  # of what is drawn in the page's own ink
+MARK = r"\(prefers-color-scheme:dark\)\{svg\{color:"  # by which ``svg_of``'s are told from others
+STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
+
+
+def svg_of(canvas: Canvas) -> str:
+    """SVG on a transparent ground, in the ink of the page that shows it, light or dark."""
+    canvas.savefig(buffer := io.StringIO(), format="svg", transparent=True, metadata={"Date": None})
+    ink = (
+        f"svg{{color:{INKS['light']}}}"
+        f"@media(prefers-color-scheme:dark){{svg{{color:{INKS['dark']}}}}}</style>"
+    )
+    return buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)
