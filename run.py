@@ -146,7 +146,7 @@ def run(args: argparse.Namespace) -> None:
         args.backbone = options.get("MODEL.BACKBONE.NAME")
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
-            from labelling.choice import choose_clip
+            from labelling.defaults import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
             log.info("%s", why)

@@ -260,7 +260,6 @@ class PromptedClassifier:
         recipe: str | os.PathLike[str] | None = None,
         shots: int = SHOTS,
         seed: int = 1,
-        minutes: float = 0.0,
         settings: Mapping[str, object] | None = None,
     ) -> "PromptedClassifier":
         """Trains a classifier on your own images, with the numbers of ``train.py --images``.
@@ -287,8 +286,6 @@ class PromptedClassifier:
             recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
-            minutes: that are there to train prompts (CDCGDA) as well; they are taken if
-                they win. Needs no ``trainer``.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
 
         Raises:
@@ -309,7 +306,6 @@ class PromptedClassifier:
             folder=folder,
             shots=shots,
             seed=seed,
-            minutes=minutes,
             settings=settings,
         )
         is_new = not is_path(images) and not os.path.exists(asked.images)

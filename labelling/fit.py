@@ -17,8 +17,7 @@ from trainers.engine.run import Run
 from trainers.engine.run_record import versions
 from trainers.evaluation.figures import wilson
 
-from .choice import completed
-from .chosen import noted_choice
+from .defaults import completed
 from .own_run import build_run, config_of_images
 from .request import OwnRun, check_images
 
@@ -55,7 +54,7 @@ def opened(
     """
     check_images(asked.images)
     show_messages()
-    asked, why, choice = completed(asked, [*filter(None, others), asked.folder])
+    asked, reasons = completed(asked, [*filter(None, others), asked.folder])
     cfg = config_of_images(asked)
     folder = asked.folder
     with folder_of_run("the output folder", folder), searching_convolutions():
@@ -78,10 +77,9 @@ def opened(
                 asked.recipe,
                 folder,
             )
-            choice = noted_choice(choice, folder, asked.trainer)
-            for sentence in filter(None, (why, choice)):
+            for sentence in reasons:
                 log.info("%s", sentence)
-            run = build_run(cfg, asked.recipe, choice, known)
+            run = build_run(cfg, asked.recipe, known)
             file.write(f"** Training images **\n{run.loaders.augmented}\n")
             run.log_images()
             yield run

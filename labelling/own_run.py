@@ -29,7 +29,6 @@ from trainers.learners.features import FilledMethod
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
-from .chosen import Choice
 from .folders.own_images import OwnImages, warned
 from .request import OwnRun
 
@@ -86,13 +85,12 @@ def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
 def build_run(
     cfg: CfgNode,
     recipe: str,
-    choice: Choice | None = None,
     known: Images | None = None,
 ) -> Run:
     """The run of a config on one's own images, ready to be made.
 
     Args:
-        recipe: its file; choice: of the trainer, if there was one.
+        recipe: its file.
         known: images of another run, which are not looked through again if this one takes the same.
 
     Raises:
@@ -116,10 +114,7 @@ def build_run(
     are_seen = isinstance(method, FilledMethod)
     notes = check_names(method.backbone, method.classnames, are_fixed=False, are_seen=are_seen)
     notes = [*notes, *images.notes, *warned(notes_on_classes(images))]
-    candidates = choice.rows if choice else ()
-    if choice:
-        notes.insert(0, str(choice))
-    run.evaluation.note_run({"recipe": Path(recipe).stem}, notes, candidates)
+    run.evaluation.note_run({"recipe": Path(recipe).stem}, notes)
     return run
 
 

@@ -4,7 +4,6 @@ Without torch: what is wrong at first sight is answered at once.
 """
 
 import argparse
-import math
 import operator
 import os
 from collections.abc import Iterable, Mapping
@@ -36,7 +35,7 @@ class OwnRun:
 
     Attributes:
         images: the folder, an absolute path.
-        trainer: "": that of the run that there is, else ``choose_trainer``'s.
+        trainer: "": that of the run that there is, else ``TAKEN``.
         backbone: name of a CLIP; "": the recipe's if one is given, else that of the run that there
             is, else ``choose_clip``'s.
         recipe: name of one of the trainer's, or a file; "": that for the CLIP.
@@ -44,7 +43,6 @@ class OwnRun:
         shots: training images of each class, at most; below 1 all.
         seed: of the sample and the training.
         settings: KEY → value over all others.
-        minutes: that the choice of a trainer may take to train prompts, too; 0: it trains none.
     """
 
     images: str
@@ -55,7 +53,6 @@ class OwnRun:
     shots: int = SHOTS
     seed: int = 1
     settings: Mapping[str, object] = field(default_factory=dict)
-    minutes: float = 0.0
 
 
 def ask(
@@ -67,7 +64,6 @@ def ask(
     folder: Text | None = None,
     shots: int = SHOTS,
     seed: int = 1,
-    minutes: float = 0.0,
     settings: Mapping[str, object] | None = None,
 ) -> OwnRun:
     """What somebody asks for; the folder of the images need not be there yet.
@@ -102,7 +98,6 @@ def ask(
         shots=whole("the number of shots", shots),
         seed=seed,
         settings=settings,
-        minutes=checked_minutes(minutes, trainer),
     )
     check_place(run.folder, root)
     return run
@@ -112,12 +107,6 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     """Adds what ``train.py --images`` and ``cdc-train`` take in the same words."""
     parser.add_argument(
         "--shots", type=int, default=SHOTS, help="training images per class, at most (default: all)"
-    )
-    parser.add_argument(
-        "--minutes",
-        type=float,
-        default=0.0,
-        help="also train prompts (CDCGDA) if these minutes are enough, and take them if they win",
     )
     parser.add_argument(
         "--skip-small",
@@ -143,7 +132,6 @@ def ask_by(
         folder=args.output_dir,
         shots=args.shots,
         seed=seed,
-        minutes=args.minutes,
         settings={**of_flags, **settings},
     )
     check_images(asked.images)
@@ -173,23 +161,6 @@ def whole(name: str, value: SupportsIndex) -> int:
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise UserError(f"{name} is {value!r}: give a whole number, such as 1")
     return operator.index(value)
-
-
-def checked_minutes(minutes: float, trainer: str) -> float:
-    """
-    Raises:
-        UserError: it is no number of minutes, or there is nothing to choose.
-    """
-    is_number = isinstance(minutes, (int, float)) and not isinstance(minutes, bool)
-    if not is_number or not 0 <= minutes < math.inf:
-        raise UserError(
-            f"the minutes are {minutes!r}: give a number such as 5; 0 trains no prompts"
-        )
-    if minutes and trainer:
-        raise UserError(
-            f"--minutes are for the choice of a trainer, which is {trainer}: leave out one of them"
-        )
-    return minutes
 
 
 def checked_names(classnames: Iterable[object]) -> list[str]:

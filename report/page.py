@@ -229,11 +229,6 @@ def make_report(
         listed=LISTED,
         decimal=decimal,
         root=root,
-        choices=[
-            (f"Why {run.record['trainer']} on {run.record['run']['dataset']}", candidates)
-            for run in runs
-            if (candidates := run.record.get("candidates"))
-        ],
         accuracies=accuracies,
         measured=measured_tables(series),
         render=render,

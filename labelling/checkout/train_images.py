@@ -94,7 +94,6 @@ def make_untrained(run: Run, asked: OwnRun) -> None:
         backbone=cfg.MODEL.BACKBONE.NAME,
         folder=os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
         settings={**given, **same},
-        minutes=0.0,
     )
     with opened(for_trainer(untrained, ZERO_SHOT), known=run.loaders.images) as other:
         if not other.is_done():

@@ -19,9 +19,9 @@ import train
 from labelling import PromptedClassifier
 from labelling.checkout.arguments import asked_of_images
 from labelling.checkout.image_folder import ImageFolder
-from labelling.choice import completed
 from labelling.commands import predict as cdc_predict
 from labelling.commands import train as cdc_train
+from labelling.defaults import completed
 from labelling.folders.pictures import pictures_and_labels, write_class_folders
 from labelling.own_run import notes_on_classes
 from labelling.promise import Judge

@@ -2,7 +2,6 @@
 refused in the same words and make the same run; Dassl's trainer has its numbers."""
 
 import logging
-import math
 import re
 
 import numpy
@@ -13,8 +12,8 @@ from PIL import Image
 import run as protocol_run
 import train
 from labelling import PromptedClassifier
-from labelling.choice import trainer_and_clip_of
 from labelling.commands import train as cdc_train
+from labelling.defaults import trainer_and_clip_of
 from tests.conftest import FEW, slow_but_for
 from tests.runs import base_arguments, call, contents_of, make_pictures, record_of, refuses
 from tests.same_run import assert_equal, contents
@@ -85,8 +84,6 @@ def test_a_run_goes_neither_among_nor_around_its_images(mine, error_of, place, w
         ({"seed": "1"}, "the seed is '1': give a whole number"),
         ({"seed": True}, "the seed is True: give a whole number"),
         ({"seed": -1}, "the seed is -1, it must be 0 or more"),
-        ({"minutes": math.nan}, "the minutes are nan: give a number"),
-        ({"minutes": 1, "trainer": "GDA"}, "for the choice of a trainer, which is GDA"),
         ({"backbone": 5}, "the backbone is 5: give a text"),
         ({"trainer": "CDX"}, "unknown trainer 'CDX'.*did you mean CDC"),
         ({"recipe": "tiny"}, "the recipe tiny is of one trainer: say which"),

@@ -10,8 +10,8 @@ from experiments.lab import image_groups
 from labelling import PromptedClassifier
 from report import occlusion
 from results.runs import collect
-from tests.labelling.page.conftest import make_demo
 from tests.conftest import BASE, FEW, slow_but_for
+from tests.labelling.page.conftest import make_demo
 from tests.pretended_gpu import pretended_gpu
 from tests.runs import make_pictures, record_of, small_recipe
 

@@ -13,12 +13,10 @@ from ..common.record_file import FILE_NAME as RECORD
 from ..common.record_file import answers_file
 
 LOG = "log.txt"
-CHOICE = "candidates.json"  # what the trainer was chosen from
 OF_TRAINING = answers_file("train")  # out of fold
 ANSWERS = r"\APK(?s:.){28}image\.npy"  # the name of an archive's first file comes after 30 bytes
 MARKS = {  # file of a run → what it begins with, see ``check_folder``
     LOG: None,
-    CHOICE: r'\A\{\s*"trainer": ',
     OF_TRAINING: ANSWERS,
     "metrics.jsonl": r'\A\s*(\{"epoch": |\Z)',
     RECORD: r'\A\{\s*"format": ',
@@ -36,7 +34,7 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
 
     Raises:
         UserError: it can't be written to, another process does, or it holds files of a run's names
-            that no run has written; of one that is raised in the block a new folder is removed again, if it holds nothing but the log and the choice.
+            that no run has written; of one that is raised in the block a new folder is removed again, if it holds nothing but the log.
     """
     check_folder(name, folder, {RECORD: MARKS[RECORD]})
     # a run's own files may be damaged: it makes them again
@@ -51,7 +49,7 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
     except UserError:
         # up to the first that another run, beside this one, has put its own folder in
         with contextlib.suppress(OSError):
-            left = {LOG, CHOICE, OF_TRAINING}
+            left = {LOG, OF_TRAINING}
             if made and {*os.listdir(place)} <= left:
                 for name in sorted(left):
                     (place / name).unlink(missing_ok=True)

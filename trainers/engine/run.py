@@ -5,10 +5,8 @@ and leaves its record. Without Dassl: ``MethodTrainer`` is its adapter; the trai
 import logging
 import math
 import os
-import statistics
 import time
 from collections.abc import Callable
-from itertools import islice
 from typing import Any
 
 import torch
@@ -25,7 +23,7 @@ from ..data.loader import Loader, Loaders, Pairs, folds_of, groups_of
 from ..evaluation.prediction import Prediction, percent_right
 from ..method import Batches, Method
 from .checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
-from .fit import OnDevice, fit, scaler_of, training_step
+from .fit import OnDevice, fit, scaler_of
 from .optimizer import build_optimizer
 from .progress import Progress
 from .schedule import build_schedule
@@ -34,7 +32,6 @@ from .testing import Evaluator, SplitAnswers
 log = logging.getLogger(__name__)
 # split, answers, labels (N,) → the larger, the better
 Criterion = Callable[[str, Prediction, Tensor], float]
-TIMED = 5  # steps from which a training's time is estimated
 PROBES = 8  # images of the pass from which a training's time is estimated
 
 
@@ -181,27 +178,6 @@ class Run:
         steps = epochs * len(self.loaders.train)
         shown = epochs * len(self.loaders.images.train_x) * len(self.loaders.views) / steps
         minutes: int = math.ceil(steps * 3 * (middle - started + shown * image) / 60)
-        return minutes
-
-    def timed_minutes(self) -> float:
-        """How many minutes a training takes, by its start and some steps, which are made and timed;
-        what they have learned is to be thrown away."""
-        before = time.perf_counter()
-        with torch.random.fork_rng(devices=[]):
-            self.method.start(self.training_images, self.validation_images())
-        start = time.perf_counter() - before
-        self.method.train()
-        batches = islice(Pairs(self.loaders.train), TIMED + 1)
-        taken = []
-        started = time.perf_counter()
-        for batch in batches:
-            training_step(self.method, batch, self.optimizer, self.scaler, "a step that is timed")
-            now = time.perf_counter()
-            taken.append(now - started)
-            started = now
-        steps = self.cfg.OPTIM.MAX_EPOCH * len(self.loaders.train)
-        each = statistics.mean(taken[1:] or taken)  # the first step warms up
-        minutes: float = (start + steps * each) / 60
         return minutes
 
     def say_minutes(self) -> None:

@@ -46,7 +46,6 @@ class Evaluator:
         step_seconds: what each step of the training took.
         run: what is known of the run beyond its config, for its record.
         notes: what a reader of its figures has to know.
-        candidates: what the trainer was chosen from, see ``classifier.choice``.
     """
 
     def __init__(self, cfg: CfgNode, dataset: Images, method: Method) -> None:
@@ -57,7 +56,6 @@ class Evaluator:
         self.step_seconds: Sequence[float] = ()
         self.run: Mapping[str, str | int | None] = {}
         self.notes: Sequence[str] = ()
-        self.candidates: Sequence[Mapping[str, object]] = ()
         self.metrics: dict[str, Metrics] = {}
         self.hashes: dict[str, str] = {}  # split → SHA-256 of the file of answers
         self.rates: list[float] = []  # images per second of the last test's batches
@@ -67,17 +65,11 @@ class Evaluator:
         self.seconds["train"] = seconds
         self.step_seconds = step_seconds
 
-    def note_run(
-        self,
-        run: Mapping[str, str | int | None],
-        notes: Sequence[str],
-        candidates: Sequence[Mapping[str, object]] = (),
-    ) -> None:
-        """Takes note of what is known of the run beyond its config, of what a reader of its figures has
-        to know, and of what its trainer was chosen from."""
+    def note_run(self, run: Mapping[str, str | int | None], notes: Sequence[str]) -> None:
+        """Takes note of what is known of the run beyond its config, and of what a reader of its figures
+        has to know."""
         self.run = run
         self.notes = notes
-        self.candidates = candidates
 
     @property
     def base_classes(self) -> int:
@@ -177,7 +169,6 @@ class Evaluator:
         learnable, total = method.count_parameters()
         further = {
             "notes": list(self.notes),
-            "candidates": list(self.candidates),
             "folds": folds_of(dataset),
             "class_parameters": list(method.class_part.names),
         }

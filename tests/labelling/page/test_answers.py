@@ -13,8 +13,8 @@ from labelling import PromptedClassifier
 from labelling.classifier import Answers
 from labelling.page.answer import describe, percent
 from labelling.promise import NOT_KNOWN, Judge
-from tests.labelling.page.conftest import NASTY, Page, make_demo, png
 from tests.conftest import GOLDEN, TRAINERS, slow_but_for
+from tests.labelling.page.conftest import NASTY, Page, make_demo, png
 from tests.runs import CLASSES, call, write_validation
 from trainers.evaluation.figures import decimal
 

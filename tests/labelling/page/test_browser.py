@@ -8,8 +8,8 @@ import pytest
 import demo_app
 from labelling.page.answer import percent
 from labelling.page.demo import EXAMPLES
-from tests.labelling.page.conftest import NASTY
 from tests.chromium import assert_fits_and_is_readable, look, next_page
+from tests.labelling.page.conftest import NASTY
 from tests.runs import CLASSES
 
 

@@ -13,8 +13,8 @@ from PIL import Image
 import demo_app
 from labelling.page import demo as asked
 from labelling.page.page import MAX_REQUEST
-from tests.labelling.page.conftest import Page
 from tests.conftest import GOLDEN
+from tests.labelling.page.conftest import Page
 from tests.runs import PATIENCE, refuses
 
 MISTAKES = GOLDEN["messages"]["page"]

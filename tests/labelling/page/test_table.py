@@ -10,8 +10,8 @@ import pytest
 import demo_app
 from labelling.page import table as tables
 from labelling.page.table import AnsweredPictures
-from tests.labelling.page.conftest import Page, png
 from tests.chromium import assert_fits_and_is_readable, look, next_page
+from tests.labelling.page.conftest import Page, png
 from tests.runs import CLASSES
 
 
