@@ -3,12 +3,13 @@ from them."""
 
 import os
 
-from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
+from dassl.data.datasets import DATASET_REGISTRY, DatasetBase
 from yacs.config import CfgNode
 
 from trainers.common.errors import UserError
 from trainers.data.fewshot import choose
-from trainers.data.lists import Image, Lists
+from trainers.data.images import Images
+from trainers.data.lists import Image, Lists, classnames_of
 
 from .splits import make_data
 
@@ -19,25 +20,31 @@ class ImageDataset(DatasetBase):
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
         advice: what to do where the folder is not there.
-        test_only: whether it has no images to train on.
-        fewshot_sample: ``hash`` and ``origin`` of its few-shot sample, None where all images are taken.
-        content: hash of the bytes of the images, where they may be replaced from one run to the
-            next; else empty.
+        images: what is known of the images of a run, see ``Images``.
     """
 
     advice = (
         "lay the data out as CoOp's DATASETS.md describes and give its parent as --root (or $DATA to the "
         "scripts); the data set openmoji needs no download"
     )
-    fewshot_sample: dict[str, str] | None = None
-    validation: list[Image] = []
     dataset_dir = ""
-    content = ""
-    test_only = False
+    images: Images
 
     def __init__(self, cfg: CfgNode) -> None:
         self.dataset_dir = self.find(cfg.DATASET.ROOT)
-        super().__init__(**self.choose(cfg, *self.list_images(self.dataset_dir)))
+        self.take(self.choose(cfg, *self.list_images(self.dataset_dir)))
+
+    def take(self, images: Images) -> None:
+        """Takes the images of a run, as Dassl has them and as ``images``.
+
+        Raises:
+            UserError: an image is missing.
+        """
+        trained = make_data(images.train_x)
+        tested = trained if images.is_test_only else make_data(images.test)
+        validated = tested if images.val is images.test else make_data(images.val)
+        super().__init__(train_x=trained, val=validated or None, test=tested)
+        self.images = images
 
     @classmethod
     def place(cls, root: str) -> str:
@@ -67,23 +74,21 @@ class ImageDataset(DatasetBase):
 
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-    ) -> dict[str, list[Datum]]:
-        """What a run trains, validates and tests on: ``DatasetBase``'s arguments.
+    ) -> Images:
+        """What a run trains, validates and tests on.
 
         Raises:
-            UserError: an image is missing, or see ``fewshot.choose``.
+            UserError: see ``fewshot.choose``.
         """
         chosen = choose(cfg, self.dataset_dir, train, val, test)
-        self.fewshot_sample = chosen.sample
-        self.validation = chosen.whole_val
-        trained = make_data(chosen.train)
-        tested = make_data(chosen.test)
-        validated = tested if chosen.val is chosen.test else make_data(chosen.val)
-        return {"train_x": trained, "val": validated, "test": tested}
-
-    def whole_val(self) -> list[Datum]:
-        """All validation images of the run's classes, of which ``val`` may be a few-shot sample."""
-        return make_data(self.validation)
+        return Images(
+            chosen.train,
+            chosen.val,
+            chosen.test,
+            classnames_of(chosen.train),
+            whole_val=chosen.whole_val,
+            fewshot_sample=chosen.sample,
+        )
 
 
 class TargetDataset(ImageDataset):
@@ -96,12 +101,11 @@ class TargetDataset(ImageDataset):
         source: name of the data set to train on.
     """
 
-    test_only = True
     source = ""
 
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
-    ) -> dict[str, list[Datum]]:
+    ) -> Images:
         """The test images, as they are.
 
         Raises:
@@ -114,8 +118,7 @@ class TargetDataset(ImageDataset):
                 f"DATASET.NUM_SHOTS is {shots} and DATASET.SUBSAMPLE_CLASSES {classes!r}, but {type(self).__name__} "
                 f"has test images only: train on {self.source}, then test here with --eval-only --model-dir"
             )
-        images = make_data(test)
-        return {"train_x": images, "test": images}
+        return Images(test, (), test, classnames_of(test), is_test_only=True)
 
 
 def register(base: type[ImageDataset], name: str, **attributes: object) -> None:

@@ -21,7 +21,6 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 from tabulate import tabulate
 
@@ -57,7 +56,7 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
             state = "missing"
         else:
             train, val, test = cls.list_images(folder)
-            split = split_hash(SimpleNamespace(train_x=train, val=val, test=test))
+            split = split_hash(train, val, test)
             parts = [
                 [image.impath for image in part]
                 for part in (train, [] if val is test else val, test)

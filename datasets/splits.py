@@ -13,6 +13,7 @@ from dassl.data.datasets import Datum
 
 from trainers.common.errors import UserError
 from trainers.common.readers import Stored, read_json
+from trainers.data.images import Item
 from trainers.data.lists import PARTS, Image, Lists, read_lines, reading
 
 
@@ -95,8 +96,8 @@ def check_labels(lists: Lists) -> None:
             )
 
 
-def make_data(images: Sequence[Image]) -> list[Datum]:
-    """A list of ``Image`` as Dassl's ``Datum``.
+def make_data(images: Sequence[Item]) -> list[Datum]:
+    """Images as Dassl's ``Datum``.
 
     Raises:
         UserError: there is no file at an ``impath``.

@@ -33,21 +33,22 @@ from pandas import DataFrame
 from tabulate import tabulate
 from torch import Tensor
 
-from labelling.folders.own_images import OwnImages
+from labelling.cross_fit import Known, cross_fit
+from labelling.folders.own_images import FOLDS, own_images
 from labelling.own_run import config_of_images, for_trainer
 from labelling.request import OwnRun
 from trainers import method_class, method_node
 from trainers.common.errors import run_tool
-from trainers.data.loader import CheckedImages, Pairs, groups_of, make_loader
+from trainers.data.loader import CheckedImages, Pairs, make_loader
 from trainers.data.transforms import pixels_of_test
 from trainers.engine.fit import OnDevice
 from trainers.engine.saved_run import method_of
 from trainers.evaluation.prediction import Prediction, calibration, percent_right
-from trainers.learners import candidates
-from trainers.learners.features import FilledMethod
+from trainers.learners.features import is_feature_classifier
 from trainers.prompting.backbone import Backbone
 
 log = logging.getLogger("compare_candidates")
+CANDIDATES = ("ZeroshotCLIP", "GDA", "TipAdapter", "LinearProbe")
 SHOTS = (4, 16, 0)  # pictures of each class, 0: all
 CHOICE = "chosen"  # the row of what cross-validation would choose
 TIE = 2.0  # points of accuracy out of fold, within which the simplest is chosen
@@ -57,22 +58,22 @@ def fitted(
     trainer: str,
     classnames: Sequence[str],
     backbone: Backbone,
-    known: candidates.Known,
+    known: Known,
     asked: Tensor,
     seed: int,
 ) -> tuple[Prediction, Prediction]:
     """A candidate's answers to known pictures, out of fold, and to others; asked: (n, E)."""
     node = method_node(trainer)
     node.PREC = "fp32"
-    if "CHOICE" in node:
-        node.CHOICE = "likelihood"  # as in the recipes for one's own images
+    if "BESIDE_TEXTS" in node:
+        node.BESIDE_TEXTS = True  # as in the recipes for one's own images
     method = method_class(trainer)(node, classnames, backbone).eval()
     shown, asked = (F.normalize(features, dim=-1) for features in (known.shown, asked))
-    if not isinstance(method, FilledMethod):
+    if not is_feature_classifier(method):
         texts = method.hand_crafted[None]
         each = [method.predict(method.towers.logits(part[None], texts)) for part in (shown, asked)]
         return each[0], each[1]
-    answers = method.cross_fit(known, seed)
+    answers = cross_fit(method, known, FOLDS, seed)
     logits = method.learner(asked, method.zero_shot(asked))
     return answers, method.predict(logits[None])
 
@@ -98,8 +99,8 @@ def some_of(labels: Tensor, shots: int, seed: int) -> Tensor:
 def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[str, object]]:
     """The lines of a folder."""
     run = OwnRun(images=str(folder.absolute()), backbone=backbone)
-    cfg = config_of_images(for_trainer(run, candidates.CANDIDATES[0]))
-    images = OwnImages(cfg.DATASET.ROOT, cfg)
+    cfg = config_of_images(for_trainer(run, CANDIDATES[0]))
+    images = own_images(cfg.DATASET.ROOT, cfg, can_fold=False)
     method = method_of(cfg, images.classnames)
     shown = pixels_of_test(cfg.INPUT)
     known, labels, asked, truth = (
@@ -109,17 +110,17 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
             OnDevice(Pairs(make_loader(cfg, CheckedImages(cfg, items, shown))), method.device)
         )
     )  # (1, N, E), (N,), and the same of the test
-    groups = groups_of(images, [*images.train_x, *images.val])
-    assert groups is not None  # of one's own images they are known
+    paths = [str(item.impath) for item in [*images.train_x, *images.val]]
+    groups = torch.tensor([images.groups[path] for path in paths])
     for shots in SHOTS:
         for seed in seeds:
             chosen = some_of(labels, shots, seed)
             some = known[0, chosen]
             theirs = labels[chosen]
-            seen = candidates.Known(some[None], some, theirs, groups[chosen])
+            seen = Known(some[None], some, theirs, groups[chosen])
             lines: dict[str, dict[str, object]] = {}
             estimates = {}
-            for trainer in candidates.CANDIDATES:
+            for trainer in CANDIDATES:
                 started = time.process_time()
                 folds, answers = fitted(
                     trainer, images.classnames, method.backbone, seen, asked[0], seed
@@ -149,7 +150,7 @@ def table_of(lines: Sequence[dict[str, object]]) -> str:
     by_seed = frame.groupby(["shots", "trainer", "seed"], sort=False)[figures].mean()
     means = by_seed.groupby(["shots", "trainer"], sort=False).mean()
     means.insert(1, "±", by_seed["accuracy"].groupby(["shots", "trainer"], sort=False).std())
-    means = means.reindex([*candidates.CANDIDATES, CHOICE], level="trainer")
+    means = means.reindex([*CANDIDATES, CHOICE], level="trainer")
     return tabulate(means.reset_index(), "keys", "pipe", floatfmt=".1f", showindex=False)
 
 

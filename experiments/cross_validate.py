@@ -68,11 +68,11 @@ from trainers.common.readers import read_yaml
 from trainers.common.recipes import recipe_path
 from trainers.evaluation.prediction import calibration, measure, percent_right
 from trainers.evaluation.uncertainty import fit_temperature
-from trainers.learners.candidates import CANDIDATES
-from trainers.learners.features import FeatureMethod, FilledMethod
+from trainers.learners.features import is_feature_classifier
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
+EARLY = ("ProLIP", "TipAdapterF")  # see all training images before the first step
 log = logging.getLogger("cross_validate")
 
 DRAWN = {"openmoji": "openmoji", "people": "openmoji_people"}  # task → data set
@@ -108,7 +108,7 @@ def new_trainer(
     set_random_seed(seed)
     with contextlib.redirect_stdout(io.StringIO()):  # Dassl prints what it builds
         made = build(cfg)
-    if isinstance(made.model, FeatureMethod) and trainer not in CANDIDATES:
+    if trainer in EARLY:
         why = "is fitted to all training images, held-out ones among them, before the first step"
         raise UserError(f"{trainer} {why}: leave it out")
     return made
@@ -145,7 +145,7 @@ def train(
     with tempfile.TemporaryDirectory() as folder:
         trained, other = (new_trainer(setting, task, half, seed, root, folder) for half in (1, 2))
         if trained.model.learns:
-            if isinstance(trained.model, FilledMethod):
+            if is_feature_classifier(trained.model):
                 fit_features(trained.model, pictures, chosen, seed)
             else:
                 train_on(trained, pictures, chosen)

@@ -17,11 +17,12 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
+from labelling.cross_fit import Known, cross_fit
+from labelling.folders.own_images import FOLDS
 from trainers.common.image_files import read_picture
 from trainers.data.loader import steps_of_epoch, without_denormals
 from trainers.engine.fit import TrainingBatch, fit
-from trainers.learners.candidates import Known
-from trainers.learners.features import FilledMethod
+from trainers.learners.features import FeatureMethod
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
@@ -182,13 +183,11 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
 
 
 @torch.no_grad()
-def fit_features(method: FilledMethod, pictures: Pictures, chosen: Tensor, seed: int) -> None:
+def fit_features(method: FeatureMethod, pictures: Pictures, chosen: Tensor, seed: int) -> None:
     """Fits a classifier of image features to the chosen images: to the stock's views where its recipe
     asks for views, else to the images as they are tested. Its settings are those that are best in
     folds of the chosen images, so that no held-out image takes part."""
     shown = pictures.trained.part(chosen)
     plain = features(method, shown.centre["plain"])  # (N, E)
-    takes_views = bool(method.settings.get("AUGMENT_EPOCH", 0))
-    views = pictures.frozen[:, 0, chosen] if takes_views else plain[None]  # (R, N, E)
-    method.cross_fit(Known(views, plain, shown.labels), seed)
-    method.fit_for_other_classes()
+    views = pictures.frozen[:, 0, chosen] if method.augmented_views else plain[None]  # (R, N, E)
+    cross_fit(method, Known(views, plain, shown.labels), FOLDS, seed)

@@ -37,19 +37,20 @@ from tabulate import tabulate
 from torch import Tensor
 
 from experiments import bursts
-from labelling.folders.look_alikes import are_new
+from labelling.cross_fit import Known, cross_fit
+from labelling.folders.own_images import FOLDS
 from labelling.promise import CONFIDENCE, OFFERED, points_of, promised
 from trainers import method_class, method_node
 from trainers.data.class_folders import divide
+from trainers.data.images import are_new
 from trainers.data.lists import PARTS
 from trainers.data.transforms import pixels_of_test
-from trainers.learners import candidates
-from trainers.learners.features import FilledMethod
+from trainers.learners.features import FeatureMethod, is_feature_classifier
 from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 from trainers.settings import run_config
 
-TRAINERS = candidates.CANDIDATES[1:]
+TRAINERS = ("GDA", "TipAdapter", "LinearProbe")
 COPIES = (1, 2, 4)
 WAYS = ("by pictures", "by groups")
 CLASSES = 4
@@ -161,14 +162,14 @@ def divided(folder: Pictures, way: str) -> tuple[Pictures, Pictures, numpy.ndarr
 
 
 def judged(
-    method: FilledMethod, folder: Pictures, others: Pictures, way: str
+    method: FeatureMethod, folder: Pictures, others: Pictures, way: str
 ) -> Iterator[tuple[float, int, int]]:
     """For each share of ``OFFERED`` that can be promised: it, how many of the others get a label, and
     how many of these labels are wrong."""
     training, validation, counts = divided(folder, way)
     groups = torch.tensor(training.groups) if way == WAYS[1] else None
-    known = candidates.Known(training.features[None], training.features, training.labels, groups)
-    method.cross_fit(known, SEED)
+    known = Known(training.features[None], training.features, training.labels, groups)
+    cross_fit(method, known, FOLDS, SEED)
     uncertainty, wrong = answered(method, validation)
     points = points_of(uncertainty[counts], wrong[counts])
     uncertainty, wrong = answered(method, others)
@@ -180,7 +181,7 @@ def judged(
 
 
 @torch.no_grad()
-def answered(method: FilledMethod, pictures: Pictures) -> tuple[numpy.ndarray, numpy.ndarray]:
+def answered(method: FeatureMethod, pictures: Pictures) -> tuple[numpy.ndarray, numpy.ndarray]:
     """How uncertain the answers (N,) are, and which are wrong."""
     logits = method.learner(pictures.features, method.zero_shot(pictures.features))  # (N, K)
     answers = method.predict(logits[None])
@@ -198,9 +199,10 @@ def measure(
     for trainer in trainers:
         node = method_node(trainer)
         node.PREC = "fp32"
-        node.CHOICE = "likelihood"  # as in the recipes for one's own images
+        if "BESIDE_TEXTS" in node:
+            node.BESIDE_TEXTS = True  # as in the recipes for one's own images
         method = method_class(trainer)(node, names, backbone).eval()
-        assert isinstance(method, FilledMethod)
+        assert is_feature_classifier(method)
         for number in copies:
             made: Counter[tuple[str, float, str]] = Counter()
             for folder, others in folders(method, draws, number):

@@ -4,7 +4,6 @@ import json
 
 from experiments import compare_candidates as tool
 from tests.runs import make_pictures
-from trainers.learners.candidates import CANDIDATES
 
 
 def test_each_folder_is_judged_once_and_the_choice_is_one_of_the_candidates(tmp_path, capsys):
@@ -16,7 +15,7 @@ def test_each_folder_is_judged_once_and_the_choice_is_one_of_the_candidates(tmp_
     assert (tmp_path / "found.jsonl").read_text().splitlines() == lines
     shown = capsys.readouterr().out
     found = [json.loads(line) for line in lines]
-    assert len(found) == len(tool.SHOTS) * 2 * (len(CANDIDATES) + 1)
+    assert len(found) == len(tool.SHOTS) * 2 * (len(tool.CANDIDATES) + 1)
     for shots in tool.SHOTS:
         for seed in (1, 2):
             *candidates, chosen = sorted(

@@ -33,7 +33,6 @@ from trainers.data.transforms import pixels_of_test
 from trainers.engine.saved_run import load_run, method_of
 from trainers.evaluation.figures import voters, wilson
 from trainers.evaluation.prediction import Prediction, measure
-from trainers.learners.features import FilledMethod
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
@@ -363,7 +362,7 @@ class PromptedClassifier:
         texts = None if other.encoded is None else other.encoded[0]  # (M, K, E)
         # pictures tell trained classes apart where their texts don't
         are_distinct = len({*names}) == len(names)
-        are_seen = isinstance(self.method, FilledMethod) and are_distinct and {*names} <= {*trained}
+        are_seen = self.method.tells_by_images and are_distinct and {*names} <= {*trained}
         backbone = other.method.backbone
         check_names(backbone, names, are_fixed=False, texts=texts, are_seen=are_seen)
         return other

@@ -13,13 +13,13 @@ from trainers.common.errors import UserError
 from trainers.common.recipes import EMBEDDED, recipe_path
 from trainers.common.record_file import FILE_NAME, read_record
 from trainers.engine.checkpoint import MODEL_NAME, load, newest
-from trainers.learners.candidates import TAKEN
 from trainers.prompting.weights import open_clip_models, openai
 
 from .own_run import for_trainer
 from .request import OwnRun
 
 log = logging.getLogger(__name__)
+TAKEN = "LinearProbe"  # the trainer; chosen with experiments/compare_candidates.py
 OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
 # OpenAI's → OpenCLIP's of the same towers, where the hub has them, and how they do by open_clip's own
 # table of results

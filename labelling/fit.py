@@ -3,25 +3,35 @@
 
 import contextlib
 import logging
+import math
 import os
+import time
 from collections.abc import Iterable, Iterator
 
 import torch
+from tqdm import tqdm
 
-from trainers.common.console import logged_to, show_messages
+from trainers.common.console import counted, logged_to, show_messages
+from trainers.common.fingerprints import data_name
 from trainers.common.record_file import Record, tested_on
-from trainers.data.loader import Images
+from trainers.data.images import Images
 from trainers.data.random_state import seed_all
 from trainers.engine.folder import LOG, folder_of_run
 from trainers.engine.run import Run
 from trainers.engine.run_record import versions
+from trainers.engine.testing import SplitAnswers
 from trainers.evaluation.figures import wilson
+from trainers.learners.features import FeatureMethod, is_feature_classifier
+from trainers.method import Batches
 
+from .cross_fit import Known, cross_fit
 from .defaults import completed
+from .folders.own_images import FOLDS
 from .own_run import build_run, config_of_images
 from .request import OwnRun, check_images
 
 log = logging.getLogger(__name__)
+PROBES = 8  # images of the pass from which a training's time is estimated
 
 
 def fit_folder(asked: OwnRun) -> None:
@@ -39,7 +49,9 @@ def opened(
     asked: OwnRun,
     others: Iterable[str] = (),
     logger: logging.Logger | None = None,
-    known: Images | None = None,
+    images: Images | None = None,
+    *,
+    can_fold: bool = True,
 ) -> Iterator[Run]:
     """The run that is asked for, to be made or to test with, in its folder: to the end of the block
     that is locked, and what is said goes into its ``log.txt`` as well.
@@ -47,7 +59,7 @@ def opened(
     Args:
         others: folders of runs, "" for none, whose trainer and CLIP it takes where none is given.
         logger: whose messages are meant; None: this package's.
-        known: images of another run, see ``build_run``.
+        images, can_fold: see ``build_run``.
 
     Raises:
         UserError: the input can't work.
@@ -79,10 +91,25 @@ def opened(
             )
             for sentence in reasons:
                 log.info("%s", sentence)
-            run = build_run(cfg, asked.recipe, known)
+            run = build_run(cfg, asked.recipe, images, can_fold=can_fold)
             file.write(f"** Training images **\n{run.loaders.augmented}\n")
-            run.log_images()
+            log_images(run)
             yield run
+
+
+def log_images(run: Run) -> None:
+    """Says how many images there are."""
+    images = run.loaders.images
+    if not images.folds:
+        run.log_images()
+        return
+    log.info(
+        "%s: %d classes; %d images, few: all are trained on, and tested in %d folds",
+        data_name(run.cfg.DATASET.NAME, run.cfg.DATASET.ROOT),
+        len(images.classnames),
+        len(images.test),
+        images.folds,
+    )
 
 
 def make(run: Run) -> None:
@@ -93,8 +120,80 @@ def make(run: Run) -> None:
             run.cfg.OUTPUT_DIR,
         )
         return
-    run.say_minutes()
+    method = run.method
+    images = run.loaders.images
+    # of one image per class nothing can be held out
+    has_others = len(images.train_x) >= 2 * len(images.classnames)
+    if is_feature_classifier(method) and has_others:
+        make_by_folds(run, method)
+        return
+    if method.learner is not None:
+        log.info("Training takes up to %s", counted(most_minutes(run), "minute"))
     run.make()
+
+
+def make_by_folds(run: Run, method: FeatureMethod) -> None:
+    """Makes the run of a classifier of image features: fitted to all training images, which each is
+    answered by folds that have not seen it. Where images are not held out these answers are the test.
+    """
+    run.prepare()
+    started = time.monotonic()
+    answered = out_of_fold(run, method)
+    run.keep_fit(time.monotonic() - started)
+    if run.loaders.images.folds:
+        run.evaluation.measure(answered, "test")
+        run.evaluation.write_record()
+        return
+    run.evaluation.keep(answered, "train")
+    run.finish()
+
+
+@torch.no_grad()
+def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
+    """Fits a classifier to the training images, see ``cross_fit``."""
+    method.eval()
+    images = run.loaders.images
+    seed = run.cfg.SEED
+
+    def looking(augmented: bool = False) -> Batches:
+        shown = run.training_images(augmented=augmented)
+        return tqdm(shown, "Looking at the images", mininterval=1, dynamic_ncols=True)
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the same views where a killed run is resumed
+        views, labels = method.views_of(looking)
+        shown = method.shown_features(looking, views)
+    paths = [str(item.impath) for item in images.train_x]
+    groups = torch.tensor([images.groups[path] for path in paths])
+    known = Known(views, shown, labels, groups)
+    title = f"Fitting {run.name}"
+    with tqdm(desc=title, unit=" settings", delay=2, mininterval=1, dynamic_ncols=True) as tried:
+        answers = cross_fit(method, known, images.folds or FOLDS, seed, tried.update)
+    answers.check_finite()
+    figures = method.learned_figures().items()
+    found = ", ".join(f"{name} {value:.3g}" for name, value in figures)
+    log.info("%s is fitted to the features of %d images: %s", run.name, len(labels), found)
+    return SplitAnswers(answers, labels.cpu(), paths)
+
+
+def most_minutes(run: Run) -> int:
+    """How many minutes a training takes at most: a step costs up to three passes, forward and back, of
+    which one is timed."""
+    method = run.method
+    optim = run.cfg.OPTIM
+    images = torch.zeros(1, PROBES, 3, *run.cfg.INPUT.SIZE, device=method.device)
+    started = time.perf_counter()
+    with torch.no_grad(), method.towers.autocast():
+        encoded = method.eval().encode()
+        middle = time.perf_counter()
+        method.answer(images, encoded)
+    image = (time.perf_counter() - middle) / PROBES
+    method.train()
+    steps = optim.MAX_EPOCH * len(run.loaders.train)
+    training = optim.MAX_EPOCH * len(run.loaders.images.train_x)
+    shown = training * len(run.loaders.views) / steps
+    minutes: int = math.ceil(steps * 3 * (middle - started + shown * image) / 60)
+    return minutes
 
 
 def said_accuracy(record: Record) -> str:

@@ -18,18 +18,17 @@ from trainers.common.recipes import (
     recipe_path,
     usual_experiment,
 )
-from trainers.data.loader import Images, folds_of, make_loaders
+from trainers.data.images import Images
+from trainers.data.loader import make_loaders
 from trainers.data.transforms import steps_of_training, template_views
 from trainers.engine.build import check_settings, take_pixels
 from trainers.engine.checks import check_data, check_run
 from trainers.engine.run import Run
 from trainers.engine.saved_run import find_method, method_of, new_config
-from trainers.learners.candidates import CANDIDATES, FOLDS
-from trainers.learners.features import FilledMethod
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
-from .folders.own_images import OwnImages, warned
+from .folders.own_images import own_images, warned
 from .request import OwnRun
 
 SMALL = 10  # images of a class, below which its accuracy rests on one or two
@@ -49,9 +48,6 @@ def config_of_images(run: OwnRun) -> CfgNode:
         "OUTPUT_DIR": ("folder", run.folder),
         "SEED": ("seed", run.seed),
     }
-    # prompts would take as many trainings: they are tested on a part that is held out
-    if run.trainer in CANDIDATES:
-        given["DATASET.FOLDS"] = ("folds", FOLDS)
     if run.backbone:
         given["MODEL.BACKBONE.NAME"] = ("backbone", run.backbone)
     options = {"DATASET.NUM_SHOTS": run.shots, **run.settings}
@@ -83,15 +79,15 @@ def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
 
 
 def build_run(
-    cfg: CfgNode,
-    recipe: str,
-    known: Images | None = None,
+    cfg: CfgNode, recipe: str, images: Images | None = None, *, can_fold: bool = True
 ) -> Run:
     """The run of a config on one's own images, ready to be made.
 
     Args:
-        recipe: its file.
-        known: images of another run, which are not looked through again if this one takes the same.
+        recipe: its file; images: of another run, which this one takes, too; None: those of
+            ``DATASET.ROOT``.
+        can_fold: whether all of few images may be trained on and tested in folds, where that takes no
+            training per fold.
 
     Raises:
         UserError: the config or the images can't work.
@@ -102,17 +98,17 @@ def build_run(
     with blaming_config():
         steps = steps_of_training(cfg)
         views = template_views(steps, cfg.INPUT, *kind.views(settings))
-    if isinstance(known, OwnImages) and known.serve(cfg):
-        images = known
-    else:
-        images = OwnImages(cfg.DATASET.ROOT, cfg)
+    if images is None:
+        is_quick = kind.fits_features or not kind.learns
+        images = own_images(cfg.DATASET.ROOT, cfg, can_fold and is_quick)
     check_data(cfg, images)
     method = method_of(cfg, images.classnames)
     loaders = make_loaders(cfg, images, views, T.Compose(steps))
     with blaming_config():
         run = Run(cfg, loaders, method)
-    are_seen = isinstance(method, FilledMethod)
-    notes = check_names(method.backbone, method.classnames, are_fixed=False, are_seen=are_seen)
+    notes = check_names(
+        method.backbone, method.classnames, are_fixed=False, are_seen=method.tells_by_images
+    )
     notes = [*notes, *images.notes, *warned(notes_on_classes(images))]
     run.evaluation.note_run({"recipe": Path(recipe).stem}, notes)
     return run
@@ -122,8 +118,8 @@ def notes_on_classes(images: Images) -> Iterator[str]:
     """Which classes are too small to say anything of, and which one is most of the test."""
     tested = Counter(item.classname for item in images.test)
     number = tested
-    if not folds_of(images):
-        number = tested + Counter(item.classname for item in [*images.train_x, *(images.val or ())])
+    if not images.folds:
+        number = tested + Counter(item.classname for item in [*images.train_x, *images.val])
     if few := sum(count < SMALL for count in number.values()):
         rarest, least = number.most_common()[-1]
         yield (

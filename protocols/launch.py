@@ -16,10 +16,10 @@ from yacs.config import CfgNode
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import split_hash
 from trainers.common.interruption import REQUEUE, Interrupted
 from trainers.common.record_file import FILE_NAME, Record, read_record
 from trainers.common.same_run import OTHER_IMAGES, changes
+from trainers.data.images import images_of
 
 from .arguments import planned_config
 from .plan import PlannedRun, is_recorded
@@ -87,7 +87,7 @@ def is_done(run: PlannedRun, cfg: CfgNode, hashes: dict[str, str]) -> bool:
     if not changed and cfg.DATASET.NAME == "ImageFolder":
         sample = f"{cfg.DATASET} {cfg.SEED}"
         if sample not in hashes:
-            hashes[sample] = split_hash(build_dataset(cfg))
+            hashes[sample] = images_of(build_dataset(cfg)).split_hash
         if record["split_hash"] != hashes[sample]:
             changed = [OTHER_IMAGES]
     if changed:

@@ -17,7 +17,6 @@ from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, blaming_config
 from trainers.common.record_file import remove_record
 from trainers.engine.folder import folder_of_run
-from trainers.learners.features import FilledMethod
 from trainers.texts.classnames import check_names
 from trainers.trainer import MethodTrainer
 
@@ -62,12 +61,12 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
             trainer.model.backbone,
             trainer.model.classnames,
             are_fixed=True,
-            are_seen=isinstance(trainer.model, FilledMethod),
+            are_seen=trainer.model.tells_by_images,
         )
     details.write(f"** Training images **\n{trainer.loaders.augmented}\n")
     data = trainer.dm.dataset
     what = {"recipe": Path(args.config_file).stem or None, **args.run}
-    notes += getattr(data, "notes", ())
+    notes += trainer.loaders.images.notes
     trainer.run.evaluation.note_run(what, notes)
     trainer.run.log_images()
     if args.eval_only:

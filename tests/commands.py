@@ -17,13 +17,13 @@ from pathlib import Path
 from unittest import mock
 
 from labelling.checkout.arguments import asked_of_images
+from labelling.defaults import TAKEN
 from labelling.own_run import config_of_images, for_trainer
 from protocols import launch, runs
 from protocols.arguments import build_config
 from scripts.missing import requirements
 from tests.runs import REPOSITORY
 from trainers import METHODS
-from trainers.learners.candidates import CANDIDATES
 
 # of other programs, which read their words themselves
 OTHERS = set(
@@ -147,10 +147,9 @@ def check_plan(args):
 
 def check_training(args):
     """A trainer and files that exist, and settings that the config takes; without a trainer those of
-    each candidate for one's own images."""
+    the one that is taken then."""
     if args.images and not args.trainer:
-        for trainer in CANDIDATES:
-            check_training(argparse.Namespace(**{**vars(args), "trainer": trainer}))
+        check_training(argparse.Namespace(**{**vars(args), "trainer": TAKEN}))
         return
     assert args.trainer in METHODS, args.trainer
     write_descriptions(args.opts)

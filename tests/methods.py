@@ -2,7 +2,7 @@
 
 import yaml
 
-from trainers import method_node
+from trainers import METHODS, method_class, method_node
 from trainers.common.config_files import CONFIGS
 
 # settings of the smallest method that is complete, for a CLIP of three image layers
@@ -41,6 +41,8 @@ SMALL = {
     "ZeroshotCLIP": {},
     "ZeroshotCLIP2": {},
 }
+# classifiers of image features, fitted in seconds
+FITTED = [name for name in METHODS if method_class(name).fits_features]
 # whole numbers that the shape of what is learned follows from
 SHAPES = ("N_CTX", "N_CTX_TEXT", "N_CTX_VISION", "RANK", "ADAPTER_DIM", "N_REP_TOKENS")
 

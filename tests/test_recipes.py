@@ -13,11 +13,11 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
 from protocols.runs import planned, show_plan
+from tests.methods import FITTED
 from tests.runs import REPOSITORY, call, refuses
 from trainers.common.config_files import read_config
 from trainers.common.recipes import CONFIGS, Recipe
 from trainers.data.loader import steps_of_epoch
-from trainers.learners.candidates import CANDIDATES
 
 DATASETS = 11  # of the paper's grid
 
@@ -119,13 +119,15 @@ def test_tip_adapter_f_shows_every_image_in_each_epoch_as_its_authors_loader_doe
 
 
 @pytest.mark.parametrize("protocol", ["fewshot", "base2new"])
-@pytest.mark.parametrize("trainer", [name for name in CANDIDATES if name != "ZeroshotCLIP"])
-def test_settings_of_ones_own_pictures_are_chosen_by_likelihood(trainer, protocol):
-    """Under every recipe and protocol, GDA's of a shrunken covariance: that of its authors'
-    base-to-new has no inverse where pictures are fewer than their features' values."""
+@pytest.mark.parametrize("trainer", FITTED)
+def test_ones_own_pictures_have_a_shrunken_covariance_and_a_probe_beside_the_texts(
+    trainer, protocol
+):
+    """Under every recipe and protocol: the covariance of GDA's authors' base-to-new has no inverse where
+    pictures are fewer than their features' values, and a probe of few pictures is poor."""
     for recipe in sorted(path.stem for path in (CONFIGS / "trainers" / trainer).iterdir()):
         settings = config_of(protocol, trainer, "image_folder", recipe).TRAINER[trainer.upper()]
-        assert settings.CHOICE == "likelihood", recipe
+        assert settings.get("BESIDE_TEXTS", True), recipe
         assert settings.get("SHRINK", True), recipe
 
 

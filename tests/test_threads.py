@@ -6,8 +6,10 @@ import sklearn.linear_model  # noqa: F401, likewise
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from labelling.cross_fit import Known, cross_fit
+from labelling.folders.own_images import FOLDS
 from tests.conftest import make_method
-from trainers.learners.candidates import CANDIDATES, FOLDS, Known
+from tests.methods import FITTED
 from trainers.maths.threads import one_thread
 
 
@@ -40,7 +42,7 @@ def test_within_there_is_one_thread_and_then_all_is_as_it_was(three):
     assert numbers() == before
 
 
-@pytest.mark.parametrize("trainer", CANDIDATES[1:])
+@pytest.mark.parametrize("trainer", FITTED)
 def test_every_fit_to_features_has_one_thread(vit, three, monkeypatch, trainer):
     seen = []
 
@@ -55,7 +57,7 @@ def test_every_fit_to_features_has_one_thread(vit, three, monkeypatch, trainer):
     method = make_method(trainer, vit, ["cat", "dog"], **grid).eval()
     features = torch.randn(40, vit.embed_dim)
     known = Known(features[None], features, torch.arange(40) % 2)
-    method.cross_fit(known, 1, lambda: noted(features))
+    cross_fit(method, known, FOLDS, 1, lambda: noted(features))
     assert len(seen) >= FOLDS
     assert seen == [{1}] * len(seen)
     assert {*numbers()} == {3}

@@ -8,7 +8,7 @@ say whether an image is of the trained ones (``gaussians.among_added``).
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,13 +20,11 @@ from .class_part import ClassPart, State
 from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Prediction
 from .learners.features import (
-    CHOICES,
-    FilledMethod,
-    HeldOut,
+    FeatureMethod,
+    Grid,
     Numbers,
     SizedByState,
     best_temperature,
-    most_likely,
     number_right,
 )
 from .maths.gaussians import (
@@ -46,7 +44,7 @@ from .settings import add_precision
 
 log = logging.getLogger(__name__)
 ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
-SHARES = [10 ** (power / 2) for power in range(-8, 7)]  # likewise by likelihood, see ``unit``
+SHARES = [10 ** (power / 2) for power in range(-8, 7)]  # settings of the ``grid``, see ``unit``
 
 
 def add_gda_config(cfg: CfgNode) -> None:
@@ -56,9 +54,8 @@ def add_gda_config(cfg: CfgNode) -> None:
     node.SHRINK = True  # shrinks the covariance; officially in few-shot, not in base-to-new
     # augmented views of a training image, each a sample; 0: only as images are tested
     node.AUGMENT_EPOCH = 10
-    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     add_precision(node)
-    note_ranges(node, ALPHA=at_least(0), AUGMENT_EPOCH=at_least(0, 1000000), CHOICE=CHOICES)
+    note_ranges(node, ALPHA=at_least(0), AUGMENT_EPOCH=at_least(0, 1000000))
 
 
 class GaussianClassifier(SizedByState):
@@ -105,7 +102,14 @@ class GaussianClassifier(SizedByState):
         return self.temperature * among_added(texts, known, level, asked)
 
 
-class GDAMethod(FilledMethod):
+def unit(features: Tensor) -> float:
+    """α of the setting 1, N / E, for features (R, N, E): under it the Gaussians' logits, whose precision
+    is E over N − 1 shrunken covariances, are log-densities, of any number of images."""
+    views, images, width = features.shape
+    return views * images / width
+
+
+class GDAMethod(FeatureMethod):
     """Training-free: a recipe's single epoch only measures."""
 
     learner: GaussianClassifier
@@ -115,93 +119,83 @@ class GDAMethod(FilledMethod):
     def build(self) -> GaussianClassifier:
         return GaussianClassifier(self)
 
+    @property
+    def augmented_views(self) -> int:
+        views: int = self.settings.AUGMENT_EPOCH
+        return views
+
+    @property
+    def grid(self) -> Grid:
+        return Grid([(share,) for share in SHARES], (1.0,))
+
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Fits the Gaussians, and the settings to validation images. Without such images α is ALPHA
-        and T is 1."""
-        self.fill(*self.views_of(training))
-        self.fit_evidence()
-        if validation is not None:
-            self.choose(self.held_out(validation))
-            self.fit_text_temperature()
+        """Fits the Gaussians, and to validation images the α with the highest accuracy, the first of
+        equal ones, and the temperature. Without such images α is ALPHA and the temperature 1."""
+        features, labels = self.views_of(training)
         classifier = self.learner
+        self.set_gaussians(features, labels)
+        if validation is not None:
+            asked, answers = self.validation_features(validation)
+            zero_shot = self.zero_shot(asked)
+            votes = F.linear(asked, classifier.weight, classifier.bias)
+            alpha = max(ALPHAS, key=lambda each: number_right(zero_shot + each * votes, answers))
+            classifier.alpha.fill_(alpha)
+            self.set_temperature(best_temperature(zero_shot + alpha * votes, answers))
+            self.fit_text_temperature(labels)
         log.info(
             f"Gaussians of {len(classifier.features)} features, α {classifier.alpha:.3g}, "
             f"temperature {classifier.temperature:.3g}, of texts {classifier.text_temperature:.3g}"
         )
 
-    @torch.no_grad()
-    def fill(self, features: Tensor, labels: Tensor) -> None:
-        classifier = self.learner
-        features = F.normalize(features, dim=-1)
-        classifier.features = features.flatten(0, 1)
+    def discriminants_of(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (K, E) and biases (K,) of features (R, N, E), of length one, with labels (N,)."""
         fit = fit_gaussians if self.settings.SHRINK else pooled_gaussians
-        self.images = len(labels)
-        self.labels = labels.repeat(len(features))
-        means, precision = fit(classifier.features, self.labels, len(self.classnames))
-        weight, bias = discriminants(means, precision)
-        classifier.weight.copy_(weight)
-        classifier.bias.copy_(bias)
-
-    @property
-    def unit(self) -> float:
-        """α of the setting 1: by likelihood N / E, under which the Gaussians' logits, whose precision is
-        E over N − 1 covariances, are log-densities, of any number N of images."""
-        if not self.by_likelihood:
-            return 1.0
-        images, width = self.learner.features.shape
-        return images / width
+        repeated = labels.repeat(len(features))
+        means, precision = fit(features.flatten(0, 1), repeated, len(self.classnames))
+        return discriminants(means, precision)
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
-        unit = self.unit
-        under = self.with_votes(features, self.learner.weight, self.learner.bias)
-        return lambda setting: under((setting[0] * unit,))
-
-    def with_votes(
-        self, features: Tensor, weight: Tensor, bias: Tensor
-    ) -> Callable[[Numbers], Tensor]:
-        """Logits (N, K) under α, by weights (K, E) and biases (K,)."""
-        zero_shot = self.zero_shot(features)
-        votes = F.linear(features, weight, bias)
-        return lambda setting: zero_shot + setting[0] * votes
-
-    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
-        """The α with the highest accuracy, the first of equal ones, or the most likely one."""
-        if self.by_likelihood:
-            return most_likely([(share,) for share in SHARES], (1.0,), held_out)
-        return (max(ALPHAS, key=lambda alpha: number_right((alpha,), held_out)),)
-
-    def take(self, setting: Numbers) -> None:
-        self.learner.alpha.fill_(setting[0] * self.unit)
-
-    def fit_for_other_classes(self) -> None:
-        self.fit_evidence()
-        self.fit_text_temperature()
+    def held_out_logits(
+        self, features: Tensor, labels: Tensor, asked: Tensor, settings: Sequence[Numbers]
+    ) -> Iterator[Tensor]:
+        """See ``FeatureMethod``; a setting is α in ``unit``s."""
+        weight, bias = self.discriminants_of(F.normalize(features, dim=-1), labels)
+        zero_shot = self.zero_shot(asked)
+        votes = F.linear(asked, weight, bias)
+        for setting in settings:
+            yield zero_shot + setting[0] * unit(features) * votes
 
     @torch.no_grad()
-    def fit_evidence(self) -> None:
-        """Fits the Gaussians that tell trained classes from others.
+    def fit(self, features: Tensor, labels: Tensor, setting: Numbers) -> None:
+        self.set_gaussians(features, labels)
+        self.learner.alpha.fill_(setting[0] * unit(features))
+        self.fit_text_temperature(labels)
 
-        They are of the views' means: of two views of one image, none would be held out from the
+    def set_gaussians(self, features: Tensor, labels: Tensor) -> None:
+        """Sets the Gaussians of images, and those that tell trained classes from others, see ``fit``.
+
+        The latter are of the views' means: of two views of one image, none would be held out from the
         other.
         """
         classifier = self.learner
-        views = classifier.features.unflatten(0, (-1, self.images))  # (R, N, E)
-        features = F.normalize(views.mean(dim=0), dim=-1)
-        classifier.gaussians.fit(features, self.labels[: self.images])
+        features = F.normalize(features, dim=-1)  # (R, N, E)
+        classifier.features = features.flatten(0, 1)
+        weight, bias = self.discriminants_of(features, labels)
+        classifier.weight.copy_(weight)
+        classifier.bias.copy_(bias)
+        classifier.gaussians.fit(F.normalize(features.mean(dim=0), dim=-1), labels)
 
-    @torch.no_grad()
-    def fit_text_temperature(self) -> None:
-        """Sets the temperature under which the training images' labels are most likely, where each
+    def fit_text_temperature(self, labels: Tensor) -> None:
+        """Sets the temperature under which the training images' labels (N,) are most likely, where each
         class has a Gaussian of its text and of the other classes' images."""
         classifier = self.learner
         features = classifier.features
-        gaussians = gaussians_of_texts(features, self.hand_crafted, self.labels)
-        under = self.with_votes(features, *discriminants(*gaussians))
-        setting = (classifier.alpha.item(),)
-        temperature = best_temperature(setting, [HeldOut(under, self.labels)])
-        classifier.text_temperature.fill_(temperature)
+        repeated = labels.repeat(len(features) // len(labels))
+        gaussians = gaussians_of_texts(features, self.hand_crafted, repeated)
+        votes = F.linear(features, *discriminants(*gaussians))
+        logits = self.zero_shot(features) + classifier.alpha.item() * votes
+        classifier.text_temperature.fill_(best_temperature(logits, repeated))
 
     def predict(self, logits: Tensor) -> Prediction:
         classifier = self.learner

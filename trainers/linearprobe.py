@@ -2,15 +2,16 @@
 regularised as is best for validation images (Radford et al., 2021, CLIP, §3.2 and appendix A.3; for
 few shots as in CoOp's public repository, ``lpclip``). Texts play no part. Ours: validation images fit
 a temperature, which leaves every answer and makes its probability mean something; and under
-``CHOICE likelihood``, which one's own images take, the texts' logits count beside the probe's, with a
-weight that is fitted along, so that few images, which make a poor probe, leave the texts' answers.
+``BESIDE_TEXTS``, which one's own images take, the texts' logits count beside the probe's, with a weight
+that is fitted along, so that few images, which make a poor probe, leave the texts' answers; C is then
+the one under which held-out labels are most likely.
 """
 
 import logging
 import math
 import random
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -21,7 +22,15 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart
 from .common.ranges import above, note_ranges
-from .learners.features import CHOICES, FilledMethod, HeldOut, Numbers, most_likely, number_right
+from .learners.features import (
+    FeatureMethod,
+    Grid,
+    MostLikely,
+    Numbers,
+    best_temperature,
+    log_likelihood,
+    number_right,
+)
 from .maths.logistic import regressions
 from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
@@ -41,9 +50,9 @@ def add_linearprobe_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.LINEARPROBE``."""
     cfg.TRAINER.LINEARPROBE = node = CfgNode()
     node.C = 31.6  # inverse strength where there are no validation images: CLIP's 0.316, which is for features of length 10
-    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
+    node.BESIDE_TEXTS = False  # whether the texts' logits count beside the probe's; officially not
     add_precision(node)
-    note_ranges(node, C=above(0), CHOICE=CHOICES)
+    note_ranges(node, C=above(0))
 
 
 class Probe(nn.Module):
@@ -101,7 +110,7 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
     return weight, bias
 
 
-def best_strength(accuracy: Callable[[float], float]) -> float:
+def searched_strength(accuracy: Callable[[float], float]) -> float:
     """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the
     interval from a tenth to ten times it, each dropping the end with the lower accuracy."""
     middle = math.log10(max(GRID, key=accuracy))
@@ -118,12 +127,11 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
     return 10**best
 
 
-class LinearProbeMethod(FilledMethod):
+class LinearProbeMethod(FeatureMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
     learner: Probe
     class_part = ClassPart(("weight", "bias"), {"weight": 0, "bias": 0})
-    seen: tuple[Tensor, Tensor]  # what it was last filled with
 
     def build(self) -> Probe:
         return Probe(self)
@@ -132,71 +140,88 @@ class LinearProbeMethod(FilledMethod):
         self.learner.weight = None
         self.learner.bias = None
 
+    @property
+    def grid(self) -> Grid:
+        return Grid([(strength,) for strength in STRENGTHS], (self.settings.C,), FALLS)
+
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fits the regression; C and the temperature to validation images, if there are any."""
         probe = self.learner
-        self.fill(*self.views_of(training))
+        features, labels = self.views_of(training)
         if validation is None:
-            self.take((probe.C.item(),))
+            self.fit(features, labels, (probe.C.item(),))
         else:
-            self.choose(self.held_out(validation))
-        _, labels = self.seen
+            asked, answers = self.validation_features(validation)
+            setting, logits = self.best_setting(features, labels, asked, answers)
+            self.fit(features, labels, setting)
+            self.set_temperature(best_temperature(logits, answers))
         log.info(
             f"Logistic regression on the features of {len(labels)} images with C = {probe.C:.3g}, "
             f"temperature {probe.temperature:.3g}"
         )
 
-    def fill(self, features: Tensor, labels: Tensor) -> None:
-        self.seen = F.normalize(features[0], dim=-1), labels  # (N, E), (N,)
+    def best_setting(
+        self, features: Tensor, labels: Tensor, asked: Tensor, answers: Tensor
+    ) -> tuple[Numbers, Tensor]:
+        """The C that is best for other images, beside the texts the most likely one, else that of the
+        official search; and their logits (N', K) under it.
+
+        Args:
+            features, labels: see ``fit``; asked: (N', E), of the other images; answers: (N',), their
+                labels.
+        """
+        if self.settings.BESIDE_TEXTS:
+            search = MostLikely(self.grid)
+            settings = self.grid.settings
+            path = self.held_out_logits(features, labels, asked, settings)
+            tried = {}
+            for setting, tried[setting] in zip(settings, path):
+                search.note(setting, log_likelihood(tried[setting], answers))
+                if search.is_found:
+                    break
+            return search.setting, tried[search.setting]
+
+        @cache  # the search asks for some more than once
+        def logits_under(C: float) -> Tensor:
+            (logits,) = self.held_out_logits(features, labels, asked, [(C,)])
+            return logits
+
+        C = searched_strength(lambda C: number_right(logits_under(C), answers))
+        return (C,), logits_under(C)
 
     @torch.no_grad()
-    def take(self, setting: Numbers) -> None:
+    def held_out_logits(
+        self, features: Tensor, labels: Tensor, asked: Tensor, settings: Sequence[Numbers]
+    ) -> Iterator[Tensor]:
+        seen = F.normalize(features[0], dim=-1)  # (N, E)
+        strengths = [setting[0] for setting in settings]
+        if self.settings.BESIDE_TEXTS:
+            texts = self.zero_shot(asked)
+            for regression in regressions(seen, labels, self.zero_shot(seen), strengths):
+                yield regression(asked, texts)
+            return
+        for strength in strengths:
+            parts = fitted(seen, labels, strength, len(self.classnames))
+            weight, bias = (part.to(self.device) for part in parts)
+            yield asked.double() @ weight.t() + bias
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, labels: Tensor, setting: Numbers) -> None:
         probe = self.learner
         probe.C.fill_(setting[0])
-        if self.by_likelihood:
-            features, labels = self.seen
-            rising = [strength for strength in STRENGTHS if strength < setting[0]]
-            texts = self.zero_shot(features)
-            *_, fit = regressions(features, labels, texts, [*rising, setting[0]])
-            weight = fit.weight
-            bias = fit.bias
-            probe.text_weight.copy_(fit.text_weight)
+        seen = F.normalize(features[0], dim=-1)  # (N, E)
+        if self.settings.BESIDE_TEXTS:
+            weaker = [strength for strength in STRENGTHS if strength < setting[0]]
+            texts = self.zero_shot(seen)
+            *_, found = regressions(seen, labels, texts, [*weaker, setting[0]])
+            weight = found.weight
+            bias = found.bias
+            probe.text_weight.copy_(found.text_weight)
         else:
-            weight, bias = fitted(*self.seen, probe.C.item(), len(self.classnames))
+            weight, bias = fitted(seen, labels, probe.C.item(), len(self.classnames))
         probe.weight.copy_(weight)
         probe.bias.copy_(bias)
-
-    @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
-        seen, labels = self.seen
-        if self.by_likelihood:
-            asked = self.zero_shot(features)
-            fits = regressions(seen, labels, self.zero_shot(seen), STRENGTHS)
-            known: list[Tensor] = []
-
-            def beside_texts(setting: Numbers) -> Tensor:
-                index = STRENGTHS.index(setting[0])
-                while len(known) <= index:
-                    known.append(next(fits)(features, asked))
-                return known[index]
-
-            return beside_texts
-
-        @cache
-        def logits(setting: Numbers) -> Tensor:
-            parts = fitted(seen, labels, setting[0], len(self.classnames))
-            weight, bias = (part.to(self.device) for part in parts)
-            return features.double() @ weight.t() + bias
-
-        return logits
-
-    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
-        """C by the official search, or the most likely one."""
-        if self.by_likelihood:
-            settings = [(strength,) for strength in STRENGTHS]
-            return most_likely(settings, (self.settings.C,), held_out, FALLS)
-        return (best_strength(lambda C: number_right((C,), held_out)),)
 
 
 LinearProbe = registered(LinearProbeMethod)

@@ -90,7 +90,10 @@ class Method(nn.Module):
             texts are hand-crafted.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
-        is_one_fit: whether it is fitted before the first epoch, and no epoch changes it.
+        fits_features: whether it is a ``features.FeatureMethod``: its training is one fit to image
+            features.
+        tells_by_images: whether images tell the trained classes apart, so that two of them may have one
+            text.
     """
 
     learner: nn.Module | None
@@ -101,7 +104,8 @@ class Method(nn.Module):
     exceptions: ClassVar[dict[str, str]] = {}
     prompts_texts = True
     text_only: ClassVar[dict[str, object] | None] = {}
-    is_one_fit = False
+    fits_features = False
+    tells_by_images = False
 
     def __init__(
         self,
@@ -350,23 +354,6 @@ class Method(nn.Module):
         """Fits how sure answers are to the logits (M, N, K) and labels (N,) of validation images;
         returns whether the method has anything that can be fitted so."""
         return False
-
-    @property
-    def is_fitted_in_folds(self) -> bool:
-        """Whether its training is ``fit_in_folds``."""
-        return False
-
-    def fit_in_folds(
-        self, training: TrainingImages, groups: Tensor | None, seed: int
-    ) -> tuple[Prediction, Tensor]:
-        """Fits it to all training images at once; returns the answers to these, each by the method as it
-        was fitted without the image's fold, and their labels (N,).
-
-        Args:
-            groups: (N,), a number for each group of images that look alike; None: nothing is known
-                of groups. seed: of the division into folds.
-        """
-        raise NotImplementedError
 
     def learned_figures(self) -> dict[str, float]:
         """Figures of what was learned by name, for the run record."""

@@ -14,8 +14,8 @@ from yacs.config import CfgNode
 
 from .common.ranges import at_least, note_ranges
 from .evaluation.prediction import Scores
-from .learners.features import FeatureMethod
-from .method import Batches, Encoded, TrainingImages
+from .learners.features import templates_for
+from .method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from .registration import registered
 from .settings import add_precision
 
@@ -53,14 +53,21 @@ class Projection(nn.Module):
         return F.normalize(tokens @ self.vit_proj, dim=-1)
 
 
-class ProLIPMethod(FeatureMethod):
+class ProLIPMethod(Method):
     """Trained before the first epoch: a recipe's single one only measures."""
 
     learner: Projection
+    prompts_texts = False
     text_only = None
 
     def build(self) -> Projection:
         return Projection(self.backbone.image.proj)
+
+    def hand_crafted_templates(self) -> list[str]:
+        return templates_for(self.dataset, super().hand_crafted_templates())
+
+    def encode(self) -> Encoded:
+        return self.hand_crafted[None], None  # (1, K, E)
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
@@ -78,6 +85,9 @@ class ProLIPMethod(FeatureMethod):
         with torch.autocast(self.device.type, enabled=False):
             features = self.learner(tokens)  # (1, B, E)
         return Scores(self.towers.logits(features, texts), features, texts, images)
+
+    def parameter_groups(self, lr: float) -> ParameterGroups:
+        return [{"params": list(self.learner.parameters()), "lr": 0.0}]  # epochs learn nothing more
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Minimises CE + λ ‖P − P⁰‖² over all images at once, λ = REG_WEIGHT / images per class."""

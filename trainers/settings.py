@@ -100,7 +100,6 @@ RANGES: dict[str, Range] = {
     "INPUT.*_P": at_least(0, 1),
     "INPUT.GB_K": at_least(1, 1001),
     "DATASET.NUM_SHOTS": at_least(-1, 1000000000),
-    "DATASET.FOLDS": [0, 5],
     "DATASET.SUBSAMPLE_CLASSES": ["all", "base", "new"],
     "DATASET.FACTORS.CORRELATED": [
         "background",
@@ -154,8 +153,6 @@ def add_run_settings(cfg: CfgNode) -> None:
         (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
         # of one's own folder: whether classes with too few images to divide are left out
         (cfg.DATASET, "SKIP_SMALL", False),
-        # of one's own folder: in how many folds all of few pictures are tested; 0: always a part
-        (cfg.DATASET, "FOLDS", 0),
         # a colour: transparent pictures are put on it, and all are turned as their EXIF data say;
         # "": as they are stored
         (cfg.INPUT, "BACKGROUND", ""),

@@ -6,9 +6,8 @@ every answer and makes its probability mean something.
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import lru_cache
-from itertools import product
+from collections.abc import Iterator, Sequence
+from itertools import groupby, product
 from typing import Any
 
 import torch
@@ -19,12 +18,11 @@ from yacs.config import CfgNode
 from .class_part import ADDED, ClassPart, State
 from .common.ranges import above, at_least, note_ranges
 from .learners.features import (
-    CHOICES,
-    FilledMethod,
-    HeldOut,
+    FeatureMethod,
+    Grid,
     Numbers,
     SizedByState,
-    most_likely,
+    best_temperature,
     number_right,
 )
 from .method import Batches, Method, ParameterGroups, TrainingImages
@@ -33,7 +31,7 @@ from .settings import add_precision, node_of
 
 log = logging.getLogger(__name__)
 BLOCK = 2**24  # pairs of images that are compared at once, 64 MiB
-# values that are tried by likelihood
+# values of the ``grid``
 BETAS = [10 ** (power / 2) for power in range(-1, 4)]
 ALPHAS = [10 ** (power / 2) for power in range(-2, 5)]
 
@@ -46,13 +44,11 @@ def add_tipadapter_config(cfg: CfgNode) -> None:
     node.SEARCH_SCALE = [7.0, 3.0]  # β and α are searched for from 0.1 up to these
     node.SEARCH_STEP = [200, 20]  # values of each
     node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image; 0: the image as it is tested
-    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
     add_precision(node)
     note_ranges(
         node,
         INIT_BETA=at_least(0),
         INIT_ALPHA=at_least(0),
-        CHOICE=CHOICES,
         SEARCH_SCALE=above(0),
         SEARCH_STEP=at_least(1, 10000),
         AUGMENT_EPOCH=at_least(0, 1000000),
@@ -89,6 +85,12 @@ class FeatureCache(SizedByState):
         self.keys.data = keys
         self.labels = labels
 
+    def set_weights(self, setting: Numbers) -> None:
+        """Sets β and α."""
+        beta, alpha = setting
+        self.beta.fill_(beta)
+        self.alpha.fill_(alpha)
+
     @property
     def of_class(self) -> Tensor:
         """Which class each feature is of, (N, K)."""
@@ -108,7 +110,12 @@ def votes_by(likeness: Tensor, of_class: Tensor, beta: Tensor | float) -> Tensor
     return (beta * (likeness - 1)).exp() @ of_class
 
 
-class TipAdapterMethod(FilledMethod):
+def keys_of(features: Tensor) -> Tensor:
+    """What the cache keeps of features (R, N, E), of any length: (N, E), the views' mean, of length one."""
+    return F.normalize(features.mean(dim=0), dim=-1)
+
+
+class TipAdapterMethod(FeatureMethod):
     """Training-free: a recipe's single epoch only measures."""
 
     learner: FeatureCache
@@ -132,68 +139,85 @@ class TipAdapterMethod(FilledMethod):
         labels = is_of_class[kept].int().argmax(dim=1)
         return {**state, "keys": state["keys"][kept], "labels": labels}
 
+    @property
+    def augmented_views(self) -> int:
+        views: int = self.settings.AUGMENT_EPOCH
+        return views
+
+    @property
+    def grid(self) -> Grid:
+        """Of (β, α)."""
+        node = self.settings
+        usual = (max(node.INIT_BETA, BETAS[0]), max(node.INIT_ALPHA, ALPHAS[0]))  # may be 0
+        return Grid([*product(BETAS, ALPHAS)], usual)
+
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""
-        self.fill(*self.views_of(training))
-
-    def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Takes β and α by validation images, see ``choose``; INIT_BETA and INIT_ALPHA without
-        any."""
-        if validation is None:
-            return False
-        self.choose(self.held_out(validation))
-        return True
-
-    def fill(self, features: Tensor, labels: Tensor) -> None:
-        self.learner.fill(F.normalize(features.mean(dim=0), dim=-1), labels)
+        features, labels = self.views_of(training)
+        self.learner.fill(keys_of(features), labels)
 
     @torch.no_grad()
-    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
-        """See ``FilledMethod.under``; a setting is (β, α)."""
-        zero_shot = self.zero_shot(features)
-        keys = self.learner.keys
-        of_class = self.learner.of_class
-        blocks = features.split(max(1, BLOCK // max(1, len(keys))))
-        kept = [features @ keys.t()] if len(blocks) == 1 else None  # (N_val, N)
+    def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
+        """Takes the β and α under which most validation images are answered right, of equal ones the
+        smaller, and the temperature; INIT_BETA and INIT_ALPHA without any."""
+        if validation is None:
+            return False
+        cache = self.learner
+        asked, answers = self.validation_features(validation)
+        settings = self.searched_settings()
+        paths = self.logits_of(cache.keys, cache.of_class, asked, settings)
+        rights = [number_right(logits, answers) for logits in paths]
+        most = max(rights)
+        best = settings[rights.index(most)]
+        (logits,) = self.logits_of(cache.keys, cache.of_class, asked, [best])
+        cache.set_weights(best)
+        self.set_temperature(best_temperature(logits, answers))
+        log.info(
+            f"β {best[0]:.3f} and α {best[1]:.3f}: {most} of {len(answers)} held-out images right"
+        )
+        return True
 
-        @lru_cache(maxsize=1)  # the α of one β come one after the other
-        def votes(beta: float) -> Tensor:
-            likeness = kept or (block @ keys.t() for block in blocks)
-            return torch.cat([votes_by(part, of_class, beta) for part in likeness])
-
-        return lambda setting: zero_shot + setting[1] * votes(setting[0])
-
-    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
-        """The β and α with the highest accuracy, of equal ones the smaller, or the most likely ones."""
+    def searched_settings(self) -> list[Numbers]:
+        """The (β, α) of the official search."""
         node = self.settings
-        if self.by_likelihood:
-            usual = (max(node.INIT_BETA, BETAS[0]), max(node.INIT_ALPHA, ALPHAS[0]))  # may be 0
-            return most_likely([*product(BETAS, ALPHAS)], usual, held_out)
         grids = zip(node.SEARCH_SCALE, node.SEARCH_STEP)
         betas, alphas = (
             torch.arange(steps) * (scale - 0.1) / steps + 0.1 for scale, steps in grids
         )
-        settings = product(betas.tolist(), alphas.tolist())
-        return max(settings, key=lambda setting: number_right(setting, held_out))
+        return [*product(betas.tolist(), alphas.tolist())]
 
-    def take(self, setting: Numbers) -> None:
-        self.learner.beta.fill_(setting[0])
-        self.learner.alpha.fill_(setting[1])
+    def logits_of(
+        self, keys: Tensor, of_class: Tensor, asked: Tensor, settings: Sequence[Numbers]
+    ) -> Iterator[Tensor]:
+        """Logits (N', K) of features (N', E) under each setting, by a cache of features (N, E) of
+        classes (N, K); the votes of one β are computed once."""
+        zero_shot = self.zero_shot(asked)
+        blocks = asked.split(max(1, BLOCK // max(1, len(keys))))
+        # of few images the cosines are kept
+        kept = [asked @ keys.t()] if len(blocks) == 1 else None
+        for beta, same_beta in groupby(settings, key=lambda setting: setting[0]):
+            cosines = kept or (block @ keys.t() for block in blocks)
+            votes = torch.cat([votes_by(part, of_class, beta) for part in cosines])  # (N', K)
+            for _, alpha in same_beta:
+                yield zero_shot + alpha * votes
 
-    def choose(self, held_out: Sequence[HeldOut]) -> Numbers:
-        setting = super().choose(held_out)
-        count = sum(len(part.labels) for part in held_out)
-        log.info(
-            f"β {setting[0]:.3f} and α {setting[1]:.3f}: {number_right(setting, held_out)} of {count} "
-            "held-out images right"
-        )
-        return setting
+    @torch.no_grad()
+    def held_out_logits(
+        self, features: Tensor, labels: Tensor, asked: Tensor, settings: Sequence[Numbers]
+    ) -> Iterator[Tensor]:
+        of_class = F.one_hot(labels, len(self.classnames)).float()
+        yield from self.logits_of(keys_of(features), of_class, asked, settings)
+
+    @torch.no_grad()
+    def fit(self, features: Tensor, labels: Tensor, setting: Numbers) -> None:
+        self.learner.fill(keys_of(features), labels)
+        self.learner.set_weights(setting)
 
 
 class TipAdapterFMethod(TipAdapterMethod):
     """Tip-Adapter whose cached features are fine-tuned."""
 
-    is_one_fit = False
+    fits_features = False
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": [self.learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code

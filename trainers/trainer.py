@@ -14,6 +14,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .common.console import show_messages
+from .data.images import images_of
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
 from .data.transforms import pixels_of_test, steps_of_training, template_views
 from .engine.build import build_method, check_settings, declared_settings
@@ -69,10 +70,11 @@ class MethodTrainer(TrainerX):
         self.num_classes = dm.num_classes
         self.lab2cname = dm.lab2cname
         self.num_source_domains = dm.num_source_domains
-        check_data(cfg, dm.dataset)
+        images = images_of(dm.dataset)
+        check_data(cfg, images)
         self.loaders = Loaders(
             cfg,
-            dm.dataset,
+            images,
             train=self.train_loader_x,
             val=dm.val_loader,
             test=dm.test_loader,
@@ -82,7 +84,7 @@ class MethodTrainer(TrainerX):
         )
 
     def build_model(self) -> None:
-        classnames = list(self.dm.dataset.classnames)
+        classnames = list(self.loaders.images.classnames)
         self.model = build_method(self.method, self.cfg, classnames, self.device)
         # a cycle of trainer and run would keep both, and CLIP, in memory after their last use
         trainer = proxy(self)

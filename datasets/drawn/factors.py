@@ -13,10 +13,11 @@ from collections.abc import Callable
 from functools import cache
 
 import numpy
-from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.data.datasets import DATASET_REGISTRY
 from PIL import Image as Picture
 from yacs.config import CfgNode
 
+from trainers.data.images import Images
 from trainers.data.lists import PARTS, Image, Lists
 
 from ..base import ImageDataset
@@ -248,7 +249,7 @@ class OpenMojiFactors(DrawnDataset):
             lists = *lists, moved
         return lists
 
-    def choose(self, cfg: CfgNode, *_: list[Image]) -> dict[str, list[Datum]]:
+    def choose(self, cfg: CfgNode, *_: list[Image]) -> Images:
         settings = cfg.DATASET.get("FACTORS", DEFAULTS)
         lists = self.list_images(self.dataset_dir, settings)
         for split, images in zip(PARTS, lists):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from dassl.data.datasets import DATASET_REGISTRY, Datum
+from dassl.data.datasets import DATASET_REGISTRY
 from PIL.Image import Image as Picture
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -23,6 +23,7 @@ from trainers.common.errors import UserError
 from trainers.common.files import file_hash
 from trainers.common.locks import turn
 from trainers.common.readers import read_json
+from trainers.data.images import Images
 from trainers.data.lists import PARTS, Image, Lists
 
 from ..base import ImageDataset, TargetDataset, register
@@ -48,7 +49,7 @@ class DrawnDataset(ImageDataset):
     split = SPLIT
     style: Style | None = None
 
-    def choose(self, cfg: CfgNode, *lists: list[Image]) -> dict[str, list[Datum]]:
+    def choose(self, cfg: CfgNode, *lists: list[Image]) -> Images:
         codes = sorted(code_of(image) for images in lists for image in images)
         draw_folder(f"{self.dataset_dir}/images", codes, self.style)
         return super().choose(cfg, *lists)

@@ -40,9 +40,11 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
+from labelling.cross_fit import Known, cross_fit
+from labelling.defaults import TAKEN
+from labelling.folders.own_images import FOLDS
 from trainers import method_class, method_node
-from trainers.learners.candidates import TAKEN, Known
-from trainers.learners.features import FilledMethod
+from trainers.learners.features import is_feature_classifier
 from trainers.prompting.backbone import build_backbone
 
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's
@@ -78,15 +80,14 @@ def fit_features(images: int) -> tuple[float, ...]:
     stock = clip.model.CLIP(*SHAPE).float()
     node = method_node(TAKEN)
     node.PREC = "fp32"
-    node.CHOICE = "likelihood"  # as in the recipes for one's own images
+    node.BESIDE_TEXTS = True  # as in the recipes for one's own images
     names = [f"kind {number}" for number in range(CLASSES)]
     method = method_class(TAKEN)(node, names, build_backbone(stock.state_dict())).eval()
-    assert isinstance(method, FilledMethod)
+    assert is_feature_classifier(method)
     features, labels = drawn_features(images)
     before = time.process_time()
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    answers = method.cross_fit(Known(features[None], features, labels), seed=1)
-    method.fit_for_other_classes()
+    answers = cross_fit(method, Known(features[None], features, labels), FOLDS, seed=1)
     seconds = time.process_time() - before
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     right = 100 * (answers.probability.argmax(dim=1) == labels).float().mean().item()

@@ -45,9 +45,9 @@ from labelling.classifier import PromptedClassifier
 from results.kept import MEASURES, SCALED, Kept
 from results.runs import Arrays
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import image_name, split_hash
+from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
-from trainers.data.loader import validates_on_test_images
+from trainers.data.images import images_of
 from trainers.evaluation.prediction import Prediction, calibration
 from trainers.evaluation.uncertainty import (
     auroc,
@@ -78,13 +78,14 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Kept, 
     """
     classifier = PromptedClassifier.load(folder)
     base, new = (find_data(classifier, classes, root) for classes in ("base", "new"))
-    if split_hash(base) != classifier.record["split_hash"]:
+    images = images_of(base)
+    if images.split_hash != classifier.record["split_hash"]:
         raise UserError(
             f"{base.dataset_dir} holds other images, or another few-shot sample, than the run {folder} had: give the "
             "--root of its data, or run it again"
         )
     temperature = None
-    if base.val and not validates_on_test_images(base):
+    if base.val and not images.validates_on_test_images:
         temperature = fit_temperature(
             log_of(classifier.prediction(paths_of(base.val))[0].probability), labels_of(base.val)
         )

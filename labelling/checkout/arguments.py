@@ -26,8 +26,6 @@ def asked_of_images(args: argparse.Namespace) -> OwnRun:
         )
     options = settings_in(args.opts, "options after the flags")
     settings: dict[str, object] = {}
-    if args.eval_only:
-        settings["DATASET.FOLDS"] = 0
     for flag, key in KEYS.items():
         if flag not in OWN and (value := value_of(args, flag)):
             settings[key] = value

@@ -31,7 +31,7 @@ def run(asked: OwnRun, args: argparse.Namespace) -> Run:
     """
     log_to_stdout()
     others = (args.model_dir, args.resume)
-    with opened(asked, others, logging.getLogger()) as run:
+    with opened(asked, others, logging.getLogger(), can_fold=not args.eval_only) as run:
         if args.eval_only:
             run.load(args.model_dir, args.load_epoch)
             remove_record(run.cfg.OUTPUT_DIR)
@@ -85,7 +85,6 @@ def make_untrained(run: Run, asked: OwnRun) -> None:
     cfg = run.cfg
     given = {key: value for key, value in asked.settings.items() if not key.startswith("TRAINER.")}
     same = {
-        "DATASET.FOLDS": cfg.DATASET.FOLDS,
         "INPUT.SIZE": str(tuple(cfg.INPUT.SIZE)),
         "RESUME": "",
     }
@@ -95,7 +94,7 @@ def make_untrained(run: Run, asked: OwnRun) -> None:
         folder=os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
         settings={**given, **same},
     )
-    with opened(for_trainer(untrained, ZERO_SHOT), known=run.loaders.images) as other:
+    with opened(for_trainer(untrained, ZERO_SHOT), images=run.loaders.images) as other:
         if not other.is_done():
             remove_record(other.cfg.OUTPUT_DIR)  # of a run that was made again, on other images
             other.make()

@@ -5,16 +5,15 @@ They are compared from afar, see ``image_files.look``, and blurred. Each picture
 that are nearest to it: one step of registration takes away what a hand that moves and another light
 change, and what is left is compared with what the picture shows. Groups are what is connected so.
 
-Whoever tests, chooses or promises needs pictures that are new: a picture that looks like one that was
-trained on is none, and of several that look alike one counts.
+Tests, choices and promises count only pictures unlike every training picture, and one of several that
+look alike: see ``Images.are_independent``.
 
 References:
     - Baker and Matthews (2004), "Lucas-Kanade 20 Years On: A Unifying Framework", §3.2: the inverse
       compositional step, here of shift, scale, rotation, contrast and the light of each channel.
 """
 
-import random
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NoReturn
 
 import numpy
@@ -40,20 +39,6 @@ FAR = 0.7  # distance in [0, 2] of two patterns, beyond which they are not held 
 CELL = 3  # coarse pixels of a side of a cell of a pattern
 TILE = 2**23  # numbers of a block of distances: 32 MB
 ROWS = 64  # pictures that are held against their nearest at a time: 15 MB
-
-
-def are_new(groups: Sequence[Hashable], known: Iterable[Hashable]) -> numpy.ndarray:
-    """Which images (N,) of these groups are new to what has seen the known groups: none of those and,
-    of several that look alike, one, whichever."""
-    places = list(range(len(groups)))
-    # the first by its name may be the one that the others are copies of
-    random.Random("which of a group").shuffle(places)
-    found = set(known)
-    new = numpy.zeros(len(groups), bool)
-    for place in places:
-        new[place] = groups[place] not in found
-        found.add(groups[place])
-    return new
 
 
 @torch.no_grad()

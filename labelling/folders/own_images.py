@@ -5,11 +5,12 @@ see ``class_folders.PART_OF``, each with the same class folders, or the class fo
 divided, class by class, into 50 % train, 20 % val and 30 % test. Where there is no ``test``, ``val``
 is tested on, and a fifth of ``train`` validates. The division follows from the file names and from
 which images look alike, which stay together, and not from the run's seed, so that all seeds, and
-tests of their prompts, have the same test images. Images may lie in folders below a class folder. Class names are the folders' names, or those of a file ``classnames.txt`` beside them:
-``folder name``, a line per class.
+tests of their prompts, have the same test images. Images may lie in folders below a class folder.
+Class names are the folders' names, or those of a file ``classnames.txt`` beside them: ``folder name``,
+a line per class.
 
-Fewer than ``FEW`` images that are not divided already can serve as training and test images all,
-see ``OwnImages``: then no answer of the test may come from a classifier that has seen the image.
+Fewer than ``FEW`` images that are not divided already can serve as training and test images all: then
+no answer of the test may come from a classifier that has seen the image.
 """
 
 import hashlib
@@ -18,7 +19,6 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 
-import numpy
 from yacs.config import CfgNode
 
 from trainers.common.console import counted, first_few
@@ -43,199 +43,222 @@ from trainers.data.class_folders import (
     small_classes,
 )
 from trainers.data.fewshot import FOLDER, Parts, choose
-from trainers.data.lists import PARTS, Image, Lists
+from trainers.data.images import Images
+from trainers.data.lists import PARTS, Image, Lists, classnames_of
 from trainers.texts.classnames import alike
 
 from .label_files import read_labels
 from .layouts import WITHOUT_TEST, Layout, deeper, layout_of
-from .look_alikes import are_new, groups_of
+from .look_alikes import groups_of
 
 log = logging.getLogger(__name__)
 FEW = 100  # images, below which a part of them tells too little
+FOLDS = 5  # in which few images answer each other
 NAME = "ImageFolder"  # as a data set
 WHOLE = "whole"  # class folders that are to be divided
+SeenOf = Mapping[str, Seen]  # path → what was seen of the picture
+Groups = Mapping[str, int]  # path → the number of the group of images that look alike
 
 
-class OwnImages:
+def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     """What a run takes of one's own images; labels follow the sorted names of the class folders.
 
     Images that can't be read are reported before training.
 
     Args:
         folder: absolute path; cfg: the run's config.
-
-    Attributes:
-        train_x, val, test: the images, under Dassl's names.
-        folds: in how many folds the test's images, which are all that there are, answer each other;
-            0 where nothing is trained on them.
-        groups: path → the number of the group of images that look alike, see ``look_alikes``.
-        seen_groups: those of which an answer may have seen another image, see ``groups_seen``.
-        classnames: the K names.
-        fewshot_sample: ``hash`` and ``origin`` of the few-shot sample, None where all images are taken.
-        content: hash of the bytes of the images.
-        broken: part → names of the images that were left out, since they can't be read.
-        notes: what a reader of the run's figures has to know.
+        can_fold: whether all of few images may be trained on and tested in folds.
 
     Raises:
         UserError: there are images that can't be read and they are not to be skipped, or nothing is
             left of a class or of the test.
     """
+    layout = layout_of(folder)
+    files = files_of(folder, layout)
+    every = sum(divided(folder, files), [])
+    notes = check_small(folder, files.get(WHOLE, {}), cfg)
+    warn_of_names(every)
+    notes += warned([deeper(every)])
+    notes += warned(files_left_out(folder, layout))
+    seen = seen_of(every)
+    groups = grouped(every, seen)
+    lists = divided(folder, files, groups)
+    is_few = bool(layout.whole) and len(every) < FEW
+    folds = FOLDS if is_few and can_fold and cfg.DATASET.NUM_SHOTS < 1 else 0
+    if folds:
+        together = sorted(sum(lists, []), key=lambda image: image.label)
+        lists = together, [], together
+    chosen = choose(cfg, folder, *lists)
+    if is_few and not folds:
+        notes.append(note_on_few(len(chosen.test)))
+    parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
+    paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
+    of_run = {path: seen[path] for path in paths}
+    left = readable(folder, parts, of_run, cfg.DATALOADER.BROKEN_IMAGES == "skip")
+    broken = lost(parts, left, bool(folds))
+    seen_groups = groups_seen(left["train"], groups, bool(folds))
+    notes += warned(copies_of_trained(folder, left, groups, seen_groups, bool(folds)))
+    if layout.whole:
+        notes += notes_on_groups(left, groups)
+    notes += warned(files_in_two_classes(folder, left, of_run))
+    say_transparent(of_run, cfg)
+    return Images(
+        left["train"],
+        left["val"],
+        left["test"],
+        classnames_of(left["train"]),
+        whole_val=left["val"],
+        fewshot_sample=chosen.sample,
+        content=hashlib.sha256(b"".join(of_run[path].digest for path in paths)).hexdigest(),
+        broken=broken,
+        notes=notes,
+        folds=folds,
+        groups=groups,
+        seen_groups=seen_groups,
+    )
 
-    def __init__(self, folder: str, cfg: CfgNode) -> None:
-        self.dataset_dir = folder
-        self.choice = choice_of(cfg)
-        self.layout = layout_of(folder)
-        files = files_of(folder, self.layout)
-        lists = divided(folder, files)
-        every = [image for images in lists for image in images]
-        notes = check_small(folder, files.get(WHOLE, {}), cfg)
-        for names in alike(dict.fromkeys(image.classname for image in every)):
-            log.warning(
-                "Class names that differ in case or Unicode form only: %s",
-                " ".join(map(ascii, names)),
-            )
-        notes += warned([deeper(every)])
-        notes += warned(files_left_out(folder, self.layout))
-        paths = [*dict.fromkeys(image.impath for image in every)]
-        seen = dict(zip(paths, look_through(paths)))
-        coarse = [seen[image.impath].coarse for image in every]
-        group = groups_of(coarse, [image.label for image in every])
-        self.groups = {image.impath: number for image, number in zip(every, group)}
-        if len({*group}) < len(every):
-            lists = divided(folder, files, self.groups)
-        is_few = bool(self.layout.whole) and sum(map(len, lists)) < FEW
-        # another toolbox's config may not have the key
-        is_all = is_few and cfg.DATASET.get("FOLDS", 0) > 0 and cfg.DATASET.NUM_SHOTS < 1
-        self.folds = cfg.DATASET.FOLDS if is_all else 0
-        if is_all:
-            every = sorted(sum(lists, []), key=lambda image: image.label)
-            lists = every, [], every
-        chosen = choose(cfg, folder, *lists)
-        self.fewshot_sample = chosen.sample
-        if is_few and not is_all:
-            held_out = counted(len(chosen.test), "image")
-            notes.append(
-                f"The accuracy is of {held_out}, held out. Of so few images a trainer of image features, "
-                "such as GDA, is tested on all by cross-validation, and trained on all"
-            )
-            log.info("%s", notes[-1])
-        parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
-        paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
-        seen = {path: seen[path] for path in paths}
-        digests = [seen[path].digest for path in paths]
-        self.content = hashlib.sha256(b"".join(digests)).hexdigest()
-        self.broken: dict[str, list[str]] = {}
-        parts = self.readable(parts, seen, skips_broken(cfg))
-        self.train_x = parts["train"]
-        self.val = parts["val"]
-        self.test = parts["test"]
-        self.classnames = classnames_of(self.train_x)
-        self.seen_groups = groups_seen(self.train_x, self.groups, is_all)
-        notes += warned(self.copies_of_trained()) + self.notes_on_groups()
-        self.notes = notes + warned(self.files_in_two_classes(seen))
-        if transparent := sum(picture.is_transparent for picture in seen.values()):
-            log.info(
-                "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
-                transparent,
-                len(paths),
-                transparent_parts(cfg.INPUT.BACKGROUND),
-            )
 
-    def serve(self, cfg: CfgNode) -> bool:
-        """Whether a run of another config takes the images of this one."""
-        return choice_of(cfg) == self.choice
+# ---- a look at each picture ----
 
-    def whole_val(self) -> list[Image]:
-        """Validation images, all of which were looked through."""
-        return self.val
 
-    def readable(self, parts: Parts, seen: Mapping[str, Seen], skips: bool) -> Parts:
-        """The images without the unreadable ones.
+def seen_of(images: Iterable[Image]) -> SeenOf:
+    """Looks at each file of the images once."""
+    paths = [*dict.fromkeys(image.impath for image in images)]
+    return dict(zip(paths, look_through(paths)))
 
-        Raises:
-            UserError: there are such images, and they are not to be skipped, or a class or the test
-                has no other.
-        """
-        reasons = {path: picture.reason for path, picture in seen.items() if picture.reason}
-        if not reasons:
-            return parts
-        broken = first_few(
-            [
-                f"{os.path.relpath(path, self.dataset_dir)} ({reason})"
-                for path, reason in reasons.items()
-            ]
+
+def grouped(images: Sequence[Image], seen: SeenOf) -> Groups:
+    """The groups of images of a class that look alike."""
+    coarse = [seen[image.impath].coarse for image in images]
+    numbers = groups_of(coarse, [image.label for image in images])
+    return {image.impath: number for image, number in zip(images, numbers)}
+
+
+def say_transparent(seen: SeenOf, cfg: CfgNode) -> None:
+    """Says what becomes of transparent parts, if there are any."""
+    if transparent := sum(picture.is_transparent for picture in seen.values()):
+        log.info(
+            "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
+            transparent,
+            len(seen),
+            transparent_parts(cfg.INPUT.BACKGROUND),
         )
-        left = {}
-        broken_in = {}
-        for part, items in parts.items():
-            left[part] = [item for item in items if item.impath not in reasons]
-            lost = [image_name(item.impath) for item in items if item.impath in reasons]
-            # in folds the images of the training are those of the test
-            if lost and (part != "train" or not self.folds):
-                broken_in[part] = sorted(lost)
-        classes = classnames_of(parts["train"])
-        if not skips or classnames_of(left["train"]) != classes or not left["test"]:
-            raise UserError(
-                f"{len(reasons)} of the images in {self.dataset_dir} can't be read: {broken}: replace them, take them out, or go "
-                "on without them with DATALOADER.BROKEN_IMAGES skip, if each class and the test have others"
-            )
-        lost_images = counted(len(reasons), "image")
-        log.warning("Left out, since they can't be read: %s (%s)", lost_images, broken)
-        self.broken = broken_in
-        return left
 
-    def are_new(self, paths: Sequence[str]) -> numpy.ndarray:
-        """Which of the images (N,) count where a promise is made, see ``look_alikes``."""
-        return are_new([self.groups[path] for path in paths], self.seen_groups)
 
-    def copies_of_trained(self) -> Iterator[str]:
-        """Which images look like training images of their class. Images that look like another class's
-        show fine differences, which make a test no easier."""
-        first = {}
-        for image in reversed(self.train_x):
-            first[self.groups[image.impath]] = image.impath
-        for part, images, why in (
-            ("test", self.test, "an accuracy on these is not a test"),
-            ("validation", self.val, "no promise (--max-error) rests on these"),
-        ):
-            copies = [image.impath for image in images if self.groups[image.impath] in first]
-            if part == "test" and self.folds:
-                copies = [path for path in copies if self.groups[path] in self.seen_groups]
-            if copies:
-                path = copies[-1 if self.folds else 0]  # in folds the first is a training image
-                known = os.path.relpath(first[self.groups[path]], self.dataset_dir)
-                shown = os.path.relpath(path, self.dataset_dir)
-                yield (
-                    f"Training images look like {counted(len(copies), f'{part} image')}, such as {known} like "
-                    f"{shown}: {why}"
-                )
+# ---- images that can't be read ----
 
-    def notes_on_groups(self) -> list[str]:
-        """Says how many images look like others, where these are divided."""
-        images = {*self.train_x, *self.val, *self.test}
-        sizes = Counter(self.groups[image.impath] for image in images)
-        large = [size for size in sizes.values() if size > 1]
-        if not large or not self.layout.whole:
-            return []
-        note = (
-            f"{counted(sum(large), 'image')} look like others, in {counted(len(large), 'group')}: where a class has "
-            "groups enough, each is trained on, validated or tested as a whole"
+
+def readable(folder: str, parts: Parts, seen: SeenOf, skips: bool) -> Parts:
+    """The images without the unreadable ones.
+
+    Raises:
+        UserError: there are such images, and they are not to be skipped, or a class or the test
+            has no other.
+    """
+    reasons = {path: picture.reason for path, picture in seen.items() if picture.reason}
+    if not reasons:
+        return parts
+    left = {}
+    for part, items in parts.items():
+        left[part] = [item for item in items if item.impath not in reasons]
+    named_reasons = [
+        f"{os.path.relpath(path, folder)} ({reason})" for path, reason in reasons.items()
+    ]
+    some = first_few(named_reasons)
+    classes = classnames_of(parts["train"])
+    if not skips or classnames_of(left["train"]) != classes or not left["test"]:
+        raise UserError(
+            f"{len(reasons)} of the images in {folder} can't be read: {some}: replace them, take them out, or go "
+            "on without them with DATALOADER.BROKEN_IMAGES skip, if each class and the test have others"
         )
-        log.info("%s", note)
-        return [note]
+    number = counted(len(reasons), "image")
+    log.warning("Left out, since they can't be read: %s (%s)", number, some)
+    return left
 
-    def files_in_two_classes(self, seen: Mapping[str, Seen]) -> Iterator[str]:
-        """Which files are in two classes at once."""
-        by_digest: dict[bytes, dict[int, str]] = defaultdict(dict)
-        for image in (*self.train_x, *self.val, *self.test):
-            by_digest[seen[image.impath].digest].setdefault(image.label, image.impath)
-        several = [[*paths.values()] for paths in by_digest.values() if len(paths) > 1]
-        if several:
-            names = [os.path.relpath(path, self.dataset_dir) for path in several[0]]
-            number = counted(len(several), "image")
+
+def lost(parts: Parts, left: Parts, in_folds: bool) -> dict[str, list[str]]:
+    """Part → names of the images that were left out of it; in folds the images of the training are
+    those of the test, which alone is named."""
+    names = {}
+    for part, items in parts.items():
+        kept = {item.impath for item in left[part]}
+        missing = [image_name(item.impath) for item in items if item.impath not in kept]
+        if missing and not (in_folds and part == "train"):
+            names[part] = sorted(missing)
+    return names
+
+
+# ---- what a reader has to know ----
+
+
+def warn_of_names(images: Iterable[Image]) -> None:
+    """Warns of class names that nearly are the same."""
+    for names in alike(dict.fromkeys(image.classname for image in images)):
+        log.warning(
+            "Class names that differ in case or Unicode form only: %s", " ".join(map(ascii, names))
+        )
+
+
+def note_on_few(tested: int) -> str:
+    """What the accuracy of few images rests on; tested: how many are held out."""
+    note = (
+        f"The accuracy is of {counted(tested, 'image')}, held out. Of so few images a trainer of image features, "
+        "such as GDA, is tested on all by cross-validation, and trained on all"
+    )
+    log.info("%s", note)
+    return note
+
+
+def copies_of_trained(
+    folder: str, parts: Parts, groups: Groups, seen_groups: Collection[int], in_folds: bool
+) -> Iterator[str]:
+    """Which images look like training images of their class. Images that look like another class's
+    show fine differences, which make a test no easier."""
+    first = {}
+    for image in reversed(parts["train"]):
+        first[groups[image.impath]] = image.impath
+    for part, noun, why in (
+        ("test", "test", "an accuracy on these is not a test"),
+        ("val", "validation", "no promise (--max-error) rests on these"),
+    ):
+        copies = [image.impath for image in parts[part] if groups[image.impath] in first]
+        if part == "test" and in_folds:
+            copies = [path for path in copies if groups[path] in seen_groups]
+        if copies:
+            path = copies[-1 if in_folds else 0]  # in folds the first is a training image
+            known = os.path.relpath(first[groups[path]], folder)
+            shown = os.path.relpath(path, folder)
             yield (
-                f"{number} in two classes at once, such as {' and '.join(names)}: one of them is wrong"
+                f"Training images look like {counted(len(copies), f'{noun} image')}, such as {known} like "
+                f"{shown}: {why}"
             )
+
+
+def notes_on_groups(parts: Parts, groups: Groups) -> list[str]:
+    """Says how many images look like others."""
+    images = {*parts["train"], *parts["val"], *parts["test"]}
+    sizes = Counter(groups[image.impath] for image in images)
+    large = [size for size in sizes.values() if size > 1]
+    if not large:
+        return []
+    note = (
+        f"{counted(sum(large), 'image')} look like others, in {counted(len(large), 'group')}: where a class has "
+        "groups enough, each is trained on, validated or tested as a whole"
+    )
+    log.info("%s", note)
+    return [note]
+
+
+def files_in_two_classes(folder: str, parts: Parts, seen: SeenOf) -> Iterator[str]:
+    """Which files are in two classes at once."""
+    by_digest: dict[bytes, dict[int, str]] = defaultdict(dict)
+    for image in (*parts["train"], *parts["val"], *parts["test"]):
+        by_digest[seen[image.impath].digest].setdefault(image.label, image.impath)
+    several = [[*paths.values()] for paths in by_digest.values() if len(paths) > 1]
+    if several:
+        names = [os.path.relpath(path, folder) for path in several[0]]
+        number = counted(len(several), "image")
+        yield f"{number} in two classes at once, such as {' and '.join(names)}: one of them is wrong"
 
 
 def warned(sentences: Iterable[str]) -> list[str]:
@@ -246,27 +269,17 @@ def warned(sentences: Iterable[str]) -> list[str]:
     return notes
 
 
-def skips_broken(cfg: CfgNode) -> bool:
-    """Whether images that can't be read are left out."""
-    # another toolbox's config may not have the key
-    skips: bool = cfg.DATALOADER.get("BROKEN_IMAGES", "error") == "skip"
-    return skips
+# ---- how a folder is listed and divided ----
 
 
-def choice_of(cfg: CfgNode) -> tuple[CfgNode, int, bool]:
-    """What of a config says which images a run takes."""
-    return cfg.DATASET.clone(), cfg.SEED, skips_broken(cfg)
-
-
-def groups_seen(
-    trained: Iterable[Image], groups: Mapping[str, Hashable], in_folds: bool
-) -> set[Hashable]:
+def groups_seen(trained: Iterable[Image], groups: Groups, in_folds: bool) -> frozenset[int]:
     """The groups of which an answer to an image may have seen another one: those that were trained on
     or, where folds answer each other, those of classes that have no other, see ``folds``."""
-    by_class: dict[int, set[Hashable]] = defaultdict(set)
+    by_class: dict[int, set[int]] = defaultdict(set)
     for image in trained:
         by_class[image.label].add(groups[image.impath])
-    return set().union(*(own for own in by_class.values() if not in_folds or len(own) == 1))
+    seen = [own for own in by_class.values() if not in_folds or len(own) == 1]
+    return frozenset().union(*seen)
 
 
 def list_images(folder: str) -> Lists:
@@ -332,20 +345,12 @@ def check_small(folder: str, files: Files, cfg: CfgNode) -> list[str]:
     small = small_classes(files)
     if not small:
         return []
-    # another toolbox's config may not have the key
-    skips = cfg.DATASET.get("SKIP_SMALL", False)
-    if not skips or sum(len(paths) >= LEAST for paths in files.values()) < 2:
+    if not cfg.DATASET.SKIP_SMALL or sum(len(paths) >= LEAST for paths in files.values()) < 2:
         raise UserError(
             f"{folder} has {small}, which are too few to divide into train, val and test: add some, or, if there are "
             "two other classes, leave these out with --skip-small (in Python and with run.py: DATASET.SKIP_SMALL True)"
         )
     return warned([f"Left out: {small}"])
-
-
-def classnames_of(images: Sequence[Image]) -> list[str]:
-    """The names of the classes in the order of their labels."""
-    names = {image.label: image.classname for image in images}
-    return [names[label] for label in sorted(names)]
 
 
 def labelled_in(folder: str) -> tuple[list[str], list[str]]:

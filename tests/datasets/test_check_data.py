@@ -6,7 +6,6 @@ from dassl.data.datasets import DATASET_REGISTRY
 from datasets import check as check_data
 from tests.datasets.miniatures import MINIATURES, files_below
 from tests.datasets.test_every_dataset import ALL, TEST_ONLY, build
-from trainers.common.fingerprints import split_hash
 
 LISTED = [name for name in ALL if name != "ImageFolder"]
 CELLS = "name state classes train val test split protocols remark".split()
@@ -52,7 +51,7 @@ def test_a_set_is_missing_then_of_another_size_then_present(tmp_path, root_of, m
     before, row = files_below(dataset.dataset_dir), check(name, root)
     assert row["state"] == "present"
     assert [row["train"], row["val"], row["test"]] == [str(count or "–") for count in counts]
-    assert dataset.test_only or row["split"] == split_hash(dataset)
+    assert dataset.images.is_test_only or row["split"] == dataset.images.split_hash
     assert files_below(dataset.dataset_dir) == before
 
 

@@ -9,7 +9,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, build_dataset
 
 import datasets.every  # noqa: F401
-from datasets.base import ImageDataset
+from datasets.base import ImageDataset, TargetDataset
 from tests.runs import REPOSITORY, refuses
 from trainers.settings import add_run_settings
 
@@ -18,7 +18,7 @@ ALL = sorted(
     for name in DATASET_REGISTRY.registered_names()
     if issubclass(DATASET_REGISTRY.get(name), ImageDataset)
 )
-TEST_ONLY = [name for name in ALL if DATASET_REGISTRY.get(name).test_only]
+TEST_ONLY = [name for name in ALL if issubclass(DATASET_REGISTRY.get(name), TargetDataset)]
 TRAINED = [name for name in ALL if name not in TEST_ONLY]
 
 

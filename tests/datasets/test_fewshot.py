@@ -105,7 +105,7 @@ def test_the_whole_run_after_is_the_same_with_and_without_a_file(root):
 
 @pytest.mark.parametrize("windows", [False, True])
 def test_coops_sample_is_taken_and_named_wherever_it_was_written(root, tmp_path, windows):
-    drawn, content = build_pets(root).fewshot_sample, coops_sample(root)
+    drawn, content = build_pets(root).images.fewshot_sample, coops_sample(root)
     expected = [os.path.relpath(item.impath, root) for item in content["train"]]
     elsewhere = tmp_path / "elsewhere"
     root.rename(elsewhere)
@@ -114,11 +114,11 @@ def test_coops_sample_is_taken_and_named_wherever_it_was_written(root, tmp_path,
             item._impath = "D:" + item._impath.replace("/", "\\")
         write_pickle(elsewhere / PICKLE, content)
     assert [name for name, *_ in sample(elsewhere)[0]] == expected
-    taken = build_pets(elsewhere).fewshot_sample
+    taken = build_pets(elsewhere).images.fewshot_sample
     assert (drawn["origin"], taken["origin"]) == ("drawn with seed 1", "CoOp: shot_2-seed_1.pkl")
     assert drawn["hash"] != taken["hash"]
     half = build(NAME, elsewhere, shots=2, seed=1, classes="base")
-    assert half.fewshot_sample == taken  # of the images, whichever classes are kept
+    assert half.images.fewshot_sample == taken  # of the images, whichever classes are kept
 
 
 def first(**change):

@@ -7,7 +7,6 @@ from datasets.splits import read_split
 from tests.datasets.miniatures import aircraft, split_file
 from tests.datasets.test_every_dataset import build
 from tests.runs import refuses
-from trainers.common.fingerprints import split_hash
 from trainers.data.lists import Image, subsample_classes
 
 
@@ -44,7 +43,7 @@ def test_the_split_hash_tells_samples_apart_but_not_machines(tmp_path):
 
     def hash_of(seed, place="data", classes="all"):
         random.seed(seed)
-        return split_hash(build("EuroSAT", tmp_path / place, shots=4, classes=classes))
+        return build("EuroSAT", tmp_path / place, shots=4, classes=classes).images.split_hash
 
     assert hash_of(1) == hash_of(1) == hash_of(1, "elsewhere")
     other = {hash_of(2), hash_of(1, classes="base"), hash_of(1, classes="new"), hash_of(1)}

@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
 from experiments import bursts
-from labelling.folders.look_alikes import are_new, groups_of
+from labelling.cross_fit import folds
+from labelling.folders.look_alikes import groups_of
 from trainers.common.image_files import COARSE
 from trainers.common.readers import read_json
 from trainers.data.class_folders import SHARES, divide
+from trainers.data.images import are_new
 from trainers.data.lists import PARTS
-from trainers.learners import candidates
 
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
 
@@ -67,14 +68,14 @@ def test_no_group_is_divided_and_each_part_has_its_share(groups):
 def test_folds_divide_no_group_of_a_class_that_has_another(groups, number, seed):
     groups = torch.tensor(groups)
     labels = groups % 3
-    fold = candidates.folds(labels, number, seed, groups)
+    fold = folds(labels, number, seed, groups)
     for label in labels.unique():
         own = groups[labels == label].unique()
         if len(own) > 1:
             assert all(len(fold[groups == group].unique()) == 1 for group in own)
             assert len(fold[labels == label].unique()) > 1, "others of its class answer each"
-    alone = candidates.folds(labels, number, seed, torch.arange(len(groups)))
-    assert alone.equal(candidates.folds(labels, number, seed))
+    alone = folds(labels, number, seed, torch.arange(len(groups)))
+    assert alone.equal(folds(labels, number, seed))
 
 
 @given(GROUPS, st.sets(st.integers(0, 12)))

@@ -21,7 +21,7 @@ from labelling.checkout.arguments import asked_of_images
 from labelling.checkout.image_folder import ImageFolder
 from labelling.commands import predict as cdc_predict
 from labelling.commands import train as cdc_train
-from labelling.defaults import completed
+from labelling.defaults import TAKEN, completed
 from labelling.folders.pictures import pictures_and_labels, write_class_folders
 from labelling.own_run import notes_on_classes
 from labelling.promise import Judge
@@ -38,7 +38,6 @@ from tests.runs import (
 )
 from trainers.common.image_files import decoded, read_picture
 from trainers.engine.run import Run
-from trainers.learners.candidates import TAKEN
 from trainers.prompting.weights import open_clip_models, openai
 
 NAMES = ("red square", "blue quokka")
@@ -102,9 +101,6 @@ def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_o
     assert "the run's 20 cross-validated images" in Judge(f"{tmp_path}/few").rule()
     known = PromptedClassifier.load(tmp_path / "few")
     assert known.method.learner.features.shape[0] == 20, "what is kept has seen all"
-    given = ["--eval-only", "--model-dir", f"{tmp_path}/few", "--output-dir", f"{tmp_path}/test"]
-    assert train.main([*words, *given, "DATASET.FOLDS", "5"]) == 2
-    assert "an accuracy on them is no test, leave out DATASET.FOLDS" in capsys.readouterr().err
     make_pictures(shapes, count=50, names=NAMES)
     place = tmp_path / "many"
     many = PromptedClassifier.fit(shapes, trainer="GDA", backbone="tiny", folder=place).record

@@ -15,13 +15,13 @@ from labelling import PromptedClassifier
 from labelling.commands import train as cdc_train
 from labelling.defaults import trainer_and_clip_of
 from tests.conftest import FEW, slow_but_for
+from tests.methods import FITTED
 from tests.runs import base_arguments, call, contents_of, make_pictures, record_of, refuses
 from tests.same_run import assert_equal, contents
 from trainers import METHODS
 from trainers.common.config_files import CONFIGS
 from trainers.common.recipes import IMAGE_FOLDER
 from trainers.engine.checkpoint import MODEL_NAME, load, newest, write
-from trainers.learners.candidates import CANDIDATES
 
 
 @pytest.fixture
@@ -41,14 +41,13 @@ def numbers(folder):
     return found
 
 
-@slow_but_for(("CDC", "GDA", FEW[-1]), [*METHODS])
+@slow_but_for(("CDC", FEW[-1]), [name for name in METHODS if name not in FITTED])
 def test_dassls_trainer_and_ours_make_the_same_run_to_the_bit(
     name, mine, train_on, tmp_path, small_clip_file
 ):
     words = base_arguments(name, mine, small_clip_file, tmp_path / "dassl")
     words[words.index("--dataset-config-file") + 1] = f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml"
-    folds = ["DATASET.FOLDS", "5"] if name in CANDIDATES else []
-    assert call(train.main, *words, "DATASET.NUM_SHOTS", "-1", *folds) == 0
+    assert call(train.main, *words, "DATASET.NUM_SHOTS", "-1") == 0
     code, _, said = train_on(mine, trainer=name)
     assert code == 0, said
     assert_equal(numbers(tmp_path / "out"), numbers(tmp_path / "dassl"), name)
@@ -155,14 +154,6 @@ def test_fit_keeps_a_log_and_leaves_the_program_s_settings(mine, tmp_path):
 
 
 # ---- what can't be, said before it is tried ----
-
-
-@pytest.mark.parametrize("trainer", ["CoOp", "TipAdapterF"])
-def test_folds_are_for_what_is_fitted_alone(mine, train_on, trainer):
-    code, record, said = train_on(mine, "DATASET.FOLDS", "5", trainer=trainer)
-    assert code == 2
-    assert record is None
-    assert f"DATASET.FOLDS is 5, but {trainer} learns in epochs: leave it out" in said
 
 
 def test_no_run_says_that_it_learns_nothing_and_then_does(mine, train_on):

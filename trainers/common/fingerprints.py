@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+from collections.abc import Iterable
+from typing import Protocol
 
 BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
 
@@ -24,18 +26,31 @@ def data_name(name: str, root: str) -> str:
     )
 
 
-def split_hash(dataset: object) -> str:
-    """Fingerprint (16 hex digits) of what a run trains and tests on: of Dassl's data set, or of
-    anything with lists ``train_x``, ``val`` and ``test`` of its items.
+class Named(Protocol):
+    """An image of a list."""
+
+    @property
+    def impath(self) -> str: ...
+
+    @property
+    def label(self) -> int: ...
+
+    @property
+    def classname(self) -> str: ...
+
+
+def split_hash(
+    train: Iterable[Named], val: Iterable[Named], test: Iterable[Named], content: str = ""
+) -> str:
+    """Fingerprint (16 hex digits) of what a run trains and tests on.
 
     It covers, for train, val and test in their order: file name, folder name, label and class name
-    of every image, and the bytes of one's own images; not where the data folder lies, so that the
-    same sample on two machines has the same hash.
+    of every image, and the bytes of one's own images, by their hash ``content``; not where the data
+    folder lies, so that the same sample on two machines has the same hash.
     """
-    digest = hashlib.sha256(getattr(dataset, "content", "").encode())
-    for part in ("train_x", "val", "test"):
-        for item in getattr(dataset, part) or ():
-            digest.update(
-                f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n".encode()
-            )
+    digest = hashlib.sha256(content.encode())
+    for part, items in (("train_x", train), ("val", val), ("test", test)):
+        for item in items:
+            line = f"{part}|{image_name(item.impath)}|{item.label}|{item.classname}\n"
+            digest.update(line.encode())
     return digest.hexdigest()[:16]

@@ -13,7 +13,6 @@ import os
 import random
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from types import SimpleNamespace
 from typing import NamedTuple
 
 from yacs.config import CfgNode
@@ -69,8 +68,7 @@ def choose(
         parts, origin = sample_of(folder, parts, shots, cfg.SEED)
         train = parts["train"]
         val = parts.get("val", val)
-        taken = SimpleNamespace(train_x=train, val=parts.get("val"), test=None)
-        sample = {"hash": split_hash(taken), "origin": origin}
+        sample = {"hash": split_hash(train, parts.get("val", ()), ()), "origin": origin}
     train, val, test, whole = subsample_classes(
         train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
     )

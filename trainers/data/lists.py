@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..common.errors import UserError, raise_machines
@@ -76,3 +76,9 @@ def subsample_classes(*sources: list[Image], subsample: str) -> tuple[list[Image
         of_kept = [item for item in source if item.label in new]
         chosen.append([item._replace(label=new[item.label]) for item in of_kept])
     return tuple(chosen)
+
+
+def classnames_of(images: Sequence[Image]) -> list[str]:
+    """The names of the classes in the order of their labels."""
+    names = {image.label: image.classname for image in images}
+    return [names[label] for label in sorted(names)]

@@ -7,9 +7,9 @@ import copy
 import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import Protocol, TypedDict, cast
+from typing import TypedDict, cast
 
 import torch
 from PIL import Image
@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 
 from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
+from .images import Images, Item
 from .transforms import View, pixels_of_test
 
 # of decoded training images that a run keeps in memory, at most; others are decoded each time
@@ -26,35 +27,6 @@ DECODED_BYTES = 2**30
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
 # that they are forked from: started from a server they would outlive a run that is killed.
 WORKERS = "fork" if sys.platform == "linux" else None
-
-
-class Item(Protocol):
-    """An image of a data set: Dassl's ``Datum``, or ``lists.Image``."""
-
-    @property
-    def impath(self) -> str: ...
-
-    @property
-    def label(self) -> int: ...
-
-    @property
-    def classname(self) -> str: ...
-
-
-class Images(Protocol):
-    """What a run trains, validates and tests on: Dassl's data set, or ``own_images.OwnImages``."""
-
-    @property
-    def train_x(self) -> Sequence[Item]: ...
-
-    @property
-    def val(self) -> Sequence[Item] | None: ...
-
-    @property
-    def test(self) -> Sequence[Item]: ...
-
-    @property
-    def classnames(self) -> Sequence[str]: ...
 
 
 class Batch(TypedDict):
@@ -277,7 +249,7 @@ class Loaders:
     @property
     def own_val(self) -> Loader | None:
         """The loader of validation images that are none of the test's; None without such."""
-        return None if validates_on_test_images(self.images) else self.val
+        return None if self.images.validates_on_test_images else self.val
 
 
 def make_loaders(cfg: CfgNode, images: Images, views: list[View], augmented: View) -> Loaders:
@@ -294,25 +266,6 @@ def make_loaders(cfg: CfgNode, images: Images, views: list[View], augmented: Vie
         augmented=augmented,
         shown=shown,
     )
-
-
-def folds_of(images: Images) -> int:
-    """In how many folds the images, all of which are trained and tested on, answer each other; 0 where
-    test images are held out. See ``own_images``."""
-    folds: int = getattr(images, "folds", 0)
-    return folds
-
-
-def groups_of(images: Images, chosen: Sequence[Item]) -> Tensor | None:
-    """The number (N,) of the group of each chosen image, see ``look_alikes``; None where nothing is
-    known of groups, as of the field's data sets."""
-    groups: Mapping[str, int] = getattr(images, "groups", {})
-    return torch.tensor([groups[str(image.impath)] for image in chosen]) if groups else None
-
-
-def validates_on_test_images(images: Images) -> bool:
-    """Whether images of val are among the test's, as where a data set has no val of its own."""
-    return bool({item.impath for item in images.val or ()} & {item.impath for item in images.test})
 
 
 class Pairs:

@@ -22,11 +22,10 @@ from yacs.config import CfgNode
 from ..common.console import counted, first_few
 from ..common.errors import UserError, raise_machines
 from ..common.files import remove_leftovers, write_bytes
-from ..common.fingerprints import split_hash
 from ..common.readers import Stored, check_archive
 from ..common.record_file import FILE_NAME, read_answers, read_record
 from ..common.same_run import NOT_PART_OF_A_RUN, OTHER_IMAGES, changes, config_of_run, differing
-from ..data.loader import Images
+from ..data.images import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
 from .official import LAYOUTS, STAND_INS, is_official, prompts_in
@@ -72,19 +71,19 @@ class Checkpoints:
     steps depend on, and written atomically. Steps after it are repeated.
 
     Args:
-        cfg: the run's config; dataset: what it trains and tests on.
+        cfg: the run's config; images: what it trains and tests on.
         method: whose learner is trained; parts: optimiser and so on, whose state is kept by name.
     """
 
     def __init__(
         self,
         cfg: CfgNode,
-        dataset: Images,
+        images: Images,
         method: Method,
         parts: "Mapping[str, Stateful]",
     ) -> None:
         self.cfg = cfg
-        self.dataset = dataset
+        self.images = images
         self.method = method
         self.parts = parts
 
@@ -105,7 +104,7 @@ class Checkpoints:
             "classnames": self.method.classnames,
             "backbone_hash": self.method.towers.backbone_hash,
             "config": config_of_run(self.cfg),
-            "split_hash": split_hash(self.dataset),
+            "split_hash": self.images.split_hash,
             **facts,
         }
         write(state, folder, file_name)
@@ -208,7 +207,7 @@ class Checkpoints:
         Few-shot samples without a seed may differ.
         """
         is_drawn_anew = self.cfg.SEED < 0 and self.cfg.DATASET.NUM_SHOTS >= 1
-        return not is_drawn_anew and known != split_hash(self.dataset)
+        return not is_drawn_anew and known != self.images.split_hash
 
     def save_prompts_again(self) -> None:
         """Puts the prompts as they are now into the checkpoint of the final ones."""

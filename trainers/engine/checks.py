@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
-from ..data.loader import Images, folds_of, validates_on_test_images
+from ..data.images import Images
 from ..prompting.backbone import Backbone, check_clip
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def check_data(cfg: CfgNode, images: Images) -> None:
     cause warnings."""
     name = cfg.DATASET.NAME
     both = sorted({item.impath for item in images.train_x} & {item.impath for item in images.test})
-    if both and not getattr(images, "test_only", False) and not folds_of(images):
+    if both and not images.is_test_only and not images.folds:
         log.warning(
             "%s: train and test share %s, such as %s: an accuracy on these is not a test",
             name,
@@ -74,7 +74,7 @@ def check_data(cfg: CfgNode, images: Images) -> None:
             f"{name} has labels up to {highest} but {len(images.classnames)} classes: "
             "labels must be 0 … K−1 without gaps"
         )
-    has_own = bool(images.val) and not validates_on_test_images(images)
+    has_own = bool(images.val) and not images.validates_on_test_images
     if cfg.TEST.FINAL_MODEL == "best_val" and not has_own:
         raise UserError(
             f"TEST.FINAL_MODEL best_val needs validation images that are not the test's, {name} has none"

@@ -5,21 +5,17 @@ and leaves its record. Without Dassl: ``MethodTrainer`` is its adapter; the trai
 import logging
 import math
 import os
-import time
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
-from tqdm import tqdm
 from yacs.config import CfgNode
 
-from ..common.console import counted
 from ..common.errors import UserError
 from ..common.fingerprints import data_name
 from ..common.metrics import start_metrics
 from ..common.record_file import remove_record
-from ..data.loader import Loader, Loaders, Pairs, folds_of, groups_of
+from ..data.loader import Loader, Loaders, Pairs
 from ..evaluation.prediction import Prediction, percent_right
 from ..method import Batches, Method
 from .checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
@@ -27,12 +23,11 @@ from .fit import OnDevice, fit, scaler_of
 from .optimizer import build_optimizer
 from .progress import Progress
 from .schedule import build_schedule
-from .testing import Evaluator, SplitAnswers
+from .testing import Evaluator
 
 log = logging.getLogger(__name__)
 # split, answers, labels (N,) → the larger, the better
 Criterion = Callable[[str, Prediction, Tensor], float]
-PROBES = 8  # images of the pass from which a training's time is estimated
 
 
 def accuracy(split: str, answers: Prediction, labels: Tensor) -> float:
@@ -52,8 +47,6 @@ class Run:
         optimizer, schedule, scaler: of a method that learns.
         done: epochs that were made before this process; epoch: the last one, from 0.
         best_result: of the epochs so far on validation images.
-        out_of_fold: the answers to all training images by folds that have not seen them, where the
-            method is fitted so.
     """
 
     def __init__(
@@ -79,33 +72,35 @@ class Run:
         self.done = 0
         self.epoch = 0
         self.best_result = -math.inf
-        self.out_of_fold: SplitAnswers | None = None
-        self.check_folds()
         learnable, total = method.count_parameters()
         if method.learner is not None and not learnable:
             log.info("%s: its learnable parameters are made of the training images", self.name)
         else:
             log.info(f"{self.name}: {learnable:,} learnable parameters, {total:,} in all")
 
-    def check_folds(self) -> None:
-        """
-        Raises:
-            UserError: folds are asked for of a method that is trained: that would take as many
-                trainings.
-        """
-        folds = self.cfg.DATASET.FOLDS
-        if folds and self.method.learner is not None and not self.method.is_one_fit:
-            raise UserError(
-                f"DATASET.FOLDS is {folds}, but {self.name} learns in epochs: leave it out, so that a part of the images "
-                "is tested on"
-            )
-
     def make(self) -> None:
-        """The whole run: it goes on where it was stopped, and ends with its record."""
+        """The whole run: it resumes where it was stopped, and ends with its record."""
         if self.method.learner is not None:
             self.read_descriptions()
             self.resume(self.cfg.RESUME or self.cfg.OUTPUT_DIR)
         self.train()
+        self.finish()
+
+    def prepare(self) -> None:
+        """Does what comes before a training of whatever kind: the folder is this run's, and no former
+        record stays.
+
+        Raises:
+            UserError: the folder holds another run.
+        """
+        self.read_descriptions()
+        self.resume(self.cfg.RESUME or self.cfg.OUTPUT_DIR)
+        os.makedirs(self.cfg.OUTPUT_DIR, exist_ok=True)
+        remove_record(self.cfg.OUTPUT_DIR)
+
+    def finish(self) -> None:
+        """Does what comes after the training: the answers to the validation images, the test and the
+        record."""
         self.keep_validation_answers()
         if self.cfg.TEST.NO_TEST:
             self.evaluation.write_record()
@@ -115,22 +110,13 @@ class Run:
     def log_images(self) -> None:
         """Says how many images there are."""
         images = self.loaders.images
-        if folds := folds_of(images):
-            log.info(
-                "%s: %d classes; %d images, few: all are trained on, and tested in %d folds",
-                data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT),
-                len(images.classnames),
-                len(images.test),
-                folds,
-            )
-            return
         log.info(
             "%s: %d classes; %d images for training, %d for validation, %d for testing",
             data_name(self.cfg.DATASET.NAME, self.cfg.DATASET.ROOT),
             len(images.classnames),
             len(images.train_x),
-            len(images.val or ()),
-            len(images.test or ()),
+            len(images.val),
+            len(images.test),
         )
 
     # ---- the images as a method takes them before and after the epochs ----
@@ -146,10 +132,8 @@ class Run:
         loader = self.loaders.own_val
         if loader is None:
             return None
-        # another toolbox's data set has the few-shot sample alone
-        whole = getattr(self.loaders.images, "whole_val", None)
-        if self.method.whole_validation and whole is not None:
-            loader = self.loaders.over(whole())
+        if self.method.whole_validation:
+            loader = self.loaders.over(self.loaders.images.whole_val)
         return self.pairs(loader)
 
     def pairs(self, loader: Loader) -> OnDevice:
@@ -162,29 +146,6 @@ class Run:
         if self.method.describe is not None:
             self.method.describe(self.method.classnames)
 
-    def most_minutes(self) -> int:
-        """How many minutes a training takes at most: a step costs up to three passes, forward and
-        back, of which one is timed."""
-        method = self.method
-        images = torch.zeros(1, PROBES, 3, *self.cfg.INPUT.SIZE, device=method.device)
-        started = time.perf_counter()
-        with torch.no_grad(), method.towers.autocast():
-            encoded = method.eval().encode()
-            middle = time.perf_counter()
-            method.answer(images, encoded)
-        image = (time.perf_counter() - middle) / PROBES
-        method.train()
-        epochs = self.cfg.OPTIM.MAX_EPOCH
-        steps = epochs * len(self.loaders.train)
-        shown = epochs * len(self.loaders.images.train_x) * len(self.loaders.views) / steps
-        minutes: int = math.ceil(steps * 3 * (middle - started + shown * image) / 60)
-        return minutes
-
-    def say_minutes(self) -> None:
-        """Says ``most_minutes``, of a method that learns."""
-        if self.method.learner is not None:
-            log.info("Training takes up to %s", counted(self.most_minutes(), "minute"))
-
     def train(self) -> None:
         """All epochs that are left; the final prompts are those of the last or, by
         ``TEST.FINAL_MODEL``, of the best one."""
@@ -196,9 +157,6 @@ class Run:
             return
         os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
         remove_record(cfg.OUTPUT_DIR)
-        if folds_of(self.loaders.images) or self.is_fitted_in_folds():
-            self.train_in_folds()
-            return
         start_metrics(cfg.OUTPUT_DIR, self.done > 0)
         before = self.evaluation.seconds["train"]
         with Progress(
@@ -243,39 +201,11 @@ class Run:
                 f"DATASET.DESCRIPTIONS made no difference: {self.name} holds to no hand-crafted prompts"
             )
 
-    def is_fitted_in_folds(self) -> bool:
-        """Whether the training is one fit with settings by training images in folds; of one image per
-        class nothing can be held out."""
-        has_others = len(self.loaders.images.train_x) >= 2 * len(self.method.classnames)
-        return self.method.is_fitted_in_folds and has_others
-
-    def train_in_folds(self) -> None:
-        """The whole training of a method that is one fit, see ``fit_in_folds``."""
-        started = time.monotonic()
-        self.out_of_fold = self.fit_in_folds()
-        if not folds_of(self.loaders.images):
-            self.evaluation.keep(self.out_of_fold, "train")
+    def keep_fit(self, seconds: float) -> None:
+        """Keeps what was fitted otherwise than in epochs, as the end of the training."""
         self.epoch = self.cfg.OPTIM.MAX_EPOCH - 1
-        self.evaluation.note_training(time.monotonic() - started)
+        self.evaluation.note_training(seconds)
         self.after_epoch()
-
-    @torch.no_grad()
-    def fit_in_folds(self) -> SplitAnswers:
-        """See ``Method.fit_in_folds``."""
-        method = self.method.eval()
-        items = self.loaders.images.train_x
-        groups = groups_of(self.loaders.images, items)
-        answers, labels = method.fit_in_folds(self.looking, groups, self.cfg.SEED)
-        answers.check_finite()
-        figures = method.learned_figures().items()
-        found = ", ".join(f"{name} {value:.3g}" for name, value in figures)
-        log.info("%s is fitted to the features of %d images: %s", self.name, len(labels), found)
-        return SplitAnswers(answers, labels.cpu(), [str(item.impath) for item in items])
-
-    def looking(self, augmented: bool = False) -> Batches:
-        """All training images, with a bar."""
-        images = self.training_images(augmented=augmented)
-        return tqdm(images, "Looking at the images", mininterval=1, dynamic_ncols=True)
 
     def after_epoch(self) -> None:
         """Keeps the prompts and, beside them, those of the best epoch so far."""
@@ -301,14 +231,10 @@ class Run:
         loader = {"val": self.loaders.val, "test": self.loaders.test}.get(split)
         if loader is None:
             raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
-        if folds_of(self.loaders.images) and self.method.learner and not self.out_of_fold:
-            raise UserError(
-                "the images were all trained on: an accuracy on them is no test, leave out DATASET.FOLDS"
-            )
         log.info("Evaluate on the *%s* set", split)
         self.method.eval()
-        known = self.out_of_fold if folds_of(self.loaders.images) else None
-        result = self.judge(split, *self.evaluation.test(loader, split, known))
+        answers, labels, _ = self.evaluation.test(loader, split)
+        result = self.judge(split, answers, labels)
         self.evaluation.write_record()
         return result
 

@@ -15,9 +15,9 @@ from tqdm import tqdm
 from yacs.config import CfgNode
 
 from ..common.files import file_hash, write_arrays, write_text
-from ..common.fingerprints import split_hash
 from ..common.record_file import FILE_NAME, FORMAT, Record, answers_file, described
-from ..data.loader import Images, Loader, folds_of
+from ..data.images import Images
+from ..data.loader import Loader
 from ..evaluation.open_world import open_world, signs_of_new
 from ..evaluation.prediction import Metrics, Prediction, measure, per_image
 from ..method import Method
@@ -38,7 +38,7 @@ class Evaluator:
     """Tests a method, keeps its answers, and writes ``results.json``.
 
     Args:
-        cfg: the run's config; dataset: what it trains and is tested on.
+        cfg: the run's config; images: what it trains and is tested on.
         method: what is tested.
 
     Attributes:
@@ -48,9 +48,9 @@ class Evaluator:
         notes: what a reader of its figures has to know.
     """
 
-    def __init__(self, cfg: CfgNode, dataset: Images, method: Method) -> None:
+    def __init__(self, cfg: CfgNode, images: Images, method: Method) -> None:
         self.cfg = cfg
-        self.dataset = dataset
+        self.images = images
         self.method = method
         self.seconds = {"train": 0.0, "test": 0.0}
         self.step_seconds: Sequence[float] = ()
@@ -106,11 +106,12 @@ class Evaluator:
 
     def keep(self, answered: SplitAnswers, split: str) -> None:
         """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
-        ``per_image``, and, of one's own images, ``is_new`` (N,): see ``own_images``."""
+        ``per_image``, and where something is known of groups ``is_new`` (N,), see
+        ``Images.are_independent``."""
         answers, labels, paths = answered
         arrays = per_image(answers, labels, paths)
-        if are_new := getattr(self.dataset, "are_new", None):
-            arrays["is_new"] = are_new(paths)
+        if self.images.groups:
+            arrays["is_new"] = self.images.are_independent(paths)
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
@@ -118,17 +119,17 @@ class Evaluator:
         write_arrays(path, arrays)
         self.hashes[split] = file_hash(path)
 
-    def test(
-        self, loader: Loader, split: str, known: SplitAnswers | None = None
-    ) -> tuple[Prediction, Tensor]:
-        """Measures the answers to a split, see ``keep``; returns them and the labels (N,).
-
-        known: the answers, where they are known already.
-        """
+    def test(self, loader: Loader, split: str) -> SplitAnswers:
+        """Answers the images of a split, keeps the answers and measures them."""
         started = time.monotonic()
-        answered = known or self.answers(loader, split)
-        answers = answered.answers
-        labels = answered.labels
+        answered = self.answers(loader, split)
+        self.measure(answered, split)
+        self.seconds["test"] += time.monotonic() - started
+        return answered
+
+    def measure(self, answered: SplitAnswers, split: str) -> None:
+        """Measures the answers to a split, and keeps them."""
+        answers, labels, _ = answered
         self.keep(answered, split)
         self.metrics[split] = measure(answers, labels, self.method.classnames)
         if self.cfg.TEST.OPEN:
@@ -148,8 +149,6 @@ class Evaluator:
                     self.cfg.TRAINER.NAME,
                     ", ".join(left_out),
                 )
-        self.seconds["test"] += time.monotonic() - started
-        return answers, labels
 
     def write_record(self) -> None:
         """Writes ``results.json``: everything a table needs and everything that makes a number
@@ -165,11 +164,11 @@ class Evaluator:
         """
         cfg = self.cfg
         method = self.method
-        dataset = self.dataset
+        images = self.images
         learnable, total = method.count_parameters()
         further = {
             "notes": list(self.notes),
-            "folds": folds_of(dataset),
+            "folds": images.folds,
             "class_parameters": list(method.class_part.names),
         }
         record: Record = {
@@ -190,11 +189,11 @@ class Evaluator:
             "test_images_per_second": median(self.rates, 2),
             "device": str(method.device),
             "precision": method.towers.precision,
-            "skipped_images": getattr(dataset, "broken", {}),
+            "skipped_images": dict(images.broken),
             "learned": method.learned_figures(),
             **{name: value for name, value in further.items() if value},
-            "split_hash": split_hash(dataset),
-            "fewshot_sample": getattr(dataset, "fewshot_sample", None),
+            "split_hash": images.split_hash,
+            "fewshot_sample": images.fewshot_sample,
             "git_commit": git_commit(),
             "versions": versions(),
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),

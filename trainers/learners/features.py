@@ -1,66 +1,55 @@
-"""What Tip-Adapter, GDA and the linear probe share: classifiers of CLIP's own image features."""
+"""What Tip-Adapter, GDA and the linear probe share: they are classifiers of the frozen CLIP's image
+features, fitted in seconds.
+
+Each has settings, such as the weight of its logits beside the texts'. ``held_out_logits`` says what it
+answers to images that it was not fitted to under each of several settings, and ``fit`` fits it to
+images under one of them. Which setting is taken is up to the caller: a method's ``start`` takes the
+one that is best for validation images, cross-validation the one that is best for folds.
+"""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeGuard
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from ..evaluation.prediction import Prediction, Scores
 from ..evaluation.uncertainty import fit_temperature
-from ..maths.threads import one_thread
 from ..method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from ..texts.templates import SELECTED_TEMPLATES
-from . import candidates
-from .candidates import Known
 
-Numbers = tuple[float, ...]  # a setting: what a method takes of held-out images
-CHOICES: list[object] = ["accuracy", "likelihood"]  # what settings are chosen by, ``CHOICE``
-# those under which settings are compared; between them the likelihood is taken for a parabola
+Numbers = tuple[float, ...]  # a setting: α, or β and α, or C
+# those at which the likelihoods of settings are compared; between them the likelihood is taken for a
+# parabola
 TEMPERATURES = [1.5**power for power in range(-6, 13)]
 
 
-class HeldOut:
-    """Images that a method was not filled with.
+@dataclass(frozen=True)
+class Grid:
+    """Settings that are compared by the likelihood of held-out labels.
 
-    Args:
-        under: a function that maps a setting to their logits (N, K); labels: (N,).
-        note: is called before each of its calls.
+    Attributes:
+        settings: in the order in which they are tried.
+        usual: around which the logarithm of each number is normal a priori, see ``MostLikely``.
+        falls: after so many settings in a row below the best no more are tried; None: all are.
     """
 
-    def __init__(
-        self,
-        under: Callable[[Numbers], Tensor],
-        labels: Tensor,
-        note: Callable[[], object] = lambda: None,
-    ) -> None:
-        self.under = under
-        self.labels = labels
-        self.note = note
-        self.known: dict[Numbers, Tensor] = {}
+    settings: Sequence[Numbers]
+    usual: Numbers
+    falls: int | None = None
 
-    def logits(self, setting: Numbers) -> Tensor:
-        """Their logits (N, K) under a setting."""
-        self.note()
-        return self.under(setting)
 
-    def number_right(self, setting: Numbers) -> int:
-        """How many are answered right under a setting."""
-        return int((self.logits(setting).argmax(dim=1) == self.labels).sum())
-
-    def log_likelihood(self, setting: Numbers) -> Tensor:
-        """The labels' log-likelihood under a setting at each of ``TEMPERATURES``: (T,), in float64."""
-        if setting not in self.known:
-            logits = self.logits(setting).double()
-            values = [
-                -F.cross_entropy(logits / temperature, self.labels, reduction="sum").item()
-                for temperature in TEMPERATURES
-            ]
-            self.known[setting] = torch.tensor(values, dtype=torch.float64)
-        return self.known[setting]
+def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
+    """The log-likelihood (T,) of labels (N,) under logits (N, K) at each of ``TEMPERATURES``, in float64."""
+    logits = logits.double()
+    values = [
+        -F.cross_entropy(logits / temperature, labels, reduction="sum").item()
+        for temperature in TEMPERATURES
+    ]
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def peak(values: Sequence[float]) -> float:
@@ -73,48 +62,48 @@ def peak(values: Sequence[float]) -> float:
     return middle + (right - left) ** 2 / (8 * bend) if bend > 0 else middle
 
 
-def number_right(setting: Numbers, held_out: Sequence[HeldOut]) -> int:
-    """How many of all held-out images are answered right under a setting."""
-    return sum(part.number_right(setting) for part in held_out)
+class MostLikely:
+    """The setting of a grid that is most likely after held-out images, at its best temperature.
 
-
-def most_likely(
-    settings: Sequence[Numbers],
-    usual: Numbers,
-    held_out: Sequence[HeldOut],
-    falls: int | None = None,
-) -> Numbers:
-    """The setting that is most likely after all held-out images, at its best temperature.
-
-    Before, the logarithm of each of its numbers is normal around that of ``usual``, with a standard
+    Before, the logarithm of each of its numbers is normal around that of ``grid.usual``, with a standard
     deviation of a factor of ten. The likelihood grows with the number of images and the prior does
     not: few images, which can't tell, hardly move a setting, and of many the prior is no matter.
 
-    falls: after so many settings in a row below the best no more are tried; None: all are.
+    Attributes:
+        setting: the best one of those that were tried.
+        is_found: whether no more settings need be tried.
     """
-    best = usual
-    most = -math.inf
-    fallen = 0
-    for setting in settings:
-        likelihood = sum(part.log_likelihood(setting) for part in held_out)  # (T,)
-        assert isinstance(likelihood, Tensor)
-        distances = [math.log10(number / middle) for number, middle in zip(setting, usual)]
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        self.setting = grid.usual
+        self.is_found = False
+        self.most = -math.inf
+        self.fallen = 0
+
+    def note(self, setting: Numbers, likelihood: Tensor) -> None:
+        """Takes note of a setting's ``log_likelihood`` (T,); of none after ``is_found``."""
+        if self.is_found:
+            return
+        pairs = zip(setting, self.grid.usual)
+        distances = [math.log10(number / middle) for number, middle in pairs]
         score = peak(likelihood.tolist()) - sum(distance**2 for distance in distances) / 2
-        if score > most:
-            best = setting
-            most = score
-            fallen = 0
+        if score > self.most:
+            self.setting = setting
+            self.most = score
+            self.fallen = 0
         else:
-            fallen += 1
-        if fallen == falls:
-            break
-    return best
+            self.fallen += 1
+        self.is_found = self.fallen == self.grid.falls
 
 
-def best_temperature(setting: Numbers, held_out: Sequence[HeldOut]) -> float:
-    """The temperature under which the labels of all held-out images are most likely."""
-    logits = torch.cat([part.logits(setting) for part in held_out])  # (N, K)
-    labels = torch.cat([part.labels for part in held_out])  # (N,)
+def number_right(logits: Tensor, labels: Tensor) -> int:
+    """How many of the labels (N,) have the largest of logits (N, K)."""
+    return int((logits.argmax(dim=1) == labels).sum())
+
+
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature under which labels (N,) are most likely by logits (N, K)."""
     return fit_temperature(logits.log_softmax(dim=1), labels)
 
 
@@ -122,6 +111,11 @@ def answers_at(logits: Tensor, temperature: float) -> Prediction:
     """Answers of logits (N, K) at a temperature."""
     logits = logits.float()
     return Prediction((logits / temperature).softmax(dim=-1), energy=-logits.logsumexp(dim=-1))
+
+
+def templates_for(dataset: str, others: list[str]) -> list[str]:
+    """The hand-crafted prompts of Tip-Adapter: for ImageNet the seven selected ones."""
+    return SELECTED_TEMPLATES if dataset.startswith("ImageNet") else others
 
 
 class SizedByState(nn.Module):
@@ -141,20 +135,21 @@ class SizedByState(nn.Module):
 
 
 class FeatureMethod(Method):
-    """Fitted to the features of the training images before the first epoch.
+    """A classifier of image features, fitted in seconds before the first epoch. It says what its
+    settings are, ``grid``, what they make of held-out images, and fits itself under one of them.
 
-    The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K). Without its
-    ``class_part``, for classes that were not trained, it gives the zero-shot logits.
+    The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K), which count at its
+    ``temperature``. Without its ``class_part``, for classes that were not trained, it gives the
+    zero-shot logits.
     """
 
     learner: nn.Module
     prompts_texts = False
+    fits_features = True
+    tells_by_images = True
 
     def hand_crafted_templates(self) -> list[str]:
-        """For ImageNet the seven selected ones, as Tip-Adapter has it."""
-        if self.dataset.startswith("ImageNet"):
-            return SELECTED_TEMPLATES
-        return super().hand_crafted_templates()
+        return templates_for(self.dataset, super().hand_crafted_templates())
 
     def encode(self) -> Encoded:
         return self.hand_crafted[None], None  # (1, K, E)
@@ -167,121 +162,6 @@ class FeatureMethod(Method):
             logits = self.learner(features[0], logits[0])[None]
         return Scores(logits, features, texts, images)
 
-    def learned_figures(self) -> dict[str, float]:
-        buffers = self.learner.named_buffers()
-        return {name: value.item() for name, value in buffers if value.dim() == 0}
-
-    def parameter_groups(self, lr: float) -> ParameterGroups:
-        return [{"params": list(self.learner.parameters()), "lr": 0.0}]  # epochs learn nothing more
-
-
-class FilledMethod(FeatureMethod):
-    """A method that is filled with the features of training images, and takes its settings by held-out
-    ones: it can be fitted to features alone, as often as cross-validation asks for it.
-    """
-
-    is_one_fit = True
-
-    def fill(self, features: Tensor, labels: Tensor) -> None:
-        """Sets what is made of the training images alone, of features (R, N, E) of R views, of any
-        length, and labels (N,)."""
-        raise NotImplementedError
-
-    def under(self, features: Tensor) -> Callable[[Numbers], Tensor]:
-        """What it says of held-out images as it is filled now: a function that maps a setting to
-        logits (N, K); features: (N, E), of length one."""
-        raise NotImplementedError
-
-    def best(self, held_out: Sequence[HeldOut]) -> Numbers:
-        """The setting that is best for all held-out images together, as ``CHOICE`` has it. Each part of
-        these may have been answered by the method as it was filled with other images."""
-        raise NotImplementedError
-
-    def take(self, setting: Numbers) -> None:
-        """Sets what it is filled with and the setting say."""
-        raise NotImplementedError
-
-    def choose(self, held_out: Sequence[HeldOut]) -> Numbers:
-        """Takes and returns the ``best`` setting, and takes the temperature under which the labels are
-        most likely."""
-        setting = self.best(held_out)
-        self.take(setting)
-        self.learner.get_buffer("temperature").fill_(best_temperature(setting, held_out))
-        return setting
-
-    def fit_for_other_classes(self) -> None:
-        """Sets what only answers among other classes take, when all else is fitted: cross-validation,
-        which never asks for others, does without."""
-
-    @property
-    def by_likelihood(self) -> bool:
-        """Whether its settings are those under which held-out labels are most likely."""
-        is_so: bool = self.settings.CHOICE == "likelihood"
-        return is_so
-
-    @property
-    def is_fitted_in_folds(self) -> bool:
-        """Whether its training is one fit, whose settings training images in folds tell."""
-        return self.by_likelihood and self.is_one_fit
-
-    def fit_in_folds(
-        self, training: TrainingImages, groups: Tensor | None, seed: int
-    ) -> tuple[Prediction, Tensor]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)  # the same views where a killed run goes on
-            views, labels = self.views_of(training)
-            shown = views[0]
-            if self.settings.get("AUGMENT_EPOCH", 0):
-                (shown,), _ = self.towers.features_of(training(), normalize=False)
-        title = f"Fitting {self.name()}"
-        with tqdm(desc=title, unit=" fits", delay=2, mininterval=1, dynamic_ncols=True) as fits:
-            answers = self.cross_fit(Known(views, shown, labels, groups), seed, fits.update)
-        self.fit_for_other_classes()
-        return answers, labels
-
-    @torch.no_grad()
-    @one_thread()
-    def cross_fit(
-        self, known: Known, seed: int, note: Callable[[], object] = lambda: None
-    ) -> Prediction:
-        """Fits it to known pictures, under the settings that are best for pictures which it was not
-        filled with.
-
-        Every picture is encoded once. Each fold is held out from a fit to the others; the settings are
-        those that are best for all held-out pictures, and what is kept is fitted to all pictures under
-        them.
-
-        Args:
-            seed: of the division into folds; note: is called before each fit.
-
-        Returns:
-            the answers to the pictures on the CPU, each by the method as it was filled without the
-            picture's fold, under the settings that are best for the other folds.
-        """
-        labels = known.labels
-        fold = candidates.folds(labels.cpu(), candidates.FOLDS, seed, known.groups)
-        fold = fold.to(labels.device)
-        held_out = []
-        places = []
-        for number in fold.unique():
-            rest = known.part(fold != number)
-            self.fill(rest.views, rest.labels)
-            place = (fold == number).nonzero().flatten()
-            asked = known.part(place)
-            under = self.under(F.normalize(asked.shown, dim=-1))
-            held_out.append(HeldOut(under, asked.labels, note))
-            places.append(place)
-        answers = []
-        for number, part in enumerate(held_out):
-            others = held_out[:number] + held_out[number + 1 :]
-            setting = self.best(others)
-            temperature = best_temperature(setting, others)
-            answers.append(answers_at(part.logits(setting), temperature).cpu())
-        note()
-        self.fill(known.views, known.labels)
-        self.choose(held_out)
-        return Prediction.concatenate(answers).part(torch.cat(places).argsort().cpu())
-
     def predict(self, logits: Tensor) -> Prediction:
         """At the learner's ``temperature``; other classes' answers are the texts' alone."""
         if self.left_out:
@@ -289,25 +169,74 @@ class FilledMethod(FeatureMethod):
         temperature = self.learner.get_buffer("temperature")
         return Prediction((logits[0] / temperature).softmax(dim=-1))
 
+    def learned_figures(self) -> dict[str, float]:
+        buffers = self.learner.named_buffers()
+        return {name: value.item() for name, value in buffers if value.dim() == 0}
+
+    def parameter_groups(self, lr: float) -> ParameterGroups:
+        return [{"params": list(self.learner.parameters()), "lr": 0.0}]  # epochs learn nothing more
+
+    @property
+    def augmented_views(self) -> int:
+        """In how many augmented views a training image is shown; 0: as it is tested."""
+        return 0
+
     def views_of(self, training: TrainingImages) -> tuple[Tensor, Tensor]:
-        """What it is filled with: features (R, N, E), of any length, of the training images in R =
-        AUGMENT_EPOCH augmented views, or as they are tested where that is 0 or it takes no views;
-        labels (N,)."""
-        rounds = self.settings.get("AUGMENT_EPOCH", 0)
-        if not rounds:
+        """Features (R, N, E), of any length, of the training images in R augmented views, or as they are
+        tested where there are none; labels (N,)."""
+        if not self.augmented_views:
             return self.towers.features_of(training(), normalize=False)
         # (1, N, E), (N,) each
         views = [
             self.towers.features_of(training(augmented=True), normalize=False)
-            for _ in range(rounds)
+            for _ in range(self.augmented_views)
         ]
         return torch.cat([features for features, _ in views]), views[0][1]
 
-    def held_out(self, validation: Batches) -> list[HeldOut]:
-        """Validation images, for ``choose``."""
-        (features,), labels = self.towers.features_of(validation)  # (N, E), (N,)
-        return [HeldOut(self.under(features), labels)]
+    def shown_features(self, training: TrainingImages, views: Tensor) -> Tensor:
+        """Features (N, E), of any length, of the training images as they are tested; views: of
+        ``views_of``, which are these where nothing is augmented."""
+        if not self.augmented_views:
+            return views[0]
+        features, _ = self.towers.features_of(training(), normalize=False)  # (1, N, E)
+        return features[0]
+
+    def validation_features(self, validation: Batches) -> tuple[Tensor, Tensor]:
+        """Features (N, E), of length one, and labels (N,) of validation images."""
+        (features,), labels = self.towers.features_of(validation)
+        return features, labels
 
     def zero_shot(self, features: Tensor) -> Tensor:
         """Logits (N, K) of the hand-crafted prompts for features (N, E)."""
         return self.towers.logits(features[None], self.hand_crafted[None])[0]
+
+    @property
+    def grid(self) -> Grid:
+        """The settings from which the most likely one is taken."""
+        raise NotImplementedError
+
+    def held_out_logits(
+        self, features: Tensor, labels: Tensor, asked: Tensor, settings: Sequence[Numbers]
+    ) -> Iterator[Tensor]:
+        """Logits (N', K) of other images under each of the settings, when it is asked for, by the
+        classifier that is fitted to images.
+
+        Args:
+            features: (R, N, E) of R views of the images, of any length; labels: (N,).
+            asked: (N', E), of the other images, of length one.
+            settings: in the order of the ``grid``.
+        """
+        raise NotImplementedError
+
+    def fit(self, features: Tensor, labels: Tensor, setting: Numbers) -> None:
+        """Fits the learner to images under a setting, see ``held_out_logits``."""
+        raise NotImplementedError
+
+    def set_temperature(self, temperature: float) -> None:
+        """Sets the temperature of the answers."""
+        self.learner.get_buffer("temperature").fill_(temperature)
+
+
+def is_feature_classifier(method: Method) -> TypeGuard[FeatureMethod]:
+    """Whether a method's training is one fit to image features."""
+    return method.fits_features

@@ -9,19 +9,19 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labelling.cross_fit import Known, cross_fit, folds
+from labelling.folders.own_images import FOLDS
 from tests.conftest import make_method, slow_but_for
-from trainers.learners import candidates
-from trainers.learners.candidates import CANDIDATES, Known
-from trainers.learners.features import HeldOut, most_likely
+from tests.methods import FITTED
+from trainers.learners.features import Grid, MostLikely, log_likelihood, number_right
 
 NAMES = ["cat", "dog", "owl"]
-FITTED = CANDIDATES[1:]
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(2, 6), st.integers(0, 5))
 def test_folds_are_even_in_all_and_in_each_class(labels, number, seed):
     labels = torch.tensor(labels)
-    fold = candidates.folds(labels, number, seed)
+    fold = folds(labels, number, seed)
     for part in (fold, *(fold[labels == label] for label in labels.unique())):
         counts = torch.bincount(part, minlength=number)
         assert counts.max() - counts.min() <= 1
@@ -31,13 +31,14 @@ def test_folds_are_even_in_all_and_in_each_class(labels, number, seed):
 def test_folds_are_drawn_by_the_seed(groups):
     """In the order that a folder lists its pictures in, neighbours are alike."""
     labels = torch.arange(40) // 20
-    first, again, other = (candidates.folds(labels, 5, seed, groups) for seed in (1, 1, 2))
+    first, again, other = (folds(labels, 5, seed, groups) for seed in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
 
 
 def method_of(trainer, backbone, names=NAMES):
-    return make_method(trainer, backbone, names, CHOICE="likelihood").eval()
+    beside = {"BESIDE_TEXTS": True} if trainer == "LinearProbe" else {}
+    return make_method(trainer, backbone, names, **beside).eval()
 
 
 def clusters(pictures, spread, width, classes=3, seed=0):
@@ -64,11 +65,11 @@ def test_what_pictures_show_is_found_and_what_they_do_not_show_is_no_better_than
 ):
     """With labels that say nothing a picture that had been seen would still be right."""
     features, labels = clusters(60, 0.5, vit.embed_dim)
-    answers = method_of(trainer, vit).cross_fit(known(features, labels), 1)
+    answers = cross_fit(method_of(trainer, vit), known(features, labels), FOLDS, 1)
     assert percent_right(answers, labels) > 95
     assert answers.probability.sum(dim=1) == pytest.approx(1)
     said = labels[torch.randperm(60, generator=torch.Generator().manual_seed(1))]
-    answers = method_of(trainer, vit).cross_fit(known(features, said), 1)
+    answers = cross_fit(method_of(trainer, vit), known(features, said), FOLDS, 1)
     assert percent_right(answers, said) < 60
 
 
@@ -82,25 +83,47 @@ def test_each_picture_is_answered_by_what_has_not_seen_it_and_what_is_kept_has_s
     vit, trainer, monkeypatch
 ):
     method = method_of(trainer, vit)
-    filled, answered = [], []
-    fill, under = type(method).fill, type(method).under
+    kind = type(method)
+    held_out_logits = kind.held_out_logits
+    fit = kind.fit
+    seen, answered = [], []
 
-    def filling(self, views, labels):
-        filled.append(rows(views[0]))
-        fill(self, views, labels)
+    def answering(self, features, labels, asked, settings):
+        assert not rows(features[0]) & rows(asked)
+        answered.append(rows(asked))
+        return held_out_logits(self, features, labels, asked, settings)
 
-    def asked(self, features):
-        assert not rows(features) & filled[-1]
-        answered.extend(rows(features))
-        return under(self, features)
+    def fitting(self, features, labels, setting):
+        seen.append(rows(features[0]))
+        fit(self, features, labels, setting)
 
-    monkeypatch.setattr(type(method), "fill", filling)
-    monkeypatch.setattr(type(method), "under", asked)
-    method.cross_fit(known(*clusters(45, 1.0, vit.embed_dim)), 1)
-    assert len(filled) == candidates.FOLDS + 1
-    assert len(answered) == 45
-    assert {*answered} == filled[-1]
-    assert len(filled[-1]) == 45
+    monkeypatch.setattr(kind, "held_out_logits", answering)
+    monkeypatch.setattr(kind, "fit", fitting)
+    features, labels = clusters(45, 1.0, vit.embed_dim)
+    cross_fit(method, known(features, labels), FOLDS, 1)
+    assert len(answered) == FOLDS
+    assert sum(map(len, answered)) == 45
+    assert set().union(*answered) == rows(features)
+    assert seen == [rows(features)], "what is kept has seen all"
+
+
+@pytest.mark.parametrize("trainer", FITTED)
+def test_a_label_has_no_part_in_the_answer_to_its_own_picture(vit, trainer):
+    """Neither by a fit, nor by the choice of a setting or a temperature."""
+    features, labels = clusters(45, 1.5, vit.embed_dim)
+    fold = folds(labels, FOLDS, 1)
+    first = cross_fit(method_of(trainer, vit), known(features, labels), FOLDS, 1)
+    changed = labels.clone()
+    # two pictures of a fold change places, so that the division stays
+    one, other = next(
+        (i, j) for i in range(45) for j in range(i) if fold[i] == fold[j] and labels[i] != labels[j]
+    )
+    changed[[one, other]] = labels[[other, one]]
+    assert folds(changed, FOLDS, 1).equal(fold)
+    second = cross_fit(method_of(trainer, vit), known(features, changed), FOLDS, 1)
+    own = fold == fold[one]
+    assert second.probability[own].equal(first.probability[own])
+    assert not second.probability[~own].equal(first.probability[~own])
 
 
 @slow_but_for(FITTED[:1], FITTED, "trainer")
@@ -111,13 +134,14 @@ def test_settings_of_few_pictures_are_alike_in_every_draw_and_good(vit, trainer)
     for seed in range(5):
         features, labels = clusters(400, 3.0, vit.embed_dim, 8, seed)
         method = method_of(trainer, vit, [f"tile {number}" for number in range(8)])
-        method.cross_fit(known(features[:80], labels[:80]), seed)
+        cross_fit(method, known(features[:80], labels[:80]), FOLDS, seed)
         figures = method.learned_figures()
         chosen.append([figures[name] for name in ("alpha", "beta", "C") if name in figures])
-        asked, labels = features[80:], labels[80:]
+        seen, asked, labels = labels[:80], features[80:], labels[80:]
         answers = method.predict(method.learner(asked, method.zero_shot(asked))[None])
-        held_out = HeldOut(method.under(asked), labels)
-        most = held_out.number_right(method.best([held_out]))
+        views = features[None, :80]
+        paths = method.held_out_logits(views, seen, asked, method.grid.settings)
+        most = max(number_right(logits, labels) for logits in paths)
         assert percent_right(answers, labels) > 100 * most / 320 - 8
     for numbers in zip(*chosen):
         assert torch.tensor(numbers).log10().std() <= 0.6, f"{trainer}: {numbers}"
@@ -125,14 +149,13 @@ def test_settings_of_few_pictures_are_alike_in_every_draw_and_good(vit, trainer)
 
 def test_a_setting_follows_many_images_and_stays_usual_for_few():
     """Five images are answered rightly under every setting; the higher it is, the more of ten are."""
-    settings = [(10.0**power,) for power in range(-2, 3)]
-
-    def under(setting):
+    grid = Grid([(10.0**power,) for power in range(-2, 3)], (0.1,))
+    few, many = MostLikely(grid), MostLikely(grid)
+    for setting in grid.settings:
         right = torch.arange(10)[:, None] < 7 + round(math.log10(setting[0]))
-        return torch.where(right, torch.tensor([0.9, 0.1]), torch.tensor([0.1, 0.9])).log()
-
-    label = torch.zeros(1, dtype=torch.long)
-    few = HeldOut(lambda setting: under(setting)[:5], label.expand(5))
-    many = HeldOut(lambda setting: under(setting).repeat(100, 1), label.expand(1000))
-    assert most_likely(settings, (0.1,), [few]) == (0.1,)
-    assert most_likely(settings, (0.1,), [many]) == (100.0,)
+        logits = torch.where(right, torch.tensor([0.9, 0.1]), torch.tensor([0.1, 0.9])).log()
+        label = torch.zeros(1000, dtype=torch.long)
+        few.note(setting, log_likelihood(logits[:5], label[:5]))
+        many.note(setting, log_likelihood(logits.repeat(100, 1), label))
+    assert few.setting == (0.1,)
+    assert many.setting == (100.0,)
