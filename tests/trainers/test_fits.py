@@ -12,7 +12,7 @@ from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas.adapters import ProLIP
 from trainers.gda import ALPHAS
-from trainers.linearprobe import GRID, STEPS, best_strength, fitted
+from trainers.linearprobe import GRID, STEPS, searched_strength, fitted
 from trainers.maths.gaussians import (
     FOLDS,
     discriminants,
@@ -217,7 +217,7 @@ def test_the_search_ends_where_the_official_one_does(peak):
         final = right if accuracy(left) < accuracy(right) else left
         middle = (left * right) ** 0.5
         left, right = (middle, right) if final == right else (left, middle)
-    assert best_strength(accuracy) == pytest.approx(final, rel=1e-6)
+    assert searched_strength(accuracy) == pytest.approx(final, rel=1e-6)
     assert abs(numpy.log10(final / peak)) < 0.02 + (peak == 2.7e-3)
 
 
