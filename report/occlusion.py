@@ -36,7 +36,7 @@ def occlusions(run: FinishedRun, paths: dict[str, str]) -> list[Occlusion]:
     template's probability of the class falls when a grey patch covers a place of the image (Zeiler,
     Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
 
-    At [m, r, c] of its drops stands template m's probability of the whole image less that of the
+    At [m, r, c] of its drops stands template m's probability for the whole image minus that for the
     image covered from pixel (r · STEP, c · STEP) on.
 
     Args:
@@ -103,8 +103,8 @@ def occlusion_figures(
                 f"occlusion {entry.tested_on} {entry.name}",
                 f"Where each template looks, {where}",
                 "Red where a template's probability of the image's class falls when a grey patch "
-                "covers the place, blue where it rises. The least doubted right answers, one a "
-                "class.",
+                "covers the place, blue where it rises. The least uncertain right answers, one "
+                "per class.",
                 f"Occlusion maps of {where}. Largest fall of the class's probability in points: "
                 f"{'; '.join(largest)}.",
                 partial(draw, shown),
