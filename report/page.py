@@ -34,7 +34,7 @@ from .pictures import Paths, check_root, find_images
 from .sources import RunRow, notes_of, run_rows, warn_without_answers, warnings_noted
 from .tables import Tables, measured_tables, protocol_tables
 
-# gives figures of series that have answers; its second argument: data set → image → path
+# makes figures of series that have answers; its second argument: data set → its images' files
 MoreFigures = Callable[[list[RunSeries], dict[str, Paths]], Iterable[Figure]]
 
 
@@ -75,11 +75,12 @@ def make_report(
     more: Mapping[str, MoreFigures],
     root: str | None = None,
 ) -> list[Headline]:
-    """Writes the report to ``output``, its figures to the folder ``<output without its
-    ending>_figures`` and its lists of images beside it, see ``write_lists``.
+    """Writes the report, and beside it a folder of its figures and lists of images.
 
     Args:
         folders: of runs, or that have runs below them.
+        output: the page's file, as in ``report.html``; the figures go to ``report_figures``, and the
+            lists are ``report_wrong_labels.csv`` and ``report_label_next.csv``.
         more: a section's title → what gives its figures, which need the runs' models.
         root: folder of the data sets; None: what needs images is left out.
 
