@@ -140,9 +140,10 @@ def predictions(
             picture = read_picture(path, classifier.background)
             yield corrupted_at(severity, picture, Path(path).stem)
 
-    groups = {BASE: base, NEW: new}
-    groups |= {name: corrupted(severity) for name, severity in CORRUPTED.items()}
-    return {name: classifier.prediction(images)[0] for name, images in groups.items()}
+    answers = {BASE: classifier.prediction(base)[0], NEW: classifier.prediction(new)[0]}
+    for name, severity in CORRUPTED.items():
+        answers[name] = classifier.prediction(corrupted(severity))[0]
+    return answers
 
 
 def worth(table: Table, measure: str, wrong: Tensor) -> dict[str, object]:
