@@ -4,9 +4,9 @@
 
 Reads every results.json in or below the given folders and the predictions-test.npz beside it.
 Making and viewing it needs no network and no JavaScript. With --root, the folder of the data sets,
-the gallery shows the images, else only their names, and of trainings whose templates vote there is
-where each of them looks; a map shows which images are alike. Where ``python -m experiments.lab.uncertainty`` has left its files, new classes
-and corrupted images are among the vacuities.
+the gallery shows the images, not only their names, a map shows which images are alike, and figures
+show where each template looks. Where ``python -m experiments.lab.uncertainty`` has left its files,
+the histograms of vacuity show new classes and corrupted images, too.
 """
 
 from trainers.common.environment import first_line, start_command

@@ -17,6 +17,7 @@ from trainers.engine.saved_run import load_run
 
 from .figures import MARKERS, Figure, finish
 from .models import background_of, features_of
+from .pictures import Paths
 
 log = logging.getLogger(__name__)
 
@@ -41,11 +42,12 @@ class Map(NamedTuple):
     right: numpy.ndarray
 
 
-def map_of(run: FinishedRun, paths: dict[str, str]) -> Map | None:
+def map_of(run: FinishedRun, paths: Paths) -> Map | None:
     """The map of a run's test images, at most ``MOST`` of them, as many of the first as of the last;
     None where fewer than ``FEWEST`` are at hand.
 
-    paths: name of an image, as the answers have it → file; the others are passed over.
+    Args:
+        paths: images that it lacks are passed over.
 
     Raises:
         UserError: the prompts, their CLIP or an image can't be loaded.
@@ -68,11 +70,11 @@ def map_of(run: FinishedRun, paths: dict[str, str]) -> Map | None:
     return Map(flat.fit_transform(features), classes, answers["right"][chosen])
 
 
-def map_figures(series: list[RunSeries], images: dict[str, dict[str, str]]) -> Iterator[Figure]:
+def map_figures(series: list[RunSeries], images: dict[str, Paths]) -> Iterator[Figure]:
     """A map for each task whose images are at hand, of the first seed of its first training.
 
     Args:
-        series: those with answers; images: data set → image → path.
+        series: those with answers; images: data set → its images' files.
     """
     mapped = set()
     for entry in sorted(series, key=lambda entry: entry.is_zero_shot):

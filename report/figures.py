@@ -28,7 +28,9 @@ from trainers.evaluation.uncertainty import BINS
 
 SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 RISK_LINES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
-PER_POINT = 10  # images, at least, of a reliability diagram's points: of fewer a share says little
+PER_POINT = (
+    10  # images, at least, of a reliability diagram's points: a share of fewer is too uncertain
+)
 SEVERITY = 3  # of the corrupted images in the vacuities' histogram, out of 1 to 5
 CORRUPTED = f"corrupted, severity {SEVERITY}"
 GROUPS = {
@@ -48,8 +50,7 @@ TRAINING = {
         "Training accuracy",
         "accuracy in %",
         "Share of training images answered rightly in each epoch, each seed thin and their mean "
-        "thick; far above the accuracy on test images it means overfitting. CDCGDA's Gaussians "
-        "come after the last epoch only.",
+        "thick; far above the accuracy on test images it means overfitting.",
     ),
 }
 MARKERS = "osD^vP*Xh"  # not as many as colours: the pairs come again after 72 lines
@@ -57,14 +58,16 @@ LABELS = 6  # of a logarithmic axis, at most: more run into one another
 Colours = dict[str, str]  # a model's name → Matplotlib's colour
 
 
-@dataclass
+@dataclass(frozen=True)
 class Figure:
-    """One figure.
+    """One figure, which is not drawn yet.
 
     Attributes:
-        name: of its file, without ending; title: stands above it; reading: how to read it; alt:
-        what it shows, in words.
-        draw: function of Matplotlib's axes.
+        name: of its file, without ending.
+        title: stands above it.
+        reading: how to read it.
+        alt: what it shows, in words.
+        draw: draws it on Matplotlib's axes.
     """
 
     name: str
@@ -72,6 +75,24 @@ class Figure:
     reading: str
     alt: str
     draw: Callable[[Axes], None]
+
+
+@dataclass(frozen=True)
+class DrawnFigure:
+    """One figure on the page: ``reading`` and ``alt`` as those of ``Figure``, ``uri`` the SVG as a
+    data URI."""
+
+    reading: str
+    alt: str
+    uri: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of the page that shows figures: its heading, and the figures in their order."""
+
+    title: str
+    figures: list[DrawnFigure]
 
 
 def curve_figures(tables: list[Table], colours: Colours) -> Iterator[Figure]:
@@ -83,12 +104,12 @@ def curve_figures(tables: list[Table], colours: Colours) -> Iterator[Figure]:
 
 
 def curve(table: Table, data: str, colours: Colours) -> Figure:
-    """The lines of one data set of a few-shot table: mean ± sample standard deviation over a
-    logarithmic axis.
+    """The curves of one data set in a few-shot table: mean ± sample standard deviation over seeds,
+    by number of training images, on a logarithmic axis.
     """
     means, deviations = (
         frame.loc[data] for frame in (table.means, table.deviations.fillna(0))
-    )  # a line a model, a column a number of shots
+    )  # a line per model, a column per number of shots
 
     def draw(axes: Axes) -> None:
         for (model, mean), marker in zip(means.iterrows(), cycle(MARKERS)):
@@ -104,7 +125,7 @@ def curve(table: Table, data: str, colours: Colours) -> Figure:
             )
         axes.set_xscale("log", base=2)
         axes.set_xticks(means.columns, map(str, means.columns))
-        axes.set(xlabel="training images a class", ylabel="accuracy in % on all classes")
+        axes.set(xlabel="training images per class", ylabel="accuracy in % on all classes")
         finish(axes)
 
     described = "; ".join(
@@ -114,8 +135,8 @@ def curve(table: Table, data: str, colours: Colours) -> Figure:
     return Figure(
         f"curve {data}",
         f"Few-shot learning, {data}",
-        "Accuracy after training on that many images of each class; what rises earlier learns from "
-        "fewer, the thin lines are ± one standard deviation over seeds.",
+        "Accuracy after training on that many images of each class; a curve that rises earlier needs "
+        "fewer. The thin lines are ± one standard deviation over seeds.",
         f"Accuracy in percent on {data} by shots. {described}.",
         draw,
     )
@@ -147,8 +168,8 @@ def answer_figures(series: list[RunSeries], colours: Colours) -> Iterator[Figure
                 f"reliability {title}",
                 f"Reliability, {title}",
                 "Each point is an equal share of the images, all seeds together: on the dotted line "
-                "a model is right as often as it says, below it is overconfident. There are as "
-                f"many points as have {PER_POINT} images each, at most {BINS}.",
+                "the probability is the share of right answers, below it the model is overconfident. "
+                f"There are as many points as have {PER_POINT} images each, at most {BINS}.",
                 f"Reliability diagram on {title} with a line for each of {of}.",
                 partial(draw_reliability, series=carrying, colours=colours),
             )
@@ -186,8 +207,8 @@ def draw_risk(axes: Axes, series: list[RunSeries], colours: Colours) -> None:
         for measure, (by, line) in RISK_LINES.items():
             if not entry.has(measure):
                 continue
-            doubts = [run.known_answers[measure] for run in entry.runs]
-            coverage, risk = risk_coverage(doubts, wrong)
+            uncertainties = [run.known_answers[measure] for run in entry.runs]
+            coverage, risk = risk_coverage(uncertainties, wrong)
             label = f"{entry.name}, by {by}"
             axes.plot(100 * coverage, 100 * risk, line, color=colours[entry.name], label=label)
             # the first few images' risk jumps between 0 and 1
@@ -208,22 +229,22 @@ def vacuity_figures(series: list[RunSeries]) -> Iterator[Figure]:
         right = entry.pooled("right")
         groups = {"right": vacuity[right], "wrong": vacuity[~right]}
         further = ""
-        doubts = [read_uncertainties(run) for run in entry.runs]
-        if all("new_vacuity" in arrays for arrays in doubts):
-            new = [arrays["new_vacuity"] for arrays in doubts]
-            corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in doubts]
+        kept = [read_uncertainties(run) for run in entry.runs]
+        if all("new_vacuity" in arrays for arrays in kept):
+            new = [arrays["new_vacuity"] for arrays in kept]
+            corrupted = [arrays["corrupted_vacuity"][SEVERITY - 1] for arrays in kept]
             groups |= {
                 "new classes": numpy.concatenate(new),
                 CORRUPTED: numpy.concatenate(corrupted),
             }
             further = (
-                " What is not known (new classes, called by names of base classes) or corrupted "
+                " Images of new classes, which get the names of base classes, and corrupted images "
                 "should lie further right, too."
             )
         elif entry.first.part == "train_base":
             further = (
-                " For new classes and corrupted images beside them: python -m "
-                "experiments.lab.uncertainty with the protocol's folder."
+                " To see new classes and corrupted images beside them, run python -m "
+                "experiments.lab.uncertainty on the protocol's folder."
             )
         sizes = ", ".join(
             f"{len(values)} {name}, median {numpy.median(values):.2g}"
@@ -234,7 +255,8 @@ def vacuity_figures(series: list[RunSeries]) -> Iterator[Figure]:
             f"vacuity {entry.tested_on} {entry.name}",
             f"Vacuity, {entry.where}",
             "How much evidence is lacking (1: all of it; logarithmic) where the answer is right "
-            f"and where it is wrong; the further apart, the more the vacuity tells.{further}",
+            "and where it is wrong; the further apart, the better the vacuity tells them "
+            f"apart.{further}",
             f"Histograms of the vacuity of {entry.where}: {sizes}.",
             partial(draw_vacuities, groups=groups),
         )

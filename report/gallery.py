@@ -1,33 +1,91 @@
 """The gallery of a report: images whose label is probably wrong, and those to label next, with each
-vote on them."""
+template's vote on them; and the same images as lists beside the page."""
 
-import base64
-import io
-import logging
 import os
-from typing import Any
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy
-from pandas import Series
 
 from results.answers import UNCERTAINTY
-from results.runs import Arrays, FinishedRun
+from results.rows import SERIES_HEADS
+from results.runs import Arrays, FinishedRun, RunSeries
+from trainers.common.console import csv_text
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import image_name
-from trainers.common.image_files import read_picture
-from trainers.evaluation.figures import voters
+from trainers.common.files import check_output, write_text
 
+from .pictures import Paths, thumbnail
 from .review import least_certain, probably_wrong
 
-log = logging.getLogger(__name__)
-
 SHOWN = 8  # images of each kind
-LISTED = 1000  # images of a run in a table, at most
-PIXELS = 112  # of an embedded picture's longer side
+LISTED = 1000  # images of a run in a list, at most
 WRONG_LABELS = "Labels that are probably wrong"
 NEXT = "To label next: the least certain"
+ENDINGS = {WRONG_LABELS: "wrong_labels", NEXT: "label_next"}  # of the lists' files
 LIST_COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty")
-Card = dict[str, Any]  # see ``gallery``
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one template votes for an image.
+
+    Attributes:
+        voter: the template, as in "template 1".
+        name: of the class that it finds most probable.
+        probability: of that class, in percent.
+        weight: share of the template in the answer, in percent.
+        vacuity: in (0, 1]; None where the trainer has no evidence.
+    """
+
+    voter: str
+    name: str
+    probability: float
+    weight: float
+    vacuity: float | None
+
+
+@dataclass(frozen=True)
+class Card:
+    """One image and the answer to it.
+
+    Attributes:
+        image: its name.
+        split: ``train``, ``val`` or ``test``.
+        picture: a data URI; None where the image is not at hand.
+        truth: name of the class of its given label.
+        answer: name of the most probable class.
+        probability: of the answer, in percent.
+        right: whether the answer is the given label.
+        votes: of the templates; empty where they don't vote.
+    """
+
+    image: str
+    split: str
+    picture: str | None
+    truth: str
+    answer: str
+    probability: float
+    right: bool
+    votes: list[Vote]
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """The gallery of one run.
+
+    Attributes:
+        title: which run.
+        cards: ``WRONG_LABELS`` and ``NEXT`` → the first ``SHOWN`` images of that kind.
+    """
+
+    title: str
+    cards: dict[str, list[Card]]
+
+
+def in_order(answered: Sequence[RunSeries]) -> list[RunSeries]:
+    """Series in the order of their galleries: those whose templates vote first, untrained ones last."""
+    return sorted(answered, key=lambda entry: (entry.is_zero_shot, not entry.has("vote")))
 
 
 def held_out(run: FinishedRun) -> Arrays:
@@ -60,40 +118,74 @@ def held_out(run: FinishedRun) -> Arrays:
     return joined
 
 
-def gallery(run: FinishedRun, paths: dict[str, str]) -> dict[str, list[Card]]:
-    """The gallery of one run, of the images of ``held_out``: those whose given label is probably
-    wrong, and the least certain ones; see ``review``.
-
-    Args:
-        paths: see ``find_images``; of images that it lacks there are names only.
-
-    Returns:
-        title → dicts with ``image``, ``split``, ``picture`` (data URI or None), ``truth``,
-        ``answer``, ``probability`` (percent), ``right`` and ``votes``, a list of dicts of ``voter``,
-        ``name`` (of its class), ``probability`` and ``weight`` (percent), and ``vacuity`` or None.
-    """
+def gallery(entry: RunSeries, paths: Paths) -> Gallery:
+    """The ``Gallery`` of the first seed of a series; of images that ``paths`` lacks there are names
+    only."""
+    run = entry.first
     answers = held_out(run)
-    made = {}
-    for title, order in orders(answers).items():
-        made[title] = [card(run, answers, index, paths) for index in order[:SHOWN]]
-    return made
+    cards = {
+        kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
+        for kind, order in orders(answers).items()
+    }
+    return Gallery(f"{entry.where}, seed {run.seed}", cards)
 
 
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """Title → indices of the images that it is about, in their order."""
+    """``WRONG_LABELS`` and ``NEXT`` → indices of such images, in the order of ``review``."""
     return {
         WRONG_LABELS: probably_wrong(answers["label"], answers["top"], answers["top_probability"]),
         NEXT: least_certain(answers[UNCERTAINTY]),
     }
 
 
+def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
+    """The ``Card`` of one image; answers: see ``held_out``."""
+    name = answers["image"][index]
+    split = answers["split"][index]
+    # the path of a name that images of several splits share belongs to the one that was held out
+    is_known = split != "train" or (answers["image"] == name).sum() == 1
+    return Card(
+        image=name,
+        split=split,
+        picture=thumbnail(paths.get(name)) if is_known else None,
+        truth=run.class_name(answers["label"][index]),
+        answer=run.class_name(answers["answer"][index]),
+        probability=100 * float(answers["top_probability"][index, 0]),
+        right=bool(answers["right"][index]),
+        votes=votes_on(run, answers, index),
+    )
+
+
+def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
+    """The vote of each template on an image, empty where templates don't vote; answers: see
+    ``held_out``."""
+    votes = []
+    for template, labels in enumerate(answers.get("vote", ())):  # (N,) each
+        weight = 1 / len(answers["vote"])
+        if "vote_weight" in answers:
+            weight = answers["vote_weight"][template]
+        vacuity = None
+        if "vote_vacuity" in answers:
+            vacuity = float(answers["vote_vacuity"][template, index])
+        votes.append(
+            Vote(
+                voter=f"template {template + 1}",
+                name=run.class_name(labels[index]),
+                probability=100 * float(answers["vote_probability"][template, index]),
+                weight=100 * float(weight),
+                vacuity=vacuity,
+            )
+        )
+    return votes
+
+
 def listed(run: FinishedRun) -> dict[str, list[tuple[object, ...]]]:
-    """Title → a row of ``LIST_COLUMNS`` for each image of the gallery's lists, not only of those that are
-    shown."""
+    """``WRONG_LABELS`` and ``NEXT`` → a row of ``LIST_COLUMNS`` for each such image, at most
+    ``LISTED``."""
     answers = held_out(run)
     made: dict[str, list[tuple[object, ...]]] = {}
-    for title, order in orders(answers).items():
-        made[title] = [
+    for kind, order in orders(answers).items():
+        made[kind] = [
             (
                 answers["image"][index],
                 answers["split"][index],
@@ -107,101 +199,21 @@ def listed(run: FinishedRun) -> dict[str, list[tuple[object, ...]]]:
     return made
 
 
-def card(run: FinishedRun, answers: Arrays, index: int, paths: dict[str, str]) -> Card:
-    """One image of the gallery; answers: of ``held_out``."""
-    name = answers["image"][index]
-    split = answers["split"][index]
-    is_known = split != "train" or (answers["image"] == name).sum() == 1
-    return {
-        "image": name,
-        "split": split,
-        "picture": thumbnail(paths.get(name)) if is_known else None,
-        "truth": run.class_name(answers["label"][index]),
-        "answer": run.class_name(answers["answer"][index]),
-        "probability": 100 * float(answers["top_probability"][index, 0]),
-        "right": answers["right"][index],
-        "votes": votes_on(run, answers, index),
-    }
+def write_lists(series: Sequence[RunSeries], start: str) -> list[str]:
+    """Writes the lists of the galleries' images, of the first seed of each series, as tables
+    ``<start>_wrong_labels.csv`` and ``<start>_label_next.csv``; none without series.
 
-
-def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[dict[str, Any]]:
-    """What each vote on an image is, see ``gallery``."""
-    if "vote" not in answers:
-        return []
-    templates = len(answers["vote"])
-    labels = [*answers["vote"][:, index]]
-    probabilities = [*answers["vote_probability"][:, index]]
-    vacuities: list[float | None] = [None] * templates
-    if "vote_vacuity" in answers:
-        vacuities = [*answers["vote_vacuity"][:, index]]
-    if "image_vote" in answers:
-        labels.append(answers["image_vote"][index])
-        probabilities.append(answers["image_vote_probability"][index])
-        vacuities.append(answers["image_vote_vacuity"][index])
-    weights = answers.get("vote_weight", numpy.full(len(labels), 1 / len(labels)))
-    names = voters(templates, "image_vote" in answers)
-    return [
-        {
-            "voter": voter,
-            "name": run.class_name(label),
-            "probability": 100 * float(probability),
-            "weight": 100 * float(weight),
-            "vacuity": vacuity,
-        }
-        for voter, label, probability, weight, vacuity in zip(
-            names, labels, probabilities, weights, vacuities
-        )
-    ]
-
-
-def check_root(root: str | None) -> None:
-    """Checks the folder of the data sets.
-
-    Raises:
-        UserError: a root is given, and it is no folder.
+    Returns:
+        the names of the files.
     """
-    if root and not os.path.isdir(root):
-        raise UserError(
-            f"--root {root} is not a folder: give the one that holds the data sets, or leave it out "
-            "for what needs no images"
-        )
-
-
-def find_images(run: FinishedRun, root: str) -> dict[str, str]:
-    """Name of each image that is answered, see ``held_out``, as the answers have it → path; empty, with
-    a warning, where the data set is not there.
-    """
-    from datasets.every import data_set  # here, since it takes seconds
-
-    name = run.record["dataset"]
-    try:
-        dataset = data_set(name)
-        trained, validated, tested = dataset.list_images(dataset.find(root))
-    except UserError as error:
-        log.warning("no pictures of %s: %s", name, error)
-        return {}
-    found: dict[str, str] = {}
-    # a training image never takes the place of one that was held out
-    for images in ([*validated, *tested], trained):
-        paths = Series({image.impath: image_name(image.impath) for image in images})
-        # of several images of one name it is not known which
-        unique = {name: path for path, name in paths.drop_duplicates(keep=False).items()}
-        found = {**unique, **found}
-    return found
-
-
-def thumbnail(path: str | None) -> str | None:
-    """A small JPEG as a data URI; None where there is no path, or, with a warning, no picture that
-    can be read.
-    """
-    if path is None:
-        return None
-    buffer = io.BytesIO()
-    try:
-        small = read_picture(path, "white")
-        small.thumbnail((PIXELS, PIXELS))
-        small.save(buffer, format="JPEG", quality=85)
-    except UserError as error:
-        log.warning("no picture: %s", error)
-        return None
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    rows: dict[str, list[tuple[object, ...]]] = defaultdict(list)
+    for entry in series:
+        for kind, images in listed(entry.first).items():
+            rows[kind] += [(entry.tested_on, entry.name, *image) for image in images]
+    written = []
+    for kind, of_kind in rows.items():
+        path = f"{start}_{ENDINGS[kind]}.csv"
+        check_output("the list", path, f"\\A\ufeff{','.join(SERIES_HEADS)},image,")
+        write_text(path, csv_text((*SERIES_HEADS, *LIST_COLUMNS), of_kind))
+        written.append(os.path.basename(path))
+    return written

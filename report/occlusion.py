@@ -4,19 +4,21 @@ are covered."""
 import logging
 from collections.abc import Iterator
 from functools import partial
+from typing import NamedTuple
 
 import numpy
 from matplotlib.axes import Axes
 from PIL import Image, ImageOps
 
-from report.figures import Figure
 from results.answers import UNCERTAINTY
 from results.runs import FinishedRun, RunSeries
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.engine.saved_run import load_run
 
+from .figures import Figure
 from .models import background_of, prediction_of
+from .pictures import Paths
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +30,31 @@ GREY = (128, 128, 128)
 SHOWN = 4  # images
 SMALL = 96  # pixels of a picture's side in the figure
 GAP = 0.06  # between two pictures there, as a share of a side
-Occlusion = tuple[str, Image.Image, numpy.ndarray]  # class, picture, drops (M, PLACES, PLACES)
 
 
-def occlusions(run: FinishedRun, paths: dict[str, str]) -> list[Occlusion]:
+class Occlusion(NamedTuple):
+    """How templates answer to a picture whose places are covered one after another.
+
+    Attributes:
+        name: of the picture's class.
+        picture: RGB, ``SIDE`` pixels a side.
+        drops: (M, PLACES, PLACES); at [m, r, c] template m's probability of the class for the whole
+            picture minus that for the picture covered from pixel (r · STEP, c · STEP) on.
+    """
+
+    name: str
+    picture: Image.Image
+    drops: numpy.ndarray
+
+
+def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
     """An ``Occlusion`` for the least uncertain right answers, one per class: how far each
     template's probability of the class falls when a grey patch covers a place of the image (Zeiler,
     Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
 
-    At [m, r, c] of its drops stands template m's probability of the whole image less that of the
-    image covered from pixel (r · STEP, c · STEP) on.
-
     Args:
-        run: a training whose templates vote; paths: name of an image, as the answers have it →
-        file; the others are passed over.
+        run: a training whose templates vote.
+        paths: images that it lacks are passed over.
 
     Raises:
         UserError: the prompts, their CLIP or an image can't be loaded.
@@ -68,18 +81,16 @@ def occlusions(run: FinishedRun, paths: dict[str, str]) -> list[Occlusion]:
         assert votes is not None
         of_class = votes[:, :, label].numpy()
         drops = (of_class[:, :1] - of_class[:, 1:]).reshape(-1, PLACES, PLACES)
-        made.append((saved.method.classnames[label], picture, drops))
+        made.append(Occlusion(saved.method.classnames[label], picture, drops))
     return made
 
 
-def occlusion_figures(
-    series: list[RunSeries], images: dict[str, dict[str, str]]
-) -> Iterator[Figure]:
+def occlusion_figures(series: list[RunSeries], images: dict[str, Paths]) -> Iterator[Figure]:
     """A figure for the first seed of each series of trainings whose templates vote and whose images
     are at hand.
 
     Args:
-        series: those with answers; images: data set → image → path.
+        series: those with answers; images: data set → its images' files.
 
     Raises:
         UserError: the seeds of a series have different numbers of templates.
@@ -96,15 +107,15 @@ def occlusion_figures(
         if shown:
             where = f"{entry.where}, seed {run.seed}"
             largest = []
-            for name, _, drops in shown:
-                falls = [f"{100 * fall:.0f}" for fall in drops.max(axis=(1, 2))]
-                largest.append(f"{name} {', '.join(falls)}")
+            for one in shown:
+                falls = [f"{100 * fall:.0f}" for fall in one.drops.max(axis=(1, 2))]
+                largest.append(f"{one.name} {', '.join(falls)}")
             yield Figure(
                 f"occlusion {entry.tested_on} {entry.name}",
                 f"Where each template looks, {where}",
                 "Red where a template's probability of the image's class falls when a grey patch "
-                "covers the place, blue where it rises. The least doubted right answers, one a "
-                "class.",
+                "covers the place, blue where it rises. The least uncertain right answers, one "
+                "per class.",
                 f"Occlusion maps of {where}. Largest fall of the class's probability in points: "
                 f"{'; '.join(largest)}.",
                 partial(draw, shown),
@@ -116,16 +127,16 @@ def draw(shown: list[Occlusion], axes: Axes) -> None:
     on one scale.
     """
     step = 1 + GAP
-    templates = len(shown[0][2])
-    limit = 100 * max(numpy.abs(drops).max() for _, _, drops in shown)
+    templates = len(shown[0].drops)
+    limit = 100 * max(numpy.abs(one.drops).max() for one in shown)
     # a patch's drop is shown in the middle of what it covers
     near = (PATCH - STEP) / 2 / SIDE
     far = near + PLACES * STEP / SIDE
-    for row, (_, picture, drops) in enumerate(shown):
-        small = picture.resize((SMALL, SMALL))
+    for row, one in enumerate(shown):
+        small = one.picture.resize((SMALL, SMALL))
         top = row * step
         axes.imshow(small, extent=(0, 1, top + 1, top))
-        for column, drop in enumerate(drops, 1):
+        for column, drop in enumerate(one.drops, 1):
             left = column * step
             grey = small.convert("L").convert("RGB")
             axes.imshow(grey, extent=(left, left + 1, top + 1, top))
@@ -139,10 +150,11 @@ def draw(shown: list[Occlusion], axes: Axes) -> None:
                 interpolation="bilinear",
             )
     axes.set(xlim=(0, (1 + templates) * step - GAP), ylim=(len(shown) * step - GAP, 0))
-    heads = ["image", *(f"S{number}" for number in range(1, 1 + templates))]
+    heads = ["image", *(str(number) for number in range(1, 1 + templates))]
     axes.set_xticks([column * step + 0.5 for column in range(1 + templates)], heads)
-    names = [name.replace(" ", "\n") for name, _, _ in shown]
+    names = [one.name.replace(" ", "\n") for one in shown]
     axes.set_yticks([row * step + 0.5 for row in range(len(shown))], names, fontsize="small")
+    axes.set_xlabel("template")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     label = "fall of the class's probability in points"

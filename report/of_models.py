@@ -1,8 +1,8 @@
 """The figures of a report that need the runs' models."""
 
-from report.feature_map import map_figures
-from report.occlusion import occlusion_figures
-from report.page import MoreFigures
+from .feature_map import map_figures
+from .occlusion import occlusion_figures
+from .page import MoreFigures
 
 MODEL_FIGURES: dict[str, MoreFigures] = {
     "Where do the templates look?": occlusion_figures,

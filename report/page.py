@@ -1,134 +1,72 @@
 """The page of a report: one HTML file with everything in it, and its figures as SVG beside it."""
 
-import logging
-import os
-import sys
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from logging.handlers import BufferingHandler
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
 from tqdm import tqdm
 
-from results.kept import CALIBRATION
 from results.render import render
-from results.rows import SERIES_HEADS, Line, Table
-from results.runs import FinishedRun, RunSeries, collect, group, with_answers
+from results.rows import Table
+from results.runs import RunSeries, collect, group, with_answers
 from results.svg import INKS, PAPERS
-from results.table import tables
-from trainers.common.console import counted, csv_text, first_few
-from trainers.common.errors import UserError
+from trainers.common.console import counted
 from trainers.common.files import check_output, write_text
 from trainers.evaluation.figures import decimal
 
-from .classes import Headline, class_page, headlines
+from .classes import ClassPage, class_page
 from .figures import (
+    Colours,
+    DrawnFigure,
     Figure,
+    Section,
     answer_figures,
     curve_figures,
     training_figures,
     vacuity_figures,
     write_figure,
 )
-from .gallery import (
-    LIST_COLUMNS,
-    LISTED,
-    NEXT,
-    WRONG_LABELS,
-    check_root,
-    find_images,
-    gallery,
-    listed,
-)
+from .gallery import LISTED, Gallery, gallery, in_order, write_lists
+from .headlines import Headline, headlines, single
+from .pictures import Paths, check_root, find_images
+from .sources import RunRow, notes_of, run_rows, warn_without_answers, warnings_noted
+from .tables import Tables, measured_tables, protocol_tables
 
-log = logging.getLogger(__name__)
-
-CALIBRATION_COLUMNS = {"accuracy": "accuracy"} | CALIBRATION
-MEASURED_BY = {"aurc": "AURC", "error_auroc": "error AUROC"}
-# gives figures of series that have answers; its second argument: data set → image → path
-MoreFigures = Callable[[list[RunSeries], dict[str, dict[str, str]]], Iterable[Figure]]
+# makes figures of series that have answers; its second argument: data set → its images' files
+MoreFigures = Callable[[list[RunSeries], dict[str, Paths]], Iterable[Figure]]
 
 
-def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
-    """The tables of the protocols whose runs lie in or below each folder; with the folder in the
-    title where there are several.
+@dataclass(frozen=True)
+class Report:
+    """Everything on the page, in its order; a part without content is left out.
+
+    Attributes:
+        folders: that the runs lie in or below.
+        single: the headline that is shown in large figures, None where several count.
+        glance: the headlines that are shown as a table, where none is ``single``.
+        notes: what to know before reading on, each once.
+        classes: a page for each series that has answers.
+        tables: of accuracies, calibration and uncertainty.
+        sections: of figures.
+        galleries: of the first seed of each series that has answers.
+        lists: names of the files beside the page that list the galleries' images.
+        has_pictures: whether it was made with the folder of the data sets.
+        runs: all runs, where the numbers come from.
     """
-    made = []
-    for folder in folders:
-        with suppress(UserError):  # its runs belong to no protocol, or have no accuracy
-            for table in tables(collect(folder)):
-                if len(folders) > 1:
-                    table.title += f" ({Path(folder).name})"
-                made.append(table)
-    return [table for table in made if len(table.frame)]
 
-
-def measured_tables(series: list[RunSeries]) -> list[Table]:
-    """Calibration, and what each measure of uncertainty is worth: a row for each series, and for
-    each of its measures.
-    """
-    calibration: list[Line] = []
-    doubt: list[Line] = []
-    for entry in series:
-        key = entry.tested_on, entry.name
-        for run in entry.runs:
-            figures = {title: run.metrics.get(name) for name, title in CALIBRATION_COLUMNS.items()}
-            calibration.append((key, run.seed, figures))
-            for measure, values in run.metrics.get("uncertainty", {}).items():
-                figures = {title: values[name] for name, title in MEASURED_BY.items()}
-                doubt.append(((*key, measure.replace("_", " ")), run.seed, figures))
-    made = [
-        Table.of("Calibration", SERIES_HEADS, calibration),
-        Table.of("Uncertainty", (*SERIES_HEADS, "by"), doubt),
-    ]
-    return [table for table in made if len(table.by_seed)]
-
-
-def notes_of(run: FinishedRun) -> list[str]:
-    """What a reader of the run's figures has to know."""
-    notes = list(run.record.get("notes", ()))
-    if broken := [name for names in run.record["skipped_images"].values() for name in names]:
-        notes.append(
-            f"Left out of {run.record['run']['dataset']}, since they can't be read: "
-            f"{counted(len(broken), 'image')} ({first_few(broken)})"
-        )
-    return notes
-
-
-def write_lists(series: Sequence[RunSeries], start: str) -> list[str]:
-    """Writes the lists of the galleries' images as tables, ``<start>_wrong_labels.csv`` and
-    ``<start>_label_next.csv``, of the first seed of each series; returns the names of the files.
-    """
-    if not series:
-        return []
-    rows: dict[str, list[tuple[object, ...]]] = defaultdict(list)
-    for entry in series:
-        for title, images in listed(entry.first).items():
-            rows[title] += [(entry.tested_on, entry.name, *image) for image in images]
-    written = []
-    for title, ending in ((WRONG_LABELS, "wrong_labels"), (NEXT, "label_next")):
-        path = f"{start}_{ending}.csv"
-        check_output("the list", path, f"\\A\ufeff{','.join(SERIES_HEADS)},image,")
-        write_text(path, csv_text((*SERIES_HEADS, *LIST_COLUMNS), rows[title]))
-        written.append(os.path.basename(path))
-    return written
-
-
-@contextmanager
-def warnings_noted() -> Iterator[BufferingHandler]:
-    """Keeps the warnings to the end of the block, for the report's readers."""
-    warnings = BufferingHandler(sys.maxsize)
-    warnings.setLevel(logging.WARNING)
-    packages = [logging.getLogger(name) for name in ("results", "analysis")]
-    for package in packages:
-        package.addHandler(warnings)
-    try:
-        yield warnings
-    finally:
-        for package in packages:
-            package.removeHandler(warnings)
+    folders: Sequence[str | Path]
+    single: Headline | None
+    glance: list[Headline]
+    notes: list[str]
+    classes: list[ClassPage]
+    tables: Tables
+    sections: list[Section]
+    galleries: list[Gallery]
+    lists: list[str]
+    has_pictures: bool
+    runs: list[RunRow]
 
 
 def make_report(
@@ -137,14 +75,17 @@ def make_report(
     more: Mapping[str, MoreFigures],
     root: str | None = None,
 ) -> list[Headline]:
-    """Writes the report to ``output``, its figures to the folder ``<output without its
-    ending>_figures`` and its lists of images beside it, see ``write_lists``; returns its
-    ``headlines``.
+    """Writes the report, and beside it a folder of its figures and lists of images.
 
     Args:
-        folders: of runs, or that have runs below them; more: a section's title → what
-            gives its figures, which need the runs' models.
+        folders: of runs, or that have runs below them.
+        output: the page's file, as in ``report.html``; the figures go to ``report_figures``, and the
+            lists are ``report_wrong_labels.csv`` and ``report_label_next.csv``.
+        more: a section's title → what gives its figures, which need the runs' models.
         root: folder of the data sets; None: what needs images is left out.
+
+    Returns:
+        the ``headlines`` of all series.
 
     Raises:
         UserError: no run in or below one of the folders, a file of a run can't be read, there is no
@@ -155,85 +96,110 @@ def make_report(
     with warnings_noted() as warnings:
         runs = collect(*folders)
         accuracies = protocol_tables(folders)
-        without = sum(run.answers is None for run in runs)
-        if without:
-            log.warning(
-                "Without predictions-test.npz: %d of %d runs; they are missing wherever single "
-                "images count",
-                without,
-                len(runs),
-            )
+        warn_without_answers(runs)
         series = group(runs)
         answered = with_answers(series)
-        names = [entry.name for entry in series]
-        names += [" ".join(row[-2:]) for table in accuracies for row in table.means.index]
-        # a model has the same one everywhere
-        colours = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}
-        first = {entry.first.record["dataset"]: entry.first for entry in answered}
-        images = {data: find_images(run, root) if root else {} for data, run in first.items()}
-        figures = {
-            "Accuracy": curve_figures(accuracies, colours),
-            "Can its probabilities be trusted?": answer_figures(answered, colours),
-            "Evidence": vacuity_figures(answered),
-            **{title: figures_of(answered, images) for title, figures_of in more.items()},
-            "Training": training_figures(series, colours),
-        }
-        made = {title: list(of_title) for title, of_title in figures.items()}
-        class_pages = [
-            (entry.where, class_page(entry, images[entry.first.record["dataset"]]))
-            for entry in sorted(answered, key=lambda entry: entry.is_zero_shot)
-        ]
-        voting_first = sorted(
-            answered, key=lambda entry: (entry.is_zero_shot, not entry.has("vote"))
-        )
-        galleries = []
-        for entry in voting_first:
-            run = entry.first
-            cards = gallery(run, images[run.record["dataset"]])
-            galleries.append((f"{entry.where}, seed {run.seed}", cards))
+        paths = paths_of(answered, root)
+        figures = all_figures(series, answered, accuracies, more, paths)
+        trained_first = sorted(answered, key=lambda entry: entry.is_zero_shot)
+        classes = [class_page(entry, paths[data_of(entry)]) for entry in trained_first]
+        voting_first = in_order(answered)
+        galleries = [gallery(entry, paths[data_of(entry)]) for entry in voting_first]
     heads = headlines(series)
+    notes = [record.getMessage() for record in warnings.buffer]
+    notes += [head.warning for head in heads if head.warning]
+    notes += [note for run in runs for note in notes_of(run)]
     path = Path(output).absolute()
     start = str(path.with_suffix(""))  # of what goes beside it
     trained = [entry for entry in voting_first if not entry.is_zero_shot]
     lists = write_lists(trained or voting_first, start)
+    sections = write_figures(figures, f"{start}_figures")
+    alone = single(heads)
+    report = Report(
+        folders=folders,
+        single=alone,
+        glance=[] if alone else heads,
+        notes=[*dict.fromkeys(notes)],
+        classes=classes,
+        tables=Tables(accuracies, measured_tables(series)),
+        sections=sections,
+        galleries=galleries,
+        lists=lists,
+        has_pictures=bool(root),
+        runs=run_rows(runs),
+    )
+    write_text(str(path), html_of(report))
+    return heads
+
+
+def data_of(entry: RunSeries) -> str:
+    """Name of the data set that a series was tested on."""
+    name: str = entry.first.record["dataset"]
+    return name
+
+
+def paths_of(answered: Sequence[RunSeries], root: str | None) -> dict[str, Paths]:
+    """Data set → the files of its images below ``root``; without root it has none."""
+    first = {data_of(entry): entry.first for entry in answered}
+    return {data: find_images(run, root) if root else {} for data, run in first.items()}
+
+
+def all_figures(
+    series: list[RunSeries],
+    answered: list[RunSeries],
+    accuracies: list[Table],
+    more: Mapping[str, MoreFigures],
+    paths: dict[str, Paths],
+) -> dict[str, list[Figure]]:
+    """Title of a section → its figures.
+
+    Args:
+        answered: the series that have answers; accuracies: see ``protocol_tables``; more: see
+            ``make_report``; paths: see ``paths_of``.
+    """
+    colours = colours_of(series, accuracies)
+    figures = {
+        "Accuracy": curve_figures(accuracies, colours),
+        "Can its probabilities be trusted?": answer_figures(answered, colours),
+        "Evidence": vacuity_figures(answered),
+        **{title: figures_of(answered, paths) for title, figures_of in more.items()},
+        "Training": training_figures(series, colours),
+    }
+    return {title: list(of_title) for title, of_title in figures.items()}
+
+
+def colours_of(series: Iterable[RunSeries], accuracies: Iterable[Table]) -> Colours:
+    """A colour for each model, the same in all figures."""
+    names = [entry.name for entry in series]
+    names += [" ".join(row[-2:]) for table in accuracies for row in table.means.index]
+    return {name: f"C{number}" for number, name in enumerate(dict.fromkeys(names))}
+
+
+def write_figures(figures: Mapping[str, list[Figure]], folder: str) -> list[Section]:
+    """Draws and writes the figures of all sections into one folder; a section without any is left
+    out."""
     taken: Counter[str] = Counter()
-    sections = {}
-    for title, of_title in made.items():
+    sections = []
+    for title, of_title in figures.items():
         if of_title:
             bar = tqdm(of_title, title, unit="figure", disable=None)
-            sections[title] = [
-                (each, write_figure(each, f"{start}_figures", taken)) for each in bar
+            drawn = [
+                DrawnFigure(each.reading, each.alt, write_figure(each, folder, taken))
+                for each in bar
             ]
-    page = jinja2.Template(
-        Path(__file__).with_name("report_template.html").read_text(encoding="utf-8"),
+            sections.append(Section(title, drawn))
+    return sections
+
+
+def html_of(report: Report) -> str:
+    """The page of a report."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    html = page.render(
-        folders=folders,
-        runs=runs,
-        notes=dict.fromkeys(
-            [record.getMessage() for record in warnings.buffer]
-            + [head["warning"] for head in heads if head["warning"]]
-            + [note for run in runs for note in notes_of(run)]
-        ),
-        papers=PAPERS,
-        inks=INKS,
-        sections=sections,
-        headlines=heads,
-        class_pages=class_pages,
-        galleries=galleries,
-        lists=lists,
-        listed=LISTED,
-        decimal=decimal,
-        root=root,
-        accuracies=accuracies,
-        measured=measured_tables(series),
-        render=render,
-        common=os.path.commonpath([run.folder.parent for run in runs]),
-        counted=counted,
-    )
-    write_text(str(path), html)
-    return heads
+    environment.globals |= {"papers": PAPERS, "inks": INKS, "listed": LISTED}
+    environment.filters |= {"counted": counted, "decimal": decimal, "table": render}
+    return environment.get_template("report_template.html").render(report=report)

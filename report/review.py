@@ -13,13 +13,13 @@ def probably_wrong(
 
     An image counts for the most probable class of those whose probability is at least the mean that
     the class has on the images that bear its label; its own label is probably wrong where that is
-    another class, and its probability below ``suspicious_below``: a classifier that errs often would
-    else doubt every label that it gets wrong. They are ordered by self-confidence, the probability of
-    the given label.
+    another class, and its probability at most ``suspicious_below``: otherwise every mistake of a
+    classifier that errs often would count as a wrong label. They are ordered by self-confidence, the
+    probability of the given label.
 
     Args:
         label: (N,) given labels; top, top_probability: (N, T) the most probable classes, downwards.
-            A label that is not among them counts as improbable, 0.
+            A label that is not among them counts as 0.
 
     References:
         Northcutt, Jiang, Chuang (2021), "Confident Learning: Estimating Uncertainty in Dataset
@@ -47,9 +47,7 @@ def suspicious_below(own: numpy.ndarray, top_probability: numpy.ndarray) -> floa
     References:
         Benjamini, Hochberg (1995), "Controlling the False Discovery Rate".
     """
-    beyond = 1 - top_probability.sum(
-        axis=1, dtype=float
-    )  # a label beyond them counts as improbable
+    beyond = 1 - top_probability.sum(axis=1, dtype=float)  # a label beyond them counts as 0
     chance = numpy.concatenate([numpy.zeros(len(own)), top_probability.ravel()])
     order = numpy.argsort(chance, kind="stable")
     mass = numpy.concatenate([beyond.clip(0), top_probability.ravel()])[order].cumsum()
@@ -61,8 +59,8 @@ def suspicious_below(own: numpy.ndarray, top_probability: numpy.ndarray) -> floa
 
 
 def least_certain(uncertainty: numpy.ndarray) -> numpy.ndarray:
-    """All images, those to label next first: indices by falling uncertainty (N,), at equal ones in
-    their order.
+    """All images, those to label next first: indices by falling uncertainty (N,); equally uncertain
+    images keep their order.
 
     References:
         Lewis and Gale (1994), "A Sequential Algorithm for Training Text Classifiers": uncertainty

@@ -27,20 +27,21 @@ def reliability_points(
 
 
 def risk_coverage(
-    doubts: list[numpy.ndarray], wrongs: list[numpy.ndarray]
+    uncertainties: list[numpy.ndarray], wrongs: list[numpy.ndarray]
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """The risk–coverage curve, mean over seeds.
 
     Args:
-        doubts: a (N,) array for each seed, larger is more doubtful; wrongs: a (N,) bool array for
-        each seed.
+        uncertainties: a (N,) array for each seed, larger is more uncertain.
+        wrongs: a (N,) bool array for each seed.
 
     Returns:
-        coverage n / N and mean error among the n least doubted, (N,) each, in [0, 1]; N is the
+        coverage n / N and mean error among the n least uncertain, (N,) each, in [0, 1]; N is the
         largest of the seeds', between whose points the others are interpolated.
     """
     curves = [
-        selective_risk(*map(torch.from_numpy, of_seed)).numpy() for of_seed in zip(doubts, wrongs)
+        selective_risk(*map(torch.from_numpy, of_seed)).numpy()
+        for of_seed in zip(uncertainties, wrongs)
     ]
     longest = max(map(len, curves))
     coverage = numpy.arange(1, longest + 1) / longest

@@ -1,5 +1,5 @@
 """Results that are slow to compute, cached in the run's folder until the run changes: what
-``analysis.uncertainty`` leaves there."""
+``experiments.lab.uncertainty`` leaves there."""
 
 import hashlib
 import json
@@ -76,7 +76,7 @@ def fingerprint(content: Kept) -> str:
 
 
 def read_uncertainties(run: FinishedRun) -> Arrays:
-    """Arrays of the run's ``uncertainty.npz``, see ``analysis.uncertainty``; empty where there is
+    """Arrays of the run's ``uncertainty.npz``, see ``experiments.lab.image_groups``; empty where there is
     none, or it is older than the run."""
     is_kept = read_kept(run.folder, run.record)
     return read_arrays(run.folder / IMAGES) if is_kept else {}

@@ -22,7 +22,7 @@ measures and keeps in the run's folder.
   with the mean ``temperature`` over images.
 
 ``uncertainty.npz``, of N base and L new images, for each measure of ``doubt``: ``base_<measure>``
-(N,), ``new_<measure>`` (L,), ``corrupted_<measure>`` (S, N), all float32, larger is more doubtful;
+(N,), ``new_<measure>`` (L,), ``corrupted_<measure>`` (S, N), all float32, larger is more uncertain;
 ``base_right`` (N,) and ``corrupted_right`` (S, N), bool; ``base_image`` (N,) and ``new_image``
 (L,), folder and file name. A histogram of right, wrong, new and corrupted draws
 ``base_m[base_right]``, ``base_m[~base_right]``, ``new_m`` and ``corrupted_m[severity - 1]``.
@@ -58,6 +58,11 @@ from trainers.evaluation.uncertainty import (
 )
 
 log = logging.getLogger(__name__)
+# groups of images
+BASE = "base"
+NEW = "new"
+CORRUPTED = {f"corrupted {severity}": severity for severity in SEVERITIES}  # base ones
+Table = dict[str, dict[str, Tensor]]  # group → measure → a value for each image
 Calibration = dict[str, float]  # see ``trainers.evaluation.prediction.calibration``
 
 
@@ -78,58 +83,29 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Kept, 
     """
     classifier = PromptedClassifier.load(folder)
     base, new = (find_data(classifier, classes, root) for classes in ("base", "new"))
-    images = images_of(base)
-    if images.split_hash != classifier.record["split_hash"]:
+    if images_of(base).split_hash != classifier.record["split_hash"]:
         raise UserError(
             f"{base.dataset_dir} holds other images, or another few-shot sample, than the run {folder} had: give the "
             "--root of its data, or run it again"
         )
-    temperature = None
-    if base.val and not images.validates_on_test_images:
-        temperature = fit_temperature(
-            log_of(classifier.prediction(paths_of(base.val))[0].probability), labels_of(base.val)
-        )
-    else:
+    temperature = temperature_of(classifier, base)
+    if temperature is None:
         log.warning("no temperature scaling: %s has no validation images of its own", folder)
-    paths = paths_of(base.test)
     labels = labels_of(base.test)
-
-    def corrupted(severity: int) -> Iterator[Picture]:
-        for path in paths:
-            picture = read_picture(path, classifier.background)
-            yield corrupted_at(severity, picture, Path(path).stem)
-
-    known = classifier.prediction(paths)[0]
-    unknown = classifier.prediction(paths_of(new.test))[0]
-    worse = [classifier.prediction(corrupted(severity))[0] for severity in SEVERITIES]
-    right = is_right(known, labels)  # (N,)
-    still_right = torch.stack([is_right(each, labels) for each in worse])  # (S, N)
+    shown = predictions(classifier, paths_of(base.test), paths_of(new.test))
+    right = is_right(shown[BASE], labels)  # (N,)
+    still_right = torch.stack([is_right(shown[name], labels) for name in CORRUPTED])  # (S, N)
     arrays = {
-        "base_image": numpy.array([*map(image_name, paths)]),
+        "base_image": numpy.array([*map(image_name, paths_of(base.test))]),
         "new_image": numpy.array([*map(image_name, paths_of(new.test))]),
         "base_right": right.numpy(),
         "corrupted_right": still_right.numpy(),
     }
-    measured = {}
-    of_known = uncertainties_of(known, temperature)
-    of_unknown = uncertainties_of(unknown, temperature)
-    of_worse = [uncertainties_of(each, temperature) for each in worse]
-    for name, of_base in of_known.items():
-        of_new = of_unknown[name]  # (L,)
-        of_corrupted = torch.stack([of[name] for of in of_worse])  # (S, N)
-        measured[name] = {
-            **doubt(of_base, ~right),
-            "new_auroc": told_apart(of_base, of_new),
-            "corrupted_auroc": [told_apart(of_base, each) for each in of_corrupted],
-            "mean": {
-                "base": mean(of_base),
-                "new": mean(of_new),
-                "corrupted": [mean(each) for each in of_corrupted],
-            },
-        }
-        arrays[f"base_{name}"] = of_base.numpy()
-        arrays[f"new_{name}"] = of_new.numpy()
-        arrays[f"corrupted_{name}"] = of_corrupted.numpy()
+    table = {group: uncertainties_of(answers, temperature) for group, answers in shown.items()}
+    for measure in table[BASE]:
+        arrays[f"base_{measure}"] = table[BASE][measure].numpy()
+        arrays[f"new_{measure}"] = table[NEW][measure].numpy()
+        arrays[f"corrupted_{measure}"] = numpy.stack([table[name][measure] for name in CORRUPTED])
     numbers = {
         "temperature": temperature,
         "images": {"base": len(base.test), "new": len(new.test)},
@@ -137,13 +113,55 @@ def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Kept, 
             "base": 100 * mean(right),
             "corrupted": [100 * mean(each) for each in still_right],
         },
-        "doubt": measured,
+        "doubt": {measure: worth(table, measure, ~right) for measure in table[BASE]},
         "calibration": {
-            "base": before_and_after(known, labels, temperature),
+            "base": before_and_after(shown[BASE], labels, temperature),
             "new": calibration_on_new(classifier, new, temperature),
         },
     }
     return numbers, arrays
+
+
+def temperature_of(classifier: PromptedClassifier, base: DatasetBase) -> float | None:
+    """The temperature that suits the run's validation images; None where it has none of its own."""
+    if not base.val or images_of(base).validates_on_test_images:
+        return None
+    prediction = classifier.prediction(paths_of(base.val))[0]
+    return fit_temperature(log_of(prediction.probability), labels_of(base.val))
+
+
+def predictions(
+    classifier: PromptedClassifier, base: list[str], new: list[str]
+) -> dict[str, Prediction]:
+    """Group of images → the answers to it among the base classes; base, new: paths of the images."""
+
+    def corrupted(severity: int) -> Iterator[Picture]:
+        for path in base:
+            picture = read_picture(path, classifier.background)
+            yield corrupted_at(severity, picture, Path(path).stem)
+
+    answers = {BASE: classifier.prediction(base)[0], NEW: classifier.prediction(new)[0]}
+    for name, severity in CORRUPTED.items():
+        answers[name] = classifier.prediction(corrupted(severity))[0]
+    return answers
+
+
+def worth(table: Table, measure: str, wrong: Tensor) -> dict[str, object]:
+    """How well a measure tells wrong answers to base images, new and corrupted images apart: its entry
+    in ``doubt``; wrong: (N,) bool."""
+    base = table[BASE][measure]  # (N,)
+    new = table[NEW][measure]  # (L,)
+    corrupted = [table[name][measure] for name in CORRUPTED]  # S of (N,)
+    return {
+        **doubt(base, wrong),
+        "new_auroc": told_apart(base, new),
+        "corrupted_auroc": [told_apart(base, each) for each in corrupted],
+        "mean": {
+            "base": mean(base),
+            "new": mean(new),
+            "corrupted": [mean(each) for each in corrupted],
+        },
+    }
 
 
 def find_data(classifier: PromptedClassifier, classes: str, root: str | Path | None) -> DatasetBase:
@@ -197,8 +215,8 @@ def told_apart(known: Tensor, others: Tensor) -> float | None:
     """How well a measure of uncertainty tells other images from known ones: area under the ROC
     curve in percent, of its (N,) and (L,) values.
     """
-    doubts = torch.cat([known, others])
-    return auroc(doubts, torch.arange(len(doubts)) >= len(known))
+    values = torch.cat([known, others])
+    return auroc(values, torch.arange(len(values)) >= len(known))
 
 
 def scaled(prediction: Prediction, temperature: float | Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from tests.conftest import BASE, GOLDEN, NEW
 from tests.results.conftest import values
 from tests.runs import call, change_record, change_split, prompts_of, record_of
 from tests.same_run import kept_answers
+from trainers.data.images import Images
 from trainers.evaluation.uncertainty import (
     distance_temperatures,
     fit_temperature,
@@ -174,7 +175,7 @@ def zero_shot(trained, tmp_path):
 
 
 def test_without_validation_images_of_its_own_a_run_is_not_scaled(zero_shot, monkeypatch, caplog):
-    monkeypatch.setattr(image_groups, "validates_on_test_images", lambda data: True)
+    monkeypatch.setattr(Images, "validates_on_test_images", True)
     figures, arrays = image_groups.evaluate(zero_shot)
     assert figures["temperature"] is None
     assert f"base_{SCALED}" not in arrays

@@ -57,12 +57,12 @@ def report(run: Run, asked: OwnRun) -> None:
 
     page = os.path.join(cfg.OUTPUT_DIR, "report.html")
     heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT)
-    own = [head for head in heads if head["trainer"] == run.name]
+    own = [head for head in heads if head.trainer == run.name]
     for head in own[:1]:
         known = {
-            "chance": head["chance"],
-            "zero-shot": head["zero_shot"],
-            "always the commonest class": head["commonest"],
+            "chance": head.chance,
+            "zero-shot": head.zero_shot,
+            "always the commonest class": head.commonest,
         }
         log.info(
             "%s; for comparison: %s",
@@ -71,10 +71,10 @@ def report(run: Run, asked: OwnRun) -> None:
                 f"{name} {value:.1f} %" for name, value in known.items() if value is not None
             ),
         )
-        if head["votes"]:
-            log.info("%s", head["votes"])
-        if head["warning"]:
-            log.warning("%s", head["warning"])
+        if head.votes:
+            log.info("%s", head.votes)
+        if head.warning:
+            log.warning("%s", head.warning)
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
 

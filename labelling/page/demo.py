@@ -45,7 +45,7 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     Raises:
         UserError: the root is no folder, or the run's predictions can't be read.
     """
-    from report.gallery import check_root, find_images
+    from report.pictures import check_root, find_images
     from results.answers import UNCERTAINTY
     from results.runs import FinishedRun
 

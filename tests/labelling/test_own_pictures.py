@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import predict
-from report.gallery import find_images
+from report.pictures import find_images
 from results.runs import collect
 from tests.runs import call
 from tests.same_run import kept_answers

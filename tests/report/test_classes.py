@@ -1,9 +1,10 @@
 """What a report shows of classes and images: headline, accuracy per class, confusion matrix, worst
-confusions, gallery."""
+confusions, gallery, pictures."""
 
 import base64
 import io
 import json
+from dataclasses import asdict
 
 import numpy
 import pandas
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image
 
 from report import classes
-from report.classes import class_page, headlines
-from report.gallery import NEXT, find_images, gallery
+from report.classes import class_page
+from report.gallery import NEXT, WRONG_LABELS, gallery
+from report.headlines import headlines
 from report.page import make_report
+from report.pictures import find_images
 from results.answers import UNCERTAINTY
 from results.runs import collect, group
 from tests.conftest import GOLDEN
@@ -63,8 +66,8 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
     make("CDC", backbone_hash="a")
     zero_shot = [(0, 0)] * 3 + [(1, 0)] * 4 + [(2, 0)] * 2
     trained, itself = headlines(make("ZeroshotCLIP", zero_shot, backbone_hash="a"))
-    assert trained == pytest.approx(GOLDEN["tables"]["headline"], abs=1e-3)
-    assert itself["zero_shot_itself"]
+    assert asdict(trained) == pytest.approx(GOLDEN["tables"]["headline"], abs=1e-3)
+    assert itself.zero_shot_itself
     make_report([tmp_path], tmp_path / "page.html", {})
     text = " ".join(Page(tmp_path / "page.html").text.replace("\xa0", " ").split())
     assert "66.7 % right answers by CDC tiny on openmoji, 9 test images." in text
@@ -76,39 +79,38 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
 )
 def test_zero_shot_of_another_clip_or_on_other_images_is_no_comparison(make, other):
     make("CDC")
-    assert headlines(make("ZeroshotCLIP", **other))[0]["zero_shot"] is None
+    assert headlines(make("ZeroshotCLIP", **other))[0].zero_shot is None
 
 
-def test_each_vote_alone_is_beside_the_fused_answer_and_a_lost_training_is_warned_of(make):
+def test_each_template_alone_is_beside_the_fused_answer_and_a_lost_training_is_warned_of(make):
     """Of 90 images 45 are right untrained; 36 right ones are within the noise, 35 are not."""
     make("ZeroshotCLIP", [(0, 0)] * 45 + [(1, 0)] * 45)
     accuracies = [100 * right / 90 for right in (36, 35, 60)]
-    measured = {"template_accuracy": accuracies, "image_accuracy": 80.0}
+    measured = {"template_accuracy": accuracies}
     config = {"MODEL": {"BACKBONE": {"NAME": "tiny"}}, "OPTIM": {"MAX_EPOCH": 10}}
     head = headlines(make("CDC", CONFUSED * 10, measured=measured, config=config))[0]
-    assert head["votes"] == (
-        "Right: templates alone 40.0, 38.9, 66.7 %, image classifier alone 80.0 %, fused 66.7 %, "
-        "untrained CLIP 50.0 %."
+    assert head.votes == (
+        "Right: templates alone 40.0, 38.9, 66.7 %, fused 66.7 %, untrained CLIP 50.0 %."
     )
-    assert head["warning"].startswith("1 of the 3 templates of CDC tiny on openmoji are right less")
-    assert "Train for longer (20 for OPTIM.MAX_EPOCH), or take" in head["warning"]
+    assert head.warning.startswith("1 of the 3 templates of CDC tiny on openmoji are right less")
+    assert "Train for longer (20 for OPTIM.MAX_EPOCH), or take" in head.warning
 
 
 def test_classes_matrix_and_confusions_are_counts_of_the_answers(make, monkeypatch):
     make("CDC")
     (one,) = make("CDC", [(0, 0)] * 3 + [(1, 1)] * 4 + [(2, 3)] * 2, seed=2)
-    page = class_page(one, {})
+    page = asdict(class_page(one, {}))
     for confusion in page["confusions"]:
-        confusion["cards"] = [card["image"] for card in confusion["cards"]]
+        confusion["images"] = [taken["image"] for taken in confusion["images"]]
     found = {name: plain(page[name]) for name in ("classes", "names", "rows", "confusions")}
     assert found == GOLDEN["tables"]["confusions"]
     # those with most mistakes, and the rest together
     monkeypatch.setattr(classes, "MATRIX", 2)
     page = class_page(one, {})
-    assert page["names"] == ["cat", "dog"]
-    assert page["left_out"] == 2
-    ((_, cells),) = page["rows"]
-    assert [number for number, *_ in cells] == [1, 3, 0]
+    assert page.names == ["cat", "dog"]
+    assert page.left_out == 2
+    ((_, cells),) = page.rows
+    assert [cell.number for cell in cells] == [1, 3, 0]
 
 
 # ---- the gallery ----
@@ -119,32 +121,32 @@ def test_gallery_order_and_what_stands_on_a_card(tmp_path):
     answers = {name: numpy.array(values) for name, values in known["answers"].items()}
     answers["max_probability"] = answers["max_probability"].astype("float32")
     write_run(tmp_path, "train_base", "CDC", 1, "base", answers, names=("cat", "dog", "eel"))
-    suspicious, doubted = gallery(collect(tmp_path)[0], {}).values()
-    orders = ["".join(card["image"][2] for card in cards) for cards in (suspicious, doubted)]
+    cards = gallery(*group(collect(tmp_path)), {}).cards
+    suspicious, uncertain = cards[WRONG_LABELS], cards[NEXT]
+    orders = ["".join(card.image[2] for card in of_kind) for of_kind in (suspicious, uncertain)]
     assert orders == known["orders"]
-    assert [card["right"] for card in doubted] == known["right"]
-    assert plain(suspicious[2]) == known["third"]
-    assert doubted[3]["answer"] == "class 5"
+    assert [card.right for card in uncertain] == known["right"]
+    assert plain(asdict(suspicious[2])) == known["third"]
+    assert uncertain[3].answer == "class 5"
 
 
-def test_the_lists_are_of_validation_and_test_images_with_every_vote(tmp_path):
+def test_the_lists_are_of_validation_and_test_images_and_each_vote_has_its_weight(tmp_path):
     parts = [make_answers(seed, 30, templates=2) for seed in (1, 2)]
     for name, arrays in zip("ab", parts):
         arrays["image"] = numpy.array([f"{name}/{index}.png" for index in range(30)])
-        arrays["vote_weight"] = numpy.array([0.1, 0.1, 0.8])
-        arrays["image_vote"] = arrays["label"]
-        arrays["image_vote_probability"] = arrays["image_vote_vacuity"] = arrays["max_probability"]
-    folder = write_run(tmp_path / "runs", "train_all", "CDCGDA", 1, arrays=parts[1])
+        arrays["vote_weight"] = numpy.array([0.2, 0.8])
+    folder = write_run(tmp_path / "runs", "train_all", "CDC", 1, arrays=parts[1])
     write_answers(folder, "val", parts[0])
     make_report([tmp_path / "runs"], tmp_path / "page.html", {})
     text = Page(tmp_path / "page.html").text
-    assert "image classifier: " in text
+    assert "template 2: " in text
+    assert "weight 20" in text
     assert "weight 80" in text
     queue = pandas.read_csv(tmp_path / "page_label_next.csv")
-    names, doubts = (
+    names, uncertainties = (
         numpy.concatenate([of[name] for of in parts]) for name in ("image", UNCERTAINTY)
     )
-    assert queue["image"].tolist() == names[numpy.argsort(-doubts, kind="stable")].tolist()
+    assert queue["image"].tolist() == names[numpy.argsort(-uncertainties, kind="stable")].tolist()
     assert set(queue["split"]) == {"val", "test"}
     wrong = pandas.read_csv(tmp_path / "page_wrong_labels.csv")
     assert (wrong["label"] != wrong["answer"]).any()
@@ -157,15 +159,15 @@ def test_pictures_are_those_of_the_test_images_and_others_are_said_not_shown(
     answers = {**make_answers(0, 6, 6), "image": images}
     facts = {"arrays": answers, "names": CLASSES, "dataset": "DescribableTextures"}
     write_run(tmp_path, "train_all", "CoOp", 1, **facts)
-    (run,) = collect(tmp_path)
+    (entry,) = group(collect(tmp_path))
     pixels = {
         name: numpy.asarray(Image.open(f"{data_root}/dtd/images/{name}"), float) for name in images
     }
-    for card in gallery(run, find_images(run, data_root))[NEXT]:
-        head, content = card["picture"].split(",")
+    for card in gallery(entry, find_images(entry.first, data_root)).cards[NEXT]:
+        head, content = card.picture.split(",")
         assert head == "data:image/jpeg;base64"
         shown = numpy.asarray(Image.open(io.BytesIO(base64.b64decode(content))), float)
         nearest = min(pixels, key=lambda name: numpy.abs(pixels[name] - shown).mean())
-        assert nearest == card["image"]
-    assert find_images(run, tmp_path) == {}
+        assert nearest == card.image
+    assert find_images(entry.first, tmp_path) == {}
     assert "no pictures of DescribableTextures: data folder" in caplog.text

@@ -4,8 +4,8 @@ import numpy
 import pytest
 
 from report.feature_map import FEWEST, map_figures, map_of
-from report.gallery import find_images
 from report.page import make_report
+from report.pictures import find_images
 from results.runs import collect
 from tests.results.conftest import Page
 

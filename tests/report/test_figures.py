@@ -32,10 +32,10 @@ def drawn(figure):
 
 
 def test_risk_coverage_is_the_mean_of_the_seeds_curves_interpolated_where_one_has_fewer_images():
-    doubts = [numpy.array([0.1, 0.4, 0.2, 0.3]), numpy.array([3.0, 1.0])]
+    uncertainties = [numpy.array([0.1, 0.4, 0.2, 0.3]), numpy.array([3.0, 1.0])]
     wrongs = [numpy.array([False, True, True, False]), numpy.array([True, False])]
-    coverage, risk = numbers.risk_coverage(doubts, wrongs)
-    first = [0, 1 / 2, 1 / 3, 2 / 4]  # images by doubt: 0 2 3 1
+    coverage, risk = numbers.risk_coverage(uncertainties, wrongs)
+    first = [0, 1 / 2, 1 / 3, 2 / 4]  # images by uncertainty: 0 2 3 1
     second = [0, 0, 1 / 4, 1 / 2]  # 0 at half, 1/2 at all
     assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
     assert risk == pytest.approx([(a + b) / 2 for a, b in zip(first, second)])

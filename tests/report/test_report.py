@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 from report.__main__ import main
-from report.page import measured_tables
+from report.tables import measured_tables
 from results.render import render
 from results.runs import collect, group
 from results.table import tables
@@ -85,12 +85,12 @@ def test_without_predictions_there_are_tables_training_curves_and_warnings(tmp_p
 def test_measured_tables_have_a_row_for_each_model_and_measure(tmp_path):
     for seed in (1, 2):
         write_run(tmp_path, "train_base", "CDC", seed, "base")
-    calibration, doubt = measured_tables(group(collect(tmp_path)))
+    calibration, uncertainty = measured_tables(group(collect(tmp_path)))
     key = ("openmoji, base classes", "CDC tiny")
     expected = {"accuracy": [56, 59], "ECE": [11, 12], "adaptive ECE": [12, 13], "NLL": [2, 3]}
     assert values(calibration) == {key: {**expected, "Brier": [0.5, 0.5]}}
-    of_doubt = {"AURC": [21, 22], "error AUROC": [71, 72]}  # energy has no error AUROC
-    assert values(doubt) == {(*key, "max probability"): of_doubt}
+    expected = {"AURC": [21, 22], "error AUROC": [71, 72]}  # energy has no error AUROC
+    assert values(uncertainty) == {(*key, "max probability"): expected}
 
 
 # ---- refusals ----

@@ -1,0 +1,159 @@
+"""The head of a report: how good the answers are, and what that is to be compared with."""
+
+from dataclasses import dataclass
+
+import numpy
+
+from results.runs import RunSeries
+from trainers.common.console import counted
+from trainers.common.record_file import nested, tested_on
+from trainers.evaluation.figures import votes_alone, wilson
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The accuracy of a series, in percent and mean over its seeds, and what to compare it with.
+
+    Attributes:
+        tested_on, model: see ``RunSeries``; model is its ``name``.
+        trainer: the trainer alone.
+        zero_shot_itself: whether nothing was trained.
+        seeds: their number.
+        images: number of test images, 0 where it is not known.
+        of: the same in words, as in "9 test images".
+        classes: number of classes to choose from.
+        accuracy: share of right answers.
+        low, high: ends of the accuracy's 95 % interval over images like these (Wilson).
+        chance: what guessing would reach.
+        zero_shot: what the same CLIP reaches without training on the same images, None where it is
+            not among the runs.
+        commonest: what always answering the commonest class would reach, None where it is not known.
+        votes: how often each template alone is right, in words; "" with one template.
+        warning: of templates that are worse than without training, and what to do; "" without any.
+    """
+
+    tested_on: str
+    model: str
+    trainer: str
+    zero_shot_itself: bool
+    seeds: int
+    images: int
+    of: str
+    classes: int
+    accuracy: float
+    low: float
+    high: float
+    chance: float
+    zero_shot: float | None
+    commonest: float | None
+    votes: str
+    warning: str
+
+    @property
+    def shows_no_gain(self) -> bool:
+        """Whether the untrained CLIP lies within the interval, so that training may not have helped."""
+        if self.zero_shot is None or self.zero_shot_itself or not self.images:
+            return False
+        return self.low <= self.zero_shot <= self.high
+
+
+def headlines(series: list[RunSeries]) -> list[Headline]:
+    """A ``Headline`` for each series whose runs were all tested."""
+    tested = [entry for entry in series if all("accuracy" in run.metrics for run in entry.runs)]
+    zero_shot = {
+        comparable(entry): mean_accuracy(entry) for entry in reversed(tested) if entry.is_zero_shot
+    }
+    return [headline(entry, zero_shot.get(comparable(entry))) for entry in tested]
+
+
+def headline(entry: RunSeries, untrained: float | None) -> Headline:
+    """The ``Headline`` of one series; untrained: its ``zero_shot``."""
+    run = entry.first
+    images = number_of_images(entry)
+    accuracy = mean_accuracy(entry)
+    classes = len(run.classnames)
+    low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
+    counts = numpy.bincount(run.answers["label"]) if run.answers else None
+    return Headline(
+        tested_on=entry.tested_on,
+        model=entry.name,
+        trainer=run.record["trainer"],
+        zero_shot_itself=entry.is_zero_shot,
+        seeds=len(entry.runs),
+        images=images,
+        of=tested_on(run.record, images),
+        classes=classes,
+        accuracy=accuracy,
+        low=100 * low,
+        high=100 * high,
+        chance=100 / classes,
+        zero_shot=untrained,
+        commonest=None if counts is None else float(100 * max(counts) / sum(counts)),
+        votes=votes_in_words(entry, untrained),
+        warning=below_untrained(entry, untrained),
+    )
+
+
+def single(heads: list[Headline]) -> Headline | None:
+    """The headline that can stand alone: that of the only training, or the only one there is."""
+    trained = [head for head in heads if not head.zero_shot_itself]
+    if len(trained) == 1:
+        return trained[0]
+    return heads[0] if len(heads) == 1 else None
+
+
+def template_accuracies(entry: RunSeries) -> list[float]:
+    """Accuracy of each template alone in percent, mean over seeds; none where there are none."""
+    of_seeds = [run.metrics.get("template_accuracy", ()) for run in entry.runs]
+    return [float(numpy.mean(of_template)) for of_template in zip(*of_seeds)]
+
+
+def votes_in_words(entry: RunSeries, untrained: float | None) -> str:
+    """How often each template alone is right, all together, and the CLIP without training; "" with
+    one template."""
+    templates = template_accuracies(entry)
+    if len(templates) < 2:
+        return ""
+    words = f"Right: {votes_alone(templates, None)}, fused {mean_accuracy(entry):.1f} %"
+    return f"{words}." if untrained is None else f"{words}, untrained CLIP {untrained:.1f} %."
+
+
+def below_untrained(entry: RunSeries, untrained: float | None) -> str:
+    """A warning, with what to do, where templates are worse than the CLIP without training by more
+    than their 95 % intervals (Wilson's); "" where none is, or it is not known."""
+    images = number_of_images(entry)
+    templates = template_accuracies(entry)
+    if untrained is None or not images:
+        return ""
+    highest = [100 * wilson(round(each / 100 * images), images)[1] for each in templates]
+    below = sum(high < untrained for high in highest)
+    if not below:
+        return ""
+    epochs = nested(entry.first.record, "config", "OPTIM", "MAX_EPOCH")
+    longer = f" ({2 * epochs} for OPTIM.MAX_EPOCH)" if isinstance(epochs, int) else ""
+    return (
+        f"{below} of the {counted(len(templates), 'template')} of {entry.name} on {entry.tested_on} "
+        f"are right less often than the same CLIP untrained ({untrained:.1f} %): the training was "
+        f"too short, or went wrong. Train for longer{longer}, or take a trainer that trains no "
+        "prompts: --trainer GDA"
+    )
+
+
+def mean_accuracy(entry: RunSeries) -> float:
+    """Mean over seeds, in percent."""
+    mean: float = numpy.mean([run.metrics["accuracy"] for run in entry.runs])
+    return mean
+
+
+def number_of_images(entry: RunSeries) -> int:
+    """The number of test images of one seed; 0 where it is not known."""
+    run = entry.first
+    images: int = run.metrics.get("images", len(run.answers["label"]) if run.answers else 0)
+    return images
+
+
+def comparable(entry: RunSeries) -> tuple[object, ...]:
+    """What two series share that were tested on the same images with the same CLIP."""
+    run = entry.first
+    hashes = (run.record[name] for name in ("backbone_hash", "split_hash"))
+    return entry.task[:2], number_of_images(entry), *hashes, *run.classnames

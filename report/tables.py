@@ -1,0 +1,63 @@
+"""The tables of a report: accuracies by protocol, calibration, and measures of uncertainty."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from results.kept import CALIBRATION
+from results.rows import SERIES_HEADS, Line, Table
+from results.runs import RunSeries, collect
+from results.table import tables
+from trainers.common.errors import UserError
+
+CALIBRATION_COLUMNS = {"accuracy": "accuracy"} | CALIBRATION
+MEASURED_BY = {"aurc": "AURC", "error_auroc": "error AUROC"}
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of the page; accuracies, calibration errors and areas are in percent.
+
+    Attributes:
+        accuracies: see ``protocol_tables``.
+        measured: see ``measured_tables``.
+    """
+
+    accuracies: list[Table]
+    measured: list[Table]
+
+
+def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
+    """The tables of the protocols whose runs lie in or below each folder; with the folder in the
+    title where there are several.
+    """
+    made = []
+    for folder in folders:
+        with suppress(UserError):  # its runs belong to no protocol, or have no accuracy
+            for table in tables(collect(folder)):
+                if len(folders) > 1:
+                    table.title += f" ({Path(folder).name})"
+                made.append(table)
+    return [table for table in made if len(table.frame)]
+
+
+def measured_tables(series: list[RunSeries]) -> list[Table]:
+    """Calibration, a row for each series, and how well each measure of uncertainty finds wrong
+    answers, a row for each series and measure; a table without rows is left out.
+    """
+    calibration: list[Line] = []
+    uncertainty: list[Line] = []
+    for entry in series:
+        key = entry.tested_on, entry.name
+        for run in entry.runs:
+            values = {title: run.metrics.get(name) for name, title in CALIBRATION_COLUMNS.items()}
+            calibration.append((key, run.seed, values))
+            for measure, worth in run.metrics.get("uncertainty", {}).items():
+                values = {title: worth[name] for name, title in MEASURED_BY.items()}
+                uncertainty.append(((*key, measure.replace("_", " ")), run.seed, values))
+    made = [
+        Table.of("Calibration", SERIES_HEADS, calibration),
+        Table.of("Uncertainty", (*SERIES_HEADS, "by"), uncertainty),
+    ]
+    return [table for table in made if len(table.by_seed)]
