@@ -20,10 +20,10 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from labelling.commands.arguments import add_run_arguments, images_at
+from labelling.commands.arguments import add_run_arguments, images_at, share_or_best
 from labelling.page.demo import Demo, find_examples
 from labelling.page.page import HOST, make_app, make_server
-from labelling.promise import Judge, share_or_best
+from labelling.threshold import threshold_of
 from trainers.common.errors import run_tool
 
 PORT = 8000
@@ -69,9 +69,9 @@ def run(args: argparse.Namespace) -> None:
 
     paths = list(images_at(args.paths, ())) if args.paths else []
     classifier = PromptedClassifier.load(args.run, args.backbone)
-    judge = Judge(args.run, args.max_error, args.confidence)
+    threshold = threshold_of(args.run, args.max_error, args.confidence)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []
-    demo = Demo(classifier, judge, examples)
+    demo = Demo(classifier, threshold, examples)
     server = make_server(make_app(demo), args.port)
     if paths:
         pictures = [(path, path) for path in paths]

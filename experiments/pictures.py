@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 from labelling.classifier import PromptedClassifier
 from labelling.page.demo import Demo, find_examples
 from labelling.page.page import HOST, make_app, make_server
-from labelling.promise import CONFIDENCE, Judge
+from labelling.threshold import threshold_of
 
 WIDTH = 860  # pixels
 COLOURS = ("red", "blue", "green")
@@ -82,7 +82,7 @@ def make_pictures(folder: Path, work: Path) -> None:
     )  # where the report names no folder of this machine
     classifier = PromptedClassifier.load(run)
     examples = find_examples(run, classifier.record, str(shapes))
-    app = make_app(Demo(classifier, Judge(str(run), MAX_ERROR, CONFIDENCE), examples))
+    app = make_app(Demo(classifier, threshold_of(str(run), MAX_ERROR), examples))
     server = make_server(app, 0)
     threading.Thread(target=server.run, daemon=True).start()
     address = f"http://{HOST}:{server.effective_port}/?picture=example-7"

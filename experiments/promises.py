@@ -39,7 +39,7 @@ from torch import Tensor
 from experiments import bursts
 from labelling.cross_fit import Known, cross_fit
 from labelling.folders.own_images import FOLDS
-from labelling.promise import CONFIDENCE, OFFERED, points_of, promised
+from labelling.threshold import CONFIDENCE, OFFERED, points_of, promised
 from trainers import method_class, method_node
 from trainers.data.class_folders import divide
 from trainers.data.images import are_new

@@ -7,7 +7,8 @@ import pytest
 
 from experiments import bursts
 from labelling import PromptedClassifier
-from labelling.promise import Judge
+from labelling.explain import explain
+from labelling.threshold import threshold_of
 from tests.datasets.test_every_dataset import build
 
 SHOTS = 4
@@ -47,7 +48,7 @@ def test_no_scene_is_in_two_parts_and_one_shot_of_each_counts(write_bursts, tmp_
     assert any("160 images look like others, in 40 groups" in note for note in dataset.notes)
     fitted = PromptedClassifier.fit(folder, trainer="GDA", backbone="tiny", folder=tmp_path / "run")
     assert fitted.record["metrics"]["test"]["images"] == 48
-    rule = Judge(f"{tmp_path}/run").rule()
+    rule = explain(threshold_of(f"{tmp_path}/run"))
     assert "the run's 8 validation images" in rule
     assert "Not counted: 24 validation images" in rule
 
@@ -58,7 +59,7 @@ def test_folds_of_few_pictures_answer_scenes_that_they_have_not_seen(write_burst
     with numpy.load(tmp_path / "run/predictions-test.npz") as kept:
         assert len(kept["is_new"]) == 48
         assert kept["is_new"].sum() == 12
-    assert "12 cross-validated images" in Judge(f"{tmp_path}/run").rule()
+    assert "12 cross-validated images" in explain(threshold_of(f"{tmp_path}/run"))
 
 
 def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothing(write_bursts):

@@ -17,7 +17,7 @@ from dassl.config import get_cfg_default
 from dassl.data.datasets import Datum
 
 from datasets.splits import read_split
-from labelling.promise import read_points
+from labelling.threshold import read_validation
 from results.kept import IMAGES, KEPT, read_kept, write_kept
 from results.runs import FinishedRun
 from tests.runs import contents_of, record_of, refuses
@@ -40,7 +40,7 @@ def answers_in(path):
 READERS = {
     "model.pth.tar-3": checkpoint.load,
     "results.json": read_record,
-    "predictions-val.npz": lambda path: read_points(os.path.dirname(path)),
+    "predictions-val.npz": lambda path: read_validation(os.path.dirname(path)),
     "predictions-test.npz": answers_in,
     "small.pt": load_backbone,
     "split.json": lambda path: read_split(path, "."),

@@ -12,9 +12,9 @@ from trainers.evaluation.prediction import Prediction
 from ..classifier import AHEAD, PromptedClassifier, ReadImages
 from ..folders.pictures import ahead
 from .part_file import PartFile
-from .rows import Row, rows_of
+from .writers import Writer
 
-Verdict = Callable[[float], bool | None]  # whether an answer of an uncertainty is unsure
+Rejects = Callable[[float], bool | None]  # whether an answer of an uncertainty is unsure
 Missing = Iterable[Sequence[tuple[int, str]]]  # batches of positions and paths
 # position → row, and position → why the image can't be read
 Answered = tuple[Mapping[int, Mapping[str, object]], Mapping[int, str]]
@@ -37,15 +37,14 @@ def fill(part: PartFile, answers: Iterable[Later]) -> Generator[int, None, None]
 def here(
     classifier: PromptedClassifier,
     missing: Missing,
-    verdict: Verdict,
+    rejects: Rejects,
+    writer: Writer,
     topk: int,
-    show: Callable[[Row], Mapping[str, object]],
-    with_votes: bool,
 ) -> Iterator[Later]:
     """The answers of a classifier in this process.
 
     Args:
-        topk, with_votes: see ``rows.rows_of``; show: makes what is kept of a row.
+        writer: says what is kept of an answer; topk: see ``rows.rows_of``.
     """
 
     def read(batch: Sequence[tuple[int, str]]) -> tuple[list[int], ReadImages]:
@@ -62,8 +61,8 @@ def here(
         if prediction is None:
             return {}, errors
         answers = classifier.answers(prediction, names)
-        doubtful = [verdict(uncertainty) for uncertainty in answers.uncertainty.tolist()]
-        table = map(show, rows_of(answers, doubtful, topk, with_votes))
+        doubtful = [rejects(uncertainty) for uncertainty in answers.uncertainty.tolist()]
+        table = writer.rows(answers, doubtful, topk)
         readable = (position for position in positions if position not in errors)
         return dict(zip(readable, table)), errors
 

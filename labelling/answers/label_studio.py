@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from trainers.common.errors import UserError
+from trainers.common.files import write_lines
 
 from ..folders.label_files import LOCAL
-from .rows import Row, json_list
+from .rows import Row
+from .writers import Writer, json_list
 
 if TYPE_CHECKING:
     from trainers.method import Method
@@ -20,24 +22,39 @@ def version_of(method: "Method") -> str:
     return f"{method.name()} {(method.prompts_hash() or '')[:8]}".strip()
 
 
-def task_lines(rows: Iterable[Row], model: str, folder: str) -> Iterator[str]:
-    """The lines of a JSON list of at least one row: an image, its most probable class, with the
-    probability as the score.
+class LabelStudioWriter(Writer):
+    """Writes a JSON list of tasks: an image, its most probable class, and the probability as the score.
 
     An uncertain image has its prediction, too, to be confirmed by a person.
 
-    Args:
-        model: what made the answers; folder: absolute path of the one that Label Studio is told to
-            show files of, in which the images lie.
-
-    Raises:
-        UserError: an image lies elsewhere.
+    Label Studio is told to show the files of the folder in which the tasks are written: the images lie
+    in it.
     """
-    return json_list(json.dumps(task(row, model, folder)) for row in rows)
+
+    option = "--label-studio"
+    mark = r'\A\[\n\{"data": \{"image": '
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.folder = os.path.dirname(os.path.abspath(path))
+
+    def checked(self, images: Iterable[str]) -> Iterator[str]:
+        """The paths of the images one by one.
+
+        Raises:
+            UserError: see ``address``.
+        """
+        for image in images:
+            address(image, self.folder)
+            yield image
+
+    def write(self, rows: Iterator[Row], model: str) -> None:
+        tasks = (json.dumps(task(row, model, self.folder)) for row in rows)
+        write_lines(os.path.abspath(self.path), json_list(tasks))
 
 
 def task(row: Row, model: str, folder: str) -> dict[str, object]:
-    """See ``task_lines``."""
+    """The task of a row; model: what has answered; folder: see ``address``."""
     first = row["top"][0]
     choice = {
         "from_name": "choice",
@@ -49,19 +66,8 @@ def task(row: Row, model: str, folder: str) -> dict[str, object]:
     return {"data": {"image": address(row["image"] or "", folder)}, "predictions": [prediction]}
 
 
-def below(images: Iterable[str], folder: str) -> Iterator[str]:
-    """The images one by one, each of which lies in the folder.
-
-    Raises:
-        UserError: see ``address``.
-    """
-    for image in images:
-        address(image, folder)
-        yield image
-
-
 def address(image: str, folder: str) -> str:
-    """Where Label Studio finds an image.
+    """Where Label Studio finds an image below a folder, which is an absolute path.
 
     Raises:
         UserError: it does not lie in the folder.

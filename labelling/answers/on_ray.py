@@ -12,8 +12,8 @@ import numpy
 from trainers.common.errors import UserError
 
 from ..classifier import Answers, PromptedClassifier
-from .answering import Answered, Later, Missing, Verdict
-from .rows import in_columns, rows_of
+from .answering import Answered, Later, Missing, Rejects
+from .rows import columns_of
 
 Columns = dict[str, object]  # name → value, of an image
 Block = dict[str, list[int] | list[bytes]]
@@ -72,16 +72,14 @@ class Labeller:
     def answers(self, answers: Answers) -> list[Columns]:
         """The columns of each answer, without the image and what nothing is said of."""
         unjudged: list[bool | None] = [None] * len(answers)
-        table = []
-        for row in rows_of(answers, unjudged, self.topk, with_votes=False):
-            columns = in_columns(row)
+        table = columns_of(answers, unjudged, self.topk)
+        for columns in table:
             del columns["image"], columns["doubtful"]
-            table.append(columns)
         return table
 
 
 def on_ray(
-    address: str, missing: Missing, verdict: Verdict, arguments: Mapping[str, object]
+    address: str, missing: Missing, rejects: Rejects, arguments: Mapping[str, object]
 ) -> Iterator[Later]:
     """The answers of a cluster, in the order in which they come.
 
@@ -128,14 +126,14 @@ def on_ray(
             num_cpus=None if gpus else 1,
         )
         for batch in answers.iter_batches(batch_size=None):
-            yield partial(from_ray, batch, verdict)
+            yield partial(from_ray, batch, rejects)
     except ray.exceptions.RayError as error:
         raise UserError(f"--ray {address}: {str(error).strip().splitlines()[-1]}") from error
     finally:
         ray.shutdown()
 
 
-def from_ray(batch: Arrays, verdict: Verdict) -> Answered:
+def from_ray(batch: Arrays, rejects: Rejects) -> Answered:
     """The answers in a batch that ``Labeller`` has returned."""
     columns = {name: values.tolist() for name, values in batch.items()}
     positions = columns.pop("position")
@@ -147,7 +145,7 @@ def from_ray(batch: Arrays, verdict: Verdict) -> Answered:
         if errors[place]:
             continue
         row = {name: values[place] for name, values in columns.items()}
-        doubtful = verdict(row["uncertainty"])
+        doubtful = rejects(row["uncertainty"])
         label = row.pop("label")
         table[position] = {
             "image": os.fsdecode(names[place]),

@@ -1,50 +1,69 @@
 """Tables in the format Parquet, for numbers of rows that no CSV file should have; with pyarrow."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
+from typing import TYPE_CHECKING
 
 from trainers.common.console import printable
 from trainers.common.errors import UserError
-from trainers.common.files import check_output, write_atomically
+from trainers.common.files import write_atomically
+
+from .rows import columns_of
+from .writers import Writer
+
+if TYPE_CHECKING:
+    from ..classifier import Answers
 
 ROWS = 10_000  # that are in memory, and in a row group
 FIRST = ["image", "label", "doubtful", "uncertainty"]  # columns of every table
 
 
-def check_parquet(path: str) -> None:
-    """
-    Raises:
-        UserError: there is no pyarrow, or the file is there and is no table of this command; see
-            ``check_output``.
-    """
-    try:
-        from pyarrow import ArrowException
-        from pyarrow.parquet import read_schema
-    except ModuleNotFoundError as error:
-        raise UserError(
-            "--parquet needs pyarrow: pip install pyarrow, or give --csv for a table in text"
-        ) from error
-    check_output("--parquet", path, r"\APAR1")
-    if not os.path.exists(path):
-        return
-    try:
-        names = read_schema(path).names
-    except ArrowException:
-        names = []
-    if names[: len(FIRST)] != FIRST:
-        raise UserError(
-            f"--parquet {path} exists already, and was not written by this command: give another name, or delete it first"
-        )
+class ParquetWriter(Writer):
+    """Writes a Parquet file; numbers in fp32, as they were computed."""
+
+    option = "--parquet"
+    mark = r"\APAR1"
+
+    def check(self) -> None:
+        """
+        Raises:
+            UserError: there is no pyarrow, or the file is there and is no table of this command; see
+                ``check_output``.
+        """
+        try:
+            from pyarrow import ArrowException
+            from pyarrow.parquet import read_schema
+        except ModuleNotFoundError as error:
+            raise UserError(
+                "--parquet needs pyarrow: pip install pyarrow, or give --csv for a table in text"
+            ) from error
+        super().check()
+        if not os.path.exists(self.path):
+            return
+        try:
+            names = read_schema(self.path).names
+        except ArrowException:
+            names = []
+        if names[: len(FIRST)] != FIRST:
+            raise UserError(
+                f"--parquet {self.path} exists already, and was not written by this command: give another name, or delete it first"
+            )
+
+    def rows(
+        self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
+    ) -> Sequence[Mapping[str, object]]:
+        return columns_of(answers, doubtful, topk)
+
+    def write(self, rows: Iterator[dict[str, object]], model: str) -> None:
+        write_atomically(os.path.abspath(self.path), lambda path: write_table(path, rows))
 
 
-def write_parquet(path: str, table: Iterable[Mapping[str, object]]) -> None:
-    """Writes at least one row of columns, see ``rows.in_columns``; numbers in fp32, as they were
-    computed."""
+def write_table(path: str, rows: Iterator[dict[str, object]]) -> None:
+    """Writes at least one row, ``ROWS`` at a time."""
     import pyarrow
-    from pyarrow.parquet import ParquetWriter
+    from pyarrow import parquet
 
-    rows = iter(table)
     part = list(islice(rows, ROWS))
     types = {"doubtful": pyarrow.bool_(), "image": pyarrow.string(), "label": pyarrow.string()}
     schema = pyarrow.schema(
@@ -56,14 +75,9 @@ def write_parquet(path: str, table: Iterable[Mapping[str, object]]) -> None:
             for name, value in part[0].items()
         ]
     )
-
-    def write(temporary: str) -> None:
-        nonlocal part
-        with ParquetWriter(temporary, schema, compression="zstd") as writer:
-            while part:
-                # an image's name may hold bytes that are no text
-                shown = [{**row, "image": printable(str(row["image"]))} for row in part]
-                writer.write_table(pyarrow.Table.from_pylist(shown, schema))
-                part = list(islice(rows, ROWS))
-
-    write_atomically(path, write)
+    with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
+        while part:
+            # an image's name may hold bytes that are no text
+            shown = [{**row, "image": printable(str(row["image"]))} for row in part]
+            writer.write_table(pyarrow.Table.from_pylist(shown, schema))
+            part = list(islice(rows, ROWS))

@@ -34,7 +34,7 @@ TABLES = (
 
 @contextlib.contextmanager
 def part_file(
-    path: str, command: Mapping[str, object], paths: Iterable[str]
+    table: str, command: Mapping[str, object], paths: Iterable[str]
 ) -> Iterator["PartFile"]:
     """The part file of a command, to the end of the block: a new one, or the one that a killed process
     has left.
@@ -42,7 +42,8 @@ def part_file(
     It is deleted where the block ends as it should, and where nothing was answered.
 
     Args:
-        path: of the file; "": one without a name, which goes with the process.
+        table: path of the file that will be written; "" has a part file without a name, which goes
+            with the process.
         command: what the answers depend on besides the images: name for the user → value.
         paths: of the images.
 
@@ -50,6 +51,7 @@ def part_file(
         UserError: it is somebody's, of another command or other images, in use, or damaged.
         OSError: the disk is full or fails.
     """
+    path = os.path.abspath(table) + ENDING if table else ""
     if path:
         check_output("the part file", path, MARK)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -225,7 +227,7 @@ class PartFile:
         query = "SELECT error FROM answers WHERE error IS NOT NULL ORDER BY position LIMIT ?"
         return [error for (error,) in self.database.execute(query, [number])]
 
-    def doubtful(self) -> int | None:
-        """How many answers are unsure; None where nothing says what that would be."""
+    def rejected(self) -> int | None:
+        """How many answers are too uncertain for a label; None where nothing says it."""
         (number,) = self.database.execute("SELECT sum(doubtful) FROM answers").fetchone()
         return None if number is None else int(number)

@@ -1,15 +1,9 @@
-"""Answers as rows, one per image, and rows as a table, JSON or text."""
+"""Answers as rows, one per image: for JSON, or in columns for a table."""
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
-from textwrap import indent
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
 import numpy
-
-from trainers.common.console import csv_lines, printable
-from trainers.evaluation.figures import decimal
 
 if TYPE_CHECKING:
     from ..classifier import Answers
@@ -77,10 +71,13 @@ def votes_of(answers: "Answers", image: int, number: int) -> list[Vote]:
     ]
 
 
-def rows_of(
-    answers: "Answers", doubtful: Sequence[bool | None], topk: int, with_votes: bool = True
-) -> list[Row]:
-    """One per image; ``topk``: number of most probable classes."""
+def rows_of(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
+    """The answers to N images, without the votes.
+
+    Args:
+        doubtful: N values, whether an answer is too uncertain for a label; None where nothing says it.
+        topk: number of most probable classes.
+    """
     table = []
     for number, image in enumerate(answers.images):
         row: Row = {
@@ -94,52 +91,30 @@ def rows_of(
         if answers.conflict is not None:
             row["conflict"] = float(answers.conflict[number])
         row["top"] = most_probable(answers.probabilities[number], answers.classnames, topk)
-        if with_votes and (votes := votes_of(answers, number, topk)):
-            row["votes"] = votes
         table.append(row)
     return table
 
 
+def rows_with_votes(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
+    """See ``rows_of``; each vote has its ``topk`` most probable classes, too."""
+    table = rows_of(answers, doubtful, topk)
+    for number, row in enumerate(table):
+        if votes := votes_of(answers, number, topk):
+            row["votes"] = votes
+    return table
+
+
+def columns_of(
+    answers: "Answers", doubtful: Sequence[bool | None], topk: int
+) -> list[dict[str, object]]:
+    """See ``rows_of``; each row in columns, a value for each field, and two for each place among the
+    most probable classes."""
+    return [in_columns(row) for row in rows_of(answers, doubtful, topk)]
+
+
 def in_columns(row: Row) -> dict[str, object]:
-    """A row of a table: a column for each field but the votes, and two for each place among the top
-    classes."""
-    columns = {name: value for name, value in row.items() if name not in ("top", "votes")}
+    """See ``columns_of``."""
+    columns = {name: value for name, value in row.items() if name != "top"}
     for place, entry in enumerate(row["top"], 1):
         columns |= {f"{name}_{place}": value for name, value in entry.items()}
     return columns
-
-
-def as_csv(rows: Sequence[Row]) -> str:
-    """The rows ``in_columns``; see ``csv_lines``."""
-    return "".join(table_lines(map(in_columns, rows)))
-
-
-def table_lines(table: Iterable[Mapping[str, object]]) -> Iterator[str]:
-    """The lines of a CSV file of at least one row, ``in_columns``; see ``csv_lines``."""
-    rows = iter(table)
-    first = next(rows)
-    return csv_lines(first, (row.values() for row in chain([first], rows)))
-
-
-def json_lines(rows: Iterable[Row]) -> Iterator[str]:
-    """The lines of a JSON list of at least one row, in ASCII, which every output takes."""
-    return json_list(indent(json.dumps(row, indent=2, allow_nan=False), "  ") for row in rows)
-
-
-def json_list(items: Iterable[str]) -> Iterator[str]:
-    """The lines of a JSON list of at least one item, each of which is JSON already."""
-    before = "[\n"
-    for item in items:
-        yield before + item
-        before = ",\n"
-    yield "\n]\n"
-
-
-def text_line(row: Row) -> str:
-    """A line for an image, with tabs in between: image, label or ``?``, the top classes, the
-    uncertainty."""
-    verdicts = {True: ", not sure", False: ", within the limit", None: ""}
-    top = ", ".join(f"{of['class']} {100 * of['probability']:.1f} %" for of in row["top"])
-    uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"
-    cells = row["image"] or "", row["label"] or "?", top, uncertainty
-    return "\t".join(map(printable, cells)) + "\n"

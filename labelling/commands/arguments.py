@@ -11,7 +11,7 @@ from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS, files_below, is_image, left_out
 
-from ..promise import CONFIDENCE
+from ..threshold import BEST, CONFIDENCE
 
 log = logging.getLogger("predict")
 
@@ -37,6 +37,11 @@ def add_run_arguments(
         metavar="SHARE",
         help=f"how sure the promise of --max-error is (default: {CONFIDENCE:g})",
     )
+
+
+def share_or_best(text: str) -> float | str:
+    """What ``--max-error`` is given: a share, or ``BEST``; raises ValueError for what is neither."""
+    return text if text == BEST else float(text)
 
 
 def paths_in(lines: Iterable[str]) -> Iterator[str]:

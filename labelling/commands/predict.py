@@ -15,7 +15,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -24,28 +24,24 @@ import numpy
 from trainers.common.console import counted
 from trainers.common.environment import first_line, start_command
 from trainers.common.errors import UserError, run_tool
-from trainers.common.files import check_output, file_hash, write_lines
+from trainers.common.files import file_hash
 from trainers.common.image_files import transparent_parts, with_alpha
 from trainers.common.record_file import FILE_NAME
 
-from ..answers.label_studio import below, task_lines, version_of
-from ..answers.parquet import check_parquet, write_parquet
-from ..answers.part_file import ENDING, PartFile, part_file
-from ..answers.rows import in_columns, json_lines, table_lines, text_line
-from ..promise import Judge, are_own, share_or_best
-from .arguments import add_run_arguments, images_at
+from ..answers.label_studio import LabelStudioWriter, version_of
+from ..answers.parquet import ParquetWriter
+from ..answers.part_file import PartFile, part_file
+from ..answers.writers import CsvWriter, JsonWriter, TextWriter, Writer
+from ..explain import explain
+from ..threshold import Threshold, are_own, threshold_of
+from .arguments import add_run_arguments, images_at, share_or_best
 
 if TYPE_CHECKING:
-    from ..answers.answering import Verdict
+    from ..answers.answering import Rejects
     from ..classifier import PromptedClassifier
 
 log = logging.getLogger("predict")
-TASKS = r'\A\[\n\{"data": \{"image": '  # of a file that Label Studio imports
 NAMED = 20  # of those that can't be read
-# arguments that say where images, run and answers are, not what is answered
-NOT_IN_ANSWERS = (
-    *("paths", "run", "prompts", "backbone", "csv", "parquet", "json", "label_studio", "ray"),
-)
 BAR: dict[str, Any] = {"unit": "image", "mininterval": 1, "dynamic_ncols": True}
 
 
@@ -77,8 +73,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=5,
         help="how many classes are listed for each image (default: 5)",
     )
-    doubt = parser.add_mutually_exclusive_group()
-    doubt.add_argument(
+    rejection = parser.add_mutually_exclusive_group()
+    rejection.add_argument(
         "--max-error",
         type=share_or_best,
         metavar="SHARE",
@@ -86,7 +82,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "given is wrong on pictures like the run's validation images; 0.05 for 5 %%, best for the "
         "smallest that this run can promise",
     )
-    doubt.add_argument(
+    rejection.add_argument(
         "--min-certainty",
         type=float,
         metavar="C",
@@ -127,70 +123,126 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the input can't work.
     """
-    certainty = args.min_certainty
-    if certainty is not None and not 0 <= certainty <= 1:
-        raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
     check_source(args)
-    is_own = not args.prompts and (not args.classes or are_own(args.run, args.classes))
-    if args.max_error is not None and not is_own:
-        raise UserError(
-            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, of some, or of --prompts: give --min-certainty"
-        )
-    is_judged = is_own and certainty is None
-    judge = Judge(args.run, args.max_error, args.confidence) if is_judged else None
-    table = args.csv or args.parquet or args.label_studio
-    if args.ray and (args.prompts or args.label_studio or not table):
-        raise UserError("--ray writes a table of a --run: give --csv FILE or --parquet FILE")
-    if args.csv:
-        check_output("--csv", args.csv, "\\A(\ufeff)?image,label,doubtful,uncertainty")
-    if args.parquet:
-        check_parquet(args.parquet)
-    place = os.path.abspath(table) if table else ""
-    paths = images_at(args.paths, sys.stdin or ())
-    if args.label_studio:
-        check_output("--label-studio", args.label_studio, TASKS)
-        paths = below(paths, os.path.dirname(place))
-    with part_file(place and place + ENDING, command_of(args), paths) as part:
-        version = label(part, args, verdict_of(judge, certainty))
-        images, answered, unread = part.counts()
+    threshold = threshold_for(args)
+    writer = writer_for(args)
+    writer.check()
+    images = writer.checked(images_at(args.paths, sys.stdin or ()))
+    with part_file(writer.path, command_of(args), images) as part:
+        model = label(part, args, writer, rejects_of(threshold, args.min_certainty))
+        _, answered, unread = part.counts()
         if not answered:
             first = part.errors(1)[0]
             raise UserError(
                 f"there is no image to look at: not one can be read; the first: {first}"
             )
-        rows: Iterator[Any] = part.rows(args.least_certain_first)
-        if args.csv:
-            write_lines(place, table_lines(rows))
-        elif args.parquet:
-            write_parquet(place, rows)
-        elif args.label_studio:
-            write_lines(place, task_lines(rows, version, os.path.dirname(place)))
-        else:
-            sys.stdout.writelines(json_lines(rows) if args.json else map(text_line, rows))
-        doubtful = part.doubtful()
+        writer.write(part.rows(args.least_certain_first), model)
+        rejected = part.rejected()
         errors = part.errors(NAMED)
-    if judge is not None:
-        log.info("%s", judge.rule())
-        if judge.points and judge.point is None and judge.offers():
+    if threshold is not None:
+        log.info("%s", explain(threshold))
+        if threshold.alternatives():
             log.info("To have such a promise: --max-error best")
-    count = f", {doubtful} of them too uncertain for a label"
-    log.info("%s%s", counted(answered, "image"), "" if doubtful is None else count)
+    count = "" if rejected is None else f", {rejected} of them too uncertain for a label"
+    log.info("%s%s", counted(answered, "image"), count)
     if unread:
         more = [f"and {unread - NAMED} more"] if unread > NAMED else []
         log.warning("No answer for %s: %s", counted(unread, "image"), "; ".join(errors + more))
     return 1 if unread else 0
 
 
+def threshold_for(args: argparse.Namespace) -> Threshold | None:
+    """The rejection threshold of a run; None where it does not hold for the classes, or where
+    ``--min-certainty`` is given instead.
+
+    Raises:
+        UserError: a share is none, or a threshold is asked for and the run has none.
+    """
+    certainty = args.min_certainty
+    if certainty is not None and not 0 <= certainty <= 1:
+        raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
+    is_own = not args.prompts and (not args.classes or are_own(args.run, args.classes))
+    if args.max_error is not None and not is_own:
+        raise UserError(
+            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, of some, or of --prompts: give --min-certainty"
+        )
+    if not is_own or certainty is not None:
+        return None
+    return threshold_of(args.run, args.max_error, args.confidence)
+
+
+def writer_for(args: argparse.Namespace) -> Writer:
+    """What writes the answers.
+
+    Raises:
+        UserError: a Ray cluster is asked for what it does not make.
+    """
+    if args.ray and (args.prompts or not (args.csv or args.parquet)):
+        raise UserError("--ray writes a table of a --run: give --csv FILE or --parquet FILE")
+    if args.csv:
+        return CsvWriter(args.csv)
+    if args.parquet:
+        return ParquetWriter(args.parquet)
+    if args.label_studio:
+        return LabelStudioWriter(args.label_studio)
+    return JsonWriter() if args.json else TextWriter()
+
+
 def command_of(args: argparse.Namespace) -> dict[str, object]:
-    """What the answers depend on besides the images: the run's record and the options."""
-    record = args.prompts or f"{args.run}/{FILE_NAME}"
-    command: dict[str, object] = {
-        f"--{name.replace('_', '-')}": value
-        for name, value in vars(args).items()
-        if name not in NOT_IN_ANSWERS
+    """What the part file depends on besides the images: option → value; of a run the hash of its
+    record, of ``--prompts`` that of the file."""
+    source = args.prompts or f"{args.run}/{FILE_NAME}"
+    return {
+        "--trainer": args.trainer,
+        "--classes": args.classes,
+        "--topk": args.topk,
+        "--max-error": args.max_error,
+        "--min-certainty": args.min_certainty,
+        "--confidence": args.confidence,
+        "--least-certain-first": args.least_certain_first,
+        "--run": file_hash(source) if os.path.isfile(source) else "",
     }
-    command["--run"] = file_hash(record) if os.path.isfile(record) else ""
-    return command
+
+
+def rejects_of(threshold: Threshold | None, certainty: float | None) -> "Rejects":
+    """Whether an answer of an uncertainty is too uncertain for a label; None where nothing says it."""
+    if threshold is not None:
+        return threshold.rejects
+    if certainty is None:
+        return lambda uncertainty: None
+    limit = float(numpy.float32(1 - certainty))  # as precise as uncertainties are
+    return lambda uncertainty: uncertainty > limit
+
+
+def label(part: PartFile, args: argparse.Namespace, writer: Writer, rejects: "Rejects") -> str:
+    """Answers the images that have no answer yet; returns what answers, see ``version_of``."""
+    # here, since it takes seconds: wrong arguments are answered at once
+    from tqdm import tqdm
+
+    from ..answers.answering import fill, here
+    from ..answers.on_ray import on_ray
+
+    classifier = classifier_of(args)
+    if classifier.method.note:
+        log.info("%s", classifier.method.note)
+    images, answered, unread = part.counts()
+    missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
+    if args.ray:
+        answers = on_ray(args.ray, missing, rejects, labeller_of(args))
+    else:
+        if not answered + unread:  # a command that goes on has said it
+            paths = tqdm(part.images(), "looking for transparent parts", images, **BAR, delay=2)
+            if number := with_alpha(paths):
+                parts = transparent_parts(classifier.background)
+                log.info("%d of %d images can have transparent parts, %s", number, images, parts)
+        answers = here(classifier, missing, rejects, writer, args.topk)
+    with (
+        tqdm(total=images, initial=answered + unread, **BAR) as progress,
+        closing(fill(part, answers)) as filled,
+    ):
+        for number in filled:
+            progress.update(number)
+    return version_of(classifier.method)
 
 
 def labeller_of(args: argparse.Namespace) -> dict[str, object]:
@@ -204,48 +256,6 @@ def labeller_of(args: argparse.Namespace) -> dict[str, object]:
         "classes": args.classes,
         "topk": args.topk,
     }
-
-
-def verdict_of(judge: Judge | None, certainty: float | None) -> "Verdict":
-    """Whether an answer of an uncertainty is unsure; None where nothing says what that would be."""
-    if judge is not None:
-        return judge.doubtful
-    if certainty is None:
-        return lambda uncertainty: None
-    limit = float(numpy.float32(1 - certainty))  # as precise as uncertainties are
-    return lambda uncertainty: uncertainty > limit
-
-
-def label(part: PartFile, args: argparse.Namespace, verdict: "Verdict") -> str:
-    """Answers the images that have no answer yet; returns what answers, see ``version_of``."""
-    # here, since it takes seconds: wrong arguments are answered at once
-    from tqdm import tqdm
-
-    from ..answers.answering import fill, here
-    from ..answers.on_ray import on_ray
-
-    classifier = classifier_of(args)
-    if classifier.method.note:
-        log.info("%s", classifier.method.note)
-    images, answered, unread = part.counts()
-    missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
-    if not args.ray and not answered + unread:  # a command that goes on has said it
-        paths = tqdm(part.images(), "looking for transparent parts", images, **BAR, delay=2)
-        if number := with_alpha(paths):
-            parts = transparent_parts(classifier.background)
-            log.info("%d of %d images can have transparent parts, %s", number, images, parts)
-    if args.ray:
-        answers = on_ray(args.ray, missing, verdict, labeller_of(args))
-    else:
-        show = in_columns if args.csv or args.parquet else dict
-        answers = here(classifier, missing, verdict, args.topk, show, with_votes=args.json)
-    with (
-        tqdm(total=images, initial=answered + unread, **BAR) as progress,
-        closing(fill(part, answers)) as filled,
-    ):
-        for number in filled:
-            progress.update(number)
-    return version_of(classifier.method)
 
 
 def check_source(args: argparse.Namespace) -> None:

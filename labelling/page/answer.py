@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from ..answers.rows import most_probable, votes_of
-from ..promise import NOT_KNOWN, OTHER_CLASSES, Judge
+from ..explain import NOT_KNOWN, OTHER_CLASSES, explain, others_as_certain, verdict
+from ..threshold import Threshold
 
 if TYPE_CHECKING:
     from ..classifier import Answers
@@ -19,22 +20,29 @@ def percent(share: float) -> str:
     return "under 0.1 %" if share < 0.0005 else f"{100 * share:.1f} %"
 
 
-def describe(answers: "Answers", judge: Judge | None, truth: str | None = None) -> dict[str, Any]:
+def describe(
+    answers: "Answers", threshold: Threshold | None, truth: str | None = None
+) -> dict[str, Any]:
     """What the page says of the first image, a dict for its template.
 
     Args:
-        answers: a classifier's ``Answers``; judge: the run's; None for other classes than its own.
+        answers: a classifier's ``Answers``; threshold: the run's; None for other classes than its
+            own.
         truth: the class of an example, where it is among those asked for.
     """
     names = answers.classnames
     uncertainty = float(answers.uncertainty[0])
-    doubtful = None if judge is None else judge.doubtful(uncertainty)
+    rejected, said, basis = None, NOT_KNOWN, OTHER_CLASSES
+    if threshold is not None:
+        rejected = threshold.rejects(uncertainty)
+        said = verdict(threshold, uncertainty)
+        basis = f"{others_as_certain(threshold.validation, uncertainty)} {explain(threshold)}"
     votes = votes_of(answers, 0, SHOWN_VOTES)
     return {
         "label": answers.labels[0],
-        "doubtful": doubtful,
-        "verdict": judge.verdict(doubtful) if judge else NOT_KNOWN,
-        "basis": f"{judge.of_such(uncertainty)} {judge.rule()}" if judge else OTHER_CLASSES,
+        "doubtful": rejected,
+        "verdict": said,
+        "basis": basis,
         "note": answers.note,
         "truth": truth,
         "classes": most_probable(answers.probabilities[0], names, SHOWN),

@@ -19,7 +19,7 @@ from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record, shown_name, tested_on
 from trainers.evaluation.figures import votes_alone
 
-from ..promise import Judge
+from ..threshold import Threshold
 from .answer import describe
 from .table import AnsweredPictures
 
@@ -73,15 +73,18 @@ class Demo:
 
     Args:
         classifier: a ``PromptedClassifier``.
-        judge: of answers to the run's own classes.
+        threshold: of answers to the run's own classes.
         examples: list of (path, class name).
     """
 
     def __init__(
-        self, classifier: "PromptedClassifier", judge: Judge, examples: Sequence[Example] = ()
+        self,
+        classifier: "PromptedClassifier",
+        threshold: Threshold,
+        examples: Sequence[Example] = (),
     ) -> None:
         self.classifier = classifier
-        self.judge = judge
+        self.threshold = threshold
         self.classnames = classifier.classnames
         # the last list of names, which the next picture is often asked about, too
         self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)
@@ -91,7 +94,7 @@ class Demo:
             f"example-{number}": example for number, example in enumerate(examples, start=1)
         }
         self.sent: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
-        self.table = AnsweredPictures(classifier, judge, self.lock)
+        self.table = AnsweredPictures(classifier, threshold, self.lock)
 
     @property
     def title(self) -> str:
@@ -161,7 +164,7 @@ class Demo:
         """
         if sorted(names) == sorted(self.classnames):
             with self.lock:
-                return describe(self.classifier.predict(image), self.judge, truth)
+                return describe(self.classifier.predict(image), self.threshold, truth)
         if len(names) > MAX_NAMES:
             raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
         with self.lock:

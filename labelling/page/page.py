@@ -13,6 +13,7 @@ from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS
 from trainers.evaluation.figures import decimal
 
+from ..explain import explain
 from .answer import percent
 from .demo import Demo
 
@@ -53,7 +54,9 @@ def make_app(demo: Demo) -> Flask:
 
     def table(number: int, error: UserError | str = "") -> str:
         number = min(max(number, 1), demo.table.pages)
-        return render_template("table.html", demo=demo, number=number, error=sentence(error))
+        return render_template(
+            "table.html", demo=demo, explain=explain, number=number, error=sentence(error)
+        )
 
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
         """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""

@@ -16,8 +16,9 @@ from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 
-from ..answers.rows import Row, as_csv, rows_of
-from ..promise import Judge
+from ..answers.rows import Row, in_columns, rows_of
+from ..answers.writers import table_lines
+from ..threshold import Threshold
 
 if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
@@ -61,7 +62,7 @@ class AnsweredPictures:
     """Pictures with answers among the run's own classes.
 
     Args:
-        classifier: a ``PromptedClassifier``; judge: of its answers.
+        classifier: a ``PromptedClassifier``; threshold: of its answers.
         lock: is held while the classifier computes.
 
     Attributes:
@@ -70,9 +71,9 @@ class AnsweredPictures:
         expected: how many pictures there are in all.
     """
 
-    def __init__(self, classifier: "PromptedClassifier", judge: Judge, lock: Lock) -> None:
+    def __init__(self, classifier: "PromptedClassifier", threshold: Threshold, lock: Lock) -> None:
         self.classifier = classifier
-        self.judge = judge
+        self.threshold = threshold
         self.lock = lock
         self.entries: list[Entry] = []
         self.broken: list[str] = []
@@ -119,7 +120,7 @@ class AnsweredPictures:
         with self.lock:
             answers = self.classifier.predict(images)
         answers.images = [*names]
-        doubtful = [self.judge.doubtful(each) for each in answers.uncertainty.tolist()]
+        doubtful = [self.threshold.rejects(each) for each in answers.uncertainty.tolist()]
         for row, image in zip(rows_of(answers, doubtful, TOP), images):
             self.entries.append(Entry(row, jpeg(image)))
 
@@ -152,7 +153,7 @@ class AnsweredPictures:
             row: CorrectedRow = {**first, **entry.row, "label": entry.label}
             row["corrected"] = bool(entry.correction)
             table.append(row)
-        return as_csv(table)
+        return "".join(table_lines(map(in_columns, table)))
 
 
 def jpeg(image: Image.Image) -> bytes:

@@ -22,9 +22,10 @@ from labelling.checkout.image_folder import ImageFolder
 from labelling.commands import predict as cdc_predict
 from labelling.commands import train as cdc_train
 from labelling.defaults import TAKEN, completed
+from labelling.explain import explain
 from labelling.folders.pictures import pictures_and_labels, write_class_folders
 from labelling.own_run import notes_on_classes
-from labelling.promise import Judge
+from labelling.threshold import threshold_of
 from protocols.command_line import parse_arguments
 from tests.runs import (
     REPOSITORY,
@@ -98,7 +99,7 @@ def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_o
     said = "all 20 images by 5-fold cross-validation"
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "few/report.html").read_text()
-    assert "the run's 20 cross-validated images" in Judge(f"{tmp_path}/few").rule()
+    assert "the run's 20 cross-validated images" in explain(threshold_of(f"{tmp_path}/few"))
     known = PromptedClassifier.load(tmp_path / "few")
     assert known.method.learner.features.shape[0] == 20, "what is kept has seen all"
     make_pictures(shapes, count=50, names=NAMES)

@@ -188,6 +188,19 @@ def test_what_is_wrong_with_the_images(refused, images, tmp_path, monkeypatch):
     assert "there is no image to label (" in refused("-")
 
 
+@pytest.mark.parametrize("form", ["csv", "parquet", "label-studio"])
+def test_no_form_replaces_somebodys_file(refused, images, tmp_path, form):
+    if form == "parquet":
+        pytest.importorskip("pyarrow")
+    theirs = tmp_path / "labels"
+    theirs.write_text("mine")
+    picture = shutil.copy(images[1][0], tmp_path)
+    line = refused(f"--{form}", theirs, picture)
+    assert f"--{form} {theirs} exists already, and was not written by this command" in line
+    assert theirs.read_text() == "mine"
+    assert not (tmp_path / "labels.part").exists()
+
+
 def test_a_table_is_written_whole_or_not_at_all(refused, images, tmp_path):
     table, broken = tmp_path / "labels.csv", tmp_path / "broken.png"
     older = "image,label,doubtful,uncertainty\n"

@@ -7,7 +7,7 @@ import pytest
 
 import demo_app
 from labelling import PromptedClassifier
-from labelling.promise import Judge
+from labelling.threshold import threshold_of
 from tests import chromium
 
 NASTY = ['<script>alert("1")</script>', "salt & 'pepper'", "a" * 60]
@@ -41,7 +41,7 @@ class Page(chromium.Page):
 def make_demo(folder, data_root, max_error=None):
     classifier = PromptedClassifier.load(folder)
     examples = demo_app.find_examples(folder, classifier.record, data_root)
-    return demo_app.Demo(classifier, Judge(folder, max_error), examples)
+    return demo_app.Demo(classifier, threshold_of(folder, max_error), examples)
 
 
 @pytest.fixture(scope="module")

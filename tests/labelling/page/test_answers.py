@@ -11,8 +11,9 @@ import demo_app
 import predict
 from labelling import PromptedClassifier
 from labelling.classifier import Answers
+from labelling.explain import NOT_KNOWN
 from labelling.page.answer import describe, percent
-from labelling.promise import NOT_KNOWN, Judge
+from labelling.threshold import threshold_of
 from tests.conftest import GOLDEN, TRAINERS, slow_but_for
 from tests.labelling.page.conftest import NASTY, Page, make_demo, png
 from tests.runs import CLASSES, call, write_validation
@@ -35,11 +36,11 @@ def test_the_verdict_is_sure_only_where_a_limit_was_measured(
     tmp_path, uncertainty, max_error, own, verdict, words
 ):
     write_validation(tmp_path, [0.2, 0.3], [0, 1])
-    judge = Judge(str(tmp_path), max_error, confidence=0.5)
+    threshold = threshold_of(str(tmp_path), max_error, confidence=0.5)
     shares = numpy.array([[1 - uncertainty, uncertainty]], dtype="float32")
     doubts = numpy.array([uncertainty], dtype="float32")
     answers = Answers(["a", "b"], [None], ["a"], shares, doubts)
-    found = describe(answers, judge if own else None)
+    found = describe(answers, threshold if own else None)
     assert found["verdict"] == (verdict or NOT_KNOWN)
     assert words in found["basis"]
     assert found["doubtful"] is (verdict and "not sure" in verdict)

@@ -41,7 +41,7 @@ def test_mistakes_are_named_and_the_page_keeps_working(ask, message):
 
 
 def test_only_the_last_pictures_are_kept_and_shown_small(demo):
-    pictures, keys = asked.Demo(demo.classifier, demo.judge), []
+    pictures, keys = asked.Demo(demo.classifier, demo.threshold), []
     for number in range(asked.KEPT + 1):
         file = io.BytesIO()
         Image.new("RGB", (1000, 500), (number, 0, 0)).save(file, format="PNG")
@@ -68,7 +68,7 @@ def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, dem
 def test_without_its_images_a_run_has_no_examples(folder, demo, tmp_path, caplog):
     assert demo_app.find_examples(folder, demo.classifier.record, tmp_path) == []
     assert "No examples: " in caplog.text
-    bare = demo_app.make_app(demo_app.Demo(demo.classifier, demo.judge))
+    bare = demo_app.make_app(demo_app.Demo(demo.classifier, demo.threshold))
     page = Page(bare.test_client().get("/").text)
     assert not page.all("fieldset")
     assert "example" not in page.text

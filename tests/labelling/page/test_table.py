@@ -23,7 +23,7 @@ def paths(data_root):
 @pytest.fixture
 def own(demo):
     """A ``Demo`` with a table of its own."""
-    return demo_app.Demo(demo.classifier, demo.judge)
+    return demo_app.Demo(demo.classifier, demo.threshold)
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_what_is_corrected_is_saved_and_can_be_taken_back(own, client, answered)
     assert f"Corrected; the answer was {answered.labels[2]}" in page.text
     rows = saved(client)
     for number, name in enumerate(CLASSES):
-        doubtful = own.judge.doubtful(answered.uncertainty[number])
+        doubtful = own.threshold.rejects(answered.uncertainty[number])
         label = "" if doubtful else answered.labels[number]
         expected = ("quokka", "True") if number == 2 else (label, "False")
         row = rows[f"{name}.png"]
@@ -88,7 +88,7 @@ def test_a_label_that_is_too_long_is_refused(client, answered):
 def test_pages_hold_the_least_certain_first_and_every_picture_once(own, paths, monkeypatch):
     monkeypatch.setattr(tables, "ROWS", 4)
     monkeypatch.setattr(tables, "BATCH", 4)
-    table = AnsweredPictures(own.classifier, own.judge, own.lock)
+    table = AnsweredPictures(own.classifier, own.threshold, own.lock)
     asked = []
     predict = own.classifier.predict
 

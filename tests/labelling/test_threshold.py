@@ -1,4 +1,4 @@
-"""Which answers are doubtful, and the words for it."""
+"""The rejection threshold: which answers get no label, and the words for it."""
 
 import math
 import re
@@ -9,18 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from labelling.promise import BEST, OFFERED, Judge, points_of, possible, promised
+from labelling.explain import explain, others_as_certain
+from labelling.threshold import BEST, OFFERED, points_of, possible, promised, threshold_of
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
 
 
 @pytest.fixture
-def judge(tmp_path):
-    """A ``Judge`` of a run that said this of its validation images."""
+def measured(tmp_path):
+    """The ``Threshold`` of a run that said this of its validation images."""
 
     def make(uncertainty, wrong, max_error=None, confidence=0.95):
         write_validation(tmp_path, uncertainty, wrong)
-        return Judge(tmp_path, max_error, confidence)
+        return threshold_of(tmp_path, max_error, confidence)
 
     return make
 
@@ -94,71 +95,73 @@ def test_copies_promise_nothing_more(tmp_path_factory, wrong, copies, max_error)
     number = len(wrong)
     uncertainty, places = numpy.arange(1, number + 1) / 100, numpy.arange(copies * number)
     write_validation(folder, uncertainty, wrong, is_new=numpy.ones(number, bool))
-    alone = Judge(folder, max_error)
-    assert "Not counted" not in alone.rule()
+    alone = threshold_of(folder, max_error)
+    assert "Not counted" not in explain(alone)
     write_validation(
         folder,
         [*uncertainty.repeat(copies), *[1e-3] * 50],
         [*numpy.repeat(wrong, copies), *[False] * 50],
         is_new=numpy.append(places % copies == 0, [False] * 50),
     )
-    found = Judge(folder, max_error)
+    found = threshold_of(folder, max_error)
     assert found.point == alone.point
-    assert "Not counted" in found.rule()
+    assert "Not counted" in explain(found)
 
 
 def test_a_class_without_a_new_image_is_promised_nothing(tmp_path):
     write_validation(tmp_path, numpy.arange(90) / 100, numpy.zeros(90), is_new=numpy.arange(90) < 0)
-    assert "a class has no validation image that looks unlike those" in Judge(tmp_path).rule()
+    assert "a class has no validation image that looks unlike those" in explain(
+        threshold_of(tmp_path)
+    )
     with refuses("a class has no validation image that looks unlike those .* Add images"):
-        Judge(tmp_path, 0.2)
+        threshold_of(tmp_path, 0.2)
 
 
-def test_the_best_share_is_the_smallest_that_holds_beside_the_others(judge):
+def test_the_best_share_is_the_smallest_that_holds_beside_the_others(measured):
     uncertainty = numpy.arange(1, 61) / 100
-    found = judge(uncertainty, numpy.arange(60) == 50, BEST)
-    assert found.max_error == 0.1
+    found = measured(uncertainty, numpy.arange(60) == 50, BEST)
+    assert found.share == 0.1
     start = (
         "The limit that promises at most 10 % errors with 95 % confidence, the smallest share that"
     )
-    assert found.rule().startswith(start)
-    assert not found.doubtful(0.3)
-    assert found.doubtful(0.9)
-    none = judge(uncertainty, numpy.arange(60) % 2, BEST)
-    assert none.doubtful(0.001)
-    assert none.rule().startswith("No limit promises at most 20 % errors")
+    assert explain(found).startswith(start)
+    assert not found.rejects(0.3)
+    assert found.rejects(0.9)
+    none = measured(uncertainty, numpy.arange(60) % 2, BEST)
+    assert none.rejects(0.001)
+    assert explain(none).startswith("No limit promises at most 20 % errors")
 
 
-def test_an_answer_is_judged_alike_though_its_last_digits_differ(judge):
-    found = judge([0.1, 0.2, 0.3], [0, 0, 1], 0.4, 0.5)
+def test_an_answer_is_judged_alike_though_its_last_digits_differ(measured):
+    found = measured([0.1, 0.2, 0.3], [0, 0, 1], 0.4, 0.5)
     for uncertainty in (0.2, 0.2 * (1 + 1e-6)):
-        assert not found.doubtful(uncertainty)
+        assert not found.rejects(uncertainty)
     for uncertainty in (0.201, 0.3, math.nan):
-        assert found.doubtful(uncertainty)
+        assert found.rejects(uncertainty)
 
 
-@pytest.mark.parametrize("mistakes, max_error, words", GOLDEN["doubts"])
+@pytest.mark.parametrize("mistakes, max_error, words", GOLDEN["thresholds"])
 def test_the_rule_in_words_says_what_is_promised_and_what_can_be_had(
-    judge, mistakes, max_error, words
+    measured, mistakes, max_error, words
 ):
     """Of 60 validation images; mistakes: the numbers of the wrong ones, by uncertainty."""
     uncertainty = numpy.arange(1, 61) / 100
     wrong = numpy.isin(numpy.arange(60), mistakes)
-    found = judge(uncertainty, wrong, max_error)
-    assert found.rule() == words
+    found = measured(uncertainty, wrong, max_error)
+    assert explain(found) == words
     expected = None if max_error is None else words.startswith("No limit")
-    assert found.doubtful(0.01) is expected
+    assert found.rejects(0.01) is expected
     for percent in re.findall(r"at most (\d+) % errors, answering", words):  # it holds
-        assert not judge(uncertainty, wrong, int(percent) / 100).doubtful(0.01)
+        assert not measured(uncertainty, wrong, int(percent) / 100).rejects(0.01)
 
 
 def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(tmp_path):
-    found = Judge(tmp_path)
-    assert found.doubtful(0.001) is None
-    assert found.of_such(0.1) == ""
-    assert "No rejection threshold can be set" in found.rule()
+    found = threshold_of(tmp_path)
+    assert found.rejects(0.001) is None
+    assert others_as_certain(found.validation, 0.1) == ""
+    assert "No rejection threshold can be set" in explain(found)
     with refuses("--max-error needs .*predictions-val.npz"):
-        Judge(tmp_path, 0.1)
+        threshold_of(tmp_path, 0.1)
 
 
 @pytest.mark.parametrize(
@@ -167,10 +170,10 @@ def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(t
 )
 def test_what_is_no_share_is_refused(tmp_path, max_error, confidence, message):
     with refuses(message):
-        Judge(tmp_path, max_error, confidence)
+        threshold_of(tmp_path, max_error, confidence)
 
 
 @pytest.mark.parametrize("uncertainty", [[], [math.nan, 0.1], [0.1, math.inf]])
-def test_validation_answers_that_are_none_are_refused(judge, uncertainty):
+def test_validation_answers_that_are_none_are_refused(measured, uncertainty):
     with refuses("predictions-val.npz can't be read"):
-        judge(uncertainty, numpy.zeros(len(uncertainty)), 0.1)
+        measured(uncertainty, numpy.zeros(len(uncertainty)), 0.1)

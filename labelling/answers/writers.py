@@ -1,0 +1,129 @@
+"""What every form of the answers has in common, and the forms that are text."""
+
+import json
+import os
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from textwrap import indent
+from typing import TYPE_CHECKING, Any
+
+from trainers.common.console import csv_lines, printable
+from trainers.common.files import check_output, write_lines
+from trainers.evaluation.figures import decimal
+
+from .rows import Row, columns_of, rows_of, rows_with_votes
+
+if TYPE_CHECKING:
+    from ..classifier import Answers
+
+
+class Writer(ABC):
+    """Writes answers in one form; a file is written whole or not at all.
+
+    Attributes:
+        option: that names the file.
+        mark: a regular expression for the start of a file in this form, see ``check_output``.
+        path: of the file, as it was given; "": standard output.
+    """
+
+    option: str
+    mark: str
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
+
+    def check(self) -> None:
+        """Looks, before anything is computed, whether ``write`` can work.
+
+        Raises:
+            UserError: somebody's file would be replaced, or a package is not installed.
+        """
+        if self.path:
+            check_output(self.option, self.path, self.mark)
+
+    def checked(self, images: Iterable[str]) -> Iterable[str]:
+        """The paths of the images one by one.
+
+        Raises:
+            UserError: the form can't name one.
+        """
+        return images
+
+    def rows(
+        self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
+    ) -> Sequence[Mapping[str, object]]:
+        """What is kept of answers until they are written, see ``rows.rows_of``."""
+        return rows_of(answers, doubtful, topk)
+
+    @abstractmethod
+    def write(self, rows: Iterator[Any], model: str) -> None:
+        """Writes at least one row.
+
+        Args:
+            rows: of the method ``rows``, in the order in which they are to be written.
+            model: name and version of the model that has answered.
+        """
+
+
+class TextWriter(Writer):
+    """Prints a line per image."""
+
+    def write(self, rows: Iterator[Row], model: str) -> None:
+        sys.stdout.writelines(map(text_line, rows))
+
+
+class JsonWriter(Writer):
+    """Prints a JSON list, with the votes."""
+
+    def rows(
+        self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
+    ) -> Sequence[Mapping[str, object]]:
+        return rows_with_votes(answers, doubtful, topk)
+
+    def write(self, rows: Iterator[Row], model: str) -> None:
+        # in ASCII, which every output takes
+        items = (json.dumps(row, indent=2, allow_nan=False) for row in rows)
+        sys.stdout.writelines(json_list(indent(item, "  ") for item in items))
+
+
+class CsvWriter(Writer):
+    """Writes a CSV file, see ``csv_lines``."""
+
+    option = "--csv"
+    mark = "\\A(\ufeff)?image,label,doubtful,uncertainty"
+
+    def rows(
+        self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
+    ) -> Sequence[Mapping[str, object]]:
+        return columns_of(answers, doubtful, topk)
+
+    def write(self, rows: Iterator[dict[str, object]], model: str) -> None:
+        write_lines(os.path.abspath(self.path), table_lines(rows))
+
+
+def text_line(row: Row) -> str:
+    """A line for an image, with tabs in between: image, label or ``?``, the top classes, the
+    uncertainty."""
+    verdicts = {True: ", not sure", False: ", within the limit", None: ""}
+    top = ", ".join(f"{of['class']} {100 * of['probability']:.1f} %" for of in row["top"])
+    uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"
+    cells = row["image"] or "", row["label"] or "?", top, uncertainty
+    return "\t".join(map(printable, cells)) + "\n"
+
+
+def json_list(items: Iterable[str]) -> Iterator[str]:
+    """The lines of a JSON list of at least one item, each of which is JSON already."""
+    before = "[\n"
+    for item in items:
+        yield before + item
+        before = ",\n"
+    yield "\n]\n"
+
+
+def table_lines(table: Iterable[Mapping[str, object]]) -> Iterator[str]:
+    """The lines of a CSV file of at least one row of columns; see ``csv_lines``."""
+    rows = iter(table)
+    first = next(rows)
+    return csv_lines(first, (row.values() for row in chain([first], rows)))

@@ -1,0 +1,114 @@
+"""What users are told of a rejection threshold, in words: by predict.py and the page of demo_app.py."""
+
+from trainers.common.console import counted
+from trainers.evaluation.figures import decimal, wilson
+
+from .threshold import NOTHING_NEW, ROUNDING, Point, Threshold, Validation, images_needed
+
+NOT_KNOWN = "How far to trust this answer is not known."
+OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
+NO_VALIDATION = "No rejection threshold can be set: the run has no answers on validation images."
+
+
+def explain(threshold: Threshold) -> str:
+    """What is rejected, and why."""
+    validation = threshold.validation
+    if not validation.points:
+        return NOTHING_NEW if validation.uncounted else NO_VALIDATION
+    sentences = limit(threshold), not_counted(validation), alternatives(threshold)
+    return " ".join(filter(None, sentences))
+
+
+def verdict(threshold: Threshold, uncertainty: float) -> str:
+    """What one answer is called."""
+    if threshold.share is None:
+        return NOT_KNOWN
+    if threshold.point is None:
+        return f"The model is not sure: no limit promises {promise(threshold.share, threshold.confidence)}."
+    where = "The model is not sure: beyond" if threshold.rejects(uncertainty) else "Within"
+    return f"{where} the limit that promises {promise(threshold.share, threshold.confidence)}."
+
+
+def others_as_certain(validation: Validation, uncertainty: float) -> str:
+    """How often the run was wrong where it was at least as certain as about one answer; "" where it
+    has no answers to validation images."""
+    if not validation.points:
+        return ""
+    most = uncertainty * (1 + ROUNDING)
+    surer = [point for point in validation.points if point.uncertainty <= most]
+    this = f"This answer's uncertainty is {decimal(uncertainty)}"
+    if not surer:
+        return f"{this}, lower than that of any {noun(validation)}."
+    return f"{this}; wrong among the {noun(validation)}s with at most that: {mistakes(surer[-1])}."
+
+
+def limit(threshold: Threshold) -> str:
+    """The limit, or why there is none; threshold: of a validation with points."""
+    validation = threshold.validation
+    every = validation.points[-1]
+    images = f"the run's {counted(every.answered, noun(validation))}"
+    if threshold.share is None:
+        return f"No limit is set. Wrong among {images}: {mistakes(every)}."
+    point = threshold.point
+    if point is not None:
+        least = ", the smallest share that can be promised here" if threshold.is_best else ""
+        return (
+            f"The limit that promises {promise(threshold.share, threshold.confidence)}{least}, on pictures like {images}, is an "
+            f"uncertainty of {decimal(point.limit)}. Within it: {point.answered} of these, "
+            f"{point.wrong} of them wrong."
+        )
+    needed = images_needed(threshold.share, 1 - threshold.confidence)
+    if needed > every.answered:
+        return (
+            f"No limit can promise {promise(threshold.share, threshold.confidence)}: that takes at least "
+            f"{counted(needed, noun(validation))} without a mistake, and the run has {every.answered}."
+        )
+    return (
+        f"No limit promises {promise(threshold.share, threshold.confidence)}: too many of the most certain of {images} are wrong. "
+        f"Wrong among all: {mistakes(every)}."
+    )
+
+
+def not_counted(validation: Validation) -> str:
+    """How many images are not counted, and why; "" where all are."""
+    if not validation.uncounted:
+        return ""
+    images = counted(validation.uncounted, noun(validation))
+    return f"Not counted: {images} that look like training images or like one of these."
+
+
+def alternatives(threshold: Threshold) -> str:
+    """What can be promised instead; "" for nothing."""
+    shares = [
+        f"{errors(share)}, answering {point.answered}"
+        for share, point in threshold.alternatives().items()
+    ]
+    if not shares:
+        return ""
+    return f"What can be promised here with {certainty(threshold.confidence)}: {'; '.join(shares)}."
+
+
+def promise(share: float, confidence: float) -> str:
+    """What a threshold for a share of errors promises."""
+    return f"{errors(share)} with {certainty(confidence)}"
+
+
+def errors(share: float) -> str:
+    return f"at most {100 * share:g} % errors"
+
+
+def certainty(confidence: float) -> str:
+    return f"{100 * confidence:g} % confidence"
+
+
+def noun(validation: Validation) -> str:
+    """What one image of a validation is called."""
+    return "cross-validated image" if validation.is_folds else "validation image"
+
+
+def mistakes(point: Point) -> str:
+    """How many of the accepted answers are wrong, as numbers and as a share with its interval."""
+    low, high = wilson(point.wrong, point.answered)
+    percents = f"{100 * point.wrong / point.answered:.1f} %".replace(".0 %", " %")
+    interval = f"{100 * low:.0f} to {100 * high:.0f} %"
+    return f"{point.wrong} of {point.answered} ({percents}; 95 % interval {interval})"

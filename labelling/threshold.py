@@ -1,0 +1,284 @@
+"""The rejection threshold of a run, in numbers: answers that are more uncertain get no label.
+
+A threshold is chosen in two steps. ``read_validation`` reads how uncertain a run's answers to its
+validation images are, and which of them are wrong. ``threshold_at`` finds the largest uncertainty for
+a share of errors, ``best_threshold`` the smallest share for which there is one. ``threshold_of`` does
+both, as a command asks for it. ``explain.py`` says in words what was found.
+
+A threshold is a promise: with a confidence of 95 %, at most that share of the accepted answers is
+wrong, on pictures like the validation images. The bound holds for independent images. So
+near-duplicates of training images are not counted, and a group of near-duplicates counts once.
+Nothing is promised for classes other than the run's own.
+
+References:
+    - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
+      Control", §2: fixed-sequence testing, from one start or several.
+    - Geifman and El-Yaniv (2017), "Selective Classification for Deep Neural Networks": the exact
+      binomial bound on the error of the accepted answers.
+"""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+
+from trainers.common.errors import UserError, raise_machines
+from trainers.common.record_file import FILE_NAME as RECORD
+from trainers.common.record_file import Record, answers_file, read_answers, read_record
+
+NOTHING_NEW = (
+    "No rejection threshold can be set: a class has no validation image that looks unlike those that were trained "
+    "on. Add images of other scenes."
+)
+CONFIDENCE = 0.95  # of a promise, unless another is given
+BEST = "best"  # asks for the smallest share of ``OFFERED`` that can be promised
+OFFERED = (0.05, 0.1, 0.2)  # shares of errors
+# an image alone and the same image in a batch differ in the last digits of the uncertainty
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Point:
+    """What comes of accepting the validation answers up to an uncertainty.
+
+    Attributes:
+        uncertainty: in [0, 1], the largest one that is accepted.
+        limit: the same for answers to other images, which may differ in the last digits.
+        answered: number of answers that are accepted.
+        wrong: number of these that are wrong.
+    """
+
+    uncertainty: float
+    limit: float
+    answered: int
+    wrong: int
+
+
+def points_of(uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> list[Point]:
+    """A point for each uncertainty of a run's N validation images, upwards.
+
+    Args:
+        uncertainty: (N,) in [0, 1], larger is less certain; wrong: (N,) bool.
+
+    Raises:
+        ValueError: there is no image, an uncertainty is not finite, or there are more of one than
+            of the other.
+    """
+    if not numpy.isfinite(numpy.abs(uncertainty).max()):
+        raise ValueError("an uncertainty is not finite")
+    # equal ones stand or fall together
+    values, places, counts = numpy.unique(uncertainty, return_inverse=True, return_counts=True)
+    values = values.astype(float)
+    between = numpy.append((values[:-1] + values[1:]) / 2, math.inf)
+    limits = numpy.minimum(values * (1 + ROUNDING), between)
+    wrongs = numpy.bincount(places[wrong], minlength=len(counts)).cumsum()
+    columns = (column.tolist() for column in (values, limits, counts.cumsum(), wrongs))
+    return [Point(*point) for point in zip(*columns)]
+
+
+def images_needed(max_error: float, risk: float) -> int:
+    """The least number of images without a mistake that shows an error of at most ``max_error``,
+    except with the probability ``risk``: the least n with (1 − max_error)ⁿ ≤ risk."""
+    return math.ceil(math.log(risk) / math.log1p(-max_error))
+
+
+def promised(
+    points: Sequence[Point], max_error: float, confidence: float = CONFIDENCE
+) -> Point | None:
+    """The point with the most answers of which, with that confidence, at most a share ``max_error``
+    is wrong on pictures like these; None where there is none.
+
+    A point is accepted where so few mistakes among its n images would have a probability of at most
+    δ / J if the error were larger, Bin(n, max_error) ≤ wrong. Points are looked at from J starts
+    upwards, and from each start up to the first that is not accepted, so that all that are accepted
+    hold together with a probability of 1 − δ, δ = 1 − ``confidence`` (Bonferroni over the starts,
+    fixed-sequence testing from each). The starts are the m, 2 m, 4 m … most certain images, m being
+    the least number that can be accepted at all, and J as many as there are images for: which images
+    are wrong has no part in it.
+
+    Args:
+        points: of ``points_of``; max_error, confidence: in (0, 1).
+    """
+    # here, since it takes a second to import: wrong arguments are answered at once
+    from scipy.stats import binom
+
+    images = points[-1].answered
+    risk = 1 - confidence
+    starts = 1
+    while images_needed(max_error, risk / (starts + 1)) * 2**starts <= images:
+        starts += 1
+    least = images_needed(max_error, risk / starts)
+    answered = numpy.array([point.answered for point in points])
+    wrong = numpy.array([point.wrong for point in points])
+    is_accepted = binom.cdf(wrong, answered, max_error) <= risk / starts
+    found = None
+    for doublings in range(starts):
+        for point, accepted in zip(points, is_accepted):
+            if point.answered < least * 2**doublings:
+                continue
+            if not accepted:
+                break
+            if found is None or point.answered > found.answered:
+                found = point
+    return found
+
+
+def possible(points: Sequence[Point], confidence: float = CONFIDENCE) -> dict[float, Point]:
+    """The shares of ``OFFERED`` that can be promised, upwards, with their points, see ``promised``.
+
+    All of them hold together with the confidence, since each takes a part of the risk (Bonferroni):
+    one may be chosen after a look at them.
+    """
+    each = 1 - (1 - confidence) / len(OFFERED)
+    found = {share: promised(points, share, each) for share in OFFERED}
+    return {share: point for share, point in found.items() if point is not None}
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A run's answers to images that it was not trained on: what a threshold is chosen on.
+
+    Attributes:
+        points: see ``points_of``; empty where no threshold can be chosen.
+        uncounted: number of images that look like a training image, or like one that counts.
+        is_folds: whether each image was answered by a classifier of the folds without it, so that
+            these are all of the run's images.
+    """
+
+    points: Sequence[Point] = ()
+    uncounted: int = 0
+    is_folds: bool = False
+
+
+def record_in(folder: str) -> Record:
+    """A run's record; {} where it has none."""
+    path = f"{folder}/{RECORD}"
+    return read_record(path) if os.path.isfile(path) else {}
+
+
+def are_own(folder: str, classnames: Sequence[str]) -> bool:
+    """Whether these are all of a run's classes, in any order, so that its threshold holds for them.
+
+    With fewer or other classes other answers are wrong, and they are more or less certain.
+    """
+    return sorted(record_in(folder).get("classnames", ())) == sorted(classnames)
+
+
+def read_validation(folder: str) -> Validation:
+    """Reads a run's answers to its validation images or, with folds, to all of its images.
+
+    It has no points where a class has no image that counts.
+
+    Raises:
+        UserError: the run has no such file, or it can't be read, or is not the run's own.
+    """
+    record = record_in(folder)
+    is_folds = "folds" in record
+    split = "test" if is_folds else "val"
+    path = f"{folder}/{answers_file(split)}"
+    if not os.path.isfile(path):
+        raise UserError(
+            f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "
+            "--max-error, or repeat the run's command if it is older than that, what is trained is only tested again"
+        )
+    try:
+        kept = read_answers(folder, split, record)
+        labels = kept["label"]
+        # the field's data sets have no such array: all of their images count
+        is_new = kept.get("is_new", numpy.ones(len(labels), bool))
+        uncounted = int((~is_new).sum())
+        if {*labels[is_new].tolist()} != {*labels.tolist()}:
+            return Validation([], uncounted, is_folds)
+        wrong = kept["top"][:, 0] != labels
+        points = points_of(kept["max_probability"][is_new], wrong[is_new])
+        return Validation(points, uncounted, is_folds)
+    except Exception as error:  # damaged bytes can raise anything
+        raise_machines(error, path)
+        raise UserError(
+            f"{path} can't be read ({type(error).__name__}: {' '.join(str(error).split())}): repeat the run's "
+            "command, what is trained is only tested again"
+        ) from error
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Which answers of a run are accepted, and which are rejected as too uncertain.
+
+    Attributes:
+        validation: what it was chosen on.
+        confidence: in (0, 1), of the promise.
+        share: in (0, 1), of the accepted answers that may be wrong; None: no answer is judged.
+        point: of the most uncertain answers that are accepted; None: all answers are rejected.
+        is_best: whether the share was chosen, too, see ``best_threshold``.
+    """
+
+    validation: Validation
+    confidence: float = CONFIDENCE
+    share: float | None = None
+    point: Point | None = None
+    is_best: bool = False
+
+    def rejects(self, uncertainty: float) -> bool | None:
+        """Whether an answer among the run's own classes is too uncertain; None without a share."""
+        if self.share is None:
+            return None
+        return self.point is None or not uncertainty <= self.point.limit  # NaN is rejected
+
+    def alternatives(self) -> dict[float, Point]:
+        """The other shares of ``OFFERED`` that can be promised; {} where this one can."""
+        points = self.validation.points
+        if self.point is not None or not points:
+            return {}
+        shares = possible(points, self.confidence)
+        return {share: point for share, point in shares.items() if share != self.share}
+
+
+def threshold_at(share: float, validation: Validation, confidence: float = CONFIDENCE) -> Threshold:
+    """The threshold for a share of errors; validation: with points."""
+    point = promised(validation.points, share, confidence)
+    return Threshold(validation, confidence, share, point)
+
+
+def best_threshold(validation: Validation, confidence: float = CONFIDENCE) -> Threshold:
+    """The threshold for the smallest share of ``OFFERED`` that can be promised, or for the largest
+    where none can; validation: with points."""
+    shares = possible(validation.points, confidence)
+    share = min(shares, default=OFFERED[-1])
+    return Threshold(validation, confidence, share, shares.get(share), is_best=True)
+
+
+def threshold_of(
+    folder: str, max_error: float | str | None = None, confidence: float = CONFIDENCE
+) -> Threshold:
+    """A run's threshold as ``--max-error`` and ``--confidence`` ask for it.
+
+    Args:
+        folder: the run's.
+        max_error: share of errors, or ``BEST``; None: no answer is judged.
+        confidence: of the promise.
+
+    Raises:
+        UserError: a share or the confidence is not in (0, 1), or a threshold is asked for and the run
+            has no answers to validation images that count, see ``read_validation``.
+    """
+    for flag, share in (("--max-error", max_error), ("--confidence", confidence)):
+        if isinstance(share, int | float) and not 0 < share < 1:
+            raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
+    if max_error is None:
+        return Threshold(validation_if_any(folder), confidence)
+    validation = read_validation(folder)
+    if not validation.points:
+        raise UserError(f"{folder}: {NOTHING_NEW}")
+    if max_error == BEST:
+        return best_threshold(validation, confidence)
+    return threshold_at(float(max_error), validation, confidence)
+
+
+def validation_if_any(folder: str) -> Validation:
+    """See ``read_validation``; without points where a run has no answers that can be read."""
+    try:
+        return read_validation(folder)
+    except UserError:
+        return Validation()
