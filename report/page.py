@@ -45,6 +45,7 @@ from .gallery import (
 
 log = logging.getLogger(__name__)
 
+MARK = "<!DOCTYPE html>\n<!-- A report of CDC for prompt learning -->\n"  # begins the template
 CALIBRATION_COLUMNS = {"accuracy": "accuracy"} | CALIBRATION
 MEASURED_BY = {"aurc": "AURC", "error_auroc": "error AUROC"}
 # gives figures of series that have answers; its second argument: data set → image → path
@@ -110,7 +111,7 @@ def write_lists(series: Sequence[RunSeries], start: str) -> list[str]:
     written = []
     for title, ending in ((WRONG_LABELS, "wrong_labels"), (NEXT, "label_next")):
         path = f"{start}_{ending}.csv"
-        check_output("the list", path, f"\\A\ufeff{','.join(SERIES_HEADS)},image,")
+        check_output("the list", path, f"\ufeff{','.join(SERIES_HEADS)},image,")
         write_text(path, csv_text((*SERIES_HEADS, *LIST_COLUMNS), rows[title]))
         written.append(os.path.basename(path))
     return written
@@ -151,7 +152,7 @@ def make_report(
         folder ``root``, or what would be written is somebody's.
     """
     check_root(root)
-    check_output("--output", str(output), "<title>Report on ")
+    check_output("--output", str(output), MARK)
     with warnings_noted() as warnings:
         runs = collect(*folders)
         accuracies = protocol_tables(folders)

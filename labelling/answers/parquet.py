@@ -25,7 +25,7 @@ def check_parquet(path: str) -> None:
         raise UserError(
             "--parquet needs pyarrow: pip install pyarrow, or give --csv for a table in text"
         ) from error
-    check_output("--parquet", path, r"\APAR1")
+    check_output("--parquet", path, "PAR1")
     if not os.path.exists(path):
         return
     try:

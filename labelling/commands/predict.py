@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
 
 log = logging.getLogger("predict")
-TASKS = r'\A\[\n\{"data": \{"image": '  # of a file that Label Studio imports
+TASKS = '[\n{"data": {"image": '  # of a file that Label Studio imports
 NAMED = 20  # of those that can't be read
 # arguments that say where images, run and answers are, not what is answered
 NOT_IN_ANSWERS = (
@@ -142,7 +142,7 @@ def run(args: argparse.Namespace) -> int:
     if args.ray and (args.prompts or args.label_studio or not table):
         raise UserError("--ray writes a table of a --run: give --csv FILE or --parquet FILE")
     if args.csv:
-        check_output("--csv", args.csv, "\\A(\ufeff)?image,label,doubtful,uncertainty")
+        check_output("--csv", args.csv, "\ufeffimage,label,doubtful,uncertainty")
     if args.parquet:
         check_parquet(args.parquet)
     place = os.path.abspath(table) if table else ""

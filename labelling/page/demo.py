@@ -34,7 +34,9 @@ EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
 log = logging.getLogger("demo_app")
 Example = tuple[str, str]  # path of a picture, its class name
-Sent = tuple[str, str, bytes]  # key of a picture that the browser has sent, its file's name, its content
+Sent = tuple[
+    str, str, bytes
+]  # key of a picture that the browser has sent, its file's name, its content
 
 
 def find_examples(folder: str | Path, record: Record, root: str) -> list[Example]:

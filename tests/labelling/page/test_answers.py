@@ -98,9 +98,7 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
     assert NOT_KNOWN in second.text, "the limit is that of the run's own classes"
 
 
-def test_of_several_pictures_the_first_is_answered_and_the_others_can_be_chosen(
-    trained, data_root
-):
+def test_of_several_pictures_the_first_is_answered_and_the_others_can_be_chosen(trained, data_root):
     demo = make_demo(trained("CDC"), data_root)
     client = demo_app.make_app(demo).test_client()
     paths = [f"{data_root}/dtd/images/{name}/13.png" for name in CLASSES[:3]]
