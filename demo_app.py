@@ -3,7 +3,6 @@
 It shows a picture, the answer among class names, how uncertain it is, and how each template voted.
 
     python demo_app.py --run output/my_run/seed1 --root data
-    python demo_app.py --run output/my_run/seed1 new_photos    # a table of thousands, to be corrected
 
 It is served to this machine only, and asks nothing of any other. A run that can't be loaded ends
 with one line on standard error and exit code 2.
@@ -17,10 +16,9 @@ if __name__ == "__main__":
 import argparse
 import logging
 import sys
-import threading
 from collections.abc import Sequence
 
-from labelling.commands.arguments import add_run_arguments, images_at, share_or_best
+from labelling.commands.arguments import add_run_arguments, share_or_best
 from labelling.page.demo import Demo, find_examples
 from labelling.page.page import HOST, make_app, make_server
 from labelling.threshold import threshold_of
@@ -32,12 +30,6 @@ log = logging.getLogger("demo_app")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="pictures for the page's table: files, folders or patterns",
-    )
     add_run_arguments(parser)
     parser.add_argument(
         "--root", help="folder of the data sets, for examples from the run's test images"
@@ -67,15 +59,11 @@ def run(args: argparse.Namespace) -> None:
     # here, since it takes seconds: wrong arguments are answered at once
     from labelling.classifier import PromptedClassifier
 
-    paths = list(images_at(args.paths, ())) if args.paths else []
     classifier = PromptedClassifier.load(args.run, args.backbone)
     threshold = threshold_of(args.run, args.max_error, args.confidence)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []
     demo = Demo(classifier, threshold, examples)
     server = make_server(make_app(demo), args.port)
-    if paths:
-        pictures = [(path, path) for path in paths]
-        threading.Thread(target=demo.table.answer, args=[pictures], daemon=True).start()
     log.info("Open http://%s:%s in a browser; Ctrl-C ends it", HOST, server.effective_port)
     server.run()
 

@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 
 from trainers.common.console import markdown
 from trainers.common.errors import UserError
-from trainers.common.files import check_folder, write_atomically, write_text
+from trainers.common.files import check_folder, mark_folder, write_atomically, write_text
 from trainers.common.record_file import Record, finite, nested, shown_name
 from trainers.method import Encoded, Method
 
@@ -29,8 +29,7 @@ from .folders.pictures import is_path
 MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"
 CARD = "README.md"
-MARK = r"\A# .*\n\nAn image classifier: the CLIP "  # of the card
-NO_MARK = "(?!)"  # nothing fits it
+OWNER = "cdc_export.txt"  # marks the folder of an export, see ``check_folder``
 OPSET = 18
 ON_CARD = {  # of a split: what the card calls them
     "images": ("images", "{}"),
@@ -102,11 +101,7 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
-    has_card = os.path.exists(f"{folder}/{CARD}")
-    marks: dict[str, str | None] = {CARD: MARK}
-    if not has_card:  # which is written first, and tells whose the others are
-        marks = dict.fromkeys((MODEL, PROMPTS), NO_MARK)
-    check_folder("export to", os.fspath(folder), marks)
+    check_folder("export to", os.fspath(folder), OWNER, (CARD, MODEL, PROMPTS))
     last = classifier.transform.transforms[-1]  # which the model takes over
     model = FusedClassifier(classifier, last if isinstance(last, T.Normalize) else None).eval()
     size = model.method.backbone.image.image_size
@@ -127,6 +122,7 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
         )
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(facts(classifier))
+    mark_folder(os.fspath(folder), OWNER)
     write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
     write_atomically(f"{folder}/{MODEL}", lambda path: program.save(path, external_data=False))
     learner = classifier.method.learner

@@ -325,13 +325,13 @@ def write_figure(figure: Figure, folder: str, taken: Counter[str]) -> str:
     stem = re.sub(r"\W+", "-", figure.name).strip("-").lower()
     taken[stem] += 1
     number = f"-{taken[stem]}" if taken[stem] > 1 else ""
+    path = os.path.join(folder, f"{stem}{number}.svg")
+    check_output("figure", path, MARK)
     with rc_context(STYLE):
         canvas = Canvas(figsize=SIZE, layout="constrained")
         axes = canvas.subplots()
         figure.draw(axes)
         axes.set_title(textwrap.fill(figure.title, 52))
         svg = svg_of(canvas)
-    path = os.path.join(folder, f"{stem}{number}.svg")
-    check_output("figure", path, MARK)
     write_text(path, svg)
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

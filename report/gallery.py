@@ -213,7 +213,7 @@ def write_lists(series: Sequence[RunSeries], start: str) -> list[str]:
     written = []
     for kind, of_kind in rows.items():
         path = f"{start}_{ENDINGS[kind]}.csv"
-        check_output("the list", path, f"\\A\ufeff{','.join(SERIES_HEADS)},image,")
+        check_output("the list", path, f"\ufeff{','.join(SERIES_HEADS)},image,")
         write_text(path, csv_text((*SERIES_HEADS, *LIST_COLUMNS), of_kind))
         written.append(os.path.basename(path))
     return written

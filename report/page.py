@@ -34,6 +34,7 @@ from .pictures import Paths, check_root, find_images
 from .sources import RunRow, notes_of, run_rows, warn_without_answers, warnings_noted
 from .tables import Tables, measured_tables, protocol_tables
 
+MARK = "<!DOCTYPE html>\n<!-- A report of CDC for prompt learning -->\n"  # begins the template
 # makes figures of series that have answers; its second argument: data set → its images' files
 MoreFigures = Callable[[list[RunSeries], dict[str, Paths]], Iterable[Figure]]
 
@@ -92,7 +93,7 @@ def make_report(
         folder ``root``, or what would be written is somebody's.
     """
     check_root(root)
-    check_output("--output", str(output), "<title>Report on ")
+    check_output("--output", str(output), MARK)
     with warnings_noted() as warnings:
         runs = collect(*folders)
         accuracies = protocol_tables(folders)

@@ -34,6 +34,7 @@ from .published import BASE2NEW_MEASURES, PUBLISHED, TRANSFER_LISTS, read_publis
 from .render import DAGGER, MEANING, write_cells
 from .rows import Table
 from .runs import collect
+from .svg import MARK
 from .table import BASE2NEW, SOURCE, TRANSFER, tables
 
 log = logging.getLogger(__name__)
@@ -261,8 +262,11 @@ def compare(args: argparse.Namespace) -> None:
     """The whole command.
 
     Raises:
-        UserError: see ``read_scores`` and ``chosen``; or no protocol has enough data sets.
+        UserError: see ``read_scores`` and ``chosen``; no protocol has enough data sets; or the figure
+            is somebody's.
     """
+    if args.figure:
+        check_output("--figure", args.figure, MARK)
     texts = []
     refused = ""
     for scores in chosen(read_scores(args.sources, args.metric), args.trainers):
@@ -276,7 +280,6 @@ def compare(args: argparse.Namespace) -> None:
             log.warning("left out: %s", refused)
             continue
         if args.figure and (drawn := comparable_groups(scores, scores.measures[-1])):
-            check_output("--figure", args.figure, "Matplotlib")
             measure = scores.measures[-1]
             picture = Ranking.of(drawn[0].frame[measure]).draw(f"{measure}, {scores.title}")
             write_text(args.figure, picture)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from trainers.common.errors import raise_machines
-from trainers.common.files import check_folder, file_hash, write_arrays, write_text
+from trainers.common.files import check_folder, file_hash, mark_folder, write_arrays, write_text
 from trainers.common.readers import read_arrays, read_json
-from trainers.common.record_file import Record
+from trainers.common.record_file import OWNER, Record
 
 from .runs import Arrays, FinishedRun
 
@@ -18,7 +18,6 @@ SCALED = "scaled_max_probability"
 MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
 KEPT = "uncertainty.json"
 IMAGES = "uncertainty.npz"
-MARKS = {KEPT: r'\A\{\s*"format": ', IMAGES: r"\APK"}  # what they begin with
 Kept = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
     "ece": "ECE",
@@ -37,7 +36,8 @@ def write_kept(folder: Path, record: Record, numbers: Kept, arrays: Arrays) -> N
     Raises:
         UserError: somebody's files of these names are there.
     """
-    check_folder("the run's folder", str(folder), MARKS)
+    check_folder("the run's folder", str(folder), OWNER, (KEPT, IMAGES))
+    mark_folder(str(folder), OWNER)
     write_arrays(str(folder / IMAGES), arrays)
     content = {**facts(folder, record), **numbers}
     text = json.dumps({**content, "sha256": fingerprint(content)}, indent=2)

@@ -3,7 +3,6 @@ share."""
 
 import argparse
 import logging
-import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -121,15 +120,24 @@ def write_out(text: str, output: str | None) -> None:
     """Writes a command's text to a file, or to standard output where none is given.
 
     Raises:
-        UserError: the file is there and starts with other words; see ``check_output``.
+        UserError: the file is there and has another ``heading``; see ``check_output``.
     """
     if output:
-        has_markup = text.startswith(("<", "\\"))  # else its first line is a title or a header
-        head = re.findall(r"\w+", text if has_markup else text.partition("\n")[0])[:6]
-        check_output("--output", output, r"\A\W*" + r"[\W_]+".join(head))
+        check_output("--output", output, heading(text))
         write_text(str(Path(output).absolute()), text)
     else:
         sys.stdout.write(text)
+
+
+def heading(text: str) -> str:
+    """The beginning of a text of tables: the first one's title, if it has one, and column names."""
+    lines = text.splitlines(keepends=True)
+    end = 1
+    if lines[1:2] == ["\n"]:  # below a title
+        end += 2
+    if lines[end - 1].startswith(("<", "\\")):  # HTML and LaTeX have two lines above the names
+        end += 2
+    return "".join(lines[:end])
 
 
 def table_arguments(description: str | None, folder: str) -> argparse.ArgumentParser:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
 INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # of what is drawn in the page's own ink
-MARK = r"\(prefers-color-scheme:dark\)\{svg\{color:"  # by which ``svg_of``'s are told from others
+MARK = "<!-- A figure of CDC for prompt learning -->\n"  # begins each, see ``check_output``
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 
 
@@ -20,4 +20,5 @@ def svg_of(canvas: Canvas) -> str:
         f"svg{{color:{INKS['light']}}}"
         f"@media(prefers-color-scheme:dark){{svg{{color:{INKS['dark']}}}}}</style>"
     )
-    return buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)
+    svg = buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)
+    return MARK + svg[svg.index("<svg") :]  # SVG needs no head

@@ -1,26 +1,35 @@
-"""Whose file is it: what is written replaces only what carries its own mark, and a run's answers,
-prompts and choice are its own."""
+"""Whose file is it: nobody's file is overwritten, and a run's answers and prompts are its own."""
 
 import ast
 import shutil
+import sqlite3
 from collections import Counter
+from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy
 import pytest
+import torch
+from matplotlib.figure import Figure as Canvas
 from pandas import DataFrame
 
 import predict
 import train
+from labelling import export
+from labelling.answers.part_file import part_file
 from labelling.classifier import PromptedClassifier
+from labelling.commands import predict as labelling
 from report import __main__ as report
 from report.figures import Figure, write_figure
-from report.page import make_report
-from results import kept, render
+from report.page import make_report, write_lists
+from results import compare, kept, render
+from results.published import PUBLISHED
+from results.runs import collect, group
 from tests.conftest import GOLDEN, slow_but_for
 from tests.results.conftest import make_answers, write_run
 from tests.runs import REPOSITORY, change_record, code_files, contents_of, record_of, refuses
-from trainers.common.files import check_folder
-from trainers.engine.folder import MARKS
+from trainers.engine.folder import NAMES as NAMES_OF_RUN
+from trainers.engine.folder import folder_of_run
 
 NAMES = {"write_text", "write_bytes", "save", "save_file", "savefig", "to_csv", "dump", "tofile"}
 NAMES |= {"touch", "unlink"}
@@ -71,12 +80,146 @@ def test_every_function_that_writes_looks_whose_file_it_is_or_is_known_not_to_ne
     assert found == listed, "an entry too many is as wrong as one too few"
 
 
-# ---- files that somebody else has written ----
+# ---- nobody's file is overwritten ----
 
 
-def write_table(folder):
-    content = render.write_cells(DataFrame({"accuracy": [1.5]}), "markdown", 1)
-    render.write_out(content, f"{folder}/table.md")
+def write_table(style):
+    def write(folder):
+        cells = DataFrame({"trainer": ["CDC"], "accuracy": [1.5]})
+        render.write_out(render.write_cells(cells, style, 1), f"{folder}/table.{style}")
+
+    return write
+
+
+def runs_of(folder):
+    if not (folder / "runs").exists():
+        write_run(folder / "runs", "train_all", "CDC", 1, arrays=make_answers(1))
+    return folder / "runs"
+
+
+def write_page(folder):
+    make_report([runs_of(folder)], folder / "report.html", {})
+
+
+def write_image_lists(folder):
+    write_lists(group(collect(runs_of(folder))), f"{folder}/report")
+
+
+def draw_curve(folder):
+    write_figure(Figure("curve", "title", "reading", "alt", lambda axes: None), folder, Counter())
+
+
+def draw_ranks(folder):
+    asked = {"trainers": ["MaPLe", "CoOp", "PromptSRC"], "sources": [str(PUBLISHED)]}
+    figure = f"{folder}/ranks.svg"
+    compare.compare(SimpleNamespace(**asked, metric="accuracy", figure=figure))
+
+
+def label(option, name):
+    def write(folder):
+        words = ["--run", folder / "run", folder / "photo.png", option, folder / name]
+        labelling.run(labelling.parse_arguments([*map(str, words)]))
+
+    return write
+
+
+def stop_labelling(folder):
+    """Leaves what the same command goes on from."""
+    with (
+        suppress(KeyboardInterrupt),
+        part_file(f"{folder}/labels.csv.part", {}, ["photo.png"]) as part,
+    ):
+        part.add({0: {"uncertainty": 0.5, "doubtful": None}}, {})
+        raise KeyboardInterrupt
+
+
+WRITERS = {  # file → what writes it into a folder, and the module that looks whose it is
+    **{f"table.{style}": (write_table(style), "results/render.py") for style in render.FORMATS},
+    "ranks.svg": (draw_ranks, "results/compare.py"),
+    "curve.svg": (draw_curve, "report/figures.py"),
+    "report.html": (write_page, "report/page.py"),
+    "report_wrong_labels.csv": (write_image_lists, "report/page.py"),
+    "report_label_next.csv": (write_image_lists, "report/page.py"),
+    "labels.csv": (label("--csv", "labels.csv"), "labelling/commands/predict.py"),
+    "labels.json": (label("--label-studio", "labels.json"), "labelling/commands/predict.py"),
+    "labels.parquet": (label("--parquet", "labels.parquet"), "labelling/answers/parquet.py"),
+    "labels.csv.part": (stop_labelling, "labelling/answers/part_file.py"),
+}
+ALIKE = {  # of one kind
+    "ranks.svg": "curve.svg",
+    "report_wrong_labels.csv": "report_label_next.csv",
+    "report_label_next.csv": "report_wrong_labels.csv",
+}
+FOLDERS = ["trainers/engine/folder.py", "results/kept.py", "labelling/export.py"]  # see below
+SOMEBODYS = {  # files that look like ours
+    "text": b"mine\n",
+    "table": b"image,label\nbee.png,bee\n",
+    "accuracies": b"trainer,seeds\nmine,1\n",
+    "page": b"<!DOCTYPE html>\n<html><title>Report on bees</title></html>\n",
+    "table of a page": b"<table>\n<thead>\n<tr><th>bee</th></tr>\n</thead>\n</table>\n",
+    "LaTeX": b"\\begin{tabular}{lr}\n\\toprule\n bee & 1 \\\\\n\\end{tabular}\n",
+    "tasks": b'[\n{"image": "bee.png"}\n]\n',
+    "Parquet": b"PAR1mine",
+}
+
+
+def test_every_module_that_looks_whose_a_file_is_has_its_writers_here():
+    found = set()
+    for path in code_files():
+        place = path.relative_to(REPOSITORY)
+        nodes = ast.walk(ast.parse(path.read_text("utf-8")))
+        called = {getattr(node.func, "id", "") for node in nodes if isinstance(node, ast.Call)}
+        if called & CHECKS and place.parts[0] != "experiments":
+            found.add(str(place))
+    assert found == {*FOLDERS, *(module for _, module in WRITERS.values())}
+
+
+@pytest.fixture
+def folder(copied, data_root, tmp_path):
+    """With a run and a photo to be labelled."""
+    copied("CDC").rename(tmp_path / "run")
+    shutil.copy(f"{data_root}/dtd/images/woven/13.png", tmp_path / "photo.png")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def somebodys(tmp_path_factory):
+    """``SOMEBODYS``, a picture of Matplotlib's, another program's database, and what our writers write
+    that need neither a model nor seconds: name → content."""
+    folder = tmp_path_factory.mktemp("products")
+    contents = dict(SOMEBODYS)
+    Canvas().savefig(folder / "matplotlib.svg")
+    database = sqlite3.connect(folder / "other.sqlite")
+    database.execute("CREATE TABLE bees (name TEXT)")
+    database.close()
+    for style in render.FORMATS:
+        write_table(style)(folder)
+    for write in (draw_curve, write_page, write_image_lists, stop_labelling):
+        write(folder)
+    for path in folder.iterdir():
+        if path.is_file():
+            contents[path.name] = path.read_bytes()
+    return contents
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_file_is_replaced_by_the_command_that_has_written_it_and_by_nobody_else(
+    folder, somebodys, name
+):
+    if name == "labels.parquet":
+        pytest.importorskip("pyarrow")
+    write, _ = WRITERS[name]
+    for _ in range(2):
+        write(folder)
+    path = folder / name
+    own = path.read_bytes()
+    others = {**somebodys, name: b"mine\n" + own}
+    others.pop(ALIKE.get(name), None)
+    for content in others.values():
+        path.write_bytes(content)
+        with refuses(f"{name} exists already, and was not written by this"):
+            write(folder)
+        assert path.read_bytes() == content
 
 
 def write_measures(folder):
@@ -84,47 +227,7 @@ def write_measures(folder):
     kept.write_kept(folder, record, {"a": 1}, {"b": numpy.arange(2)})
 
 
-def write_page(folder):
-    if not (folder / "runs").exists():
-        write_run(folder / "runs", "train_all", "CDC", 1, arrays=make_answers(1))
-    make_report([folder / "runs"], folder / "report.html", {})
-
-
-def draw_curve(folder):
-    write_figure(Figure("curve", "title", "reading", "alt", lambda axes: None), folder, Counter())
-
-
-WRITERS = {
-    "table.md": write_table,
-    "report.html": write_page,
-    "curve.svg": draw_curve,
-    kept.KEPT: write_measures,
-    kept.IMAGES: write_measures,
-}
-
-
-@pytest.mark.parametrize("name", WRITERS)
-def test_what_is_written_replaces_its_own_kind_and_nobodys_file(tmp_path, name):
-    for _ in range(2):
-        WRITERS[name](tmp_path)
-    (tmp_path / name).write_text("mine")
-    with refuses(f"{name} .*was not written by this"):
-        WRITERS[name](tmp_path)
-    assert (tmp_path / name).read_text() == "mine"
-
-
-@pytest.mark.parametrize("name", ["model.onnx", "prompts.safetensors", "README.md"])
-def test_an_export_replaces_nobodys_file(loaded, tmp_path, name):
-    (tmp_path / name).write_text("mine")
-    with refuses(f"export to {tmp_path}/{name} exists already, and was not written by this"):
-        loaded("CoOp").export(tmp_path)
-    assert contents_of(tmp_path) == {tmp_path / name: b"mine"}
-
-
-SOMEBODYS = [name for name, mark in MARKS.items() if mark is not None]
-
-
-@pytest.mark.parametrize("name", SOMEBODYS)
+@pytest.mark.parametrize("name", NAMES_OF_RUN)
 def test_a_training_replaces_nobodys_file(refusal, tmp_path, name):
     folder = tmp_path / "theirs"
     folder.mkdir()
@@ -135,16 +238,44 @@ def test_a_training_replaces_nobodys_file(refusal, tmp_path, name):
     assert contents_of(folder) == before
 
 
-def test_every_file_of_a_run_has_its_mark(copied):
-    """So that the same command goes on in the folder, whatever is there when it is stopped."""
-    for trainer in ("CoOp", "GDA"):
-        folder = copied(trainer)
-        for name in SOMEBODYS:
-            alone = folder.parent / f"{trainer}-{name}"
-            alone.mkdir()
-            if (folder / name).exists():
-                shutil.copy(folder / name, alone)
-            check_folder("--output-dir", str(alone), MARKS)
+@pytest.mark.parametrize("name", ["model.onnx", "prompts.safetensors", "README.md"])
+def test_an_export_replaces_nobodys_file(loaded, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with refuses(f"export to {tmp_path}/{name} exists already, and was not written by this"):
+        loaded("CoOp").export(tmp_path)
+    assert contents_of(tmp_path) == {tmp_path / name: b"mine"}
+
+
+@pytest.mark.parametrize("name", [kept.KEPT, kept.IMAGES])
+def test_measures_replace_nobodys_file(tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with refuses(f"{name} exists already, and was not written by this"):
+        write_measures(tmp_path)
+    assert contents_of(tmp_path) == {tmp_path / name: b"mine"}
+
+
+def test_in_a_folder_of_its_own_a_run_makes_damaged_files_again(tmp_path):
+    """Also where it was killed before it could mark the folder."""
+    (tmp_path / ".lock").touch()
+    for _ in range(2):
+        with folder_of_run("--output-dir", str(tmp_path)):
+            for name in NAMES_OF_RUN:
+                (tmp_path / name).write_text("damaged")
+    write_measures(tmp_path)
+    for name in (kept.KEPT, kept.IMAGES):
+        (tmp_path / name).write_text("damaged")
+    write_measures(tmp_path)
+    assert b"damaged" not in (tmp_path / kept.KEPT).read_bytes()
+
+
+def test_an_export_replaces_the_files_of_an_export(loaded, tmp_path, monkeypatch):
+    """What it leaves: test_export.py."""
+    (tmp_path / export.OWNER).touch()
+    for name in ("README.md", "model.onnx"):
+        (tmp_path / name).write_text("damaged")
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # it has begun
+        loaded("CoOp").export(tmp_path)
 
 
 def test_a_training_that_goes_on_from_elsewhere_replaces_no_other_run(run, trained, copied):

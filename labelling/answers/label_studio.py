@@ -32,7 +32,7 @@ class LabelStudioWriter(Writer):
     """
 
     option = "--label-studio"
-    mark = r'\A\[\n\{"data": \{"image": '
+    mark = '[\n{"data": {"image": '
 
     def __init__(self, path: str) -> None:
         super().__init__(path)

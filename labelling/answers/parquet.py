@@ -23,7 +23,7 @@ class ParquetWriter(Writer):
     """Writes a Parquet file; numbers in fp32, as they were computed."""
 
     option = "--parquet"
-    mark = r"\APAR1"
+    mark = "PAR1"
 
     def check(self) -> None:
         """

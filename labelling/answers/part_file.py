@@ -13,9 +13,8 @@ from trainers.common.errors import UserError
 from trainers.common.files import check_output
 
 ENDING = ".part"
-# SQLite's head has the number of the program that a file belongs to at its bytes 68 to 71
-OURS = int.from_bytes(b"CDCp", "big")
-MARK = r"(?s)\A(?:\Z|SQLite format 3\x00.{52}CDCp)"  # an empty one was killed at its start
+MARK = "CDCp"
+AT = 68  # where SQLite's head has the number of the program that a file belongs to
 # The log that SQLite writes ahead is never half a transaction, also where the power fails, and needs
 # no waiting for the disk. One process has the file at a time.
 PREPARE = """
@@ -53,7 +52,7 @@ def part_file(
     """
     path = os.path.abspath(table) + ENDING if table else ""
     if path:
-        check_output("the part file", path, MARK)
+        check_output("the part file", path, MARK, at=AT)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         # SQLite does not say why it can't make a file, and makes one where a link leads
         flags = os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
@@ -119,7 +118,7 @@ class PartFile:
         Raises:
             UserError: they differ.
         """
-        self.database.executescript(PREPARE.format(OURS))
+        self.database.executescript(PREPARE.format(int.from_bytes(MARK.encode(), "big")))
         if self.is_begun():
             self.compare(command, paths)
             return

@@ -24,7 +24,7 @@ class Writer(ABC):
 
     Attributes:
         option: that names the file.
-        mark: a regular expression for the start of a file in this form, see ``check_output``.
+        mark: what a file in this form begins with, see ``check_output``.
         path: of the file, as it was given; "": standard output.
     """
 
@@ -92,7 +92,7 @@ class CsvWriter(Writer):
     """Writes a CSV file, see ``csv_lines``."""
 
     option = "--csv"
-    mark = "\\A(\ufeff)?image,label,doubtful,uncertainty"
+    mark = "\ufeffimage,label,doubtful,uncertainty"
 
     def rows(
         self, answers: "Answers", doubtful: Sequence[bool | None], topk: int

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from PIL import Image
 
+from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record, shown_name, tested_on
@@ -21,7 +22,6 @@ from trainers.evaluation.figures import votes_alone
 
 from ..threshold import Threshold
 from .answer import describe
-from .table import AnsweredPictures
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import FileStorage
@@ -34,6 +34,9 @@ EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
 log = logging.getLogger("demo_app")
 Example = tuple[str, str]  # path of a picture, its class name
+Sent = tuple[
+    str, str, bytes
+]  # key of a picture that the browser has sent, its file's name, its content
 
 
 def find_examples(folder: str | Path, record: Record, root: str) -> list[Example]:
@@ -68,8 +71,8 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
 
 
 class Demo:
-    """A run to ask, and the pictures that it can be asked about: the examples, the last ``KEPT`` that
-    the browser has sent, and those of the ``table``, which are many.
+    """A run to ask, and the pictures that it can be asked about: the examples, and the last ``KEPT``
+    that the browser has sent.
 
     Args:
         classifier: a ``PromptedClassifier``.
@@ -93,8 +96,7 @@ class Demo:
         self.examples = {
             f"example-{number}": example for number, example in enumerate(examples, start=1)
         }
-        self.sent: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
-        self.table = AnsweredPictures(classifier, threshold, self.lock)
+        self.sent: deque[Sent] = deque(maxlen=KEPT)
 
     @property
     def title(self) -> str:
@@ -121,12 +123,36 @@ class Demo:
             words += f" ({votes_alone(templates, image)})"
         return f"{words}."
 
-    def keep(self, file: "FileStorage") -> str:
-        """Keeps what the browser has sent, a ``werkzeug`` file; returns the key under which it is
-        found."""
-        key = secrets.token_hex(8)
-        self.sent.append((key, file.stream.read()))
-        return key
+    def keep(self, files: Sequence["FileStorage"]) -> str:
+        """Keeps pictures that the browser has sent, ``werkzeug`` files; returns the key of the first.
+
+        Raises:
+            UserError: there are too many, or one can't be read; then none is kept.
+        """
+        if len(files) > KEPT:
+            raise UserError(
+                f"there are {len(files)} pictures: give at most {KEPT} here, and more to predict.py"
+            )
+        pictures = []
+        for file in files:
+            content = file.stream.read()
+            name = printable(file.filename or "that was sent")
+            self.read(content, name)
+            pictures.append((secrets.token_hex(8), name, content))
+        self.sent.extend(pictures)
+        return pictures[0][0]
+
+    def read(self, content: bytes, name: str) -> Image.Image:
+        """The RGB image in a file's content.
+
+        Raises:
+            UserError: it can't be read.
+        """
+        file = io.BytesIO(content)
+        try:
+            return read_picture(file, self.classifier.background)
+        except UserError as error:
+            raise UserError(str(error).replace(str(file), name)) from error
 
     def open(self, key: str) -> Image.Image:
         """The RGB image of a key.
@@ -136,14 +162,10 @@ class Demo:
         """
         if key in self.examples:
             return read_picture(self.examples[key][0], self.classifier.background)
-        content = dict(self.sent).get(key)
-        if content is None:
-            raise UserError("this picture is not kept any more: choose it again")
-        file = io.BytesIO(content)
-        try:
-            return read_picture(file, self.classifier.background)
-        except UserError as error:
-            raise UserError(str(error).replace(str(file), "that was sent")) from error
+        for its_key, name, content in list(self.sent):
+            if its_key == key:
+                return self.read(content, name)
+        raise UserError("this picture is not kept any more: choose it again")
 
     def shown(self, key: str) -> bytes:
         """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""

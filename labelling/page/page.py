@@ -4,16 +4,14 @@ import logging
 import os
 from collections.abc import Sequence
 
-from flask import Flask, Response, abort, redirect, render_template, request
+from flask import Flask, Response, abort, render_template, request
 from waitress import create_server
 from waitress.server import BaseWSGIServer
-from werkzeug.wrappers import Response as BaseResponse
 
 from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS
 from trainers.evaluation.figures import decimal
 
-from ..explain import explain
 from .answer import percent
 from .demo import Demo
 
@@ -52,12 +50,6 @@ def make_app(demo: Demo) -> Flask:
         if request.method == "POST" and not (is_own and site in ("same-origin", "none")):
             abort(403)
 
-    def table(number: int, error: UserError | str = "") -> str:
-        number = min(max(number, 1), demo.table.pages)
-        return render_template(
-            "table.html", demo=demo, explain=explain, number=number, error=sentence(error)
-        )
-
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
         """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""
         return render_template(
@@ -65,21 +57,18 @@ def make_app(demo: Demo) -> Flask:
         )
 
     @app.route("/", methods=["GET", "POST"])
-    def index() -> str | BaseResponse:
+    def index() -> str:
         text = request.form.get("classes", "\n".join(demo.classnames))
         lines = text.splitlines()
-        uploads = request.files.getlist("upload")
-        if len(uploads) > 1 and "picture" not in request.form:
-            demo.table.answer([(file.filename or "", file.stream) for file in uploads])
-            return redirect("/table", 303)
-        upload = uploads[0] if uploads else None
+        # a browser sends a file without a name where none is chosen
+        uploads = [file for file in request.files.getlist("upload") if file.filename]
         field = "upload"
         key = request.values.get("picture") or request.form.get("kept")
         if request.method == "GET" and key is None:
             return page(lines)
         try:
-            if upload and "picture" not in request.form:
-                key = demo.keep(upload)
+            if uploads and "picture" not in request.form:
+                key = demo.keep(uploads)
             if not key:
                 raise UserError("there is no picture: choose one, or take an example")
             image = demo.open(key)
@@ -89,33 +78,6 @@ def make_app(demo: Demo) -> Flask:
             return page(lines, key=key, answer=demo.ask(image, names, truth))
         except UserError as error:
             return page(lines, error, key=key if field == "classes" else None, field=field)
-
-    @app.route("/table", methods=["GET", "POST"])
-    def many() -> str:
-        number = request.values.get("page", 1, type=int)
-        try:
-            demo.table.correct(request.form)
-        except UserError as error:
-            return table(number, error)
-        return table(number)
-
-    @app.post("/labels.csv")
-    def save() -> Response | str:
-        if not demo.table.entries:
-            abort(404)
-        try:
-            demo.table.correct(request.form)
-        except UserError as error:
-            return table(1, error)
-        answer: Response = app.response_class(demo.table.as_csv(), mimetype="text/csv")
-        answer.headers["Content-Disposition"] = "attachment; filename=labels.csv"
-        return answer
-
-    @app.get("/pictures/row-<int:place>")
-    def row(place: int) -> Response:
-        if place >= len(demo.table.entries):
-            abort(404)
-        return app.response_class(demo.table.entries[place].small, mimetype="image/jpeg")
 
     @app.get("/pictures/<key>")
     def picture(key: str) -> Response:

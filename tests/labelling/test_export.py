@@ -24,7 +24,7 @@ EXPORTED = [name for name in TRAINERS if name != "CoCoOp"]  # whose texts depend
 
 def exported(classifier, folder):
     classifier.export(str(folder))
-    names = "README.md model.onnx prompts.safetensors".split()
+    names = "README.md cdc_export.txt model.onnx prompts.safetensors".split()
     assert sorted(path.name for path in folder.iterdir()) == names
     return onnxruntime.InferenceSession(f"{folder}/model.onnx")
 

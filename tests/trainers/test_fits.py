@@ -12,7 +12,7 @@ from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas.adapters import ProLIP
 from trainers.gda import ALPHAS
-from trainers.linearprobe import GRID, STEPS, searched_strength, fitted
+from trainers.linearprobe import GRID, STEPS, fitted, searched_strength
 from trainers.maths.gaussians import (
     FOLDS,
     discriminants,

@@ -4,29 +4,33 @@ import contextlib
 import hashlib
 import io
 import os
-import re
 import socket
 import stat
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import numpy
 
-from .console import first_few
 from .errors import UserError
 
 UNFINISHED = ".unfinished"  # ends the name of a file that is being written
+START = 2**16  # bytes that are read of a file, to see whose it is
+OWNED = "CDC for prompt learning writes into this folder, and replaces its own files there.\n"
 
 
-def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) -> None:
-    """A file that a command shall write must not be there, or be one that the command has written
-    before.
+def check_output(
+    option: str, path: str, mark: str, inputs: Iterable[str] = (), at: int = 0
+) -> None:
+    """A file that a command shall write must not be there, be empty, or be one that the command has
+    written before.
 
     Args:
         option: that names it, for the message.
-        mark: a regular expression for what is in the first 4096 bytes of a file that the command
-            has written.
+        mark: what every file begins with that the command has written; white space does not count,
+            since tables are padded.
         inputs: paths of files that the command reads.
+        at: where in the file, in bytes, the mark stands.
 
     Raises:
         UserError: it is somebody's, or see ``is_there``.
@@ -36,11 +40,47 @@ def check_output(option: str, path: str, mark: str, inputs: Iterable[str] = ()) 
     if any(os.path.exists(source) and os.path.samefile(source, path) for source in inputs):
         raise UserError(f"{option} {path} is one of the files to read: give another name")
     with open(path, "rb") as file:
-        start = file.read(4096)
-    if not re.search(mark.encode(), start):
-        raise UserError(
-            f"{option} {path} exists already, and was not written by this command: give another name, or delete it first"
-        )
+        file.seek(at)
+        start = file.read(START)
+    is_ours = b"".join(start.split()).startswith(b"".join(mark.encode().split()))
+    if not is_ours:
+        refuse_somebodys(option, path)
+
+
+def check_folder(option: str, folder: str, owner: str, names: Iterable[str]) -> None:
+    """A folder that a command shall write into is one of its own, or has no file of its names; see
+    ``mark_folder``.
+
+    Args:
+        option: that names the folder, for the message.
+        owner: name of the file that marks such a folder.
+        names: of the files that the command may write; an empty file is nobody's.
+
+    Raises:
+        UserError: one of them is somebody's, or see ``is_there``, of the folder and of the files.
+    """
+    if not is_there(option, folder, is_folder=True):
+        return
+    is_ours = is_there(option, f"{folder}/{owner}")
+    for name in names:
+        path = f"{folder}/{name}"
+        if is_there(option, path) and os.path.getsize(path) and not is_ours:
+            refuse_somebodys(option, path)
+
+
+def mark_folder(folder: str, owner: str) -> None:
+    """Marks a folder that was checked: from now on files of the command's names are its own.
+
+    Args:
+        owner: name of the file that marks it, see ``check_folder``.
+    """
+    write_text(f"{folder}/{owner}", OWNED)
+
+
+def refuse_somebodys(option: str, path: str) -> NoReturn:
+    raise UserError(
+        f"{option} {path} exists already, and was not written by this command: give another name, or delete it first"
+    )
 
 
 def is_there(what: str, path: str, is_folder: bool = False) -> bool:
@@ -60,42 +100,6 @@ def is_there(what: str, path: str, is_folder: bool = False) -> bool:
         noun = "folder" if is_folder else "file"
         raise UserError(f"{what} {path} is no {noun}: move it away, or give another")
     return True
-
-
-def check_folder(
-    option: str,
-    folder: str,
-    marks: Mapping[str, str | None],
-    others: Collection[str] | None = None,
-) -> None:
-    """A folder that a command shall write into holds none of its files, or those that it has written
-    before.
-
-    Args:
-        option: that names the folder, for the message.
-        marks: file name → what ``check_output`` looks for in it; an empty file is nobody's. None: the
-            command only adds to it.
-        others: names of all else that may be there, besides what a process that was killed has left;
-            None: anything.
-
-    Raises:
-        UserError: one of them is somebody's, or see ``is_there``, of the folder and of the files; or
-            something else is there.
-    """
-    if not is_there(option, folder, is_folder=True):
-        return
-    if others is not None:
-        known = {*marks, *others}
-        names = [name for name in sorted(os.listdir(folder)) if not name.endswith(UNFINISHED)]
-        if foreign := [name for name in names if name not in known]:
-            raise UserError(
-                f"{option} {folder} holds {first_few(foreign)}, which was not written by this command, or "
-                "can't be read: move it away, or give another"
-            )
-    for name, mark in marks.items():
-        path = f"{folder}/{name}"
-        if is_there(option, path) and mark is not None and os.path.getsize(path):
-            check_output(option, path, mark)
 
 
 def write_atomically(path: str, write: Callable[[str], object]) -> None:

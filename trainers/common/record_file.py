@@ -15,6 +15,7 @@ from .readers import Stored, read_arrays, read_json, read_yaml
 
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
+OWNER = "cdc_run.txt"  # marks a run's folder, see ``files.check_folder``
 FORMAT = 2  # to be raised when a field, or a trainer's name, changes its meaning
 Record = dict[str, Stored]  # results.json, see ``engine.testing.Evaluator.write_record``
 

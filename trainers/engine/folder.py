@@ -6,24 +6,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..common.errors import UserError
-from ..common.files import check_folder, remove_leftovers
+from ..common.files import check_folder, mark_folder, remove_leftovers
 from ..common.locks import FILE_NAME as LOCK
 from ..common.locks import only_writer
+from ..common.metrics import FILE_NAME as METRICS
 from ..common.record_file import FILE_NAME as RECORD
-from ..common.record_file import answers_file
+from ..common.record_file import OWNER, answers_file
 
 LOG = "log.txt"
 OF_TRAINING = answers_file("train")  # out of fold
-ANSWERS = r"\APK(?s:.){28}image\.npy"  # the name of an archive's first file comes after 30 bytes
-MARKS = {  # file of a run → what it begins with, see ``check_folder``
-    LOG: None,
-    OF_TRAINING: ANSWERS,
-    "metrics.jsonl": r'\A\s*(\{"epoch": |\Z)',
-    RECORD: r'\A\{\s*"format": ',
-    answers_file("val"): ANSWERS,
-    answers_file("test"): ANSWERS,
-    LOCK: None,
-}
+NAMES = (  # of a run's files
+    LOG,
+    METRICS,
+    OF_TRAINING,
+    answers_file("val"),
+    answers_file("test"),
+    RECORD,
+    LOCK,
+)
 
 
 @contextlib.contextmanager
@@ -36,20 +36,18 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
         UserError: it can't be written to, another process does, or it holds files of a run's names
             that no run has written; of one that is raised in the block a new folder is removed again, if it holds nothing but the log.
     """
-    check_folder(name, folder, {RECORD: MARKS[RECORD]})
-    # a run's own files may be damaged: it makes them again
-    if not os.path.isfile(f"{folder}/{RECORD}"):
-        check_folder(name, folder, MARKS)
+    check_folder(name, folder, OWNER, NAMES)
     place = Path(folder).absolute()
     made = [path for path in (place, *place.parents) if not path.exists()]
     try:
         with only_writer(folder):
             remove_leftovers(folder)
+            mark_folder(folder, OWNER)
             yield
     except UserError:
         # up to the first that another run, beside this one, has put its own folder in
         with contextlib.suppress(OSError):
-            left = {LOG, OF_TRAINING}
+            left = {OWNER, LOG, OF_TRAINING}
             if made and {*os.listdir(place)} <= left:
                 for name in sorted(left):
                     (place / name).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """demo_app.py: what the page says of a run's answers."""
 
+import io
 import json
 import re
 from types import SimpleNamespace
@@ -96,6 +97,26 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
         assert f"{answers.labels[0]} {percent(answers.probabilities.max())}" in page.text
     assert NOT_KNOWN not in first.text
     assert NOT_KNOWN in second.text, "the limit is that of the run's own classes"
+
+
+def test_of_several_pictures_the_first_is_answered_and_the_others_can_be_chosen(trained, data_root):
+    demo = make_demo(trained("CDC"), data_root)
+    client = demo_app.make_app(demo).test_client()
+    paths = [f"{data_root}/dtd/images/{name}/13.png" for name in CLASSES[:3]]
+    files = [(io.BytesIO(png(path)), f"{number}.png") for number, path in enumerate(paths)]
+    page = Page(client.post("/", data={"upload": files}).text)
+    keys = [key for key, _, _ in demo.sent]
+    buttons = [one["value"] for one in page.all("button", name="picture")]
+    assert buttons == [*keys, *demo.examples]
+    for key, path in zip(keys, paths):
+        answers = demo.classifier.predict(path)
+        said = f"{answers.labels[0]} {percent(answers.probabilities.max())}"
+        assert said in page.text
+        assert page.all("input", name="kept", value=key)
+        assert f"/pictures/{key}" in [one["src"] for one in page.all("img")]
+        assert client.get(f"/pictures/{key}").mimetype == "image/png"
+        following = keys[(keys.index(key) + 1) % len(keys)]
+        page = Page(client.post("/", data={"picture": following}).text)
 
 
 @pytest.mark.parametrize("trainer", ["LinearProbe", "CDC"])

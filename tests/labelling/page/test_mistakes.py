@@ -3,12 +3,12 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Thread
-from types import SimpleNamespace
 from urllib.request import urlopen
 
 import numpy
 import pytest
 from PIL import Image
+from werkzeug.datastructures import FileStorage
 
 import demo_app
 from labelling.page import demo as asked
@@ -40,17 +40,33 @@ def test_mistakes_are_named_and_the_page_keeps_working(ask, message):
 # ---- pictures ----
 
 
+def picture(number):
+    """A PNG as a browser sends it, told from others by its red."""
+    file = io.BytesIO()
+    Image.new("RGB", (1000, 500), (number, 0, 0)).save(file, format="PNG")
+    file.seek(0)
+    return FileStorage(file, f"{number}.png")
+
+
 def test_only_the_last_pictures_are_kept_and_shown_small(demo):
-    pictures, keys = asked.Demo(demo.classifier, demo.threshold), []
-    for number in range(asked.KEPT + 1):
-        file = io.BytesIO()
-        Image.new("RGB", (1000, 500), (number, 0, 0)).save(file, format="PNG")
-        file.seek(0)
-        keys.append(pictures.keep(SimpleNamespace(stream=file)))
+    pictures = asked.Demo(demo.classifier, demo.threshold)
+    keys = [pictures.keep([picture(number)]) for number in range(asked.KEPT + 1)]
     with refuses("this picture is not kept any more"):
         pictures.open(keys[0])
     assert pictures.open(keys[1]).getpixel((0, 0)) == (1, 0, 0)
     assert Image.open(io.BytesIO(pictures.shown(keys[2]))).size == (asked.PIXELS, asked.PIXELS // 2)
+
+
+def test_of_several_pictures_all_are_kept_or_none(demo):
+    pictures = asked.Demo(demo.classifier, demo.threshold)
+    with refuses("there are 9 pictures: give at most 8 here"):
+        pictures.keep([picture(number) for number in range(asked.KEPT + 1)])
+    with refuses("image notes.png can't be read"):
+        pictures.keep([picture(1), FileStorage(io.BytesIO(b"no picture"), "notes.png")])
+    assert not pictures.sent
+    first = pictures.keep([picture(number) for number in range(asked.KEPT)])
+    assert len(pictures.sent) == asked.KEPT
+    assert pictures.open(first).getpixel((0, 0)) == (0, 0, 0)
 
 
 def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, demo):
