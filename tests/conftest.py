@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 
+import labelling.checkout.image_folder  # noqa: F401  (registers ImageFolder)
 import train
 from datasets.drawn.openmoji import DrawnDataset
 from labelling import PromptedClassifier
