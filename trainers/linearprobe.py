@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import above, note_ranges
+from .common.setting import Setting, above, node_of
 from .learners.features import CHOICES, FilledMethod, HeldOut, Numbers, most_likely, number_right
 from .maths.logistic import regressions
 from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
 from .registration import registered
-from .settings import add_precision
+from .settings import PRECISION
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +37,26 @@ STRENGTHS = [10 ** (power / 2) for power in range(-2, 7)]
 FALLS = 2  # values in a row below the best, after which it is asked for no more
 
 
+SETTINGS = {
+    "C": Setting(
+        31.6,
+        "inverse strength where there are no validation images: CLIP's 0.316, which is for features of "
+        "length 10",
+        above(0),
+    ),
+    "CHOICE": Setting(
+        "accuracy",
+        "of settings: by right answers to validation images, as officially; or by likelihood, of "
+        "training images in folds",
+        CHOICES,
+    ),
+    **PRECISION,
+}
+
+
 def add_linearprobe_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.LINEARPROBE``."""
-    cfg.TRAINER.LINEARPROBE = node = CfgNode()
-    node.C = 31.6  # inverse strength where there are no validation images: CLIP's 0.316, which is for features of length 10
-    node.CHOICE = "accuracy"  # of settings: by right answers to validation images, as officially; or by likelihood, of training images in folds
-    add_precision(node)
-    note_ranges(node, C=above(0), CHOICE=CHOICES)
+    cfg.TRAINER.LINEARPROBE = node_of(SETTINGS)
 
 
 class Probe(nn.Module):
@@ -121,6 +134,7 @@ def best_strength(accuracy: Callable[[float], float]) -> float:
 class LinearProbeMethod(FilledMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
+    declared = SETTINGS
     learner: Probe
     class_part = ClassPart(("weight", "bias"), {"weight": 0, "bias": 0})
     seen: tuple[Tensor, Tensor]  # what it was last filled with
