@@ -231,23 +231,26 @@ def test_a_list_of_a_node_is_its_own():
     assert len(method_node("CDC").CTX_INIT) == 4
 
 
+ROOTS = "DATALOADER|DATASET|INPUT|MODEL|OPTIM|TEST|TRAIN|TRAINER"
+KEY = r"\.[A-Z][A-Z0-9_]+"
+
+
 def names_in(path):
-    """What a file names as a setting: ``A.B`` of the whole config, or ``.B`` of some node."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    """What a file names as a setting: ``A.B`` of the whole config, or ``.B`` of some node. Docstrings,
+    which also name other toolboxes' settings, are left out."""
+    nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+    docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    for node in nodes:
         if isinstance(node, ast.Attribute):
-            of_config = re.fullmatch(r"(?:self\.)?cfg((?:\.[A-Z][A-Z0-9_]*)+)", ast.unparse(node))
-            of_node = re.fullmatch(
-                r"(?:node|(?:\w+\.)?settings|optim_cfg)(\.[A-Z][A-Z0-9_]*)", ast.unparse(node)
-            )
-            if of_config:
+            text = ast.unparse(node)
+            if of_config := re.fullmatch(rf"(?:self\.)?cfg((?:{KEY})+)", text):
                 yield of_config[1][1:]
-            elif of_node:
+            elif of_node := re.fullmatch(rf"(?:node|(?:\w+\.)?settings|optim_cfg)({KEY})", text):
                 yield of_node[1]
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            roots = "DATALOADER|DATASET|INPUT|MODEL|OPTIM|TEST|TRAIN|TRAINER"
-            yield from re.findall(rf"\b(?:{roots})(?:\.[A-Z][A-Z0-9_]+)+", node.value)
         elif isinstance(node, ast.JoinedStr):
-            yield from re.findall(r"path\}(\.[A-Z][A-Z0-9_]+)", ast.unparse(node))
+            yield from re.findall(rf"path\}}({KEY})", ast.unparse(node))
+        elif isinstance(node, ast.Constant) and node not in docstrings:
+            yield from re.findall(rf"\b(?:{ROOTS})(?:{KEY})+", str(node.value))
 
 
 def test_every_setting_that_code_reads_or_a_message_names_is_declared():
