@@ -22,7 +22,7 @@ from trainers.engine.checkpoint import load_state, read
 from trainers.engine.checks import check_pixels
 from trainers.engine.official import LAYOUTS, State, is_official, prompts_in
 from trainers.engine.run_record import versions
-from trainers.engine.saved_run import find_method, new_config
+from trainers.engine.saved_run import find_method, new_config, settings_with
 from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 from trainers.texts.classnames import check_names
@@ -109,7 +109,6 @@ def config_for(
     """
     trainer = kind.name()
     cfg = new_config(kind)
-    defaults = cfg.clone()
     recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
     node = f"TRAINER.{trainer.upper()}"
     given: dict[str, tuple[str, object]] = {
@@ -119,7 +118,7 @@ def config_for(
     for key, value in LAYOUTS[trainer].settings(state).items():
         given[f"{node}.{key}"] = (key, value)
     fill_config(cfg, "", recipe, lambda _: {}, given, settings, "settings")
-    check_values(cfg, defaults)
+    check_values(cfg, settings_with(kind))
     return cfg
 
 

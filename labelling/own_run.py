@@ -24,7 +24,7 @@ from trainers.data.transforms import steps_of_training, template_views
 from trainers.engine.build import check_settings, take_pixels
 from trainers.engine.checks import check_data, check_run
 from trainers.engine.run import Run
-from trainers.engine.saved_run import find_method, method_of, new_config
+from trainers.engine.saved_run import find_method, method_of, new_config, settings_with
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
@@ -40,8 +40,8 @@ def config_of_images(run: OwnRun) -> CfgNode:
     Raises:
         UserError: see ``fill_config``.
     """
-    cfg = new_config(find_method(run.trainer))
-    defaults = cfg.clone()
+    method = find_method(run.trainer)
+    cfg = new_config(method)
     given: dict[str, tuple[str, object]] = {
         "DATASET.ROOT": ("images", run.images),
         "TRAINER.NAME": ("trainer", run.trainer),
@@ -66,7 +66,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
         "settings",
     )
     take_pixels(cfg, options)
-    check_values(cfg, defaults)
+    check_values(cfg, settings_with(method))
     note_content(cfg)
     cfg.freeze()
     return cfg

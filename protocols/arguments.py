@@ -9,28 +9,31 @@ from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 import datasets.every  # noqa: F401  (registers the data sets)
-from datasets.drawn.factors import add_factors_config
-from trainers import METHODS, config_function
+from datasets.drawn.factors import SETTINGS as FACTORS
+from trainers import METHODS, method_class
 from trainers.common.config_files import check_values, settings_in
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, fill_config, usual_experiment
+from trainers.common.setting import Settings, declare, under
 from trainers.engine.build import take_pixels
-from trainers.settings import add_run_settings
+from trainers.settings import add_run_settings, settings_of_run
 from trainers.texts.descriptions import note_content
 
 from .command_line import KEYS, parse_arguments, value_of
 from .plan import PlannedRun, conditions_of
 
-CONFIG_FUNCTIONS = [config_function(method) for method in METHODS]  # registers the trainers
+# what a config has beside a run's settings
+EXTENSIONS: Settings = under("DATASET.FACTORS", FACTORS)
+for method in METHODS:
+    # it also registers the trainer
+    EXTENSIONS |= under(f"TRAINER.{method.upper()}", method_class(method).declared)
 
 
 def extend_config(cfg: CfgNode) -> None:
     """Declares what Dassl's defaults lack: a run's settings, the factors of a composed set, and each
     trainer's own node."""
     add_run_settings(cfg)
-    add_factors_config(cfg)
-    for add_config in CONFIG_FUNCTIONS:
-        add_config(cfg)
+    declare(cfg, EXTENSIONS)
 
 
 def build_config(args: argparse.Namespace) -> CfgNode:
@@ -41,7 +44,6 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     """
     cfg = get_cfg_default()
     extend_config(cfg)
-    defaults = cfg.clone()
 
     def conditions(cfg: CfgNode) -> dict[str, str | int]:
         protocol = args.protocol or usual_experiment(cfg)
@@ -54,7 +56,7 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     options = settings_in(args.opts, "options after the flags")
     fill_config(cfg, args.dataset_config_file, args.config_file, conditions, given, options)
     take_pixels(cfg, options)
-    check_values(cfg, defaults)
+    check_values(cfg, {**settings_of_run(cfg), **EXTENSIONS})
     note_content(cfg)
     check_known("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())
     check_known("data set", cfg.DATASET.NAME, DATASET_REGISTRY.registered_names())

@@ -9,13 +9,13 @@ from itertools import product
 from dassl.config import get_cfg_default
 from tabulate import tabulate
 
-from trainers import METHODS, config_function
-from trainers.common.config_files import check_value, check_values, leaves, merge, settings_in
+from trainers import METHODS, method_class
+from trainers.common.config_files import check_range, check_values, leaves, merge, settings_in
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.ranges import Range, ranges_in
 from trainers.common.recipes import EMBEDDED, Recipe, check_known
-from trainers.settings import add_run_settings
+from trainers.common.setting import Settings, under
+from trainers.settings import add_run_settings, settings_of_run
 
 from .plan import (
     LINE,
@@ -115,32 +115,36 @@ def show_plan(args: argparse.Namespace) -> str:
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Checks KEY → value, those of trainers and of drawn data sets by their ranges alone.
+    """Checks KEY → value, those of trainers and of drawn data sets by what they take alone.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or out of its range.
     """
     cfg = get_cfg_default()
     add_run_settings(cfg)
-    defaults = cfg.clone()
-    ranges = ranges_in(cfg) | ranges_of_trainers(options)
+    extensions = extensions_with(options)
     for key, value in options.items():
-        if key.startswith(("TRAINER.", "DATASET.FACTORS.")) and key != "TRAINER.NAME":
-            check_value(key, read_value(value), None, ranges)
-        else:
+        if key in extensions:
+            check_range(key, read_value(value), extensions[key].takes)
+        elif not key.startswith(("TRAINER.", "DATASET.FACTORS.")) or key == "TRAINER.NAME":
             merge(cfg, {key: value}, "options after --")
-    check_values(cfg, defaults)
+    check_values(cfg, settings_of_run(cfg))
 
 
-def ranges_of_trainers(keys: Iterable[str]) -> dict[str, Range]:
-    """What keys of trainers take, ``TRAINER.<NAME>.<KEY>``. Only the trainers among them are imported,
-    with torch, which takes seconds."""
-    named = {key.split(".")[1] for key in keys if key.startswith("TRAINER.")}
-    cfg = get_cfg_default()
+def extensions_with(keys: Iterable[str]) -> Settings:
+    """The settings in the nodes of trainers, ``TRAINER.<NAME>``, and data sets that keys are in. Only
+    the modules of these are imported, with torch, which takes seconds."""
+    nodes = {key.rpartition(".")[0] for key in keys}
+    found: Settings = {}
+    if "DATASET.FACTORS" in nodes:
+        from datasets.drawn import factors
+
+        found |= under("DATASET.FACTORS", factors.SETTINGS)
     for name in METHODS:
-        if name.upper() in named:
-            config_function(name)(cfg)
-    return ranges_in(cfg.TRAINER, "TRAINER.")
+        node = f"TRAINER.{name.upper()}"
+        if node in nodes:
+            found |= under(node, method_class(name).declared)
+    return found
 
 
 def read_value(text: str) -> object:

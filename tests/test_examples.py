@@ -10,12 +10,13 @@ import shutil
 import pytest
 import torch
 
+from protocols.arguments import EXTENSIONS
 from tests.commands import check, shell_in
 from tests.runs import REPOSITORY, code_files
 from tests.test_documentation import DOCS, DOCUMENTS, tokens_of
-from trainers import METHODS, config_function
 from trainers.common.config_files import check_values, leaves, merge
-from trainers.settings import run_config
+from trainers.common.setting import declare
+from trainers.settings import RUN, run_config
 
 OF_EARLIER_COMMITS = "<!-- tests: of earlier commits -->"
 
@@ -89,13 +90,12 @@ NAMED = {  # in running text; what others' code calls so is in docs/faithfulness
 @pytest.mark.parametrize("key, value", NAMED.values(), ids=NAMED)
 def test_a_setting_that_a_text_names_exists_and_takes_that_value(key, value):
     cfg = run_config()
-    for name in METHODS:
-        config_function(name)(cfg)
+    declare(cfg, EXTENSIONS)
     defaults = dict(leaves(cfg))
     assert any(known == key or known.startswith(f"{key}.") for known in defaults)
     if value:
         merge(cfg, {key: value}, "the text")
-        check_values(cfg)
+        check_values(cfg, RUN | EXTENSIONS)
 
 
 # ---- docstrings ----

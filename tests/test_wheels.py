@@ -22,6 +22,7 @@ DISTRIBUTIONS = {  # name: its packages, and where they lie
     "cdc_prompt_learning": {
         "cdc_trainers": REPOSITORY / "trainers",
         "cdc_trainers/configs": REPOSITORY / "configs",
+        "cdc_trainers/dassls": REPOSITORY / "dassl-lite/dassl/config/data",
     },
     "dassl_lite": {"dassl": REPOSITORY / "dassl-lite/dassl"},
 }

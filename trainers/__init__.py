@@ -58,10 +58,10 @@ def config_function(method: str) -> "Callable[[CfgNode], None]":
 
 
 def method_node(method: str) -> "CfgNode":
-    """A new node of the method's settings, with what ``add_<method>_config`` declares."""
-    from .settings import node_of
+    """A new node of the method's settings, all at their defaults."""
+    from .common.setting import node_of
 
-    return node_of(config_function(method))
+    return node_of(method_class(method).declared)
 
 
 def method_class(method: str) -> "type[Method]":

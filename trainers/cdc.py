@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import COUNT, at_least, note_ranges
+from .common.setting import COUNT, Setting, at_least, node_of
 from .evaluation.prediction import Prediction, Scores
 from .maths.evidence import (
     Opinion,
@@ -43,7 +43,7 @@ from .maths.losses import (
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .prompting.prompts import FixedTokens, Prompts, TemplateLinear, gaussian, initial_context
 from .registration import registered
-from .settings import add_encoder_settings, add_run_settings
+from .settings import ENCODER, add_run_settings
 
 log = logging.getLogger(__name__)
 
@@ -56,43 +56,71 @@ COMPARED_IMAGES = 64  # at most so many have their features under the templates 
 NO_EVIDENCE = 1e-6  # that of a logit below 0 under EVIDENCE relu, whose log is finite
 
 
+SETTINGS = {
+    "N_TEMPLATES": Setting(4, "M, templates, each of which encodes all texts", at_least(1, 100)),
+    "N_CTX": Setting(
+        2, "context tokens per template (4 is usual with PROMPT_MODALITY text)", COUNT
+    ),
+    "CTX_INIT": Setting(
+        list(PHRASES), "a phrase per template; templates beyond them start Gaussian"
+    ),
+    "PROMPT_MODALITY": Setting(
+        "dual", "dual: prompts in both encoders (ViT only) | text", ["dual", "text"]
+    ),
+    "PROMPT_DEPTH": Setting(
+        9, "layers of an encoder that have prompts of their own, from the first", COUNT
+    ),
+    "AUGMENTATION": Setting(
+        1,
+        "which set of changes the templates' views differ by; None: the same view for all",
+        [1, 2, None],
+    ),
+    "FUSION": Setting(
+        "dempster",
+        "of the templates' votes; mean_probability and sum_logits have no fused loss",
+        ["dempster", "mean_probability", "sum_logits"],
+    ),
+    "RELIABILITY": Setting(
+        "fitted",
+        "ω: fitted on validation images | independent: ω = 1, Dempster's rule",
+        ["fitted", "independent"],
+    ),
+    "LOSS": Setting(
+        "evidential",
+        "of every vote; trusted: without the shares' half",
+        ["evidential", "trusted", "cross_entropy"],
+    ),
+    "FUSED_LOSS": Setting(True, "the fused opinion has a loss of its own"),
+    "ANNEALING_EPOCHS": Setting(
+        0,
+        "epochs in which the weight of Han et al.'s KL term grows to 1; 0: no such term",
+        at_least(0, 1000000),
+    ),
+    "EVIDENCE": Setting(
+        "exp",
+        "exp: of the logits above the untrained CLIP's level | softplus, relu: of the logits as they "
+        "are",
+        ["exp", "softplus", "relu"],
+    ),
+    "DECOUPLED": Setting(
+        "deviations",
+        "what L_de drives apart; features: their plain cosines",
+        ["deviations", "features"],
+    ),
+    "DECOUPLING_WEIGHT": Setting(
+        0.5, "β, of text features and, with PROMPT_MODALITY dual, of images'", at_least(0)
+    ),
+    "CONSISTENCY_WEIGHT": Setting(
+        0.5, "γ, of each template's text features and image features likewise", at_least(0)
+    ),
+    **ENCODER,
+}
+
+
 def add_cdc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDC``; a toolbox that hosts CDC calls this in its ``extend_cfg``."""
     add_run_settings(cfg)
-    cfg.TRAINER.CDC = node = CfgNode()
-    node.N_TEMPLATES = 4  # M
-    node.N_CTX = 2  # context tokens per template (4 is usual with PROMPT_MODALITY text)
-    node.CTX_INIT = list(PHRASES)  # a phrase per template; templates beyond them start Gaussian
-    node.PROMPT_MODALITY = "dual"  # prompts in both encoders (ViT only) | text
-    node.PROMPT_DEPTH = 9  # layers of an encoder that have prompts of their own, from the first
-    node.AUGMENTATION = 1  # 1 | 2 | None: the same view for all templates
-    node.FUSION = "dempster"  # | mean_probability | sum_logits: these two have no fused loss
-    node.RELIABILITY = "fitted"  # on validation images | independent: ω = 1, Dempster's rule
-    node.LOSS = "evidential"  # | trusted: without the shares' half | cross_entropy
-    node.FUSED_LOSS = True  # the fused opinion has a loss of its own
-    # epochs in which the weight of Han et al.'s KL term grows to 1; 0: no such term
-    node.ANNEALING_EPOCHS = 0
-    node.EVIDENCE = "exp"  # of the logits above the untrained CLIP's level | softplus, relu: of the logits as they are
-    node.DECOUPLED = "deviations"  # what L_de drives apart | features: their plain cosines
-    node.DECOUPLING_WEIGHT = 0.5  # β, of text features and, with PROMPT_MODALITY dual, of images'
-    node.CONSISTENCY_WEIGHT = 0.5  # γ, of each template's text features and image features likewise
-    add_encoder_settings(node)
-    note_ranges(
-        node,
-        N_TEMPLATES=at_least(1, 100),  # each encodes all texts
-        N_CTX=COUNT,
-        PROMPT_MODALITY=["dual", "text"],
-        PROMPT_DEPTH=COUNT,
-        AUGMENTATION=[1, 2, None],
-        FUSION=["dempster", "mean_probability", "sum_logits"],
-        RELIABILITY=["fitted", "independent"],
-        LOSS=["evidential", "trusted", "cross_entropy"],
-        ANNEALING_EPOCHS=at_least(0, 1000000),
-        EVIDENCE=["exp", "softplus", "relu"],
-        DECOUPLED=["deviations", "features"],
-        DECOUPLING_WEIGHT=at_least(0),
-        CONSISTENCY_WEIGHT=at_least(0),
-    )
+    cfg.TRAINER.CDC = node_of(SETTINGS)
 
 
 class Evidence(nn.Module):
@@ -207,6 +235,7 @@ def logits_of(method: Method, batches: Batches, encoded: Encoded) -> tuple[Tenso
 class CDCMethod(Method):
     """Semantic-decoupled prompts with evidential fusion."""
 
+    declared = SETTINGS
     learner: TemplatePrompts
     text_only = {"PROMPT_MODALITY": "text"}
 

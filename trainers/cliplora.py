@@ -13,33 +13,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import at_least, note_ranges
+from .common.setting import Setting, at_least, node_of
 from .method import Method
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
 from .texts.templates import DEFAULT_TEMPLATE
 
 PARTS = "qkv"
 
 
+SETTINGS = {
+    "ENCODER": Setting("both", "which encoder's layers change", ["both", "text", "vision"]),
+    "RANK": Setting(2, "r of each change", at_least(1, 65536)),
+    "ALPHA": Setting(1.0, "a change is multiplied by ALPHA / √r"),
+    "DROPOUT": Setting(0.25, "of what a change is computed from, in training", at_least(0, 0.999)),
+    **ENCODER,
+}
+
+
 def add_cliplora_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CLIPLORA``; the official arguments are ``--encoder``, ``--r``,
     ``--alpha`` and ``--dropout_rate``."""
-    cfg.TRAINER.CLIPLORA = node = CfgNode()
-    node.ENCODER = "both"  # both | text | vision: which encoder's layers change
-    node.RANK = 2  # r of each change
-    node.ALPHA = 1.0  # a change is multiplied by ALPHA / √r
-    node.DROPOUT = 0.25  # of what a change is computed from, in training
-    add_encoder_settings(node)
-    note_ranges(
-        node,
-        ENCODER=["both", "text", "vision"],
-        RANK=at_least(1, 65536),
-        DROPOUT=at_least(0, 0.999),
-    )
+    cfg.TRAINER.CLIPLORA = node_of(SETTINGS)
 
 
 class LowRank(Adapter):
@@ -93,6 +91,7 @@ class LowRankLayers(nn.Module):
 class CLIPLoRAMethod(Method):
     """Low-rank adaptation of both encoders."""
 
+    declared = SETTINGS
     official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = {"ENCODER": "text"}
 

@@ -12,24 +12,27 @@ import torch
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import COUNT, note_ranges
+from .common.setting import COUNT, Setting, node_of
 from .evaluation.prediction import Scores
 from .method import Encoded, Method
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
 
 REDUCTION = 16  # of the width in the meta-net's hidden layer
 TEXTS_AT_ONCE = 8192  # images × classes in one pass of the text encoder, at most (but one image at least), to bound the memory
 
 
+SETTINGS = {
+    "N_CTX": Setting(16, "context tokens; a phrase brings its own number", COUNT),
+    "CTX_INIT": Setting("", "phrase the context starts from, Gaussian without"),
+    **ENCODER,
+}
+
+
 def add_cocoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COCOOP``, the official keys."""
-    cfg.TRAINER.COCOOP = node = CfgNode()
-    node.N_CTX = 16  # context tokens; a phrase brings its own number
-    node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
-    add_encoder_settings(node)
-    note_ranges(node, N_CTX=COUNT)
+    cfg.TRAINER.COCOOP = node_of(SETTINGS)
 
 
 class ConditionalContext(nn.Module):
@@ -60,6 +63,7 @@ class ConditionalContext(nn.Module):
 class CoCoOpMethod(Method):
     """Conditional context optimisation."""
 
+    declared = SETTINGS
     learner: ConditionalContext
 
     def build(self) -> ConditionalContext:

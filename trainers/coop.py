@@ -7,27 +7,30 @@ encoders frozen.
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import COUNT, note_ranges
+from .common.setting import COUNT, Setting, node_of
 from .learners.context import POSITIONS, ContextLearner
 from .method import Method
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
+
+SETTINGS = {
+    "N_CTX": Setting(16, "context tokens; a phrase brings its own number", COUNT),
+    "CSC": Setting(False, "a context for each class"),
+    "CTX_INIT": Setting("", "phrase the context starts from, Gaussian without"),
+    **ENCODER,
+    "CLASS_TOKEN_POSITION": Setting("end", "of the class name in the context", POSITIONS),
+}
 
 
 def add_coop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COOP``, CoOp's own keys."""
-    cfg.TRAINER.COOP = node = CfgNode()
-    node.N_CTX = 16  # context tokens; a phrase brings its own number
-    node.CSC = False  # a context for each class
-    node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
-    add_encoder_settings(node)
-    node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
-    note_ranges(node, N_CTX=COUNT, CLASS_TOKEN_POSITION=POSITIONS)
+    cfg.TRAINER.COOP = node_of(SETTINGS)
 
 
 class CoOpMethod(Method):
     """Context optimisation: ``ContextLearner`` under the cross-entropy."""
 
+    declared = SETTINGS
     learner: ContextLearner
 
     def build(self) -> ContextLearner:

@@ -14,26 +14,29 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import at_least, note_ranges
+from .common.setting import Setting, at_least, node_of
 from .evaluation.prediction import Scores
-from .maple import MaPLeMethod, add_maple_config
+from .maple import MaPLeMethod
 from .maths.losses import consistency_loss
 from .method import Encoded, Figures, Method
 from .prompting.prompts import Prompts
 from .registration import registered
-from .settings import node_of
 
 REDUCTION = 4  # of the width in the adapters
 IMAGE_SHARE = 0.1  # of the adapter in the features
 TEXT_SHARE = 0.2
 
 
+SETTINGS = {
+    **MaPLeMethod.declared,
+    "W": Setting(8.0, "weight of the consistency with the frozen CLIP", at_least(0)),
+}
+
+
 def add_coprompt_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.COPROMPT``: MaPLe's keys and W, officially a key of TRAINER.
     Sentences are ``DATASET.DESCRIPTIONS``."""
-    cfg.TRAINER.COPROMPT = node = node_of(add_maple_config)
-    node.W = 8.0  # weight of the consistency with the frozen CLIP
-    note_ranges(node, W=at_least(0))
+    cfg.TRAINER.COPROMPT = node_of(SETTINGS)
 
 
 class OutputAdapter(nn.Module):
@@ -67,6 +70,7 @@ class AdaptedPrompts(nn.Module):
 class CoPromptMethod(Method):
     """Consistency-guided prompt learning: MaPLe's prompts, and an adapter after each encoder."""
 
+    declared = SETTINGS
     learner: AdaptedPrompts
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
     text_only = None

@@ -15,49 +15,48 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import at_least, note_ranges
-from .coop import CoOpMethod, add_coop_config
+from .common.setting import Setting, at_least, node_of
+from .coop import CoOpMethod
 from .evaluation.prediction import Prediction, Scores
-from .kgcoop import KgCoOpMethod, add_kgcoop_config
-from .maple import MaPLeMethod, add_maple_config
+from .kgcoop import KgCoOpMethod
+from .maple import MaPLeMethod
 from .method import Encoded, Figures, Method, ParameterGroups
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import Prompts
-from .promptsrc import PromptSRCMethod, add_promptsrc_config
+from .promptsrc import PromptSRCMethod
 from .registration import registered
-from .settings import node_of
 
-
-def dept_settings(over: Callable[[CfgNode], None]) -> CfgNode:
-    """A node of the keys that ``over``, a method's ``add_<name>_config``, declares, and DePT's."""
-    node = node_of(over)
-    node.HEAD_WEIGHT = 0.7  # λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits have 1 − λ
-    node.PROMPT_WEIGHT = 0.3  # of the prompts' cross-entropy, 1 − λ in the paper
-    node.HEAD_LR = 6.5  # times OPTIM.LR, the head's learning rate
-    note_ranges(
-        node, HEAD_WEIGHT=at_least(0, 1), PROMPT_WEIGHT=at_least(0), HEAD_LR=at_least(0, 1e38)
-    )
-    return node
+# beside those of the method that it is laid over
+SETTINGS = {
+    "HEAD_WEIGHT": Setting(
+        0.7,
+        "λ of the head's cross-entropy, and of its logits for the trained classes; the prompts' logits "
+        "have 1 − λ",
+        at_least(0, 1),
+    ),
+    "PROMPT_WEIGHT": Setting(0.3, "of the prompts' cross-entropy, 1 − λ in the paper", at_least(0)),
+    "HEAD_LR": Setting(6.5, "times OPTIM.LR, the head's learning rate", at_least(0, 1e38)),
+}
 
 
 def add_deptcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTCOOP``."""
-    cfg.TRAINER.DEPTCOOP = dept_settings(add_coop_config)
+    cfg.TRAINER.DEPTCOOP = node_of(DePTCoOpMethod.declared)
 
 
 def add_deptkgcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTKGCOOP``."""
-    cfg.TRAINER.DEPTKGCOOP = dept_settings(add_kgcoop_config)
+    cfg.TRAINER.DEPTKGCOOP = node_of(DePTKgCoOpMethod.declared)
 
 
 def add_deptmaple_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTMAPLE``."""
-    cfg.TRAINER.DEPTMAPLE = dept_settings(add_maple_config)
+    cfg.TRAINER.DEPTMAPLE = node_of(DePTMaPLeMethod.declared)
 
 
 def add_deptpromptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.DEPTPROMPTSRC``."""
-    cfg.TRAINER.DEPTPROMPTSRC = dept_settings(add_promptsrc_config)
+    cfg.TRAINER.DEPTPROMPTSRC = node_of(DePTPromptSRCMethod.declared)
 
 
 class ChannelAdjustment(nn.Module):
@@ -177,18 +176,21 @@ class DePTCoOpMethod(DePTMethod):
     """Decoupled prompt tuning over CoOp."""
 
     over = CoOpMethod
+    declared = {**CoOpMethod.declared, **SETTINGS}
 
 
 class DePTKgCoOpMethod(DePTMethod):
     """Decoupled prompt tuning over KgCoOp."""
 
     over = KgCoOpMethod
+    declared = {**KgCoOpMethod.declared, **SETTINGS}
 
 
 class DePTMaPLeMethod(DePTMethod):
     """Decoupled prompt tuning over MaPLe."""
 
     over = MaPLeMethod
+    declared = {**MaPLeMethod.declared, **SETTINGS}
     text_only = None
 
 
@@ -196,6 +198,7 @@ class DePTPromptSRCMethod(DePTMethod):
     """Decoupled prompt tuning over PromptSRC, whose Gaussian-weighted mean has the head in it."""
 
     over = PromptSRCMethod
+    declared = {**PromptSRCMethod.declared, **SETTINGS}
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
     official_precision = OfficialPrecision(fp32_teacher=True)
 

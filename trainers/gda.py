@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart, State
-from .common.ranges import at_least, note_ranges
+from .common.setting import Setting, at_least, node_of
 from .evaluation.prediction import Prediction
 from .learners.features import (
     FeatureMethod,
@@ -40,22 +40,32 @@ from .maths.gaussians import (
 )
 from .method import Batches, Method, TrainingImages
 from .registration import registered
-from .settings import add_precision
+from .settings import PRECISION
 
 log = logging.getLogger(__name__)
 ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
 SHARES = [10 ** (power / 2) for power in range(-8, 7)]  # settings of the ``grid``, see ``unit``
 
 
+SETTINGS = {
+    "ALPHA": Setting(
+        0.1,
+        "α, weight of the Gaussians' logits, where there are no validation images",
+        at_least(0),
+    ),
+    "SHRINK": Setting(True, "shrinks the covariance; officially in few-shot, not in base-to-new"),
+    "AUGMENT_EPOCH": Setting(
+        10,
+        "augmented views of a training image, each a sample; 0: only as images are tested",
+        at_least(0, 1000000),
+    ),
+    **PRECISION,
+}
+
+
 def add_gda_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.GDA``."""
-    cfg.TRAINER.GDA = node = CfgNode()
-    node.ALPHA = 0.1  # α, weight of the Gaussians' logits, where there are no validation images
-    node.SHRINK = True  # shrinks the covariance; officially in few-shot, not in base-to-new
-    # augmented views of a training image, each a sample; 0: only as images are tested
-    node.AUGMENT_EPOCH = 10
-    add_precision(node)
-    note_ranges(node, ALPHA=at_least(0), AUGMENT_EPOCH=at_least(0, 1000000))
+    cfg.TRAINER.GDA = node_of(SETTINGS)
 
 
 class GaussianClassifier(SizedByState):
@@ -112,6 +122,7 @@ def unit(features: Tensor) -> float:
 class GDAMethod(FeatureMethod):
     """Training-free: a recipe's single epoch only measures."""
 
+    declared = SETTINGS
     learner: GaussianClassifier
     class_part = ClassPart(("weight", "bias", "gaussians"))
     whole_validation = True

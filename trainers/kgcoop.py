@@ -7,30 +7,33 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import COUNT, at_least, note_ranges
+from .common.setting import COUNT, Setting, at_least, node_of
 from .evaluation.prediction import Scores
 from .learners.context import POSITIONS, ContextLearner
 from .maths.losses import knowledge_guided_loss
 from .method import Figures, Method
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
+
+SETTINGS = {
+    "N_CTX": Setting(4, "context tokens; a phrase brings its own number", COUNT),
+    "CSC": Setting(False, "a context for each class"),
+    "CTX_INIT": Setting("a photo of a", "phrase the context starts from, Gaussian without"),
+    "W": Setting(8.0, "weight of the knowledge-guided term", at_least(0)),
+    **ENCODER,
+    "CLASS_TOKEN_POSITION": Setting("end", "of the class name in the context", POSITIONS),
+}
 
 
 def add_kgcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.KGCOOP``: CoOp's keys and W."""
-    cfg.TRAINER.KGCOOP = node = CfgNode()
-    node.N_CTX = 4  # context tokens; a phrase brings its own number
-    node.CSC = False  # a context for each class
-    node.CTX_INIT = "a photo of a"  # phrase the context starts from, Gaussian without
-    node.W = 8.0  # weight of the knowledge-guided term
-    add_encoder_settings(node)
-    node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
-    note_ranges(node, N_CTX=COUNT, W=at_least(0), CLASS_TOKEN_POSITION=POSITIONS)
+    cfg.TRAINER.KGCOOP = node_of(SETTINGS)
 
 
 class KgCoOpMethod(Method):
     """Knowledge-guided context optimisation."""
 
+    declared = SETTINGS
     learner: ContextLearner
     exceptions = {"DescribableTextures": "a photo of a {}, a type of texture."}
 

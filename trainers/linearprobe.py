@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import above, note_ranges
+from .common.setting import Setting, above, node_of
 from .learners.features import (
     FeatureMethod,
     Grid,
@@ -35,7 +35,7 @@ from .maths.logistic import regressions
 from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
 from .registration import registered
-from .settings import add_precision
+from .settings import PRECISION
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,23 @@ STRENGTHS = [10 ** (power / 2) for power in range(-2, 7)]
 FALLS = 2  # values in a row below the best, after which it is asked for no more
 
 
+SETTINGS = {
+    "C": Setting(
+        31.6,
+        "inverse strength where there are no validation images: CLIP's 0.316, which is for features of "
+        "length 10",
+        above(0),
+    ),
+    "BESIDE_TEXTS": Setting(
+        False, "whether the texts' logits count beside the probe's; officially not"
+    ),
+    **PRECISION,
+}
+
+
 def add_linearprobe_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.LINEARPROBE``."""
-    cfg.TRAINER.LINEARPROBE = node = CfgNode()
-    node.C = 31.6  # inverse strength where there are no validation images: CLIP's 0.316, which is for features of length 10
-    node.BESIDE_TEXTS = False  # whether the texts' logits count beside the probe's; officially not
-    add_precision(node)
-    note_ranges(node, C=above(0))
+    cfg.TRAINER.LINEARPROBE = node_of(SETTINGS)
 
 
 class Probe(nn.Module):
@@ -130,6 +140,7 @@ def searched_strength(accuracy: Callable[[float], float]) -> float:
 class LinearProbeMethod(FeatureMethod):
     """Logistic regression on image features; a recipe's single epoch only measures."""
 
+    declared = SETTINGS
     learner: Probe
     class_part = ClassPart(("weight", "bias"), {"weight": 0, "bias": 0})
 

@@ -9,22 +9,28 @@ from dataclasses import replace
 from torch import nn
 from yacs.config import CfgNode
 
-from .common.ranges import COUNT, note_ranges
+from .common.setting import COUNT, Setting, node_of
 from .method import Method
 from .prompting.prompts import FixedTokens, Prompts, gaussian, initial_context
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
+
+SETTINGS = {
+    "N_CTX": Setting(2, "prompt tokens per layer, in either encoder", COUNT),
+    "CTX_INIT": Setting(
+        "a photo of a",
+        "its first N_CTX tokens start the context, the rest stays in the text; Gaussian without",
+    ),
+    **ENCODER,
+    "PROMPT_DEPTH": Setting(
+        9, "layers of each encoder that get prompts of their own, the first included", COUNT
+    ),
+}
 
 
 def add_maple_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.MAPLE``, the official keys."""
-    cfg.TRAINER.MAPLE = node = CfgNode()
-    node.N_CTX = 2  # prompt tokens per layer, in either encoder
-    node.CTX_INIT = "a photo of a"  # its first N_CTX tokens start the context, the rest stays in the text; Gaussian without
-    add_encoder_settings(node)
-    # layers of each encoder that get prompts of their own, the first included
-    node.PROMPT_DEPTH = 9
-    note_ranges(node, N_CTX=COUNT, PROMPT_DEPTH=COUNT)
+    cfg.TRAINER.MAPLE = node_of(SETTINGS)
 
 
 class MultiModalPrompts(nn.Module):
@@ -67,6 +73,7 @@ class MultiModalPrompts(nn.Module):
 class MaPLeMethod(Method):
     """Multi-modal prompt learning."""
 
+    declared = SETTINGS
     text_only = None
 
     def build(self) -> MultiModalPrompts:

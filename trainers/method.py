@@ -35,6 +35,7 @@ from .class_part import ADDED, ClassPart, State, Trained
 from .common.config_files import check_values
 from .common.console import first_few
 from .common.errors import UserError
+from .common.setting import Settings
 from .evaluation.prediction import Prediction, Scores
 from .prompting.backbone import Backbone
 from .prompting.hashes import tensor_hash
@@ -79,6 +80,7 @@ class Method(nn.Module):
         uses_descriptions: whether anything of it has asked for the sentences about the classes.
         left_out: names of what ``load`` has left out, as it serves other classes.
         origin: what was loaded, where it was trained for other names or another order of them.
+        declared: the settings of its config node.
         learns: whether there is anything to train.
         official_precision: how its official code departs from ``PREC``.
         unit_templates: whether the features of several hand-crafted prompts are normalised before
@@ -97,6 +99,7 @@ class Method(nn.Module):
     """
 
     learner: nn.Module | None
+    declared: ClassVar[Settings]
     learns = True
     official_precision = OfficialPrecision()
     unit_templates = True
@@ -246,13 +249,7 @@ class Method(nn.Module):
         Raises:
             UserError: the key, its value and what it takes.
         """
-        check_values(settings, path=f"{path}.")
-        for key, end in settings.items():
-            start = key.replace("_END", "_START")
-            if start != key and end < settings[start]:
-                raise UserError(
-                    f"{path}.{key} is {end}, it must be {start}, {settings[start]}, or more"
-                )
+        check_values(settings, cls.declared, f"{path}.")
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:

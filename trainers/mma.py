@@ -11,32 +11,31 @@ from typing import cast
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import COUNT, above, at_least, note_ranges
+from .common.errors import UserError
+from .common.setting import COUNT, Setting, above, at_least, node_of
 from .method import Method
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter, Block
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
 from .texts.templates import template_of
+
+SETTINGS = {
+    "TEXT_CTX_INIT": Setting(
+        "a photo of a", "what stands before the class name; it is not learned"
+    ),
+    "ADAPTER_START": Setting(5, "first layer with an adapter, from 1", COUNT),
+    "ADAPTER_END": Setting(12, "last one", COUNT),
+    "ADAPTER_DIM": Setting(32, "width d of the shared projection", at_least(1, 65536)),
+    "ADAPTER_SCALE": Setting(0.001, "s, by which an adapter's output is multiplied", above(0)),
+    **ENCODER,
+}
 
 
 def add_mma_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.MMA``, the official keys (of ``cfg.TRAINER.MMADAPTER``)."""
-    cfg.TRAINER.MMA = node = CfgNode()
-    node.TEXT_CTX_INIT = "a photo of a"  # what stands before the class name; it is not learned
-    node.ADAPTER_START = 5  # first layer with an adapter, from 1
-    node.ADAPTER_END = 12  # last one
-    node.ADAPTER_DIM = 32  # width d of the shared projection
-    node.ADAPTER_SCALE = 0.001  # s, by which an adapter's output is multiplied
-    add_encoder_settings(node)
-    note_ranges(
-        node,
-        ADAPTER_START=COUNT,
-        ADAPTER_END=COUNT,
-        ADAPTER_DIM=at_least(1, 65536),
-        ADAPTER_SCALE=above(0),
-    )
+    cfg.TRAINER.MMA = node_of(SETTINGS)
 
 
 def with_gradient(x: Tensor, factor: float) -> Tensor:
@@ -121,8 +120,19 @@ def started(layers: Iterable[int], adapter: Callable[[], nn.Module]) -> nn.Modul
 class MMAMethod(Method):
     """Multi-modal adapter."""
 
+    declared = SETTINGS
     official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = None
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        start = settings.ADAPTER_START
+        end = settings.ADAPTER_END
+        if end < start:
+            raise UserError(
+                f"{path}.ADAPTER_END is {end}, it must be ADAPTER_START, {start}, or more"
+            )
 
     def build(self) -> SharedAdapters:
         end = self.settings.ADAPTER_END

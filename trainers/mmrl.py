@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.ranges import COUNT, at_least, note_ranges
+from .common.errors import UserError
+from .common.setting import COUNT, Setting, at_least, node_of
 from .evaluation.prediction import Prediction, Scores
 from .maths.losses import consistency_loss
 from .method import Figures, Method
@@ -23,29 +24,27 @@ from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts, gaussian
 from .prompting.transformer import Adapter, Readout
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
+
+SETTINGS = {
+    "N_REP_TOKENS": Setting(5, "n, in either encoder", COUNT),
+    "REP_DIM": Setting(512, "width of the representation space", at_least(1, 65536)),
+    "REP_START": Setting(6, "first layer of both encoders that the tokens enter, from 1", COUNT),
+    "REP_END": Setting(12, "last one", COUNT),
+    "SCALE": Setting(
+        0.7,
+        "α: weight of the class token's logits, the representation tokens' have 1 − α",
+        at_least(0, 1),
+    ),
+    "REG_WEIGHT": Setting(1.0, "λ: of the distance to CLIP's own features", at_least(0)),
+    **ENCODER,
+}
 
 
 def add_mmrl_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.MMRL``, the official keys, but for REP_START and REP_END (REP_LAYERS,
     a list)."""
-    cfg.TRAINER.MMRL = node = CfgNode()
-    node.N_REP_TOKENS = 5  # n, in either encoder
-    node.REP_DIM = 512  # width of the representation space
-    node.REP_START = 6  # first layer of both encoders that the tokens enter, from 1
-    node.REP_END = 12  # last one
-    node.SCALE = 0.7  # α: weight of the class token's logits, the representation tokens' have 1 − α
-    node.REG_WEIGHT = 1.0  # λ: of the distance to CLIP's own features
-    add_encoder_settings(node)
-    note_ranges(
-        node,
-        N_REP_TOKENS=COUNT,
-        REP_DIM=at_least(1, 65536),
-        REP_START=COUNT,
-        REP_END=COUNT,
-        SCALE=at_least(0, 1),
-        REG_WEIGHT=at_least(0),
-    )
+    cfg.TRAINER.MMRL = node_of(SETTINGS)
 
 
 class Enters(Adapter):
@@ -112,10 +111,19 @@ class MMRLMethod(Method):
     """Multi-modal representation learning; its logits are (2, B, K), or (1, B, K) for classes that
     were not trained."""
 
+    declared = SETTINGS
     learner: RepresentationSpace
     class_part = ClassPart(("proj_rep",))
     official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = None
+
+    @classmethod
+    def check(cls, settings: CfgNode, path: str) -> None:
+        super().check(settings, path)
+        start = settings.REP_START
+        end = settings.REP_END
+        if end < start:
+            raise UserError(f"{path}.REP_END is {end}, it must be REP_START, {start}, or more")
 
     def build(self) -> RepresentationSpace:
         end = self.settings.REP_END

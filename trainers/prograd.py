@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart
 from .common.errors import UserError
-from .common.ranges import COUNT, above, at_least, note_ranges
+from .common.setting import COUNT, Setting, above, at_least, node_of
 from .evaluation.prediction import Scores
 from .learners.context import POSITIONS, ContextLearner
 from .method import Figures, Method
@@ -18,22 +18,30 @@ from .prompting.precision import OfficialPrecision
 from .prompting.prompts import embed, gaussian
 from .prompting.tokens import phrase_tokens
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
+
+SETTINGS = {
+    "N_CTX": Setting(16, "context tokens", COUNT),
+    "CSC": Setting(False, "a context for each class"),
+    "CTX_INIT": Setting(
+        True,
+        "start from the data set's hand-crafted prompt, zeros before it; False: Gaussian",
+    ),
+    **ENCODER,
+    "CLASS_TOKEN_POSITION": Setting("end", "of the class name in the context", POSITIONS),
+    "LAMBDA": Setting(
+        1.0,
+        "how much of the part that works against CLIP is taken away; 0 is CoOp",
+        at_least(0),
+    ),
+    "T": Setting(1.0, "temperature of the distance to zero-shot CLIP", above(0)),
+}
 
 
 def add_prograd_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.PROGRAD``: CoOp's keys, and LAMBDA and T (``cfg.LOSS`` in the official
     code)."""
-    cfg.TRAINER.PROGRAD = node = CfgNode()
-    node.N_CTX = 16  # context tokens
-    node.CSC = False  # a context for each class
-    # start from the data set's hand-crafted prompt, zeros before it; False: Gaussian
-    node.CTX_INIT = True
-    add_encoder_settings(node)
-    node.CLASS_TOKEN_POSITION = "end"  # end | middle | front
-    node.LAMBDA = 1.0  # how much of the part that works against CLIP is taken away; 0 is CoOp
-    node.T = 1.0  # temperature of the distance to zero-shot CLIP
-    note_ranges(node, N_CTX=COUNT, CLASS_TOKEN_POSITION=POSITIONS, LAMBDA=at_least(0), T=above(0))
+    cfg.TRAINER.PROGRAD = node_of(SETTINGS)
 
 
 def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
@@ -51,6 +59,7 @@ def project(task: Tensor, general: Tensor, strength: float) -> Tensor:
 class ProGradMethod(Method):
     """Prompt-aligned gradient."""
 
+    declared = SETTINGS
     learner: ContextLearner
     # the class name is always last, so that what is before it can start the context
     exceptions = {

@@ -12,33 +12,35 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from yacs.config import CfgNode
 
-from .common.ranges import at_least, note_ranges
+from .common.setting import Setting, at_least, node_of
 from .evaluation.prediction import Scores
 from .learners.features import templates_for
 from .method import Batches, Encoded, Method, ParameterGroups, TrainingImages
 from .registration import registered
-from .settings import add_precision
+from .settings import PRECISION
 
 log = logging.getLogger(__name__)
+
+
+SETTINGS = {
+    "LR": Setting(1e-5, "of Adam, down to 0 by a cosine", at_least(0, 1e38)),
+    "STEPS": Setting(300, "each of all training images", at_least(1, 1000000)),
+    "VIEWS": Setting(
+        300, "augmented views of an image, which the steps take in turn", at_least(1, 1000000)
+    ),
+    "REG_WEIGHT": Setting(
+        1.0,
+        "λ times the training images per class, of the squared distance to the start",
+        at_least(0),
+    ),
+    **PRECISION,
+}
 
 
 def add_prolip_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.PROLIP``; the official keys are ``lr_v``, ``train_epoch``,
     ``aug_views``."""
-    cfg.TRAINER.PROLIP = node = CfgNode()
-    node.LR = 1e-5  # of Adam, down to 0 by a cosine
-    node.STEPS = 300  # each of all training images
-    node.VIEWS = 300  # augmented views of an image, which the steps take in turn
-    # λ times the training images per class, of the squared distance to the start
-    node.REG_WEIGHT = 1.0
-    add_precision(node)
-    note_ranges(
-        node,
-        LR=at_least(0, 1e38),
-        STEPS=at_least(1, 1000000),
-        VIEWS=at_least(1, 1000000),
-        REG_WEIGHT=at_least(0),
-    )
+    cfg.TRAINER.PROLIP = node_of(SETTINGS)
 
 
 class Projection(nn.Module):
@@ -56,6 +58,7 @@ class Projection(nn.Module):
 class ProLIPMethod(Method):
     """Trained before the first epoch: a recipe's single one only measures."""
 
+    declared = SETTINGS
     learner: Projection
     prompts_texts = False
     text_only = None

@@ -9,34 +9,37 @@ regularisers:
   by a Gaussian of the epoch.
 """
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .common.ranges import at_least, note_ranges
+from .common.setting import Setting, at_least, node_of
 from .evaluation.prediction import Scores
-from .ivlp import add_ivlp_config
+from .ivlp import IVLPMethod
 from .learners.independent import IndependentPrompts
 from .method import Figures, Method
 from .prompting.precision import OfficialPrecision
 from .registration import registered
-from .settings import node_of
 from .texts.templates import DIVERSE_TEMPLATES
+
+SETTINGS = {
+    **IVLPMethod.declared,
+    "N_CTX_VISION": replace(IVLPMethod.declared["N_CTX_VISION"], default=4),
+    "N_CTX_TEXT": replace(IVLPMethod.declared["N_CTX_TEXT"], default=4),
+    "TEXT_LOSS_WEIGHT": Setting(25, "of the distance of text features", at_least(0)),
+    "IMAGE_LOSS_WEIGHT": Setting(10, "of the distance of image features", at_least(0)),
+    "GPA_MEAN": Setting(15, "epoch (from 1) around which prompts count most"),
+    "GPA_STD": Setting(1, "width of the Gaussian, in epochs", at_least(1)),
+}
 
 
 def add_promptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.PROMPTSRC``, the official keys: IVLP's, with more tokens, and its own;
     weights and Gaussian are whole numbers there."""
-    cfg.TRAINER.PROMPTSRC = node = node_of(add_ivlp_config)
-    node.N_CTX_VISION = node.N_CTX_TEXT = 4  # prompt tokens per layer of either encoder
-    node.TEXT_LOSS_WEIGHT = 25  # of the distance of text features
-    node.IMAGE_LOSS_WEIGHT = 10  # of the distance of image features
-    node.GPA_MEAN = 15  # epoch (from 1) around which prompts count most
-    node.GPA_STD = 1  # epochs
-    note_ranges(
-        node, TEXT_LOSS_WEIGHT=at_least(0), IMAGE_LOSS_WEIGHT=at_least(0), GPA_STD=at_least(1)
-    )
+    cfg.TRAINER.PROMPTSRC = node_of(SETTINGS)
 
 
 def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
@@ -50,6 +53,7 @@ def gaussian_weights(epochs: int, mean: float, std: float) -> Tensor:
 class PromptSRCMethod(Method):
     """Prompting with self-regulating constraints."""
 
+    declared = SETTINGS
     learner: IndependentPrompts
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
     unit_templates = False

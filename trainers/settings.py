@@ -1,194 +1,188 @@
-"""The settings that methods share: in their own nodes, and those of a run that Dassl's defaults
-lack."""
+"""The settings of a run, each declared once, and those that methods share.
 
-from collections.abc import Callable
+Of Dassl's keys the defaults stand in one file, dassl-lite's, which travels with this package: a run without
+Dassl has the same ones. Here stands what the trainers take of each.
+"""
 
+from pathlib import Path
+
+import yaml
 from yacs.config import CfgNode
 
-from .common.ranges import Range, above, at_least, note_ranges
+from .common.config_files import PACKAGE, leaves
+from .common.setting import ANY, Setting, Settings, Takes, above, at_least, declare, node_of
 
-# Of Dassl's keys those that are read here, with Dassl's defaults.
-DASSLS = {
-    "OUTPUT_DIR": "./output",
-    "RESUME": "",
-    "SEED": -1,
-    "USE_CUDA": True,
-    "INPUT": {
-        "SIZE": (224, 224),
-        "INTERPOLATION": "bilinear",
-        "TRANSFORMS": (),
-        "NO_TRANSFORM": False,
-        "PIXEL_MEAN": [0.485, 0.456, 0.406],
-        "PIXEL_STD": [0.229, 0.224, 0.225],
-        "CROP_PADDING": 4,
-        "RRCROP_SCALE": (0.08, 1.0),
-        "RANDAUGMENT_N": 2,
-        "RANDAUGMENT_M": 10,
-        "COLORJITTER_B": 0.4,
-        "COLORJITTER_C": 0.4,
-        "COLORJITTER_S": 0.4,
-        "COLORJITTER_H": 0.1,
-        "RGS_P": 0.2,
-        "GB_P": 0.5,
-        "GB_K": 21,
-    },
-    "DATASET": {"ROOT": "", "NAME": "", "NUM_SHOTS": -1},
-    "DATALOADER": {
-        "NUM_WORKERS": 4,
-        "TRAIN_X": {"BATCH_SIZE": 32},
-        "TEST": {"BATCH_SIZE": 32},
-    },
-    "MODEL": {"BACKBONE": {"NAME": ""}},
-    "OPTIM": {
-        "NAME": "adam",
-        "LR": 0.0003,
-        "WEIGHT_DECAY": 0.0005,
-        "MOMENTUM": 0.9,
-        "SGD_DAMPNING": 0,
-        "SGD_NESTEROV": False,
-        "RMSPROP_ALPHA": 0.99,
-        "ADAM_BETA1": 0.9,
-        "ADAM_BETA2": 0.999,
-        "LR_SCHEDULER": "single_step",
-        "STEPSIZE": (-1,),
-        "GAMMA": 0.1,
-        "MAX_EPOCH": 10,
-        "WARMUP_EPOCH": -1,
-        "WARMUP_TYPE": "linear",
-        "WARMUP_CONS_LR": 1e-5,
-        "WARMUP_MIN_LR": 1e-5,
-    },
-    "TRAIN": {"CHECKPOINT_FREQ": 0, "PRINT_FREQ": 10},
-    "TEST": {"NO_TEST": False, "SPLIT": "test", "FINAL_MODEL": "last_step"},
-    "TRAINER": {"NAME": ""},
+# a wheel has them in the package, a checkout beside it
+PLACES = (PACKAGE / "dassls", PACKAGE.parent / "dassl-lite/dassl/config/data")
+DEFAULTS: Path = next(path for path in PLACES if path.is_dir()) / "defaults.yaml"
+DASSLS: dict[str, object] = dict(leaves(yaml.full_load(DEFAULTS.read_text("utf-8"))))
+
+# Dassl's; a few are not in dassl-lite, which says so
+TRANSFORMS: list[object] = [
+    "random_flip",
+    "random_resized_crop",
+    "normalize",
+    "random_crop",
+    "center_crop",
+    "randaugment",
+    "colorjitter",
+    "randomgrayscale",
+    "gaussian_blur",
+    "imagenet_policy",
+    "cifar10_policy",
+    "svhn_policy",
+    "randaugment_fixmatch",
+    "randaugment2",
+    "random_translation",
+    "cutout",
+    "gaussian_noise",
+    "instance_norm",
+]
+BATCH = at_least(1, 1000000)  # more is a slip of the hand
+NUMBER = at_least(0, 1e38)  # as torch's numbers
+EPOCH = at_least(-1, 1000000)
+
+# Of Dassl's keys those that are read here: what each is, and what it takes.
+READ: dict[str, tuple[str, Takes]] = {
+    "OUTPUT_DIR": ("folder of what the run leaves", ANY),
+    "RESUME": ("folder with checkpoints to go on from", ANY),
+    "SEED": ("of all draws; below 0: not seeded", ANY),
+    "USE_CUDA": ("whether a GPU is used, if there is one", ANY),
+    "INPUT.SIZE": ("height and width of an image, in pixels", at_least(1, 2048)),
+    "INPUT.INTERPOLATION": ("how images are resized", ["bilinear", "bicubic", "nearest"]),
+    "INPUT.TRANSFORMS": ("what is done to an image", TRANSFORMS),
+    # no CLIP takes images as they are
+    "INPUT.NO_TRANSFORM": ("whether images stay as they are", [False]),
+    "INPUT.PIXEL_MEAN": ("taken from red, green, blue in [0, 1]", ANY),
+    "INPUT.PIXEL_STD": ("that red, green, blue are divided by then", above(0)),
+    "INPUT.CROP_PADDING": ("of random_crop: pixels on each side", at_least(0, 4096)),
+    "INPUT.RRCROP_SCALE": (
+        "of random_resized_crop: least and largest share of the area",
+        above(0, 1),
+    ),
+    "INPUT.RANDAUGMENT_N": ("operations of randaugment", at_least(0, 100)),
+    "INPUT.RANDAUGMENT_M": ("their strength", at_least(0, 30)),
+    "INPUT.COLORJITTER_B": ("of colorjitter: change of brightness", at_least(0, 1000)),
+    "INPUT.COLORJITTER_C": ("of contrast", at_least(0, 1000)),
+    "INPUT.COLORJITTER_S": ("of saturation", at_least(0, 1000)),
+    "INPUT.COLORJITTER_H": ("of hue", at_least(0, 0.5)),
+    "INPUT.RGS_P": ("probability of randomgrayscale", at_least(0, 1)),
+    "INPUT.GB_P": ("probability of gaussian_blur", at_least(0, 1)),
+    "INPUT.GB_K": ("of gaussian_blur: width of its kernel in pixels", at_least(1, 1001)),
+    "DATASET.ROOT": ("folder of the data sets", ANY),
+    "DATASET.NAME": ("data set", ANY),
+    "DATASET.NUM_SHOTS": ("training images of a class; below 1: all", at_least(-1, 1000000000)),
+    # each is a process
+    "DATALOADER.NUM_WORKERS": ("processes that load images", at_least(0, 128)),
+    "DATALOADER.TRAIN_X.BATCH_SIZE": ("training images in a step", BATCH),
+    "DATALOADER.TEST.BATCH_SIZE": ("test images in a batch", BATCH),
+    "MODEL.BACKBONE.NAME": ("the CLIP: its name or file", ANY),
+    "OPTIM.NAME": ("optimiser", ["adam", "adamw", "amsgrad", "radam", "rmsprop", "sgd"]),
+    "OPTIM.LR": ("learning rate", above(0, 1e38)),
+    "OPTIM.WEIGHT_DECAY": ("weight decay", NUMBER),
+    "OPTIM.MOMENTUM": ("momentum, of sgd and rmsprop", NUMBER),
+    "OPTIM.SGD_DAMPNING": ("dampening of sgd's momentum", NUMBER),
+    "OPTIM.SGD_NESTEROV": ("whether sgd's momentum is Nesterov's", ANY),
+    "OPTIM.RMSPROP_ALPHA": ("rmsprop's smoothing", at_least(0, 1)),
+    "OPTIM.ADAM_BETA1": ("adam's smoothing of the gradient", at_least(0, 0.9999)),
+    "OPTIM.ADAM_BETA2": ("adam's smoothing of its square", at_least(0, 0.9999)),
+    "OPTIM.LR_SCHEDULER": ("how the learning rate falls", ["single_step", "cosine"]),
+    "OPTIM.STEPSIZE": ("of single_step: epochs of a step; below 1: MAX_EPOCH", EPOCH),
+    "OPTIM.GAMMA": ("of single_step: factor of a step", at_least(0, 1)),
+    "OPTIM.MAX_EPOCH": ("epochs", at_least(1, 1000000)),
+    "OPTIM.WARMUP_EPOCH": ("epochs of the warm-up; below 1: none", EPOCH),
+    "OPTIM.WARMUP_TYPE": ("how the learning rate starts", ["constant", "linear"]),
+    "OPTIM.WARMUP_CONS_LR": ("of constant: learning rate of the warm-up", NUMBER),
+    "OPTIM.WARMUP_MIN_LR": ("of linear: learning rate that it starts from", NUMBER),
+    "TRAIN.CHECKPOINT_FREQ": ("epochs from checkpoint to checkpoint; 0: the last", at_least(0)),
+    "TRAIN.PRINT_FREQ": ("batches from line to line of the log", at_least(1)),
+    "TEST.NO_TEST": ("whether the test after training is left out", ANY),
+    "TEST.SPLIT": ("images that are tested", ANY),
+    "TEST.FINAL_MODEL": ("which epoch's prompts are kept", ["last_step", "best_val"]),
+    "TRAINER.NAME": ("trainer", ANY),
 }
-
-
-# What the keys of a run take.
-RANGES: dict[str, Range] = {
-    "INPUT.SIZE": at_least(1, 2048),
-    "INPUT.INTERPOLATION": ["bilinear", "bicubic", "nearest"],
-    # Dassl's; a few are not in dassl-lite, which says so
-    "INPUT.TRANSFORMS": [
-        "random_flip",
-        "random_resized_crop",
-        "normalize",
-        "random_crop",
-        "center_crop",
-        "randaugment",
-        "colorjitter",
-        "randomgrayscale",
-        "gaussian_blur",
-        "imagenet_policy",
-        "cifar10_policy",
-        "svhn_policy",
-        "randaugment_fixmatch",
-        "randaugment2",
-        "random_translation",
-        "cutout",
-        "gaussian_noise",
-        "instance_norm",
-    ],
-    "INPUT.NO_TRANSFORM": [False],  # no CLIP takes images as they are
-    "INPUT.PIXEL_STD": above(0),
-    "INPUT.CROP_PADDING": at_least(0, 4096),
-    "INPUT.RRCROP_SCALE": above(0, 1),
-    "INPUT.RANDAUGMENT_N": at_least(0, 100),
-    "INPUT.RANDAUGMENT_M": at_least(0, 30),
-    "INPUT.COLORJITTER_H": at_least(0, 0.5),
-    "INPUT.COLORJITTER_?": at_least(0, 1000),
-    "INPUT.*_P": at_least(0, 1),
-    "INPUT.GB_K": at_least(1, 1001),
-    "DATASET.NUM_SHOTS": at_least(-1, 1000000000),
-    "DATASET.SUBSAMPLE_CLASSES": ["all", "base", "new"],
-    "DATASET.FACTORS.CORRELATED": [
-        "background",
-        "cast",
-        "border",
-        "position",
-        "mark",
-        "style",
-        "companion",
-    ],
-    "DATASET.FACTORS.CORRELATION": at_least(0, 1),
-    "DATASET.FACTORS.TEST": ["aligned", "independent", "reversed"],
-    # one that can't be read ends a run, or is left out
-    "DATALOADER.BROKEN_IMAGES": ["error", "skip"],
+# Those that Dassl alone reads, and of which a run takes one value; the others take any.
+ONE_VALUE: dict[str, Takes] = {
     "DATALOADER.K_TRANSFORMS": [1],
-    "DATALOADER.NUM_WORKERS": at_least(0, 128),  # each is a process
-    "DATALOADER.*.BATCH_SIZE": at_least(1, 1000000),  # more is a slip of the hand
     "MODEL.INIT_WEIGHTS": [""],  # a run's folder is given by --model-dir or --resume
-    "OPTIM.NAME": ["adam", "adamw", "amsgrad", "radam", "rmsprop", "sgd"],
-    "OPTIM.LR": above(0, 1e38),  # as torch's numbers
-    "OPTIM.GAMMA": at_least(0, 1),
-    "OPTIM.ADAM_BETA?": at_least(0, 0.9999),
-    "OPTIM.RMSPROP_ALPHA": at_least(0, 1),
-    "OPTIM.LR_SCHEDULER": ["single_step", "cosine"],
-    "OPTIM.STEPSIZE": at_least(-1, 1000000),
-    "OPTIM.WARMUP_TYPE": ["constant", "linear"],
     "OPTIM.WARMUP_RECOUNT": [True],
-    "OPTIM.WARMUP_EPOCH": at_least(-1, 1000000),
-    "OPTIM.MAX_EPOCH": at_least(1, 1000000),
-    "OPTIM.*": at_least(0, 1e38),
-    "TEST.FINAL_MODEL": ["last_step", "best_val"],
-    "TRAIN.PRINT_FREQ": at_least(1),
-    "TRAIN.CHECKPOINT_*": at_least(0),
 }
+OF_DASSL_ALONE = {
+    key: Setting(default, "Dassl's", ONE_VALUE.get(key, ANY))
+    for key, default in DASSLS.items()
+    if key not in READ
+}
+# What the trainers read or advise beyond Dassl's keys.
+ADDED = {
+    "DATASET.SUBSAMPLE_CLASSES": Setting(
+        "all", "classes: all, or one half of them", ["all", "base", "new"]
+    ),
+    "DATASET.DESCRIPTIONS": Setting("", "file of sentences about each class: descriptions.py"),
+    "DATASET.DESCRIPTIONS_HASH": Setting("", "of its content; set by itself"),
+    "DATASET.SKIP_SMALL": Setting(
+        False,
+        "of one's own folder: whether classes with too few images to divide are left out",
+    ),
+    "INPUT.BACKGROUND": Setting(
+        "",
+        "a colour: transparent pictures are put on it, and all are turned as their EXIF data say; "
+        "empty: as they are stored",
+    ),
+    "INPUT.SQUASH": Setting(
+        False,
+        "whether a test image is resized to SIZE whatever its shape; else its centre is cut out",
+    ),
+    "DATALOADER.BROKEN_IMAGES": Setting(
+        "error",
+        "of the data set's listing, images that can't be read or are missing: they end the run, or "
+        "are left out",
+        ["error", "skip"],
+    ),
+    "OPTIM.LEAST_STEPS": Setting(
+        0,
+        "steps that the epochs have together at least, each of all training images in batches of equal "
+        "size; 0: batches of BATCH_SIZE, and the images left over sit out an epoch, as Dassl has it",
+        NUMBER,
+    ),
+    "TEST.OPEN": Setting(
+        False,
+        "whether base and new classes are compared among all of them: evaluation/open_world.py",
+    ),
+    "MODEL.BACKBONE.INTERPOLATE_POSITIONS": Setting(
+        False, "whether INPUT.SIZE may be another than the backbone's"
+    ),
+}
+# Of a run, by their names in the whole config; a method's own are declared in its file.
+RUN = {key: Setting(DASSLS[key], *told) for key, told in READ.items()} | ADDED
 
+# ---- what methods share, in their own nodes ----
 
-def run_config() -> CfgNode:
-    """A new config of a run, without Dassl; a method's own node is declared by its
-    ``add_<name>_config``."""
-    cfg = CfgNode(DASSLS).clone()
-    add_run_settings(cfg)
-    return cfg
+PRECISION = {
+    "PREC": Setting("fp16", "fp32, amp or fp16, see precision.py", ["fp32", "amp", "fp16"])
+}
+ENCODER = {
+    **PRECISION,
+    "TEXT_CHUNK": Setting(
+        0,
+        "classes in one pass of the text encoder; fewer need less memory and more time; 0: all at once",
+        at_least(0, 1000000),
+    ),
+}
 
 
 def add_run_settings(cfg: CfgNode) -> None:
     """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared
     itself keeps its value."""
-    for node, key, default in (
-        (cfg.DATASET, "SUBSAMPLE_CLASSES", "all"),  # all | base | new
-        (cfg.DATASET, "DESCRIPTIONS", ""),  # file of sentences about each class: descriptions.py
-        (cfg.DATASET, "DESCRIPTIONS_HASH", ""),  # of its content; set by itself
-        # of one's own folder: whether classes with too few images to divide are left out
-        (cfg.DATASET, "SKIP_SMALL", False),
-        # a colour: transparent pictures are put on it, and all are turned as their EXIF data say;
-        # "": as they are stored
-        (cfg.INPUT, "BACKGROUND", ""),
-        # whether a test image is resized to SIZE whatever its shape; else its centre is cut out
-        (cfg.INPUT, "SQUASH", False),
-        # of the data set's listing: error | skip: images that can't be read or are missing are left out
-        (cfg.DATALOADER, "BROKEN_IMAGES", "error"),
-        # steps that the epochs have together at least, each of all training images in batches of equal
-        # size; 0: batches of BATCH_SIZE, and the images left over sit out an epoch, as Dassl has it
-        (cfg.OPTIM, "LEAST_STEPS", 0),
-        # whether base and new classes are compared among all of them: evaluation/open_world.py
-        (cfg.TEST, "OPEN", False),
-        # whether INPUT.SIZE may be another than the backbone's
-        (cfg.MODEL.BACKBONE, "INTERPOLATE_POSITIONS", False),
-    ):
-        if key not in node:
-            node[key] = default
-    note_ranges(cfg, **RANGES)
+    declare(cfg, ADDED)
 
 
-def add_precision(node: CfgNode, default: str = "fp16") -> None:
-    """Declares ``PREC`` in ``cfg.TRAINER.<NAME>``."""
-    node.PREC = default  # fp32 | amp | fp16, see precision.py
-    note_ranges(node, PREC=["fp32", "amp", "fp16"])
+def settings_of_run(cfg: CfgNode) -> Settings:
+    """What a config must have but for the nodes of methods and data sets: ``RUN``, and under Dassl the
+    keys that it alone reads."""
+    there = dict(leaves(cfg))
+    return RUN | {key: setting for key, setting in OF_DASSL_ALONE.items() if key in there}
 
 
-def add_encoder_settings(node: CfgNode) -> None:
-    """Declares ``PREC`` and ``TEXT_CHUNK`` in ``cfg.TRAINER.<NAME>``."""
-    add_precision(node)
-    node.TEXT_CHUNK = 0  # classes in one pass of the text encoder; fewer need less memory and more time; 0: all at once
-    note_ranges(node, TEXT_CHUNK=at_least(0, 1000000))
-
-
-def node_of(add_config: Callable[[CfgNode], None]) -> CfgNode:
-    """A new node of a method's settings, with what its ``add_<name>_config`` declares."""
-    cfg = run_config()
-    add_config(cfg)
-    (node,) = [value for value in cfg.TRAINER.values() if isinstance(value, CfgNode)]
-    return node
+def run_config() -> CfgNode:
+    """A new config of a run, without Dassl and without a method's node."""
+    return node_of(RUN)

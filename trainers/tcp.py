@@ -10,14 +10,14 @@ from dataclasses import replace
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.ranges import COUNT, above, at_least, note_ranges
+from .common.setting import COUNT, Setting, above, at_least, node_of
 from .evaluation.prediction import Scores
 from .maths.losses import knowledge_guided_loss
 from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.transformer import quick_gelu
 from .registration import registered
-from .settings import add_encoder_settings
+from .settings import ENCODER
 
 REDUCTION = 4  # of the width in the bottleneck
 AFTER_CONTEXT = {  # what follows the learned context, if not the class name and a full stop
@@ -31,17 +31,28 @@ AFTER_CONTEXT = {  # what follows the learned context, if not the class name and
 }
 
 
+SETTINGS = {
+    "N_CTX": Setting(
+        4,
+        "context tokens n, of the input and of the layer; a phrase brings its own number",
+        COUNT,
+    ),
+    "CTX_INIT": Setting("", "phrase the context starts from, Gaussian without"),
+    "LAYER": Setting(8, "whose context is each class's own, counted from 0", COUNT),
+    "W": Setting(8.0, "weight of the knowledge-guided term", at_least(0)),
+    "ADAM_EPS": Setting(
+        1e-3,
+        "of OPTIM.NAME adam: gradients much smaller than this make small steps; found for fp16, "
+        "where 1e-8 is zero",
+        above(0),
+    ),
+    **ENCODER,
+}
+
+
 def add_tcp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps are in its code."""
-    cfg.TRAINER.TCP = node = CfgNode()
-    # context tokens n, of the input and of the layer; a phrase brings its own number
-    node.N_CTX = 4
-    node.CTX_INIT = ""  # phrase the context starts from, Gaussian without
-    node.LAYER = 8  # whose context is each class's own, counted from 0
-    node.W = 8.0  # weight of the knowledge-guided term
-    node.ADAM_EPS = 1e-3  # of OPTIM.NAME adam: gradients much smaller than this make small steps; found for fp16, where 1e-8 is zero
-    add_encoder_settings(node)
-    note_ranges(node, N_CTX=COUNT, LAYER=COUNT, W=at_least(0), ADAM_EPS=above(0))
+    cfg.TRAINER.TCP = node_of(SETTINGS)
 
 
 class ClassAwarePrompts(nn.Module):
@@ -73,6 +84,7 @@ class ClassAwarePrompts(nn.Module):
 class TCPMethod(Method):
     """Textual-based class-aware prompt tuning."""
 
+    declared = SETTINGS
     learner: ClassAwarePrompts
     exceptions = {
         "FGVCAircraft": "a photo of an aircraft {}.",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ADDED, ClassPart, State
-from .common.ranges import above, at_least, note_ranges
+from .common.setting import Setting, above, at_least, node_of
 from .learners.features import (
     FeatureMethod,
     Grid,
@@ -27,7 +27,7 @@ from .learners.features import (
 )
 from .method import Batches, Method, ParameterGroups, TrainingImages
 from .registration import registered
-from .settings import add_precision, node_of
+from .settings import PRECISION
 
 log = logging.getLogger(__name__)
 BLOCK = 2**24  # pairs of images that are compared at once, 64 MiB
@@ -36,28 +36,28 @@ BETAS = [10 ** (power / 2) for power in range(-1, 4)]
 ALPHAS = [10 ** (power / 2) for power in range(-2, 5)]
 
 
+SETTINGS = {
+    "INIT_BETA": Setting(1.0, "β, how sharply the cache tells images apart", at_least(0)),
+    "INIT_ALPHA": Setting(1.17, "α, weight of the cache's logits", at_least(0)),
+    "SEARCH_SCALE": Setting([7.0, 3.0], "β and α are searched for from 0.1 up to these", above(0)),
+    "SEARCH_STEP": Setting([200, 20], "values of each", at_least(1, 10000)),
+    "AUGMENT_EPOCH": Setting(
+        10,
+        "augmented views whose mean feature is kept of a training image; 0: the image as it is tested",
+        at_least(0, 1000000),
+    ),
+    **PRECISION,
+}
+
+
 def add_tipadapter_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.TIPADAPTER``, the official keys in capitals."""
-    cfg.TRAINER.TIPADAPTER = node = CfgNode()
-    node.INIT_BETA = 1.0  # β, how sharply the cache tells images apart
-    node.INIT_ALPHA = 1.17  # α, weight of the cache's logits
-    node.SEARCH_SCALE = [7.0, 3.0]  # β and α are searched for from 0.1 up to these
-    node.SEARCH_STEP = [200, 20]  # values of each
-    node.AUGMENT_EPOCH = 10  # augmented views whose mean feature is kept of a training image; 0: the image as it is tested
-    add_precision(node)
-    note_ranges(
-        node,
-        INIT_BETA=at_least(0),
-        INIT_ALPHA=at_least(0),
-        SEARCH_SCALE=above(0),
-        SEARCH_STEP=at_least(1, 10000),
-        AUGMENT_EPOCH=at_least(0, 1000000),
-    )
+    cfg.TRAINER.TIPADAPTER = node_of(SETTINGS)
 
 
 def add_tipadapterf_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.TIPADAPTERF``, the same keys."""
-    cfg.TRAINER.TIPADAPTERF = node_of(add_tipadapter_config)
+    cfg.TRAINER.TIPADAPTERF = node_of(SETTINGS)
 
 
 class FeatureCache(SizedByState):
@@ -118,6 +118,7 @@ def keys_of(features: Tensor) -> Tensor:
 class TipAdapterMethod(FeatureMethod):
     """Training-free: a recipe's single epoch only measures."""
 
+    declared = SETTINGS
     learner: FeatureCache
     class_part = ClassPart(("keys", "labels"))
     whole_validation = True

@@ -6,29 +6,34 @@ frozen, and the texts are encoded once per run.
 from torch import Tensor
 from yacs.config import CfgNode
 
-from .common.ranges import COUNT, note_ranges
+from .common.setting import COUNT, Setting, node_of
 from .learners.independent import VisualPrompts
 from .method import Method
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import Prompts
 from .registration import registered
-from .settings import add_precision
+from .settings import PRECISION
 from .texts.templates import template_of
+
+SETTINGS = {
+    "N_CTX_VISION": Setting(2, "prompt tokens per layer", COUNT),
+    "CTX_INIT": Setting("a photo of a", "what stands before the class name; it is not learned"),
+    **PRECISION,
+    "PROMPT_DEPTH_VISION": Setting(
+        1, "layers that get prompts of their own, the first included", COUNT
+    ),
+}
 
 
 def add_vpt_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.VPT``, the official keys."""
-    cfg.TRAINER.VPT = node = CfgNode()
-    node.N_CTX_VISION = 2  # prompt tokens per layer
-    node.CTX_INIT = "a photo of a"  # what stands before the class name; it is not learned
-    add_precision(node)
-    node.PROMPT_DEPTH_VISION = 1  # layers that get prompts of their own, the first included
-    note_ranges(node, N_CTX_VISION=COUNT, PROMPT_DEPTH_VISION=COUNT)
+    cfg.TRAINER.VPT = node_of(SETTINGS)
 
 
 class VPTMethod(Method):
     """Visual prompt tuning."""
 
+    declared = SETTINGS
     learner: VisualPrompts
     text_only = None
     prompts_texts = False

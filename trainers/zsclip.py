@@ -4,30 +4,34 @@
 ``ZeroshotCLIP`` takes one prompt a class, ``ZeroshotCLIP2`` the mean over several (their §3.1.4).
 """
 
+from dataclasses import replace
+
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .common.setting import node_of
 from .method import Method
 from .registration import registered
-from .settings import add_precision
+from .settings import PRECISION
 from .texts.templates import SELECTED_TEMPLATES
+
+SETTINGS = {"PREC": replace(PRECISION["PREC"], default="fp32")}
 
 
 def add_zeroshotclip_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP``."""
-    cfg.TRAINER.ZEROSHOTCLIP = node = CfgNode()
-    add_precision(node, "fp32")
+    cfg.TRAINER.ZEROSHOTCLIP = node_of(SETTINGS)
 
 
 def add_zeroshotclip2_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.ZEROSHOTCLIP2``."""
-    cfg.TRAINER.ZEROSHOTCLIP2 = node = CfgNode()
-    add_precision(node, "fp32")
+    cfg.TRAINER.ZEROSHOTCLIP2 = node_of(SETTINGS)
 
 
 class ZeroshotCLIPMethod(Method):
     """One template per data set, no training."""
 
+    declared = SETTINGS
     learns = False
     prompts_texts = False
 

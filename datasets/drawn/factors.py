@@ -17,6 +17,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from PIL import Image as Picture
 from yacs.config import CfgNode
 
+from trainers.common.setting import Setting, at_least, node_of
 from trainers.data.images import Images
 from trainers.data.lists import PARTS, Image, Lists
 
@@ -30,13 +31,22 @@ MISLEADING = ("style", "companion")  # of these only where they are the correlat
 FACTORS = (*AROUND, *MISLEADING)
 LEVELS = 5  # of each factor
 VERSIONS = ("aligned", "independent", "reversed")  # of the test images
-DEFAULTS = CfgNode(  # of cfg.DATASET.FACTORS
-    {
-        "CORRELATED": "background",  # the factor that is correlated with the class in training
-        "CORRELATION": 0.9,  # share of the training images that show their class's own level of it, in [0, 1]
-        "TEST": "aligned",  # which version is tested: the class's own level, any level, another class's level
-    }
-)
+SETTINGS = {
+    "CORRELATED": Setting(
+        "background", "the factor that is correlated with the class in training", list(FACTORS)
+    ),
+    "CORRELATION": Setting(
+        0.9,
+        "share of the training images that show their class's own level of it",
+        at_least(0, 1),
+    ),
+    "TEST": Setting(
+        "aligned",
+        "which version is tested: the class's own level, any level, another class's level",
+        list(VERSIONS),
+    ),
+}
+DEFAULTS = node_of(SETTINGS)  # of cfg.DATASET.FACTORS
 
 # Strengths of what is around the object were chosen on train and val images of the base classes,
 # where zero-shot accuracy falls from 55 to 36 %: the tiny CLIP copes with any colour, but not with
@@ -91,11 +101,6 @@ STYLES: tuple[Colouring | None, ...] = (
 # of classes that no test has among its names: a crying face, a car, a tree, a dog, a guitar
 COMPANIONS = ("1F622", "1F697", "1F333", "1F436", "1F3B8")
 COMPANION = 26  # its side, in the lower left corner
-
-
-def add_factors_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.DATASET.FACTORS``, which only ``OpenMojiFactors`` looks at."""
-    cfg.DATASET.FACTORS = DEFAULTS.clone()
 
 
 # ---- pictures ----

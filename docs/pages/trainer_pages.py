@@ -2,25 +2,19 @@
 and measured numbers; docs/pages/reference.py writes them.
 """
 
-import ast
 import inspect
-import io
 import re
-import textwrap
-import tokenize
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pandas
 from docstrings import REPOSITORY, markdown, members
 
 from results.published import read_published
-from trainers import METHODS, config_function, method_node
-from trainers.settings import add_encoder_settings, add_precision
+from trainers import METHODS, method_class
 
 CONFIGS = REPOSITORY / "configs/trainers"
 MEASURED = REPOSITORY / "docs/data/base_to_new.csv"
@@ -117,54 +111,10 @@ def numbers(name: str) -> Iterator[str]:
 
 
 def settings(name: str) -> Iterator[str]:
-    """A row per setting: its name, default and the reason beside it in the code."""
-    known = reasons(name)
-    for key, default in method_node(name).items():
-        cells = (f"`{key}`", f"`{default!r}`", known.get(key, ""))
+    """A row per setting: its name, default and what it says."""
+    for key, setting in method_class(name).declared.items():
+        cells = (f"`{key}`", f"`{setting.default!r}`", setting.says)
         yield "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
-
-
-def reasons(name: str) -> dict[str, str]:
-    """The comments on the settings that all methods share, then on those of the methods from whose
-    settings this one goes on, then on its own."""
-    module = module_of(name)
-    source = inspect.getsource(module)
-    bases = [
-        other
-        for other in METHODS
-        if other != name
-        and (name.endswith(other) or f"node_of(add_{other.lower()}_config)" in source)
-    ]
-    known = dict(comments(add_precision)) | dict(comments(add_encoder_settings))
-    for base in bases:
-        known |= reasons(base)
-    shared = [value for key, value in vars(module).items() if key.endswith("_settings")]
-    for function in (*shared, config_function(name)):
-        known |= dict(comments(function))
-    return known
-
-
-def comments(function: Callable[..., Any]) -> Iterator[tuple[str, str]]:
-    """Keys that a function sets in ``node``, each with the comment beside or before it."""
-    source = textwrap.dedent(inspect.getsource(function))
-    beside = {}
-    alone = set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            beside[token.start[0]] = token.string.lstrip("# ")
-            if token.line.strip().startswith("#"):
-                alone.add(token.start[0])
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.Assign):
-            continue
-        first = node.lineno
-        while first - 1 in alone:
-            first -= 1
-        last = node.end_lineno or first
-        text = " ".join(beside[line] for line in range(first, last + 1) if line in beside)
-        for target in node.targets:
-            if text and isinstance(target, ast.Attribute):
-                yield target.attr, text
 
 
 # ---- what it was compared with, and its code ----

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from trainers.cdc import LEVEL, CDCMethod, TemplatePrompts, add_cdc_config, logits_of
+from trainers.cdc import LEVEL, CDCMethod, TemplatePrompts, logits_of
 from trainers.class_part import ClassPart, State
-from trainers.common.ranges import forget
+from trainers.common.setting import node_of
 from trainers.evaluation.prediction import Prediction, Scores
 from trainers.maths.evidence import Opinion, conflict, dempster, fitted_factor
 from trainers.maths.gaussians import (
@@ -30,7 +30,6 @@ from trainers.maths.gaussians import (
 )
 from trainers.method import Batches, Encoded, Figures, Method, TrainingImages
 from trainers.registration import registered
-from trainers.settings import node_of
 
 # keys of CDC's that keep their defaults
 ALWAYS_CDCS = (
@@ -44,16 +43,17 @@ ALWAYS_CDCS = (
 )
 
 
+SETTINGS = {key: setting for key, setting in CDCMethod.declared.items() if key not in ALWAYS_CDCS}
+
+
 def add_cdcgda_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCGDA``: CDC's keys but for those of other fusions and losses."""
-    cfg.TRAINER.CDCGDA = node = node_of(add_cdc_config)
-    for key in ALWAYS_CDCS:
-        forget(node, key)
+    cfg.TRAINER.CDCGDA = node_of(SETTINGS)
 
 
 def cdc_settings(settings: CfgNode) -> CfgNode:
     """CDC's node with CDCGDA's values."""
-    node = node_of(add_cdc_config)
+    node = node_of(CDCMethod.declared)
     node.update(settings)
     return node
 
@@ -73,6 +73,7 @@ class CDCGDAMethod(Method):
     log-evidence log(e_k / K).
     """
 
+    declared = SETTINGS
     learner: PromptsAndGaussians
     class_part = ClassPart(("gaussians",))
     base: CDCMethod

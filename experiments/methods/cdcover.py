@@ -5,7 +5,8 @@ One template with LOSS cross_entropy, FUSION mean_probability and neither of CDC
 method itself.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, cast
 
@@ -14,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from trainers.cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts, add_cdc_config
-from trainers.common.ranges import note_ranges, ranges_in
+from trainers.cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts
+from trainers.common.setting import Setting, Settings, node_of
 from trainers.evaluation.prediction import Scores
 from trainers.learners.independent import IndependentPrompts
 from trainers.maths.evidence import Opinion
@@ -23,10 +24,9 @@ from trainers.method import Figures, Method, ParameterGroups
 from trainers.prompting.precision import OfficialPrecision
 from trainers.prompting.prompts import Prompts, initial_context
 from trainers.prompting.tokens import phrase_tokens
-from trainers.promptsrc import PromptSRCMethod, add_promptsrc_config
+from trainers.promptsrc import PromptSRCMethod
 from trainers.registration import registered
-from trainers.settings import node_of
-from trainers.tcp import ClassAwarePrompts, TCPMethod, add_tcp_config
+from trainers.tcp import ClassAwarePrompts, TCPMethod
 
 OneContext = IndependentPrompts | ClassAwarePrompts  # with a context ``ctx`` (n, D)
 
@@ -34,29 +34,29 @@ OneContext = IndependentPrompts | ClassAwarePrompts  # with a context ``ctx`` (n
 OF_THE_METHOD = {"N_CTX", "CTX_INIT", "PROMPT_MODALITY", "PROMPT_DEPTH"}
 
 
-def over_settings(over: Callable[[CfgNode], None]) -> CfgNode:
-    """A node of the keys that ``over``, a method's ``add_<name>_config``, declares, CDC's, and the
-    phrases that the templates start from."""
-    node = node_of(over)
-    cdc = node_of(add_cdc_config)
-    ranges = ranges_in(cdc)
-    for key, value in cdc.items():  # a set of keys would have another order in each process
-        if key not in node and key not in OF_THE_METHOD:
-            node[key] = value
-            note_ranges(node, **{key: ranges.get(key, {})})
-    node.PHRASES = list(PHRASES)  # a phrase per template, of those with as many tokens as a context
-    node.CONSISTENCY_WEIGHT = 0.0  # the methods regularise by themselves
-    return node
+def over_settings(over: type[Method]) -> Settings:
+    """A method's settings, CDC's, and the phrases that the templates start from."""
+    cdc = CDCMethod.declared
+    beside = {key: cdc[key] for key in cdc if key not in over.declared and key not in OF_THE_METHOD}
+    return {
+        **over.declared,
+        **beside,
+        # the methods regularise by themselves
+        "CONSISTENCY_WEIGHT": replace(cdc["CONSISTENCY_WEIGHT"], default=0.0),
+        "PHRASES": Setting(
+            list(PHRASES), "a phrase per template, of those with as many tokens as a context"
+        ),
+    }
 
 
 def add_cdcpromptsrc_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCPROMPTSRC``."""
-    cfg.TRAINER.CDCPROMPTSRC = over_settings(add_promptsrc_config)
+    cfg.TRAINER.CDCPROMPTSRC = node_of(CDCPromptSRCMethod.declared)
 
 
 def add_cdctcp_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.CDCTCP``."""
-    cfg.TRAINER.CDCTCP = over_settings(add_tcp_config)
+    cfg.TRAINER.CDCTCP = node_of(CDCTCPMethod.declared)
 
 
 class TemplateLearners(TemplatePrompts):
@@ -140,6 +140,7 @@ class CDCPromptSRCMethod(CDCOverMethod):
     """CDC's templates and fusion over PromptSRC's prompts and regularisers."""
 
     over = PromptSRCMethod
+    declared = over_settings(PromptSRCMethod)
     text_only = {"PROMPT_DEPTH_VISION": 0, "N_CTX_VISION": 0}
     official_precision = OfficialPrecision(fp32_teacher=True)
 
@@ -148,6 +149,7 @@ class CDCTCPMethod(CDCOverMethod):
     """CDC's templates and fusion over TCP's class-aware prompts."""
 
     over = TCPMethod
+    declared = over_settings(TCPMethod)
     text_only = {}
 
 

@@ -26,7 +26,6 @@ from datasets.drawn.factors import (
 from protocols.arguments import build_config, extend_config
 from protocols.command_line import parse_arguments
 from tests.runs import REPOSITORY, refuses
-from trainers.common.config_files import check_values
 
 CODE = "1F34E"  # an apple: red, in the middle
 LISTS = dict(zip(("train", "val", "test"), OpenMojiFactors.list_images("")))
@@ -172,10 +171,12 @@ def test_the_pictures_are_those_of_the_levels_which_go_with_openmojis_labels(dra
     assert sorted(path.name for path in (tmp_path / "openmoji_factors").iterdir()) == names
 
 
-def test_a_factor_that_is_none_is_refused(tmp_path):
+def test_a_factor_that_is_none_is_refused():
+    path = REPOSITORY / "configs/datasets/factors_mark.yaml"
+    words = ["--trainer", "CoOp", "--dataset-config-file", str(path)]
     message = "CORRELATED is 'backgroud', it takes one of background, .*did you mean background"
-    with refuses(message):
-        check_values(config(tmp_path, CORRELATED="backgroud"))
+    with refuses(f"^DATASET.FACTORS.{message}"):
+        build_config(parse_arguments([*words, "DATASET.FACTORS.CORRELATED", "backgroud"]))
 
 
 def test_every_factor_has_its_config():

@@ -1,7 +1,8 @@
 """What a method's settings make of it: sizes, refusals, first values, and groups of parameters."""
 
+import ast
+import json
 import re
-from fnmatch import fnmatchcase
 
 import clip
 import pytest
@@ -10,18 +11,29 @@ import yaml
 from dassl.config import get_cfg_default
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
+from yacs.config import CfgNode
 
-from protocols.arguments import extend_config
-from tests.conftest import GOLDEN, make_method
+from datasets.drawn.factors import SETTINGS as FACTORS
+from protocols.arguments import EXTENSIONS, extend_config
+from tests.conftest import GOLDEN, METHOD_OF, TRAINERS, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
+from trainers import config_function, method_node
+from trainers.cdc import add_cdc_config
 from trainers.cliplora import LowRank
-from trainers.common.config_files import check_values, flatten, leaves, merge
-from trainers.common.ranges import ranges_in, taken_by
+from trainers.common.config_files import check_values, flatten, merge
 from trainers.common.recipes import Recipe
+from trainers.common.setting import node_of
 from trainers.data.transforms import pixels_of_test, steps_of_training
 from trainers.engine.optimizer import build_optimizer
-from trainers.settings import DASSLS, run_config
+from trainers.settings import (
+    OF_DASSL_ALONE,
+    READ,
+    RUN,
+    add_run_settings,
+    run_config,
+    settings_of_run,
+)
 
 METHODS = GOLDEN["methods"]
 NAMES = ["banded", "person_on_a_bike"]
@@ -116,7 +128,7 @@ def test_the_optimiser_has_all_parameters_in_groups_with_the_official_settings(v
     assert sum(numbers) == method.count_parameters()[0]
 
 
-# ---- ranges ----
+# ---- configs ----
 
 
 def defaults():
@@ -136,7 +148,7 @@ CONFIGS = [
 def test_every_config_is_valid_and_a_recipe_says_what_it_is(path):
     cfg, name = defaults(), path.parent.name
     merge(cfg, str(path), "config file", leave_out="RULES")
-    check_values(cfg, defaults())
+    check_values(cfg, settings_of_run(cfg) | EXTENSIONS)
     if "trainers" in path.parts:
         assert path.read_text().startswith("# "), "what the recipe is and what it costs"
         trainer = TRAINER_REGISTRY.get(name)
@@ -156,9 +168,10 @@ def test_a_whole_number_is_a_number_too():
 
 
 def test_without_dassl_its_keys_have_its_defaults():
-    dassls, own = dict(leaves(get_cfg_default())), dict(leaves(DASSLS))
-    assert {key: dassls[key] for key in own} == own
-    assert {*dict(leaves(run_config()))} <= {*dict(leaves(defaults()))}
+    dassls = flatten(get_cfg_default())
+    own = flatten(run_config())
+    assert {key: dassls[key] for key in READ} == {key: own[key] for key in READ}
+    assert own.keys() <= flatten(defaults()).keys()
 
 
 def steps(transforms):
@@ -186,9 +199,96 @@ def test_without_dassl_images_have_its_pixels(names, interpolation):
     assert steps(pixels_of_test(own.INPUT).transforms) == steps(tested)
 
 
-def test_every_pattern_is_of_a_key_that_is_there():
-    cfg = defaults()
-    ranges = ranges_in(cfg)
-    for pattern in ranges:
-        reached = [key for key in flatten(cfg) if fnmatchcase(key, pattern)]
-        assert any(taken_by(key, ranges) is ranges[pattern] for key in reached), pattern
+# ---- declarations ----
+
+DECLARED = {
+    "run": RUN | OF_DASSL_ALONE,
+    "factors": FACTORS,
+    **{name: METHOD_OF[name].declared for name in TRAINERS},
+}
+WHOLE = RUN | OF_DASSL_ALONE | EXTENSIONS
+LAST = {path.rpartition(".")[2] for path in WHOLE}
+# every node, too: code and messages may name a whole one
+NAMED = {".".join(key.split(".")[:n]) for key in WHOLE for n in range(1, 5)}
+
+
+@pytest.mark.parametrize("settings", DECLARED.values(), ids=DECLARED)
+def test_every_setting_says_what_it_is_and_takes_its_own_default(settings):
+    check_values(node_of(settings), settings)
+    for key, setting in settings.items():
+        assert setting.says.strip(), key
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_trainers_node_has_what_its_method_declares(name):
+    cfg = run_config()
+    config_function(name)(cfg)
+    assert flatten(cfg.TRAINER[name.upper()]) == flatten(node_of(METHOD_OF[name].declared))
+
+
+def test_a_list_of_a_node_is_its_own():
+    method_node("CDC").CTX_INIT.append("a drawing of a")
+    assert len(method_node("CDC").CTX_INIT) == 4
+
+
+ROOTS = "DATALOADER|DATASET|INPUT|MODEL|OPTIM|TEST|TRAIN|TRAINER"
+KEY = r"\.[A-Z][A-Z0-9_]+"
+
+
+def names_in(path):
+    """What a file names as a setting: ``A.B`` of the whole config, or ``.B`` of some node. Docstrings,
+    which also name other toolboxes' settings, are left out."""
+    nodes = [*ast.walk(ast.parse(path.read_text("utf-8")))]
+    docstrings = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    for node in nodes:
+        if isinstance(node, ast.Attribute):
+            text = ast.unparse(node)
+            if of_config := re.fullmatch(rf"(?:self\.)?cfg((?:{KEY})+)", text):
+                yield of_config[1][1:]
+            elif of_node := re.fullmatch(rf"(?:node|(?:\w+\.)?settings|optim_cfg)({KEY})", text):
+                yield of_node[1]
+        elif isinstance(node, ast.JoinedStr):
+            yield from re.findall(rf"path\}}({KEY})", ast.unparse(node))
+        elif isinstance(node, ast.Constant) and node not in docstrings:
+            yield from re.findall(rf"\b(?:{ROOTS})(?:{KEY})+", str(node.value))
+
+
+def test_every_setting_that_code_reads_or_a_message_names_is_declared():
+    found = {
+        (name, path.name)
+        for path in (REPOSITORY / "trainers").rglob("*.py")
+        for name in names_in(path)
+    }
+    known = {("OPTIM.LEAST_STEPS", "trainer.py"), (".N_CTX", "cocoop.py"), (".REP_END", "mmrl.py")}
+    assert known <= found
+    for name, where in found:
+        assert name in NAMED or name[0] == "." and name[1:] in LAST, (name, where)
+
+
+def test_a_config_holds_plain_values_and_is_checked_alike_however_it_was_copied():
+    cfg = get_cfg_default()
+    add_cdc_config(cfg)
+    assert vars(cfg.TRAINER.CDC).keys() == vars(CfgNode()).keys()
+    cfg.merge_from_list(["TRAINER.CDC.N_TEMPLATES", 2, "TRAINER.CDC.AUGMENTATION", None])
+    clone = cfg.clone()
+    clone.freeze()
+    read = CfgNode.load_cfg(clone.dump())
+    for copied in (clone, read, CfgNode(json.loads(json.dumps(clone)))):
+        node = copied.TRAINER.CDC
+        assert node == cfg.TRAINER.CDC
+        METHOD_OF["CDC"].check(node, "TRAINER.CDC")
+        node.defrost()
+        node.N_TEMPLATES = 0
+        with refuses("TRAINER.CDC.N_TEMPLATES is 0, it must be at least 1"):
+            METHOD_OF["CDC"].check(node, "TRAINER.CDC")
+
+
+def test_of_dassls_keys_a_run_has_those_that_are_read_and_checks_the_others_where_they_are():
+    assert {*flatten(get_cfg_default())} == {*READ, *OF_DASSL_ALONE}
+    cfg = run_config()
+    assert {*settings_of_run(cfg)} == {*RUN}
+    hosted = get_cfg_default()
+    add_run_settings(hosted)
+    hosted.DATALOADER.K_TRANSFORMS = 2
+    with refuses("DATALOADER.K_TRANSFORMS is 2, it takes only 1"):
+        check_values(hosted, settings_of_run(hosted))

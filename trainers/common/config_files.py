@@ -7,7 +7,7 @@ differs; of several the later one wins, and the file itself over all of them::
     BASE: [vit_b16, sgd]
 
 Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not
-UTF-8, and the ``ranges`` of keys.
+UTF-8, and what a ``Setting`` takes.
 """
 
 import math
@@ -20,8 +20,8 @@ from pathlib import Path
 from yacs.config import CfgNode
 
 from .errors import UserError, nearest, raise_machines
-from .ranges import Range, ranges_in, taken_by
 from .readers import Stored, read_yaml
+from .setting import Setting, Settings, Takes
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # of recipes, bases and data sets: a wheel has them in the package, a checkout beside it
@@ -121,61 +121,69 @@ def overlaid(below: Mapping[str, Stored], above: Mapping[str, Stored]) -> dict[s
     return merged
 
 
-def check_values(
-    cfg: Mapping[str, object], defaults: Mapping[str, object] | None = None, path: str = ""
-) -> None:
-    """Each value must be of its default's type, and within the range of its key.
+def check_values(values: Mapping[str, object], settings: Settings, path: str = "") -> None:
+    """Each setting must have a value, of its default's type and among those that it takes.
 
     Args:
-        cfg: a config node, or that of a record as plain dicts.
-        defaults: a node with sound values, whose ranges hold; ``cfg`` may have more keys. None: the
-            ranges of ``cfg`` alone are checked.
+        values: a config node, or that of a record as plain dicts; it may have more keys, which are
+            not looked at.
         path: name of the node with a full stop, for messages.
 
     Raises:
         UserError: the key, its value, and what it takes.
     """
-    values = dict(leaves(cfg, path))
-    known = dict(leaves(defaults or {}, path))
-    ranges = ranges_in(defaults or cfg, path)
-    for key in {**known, **values}:
-        if key not in values:
-            raise UserError(f"{key} has no value: give one such as {known[key]!r}")
-        check_value(key, values[key], known.get(key), ranges)
+    given = dict(leaves(values))
+    for key, setting in settings.items():
+        if key not in given:
+            raise UserError(f"{path}{key} has no value: give one such as {setting.default!r}")
+        check_value(f"{path}{key}", given[key], setting)
 
 
-def check_value(key: str, value: object, default: object, ranges: Mapping[str, Range]) -> None:
-    """Checks the value of one key: a list has elements of one type, and as many numbers as its default
-    if that has several. A default of None is of no type.
+def check_value(key: str, value: object, setting: Setting) -> None:
+    """Checks the value of one setting: a list has elements of one type, and as many numbers as its
+    default if that has several.
 
     Raises:
         UserError: see ``check_values``.
     """
-    taken = taken_by(key, ranges)
-    if value is None and isinstance(taken, list) and None in taken:
+    if value is None and isinstance(setting.takes, list) and None in setting.takes:
         return
-    elements = value if isinstance(value, (list, tuple)) else [value]
-    if default is not None:
-        known = default if isinstance(default, (list, tuple)) else [default]
-        type_ = type(known[0]) if known else str
-        if (
-            (elements is value) != (known is default)
-            or (len(elements) != len(known) > 1 and type_ is not str)
-            or not all(is_of(type_, element) for element in elements)
-        ):
-            raise mismatch(key, value, default)
-    for element in elements:
-        if isinstance(taken, list):
-            if element not in taken:
-                choices = ", ".join(str(choice) or "''" for choice in taken)
+    default = setting.default
+    elements = elements_of(value)
+    known = elements_of(default)
+    type_ = type(known[0]) if known else str
+    if (
+        (elements is value) != (known is default)
+        or (len(elements) != len(known) > 1 and type_ is not str)
+        or not all(is_of(type_, element) for element in elements)
+    ):
+        raise mismatch(key, value, default)
+    check_range(key, value, setting.takes)
+
+
+def check_range(key: str, value: object, takes: Takes) -> None:
+    """A value, or each element of a list, must be among those that are taken.
+
+    Raises:
+        UserError: see ``check_values``.
+    """
+    for element in elements_of(value):
+        if isinstance(takes, list):
+            if element not in takes:
+                choices = ", ".join(str(choice) or "''" for choice in takes)
                 raise UserError(
-                    f"{key} is {element!r}, it takes {'one of' if len(taken) > 1 else 'only'} "
-                    f"{choices}{nearest(element, taken)}"
+                    f"{key} is {element!r}, it takes {'one of' if len(takes) > 1 else 'only'} "
+                    f"{choices}{nearest(element, takes)}"
                 )
         elif isinstance(element, (int, float)):
-            for bound, number in taken.items():
+            for bound, number in takes.items():
                 if not HOLDS[bound](element, number):
                     raise UserError(f"{key} is {value}, it must be {bound} {number}")
+
+
+def elements_of(value: object) -> Sequence[object]:
+    """A list or a tuple as it is, any other value as a list of itself."""
+    return value if isinstance(value, (list, tuple)) else [value]
 
 
 def mismatch(key: str, value: object, default: object) -> UserError:

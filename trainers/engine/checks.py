@@ -1,5 +1,5 @@
-"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is noted where
-it is declared, see ``common.ranges``.
+"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is said where
+it is declared, see ``common.setting``.
 
 Each raises UserError with the key, its value and what it takes.
 """
@@ -14,6 +14,7 @@ from ..common.console import counted
 from ..common.errors import UserError
 from ..data.images import Images
 from ..prompting.backbone import Backbone, check_clip
+from ..settings import settings_of_run
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 
 def check_run(cfg: CfgNode) -> None:
     """Checks the settings that don't belong to a method; its own see ``Method.check``."""
-    check_values(cfg)
+    check_values(cfg, settings_of_run(cfg))
     check_clip(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:

@@ -1,7 +1,6 @@
 """A finished run's method and config, as its record and prompts have them."""
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +11,10 @@ from .. import METHODS, method_class
 from ..common.config_files import check_values
 from ..common.errors import UserError
 from ..common.record_file import FILE_NAME, Record, read_record
+from ..common.setting import Settings, node_of, under
 from ..host import registered_trainer
 from ..method import Method
-from ..settings import run_config
+from ..settings import RUN
 from .build import build_method, check_settings
 from .checkpoint import MODEL_NAME, load_trained
 
@@ -36,11 +36,14 @@ def find_method(name: str) -> type[Method]:
     )
 
 
+def settings_with(method: type[Method]) -> Settings:
+    """The settings of a run without Dassl, and the method's."""
+    return {**RUN, **under(f"TRAINER.{method.name().upper()}", method.declared)}
+
+
 def new_config(method: type[Method]) -> CfgNode:
     """A run's config with the method's settings, all of them at their defaults."""
-    cfg = run_config()
-    getattr(sys.modules[method.__module__], f"add_{method.name().lower()}_config")(cfg)
-    return cfg
+    return node_of(settings_with(method))
 
 
 def config_of(record: Record, method: type[Method]) -> CfgNode:
@@ -50,9 +53,8 @@ def config_of(record: Record, method: type[Method]) -> CfgNode:
         UserError: a value is of another kind than its default.
     """
     cfg = new_config(method)
-    defaults = cfg.clone()
     overlay(cfg, record["config"])
-    check_values(cfg, defaults)
+    check_values(cfg, settings_with(method))
     return cfg
 
 
