@@ -20,7 +20,7 @@ from trainers.common.record_file import FORMAT, Record
 from trainers.engine.build import check_settings
 from trainers.engine.checkpoint import load_state, read
 from trainers.engine.checks import check_pixels
-from trainers.engine.official import LAYOUTS, State, is_official, prompts_in
+from trainers.engine.official import LAYOUTS, OfficialState, is_official, prompts_in
 from trainers.engine.run_record import versions
 from trainers.engine.saved_run import find_method, new_config, settings_with
 from trainers.method import Method
@@ -100,7 +100,7 @@ def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
 
 
 def config_for(
-    state: State, kind: type[Method], backbone: str, settings: Mapping[str, object]
+    state: OfficialState, kind: type[Method], backbone: str, settings: Mapping[str, object]
 ) -> CfgNode:
     """The recipe for the CLIP, with what follows from the prompts' shapes, and the settings over it.
 

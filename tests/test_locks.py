@@ -7,7 +7,7 @@ import pytest
 
 from tests.runs import PATIENCE, refuses
 from trainers.common import locks
-from trainers.common.locks import FILE_NAME, only_writer, turn
+from trainers.common.locks import LOCK_FILE, only_writer, turn
 
 FORK = multiprocessing.get_context("fork")
 
@@ -42,8 +42,8 @@ def test_a_folder_that_another_process_writes_to_is_refused_and_free_after_its_e
     holder.kill()  # however it ends
     holder.join()
     with only_writer(f"{tmp_path}/run"):
-        assert (tmp_path / f"run/{FILE_NAME}").exists()
-    assert not (tmp_path / f"run/{FILE_NAME}").exists()
+        assert (tmp_path / f"run/{LOCK_FILE}").exists()
+    assert not (tmp_path / f"run/{LOCK_FILE}").exists()
 
 
 def test_whose_turn_it_is_not_waits(holder, tmp_path, caplog):

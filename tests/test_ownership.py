@@ -28,7 +28,7 @@ from results.runs import collect, group
 from tests.conftest import GOLDEN, slow_but_for
 from tests.results.conftest import make_answers, write_run
 from tests.runs import REPOSITORY, change_record, code_files, contents_of, record_of, refuses
-from trainers.engine.folder import NAMES as NAMES_OF_RUN
+from trainers.engine.folder import FILES_OF_RUN as NAMES_OF_RUN
 from trainers.engine.folder import folder_of_run
 
 NAMES = {"write_text", "write_bytes", "save", "save_file", "savefig", "to_csv", "dump", "tofile"}

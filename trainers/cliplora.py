@@ -22,7 +22,7 @@ from .registration import registered
 from .settings import ENCODER
 from .texts.templates import DEFAULT_TEMPLATE
 
-PARTS = "qkv"
+PROJECTIONS = "qkv"
 
 
 SETTINGS = {
@@ -51,13 +51,13 @@ class LowRank(Adapter):
         super().__init__()
         self.scale = alpha / math.sqrt(rank)
         self.dropout = dropout
-        down = [nn.Linear(width, rank, bias=False).weight.detach() for _ in PARTS]
+        down = [nn.Linear(width, rank, bias=False).weight.detach() for _ in PROJECTIONS]
         self.down = nn.Parameter(torch.stack(down))  # A, (3, r, D)
         self.up = nn.Parameter(torch.zeros(3, width, rank))  # B, (3, D, r)
 
     def project(self, normed: Tensor, projected: Tensor, parts: str) -> Tensor:
         changes = []
-        for part in map(PARTS.index, parts):
+        for part in map(PROJECTIONS.index, parts):
             # (…, D), drawn again for each part
             seen = F.dropout(normed.float(), self.dropout, self.training)
             changes.append(self.scale * F.linear(F.linear(seen, self.down[part]), self.up[part]))

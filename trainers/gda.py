@@ -44,7 +44,7 @@ from .settings import PRECISION
 
 log = logging.getLogger(__name__)
 ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
-SHARES = [10 ** (power / 2) for power in range(-8, 7)]  # settings of the ``grid``, see ``unit``
+UNITS = [10 ** (power / 2) for power in range(-8, 7)]  # settings of the ``grid``, see ``unit``
 
 
 SETTINGS = {
@@ -137,7 +137,7 @@ class GDAMethod(FeatureMethod):
 
     @property
     def grid(self) -> Grid:
-        return Grid([(share,) for share in SHARES], (1.0,))
+        return Grid([(share,) for share in UNITS], (1.0,))
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:

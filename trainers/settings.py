@@ -113,7 +113,7 @@ OF_DASSL_ALONE = {
     if key not in READ
 }
 # What the trainers read or advise beyond Dassl's keys.
-ADDED = {
+BEYOND_DASSL = {
     "DATASET.SUBSAMPLE_CLASSES": Setting(
         "all", "classes: all, or one half of them", ["all", "base", "new"]
     ),
@@ -153,7 +153,7 @@ ADDED = {
     ),
 }
 # Of a run, by their names in the whole config; a method's own are declared in its file.
-RUN = {key: Setting(DASSLS[key], *told) for key, told in READ.items()} | ADDED
+RUN = {key: Setting(DASSLS[key], *told) for key, told in READ.items()} | BEYOND_DASSL
 
 # ---- what methods share, in their own nodes ----
 
@@ -173,7 +173,7 @@ ENCODER = {
 def add_run_settings(cfg: CfgNode) -> None:
     """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared
     itself keeps its value."""
-    declare(cfg, ADDED)
+    declare(cfg, BEYOND_DASSL)
 
 
 def settings_of_run(cfg: CfgNode) -> Settings:

@@ -30,7 +30,7 @@ from .registration import registered
 from .settings import PRECISION
 
 log = logging.getLogger(__name__)
-BLOCK = 2**24  # pairs of images that are compared at once, 64 MiB
+PAIRS_AT_ONCE = 2**24  # pairs of images that are compared at once, 64 MiB
 # values of the ``grid``
 BETAS = [10 ** (power / 2) for power in range(-1, 4)]
 ALPHAS = [10 ** (power / 2) for power in range(-2, 5)]
@@ -193,7 +193,7 @@ class TipAdapterMethod(FeatureMethod):
         """Logits (N', K) of features (N', E) under each setting, by a cache of features (N, E) of
         classes (N, K); the votes of one β are computed once."""
         zero_shot = self.zero_shot(asked)
-        blocks = asked.split(max(1, BLOCK // max(1, len(keys))))
+        blocks = asked.split(max(1, PAIRS_AT_ONCE // max(1, len(keys))))
         # of few images the cosines are kept
         kept = [asked @ keys.t()] if len(blocks) == 1 else None
         for beta, same_beta in groupby(settings, key=lambda setting: setting[0]):

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from trainers.linearprobe import STRENGTHS
-from trainers.maths.logistic import BIAS, TEXT, regressions
+from trainers.maths.logistic import BIAS_PRIOR, TEXT_PRIOR, regressions
 
 
 def drawn(images=80, classes=4, width=12, seed=0):
@@ -32,7 +32,8 @@ def test_each_regression_is_the_minimum_of_its_objective(classes):
 
     def objective(point, strength):
         prior = (
-            point.square() @ torch.tensor([1.0] * 12 * classes + [BIAS] * classes + [TEXT]).double()
+            point.square()
+            @ torch.tensor([1.0] * 12 * classes + [BIAS_PRIOR] * classes + [TEXT_PRIOR]).double()
         )
         return prior / 2 + strength * F.cross_entropy(logits(point), labels, reduction="sum")
 

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from results.answers import reliability_points
 from trainers.evaluation.uncertainty import (
-    TEMPERATURES,
+    TEMPERATURE_BOUNDS,
     adaptive_calibration_error,
     auroc,
     distance_temperatures,
@@ -66,7 +66,7 @@ def test_no_other_temperature_makes_the_labels_likelier(seed, sharpness):
     log_probability = (sharpness * logits).log_softmax(dim=1)
     found = fit_temperature(log_probability, labels)
     for factor in (0.5, 0.99, 0.9999, 1.0001, 1.01, 2):
-        other = min(max(factor * found, TEMPERATURES[0]), TEMPERATURES[1])
+        other = min(max(factor * found, TEMPERATURE_BOUNDS[0]), TEMPERATURE_BOUNDS[1])
         losses = [cross_entropy(log_probability / t, labels) for t in (found, other)]
         assert losses[0] <= losses[1] + 1e-12
 

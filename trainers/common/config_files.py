@@ -29,7 +29,7 @@ CONFIGS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs"
 BASE = "BASE"  # in a file: those that it builds on
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 WHOLE = re.compile(r"[+-]?\d+")
-TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
+WORDS_OF_TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
 
 
 def settings_in(words: Sequence[str], what: str) -> dict[str, str]:
@@ -188,7 +188,7 @@ def elements_of(value: object) -> Sequence[object]:
 
 def mismatch(key: str, value: object, default: object) -> UserError:
     """The error for a value of another type than its default."""
-    taken = TYPES.get(type(default), "a list")
+    taken = WORDS_OF_TYPES.get(type(default), "a list")
     return UserError(f"{key} is {value!r}, it takes {taken} such as {default!r}")
 
 

@@ -24,7 +24,7 @@ SHORT_SPIN = {"GOMP_SPINCOUNT": "15000", "KMP_BLOCKTIME": "0"}
 X86 = ("x86_64", "AMD64")
 # Files in which Linux says how many microseconds a container may compute in a period, and how long
 # that is; of the second and the first version of its control groups.
-SHARES = (
+QUOTAS = (
     ["/sys/fs/cgroup/cpu.max"],
     ["/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"],
 )
@@ -46,7 +46,7 @@ def prepare_threads() -> None:
 
 def share_of_cores() -> float:
     """How many of the machine's cores a container may use; infinite where nothing says so."""
-    for paths in SHARES:
+    for paths in QUOTAS:
         try:
             quota, period = " ".join(Path(path).read_text("ascii") for path in paths).split()
         except (OSError, ValueError):

@@ -43,7 +43,9 @@ MAX_BYTES = 2**30  # of a file; a picture of MAX_PIXELS that is not compressed h
 MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb
 AT_ONCE = 25_000_000  # pixels that a process decodes at a time; a larger picture is decoded alone
 MAX_RATIO = 50  # of the sides: the shorter one becomes INPUT.SIZE, and the longer one grows with it
-BYTES = 24  # of memory for a pixel that is decoded, at most: a transparent WebP, with its copies
+BYTES_A_PIXEL = (
+    24  # of memory for a pixel that is decoded, at most: a transparent WebP, with its copies
+)
 OF_16_BITS = ("PNG", "PPM")  # whose grey pixels Pillow opens as numbers of 32 bits
 ORIENTATION = ExifTags.Base.Orientation
 TILE = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whole
@@ -201,7 +203,7 @@ def reason(error: Exception, image: Image.Image | None = None) -> str:
     if not isinstance(error, PermissionError):  # which tells of this picture alone
         raise_machines(error)
     if image is not None:  # most decoders tell a lack of memory as damage
-        numpy.empty(BYTES * pixels_of(image), numpy.uint8)
+        numpy.empty(BYTES_A_PIXEL * pixels_of(image), numpy.uint8)
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     return " ".join(str(error).split()) or type(error).__name__

@@ -16,8 +16,8 @@ MAX_PLAIN = 2**23  # bytes of a PPM in plain text, which Pillow reads in Python:
 # of a TIFF's tag, all of which become Python's numbers; tiles of 16 pixels need fewer
 MAX_VALUES = 2**20
 # the TIFF's types that stay bytes
-BYTES = 1
-TEXT = 2
+OF_BYTES = 1
+OF_TEXT = 2
 UNDEFINED = 7
 CANVAS = 8  # bytes a pixel, which Pillow takes when it opens a WebP
 MAX_WEBP = 50_000_000  # pixels of a WebP, of which each takes more memory than another format's
@@ -77,7 +77,7 @@ def check_tiff(file: IO[bytes], order: str) -> None:
         size = struct.calcsize(f"={entry}")
         for _ in range(min(entries, 2**16)):
             tag, kind, values = struct.unpack(f"{order}{entry}", file.read(size))
-            if values > MAX_VALUES and kind not in (BYTES, TEXT, UNDEFINED):
+            if values > MAX_VALUES and kind not in (OF_BYTES, OF_TEXT, UNDEFINED):
                 raise ValueError(f"its TIFF tag {tag} has {values} values")
     except (struct.error, OverflowError, OSError):
         return  # it is cut: Pillow says so

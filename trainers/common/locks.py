@@ -12,7 +12,7 @@ from .errors import UserError
 
 log = logging.getLogger(__name__)
 
-FILE_NAME = ".lock"
+LOCK_FILE = ".lock"
 # seconds that a run waits for its folder: a process that is being ended needs a moment
 PATIENCE = 5
 
@@ -69,7 +69,7 @@ def held(folder: str, patience: float) -> Iterator[None]:
         Timeout: another process has the lock for ``patience`` seconds; OSError: it can't be written to.
     """
     os.makedirs(folder, exist_ok=True)
-    with FileLock(f"{folder}/{FILE_NAME}").acquire(timeout=patience) as lock:
+    with FileLock(f"{folder}/{LOCK_FILE}").acquire(timeout=patience) as lock:
         try:
             yield
         finally:

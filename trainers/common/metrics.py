@@ -14,19 +14,19 @@ from pathlib import Path
 
 from .readers import parse_json
 
-FILE_NAME = "metrics.jsonl"
-TYPES = {"epoch": int, "loss": float, "acc": float}  # of what readers need
+METRICS_FILE = "metrics.jsonl"
+METRIC_TYPES = {"epoch": int, "loss": float, "acc": float}  # of what readers need
 
 
 def start_metrics(folder: str, is_resumed: bool) -> None:
     """Empties the file, or ends a line that a killed process left half written."""
-    with open(f"{folder}/{FILE_NAME}", "a" if is_resumed else "w") as file:
+    with open(f"{folder}/{METRICS_FILE}", "a" if is_resumed else "w") as file:
         file.write("\n" * is_resumed)
 
 
 def write_metrics(folder: str, line: Mapping[str, float]) -> None:
     """Appends a line."""
-    path = f"{folder}/{FILE_NAME}"
+    path = f"{folder}/{METRICS_FILE}"
     try:
         with open(path, "a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -38,12 +38,12 @@ def write_metrics(folder: str, line: Mapping[str, float]) -> None:
 def read_metrics(folder: str | Path) -> list[dict[str, float]]:
     """The lines in their order, without those that are cut or damaged; empty where nothing was
     trained."""
-    path = Path(folder, FILE_NAME)
+    path = Path(folder, METRICS_FILE)
     lines = []
     for text in path.read_bytes().splitlines() if path.is_file() else ():
         with contextlib.suppress(ValueError, TypeError, KeyError):
             line = parse_json(text)
-            is_sound = all(type(line[name]) is type_ for name, type_ in TYPES.items())
+            is_sound = all(type(line[name]) is type_ for name, type_ in METRIC_TYPES.items())
             if is_sound and 1 <= line["epoch"] < 10**9:
                 lines.append(line)
     return lines

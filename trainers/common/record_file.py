@@ -20,9 +20,9 @@ FORMAT = 2  # to be raised when a field, or a trainer's name, changes its meanin
 Record = dict[str, Stored]  # results.json, see ``engine.testing.Evaluator.write_record``
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
-LONGEST = 4096  # characters of a text, as of a path
+LONGEST_TEXT = 4096  # characters of a text, as of a path
 KINDS: dict[str, Callable[[Stored], bool]] = {
-    "text": lambda value: is_of(str, value) and len(value) <= LONGEST,
+    "text": lambda value: is_of(str, value) and len(value) <= LONGEST_TEXT,
     "whole": lambda value: is_of(int, value),
     "count": lambda value: is_of(int, value) and 0 <= value < 2**53,
     "number": lambda value: is_of(float, value),

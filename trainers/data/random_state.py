@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 
-class State(TypedDict):
+class RandomState(TypedDict):
     """States of the generators; numpy's as its ``get_state`` gives it, its keys as a list."""
 
     python: tuple[object, ...]
@@ -17,7 +17,7 @@ class State(TypedDict):
     cuda: Tensor | None
 
 
-def rng_state() -> State:
+def rng_state() -> RandomState:
     """States of Python's, numpy's and torch's generators of this process, and of the GPU's if there is
     one, in types that load without executing anything."""
     state: Any = numpy.random.get_state()  # a tuple; numpy's hints allow for legacy=False too
@@ -30,7 +30,7 @@ def rng_state() -> State:
     }
 
 
-def restore_rng_state(state: State) -> None:
+def restore_rng_state(state: RandomState) -> None:
     """Takes back what ``rng_state`` gave."""
     random.setstate(state["python"])
     name, keys, place, has_gauss, gauss = state["numpy"]

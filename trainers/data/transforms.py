@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from ..common.errors import UserError
 from ..host import has_dassl, training_transforms
 
-Step = Callable[[Image.Image | Tensor], Image.Image | Tensor]  # of a transform
+TransformStep = Callable[[Image.Image | Tensor], Image.Image | Tensor]  # of a transform
 View = Callable[[Image.Image], Tensor]  # a whole transform, PIL image → (3, H, W)
 OWN = {"random_resized_crop", "random_crop", "center_crop", "random_flip", "normalize"}
 
@@ -36,7 +36,7 @@ def pixels_of_test(settings: CfgNode) -> T.Compose:
     return T.Compose([smaller, T.CenterCrop(size), *steps_to_pixels(settings)])
 
 
-def steps_of_training(cfg: CfgNode) -> list[Step]:
+def steps_of_training(cfg: CfgNode) -> list[TransformStep]:
     """The steps of the transform of training images that ``cfg.INPUT.TRANSFORMS`` names, with Dassl's
     draws.
 
@@ -53,7 +53,7 @@ def steps_of_training(cfg: CfgNode) -> list[Step]:
         return training_transforms(cfg)
     size = tuple(settings.SIZE)
     interpolation = InterpolationMode(settings.INTERPOLATION)
-    steps: list[Step] = []
+    steps: list[TransformStep] = []
     if "random_crop" not in names and "random_resized_crop" not in names:
         steps.append(T.Resize(size, interpolation))
     if "random_crop" in names:
@@ -65,7 +65,7 @@ def steps_of_training(cfg: CfgNode) -> list[Step]:
     return [*steps, *steps_to_pixels(settings)]
 
 
-def steps_to_pixels(settings: CfgNode) -> list[Step]:
+def steps_to_pixels(settings: CfgNode) -> list[TransformStep]:
     """The last steps, PIL image → (3, H, W); settings: ``cfg.INPUT``."""
     if "normalize" not in settings.TRANSFORMS:
         return [T.ToTensor()]
@@ -73,7 +73,7 @@ def steps_to_pixels(settings: CfgNode) -> list[Step]:
 
 
 def template_views(
-    steps: list[Step], settings: CfgNode, templates: int, augmentation: int | None
+    steps: list[TransformStep], settings: CfgNode, templates: int, augmentation: int | None
 ) -> list[T.Compose]:
     """One transform per template.
 
@@ -92,7 +92,7 @@ def template_views(
     tensor = next(i for i, step in enumerate(steps) if isinstance(step, T.ToTensor))
     jitter = T.ColorJitter(*(settings[f"COLORJITTER_{part}"] for part in "BCSH"))
     blur = T.RandomApply([T.GaussianBlur(settings.GB_K)], settings.GB_P)
-    extra: list[list[Step]] = [
+    extra: list[list[TransformStep]] = [
         [],
         [jitter],
         [T.RandomGrayscale(settings.RGS_P), blur],
@@ -100,7 +100,7 @@ def template_views(
     ]
     if augmentation is None:
         extra = [[]]
-    crop: list[Step] = (
+    crop: list[TransformStep] = (
         [T.RandomCrop(settings.SIZE, padding=settings.CROP_PADDING)] if augmentation == 2 else []
     )
     return [

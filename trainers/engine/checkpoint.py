@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-State = dict[str, Stored]  # of a training, see ``Checkpoints.save``
+TrainingState = dict[str, Stored]  # of a training, see ``Checkpoints.save``
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 BEST = "model-best.pth.tar"
 # of what each file has
-TYPES = {
+STATE_TYPES = {
     "state_dict": dict,
     "epoch": int,
     "trainer": str,
@@ -114,7 +114,7 @@ class Checkpoints:
             if file_name != BEST and done < epoch and (every <= 0 or done % every):
                 os.remove(f"{folder}/{epoch_name(done)}")
 
-    def resume(self, directory: str) -> State | None:
+    def resume(self, directory: str) -> TrainingState | None:
         """Takes back the newest checkpoint below ``directory``; None where there is none.
 
         Raises:
@@ -159,7 +159,7 @@ class Checkpoints:
         log.info("Resuming from %s/%s: %s done", folder, file_name, done)
         return state
 
-    def check_same_run(self, state: State, folder: str) -> None:
+    def check_same_run(self, state: TrainingState, folder: str) -> None:
         """A run may only be continued as it was started.
 
         Raises:
@@ -267,7 +267,7 @@ def load_trained(
     return classnames
 
 
-def load_prompts(method: Method, state: State, folder: str, cfg: CfgNode) -> None:
+def load_prompts(method: Method, state: TrainingState, folder: str, cfg: CfgNode) -> None:
     """Loads a checkpoint's prompts into a method.
 
     Raises:
@@ -324,7 +324,7 @@ def write(state: Mapping[str, object], folder: str, file_name: str) -> None:
     write_bytes(f"{folder}/{file_name}", content.getbuffer())
 
 
-def load(path: str) -> State:
+def load(path: str) -> TrainingState:
     """The dict that ``write`` wrote, on the CPU.
 
     Raises:
@@ -362,7 +362,7 @@ def read(path: str) -> Stored:
         ) from error
 
 
-def checked(state: object, path: str) -> State:
+def checked(state: object, path: str) -> TrainingState:
     """What ``write`` has written.
 
     Raises:
@@ -370,7 +370,7 @@ def checked(state: object, path: str) -> State:
     """
     if (
         not isinstance(state, dict)
-        or not all(isinstance(state.get(key), type_) for key, type_ in TYPES.items())
+        or not all(isinstance(state.get(key), type_) for key, type_ in STATE_TYPES.items())
         or not all(map(torch.is_tensor, state["state_dict"].values()))
         or not all(isinstance(name, str) for name in state["classnames"] or [None])
     ):

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from ..common.errors import UserError
 from ..common.files import check_folder, mark_folder, remove_leftovers
-from ..common.locks import FILE_NAME as LOCK
+from ..common.locks import LOCK_FILE as LOCK
 from ..common.locks import only_writer
-from ..common.metrics import FILE_NAME as METRICS
+from ..common.metrics import METRICS_FILE as METRICS
 from ..common.record_file import FILE_NAME as RECORD
 from ..common.record_file import OWNER, answers_file
 
 LOG = "log.txt"
 OF_TRAINING = answers_file("train")  # out of fold
-NAMES = (  # of a run's files
+FILES_OF_RUN = (  # of a run's files
     LOG,
     METRICS,
     OF_TRAINING,
@@ -36,7 +36,7 @@ def folder_of_run(name: str, folder: str) -> Iterator[None]:
         UserError: it can't be written to, another process does, or it holds files of a run's names
             that no run has written; of one that is raised in the block a new folder is removed again, if it holds nothing but the log.
     """
-    check_folder(name, folder, OWNER, NAMES)
+    check_folder(name, folder, OWNER, FILES_OF_RUN)
     place = Path(folder).absolute()
     made = [path for path in (place, *place.parents) if not path.exists()]
     try:

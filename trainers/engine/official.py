@@ -17,7 +17,7 @@ from ..method import Method
 ROUNDING = 0.01  # of a tensor's largest number: float16, of which PromptSRC adds up all epochs'
 
 
-State = Mapping[str, Tensor]  # by the official names
+OfficialState = Mapping[str, Tensor]  # by the official names
 
 
 class Layout(NamedTuple):
@@ -32,7 +32,7 @@ class Layout(NamedTuple):
 
     folder: str
     name: Callable[[str], str]
-    settings: Callable[[State], dict[str, object]]
+    settings: Callable[[OfficialState], dict[str, object]]
     unused: tuple[str, ...] = ()
 
 
@@ -53,17 +53,17 @@ def of_block(name: str) -> str:
     return "image_encoder.VPT" if tower == "image_encoder" else of_learner(name)
 
 
-def numbered(state: State, start: str, end: str = "") -> int:
+def numbered(state: OfficialState, start: str, end: str = "") -> int:
     """How many names of a state are ``start``, a number, ``end``."""
     return sum(name.startswith(start) and name.endswith(end) for name in state)
 
 
-def of_context(state: State) -> dict[str, object]:
+def of_context(state: OfficialState) -> dict[str, object]:
     """CoOp's settings, from a context (n, D) or, one per class, (K, n, D)."""
     return {**of_shared_context(state), "CSC": state["ctx"].dim() == 3}
 
 
-def of_shared_context(state: State) -> dict[str, object]:
+def of_shared_context(state: OfficialState) -> dict[str, object]:
     """CoCoOp's and KgCoOp's settings, from a context (n, D).
 
     A phrase would bring its own number of tokens, and is only where training starts.
@@ -71,7 +71,7 @@ def of_shared_context(state: State) -> dict[str, object]:
     return {"N_CTX": state["ctx"].shape[-2], "CTX_INIT": ""}
 
 
-def of_coupled_prompts(state: State) -> dict[str, object]:
+def of_coupled_prompts(state: OfficialState) -> dict[str, object]:
     """MaPLe's settings, from (n, D) per layer."""
     return {
         "N_CTX": state["prompt_learner.ctx"].shape[0],
@@ -79,7 +79,7 @@ def of_coupled_prompts(state: State) -> dict[str, object]:
     }
 
 
-def of_independent_prompts(state: State) -> dict[str, object]:
+def of_independent_prompts(state: OfficialState) -> dict[str, object]:
     """PromptSRC's settings, from (n, D) per layer of either encoder."""
     settings: dict[str, object] = {"N_CTX_TEXT": state["prompt_learner.ctx"].shape[0]}
     images = state.get("image_encoder.VPT")
@@ -136,7 +136,7 @@ def is_official(state: object, method: Method | type[Method]) -> bool:
     )
 
 
-def prompts_in(state: State, method: Method, path: str) -> dict[str, Tensor]:
+def prompts_in(state: OfficialState, method: Method, path: str) -> dict[str, Tensor]:
     """The learner's state from an official one.
 
     Args:
@@ -170,7 +170,7 @@ def prompts_in(state: State, method: Method, path: str) -> dict[str, Tensor]:
 OF_CLASSES = ("token_suffix", "prompt_learner.token_suffix")  # the names that were trained
 
 
-def given_by_clip(state: State, method: Method) -> dict[str, Tensor]:
+def given_by_clip(state: OfficialState, method: Method) -> dict[str, Tensor]:
     """What CLIP gives, under the official names."""
     backbone = method.backbone
     learner: Any = method.learner

@@ -25,7 +25,7 @@ BINS = 15
 NEIGHBOURS = 5
 SAME_TEXT = 0.05
 # limits of the search: where all answers are right the likelihood has no maximum
-TEMPERATURES = (0.01, 100.0)
+TEMPERATURE_BOUNDS = (0.01, 100.0)
 
 
 def brier_score(probability: Tensor, labels: Tensor) -> float:
@@ -169,7 +169,7 @@ def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
         log_probability: (N, K), finite; labels: (N,) class indices.
 
     Returns:
-        T within ``TEMPERATURES``, at their end where the optimum lies beyond it, as it does if all
+        T within ``TEMPERATURE_BOUNDS``, at their end where the optimum lies beyond it, as it does if all
         answers are right.
     """
     log_probability = log_probability.double()
@@ -181,9 +181,9 @@ def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
 
     from scipy.optimize import brentq  # here, since importing a method must not take its time
 
-    coldest, hottest = map(math.log, TEMPERATURES)
+    coldest, hottest = map(math.log, TEMPERATURE_BOUNDS)
     if slope(coldest) <= 0:
-        return TEMPERATURES[0]
+        return TEMPERATURE_BOUNDS[0]
     if slope(hottest) >= 0:
-        return TEMPERATURES[1]
+        return TEMPERATURE_BOUNDS[1]
     return math.exp(brentq(slope, coldest, hottest, xtol=1e-12))

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 FOLDS = 4  # in which each image of a class is held out once
 FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
 NEAREST = 64  # images that, with its text, make a class without images
-TEXTS = 16  # copies of that text
+TEXT_COPIES = 16  # copies of that text
 MARGIN = 0.5  # nats, see ``among_added``
 MOST_LEVEL = 2.0  # likewise
 WAY_OF_ADDED = (
@@ -97,7 +97,7 @@ def gaussians_of_texts(
         count -= int(labels.bincount().max())
     count = min(NEAREST, count)
     nearest = features[similarity.topk(count).indices]  # (K, k, E)
-    means = (nearest.sum(dim=1) + TEXTS * texts) / (count + TEXTS)
+    means = (nearest.sum(dim=1) + TEXT_COPIES * texts) / (count + TEXT_COPIES)
     precision = torch.zeros_like(texts.t() @ texts)
     for around in nearest - texts[:, None]:  # (k, E); all at once would be K · E² numbers
         precision += shrunken_precision(around.t() @ around, count) / len(texts)

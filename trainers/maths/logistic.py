@@ -14,10 +14,10 @@ from .threads import one_thread
 NEGLIGIBLE = 1e-10
 # inverse variances of the priors of biases and of the text's weight: where the data say nothing of them,
 # as of a class without images, they stay finite
-BIAS = 1e-2
-TEXT = 1e-2
+BIAS_PRIOR = 1e-2
+TEXT_PRIOR = 1e-2
 TOLERANCE = 1e-4  # share of the objective that a last step gains
-STEPS = 200  # at most, of a fit
+MOST_STEPS = 200  # at most, of a fit
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ class Problem:
         """One over the root of each parameter's curvature."""
         data = strength * self.curvature
         of_weight = (1 + data * self.spread).repeat_interleave(self.classes)
-        of_bias = torch.full((self.classes,), BIAS + data * self.images).to(of_weight)
-        of_text = (TEXT + data * self.text_spread)[None]
+        of_bias = torch.full((self.classes,), BIAS_PRIOR + data * self.images).to(of_weight)
+        of_text = (TEXT_PRIOR + data * self.text_spread)[None]
         return torch.cat([of_weight, of_bias, of_text]).rsqrt()
 
     def parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -113,12 +113,14 @@ class Problem:
         error = self.log_probability(parameters)
         right = error.gather(1, self.labels[:, None])
         error = error.exp_().scatter_add_(1, self.labels[:, None], -torch.ones_like(right))
-        penalty = weight.square().sum() + BIAS * bias.square().sum() + TEXT * share.square()
+        penalty = (
+            weight.square().sum() + BIAS_PRIOR * bias.square().sum() + TEXT_PRIOR * share.square()
+        )
         slope = torch.cat(
             [
                 (strength * (self.z.t() @ error) + weight).flatten(),
-                strength * error.sum(dim=0) + BIAS * bias,
-                (strength * (error * self.texts).sum() + TEXT * share)[None],
+                strength * error.sum(dim=0) + BIAS_PRIOR * bias,
+                (strength * (error * self.texts).sum() + TEXT_PRIOR * share)[None],
             ]
         )
         return penalty / 2 - strength * right.sum(), slope
@@ -139,7 +141,7 @@ class Problem:
             (self.minimum / scale).numpy(),
             jac=True,
             method="L-BFGS-B",
-            options={"ftol": TOLERANCE, "gtol": 0.0, "maxiter": STEPS},
+            options={"ftol": TOLERANCE, "gtol": 0.0, "maxiter": MOST_STEPS},
         )
         self.minimum = torch.from_numpy(found.x) * scale
         certain = self.log_probability(self.minimum).exp().square().sum().item() / self.images

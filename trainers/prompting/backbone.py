@@ -25,7 +25,7 @@ from .weights.state_dict import read_state_dict
 log = logging.getLogger(__name__)
 
 WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # ours: 64 pixels, for OpenMoji
-NAMES = (*WEIGHTS, *openai.ADDRESSES)
+BACKBONES = (*WEIGHTS, *openai.ADDRESSES)
 CLASSES = 2048  # texts that are encoded at a time
 HEAD_WIDTH = 64  # of OpenAI's models; the one size that CLIP's state dict does not show
 
@@ -129,10 +129,10 @@ def check_clip(name: str) -> None:
     Raises:
         UserError: it is neither.
     """
-    if source_of(name) is None and name not in NAMES and not os.path.isfile(name):
+    if source_of(name) is None and name not in BACKBONES and not os.path.isfile(name):
         raise UserError(
             f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
-            f"{nearest(name, NAMES)}; known: {', '.join(NAMES)}, OpenCLIP's as "
+            f"{nearest(name, BACKBONES)}; known: {', '.join(BACKBONES)}, OpenCLIP's as "
             f"{open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
             f"{hugging_face.PREFIX}<owner>/<name> or their folder"
         )
@@ -142,7 +142,7 @@ def source_of(name: str) -> ModuleType | None:
     """What loads a CLIP of another package's, by its name; None for OpenAI's, ours and plain files."""
     if name.startswith(open_clip_models.PREFIX):
         return open_clip_models
-    if name.startswith(hugging_face.PREFIX) or (name not in NAMES and os.path.isdir(name)):
+    if name.startswith(hugging_face.PREFIX) or (name not in BACKBONES and os.path.isdir(name)):
         return hugging_face
     return None
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..common.errors import UserError
 from .tokens import SHOWN, TOKENIZER, check_name, readable
 
-TEXTS = 128  # that are encoded at a time: each has all positions, as padding is read
+TEXTS_A_PASS = 128  # that are encoded at a time: each has all positions, as padding is read
 Tokenizer = Callable[[list[str], int], Tensor]  # N texts, their length L → token ids (N, L)
 
 
@@ -109,7 +109,7 @@ class TextBox(nn.Module):
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Features (N, E) of token ids (N, L), not normalised."""
-        return torch.cat([first(self.tower(part)) for part in tokens.split(TEXTS)])
+        return torch.cat([first(self.tower(part)) for part in tokens.split(TEXTS_A_PASS)])
 
     def unlearned_tokens(self) -> Tensor:
         """None of CLIP's tokens: nothing is known of another tokenizer's."""

@@ -10,11 +10,11 @@ from ..common.errors import UserError
 from .clip_package import clip_module
 
 TOKENIZER = clip_module("simple_tokenizer").SimpleTokenizer()
-START = TOKENIZER.encoder["<|startoftext|>"]
-END = TOKENIZER.encoder["<|endoftext|>"]
+START_TOKEN = TOKENIZER.encoder["<|startoftext|>"]
+END_TOKEN = TOKENIZER.encoder["<|endoftext|>"]
 SHOWN = 60  # characters of a name in a message
 FIRST = 8  # numbers of a token's row that tell it from almost all others
-LONGEST = 1000  # characters of a name: the tokenizer's time grows with their square
+LONGEST_NAME = 1000  # characters of a name: the tokenizer's time grows with their square
 
 
 @lru_cache(10_000)  # a class name is read several times: alone, in its prompt, at each new start
@@ -59,7 +59,7 @@ def check_name(name: str) -> None:
         name.encode()
     except UnicodeEncodeError:
         raise UserError(f"the class name {name!a} is no UTF-8: rename it") from None
-    if len(name) > LONGEST:
+    if len(name) > LONGEST_NAME:
         raise UserError(
             f"the class name {name[:SHOWN]!r} … is too long: it has {len(name)} characters"
         )
@@ -69,7 +69,7 @@ def check_name(name: str) -> None:
             f"nothing of the class name {name!r} is left for the text encoder: give it a name of "
             "letters"
         )
-    if START in tokens or END in tokens:
+    if START_TOKEN in tokens or END_TOKEN in tokens:
         raise UserError(
             f"the class name {name!r} holds one of the marks that CLIP's tokenizer sets itself: "
             "take it out"
@@ -86,14 +86,14 @@ def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Te
     texts = list(texts)
     ids = torch.zeros(len(texts), context_length, dtype=torch.long)
     for row, text in zip(ids, texts):
-        tokens = [START, *token_ids(text), END]
+        tokens = [START_TOKEN, *token_ids(text), END_TOKEN]
         if len(tokens) > context_length:
             if not cut:
                 raise UserError(
                     f"a prompt is too long for the text encoder's {context_length} positions, it has "
                     f"{len(tokens)} tokens: {text}"
                 )
-            tokens = [*tokens[: context_length - 1], END]
+            tokens = [*tokens[: context_length - 1], END_TOKEN]
         row[: len(tokens)] = torch.tensor(tokens)
     return ids
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 SAME = 1e-4
 RATIO = 1.5  # of two classes' probabilities: where no picture can exceed it, they are too near
 PAIRS = 1000  # that are found, at most
-AT_ONCE = 2**22  # cosines that are looked at together: 32 MB
+COSINES_AT_ONCE = 2**22  # cosines that are looked at together: 32 MB
 
 
 def canonical(name: str) -> str:
@@ -61,7 +61,7 @@ def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list
     # what parts near ones is smaller than a float's rounding of their cosine
     features = F.normalize(features.detach().double(), dim=-1)
     pairs: list[list[int]] = []
-    rows = max(1, AT_ONCE // len(names))
+    rows = max(1, COSINES_AT_ONCE // len(names))
     for first in range(0, len(names), rows):
         cosines = features[first : first + rows] @ features[first:].T  # (rows, K − first)
         are_close = (cosines >= 1 - distance**2 / 2).triu(diagonal=1)

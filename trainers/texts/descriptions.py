@@ -15,12 +15,12 @@ from yacs.config import CfgNode
 from ..common.console import first_few
 from ..common.errors import UserError, raise_machines
 from ..common.readers import parse_json, read_text
-from ..prompting.tokens import LONGEST
+from ..prompting.tokens import LONGEST_NAME
 from .classnames import canonical
 
 FORM = (
     'a JSON file of class name → list of sentences, such as {"cat": ["A cat has whiskers and a long tail."]}, '
-    f"each of at most {LONGEST} characters"
+    f"each of at most {LONGEST_NAME} characters"
 )
 
 
@@ -68,7 +68,7 @@ def read_descriptions(path: str, classnames: Sequence[str]) -> list[list[str]]:
             not isinstance(sentences, list)
             or not sentences
             or not all(
-                isinstance(text, str) and text.strip() and len(text) <= LONGEST
+                isinstance(text, str) and text.strip() and len(text) <= LONGEST_NAME
                 for text in sentences
             )
         ):

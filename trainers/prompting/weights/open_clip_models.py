@@ -29,7 +29,7 @@ FREE = set(
     "context_length".split()
 )
 # of a repository on the hub, one of which has the weights
-FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+FILE_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
@@ -161,7 +161,7 @@ def pixels(name: str) -> Pixels:
 def is_cached(repository: str) -> bool:
     """Whether the package is installed, and the weights of a repository on the hub are in the cache."""
     has_package = find_spec("open_clip") is not None
-    return has_package and any(cached(repository, file) for file in FILES)
+    return has_package and any(cached(repository, file) for file in FILE_NAMES)
 
 
 def is_clips(settings: Mapping[str, object], defaults: object) -> bool:
