@@ -18,11 +18,13 @@ import trainers
 from tests.runs import PATIENCE, REPOSITORY, record_of
 from tests.tutorials import checkout, follow, run
 
+LEFT_OUT = ("checkout", "page")  # of labelling: what needs a checkout
 DISTRIBUTIONS = {  # name: its packages, and where they lie
     "cdc_prompt_learning": {
         "cdc_trainers": REPOSITORY / "trainers",
         "cdc_trainers/configs": REPOSITORY / "configs",
         "cdc_trainers/dassls": REPOSITORY / "dassl-lite/dassl/config/data",
+        "cdc_labelling": REPOSITORY / "labelling",
     },
     "dassl_lite": {"dassl": REPOSITORY / "dassl-lite/dassl"},
 }
@@ -77,6 +79,7 @@ def test_a_wheel_has_the_package_whole_and_nothing_else(built, name):
         for package, folder in DISTRIBUTIONS[name].items()
         for ending in ("*.py", "*.pt", "*.yaml", "py.typed")
         for path in folder.rglob(ending)
+        if path.relative_to(folder).parts[0] not in LEFT_OUT
     }
     assert any(path.endswith("/LICENSE") for path in inside)
     assert distribution.metadata["License-Expression"] == "MIT"
@@ -101,7 +104,9 @@ def test_what_a_distribution_imports_at_once_is_required(built, name):
     owners = importlib.metadata.packages_distributions()
     for folder in DISTRIBUTIONS[name].values():
         for path in folder.rglob("*.py"):
-            for module in {*imported(path)} - {*sys.stdlib_module_names, "dassl"}:
+            if path.relative_to(folder).parts[0] in LEFT_OUT:
+                continue
+            for module in {*imported(path)} - {*sys.stdlib_module_names, "dassl", "trainers"}:
                 assert {canonicalize_name(owner) for owner in owners[module]} & asked, module
 
 
@@ -138,7 +143,7 @@ IN_PYTHON = """
 from importlib.util import find_spec
 assert not find_spec("dassl") and not find_spec("pkg_resources")
 import cdc_trainers
-from cdc_trainers import PromptedClassifier
+from cdc_labelling import PromptedClassifier
 fitted = PromptedClassifier.fit("mine", backbone="tiny", settings={"OPTIM.MAX_EPOCH": 2})
 trained = PromptedClassifier.load("run")
 assert fitted.record["metrics"] == trained.record["metrics"], "of the same run, the command's"
@@ -160,6 +165,25 @@ def alone(built, tmp_path_factory):
     words = "-m pip --quiet --disable-pip-version-check install --upgrade setuptools"
     run([str(python), *words.split(), f"{wheel}[export]"], folder, python)
     return folder / "bin"
+
+
+def test_the_library_works_without_labelling(python, tmp_path):
+    """And labelling imports it by the name that it has in a wheel."""
+    label = "from cdc_labelling import PromptedClassifier; print(PromptedClassifier.__module__)"
+    assert run([str(python), "-c", label], tmp_path, python).strip() == "cdc_labelling.classifier"
+    alone = """
+import sys
+sys.modules["cdc_labelling"] = None  # as if it were deleted: to import it fails
+import torch
+from cdc_trainers import METHODS, method_class, method_node
+from cdc_trainers.prompting.backbone import load_backbone
+for name in METHODS:
+    assert issubclass(method_class(name), torch.nn.Module)
+method = method_class("CDC")(method_node("CDC"), ["cat", "dog"], load_backbone("tiny")).eval()
+print(method.answer(torch.randn(1, 3, 3, 64, 64)).probability.shape)
+"""
+    said = run([str(python), "-c", alone], tmp_path, python)
+    assert said.splitlines()[-1] == "torch.Size([3, 2])"
 
 
 @pytest.mark.slow
