@@ -102,9 +102,6 @@ def test_readme_and_the_ablation_say_what_cdc_gains_over_tasks(suite, put_aside)
     assert f"the eleven that it was tuned on {promptsrc_seen} and {averaged_seen}" in readme
     assert readme.index("nothing was tuned on") < readme.index("it was tuned on")
     shown = table_of("docs/ablation.md", "were chosen on](#by-cross-validation-over-the-suite) |")
-    to_gda = put_aside("CDCGDA", "GDA", "H"), suite("cdcgda", "gda")
-    assert not any(difference.is_real for difference in to_gda)
-    assert shown.pop("CDCGDA † minus GDA †") == list(map(said, to_gda))
     assert shown == {
         "CDC minus four averaged templates": [averaged_aside, averaged_seen],
         "CDC minus PromptSRC": [promptsrc_aside, promptsrc_seen],
@@ -186,7 +183,7 @@ def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, setti
     means, sizes = comparison.by_task(comparison.frame_of(rows))
     means = means.groupby("setting").mean()
     shown = table_of("docs/ablation.md", "| H minus averaged templates' |")
-    assert len(shown) >= 5
+    assert len(shown) >= 4
     for description, (runs, *cells, difference) in shown.items():
         name = names[description]
         assert int(runs) == sizes.loc[name, "runs"], description
@@ -407,8 +404,6 @@ def test_the_benchmarks_sentences_have_the_numbers_of_their_tables():
         "DePT over CoOp": "DePTCoOp",
         "DePT over KgCoOp": "DePTKgCoOp",
         "Tip-Adapter": "TipAdapter",
-        "CDC over PromptSRC": "CDCPromptSRC",
-        "CDC over TCP": "CDCTCP",
         "zero-shot CLIP": "ZeroshotCLIP",
     }
     for start, end, table, column in (
