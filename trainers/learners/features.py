@@ -162,11 +162,6 @@ class FeatureMethod(Method):
             logits = self.learner(features[0], logits[0])[None]
         return Scores(logits, features, texts, images)
 
-    @property
-    def is_class_specific(self) -> bool:
-        """Never, even where all that is learned is: other classes are answered by the texts."""
-        return False
-
     def predict(self, logits: Tensor) -> Prediction:
         """At the learner's ``temperature``; other classes' answers are the texts' alone."""
         if self.left_out:
