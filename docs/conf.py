@@ -1,13 +1,21 @@
-"""Settings of the documentation site, which scripts/docs.sh builds out of the Markdown files of
-this folder; docs/pages/reference.py has written those that are made of the code.
+"""Settings of the documentation site, which scripts/docs.sh builds of the Markdown files of this
+folder and of the code: autodoc fills the pages of ``api/`` with docstrings, trainer_pages.py writes
+those of ``trainers/``, which git ignores.
 
 Sphinx with MyST and Furo rather than MkDocs with Material: MkDocs' last release is of August 2024,
 and Material for it is only maintained.
 """
 
+from pathlib import Path
+
+from docs.trainer_pages import write_pages
+
 project = "CDC for prompt learning"
 language = "en"
-extensions = ["myst_parser"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+autodoc_member_order = "bysource"
+napoleon_use_ivar = True  # else a dataclass's fields stand twice
+default_role = "code"  # `x` in a docstring, as in Markdown
 myst_heading_anchors = 4  # names of headings to link to, as GitHub makes them
 
 html_theme = "furo"
@@ -44,4 +52,5 @@ def add_menu(app, page, source):
 
 
 def setup(app):
+    app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "trainers"))
     app.connect("source-read", add_menu)

@@ -16,6 +16,7 @@ import textwrap
 from pathlib import Path
 from unittest import mock
 
+import labelling.checkout.image_folder  # noqa: F401  (registers ImageFolder)
 from labelling.checkout.arguments import asked_of_images
 from labelling.defaults import TAKEN
 from labelling.own_run import config_of_images, for_trainer
@@ -146,18 +147,15 @@ def check_plan(args):
 
 
 def check_training(args):
-    """A trainer and files that exist, and settings that the config takes; without a trainer those of
-    the one that is taken then."""
-    if args.images and not args.trainer:
-        check_training(argparse.Namespace(**{**vars(args), "trainer": TAKEN}))
-        return
-    assert args.trainer in METHODS, args.trainer
+    """A trainer and files that exist, and settings that the config takes."""
+    trainer = args.trainer or TAKEN
+    assert trainer in METHODS, trainer
     write_descriptions(args.opts)
     if args.images:
         with mock.patch("labelling.request.check_images"):  # they need not be there
-            config_of_images(for_trainer(asked_of_images(args), args.trainer))
+            config_of_images(for_trainer(asked_of_images(args), trainer))
         return
-    args.config_file = args.config_file or f"configs/trainers/{args.trainer}/tiny.yaml"
+    args.config_file = args.config_file or f"configs/trainers/{trainer}/tiny.yaml"
     for name in ("config_file", "dataset_config_file"):
         setattr(args, name, str(REPOSITORY / getattr(args, name)))
     build_config(args)

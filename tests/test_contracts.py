@@ -14,4 +14,4 @@ def test_the_layers_of_trainers_name_every_module():
     named = set(re.findall(r"\w+", " ".join(layers)))
     there = {path.stem for path in (REPOSITORY / "trainers").glob("[a-z]*")} - {"py"}  # py.typed
     assert named <= there
-    assert there - named <= set(METHODS.values())
+    assert {f".{name}" for name in there - named} <= set(METHODS.values())

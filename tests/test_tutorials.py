@@ -34,8 +34,9 @@ def test_the_tutorials_do_what_they_say(course, tmp_path, monkeypatch):
     for tutorial in course.split():
         follow(tutorial, folder)
     if is_own:
-        words = "-m pytest -q -p no:cacheprovider tests/trainers tests/test_faithfulness.py -k"
-        start(*words.split(), "LowRankCoOp or faithfulness")
+        words = "-m pytest -q -p no:cacheprovider tests/trainers tests/test_documentation.py"
+        words += " tests/test_faithfulness.py tests/test_contracts.py -k"
+        start(*words.split(), "LowRankCoOp or documentation or faithfulness or contracts")
         # of all but the tutorial's own files
         monkeypatch.setenv("MYPY_CACHE_DIR", f"{REPOSITORY}/.mypy_cache")
         tutorials.run(["bash", "scripts/check.sh"], folder, sys.executable)
