@@ -309,9 +309,7 @@ def test_another_runs_answers_are_not_taken_and_made_anew_by_the_same_command(
     assert (folder / name).read_bytes() == own, "they are made anew"
 
 
-@slow_but_for(
-    ("GDA", "CDC"), ["GDA", "LinearProbe", "TipAdapter", "CDC", "CDCGDA", "CoOp"], "trainer"
-)
+@slow_but_for(("GDA", "CDC"), ["GDA", "LinearProbe", "TipAdapter", "CDC", "CoOp"], "trainer")
 def test_a_record_of_other_classes_is_not_taken(copied, trainer):
     folder = copied(trainer)
     names = record_of(folder)["classnames"]

@@ -113,7 +113,8 @@ class DePTMethod(Method):
     def build(self) -> nn.Module:
         self.base = self.like(self.over)
         self.memory = self.base.memory
-        self.base.extend(head=TransferHead(self.backbone.embed_dim, len(self.classnames)))
+        head = TransferHead(self.backbone.embed_dim, len(self.classnames))
+        self.base.learned.add_module("head", head)
         return self.base.learned
 
     @property

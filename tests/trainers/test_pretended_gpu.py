@@ -43,11 +43,11 @@ def test_every_precision_runs_there(run, name, precision):
     assert numpy.isfinite(record["metrics"]["test"]["nll"])
 
 
-@pytest.mark.parametrize("trainer", [None, "CDCGDA"])
+@pytest.mark.parametrize("trainer", [None, "CDC"])
 def test_pictures_of_ones_own_are_trained_on_and_answered_there(
     tmp_path, small_clip_file, monkeypatch, trainer
 ):
-    """With the choice of a trainer, in folds, prompts, the thresholds of a test, and other classes."""
+    """In folds, prompts, the thresholds of a test, and other classes."""
     monkeypatch.setattr("trainers.prompting.transformer.CPU_BATCH", 1000)  # all at a time, as there
     images = make_pictures(tmp_path / "pictures", count=50 if trainer else 10)
     shown = sorted(images.glob("*/0.bmp"))
