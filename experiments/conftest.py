@@ -3,7 +3,11 @@
 The tests have a process of their own: those of tests/ speak of the product's methods alone.
 """
 
-import experiments.methods  # noqa: F401, I001  (first: fixtures are of all methods that are known)
+from pathlib import Path
+
+import pytest
+
+import experiments.methods  # noqa: F401  (before the fixtures, which are of all methods that are known)
 from tests.conftest import *  # noqa: F403
 from tests.methods import SMALL
 
@@ -17,3 +21,10 @@ SMALL |= {
     },
     "CDCTCP": {"LAYER": 2, "N_TEMPLATES": 2},
 }
+
+
+def pytest_collection_finish(session):
+    if not all(item.path.is_relative_to(Path(__file__).parent) for item in session.items):
+        raise pytest.UsageError(
+            "run the tests of experiments alone: bash scripts/test.sh experiments"
+        )

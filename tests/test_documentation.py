@@ -22,7 +22,7 @@ from trainers import METHODS, method_node
 DOCS = REPOSITORY / "docs"
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "dassl-lite/*.md", "experiments/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "dassl-lite/*.md", "experiments/**/*.md")
     for path in REPOSITORY.glob(pattern)
 )
 PAGES = [page for page in DOCUMENTS if page.is_relative_to(DOCS)]

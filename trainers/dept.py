@@ -113,8 +113,7 @@ class DePTMethod(Method):
     def build(self) -> nn.Module:
         self.base = self.like(self.over)
         self.memory = self.base.memory
-        head = TransferHead(self.backbone.embed_dim, len(self.classnames))
-        self.base.learned.add_module("head", head)
+        self.base.extend(head=TransferHead(self.backbone.embed_dim, len(self.classnames)))
         return self.base.learned
 
     @property

@@ -189,6 +189,11 @@ class Method(nn.Module):
             made.load(self.trained.state, self.trained.classnames)
         return made.train(self.training)
 
+    def extend(self, **parts: nn.Module) -> None:
+        """Gives the learner further parts, for a method that holds this one."""
+        for name, part in parts.items():
+            self.learned.add_module(name, part)
+
     # ---- what its CLIP must be ----
 
     @classmethod

@@ -91,10 +91,9 @@ class CDCGDAMethod(Method):
         self.base = self.like(CDCMethod, cdc_settings(self.settings))
         self.memory = self.base.memory
         gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
-        learner = self.base.learned
-        learner.add_module("gaussians", gaussians)
-        learner.register_buffer("joint_factor", torch.ones(()))
-        return learner
+        self.base.extend(gaussians=gaussians)
+        self.base.learned.register_buffer("joint_factor", torch.ones(()))
+        return self.base.learned
 
     @property
     def reliabilities(self) -> Tensor:

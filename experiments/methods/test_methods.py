@@ -7,7 +7,7 @@ import yaml
 
 import experiments.methods.__main__ as command
 from experiments.methods import OURS, recipe_path
-from tests.commands import check
+from tests.commands import check_training, commands, read
 from tests.runs import REPOSITORY, call, record_of
 from tests.test_documentation import tokens_of
 from tests.trainers import test_names, test_settings
@@ -59,9 +59,8 @@ def test_rows_of_the_ablation_are_of_cdcgda_and_change_keys_that_it_has(vit):
         cfg.merge_from_list([word for pair in row.get("settings", {}).items() for word in pair])
 
 
-def test_the_readmes_command_is_read_by_its_own_program(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    blocks = [token.content for token in tokens_of(FOLDER / "README.md") if token.type == "fence"]
-    assert blocks
-    for block in blocks:
-        check(block, tmp_path)
+def test_the_readmes_command_makes_a_config():
+    fences = [token.content for token in tokens_of(FOLDER / "README.md") if token.type == "fence"]
+    ((_, words),) = (each for text in fences for each in commands(text))
+    assert words[:3] == ["python", "-m", "experiments.methods"]
+    check_training(read(command.main, words[3:]))
