@@ -40,4 +40,4 @@ def test_where_templates_look_is_drawn_in_the_report(trained, data_root, tmp_pat
     )
     texts = [image["alt"] for image in Page(tmp_path / "page.html").all("img")]
     (alt,) = (text for text in texts if text.startswith("Occlusion maps of"))
-    assert "CDC small, dtd, base classes, seed 1. Largest fall" in alt
+    assert "CDC small, DescribableTextures, base classes, seed 1. Largest fall" in alt
