@@ -1,7 +1,7 @@
 """How many shots of a burst are found to look alike, and how many different pictures are taken for
 alike, see ``labelling/folders/look_alikes.py``.
 
-    python experiments/bursts.py
+    python -m experiments.bursts
 
 Bursts are drawn: a picture is shot four times, and between any two shots the hand moves by up to 4 %
 of a side each way, the scale changes by 4 %, the light by 15 % and the contrast by 10 %, there is
@@ -9,11 +9,6 @@ noise of 8 of 255, and each shot is a JPEG of another quality. A half burst has 
 Folders without bursts: OpenMoji's drawings in its 45 classes, some of them twins; crops of two
 photographs; handwritten digits; textures of a class's own spectrum and colours.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainers.common.environment import first_line, start_command
 

@@ -1,19 +1,14 @@
 """Compares the candidates for one's own pictures, and the choice among them, on folders of pictures.
 
     # what the file does not hold yet; every folder below --root is a folder of class folders
-    python experiments/compare_candidates.py --root data/suite --results experiments/candidates.jsonl
-    python experiments/compare_candidates.py --results experiments/candidates.jsonl --show
+    python -m experiments.compare_candidates --root data/suite --results experiments/candidates.jsonl
+    python -m experiments.compare_candidates --results experiments/candidates.jsonl --show
 
 A folder is divided as train.py --images divides it. Of its pictures for training and validation 4,
 16 or all of each class are taken, each candidate is fitted to them as a run fits it, and judged on
 the test's pictures, on the features of a frozen CLIP. Beside them is what would be chosen among
 them by their answers out of fold. Each result is a line of the file.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainers.common.environment import first_line, start_command
 
@@ -24,8 +19,10 @@ import argparse
 import json
 import logging
 import random
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F

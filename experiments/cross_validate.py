@@ -1,9 +1,9 @@
 """Compares settings of any method by cross-validation on training and validation images; no test image is opened.
 
     # trains what the file does not hold yet
-    python experiments/cross_validate.py experiments/cross_validation.yaml --results cdc.jsonl
+    python -m experiments.cross_validate experiments/cross_validation.yaml --results cdc.jsonl
     # tables and, with --figure, the picture
-    python experiments/cross_validate.py experiments/cross_validation.yaml --results cdc.jsonl --show
+    python -m experiments.cross_validate experiments/cross_validation.yaml --results cdc.jsonl --show
 
 The tasks: OpenMoji, its people, and the class folders of further pictures below <root>/suite/<task>,
 each trained on its base classes and, with the halves swapped, on its new ones, as
@@ -20,12 +20,6 @@ directions. Differences to --first are paired; their intervals are Student's t o
 least five (results/comparison.py), and sentences say of H whether they are real.
 """
 
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
-
 from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
@@ -36,9 +30,11 @@ import contextlib
 import io
 import json
 import logging
+import sys
 import tempfile
 from collections.abc import Sequence
 from itertools import groupby, product
+from pathlib import Path
 
 import torch
 from dassl.utils import set_random_seed
@@ -56,6 +52,7 @@ from experiments.comparison import (
 )
 from experiments.folds import IMAGES_AT_ONCE, Pictures, fit_features, split, train_on
 from experiments.lab.image_groups import log_of, scaled, told_apart
+from experiments.methods import recipe_path
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.training import build
@@ -65,7 +62,6 @@ from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_yaml
-from trainers.common.recipes import recipe_path
 from trainers.evaluation.prediction import calibration, measure, percent_right
 from trainers.evaluation.uncertainty import fit_temperature
 from trainers.learners.features import is_feature_classifier

@@ -1,7 +1,7 @@
 """Draws a table of measurements: a row's mean with its 95 % interval, and where it has them its
 seconds.
 
-    python experiments/leaderboard.py docs/data/leaderboard.csv docs/leaderboard.svg
+    python -m experiments.leaderboard docs/data/leaderboard.csv docs/leaderboard.svg
 
 The columns are the row's name, seeds, any others, the measure in %, its deviation over the seeds,
 seconds (of one training; may be left out), recipe, and whether it has a part that serves the
@@ -10,11 +10,6 @@ was measured. Squares have such a part, most often a classifier of image feature
 Student's t. The colours follow the reader's light or dark scheme.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
@@ -22,6 +17,7 @@ if __name__ == "__main__":
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
 from io import StringIO
 

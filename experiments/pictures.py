@@ -1,17 +1,11 @@
 """Makes the documents' pictures of the page and of the report, from a run of a minute on shapes that it
 draws.
 
-    python experiments/pictures.py docs
+    python -m experiments.pictures docs
 
 They are as wide as README is shown, so that their letters are as large as README's. It needs
 Chromium (scripts/install_browser.sh).
 """
-
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(REPOSITORY))
 
 from trainers.common.environment import first_line, start_command
 
@@ -21,9 +15,11 @@ if __name__ == "__main__":
 import argparse
 import random
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from PIL import Image, ImageDraw
 
@@ -32,6 +28,7 @@ from labelling.page.demo import Demo, find_examples
 from labelling.page.page import HOST, make_app, make_server
 from labelling.threshold import threshold_of
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 WIDTH = 860  # pixels
 COLOURS = ("red", "blue", "green")
 SHAPES = ("circle", "square", "triangle")

@@ -1,7 +1,7 @@
 """How often the promise of ``predict.py --max-error`` is broken where pictures come in bursts.
 
-    python experiments/promises.py                 # features drawn at random
-    python experiments/promises.py --drawings      # bursts of drawings, and the tiny CLIP's features
+    python -m experiments.promises                 # features drawn at random
+    python -m experiments.promises --drawings      # bursts of drawings, and the tiny CLIP's features
 
 Each draw is a folder: its pictures are divided, a trainer is fitted to the training ones, with its
 settings by folds of these, as a run does, and a limit is set for each share by the validation ones. The promise is
@@ -10,11 +10,6 @@ which looks like one of the folder. "By pictures" divides and counts every pictu
 pictures that look alike together and counts one of them, as a run does; random features have their
 scenes for groups, drawings what ``look_alikes`` finds.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainers.common.environment import first_line, start_command
 

@@ -2,17 +2,12 @@
 
     # writes data/put_aside/<task>/<class name>/*.png and prints each task's hash
     pip install resvg_py
-    python experiments/put_aside.py --root data
+    python -m experiments.put_aside --root data
 
 The tasks stand in put_aside.yaml; clones are looked for below the root. None of the pictures was seen
 by the tiny CLIP (docs/backbones.md). A picture that two classes claim is left out, and of pictures
 that look alike, mirrored ones too, the first stays.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from trainers.common.environment import first_line, start_command
 
@@ -30,6 +25,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import numpy
 from numpy.typing import NDArray

@@ -1,8 +1,8 @@
 """Whether CDC gains by a reliability of its own for each template, in place of one for all.
 
     # trains CDC on the first fold of the suite's tasks that the file does not hold yet
-    python experiments/reliabilities.py --results experiments/reliabilities.jsonl
-    python experiments/reliabilities.py --results experiments/reliabilities.jsonl --show
+    python -m experiments.reliabilities --results experiments/reliabilities.jsonl
+    python -m experiments.reliabilities --results experiments/reliabilities.jsonl --show
 
 Reliabilities are fitted to the labels of every other held-out image, as cross_validate.py fits CDC's:
 log ω_m = c + d_m, where the deviations d sum to 0, c is within ``fitted_factor``'s bounds, and each
@@ -13,11 +13,6 @@ its logarithm's sum over tasks. All else is measured on the other held-out image
 half's classes.
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from trainers.common.environment import first_line, start_command
 
 if __name__ == "__main__":
@@ -27,7 +22,9 @@ import argparse
 import json
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy
 import torch

@@ -5,11 +5,15 @@ from collections import defaultdict
 import numpy
 import pytest
 
+from datasets.drawn.emoji_font import draw_emoji
+from datasets.drawn.openmoji import SPLIT
 from experiments import bursts
 from labelling import PromptedClassifier
 from labelling.explain import explain
 from labelling.threshold import threshold_of
 from tests.datasets.test_every_dataset import build
+from trainers.common.readers import read_json
+from trainers.data.lists import PARTS
 
 SHOTS = 4
 
@@ -32,6 +36,18 @@ def write_bursts(tmp_path):
         return tmp_path / "burst"
 
     return write
+
+
+def test_shots_of_a_burst_are_found_and_different_pictures_are_not():
+    """Of drawings, and of textures, which nothing distinguishes from afar."""
+    split = read_json(SPLIT)
+    rows = [row for part in PARTS for row in split[part]][::40]
+    drawings = [(draw_emoji(code, bursts.SIZE), name) for code, _, name in rows]
+    assert bursts.found(drawings, strength=0.5) > 90
+    assert bursts.found(drawings, strength=1) > 75
+    textures = bursts.textures(classes=2, each=25)
+    group = bursts.groups(*zip(*textures))
+    assert group == list(range(len(textures)))
 
 
 def scenes_of(images):

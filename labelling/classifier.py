@@ -76,11 +76,11 @@ class Answers:
             learns no evidence.
         conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None
             likewise.
-        voters: V names of those whose votes are fused: the templates, and after them the image
-            classifier where there is one; none where the method has no templates to fuse.
-        votes: (N, V, K), the probabilities of each vote alone; None where there are none.
-        vote_weights: (V,), the share that each has in the answers; they sum to one. None likewise.
-        vote_vacuity: (N, V) in (0, 1], the uncertainty mass of each vote's own opinion, which counts
+        voters: M names of the templates whose votes are fused; none where the method has no
+            templates to fuse.
+        votes: (N, M, K), the probabilities of each vote alone; None where there are none.
+        vote_weights: (M,), the share that each has in the answers; they sum to one. None likewise.
+        vote_vacuity: (N, M) in (0, 1], the uncertainty mass of each vote's own opinion, which counts
             the less the larger it is; None where the method learns no evidence.
         note: in which other way than the trained classes alone these are answered; "" where in none.
     """
@@ -107,8 +107,7 @@ class Answers:
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A ``DataFrame``, one row per image: image, label, probability, uncertainty, where there
-        are any vacuity and conflict, ``template_1`` … and ``image_classifier``, the class that each
-        vote is for, and ``template_1_vacuity`` …, how much each leaves open.
+        are any vacuity and conflict, ``template_1`` …, the class that each vote is for, and ``template_1_vacuity`` …, how much each leaves open.
         """
         import pandas
 
@@ -401,9 +400,8 @@ class PromptedClassifier:
         """A ``Prediction`` of N images, with their names, as ``Answers``."""
         values = {name: value.numpy() for name, value in answer.known().items()}
         classnames = self.classnames
-        templates = 0 if answer.template_votes is None else len(answer.template_votes)
-        votes = values.get("votes")  # (V, N, K)
-        vacuities = values.get("vote_vacuity")  # (V, N)
+        votes = values.get("votes")  # (M, N, K)
+        vacuities = values.get("vote_vacuity")  # (M, N)
         return Answers(
             classnames=classnames,
             images=names,
@@ -412,7 +410,7 @@ class PromptedClassifier:
             uncertainty=answer.uncertainties()["max_probability"].numpy(),
             vacuity=values.get("vacuity"),
             conflict=values.get("conflict"),
-            voters=voters(templates, answer.has_image_vote),
+            voters=() if votes is None else voters(len(votes)),
             votes=None if votes is None else votes.swapaxes(0, 1),
             vote_weights=values.get("vote_weight"),
             vote_vacuity=None if vacuities is None else vacuities.T,

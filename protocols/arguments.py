@@ -22,18 +22,22 @@ from trainers.texts.descriptions import note_content
 from .command_line import KEYS, parse_arguments, value_of
 from .plan import PlannedRun, conditions_of
 
-# what a config has beside a run's settings
-EXTENSIONS: Settings = under("DATASET.FACTORS", FACTORS)
-for method in METHODS:
-    # it also registers the trainer
-    EXTENSIONS |= under(f"TRAINER.{method.upper()}", method_class(method).declared)
+
+def extensions() -> Settings:
+    """What a config has beside a run's settings: the factors of a composed set, and the settings of
+    every method that is known by now."""
+    found = under("DATASET.FACTORS", FACTORS)
+    for method in METHODS:
+        # its import also registers the trainer
+        found |= under(f"TRAINER.{method.upper()}", method_class(method).declared)
+    return found
 
 
 def extend_config(cfg: CfgNode) -> None:
     """Declares what Dassl's defaults lack: a run's settings, the factors of a composed set, and each
     trainer's own node."""
     add_run_settings(cfg)
-    declare(cfg, EXTENSIONS)
+    declare(cfg, extensions())
 
 
 def build_config(args: argparse.Namespace) -> CfgNode:
@@ -56,7 +60,7 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     options = settings_in(args.opts, "options after the flags")
     fill_config(cfg, args.dataset_config_file, args.config_file, conditions, given, options)
     take_pixels(cfg, options)
-    check_values(cfg, {**settings_of_run(cfg), **EXTENSIONS})
+    check_values(cfg, {**settings_of_run(cfg), **extensions()})
     note_content(cfg)
     check_known("trainer", cfg.TRAINER.NAME, TRAINER_REGISTRY.registered_names())
     check_known("data set", cfg.DATASET.NAME, DATASET_REGISTRY.registered_names())

@@ -114,7 +114,7 @@ def votes_in_words(entry: RunSeries, untrained: float | None) -> str:
     templates = template_accuracies(entry)
     if len(templates) < 2:
         return ""
-    words = f"Right: {votes_alone(templates, None)}, fused {mean_accuracy(entry):.1f} %"
+    words = f"Right: {votes_alone(templates)}, fused {mean_accuracy(entry):.1f} %"
     return f"{words}." if untrained is None else f"{words}, untrained CLIP {untrained:.1f} %."
 
 

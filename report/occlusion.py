@@ -77,7 +77,7 @@ def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
             left = column * STEP
             top = row * STEP
             covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
-        votes = prediction_of(saved, covered).template_votes  # (M, 1 + PLACES², K)
+        votes = prediction_of(saved, covered).votes  # (M, 1 + PLACES², K)
         assert votes is not None
         of_class = votes[:, :, label].numpy()
         drops = (of_class[:, :1] - of_class[:, 1:]).reshape(-1, PLACES, PLACES)

@@ -2,7 +2,7 @@
 
     python -m results.compare CDC PromptSRC --from output/base2new
     python -m results.compare MaPLe CoCoOp CoOp    # as published, results/published.yaml
-    python -m results.compare GDA CDCGDA --from docs/data/put_aside.csv    # a table's CSV
+    python -m results.compare GDA DePTPromptSRC --from docs/data/put_aside.csv    # a table's CSV
 
 The first trainer minus each other one, paired over data sets and the seeds within them: the mean
 with its 95 % interval by Student's t (BCa: by a bootstrap), the difference on each data set, and

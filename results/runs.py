@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 PREDICTIONS = answers_file("test")
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
-# array → kind of its values, and its shape: N images, T most probable classes, M templates, V votes;
+# array → kind of its values, and its shape: N images, T most probable classes, M templates;
 # the others: numbers (N,)
 LAYOUT = {
     "image": ("U", "N"),
@@ -33,8 +33,7 @@ LAYOUT = {
     "vote": ("i", "MN"),
     "vote_probability": ("f", "MN"),
     "vote_vacuity": ("f", "MN"),
-    "vote_weight": ("f", "V"),
-    "image_vote": ("i", "N"),
+    "vote_weight": ("f", "M"),
     "is_new": ("b", "N"),
 }
 HALVES = ("train_base", "test_new")  # parts of base-to-new

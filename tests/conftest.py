@@ -111,6 +111,15 @@ def same_draws():
 
 
 @pytest.fixture(autouse=True)
+def same_methods():
+    """Methods that a test adds, or a command that it reads, are known to that test alone."""
+    known = {**METHODS}
+    yield
+    METHODS.clear()
+    METHODS.update(known)
+
+
+@pytest.fixture(autouse=True)
 def no_inventory(monkeypatch):
     """Runs don't log what is installed: torch starts pip for it, which takes longer than many a run here. The scripts' tests do."""
     monkeypatch.setattr(training, "collect_env_info", lambda: "left out in tests")

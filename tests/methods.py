@@ -8,14 +8,6 @@ from trainers.common.config_files import CONFIGS
 # settings of the smallest method that is complete, for a CLIP of three image layers
 SMALL = {
     "CDC": {"PROMPT_DEPTH": 2},
-    "CDCGDA": {"PROMPT_DEPTH": 2},
-    "CDCPromptSRC": {
-        "PROMPT_DEPTH_VISION": 2,
-        "PROMPT_DEPTH_TEXT": 2,
-        "GPA_MEAN": 2,
-        "N_TEMPLATES": 2,
-    },
-    "CDCTCP": {"LAYER": 2, "N_TEMPLATES": 2},
     "CLIPLoRA": {"DROPOUT": 0.0},  # chunks of classes draw other elements to drop
     "CoCoOp": {"N_CTX": 4},
     "CoOp": {"N_CTX": 4},

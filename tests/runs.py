@@ -32,7 +32,7 @@ CLASSES = ["banded", "dotted", "striped", "woven", "zigzagged", "grid"]
 
 def code_files():
     """The product's, whatever else somebody has in the checkout: environments, pictures, runs."""
-    others = {"tests", "build", "data", "output"}
+    others = {"tests", "experiments", "build", "data", "output"}
     found = [*REPOSITORY.glob("*.py")]
     for folder in REPOSITORY.glob("[a-z]*/"):
         if folder.name not in others and not (folder / "pyvenv.cfg").exists():

@@ -125,7 +125,6 @@ def test_where_no_weights_can_be_had_the_advice_works_as_it_is_typed(
         "demo_app.py --wrong",
         "-m results.table --wrong",
         "-m report --wrong",
-        "-m experiments.lab.uncertainty --wrong",
     ],
 )
 def test_a_wrong_argument_is_answered_before_what_takes_seconds_is_imported(command):

@@ -10,7 +10,7 @@ import shutil
 import pytest
 import torch
 
-from protocols.arguments import EXTENSIONS
+from protocols.arguments import extensions
 from tests.commands import check, shell_in
 from tests.runs import REPOSITORY, code_files
 from tests.test_documentation import DOCS, DOCUMENTS, tokens_of
@@ -90,12 +90,12 @@ NAMED = {  # in running text; what others' code calls so is in docs/faithfulness
 @pytest.mark.parametrize("key, value", NAMED.values(), ids=NAMED)
 def test_a_setting_that_a_text_names_exists_and_takes_that_value(key, value):
     cfg = run_config()
-    declare(cfg, EXTENSIONS)
+    declare(cfg, extensions())
     defaults = dict(leaves(cfg))
     assert any(known == key or known.startswith(f"{key}.") for known in defaults)
     if value:
         merge(cfg, {key: value}, "the text")
-        check_values(cfg, RUN | EXTENSIONS)
+        check_values(cfg, RUN | extensions())
 
 
 # ---- docstrings ----

@@ -144,15 +144,6 @@ def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):
         read_config(path, "recipe")
 
 
-@pytest.mark.parametrize("name", [path.name for path in CONFIGS.glob("trainers/CDCGDA/*.yaml")])
-def test_a_recipe_of_cdcgda_is_cdcs(name):
-    """Whose prompts it trains."""
-    ours = read_config(CONFIGS / "trainers/CDCGDA" / name, "CDCGDA")
-    cdcs = read_config(CONFIGS / "trainers/CDC" / name, "CDC")
-    ours["TRAINER"] = {"CDC": ours["TRAINER"]["CDCGDA"]}
-    assert ours == cdcs
-
-
 @pytest.mark.parametrize(
     "words, expected",
     [

@@ -1,13 +1,16 @@
 """Prompt-learning trainers for Dassl: one file per method. Importing a method's module registers
 its trainer.
 
-``METHODS`` is the one list of them. Importing the package registers nothing.
+``METHODS`` is the one list of them, which ``add_method`` adds those of other packages to. Importing
+the package registers nothing.
 """
 
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
+
+from .common.errors import UserError
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-METHODS = {  # registered name → module, relative to this package
+METHODS = {  # registered name → module, relative to this package or absolute
     "ZeroshotCLIP": ".zsclip",
     "ZeroshotCLIP2": ".zsclip",
     "CoOp": ".coop",
@@ -44,6 +47,27 @@ METHODS = {  # registered name → module, relative to this package
     "PromptSRC": ".promptsrc",
     "CDC": ".cdc",
 }
+
+
+def add_method(name: str, module: str) -> None:
+    """Adds a method from outside this package to ``METHODS``: every command that runs in this process
+    then knows it as it knows ours.
+
+    Call it where your package is imported, as ``experiments/methods/__init__.py`` does; the module
+    itself is imported when the method is used. ``run.py`` makes each run in a process of its own,
+    which knows only the methods that are listed here.
+
+    Args:
+        name: that its trainer is registered under.
+        module: absolute name of the module that has ``<name>Method`` and ``add_<name>_config``.
+
+    Raises:
+        UserError: the name is taken; two that differ in case alone would share a config node.
+    """
+    for known in METHODS:
+        if known.upper() == name.upper():
+            raise UserError(f"the name {name!r} is taken by {known}: give the method another one")
+    METHODS[name] = module
 
 
 def list_trainers(pattern: str = "*") -> list[str]:

@@ -189,17 +189,10 @@ class Method(nn.Module):
             made.load(self.trained.state, self.trained.classnames)
         return made.train(self.training)
 
-    def adopt(self, learner: nn.Module) -> None:
-        """Takes the learner that a method which holds this one has made of its own ones."""
-        self.learner = learner
-
-    def extend(self, **parts: nn.Module | Tensor) -> None:
-        """Gives the learner further parts and buffers, for a method that holds this one."""
+    def extend(self, **parts: nn.Module) -> None:
+        """Gives the learner further parts, for a method that holds this one."""
         for name, part in parts.items():
-            if isinstance(part, Tensor):
-                self.learned.register_buffer(name, part)
-            else:
-                self.learned.add_module(name, part)
+            self.learned.add_module(name, part)
 
     # ---- what its CLIP must be ----
 

@@ -1,15 +1,17 @@
-"""Optimisers against textbook loops; schedules: trainers/test_schedule.py."""
+"""Optimisers against textbook loops; schedules: tests/trainers/test_schedule.py of the repository."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn as nn
+import yaml
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.optim.radam import AdamW, PlainRAdam, RAdam
 
-from tests.conftest import GOLDEN
+CASES = yaml.safe_load(Path(__file__).with_name("optimisers.yaml").read_text("utf-8"))
 
 
 def optim_cfg(**options):
@@ -18,14 +20,14 @@ def optim_cfg(**options):
     return cfg
 
 
-@pytest.mark.parametrize("options, message", GOLDEN["rates"]["mistakes"])
+@pytest.mark.parametrize("options, message", CASES["mistakes"])
 def test_mistakes_are_named(options, message):
     cfg = optim_cfg(**options)
     with pytest.raises(ValueError, match=message):
         build_lr_scheduler(build_optimizer(nn.Linear(2, 1), cfg), cfg)
 
 
-@pytest.mark.parametrize("name, kind, settings", GOLDEN["rates"]["optimisers"])
+@pytest.mark.parametrize("name, kind, settings", CASES["optimisers"])
 def test_each_name_is_its_class_with_the_configs_settings(name, kind, settings):
     values = {"LR": 0.01, "WEIGHT_DECAY": 0.02, "MOMENTUM": 0.8, "SGD_NESTEROV": True}
     values |= {"RMSPROP_ALPHA": 0.7, "ADAM_BETA1": 0.6, "ADAM_BETA2": 0.95}

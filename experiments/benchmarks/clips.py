@@ -1,17 +1,12 @@
 """What models of ``open_clip`` cost, with random weights: parameters, GFLOP of a picture, and how long one
 core computes for it.
 
-    python experiments/benchmarks/clips.py ViT-B-16 PE-Core-B-16 ViT-B-16-SigLIP2
+    python -m experiments.benchmarks.clips ViT-B-16 PE-Core-B-16 ViT-B-16-SigLIP2
 
 The image towers are those that a run has: CLIP's own are ours, the others the package's. Nothing is
 downloaded. Time is the processor's, of one thread, which other processes hardly change; of several
 batches the fastest counts.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainers.common.environment import first_line, start_command
 
@@ -19,6 +14,7 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any

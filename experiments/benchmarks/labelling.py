@@ -1,19 +1,14 @@
 """What it costs to label many pictures with predict.py, besides the CLIP's passes: memory at few and at
 many pictures, and the time of a batch whose reading and computing take 10 ms each.
 
-    python experiments/benchmarks/labelling.py
-    python experiments/benchmarks/labelling.py --pictures 1000 100000    # minutes
+    python -m experiments.benchmarks.labelling
+    python -m experiments.benchmarks.labelling --pictures 1000 100000    # minutes
 
 Each row is a process of its own. The CLIP's passes are a stand-in, which gives the answers to the
 first batch again: what is measured is all else, pictures of 64 × 64 pixels included, which are links
 to a few drawn ones. Batches wait 10 ms for each stand-in, where the table says so; taking turns a
 batch would take 20 ms.
 """
-
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from trainers.common.environment import first_line, start_command
 
@@ -28,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from pathlib import Path
 from statistics import median
 from typing import Any
 from unittest import mock

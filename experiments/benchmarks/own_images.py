@@ -1,8 +1,8 @@
 """What a training on one's own pictures costs where nothing else is said: the fit to image features of any
 number, and the whole command on small pictures, on an idle machine and beside processes that count.
 
-    python experiments/benchmarks/own_images.py                     # both
-    python experiments/benchmarks/own_images.py --parts features --images 1000 16000
+    python -m experiments.benchmarks.own_images                     # both
+    python -m experiments.benchmarks.own_images --parts features --images 1000 16000
 
 Features are drawn at random around a centre per class, as many numbers as a ViT-B has, with 100
 classes; from them to the probe that is kept, and to an answer to each out of fold, is what
@@ -10,12 +10,6 @@ train.py --images computes after it has looked at the pictures. The pictures of 
 coloured patches of 64 pixels in 20 classes, and its CLIP is the tiny one. Each measurement has a
 process of its own; its seconds are the processor's, and the clock's for the command.
 """
-
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY))
 
 from trainers.common.environment import first_line, start_command
 
@@ -27,10 +21,12 @@ import multiprocessing
 import os
 import resource
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import clip
 import numpy
@@ -47,6 +43,7 @@ from trainers import method_class, method_node
 from trainers.learners.features import is_feature_classifier
 from trainers.prompting.backbone import build_backbone
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's
 CLASSES = 100
 WIDTH = 512  # numbers of a feature

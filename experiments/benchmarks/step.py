@@ -1,6 +1,6 @@
 """What CDC costs, against the field's usual way: text encoder, training step, fusion and test.
 
-    python experiments/benchmarks/step.py --shape ViT-B/16 --classes 50 100
+    python -m experiments.benchmarks.step --shape ViT-B/16 --classes 50 100
 
 The usual way is that of the CoOp and MaPLe repositories: the ``clip`` package's transformer over all
 77 positions of every text, templates in a loop, all layers on all tokens, opinions fused two at a time
@@ -11,12 +11,6 @@ Implementations take turns, and a ratio is the median of the rounds' ratios, so 
 slows down does so for all. FLOPs are counted; each row has its share of what a matrix product
 reaches in the same run. Memory is what one call adds at its peak to what was in use before.
 """
-
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(REPOSITORY))
 
 from trainers.common.environment import first_line, start_command
 
@@ -29,6 +23,7 @@ import os
 import resource
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import clip
@@ -46,6 +41,7 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from trainers import method_class
 from trainers.cdc import CDCMethod
+from trainers.common.config_files import CONFIGS
 from trainers.engine.build import build_method
 from trainers.engine.optimizer import build_optimizer
 from trainers.maths.evidence import Opinion, dempster
@@ -177,7 +173,6 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     sizes, recipe = SHAPES[shape]
     torch.manual_seed(0)
     stock: Any = clip.model.CLIP(*sizes).float()
-    configs = REPOSITORY / "configs"
     node = f"TRAINER.{name.upper()}."
     pairs = [text for key, value in settings.items() for text in (node + key, str(value))]
     names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
@@ -186,8 +181,8 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     with tempfile.TemporaryDirectory() as folder:
         weights = os.path.join(folder, "random.pt")
         torch.save(stock.state_dict(), weights)
-        arguments = ["--trainer", name, "--config-file", f"{configs}/trainers/{name}/{recipe}.yaml"]
-        arguments += ["--dataset-config-file", f"{configs}/datasets/imagenet.yaml"]
+        arguments = ["--trainer", name, "--config-file", f"{CONFIGS}/trainers/{name}/{recipe}.yaml"]
+        arguments += ["--dataset-config-file", f"{CONFIGS}/datasets/imagenet.yaml"]
         arguments += ["MODEL.BACKBONE.NAME", weights, "INPUT.SIZE", str((sizes[1],) * 2)]
         cfg = build_config(
             parse_arguments([*arguments, "VERBOSE", "False", node + "PREC", PRECISION, *pairs])
@@ -198,7 +193,7 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     towers = UsualTowers(ours.backbone, ours.settings, ours.official_precision, stock)
     kind: Any = UsualCDCMethod if name == "CDC" else type(ours)
     usual: Any = kind(ours.settings, classnames, towers, ours.dataset, path=ours.path)
-    usual.adopt(ours.learner)
+    usual.learner = ours.learner
     usual.optim = ours.optim
     if name == "CDC":
         for method in (ours, usual):

@@ -5,19 +5,13 @@ import json
 
 import numpy
 import pytest
-import torch
-from PIL import Image, ImageOps
 from sklearn.metrics import cohen_kappa_score
 
 from experiments.lab.templates import agreement, kappa, main, oracle
-from labelling import PromptedClassifier
 from protocols import training
 from protocols.command_line import parse_arguments
-from report.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures, occlusions
-from report.page import make_report
-from results.runs import collect
 from tests.conftest import BASE
-from tests.results.conftest import Page, make_answers, write_run
+from tests.results.conftest import make_answers, write_run
 from tests.runs import base_arguments, call, record_of
 
 # ---- numbers ----
@@ -91,34 +85,6 @@ def test_tables_have_the_runs_own_figures_and_mean_and_deviation_over_seeds(
     assert float(shown["after_mean"]) == pytest.approx(100 * numpy.mean(after), abs=1e-3)
     line = "left out: CoOp small, dtd, base classes, has no votes of several templates"
     assert line in caplog.messages
-
-
-def test_maps_are_of_the_least_doubted_right_answers_one_a_class(protocol, data_root):
-    (run,) = collect(protocol / "train_base/dtd/shots_4/CDC/small/seed1")
-    answers = run.answers
-    paths = {name: f"{data_root}/dtd/images/{name}" for name in answers["image"].tolist()}
-    images = {}  # label: name
-    for index in numpy.argsort(answers["max_probability"]):
-        if answers["right"][index]:
-            images.setdefault(int(answers["label"][index]), str(answers["image"][index]))
-    found = occlusions(run, paths)
-    classifier = PromptedClassifier.load(run.folder)
-    assert [name for name, *_ in found] == [classifier.classnames[label] for label in images]
-    label, file = next(iter(images.items()))
-    whole = ImageOps.fit(Image.open(paths[file]), (SIDE, SIDE))
-    covered = whole.copy()
-    covered.paste(GREY, (2 * STEP, STEP, 2 * STEP + PATCH, STEP + PATCH))
-    votes = torch.as_tensor(classifier.predict([whole, covered]).votes)[:, :, label]
-    drops = found[0][2]
-    assert drops.shape == (4, PLACES, PLACES)
-    assert drops[:, 1, 2] == pytest.approx((votes[0] - votes[1]).numpy(), abs=1e-6)
-
-
-def test_where_templates_look_is_drawn_in_the_report(protocol, data_root, tmp_path):
-    make_report([protocol], tmp_path / "page.html", {"Maps": occlusion_figures}, data_root)
-    texts = [image["alt"] for image in Page(tmp_path / "page.html").all("img")]
-    (alt,) = (text for text in texts if text.startswith("Occlusion maps of"))
-    assert "CDC small, dtd, base classes, seed 1. Largest fall" in alt
 
 
 # ---- refusals ----

@@ -70,7 +70,7 @@ class CDCGDAMethod(Method):
 
     It holds CDC as ``base``, whose learner has the Gaussians as a further part. Its logits are those
     of the M templates and, where the Gaussians know any of the classes, as the last of M + 1 their
-    log-evidence log(e_k / K).
+    log-evidence log(e_k / K): the Gaussians vote as a further template.
     """
 
     declared = SETTINGS
@@ -91,7 +91,8 @@ class CDCGDAMethod(Method):
         self.base = self.like(CDCMethod, cdc_settings(self.settings))
         self.memory = self.base.memory
         gaussians = GaussianEvidence(self.backbone.embed_dim, len(self.classnames))
-        self.base.extend(gaussians=gaussians, joint_factor=torch.ones(()))
+        self.base.extend(gaussians=gaussians)
+        self.base.learned.register_buffer("joint_factor", torch.ones(()))
         return self.base.learned
 
     @property
@@ -138,7 +139,6 @@ class CDCGDAMethod(Method):
             votes=opinions.probability,
             vote_vacuity=opinions.vacuity,
             vote_weight=self.reliabilities / self.reliabilities.sum(),
-            has_image_vote=True,
         )
         if known.has_added:
             return replace(answer, probability=self.among_added(logits, answer, known.asked))

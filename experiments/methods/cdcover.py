@@ -106,7 +106,7 @@ class CDCOverMethod(CDCMethod):
             if len(phrase_tokens(words, length)) == len(learners[0].ctx)
         ]
         learner = TemplateLearners(learners, phrases, self)
-        self.base.adopt(learner)
+        self.base.learner = learner
         self.memory = self.base.memory
         return learner
 

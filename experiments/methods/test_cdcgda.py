@@ -1,63 +1,18 @@
 """CDCGDA: Gaussians of image features beside CDC's votes."""
 
-import math
-
-import numpy
 import pytest
 import torch
 import torch.nn.functional as F
-from scipy.special import log_softmax, logsumexp
 
 from tests.conftest import make_method
 from tests.prompting.models import relative
 from tests.runs import prompts_of
 from tests.trainers.conftest import answered
 from tests.trainers.formulas.templates import fused_evidence
-from tests.trainers.test_fits import images
+from tests.trainers.test_gaussians import check_added_names
 from trainers.cdc import LEVEL
 from trainers.data.loader import pair_of
 from trainers.maths.evidence import fitted_factor
-from trainers.maths.gaussians import (
-    ADDED,
-    FACTORS,
-    MARGIN,
-    GaussianEvidence,
-    among_added,
-    fit_gaussians,
-    held_out_log_densities,
-)
-
-
-def features(*counts):
-    pictures, labels = images(counts, noise=0.5)
-    return pictures.float(), labels
-
-
-def test_its_log_evidence_is_of_the_densities_that_are_most_likely_on_held_out_images():
-    pictures, labels = features(10, 10, 10, 10)
-    gaussians = GaussianEvidence(6, 4)
-    gaussians.fit(pictures, labels)
-    held_out = held_out_log_densities(pictures, labels, 4).numpy()
-    right = [log_softmax(factor * held_out, axis=1)[range(40), labels] for factor in FACTORS]
-    best = FACTORS[int(numpy.argmax([likely.mean() for likely in right]))]
-    assert FACTORS[0] < best < FACTORS[-1]
-    levels = logsumexp(best * held_out, axis=1)
-    assert levels.std(ddof=1) > 1.2
-    means, precision = (value.numpy() for value in fit_gaussians(pictures, labels, 4))
-    away = pictures.double().numpy()[:, None] - means  # (N, K, E)
-    expected = -best / 2 * numpy.einsum("nke,ef,nkf->nk", away, precision, away) - levels.mean()
-    level = logsumexp(expected, axis=1, keepdims=True)
-    expected += level / levels.std(ddof=1) - level
-    numpy.testing.assert_allclose(gaussians(pictures), expected, rtol=1e-4, atol=1e-4)
-
-
-def test_it_abstains_where_nothing_can_be_held_out_and_until_it_is_fitted():
-    gaussians, loaded = GaussianEvidence(6, 4), GaussianEvidence(6, 4)
-    gaussians.fit(*features(1, 1, 1, 1))
-    assert not gaussians.is_fitted
-    gaussians.fit(*features(10, 10, 10, 10))
-    loaded.load_state_dict(gaussians.state_dict())
-    assert loaded.is_fitted
 
 
 def test_it_abstains_for_a_list_without_a_trained_class(loaded):
@@ -68,45 +23,8 @@ def test_it_abstains_for_a_list_without_a_trained_class(loaded):
         assert len(other.method(torch.randn(1, 5, 3, 32, 32), other.encoded).logits) == 4
 
 
-@pytest.mark.parametrize("trainer", ["CDCGDA", "GDA"])
-def test_added_names_leave_the_trained_ones_their_gaussians(loaded, trainer):
-    """Shares among trained classes are as on a list of these alone, shares among added ones as by the
-    texts."""
-    classifier = loaded(trainer)
-    first, second, *_ = classifier.classnames
-    mixed = classifier.with_classes(["cat", second, "dog", first])
-    known = classifier.with_classes([second, first])
-    images = torch.randn(1, 7, 3, 32, 32)
-    with torch.no_grad():
-        answer, alone = (
-            each.method.answer(images, each.encoded).probability for each in (mixed, known)
-        )
-    torch.testing.assert_close(answer.sum(dim=1), torch.ones(7))
-    trained, added = answer[:, [1, 3]], answer[:, [0, 2]]
-    assert trained.sum(dim=1).max() > 0.01
-    assert added.sum(dim=1).max() > 0.01
-    torch.testing.assert_close(trained, alone * trained.sum(dim=1, keepdim=True))
-    if trainer == "GDA":
-        logits = mixed.method.zero_shot(mixed.method.towers.encode_images(images)[0])
-        shares = logits[:, [0, 2]].softmax(dim=1)
-        torch.testing.assert_close(added, shares * added.sum(dim=1, keepdim=True))
-
-
-def test_an_image_is_of_trained_classes_by_the_texts_and_the_level_of_its_evidence(in_float64):
-    """Against the probabilities one by one; the answer to a typical image of added classes moves by
-    less than the margin."""
-    torch.manual_seed(0)
-    asked = [2, ADDED, 0, ADDED, ADDED]
-    texts = torch.randn(6, 5).log_softmax(dim=1)
-    known = torch.randn(6, 2).log_softmax(dim=1)
-    level = torch.tensor([0.0, 1.5, -1.5, 2.0, 7.0, -90.0])
-    found = among_added(texts, known, level, asked).exp()
-    for p, q, height, answer in zip(texts.exp(), known.exp(), level, found):
-        odds = (p[0] + p[2]) / (p[1] + p[3] + p[4]) * math.exp(min(2, max(-2, height)) - MARGIN)
-        trained = odds / (1 + odds)
-        others = p[[1, 3, 4]] / p[[1, 3, 4]].sum()
-        assert relative(answer[[0, 2]], trained * q) < 1e-9
-        assert relative(answer[[1, 3, 4]], (1 - trained) * others) < 1e-9
+def test_added_names_leave_the_trained_ones_their_gaussians(loaded):
+    check_added_names(loaded("CDCGDA"))
 
 
 def test_prompts_of_an_epoch_before_the_last_answer_without_it(run):

@@ -118,9 +118,8 @@ class Demo:
             return ""
         words = f"Right on {metrics['accuracy']:.1f} % of {tested_on(record, metrics['images'])}"
         templates = metrics.get("template_accuracy", ())
-        image = metrics.get("image_accuracy")
-        if len(templates) > 1 or image is not None:
-            words += f" ({votes_alone(templates, image)})"
+        if len(templates) > 1:
+            words += f" ({votes_alone(templates)})"
         return f"{words}."
 
     def keep(self, files: Sequence["FileStorage"]) -> str:

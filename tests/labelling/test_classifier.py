@@ -51,16 +51,11 @@ def assert_same_answers(answers, expected):
             numpy.testing.assert_array_equal(getattr(answers, name), expected[name])
     assert ("vote" in expected) == (answers.votes is not None)
     if "vote" in expected:
-        votes = [*expected["vote"]]
-        probabilities = [*expected["vote_probability"]]
-        if "image_vote" in expected:  # the last one
-            votes.append(expected["image_vote"])
-            probabilities.append(expected["image_vote_probability"])
-        numpy.testing.assert_array_equal(answers.votes.argmax(axis=2).T, votes)
-        numpy.testing.assert_array_equal(answers.votes.max(axis=2).T, probabilities)
+        numpy.testing.assert_array_equal(answers.votes.argmax(axis=2).T, expected["vote"])
+        numpy.testing.assert_array_equal(answers.votes.max(axis=2).T, expected["vote_probability"])
         numpy.testing.assert_array_equal(answers.vote_weights, expected["vote_weight"])
         assert answers.vote_weights.sum() == pytest.approx(1)
-        assert len(answers.voters) == len(votes)
+        assert len(answers.voters) == len(expected["vote"])
 
 
 @pytest.fixture

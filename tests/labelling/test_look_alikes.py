@@ -5,30 +5,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.drawn.emoji_font import draw_emoji
-from datasets.drawn.openmoji import SPLIT
-from experiments import bursts
 from labelling.cross_fit import folds
 from labelling.folders.look_alikes import groups_of
 from trainers.common.image_files import COARSE
-from trainers.common.readers import read_json
 from trainers.data.class_folders import SHARES, divide
 from trainers.data.images import are_new
-from trainers.data.lists import PARTS
 
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
-
-
-def test_shots_of_a_burst_are_found_and_different_pictures_are_not():
-    """Of drawings, and of textures, which nothing distinguishes from afar."""
-    split = read_json(SPLIT)
-    rows = [row for part in PARTS for row in split[part]][::40]
-    drawings = [(draw_emoji(code, bursts.SIZE), name) for code, _, name in rows]
-    assert bursts.found(drawings, strength=0.5) > 90
-    assert bursts.found(drawings, strength=1) > 75
-    textures = bursts.textures(classes=2, each=25)
-    group = bursts.groups(*zip(*textures))
-    assert group == list(range(len(textures)))
 
 
 def test_copies_in_another_size_are_found_however_many_there_are_and_two_classes_share_no_group():

@@ -244,7 +244,7 @@ def test_shards_are_all_runs_each_training_with_its_tests_in_one(start, capsys):
         ("base2new --dataset /tmp", "--dataset image_folder --root '/tmp'"),
         ("base2new --config tini", "did you mean tiny?"),
         ("base2new --trainer CoOpp", "did you mean CoOp?"),
-        ("ablation", "CoOp has no ablation; there is CDC, CDCGDA, CDC_readings in "),
+        ("ablation", "CoOp has no ablation; there is CDC, CDC_readings in "),
         ("ablation --rows veiws --trainer CDC", "unknown row of CDC's ablation 'veiws'"),
         ("base2new --rows full", "--rows are for --protocol ablation and factors, base2new has"),
         ("base2new --seeds -1", "--seeds at least 0"),

@@ -7,7 +7,6 @@ import statistics
 
 import pytest
 
-from experiments.lab import factors, templates, uncertainty
 from report import __main__ as report
 from results import ablation, check
 from results.runs import collect
@@ -18,7 +17,7 @@ from tests.runs import call, change_record
 from trainers.common.record_file import FORMAT
 
 PAIRS = [(80.0, 60.0), (70.0, 70.0), (75.0, 50.0)]  # base and new of CDC's seeds 1, 2, 3
-COMMANDS = [module.main for module in (check, ablation, factors, templates, uncertainty, report)]
+COMMANDS = [module.main for module in (check, ablation, report)]
 CDC = ("openmoji", 16, "CDC", "tiny")
 
 

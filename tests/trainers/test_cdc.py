@@ -35,14 +35,6 @@ def test_templates_start_from_their_phrases_and_further_ones_are_gaussian(vit):
     assert third.std() < 3 * INIT_STD
 
 
-def test_templates_over_another_method_start_from_phrases_of_the_contexts_length(vit):
-    phrases = ["a photo of a", "a photo of one", "art of the", "a bad photo of the"]
-    method = make_method("CDCPromptSRC", vit, ["cat", "dog"], PHRASES=phrases)
-    contexts = [one.ctx for one in method.learner.learners]
-    assert torch.equal(contexts[0][:3], contexts[1][:3])
-    assert not torch.equal(contexts[0][3], contexts[1][3])
-
-
 @pytest.mark.parametrize("augmentation, crops", [("1", 0), ("2", 1)])
 def test_views_differ_by_one_operation(run, augmentation, crops):
     settings = ("TRAINER.CDC.N_TEMPLATES", "5", "TRAINER.CDC.AUGMENTATION", augmentation)

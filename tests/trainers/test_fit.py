@@ -3,13 +3,15 @@
 import copy
 import math
 import re
+import sys
 
+import pytest
 import torch
 
 from tests.conftest import LEARNING, make_method, slow_but_for
 from tests.pretended_gpu import pretended_gpu
-from tests.runs import REPOSITORY, python
-from trainers import METHODS, list_trainers
+from tests.runs import REPOSITORY, python, refuses
+from trainers import METHODS, add_method, list_trainers, method_class, method_node
 from trainers.common.errors import UserError
 from trainers.engine.fit import fit
 
@@ -106,3 +108,24 @@ def test_methods_are_listed_by_patterns():
     assert {"CoOp", "KgCoOp"} <= {*list_trainers("*CoOp")} <= {*METHODS}
     assert list_trainers() == [*METHODS]
     assert list_trainers("nothing") == []
+
+
+def test_a_method_of_another_package_is_known_by_its_name_once_it_is_added(tmp_path, monkeypatch):
+    """Its module is imported when it is asked for."""
+    (tmp_path / "their_method.py").write_text(
+        "from trainers.coop import CoOpMethod, add_coop_config\n\n"
+        "class LikeCoOpMethod(CoOpMethod):\n    pass\n\n"
+        "def add_likecoop_config(cfg):\n    add_coop_config(cfg)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    add_method("LikeCoOp", "their_method")
+    assert "their_method" not in sys.modules
+    assert list_trainers()[-1] == "LikeCoOp"
+    assert method_class("LikeCoOp").name() == "LikeCoOp"
+    assert method_node("LikeCoOp") == method_node("CoOp")
+
+
+@pytest.mark.parametrize("name", ["CoOp", "COOP"])
+def test_a_name_that_is_taken_is_refused(name):
+    with refuses(f"^the name '{name}' is taken by CoOp: give the method another one$"):
+        add_method(name, "their_method")

@@ -14,7 +14,7 @@ from dassl.engine import TRAINER_REGISTRY
 from yacs.config import CfgNode
 
 from datasets.drawn.factors import SETTINGS as FACTORS
-from protocols.arguments import EXTENSIONS, extend_config
+from protocols.arguments import extend_config, extensions
 from tests.conftest import GOLDEN, METHOD_OF, TRAINERS, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
@@ -148,7 +148,7 @@ CONFIGS = [
 def test_every_config_is_valid_and_a_recipe_says_what_it_is(path):
     cfg, name = defaults(), path.parent.name
     merge(cfg, str(path), "config file", leave_out="RULES")
-    check_values(cfg, settings_of_run(cfg) | EXTENSIONS)
+    check_values(cfg, settings_of_run(cfg) | extensions())
     if "trainers" in path.parts:
         assert path.read_text().startswith("# "), "what the recipe is and what it costs"
         trainer = TRAINER_REGISTRY.get(name)
@@ -206,7 +206,7 @@ DECLARED = {
     "factors": FACTORS,
     **{name: METHOD_OF[name].declared for name in TRAINERS},
 }
-WHOLE = RUN | OF_DASSL_ALONE | EXTENSIONS
+WHOLE = RUN | OF_DASSL_ALONE | extensions()
 LAST = {path.rpartition(".")[2] for path in WHOLE}
 # every node, too: code and messages may name a whole one
 NAMED = {".".join(key.split(".")[:n]) for key in WHOLE for n in range(1, 5)}

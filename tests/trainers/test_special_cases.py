@@ -53,9 +53,9 @@ def test_promptsrcs_last_epoch_is_taken_where_all_weights_underflow():
     assert gaussian_weights(3, 1000, 1).tolist() == pytest.approx([0, 0, 1])
 
 
-@pytest.mark.parametrize("name", ["PromptSRC", "DePTPromptSRC", "CDCPromptSRC"])
+@pytest.mark.parametrize("name", ["PromptSRC", "DePTPromptSRC"])
 def test_the_final_prompts_are_the_weighted_mean_over_epochs(run, monkeypatch, name):
-    """Of all that is learned, the head's and every template's parameters included."""
+    """Of all that is learned, the head's parameters included."""
     seen, end_epoch = [], PromptSRCMethod.end_epoch
 
     def noted(self, *epochs):

@@ -15,17 +15,14 @@ def wilson(number: int, of: int) -> tuple[float, float]:
     return float(bounds.low), float(bounds.high)
 
 
-def voters(templates: int, with_images: bool) -> list[str]:
-    """Names of those who vote: M templates and, last, a classifier of image features if there is one."""
-    names = [f"template {number}" for number in range(1, 1 + templates)]
-    return [*names, "image classifier"] if with_images else names
+def voters(templates: int) -> list[str]:
+    """The names that M templates are shown under."""
+    return [f"template {number}" for number in range(1, 1 + templates)]
 
 
-def votes_alone(templates: Sequence[float], image: float | None) -> str:
-    """How often each vote alone is right, in words; both in percent, ``image`` that of the
-    classifier of image features."""
-    words = f"templates alone {', '.join(f'{accuracy:.1f}' for accuracy in templates)} %"
-    return words if image is None else f"{words}, image classifier alone {image:.1f} %"
+def votes_alone(templates: Sequence[float]) -> str:
+    """How often each template alone is right, in words; M accuracies in percent."""
+    return f"templates alone {', '.join(f'{accuracy:.1f}' for accuracy in templates)} %"
 
 
 def decimal(value: float) -> str:

@@ -62,20 +62,17 @@ class Prediction:
 
     Attributes:
         probability: (B, K), sums to one.
-        votes: (V, B, K), what each of those whose votes are fused would answer alone: the templates
-            and, last, a classifier of image features, if there is one that knows all classes; None
-            where nothing is fused.
+        votes: (M, B, K), what each template would answer alone; None where nothing is fused.
         vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence
             was learned.
         conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None
             where no evidence was learned.
         energy: (B,), −logsumexp_k of the logits, mean over templates (Liu et al., 2020,
             "Energy-based Out-of-distribution Detection").
-        vote_vacuity: (V, B) in (0, 1], the uncertainty mass of each vote's own opinion; None where no
+        vote_vacuity: (M, B) in (0, 1], the uncertainty mass of each vote's own opinion; None where no
             evidence was learned.
-        vote_weight: (V,), the shares that the votes have in the answer; they sum to one. None where
+        vote_weight: (M,), the shares that the votes have in the answer; they sum to one. None where
             nothing is fused.
-        has_image_vote: whether the last vote is that of a classifier of image features.
     """
 
     probability: Tensor
@@ -85,14 +82,6 @@ class Prediction:
     energy: Tensor | None = None
     vote_vacuity: Tensor | None = None
     vote_weight: Tensor | None = None
-    has_image_vote: bool = False
-
-    @property
-    def template_votes(self) -> Tensor | None:
-        """(M, B, K), the votes of the templates; None where nothing is fused."""
-        if self.votes is None or not self.has_image_vote:
-            return self.votes
-        return self.votes[:-1]
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of uncertainty: name → (B,), larger is more uncertain."""
@@ -153,7 +142,7 @@ class Prediction:
 
 
 def dimension(name: str, value: Tensor) -> int:
-    """Which dimension of an answer is that of the images: (B,), (V, B), (B, K), (V, B, K)."""
+    """Which dimension of an answer is that of the images: (B,), (M, B), (B, K), (M, B, K)."""
     return -1 if value.dim() == 1 or name == "vote_vacuity" else -2
 
 
@@ -171,8 +160,8 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         equal-width bins, percent), ``adaptive_ece`` (15 bins of equally many images), ``nll``
         (nats) and ``brier``; ``uncertainty``, name of a measure of doubt → ``aurc`` and
         ``error_auroc``, see ``uncertainty.doubt``; where there are templates ``template_accuracy``
-        (M numbers, percent), and ``mean_probability_ece`` and so on of the templates' mean; where a
-        classifier of image features votes ``image_accuracy`` (percent); where there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
+        (M numbers, percent), and ``mean_probability_ece`` and so on of the templates' mean; where
+        there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
     """
     from sklearn.metrics import f1_score  # here, since importing a method must not take its time
 
@@ -195,14 +184,12 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         **calibration(probability, labels),
         "uncertainty": {name: doubt(value, answer != labels) for name, value in doubts.items()},
     }
-    if prediction.votes is not None and prediction.template_votes is not None:
-        alone = [percent_right(vote.argmax(dim=1), labels) for vote in prediction.votes]
-        templates = len(prediction.template_votes)
-        metrics["template_accuracy"] = alone[:templates]
-        mean = calibration(prediction.template_votes.mean(dim=0), labels)
+    if prediction.votes is not None:
+        metrics["template_accuracy"] = [
+            percent_right(vote.argmax(dim=1), labels) for vote in prediction.votes
+        ]
+        mean = calibration(prediction.votes.mean(dim=0), labels)
         metrics |= {f"mean_probability_{name}": value for name, value in mean.items()}
-        if prediction.has_image_vote:
-            metrics["image_accuracy"] = alone[-1]
     evidence = [name for name in ("vacuity", "conflict") if name in doubts]
     return {**metrics, **{f"mean_{name}": doubts[name].mean().item() for name in evidence}}
 
@@ -237,9 +224,7 @@ def per_image(
         ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5
         or K) the most probable classes, and the measures of doubt (N,) by name; where there are
         templates ``vote`` and ``vote_probability`` (M, N), each one's own
-        answer, and ``vote_weight`` (V,) of all votes, and where there is evidence ``vote_vacuity``
-        (M, N); where a classifier of image features votes ``image_vote``, ``image_vote_probability``
-        and ``image_vote_vacuity`` (N,), too.
+        answer, and ``vote_weight`` (M,), and where there is evidence ``vote_vacuity`` (M, N).
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
     arrays = {
@@ -252,10 +237,6 @@ def per_image(
         arrays["vote_probability"], arrays["vote"] = prediction.votes.max(dim=2)
     if prediction.vote_vacuity is not None:
         arrays["vote_vacuity"] = prediction.vote_vacuity
-    if prediction.has_image_vote:
-        for name in ("vote", "vote_probability", "vote_vacuity"):
-            arrays[f"image_{name}"] = arrays[name][-1]
-            arrays[name] = arrays[name][:-1]
     if prediction.vote_weight is not None:
         arrays["vote_weight"] = prediction.vote_weight
     return {

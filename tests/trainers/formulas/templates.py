@@ -1,13 +1,11 @@
 """Formulas of methods over other methods: DePT's head, CDC's templates."""
 
-from functools import cached_property
-
 import torch
 import torch.nn.functional as F
 from torch.distributions import Dirichlet, kl_divergence
 
 from tests.reference import stock_context_features, stock_image_features, unit
-from tests.trainers.formulas.prompts import TCP, CoOp, KgCoOp, MaPLe, PromptSRC, Published
+from tests.trainers.formulas.prompts import CoOp, KgCoOp, MaPLe, PromptSRC, Published
 
 LEVEL = 4.0  # nats of evidence that the untrained CLIP gives
 DELTA = 0.03  # the length below which CDC takes no direction for one
@@ -145,37 +143,6 @@ class CDC(Published):
             loss = loss + settings.DECOUPLING_WEIGHT * apart
             loss = loss + settings.CONSISTENCY_WEIGHT * near
         return logits, loss
-
-
-class CDCGDA(CDC):
-    """Trained as CDC; its Gaussians come after training."""
-
-    def __init__(self, stock, method):
-        super().__init__(stock, method)
-        self.settings = method.base.settings
-
-
-class CDCOver(CDC):
-    """Over the method whose class is ``over``."""
-
-    @cached_property
-    def base(self):
-        return self.over(self.stock, self.method)
-
-    def template(self, m):
-        base, view, labels = self.base, self.views[m], self.labels
-        pictures, texts = base.features(self.method.learner.learners[m], view)
-        logits = base.cosines(pictures, texts)
-        loss = base.loss(logits, pictures, texts, view, labels)
-        return pictures, texts, loss - F.cross_entropy(logits, labels)
-
-
-class CDCTCP(CDCOver):
-    over, modality = TCP, "text"
-
-
-class CDCPromptSRC(CDCOver):
-    over = PromptSRC
 
 
 class DePTCoOp(DePT):
