@@ -68,15 +68,28 @@ def sound(trained, small_clip_file, data_root, tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_is_refused_in_a_line_that_names_it(sound, name):
+def test_a_damaged_or_missing_file_is_refused_in_a_line_that_names_it(sound, name):
     path = sound / name
     READERS[name](str(path))
     content = path.read_bytes()
-    for damaged in (content[: len(content) * 3 // 4], b"\xff\xfe[{", b"[" * 100_000):
-        path.write_bytes(damaged)
+    for damaged in (content[: len(content) * 3 // 4], b"\xff\xfe[{", b"[" * 100_000, None):
+        if damaged is None:
+            path.unlink()
+        else:
+            path.write_bytes(damaged)
         with refuses(name):
             READERS[name](str(path))
     path.write_bytes(content)
+
+
+def test_texts_are_read_as_utf_8_with_a_mark_or_without_and_in_no_other_encoding(tmp_path):
+    path = tmp_path / "classnames.txt"
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_text("a Kühe\nb Pferde\n", encoding=encoding)
+        assert read_classnames(path) == {"a": "Kühe", "b": "Pferde"}
+    path.write_text("a Kühe\n", encoding="latin-1")
+    with refuses("classnames.txt can't be read .ValueError: it is not UTF-8 .*: save it as UTF-8"):
+        read_classnames(path)
 
 
 FAULTS = {
