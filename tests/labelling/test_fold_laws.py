@@ -2,7 +2,6 @@
 leave a fold without pictures of a class."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -10,36 +9,38 @@ import torch.nn.functional as F
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.conftest import make_method
-from trainers.learners.candidates import Known, folds
-from trainers.linearprobe import LinearProbeMethod
-
-FOLDS = "trainers.learners.candidates.folds"  # which divides the pictures
+from labelling import cross_fit as folding
+from labelling.cross_fit import Known, folds
+from trainers.learners.features import Grid
 
 
-def answers_in_folds(shown, labels, vit, monkeypatch):
+class Deaf:
+    """A classifier that learns nothing from labels. Its setting says whether it answers with what a
+    picture shows, or with the opposite: labels reach the answers by the choice of the setting and of
+    the temperature alone."""
+
+    grid = Grid([(10 ** (power / 2),) for power in range(-2, 7)], (10**1.5,))
+
+    def held_out_logits(self, features, labels, asked, settings):
+        return (asked * (math.log10(number) - 1) for (number,) in settings)
+
+    def fit(self, features, labels, setting):
+        pass
+
+    def set_temperature(self, temperature):
+        pass
+
+
+def answers_in_folds(shown, labels, monkeypatch):
     """Probabilities (N, 2) of pictures that show (N, 2), each answered from the other folds: every fifth
-    picture is in the same one.
-
-    The classifier learns nothing from labels. Its setting says whether it answers with what a picture
-    shows, or with the opposite: labels reach the answers by the choice of the setting and of the
-    temperature alone.
-    """
-    monkeypatch.setattr(FOLDS, lambda labels, *_: torch.arange(len(labels)) % 5)
-    monkeypatch.setattr(LinearProbeMethod, "fill", lambda self, features, labels: None)
-    monkeypatch.setattr(LinearProbeMethod, "under", lambda self, features: partial(said, features))
-    monkeypatch.setattr(LinearProbeMethod, "take", lambda self, setting: None)
-    method = make_method("LinearProbe", vit, ["ant", "bee"], CHOICE="likelihood")
-    return method.cross_fit(Known(shown[None], shown, labels), 1).probability
-
-
-def said(features, setting):
-    return features * (math.log10(setting[0]) - 1)
+    picture is in the same one."""
+    monkeypatch.setattr(folding, "folds", lambda labels, *_: torch.arange(len(labels)) % 5)
+    return folding.cross_fit(Deaf(), Known(shown[None], shown, labels), 5, seed=1).probability
 
 
 @pytest.mark.parametrize("changed", [[7], [*range(2, 200, 5)]], ids=["a picture's", "a fold's"])
 def test_changing_labels_changes_nothing_in_the_out_of_fold_answers_to_these_pictures(
-    vit, monkeypatch, changed
+    monkeypatch, changed
 ):
     """But it changes those to the other folds' pictures. Hardly more than half of the others' labels are
     what the pictures show: with a whole fold's the opposite setting would be the best."""
@@ -49,9 +50,9 @@ def test_changing_labels_changes_nothing_in_the_out_of_fold_answers_to_these_pic
     labels = classes.clone()
     labels[others[:78]] = 1 - labels[others[:78]]
     shown = F.one_hot(classes, 2).float()
-    before = answers_in_folds(shown, labels, vit, monkeypatch)
+    before = answers_in_folds(shown, labels, monkeypatch)
     labels[changed] = 1 - labels[changed]
-    after = answers_in_folds(shown, labels, vit, monkeypatch)
+    after = answers_in_folds(shown, labels, monkeypatch)
     is_same = (before == after).all(dim=1)
     assert is_same[fold == changed[0] % 5].all()
     assert not is_same[others].any()
