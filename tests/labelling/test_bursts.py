@@ -70,9 +70,10 @@ def test_one_shot_of_each_scene_counts_in_a_promise(
 
 def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothing(write_bursts):
     parts = ("train", "train", "val", "test")
-    dataset = build("ImageFolder", write_bursts(3, part_of=lambda scene, shot: parts[shot]))
-    assert not dataset.images.are_independent([image.impath for image in dataset.val]).any()
-    said = " ".join(dataset.notes)
+    folder = write_bursts(3, part_of=lambda scene, shot: parts[shot])
+    images = build("ImageFolder", folder).images
+    assert not images.are_independent([image.impath for image in images.val]).any()
+    said = " ".join(images.notes)
     assert "Training images look like 6 test images, such as train/land vehicle/00-0.png" in said
     assert "look like 6 validation images" in said
     assert "no promise (--max-error) rests" in said
