@@ -31,10 +31,10 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
-from experiments import bursts
 from labelling.cross_fit import Known, cross_fit
 from labelling.folders.own_images import FOLDS
 from labelling.threshold import CONFIDENCE, OFFERED, points_of, promised
+from tests import bursts
 from trainers import method_class, method_node
 from trainers.data.class_folders import divide
 from trainers.data.images import are_new
@@ -54,7 +54,7 @@ ASKED = 4000  # pictures of random features that a promise is judged on
 SPREAD = 4.5  # of scenes around their class, whose direction has length 1
 SHAKE = 0.1  # of the shots of a scene around it
 SEED = 1  # of the folds
-STRENGTH = 0.5  # of the bursts of drawings, see bursts.py
+STRENGTH = 0.5  # of the bursts of drawings, see tests/bursts.py
 DRAWN = ("country flag", "mammal", "cooked meal", "sky or weather", "clothing", "land vehicle")
 
 
@@ -105,7 +105,7 @@ def shown(centres: Tensor, scenes: int, shots: int, generator: torch.Generator) 
 
 
 def drawn_folders(method: Method, draws: int, copies: int) -> Iterator[tuple[Pictures, Pictures]]:
-    """Folders of half of the drawings of some classes, and the other half; see bursts.py."""
+    """Folders of half of the drawings of some classes, and the other half; see tests/bursts.py."""
     generator = numpy.random.default_rng(0)
     drawings = [(picture, name) for picture, name in bursts.drawings() if name in DRAWN]
     names = [name for _, name in drawings]

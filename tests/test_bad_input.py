@@ -20,53 +20,52 @@ from tests.runs import (
     make_textures,
     prompts_of,
     python,
-    record_of,
-    refuses,
 )
 from train import main
 from trainers import METHODS
 from trainers.common.errors import UserError, exit_code
-from trainers.data.class_folders import read_classnames
 
-MESSAGES = GOLDEN["messages"]
+MESSAGES = {
+    section: GOLDEN["messages"][section] for section in ("after a command", "alone", "predict")
+}
 
 
 # ---- settings ----
 
 
-@pytest.fixture
-def line_of(tmp_path, small_clip_file):
-    """The line that ``messages.yaml`` has for a command: ``line_of(section, words)``."""
-    names = {"TMP": str(tmp_path), "HERE": tmp_path.name, "REPO": str(REPOSITORY)}
-    names |= {"WEIGHTS": small_clip_file, "EVALUATORS": str(EVALUATOR_REGISTRY.registered_names())}
-    names["METHODS"] = ", ".join(sorted(METHODS))
-    # the tests' own among them
-    names["REGISTERED"] = ", ".join(sorted({*METHODS, *TRAINER_REGISTRY.registered_names()}))
-
-    def line(section, words):
-        pattern = re.compile(rf"\b({'|'.join(names)})\b")
-        return "error: " + pattern.sub(lambda name: names[name[0]], MESSAGES[section][words])
-
-    return line
-
-
-@pytest.mark.parametrize("words", MESSAGES["after a command"])
-def test_a_setting_that_cannot_work(refusal, line_of, words):
-    assert refusal(*shlex.split(words)) == line_of("after a command", words)
-    assert "--resume" in words or not refusal.output.exists()
-
-
-@pytest.mark.parametrize("words", MESSAGES["alone"])
-def test_a_command_that_cannot_work(tmp_path, line_of, monkeypatch, error_of, words):
-    monkeypatch.chdir(tmp_path)
-    assert error_of(main, *shlex.split(words)) == line_of("alone", words)
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize(
+    "section, words", [(section, words) for section in MESSAGES for words in MESSAGES[section]]
+)
+def test_input_that_cannot_work_is_answered_by_its_line_and_leaves_nothing(
+    section, words, arguments, trained, small_clip_file, tmp_path, monkeypatch, error_of
+):
+    """Those of messages.yaml."""
+    names = {
+        "TMP": str(tmp_path),
+        "HERE": tmp_path.name,
+        "REPO": str(REPOSITORY),
+        "WEIGHTS": small_clip_file,
+        "EVALUATORS": str(EVALUATOR_REGISTRY.registered_names()),
+        "METHODS": ", ".join(sorted(METHODS)),
+        # the tests' own among them
+        "REGISTERED": ", ".join(sorted({*METHODS, *TRAINER_REGISTRY.registered_names()})),
+    }
+    pattern = re.compile(rf"\b({'|'.join(names)})\b")
+    line = "error: " + pattern.sub(lambda name: names[name[0]], MESSAGES[section][words])
+    command, before = main, []
+    if section == "after a command":
+        before = arguments("CDC")
+    elif section == "predict":
+        command, before = predict.main, ["--run", trained("CoOp")]
+    else:
+        monkeypatch.chdir(tmp_path)
+    assert error_of(command, *before, *shlex.split(words)) == line
+    assert "--resume" in words or not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        ("OPTIM:\n  LEARNING_RATE: 1\n", "unknown config key OPTIM.LEARNING_RATE"),
         (
             "DATASET:\n  NAME: OxfordPet\n",
             "unknown data set 'OxfordPet' (did you mean OxfordPets?)",
@@ -149,31 +148,16 @@ def textures(tmp_path):
     return tmp_path / "dtd/images", tmp_path / "dtd/split_zhou_DescribableTextures.json"
 
 
-def test_a_missing_image_and_a_missing_split_are_named(refusal, textures, tmp_path):
-    images, split = textures
+def test_images_that_are_missing_and_validation_images_that_are_the_tests_are_named(
+    refusal, textures, tmp_path
+):
+    images, _ = textures
+    message = "TEST.FINAL_MODEL best_val needs validation images that are not the test's, "
+    for val in ([], change_split(tmp_path)["test"]):
+        change_split(tmp_path, val=val)
+        assert message in refusal("TEST.FINAL_MODEL", "best_val", root=tmp_path)
     (images / "dotted/03.png").unlink()
     assert "dotted/03.png is missing" in refusal(root=tmp_path)
-    split.unlink()
-    assert f"{split.name} can't be read (FileNotFoundError" in refusal(root=tmp_path)
-
-
-@pytest.mark.parametrize("val", [[], None])
-def test_best_val_needs_validation_images_of_its_own(refusal, textures, tmp_path, val):
-    test = change_split(tmp_path, val=val)["test"]
-    if val is None:
-        change_split(tmp_path, val=test)
-    message = "TEST.FINAL_MODEL best_val needs validation images that are not the test's, "
-    assert message in refusal("TEST.FINAL_MODEL", "best_val", root=tmp_path)
-
-
-def test_class_names_are_read_as_utf_8_and_refused_in_another_encoding(tmp_path):
-    path = tmp_path / "classnames.txt"
-    path.write_text("a Kühe\nb Pferde\n", encoding="latin-1")
-    with refuses("classnames.txt can't be read .ValueError: it is not UTF-8 .*: save it as UTF-8"):
-        read_classnames(path)
-    for encoding in ("utf-8", "utf-8-sig"):
-        path.write_text("a Kühe\nb Pferde\n", encoding=encoding)
-        assert read_classnames(path) == {"a": "Kühe", "b": "Pferde"}
 
 
 def test_doubtful_data_are_warned_of(textures, tmp_path, arguments):
@@ -190,20 +174,24 @@ def test_doubtful_data_are_warned_of(textures, tmp_path, arguments):
 # ---- what is in a folder already ----
 
 
-def test_a_folder_that_holds_another_run_is_not_continued(trained, error_of, arguments):
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (
+            ["OPTIM.MAX_EPOCH", 9, "SEED", 5],
+            "(OPTIM.MAX_EPOCH 3 → 9, SEED 1 → 5): give another out",
+        ),
+        (prompts_of("nowhere"), "no checkpoint at nowhere"),
+    ],
+    ids=["training", "test"],
+)
+def test_a_folder_that_holds_another_run_is_left_as_it_is(
+    trained, error_of, arguments, words, message
+):
     folder = trained("CoOp")
     before = contents_of(folder, "log.txt")
-    changed = "OPTIM.MAX_EPOCH 9 SEED 5".split()
-    error = error_of(main, *arguments("CoOp", *changed, folder=folder))
-    assert "OPTIM.MAX_EPOCH 3 → 9, SEED 1 → 5" in error
-    assert "give another output folder" in error
+    assert message in error_of(main, *arguments("CoOp", *words, folder=folder))
     assert contents_of(folder, "log.txt") == before
-
-
-def test_a_refused_test_leaves_the_record_of_the_finished_one(run, trained, arguments):
-    _, record, folder = run("CoOp", flags=prompts_of(trained("CoOp")))
-    assert main(arguments("CoOp", *prompts_of("nowhere"))) == 2
-    assert record_of(folder) == record
 
 
 # ---- other commands ----
@@ -220,12 +208,6 @@ def test_a_reader_that_has_enough_ends_a_tool_in_silence(monkeypatch, capfd):
         print("another", flush=True)
         monkeypatch.undo()
     assert capfd.readouterr().err == ""
-
-
-@pytest.mark.parametrize("words", MESSAGES["predict"])
-def test_what_predict_cannot_be_asked_for(trained, line_of, error_of, words):
-    line = error_of(predict.main, "--run", trained("CoOp"), *shlex.split(words))
-    assert line == line_of("predict", words)
 
 
 def test_classes_that_swallow_the_images_are_noticed(trained, data_root, error_of, capsys):

@@ -79,6 +79,23 @@ def test_a_damaged_file_is_refused_in_a_line_that_names_it(sound, name):
     path.write_bytes(content)
 
 
+# a run may have no answers to test images
+@pytest.mark.parametrize("name", [name for name in READERS if name != "predictions-test.npz"])
+def test_a_missing_file_is_refused_in_a_line_that_names_it(tmp_path, name):
+    with refuses(name):
+        READERS[name](f"{tmp_path}/{name}")
+
+
+def test_texts_are_read_as_utf_8_with_a_mark_or_without_and_in_no_other_encoding(tmp_path):
+    path = tmp_path / "classnames.txt"
+    for encoding in ("utf-8", "utf-8-sig"):
+        path.write_text("a Kühe\nb Pferde\n", encoding=encoding)
+        assert read_classnames(path) == {"a": "Kühe", "b": "Pferde"}
+    path.write_text("a Kühe\n", encoding="latin-1")
+    with refuses("classnames.txt can't be read .ValueError: it is not UTF-8 .*: save it as UTF-8"):
+        read_classnames(path)
+
+
 FAULTS = {
     "memory": lambda: MemoryError(),
     "disk": lambda: OSError(errno.EIO, "Input/output error"),

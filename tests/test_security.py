@@ -1,9 +1,9 @@
 """No file that is read can run code; ruff's rules S1 to S6 look for calls that would."""
 
-import io
 import os
 import pickle
 import zipfile
+from pathlib import Path
 
 import numpy
 import pytest
@@ -11,7 +11,7 @@ import torch
 
 import demo_app
 import predict
-from tests.runs import prompts_of, refuses
+from tests.runs import prompts_of
 from train import main
 from trainers.common.image_files import read_picture
 from trainers.common.readers import read_arrays
@@ -54,41 +54,48 @@ def test_a_hostile_checkpoint_is_refused_by_every_command(
         assert "model.pth.tar-3 can't be read" in error_of(command, *words)
 
 
-def test_hostile_clip_weights_are_refused(tmp_path, mark):
-    path = tmp_path / "clip.pt"
-    torch.save({"text_projection": Evil(mark)}, path)
-    with refuses("clip.pt can't be read as CLIP weights"):
-        load_backbone(str(path))
-
-
-def test_hostile_arrays_are_refused(tmp_path, mark):
-    numpy.savez(tmp_path / "x.npz", label=numpy.array([Evil(mark)], dtype=object))
-    with pytest.raises(ValueError, match="allow_pickle=False"):
-        read_arrays(tmp_path / "x.npz")
-
-
-def test_a_torchscript_archive_whose_pickle_is_hostile_is_refused(tmp_path, mark):
-    buffer = io.BytesIO()
-    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), buffer)
-    path = tmp_path / "clip.pt"
-    with zipfile.ZipFile(buffer) as sound, zipfile.ZipFile(path, "w") as hostile:
+def write_torchscript(path, evil):
+    """A sound archive whose pickles are hostile."""
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), f"{path}.sound")
+    with zipfile.ZipFile(f"{path}.sound") as sound, zipfile.ZipFile(path, "w") as hostile:
         for name in sound.namelist():
             is_pickle = name.endswith("/data.pkl")
-            hostile.writestr(name, pickle.dumps(Evil(mark)) if is_pickle else sound.read(name))
-    with refuses("it names .*mkdir, which weights don't need"):
-        load_backbone(str(path))
+            hostile.writestr(name, pickle.dumps(evil) if is_pickle else sound.read(name))
+
+
+HOSTILE = {  # kind → what writes such a file, what reads it, and why it is refused
+    "weights": (
+        lambda path, evil: torch.save({"text_projection": evil}, path),
+        load_backbone,
+        "can't be read as CLIP weights",
+    ),
+    "TorchScript": (write_torchscript, load_backbone, "it names .*mkdir, which weights don't need"),
+    "arrays": (
+        lambda path, evil: numpy.savez(path, label=numpy.array([evil], dtype=object)),
+        read_arrays,
+        "allow_pickle=False",
+    ),
+    "PostScript, for which Pillow would start Ghostscript": (
+        lambda path, evil: Path(path).write_text(
+            "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+        ),
+        read_picture,
+        "it is not an image of a known format",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_file_is_refused(tmp_path, mark, kind):
+    write, read, message = HOSTILE[kind]
+    path = str(tmp_path / "x.npz")
+    write(path, Evil(mark))
+    with pytest.raises(ValueError, match=message):  # as is a UserError
+        read(path)
 
 
 def test_a_setting_is_never_evaluated(refusal, mark):
     assert "OPTIM.LR" in refusal("OPTIM.LR", f"__import__('os').mkdir('{mark}')")
-
-
-def test_a_picture_that_pillow_would_start_a_program_for_is_none(tmp_path):
-    """PostScript, for which it starts Ghostscript."""
-    path = tmp_path / "x.png"
-    path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
-    with refuses("it is not an image of a known format"):
-        read_picture(str(path))
 
 
 def test_the_page_is_served_to_this_machine_only():

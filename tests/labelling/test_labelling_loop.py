@@ -92,6 +92,20 @@ def test_uploaded_images_are_found_by_the_names_that_they_had(mine):
     assert read_labels(str(mine / "export.json")) == ([str(mine / "a-cat.bmp")], ["cat"])
 
 
+def test_an_image_has_the_label_of_its_newest_annotation_that_was_not_cancelled(mine):
+    """Label Studio lists annotations in the order in which they were made."""
+    tasks = []
+    for number, names in enumerate((["ant", "bee"], ["bee", "ant", "cat"], ["ant", "bee", None])):
+        path = mine / NAMES[0] / f"{number}.bmp"
+        task = {"data": {"image": str(path)}, "annotations": []}
+        for name in names:
+            (made,) = annotated(task, name or "wasp")["annotations"]
+            task["annotations"].append({**made, "was_cancelled": name is None})
+        tasks.append(task)
+    (mine / "export.json").write_text(json.dumps(tasks))
+    assert read_labels(str(mine / "export.json"))[1] == ["bee", "cat", "bee"]
+
+
 @pytest.mark.parametrize(
     "content, message",
     [

@@ -1,17 +1,29 @@
 """Pictures that look alike: what is found, what is not, and that nothing divides them."""
 
 import numpy
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from labelling.cross_fit import folds
 from labelling.folders.look_alikes import groups_of
+from tests import bursts
 from trainers.common.image_files import COARSE
 from trainers.data.class_folders import SHARES, divide
 from trainers.data.images import are_new
 
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
+
+
+def test_shots_of_a_burst_are_found_and_different_pictures_are_not():
+    """Of drawings, and of textures, which nothing distinguishes from afar."""
+    drawings = bursts.drawn(bursts.codes()[::40])
+    assert bursts.found(drawings, strength=0.5) > 90
+    assert bursts.found(drawings, strength=1) > 75
+    textures = bursts.textures(classes=2, each=25)
+    group = bursts.groups(*zip(*textures))
+    assert group == list(range(len(textures)))
 
 
 def test_copies_in_another_size_are_found_however_many_there_are_and_two_classes_share_no_group():
@@ -66,3 +78,26 @@ def test_one_of_each_group_is_new_to_what_has_seen_none_of_it(groups, known):
     new = are_new(groups, known)
     counted = [group for group, is_new in zip(groups, new) if is_new]
     assert sorted(counted) == sorted({*groups} - known)
+
+
+def test_which_of_a_group_counts_is_drawn_evenly_and_is_the_same_every_time():
+    """The first by its name may be what the others are copies of."""
+    groups = [place // 4 for place in range(4000)]
+    new = are_new(groups, ())
+    for counted in new.reshape(-1, 4).sum(axis=0):
+        deviation = (1000 * 1 / 4 * 3 / 4) ** 0.5
+        assert abs(counted - 250) < 4 * deviation
+    assert (are_new(groups, ()) == new).all()
+
+
+@pytest.mark.parametrize("channels", [(0, 1, 2), (2,)], ids=["light", "blue light"])
+@pytest.mark.parametrize("more, are_alike", [(45, True), (55, False)])
+def test_a_scene_in_a_light_that_differs_by_more_than_50_of_255_is_another(
+    channels, more, are_alike
+):
+    """All else is the same, to the pixel."""
+    scene = numpy.random.default_rng(0).integers(60, 140, (COARSE, COARSE, 3), dtype="uint8")
+    lit = scene.copy()
+    lit[..., channels] += more
+    group = groups_of([scene.ravel(), lit.ravel()], [0, 0])
+    assert (group == [0, 0]) == are_alike

@@ -4,8 +4,11 @@ refused."""
 import shutil
 
 import pytest
+import torch
 
-from tests.runs import contents_of, make_pictures
+from tests.runs import contents_of, make_pictures, record_of
+from train import main
+from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 
 
 @pytest.fixture
@@ -54,3 +57,17 @@ def test_a_finished_run_is_done_already_wherever_its_images_lie(
     assert code == 0
     assert "Evaluate on the *test* set" in said
     assert answers.read_bytes() == before[answers]
+
+
+def test_a_finished_run_whose_prompts_are_others_now_is_tested_again(copied, arguments):
+    folder = copied("CoOp")
+    before = record_of(folder)
+    assert main(arguments("CoOp", folder=folder)) == 0
+    assert record_of(folder) == before, "it is done"
+    path = folder / MODEL_NAME / epoch_name(3)
+    state = torch.load(path, weights_only=True)
+    prompts = {name: value + 1 for name, value in state["state_dict"].items()}
+    torch.save({**state, "state_dict": prompts}, path)
+    assert main(arguments("CoOp", folder=folder)) == 0
+    assert record_of(folder)["prompts_hash"] != before["prompts_hash"]
+    assert record_of(folder)["metrics"] != before["metrics"]

@@ -57,12 +57,6 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_na
 # ---- what is no number ----
 
 
-def test_a_loss_that_is_no_number_ends_the_run(refusal):
-    message = refusal("OPTIM.LR", "1e36", "OPTIM.WARMUP_EPOCH", "-1", trainer="CoOp")
-    assert "the loss is nan at step 2 (epoch 1, batch 2): lower OPTIM.LR" in message
-    assert not (refusal.output / "prompt_learner").exists()
-
-
 def test_the_last_sound_checkpoint_stays_and_the_run_goes_on_from_it(
     run, just_trained, monkeypatch
 ):

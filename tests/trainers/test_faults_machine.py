@@ -9,17 +9,19 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import sklearn.metrics  # noqa: F401  # before rights are given up: its files may be out of reach then
-import torch
 from torch.utils.data import get_worker_info
 
+import predict
 from tests import children
 from tests.runs import base_arguments, make_textures
 from tests.same_run import assert_same_run
 from train import main
-from trainers.common import files
+from trainers.common import files, image_files
+from trainers.common.errors import line_for_user
 from trainers.data import loader as data
 from trainers.engine import fit as loop
 from trainers.engine import run as one_run
@@ -96,58 +98,56 @@ def place(small_clip_file):
         yield folder
 
 
-def without_rights(place):
-    """Exit code and lines of error of a training on the textures, into ``out/run``, by one without
-    rights."""
+@pytest.mark.parametrize("out_is_open", [True, False])
+def test_one_without_rights_trains_on_a_read_only_data_folder_and_is_told_where_it_may_not_write(
+    place, out_is_open
+):
+    (place / "out").mkdir()
+    (place / "out").chmod(0o777 if out_is_open else 0o555)
+    before = sorted((place / "data").rglob("*"))
     words = base_arguments("CoOp", place / "data", place / "clip.pt", place / "out/run")
     code = children.finish(words, place / "said", give_up_rights)
-    return code, children.errors(place / "said")
-
-
-def test_a_read_only_data_folder_is_trained_on(place):
-    (place / "out").mkdir()
-    (place / "out").chmod(0o777)
-    before = sorted((place / "data").rglob("*"))
-    assert without_rights(place) == (0, [])
-    assert sorted((place / "data").rglob("*")) == before
-    assert (place / "out/run/results.json").exists()
-
-
-def test_a_folder_that_a_run_may_not_write_to_is_one_line(place):
-    (place / "out").mkdir(mode=0o555)
-    code, (line,) = without_rights(place)
-    assert code == 2
     message = "can't be written to (Permission denied): give another output folder"
-    assert f"{place}/out/run {message}" in line
+    said = [message in line for line in children.errors(place / "said")]
+    assert (code, said) == ((0, []) if out_is_open else (2, [True]))
+    assert sorted((place / "data").rglob("*")) == before
+    assert (place / "out/run/results.json").exists() == out_is_open
 
 
-# ---- no memory in a step ----
-
-NO_MEMORY = {
-    "a GPU": (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."), "the GPU's memory"),
-    "its driver": (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "the GPU's memory"),
-    "a Mac": (RuntimeError("MPS backend out of memory (MPS allocated: 8 GB)"), "the GPU's memory"),
-    "a CPU": (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "memory"),
-    "Windows": (RuntimeError("DefaultCPUAllocator: not enough memory"), "memory"),
-    "Python": (MemoryError(), "memory"),
-}  # fmt: skip
+# ---- no memory ----
 
 
-@pytest.mark.parametrize("kind", NO_MEMORY)
-def test_memory_that_is_used_up_in_a_step_or_a_test_is_one_line_that_helps(
-    arguments, monkeypatch, error_of, kind
-):
-    error, place = NO_MEMORY[kind]
-
-    def full(*_):
-        raise error
-
-    monkeypatch.setattr(loop, "training_step", full)
-    monkeypatch.setattr(one_run.Run, "test", full)
-    line = error_of(main, *arguments("ZeroshotCLIP" if kind == "a CPU" else "CoOp"))
-    assert line.startswith(f"error: {place} is used up")
+@pytest.mark.parametrize(
+    "message, place",
+    [
+        ("CUDA out of memory. Tried to allocate 20.00 MiB.", "the GPU's memory"),
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`", "the GPU's memory"),
+        ("MPS backend out of memory (MPS allocated: 8 GB)", "the GPU's memory"),
+        ("DefaultCPUAllocator: can't allocate memory", "memory"),
+        ("DefaultCPUAllocator: not enough memory", "memory"),  # on Windows
+    ],
+)
+def test_all_ways_in_which_torch_lacks_memory_are_one_line_that_helps(message, place):
+    line = line_for_user(RuntimeError(message))
+    assert line.startswith(f"{place} is used up")
     for advice in ("TEXT_CHUNK 100", "half of OPTIM.LR", "PREC amp", "a smaller CLIP"):
         assert advice in line
+
+
+@pytest.mark.parametrize(
+    "owner, name",
+    [(loop, "training_step"), (one_run.Run, "test"), (image_files, "as_seen")],
+    ids=["step", "test", "picture"],
+)
+def test_memory_that_is_used_up_in_a_step_a_test_or_a_picture_ends_the_command_and_is_all_it_says(
+    arguments, trained, data_root, monkeypatch, error_of, owner, name
+):
+    command, words = main, arguments("ZeroshotCLIP" if name == "test" else "CoOp")
+    if owner is image_files:
+        command, words = predict.main, ["--run", trained("CoOp"), f"{data_root}/dtd/images/woven"]
+    monkeypatch.setattr(owner, name, Mock(side_effect=MemoryError))
+    assert error_of(command, *words).startswith("error: memory is used up: end other programs")
+    assert command is main or error_of.printed == ""
 
 
 # ---- a killed worker ----

@@ -10,7 +10,6 @@ import numpy
 import pytest
 from PIL import Image
 
-import predict
 from tests.conftest import slow_but_for
 from tests.limits import decode_at_once, limited
 from tests.runs import refuses
@@ -40,6 +39,11 @@ TOO_MUCH = {  # kind → a file's bytes, and why it is refused
         b"RIFF\0\0\0\0WEBPVP8X" + bytes(8) + b"\xff\xff\0" * 2,
         "the limit of a WebP is 50 million",
     ),
+    # not taken as black
+    "32 bits": (
+        saved_as("TIFF", (40, 40), "F"),
+        "numbers of 32 bits, of which nothing says what is white",
+    ),
 }
 
 
@@ -54,18 +58,17 @@ def test_a_picture_that_would_cost_too_much_is_refused_in_a_line(tmp_path, kind)
         read_picture(str(path))
 
 
-def test_shapes_of_arrays_are_bounded_too(loaded):
-    with refuses("one side may be 50 times the other"):
-        loaded("CoOp").predict(numpy.zeros((8, 401, 3), dtype=numpy.uint8))
-
-
-@pytest.mark.parametrize("mode", ["F", "I"])
-def test_pixels_of_32_bits_are_refused_and_not_taken_as_black(tmp_path, loaded, mode):
-    picture = Image.new(mode, (40, 40), 1)
-    picture.save(f"{tmp_path}/x.tif")
-    for image in (picture, f"{tmp_path}/x.tif"):
-        with refuses("numbers of 32 bits, of which nothing says what is white"):
-            loaded("CoOp").predict(image)
+@pytest.mark.parametrize(
+    "picture, message",
+    [
+        (numpy.zeros((8, 401, 3), dtype=numpy.uint8), "one side may be 50 times the other"),
+        (Image.new("I", (40, 40), 1), "numbers of 32 bits"),
+    ],
+    ids=["shape", "32 bits"],
+)
+def test_pictures_in_memory_have_the_same_bounds(loaded, picture, message):
+    with refuses(message):
+        loaded("CoOp").predict(picture)
 
 
 # ---- pixels ----
@@ -137,18 +140,6 @@ def test_pictures_are_transformed_before_the_next_ones_are_decoded(loaded, data_
 
 
 # ---- memory ----
-
-
-def test_memory_that_is_used_up_ends_the_command_and_says_nothing_of_the_picture(
-    trained, data_root, monkeypatch, error_of, tmp_path
-):
-    def full(*_):
-        raise MemoryError
-
-    monkeypatch.setattr(image_files, "as_seen", full)
-    line = error_of(predict.main, "--run", trained("CoOp"), f"{data_root}/dtd/images/woven")
-    assert line.startswith("error: memory is used up: end other programs")
-    assert error_of.printed == ""
 
 
 @slow_but_for(("PNG",), image_files.FORMATS, "kind")

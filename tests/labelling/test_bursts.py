@@ -1,0 +1,79 @@
+"""A folder of bursts, from pictures to a promise: all that is said is about new scenes."""
+
+from collections import defaultdict
+
+import numpy
+import pytest
+
+import predict
+from labelling import PromptedClassifier
+from labelling.checkout import image_folder  # noqa: F401, which Dassl's registry knows then
+from tests import bursts
+from tests.datasets.test_every_dataset import build
+from tests.runs import call
+from tests.same_run import kept_answers
+
+CLASSES = ("land vehicle", "mammal")
+
+
+@pytest.fixture
+def write_bursts(tmp_path):
+    """A folder of two classes of drawings, each shot several times, in parts or not."""
+
+    def write(scenes, shots=4, part_of=lambda scene, shot: "."):
+        draws = numpy.random.default_rng(0)
+        codes = defaultdict(list)
+        for code, name in bursts.codes():
+            codes[name].append((code, name))
+        for name in CLASSES:
+            for scene, (picture, _) in enumerate(bursts.drawn(codes[name][:scenes])):
+                for shot, taken in enumerate(bursts.shots(picture, shots, 0.5, draws)):
+                    place = tmp_path / "burst" / part_of(scene, shot) / name
+                    place.mkdir(parents=True, exist_ok=True)
+                    taken.save(place / f"{scene:02d}-{shot}.png")
+        return tmp_path / "burst"
+
+    return write
+
+
+def scene_of(path):
+    """The class and the scene of a shot."""
+    *_, name, file = str(path).split("/")
+    return name, file.split("-")[0]
+
+
+def test_no_scene_is_in_two_parts(write_bursts):
+    dataset = build("ImageFolder", write_bursts(scenes=10, shots=3))
+    parts = dataset.train_x, dataset.val, dataset.test
+    scenes = [{scene_of(image.impath) for image in part} for part in parts]
+    assert [len(part) for part in parts] == [3 * len(part) for part in scenes]
+    assert sum(map(len, scenes)) == len(set().union(*scenes)) == 20
+    assert all(scenes)
+
+
+@pytest.mark.parametrize("scenes, split", [(4, "test"), (26, "val")], ids=["folds", "parts"])
+def test_one_shot_of_each_scene_counts_in_a_promise(
+    write_bursts, tmp_path, capsys, no_figures, scenes, split
+):
+    """Few pictures answer each other in folds; of many those of the validation count."""
+    folder, place = write_bursts(scenes, shots=2), tmp_path / "run"
+    PromptedClassifier.fit(folder, trainer="ZeroshotCLIP", backbone="tiny", folder=place)
+    kept = kept_answers(place, split)
+    shown = [scene_of(path) for path in kept["image"]]
+    counted = [scene for scene, is_new in zip(shown, kept["is_new"]) if is_new]
+    assert sorted(counted) == sorted({*shown})
+    assert len(shown) == 2 * len(counted)
+    words = "--run", place, "--max-error", "best", folder / CLASSES[0] / "00-0.png"
+    assert call(predict.main, *words) == 0
+    assert f"Not counted: {len(counted)} " in capsys.readouterr().err
+
+
+def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothing(write_bursts):
+    parts = ("train", "train", "val", "test")
+    folder = write_bursts(3, part_of=lambda scene, shot: parts[shot])
+    images = build("ImageFolder", folder).images
+    assert not images.are_independent([image.impath for image in images.val]).any()
+    said = " ".join(images.notes)
+    assert "Training images look like 6 test images, such as train/land vehicle/00-0.png" in said
+    assert "look like 6 validation images" in said
+    assert "no promise (--max-error) rests" in said
