@@ -26,7 +26,6 @@ from trainers.method import Batches
 
 from .cross_fit import Known, cross_fit
 from .defaults import completed
-from .folders.own_images import FOLDS
 from .own_run import build_run, config_of_images
 from .request import OwnRun, check_images
 
@@ -100,11 +99,11 @@ def opened(
 def log_images(run: Run) -> None:
     """Says how many images there are."""
     images = run.loaders.images
-    if not images.folds:
+    if not images.is_tested_in_folds:
         run.log_images()
         return
     log.info(
-        "%s: %d classes; %d images, few: all are trained on, and tested in %d folds",
+        "%s: %d classes; %d images: all are trained on, and each is tested by %d folds without it",
         data_name(run.cfg.DATASET.NAME, run.cfg.DATASET.ROOT),
         len(images.classnames),
         len(images.test),
@@ -121,10 +120,7 @@ def make(run: Run) -> None:
         )
         return
     method = run.method
-    images = run.loaders.images
-    # of one image per class nothing can be held out
-    has_others = len(images.train_x) >= 2 * len(images.classnames)
-    if is_feature_classifier(method) and has_others:
+    if is_feature_classifier(method) and run.loaders.images.folds:
         make_by_folds(run, method)
         return
     if method.learner is not None:
@@ -140,11 +136,11 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     started = time.monotonic()
     answered = out_of_fold(run, method)
     run.keep_fit(time.monotonic() - started)
-    if run.loaders.images.folds:
-        run.evaluation.measure(answered, "test")
+    if run.loaders.images.is_tested_in_folds:
+        run.evaluation.measure(answered, "test", out_of_fold=True)
         run.evaluation.write_record()
         return
-    run.evaluation.keep(answered, "train")
+    run.evaluation.keep(answered, "train", out_of_fold=True)
     run.finish()
 
 
@@ -168,7 +164,7 @@ def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
     known = Known(views, shown, labels, groups)
     title = f"Fitting {run.name}"
     with tqdm(desc=title, unit=" settings", delay=2, mininterval=1, dynamic_ncols=True) as tried:
-        answers = cross_fit(method, known, images.folds or FOLDS, seed, tried.update)
+        answers = cross_fit(method, known, images.folds, seed, tried.update)
     answers.check_finite()
     figures = method.learned_figures().items()
     found = ", ".join(f"{name} {value:.3g}" for name, value in figures)
@@ -202,9 +198,12 @@ def said_accuracy(record: Record) -> str:
     if metrics is None:
         return ""
     images = metrics["images"]
-    low, high = wilson(round(metrics["accuracy"] / 100 * images), images)
+    independent = metrics.get("effective_images", images)
+    low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
+    # what is kept is fitted to all images, and what was tested to a part of them
+    least = "at least about " if "folds" in record else ""
     return (
-        f"Accuracy: {metrics['accuracy']:.1f} % of {tested_on(record, images)} "
+        f"Accuracy: {least}{metrics['accuracy']:.1f} % of {tested_on(record, images)} "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
     )
 

@@ -86,8 +86,7 @@ def build_run(
     Args:
         recipe: its file; images: of another run, which this one takes, too; None: those of
             ``DATASET.ROOT``.
-        can_fold: whether all of few images may be trained on and tested in folds, where that takes no
-            training per fold.
+        can_fold: whether training images may be tested in folds, where that takes no training per fold.
 
     Raises:
         UserError: the config or the images can't work.
@@ -118,7 +117,7 @@ def notes_on_classes(images: Images) -> Iterator[str]:
     """Which classes are too small to say anything of, and which one is most of the test."""
     tested = Counter(item.classname for item in images.test)
     number = tested
-    if not images.folds:
+    if not images.is_tested_in_folds:
         number = tested + Counter(item.classname for item in [*images.train_x, *images.val])
     if few := sum(count < SMALL for count in number.values()):
         rarest, least = number.most_common()[-1]

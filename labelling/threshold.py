@@ -166,6 +166,15 @@ def are_own(folder: str, classnames: Sequence[str]) -> bool:
     return sorted(record_in(folder).get("classnames", ())) == sorted(classnames)
 
 
+def split_of(record: Record) -> str:
+    """The part whose answers come from what had not seen the images: all images in folds, validation
+    images, or training images in folds."""
+    if "folds" in record:
+        return "test"
+    kept = record.get("answers", {})
+    return "train" if "train" in kept and "val" not in kept else "val"
+
+
 def read_validation(folder: str) -> Validation:
     """Reads a run's answers to its validation images or, with folds, to all of its images.
 
@@ -175,8 +184,8 @@ def read_validation(folder: str) -> Validation:
         UserError: the run has no such file, or it can't be read, or is not the run's own.
     """
     record = record_in(folder)
-    is_folds = "folds" in record
-    split = "test" if is_folds else "val"
+    split = split_of(record)
+    is_folds = split != "val"
     path = f"{folder}/{answers_file(split)}"
     if not os.path.isfile(path):
         raise UserError(

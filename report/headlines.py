@@ -72,7 +72,10 @@ def headline(entry: RunSeries, untrained: float | None) -> Headline:
     images = number_of_images(entry)
     accuracy = mean_accuracy(entry)
     classes = len(run.classnames)
-    low, high = wilson(round(accuracy / 100 * images), images) if images else (0.0, 1.0)
+    independent = run.metrics.get("effective_images", images)
+    low, high = (0.0, 1.0)
+    if images:
+        low, high = wilson(accuracy / 100 * independent, independent)
     counts = numpy.bincount(run.answers["label"]) if run.answers else None
     return Headline(
         tested_on=entry.tested_on,

@@ -9,8 +9,8 @@ tests of their prompts, have the same test images. Images may lie in folders bel
 Class names are the folders' names, or those of a file ``classnames.txt`` beside them: ``folder name``,
 a line per class.
 
-Fewer than ``FEW`` images that are not divided already can serve as training and test images all: then
-no answer of the test may come from a classifier that has seen the image.
+What is fitted in seconds is tested in folds and then fitted to all images, unless the user has divided
+them: then the test part stays out. No answer of a test comes from a classifier that has seen the image.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from yacs.config import CfgNode
 
@@ -53,7 +54,9 @@ from .look_alikes import groups_of
 
 log = logging.getLogger(__name__)
 FEW = 100  # images, below which a part of them tells too little
-FOLDS = 5  # in which few images answer each other
+FOLDS = 5  # in which many images answer each other
+MANY_FOLDS = 10  # in which few do
+CHEAP = 2000  # images, up to which ten fits take seconds
 NAME = "ImageFolder"  # as a data set
 WHOLE = "whole"  # class folders that are to be divided
 SeenOf = Mapping[str, Seen]  # path → what was seen of the picture
@@ -67,7 +70,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
 
     Args:
         folder: absolute path; cfg: the run's config.
-        can_fold: whether all of few images may be trained on and tested in folds.
+        can_fold: whether training images may be tested in folds, so that all are trained on.
 
     Raises:
         UserError: there are images that can't be read and they are not to be skipped, or nothing is
@@ -83,26 +86,23 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     seen = seen_of(every)
     groups = grouped(every, seen)
     lists = divided(folder, files, groups)
-    is_few = bool(layout.whole) and len(every) < FEW
-    folds = FOLDS if is_few and can_fold and cfg.DATASET.NUM_SHOTS < 1 else 0
-    if folds:
-        together = sorted(sum(lists, []), key=lambda image: image.label)
+    folds = number_of_folds(lists) if can_fold else 0
+    is_whole = bool(layout.whole) and cfg.DATASET.NUM_SHOTS < 1
+    if folds and is_whole:
+        together = in_classes(sum(lists, []))
         lists = together, [], together
+    elif folds and cfg.DATASET.NUM_SHOTS < 1:
+        train, val, test = lists
+        # where val is tested on, it is no part of the training
+        lists = in_classes(train if val is test else train + val), [], test
     chosen = choose(cfg, folder, *lists)
-    if is_few and not folds:
+    if layout.whole and not folds and len(every) < FEW:
         notes.append(note_on_few(len(chosen.test)))
     parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
     paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
     of_run = {path: seen[path] for path in paths}
     left = readable(folder, parts, of_run, cfg.DATALOADER.BROKEN_IMAGES == "skip")
-    broken = lost(parts, left, bool(folds))
-    seen_groups = groups_seen(left["train"], groups, bool(folds))
-    notes += warned(copies_of_trained(folder, left, groups, seen_groups, bool(folds)))
-    if layout.whole:
-        notes += notes_on_groups(left, groups)
-    notes += warned(files_in_two_classes(folder, left, of_run))
-    say_transparent(of_run, cfg)
-    return Images(
+    made = Images(
         left["train"],
         left["val"],
         left["test"],
@@ -110,12 +110,32 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
         whole_val=left["val"],
         fewshot_sample=chosen.sample,
         content=hashlib.sha256(b"".join(of_run[path].digest for path in paths)).hexdigest(),
-        broken=broken,
-        notes=notes,
+        broken=lost(parts, left, folds > 0 and is_whole),
         folds=folds,
         groups=groups,
-        seen_groups=seen_groups,
     )
+    notes += warned(copies_of_trained(folder, made))
+    if layout.whole:
+        notes += notes_on_groups(left, groups)
+    notes += warned(files_in_two_classes(folder, left, of_run))
+    say_transparent(of_run, cfg)
+    return replace(made, notes=notes)
+
+
+def number_of_folds(lists: Lists) -> int:
+    """In how many folds the training images answer each other: in ten where these are cheap or a class
+    is small, since what is fitted to nine tenths is nearly as good as what is kept; 0 where a class
+    has one image, of which nothing can be held out."""
+    sizes = Counter(image.label for image in sum(lists[:2], []))
+    smallest = min(sizes.values())
+    if smallest < 2:
+        return 0
+    return MANY_FOLDS if sizes.total() <= CHEAP or smallest < MANY_FOLDS else FOLDS
+
+
+def in_classes(images: Iterable[Image]) -> list[Image]:
+    """The images class by class, each class in its order."""
+    return sorted(images, key=lambda image: image.label)
 
 
 # ---- a look at each picture ----
@@ -209,21 +229,18 @@ def note_on_few(tested: int) -> str:
     return note
 
 
-def copies_of_trained(
-    folder: str, parts: Parts, groups: Groups, seen_groups: Collection[int], in_folds: bool
-) -> Iterator[str]:
+def copies_of_trained(folder: str, images: Images) -> Iterator[str]:
     """Which images look like training images of their class. Images that look like another class's
     show fine differences, which make a test no easier."""
-    first = {}
-    for image in reversed(parts["train"]):
-        first[groups[image.impath]] = image.impath
-    for part, noun, why in (
-        ("test", "test", "an accuracy on these is not a test"),
-        ("val", "validation", "no promise (--max-error) rests on these"),
+    groups = images.groups
+    in_folds = images.is_tested_in_folds
+    first = {groups[str(item.impath)]: str(item.impath) for item in reversed(images.train_x)}
+    seen = images.seen_groups(out_of_fold=in_folds)
+    for items, noun, why in (
+        (images.test, "test", "an accuracy on these is not a test"),
+        (images.val, "validation", "no promise (--max-error) rests on these"),
     ):
-        copies = [image.impath for image in parts[part] if groups[image.impath] in first]
-        if part == "test" and in_folds:
-            copies = [path for path in copies if groups[path] in seen_groups]
+        copies = [str(item.impath) for item in items if groups[str(item.impath)] in seen]
         if copies:
             path = copies[-1 if in_folds else 0]  # in folds the first is a training image
             known = os.path.relpath(first[groups[path]], folder)
@@ -270,16 +287,6 @@ def warned(sentences: Iterable[str]) -> list[str]:
 
 
 # ---- how a folder is listed and divided ----
-
-
-def groups_seen(trained: Iterable[Image], groups: Groups, in_folds: bool) -> frozenset[int]:
-    """The groups of which an answer to an image may have seen another one: those that were trained on
-    or, where folds answer each other, those of classes that have no other, see ``folds``."""
-    by_class: dict[int, set[int]] = defaultdict(set)
-    for image in trained:
-        by_class[image.label].add(groups[image.impath])
-    seen = [own for own in by_class.values() if not in_folds or len(own) == 1]
-    return frozenset().union(*seen)
 
 
 def list_images(folder: str) -> Lists:

@@ -1,6 +1,7 @@
 """What is known of the images that a run trains, validates and tests on."""
 
 import random
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,11 +28,10 @@ class Images:
         broken: part → names of the images that were left out, since they can't be read.
         notes: what a reader of the run's numbers has to know.
         is_test_only: whether ``train_x`` repeats the test images, for the class names alone.
-        folds: in how many folds the images, all of which are trained and tested on, answer each other;
-            0 where test images are held out.
+        folds: in how many folds the training images answer each other, each by what was fitted without
+            it; 0: in none.
         groups: path → the number of the group of images that are not independent of one another; empty
             where nothing is known of groups.
-        seen_groups: groups of which an answer may have seen another image.
     """
 
     train_x: Sequence[Item]
@@ -46,7 +46,6 @@ class Images:
     is_test_only: bool = False
     folds: int = 0
     groups: Mapping[str, int] = field(default_factory=dict)
-    seen_groups: frozenset[int] = frozenset()
 
     @cached_property
     def split_hash(self) -> str:
@@ -59,13 +58,31 @@ class Images:
         tested = {item.impath for item in self.test}
         return any(item.impath in tested for item in self.val)
 
-    def are_independent(self, paths: Sequence[str]) -> numpy.ndarray:
+    @property
+    def is_tested_in_folds(self) -> bool:
+        """Whether the test images are the training images, which folds answer."""
+        trained = {item.impath for item in self.train_x}
+        return bool(self.folds) and all(item.impath in trained for item in self.test)
+
+    def seen_groups(self, out_of_fold: bool) -> set[int]:
+        """The groups of which an answer may have seen another image: those that were trained on or, where
+        folds answer, those of classes that have no other, which are divided.
+
+        out_of_fold: whether what answers was fitted without the image's fold.
+        """
+        by_class: dict[int, set[int]] = defaultdict(set)
+        for item in self.train_x:
+            by_class[item.label].add(self.groups[str(item.impath)])
+        seen = [own for own in by_class.values() if not out_of_fold or len(own) == 1]
+        return set().union(*seen)
+
+    def are_independent(self, paths: Sequence[str], out_of_fold: bool = False) -> numpy.ndarray:
         """Which of the images (N,) count where a promise is made: those of groups that no answer has
         seen and, of several images of a group, one, whichever. All count where nothing is known of
-        groups."""
+        groups; out_of_fold: see ``seen_groups``."""
         if not self.groups:
             return numpy.ones(len(paths), bool)
-        return are_new([self.groups[path] for path in paths], self.seen_groups)
+        return are_new([self.groups[path] for path in paths], self.seen_groups(out_of_fold))
 
 
 def are_new(groups: Sequence[Hashable], known: Iterable[Hashable]) -> numpy.ndarray:

@@ -62,7 +62,7 @@ def check_data(cfg: CfgNode, images: Images) -> None:
     cause warnings."""
     name = cfg.DATASET.NAME
     both = sorted({item.impath for item in images.train_x} & {item.impath for item in images.test})
-    if both and not images.is_test_only and not images.folds:
+    if both and not images.is_test_only and not images.is_tested_in_folds:
         log.warning(
             "%s: train and test share %s, such as %s: an accuracy on these is not a test",
             name,

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple
 
+import numpy
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -18,6 +19,7 @@ from ..common.files import file_hash, write_arrays, write_text
 from ..common.record_file import FILE_NAME, FORMAT, Record, answers_file, described
 from ..data.images import Images
 from ..data.loader import Loader
+from ..evaluation.figures import effective_number
 from ..evaluation.open_world import open_world, signs_of_new
 from ..evaluation.prediction import Metrics, Prediction, measure, per_image
 from ..method import Method
@@ -104,14 +106,17 @@ class Evaluator:
             paths += batch["impath"]
         return SplitAnswers(Prediction.concatenate(answers), torch.cat(labels), paths)
 
-    def keep(self, answered: SplitAnswers, split: str) -> None:
+    def keep(self, answered: SplitAnswers, split: str, out_of_fold: bool = False) -> None:
         """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
         ``per_image``, and where something is known of groups ``is_new`` (N,), see
-        ``Images.are_independent``."""
+        ``Images.are_independent``.
+
+        out_of_fold: whether each image was answered by what had not seen it.
+        """
         answers, labels, paths = answered
         arrays = per_image(answers, labels, paths)
         if self.images.groups:
-            arrays["is_new"] = self.images.are_independent(paths)
+            arrays["is_new"] = self.images.are_independent(paths, out_of_fold)
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
@@ -127,11 +132,15 @@ class Evaluator:
         self.seconds["test"] += time.monotonic() - started
         return answered
 
-    def measure(self, answered: SplitAnswers, split: str) -> None:
-        """Measures the answers to a split, and keeps them."""
-        answers, labels, _ = answered
-        self.keep(answered, split)
+    def measure(self, answered: SplitAnswers, split: str, out_of_fold: bool = False) -> None:
+        """Measures the answers to a split, and keeps them; out_of_fold: see ``keep``."""
+        answers, labels, paths = answered
+        self.keep(answered, split, out_of_fold)
         self.metrics[split] = measure(answers, labels, self.method.classnames)
+        if self.images.groups:
+            right = (answers.probability.argmax(dim=1) == labels).numpy()
+            groups = numpy.array([self.images.groups[path] for path in paths])
+            self.metrics[split]["effective_images"] = effective_number(right, groups)
         if self.cfg.TEST.OPEN:
             left_out = list(self.method.left_out)
             figures = {**open_world(answers, labels, self.base_classes), "left_out": left_out}
@@ -159,7 +168,7 @@ class Evaluator:
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
-        ``folds``, where few images are all trained and tested on, in how many folds; ``answers`` the
+        ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's.
         """
         cfg = self.cfg
@@ -168,7 +177,7 @@ class Evaluator:
         learnable, total = method.count_parameters()
         further = {
             "notes": list(self.notes),
-            "folds": images.folds,
+            "folds": images.folds if images.is_tested_in_folds else 0,
             "class_parameters": list(method.class_part.names),
         }
         record: Record = {

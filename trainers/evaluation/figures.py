@@ -1,18 +1,50 @@
 """Numbers of an evaluation as they are shown: intervals, the names of votes, small numbers."""
 
+import math
 from collections.abc import Sequence
 
 import numpy
 
+NORMAL = 1.959963984540054  # the quantile of the normal distribution that leaves 2.5 %
 
-def wilson(number: int, of: int) -> tuple[float, float]:
+
+def wilson(number: float, of: float) -> tuple[float, float]:
     """The ends in [0, 1] of the 95 % interval of a share (Wilson, 1927, "Probable Inference, the
-    Law of Succession, and Statistical Inference")."""
-    # here, since it takes a second to import: wrong arguments are answered at once
-    from scipy.stats import binomtest
+    Law of Succession, and Statistical Inference").
 
-    bounds = binomtest(number, of).proportion_ci(method="wilson")
-    return float(bounds.low), float(bounds.high)
+    Args:
+        number, of: how many of how many; fractions where these are worth fewer independent ones, see
+            ``effective_number``.
+    """
+    share = number / of
+    square = NORMAL**2
+    middle = share + square / (2 * of)
+    half = NORMAL * math.sqrt(share * (1 - share) / of + square / (4 * of**2))
+    low = (middle - half) / (1 + square / of)
+    high = (middle + half) / (1 + square / of)
+    return max(0.0, low), min(1.0, high)
+
+
+def effective_number(right: numpy.ndarray, groups: numpy.ndarray) -> float:
+    """How many independent images N images are worth, of which several in a group are not independent:
+    N over the design effect of the share that is answered right (Rao and Scott, 1992, "A Simple
+    Method for the Analysis of Clustered Binary Data", §2), at most N. Where all answers are right, or
+    all are wrong, nothing shows the effect: then it is the number of groups.
+
+    Args:
+        right: (N,) bool; groups: (N,), the number of each image's group.
+    """
+    images = len(right)
+    _, group, sizes = numpy.unique(groups, return_inverse=True, return_counts=True)
+    share = right.mean()
+    if len(sizes) == images:
+        return float(images)
+    if len(sizes) == 1 or share in (0, 1):
+        return float(len(sizes))
+    rest = numpy.bincount(group, right) - share * sizes  # (G,), Σ_i (right_i − share) of each group
+    factor = len(sizes) / (len(sizes) - 1)
+    design_effect = factor * (rest**2).sum() / (images * share * (1 - share))
+    return float(images / max(1.0, design_effect))
 
 
 def voters(templates: int) -> list[str]:
