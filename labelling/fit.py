@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from tqdm import tqdm
@@ -27,7 +27,7 @@ from trainers.method import Batches
 from .cross_fit import Known, cross_fit
 from .defaults import completed
 from .own_run import build_run, config_of_images
-from .request import OwnRun, check_images
+from .request import LOGGERS, OwnRun, check_images
 
 log = logging.getLogger(__name__)
 PROBES = 8  # images of the pass from which a training's time is estimated
@@ -47,7 +47,7 @@ def fit_folder(asked: OwnRun) -> None:
 def opened(
     asked: OwnRun,
     others: Iterable[str] = (),
-    logger: logging.Logger | None = None,
+    loggers: Sequence[logging.Logger] = LOGGERS,
     images: Images | None = None,
     *,
     can_fold: bool = True,
@@ -57,20 +57,20 @@ def opened(
 
     Args:
         others: folders of runs, "" for none, whose trainer and CLIP it takes where none is given.
-        logger: whose messages are meant; None: this package's.
+        loggers: whose messages are meant.
         images, can_fold: see ``build_run``.
 
     Raises:
         UserError: the input can't work.
     """
     check_images(asked.images)
-    show_messages()
+    show_messages(*LOGGERS)
     asked, reasons = completed(asked, [*filter(None, others), asked.folder])
     cfg = config_of_images(asked)
     folder = asked.folder
     with folder_of_run("the output folder", folder), searching_convolutions():
         path = os.path.join(folder, LOG)
-        with logged_to(path, logger) as file:
+        with logged_to(path, *loggers) as file:
             given = "\n".join(f"{key}: {value}" for key, value in vars(asked).items())
             file.write(
                 f"** Asked for **\n{given}\n** Config **\n{cfg}\n** System **\n{machine()}\n"

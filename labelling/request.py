@@ -4,6 +4,7 @@ Without torch: what is wrong at first sight is answered at once.
 """
 
 import argparse
+import logging
 import operator
 import os
 from collections.abc import Iterable, Mapping
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import SupportsIndex
 
 from trainers import METHODS
+from trainers.common import console
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash
 from trainers.common.recipes import SHOTS, check_known
@@ -19,6 +21,8 @@ from trainers.common.recipes import SHOTS, check_known
 from .folders.label_files import read_labels
 
 Text = str | os.PathLike[str]
+# of this package and of the library
+LOGGERS = tuple(logging.getLogger(name.partition(".")[0]) for name in (__name__, console.__name__))
 MADE = os.path.join("output", "images")  # folder of the class folders that are made of files
 # settings that follow from an argument → which one
 ARGUMENTS = {

@@ -31,7 +31,7 @@ def run(asked: OwnRun, args: argparse.Namespace) -> Run:
     """
     log_to_stdout()
     others = (args.model_dir, args.resume)
-    with opened(asked, others, logging.getLogger(), can_fold=not args.eval_only) as run:
+    with opened(asked, others, [logging.getLogger()], can_fold=not args.eval_only) as run:
         if args.eval_only:
             run.load(args.model_dir, args.load_epoch)
             remove_record(run.cfg.OUTPUT_DIR)

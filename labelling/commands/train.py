@@ -18,9 +18,9 @@ from trainers.common.errors import run_tool
 from trainers.common.interruption import interruptible
 from trainers.common.record_file import FILE_NAME, read_record
 
-from ..request import add_arguments, ask_by
+from ..request import LOGGERS, add_arguments, ask_by
 
-log = logging.getLogger(__name__.partition(".")[0])
+log = logging.getLogger(__name__)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 2 with one line on standard error, or 75 if it was asked to stop."""
     args = parse_arguments(arguments)
     with interruptible():
-        return run_tool(run, args, log)
+        return run_tool(run, args, *LOGGERS)
 
 
 def command() -> int:

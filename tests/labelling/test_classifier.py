@@ -249,7 +249,7 @@ def test_as_a_guest_it_registers_nothing_but_the_runs_trainer_and_prints_nothing
         from dassl.engine import TRAINER_REGISTRY
         assert not [name for name in sys.modules if name.startswith("cdc_trainers.")]
         before = set(TRAINER_REGISTRY.registered_names())
-        from cdc_trainers import PromptedClassifier
+        from cdc_labelling import PromptedClassifier
         assert set(TRAINER_REGISTRY.registered_names()) == before
         for folder, ours in (({str(trained("CDC"))!r}, {{"CDC"}}),
                              ({str(trained("ZeroshotCLIP"))!r}, {{"CDC", "ZeroshotCLIP", "ZeroshotCLIP2"}})):

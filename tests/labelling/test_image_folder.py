@@ -69,7 +69,7 @@ def test_the_usual_listings_are_known_by_their_names(tmp_path, name):
     assert dataset.classnames == listing["classes"]
     numbers = [len(part or ()) for part in (dataset.train_x, dataset.val, dataset.test)]
     assert numbers == listing["parts"]
-    said = " ".join(note for note in dataset.notes if note.startswith("Left out"))
+    said = " ".join(note for note in dataset.images.notes if note.startswith("Left out"))
     assert said == listing.get("said", "")
     assert set(labelled_in(str(tmp_path))[1]) <= {*dataset.classnames}
 
@@ -77,7 +77,7 @@ def test_the_usual_listings_are_known_by_their_names(tmp_path, name):
 def test_the_same_file_in_two_classes_is_said(tmp_path):
     image_folder(tmp_path)
     (tmp_path / "bee/3.png").write_bytes((tmp_path / "ant/3.png").read_bytes())
-    notes = " ".join(build("ImageFolder", tmp_path).notes)
+    notes = " ".join(build("ImageFolder", tmp_path).images.notes)
     assert "in two classes at once, such as ant/3.png and bee/3.png: one" in notes
 
 
@@ -93,7 +93,7 @@ def test_small_classes_are_left_out_where_that_is_asked_for(tmp_path, caplog):
     dataset = build("ImageFolder", tmp_path, skip_small=True)
     assert dataset.classnames == ["ant", "cow"]
     note = "Left out: 2 classes with fewer than 4 images: bee (3), dog (0)"
-    assert note in dataset.notes
+    assert note in dataset.images.notes
     assert note in caplog.text
 
 
@@ -102,9 +102,9 @@ def test_class_folders_that_hold_nothing_but_folders_are_named(tmp_path):
     image_folder(tmp_path, dict.fromkeys(places, 4))
     dataset = build("ImageFolder", tmp_path)
     assert dataset.classnames == ["new", "old"]
-    assert dataset.notes[0].startswith(
+    assert dataset.images.notes[0].startswith(
         "The classes are new, old, whose folders hold nothing but folders (ant, bee): if these"
     )
     picture(tmp_path / "old" / "0.png")  # then the others are mere order
-    notes = build("ImageFolder", tmp_path).notes
+    notes = build("ImageFolder", tmp_path).images.notes
     assert not any("nothing but folders" in note for note in notes)

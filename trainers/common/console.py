@@ -115,11 +115,12 @@ def log_to_stdout(logger: logging.Logger | None = None) -> None:
     logger.setLevel(logging.INFO)
 
 
-def show_messages() -> None:
-    """Prints this package's messages, unless the program has set up logging itself."""
-    package = package_logger()
-    if not logging.getLogger().handlers and not package.handlers:
-        log_to_stdout(package)
+def show_messages(*loggers: logging.Logger) -> None:
+    """Prints the messages of loggers, without any this package's, unless the program has set up logging
+    itself."""
+    for logger in loggers or (package_logger(),):
+        if not logging.getLogger().handlers and not logger.handlers:
+            log_to_stdout(logger)
 
 
 def package_logger() -> logging.Logger:
@@ -150,20 +151,19 @@ class FileOnly(io.TextIOBase):
 
 
 @contextlib.contextmanager
-def logged_to(path: str, logger: logging.Logger | None) -> Iterator[FileOnly]:
-    """Messages go into a file as well, after what it holds, to the end of the block; yields the file.
-
-    logger: whose; None: this package's.
-    """
-    logger = logger or package_logger()
+def logged_to(path: str, *loggers: logging.Logger) -> Iterator[FileOnly]:
+    """The messages of loggers go into a file as well, after what it holds, to the end of the block;
+    yields the file."""
     with open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
         handler = LogHandler(file)
         handler.setFormatter(Lines())
-        logger.addHandler(handler)
+        for logger in loggers:
+            logger.addHandler(handler)
         try:
             yield FileOnly(file)
         finally:
-            logger.removeHandler(handler)
+            for logger in loggers:
+                logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -193,16 +193,17 @@ def discard_output() -> None:
 
 
 def run_tool(
-    command: Callable[[Namespace], object], arguments: Namespace, log: logging.Logger
+    command: Callable[[Namespace], object], arguments: Namespace, *loggers: logging.Logger
 ) -> int:
     """Runs a command line tool that says how it gets on; returns its ``exit_code``.
 
     Args:
         command: the tool's function; arguments: its only argument.
-        log: its logger, whose messages from INFO on go to standard error as they are; of others
+        loggers: its own, whose messages from INFO on go to standard error as they are; of others
             only warnings do.
     """
     logging.basicConfig(level=logging.WARNING, force=True)
     logging.getLogger().handlers[0].setFormatter(Lines())
-    log.setLevel(logging.INFO)
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
     return exit_code(command, arguments)
