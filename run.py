@@ -4,12 +4,13 @@
     python run.py --protocol fewshot --trainer CoOp CDC --dataset openmoji --shots 1 4 16 --jobs 2
     python run.py --protocol xd dg --trainer CoOp CDC --dataset imagenet --plan
     python run.py --protocol xd dg --trainer CoOp CDC --dataset imagenet --slurm partition=gpu gpus=1 time=240 --shards 16
+    python run.py --protocol xd dg --trainer CoOp CDC --dataset imagenet --ray auto
 
 A run whose results.json exists is done and skipped; any other is started, or resumed from its last
-checkpoint. Each run has a process of its own; with --jobs several go side by side and share the
-cores. Input that can't work ends with one line on standard error and exit code 2. Ctrl-C, SIGTERM
-and SIGUSR1 end the runs at once with exit code 75: the same command resumes from their last epochs'
-ends.
+checkpoint. Each run has a process of its own, and each visible GPU has a run; with --jobs several
+share it, or the cores. Input that can't work ends with one line on standard error and exit code 2.
+Ctrl-C, SIGTERM and SIGUSR1 end the runs at once with exit code 75: the same command resumes from
+their last epochs' ends.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -82,7 +83,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--jobs",
         type=int,
         default=1,
-        help="how many runs at the same time; one shows its progress, several share the CPU's cores (default: 1)",
+        help="how many runs at the same time on each GPU that is visible (CUDA_VISIBLE_DEVICES), or, without one, on the "
+        "machine; one shows its progress, several share the CPU's cores (default: 1)",
     )
     parser.add_argument(
         "--stage", choices=("train", "test"), help="only train, or only test what is trained"
@@ -94,7 +96,13 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="I/N",
         help="every N-th training from the I-th on, with its tests: N commands with I from 1 to N run all",
     )
-    parser.add_argument(
+    cluster = parser.add_mutually_exclusive_group()
+    cluster.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="make the runs on the machines of a Ray cluster, such as auto, which share this folder",
+    )
+    cluster.add_argument(
         "--slurm",
         nargs="+",
         metavar="KEY=VALUE",

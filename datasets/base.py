@@ -11,6 +11,7 @@ from trainers.data.fewshot import choose
 from trainers.data.images import Images
 from trainers.data.lists import Image, Lists, classnames_of
 
+from .sources import how_to_get
 from .splits import make_data
 
 
@@ -19,14 +20,17 @@ class ImageDataset(DatasetBase):
 
     Attributes:
         dataset_dir: name of the folder below the root; of an instance: its absolute path.
-        advice: what to do where the folder is not there.
+        image_dir: folder of the images below the data set's.
+        lists: names of the files that list its images or name its classes, in the data set's folder.
+        lists_images: whether these files list every image; else its class folders do.
+        advice: what to do where the folder is not there; empty: the command that gets it.
         images: what is known of the images of a run, see ``Images``.
     """
 
-    advice = (
-        "lay the data out as CoOp's DATASETS.md describes and give its parent as --root (or $DATA to the "
-        "scripts); the data set openmoji needs no download"
-    )
+    advice = ""
+    image_dir = ""
+    lists: tuple[str, ...] = ()
+    lists_images = True
     dataset_dir = ""
     images: Images
 
@@ -60,8 +64,17 @@ class ImageDataset(DatasetBase):
         """
         path = cls.place(root)
         if not os.path.isdir(path):
-            raise UserError(f"data folder {path} is missing: {cls.advice}")
+            raise UserError(
+                f"data folder {path} is missing: {cls.how_to_get(path)}; where you have it, give its parent as --root "
+                "(or $DATA to the scripts); the data set openmoji needs no download"
+            )
         return path
+
+    @classmethod
+    def how_to_get(cls, folder: str) -> str:
+        """What to do where the data set's folder, or something in it, is missing."""
+        root = folder.removesuffix(cls.dataset_dir).rstrip(os.sep) or os.sep
+        return cls.advice or how_to_get(cls.__name__, root)
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:

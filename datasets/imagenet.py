@@ -5,16 +5,21 @@ has a copy.
 """
 
 import os
+import shlex
 
 from dassl.data.datasets import DATASET_REGISTRY
 
 from trainers.common.errors import UserError
+from trainers.common.image_files import is_image
 from trainers.data.class_folders import labelled, numbered_files, read_classnames
 from trainers.data.fewshot import images_listed
 from trainers.data.lists import Image, Lists
 from trainers.data.pickles import read_pickle
 
 from .base import ImageDataset, TargetDataset, register
+
+CLASSNAMES = "classnames.txt"
+DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 
 
 @DATASET_REGISTRY.register()
@@ -23,6 +28,9 @@ class ImageNet(ImageDataset):
     ``val`` too."""
 
     dataset_dir = "imagenet"
+    image_dir = "images"
+    lists = (CLASSNAMES,)
+    lists_images = False
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
@@ -30,11 +38,25 @@ class ImageNet(ImageDataset):
             part: numbered_files(f"{folder}/images/{place}")
             for part, place in (("train", "train"), ("test", "val"))
         }
-        names = read_classnames(
-            f"{folder}/classnames.txt", sorted({*parts["train"], *parts["test"]})
-        )
+        unsorted = first_picture(f"{folder}/images/val")
+        if unsorted and parts["test"].keys() != parts["train"].keys():
+            root = shlex.quote(os.path.dirname(folder))
+            raise UserError(
+                f"{unsorted} lies in no class folder: python -m datasets.get imagenet --root {root} --from "
+                f"{root}/imagenet/images/val sorts the validation images, with {DEVKIT} of image-net.org in that folder "
+                "or a list of their classes as --labels"
+            )
+        names = read_classnames(f"{folder}/{CLASSNAMES}", sorted({*parts["train"], *parts["test"]}))
         train, _, test = labelled(f"{folder}/images", parts, names)
         return in_coops_order(train, folder), test, test
+
+
+def first_picture(folder: str) -> str:
+    """Path of an image that lies in a folder itself; empty where there is none."""
+    if not os.path.isdir(folder):
+        return ""
+    with os.scandir(folder) as entries:
+        return next((entry.path for entry in entries if is_image(entry.name)), "")
 
 
 def in_coops_order(train: list[Image], folder: str) -> list[Image]:
@@ -60,20 +82,20 @@ class ImageNetVariant(TargetDataset):
     200-way task.
 
     Attributes:
-        image_dir: folder of the class folders below the data set's.
         has_all: whether it has every class of ``classnames.txt``.
         by_line: whether folder ``17`` is the class of line 17 (from 0) of ``classnames.txt``.
     """
 
     source = "ImageNet"
-    image_dir = ""
+    lists = (CLASSNAMES,)
+    lists_images = False
     has_all = by_line = False
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         place = f"{folder}/{cls.image_dir}"
         files = numbered_files(place)
-        names = read_classnames(f"{folder}/classnames.txt", () if cls.has_all else files)
+        names = read_classnames(f"{folder}/{CLASSNAMES}", () if cls.has_all else files)
         if cls.by_line:
             names = {str(line): name for line, name in enumerate(names.values())}
         return labelled(place, {"test": files}, names)

@@ -5,28 +5,20 @@ import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from trainers.data.lists import Lists, read_lines, reading
+from trainers.data.lists import PARTS, Lists, read_lines, reading
 
 from .base import ImageDataset, register
 from .splits import read_lists, read_split
 
 
 class SplitFileDataset(ImageDataset):
-    """A folder of images and a file ``split_zhou_*.json``.
-
-    Attributes:
-        dataset_dir: folder below the root; image_dir: folder of the images below that; the split
-            file is named after the class.
-    """
-
-    image_dir = ""
+    """A folder of images and a file ``split_zhou_*.json``, which is named after the class."""
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        return read_split(
-            f"{folder}/split_zhou_{cls.__name__}.json",
-            os.path.join(folder, cls.image_dir),
-        )
+        (name,) = cls.lists
+        image_dir = os.path.join(folder, cls.image_dir)
+        return read_split(f"{folder}/{name}", image_dir, cls.how_to_get(folder))
 
 
 # data set → folder below the root, folder of the images below that
@@ -42,7 +34,13 @@ FOLDERS = {
     "UCF101": ("ucf101", "UCF-101-midframes"),
 }
 for name, (dataset_dir, image_dir) in FOLDERS.items():
-    register(SplitFileDataset, name, dataset_dir=dataset_dir, image_dir=image_dir)
+    register(
+        SplitFileDataset,
+        name,
+        dataset_dir=dataset_dir,
+        image_dir=image_dir,
+        lists=(f"split_zhou_{name}.json",),
+    )
 
 
 @DATASET_REGISTRY.register()
@@ -51,10 +49,12 @@ class FGVCAircraft(ImageDataset):
     ``images_variant_{train,val,test}.txt``."""
 
     dataset_dir = "fgvc_aircraft"
+    image_dir = "images"
+    lists = ("variants.txt", *(f"images_variant_{part}.txt" for part in PARTS))
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        advice = "it comes with the data set's images, get them again"
+        advice = cls.how_to_get(folder)
         path = f"{folder}/variants.txt"
         with reading(path, advice):
             variants = read_lines(path)

@@ -17,13 +17,14 @@ from trainers.data.images import Item
 from trainers.data.lists import PARTS, Image, Lists, read_lines, reading
 
 
-def read_split(path: str, image_dir: str) -> Lists:
+def read_split(path: str, image_dir: str, advice: str = "get it again") -> Lists:
     """Reads a ``split_zhou_*.json`` file.
 
     Args:
         path: the JSON file, ``{"train": [[relative path, label, class name], ...], "val": ...,
             "test": ...}``.
         image_dir: the folder that the relative paths start from.
+        advice: what to do where the file is missing.
 
     Returns:
         three lists of ``Image`` (train, val, test) in the order of the file.
@@ -32,7 +33,7 @@ def read_split(path: str, image_dir: str) -> Lists:
         UserError: the file is missing or malformed, its labels have gaps, or it lists an image
             outside ``image_dir``.
     """
-    with reading(path, "docs/reproduce.md says where to get it"):
+    with reading(path, advice):
         parts = read_json(path)
         lists: Lists = ()
         for part in PARTS:

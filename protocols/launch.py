@@ -1,14 +1,16 @@
-"""Makes the runs of ``run.py`` on this machine, each in a process of its own."""
+"""Makes the runs of ``run.py``, each in a process of its own, on this machine or on a cluster."""
 
 import argparse
+import contextlib
 import logging
 import os
 import sys
-from collections.abc import Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from subprocess import DEVNULL, PIPE, Popen
-from threading import Event
+from threading import Event, Lock
+from typing import Protocol
 
 import torch
 from dassl.data.datasets import build_dataset
@@ -22,12 +24,36 @@ from trainers.common.same_run import OTHER_IMAGES, changes
 from trainers.data.images import images_of
 
 from .arguments import planned_config
+from .gpus import visible_gpus
+from .on_ray import Cluster
 from .plan import PlannedRun, is_recorded
 from .runs import chains, planned
 
 log = logging.getLogger("run")
 
 HERE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+PROGRAM = os.path.join(HERE, "train.py")
+
+
+class Maker(Protocol):
+    """Where runs are made.
+
+    Attributes:
+        at_once: how many are made at the same time.
+        is_stopping: whether they were asked to stop.
+    """
+
+    at_once: int
+    is_stopping: Event
+
+    def make(self, run: PlannedRun) -> int:
+        """Makes one run and returns its exit code."""
+
+    def stop(self) -> None:
+        """Asks all runs to stop."""
+
+    def close(self) -> None:
+        """Gives back what it holds."""
 
 
 def make(args: argparse.Namespace) -> list[PlannedRun]:
@@ -44,8 +70,23 @@ def make(args: argparse.Namespace) -> list[PlannedRun]:
     done = {run for run, cfg in configs.items() if is_done(run, cfg, hashes)}
     number = counted(len(runs), "run")
     log.info("%s: %s, %d done already", " ".join(args.protocol), number, len(done))
-    Launcher(runs, done, args).make_all()
+    with contextlib.closing(maker_of(args, [*configs.values()])) as maker:
+        make_all(runs, done, maker)
     return runs
+
+
+def maker_of(args: argparse.Namespace, configs: Sequence[CfgNode]) -> Maker:
+    """Where the runs of ``run.py``'s arguments are made; configs: theirs.
+
+    Raises:
+        UserError: there is no Ray, or no cluster.
+    """
+    if args.ray:
+        return Cluster(args, PROGRAM)
+    gpus = visible_gpus() if any(cfg.USE_CUDA for cfg in configs) else []
+    if len(gpus) > 1:
+        log.info("%s: %s on each at a time", counted(len(gpus), "GPU"), counted(args.jobs, "run"))
+    return Processes(args, gpus)
 
 
 def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
@@ -101,84 +142,132 @@ def is_done(run: PlannedRun, cfg: CfgNode, hashes: dict[str, str]) -> bool:
     return True
 
 
-@dataclass
-class Launcher:
-    """Makes those runs that are not done, ``args.jobs`` at a time.
+class Processes:
+    """Processes of this machine: each sees one of its GPUs, that on which the fewest others run.
 
-    Attributes:
-        runs: all that are asked for; done: those of them that are done; args: ``run.py``'s.
+    Args:
+        args: ``run.py``'s; jobs is the number on a GPU, or, without one, on the machine.
+        gpus: what ``CUDA_VISIBLE_DEVICES`` calls each; none where they run on the CPU.
     """
 
-    runs: Sequence[PlannedRun]
-    done: Collection[PlannedRun]
-    args: argparse.Namespace
-    processes: list[Popen[bytes]] = field(default_factory=list)
-    is_stopping: Event = field(default_factory=Event)
+    def __init__(self, args: argparse.Namespace, gpus: Sequence[str]) -> None:
+        self.args = args
+        self.at_once = args.jobs * max(1, len(gpus))
+        self.is_stopping = Event()
+        self.processes: list[Popen[bytes]] = []
+        self.on_gpu = dict.fromkeys(gpus, 0)  # GPU → runs that it has
+        self.lock = Lock()
 
-    def make_all(self) -> None:
-        """Makes what is missing.
-
-        Raises:
-            UserError: one failed, or the prompts that it tests are not trained; those that are
-                under way are finished first, no other is started.
-            Interrupted: the command, or a run, was asked to stop; all runs are.
-        """
-        with ThreadPoolExecutor(self.args.jobs) as pool:
-            try:
-                for future in [pool.submit(self.make_chain, chain) for chain in chains(self.runs)]:
-                    future.result()
-            except BaseException as error:
-                pool.shutdown(wait=False, cancel_futures=True)
-                if isinstance(error, Interrupted):
-                    self.is_stopping.set()
-                    for process in self.processes:
-                        process.terminate()
-                raise
-
-    def make_chain(self, chain: Sequence[PlannedRun]) -> None:
-        """Makes a training and the tests of its prompts, which are made again after it."""
-        is_made = False
-        for run in chain:
-            is_made = is_made or run not in self.done
-            line = run.folder if is_made else f"done already: {run.folder}"
-            if is_made and run.model and not record_of(run.model):
-                raise UserError(
-                    f"{run.model} is not trained to its end: run the protocol's training first"
-                )
-            log.info("[%d/%d] %s", self.runs.index(run) + 1, len(self.runs), line)
-            if is_made:
-                self.make(run)
-
-    def make(self, run: PlannedRun) -> None:
+    def make(self, run: PlannedRun) -> int:
         """Makes one run, a call of ``train.py``; its bars are on this command's standard error
-        where no other run is beside it.
-
-        Raises:
-            UserError: it failed; what went wrong stands on standard error.
-            Interrupted: it was asked to stop, and did.
-        """
+        where no other run is beside it. Returns its exit code; what went wrong stands on standard
+        error."""
         settings = {}
-        if self.args.jobs > 1:
-            threads = max(1, torch.get_num_threads() // self.args.jobs)
+        if self.at_once > 1:
+            threads = max(1, torch.get_num_threads() // self.at_once)
             settings = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
         words = run.arguments(self.args.root, self.args.opts)
-        with Popen(
-            [sys.executable, os.path.join(HERE, "train.py"), "--with-parent", *words],
-            stdin=PIPE,  # whose end tells the process that this one has ended
-            stdout=DEVNULL,  # what Dassl prints is kept in a run's log.txt
-            env={**os.environ, **settings},
-            start_new_session=True,  # of Ctrl-C this one hears, and passes on SIGTERM
-        ) as process:
+        with (
+            self.gpu() as chosen,
+            Popen(
+                [sys.executable, PROGRAM, "--with-parent", *words],
+                stdin=PIPE,  # whose end tells the process that this one has ended
+                stdout=DEVNULL,  # what Dassl prints is kept in a run's log.txt
+                env={**os.environ, **settings, **chosen},
+                start_new_session=True,  # of Ctrl-C this one hears, and passes on SIGTERM
+            ) as process,
+        ):
             self.processes.append(process)
             if self.is_stopping.is_set():
                 process.terminate()
-            code = process.wait()
-        if code == REQUEUE or self.is_stopping.is_set():
-            raise Interrupted(
-                f"the run {run.folder} was asked to stop (exit code {code}): the same command resumes it"
-            )
-        if code or not is_recorded(run):
-            raise UserError(
-                f"the run {run.folder} failed (exit code {code}); the lines above say why, or its log.txt, and the same command "
-                "resumes it"
-            )
+            return process.wait()
+
+    @contextlib.contextmanager
+    def gpu(self) -> Iterator[dict[str, str]]:
+        """Takes a GPU for the time of the block; yields what tells a process of it."""
+        if not self.on_gpu:
+            yield {}
+            return
+        with self.lock:
+            chosen = min(self.on_gpu, key=lambda gpu: self.on_gpu[gpu])
+            self.on_gpu[chosen] += 1
+        try:
+            yield {"CUDA_VISIBLE_DEVICES": chosen}
+        finally:
+            with self.lock:
+                self.on_gpu[chosen] -= 1
+
+    def stop(self) -> None:
+        self.is_stopping.set()
+        for process in self.processes:
+            process.terminate()
+
+    def close(self) -> None:
+        pass  # a process ends with its run
+
+
+def make_all(runs: Sequence[PlannedRun], done: Collection[PlannedRun], maker: Maker) -> None:
+    """Makes those runs that are not done, and those that test what is trained now. A test waits for
+    its training; no place is idle while a run waits.
+
+    Args:
+        runs: all that are asked for; done: those of them that are done.
+
+    Raises:
+        UserError: one failed, or the prompts that it tests are not trained; those that are under way
+            are finished first, no other is started.
+        Interrupted: the command, or a run, was asked to stop; all runs are.
+    """
+    numbers = {run: number for number, run in enumerate(runs, 1)}
+    waiting: deque[PlannedRun] = deque()
+    tests: dict[str, list[PlannedRun]] = {}  # folder of a training → what waits for it
+    for chain in chains(runs):
+        if chain[0].model:
+            waiting.extend(chain)
+        else:
+            waiting.append(chain[0])
+            tests[chain[0].folder] = chain[1:]
+    trained = set()  # folders of the trainings that are made now
+    running: dict[Future[None], PlannedRun] = {}
+    with ThreadPoolExecutor(maker.at_once) as pool:
+        try:
+            while waiting or running:
+                while waiting and len(running) < maker.at_once:
+                    run = waiting.popleft()
+                    is_due = run not in done or run.model in trained
+                    line = run.folder if is_due else f"done already: {run.folder}"
+                    if is_due and run.model and not record_of(run.model):
+                        raise UserError(
+                            f"{run.model} is not trained to its end: run the protocol's training first"
+                        )
+                    log.info("[%d/%d] %s", numbers[run], len(runs), line)
+                    if is_due:
+                        trained.add(run.folder)
+                        running[pool.submit(make_one, run, maker)] = run
+                    else:
+                        waiting.extendleft(reversed(tests.pop(run.folder, [])))
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    run = running.pop(future)
+                    future.result()
+                    waiting.extendleft(reversed(tests.pop(run.folder, [])))
+        except Interrupted:
+            maker.stop()
+            raise
+
+
+def make_one(run: PlannedRun, maker: Maker) -> None:
+    """Makes one run.
+
+    Raises:
+        UserError: it failed; Interrupted: it was asked to stop, and did.
+    """
+    code = maker.make(run)
+    if code == REQUEUE or maker.is_stopping.is_set():
+        raise Interrupted(
+            f"the run {run.folder} was asked to stop (exit code {code}): the same command resumes it"
+        )
+    if code or not is_recorded(run):
+        raise UserError(
+            f"the run {run.folder} failed (exit code {code}); the lines above say why, or its log.txt, and the same command "
+            "resumes it"
+        )

@@ -289,8 +289,9 @@ def in_this_process(monkeypatch):
 
     def make(self, job):
         training.run(parse_arguments(job.arguments(self.args.root, self.args.opts)))
+        return 0
 
-    monkeypatch.setattr(launch.Launcher, "make", make)
+    monkeypatch.setattr(launch.Processes, "make", make)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,139 @@
+"""Unpacks archives that come from somewhere else: plain files below one folder, of bounded size."""
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, NamedTuple, cast
+
+from trainers.common.errors import UserError, raise_machines
+from trainers.common.readers import UNPACKED
+
+ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
+# what the readers of archives raise on damaged ones
+DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    TypeError,
+    LookupError,
+)
+
+
+class Member(NamedTuple):
+    """A file in an archive: its name, its size in bytes, and what opens it."""
+
+    name: str
+    size: int
+    open: Callable[[], IO[bytes]]
+
+
+def is_archive(name: str) -> bool:
+    return name.lower().endswith(ENDINGS)
+
+
+@contextlib.contextmanager
+def blaming(path: str) -> Iterator[None]:
+    """What a reader raises in the block is the fault of the archive.
+
+    Raises:
+        UserError: it is damaged; OSError: the disk is full, or fails.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except DAMAGED as error:
+        raise_machines(error, path)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{path} can't be unpacked ({reason}): delete it and get it again"
+        ) from error
+
+
+def members(path: str) -> Iterator[Member]:
+    """The files of an archive in its order; folders are left out.
+
+    Raises:
+        UserError: it holds a link, a device, or a name that leads out of it.
+    """
+    if path.lower().endswith(".zip"):
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+                    raise refused(path, info.filename, "is a link or a device")
+                if not info.is_dir():
+                    yield checked(
+                        path, Member(info.filename, info.file_size, lambda: archive.open(info))
+                    )
+        return
+    with tarfile.open(path) as tar:
+        yield from members_of_tar(path, tar)
+
+
+def members_of_tar(path: str, tar: tarfile.TarFile) -> Iterator[Member]:
+    """The files of an open tar archive; path: for messages.
+
+    Raises:
+        UserError: see ``members``.
+    """
+    for info in tar:
+        if not (info.isdir() or info.isreg()):
+            raise refused(path, info.name, "is a link or a device")
+        if info.isreg():
+            yield checked(
+                path,
+                Member(info.name, info.size, lambda: cast(IO[bytes], tar.extractfile(info))),
+            )
+
+
+def checked(path: str, member: Member) -> Member:
+    """The member, whose name stays below the folder that the archive is unpacked to, on any system.
+
+    Raises:
+        UserError: it doesn't.
+    """
+    parts = re.split(r"[/\\]", member.name)
+    if os.pardir in parts or not parts[0] or ":" in parts[0] or "\0" in member.name:
+        raise refused(path, member.name, "leads out of it")
+    return member
+
+
+def refused(path: str, name: str, why: str) -> UserError:
+    return UserError(
+        f"{path} is refused: its entry {name} {why}, which no data set needs; get it again"
+    )
+
+
+def unpack(path: str, folder: str) -> None:
+    """Writes the files of an archive below a new folder.
+
+    Raises:
+        UserError: the archive is damaged, or unpacks to more than ``UNPACKED`` bytes and twice its
+            own size, or see ``members``; OSError: the disk is full, or fails.
+    """
+    left = max(UNPACKED, 2 * os.path.getsize(path))
+    os.makedirs(folder)
+    with blaming(path):
+        for member in members(path):
+            left -= member.size
+            if left < 0:
+                raise refused(path, member.name, "makes it unpack to more than twice its size")
+            place = os.path.join(folder, member.name)
+            os.makedirs(os.path.dirname(place), exist_ok=True)
+            try:
+                with member.open() as source, open(place, "xb") as target:
+                    shutil.copyfileobj(source, target)
+            except OSError as error:
+                error.filename = place  # a full disk names no file
+                raise

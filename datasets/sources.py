@@ -1,0 +1,44 @@
+"""Where data sets come from, and the command that gets one; see get.yaml."""
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainers.common.readers import read_yaml
+
+
+@dataclass(frozen=True)
+class Source:
+    """What one name of ``python -m datasets.get`` brings.
+
+    Attributes:
+        sets: registered names of the data sets that are read from it.
+        archives: file names of its archive, that of the mirror first; none where it has no mirror.
+        clone: address for ``git clone``; empty where it has none.
+        by_hand: what has to be downloaded by hand, and where; empty where nothing has.
+    """
+
+    sets: list[str]
+    archives: tuple[str, ...] = ()
+    clone: str = ""
+    by_hand: str = ""
+
+
+_TABLE = read_yaml(Path(__file__).with_name("get.yaml"))
+MIRROR: str = _TABLE["mirror"]  # repository on the Hugging Face hub
+SOURCES = {name: Source(**entry) for name, entry in _TABLE["names"].items()}
+
+
+def how_to_get(data_set: str, root: str) -> str:
+    """The command that gets a data set, in words.
+
+    Args:
+        data_set: its registered name; root: folder of the data sets.
+    """
+    for name, source in SOURCES.items():
+        if data_set in source.sets:
+            command = f"python -m datasets.get {name} --root {shlex.quote(root)}"
+            if source.by_hand:
+                return f"{command} --from FOLDER sorts what you have downloaded to FOLDER: {source.by_hand}"
+            return f"{command} gets it"
+    return "put it there"  # a data set of one's own

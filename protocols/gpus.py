@@ -1,0 +1,16 @@
+"""The GPUs that this process sees."""
+
+import os
+
+import torch
+
+
+def visible_gpus() -> list[str]:
+    """What ``CUDA_VISIBLE_DEVICES`` calls each GPU that this process sees; none without one.
+
+    They are counted by the driver, without a context: that would take memory of each.
+    """
+    count = torch.cuda.device_count()
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = chosen.split(",") if chosen else [str(number) for number in range(count)]
+    return [name.strip() for name in names[:count]]

@@ -1,0 +1,160 @@
+"""run.py on several GPUs, which are pretended: who is told which, when, and the same numbers."""
+
+import contextlib
+import json
+import random
+import threading
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import run as protocol_run
+from protocols import launch
+from protocols.gpus import visible_gpus
+from protocols.runs import planned
+from tests.runs import PATIENCE, call, make_small_options, record_of
+from trainers.common.errors import UserError
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """``gpus(number)``: as many are pretended."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    return lambda number: monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+
+
+@pytest.mark.parametrize(
+    "number, chosen, names",
+    [
+        (0, None, []),
+        (3, None, ["0", "1", "2"]),
+        (2, "5,3", ["5", "3"]),
+        (1, "GPU-8932f937", ["GPU-8932f937"]),
+        (0, "", []),
+        (1, "2,-1,3", ["2"]),  # CUDA sees none after a wrong one
+    ],
+)
+def test_gpus_are_called_what_the_user_calls_them(gpus, monkeypatch, number, chosen, names):
+    gpus(number)
+    if chosen is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", chosen)
+    assert visible_gpus() == names
+
+
+class Machine:
+    """Runs that go on until they are ended, one at a time; stands in for ``Popen``."""
+
+    def __init__(self):
+        self.running, self.order = {}, []
+        self.changed = threading.Condition()
+
+    def start(self, command, env, **_):
+        folder = command[command.index("--output-dir") + 1]
+        ended = threading.Event()
+
+        def wait():
+            assert ended.wait(PATIENCE)
+            return 0
+
+        with self.changed:
+            self.running[folder] = env.get("CUDA_VISIBLE_DEVICES"), ended
+            self.order.append(folder)
+            self.changed.notify_all()
+        return contextlib.nullcontext(SimpleNamespace(wait=wait, terminate=ended.set))
+
+    def wait_for(self, number):
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.running) >= number, PATIENCE)
+            return [gpu for gpu, _ in self.running.values()]
+
+    def end(self, folder):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "results.json").write_text("{}")
+        with self.changed:
+            self.running.pop(folder)[1].set()
+
+
+@pytest.mark.parametrize("number, jobs", [(4, 1), (2, 2), (3, 2), (0, 3)])
+def test_each_run_has_a_gpu_and_none_is_idle_while_a_run_waits(
+    gpus, monkeypatch, tmp_path, number, jobs
+):
+    """Trainings with one, four and ten tests; runs end in any order."""
+    gpus(number)
+    machine, draws = Machine(), random.Random(number)
+    monkeypatch.setattr(launch, "Popen", machine.start)
+    monkeypatch.setattr(launch, "record_of", lambda folder: {"is": Path(folder).is_dir()})
+    words = "--protocol xd dg base2new --dataset imagenet --backbone tiny --trainer CoOp CDC"
+    args = protocol_run.parse_arguments(
+        [*words.split(), "--seeds", "1", "--output", f"{tmp_path}/o", "--jobs", str(jobs)]
+    )
+    runs = planned(args)
+    maker = launch.Processes(args, visible_gpus())
+    thread = threading.Thread(target=launch.make_all, args=(runs, [], maker))
+    thread.start()
+    model_of = {run.folder: run.model for run in runs}
+    left, ended = set(model_of), set()
+    while left:
+        ready = [folder for folder in left if model_of[folder] in (None, *ended)]
+        expected = min(len(ready), jobs * max(1, number))
+        told = machine.wait_for(expected)
+        assert len(told) == expected
+        assert set(machine.running) <= set(ready)
+        counts = [told.count(str(gpu)) for gpu in range(number)]
+        assert sum(counts) == (expected if number else 0)
+        assert len(ready) < number * jobs or set(counts) <= {jobs}
+        assert max(counts, default=0) <= jobs
+        folder = draws.choice(sorted(machine.running))
+        machine.end(folder)
+        left.remove(folder)
+        ended.add(folder)
+    thread.join(PATIENCE)
+    assert sorted(machine.order) == sorted(model_of)
+
+
+def test_a_setting_that_wants_the_cpu_gets_no_gpu(gpus, tmp_path):
+    gpus(4)
+    args = SimpleNamespace(ray=None, jobs=2)
+    for use, at_once in ((True, 8), (False, 2)):
+        maker = launch.maker_of(args, [SimpleNamespace(USE_CUDA=use)])
+        assert maker.at_once == at_once
+
+
+def test_where_a_training_fails_nothing_else_is_started(gpus, monkeypatch, tmp_path):
+    gpus(2)
+    args = protocol_run.parse_arguments(
+        f"--protocol base2new --trainer CoOp --seeds 1 2 3 --output {tmp_path}/o".split()
+    )
+    maker = launch.Processes(args, visible_gpus())
+    started = []
+
+    def make(run):
+        started.append(run.folder)
+        return 1
+
+    monkeypatch.setattr(maker, "make", make)
+    with pytest.raises(UserError, match="failed"):
+        launch.make_all(planned(args), [], maker)
+    assert len(started) <= 2
+
+
+@pytest.mark.slow
+def test_four_pretended_gpus_give_the_numbers_of_one_process(
+    gpus, data_root, small_clip_file, tmp_path, capsys
+):
+    def start(output, number):
+        gpus(number)
+        words = f"--protocol base2new --trainer CoOp CDC --dataset dtd --config tiny --shots 4 --seeds 1 2 --root {data_root} --output {tmp_path}/{output}"
+        options = make_small_options(small_clip_file, 2)
+        assert call(protocol_run.main, *words.split(), "--", *options) == 0
+        return capsys.readouterr()
+
+    one, four = start("one", 0), start("four", 4)
+    assert one.out == four.out
+    assert "4 GPUs: 1 run on each" in four.err
+    for path in (tmp_path / "one").rglob("results.json"):
+        other = tmp_path / "four" / path.relative_to(tmp_path / "one")
+        first, second = record_of(path.parent), json.loads(other.read_text())
+        assert first["metrics"] == second["metrics"]
+        assert first["prompts_hash"] == second["prompts_hash"]
