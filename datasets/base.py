@@ -47,7 +47,7 @@ class ImageDataset(DatasetBase):
         trained = make_data(images.train_x)
         tested = trained if images.is_test_only else make_data(images.test)
         validated = tested if images.val is images.test else make_data(images.val)
-        super().__init__(train_x=trained, val=validated or None, test=tested)
+        super().__init__(train_x=trained, val=validated, test=tested)
         self.images = images
 
     @classmethod

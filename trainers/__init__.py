@@ -10,8 +10,6 @@ from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
-from .common.errors import UserError
-
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
@@ -64,6 +62,8 @@ def add_method(name: str, module: str) -> None:
     Raises:
         UserError: the name is taken; two that differ in case alone would share a config node.
     """
+    from .common.errors import UserError  # here: importing the package imports nothing of it
+
     for known in METHODS:
         if known.upper() == name.upper():
             raise UserError(f"the name {name!r} is taken by {known}: give the method another one")

@@ -5,7 +5,6 @@ import json
 import shlex
 import textwrap
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy
 import pandas
@@ -25,7 +24,8 @@ from labelling.defaults import TAKEN, completed
 from labelling.explain import explain
 from labelling.folders.pictures import pictures_and_labels, write_class_folders
 from labelling.own_run import notes_on_classes
-from labelling.threshold import threshold_of
+from labelling.request import add_arguments
+from labelling.threshold import read_validation, threshold_of
 from protocols.command_line import parse_arguments
 from tests.runs import (
     REPOSITORY,
@@ -38,7 +38,10 @@ from tests.runs import (
     small_recipe,
 )
 from trainers.common.image_files import decoded, read_picture
+from trainers.data.images import Images
+from trainers.data.lists import Image as Listed
 from trainers.engine.run import Run
+from trainers.engine.testing import Evaluator
 from trainers.prompting.weights import open_clip_models, openai
 
 NAMES = ("red square", "blue quokka")
@@ -55,11 +58,13 @@ def written_out(shapes):
     """The run that a command on the shapes stands for: its recipe's name, its CLIP, and why that."""
 
     def expand(trainer, *more):
-        args = parse_arguments(["--trainer", trainer, "--images", str(shapes), *more])
+        args = parse_arguments(
+            ["--trainer", trainer, "--images", str(shapes), *more], add_arguments
+        )
         asked = asked_of_images(args)
-        run, why, _ = completed(asked, [*filter(None, [args.resume]), asked.folder])
+        run, reasons = completed(asked, [*filter(None, [args.resume]), asked.folder])
         place = f"{REPOSITORY}/configs/trainers/"
-        return run.recipe.removeprefix(place).removesuffix(".yaml"), run.backbone, why
+        return run.recipe.removeprefix(place).removesuffix(".yaml"), run.backbone, " ".join(reasons)
 
     return expand
 
@@ -68,16 +73,14 @@ def written_out(shapes):
 
 
 def test_without_a_trainer_one_is_taken(shapes, tmp_path, monkeypatch, capsys):
-    """By the command and by ``fit`` alike, which the record says; the same command again finds the run
-    done."""
+    """By the command and by ``fit`` alike; the same command again finds the run done."""
     monkeypatch.chdir(tmp_path)
     words = ["--backbone", "tiny", "--images", str(shapes)]
     assert train.main(words) == 0
     folder = Path("output/my shapes/seed1")
     record = record_of(folder)
     assert record["trainer"] == TAKEN
-    assert record["notes"][0].startswith(f"{TAKEN} was taken")
-    assert record["notes"][0] in capsys.readouterr().out
+    assert f"{TAKEN} is taken, which is fitted in seconds" in capsys.readouterr().out
     assert train.main(words) == 0
     assert record_of(folder) == record
     fitted = PromptedClassifier.fit(shapes, backbone="tiny", folder="fitted").record
@@ -86,17 +89,16 @@ def test_without_a_trainer_one_is_taken(shapes, tmp_path, monkeypatch, capsys):
     assert fitted["metrics"]["test"] == record["metrics"]["test"]
 
 
-def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_on(
+def test_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_on(
     shapes, tmp_path, capsys
 ):
-    """The record, the log, the report and the promise say which it was; of 100 pictures a part is held
-    out."""
+    """The record, the log, the report and the promise say which it was, at every number of pictures."""
     words = ["--backbone", "tiny", "--trainer", "GDA", "--images", str(shapes)]
     assert train.main([*words, "--output-dir", f"{tmp_path}/few"]) == 0
     record = record_of(tmp_path / "few")
-    assert record["folds"] == 5
+    assert record["folds"] == 10
     assert record["metrics"]["test"]["images"] == 20
-    said = "all 20 images by 5-fold cross-validation"
+    said = "all 20 images by 10-fold cross-validation"
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "few/report.html").read_text()
     assert "the run's 20 cross-validated images" in explain(threshold_of(f"{tmp_path}/few"))
@@ -105,8 +107,25 @@ def test_few_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_o
     make_pictures(shapes, count=50, names=NAMES)
     place = tmp_path / "many"
     many = PromptedClassifier.fit(shapes, trainer="GDA", backbone="tiny", folder=place).record
-    assert "folds" not in many
-    assert many["metrics"]["test"]["images"] == 30
+    assert many["folds"] == 10
+    assert many["metrics"]["test"]["images"] == 100
+
+
+def test_of_parts_that_the_user_made_the_test_stays_out_and_promises_come_of_the_rest(
+    shapes, tmp_path
+):
+    parts = tmp_path / "parts"
+    for part, count in (("train", 12), ("val", 6), ("test", 8)):
+        make_pictures(parts / part, count=count, names=NAMES)
+    place = tmp_path / "run"
+    made = PromptedClassifier.fit(parts, trainer="GDA", backbone="tiny", folder=place)
+    assert made.method.learner.features.shape[0] == 2 * 18, "training and validation"
+    assert made.record["metrics"]["test"]["images"] == 2 * 8
+    assert "folds" not in made.record
+    validation = read_validation(str(place))
+    assert validation.is_folds
+    counted = validation.points[-1].answered if validation.points else 0
+    assert counted + validation.uncounted == 2 * 18
 
 
 def test_a_run_in_folds_that_was_stopped_ends_with_the_same_numbers(shapes, tmp_path, monkeypatch):
@@ -118,7 +137,7 @@ def test_a_run_in_folds_that_was_stopped_ends_with_the_same_numbers(shapes, tmp_
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Run, "test", stop)
+        patched.setattr(Evaluator, "write_record", stop)
         with pytest.raises(KeyboardInterrupt):
             fit("stopped")
     again = fit("stopped")
@@ -188,7 +207,7 @@ def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
     program = f"""
         import random, sys, torch
         sys.modules["dassl"] = None
-        from cdc_trainers import PromptedClassifier
+        from cdc_labelling import PromptedClassifier
         before = random.getstate(), torch.get_rng_state()
         PromptedClassifier.fit({folder!r}, folder="fit", **{given!r})
         assert random.getstate() == before[0]
@@ -243,7 +262,7 @@ def test_the_installed_commands_train_and_label(shapes, tmp_path, capsys):
     assert cdc_train.main([*words, "--settings", "DATALOADER.TEST.BATCH_SIZE", "4"]) == 0
     record = record_of(tmp_path / "my run")
     assert record["config"]["DATALOADER"]["TEST"]["BATCH_SIZE"] == 4
-    accuracy = f"Accuracy: {record['metrics']['test']['accuracy']:.1f} % of all 20 images by 5-fold"
+    accuracy = f"Accuracy: at least about {record['metrics']['test']['accuracy']:.1f} % of all 20 images by 10-fold"
     said = capsys.readouterr().err
     advice = said.partition(accuracy)[2].partition("Label images with: cdc-predict ")[2]
     options = shlex.split(advice.partition(" PATH …")[0])
@@ -303,9 +322,12 @@ def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_th
 
 def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of():
     def part(**counts):
-        return [SimpleNamespace(classname=name) for name in counts for _ in range(counts[name])]
+        return [
+            Listed(f"{name} {number}", 0, name) for name in counts for number in range(counts[name])
+        ]
 
-    data = SimpleNamespace(train_x=part(ant=9, bee=2), val=[], test=part(ant=8, bee=1, cat=10))
+    names = ["ant", "bee", "cat"]
+    data = Images(part(ant=9, bee=2), [], part(ant=8, bee=1, cat=10), names)
     (note,) = notes_on_classes(data)
     assert "Fewer than 10 images are in 1 class, such as bee (3)" in note
     data.test += part(cat=30)

@@ -31,7 +31,8 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
     for given in ("--backbone tiny", "--config tiny", "-- MODEL.BACKBONE.NAME tiny"):
         assert clips("--plan", *given.split()) == ({("tiny", "tiny")}, "")
     started = []
-    monkeypatch.setattr("protocols.launch.run", lambda args: started.extend(planned(args)))
+    monkeypatch.setattr("protocols.launch.make", lambda args: started.extend(planned(args)))
+    monkeypatch.setattr("results.after_runs.shown", lambda runs, args: "")
     assert "The CLIP is tiny, to try things: it has seen small drawings only" in clips()[1]
     assert {Path(run.recipe).stem for run in started} == {"tiny"}
     assert asked == ["ViT-B/32"]

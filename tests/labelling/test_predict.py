@@ -203,7 +203,7 @@ def test_no_form_replaces_somebodys_file(refused, images, tmp_path, form):
 
 def test_a_table_is_written_whole_or_not_at_all(refused, images, tmp_path):
     table, broken = tmp_path / "labels.csv", tmp_path / "broken.png"
-    older = "image,label,doubtful,uncertainty\n"
+    older = "\ufeffimage,label,doubtful,uncertainty\n"
     table.write_text(older)
     broken.write_bytes(b"no image")
     assert "broken.png can't be read" in refused("--csv", table, broken)

@@ -35,5 +35,5 @@ def test_a_training_picture_whose_label_is_wrong_is_listed(colours, tmp_path, mo
     with open("output/colours/seed1/report_wrong_labels.csv", encoding="utf-8-sig") as file:
         first = next(csv.DictReader(file))
     assert wrong.impath.endswith(first["image"])
-    assert first["split"] == "train"
+    assert first["split"] == "test", "all are tested in folds"
     assert (first["label"], first["answer"]) == ("red square", "blue square")

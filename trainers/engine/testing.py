@@ -116,7 +116,9 @@ class Evaluator:
         answers, labels, paths = answered
         arrays = per_image(answers, labels, paths)
         if self.images.groups:
-            arrays["is_new"] = self.images.are_independent(paths, out_of_fold)
+            # what learns nothing has seen no image
+            is_unseen = out_of_fold or self.method.learner is None
+            arrays["is_new"] = self.images.are_independent(paths, is_unseen)
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
