@@ -330,7 +330,7 @@ def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of():
     data = Images(part(ant=9, bee=2), [], part(ant=8, bee=1, cat=10), names)
     (note,) = notes_on_classes(data)
     assert "Fewer than 10 images are in 1 class, such as bee (3)" in note
-    data.test += part(cat=30)
+    data = Images(part(ant=9, bee=2), [], part(ant=8, bee=1, cat=40), names)
     _, note = notes_on_classes(data)
     assert "82 % of the test images are of cat: always answering that is right" in note
 
