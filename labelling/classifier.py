@@ -7,6 +7,7 @@
 True
 """
 
+import logging
 import os
 import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -54,10 +55,12 @@ from .folders.pictures import (
 )
 from .official_prompts import BACKBONE, official_classifier
 from .request import Text, ask, checked_names, text
+from .zero_shot import zero_shot_classifier
 
 if TYPE_CHECKING:
     import pandas
 
+log = logging.getLogger(__name__)
 AHEAD = 2  # batches that are read, so that reading never waits for the one that is computed
 
 
@@ -245,6 +248,26 @@ class PromptedClassifier:
             UserError: the file is no such checkpoint, or is of another trainer, CLIP or shape.
         """
         return cls(*official_classifier(checkpoint, trainer, classnames, backbone, settings))
+
+    @classmethod
+    def zero_shot(
+        cls, classnames: Iterable[str], backbone: Text | None = None
+    ) -> "PromptedClassifier":
+        """A CLIP as it is, by class names alone, with the sentences of zero-shot CLIP (``ZeroshotCLIP2``).
+
+        Nothing was tested, so nothing is promised of its answers.
+
+        Args:
+            classnames: at least two names; backbone: name or file of a CLIP; without one that of
+                ``fit``.
+
+        Raises:
+            UserError: the names don't work, or the CLIP is not found.
+        """
+        method, cfg, record, why = zero_shot_classifier(classnames, backbone)
+        if why:
+            log.info("%s", why)
+        return cls(method, cfg, record)
 
     @classmethod
     def fit(

@@ -53,7 +53,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="PATH",
         help="image files, folders (with all folders below) or patterns; - reads a list from standard input",
     )
-    sources = parser.add_mutually_exclusive_group(required=True)
+    sources = parser.add_mutually_exclusive_group()
     add_run_arguments(parser, sources)
     sources.add_argument(
         "--prompts",
@@ -65,7 +65,8 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--classes",
         nargs="+",
         metavar="NAME",
-        help="class names to choose from instead: the run's in another order, some of them, or others",
+        help="class names to choose from instead: the run's in another order, some of them, or others; without "
+        "--run and --prompts the CLIP as it is tells them apart",
     )
     parser.add_argument(
         "--topk",
@@ -161,10 +162,10 @@ def threshold_for(args: argparse.Namespace) -> Threshold | None:
     certainty = args.min_certainty
     if certainty is not None and not 0 <= certainty <= 1:
         raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
-    is_own = not args.prompts and (not args.classes or are_own(args.run, args.classes))
+    is_own = bool(args.run) and (not args.classes or are_own(args.run, args.classes))
     if args.max_error is not None and not is_own:
         raise UserError(
-            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, of some, or of --prompts: give --min-certainty"
+            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, of some, of --prompts or without a --run: give --min-certainty"
         )
     if not is_own or certainty is not None:
         return None
@@ -177,7 +178,7 @@ def writer_for(args: argparse.Namespace) -> Writer:
     Raises:
         UserError: a Ray cluster is asked for what it does not make.
     """
-    if args.ray and (args.prompts or not (args.csv or args.parquet)):
+    if args.ray and not (args.run and (args.csv or args.parquet)):
         raise UserError("--ray writes a table of a --run: give --csv FILE or --parquet FILE")
     if args.csv:
         return CsvWriter(args.csv)
@@ -191,7 +192,7 @@ def writer_for(args: argparse.Namespace) -> Writer:
 def command_of(args: argparse.Namespace) -> dict[str, object]:
     """What the part file depends on besides the images: option → value; of a run the hash of its
     record, of ``--prompts`` that of the file."""
-    source = args.prompts or f"{args.run}/{FILE_NAME}"
+    source = args.prompts or f"{args.run or ''}/{FILE_NAME}"
     return {
         "--trainer": args.trainer,
         "--classes": args.classes,
@@ -201,6 +202,8 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
         "--confidence": args.confidence,
         "--least-certain-first": args.least_certain_first,
         "--run": file_hash(source) if os.path.isfile(source) else "",
+        # a run's CLIP is that of its record wherever it lies
+        "--backbone": args.backbone if not args.run else None,
     }
 
 
@@ -263,6 +266,10 @@ def check_source(args: argparse.Namespace) -> None:
     Raises:
         UserError: a checkpoint lacks what it does not say itself, or a run is told what it says.
     """
+    if not (args.run or args.prompts or args.classes):
+        raise UserError(
+            "nothing says what the classes are: give --run, the folder of a training, or --classes cat dog"
+        )
     if args.prompts and not (args.trainer and args.classes):
         raise UserError(
             "--prompts says neither the trainer nor the classes: give --trainer and --classes too"
@@ -272,10 +279,10 @@ def check_source(args: argparse.Namespace) -> None:
 
 
 def classifier_of(args: argparse.Namespace) -> "PromptedClassifier":
-    """The classifier that is asked for, of a run or of a checkpoint, with its classes.
+    """The classifier that is asked for, of a run, of a checkpoint or of names alone, with its classes.
 
     Raises:
-        UserError: see ``PromptedClassifier.load`` and ``from_official``.
+        UserError: see ``PromptedClassifier.load``, ``from_official`` and ``zero_shot``.
     """
     from ..classifier import PromptedClassifier
     from ..official_prompts import BACKBONE
@@ -283,6 +290,8 @@ def classifier_of(args: argparse.Namespace) -> "PromptedClassifier":
     if args.prompts:
         backbone = args.backbone or BACKBONE
         return PromptedClassifier.from_official(args.prompts, args.trainer, args.classes, backbone)
+    if not args.run:
+        return PromptedClassifier.zero_shot(args.classes, args.backbone)
     classifier = PromptedClassifier.load(args.run, args.backbone)
     return classifier.with_classes(args.classes) if args.classes else classifier
 
