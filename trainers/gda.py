@@ -30,7 +30,6 @@ from .learners.features import (
 from .maths.gaussians import (
     WAY_OF_ADDED,
     GaussianEvidence,
-    among_added,
     discriminants,
     fit_gaussians,
     gaussians_of_texts,
@@ -103,13 +102,10 @@ class GaussianClassifier(SizedByState):
         trained = positions_of_trained(asked)
         rows = [asked[position] for position in trained]
         votes = F.linear(features, self.weight, self.bias)[:, rows]  # (B, T)
-        logits = zero_shot[:, trained] + self.alpha * votes
-        if not self.gaussians.has_added:
-            return logits
-        known = (logits / self.temperature).log_softmax(dim=-1)
-        level = self.gaussians(features)[:, trained].logsumexp(dim=-1)  # (B,)
-        texts = zero_shot.log_softmax(dim=-1)  # (B, K)
-        return self.temperature * among_added(texts, known, level, asked)
+        logits: Tensor = zero_shot[:, trained] + self.alpha * votes
+        if self.gaussians.has_added:
+            logits = self.gaussians.with_added(features, logits, zero_shot, self.temperature)
+        return logits
 
 
 def unit(features: Tensor) -> float:

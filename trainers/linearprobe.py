@@ -4,7 +4,8 @@ few shots as in CoOp's public repository, ``lpclip``). Texts play no part. Ours:
 a temperature, which leaves every answer and makes its probability mean something; and under
 ``BESIDE_TEXTS``, which one's own images take, the texts' logits count beside the probe's, with a weight
 that is fitted along, so that few images, which make a poor probe, leave the texts' answers; C is then
-the one under which held-out labels are most likely.
+the one under which held-out labels are most likely, and Gaussians of the images say whether a picture
+is of a trained class where a list has others, too (``gaussians.among_added``).
 """
 
 import logging
@@ -20,17 +21,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .class_part import ClassPart
+from .class_part import ClassPart, State
 from .common.setting import Setting, above, node_of
 from .learners.features import (
     FeatureMethod,
     Grid,
     MostLikely,
     Numbers,
+    SizedByState,
     best_temperature,
     log_likelihood,
     number_right,
 )
+from .maths.gaussians import WAY_OF_ADDED, GaussianEvidence, positions_of_trained, state_for
 from .maths.logistic import regressions
 from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
@@ -65,29 +68,43 @@ def add_linearprobe_config(cfg: CfgNode) -> None:
     cfg.TRAINER.LINEARPROBE = node_of(SETTINGS)
 
 
-class Probe(nn.Module):
-    """Weights (K, E) and biases (K,) of K classes, zero until they are fitted, the C that they were
-    fitted with, the weight of the texts' logits beside them, and the temperature of the answers."""
+class Probe(SizedByState):
+    """Weights (T, E) and biases (T,) of T trained classes, zero until they are fitted, the C that they
+    were fitted with, the weight of the texts' logits beside them, the temperature of the answers, and
+    the Gaussians' evidence that an image is of a trained class, whose ``classes`` are the K that are
+    asked for."""
 
-    weight: Any  # a parameter; None for classes that were not trained, as is the bias
+    weight: Any  # a parameter; None for classes that were not trained, as are bias and Gaussians
     bias: Any
+    gaussians: Any  # ``GaussianEvidence``
     C: Tensor
     text_weight: Tensor
     temperature: Tensor
+    sized = ("weight", "bias")
 
     def __init__(self, method: Method) -> None:
         super().__init__()
         classes = len(method.classnames)
-        self.weight = nn.Parameter(torch.zeros(classes, method.backbone.embed_dim))
+        width = method.backbone.embed_dim
+        self.weight = nn.Parameter(torch.zeros(classes, width))
         self.bias = nn.Parameter(torch.zeros(classes))
         self.register_buffer("C", torch.tensor(method.settings.C))
         self.register_buffer("text_weight", torch.zeros(()))
         self.register_buffer("temperature", torch.ones(()))
+        self.gaussians = GaussianEvidence(width, classes)
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
         """(B, E), (B, K) → (B, K); the zero-shot logits where there are no weights."""
-        beside = self.text_weight * zero_shot
-        return zero_shot if self.weight is None else features @ self.weight.t() + self.bias + beside
+        if self.weight is None:
+            return zero_shot
+        asked = self.gaussians.asked
+        trained = positions_of_trained(asked)
+        rows = [asked[position] for position in trained]
+        votes = (features @ self.weight.t() + self.bias)[:, rows]  # (B, T)
+        logits: Tensor = votes + self.text_weight * zero_shot[:, trained]
+        if self.gaussians.has_added:
+            logits = self.gaussians.with_added(features, logits, zero_shot, self.temperature)
+        return logits
 
 
 @one_thread()
@@ -142,7 +159,7 @@ class LinearProbeMethod(FeatureMethod):
 
     declared = SETTINGS
     learner: Probe
-    class_part = ClassPart(("weight", "bias"), {"weight": 0, "bias": 0})
+    class_part = ClassPart(("weight", "bias", "gaussians"))
 
     def build(self) -> Probe:
         return Probe(self)
@@ -150,6 +167,14 @@ class LinearProbeMethod(FeatureMethod):
     def drop_class_part(self) -> None:
         self.learner.weight = None
         self.learner.bias = None
+        self.learner.gaussians = None
+
+    def state_for(self, state: State, classes: Sequence[int]) -> State | None:
+        """Beside the texts the Gaussians say whether an image is of a trained class."""
+        return state_for(state, classes, self.learner.gaussians)
+
+    def way_of_added(self) -> str:
+        return super().way_of_added() if self.left_out else WAY_OF_ADDED
 
     @property
     def grid(self) -> Grid:
@@ -229,6 +254,7 @@ class LinearProbeMethod(FeatureMethod):
             weight = found.weight
             bias = found.bias
             probe.text_weight.copy_(found.text_weight)
+            probe.gaussians.fit(seen, labels)
         else:
             weight, bias = fitted(seen, labels, probe.C.item(), len(self.classnames))
         probe.weight.copy_(weight)

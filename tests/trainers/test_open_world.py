@@ -47,7 +47,9 @@ def test_images_of_one_kind_are_refused():
         open_world(Prediction(prediction.probability[base]), labels[base], BASE)
 
 
-@pytest.mark.parametrize("trainer, parts", [("CDC", []), ("LinearProbe", ["weight", "bias"])])
+@pytest.mark.parametrize(
+    "trainer, parts", [("CDC", []), ("LinearProbe", ["weight", "bias", "gaussians"])]
+)
 def test_a_trained_run_is_asked_with_all_classes(run, trainer, parts):
     """It says which parts serve the base classes alone, and are left out."""
     _, trained, folder = run(trainer, "DATASET.SUBSAMPLE_CLASSES", "base", name="base")

@@ -214,6 +214,21 @@ class GaussianEvidence(nn.Module):
             nothing = torch.full_like(level, -torch.inf)  # (B, 1), the last column, which ADDED is
             return torch.cat([evidence, nothing], dim=1)[:, self.asked]
 
+    def with_added(
+        self, features: Tensor, logits: Tensor, zero_shot: Tensor, temperature: Tensor
+    ) -> Tensor:
+        """Logits (B, K) at a temperature for a list of trained and of added classes, see ``among_added``.
+
+        Args:
+            features: (B, E); logits: (B, T), among the T trained classes on the list.
+            zero_shot: (B, K), the texts' logits.
+        """
+        known = (logits / temperature).log_softmax(dim=-1)
+        trained = positions_of_trained(self.asked)
+        level = self(features)[:, trained].logsumexp(dim=-1)  # (B,)
+        texts = zero_shot.log_softmax(dim=-1)  # (B, K)
+        return temperature * among_added(texts, known, level, self.asked)
+
 
 def state_for(state: State, classes: Sequence[int], own: GaussianEvidence) -> State | None:
     """A learner's state whose Gaussians, its ``gaussians``, serve a list of classes; None where they
