@@ -238,14 +238,16 @@ class PromptedClassifier:
         Args:
             checkpoint: the file, such as ``model.pth.tar-50``.
             trainer: CoOp, CoCoOp, KgCoOp, MaPLe or PromptSRC.
-            classnames: at least two names; of class-specific contexts those that were trained.
+            classnames: at least two names; of class-specific contexts those that were trained, in
+                any order.
             backbone: name or file of the CLIP that it was trained for.
             settings: KEY → value over the recipe's, such as
                 ``{"TRAINER.COOP.CLASS_TOKEN_POSITION": "middle"}``, of which a checkpoint says
                 nothing.
 
         Raises:
-            UserError: the file is no such checkpoint, or is of another trainer, CLIP or shape.
+            UserError: the file is no such checkpoint, or is of another trainer, CLIP or shape, or has
+                class-specific contexts of other names.
         """
         return cls(*official_classifier(checkpoint, trainer, classnames, backbone, settings))
 

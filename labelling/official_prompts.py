@@ -13,14 +13,20 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from trainers.common.config_files import check_values
-from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import FORMAT, Record
 from trainers.engine.build import check_settings
 from trainers.engine.checkpoint import load_state, read
 from trainers.engine.checks import check_pixels
-from trainers.engine.official import LAYOUTS, OfficialState, is_official, prompts_in
+from trainers.engine.official import (
+    LAYOUTS,
+    OfficialState,
+    check_state,
+    is_official,
+    prompts_in,
+    trained_names,
+)
 from trainers.engine.run_record import versions
 from trainers.engine.saved_run import find_method, new_config, settings_with
 from trainers.method import Method
@@ -52,15 +58,10 @@ def official_classifier(
     check_pixels(cfg, clip)
     cfg.freeze()
     node = check_settings(kind, cfg)
-    specific = state["ctx"].shape[0] if node.get("CSC", False) else None
-    if specific not in (None, len(names)):
-        raise UserError(
-            f"{path} has a context for each of {specific} classes, and there are {len(names)} "
-            "names: give those that it was trained for, in that order"
-        )
     device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
     method = kind(node, names, clip.to(device))
-    load_state(method, prompts_in(state, method, path), names, path)
+    trained = trained_names(state, method, path)
+    load_state(method, prompts_in(state, method, path), trained, path)
     check_names(method.backbone, names, are_fixed=False)
     return method, cfg, record_of(method, cfg, path)
 
@@ -69,7 +70,7 @@ def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
     """The tensors of an official checkpoint by their official names.
 
     Raises:
-        UserError: there is no such file, or it holds something else.
+        UserError: there is no such file, or it holds something else, see ``check_state``.
     """
     if not os.path.isfile(path):
         raise UserError(f"there is no file {path}: give a checkpoint, such as model.pth.tar-50")
@@ -90,12 +91,7 @@ def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
             "and a scheduler: give the file model.pth.tar-<epoch> that the authors released"
         )
     state: dict[str, Tensor] = content["state_dict"]
-    context = LAYOUTS[kind.name()].name("ctx")
-    if context not in state:
-        raise UserError(
-            f"{path} has no {context}, so it is not {kind.name()}'s (it has {first_few(sorted(state))}): "
-            "give the trainer that it was trained by"
-        )
+    check_state(state, kind, path)
     return state
 
 

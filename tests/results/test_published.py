@@ -21,7 +21,7 @@ from tests.runs import call
 
 # H that are the means of the seeds' or the sets' own, and one that is not that of its parts: see the
 # file
-OTHER_H = {("HPT", ""), ("GDA", ""), ("DePTPromptSRC", "ucf101")}
+OTHER_H = {("HPT", ""), ("GDA", ""), ("RPO", ""), ("DePTPromptSRC", "ucf101")}
 
 
 def test_h_is_that_of_base_and_new():
@@ -33,6 +33,20 @@ def test_h_is_that_of_base_and_new():
         if (method, data) not in OTHER_H:
             near = 0.04 if method.startswith("CoAPT") else 0.011  # CoAPT's are means of seeds' own
             assert harmonic_mean((base, new)) == pytest.approx(h, abs=near), (method, data)
+
+
+def test_gdas_published_h_is_the_mean_of_the_sets_own():
+    """As README says of its column."""
+    known = read_published()
+    own = [h for _, _, h in known["base2new"]["GDA"].values()]
+    assert known["base2new_average"]["GDA"][2] == pytest.approx(sum(own) / 11, abs=0.01)
+
+
+def test_methods_that_saw_images_of_the_new_classes_are_marked():
+    known = read_published()
+    marked = {*known["unlabelled_target_images"]}
+    assert marked <= {*known["base2new_average"]}
+    assert marked >= {name for name in known["base2new_average"] if "PromptKD" in name}
 
 
 def test_averages_are_those_of_the_eleven_data_sets():

@@ -196,7 +196,20 @@ def test_predict_takes_a_checkpoint_in_the_place_of_a_run(official, small_clip_f
         ("CoCoOp", {}, "lacks meta_net.linear1.bias"),
         ("CDC", {}, "unknown trainer with official checkpoints 'CDC'"),
         ("CoOp", {"ctx": torch.zeros(4, 64)}, "prompts of another shape"),
-        ("CoOp", {"ctx": torch.zeros(2, 4, 128)}, "for each of 2 classes, and there are 3"),
+        ("CoOp", {"ctx": torch.zeros(2, 4, 128)}, "prompts of another shape"),
+        (
+            "KgCoOp",
+            {"meta_net.linear1.bias": torch.zeros(8)},
+            "by CoCoOp, whose files have meta_net",
+        ),
+        ("CoCoOp", UNUSED, "was trained by KgCoOp, .*: give the trainer KgCoOp and not CoCoOp"),
+        ("CoOp", {"ctx": torch.tensor(1.0)}, "holds no prompts: its ctx has the shape \\(\\)"),
+        ("CoOp", {"ctx": torch.zeros(0, 128)}, "holds no prompts: its ctx has the shape \\(0, 128"),
+        ("CoOp", {"token_prefix": torch.zeros(0, 1, 128)}, "its token_prefix differs"),
+        ("CoOp", {"ctx": torch.zeros(2, 128) * 1j}, "quantized, complex, .* \\(ctx\\)"),
+        ("CoOp", {"ctx": torch.zeros(2, 128).to_sparse()}, "sparse or without numbers \\(ctx\\)"),
+        ("CoOp", {"ctx": torch.zeros(1).expand(2, 128)}, "without numbers \\(ctx\\)"),
+        ("CoOp", {5: torch.zeros(1)}, "has tensors without names"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_with_the_cause(
@@ -206,3 +219,71 @@ def test_a_checkpoint_that_does_not_fit_is_refused_with_the_cause(
     path = write(tmp_path, "CoOp", state) / "prompt_learner/model.pth.tar-5"
     with refuses(message):
         PromptedClassifier.from_official(path, trainer, NAMES, small_clip_file)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize|TypedStorage")
+def test_a_quantized_context_is_refused(small_clip_file, tmp_path):
+    context = torch.quantize_per_tensor(torch.zeros(2, 128), 0.1, 0, torch.qint8)
+    path = write(tmp_path, "CoOp", {"ctx": context}) / "prompt_learner/model.pth.tar-5"
+    with refuses("tensors that are quantized, .* \\(ctx\\)"):
+        PromptedClassifier.from_official(path, "CoOp", NAMES, small_clip_file)
+
+
+# ---- contexts that belong to names ----
+
+TRAINED = ["Woven_cloth", "dotted", "St. Mary's lines"]
+
+
+@pytest.fixture
+def specific(stock_vit, small_clip_file, tmp_path):
+    """``specific(names)``: the classifier of class-specific contexts of ``TRAINED``."""
+    own = torch.randn(3, 4, 128, generator=torch.Generator().manual_seed(0))
+    readable = [name.replace("_", " ") for name in TRAINED]
+    write(tmp_path, "CoOp", {**given_by_clip("CoOp", stock_vit, readable), "ctx": own})
+    path = tmp_path / "prompt_learner/model.pth.tar-5"
+    return lambda names: PromptedClassifier.from_official(path, "CoOp", names, small_clip_file)
+
+
+def test_class_specific_contexts_stay_with_their_names_in_whatever_order_these_are_given(specific):
+    pixels = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    expected = specific(TRAINED).predict(pixels).probabilities
+    order = [2, 0, 1]
+    found = specific([TRAINED[number] for number in order])
+    assert found.classnames == [TRAINED[number] for number in order]
+    torch.testing.assert_close(
+        torch.tensor(found.predict(pixels).probabilities), torch.tensor(expected)[:, order]
+    )
+
+
+@pytest.mark.parametrize(
+    "names, message",
+    [
+        (["Woven_cloth", "dotted", "striped"], "and not for striped: give these 3 names"),
+        (["dotted", "Woven_cloth"], "give these 3 names, in any order \\(there are 2\\)"),
+        (["cat", "dog", "cow", "owl"], "and not for cat, cow, dog, owl: give these 3 names"),
+    ],
+)
+def test_class_specific_contexts_of_other_names_are_refused_with_the_files_names(
+    specific, names, message
+):
+    file_has = "has a context for each of 3 classes, woven cloth, dotted, st . mary 's lines"
+    with refuses(f"{file_has}.*{message}"):
+        specific(names)
+
+
+def test_the_authors_command_refuses_class_specific_contexts_of_another_data_sets_names(
+    stock_vit, tmp_path
+):
+    state = {**given_by_clip("CoOp", stock_vit, TRAINED), "ctx": torch.randn(3, 4, 128)}
+    write(tmp_path, "CoOp", state)
+    with refuses("not for banded, striped"):
+        load_trained(made("CoOp", CSC=True), str(tmp_path), config("CoOp"), 5)
+
+
+def test_a_file_that_does_not_name_its_classes_is_taken_by_order_and_says_so(
+    stock_vit, small_clip_file, tmp_path, caplog
+):
+    write(tmp_path, "CoOp", {"ctx": torch.randn(3, 4, 128)})
+    path = tmp_path / "prompt_learner/model.pth.tar-5"
+    PromptedClassifier.from_official(path, "CoOp", TRAINED, small_clip_file)
+    assert "does not say whose its class-specific contexts are" in caplog.text

@@ -28,7 +28,14 @@ from ..common.same_run import NOT_PART_OF_A_RUN, OTHER_IMAGES, changes, config_o
 from ..data.images import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
-from .official import LAYOUTS, STAND_INS, is_official, prompts_in
+from .official import (
+    LAYOUTS,
+    STAND_INS,
+    check_state,
+    is_official,
+    prompts_in,
+    trained_names,
+)
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.stateful import Stateful
@@ -256,10 +263,12 @@ def load_trained(
     path = f"{folder}/{final(folder, cfg) if epoch is None else epoch_name(epoch)}"
     content = read(path)
     if is_official(content, method):
-        prompts = prompts_in(content["state_dict"], method, path)
-        load_state(method, prompts, method.classnames, folder)
+        official = content["state_dict"]
+        check_state(official, method, path)
+        names = trained_names(official, method, path)
+        load_state(method, prompts_in(official, method, path), names, folder)
         log.info("Loading the authors' weights from %s (epoch = %s)", path, content["epoch"])
-        return method.classnames
+        return names
     state = checked(content, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])

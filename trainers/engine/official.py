@@ -5,16 +5,22 @@ Dassl writes ``<folder>/model.pth.tar-<epoch>`` with all parameters and buffers 
 model, which for MaPLe and PromptSRC is the whole prompted CLIP.
 """
 
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..common.console import first_few
 from ..common.errors import UserError
 from ..method import Method
+from ..prompting.tokens import END_TOKEN, TOKENIZER, tokenize_classes
 
+log = logging.getLogger(__name__)
 ROUNDING = 0.01  # of a tensor's largest number: float16, of which PromptSRC adds up all epochs'
+ROWS_AT_ONCE = 256  # that are looked up in the vocabulary together: 50 MB
 
 
 OfficialState = Mapping[str, Tensor]  # by the official names
@@ -27,12 +33,15 @@ class Layout(NamedTuple):
         folder: of the files, in that of a run.
         name: the name there of one of the learner's parameters.
         settings: those that follow from the shapes of a state, KEY → value.
+        shapes: the names of the tensors whose shapes these are; the first is the context, which is
+            in every file.
         unused: beginnings of names that change no answer.
     """
 
     folder: str
     name: Callable[[str], str]
     settings: Callable[[OfficialState], dict[str, object]]
+    shapes: tuple[str, ...]
     unused: tuple[str, ...] = ()
 
 
@@ -92,13 +101,27 @@ def of_independent_prompts(state: OfficialState) -> dict[str, object]:
 
 
 LAYOUTS = {
-    "CoOp": Layout("prompt_learner", same, of_context),
-    "CoCoOp": Layout("prompt_learner", same, of_shared_context),
+    "CoOp": Layout("prompt_learner", same, of_context, ("ctx",)),
+    "CoCoOp": Layout("prompt_learner", same, of_shared_context, ("ctx",)),
     "KgCoOp": Layout(
-        "prompt_learner", same, of_shared_context, unused=("bias_vectors", "meta_net.")
+        "prompt_learner", same, of_shared_context, ("ctx",), unused=("bias_vectors", "meta_net.")
     ),
-    "MaPLe": Layout("MultiModalPromptLearner", of_learner, of_coupled_prompts),
-    "PromptSRC": Layout("VLPromptLearner", of_block, of_independent_prompts),
+    "MaPLe": Layout(
+        "MultiModalPromptLearner", of_learner, of_coupled_prompts, ("prompt_learner.ctx",)
+    ),
+    "PromptSRC": Layout(
+        "VLPromptLearner",
+        of_block,
+        of_independent_prompts,
+        ("prompt_learner.ctx", "image_encoder.VPT"),
+    ),
+}
+# the beginning of a name → the trainer whose files have it; KgCoOp's have CoCoOp's, too
+MARKS = {
+    "bias_vectors": "KgCoOp",
+    "meta_net.": "CoCoOp",
+    "prompt_learner.proj.": "MaPLe",
+    "prompt_learner.ZS_image_encoder.": "PromptSRC",
 }
 
 
@@ -136,11 +159,56 @@ def is_official(state: object, method: Method | type[Method]) -> bool:
     )
 
 
+def check_state(state: OfficialState, method: Method | type[Method], path: str) -> None:
+    """Checks that a checkpoint's tensors can be the method's; path: of its file, for messages.
+
+    Raises:
+        UserError: they have no names, or can't be computed with, or another trainer's code wrote
+            them.
+    """
+    trainer = method.name()
+    if not all(isinstance(name, str) for name in state):
+        raise UserError(f"{path} has tensors without names: download it again")
+    odd = [name for name, value in state.items() if not is_plain(value)]
+    if odd:
+        raise UserError(
+            f"{path} has tensors that are quantized, complex, sparse or without numbers "
+            f"({first_few(sorted(odd))}): give a file as the authors' code writes it"
+        )
+    for mark, writer in MARKS.items():
+        if any(name.startswith(mark) for name in state):
+            if writer != trainer:
+                raise UserError(
+                    f"{path} was trained by {writer}, whose files have {mark.strip('.')}: give the "
+                    f"trainer {writer} and not {trainer}"
+                )
+            break
+    shapes = LAYOUTS[trainer].shapes
+    if shapes[0] not in state:
+        raise UserError(
+            f"{path} has no {shapes[0]}, so it is not {trainer}'s (it has {first_few(sorted(state))}): "
+            "give the trainer that it was trained by"
+        )
+    for name in shapes:
+        if name in state and (state[name].dim() < 2 or not state[name].numel()):
+            raise UserError(
+                f"{path} holds no prompts: its {name} has the shape {tuple(state[name].shape)}; "
+                "download it again"
+            )
+
+
+def is_plain(value: Tensor) -> bool:
+    """Whether a tensor is what a training keeps: real numbers, all of them stored."""
+    if value.is_quantized or value.is_complex() or value.is_meta or value.is_nested:
+        return False
+    return value.layout == torch.strided and value.nbytes <= value.untyped_storage().nbytes()
+
+
 def prompts_in(state: OfficialState, method: Method, path: str) -> dict[str, Tensor]:
     """The learner's state from an official one.
 
     Args:
-        state: by the official names; path: of its file, for messages.
+        state: by the official names, see ``check_state``; path: of its file, for messages.
 
     Raises:
         UserError: it lacks some of the prompts or has more, or is of another CLIP.
@@ -165,6 +233,78 @@ def prompts_in(state: OfficialState, method: Method, path: str) -> dict[str, Ten
                 f"{path} was trained for another CLIP than MODEL.BACKBONE.NAME: its {name} differs"
             )
     return {ours: state[theirs].float() for ours, theirs in names.items()}
+
+
+def trained_names(state: OfficialState, method: Method, path: str) -> list[str]:
+    """The method's class names in the order in which a file has their contexts.
+
+    A context that all classes share serves any names, in the order in which they are. Each of
+    class-specific contexts belongs to a name, whose tokens the file has beside it.
+
+    Args:
+        state, path: see ``prompts_in``.
+
+    Raises:
+        UserError: the file's contexts are those of other names.
+    """
+    given = method.classnames
+    if not method.is_class_specific:
+        return given
+    if "token_suffix" not in state:
+        log.warning(
+            "%s does not say whose its class-specific contexts are: they are taken for those of the "
+            "given names, in that order",
+            path,
+        )
+        return given
+    text: Any = method.backbone.text
+    table = text.token_embedding.weight.detach().float().cpu()  # (V, D)
+    theirs = tokens_of_names(state["token_suffix"], table, path)
+    rows = tokenize_classes(given, "{}.", text.context_length)
+    ours = [row[1 : row.argmax()].tolist() for row in rows]
+    waiting = defaultdict(list)  # the embeddings of a name's tokens → the names that have them
+    for name, ids in zip(given, ours):
+        waiting[embeddings(ids, table)].append(name)
+    keys = [embeddings(ids, table) for ids in theirs]
+    if Counter(keys) != Counter({key: len(names) for key, names in waiting.items()}):
+        known = [TOKENIZER.decode(ids).strip().removesuffix(".").rstrip() for ids in theirs]
+        others = [name for key in waiting.keys() - {*keys} for name in waiting[key]]
+        unknown = f", and not for {first_few(sorted(others))}" if others else ""
+        raise UserError(
+            f"{path} has a context for each of {len(known)} classes, {first_few(known)}{unknown}: "
+            f"give these {len(known)} names, in any order (there are {len(given)})"
+        )
+    return [waiting[key].pop(0) for key in keys]
+
+
+def tokens_of_names(suffix: Tensor, table: Tensor, path: str) -> list[list[int]]:
+    """The token ids of each of K names, and of the full stop after it.
+
+    Args:
+        suffix: (K, S, D), embeddings of what follows each context, rounded to float16; table: (V,
+            D), those of all tokens; path: of the file, for messages.
+
+    Raises:
+        UserError: they are another CLIP's.
+    """
+    if suffix.dim() != 3 or suffix.shape[2] != table.shape[1]:
+        raise UserError(
+            f"{path} was trained for another CLIP than MODEL.BACKBONE.NAME: its token_suffix differs"
+        )
+    rows, places = suffix.float().flatten(0, 1).unique(dim=0, return_inverse=True)
+    nearest = torch.cat(
+        [torch.cdist(some, table).argmin(dim=1) for some in rows.split(ROWS_AT_ONCE)]
+    )
+    names = []
+    for ids in nearest[places].view(suffix.shape[:2]).tolist():
+        names.append(ids[: ids.index(END_TOKEN)] if END_TOKEN in ids else ids)
+    return names
+
+
+def embeddings(ids: list[int], table: Tensor) -> bytes:
+    """The embeddings of tokens. A small CLIP has the same for all tokens that it has not learned,
+    so that they are told apart by these and not by their ids."""
+    return table[ids].numpy().tobytes()
 
 
 OF_CLASSES = ("token_suffix", "prompt_learner.token_suffix")  # the names that were trained
@@ -193,7 +333,7 @@ def given_by_clip(state: OfficialState, method: Method) -> dict[str, Tensor]:
 
 def is_alike(theirs: Tensor, ours: Tensor) -> bool:
     """Whether two weights are the same but for rounding."""
-    if theirs.shape != ours.shape:
+    if theirs.shape != ours.shape or not theirs.numel():
         return False
     difference = (theirs.float() - ours.float().cpu()).abs().max()
     return bool(difference <= ROUNDING * ours.float().abs().max())

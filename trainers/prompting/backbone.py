@@ -20,6 +20,7 @@ from .resnet import RESNET_STRIDE, ResNetImageEncoder
 from .text import TextEncoder
 from .transformer import QUICK_GELU, ImageEncoder, Transformer
 from .weights import Facts, Normalization, Pixels, hugging_face, open_clip_models, openai
+from .weights.open_clip_sources import PREFIX as OPEN_CLIP
 from .weights.state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
@@ -133,14 +134,14 @@ def check_clip(name: str) -> None:
         raise UserError(
             f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
             f"{nearest(name, BACKBONES)}; known: {', '.join(BACKBONES)}, OpenCLIP's as "
-            f"{open_clip_models.PREFIX}<model>/<weights>, and Hugging Face's as "
+            f"{OPEN_CLIP}<model>/<weights>, and Hugging Face's as "
             f"{hugging_face.PREFIX}<owner>/<name> or their folder"
         )
 
 
 def source_of(name: str) -> ModuleType | None:
     """What loads a CLIP of another package's, by its name; None for OpenAI's, ours and plain files."""
-    if name.startswith(open_clip_models.PREFIX):
+    if name.startswith(OPEN_CLIP):
         return open_clip_models
     if name.startswith(hugging_face.PREFIX) or (name not in BACKBONES and os.path.isdir(name)):
         return hugging_face
@@ -160,7 +161,7 @@ def load_backbone(name: str) -> Backbone:
 
     Args:
         name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …, see ``weights.openai``), ``tiny``
-            (ours), ``open_clip:<model>/<weights>`` (see ``open_clip_models``),
+            (ours), ``open_clip:<model>/<weights>`` and others (see ``open_clip_sources.described``),
             ``hf:<owner>/<name>`` or a folder (see ``hugging_face``), or the path of a file, see
             ``read_state_dict``.
 

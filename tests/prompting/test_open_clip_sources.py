@@ -1,0 +1,237 @@
+"""Models of ``open_clip`` in a folder and in a repository of the hub, with random weights, against
+those that the package itself makes of them. A server here plays the hub."""
+
+import functools
+import hashlib
+import http.server
+import json
+import logging
+import threading
+
+import huggingface_hub
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.conftest import GOLDEN
+from tests.prompting.models import assert_same, double, exact, noisy
+from tests.runs import PATIENCE, refuses
+from trainers.prompting.backbone import load_backbone, pixels_of
+
+open_clip = pytest.importorskip(
+    "open_clip", reason="open_clip_torch is not installed: pip install '.[open_clip]'"
+)
+pytest.importorskip(
+    "transformers", reason="transformers is not installed: pip install '.[transformers]'"
+)
+
+from tests.prompting.small_models import in_small  # noqa: E402
+from tests.prompting.small_tokenizer import small_tokenizer  # noqa: E402
+
+TEXTS = ["a photo of a cat.", "two dogs", "a"]
+CLIPS = GOLDEN["models"]["open_clip"]["small-gelu"]
+TOKENIZER = {"hf_tokenizer_name": "someone/words", "vocab_size": 100}
+BLACK_BOX = {
+    **CLIPS,
+    "custom_text": True,
+    "text_cfg": {**CLIPS["text_cfg"], "no_causal_mask": True, **TOKENIZER},
+}
+CONFIGS = [CLIPS, {**CLIPS, "custom_text": True}, BLACK_BOX]
+MADE = {
+    "size": 32,
+    "mean": [0.4, 0.5, 0.6],
+    "std": [0.2, 0.3, 0.4],
+    "interpolation": "bilinear",
+    "resize_mode": "squash",
+}
+
+
+def write(folder, config=CLIPS, weights="open_clip_model.safetensors", **facts):
+    """A folder as open_clip saves it; ``facts``: what else is in the file of the configuration."""
+    folder.mkdir(parents=True, exist_ok=True)
+    content = {"model_cfg": config, "preprocess_cfg": MADE, **facts}
+    (folder / "open_clip_config.json").write_text(json.dumps(content))
+    settings = dict(config)
+    kind = open_clip.CustomTextCLIP if settings.pop("custom_text", False) else open_clip.CLIP
+    model = noisy(kind(**settings))
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    if weights.endswith(".safetensors"):
+        save_file(state, folder / weights)
+    elif weights:
+        torch.save(state, folder / weights)
+    if "hf_tokenizer_name" in config["text_cfg"]:
+        small_tokenizer().save_pretrained(folder)
+    return folder
+
+
+def assert_is(ours, folder):
+    """A backbone's features are those of the package's own model of a folder."""
+    theirs = open_clip.create_model(f"local-dir:{folder}").eval().requires_grad_(False)
+    tokens = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
+    ours, theirs = exact(ours), exact(theirs)
+    images = double(1, 2, 3, 32, 32)
+    with torch.no_grad():
+        assert_same(ours.image(images)[0], theirs.encode_image(images[0], normalize=False))
+        assert_same(ours.text.encode_tokens(tokens), theirs.encode_text(tokens, normalize=False))
+
+
+@pytest.mark.parametrize("weights", ["open_clip_model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize("config", CONFIGS, ids=["own", "own under other names", "black box"])
+def test_a_folders_features_are_those_of_the_package(tmp_path, config, weights):
+    folder = write(tmp_path / "saved", config, weights)
+    assert_is(load_backbone(f"open_clip:local-dir:{folder}"), folder)
+
+
+def test_a_folders_activation_and_pixels_are_those_of_its_configuration(tmp_path):
+    folder = write(tmp_path / "saved", {**CLIPS, "quick_gelu": True})
+    backbone = load_backbone(f"open_clip:local-dir:{folder}")
+    assert backbone.activation == "quick_gelu"
+    assert backbone.normalization == (MADE["mean"], MADE["std"])
+    assert pixels_of(f"open_clip:local-dir:{folder}") == {
+        "SIZE": (32, 32),
+        "PIXEL_MEAN": MADE["mean"],
+        "PIXEL_STD": MADE["std"],
+        "INTERPOLATION": "bilinear",
+        "SQUASH": True,
+    }
+
+
+# ---- the hub ----
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Answers as the hub does for the files of ``server.folder``."""
+
+    timeout = PATIENCE
+
+    def log_message(self, *_):
+        pass
+
+    def do_HEAD(self, is_whole=False):
+        repository, _, file = self.path.strip("/").partition("/resolve/main/")
+        path = self.server.folder / repository / file
+        self.server.requests.append(file)
+        self.send_response(200 if path.is_file() else 404)
+        content = path.read_bytes() if path.is_file() else b""
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Repo-Commit", "a" * 40)
+        if not path.is_file():
+            self.send_header("X-Error-Code", "EntryNotFound")
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if is_whole:
+            self.wfile.write(content)
+
+    def do_GET(self):
+        self.do_HEAD(is_whole=True)
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A server with the repositories below ``hub.folder``, and an empty cache."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        server.folder, server.requests = tmp_path / "repositories", []
+        url = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("no_proxy", "*")
+        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", f"{tmp_path}/cache")
+        fetch = functools.partial(huggingface_hub.hf_hub_download, endpoint=url)
+        monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("weights", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
+def test_a_repository_of_the_hub_is_downloaded_once(hub, weights):
+    folder = write(hub.folder / "someone/clip", CLIPS, weights)
+    name = "open_clip:hf-hub:someone/clip"
+    assert pixels_of(name)["PIXEL_MEAN"] == MADE["mean"]
+    assert {*hub.requests} == {"open_clip_config.json"}, "nothing is loaded for pixels"
+    assert_is(load_backbone(name), folder)
+    asked = len(hub.requests)
+    load_backbone(name)
+    assert len(hub.requests) == asked
+
+
+def test_a_repository_that_cannot_be_had_is_named_with_the_way_around(hub):
+    with refuses(
+        "open_clip_config.json of the repository someone/clip, .*: check its name; without a network run "
+        "hf download someone/clip --local-dir FOLDER .* give open_clip:local-dir:FOLDER"
+    ):
+        load_backbone("open_clip:hf-hub:someone/clip")
+    assert pixels_of("open_clip:hf-hub:someone/clip") == {}
+    with refuses("of the repository no name/at all, which can't be had"):
+        load_backbone("open_clip:hf-hub:no name/at all")
+
+
+# ---- text towers that are repositories of their own ----
+
+
+def test_the_repositories_of_a_text_tower_are_said(monkeypatch, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        load_backbone(in_small(monkeypatch, "roberta-ViT-B-32", tmp_path)[1])
+    assert "need files of roberta-base on the hub" in caplog.text
+    assert "hf download roberta-base" in caplog.text
+
+
+def test_a_tokenizer_that_is_not_in_the_folder_is_named(tmp_path):
+    folder = write(tmp_path / "saved", BLACK_BOX)
+    for path in folder.glob("*token*"):
+        path.unlink()
+    with refuses(f"files of someone/words: .* hf download someone/words --local-dir {folder}"):
+        load_backbone(f"open_clip:local-dir:{folder}")
+
+
+# ---- what can't be used ----
+
+
+@pytest.mark.parametrize(
+    "config, facts, message",
+    [
+        ({**CLIPS, "vision_cfg": None}, {}, "is not a model of images and texts: "),
+        ({"embed_dim": 8, "audio_cfg": {}}, {}, "is not a model of images and texts: "),
+        ({**CLIPS, "embed_dim": "wide"}, {}, "its embed_dim is 'wide', not a number"),
+        ({**CLIPS, "text_cfg": {"heads": 0}}, {}, "its heads is 0, not a number from 1 on"),
+        ({**CLIPS, "vision_cfg": {"image_size": [32, 64]}}, {}, "its images are .32, 64. pixels"),
+        (5, {}, "can't be read as a model of open_clip"),
+        (CLIPS, {"preprocess_cfg": {"mean": [0.5]}}, "its mean and std are not three numbers"),
+        (CLIPS, {"preprocess_cfg": {"resize_mode": "longest"}}, "its resize_mode is not shortest"),
+        (
+            {**CLIPS, "text_cfg": {"tokenizer_kwargs": {"trust_remote_code": True}}},
+            {},
+            "its tokenizer_kwargs are .*trust_remote_code.*, and others than .* may run code",
+        ),
+    ],
+)
+def test_a_configuration_that_is_not_a_models_is_refused(tmp_path, config, facts, message):
+    content = {"model_cfg": config, **facts}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(content))
+    with refuses(message):
+        load_backbone(f"open_clip:local-dir:{tmp_path}")
+    assert pixels_of(f"open_clip:local-dir:{tmp_path}") == {}
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"embed_dim": 8}'])
+def test_a_damaged_configuration_is_refused(tmp_path, content):
+    (tmp_path / "open_clip_config.json").write_text(content)
+    with refuses("open_clip_config.json can't be read as a model of open_clip"):
+        load_backbone(f"open_clip:local-dir:{tmp_path}")
+
+
+def test_a_folder_without_its_files_is_refused(tmp_path):
+    with refuses("has no open_clip_config.json: give a folder as open_clip saves it"):
+        load_backbone(f"open_clip:local-dir:{tmp_path}")
+    write(tmp_path, weights="")
+    with refuses("has no open_clip_model.safetensors, open_clip_pytorch_model.bin, model.safe"):
+        load_backbone(f"open_clip:local-dir:{tmp_path}")
+
+
+def test_a_listed_model_without_an_image_tower_is_refused(monkeypatch):
+    """open_clip 4 lists models of sounds and of texts alone."""
+    sounds = {key: value for key, value in CLIPS.items() if key != "vision_cfg"}
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "sounds", sounds)
+    with refuses("open_clip:sounds/tag is not a model of images and texts: "):
+        load_backbone("open_clip:sounds/tag")
+    assert pixels_of("open_clip:sounds/tag") == {}

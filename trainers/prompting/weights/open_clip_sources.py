@@ -1,0 +1,293 @@
+"""Where a model of ``open_clip`` comes from: its list, a repository on the Hugging Face hub, or a
+folder. Each source gives the configuration, the pixels and the weights; nothing is built here.
+
+A repository and a folder hold ``open_clip_config.json`` with ``model_cfg`` and ``preprocess_cfg``, as
+``open_clip``'s ``push_to_hf_hub`` and ``save_for_hf`` write them.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from ...common.errors import UserError, nearest, raise_machines
+from ...common.readers import read_json
+from ..transformer import GELU, QUICK_GELU
+from . import Normalization, Pixels
+from .openai import HUB_FILES, cached
+
+PREFIX = "open_clip:"
+HUB = "hf-hub:"  # as open_clip writes it
+FOLDER = "local-dir:"
+CONFIG_FILE = "open_clip_config.json"
+# the weights in a repository or a folder, the first of which is taken
+FILE_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+RESIZE_MODES = ("shortest", "squash")
+# of a tokenizer; others, such as trust_remote_code, may run a repository's code
+TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language"}
+
+Config = Mapping[str, Any]  # open_clip's ``model_cfg``
+
+
+class Described(NamedTuple):
+    """A model whose weights are not read yet.
+
+    Attributes:
+        model: what ``open_clip.get_tokenizer`` knows it by.
+        config: with ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
+        pixels: how its pixels are made, as far as that is known.
+        normalization: mean and deviation that these very weights were trained with, if known.
+        weights: returns the path of their file, which it downloads where it is not there.
+    """
+
+    model: str
+    config: Config
+    pixels: Pixels
+    normalization: Normalization | None
+    weights: Callable[[], str]
+
+
+def described(name: str) -> Described:
+    """The model of a name; ``open_clip`` is installed.
+
+    Args:
+        name: ``open_clip:<model>/<weights>``, ``open_clip:hf-hub:<owner>/<name>`` or
+            ``open_clip:local-dir:<folder>``.
+
+    Raises:
+        UserError: there is no such model, its configuration can't be read, or it is not one of
+            images and texts. ``weights`` raises it where there are none.
+    """
+    place = name.removeprefix(PREFIX)
+    if place.startswith(HUB):
+        repository = place.removeprefix(HUB)
+        config, settings = read_config(name, fetched(name, repository, [CONFIG_FILE]))
+        weights = partial(fetched, name, repository, FILE_NAMES)
+    elif place.startswith(FOLDER):
+        folder = os.path.expanduser(place.removeprefix(FOLDER))
+        place = f"{FOLDER}{folder}"
+        config, settings = read_config(name, in_folder(folder, [CONFIG_FILE]))
+        weights = partial(in_folder, folder, [*FILE_NAMES, *HUB_FILES])
+    else:
+        return in_list(name)
+    normalization = settings["mean"], settings["std"]
+    return Described(place, config, pixels_of([settings], config), normalization, weights)
+
+
+# ---- open_clip's list ----
+
+
+def in_list(name: str) -> Described:
+    """A model of the package, with weights by the name that it has for them, or in a file.
+
+    Raises:
+        UserError: see ``described``.
+    """
+    import open_clip
+
+    model, _, weights = name.removeprefix(PREFIX).partition("/")
+    known = open_clip.list_models()
+    if model not in known:
+        raise UserError(
+            f"MODEL.BACKBONE.NAME is {name!r}, and open_clip has no model {model!r}"
+            f"{nearest(model, known)}; open_clip.list_models() lists them, and {PREFIX}{HUB}<owner>/<name> "
+            f"and {PREFIX}{FOLDER}<folder> take others"
+        )
+    config = open_clip.get_model_config(model)
+    check_config(name, config)
+    tag = open_clip.get_pretrained_cfg(model, weights) if weights else {}
+    # of a file what is the same for all published weights of the model
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    settings = [tag] if tag else [open_clip.get_pretrained_cfg(model, each) for each in tags]
+    return Described(
+        model,
+        config,
+        pixels_of(settings, config),
+        (tag["mean"], tag["std"]) if "mean" in tag else None,
+        partial(listed_weights, name, config, tag),
+    )
+
+
+def listed_weights(name: str, config: Config, tag: Mapping[str, Any]) -> str:
+    """The path of a listed model's weights; tag: what the package knows of them, empty of a file.
+
+    Raises:
+        UserError: there are none, they can't be downloaded, or they were trained with another
+            activation than the model has.
+    """
+    import open_clip
+
+    model, _, weights = name.removeprefix(PREFIX).partition("/")
+    if not tag and os.path.isfile(weights):
+        return weights
+    if not tag:
+        tags = open_clip.list_pretrained_tags_by_model(model)
+        raise UserError(
+            f"MODEL.BACKBONE.NAME is {name!r}, and {weights!r} is neither a file nor among the "
+            f"weights of {model}{nearest(weights, tags)}: {', '.join(tags) or 'there are none'}"
+        )
+    trained = activation_of({**config, **tag})
+    if trained != activation_of(config):
+        is_quick = model.endswith("-quickgelu")
+        other = model.removesuffix("-quickgelu") if is_quick else f"{model}-quickgelu"
+        raise UserError(
+            f"the weights {weights} were trained with the activation {trained}, {model} has "
+            f"{activation_of(config)}: use {PREFIX}{other}/{weights}"
+        )
+    try:
+        path: str = open_clip.download_pretrained(tag)
+        return path
+    except (OSError, RuntimeError) as error:
+        hub = os.path.dirname(tag.get("hf_hub") or "")
+        raise UserError(
+            f"the weights of {name} can't be downloaded ({short(error)}); "
+            f"fetch their file from {f'https://huggingface.co/{hub}' if hub else tag['url']}, "
+            f"put it anywhere, and give MODEL.BACKBONE.NAME {PREFIX}{model}/path/to/the/file"
+        ) from error
+
+
+def activation_of(config: Config) -> str:
+    """The activation of the MLPs."""
+    return QUICK_GELU if config.get("quick_gelu") else GELU
+
+
+# ---- repositories and folders ----
+
+
+def fetched(name: str, repository: str, files: Sequence[str]) -> str:
+    """The path of the first of some files that a repository on the hub has: in the cache, or
+    downloaded.
+
+    Raises:
+        UserError: none of them can be had.
+    """
+    from huggingface_hub import hf_hub_download
+
+    for file in files:
+        if path := cached(repository, file):
+            return path
+    reason = ""
+    for file in files:
+        try:
+            return hf_hub_download(repository, file)
+        except Exception as error:  # of the hub, of the network, or of a name that is none
+            raise_machines(error, repository)
+            reason = short(error)
+    raise UserError(
+        f"{name} needs {' or '.join(files)} of the repository {repository}, which can't be had from the hub "
+        f"({reason}): check its name; without a network run hf download {repository} --local-dir FOLDER where "
+        f"there is one, and give {PREFIX}{FOLDER}FOLDER"
+    )
+
+
+def in_folder(folder: str, files: Sequence[str]) -> str:
+    """The path of the first of some files that a folder has.
+
+    Raises:
+        UserError: it has none of them.
+    """
+    for file in files:
+        if os.path.isfile(f"{folder}/{file}"):
+            return f"{folder}/{file}"
+    raise UserError(
+        f"MODEL.BACKBONE.NAME is {PREFIX}{FOLDER}{folder}, and {folder} has no {', '.join(files)}: give a "
+        "folder as open_clip saves it (one that transformers saved is given as its path alone)"
+    )
+
+
+def read_config(name: str, path: str) -> tuple[Config, Mapping[str, Any]]:
+    """``model_cfg`` of a file, and ``preprocess_cfg`` with open_clip's defaults.
+
+    Raises:
+        UserError: it holds something else.
+    """
+    from open_clip.transform import PreprocessCfg
+
+    try:
+        content: Any = read_json(path)
+        config = dict(content["model_cfg"])
+        settings = {**vars(PreprocessCfg()), **content.get("preprocess_cfg", {})}
+        numbers = [float(number) for key in ("mean", "std") for number in settings[key]]
+        if (len(settings["mean"]), len(numbers)) != (3, 6):
+            raise ValueError("its mean and std are not three numbers each")
+        if settings["resize_mode"] not in RESIZE_MODES:
+            raise ValueError(f"its resize_mode is not {' or '.join(RESIZE_MODES)}")
+    except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise_machines(error, path)
+        raise UserError(
+            f"{path} can't be read as a model of open_clip with model_cfg and preprocess_cfg "
+            f"({short(error)}): download it again"
+        ) from error
+    check_config(name, config)
+    return config, settings
+
+
+# ---- what all sources share ----
+
+
+def check_config(name: str, config: Config) -> None:
+    """Checks that a configuration is of a model of images and texts that we can use.
+
+    Raises:
+        UserError: it is not.
+    """
+    vision: Any = config.get("vision_cfg")
+    text: Any = config.get("text_cfg")
+    if not (isinstance(vision, dict) and isinstance(text, dict) and "embed_dim" in config):
+        raise UserError(
+            f"{name} is not a model of images and texts: its configuration lacks embed_dim, vision_cfg or "
+            "text_cfg. Choose another model"
+        )
+    size = vision.get("image_size", 224)
+    if not isinstance(size, int):
+        raise UserError(
+            f"{name} can't be used: its images are {size} pixels, and those of this package are square"
+        )
+    numbers = {"embed_dim": config["embed_dim"], "image_size": size}
+    for part in (vision, text):
+        numbers |= {key: part[key] for key in ("width", "heads", "head_width") if key in part}
+    for key, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise UserError(f"{name} can't be used: its {key} is {value!r}, not a number from 1 on")
+    kwargs = text.get("tokenizer_kwargs", {})
+    if not isinstance(kwargs, dict) or {*kwargs} - TOKENIZER_SETTINGS:
+        raise UserError(
+            f"{name} can't be used: its tokenizer_kwargs are {kwargs}, and others than "
+            f"{', '.join(sorted(TOKENIZER_SETTINGS))} may run code that comes with it"
+        )
+
+
+def pixels_of(settings: Iterable[Mapping[str, Any]], config: Config) -> Pixels:
+    """How pixels are made by all of several ``preprocess_cfg``, as far as these are the same."""
+    import open_clip
+
+    size = config["vision_cfg"].get("image_size", open_clip.CLIPVisionCfg().image_size)
+    known: Pixels = {"SIZE": (size, size)}
+    for key, field in (
+        ("PIXEL_MEAN", "mean"),
+        ("PIXEL_STD", "std"),
+        ("INTERPOLATION", "interpolation"),
+        ("SQUASH", "resize_mode"),
+    ):
+        values = [setting[field] for setting in settings if field in setting]
+        if values and all(value == values[0] for value in values):
+            known[key] = list(values[0]) if key.startswith("PIXEL") else values[0]
+    if "SQUASH" in known:
+        known["SQUASH"] = known["SQUASH"] == "squash"
+    return known
+
+
+def text_repositories(described: Described) -> list[str]:
+    """The repositories on the hub that a text tower needs beside the model's own: of its network's
+    configuration and of its tokenizer."""
+    text = described.config["text_cfg"]
+    own = described.model.removeprefix(HUB)
+    names = [text.get("hf_model_name")]
+    if not described.model.startswith(FOLDER):  # where open_clip looks for the tokenizer
+        names.append(text.get("hf_tokenizer_name"))
+    return [name for name in dict.fromkeys(names) if name and name != own]
+
+
+def short(error: Exception) -> str:
+    """The beginning of an error's message in one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
