@@ -39,7 +39,6 @@ from trainers.texts.classnames import check_names
 
 from .export import export
 from .fit import fit_folder
-from .folders.label_files import read_labels
 from .folders.own_images import labelled_in
 from .folders.pictures import (
     Labelled,
@@ -51,7 +50,7 @@ from .folders.pictures import (
     one_by_one,
     pictures_and_labels,
     transformed,
-    write_class_folders,
+    write_list,
 )
 from .official_prompts import BACKBONE, official_classifier
 from .request import Text, ask, checked_names, text
@@ -302,10 +301,10 @@ class PromptedClassifier:
                 regression on image features beside the texts.
             backbone: name or file of a CLIP; without one ViT-B/16 on a GPU, else ViT-B/32, and where
                 their weights can't be had the tiny one that comes with the package.
-            folder: where the run goes, from which ``load`` has it again; images that are no folder
-                are written beside it, into ``<folder>-images``. By default it is
-                ``output/<images>/<trainer>/seed<seed>`` or, without a folder of images,
-                ``output/fit/<trainer>``; of no named trainer without ``<trainer>``.
+            folder: where the run goes, from which ``load`` has it again; images that no folder or file
+                names are listed beside it, in ``<folder>-images``, which also gets those that are no
+                files. By default it is ``output/<images>/<trainer>/seed<seed>`` or, without a folder
+                or file of images, ``output/fit/<trainer>``; of no named trainer without ``<trainer>``.
             recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
@@ -314,13 +313,13 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        if is_path(images) and os.path.isfile(images):
-            images, labels = read_labels(os.fspath(images))
         root = images
+        made = ""  # folder of what is written of images that are no folder
         if not is_path(images):
             by_name = os.path.join("output", "fit", text("the trainer", trainer))
             folder = os.path.normpath(text("the output folder", folder) or by_name)
-            root = f"{folder}-images"
+            made = os.path.abspath(f"{folder}-images")
+            root = os.path.join(made, f"{os.path.basename(made)}.csv")
         asked = ask(
             cast(Text, root),
             trainer=trainer,
@@ -331,16 +330,16 @@ class PromptedClassifier:
             seed=seed,
             settings=settings,
         )
-        is_new = not is_path(images) and not os.path.exists(asked.images)
+        is_new = bool(made) and not os.path.exists(made)
         if not is_path(images):
-            write_class_folders(*pictures_and_labels(images, labels), asked.images)
+            write_list(*pictures_and_labels(images, labels), made)
         state = rng_state()
         try:
             fit_folder(asked)
             return cls.load(asked.folder)
         except UserError:
             if is_new:  # so that the corrected call finds its place free
-                shutil.rmtree(asked.images)
+                shutil.rmtree(made)
             raise
         finally:
             restore_rng_state(state)

@@ -15,7 +15,7 @@ from typing import SupportsIndex
 from trainers import METHODS
 from trainers.common import console
 from trainers.common.errors import UserError
-from trainers.common.files import file_hash
+from trainers.common.fingerprints import data_name
 from trainers.common.recipes import SHOTS, check_known
 
 from .folders.label_files import read_labels
@@ -23,7 +23,6 @@ from .folders.label_files import read_labels
 Text = str | os.PathLike[str]
 # of this package and of the library
 LOGGERS = tuple(logging.getLogger(name.partition(".")[0]) for name in (__name__, console.__name__))
-MADE = os.path.join("output", "images")  # folder of the class folders that are made of files
 # settings that follow from an argument → which one
 ARGUMENTS = {
     "DATASET.ROOT": "the folder of the images",
@@ -35,10 +34,10 @@ ARGUMENTS = {
 
 @dataclass(frozen=True)
 class OwnRun:
-    """What is asked for of a run on a folder of class folders.
+    """What is asked for of a run on one's own images.
 
     Attributes:
-        images: the folder, an absolute path.
+        images: absolute path of a folder of class folders, or of a file that names images and labels.
         trainer: "": that of the run that there is, else ``TAKEN``.
         backbone: name of a CLIP; "": the recipe's if one is given, else that of the run that there
             is, else ``choose_clip``'s.
@@ -70,11 +69,11 @@ def ask(
     seed: int = 1,
     settings: Mapping[str, object] | None = None,
 ) -> OwnRun:
-    """What somebody asks for; the folder of the images need not be there yet.
+    """What somebody asks for; the images need not be there yet.
 
     Args:
-        folder: where the run goes; without one ``output/<images>/<trainer>/seed<seed>``, of no
-            named trainer without ``<trainer>``.
+        images: their folder, or a file that names them; folder: where the run goes; without one
+            ``output/<images>/<trainer>/seed<seed>``, of no named trainer without ``<trainer>``.
 
     Raises:
         UserError: an argument is of another kind or out of its range, contradicts another, or the
@@ -92,7 +91,7 @@ def ask(
         raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
     settings = checked_settings({} if settings is None else settings)
     named = settings.get("MODEL.BACKBONE.NAME")
-    by_name = os.path.join("output", os.path.basename(root), trainer, f"seed{seed}")
+    by_name = os.path.join("output", data_name("ImageFolder", root), trainer, f"seed{seed}")
     run = OwnRun(
         images=root,
         trainer=trainer,
@@ -125,11 +124,11 @@ def ask_by(
     """What a command's arguments ask for, see ``add_arguments``; the images are there.
 
     Raises:
-        UserError: they are not, or an argument can't work.
+        UserError: they are not, an argument can't work, or see ``read_labels``.
     """
     of_flags = {"DATASET.SKIP_SMALL": True} if args.skip_small else {}
     asked = ask(
-        folder_of(args.images),
+        args.images,
         trainer=args.trainer,
         backbone=args.backbone,
         recipe=recipe,
@@ -139,6 +138,8 @@ def ask_by(
         settings={**of_flags, **settings},
     )
     check_images(asked.images)
+    if os.path.isfile(asked.images):
+        read_labels(asked.images)
     return asked
 
 
@@ -196,30 +197,15 @@ def checked_settings(settings: object) -> dict[str, object]:
     return dict(settings)
 
 
-def folder_of(images: str) -> str:
-    """The folder of class folders that is meant: of a file that names images and labels, one with
-    copies of these in ``MADE``. The same file has the same folder.
-
-    Raises:
-        UserError: see ``read_labels`` and ``write_class_folders``.
-    """
-    if not os.path.isfile(images):
-        return images
-    paths, labels = read_labels(images)
-    from .folders.pictures import write_class_folders  # needs torch
-
-    folder = os.path.join(MADE, f"{Path(images).stem}-{file_hash(images)[:8]}")
-    return write_class_folders(paths, labels, folder)
-
-
-def check_images(folder: str) -> None:
+def check_images(images: str) -> None:
     """
     Raises:
-        UserError: there is no such folder.
+        UserError: there is neither such a folder nor such a file.
     """
-    if not os.path.isdir(folder):
+    if not os.path.isdir(images) and not os.path.isfile(images):
         raise UserError(
-            f"{folder} is not a folder: give the one that holds the class folders, or train and test"
+            f"{images} is not a folder: give the one that holds the class folders, or train and test, or a file that "
+            "names images and labels"
         )
 
 

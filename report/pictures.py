@@ -20,12 +20,12 @@ Paths = dict[str, str]  # name of an image, as the answers have it → its file
 
 
 def check_root(root: str | None) -> None:
-    """Checks the folder of the data sets.
+    """Checks the folder of the data sets, or the file that names one's own images.
 
     Raises:
-        UserError: a root is given, and it is no folder.
+        UserError: a root is given, and it is neither.
     """
-    if root and not os.path.isdir(root):
+    if root and not os.path.exists(root):
         raise UserError(
             f"--root {root} is not a folder: give the one that holds the data sets, or leave it out "
             "for what needs no images"

@@ -1,6 +1,8 @@
 """ImageFolder: anybody's folder of class folders as a data set of Dassl; ``--root`` is the folder
-itself. See ``labelling.folders.own_images``.
+itself, or a file that names images and labels. See ``labelling.folders.own_images``.
 """
+
+import os
 
 from dassl.data.datasets import DATASET_REGISTRY
 from yacs.config import CfgNode
@@ -26,7 +28,8 @@ class ImageFolder(ImageDataset):
     def find(cls, root: str) -> str:
         if not root:
             raise UserError(f"ImageFolder needs --root: {cls.advice}")
-        return super().find(root)
+        place = cls.place(root)
+        return place if os.path.isfile(place) else super().find(root)
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:

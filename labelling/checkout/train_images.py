@@ -51,9 +51,11 @@ def report(run: Run, asked: OwnRun) -> None:
                 make_untrained(run, asked)
         except UserError as error:
             log.warning("the report has nothing to compare with: %s", error)
-    # here, since every other run can do without what draws
+    # here, since every other run can do without what draws, and without Dassl's data sets
     from report.of_models import MODEL_FIGURES
     from report.page import make_report
+
+    from . import image_folder  # noqa: F401  (registers ImageFolder)
 
     page = os.path.join(cfg.OUTPUT_DIR, "report.html")
     heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT)

@@ -1,83 +1,215 @@
 """Files that name images and their labels: Label Studio's JSON export, and a CSV file with the columns
-``image`` and ``label``, such as ``predict.py --csv`` writes.
+``image`` and ``label``.
 
-Paths are taken from the file's own folder or, if there is no such file, from the working folder.
+Paths are taken from the file's own folder or, if there is no such file, from the working folder. They
+may lead out of it.
 """
 
 import csv
 import io
-import logging
 import os
-from collections.abc import Iterator
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import NamedTuple
+from urllib.parse import parse_qs
 
-from trainers.common.console import counted
+from trainers.common.console import counted, printable
 from trainers.common.errors import UserError
+from trainers.common.fingerprints import listed_path
 from trainers.common.readers import Stored, parse_json, read_text
 
-log = logging.getLogger(__name__)
 LOCAL = "/data/local-files/"  # of the addresses that Label Studio gives to files of its own machine
 UPLOADED = "/data/upload/"  # of those that were uploaded, whose names it has put a mark before
+DELIMITERS = ",;\t"  # Excel's, in different countries, and of its Unicode text
+ANSWERED = {"doubtful", "uncertainty"}  # columns that no table of predict.py --csv lacks
+CORRECTED = "corrected"  # column of what a person says of such an answer
 
-Named = tuple[str, str]  # an image, as the file has it, and its label, "" for none
+
+class Entry(NamedTuple):
+    """What a file says of an image.
+
+    Attributes:
+        where: in the file, as in ``line 3``.
+        image: its path or address; label: "" for none.
+    """
+
+    where: str
+    image: str
+    label: str
 
 
-def read_labels(path: str) -> tuple[list[str], list[str]]:
-    """Paths of N images, and their N labels; images without a label are left out.
+@dataclass(frozen=True)
+class LabelFile:
+    """The N images that a file names, without those that have no label.
+
+    Attributes:
+        paths: N paths, each once, marked by ``fingerprints.LISTED``.
+        labels: N names.
+        notes: what a reader of a run's numbers has to know of the file.
+    """
+
+    paths: list[str]
+    labels: list[str]
+    notes: list[str]
+
+
+def read_labels(path: str) -> LabelFile:
+    """The images that a file names, and their labels.
 
     Raises:
-        UserError: it is neither kind of file, no image is labelled, or an image is not there.
+        UserError: it is neither kind of file, or holds a run's own answers; no image is labelled; or
+            an image is not there, or has two labels.
     """
-    content = read_text(path)
-    is_json = content.lstrip().startswith(("[", "{"))
     try:
-        pairs = list(in_export(parse_json(content)) if is_json else in_table(content))
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        content = read_text(path)
+        is_export = content.lstrip().startswith(("[", "{"))
+        notes: list[str] = []
+        entries = in_export(parse_json(content), notes) if is_export else in_table(content)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+    except (ValueError, csv.Error) as error:
         raise UserError(
-            f"{path} is no folder, and names no labelled images ({error}): give a folder of class "
-            "folders, a CSV file with the columns image and label, or Label Studio's JSON export"
+            f"{path} is no folder, and names no labelled images ({error}): give a folder of class folders (unpack an "
+            "archive first), a CSV file with the columns image and label, saved as UTF-8 (in Excel: CSV UTF-8), or "
+            "Label Studio's JSON export"
         ) from error
-    labelled = [(find(image, os.path.dirname(path), path), name) for image, name in pairs if name]
-    if not labelled:
+    named = [entry for entry in entries if entry.label]
+    if not named:
         raise UserError(f"{path} has no labelled image: label some first")
-    if without := len(pairs) - len(labelled):
-        log.info("Left out of %s: %s without a label", path, counted(without, "image"))
-    return [image for image, _ in labelled], [name for _, name in labelled]
+    folder = os.path.dirname(os.path.abspath(path))
+    first: dict[str, Entry] = {}
+    for entry in named:
+        place = find(entry, folder, path)
+        known = first.setdefault(place, entry)
+        if known.label != entry.label:
+            raise UserError(
+                f"{path}, {entry.where}: {entry.image!r} is {entry.label}, and {known.label} in {known.where}: keep one"
+            )
+    if without := len(entries) - len(named):
+        notes.append(f"Left out of {path}: {counted(without, 'image')} without a label")
+    if more := len(named) - len(first):
+        notes.append(f"Named more than once in {path}, and taken once: {counted(more, 'image')}")
+    inside = os.path.join(folder, "")
+    if outside := sum(not os.path.abspath(place).startswith(inside) for place in first):
+        notes.append(f"{outside} of {len(first)} images lie outside of the folder of {path}")
+    return LabelFile([*first], [entry.label for entry in first.values()], notes)
 
 
-def in_table(content: str) -> Iterator[Named]:
-    """The images of a CSV file, and their labels.
+# ---- tables ----
+
+
+def in_table(content: str) -> list[Entry]:
+    """The rows of a CSV file.
 
     Raises:
-        ValueError: it lacks a column.
+        ValueError, csv.Error: it lacks a column, or is damaged; UserError: it holds a run's answers.
     """
-    rows = csv.DictReader(io.StringIO(content))
-    if missing := {"image", "label"} - {*(rows.fieldnames or ())}:
+    lines = io.StringIO(content, newline="")  # a line may end in \r alone
+    head = lines.readline()
+    lines.seek(0)
+    rows = csv.DictReader(lines, delimiter=max(DELIMITERS, key=head.count))
+    columns = [name.strip().lower() for name in rows.fieldnames or ()]
+    rows.fieldnames = columns
+    if missing := {"image", "label"} - {*columns}:
         raise ValueError(f"it has no column {min(missing)}")
-    for row in rows:
-        yield row["image"], (row["label"] or "").strip()
+    label = label_column(columns)
+    entries = []
+    try:
+        for row in rows:
+            name = (row[label] or "").strip()
+            if row["image"] or name:
+                entries.append(Entry(f"line {rows.line_num}", row["image"] or "", name))
+    except csv.Error as error:
+        raise ValueError(f"line {rows.line_num}: {error}") from error
+    return entries
 
 
-def in_export(tasks: Stored) -> Iterator[Named]:
-    """The images of an export of Label Studio's, and the choice of each one's newest annotation.
+def label_column(columns: Sequence[str]) -> str:
+    """The column that has the labels: of a table of answers what a person says of them.
 
     Raises:
-        ValueError: an image has more than one choice, or no address; LookupError, TypeError,
-            AttributeError: it is no such export.
+        UserError: it has nothing but answers.
     """
-    for task in tasks:
-        data = task["data"]
-        addresses = [data["image"]] if "image" in data else [*filter(is_address, data.values())]
+    if not {*columns} >= ANSWERED:
+        return "label"
+    if CORRECTED not in columns:
+        raise UserError(
+            f"holds a run's own answers (columns {' and '.join(sorted(ANSWERED))}), which are no labels: look at them, and "
+            f"write the right label of each image that you have seen into a column {CORRECTED}, or keep only the columns "
+            "image and label of these"
+        )
+    return CORRECTED
+
+
+# ---- Label Studio ----
+
+
+def in_export(tasks: Stored, notes: list[str]) -> list[Entry]:
+    """The images of an export of Label Studio's, with the choice of each one's newest annotation.
+
+    notes: gets a line where annotations differ.
+
+    Raises:
+        ValueError: it is no such export, or an image has more than one choice; UserError: it has
+            predictions only.
+    """
+    if not isinstance(tasks, list):
+        raise ValueError("it is no list of tasks")
+    entries = []
+    annotated = []
+    predicted = []
+    differing = []
+    for number, task in enumerate(tasks, 1):
+        where = f"task {number}"
+        try:
+            where = f"task {task.get('id', number)}"
+            given = task.get("annotations") or ()
+            made = [note for note in given if not note.get("was_cancelled")]
+            choices = [choices_of(note) for note in made]
+            chosen = choices[newest(made)] if made else ()
+            if len(chosen) > 1:
+                raise ValueError(counted(len(chosen), "choice"))
+            name = chosen[0].strip() if chosen else ""
+            entries.append(Entry(where, address_of(task["data"]), name))
+            if made:
+                annotated.append(where)
+            if task.get("predictions"):
+                predicted.append(where)
+            if len({*choices}) > 1:
+                differing.append(where)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{where} is of another form: {error!r}") from error
+        except ValueError as error:
+            raise ValueError(f"{where} has {error}") from error
+    if predicted and not annotated:
+        raise UserError(
+            "has predictions only, which are no labels: confirm or correct them in Label Studio, then export "
+            "annotations (JSON)"
+        )
+    if differing:
+        notes.append(
+            f"The annotations of {counted(len(differing), 'task')} differ, such as {differing[0]}: of each the newest "
+            "is taken"
+        )
+    return entries
+
+
+def address_of(data: Stored) -> str:
+    """The address of a task's image.
+
+    Raises:
+        ValueError: it has none, or several.
+    """
+    if "image" not in data:
+        addresses: list[str] = [value for value in data.values() if is_address(value)]
         if len(addresses) != 1:
-            raise ValueError(f"task {task.get('id')} has {counted(len(addresses), 'image')}")
-        made = [note for note in task["annotations"] if not note.get("was_cancelled")]
-        choices: list[str] = []
-        for result in made[-1]["result"] if made else []:
-            if result["type"] == "choices":
-                choices += result["value"]["choices"]
-        if len(choices) > 1:
-            raise ValueError(f"task {task.get('id')} has {counted(len(choices), 'choice')}")
-        yield addresses[0], choices[0].strip() if choices else ""
+            raise ValueError(counted(len(addresses), "image"))
+        return addresses[0]
+    image = data["image"]
+    if not isinstance(image, str):
+        raise ValueError(f"the image {image!r}, which is no path")
+    return image
 
 
 def is_address(value: object) -> bool:
@@ -85,26 +217,65 @@ def is_address(value: object) -> bool:
     return isinstance(value, str) and ("/" in value or "." in value)
 
 
-def find(image: str, folder: str, path: str) -> str:
-    """The file that an image's name or address in a file means; folder, path: of that file.
+def choices_of(annotation: Stored) -> tuple[str, ...]:
+    """The choices of an annotation."""
+    choices: list[str] = []
+    for result in annotation["result"]:
+        if result["type"] == "choices":
+            choices += result["value"]["choices"]
+    return tuple(choices)
+
+
+def newest(annotations: Sequence[Stored]) -> int:
+    """The place of the annotation that was changed, or else made, last; the last one where that is not
+    known of each."""
+    last = len(annotations) - 1
+    times = [time_of(annotation) for annotation in annotations]
+    known = [(time, place) for place, time in enumerate(times) if time is not None]
+    return max(known)[1] if len(known) == len(times) else last
+
+
+def time_of(annotation: Stored) -> datetime | None:
+    """When an annotation was changed, or else made; None where it doesn't say."""
+    text = annotation.get("updated_at") or annotation.get("created_at")
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except (AttributeError, ValueError):
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+# ---- files ----
+
+
+def find(entry: Entry, folder: str, path: str) -> str:
+    """The file that an entry means, marked as ``listed_path`` does; folder, path: of the file that has
+    the entry.
 
     Raises:
-        UserError: there is none.
+        UserError: there is none, or the entry has no name.
     """
-    address = urlsplit(image)
-    name = image
-    if address.path.startswith(LOCAL):
-        name = parse_qs(address.query).get("d", [""])[0]
-    elif image.startswith(UPLOADED):
-        name = os.path.basename(address.path)
-    # an uploaded file's mark ends at the first hyphen
-    places = [os.path.join(folder, name), name, os.path.join(folder, name.partition("-")[2])]
-    if not image.startswith(UPLOADED):
-        places.pop()
+    where = f"{path}, {entry.where},"
+    if printable(entry.label) != entry.label:
+        raise UserError(f"{where} has the label {entry.label!a}: give a text of one line")
+    if not entry.image:
+        raise UserError(f"{where} names no image ({entry.label}): write its path")
+    names = names_of(entry.image)
+    places = [listed_path(place, name) for place in (folder, os.getcwd()) for name in names]
     for place in places:
         if os.path.isfile(place):
-            return os.path.abspath(place)
+            return place
     raise UserError(
-        f"{path} names {image!r}, and there is no file {places[0]}: put the image there, or write "
-        "its path"
+        f"{where} names {entry.image!r} ({entry.label}), and there is no file {os.path.abspath(places[0])}: put the image "
+        "there, or write its path"
     )
+
+
+def names_of(image: str) -> list[str]:
+    """The names that a file can have that an image's path, or an address of Label Studio's, means."""
+    if image.startswith(UPLOADED):
+        name = image.partition("?")[0].rpartition("/")[2]
+        return [name, name.partition("-")[2]]  # an uploaded file's mark ends at the first hyphen
+    if LOCAL in image:
+        return parse_qs(image.partition("?")[2]).get("d", [""])
+    return [image]

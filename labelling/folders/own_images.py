@@ -1,4 +1,5 @@
-"""One's own images: a folder of class folders, without renaming anything.
+"""One's own images: a folder of class folders, without renaming anything, or a file that names images
+and labels, see ``label_files``, which are read where they are and divided as class folders are.
 
 The folder holds either ``train``, ``test`` and, if there is one, ``val``, or what others call these,
 see ``class_folders.PART_OF``, each with the same class folders, or the class folders; those are
@@ -19,12 +20,13 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from yacs.config import CfgNode
 
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import image_name
+from trainers.common.fingerprints import LISTED, image_name
 from trainers.common.image_files import (
     Seen,
     files_below,
@@ -32,11 +34,13 @@ from trainers.common.image_files import (
     left_out,
     look_through,
     named,
+    needs_heic,
     transparent_parts,
 )
 from trainers.data.class_folders import (
     LEAST,
     Files,
+    check_each,
     divide,
     image_files,
     labelled,
@@ -49,7 +53,7 @@ from trainers.data.lists import PARTS, Image, Lists, classnames_of
 from trainers.texts.classnames import alike
 
 from .label_files import read_labels
-from .layouts import WITHOUT_TEST, Layout, deeper, layout_of
+from .layouts import CLASSNAMES, WITHOUT_TEST, Layout, deeper, layout_of, parts_taken
 from .look_alikes import groups_of
 
 log = logging.getLogger(__name__)
@@ -63,23 +67,38 @@ SeenOf = Mapping[str, Seen]  # path → what was seen of the picture
 Groups = Mapping[str, int]  # path → the number of the group of images that look alike
 
 
+class Listing(NamedTuple):
+    """The images of a folder, or of a file that names them, before they are divided.
+
+    Attributes:
+        layout: of the folder; a file's is one whole.
+        files: those of each part, or of the ``WHOLE``.
+        notes: what a reader of the run's numbers has to know of them.
+    """
+
+    layout: Layout
+    files: dict[str, Files]
+    notes: list[str]
+
+
 def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     """What a run takes of one's own images; labels follow the sorted names of the class folders.
 
     Images that can't be read are reported before training.
 
     Args:
-        folder: absolute path; cfg: the run's config.
+        folder: absolute path, of a folder or of a file that names images; cfg: the run's config.
         can_fold: whether training images may be tested in folds, so that all are trained on.
 
     Raises:
         UserError: there are images that can't be read and they are not to be skipped, or nothing is
             left of a class or of the test.
     """
-    layout = layout_of(folder)
-    files = files_of(folder, layout)
+    layout, files, notes = listed(folder)
+    for note in notes:
+        log.info("%s", note)
     every = sum(divided(folder, files), [])
-    notes = check_small(folder, files.get(WHOLE, {}), cfg)
+    notes += check_small(folder, files.get(WHOLE, {}), cfg)
     warn_of_names(every)
     notes += warned([deeper(every)])
     notes += warned(files_left_out(folder, layout))
@@ -181,10 +200,8 @@ def readable(folder: str, parts: Parts, seen: SeenOf, skips: bool) -> Parts:
     left = {}
     for part, items in parts.items():
         left[part] = [item for item in items if item.impath not in reasons]
-    named_reasons = [
-        f"{os.path.relpath(path, folder)} ({reason})" for path, reason in reasons.items()
-    ]
-    some = first_few(named_reasons)
+    named_reasons = [f"{shown(path, folder)} ({reason})" for path, reason in reasons.items()]
+    some = ". ".join(filter(None, [first_few(named_reasons), needs_heic(reasons)]))
     classes = classnames_of(parts["train"])
     if not skips or classnames_of(left["train"]) != classes or not left["test"]:
         raise UserError(
@@ -209,6 +226,11 @@ def lost(parts: Parts, left: Parts, in_folds: bool) -> dict[str, list[str]]:
 
 
 # ---- what a reader has to know ----
+
+
+def shown(path: str, folder: str) -> str:
+    """An image's path for a message: below the folder, or as a file names it."""
+    return image_name(path) if LISTED in path else os.path.relpath(path, folder)
 
 
 def warn_of_names(images: Iterable[Image]) -> None:
@@ -243,11 +265,10 @@ def copies_of_trained(folder: str, images: Images) -> Iterator[str]:
         copies = [str(item.impath) for item in items if groups[str(item.impath)] in seen]
         if copies:
             path = copies[-1 if in_folds else 0]  # in folds the first is a training image
-            known = os.path.relpath(first[groups[path]], folder)
-            shown = os.path.relpath(path, folder)
+            known = shown(first[groups[path]], folder)
             yield (
                 f"Training images look like {counted(len(copies), f'{noun} image')}, such as {known} like "
-                f"{shown}: {why}"
+                f"{shown(path, folder)}: {why}"
             )
 
 
@@ -273,7 +294,7 @@ def files_in_two_classes(folder: str, parts: Parts, seen: SeenOf) -> Iterator[st
         by_digest[seen[image.impath].digest].setdefault(image.label, image.impath)
     several = [[*paths.values()] for paths in by_digest.values() if len(paths) > 1]
     if several:
-        names = [os.path.relpath(path, folder) for path in several[0]]
+        names = [shown(path, folder) for path in several[0]]
         number = counted(len(several), "image")
         yield f"{number} in two classes at once, such as {' and '.join(names)}: one of them is wrong"
 
@@ -296,27 +317,57 @@ def list_images(folder: str) -> Lists:
     Raises:
         UserError: it is laid out otherwise.
     """
-    return divided(folder, files_of(folder, layout_of(folder)))
+    return divided(folder, listed(folder).files)
 
 
-def files_of(folder: str, layout: Layout) -> dict[str, Files]:
-    """The files of each part, or of the ``WHOLE``, before they are divided.
+def listed(root: str) -> Listing:
+    """The files of a folder, or those that a file names.
 
     Raises:
-        UserError: see ``image_files``.
+        UserError: there are none, or of one class only; see also ``layout_of``, ``read_labels``.
     """
+    if os.path.isfile(root):
+        return listed_by_file(root)
+    layout = layout_of(root)
     if layout.whole:
-        return {WHOLE: image_files(layout.whole, may_be_empty=True)}
-    places = layout.parts
-    # in this order they are looked for
-    known = [part for part in PARTS if part == "train" or part in places]
-    return {part: image_files(places.get(part, f"{folder}/{part}")) for part in known}
+        places = {WHOLE: layout.whole}
+    else:
+        # in this order they are looked for
+        known = [part for part in PARTS if part == "train" or part in layout.parts]
+        places = {part: layout.parts.get(part, f"{root}/{part}") for part in known}
+    files = {part: image_files(place, may_be_empty=True) for part, place in places.items()}
+    classes = dict.fromkeys(name for of_part in files.values() for name in of_part)
+    empty = [name for name in classes if not any(part.get(name) for part in files.values())]
+    notes = [*filter(None, [parts_taken(root, layout)])]
+    if empty and len(classes) - len(empty) > 1:
+        for name in empty:
+            for of_part in files.values():
+                of_part.pop(name, None)
+        notes.append(f"Left out, since it holds no image: {first_few(empty)}")
+    for part, place in places.items():
+        if part != WHOLE:
+            check_each(place, files[part])
+    return Listing(layout, files, notes)
+
+
+def listed_by_file(path: str) -> Listing:
+    """The files that a file names, sorted, by the names of their classes, which are sorted, too."""
+    known = read_labels(path)
+    files: Files = {name: [] for name in sorted({*known.labels})}
+    if len(files) < 2:
+        raise UserError(
+            f"{path} has labels of one class only, {known.labels[0]}: label images of another one, too"
+        )
+    for place, label in sorted(zip(known.paths, known.labels)):
+        files[label].append(place)
+    moving = left_out(filter(is_image, known.paths))
+    return Listing(Layout(path, {}, []), {WHOLE: files}, [*known.notes, *filter(None, [moving])])
 
 
 def divided(
     folder: str, files: Mapping[str, Files], groups: Mapping[str, Hashable] | None = None
 ) -> Lists:
-    """Train, val and test of a folder's files, see ``files_of``.
+    """Train, val and test of a folder's files, see ``listed``.
 
     Args:
         groups: path → its group of images that look alike, which are not divided; without, each
@@ -335,7 +386,7 @@ def divided(
 
 def names_of(folder: str, classes: Collection[str]) -> dict[str, str]:
     """Class folder → class name: its own, or that of a folder's ``classnames.txt``."""
-    path = f"{folder}/classnames.txt"
+    path = f"{folder}/{CLASSNAMES}"
     return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
 
 
@@ -368,10 +419,13 @@ def labelled_in(folder: str) -> tuple[list[str], list[str]]:
         UserError: there are no class folders.
     """
     if os.path.isfile(folder):
-        return read_labels(folder)
+        known = read_labels(folder)
+        for note in known.notes:
+            log.info("%s", note)
+        return [os.path.abspath(path) for path in known.paths], known.labels
     layout = layout_of(folder)
     place = layout.whole or layout.parts.get("test") or layout.parts["val"]
-    files = image_files(place)
+    files = {name: paths for name, paths in image_files(place, may_be_empty=True).items() if paths}
     names = names_of(folder, files)
     paths = [path for of_class in files.values() for path in of_class]
     labels = [names[name] for name, of_class in files.items() for _ in of_class]

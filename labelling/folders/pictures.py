@@ -1,11 +1,11 @@
 """Images as programs hold them, paths, PIL images, arrays and tensors, as PIL images."""
 
+import csv
 import filecmp
 import math
 import operator
 import os
 import reprlib
-import shutil
 import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Sequence, Sized
@@ -203,33 +203,32 @@ def name_of(label: object, names: Sequence[object] | None, number: int) -> objec
     return str(place) if names is None else names[place]
 
 
-def write_class_folders(images: Sequence[Picture], labels: Sequence[object], folder: str) -> str:
-    """Makes a folder of class folders, as ``ImageFolder`` reads it, of images and their labels;
-    returns it.
+def write_list(images: Sequence[Picture], labels: Sequence[object], folder: str) -> str:
+    """Makes a file that names images and their labels, as ``read_labels`` reads it, in a folder of its own,
+    whose name it has; returns the file.
 
-    A label is no folder's name: the class folders are numbered, and ``classnames.txt`` says what
-    each is called. The folder is whole or not there; one that holds just these is taken as it is.
+    Files are named where they are; all other images are written beside it, as PNG. The folder is whole
+    or not there; one that holds just these is taken as it is.
 
     Raises:
         UserError: there are not as many labels as images, a label is no name, an image can't be
             read, or the folder exists already and holds something else.
     """
-    names = sorted({check_label(label) for label in labels})
-    if len(images) != len(labels) or not names:
+    names = [check_label(label) for label in labels]
+    if len(images) != len(names) or not names:
         raise UserError(
-            f"there are {len(images)} images and {len(labels)} labels: give one for each"
+            f"there are {len(images)} images and {len(names)} labels: give one for each"
         )
-    places = {name: f"{number:06d}" for number, name in enumerate(names)}
-    parent = os.path.dirname(os.path.abspath(folder))
+    parent, own = os.path.split(os.path.abspath(folder))
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".images-", dir=parent) as temporary:
         new = f"{temporary}/images"
-        for place in places.values():
-            os.makedirs(f"{new}/{place}")
-        for number, (image, label) in enumerate(zip(images, labels)):
-            write_picture(image, f"{new}/{places[check_label(label)]}/{number:06d}")
-        lines = [f"{place}\t{name}\n" for name, place in places.items()]
-        Path(new, "classnames.txt").write_text("".join(lines), "utf-8")
+        os.makedirs(new)
+        rows = [("image", "label")]
+        for number, (image, name) in enumerate(zip(images, names)):
+            rows.append((place_of(image, f"{number:06d}.png", new), name))
+        with open(f"{new}/{own}.csv", "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
         if not os.path.lexists(folder):
             os.rename(new, folder)
         elif not are_equal(new, folder):
@@ -237,7 +236,32 @@ def write_class_folders(images: Sequence[Picture], labels: Sequence[object], fol
                 f"{folder} exists already, where the images would go, and holds others: give fit that "
                 "folder, or another one for the run"
             )
-    return folder
+    return os.path.join(folder, f"{own}.csv")
+
+
+def place_of(image: Picture, name: str, folder: str) -> str:
+    """The path of an image that is a file; any other is written into a folder, under a name, which is
+    returned.
+
+    Raises:
+        UserError: it can't be read, or its path can't be written.
+    """
+    if is_path(image):
+        path = os.path.abspath(image)
+        if not os.path.isfile(path):
+            raise UserError(
+                f"image {os.fspath(image)!r} is not a file: give another, or leave it out"
+            )
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8
+            raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
+        return path
+    if not isinstance(image, Image.Image):
+        image = array_picture(image)
+    with decoded(image, background=None) as picture:
+        picture.save(f"{folder}/{name}")
+    return name
 
 
 def are_equal(first: str, second: str) -> bool:
@@ -261,22 +285,3 @@ def check_label(label: object) -> str:
     if not isinstance(label, str) or not label.strip() or printable(label) != label:
         raise UserError(f"the label {reprlib.repr(label)} is not a name: give a text of one line")
     return label.strip()
-
-
-def write_picture(image: Picture, name: str) -> None:
-    """Writes an image to a path without its ending: a file as it is, all else as PNG.
-
-    Raises:
-        UserError: it can't be read.
-    """
-    if is_path(image):
-        if not os.path.isfile(image):
-            raise UserError(
-                f"image {os.fspath(image)!r} is not a file: give another, or leave it out"
-            )
-        shutil.copyfile(image, name + os.path.splitext(image)[1])
-        return
-    if not isinstance(image, Image.Image):
-        image = array_picture(image)
-    with decoded(image, background=None) as picture:
-        picture.save(f"{name}.png")

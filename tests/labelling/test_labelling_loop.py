@@ -11,7 +11,6 @@ from labelling import PromptedClassifier
 from labelling.commands import train as cdc_train
 from labelling.folders.label_files import read_labels
 from labelling.folders.own_images import labelled_in
-from labelling.request import MADE, folder_of
 from tests.runs import call, make_pictures, record_of, refuses
 
 NAMES = ("Ä ant", "bee, wild")
@@ -49,7 +48,7 @@ def test_what_was_predicted_and_confirmed_is_what_is_trained_on(mine, trained):
         assert guess["model_version"] == f"CDC {record_of(run)['prompts_hash'][:8]}"
     assert scores == sorted(scores)
     (mine / "export.json").write_text(json.dumps(export))
-    images, labels = read_labels(str(mine / "export.json"))
+    images, labels = labelled_in(str(mine / "export.json"))
     assert dict(zip(images, labels)) == dict(zip(answers.images, answers.labels))
     assert call(predict.main, *words) == 0  # over what it has written itself
 
@@ -65,23 +64,18 @@ def test_a_table_of_labels_is_trained_on(mine, small_clip_file):
     words = "--trainer", "ZeroshotCLIP", "--backbone", small_clip_file
     settings = "--settings", "INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", 0
     assert call(cdc_train.main, file, *words, *settings) == 0
-    (run,) = Path("output").glob("labels-*/ZeroshotCLIP/seed1")
-    assert sorted(PromptedClassifier.load(run).classnames) == sorted(NAMES)
+    assert sorted(PromptedClassifier.load("output/labels/ZeroshotCLIP/seed1").classnames) == sorted(NAMES)
+    assert [path.name for path in Path.cwd().iterdir()] == ["output"], "no picture is copied"
 
 
-def test_an_export_stands_for_class_folders_of_copies_of_what_was_labelled(mine):
+def test_an_export_names_what_was_labelled(mine):
     images = [mine / name / "0.bmp" for name in sorted(NAMES)]
     tasks = [annotated({"data": {"image": str(path)}}, path.parent.name) for path in images]
     skipped = annotated(tasks[0], "cat")
     skipped["annotations"][0]["was_cancelled"] = True
     file = mine / "labels.json"
     file.write_text(json.dumps([*tasks, skipped, {**skipped, "annotations": []}]))
-    folder = folder_of(str(file))
-    assert folder_of(str(file)) == folder
-    assert folder.startswith(MADE)
-    copies, labels = labelled_in(folder)
-    assert [Path(copy).read_bytes() for copy in copies] == [path.read_bytes() for path in images]
-    assert labels == sorted(NAMES)
+    assert labelled_in(str(file)) == ([*map(str, images)], sorted(NAMES))
 
 
 def test_uploaded_images_are_found_by_the_names_that_they_had(mine):
@@ -89,7 +83,7 @@ def test_uploaded_images_are_found_by_the_names_that_they_had(mine):
     (mine / "a-cat.bmp").write_bytes(image.read_bytes())
     task = {"data": {"image": "/data/upload/1/1f3a-a-cat.bmp"}}
     (mine / "export.json").write_text(json.dumps([annotated(task, "cat")]))
-    assert read_labels(str(mine / "export.json")) == ([str(mine / "a-cat.bmp")], ["cat"])
+    assert labelled_in(str(mine / "export.json")) == ([str(mine / "a-cat.bmp")], ["cat"])
 
 
 def test_an_image_has_the_label_of_its_newest_annotation_that_was_not_cancelled(mine):
@@ -111,7 +105,7 @@ def test_an_image_has_the_label_of_its_newest_annotation_that_was_not_cancelled(
     [
         ("image,name\na.png,cat\n", "it has no column label"),
         ("image,label\n", "has no labelled image"),
-        ("image,label\nnone.png,cat\n", "names 'none.png', and there is no file"),
+        ("image,label\nnone.png,cat\n", r"line 2, names 'none.png' \(cat\), and there is no file"),
         ('[{"image": "a.png", "choice": "cat"}]', "or Label Studio's JSON export"),
         ("[", "or Label Studio's JSON export"),
         (
@@ -124,7 +118,7 @@ def test_a_file_without_labels_is_refused_with_the_cause(tmp_path, content, mess
     path = tmp_path / "labels.txt"
     path.write_text(content)
     with refuses(message):
-        folder_of(str(path))
+        read_labels(str(path))
 
 
 def test_images_that_label_studio_could_not_show_are_refused_at_once(mine, trained, error_of):

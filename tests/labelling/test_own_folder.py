@@ -22,7 +22,7 @@ from labelling.commands import predict as cdc_predict
 from labelling.commands import train as cdc_train
 from labelling.defaults import TAKEN, completed
 from labelling.explain import explain
-from labelling.folders.pictures import pictures_and_labels, write_class_folders
+from labelling.folders.pictures import pictures_and_labels, write_list
 from labelling.own_run import notes_on_classes
 from labelling.request import add_arguments
 from labelling.threshold import read_validation, threshold_of
@@ -396,8 +396,8 @@ def test_a_label_is_a_name_and_no_path(tmp_path):
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim/000000.png").write_bytes(b"somebody's")
     images = [Image.new("RGB", (8, 8), (number, 0, 0)) for number in range(4 * len(LABELS))]
-    folder = write_class_folders(images, LABELS * 4, f"{tmp_path}/run-images")
-    lists = ImageFolder.list_images(folder)
+    file = write_list(images, LABELS * 4, f"{tmp_path}/run-images")
+    lists = ImageFolder.list_images(file)
     assert [len(part) for part in lists] == [2 * len(LABELS), len(LABELS), len(LABELS)]
     for image in sum(lists, []):
         number = Image.open(image.impath).getpixel((0, 0))[0]
@@ -418,9 +418,9 @@ def test_what_is_no_label_is_named_and_leaves_nothing(tmp_path, label):
 def test_an_image_that_is_none_is_named_and_the_corrected_call_works(tmp_path, image):
     sound = Image.new("RGB", (8, 8))
     with refuses("is not a file|is not an image|can't be read"):
-        write_class_folders([sound, image], ["cat", "dog"], f"{tmp_path}/run-images")
+        write_list([sound, image], ["cat", "dog"], f"{tmp_path}/run-images")
     assert not any(tmp_path.iterdir())
-    write_class_folders([sound, sound], ["cat", "dog"], f"{tmp_path}/run-images")
+    write_list([sound, sound], ["cat", "dog"], f"{tmp_path}/run-images")
 
 
 NOISE = numpy.random.default_rng(0).integers(0, 256, (9, 9, 4), dtype="uint8")
@@ -437,7 +437,7 @@ NOISE = numpy.random.default_rng(0).integers(0, 256, (9, 9, 4), dtype="uint8")
 )
 def test_pictures_of_every_mode_are_written_as_they_are_seen(tmp_path, picture):
     """Against what is seen of the same picture when it is given to ``predict``."""
-    write_class_folders([picture], ["cat"], f"{tmp_path}/images")
+    write_list([picture], ["cat"], f"{tmp_path}/images")
     (path,) = tmp_path.rglob("*.png")
     with decoded(picture, "white") as seen:
         assert read_picture(str(path), "white").tobytes() == seen.tobytes()

@@ -6,11 +6,27 @@ from collections.abc import Iterable
 from typing import Protocol
 
 BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
+# in the path of an image that a file names, before the name that it has there
+LISTED = f"{os.sep}.{os.sep}.{os.sep}"
+LABEL_FILES = (".csv", ".tsv", ".txt", ".json")  # endings of files that name images
+
+
+def listed_path(folder: str, name: str) -> str:
+    """The path of an image that a file names, from a folder if it is no absolute one, from which
+    ``image_name`` has the name again."""
+    name = os.path.normpath(name)
+    if os.path.isabs(name):
+        return LISTED + name.lstrip(os.sep)
+    return os.path.abspath(folder) + LISTED + name
 
 
 def image_name(path: str) -> str:
-    """An image's folder and file name: the same wherever the data lie. Of a path with ``/./`` the
-    name starts with the folder before it."""
+    """What an image is called. One that a file names: as it does, see ``listed_path``. Else its folder
+    and file name, the same wherever the data lie; of a path with ``/./`` the name starts with the
+    folder before it."""
+    folder, is_listed, name = path.partition(LISTED)
+    if is_listed:
+        return (name if folder else os.sep + name).replace(os.sep, "/")
     folder, below, name = path.partition(BELOW)
     if below:
         return "/".join([os.path.basename(folder), *os.path.normpath(name).split(os.sep)])
@@ -18,12 +34,13 @@ def image_name(path: str) -> str:
 
 
 def data_name(name: str, root: str) -> str:
-    """What a data set is called: one's own images by their folder, ``root``."""
-    return (
-        os.path.basename(os.path.abspath(os.path.expanduser(root)))
-        if name == "ImageFolder"
-        else name
-    )
+    """What a data set is called: one's own images by their folder, ``root``, or by the file that names
+    them, without its ending."""
+    if name != "ImageFolder":
+        return name
+    own = os.path.basename(os.path.abspath(os.path.expanduser(root)))
+    stem, ending = os.path.splitext(own)
+    return stem if ending.lower() in LABEL_FILES else own
 
 
 class Named(Protocol):

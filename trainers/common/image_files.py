@@ -39,6 +39,7 @@ FORMATS = [
 ENDINGS = tuple(
     ending for format_ in FORMATS for ending, name in EXTENSIONS.items() if name == format_
 )
+HEIC = (".heic", ".heif")  # of photos of an iPhone, which need pillow-heif
 MAX_BYTES = 2**30  # of a file; a picture of MAX_PIXELS that is not compressed has 720 MB at most
 MAX_PIXELS = 89_478_485  # of an image: from there on Pillow warns of a decompression bomb
 AT_ONCE = 25_000_000  # pixels that a process decodes at a time; a larger picture is decoded alone
@@ -275,13 +276,19 @@ def left_out(paths: Iterable[str]) -> str:
             moving.append(path)
     lines = [f"{len(files)} {ending} ({named(files)})" for ending, files in sorted(ignored.items())]
     sentences = [f"Left out: {'; '.join(lines)}"] if lines else []
-    if {".heic", ".heif"} & {*ignored}:
-        sentences.append("To take HEIC: pip install pillow-heif")
+    if heic := needs_heic(sum(ignored.values(), [])):
+        sentences.append(heic)
     if moving:
         sentences.append(
             f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"
         )
     return ". ".join(sentences)
+
+
+def needs_heic(paths: Iterable[str]) -> str:
+    """What to install for photos of an iPhone, if there are any that can't be read; else ""."""
+    unread = any(path.lower().endswith(HEIC) and not is_image(path) for path in paths)
+    return "To take HEIC: pip install pillow-heif" if unread else ""
 
 
 def named(paths: Iterable[str]) -> str:

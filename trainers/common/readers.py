@@ -4,6 +4,7 @@ Each raises ``ValueError`` that says what is wrong with the file; the caller add
 and what to do.
 """
 
+import codecs
 import copy
 import functools
 import json
@@ -28,10 +29,11 @@ Stored = Any
 
 
 def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
-    """A file's text; a mark of UTF-8 at its start is left out.
+    """A file's text, in UTF-8 or, as a mark at its start says, in UTF-16; the mark is left out.
 
     Raises:
-        OSError: it can't be opened; ValueError: it is a pipe, a device or too long, or not UTF-8.
+        OSError: it can't be opened; ValueError: it is a pipe, a device or too long, or in another
+            encoding.
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError("it is not a regular file")
@@ -39,8 +41,9 @@ def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most // 2**10} kB")
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        return content.decode("utf-8").removeprefix("\ufeff")
+        return content.decode("utf-16" if is_wide else "utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         raise ValueError(
             f"it is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8"

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..common.console import counted, first_few
 from ..common.errors import UserError
 from ..common.fingerprints import BELOW
-from ..common.image_files import ENDINGS, files_below, is_image
+from ..common.image_files import ENDINGS, files_below, is_image, needs_heic
 from .fewshot import FOLDER
 from .lists import PARTS, Image, Lists, read_lines, reading
 
@@ -68,15 +68,31 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
                 path.encode()
             except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8
                 raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
-    empty = [name for name, paths in files.items() if not paths]
-    endings = f"they end in {first_few(ENDINGS)}"
-    if len(empty) == len(files):
+    if not any(files.values()):
         raise UserError(
-            f"there is no image in the class folders of {folder} ({endings}): put some there"
+            f"there is no image in the class folders of {folder} ({endings_in(folder)}): put some there"
         )
-    if empty and not may_be_empty:
-        raise UserError(f"{folder} has no image files of {', '.join(empty)} ({endings}): add some")
+    if not may_be_empty:
+        check_each(folder, files)
     return files
+
+
+def check_each(folder: str, files: Files) -> None:
+    """
+    Raises:
+        UserError: a class has no image; folder: of the class folders.
+    """
+    if empty := [name for name, paths in files.items() if not paths]:
+        raise UserError(
+            f"{folder} has no image files of {', '.join(empty)} ({endings_in(folder)}): add some"
+        )
+
+
+def endings_in(folder: str) -> str:
+    """How images end, and what it takes to read those in a folder that end otherwise."""
+    endings = f"they end in {first_few(ENDINGS)}"
+    heic = needs_heic(files_below(folder))
+    return f"{endings}. {heic}" if heic else endings
 
 
 def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
