@@ -121,7 +121,7 @@ def in_table(content: str) -> list[Entry]:
             if row["image"] or name:
                 entries.append(Entry(f"line {rows.line_num}", row["image"] or "", name))
     except csv.Error as error:
-        raise ValueError(f"line {rows.line_num}: {error}") from error
+        raise ValueError(f"line {rows.line_num + 1}: {error}") from error
     return entries
 
 
