@@ -13,10 +13,11 @@ from . import PROTOCOLS
 FLAGS = {
     "--images": (
         "",
-        "your own folder of class folders, in place of --root and --dataset-config-file; "
+        "your own folder of class folders, or a file that names images and labels (CSV with the columns image and label, "
+        "or Label Studio's JSON export), in place of --root and --dataset-config-file; "
         "defaults: a CLIP that knows photographs (ViT-B/16 on a GPU, else ViT-B/32; tiny where their weights can't be had), "
-        "the trainer LinearProbe, its recipe for the CLIP, seed 1, --output-dir output/<folder>/<trainer>/seed1 "
-        "(without a trainer: output/<folder>/seed1)",
+        "the trainer LinearProbe, its recipe for the CLIP, seed 1, --output-dir output/<images>/<trainer>/seed1 "
+        "(without a trainer: output/<images>/seed1), <images> being the name of the folder or of the file",
     ),
     "--trainer": ("TRAINER.NAME", "a registered name: CDC, CoOp, MaPLe …"),
     "--backbone": (
@@ -35,6 +36,7 @@ OWN = ("--images", "--trainer", "--backbone", "--output-dir")  # flags that come
 EXAMPLES = """\
 examples:
   python train.py --images my_folder
+  python train.py --images labels.csv
   python train.py --trainer CoOp --config-file configs/trainers/CoOp/vit_b16.yaml \\
       --dataset-config-file configs/datasets/dtd.yaml --root data --seed 1 --output-dir output/dtd
 """

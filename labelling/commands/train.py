@@ -1,6 +1,7 @@
-"""Trains on a folder of class folders of your own, and tests on a part of its images.
+"""Trains on your own images, in class folders or named by a CSV or Label Studio file, and tests on them.
 
     cdc-train my_folder
+    cdc-train labels.csv
     cdc-train my_folder --trainer CoOp --backbone RN50 --shots 4 --settings OPTIM.MAX_EPOCH 10
 
 A run that is stopped goes on by the same command; ``cdc-predict`` labels images with it. Input that
@@ -27,9 +28,9 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "images",
-        metavar="FOLDER",
-        help="a folder of class folders, or of train and test; or a file that names images and labels: CSV, or "
-        "Label Studio's JSON export",
+        metavar="IMAGES",
+        help="a folder of class folders, or of train and test; or a file that names images and labels: a CSV file with "
+        "the columns image and label, or Label Studio's JSON export",
     )
     parser.add_argument(
         "--trainer", help="a method: CDC, CoOp, MaPLe … (default: LinearProbe, beside the texts)"
@@ -46,7 +47,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--output-dir",
         metavar="FOLDER",
-        help="where the run goes (default: output/<folder>/<trainer>/seed<seed>, without a trainer output/<folder>/seed<seed>)",
+        help="where the run goes (default: output/<images>/<trainer>/seed<seed>, without a trainer output/<images>/seed<seed>, <images> being the name of the folder or of the file)",
     )
     add_arguments(parser)
     parser.add_argument(
