@@ -263,6 +263,11 @@ def test_a_run_on_a_file_copies_nothing_and_calls_each_image_as_the_file_does(mi
     code, again, said = train_on(Path("tables/my labels.csv"), trainer="ZeroshotCLIP")
     assert again == record
     assert "Done already" in said
+    rows[0] = (rows[0][0], NAMES[1])
+    Path("tables/my labels.csv").write_text(table(rows))
+    code, _, said = train_on(Path("tables/my labels.csv"), trainer="ZeroshotCLIP")
+    assert code == 2
+    assert "its images are others" in said
 
 
 def test_the_order_of_the_rows_and_their_folder_change_no_number(mine):
@@ -298,5 +303,6 @@ def test_fit_reads_files_without_an_ending_where_they_are_and_writes_arrays_besi
     assert [name for name, _ in named_in("run-images/run-images.csv")] == expected
     assert PromptedClassifier.fit(images, labels, **given).record == fitted.record
     assert record_of("run") == fitted.record
+    assert fitted.evaluate("run-images/run-images.csv").images == 20
     lists = ImageFolder.list_images(ImageFolder.find("run-images/run-images.csv"))
     assert len(sum(lists, [])) == 20
