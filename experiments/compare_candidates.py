@@ -30,7 +30,7 @@ from pandas import DataFrame
 from tabulate import tabulate
 from torch import Tensor
 
-from labelling.cross_fit import Known, cross_fit
+from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.folders.own_images import FOLDS, own_images
 from labelling.own_run import config_of_images, for_trainer
 from labelling.request import OwnRun
@@ -55,7 +55,7 @@ def fitted(
     trainer: str,
     classnames: Sequence[str],
     backbone: Backbone,
-    known: Known,
+    known: FeatureSet,
     asked: Tensor,
     seed: int,
 ) -> tuple[Prediction, Prediction]:
@@ -114,7 +114,7 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
             chosen = some_of(labels, shots, seed)
             some = known[0, chosen]
             theirs = labels[chosen]
-            seen = Known(some[None], some, theirs, groups[chosen])
+            seen = FeatureSet(some[None], some, theirs, groups[chosen])
             lines: dict[str, dict[str, object]] = {}
             estimates = {}
             for trainer in CANDIDATES:

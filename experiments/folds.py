@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
-from labelling.cross_fit import Known, cross_fit
+from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.folders.own_images import FOLDS
 from trainers.common.image_files import read_picture
 from trainers.data.loader import steps_of_epoch, without_denormals
@@ -190,4 +190,4 @@ def fit_features(method: FeatureMethod, pictures: Pictures, chosen: Tensor, seed
     shown = pictures.trained.part(chosen)
     plain = features(method, shown.centre["plain"])  # (N, E)
     views = pictures.frozen[:, 0, chosen] if method.augmented_views else plain[None]  # (R, N, E)
-    cross_fit(method, Known(views, plain, shown.labels), FOLDS, seed)
+    cross_fit(method, FeatureSet(views, plain, shown.labels), FOLDS, seed)

@@ -31,7 +31,7 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
-from labelling.cross_fit import Known, cross_fit
+from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.folders.own_images import FOLDS
 from labelling.threshold import CONFIDENCE, OFFERED, points_of, promised
 from tests import bursts
@@ -163,7 +163,7 @@ def judged(
     how many of these labels are wrong."""
     training, validation, counts = divided(folder, way)
     groups = torch.tensor(training.groups) if way == WAYS[1] else None
-    known = Known(training.features[None], training.features, training.labels, groups)
+    known = FeatureSet(training.features[None], training.features, training.labels, groups)
     cross_fit(method, known, FOLDS, SEED)
     uncertainty, wrong = answered(method, validation)
     points = points_of(uncertainty[counts], wrong[counts])

@@ -30,7 +30,7 @@ from trainers.maths.threads import one_thread
 
 
 @dataclass(frozen=True)
-class Known:
+class FeatureSet:
     """Pictures whose features are known, of any length.
 
     Attributes:
@@ -49,7 +49,7 @@ class Known:
 @one_thread()
 def cross_fit(
     method: FeatureMethod,
-    known: Known,
+    known: FeatureSet,
     number: int,
     seed: int,
     note: Callable[[], object] = lambda: None,
@@ -79,7 +79,7 @@ Tried = dict[Numbers, list[Tensor]]  # setting → logits (n, K) of each fold by
 
 
 def search(
-    method: FeatureMethod, known: Known, places: Sequence[Tensor], note: Callable[[], object]
+    method: FeatureMethod, known: FeatureSet, places: Sequence[Tensor], note: Callable[[], object]
 ) -> tuple[Tried, MostLikely, list[MostLikely]]:
     """Tries settings until the best for all folds, and the best for all but each of them, are found.
 

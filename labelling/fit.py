@@ -24,7 +24,7 @@ from trainers.evaluation.figures import wilson
 from trainers.learners.features import FeatureMethod, is_feature_classifier
 from trainers.method import Batches
 
-from .cross_fit import Known, cross_fit
+from .cross_fit import FeatureSet, cross_fit
 from .defaults import completed
 from .own_run import build_run, config_of_images
 from .request import LOGGERS, OwnRun, check_images
@@ -161,7 +161,7 @@ def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
         shown = method.shown_features(looking, views)
     paths = [str(item.impath) for item in images.train_x]
     groups = torch.tensor([images.groups[path] for path in paths])
-    known = Known(views, shown, labels, groups)
+    known = FeatureSet(views, shown, labels, groups)
     title = f"Fitting {run.name}"
     with tqdm(desc=title, unit=" settings", delay=2, mininterval=1, dynamic_ncols=True) as tried:
         answers = cross_fit(method, known, images.folds, seed, tried.update)

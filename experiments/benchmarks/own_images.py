@@ -36,7 +36,7 @@ from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
 
-from labelling.cross_fit import Known, cross_fit
+from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.defaults import TAKEN
 from labelling.folders.own_images import FOLDS
 from trainers import method_class, method_node
@@ -84,7 +84,7 @@ def fit_features(images: int) -> tuple[float, ...]:
     features, labels = drawn_features(images)
     before = time.process_time()
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    answers = cross_fit(method, Known(features[None], features, labels), FOLDS, seed=1)
+    answers = cross_fit(method, FeatureSet(features[None], features, labels), FOLDS, seed=1)
     seconds = time.process_time() - before
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     right = 100 * (answers.probability.argmax(dim=1) == labels).float().mean().item()

@@ -105,16 +105,16 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     seen = seen_of(every)
     groups = grouped(every, seen)
     lists = divided(folder, files, groups)
-    folds = number_of_folds(lists) if can_fold else 0
+    train, val, test = lists
     is_whole = bool(layout.whole) and cfg.DATASET.NUM_SHOTS < 1
-    if folds and is_whole:
-        together = in_classes(sum(lists, []))
-        lists = together, [], together
-    elif folds and cfg.DATASET.NUM_SHOTS < 1:
-        train, val, test = lists
-        # where val is tested on, it is no part of the training
-        lists = in_classes(train if val is test else train + val), [], test
-    chosen = choose(cfg, folder, *lists)
+    if can_fold and is_whole:
+        train = test = in_classes(sum(lists, []))
+        val = []
+    elif can_fold and cfg.DATASET.NUM_SHOTS < 1 and val is not test:
+        train = in_classes(train + val)
+        val = []
+    chosen = choose(cfg, folder, train, val, test)
+    folds = number_of_folds(chosen.train) if can_fold else 0
     if layout.whole and not folds and len(every) < FEW:
         notes.append(note_on_few(len(chosen.test)))
     parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
@@ -141,11 +141,11 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     return replace(made, notes=notes)
 
 
-def number_of_folds(lists: Lists) -> int:
+def number_of_folds(trained: Iterable[Image]) -> int:
     """In how many folds the training images answer each other: in ten where these are cheap or a class
     is small, since what is fitted to nine tenths is nearly as good as what is kept; 0 where a class
     has one image, of which nothing can be held out."""
-    sizes = Counter(image.label for image in sum(lists[:2], []))
+    sizes = Counter(image.label for image in trained)
     smallest = min(sizes.values())
     if smallest < 2:
         return 0

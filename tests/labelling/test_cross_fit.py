@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelling.cross_fit import Known, cross_fit, folds
+from labelling.cross_fit import FeatureSet, cross_fit, folds
 from labelling.folders.own_images import FOLDS
 from tests.conftest import make_method, slow_but_for
 from tests.methods import FITTED
@@ -52,7 +52,7 @@ def clusters(pictures, spread, width, classes=3, seed=0):
 
 
 def known(features, labels):
-    return Known(features[None], features, labels)
+    return FeatureSet(features[None], features, labels)
 
 
 def percent_right(answers, labels):

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelling import cross_fit as folding
-from labelling.cross_fit import Known, folds
+from labelling.cross_fit import FeatureSet, folds
 from trainers.learners.features import Grid
 
 
@@ -35,7 +35,7 @@ def answers_in_folds(shown, labels, monkeypatch):
     """Probabilities (N, 2) of pictures that show (N, 2), each answered from the other folds: every fifth
     picture is in the same one."""
     monkeypatch.setattr(folding, "folds", lambda labels, *_: torch.arange(len(labels)) % 5)
-    return folding.cross_fit(Deaf(), Known(shown[None], shown, labels), 5, seed=1).probability
+    return folding.cross_fit(Deaf(), FeatureSet(shown[None], shown, labels), 5, seed=1).probability
 
 
 @pytest.mark.parametrize("changed", [[7], [*range(2, 200, 5)]], ids=["a picture's", "a fold's"])

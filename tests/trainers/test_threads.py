@@ -6,7 +6,7 @@ import sklearn.linear_model  # noqa: F401, likewise
 import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
-from labelling.cross_fit import Known, cross_fit
+from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.folders.own_images import FOLDS
 from tests.conftest import make_method
 from tests.methods import FITTED
@@ -56,7 +56,7 @@ def test_every_fit_to_features_has_one_thread(vit, three, monkeypatch, trainer):
     grid = {"SEARCH_STEP": [3, 2]} if trainer == "TipAdapter" else {}
     method = make_method(trainer, vit, ["cat", "dog"], **grid).eval()
     features = torch.randn(40, vit.embed_dim)
-    known = Known(features[None], features, torch.arange(40) % 2)
+    known = FeatureSet(features[None], features, torch.arange(40) % 2)
     cross_fit(method, known, FOLDS, 1, lambda: noted(features))
     assert len(seen) >= FOLDS
     assert seen == [{1}] * len(seen)
