@@ -1,15 +1,17 @@
 """The tables of a report: accuracies by protocol, calibration, and measures of uncertainty."""
 
+import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from results.kept import CALIBRATION
 from results.rows import SERIES_HEADS, Line, Table
 from results.runs import RunSeries, collect
-from results.table import tables
+from results.table import NoTable, tables
 from trainers.common.errors import UserError
+
+log = logging.getLogger(__name__)
 
 CALIBRATION_COLUMNS = {"accuracy": "accuracy"} | CALIBRATION
 MEASURED_BY = {"aurc": "AURC", "error_auroc": "error AUROC"}
@@ -34,11 +36,17 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
     """
     made = []
     for folder in folders:
-        with suppress(UserError):  # its runs belong to no protocol, or have no accuracy
-            for table in tables(collect(folder)):
-                if len(folders) > 1:
-                    table.title += f" ({Path(folder).name})"
-                made.append(table)
+        try:
+            found = tables(collect(folder))
+        except NoTable:  # its runs belong to no protocol, or have no accuracy
+            continue
+        except UserError as error:
+            log.warning("no accuracies by protocol: %s", error)
+            continue
+        for table in found:
+            if len(folders) > 1:
+                table.title += f" ({Path(folder).name})"
+            made.append(table)
     return [table for table in made if len(table.frame)]
 
 

@@ -4,8 +4,8 @@
 
 A line for each done row of configs/ablations/<trainer>.yaml and <trainer>_….yaml, in their order: accuracy on base
 and new classes and H in percent, mean ± sample standard deviation over seeds; the difference of H
-to the row ``full`` over the seeds that both have, with a bootstrap interval (``interval``); trained
-parameters, milliseconds a training step, images a second at test (medians over the row's runs, of
+to the row ``full`` over the seeds that both have, with a bootstrap interval (``bootstrap``) and its p
+by Holm over all differences of the table; trained parameters, milliseconds a training step, images a second at test (medians over the row's runs, of
 which each has its own median; texts are encoded once beforehand and not counted). Times include
 whatever else the machine was doing.
 """
@@ -26,7 +26,8 @@ from protocols.plan import ablation_rows, further_ablations
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 
-from .render import run_table_command, summary, table_arguments, titled, write_cells
+from .holm import by_holm
+from .render import below, run_table_command, summary, table_arguments, titled, write_cells
 from .rows import CONFIDENCE_LEVEL, Key, Table, harmonic_mean
 from .runs import HALVES, FinishedRun, collect
 from .table import BASE2NEW, tables
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 
 FULL = "full"  # the row that the others are compared with
 RESAMPLES = 2000
+TEST = (
+    "Interval and p: bootstrap over seeds and test images; p by Holm over the table's differences."
+)
 # key of a record → column
 COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "images_per_second"}
 
@@ -43,17 +47,37 @@ Right = Sequence[numpy.ndarray]
 
 
 def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """Bootstrap interval of the difference of mean H between two rows of runs, in points of
-    percent.
+    """The ``ends`` of ``bootstrap``."""
+    return ends(bootstrap(row, full, resamples))
+
+
+def ends(differences: numpy.ndarray) -> tuple[float, float]:
+    """Lower and upper end of the interval that holds the middle ``CONFIDENCE_LEVEL`` of resampled
+    differences (R,): the percentile interval."""
+    low, high = numpy.quantile(
+        differences, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
+    )
+    return float(low), float(high)
+
+
+def chance(differences: numpy.ndarray) -> float:
+    """Two-sided p of resampled differences (R,): twice the share on the rarer side of 0, those at 0 on
+    both, counting the measured sample as one more (Davison and Hinkley, 1997, "Bootstrap Methods and
+    their Application", §4.4)."""
+    rarer = min((differences <= 0).sum(), (differences >= 0).sum())
+    return float(min(1, 2 * (1 + rarer) / (1 + len(differences))))
+
+
+def bootstrap(row: Right, full: Right, resamples: int = RESAMPLES) -> numpy.ndarray:
+    """Resampled differences of mean H between two rows of runs, (R,) in points of percent.
 
     A resample draws, with replacement, as many seeds, base images and new images as there are, the
     same for both rows: they share few-shot samples and test images, so what makes a seed or an
     image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
-    difference is that of the means over the drawn seeds. The interval holds the middle ``CONFIDENCE_LEVEL`` of
-    the resampled differences (percentile interval: Efron and Tibshirani, 1993, "An Introduction to
+    difference is that of the means over the drawn seeds (Efron and Tibshirani, 1993, "An Introduction to
     the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
-    itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed it covers the images only, with
-    few it is too narrow. It says nothing about other classes.
+    itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed the interval covers the images only,
+    with few it is too narrow. It says nothing about other classes.
 
     Args:
         row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to
@@ -61,16 +85,14 @@ def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float
         resamples: R.
 
     Returns:
-        lower and upper end; exactly 0 and 0 where the rows are the same.
+        exactly 0 where the rows are the same.
     """
     generator = numpy.random.default_rng(0)
     sizes = len(full[0]), full[0].shape[1], full[1].shape[1]
     seeds, base, new = (
         generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
     )  # (R, S), (R, N), (R, N)
-    difference = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)  # (R,)
-    ends = [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2]
-    return tuple(numpy.quantile(difference, ends).tolist())
+    return resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)
 
 
 def resampled_h(
@@ -89,10 +111,10 @@ def resampled_h(
     return means
 
 
-def interval_of(
+def bootstrap_of(
     row: Sequence[FinishedRun], full: Sequence[FinishedRun], seeds: Sequence[int]
-) -> tuple[float, float]:
-    """The ``interval`` of a row's runs with those seeds.
+) -> numpy.ndarray:
+    """``bootstrap`` of a row's runs with those seeds.
 
     Raises:
         UserError: not all were tested on the same images, or a run has no answers.
@@ -109,7 +131,7 @@ def interval_of(
             )
         halves.append(numpy.array([[answer["right"] for answer in of] for of in answers]))
     rights, of_full = zip(*halves)
-    return interval(rights, of_full)
+    return bootstrap(rights, of_full)
 
 
 def collect_ablations(folder: str) -> dict[str, DataFrame]:
@@ -122,6 +144,8 @@ def collect_ablations(folder: str) -> dict[str, DataFrame]:
     for table in tables(collect(folder), seed_h=True):
         if table.title != BASE2NEW:
             continue
+        for note in table.notes:
+            log.warning("%s", note)
         rows = dict.fromkeys(row[:3] for row in table.means.index if row in table.runs)
         for data, shots, trainer in rows:
             lines = ablation(table, (data, shots, trainer))
@@ -144,7 +168,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
         a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new``
         and ``H``, ``_mean`` and ``_std`` over seeds in percent; ``difference`` of H to that of
         ``full``, mean over the seeds that both have, ``lower`` and ``upper`` end of its interval,
-        in points; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
+        in points, ``p`` of it by Holm over the table's differences; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
         there is none.
     """
     of_trainer = table.by_seed.sort_index().loc[key]
@@ -153,9 +177,15 @@ def ablation(table: Table, key: Key) -> DataFrame:
     for rows in (ablation_rows(key[2]), *further_ablations(key[2]).values()):
         for row in rows:
             known.setdefault(row.name, row.description)
-    for name in seeds.keys() - known.keys():
-        log.warning("left out: %s is not a row of %s's ablation", name, key[2])
-    runs = {name: table.runs[key + (name,)] for name in known if name in seeds}
+    for name in seeds:
+        if row_of(name) not in known:
+            log.warning("left out: %s is not a row of %s's ablation", name, key[2])
+    order = [*known]
+    described = sorted(
+        (name for name in seeds if row_of(name) in known),
+        key=lambda name: (order.index(row_of(name)), name),
+    )
+    runs = {name: table.runs[key + (name,)] for name in described}
     lines = []
     for name, members in runs.items():
         values = {
@@ -163,27 +193,42 @@ def ablation(table: Table, key: Key) -> DataFrame:
             for column in ("base", "new", "H")
             for statistic, frame in (("mean", table.means), ("std", table.deviations))
         }
-        common = sorted(seeds[name] & seeds.get(FULL, set()))
-        difference = lower = upper = None
-        if name != FULL and common:
-            difference = (of_trainer["H"][name] - of_trainer["H"][FULL]).mean()
-            lower, upper = interval_of(members, runs[FULL], common)
+        # where rows are divided by experiments, the full one with the same seeds
+        full = name.replace(row_of(name), FULL, 1)
+        full = full if full in seeds else FULL
+        common = sorted(seeds[name] & seeds.get(full, set()))
+        difference = lower = upper = p = None
+        if row_of(name) != FULL and common:
+            difference = (of_trainer["H"][name] - of_trainer["H"][full]).mean()
+            resampled = bootstrap_of(members, runs[full], common)
+            lower, upper = ends(resampled)
+            p = chance(resampled)
         records = DataFrame([run.record for run in members if run.seed in seeds[name]])
         costs = records.rename(columns=COSTS).reindex(columns=COSTS.values())
         lines.append(
             {
                 "row": name,
-                "description": known[name],
+                "description": known[row_of(name)],
                 "seeds": len(seeds[name]),
                 **values,
                 "difference": difference,
                 "lower": lower,
                 "upper": upper,
+                "p": p,
                 "parameters": records["parameters"][0]["learnable"],
                 **costs.astype(float).median(),
             }
         )
-    return DataFrame(lines)
+    found = DataFrame(lines)
+    if lines:
+        is_compared = found["p"].notna()
+        found.loc[is_compared, "p"] = by_holm(found.loc[is_compared, "p"])
+    return found
+
+
+def row_of(name: str) -> str:
+    """The ablation's row of a table's row, which may name its seeds, too."""
+    return name.partition(", ")[0]
 
 
 def render_ablation(lines: DataFrame, style: str = "text") -> str:
@@ -203,14 +248,15 @@ def render_ablation(lines: DataFrame, style: str = "text") -> str:
     for name in ("base", "new", "H"):
         cells[name] = list(map(summary, lines[f"{name}_mean"], lines[f"{name}_std"]))
     cells[f"H − {FULL}"] = texts("difference", "+.2f")
-    ends = zip(texts("lower", "+.2f"), texts("upper", "+.2f"))
+    pairs = zip(texts("lower", "+.2f"), texts("upper", "+.2f"))
     cells[f"{100 * CONFIDENCE_LEVEL:g} % interval"] = [
-        " … ".join(filter(None, pair)) for pair in ends
+        " … ".join(filter(None, pair)) for pair in pairs
     ]
+    cells["p, Holm"] = texts("p", ".2g")
     cells["parameters"] = texts("parameters", ",.0f")
     cells["ms/step"] = texts("seconds_per_step", ".1f", 1000)
     cells["images/s"] = texts("images_per_second", ".0f")
-    return write_cells(cells, style, 2)
+    return write_cells(cells, style, 2) + below([TEST], style)
 
 
 def render_ablations(ablations: Mapping[str, DataFrame], style: str = "text") -> str:

@@ -2,16 +2,18 @@
 
 import argparse
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from pandas import Series
 from tabulate import tabulate
 
 from protocols.plan import LINE, PlannedRun, by_line, default_output, is_recorded, seeds_of
-from trainers.common.record_file import FILE_NAME, nested, read_record
+from trainers.common.record_file import nested
 
 from .ablation import collect_ablations, render_ablations
+from .experiment import split
 from .render import legend, marked, render_all, summary
-from .runs import collect
+from .runs import collect, read_run
 from .table import tables
 
 
@@ -32,19 +34,26 @@ def shown(runs: Sequence[PlannedRun], args: argparse.Namespace) -> str:
 
 def accuracies(runs: Iterable[PlannedRun]) -> str:
     """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation;
-    below it what the mark means, where a trainer has one."""
+    below it what the mark means, where a trainer has one. Seeds that are not one experiment have a
+    row each.
+
+    Raises:
+        UserError: see ``read_run``.
+    """
     rows = []
     trainers = []
-    for line, group in by_line(filter(is_recorded, runs)).items():
-        records = [read_record(f"{run.folder}/{FILE_NAME}") for run in group]
-        values = Series(
-            [nested(record, "metrics", "test", "accuracy") for record in records], dtype=float
-        )
-        part, data_set, trainer, *others = line
-        name = marked(str(trainer), records)
-        trainers.append(name)
-        accuracy = summary(values.mean(), values.std())
-        rows.append((part, data_set, name, *others, seeds_of(group), accuracy))
+    for line, planned in by_line(filter(is_recorded, runs)).items():
+        known = {run.seed: (run, read_run(Path(run.folder)).record) for run in planned}
+        for seeds in split([record for _, record in known.values()]):
+            group, records = zip(*(known[seed] for seed in seeds))
+            values = Series(
+                [nested(record, "metrics", "test", "accuracy") for record in records], dtype=float
+            )
+            part, data_set, trainer, *others = line
+            name = marked(str(trainer), records)
+            trainers.append(name)
+            accuracy = summary(values.mean(), values.std())
+            rows.append((part, data_set, name, *others, seeds_of(group), accuracy))
     table = tabulate(rows, [*LINE, "seeds", "accuracy"], "simple", disable_numparse=True)
     return f"{table}\n{legend(trainers)}"
 

@@ -7,7 +7,8 @@ published one within 1 point, or within 2 standard deviations of its mean over s
 those are at most 1.5 points; where they are more, a figure within them says nothing, and the line
 has the number of seeds that would. Runs with other options, descriptions or another recipe than the
 published experiment are listed and not judged. Where figures of five data sets and more are known,
-another line judges their mean difference, by its 95 % interval over the data sets. docs/reproduce.md
+another line judges their mean difference over the data sets, by Student's t and Holm's correction over
+all such lines of a table. docs/reproduce.md
 says what to do where a figure differs.
 """
 
@@ -30,12 +31,15 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
 from trainers.common.same_run import changes
 
+from .holm import ALPHA, by_holm, holm_over
 from .published import BASE2NEW_MEASURES, Comparison, comparisons
 from .runs import HALVES, FinishedRun, collect
 from .table import tables
 
 if TYPE_CHECKING:
     from .comparison import Difference
+
+log = logging.getLogger(__name__)
 
 POINTS = 1.0  # in percent: always near enough
 NOISE = 1.5  # in percent: what two deviations may be at most
@@ -61,13 +65,18 @@ def verdict(number: Comparison) -> tuple[str, str]:
     return "too noisy to say", f"{why}: run {math.ceil((2 * number.deviation / NOISE) ** 2)} seeds"
 
 
-def verdict_over_data_sets(difference: "Difference") -> tuple[str, str]:
-    """One of the first three ``VERDICTS`` on the mean difference to published numbers, and why."""
+def verdict_over_data_sets(
+    difference: "Difference", student: float, family: int
+) -> tuple[str, str]:
+    """One of the first three ``VERDICTS`` on the mean difference to published numbers, and why.
+
+    student: Student's p by Holm over as many differences as ``family``.
+    """
     low, high = difference.interval
-    why = f"95 % interval {low:+.2f} … {high:+.2f}"
+    why = f"95 % interval {low:+.2f} … {high:+.2f}, Student's t, p {student:.2g}{holm_over(family)}"
     if abs(difference.mean) <= POINTS:
         return "reproduces", f"{why}, the mean within {POINTS:g} point"
-    if difference.is_real:
+    if student < ALPHA:
         return "differs", why
     return "too noisy to say", why
 
@@ -108,6 +117,8 @@ def check(args: argparse.Namespace) -> int:
 
     counts: Counter[str] = Counter()
     for table in (table for folder in args.folders for table in tables(collect(folder))):
+        for note in table.notes:
+            log.warning("%s", note)
         # by trainer, config and measure: the differences of the published experiment's data sets
         over: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
         for number in comparisons(table):
@@ -130,12 +141,15 @@ def check(args: argparse.Namespace) -> int:
                 f"published {number.published:.2f} "
                 f"({number.difference:+.2f} points; {why})"
             )
-        for (trainer, config, measure), by_data in over.items():
-            if len(by_data) < LEAST:
-                continue
-            of = Series(by_data)
-            difference = Difference(of, of * math.nan)
-            answer, why = verdict_over_data_sets(difference)
+        means = {
+            key: Difference(of, of * math.nan)
+            for key, of in ((key, Series(by_data)) for key, by_data in over.items())
+            if len(of) >= LEAST
+        }
+        chances = by_holm(difference.student for difference in means.values())
+        for ((trainer, config, measure), difference), student in zip(means.items(), chances):
+            of = difference.of
+            answer, why = verdict_over_data_sets(difference, student, len(means))
             counts[answer] += 1
             print(
                 f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, "

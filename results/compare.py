@@ -4,11 +4,13 @@
     python -m results.compare MaPLe CoCoOp CoOp    # as published, results/published.yaml
     python -m results.compare GDA DePTPromptSRC --from docs/data/put_aside.csv    # a table's CSV
 
-The first trainer minus each other one, paired over data sets and the seeds within them: the mean
-with its 95 % interval by Student's t (BCa: by a bootstrap), the difference on each data set, and
-Wilcoxon's test. Three trainers or more are ranked (Friedman, Nemenyi, Wilcoxon with Holm's
-correction). Fewer than five data sets are refused. What has a part for the trained classes alone
-(†) is compared on base classes with its like only.
+The first trainer minus each other one, paired over data sets and the seeds within them, for each
+number of shots: the mean with its 95 % interval by Student's t (BCa: by a bootstrap), the difference
+on each data set, and Wilcoxon's test. p of both tests is corrected by Holm over all differences of a
+protocol. Three trainers or more are ranked (Friedman, Nemenyi, Wilcoxon by Holm over all pairs). Where
+tests disagree, it is said. Fewer than five data sets are refused. What has a part for the trained
+classes alone (†) is compared on base classes with its like only; for one who wants these labelled, the
+difference stands in a line below.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -29,21 +31,24 @@ from trainers.common.errors import UserError, exit_code, nearest
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_yaml
 
-from .comparison import DATA, ProtocolScores, Ranking, signed
-from .published import BASE2NEW_MEASURES, PUBLISHED, TRANSFER_LISTS, read_published
+from .comparison import DATA, Difference, ProtocolScores, Ranking, signed
+from .experiment import refuse_twice
+from .holm import by_holm
+from .published import BASE2NEW_MEASURES, PUBLISHED, SHOTS, TRANSFER_LISTS, read_published
 from .render import DAGGER, MEANING, write_cells
-from .rows import Table
-from .runs import collect
+from .rows import Column, Table
+from .runs import collect, shots_in_words
 from .svg import MARK
-from .table import BASE2NEW, SOURCE, TRANSFER, tables
+from .table import BASE2NEW, SOURCE, tables
 
 log = logging.getLogger(__name__)
 
 INDEX = ["trainer", DATA, "seed"]
+Differences = dict[tuple[str, str], Difference]  # see ``differences_of``
 
 
-def scores_of(table: Table, metric: str) -> ProtocolScores:
-    """The scores that a table of runs has, without its averages.
+def scores_of(table: Table, metric: str) -> list[ProtocolScores]:
+    """The scores that a table of runs has, without its averages, one for each number of shots.
 
     A trainer with several recipes or rows has their names after its own.
     """
@@ -57,15 +62,35 @@ def scores_of(table: Table, metric: str) -> ProtocolScores:
         are_marked.append(any(record.get("class_parameters") for record in records))
     frame["trainer"] = full_names(frame)
     marked = frozenset(frame["trainer"][are_marked])
-    if "shots" in heads and frame["shots"].nunique() > 1:
-        frame[DATA] += ", " + frame["shots"].astype(str) + " shots"
     columns = [name for name in table.names if name in frame]
-    if table.title.split(" from ")[0] in TRANSFER.values():
-        columns = [name for name in columns if name not in (SOURCE, "average")]
-        # a line for each data set that was tested, in place of the one trained on
-        frame = frame.drop(columns=DATA).melt(["trainer", "seed"], columns, DATA, metric)
+    return by_shots(table.title, frame, columns, metric, marked)
+
+
+def by_shots(
+    title: str, frame: DataFrame, columns: list[Column], metric: str, marked: frozenset[str]
+) -> list[ProtocolScores]:
+    """Scores, one for each number of shots, where the lines have one.
+
+    Args:
+        frame: lines with ``INDEX``, and ``shots`` where their table has it; columns: its measures; of
+            a transfer from a source the data sets that were tested, of which each becomes a line.
+        metric: what a transfer's columns are of; marked: see ``ProtocolScores``.
+    """
+    shots = [name for name in frame if name == "shots"]
+    if SOURCE in columns:
+        tested = [name for name in columns if name not in (SOURCE, "average")]
+        frame = frame.drop(columns=DATA).melt(["trainer", "seed", *shots], tested, DATA, metric)
         columns = [metric]
-    return ProtocolScores(table.title, frame.set_index(INDEX)[columns], marked)
+    if not shots:
+        return [ProtocolScores(title, frame.set_index(INDEX)[columns], marked)]
+    return [
+        ProtocolScores(titled_by_shots(title, number), lines.set_index(INDEX)[columns], marked)
+        for number, lines in frame.groupby("shots")
+    ]
+
+
+def titled_by_shots(title: str, shots: int) -> str:
+    return f"{title}, {shots_in_words(shots)}"
 
 
 def full_names(frame: DataFrame) -> Series:
@@ -74,12 +99,12 @@ def full_names(frame: DataFrame) -> Series:
     return frame["trainer"].where(configs == 1, frame["trainer"] + " " + frame["config"])
 
 
-def kept_scores(path: Path) -> ProtocolScores:
-    """The scores of a table that ``results.table --format csv`` has written; its one *seed* is the
-    mean.
+def kept_scores(path: Path, metric: str = "accuracy") -> list[ProtocolScores]:
+    """The scores of a table that ``results.table --format csv`` has written, one for each number of
+    shots; its one *seed* is the mean.
 
     Raises:
-        UserError: it is no such table.
+        UserError: it is no such table, or a row is there twice.
     """
     try:
         frame = read_csv(path)
@@ -88,10 +113,13 @@ def kept_scores(path: Path) -> ProtocolScores:
         of_mark = (
             frame["trainer"].str.split().str[0].isin(read_published()["trained_classes_alone"])
         )
-        frame = frame.rename(columns=lambda name: name.removesuffix("_mean")).set_index(INDEX)
+        marked = frozenset(frame["trainer"][of_mark])
+        frame = frame.rename(columns=lambda name: name.removesuffix("_mean"))
         means = [name for name in frame if f"{name}_std" in frame]
-        marked = frozenset(frame.index.get_level_values("trainer")[of_mark])
-        return ProtocolScores(path.stem, frame[means], marked)
+        key = [name for name in ("trainer", DATA, "shots") if name in frame]
+        rows = frame[key].itertuples(name=None)
+        refuse_twice((tuple(row), f"line {line + 2} of {path}") for line, *row in rows)
+        return by_shots(path.stem, frame, means, metric, marked)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise UserError(
             f"{path} is no table that results.table writes with --format csv ({error})"
@@ -113,7 +141,8 @@ def published_scores(path: Path) -> Iterator[ProtocolScores]:
             for trainer, sets in known["base2new"].items()
             for data, numbers in sets.items()
         }
-        yield ProtocolScores(BASE2NEW, by_index(pairs, BASE2NEW_MEASURES), marked)
+        title = titled_by_shots(BASE2NEW, SHOTS)
+        yield ProtocolScores(title, by_index(pairs, BASE2NEW_MEASURES), marked)
         for title, protocol in TRANSFER_LISTS.items():
             rows = dict(known[protocol])
             tested = rows.pop("order")[1:-1]
@@ -122,6 +151,7 @@ def published_scores(path: Path) -> Iterator[ProtocolScores]:
                 for trainer, row in rows.items()
                 for data, value in zip(tested, row[1:])
             }
+            title = titled_by_shots(title, SHOTS)
             yield ProtocolScores(title, by_index(values, ["accuracy"]), marked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -136,12 +166,12 @@ def by_index(values: dict[tuple[str, str, int], list[float]], columns: list[str]
 
 def read_scores(sources: Sequence[str], metric: str) -> list[ProtocolScores]:
     """The scores of folders of runs, of tables' CSVs and of files of published numbers, one for each
-    protocol and CSV.
+    protocol, or CSV, and number of shots.
 
     Published trainers are named as such where there are runs, too.
 
     Raises:
-        UserError: see ``tables``, ``kept_scores`` and ``published_scores``; of another metric none are published.
+        UserError: two files have one trainer's numbers; see ``tables``, ``kept_scores`` and ``published_scores``; of another metric none are published.
     """
     files = [source for source in sources if source.endswith((".yaml", ".yml"))]
     kept = [source for source in sources if source.endswith(".csv")]
@@ -151,12 +181,20 @@ def read_scores(sources: Sequence[str], metric: str) -> list[ProtocolScores]:
     found: dict[str, ProtocolScores] = {}
     if folders:
         for table in tables(collect(*folders), metric, seed_h=True):
-            scores = scores_of(table, metric)
-            found[scores.title] = scores
+            for note in table.notes:
+                log.warning("%s", note)
+            found |= {scores.title: scores for scores in scores_of(table, metric)}
     for file in kept:
-        found[file] = kept_scores(Path(file))
-    for file in files:
-        for scores in published_scores(Path(file)):
+        found |= {f"{file} {each.title}": each for each in kept_scores(Path(file), metric)}
+    published = [(file, list(published_scores(Path(file)))) for file in dict.fromkeys(files)]
+    refuse_twice(
+        ((scores.title, trainer), file)
+        for file, of_file in published
+        for scores in of_file
+        for trainer in scores.trainers
+    )
+    for _, of_file in published:
+        for scores in of_file:
             if folders:
                 frame = scores.frame.rename("{} (published)".format, level="trainer")
                 marked = frozenset(map("{} (published)".format, scores.marked))
@@ -188,31 +226,59 @@ def chosen(scores: Sequence[ProtocolScores], trainers: Sequence[str]) -> list[Pr
     return several
 
 
-def pair(scores: ProtocolScores, first: str, second: str) -> str:
-    """The comparison of two trainers in every measure.
+def differences_of(scores: ProtocolScores) -> Differences:
+    """The first trainer minus each other one in every measure, by the other and the measure.
 
     Raises:
         UserError: they have too few data sets in common.
     """
+    first, *others = scores.trainers
+    return {
+        (other, measure): scores.difference(first, other, measure)
+        for other in others
+        for measure in scores.measures
+    }
+
+
+def pair(scores: ProtocolScores, second: str, among: Differences) -> str:
+    """The comparison of the first trainer with another one in every measure.
+
+    Args:
+        among: all that ``differences_of`` gives, over which p is corrected.
+    """
+    first = scores.trainers[0]
+    family = list(among.values())
+    student, wilcoxon = (
+        dict(zip(among, by_holm(values)))
+        for values in zip(*((each.student, each.wilcoxon) for each in family))
+    )
     shown = [name for name in scores.measures if scores.may_compare((first, second), name)]
-    differences = {name: scores.difference(first, second, name) for name in shown}
     lines = {}
-    for name, difference in differences.items():
+    for name in shown:
+        difference = among[second, name]
         low, high = difference.bootstrap
         lines[name] = {
             "mean (95 % interval, t)": str(difference),
+            "t's p, Holm": f"{student[second, name]:.2g}",
             "BCa": signed(f"{low:+.2f} … {high:+.2f}"),
             "above, below": f"{(difference.of > 0).sum()}, {(difference.of < 0).sum()}",
-            "Wilcoxon's p": f"{difference.wilcoxon:.2g}",
+            "Wilcoxon's p, Holm": f"{wilcoxon[second, name]:.2g}",
         }
-    sets = DataFrame({name: difference.of for name, difference in differences.items()})
+    sets = DataFrame({name: among[second, name].of for name in shown})
     marks = [f"{name} {DAGGER}" if name in scores.marked else name for name in (first, second)]
     parts = [f"{marks[0]} minus {marks[1]}, {scores.title}"]
     parts.append(as_markdown(DataFrame(lines).T, ""))
     parts.append(as_markdown(sets.map(lambda value: signed(f"{value:+.2f}")), DATA))
-    parts += [f"{name}: {each.verdict(first, second)}" for name, each in differences.items()]
+    parts += [f"{name}: {among[second, name].verdict(first, second, family)}" for name in shown]
     if left_out := [name for name in scores.measures if name not in shown]:
-        parts.append(f"Left out: {', '.join(left_out)}. {MEANING}")
+        told = "; ".join(
+            f"{name} {among[second, name]}, p {student[second, name]:.2g} by Holm"
+            for name in left_out
+        )
+        parts.append(
+            f"Left out: {', '.join(left_out)}. {MEANING} Who wants the trained classes labelled, by "
+            f"whatever means: {told}."
+        )
     return "\n\n".join(parts)
 
 
@@ -237,7 +303,8 @@ def ranking(scores: ProtocolScores, measure: str) -> str:
         f"{measure}, {scores.title}: mean ranks over {len(found.scores)} data sets (1: the highest); "
         f"Friedman's p {found.friedman:.2g}"
     )
-    return f"{title}\n\n{as_markdown(DataFrame(lines).set_index('pair'), 'pair')}"
+    table = as_markdown(DataFrame(lines).set_index("pair"), "pair")
+    return "\n\n".join([title, table, *found.disagreements])
 
 
 def as_markdown(cells: DataFrame, index_name: str) -> str:
@@ -270,9 +337,9 @@ def compare(args: argparse.Namespace) -> None:
     texts = []
     refused = ""
     for scores in chosen(read_scores(args.sources, args.metric), args.trainers):
-        first, *others = scores.trainers
         try:
-            texts += [pair(scores, first, other) for other in others]
+            among = differences_of(scores)
+            texts += [pair(scores, other, among) for other in scores.trainers[1:]]
             for measure in scores.measures:
                 texts += [ranking(group, measure) for group in comparable_groups(scores, measure)]
         except UserError as error:

@@ -7,9 +7,10 @@ than ``LEAST`` there is none.
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import combinations
 
 import numpy
 from matplotlib import rc_context
@@ -20,6 +21,7 @@ from scipy import stats
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 
+from .holm import ALPHA, by_holm, holm_over
 from .rows import CONFIDENCE_LEVEL
 from .svg import STYLE, svg_of
 
@@ -105,13 +107,21 @@ class Difference:
         return float(drawn.low), float(drawn.high)
 
     @cached_property
+    def student(self) -> float:
+        """p of Student's t, whose interval is ``interval``; 1 where all differences are 0."""
+        error = self.of.sem()
+        if not error:
+            return 0.0 if self.mean else 1.0
+        return float(2 * stats.t.sf(abs(self.mean) / error, len(self.of) - 1))
+
+    @cached_property
     def wilcoxon(self) -> float:
         """p of Wilcoxon's signed-rank test; NaN where all differences are 0."""
         return float(stats.wilcoxon(self.of).pvalue) if self.of.any() else math.nan
 
     @property
     def is_real(self) -> bool:
-        """Whether the interval is on one side of 0."""
+        """Whether the interval is on one side of 0; of one among several see ``verdict``."""
         low, high = self.interval
         return low > 0 or high < 0
 
@@ -156,22 +166,49 @@ class Difference:
         low, high = self.interval
         return signed(f"{self.mean:+.2f} ({low:+.2f} … {high:+.2f})")
 
-    def verdict(self, first: str, second: str) -> str:
-        """Two sentences: whether the difference is real, and what would decide it."""
+    def verdict(self, first: str, second: str, among: Sequence["Difference"] = ()) -> str:
+        """Whether the difference is real by Student's t, what would decide it, and whether Wilcoxon's
+        test says otherwise.
+
+        Args:
+            among: all differences of its table, itself one of them, over which both tests' p are
+                corrected by Holm; none: it stands alone.
+        """
+        family = list(among) or [self]
+        place = next(place for place, other in enumerate(family) if other is self)
+        student = by_holm([other.student for other in family])[place]
+        wilcoxon = by_holm([other.wilcoxon for other in family])[place]
+        text = self.judged(first, second, student, len(family))
+        if (wilcoxon < ALPHA) != (student < ALPHA):
+            other = "shows it" if wilcoxon < ALPHA else "does not show it"
+            text += f" Wilcoxon's test {other} (p {wilcoxon:.2g}{holm_over(len(family))})."
+        return text
+
+    def judged(self, first: str, second: str, student: float, family: int) -> str:
+        """Two sentences: whether the difference is real, and what would decide it.
+
+        Args:
+            student: Student's p by Holm; family: over as many differences.
+        """
         low, high = self.interval
-        ends = f"95 % interval {low:+.2f} … {high:+.2f} over {counted(len(self.of), DATA)}"
+        ends = (
+            f"95 % interval {low:+.2f} … {high:+.2f} over {counted(len(self.of), DATA)}; Student's t, "
+            f"p {student:.2g}{holm_over(family)}"
+        )
         number = self.deciding_data_sets
         enough = f"more than {MOST:,}" if number is None else f"{number:,}"
-        if self.is_real:
+        if student < ALPHA:
             side = "above" if self.mean > 0 else "below"
             return signed(
                 f"The difference is real: {first} is {side} {second} by {abs(self.mean):.2f} ({ends}). "
                 f"{enough.capitalize()} such data sets would show one of this size four times in five."
             )
         text = signed(
-            f"A difference is not shown: {first} minus {second} is {self.mean:+.2f} ({ends}). If that "
-            f"is the true difference, {enough} such data sets would decide it"
+            f"A difference is not shown: {first} minus {second} is {self.mean:+.2f} ({ends})."
         )
+        if self.is_real:
+            return f"{text} Its interval alone leaves out 0, as chance lets one of many do."
+        text += f" If that is the true difference, {enough} such data sets would decide it"
         if self.deciding_seeds:
             return f"{text}, or {self.deciding_seeds:.1f} times as many seeds on these."
         if math.isnan(self.noise_of_seeds):
@@ -275,6 +312,25 @@ class Ranking:
         from scikit_posthocs import posthoc_nemenyi_friedman  # here, since it takes a second
 
         return posthoc_nemenyi_friedman(self.scores)
+
+    @property
+    def disagreements(self) -> list[str]:
+        """Where the tests disagree, in words: pairs that one of Wilcoxon's and Nemenyi's tests alone
+        tells apart, and what either does where Friedman's tells nothing apart."""
+        names = [*self.ranks.index]
+        found = {"Wilcoxon's": self.wilcoxon, "Nemenyi's": self.nemenyi}
+        told = {
+            test: [pair for pair in combinations(names, 2) if p.loc[pair] < ALPHA]
+            for test, p in found.items()
+        }
+        texts = []
+        for test, other in (("Wilcoxon's", "Nemenyi's"), ("Nemenyi's", "Wilcoxon's")):
+            alone = [" and ".join(pair) for pair in told[test] if pair not in told[other]]
+            if alone:
+                texts.append(f"{test} test alone tells apart {', '.join(alone)}.")
+        if self.friedman >= ALPHA and any(told.values()):
+            texts.append("Friedman's test does not tell the trainers apart.")
+        return texts
 
     @cached_property
     def wilcoxon(self) -> DataFrame:

@@ -69,7 +69,8 @@ def published_beside(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     """The recipe that published numbers of a row are of, see ``Comparison``, and the numbers by
     column; none where none are known.
     """
-    data, shots, trainer, config = row
+    data, shots, trainer, _ = row
+    config = table.runs_of(row)[0].config  # a row's may name its seeds
     backbones = {run.record["config"]["MODEL"]["BACKBONE"]["NAME"] for run in table.runs_of(row)}
     if backbones != {BACKBONE} or shots != SHOTS:
         return "", {}

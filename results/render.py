@@ -2,6 +2,7 @@
 share."""
 
 import argparse
+import html
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -19,6 +20,8 @@ from trainers.common.record_file import Record
 from .published import comparisons
 from .rows import Table
 
+log = logging.getLogger(__name__)
+
 FORMATS = {
     "text": "simple",
     "markdown": "github",
@@ -31,12 +34,12 @@ MEANING = (
     f"{DAGGER} learns parts for the trained classes alone, most often a classifier of image features: "
     "on base classes compare it with others that are marked."
 )
-LEGEND = {
-    "text": f"\n{MEANING}\n",
-    "markdown": f"\n{MEANING}\n",
-    "latex": f"% {MEANING}\n",
-    "html": f"<p>{MEANING}</p>\n",
-}  # style → the line below a table that has the mark
+BELOW = {
+    "text": "\n{}\n",
+    "markdown": "\n{}\n",
+    "latex": "% {}\n",
+    "html": "<p>{}</p>\n",
+}  # style → a line below a table
 
 
 def marked(trainer: str, records: Iterable[Record]) -> str:
@@ -47,7 +50,17 @@ def marked(trainer: str, records: Iterable[Record]) -> str:
 
 def legend(trainers: Iterable[str], style: str = "text") -> str:
     """The line below a table of trainers that says what ``DAGGER`` means; empty where none has it."""
-    return LEGEND[style] if any(name.endswith(DAGGER) for name in trainers) else ""
+    return below([MEANING] * any(name.endswith(DAGGER) for name in trainers), style)
+
+
+def below(lines: Iterable[str], style: str) -> str:
+    """Lines below a table, in one of ``FORMATS``; CSV has none, where they are warnings."""
+    if style == "csv":
+        for line in lines:
+            log.warning("%s", line)
+        return ""
+    texts = map(html.escape, lines) if style == "html" else lines
+    return "".join(map(BELOW[style].format, texts))
 
 
 def summary(mean: float, deviation: float) -> str:
@@ -58,7 +71,7 @@ def summary(mean: float, deviation: float) -> str:
 def render(table: Table, style: str = "text", with_published: bool = False) -> str:
     """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML
     all is escaped. Trainers that learn parts for the trained classes alone are marked, except in
-    CSV, and a last line says what the mark means.
+    CSV, and a line below says what the mark means; others are the table's notes.
 
     Args:
         with_published: a column is added for each that has published numbers.
@@ -89,7 +102,7 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         trainers = [marked(name, [run.record for run in table.runs_of(row)]) for row, name in rows]
         cells["trainer"] = trainers
         last_line = legend(trainers, style)
-    return write_cells(cells, style, len(table.heads)) + last_line
+    return write_cells(cells, style, len(table.heads)) + last_line + below(table.notes, style)
 
 
 def write_cells(cells: DataFrame, style: str, left: int) -> str:

@@ -30,12 +30,14 @@ class Table:
         runs: the runs behind each row, where it has some.
         has_h_of_means: whether H follows from the mean base and new accuracy, as papers print it,
         and not from each seed's.
+        notes: what a reader has to know of the rows, a line each.
     """
 
     title: str
     frame: DataFrame
     runs: Mapping[Key, Sequence[FinishedRun]] = field(default_factory=dict)
     has_h_of_means: bool = False
+    notes: Sequence[str] = ()
 
     @classmethod
     def of(

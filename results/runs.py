@@ -15,8 +15,12 @@ import numpy
 from protocols import PROTOCOLS
 from trainers.common.console import counted
 from trainers.common.errors import UserError, raise_machines
+from trainers.common.files import file_hash
 from trainers.common.metrics import read_metrics
 from trainers.common.record_file import FILE_NAME, Record, answers_file, read_answers, read_record
+
+from .experiment import named, split
+from .remeasured import contradiction
 
 log = logging.getLogger(__name__)
 
@@ -255,7 +259,7 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
     """All finished runs in or below the folders, each once, in the order of the folders.
 
     Raises:
-        UserError: one of the folders holds none, or a record can't be read.
+        UserError: one of the folders holds none, a record can't be read, or see ``read_run``.
     """
     runs: dict[Path, FinishedRun] = {}
     for folder in folders:
@@ -267,14 +271,40 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
             )
         for path in paths:
             place = path.parent.resolve()
-            runs[place] = runs.get(place) or FinishedRun(place, read_record(path))
+            runs[place] = runs.get(place) or read_run(place)
     return list(runs.values())
+
+
+def read_run(folder: Path) -> FinishedRun:
+    """The finished run in a folder, its metrics held against its answers where these are there as the
+    run has left them.
+
+    Raises:
+        UserError: its record can't be read, or says other than the answers that it has the hash of.
+    """
+    run = FinishedRun(folder, read_record(folder / FILE_NAME))
+    for split_, known in run.record.get("answers", {}).items():
+        path = folder / answers_file(split_)
+        metrics = run.record["metrics"].get(split_)
+        if metrics is None or not path.is_file() or file_hash(path) != known:
+            continue
+        try:
+            arrays = run.answers_to(split_)
+        except UserError:  # a former version left less: what needs the answers says so
+            continue
+        if arrays and (odd := contradiction(metrics, arrays, len(run.classnames))):
+            raise UserError(
+                f"{folder / FILE_NAME} tells of {split_} {odd} in {path.name}: put the run's own record "
+                "there again, or delete the folder and run it again"
+            )
+    return run
 
 
 def group(runs: Iterable[FinishedRun]) -> list[RunSeries]:
     """The runs as a list of ``RunSeries``, by task, then in the order of the runs.
 
-    A name is the model's; where one task has that model in several places, it says which.
+    A name is the model's; where one task has that model in several places, it says which, and where
+    a place's seeds are not one experiment, which seeds.
     """
     places: dict[tuple[Task, str], dict[Path, list[FinishedRun]]] = {}
     for run in runs:
@@ -284,18 +314,26 @@ def group(runs: Iterable[FinishedRun]) -> list[RunSeries]:
     series = []
     for (task, model), members in places.items():
         data, classes, shots = task
-        shown = counted(shots, "shot") if shots > 0 else "no few-shot sample"
         parts = [data]
         if classes != "all":
             parts.append(f"{classes} classes")
         if differ_in_shots:
-            parts.append(shown)
+            parts.append(shots_in_words(shots))
         tested_on = ", ".join(parts)
         for place, seeds in members.items():
             name = model if len(members) == 1 else f"{model} ({distinct_part(place, members)})"
             seeds.sort(key=lambda run: run.seed)
-            series.append(RunSeries(task, tested_on, name, seeds))
+            groups = split([run.record for run in seeds])
+            for of_group in groups:
+                own = f", {named(of_group)}" if len(groups) > 1 else ""
+                alike = [run for run in seeds if run.seed in of_group]
+                series.append(RunSeries(task, tested_on, name + own, alike))
     return sorted(series, key=lambda entry: entry.task)
+
+
+def shots_in_words(shots: int) -> str:
+    """A number of training images per class; below 1: all."""
+    return counted(shots, "shot") if shots > 0 else "no few-shot sample"
 
 
 def distinct_part(place: Path, places: Iterable[Path]) -> str:

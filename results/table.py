@@ -27,6 +27,7 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
+from .experiment import named, notes_on_columns, refuse_twice, split, why_split
 from .openworld import SIGN, openworld_aucs
 from .render import render_all, run_table_command, table_arguments
 from .rows import HEADS, Column, Key, Table, harmonic_mean
@@ -90,23 +91,27 @@ def place(run: FinishedRun) -> tuple[str, Key, Column] | None:
     return title, key, column
 
 
-# title of a table → row, run, its value in each column
-LinesOfTables = dict[str, list[tuple[Key, FinishedRun, dict[Column, float | None]]]]
+Lines = list[tuple[Key, FinishedRun, dict[Column, float | None]]]  # row, run, value by column
+
+
+class NoTable(UserError):
+    """No run belongs to a table."""
 
 
 def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = False) -> list[Table]:
     """The tables of all protocols that the runs belong to, of one metric; runs that lack it are
-    left out.
+    left out. Seeds that are not one experiment have a row each.
 
     Args:
         seed_h: whether H is the mean of the seeds' own, not that of the means.
 
     Raises:
-        UserError: no run belongs to a protocol, or none has that metric.
+        NoTable: no run belongs to a protocol, or none has that metric.
+        UserError: a run is there twice.
     """
-    lines_of: LinesOfTables = defaultdict(list)
-    seen = set()
+    lines_of: dict[str, Lines] = defaultdict(list)
     lacking = 0
+    places = []
     aucs = openworld_aucs(runs) if metric.startswith(("accuracy", "open.")) else {}
     for run in runs:
         placed = place(run)
@@ -123,16 +128,15 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
         }
         if None in values.values():
             lacking += not is_open  # of those it is said what they lack
-        elif (*placed, run.seed) in seen:
-            log.warning("left out: %s, of whose kind another run is in the table", run.folder)
         else:
-            seen.add((*placed, run.seed))
+            places.append(((title, *key, column, f"seed {run.seed}"), run.folder))
             lines_of[title].append((key, run, values))
+    refuse_twice(places)
     sources = lines_of.pop(SOURCE, [])
     if lacking:
         log.warning("left out: %d run(s) that have no %s", lacking, metric)
     if not lines_of:
-        raise UserError(
+        raise NoTable(
             f"none of the runs has the metric {metric!r}; it is a key of their {FILE_NAME}, such "
             "as accuracy, macro_f1, ece, nll, uncertainty.max_probability.aurc"
             if lacking
@@ -149,10 +153,47 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
     ]
 
 
-def make_table(
-    title: str, lines: Sequence[tuple[Key, FinishedRun, Any]], metric: str, seed_h: bool
-) -> Table:
+def experiments(lines: Lines) -> tuple[Lines, list[str]]:
+    """The lines with the seeds after a row's name where not all of its seeds are one experiment, and
+    what these differ in."""
+    runs_of: dict[Key, list[FinishedRun]] = defaultdict(list)
+    for key, run, _ in lines:
+        runs_of[key].append(run)
+    names: dict[tuple[Key, int], str] = {}
+    notes = []
+    for key, runs in runs_of.items():
+        records = [run.record for run in runs]
+        groups = split(records)
+        if len(groups) > 1:
+            notes.append(f"Not one experiment, {shown(key)}: {why_split(records, groups)}.")
+            names |= {(key, seed): f", {named(group)}" for group in groups for seed in group}
+    apart = [
+        ((*key[:-1], key[-1] + names.get((key, run.seed), "")), run, values)
+        for key, run, values in lines
+    ]
+    return apart, notes
+
+
+def shown(key: Key) -> str:
+    """A row's key in words."""
+    return " ".join(map(str, key))
+
+
+def differing_columns(lines: Lines) -> list[str]:
+    """What columns of rows differ in, and the data sets behind an average, a line each."""
+    cells: dict[str, dict[Any, Any]] = defaultdict(dict)
+    averaged: dict[tuple[str, Key], dict[Any, Any]] = defaultdict(dict)
+    for key, run, values in lines:
+        column = " ".join(map(str, values))
+        cells[shown(key)].setdefault(column, run.record)
+        averaged[column, key[1:]].setdefault(key[0], run.record)
+    averages = [(f"average, {shown(key)}", records) for (_, key), records in averaged.items()]
+    return notes_on_columns([*cells.items(), *averages])
+
+
+def make_table(title: str, lines: Lines, metric: str, seed_h: bool) -> Table:
     """One table of a protocol, with averages over data sets, in order; see ``tables``."""
+    lines, notes = experiments(lines)
     name = title.split(" from ")[0]
     heads = [head for head in HEADS if head != "shots" or title not in (FEWSHOT, ZEROSHOT)]
     columns = None if name == TOGETHER and metric != "accuracy" else COLUMNS.get(name)
@@ -162,7 +203,7 @@ def make_table(
     by_seed = [(key, run.seed, values) for key, run, values in lines]
     frame = Table.of(title, heads, by_seed, columns).frame
     for key, rows in frame[frame.isna().any(axis=1)].groupby(level=heads):
-        row = " ".join(map(str, key))
+        row = shown(key)
         seeds = sorted(rows.index.get_level_values("seed"))
         numbers = ", ".join(map(str, seeds))
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
@@ -179,7 +220,7 @@ def make_table(
     runs: dict[Key, list[FinishedRun]] = defaultdict(list)
     for key, run, _ in lines:
         runs[key].append(run)
-    return Table(title, whole, runs, has_h and not seed_h)
+    return Table(title, whole, runs, has_h and not seed_h, notes + differing_columns(lines))
 
 
 def in_order(frame: DataFrame, measured: int) -> DataFrame:
@@ -211,7 +252,7 @@ def with_averages(frame: DataFrame) -> DataFrame:
     return concat(parts)
 
 
-def warn_of(lines_of: LinesOfTables) -> None:
+def warn_of(lines_of: dict[str, Lines]) -> None:
     """Warns of runs whose values don't belong together, or are not of all images."""
     values: dict[tuple[str, str], set[object]] = defaultdict(set)  # which must be one and the same
     partial: dict[str, str] = {}
@@ -219,15 +260,15 @@ def warn_of(lines_of: LinesOfTables) -> None:
         for key, run, _ in lines:
             record = run.record
             what = run.record["run"]
-            for split, names in record["skipped_images"].items():
+            for part, names in record["skipped_images"].items():
                 text = "not on all images: %s skipped %s that could not be read"
-                log.warning(text, run.folder, counted(len(names), f"{split} image"))
+                log.warning(text, run.folder, counted(len(names), f"{part} image"))
             left_out = nested(run.metrics, "open", "left_out")
             if isinstance(left_out, list) and left_out:
                 partial[record["trainer"]] = ", ".join(map(str, left_out))
             shots = f"shots_{what['shots']}"
             seed = f"seed {run.seed}"
-            row = " ".join(map(str, key))
+            row = shown(key)
             if title in (FEWSHOT, ZEROSHOT):
                 row += f" {shots}"
             sample = f"{run.part}/{what['dataset']}/{shots}, {seed}"

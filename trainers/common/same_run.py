@@ -7,7 +7,7 @@ from yacs.config import CfgNode
 
 from .config_files import flatten
 from .readers import Stored
-from .record_file import Record
+from .record_file import Record, nested
 
 OTHER_IMAGES = (
     "its images are others: some were added, removed or changed, or the folder is another"
@@ -29,7 +29,8 @@ def config_of_run(
 ) -> dict[str, str]:
     """The part of a config, node or plain dict, that decides a run's numbers, flat: without other
     trainers' nodes and ``left_out``."""
-    of_trainer = f"TRAINER.{cfg['TRAINER']['NAME'].upper()}.", "TRAINER.NAME"
+    name = str(nested(cfg, "TRAINER", "NAME")).upper()
+    of_trainer = f"TRAINER.{name}.", "TRAINER.NAME"
     others = tuple(f"{other}." for other in left_out)
     return {
         key: value
@@ -48,7 +49,7 @@ def changes(cfg: CfgNode, record: Record, left_out: Iterable[str] = NO_MATTER) -
     return differing(now, then, now.keys() & then.keys())
 
 
-def differing(now: dict[str, str], then: dict[str, str], keys: Iterable[str]) -> list[str]:
+def differing(now: Mapping[str, str], then: Mapping[str, str], keys: Iterable[str]) -> list[str]:
     """``KEY old → new`` for those of the keys whose values differ."""
     return [
         f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}"

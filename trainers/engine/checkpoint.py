@@ -13,7 +13,7 @@ import re
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -45,6 +45,16 @@ log = logging.getLogger(__name__)
 
 
 TrainingState = dict[str, Stored]  # of a training, see ``Checkpoints.save``
+
+
+class Training(NamedTuple):
+    """What a checkpoint says of its training: the names of its classes, and its settings, as
+    ``config_of_run`` gives them; none where it does not say."""
+
+    classnames: Sequence[str]
+    settings: Mapping[str, str]
+
+
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
 BEST = "model-best.pth.tar"
 # of what each file has
@@ -245,13 +255,13 @@ class Checkpoints:
 
 def load_trained(
     method: Method, directory: str, cfg: CfgNode, epoch: int | None = None
-) -> list[str]:
+) -> Training:
     """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
 
     The run may be one of the method's authors' code, see ``official``.
 
     Returns:
-        names of the classes that they were trained on; the method's own where nothing says which.
+        what the checkpoint says of their training; the method's own classes where it does not say.
 
     Raises:
         UserError: no such checkpoint, or see ``load_prompts`` and ``official.prompts_in``.
@@ -268,12 +278,11 @@ def load_trained(
         names = trained_names(official, method, path)
         load_state(method, prompts_in(official, method, path), names, folder)
         log.info("Loading the authors' weights from %s (epoch = %s)", path, content["epoch"])
-        return names
+        return Training(names, {})
     state = checked(content, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
-    classnames: list[str] = state["classnames"]
-    return classnames
+    return Training(state["classnames"], state["config"])
 
 
 def load_prompts(method: Method, state: TrainingState, folder: str, cfg: CfgNode) -> None:

@@ -9,14 +9,16 @@ from yacs.config import CfgNode
 
 from .. import METHODS, method_class
 from ..common.config_files import check_values
+from ..common.console import first_few
 from ..common.errors import UserError
 from ..common.record_file import FILE_NAME, Record, read_record
+from ..common.same_run import config_of_run, differing
 from ..common.setting import Settings, node_of, under
 from ..host import registered_trainer
 from ..method import Method
 from ..settings import RUN
 from .build import build_method, check_settings
-from .checkpoint import MODEL_NAME, load_trained
+from .checkpoint import MODEL_NAME, Training, load_trained
 
 
 def find_method(name: str) -> type[Method]:
@@ -103,7 +105,8 @@ def load_run(folder: str, backbone: str = "") -> SavedRun:
 
     Raises:
         UserError: it holds no finished training of this toolbox or the prompts of another one, or
-            its CLIP is not found or has other weights.
+            its record tells of other settings than its prompts were trained with, or its CLIP is
+            not found or has other weights.
     """
     path = f"{folder}/{FILE_NAME}"
     if not os.path.isfile(path):
@@ -113,6 +116,7 @@ def load_run(folder: str, backbone: str = "") -> SavedRun:
     record = read_record(path)
     kind = find_method(record["trainer"])
     cfg = config_of(record, kind)
+    told = config_of_run(cfg)
     if backbone:
         cfg.MODEL.BACKBONE.NAME = backbone
     cfg.freeze()
@@ -123,13 +127,20 @@ def load_run(folder: str, backbone: str = "") -> SavedRun:
             f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
         )
     method = method_of(cfg, record["classnames"])
-    trained_on = method.classnames
+    training = Training(method.classnames, {})
     if method.learner is not None:
-        trained_on = load_trained(method, folder, cfg)
-    if trained_on != method.classnames:
+        training = load_trained(method, folder, cfg)
+    again = "put the run's own record there again, or give the run's command again"
+    if training.classnames != method.classnames:
         raise UserError(
-            f"{prompts} was trained on other classes, or in another order, than {path} names: put the "
-            "run's own record there again, or give the run's command again"
+            f"{prompts} was trained on other classes, or in another order, than {path} names: {again}"
+        )
+    # the CLIP may lie elsewhere by now: its weights are held against their hash
+    keys = settings_with(kind).keys() & training.settings.keys() - {"MODEL.BACKBONE.NAME"}
+    if changed := differing(told, training.settings, keys):
+        raise UserError(
+            f"{prompts} was trained with other settings than {path} tells of ({first_few(changed)}): "
+            f"{again}"
         )
     if method.prompts_hash() != record["prompts_hash"]:
         raise UserError(

@@ -1,0 +1,135 @@
+"""Which runs are one experiment: what all runs of a table's row have in common, in how far its columns
+differ, and that no run counts twice. docs/measures.md says what may differ without a word.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from typing import Any
+
+from trainers.common.console import first_few
+from trainers.common.errors import UserError
+from trainers.common.record_file import Record, nested
+from trainers.common.same_run import NO_MATTER, config_of_run, differing
+
+# what a row's head or a column says, and files whose content is held by a hash
+OF_ITS_PLACE = """
+    SEED DATASET.NAME DATASET.NUM_SHOTS DATASET.SUBSAMPLE_CLASSES DATASET.FACTORS TEST.OPEN
+    DATASET.DESCRIPTIONS MODEL.BACKBONE.NAME
+""".split()
+IMAGES = "test images"
+CLASSES = "classes"
+ByColumn = dict[tuple[object, ...], Record]  # of a row's runs of one seed
+
+
+def facts_of(record: Record) -> dict[str, str]:
+    """What makes a run's experiment, by name: its settings, commit, precision, device, CLIP, and how
+    many test images and classes there were."""
+    return {
+        **config_of_run(record["config"], (*NO_MATTER, *OF_ITS_PLACE)),
+        "commit": (record["git_commit"] or "unknown")[:10],
+        "precision": record["precision"],
+        "device": record["device"],
+        "the CLIP's weights": str(record["backbone_hash"])[:10],
+        IMAGES: str(nested(record, "metrics", "test", "images")),
+        CLASSES: str(len(record["classnames"])),
+    }
+
+
+def changes_between(first: Record, second: Record) -> list[str]:
+    """``NAME first's → second's`` of the facts in which two runs differ and need not: other data sets
+    have settings, images and classes of their own, the halves of one images and classes. What one of
+    them lacks does not count.
+    """
+    then, now = facts_of(first), facts_of(second)
+    keys = then.keys() & now.keys()
+    tested = [
+        [record["run"][name] for name in ("dataset", "classes")] for record in (first, second)
+    ]
+    if tested[0] != tested[1]:
+        keys -= {IMAGES, CLASSES}
+    if tested[0][0] != tested[1][0]:
+        keys = {key for key in keys if not key.startswith("DATASET.")}
+    return differing(now, then, keys)
+
+
+def split(records: Sequence[Record]) -> list[list[int]]:
+    """The seeds of a row's runs in groups, one for each experiment: between two seeds of a group, runs
+    of one column differ in nothing that counts.
+    """
+    by_seed = by_seed_and_column(records)
+    groups: list[list[int]] = []
+    for seed, mine in sorted(by_seed.items()):
+        for group in groups:
+            if not any(separating(by_seed[other], mine) for other in group):
+                group.append(seed)
+                break
+        else:
+            groups.append([seed])
+    return groups
+
+
+def by_seed_and_column(records: Iterable[Record]) -> dict[int, ByColumn]:
+    """The records by seed, and by what was tested."""
+    found: dict[int, ByColumn] = {}
+    for record in records:
+        run = record["run"]
+        column = tuple(run[name] for name in ("part", "dataset", "classes", "shots"))
+        found.setdefault(record["seed"], {})[column] = record
+    return found
+
+
+def separating(first: ByColumn, second: ByColumn) -> list[str]:
+    """The differences of two seeds' runs, by column, in the columns that both have."""
+    pairs = [(first[column], second[column]) for column in first if column in second]
+    return [change for pair in pairs for change in changes_between(*pair)]
+
+
+def named(seeds: Sequence[int]) -> str:
+    """``seed 1``, ``seeds 1, 2``."""
+    return f"seed{'s' * (len(seeds) > 1)} {first_few([*map(str, seeds)])}"
+
+
+def why_split(records: Sequence[Record], groups: Sequence[Sequence[int]]) -> str:
+    """In words, what the first two of the groups that ``split`` gives differ in."""
+    by_seed = by_seed_and_column(records)
+    changed = [*dict.fromkeys(separating(*(by_seed[group[0]] for group in groups[:2])))]
+    return f"{named(groups[0])} and {named(groups[1])} differ in {first_few(changed)}"
+
+
+def notes_on_columns(cells: Iterable[tuple[str, Mapping[Any, Record]]]) -> list[str]:
+    """A line for each way in which columns of rows differ.
+
+    cells: a row's name, and a run of each of its columns, whose first the others are held against.
+    """
+    rows_of: dict[str, list[str]] = {}
+    for row, records in cells:
+        (first, reference), *others = records.items()
+        said = [
+            (column, first_few(changes))
+            for column, record in others
+            if (changes := changes_between(reference, record))
+        ]
+        for changes, columns in groupby(said, key=lambda pair: pair[1]):
+            names = first_few([str(column) for column, _ in columns])
+            rows_of.setdefault(f"{first} and {names} differ in {changes}", []).append(row)
+    return [f"{text}: {first_few(rows)}." for text, rows in rows_of.items()]
+
+
+def refuse_twice(places: Iterable[tuple[tuple[object, ...], object]]) -> None:
+    """Refuses what counts once and is there twice.
+
+    Args:
+        places: what it is (trainer, data set, shots, seed …), and where it lies.
+
+    Raises:
+        UserError: it names both places.
+    """
+    first: dict[tuple[object, ...], object] = {}
+    for key, place in places:
+        if key in first:
+            what = ", ".join(str(part) for part in key if part not in (None, ""))
+            raise UserError(
+                f"one run, twice ({what}): {first[key]} and {place}: keep one of them, or name the "
+                "folders or files without the other"
+            )
+        first[key] = place

@@ -1,0 +1,27 @@
+"""The one correction of all tables of several differences: Holm's, over the differences of the table.
+
+References:
+    - Holm (1979), "A simple sequentially rejective multiple test procedure".
+"""
+
+from collections.abc import Iterable
+
+import numpy
+
+from .rows import CONFIDENCE_LEVEL
+
+ALPHA = 1 - CONFIDENCE_LEVEL
+
+
+def by_holm(values: Iterable[float]) -> list[float]:
+    """p of several tests, corrected for their number; 1 in the place of NaN."""
+    from statsmodels.stats.multitest import multipletests  # here, since it takes a second
+
+    known = numpy.nan_to_num([*values], nan=1.0)
+    corrected: list[float] = multipletests(known, method="holm")[1].tolist() if len(known) else []
+    return corrected
+
+
+def holm_over(number: int) -> str:
+    """What is said behind a corrected p; nothing of a test that stands alone."""
+    return f" by Holm over {number} differences" if number > 1 else ""
