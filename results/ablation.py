@@ -92,7 +92,9 @@ def bootstrap(row: Right, full: Right, resamples: int = RESAMPLES) -> numpy.ndar
     seeds, base, new = (
         generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
     )  # (R, S), (R, N), (R, N)
-    return resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)
+    differences: numpy.ndarray
+    differences = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)
+    return differences
 
 
 def resampled_h(
@@ -183,7 +185,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
     order = [*known]
     described = sorted(
         (name for name in seeds if row_of(name) in known),
-        key=lambda name: (order.index(row_of(name)), name),
+        key=lambda name: order.index(row_of(name)),
     )
     runs = {name: table.runs[key + (name,)] for name in described}
     lines = []

@@ -179,11 +179,12 @@ def shown(key: Key) -> str:
     return " ".join(map(str, key))
 
 
-def differing_columns(lines: Lines) -> list[str]:
-    """What columns of rows differ in, and the data sets behind an average, a line each."""
+def differing_columns(lines: Lines, columns: Sequence[Column]) -> list[str]:
+    """What columns of rows differ in, held against the first, and the data sets behind an average, a
+    line each."""
     cells: dict[str, dict[Any, Any]] = defaultdict(dict)
     averaged: dict[tuple[str, Key], dict[Any, Any]] = defaultdict(dict)
-    for key, run, values in lines:
+    for key, run, values in sorted(lines, key=lambda line: [*columns].index(next(iter(line[2])))):
         column = " ".join(map(str, values))
         cells[shown(key)].setdefault(column, run.record)
         averaged[column, key[1:]].setdefault(key[0], run.record)
@@ -220,7 +221,9 @@ def make_table(title: str, lines: Lines, metric: str, seed_h: bool) -> Table:
     runs: dict[Key, list[FinishedRun]] = defaultdict(list)
     for key, run, _ in lines:
         runs[key].append(run)
-    return Table(title, whole, runs, has_h and not seed_h, notes + differing_columns(lines))
+    return Table(
+        title, whole, runs, has_h and not seed_h, notes + differing_columns(lines, columns)
+    )
 
 
 def in_order(frame: DataFrame, measured: int) -> DataFrame:

@@ -5,12 +5,14 @@ import re
 
 import numpy
 import pytest
+import torch
 
 from protocols.plan import PROTOCOL_OF
 from report.__main__ import main
 from tests import chromium
 from tests.runs import call, make_record, write_answers
 from trainers.common.metrics import write_metrics
+from trainers.evaluation.prediction import Prediction, measure
 
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
 
@@ -79,8 +81,20 @@ def make_answers(seed, images=40, classes=4, templates=0):
     return answers
 
 
+def measured(arrays, names):
+    """The metrics of answers that have all classes, as a run measures them."""
+    parts = {
+        name: torch.tensor(values.copy()) for name, values in arrays.items() if name != "image"
+    }
+    zeros = torch.zeros(parts["top"].shape, dtype=parts["top_probability"].dtype)
+    probability = zeros.scatter(1, parts["top"], parts["top_probability"])
+    doubts = {name: parts[name] for name in ("energy", "vacuity", "conflict") if name in parts}
+    return measure(Prediction(probability, **doubts), parts["label"], names)
+
+
 def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY, **changes):
-    """A run with the record's metrics that a report reads, and predictions where there are arrays."""
+    """A run with the record's metrics that a report reads: where there are arrays, those of these
+    answers, which it keeps."""
     accuracy = 50.0 + 3 * seed + len(trainer)
     doubt = {"max_probability": {"aurc": 20.0 + seed, "error_auroc": 70.0 + seed}}
     metrics = {
@@ -93,6 +107,8 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
         "brier": 0.5,
         "uncertainty": {**doubt, "energy": {"aurc": 30.0, "error_auroc": None}},
     }
+    if arrays is not None and "metrics" not in changes:
+        metrics |= measured(arrays, names)
     changes = {"prompts_hash": f"{trainer} {seed}", "metrics": {"test": metrics}, **changes}
     folder = write(root, part, trainer, seed, accuracy, classes, f"{part} {seed}", **changes)
     if arrays is not None:

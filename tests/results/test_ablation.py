@@ -7,7 +7,7 @@ import numpy
 import pytest
 from scipy.stats import binom
 
-from results.ablation import collect_ablations, interval, main, resampled_h
+from results.ablation import chance, collect_ablations, interval, main, resampled_h
 from results.table import harmonic_mean
 from tests.results.conftest import write
 from tests.runs import call, write_answers
@@ -48,6 +48,14 @@ def test_images_alone_give_the_quantiles_of_the_binomial_distribution():
     found = interval((base, new), (base & False, new), resamples=50000)
     ends = [100 * binom.ppf(quantile, 40, 25 / 40) / 40 for quantile in (0.025, 0.975)]
     assert found == pytest.approx([harmonic_mean((end, 100.0)) for end in ends])
+
+
+def test_p_is_twice_the_share_on_the_rarer_side():
+    drawn = numpy.linspace(-1, 9, 100_000)
+    assert chance(drawn) == pytest.approx(0.2, abs=1e-3)
+    assert chance(-drawn) == pytest.approx(0.2, abs=1e-3)
+    assert chance(numpy.zeros(9)) == 1
+    assert chance(numpy.ones(1999)) == pytest.approx(2 / 2000)
 
 
 # ---- the table ----
@@ -117,7 +125,9 @@ def test_figures_by_hand(folder):
     assert {name: found[name] for name in expected} == pytest.approx(expected)
     assert found["lower"] < difference < found["upper"]
     assert "difference" not in lines["full"]
+    assert 0 < found["p"] <= 1
     same = lines["single_template"]
+    assert same["p"] == 1
     assert (same["difference"], same["lower"], same["upper"]) == (0, 0, 0)
 
 
@@ -137,6 +147,34 @@ def test_the_table_has_the_figures_of_known_rows_and_names_others(folder, capsys
     assert "{lower:+.2f} … {upper:+.2f}".format(**row) in text
     assert text.split("\n")[2].split()[-3:] == ["1,000", "20.0", "92"]
     assert "left out: tiny is not a row of CDC's ablation" in caplog.text
+
+
+def test_ps_are_corrected_over_the_tables_differences_and_the_test_is_named(tmp_path, capsys):
+    for place, name in enumerate(("full", "templates_1", "single_template", "views")):
+        write_row(tmp_path / "four", name, offset=10 * place)
+        if name in ("full", "templates_1"):
+            write_row(tmp_path / "two", name, offset=10 * place)
+    alone = lines_of(tmp_path / "two")["templates_1"]["p"]
+    among = [line["p"] for line in lines_of(tmp_path / "four").values() if "p" in line]
+    assert len(among) == 3
+    assert min(1, alone) <= lines_of(tmp_path / "four")["templates_1"]["p"] <= min(1, 3 * alone)
+    assert max(among) > alone
+    assert call(main, tmp_path / "four") == 0
+    text = capsys.readouterr().out
+    assert "p, Holm" in text
+    assert "bootstrap over seeds and test images; p by Holm" in text
+
+
+def test_seeds_of_two_experiments_are_compared_with_the_full_ones_of_theirs(tmp_path, caplog):
+    for name in ("full", "views"):
+        write_row(tmp_path, name, seeds=(1, 2))
+        write_row(tmp_path, name, seeds=(3,), git_commit="another")
+    lines = lines_of(tmp_path)
+    names = {f"{row}, {of}" for row in ("full", "views") for of in ("seeds 1, 2", "seed 3")}
+    assert {*lines} == names
+    for of in ("seeds 1, 2", "seed 3"):
+        assert lines[f"views, {of}"]["difference"] == 0
+    assert "seeds 1, 2 and seed 3 differ in commit unknown → another" in caplog.text
 
 
 def test_a_trainer_without_an_ablation_is_named(tmp_path, error_of):

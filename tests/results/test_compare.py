@@ -11,6 +11,7 @@ from scipy import stats
 
 from results import compare, table
 from results.comparison import LEAST, POWER, Difference, Ranking
+from results.holm import by_holm
 from results.published import PUBLISHED, read_published
 from tests.conftest import make_method
 from tests.results import conftest
@@ -122,6 +123,57 @@ def test_nothing_tells_trainers_apart_that_are_level_everywhere():
     assert (level.nemenyi == 1).all(axis=None)
 
 
+def holm(values):
+    """Holm's correction, by its definition."""
+    order = sorted(range(len(values)), key=values.__getitem__)
+    corrected = [0.0] * len(values)
+    largest = 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, values[place] * (len(values) - rank)))
+        corrected[place] = largest
+    return corrected
+
+
+def test_p_is_corrected_by_holm_over_the_differences_of_the_table():
+    random = numpy.random.default_rng(7)
+    family = [difference_of(random.normal(mean, 1, (7, 1))) for mean in (0, 0.9, 1, 1.2, 2)]
+    assert [each.student for each in family] == pytest.approx(
+        [stats.ttest_1samp(each.of, 0).pvalue for each in family]
+    )
+    expected = holm([each.student for each in family])
+    assert by_holm([each.student for each in family]) == pytest.approx(expected)
+    assert any(each.is_real and p >= 0.05 for each, p in zip(family, expected))
+    for each, p in zip(family, expected):
+        text = each.verdict("A", "B", family)
+        assert f"Student's t, p {p:.2g} by Holm over 5 differences" in text
+        assert text.startswith("The difference is real") == (p < 0.05)
+        assert ("Its interval alone leaves out 0" in text) == (each.is_real and p >= 0.05)
+
+
+@pytest.mark.parametrize(
+    "values, sentence",
+    [
+        ([0.1] * 10 + [60], "Wilcoxon's test shows it (p 0.00098)."),  # above on all, by any size
+        ([1.0] * 5, "Wilcoxon's test does not show it (p 0.062)."),  # five can't
+        ([1.0, 1.1, 0.9, 1.2, 1.3, 0.8, 0.7], ""),
+    ],
+)
+def test_a_verdict_says_where_its_tests_disagree(values, sentence):
+    of = Series(values, [f"set{place}" for place in range(len(values))])
+    text = Difference(of, of * math.nan).verdict("A", "B")
+    assert text.endswith(sentence)
+    assert ("Wilcoxon" in text) == bool(sentence)
+
+
+def test_ranks_say_which_pairs_one_test_alone_tells_apart():
+    frame = DataFrame({"a": numpy.arange(12.0)}, [f"set{place}" for place in range(12)])
+    frame["b"] = frame["a"] + 1 + numpy.arange(12) / 100  # above on every one: of five ranks one
+    for place, name in enumerate("cde"):
+        frame[name] = frame["a"] - place - 1 - numpy.arange(12) / 100
+    said = Ranking(frame.rename_axis(columns="trainer")).disagreements
+    assert any(line.startswith("Wilcoxon's test alone tells apart b and a") for line in said)
+
+
 # ---- the command ----
 
 
@@ -165,6 +217,9 @@ def test_a_classifier_of_trained_classes_is_compared_on_base_classes_with_its_li
     with_other, with_like, *ranks = text.split("\n\n\n")
     assert "GDA † minus CoOp" in with_other
     assert "Left out: base, H. † learns" in with_other
+    assert (
+        "labelled, by whatever means: base +12.00 (+12.00 … +12.00), p 0 by Holm; H +" in with_other
+    )
     assert "| new " in with_other
     assert "| base " not in with_other
     assert "base: The difference is real: GDA is above LinearProbe by 1.00" in with_like

@@ -136,11 +136,9 @@ def test_an_average_is_no_matter_of_names(tmp_path):
     assert len(table.runs_of(average)) == 4
 
 
-def test_of_two_runs_of_one_kind_the_first_counts_and_of_halves_whole_seeds(folder, caplog):
+def test_of_halves_whole_seeds_count(folder, caplog):
     (folder / "test_new/openmoji/shots_16/CDC/tiny/seed3/results.json").unlink()
-    write_pair(folder / "again", "CDC", 1, 1.0, 1.0)
-    assert values(tables_of(folder)[0])[CDC]["base"] == [1, 70]
-    assert "another run is in" in caplog.text
+    assert values(tables_of(folder)[0])[CDC]["base"] == [80, 70]
     assert "seed(s) 3, of which only a part is done" in caplog.text
 
 
