@@ -84,7 +84,7 @@ def suite(rows, settings):
 @pytest.fixture(scope="module")
 def put_aside():
     """The difference over the tasks put aside."""
-    scores = kept_scores(DATA / "put_aside.csv")
+    (scores,) = kept_scores(DATA / "put_aside.csv")
     return scores.difference
 
 
@@ -142,38 +142,69 @@ def test_the_ablation_says_what_the_suite_says_of_styles_templates_and_steps(sui
     assert f"{above} ({ends(weakest)}), in no task below it by more than two" in page
 
 
-def test_calibration_is_compared_after_the_same_fit(suite):
+CALIBRATION = (
+    "ece_new ece_fit_new ece_fit_base nll_fit_base nll_fit_new mistakes_base mistakes_new".split()
+)
+
+
+def test_calibration_is_compared_as_trained_and_after_the_same_fit(suite):
+    family = {
+        (name, measure): suite("cdc", name, measure)
+        for name in ("averaged", "promptsrc", "coop")
+        for measure in CALIBRATION
+    }
+    student, wilcoxon = (
+        dict(zip(family, multipletests(values, method="holm")[1]))
+        for values in (
+            [ttest_1samp(each.of, 0).pvalue for each in family.values()],
+            [each.wilcoxon for each in family.values()],
+        )
+    )
+    shown = {key for key in family if student[key] < 0.05}
+    assert shown == {("promptsrc", "ece_new"), ("coop", "ece_new")}
+    by_ranks = {key for key in family if wilcoxon[key] < 0.05} - shown
+    assert by_ranks == {(name, "nll_fit_new") for name in ("averaged", "promptsrc", "coop")}
     to_averaged, to_promptsrc, to_coop = (
-        suite("cdc", name, "ece_fit_new") for name in ("averaged", "promptsrc", "coop")
+        f"{number(each.mean)}, {ends(each)}"
+        for each in (family[name, "ece_fit_new"] for name in ("averaged", "promptsrc", "coop"))
     )
-    assert to_promptsrc.is_real
-    assert not to_averaged.is_real
-    assert not to_coop.is_real
-    low, high = (number(-end, 1, False) for end in to_promptsrc.interval[::-1])
-    below = f"CDC's ECE of new classes is {number(-to_promptsrc.mean, 1, False)} below PromptSRC's"
-    levels = [f"({number(level.mean)}, {ends(level)})" for level in (to_averaged, to_coop)]
+    trained = family["promptsrc", "ece_new"]
+    low, high = (number(-end, 1, False) for end in trained.interval[::-1])
+    below = f"CDC's ECE of new classes is {number(-trained.mean, 1, False)} below PromptSRC's"
     page = text_of("docs/ablation.md")
-    level = "and not shown to be below averaged templates' {} or CoOp's {}".format(*levels)
-    assert f"{below} ({low} … {high}), {level}" in page
-    level = "and not shown to be below averaged templates' or CoOp's, over the eleven tasks"
-    assert f"{below} ({low} … {high}; both fitted to the same images), {level}" in text_of(
-        "README.md"
+    chances = [student["promptsrc", name] for name in ("ece_new", "ece_fit_new")]
+    assert (
+        f"as trained {below} ({low} … {high}; p {chances[0]:.3f} by Holm over the table's "
+        f"{len(family)} differences)"
+    ) in page
+    assert (
+        f"not shown to be below PromptSRC's ({to_promptsrc}; p {chances[1]:.2f}), averaged templates' "
+        f"({to_averaged}) or CoOp's ({to_coop})"
+    ) in page
+    assert (
+        f"against PromptSRC (p {chances[0]:.3f}) and CoOp ({student['coop', 'ece_new']:.3f})"
+        in page
     )
-    left = number(-to_promptsrc.mean, 1, False)
-    assert f"Against PromptSRC {left} points of the ECE of new classes are left." in page
+    ranks = [wilcoxon[name, "nll_fit_new"] for name in ("averaged", "promptsrc", "coop")]
+    assert "(p {:.3f}, {:.3f} and {:.3f})".format(*ranks) in page
+    level = "it is not shown to be below PromptSRC's, averaged templates' or CoOp's"
+    readme = text_of("README.md")
+    assert f"{below} as trained ({low} … {high}); both fitted to the same images, {level}" in readme
     shown = table_of("docs/ablation.md", "| AUROC, base | AUROC, new |")
-    measures = (
-        "ece_new ece_fit_new ece_fit_base nll_fit_base nll_fit_new mistakes_base mistakes_new"
-    )
     names = {"four averaged templates": "averaged", "PromptSRC": "promptsrc", "CoOp": "coop"}
     assert shown == {
-        described: [str(suite("cdc", name, measure)) for measure in measures.split()]
+        described: [str(family[name, measure]) for measure in CALIBRATION]
         for described, name in names.items()
     }
-    for measure in measures.split():
-        assert not suite("cdc", "averaged", measure).is_real
-    for measure in ("nll_fit_base", "nll_fit_new"):
-        assert suite("cdc", "coop", measure).is_real
+
+
+def test_what_labels_the_trained_classes_best_is_said_beside_the_claim(put_aside):
+    gained = put_aside("GDA", "CDC tiny", "H")
+    low, high = gained.interval
+    said_so = f"{number(gained.mean)} ({low:.1f} … {high:.1f}) over the fifteen"
+    assert f"minus CDC is H {said_so} tasks" in text_of("docs/ablation.md")
+    assert f"GDA minus CDC is H {said_so} tasks" in text_of("docs/choosing.md")
+    assert f"minus CDC its H is {said_so}." in text_of("README.md")
 
 
 def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, settings, suite):
@@ -311,28 +342,47 @@ def test_the_table_of_published_improvements_is_what_the_command_prints():
     scores = next(iter(published_scores(PUBLISHED)))
     shown = table_of("docs/benchmark.md", "| base | new | H | data sets |")
     assert len(shown) == 8
-    real = []
     needed = []
+    family = {}
     for pair, cells in shown.items():
         new, old = (name.removesuffix(" †") for name in pair.split(", "))
         assert pair.count("†") == len({new, old} & scores.marked)
         expected = [""] * 4
         for place, measure in enumerate(scores.measures):
             if scores.may_compare((new, old), measure):
-                expected[place] = str(scores.difference(new, old, measure))
+                family[old, new, measure] = scores.difference(new, old, measure)
+                expected[place] = str(family[old, new, measure])
         if expected[2]:
-            of_h = scores.difference(new, old, "H")
-            expected[3] = str(of_h.deciding_data_sets)
-            if "†" not in pair:
-                real += [(old, new)] if of_h.is_real else []
-            if old == "PromptSRC":
-                assert not of_h.is_real
-                needed.append(of_h.deciding_data_sets)
+            enough = family[old, new, "H"].deciding_data_sets
+            expected[3] = str(enough)
+            needed += [enough] if old == "PromptSRC" else []
         assert cells == expected, pair
+    student, wilcoxon = (
+        dict(zip(family, multipletests(values, method="holm")[1]))
+        for values in (
+            [ttest_1samp(each.of, 0).pvalue for each in family.values()],
+            [each.wilcoxon for each in family.values()],
+        )
+    )
+    of_h = [key for key in family if key[2] == "H"]
     page = text_of("docs/benchmark.md")
-    assert real == [("CoOp", "CoCoOp"), ("CoCoOp", "MaPLe"), ("MaPLe", "PromptSRC")]
-    assert "**Real in H are three**: from CoOp to CoCoOp to MaPLe to PromptSRC." in page
-    assert f"{min(needed)} to {max(needed)} would be needed" in page
+    first, second, third, fourth = (key for key in of_h if family[key].is_real)
+    assert [key for key in of_h if student[key] < 0.05] == [first]
+    assert first[:2] == ("CoOp", "CoCoOp")
+    told = (
+        f"for the table's {len(family)} differences: from CoOp to CoCoOp (p {student[first]:.3f})"
+    )
+    assert told in page
+    assert (
+        f"from CoCoOp to MaPLe (p {student[second]:.2f}), from MaPLe to PromptSRC "
+        f"({student[third]:.2f}), and from GDA † to DePTPromptSRC † ({student[fourth]:.2f})"
+    ) in page
+    by_ranks = [key for key in of_h if wilcoxon[key] < 0.05 and key != first]
+    assert [key[:2] for key in by_ranks] == [("CoCoOp", "MaPLe"), ("PromptSRC", "ProMetaR")]
+    for key in by_ranks:
+        assert (family[key].of > 0).all() and f"{wilcoxon[key]:.3f}" == "0.021"
+    assert "on 11 of 11 data sets (p 0.021 each)" in page
+    assert f"{min(needed)} to {max(needed)} data sets would be needed" in page
 
 
 @pytest.fixture(scope="module")
