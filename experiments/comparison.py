@@ -120,10 +120,13 @@ def difference_table(compared: DataFrame) -> str:
 
 
 def verdicts(compared: DataFrame, figure: str = "H") -> str:
-    """Two sentences for each setting: whether its difference is real, and what would decide it."""
+    """Two sentences for each setting: whether its difference is real, by Holm over all differences of
+    the table, and what would decide it."""
+    cells = compared[COMPARED].to_numpy().ravel()
+    among = [each for each in cells if isinstance(each, Difference)]
     first = compared.index.name.removeprefix("minus ")
     return "\n".join(
-        f"{figure}: {difference.verdict(setting, first)}"
+        f"{figure}: {difference.verdict(setting, first, among)}"
         for setting, difference in compared[figure].items()
         if isinstance(difference, Difference)
     )
