@@ -1,6 +1,7 @@
 """Sentences of README and the documents that compare say what the kept results say: each is made
 again from them."""
 
+import functools
 import itertools
 import re
 
@@ -75,8 +76,12 @@ def settings():
 def suite(rows, settings):
     """(first, second, measure) → their ``Difference`` over the suite's tasks."""
 
+    @functools.cache
+    def minus(second):
+        return comparison.differences(settings, rows, second)
+
     def difference(first, second, measure="H"):
-        return comparison.differences(settings, rows, second).loc[first, measure]
+        return minus(second).loc[first, measure]
 
     return difference
 
