@@ -102,8 +102,6 @@ def of_votes(arrays: Arrays) -> Numbers:
     numbers: Numbers = {}
     for place, vote in enumerate(arrays.get("vote", ())):
         numbers[f"template_accuracy.{place}"] = percent_right(torch.from_numpy(vote), label)
-    if "image_vote" in arrays:
-        numbers["image_accuracy"] = percent_right(torch.from_numpy(arrays["image_vote"]), label)
     for name in ("vacuity", "conflict"):
         if name in arrays:
             numbers[f"mean_{name}"] = float(arrays[name].mean(dtype=float))

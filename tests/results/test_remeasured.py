@@ -23,18 +23,17 @@ READERS = [table.main, ablation.main, check.main, report, compare.main]
 def measured():
     """Metrics and answers of a run that has everything: votes, evidence, base and new together."""
     generator = torch.Generator().manual_seed(1)
-    votes = torch.rand(TEMPLATES + 1, IMAGES, CLASSES, generator=generator).softmax(dim=2)
+    votes = torch.rand(TEMPLATES, IMAGES, CLASSES, generator=generator).softmax(dim=2)
     doubts = {
         name: torch.rand(IMAGES, generator=generator) for name in ("energy", "vacuity", "conflict")
     }
-    evidence = torch.rand(TEMPLATES + 1, IMAGES, generator=generator)
-    weight = torch.full((TEMPLATES + 1,), 1 / (TEMPLATES + 1))
+    evidence = torch.rand(TEMPLATES, IMAGES, generator=generator)
+    weight = torch.full((TEMPLATES,), 1 / TEMPLATES)
     answers = Prediction(
         votes.mean(dim=0),
         votes,
         vote_vacuity=evidence,
         vote_weight=weight,
-        has_image_vote=True,
         **doubts,
     )
     label = torch.arange(IMAGES) % CLASSES
