@@ -1,14 +1,14 @@
-"""How often the promise of ``predict.py --max-error`` is broken where pictures come in bursts.
+"""How often the promises of ``predict.py --max-error`` are broken, of those that are given.
 
     python -m experiments.promises                 # features drawn at random
     python -m experiments.promises --drawings      # bursts of drawings, and the tiny CLIP's features
 
-Each draw is a folder: its pictures are divided, a trainer is fitted to the training ones, with its
-settings by folds of these, as a run does, and a limit is set for each share by the validation ones. The promise is
-broken where more than that share of the labels within the limit is wrong on other pictures, none of
-which looks like one of the folder. "By pictures" divides and counts every picture, "by groups" keeps
-pictures that look alike together and counts one of them, as a run does; random features have their
-scenes for groups, drawings what ``look_alikes`` finds.
+Each draw is a folder. A trainer answers all of its pictures out of fold and is refitted to all, as a run
+does; a limit is set for each share by these answers. A promise that is given is broken where more than
+its share of the labels within the limit is wrong on other pictures, none of which looks like one of
+the folder. "Groups known": copies are in one fold and count once, as in a run that finds them (random
+features have their scenes for groups, drawings what ``look_alikes`` finds). "Groups unknown": each
+picture stands alone, as where no copy is found.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -19,9 +19,9 @@ if __name__ == "__main__":
 import argparse
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
 
 import numpy
 import torch
@@ -32,25 +32,24 @@ from tabulate import tabulate
 from torch import Tensor
 
 from labelling.cross_fit import FeatureSet, cross_fit
-from labelling.folders.own_images import FOLDS
-from labelling.threshold import CONFIDENCE, OFFERED, points_of, promised
+from labelling.folders.own_images import CHEAP, FOLDS, MANY_FOLDS
+from labelling.threshold import BEST, CONFIDENCE, OFFERED, points_of, possible
 from tests import bursts
 from trainers import method_class, method_node
-from trainers.data.class_folders import divide
 from trainers.data.images import are_new
-from trainers.data.lists import PARTS
 from trainers.data.transforms import pixels_of_test
+from trainers.evaluation.prediction import Prediction
 from trainers.learners.features import FeatureMethod, is_feature_classifier
 from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 from trainers.settings import run_config
 
 TRAINERS = ("GDA", "TipAdapter", "LinearProbe")
-COPIES = (1, 2, 4)
-WAYS = ("by pictures", "by groups")
+COPIES = (1, 4)
+KNOWN = "groups known"
+WAYS = (KNOWN, "groups unknown")
 CLASSES = 4
-SCENES = 120  # of a class of random features
-ASKED = 4000  # pictures of random features that a promise is judged on
+ASKED = 8000  # pictures of random features that a promise is judged on
 SPREAD = 4.5  # of scenes around their class, whose direction has length 1
 SHAKE = 0.1  # of the shots of a scene around it
 SEED = 1  # of the folds
@@ -71,19 +70,19 @@ class Pictures:
     labels: Tensor
     groups: Sequence[int]
 
-    def part(self, places: Sequence[int]) -> "Pictures":
-        groups = [self.groups[place] for place in places]
-        chosen = torch.tensor(places)
-        return Pictures(self.features[chosen], self.labels[chosen], groups)
+
+Folders = Callable[[Method, int, int], Iterator[tuple[Pictures, Pictures]]]
 
 
-def random_folders(method: Method, draws: int, copies: int) -> Iterator[tuple[Pictures, Pictures]]:
-    """Folders of random features, and other pictures of the same classes."""
+def random_folders(
+    scenes: int, method: Method, draws: int, copies: int
+) -> Iterator[tuple[Pictures, Pictures]]:
+    """Folders of random features, and other pictures of the same classes; scenes: of a class."""
     width = method.backbone.embed_dim
     for seed in range(draws):
         generator = torch.Generator().manual_seed(seed)
         centres = F.normalize(noise(CLASSES, width, generator), dim=-1)
-        folder = shown(centres, CLASSES * SCENES, copies, generator)
+        folder = shown(centres, CLASSES * scenes, copies, generator)
         yield folder, shown(centres, ASKED, 1, generator)
 
 
@@ -139,58 +138,47 @@ def features_of(method: Method, pictures: Sequence[Image.Image]) -> Tensor:
     return torch.cat([method.towers.encode_images(some[None])[0] for some in pixels.split(256)])
 
 
-def divided(folder: Pictures, way: str) -> tuple[Pictures, Pictures, numpy.ndarray]:
-    """The training and the validation pictures of a folder, and which of the latter count (V,)."""
-    files: dict[str, list[str]] = {}
-    for place, label in enumerate(folder.labels.tolist()):
-        files.setdefault(str(label), []).append(str(place))
-    groups = {str(place): group for place, group in enumerate(folder.groups)}
-    parts = divide("", files, groups if way == WAYS[1] else None)
-    lists = []
-    for part in PARTS:
-        paths = chain.from_iterable(parts[part].values())
-        lists.append(folder.part(list(map(int, paths))))
-    training, validation, _ = lists
-    if way == WAYS[0]:
-        return training, validation, numpy.ones(len(validation.labels), bool)
-    return training, validation, are_new(validation.groups, training.groups)
-
-
 def judged(
     method: FeatureMethod, folder: Pictures, others: Pictures, way: str
-) -> Iterator[tuple[float, int, int]]:
-    """For each share of ``OFFERED`` that can be promised: it, how many of the others get a label, and
-    how many of these labels are wrong."""
-    training, validation, counts = divided(folder, way)
-    groups = torch.tensor(training.groups) if way == WAYS[1] else None
-    known = FeatureSet(training.features[None], training.features, training.labels, groups)
-    cross_fit(method, known, FOLDS, SEED)
-    uncertainty, wrong = answered(method, validation)
+) -> Iterator[tuple[str, int, int, bool]]:
+    """For each promise that is given: its name, how many of the others get a label, how many of these
+    labels are wrong, and whether the promise is broken."""
+    groups = torch.tensor(folder.groups) if way == KNOWN else None
+    known = FeatureSet(folder.features[None], folder.features, folder.labels, groups)
+    number = MANY_FOLDS if len(folder.labels) <= CHEAP else FOLDS
+    answers = cross_fit(method, known, number, SEED)
+    counts = are_new(folder.groups if way == KNOWN else range(len(folder.labels)), ())
+    uncertainty, wrong = judge(answers, folder.labels)
     points = points_of(uncertainty[counts], wrong[counts])
-    uncertainty, wrong = answered(method, others)
-    for share in OFFERED:
-        point = promised(points, share)
-        if point is not None:
-            is_given = uncertainty <= point.limit
-            yield share, int(is_given.sum()), int(wrong[is_given].sum())
+    shares = possible(points)
+    promises = [(f"{100 * share:g} %", share, point) for share, point in shares.items()]
+    if shares:
+        promises.append((BEST, *min(shares.items())))
+    logits = method.learner(others.features, method.zero_shot(others.features))  # (N, K)
+    uncertainty, wrong = judge(method.predict(logits[None]), others.labels)
+    for name, share, point in promises:
+        is_given = uncertainty <= point.limit
+        labelled = int(is_given.sum())
+        mistakes = int(wrong[is_given].sum())
+        yield name, labelled, mistakes, mistakes > share * labelled
+
+
+def judge(answers: Prediction, labels: Tensor) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """How uncertain answers (N,) are, and which are wrong."""
+    wrong = answers.probability.argmax(dim=1) != labels
+    return answers.uncertainties()["max_probability"].numpy(), wrong.numpy()
 
 
 @torch.no_grad()
-def answered(method: FeatureMethod, pictures: Pictures) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """How uncertain the answers (N,) are, and which are wrong."""
-    logits = method.learner(pictures.features, method.zero_shot(pictures.features))  # (N, K)
-    answers = method.predict(logits[None])
-    uncertainty = answers.uncertainties()["max_probability"].numpy()
-    return uncertainty, (answers.probability.argmax(dim=1) != pictures.labels).numpy()
-
-
 def measure(
-    trainers: Sequence[str], copies: Sequence[int], draws: int, of_drawings: bool
+    trainers: Sequence[str],
+    copies: Sequence[int],
+    draws: int,
+    folders: Folders,
+    names: Sequence[str],
 ) -> Iterator[dict[str, object]]:
     """A row for each trainer and number of copies, in each way."""
     backbone = load_backbone("tiny")
-    names = DRAWN if of_drawings else DRAWN[:CLASSES]
-    folders = drawn_folders if of_drawings else random_folders
     for trainer in trainers:
         node = method_node(trainer)
         node.PREC = "fp32"
@@ -199,36 +187,49 @@ def measure(
         method = method_class(trainer)(node, names, backbone).eval()
         assert is_feature_classifier(method)
         for number in copies:
-            made: Counter[tuple[str, float, str]] = Counter()
+            ways = WAYS if number > 1 else WAYS[:1]  # without copies both are one
+            found: Counter[tuple[str, str, str]] = Counter()
             for folder, others in folders(method, draws, number):
-                for way in WAYS:
-                    for share, given, wrong in judged(method, folder, others, way):
-                        made[way, share, "made"] += 1
-                        made[way, share, "broken"] += wrong > share * given
-                        made[way, share, "given"] += given
-                        made[way, share, "wrong"] += wrong
-            for way in WAYS:
-                row: dict[str, object] = {"trainer": trainer, "shots": number, "divided": way}
-                for share in OFFERED:
-                    of = {
-                        key: made[way, share, key] for key in ("made", "broken", "given", "wrong")
-                    }
-                    percent = 100 * of["wrong"] / of["given"] if of["given"] else 0
-                    words = f"{of['broken']} of {of['made']} ({percent:.1f} %)"
-                    row[f"{100 * share:g} %"] = words if of["made"] else "–"
+                for way in ways:
+                    for name, labelled, wrong, is_broken in judged(method, folder, others, way):
+                        found[way, name, "given"] += 1
+                        found[way, name, "broken"] += is_broken
+                        found[way, name, "asked"] += len(others.labels)
+                        found[way, name, "labelled"] += labelled
+                        found[way, name, "wrong"] += wrong
+            for way in ways:
+                row: dict[str, object] = {"trainer": trainer, "shots": number, "copies": way}
+                for name in (*(f"{100 * share:g} %" for share in OFFERED), BEST):
+                    row[name] = in_words(found, way, name)
                 yield row
+
+
+def in_words(found: Mapping[tuple[str, str, str], int], way: str, name: str) -> str:
+    """Promises broken and given, and of the pictures asked about the share labelled and of those wrong."""
+    given = found[way, name, "given"]
+    if not given:
+        return "–"
+    labelled = found[way, name, "labelled"]
+    share = 100 * labelled / found[way, name, "asked"]
+    wrong = 100 * found[way, name, "wrong"] / labelled
+    return f"{found[way, name, 'broken']} of {given} ({share:.0f}, {wrong:.1f})"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--draws", type=int, default=100, help="folders of each kind (100)")
     parser.add_argument("--drawings", action="store_true", help="bursts of drawings")
+    parser.add_argument("--scenes", type=int, default=30, help="of a class of random features (30)")
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=TRAINERS)
-    parser.add_argument("--shots", nargs="+", type=int, default=COPIES, help="of a scene (1 2 4)")
+    parser.add_argument("--shots", nargs="+", type=int, default=COPIES, help="of a scene (1 4)")
     args = parser.parse_args(arguments)
-    print(f"Promises broken, of those made with {100 * CONFIDENCE:g} % confidence (labels wrong)")
+    folders: Folders = drawn_folders if args.drawings else partial(random_folders, args.scenes)
+    names = DRAWN if args.drawings else DRAWN[:CLASSES]
+    print(
+        f"Promises broken, of those given with {100 * CONFIDENCE:g} % confidence (pictures labelled, labels wrong, %)"
+    )
     rows = []
-    for row in measure(args.trainers, args.shots, args.draws, args.drawings):
+    for row in measure(args.trainers, args.shots, args.draws, folders, names):
         rows.append(row)
         print(*row.values(), sep=", ", flush=True)
     print(tabulate(DataFrame(rows), headers="keys", showindex=False))

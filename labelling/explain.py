@@ -3,10 +3,23 @@
 from trainers.common.console import counted
 from trainers.evaluation.figures import decimal, wilson
 
-from .threshold import NOTHING_NEW, ROUNDING, Point, Threshold, Validation, images_needed
+from .threshold import (
+    NOTHING_NEW,
+    ROUNDING,
+    Point,
+    Threshold,
+    Validation,
+    images_needed,
+    risk_of,
+)
 
 NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
+CAVEATS = (
+    "In simulations with 95 % confidence at most 5 % of the promises that were given were broken. "
+    "Mirrored, cut-out and edited copies are not found, and with them more are broken "
+    "(docs/uncertainty.md)."
+)
 NO_VALIDATION = "No rejection threshold can be set: the run has no answers on validation images."
 
 
@@ -49,23 +62,29 @@ def limit(threshold: Threshold) -> str:
     images = f"the run's {counted(every.answered, noun(validation))}"
     if threshold.share is None:
         return f"No limit is set. Wrong among {images}: {mistakes(every)}."
+    promised = promise(threshold.share, threshold.confidence)
     point = threshold.point
     if point is not None:
         least = ", the smallest share that can be promised here" if threshold.is_best else ""
         return (
-            f"The limit that promises {promise(threshold.share, threshold.confidence)}{least}, on pictures like {images}, is an "
+            f"The limit that promises {promised}{least}, on pictures like {images}, is an "
             f"uncertainty of {decimal(point.limit)}. Within it: {point.answered} of these, "
-            f"{point.wrong} of them wrong."
+            f"{point.wrong} of them wrong. {CAVEATS}"
         )
-    needed = images_needed(threshold.share, 1 - threshold.confidence)
+    needed = images_needed(threshold.share, risk_of(threshold.share, threshold.confidence))
     if needed > every.answered:
         return (
-            f"No limit can promise {promise(threshold.share, threshold.confidence)}: that takes at least "
+            f"No limit can promise {promised}: too few pictures. That takes at least "
             f"{counted(needed, noun(validation))} without a mistake, and the run has {every.answered}."
         )
+    enough = [point for point in validation.points if point.answered >= needed]
+    if few := [point for point in enough if point.wrong < threshold.share * point.answered]:
+        return (
+            f"No limit promises {promised}: too few pictures. Wrong among the {few[-1].answered} most certain of {images}: "
+            f"{mistakes(few[-1])}; more pictures are needed to show that so few are wrong."
+        )
     return (
-        f"No limit promises {promise(threshold.share, threshold.confidence)}: too many of the most certain of {images} are wrong. "
-        f"Wrong among all: {mistakes(every)}."
+        f"No limit promises {promised}: too many mistakes. Wrong among {images}: {mistakes(every)}."
     )
 
 

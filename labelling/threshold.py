@@ -5,8 +5,8 @@ validation images are, and which of them are wrong. ``threshold_at`` finds the l
 a share of errors, ``best_threshold`` the smallest share for which there is one. ``threshold_of`` does
 both, as a command asks for it. ``explain.py`` says in words what was found.
 
-A threshold is a promise: with a confidence of 95 %, at most that share of the accepted answers is
-wrong, on pictures like the validation images. The bound holds for independent images. So
+A threshold is a promise: at most that share of the accepted answers is wrong, on pictures like the
+validation images. Its confidence, 95 %, is of the promises that are given, see ``risk_of``. The bound holds for independent images. So
 near-duplicates of training images are not counted, and a group of near-duplicates counts once.
 Nothing is promised for classes other than the run's own.
 
@@ -78,41 +78,51 @@ def points_of(uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> list[Point]:
     return [Point(*point) for point in zip(*columns)]
 
 
-def images_needed(max_error: float, risk: float) -> int:
-    """The least number of images without a mistake that shows an error of at most ``max_error``,
-    except with the probability ``risk``: the least n with (1 − max_error)ⁿ ≤ risk."""
-    return math.ceil(math.log(risk) / math.log1p(-max_error))
+def risk_of(share: float, confidence: float = CONFIDENCE) -> float:
+    """The probability with which a promise of at most a share of errors may be given by chance, though
+    the error is larger.
 
-
-def promised(
-    points: Sequence[Point], max_error: float, confidence: float = CONFIDENCE
-) -> Point | None:
-    """The point with the most answers of which, with that confidence, at most a share ``max_error``
-    is wrong on pictures like these; None where there is none.
-
-    A point is accepted where so few mistakes among its n images would have a probability of at most
-    δ / J if the error were larger, Bin(n, max_error) ≤ wrong. Points are looked at from J starts
-    upwards, and from each start up to the first that is not accepted, so that all that are accepted
-    hold together with a probability of 1 − δ, δ = 1 − ``confidence`` (Bonferroni over the starts,
-    fixed-sequence testing from each). The starts are the m, 2 m, 4 m … most certain images, m being
-    the least number that can be accepted at all, and J as many as there are images for: which images
-    are wrong has no part in it.
+    Small shares are promised by few runs, so that among the promises that are *given* those of chance
+    weigh more: the risk falls with the square of the share. ``experiments/promises.py`` measures it.
 
     Args:
-        points: of ``points_of``; max_error, confidence: in (0, 1).
+        share, confidence: in (0, 1).
+    """
+    return (1 - confidence) * min(1, share / OFFERED[-1]) ** 2
+
+
+def images_needed(share: float, risk: float) -> int:
+    """The least number of images without a mistake that shows an error of at most ``share``, except
+    with the probability ``risk``: the least n with (1 − share)ⁿ ≤ risk."""
+    return math.ceil(math.log(risk) / math.log1p(-share))
+
+
+def promised(points: Sequence[Point], share: float, confidence: float = CONFIDENCE) -> Point | None:
+    """The point with the most answers of which at most a share is wrong on pictures like these, except
+    with the probability ``risk_of``; None where there is none.
+
+    A point is accepted where so few mistakes among its n images would have a probability of at most
+    ``risk_of`` / J if the error were larger: Bin(n, share) ≤ wrong. Points are looked at from J starts
+    upwards, and from each start up to the first that is not accepted, so that all that are accepted
+    hold together (Bonferroni over the starts, fixed-sequence testing from each). The starts are the m,
+    2 m, 4 m … most certain images, m being the least number that can be accepted at all, and J as many
+    as there are images for: which images are wrong has no part in it.
+
+    Args:
+        points: of ``points_of``; share, confidence: in (0, 1).
     """
     # here, since it takes a second to import: wrong arguments are answered at once
     from scipy.stats import binom
 
     images = points[-1].answered
-    risk = 1 - confidence
+    risk = risk_of(share, confidence)
     starts = 1
-    while images_needed(max_error, risk / (starts + 1)) * 2**starts <= images:
+    while images_needed(share, risk / (starts + 1)) * 2**starts <= images:
         starts += 1
-    least = images_needed(max_error, risk / starts)
+    least = images_needed(share, risk / starts)
     answered = numpy.array([point.answered for point in points])
     wrong = numpy.array([point.wrong for point in points])
-    is_accepted = binom.cdf(wrong, answered, max_error) <= risk / starts
+    is_accepted = binom.cdf(wrong, answered, share) <= risk / starts
     found = None
     for doublings in range(starts):
         for point, accepted in zip(points, is_accepted):
@@ -128,12 +138,16 @@ def promised(
 def possible(points: Sequence[Point], confidence: float = CONFIDENCE) -> dict[float, Point]:
     """The shares of ``OFFERED`` that can be promised, upwards, with their points, see ``promised``.
 
-    All of them hold together with the confidence, since each takes a part of the risk (Bonferroni):
-    one may be chosen after a look at them.
+    The largest is tested first, and a smaller one if the larger ones can be promised (fixed-sequence
+    testing), so that each is what ``--max-error`` gives for it.
     """
-    each = 1 - (1 - confidence) / len(OFFERED)
-    found = {share: promised(points, share, each) for share in OFFERED}
-    return {share: point for share, point in found.items() if point is not None}
+    found: dict[float, Point] = {}
+    for share in reversed(OFFERED):
+        point = promised(points, share, confidence)
+        if point is None:
+            break
+        found = {share: point, **found}
+    return found
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,33 @@
 """What a promise is computed from, against loops and closed forms."""
 
+import math
+
 import numpy
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from labelling.threshold import OFFERED, points_of, possible
+from labelling.threshold import (
+    OFFERED,
+    Validation,
+    best_threshold,
+    points_of,
+    possible,
+    promised,
+    threshold_at,
+)
+
+
+@st.composite
+def made(draw):
+    """Which of up to 400 answers are wrong, the most certain first, fewer of these."""
+    number = draw(st.integers(1, 400))
+    least, most = sorted((draw(st.floats(0, 0.4)), draw(st.floats(0, 0.4))))
+    generator = numpy.random.default_rng(draw(st.integers(0, 10**6)))
+    return (generator.random(number) < numpy.linspace(least, most, number)).tolist()
+
+
+mistakes = made()
 
 
 @given(st.lists(st.tuples(st.integers(0, 4), st.booleans()), min_size=1, max_size=40))
@@ -24,13 +46,65 @@ def test_a_point_counts_every_image_and_every_mistake_up_to_its_uncertainty(imag
         assert (point.answered, point.wrong) == (len(within), sum(within))
 
 
-@pytest.mark.parametrize("share", OFFERED)
+@pytest.mark.parametrize("share, part", [(0.05, 1 / 16), (0.1, 1 / 4), (0.2, 1), (0.4, 1)])
 @pytest.mark.parametrize("risk", [0.05, 0.2])
-def test_each_of_the_shares_that_are_looked_at_has_its_part_of_the_risk(share, risk):
-    """n right answers show that at most a share s is wrong where (1 − s)ⁿ is at most the risk: a third
-    of it, since one of three may be chosen after a look at all."""
-    least = next(n for n in range(1, 1000) if (1 - share) ** n <= risk / len(OFFERED))
+def test_a_small_share_takes_more_images_than_its_confidence_alone(share, part, risk):
+    """n right answers show that at most a share s is wrong where (1 − s)ⁿ is at most the risk: with s
+    half as large a quarter of it, below 20 %."""
+    least = next(n for n in range(1, 1000) if (1 - share) ** n <= risk * part)
     for images in (least - 1, least):
         uncertainty = numpy.linspace(0.1, 0.9, images)
         points = points_of(uncertainty, numpy.zeros(images, bool))
-        assert (share in possible(points, 1 - risk)) == (images == least)
+        assert (promised(points, share, 1 - risk) is not None) == (images == least)
+
+
+def accepted_by_loops(wrong, share, risk):
+    """The most images that are accepted, of answers that are all differently certain; 0 for none."""
+
+    def at_most(mistakes, images):
+        """P(Bin(images, share) ≤ mistakes)."""
+        chances = [
+            math.comb(images, k) * share**k * (1 - share) ** (images - k)
+            for k in range(mistakes + 1)
+        ]
+        return math.fsum(chances)
+
+    starts = []
+    for number in range(1, 12):
+        least = next(n for n in range(1, 5000) if (1 - share) ** n <= risk / number)
+        if number == 1 or least * 2 ** (number - 1) <= len(wrong):
+            starts = [least * 2**power for power in range(number)]
+    most = 0
+    for start in starts:
+        images = start
+        while images <= len(wrong) and at_most(sum(wrong[:images]), images) <= risk / len(starts):
+            most = max(most, images)
+            images += 1
+    return most
+
+
+@settings(deadline=None, max_examples=50)
+@given(mistakes, st.sampled_from([(0.05, 0.05 / 16), (0.1, 0.05 / 4), (0.2, 0.05), (0.3, 0.05)]))
+def test_the_limit_is_that_of_loops_over_binomial_sums(wrong, rule):
+    share, risk = rule
+    point = promised(points_of(numpy.arange(1, len(wrong) + 1) / 1000, numpy.array(wrong)), share)
+    assert (point.answered if point else 0) == accepted_by_loops(wrong, share, risk)
+
+
+@settings(deadline=None)
+@given(mistakes, st.sampled_from([0.5, 0.8, 0.95, 0.99]), st.integers(1, 5))
+def test_the_best_share_is_the_smallest_of_those_that_are_given_when_asked_for(
+    wrong, confidence, ties
+):
+    """And no larger one of them is refused, nor answers fewer."""
+    uncertainty = (1 + numpy.arange(len(wrong)) // ties) / 1000
+    validation = Validation(points_of(uncertainty, numpy.array(wrong)))
+    asked = {share: threshold_at(share, validation, confidence).point for share in OFFERED}
+    had = {share: point for share, point in asked.items() if point is not None}
+    assert [*had] == [share for share in OFFERED if share >= min(had, default=1)]
+    answered = [point.answered for point in had.values()]
+    assert answered == sorted(answered)
+    assert possible(validation.points, confidence) == had
+    best = best_threshold(validation, confidence)
+    assert best.share == min(had, default=OFFERED[-1])
+    assert best.point == had.get(best.share)

@@ -31,15 +31,15 @@ def tail(mistakes, images, share):
     return binom.cdf(mistakes, images, share)
 
 
-@pytest.mark.parametrize("images, most", [(58, -1), (59, 0), (92, 0), (93, 1), (117, 1)])
+@pytest.mark.parametrize("images, most", [(13, -1), (14, 0), (21, 0), (22, 1), (29, 1)])
 def test_one_start_accepts_what_the_exact_bound_accepts(images, most):
-    """59 images without a mistake are the fewest that promise 5 % with 95 %; 93 may have one."""
+    """14 images without a mistake are the fewest that promise 20 % with 95 %; 22 may have one."""
     for wrong in range(3):
         uncertainty = numpy.linspace(0.1, 0.9, images)
         last = numpy.arange(images) >= images - wrong  # the most uncertain are wrong
-        point = promised(points_of(uncertainty, last), 0.05)
+        point = promised(points_of(uncertainty, last), 0.2)
         accepted = point is not None and point.wrong == wrong
-        assert accepted == (wrong <= most) == (tail(wrong, images, 0.05) <= 0.05)
+        assert accepted == (wrong <= most) == (tail(wrong, images, 0.2) <= 0.05)
 
 
 @pytest.mark.parametrize("number", [500, pytest.param(10_000, marks=pytest.mark.slow)])
@@ -51,8 +51,8 @@ def test_a_promise_is_broken_as_rarely_as_it_says(number, images):
     broken = kept = 0
     for _ in range(number):
         uncertainty, chance = generator.random((2, images))
-        broken += promised(points_of(uncertainty, chance < 0.0501), 0.05) is not None
-        kept += promised(points_of(uncertainty, chance < 0.005), 0.05) is not None
+        broken += promised(points_of(uncertainty, chance < 0.2001), 0.2) is not None
+        kept += promised(points_of(uncertainty, chance < 0.02), 0.2) is not None
     deviation = (number * 0.05 * 0.95) ** 0.5
     assert 0 < broken <= number * 0.05 + 3 * deviation
     assert kept > 0.7 * number
