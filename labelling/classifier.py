@@ -536,7 +536,9 @@ class PromptedClassifier:
         number = 0
         with tempfile.TemporaryDirectory() as folder:
             for picture in pictures:
-                path = os.path.join(folder, place_of(picture, "picture.png", folder))
+                path = os.fspath(picture) if is_path(picture) else f"{folder}/picture.png"
+                if not is_path(picture):
+                    place_of(picture, "picture.png", folder)
                 number += start_of(bytes.fromhex(file_hash(path))) in self.trained_on
         return number
 
