@@ -10,6 +10,7 @@ True
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -27,6 +28,8 @@ from yacs.config import CfgNode
 
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError, nearest
+from trainers.common.files import file_hash
+from trainers.common.fingerprints import note_on_trained, start_of
 from trainers.common.recipes import SHOTS
 from trainers.common.record_file import Record, shown_name
 from trainers.data.random_state import restore_rng_state, rng_state
@@ -49,6 +52,7 @@ from .folders.pictures import (
     is_path,
     one_by_one,
     pictures_and_labels,
+    place_of,
     transformed,
     write_list,
 )
@@ -142,6 +146,8 @@ class Evaluation:
         ece: expected calibration error over 15 bins of equal width.
         confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
             the order of ``classes_``.
+        trained_on: how many of the images the classifier was trained on, byte for byte; 0 where it does
+            not know.
         answers: to the images.
     """
 
@@ -151,6 +157,7 @@ class Evaluation:
     macro_f1: float
     ece: float
     confusion: numpy.ndarray
+    trained_on: int
     answers: Answers = field(repr=False)
 
 
@@ -185,12 +192,20 @@ class PromptedClassifier:
     Args:
         method: whose prompts are loaded.
         cfg: the run's config; record: its ``results.json``.
+        trained_on: the files of its training images, see ``fingerprints.start_of``.
     """
 
-    def __init__(self, method: Method, cfg: CfgNode, record: Record) -> None:
+    def __init__(
+        self,
+        method: Method,
+        cfg: CfgNode,
+        record: Record,
+        trained_on: frozenset[int] = frozenset(),
+    ) -> None:
         self.method = method.eval().requires_grad_(False)
         self.cfg = cfg
         self.record = record
+        self.trained_on = trained_on
         self.transform = pixels_of_test(cfg.INPUT)
         with torch.no_grad(), method.towers.autocast():
             # once for all images; None where the text depends on the image
@@ -218,7 +233,7 @@ class PromptedClassifier:
                 or its CLIP is not found or has other weights.
         """
         run = load_run(os.fspath(folder), text("the backbone", backbone))
-        return cls(run.method, run.cfg, run.record)
+        return cls(run.method, run.cfg, run.record, run.images)
 
     @classmethod
     def from_official(
@@ -381,7 +396,7 @@ class PromptedClassifier:
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
-        other = type(self)(self.method.for_classes(names), self.cfg, self.record)
+        other = type(self)(self.method.for_classes(names), self.cfg, self.record, self.trained_on)
         texts = None if other.encoded is None else other.encoded[0]  # (M, K, E)
         # pictures tell trained classes apart where their texts don't
         are_distinct = len({*names}) == len(names)
@@ -468,7 +483,7 @@ class PromptedClassifier:
     def evaluate(
         self, images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None = None
     ) -> Evaluation:
-        """How good the answers to labelled images are.
+        """How good the answers to labelled images are; warns of those that were trained on.
 
         Args:
             images, labels: in any form that ``fit`` takes. Of a folder all images count, or those of
@@ -500,6 +515,9 @@ class PromptedClassifier:
         numpy.add.at(confusion, (truth, answered), 1)
         probabilities = torch.from_numpy(answers.probabilities)
         metrics = measure(Prediction(probabilities), torch.from_numpy(truth), self.classnames)
+        seen = self.number_seen(pictures)
+        if note := note_on_trained(seen, len(names)):
+            log.warning("%s", note)
         return Evaluation(
             images=len(names),
             accuracy=float(confusion.trace() / len(names)),
@@ -507,8 +525,22 @@ class PromptedClassifier:
             macro_f1=metrics["macro_f1"] / 100,
             ece=metrics["ece"] / 100,
             confusion=confusion,
+            trained_on=seen,
             answers=answers,
         )
+
+    def number_seen(self, pictures: Iterable[Picture]) -> int:
+        """How many pictures are files that it was trained on, or would be if ``fit`` wrote them."""
+        if not self.trained_on:
+            return 0
+        number = 0
+        with tempfile.TemporaryDirectory() as folder:
+            for picture in pictures:
+                path = os.fspath(picture) if is_path(picture) else f"{folder}/picture.png"
+                if not is_path(picture):
+                    place_of(picture, "picture.png", folder)
+                number += start_of(bytes.fromhex(file_hash(path))) in self.trained_on
+        return number
 
     def prediction(
         self, images: Pictures, broken: list[UserError] | None = None

@@ -102,6 +102,9 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
     check_folder("export to", os.fspath(folder), OWNER, (CARD, MODEL, PROMPTS))
+    mark_folder(
+        os.fspath(folder), OWNER
+    )  # before the work: it may be on a disk that can't be written
     last = classifier.transform.transforms[-1]  # which the model takes over
     model = FusedClassifier(classifier, last if isinstance(last, T.Normalize) else None).eval()
     size = model.method.backbone.image.image_size
@@ -122,7 +125,6 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
         )
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(facts(classifier))
-    mark_folder(os.fspath(folder), OWNER)
     write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
     write_atomically(f"{folder}/{MODEL}", lambda path: program.save(path, external_data=False))
     learner = classifier.method.learner

@@ -13,6 +13,7 @@ from trainers import METHODS, method_class
 from trainers.common.config_files import check_range, check_values, leaves, merge, settings_in
 from trainers.common.console import counted
 from trainers.common.errors import UserError
+from trainers.common.files import is_there
 from trainers.common.recipes import EMBEDDED, Recipe, check_known
 from trainers.common.setting import Settings, under
 from trainers.settings import add_run_settings, settings_of_run
@@ -45,6 +46,10 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
     """
     if args.shots and min(args.shots) < 1 or min(args.seeds) < 0:
         raise UserError("--shots must be at least 1 and --seeds at least 0")
+    if args.shards is not None and args.shards < 1:
+        raise UserError(f"--shards is {args.shards}, it must be at least 1")
+    if args.output:
+        is_there("--output", args.output, is_folder=True)
     names = ("shots", "seeds", "config", "rows", "root", "backbone")
     options = {name: getattr(args, name) for name in names}
     runs = []

@@ -15,7 +15,7 @@ from yacs.config import CfgNode
 from datasets.base import TargetDataset
 from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, blaming_config
-from trainers.common.record_file import remove_record
+from trainers.engine.checkpoint import check_test_folder
 from trainers.engine.folder import folder_of_run
 from trainers.texts.classnames import check_names
 from trainers.trainer import MethodTrainer
@@ -35,6 +35,8 @@ def run(args: argparse.Namespace) -> MethodTrainer:
     cfg = build_config(args)
     if not cfg.OUTPUT_DIR:
         raise UserError("--output-dir is missing: say where log, checkpoints and results.json go")
+    if args.eval_only:
+        check_test_folder(args.model_dir, cfg.OUTPUT_DIR)
     console = sys.stdout
     try:
         with folder_of_run("--output-dir", cfg.OUTPUT_DIR):
@@ -70,9 +72,7 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
     trainer.run.evaluation.note_run(what, notes)
     trainer.run.log_images()
     if args.eval_only:
-        trainer.load_model(args.model_dir, epoch=args.load_epoch)
-        remove_record(cfg.OUTPUT_DIR)
-        trainer.test()
+        trainer.run.test_prompts(args.model_dir, args.load_epoch)
     elif not args.no_train:
         if trainer.get_model_names() and isinstance(data, TargetDataset):
             raise UserError(

@@ -56,7 +56,7 @@ SETTINGS = {
     "AUGMENT_EPOCH": Setting(
         10,
         "augmented views of a training image, each a sample; 0: only as images are tested",
-        at_least(0, 1000000),
+        at_least(0, 1000),
     ),
     **PRECISION,
 }

@@ -44,7 +44,7 @@ SETTINGS = {
     "AUGMENT_EPOCH": Setting(
         10,
         "augmented views whose mean feature is kept of a training image; 0: the image as it is tested",
-        at_least(0, 1000000),
+        at_least(0, 1000),
     ),
     **PRECISION,
 }

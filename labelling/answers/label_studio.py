@@ -70,7 +70,7 @@ def address(image: str, folder: str) -> str:
     """Where Label Studio finds an image below a folder, which is an absolute path.
 
     Raises:
-        UserError: it does not lie in the folder.
+        UserError: it does not lie in the folder, or its name is not UTF-8.
     """
     place = os.path.relpath(os.path.abspath(image), folder).replace(os.sep, "/")
     if place.startswith("../"):
@@ -78,4 +78,9 @@ def address(image: str, folder: str) -> str:
             f"--label-studio: {image} is not below {folder}, and Label Studio shows what is below one "
             "folder: give a FILE in a folder that holds all images"
         )
-    return f"{LOCAL}?d={quote(place)}"
+    try:
+        return f"{LOCAL}?d={quote(place)}"
+    except UnicodeEncodeError as error:  # bytes that are no text
+        raise UserError(
+            f"--label-studio: the name {image} is not UTF-8, and Label Studio reads no other: rename the file"
+        ) from error

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 
+from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.files import check_output
+from trainers.common.image_files import state_of
 
 ENDING = ".part"
 MARK = "CDCp"
@@ -25,7 +27,7 @@ PRAGMA synchronous = NORMAL;
 """
 TABLES = (
     "CREATE TABLE command (text TEXT)",
-    "CREATE TABLE images (position INTEGER PRIMARY KEY, path BLOB)",
+    "CREATE TABLE images (position INTEGER PRIMARY KEY, path BLOB, size INTEGER, changed INTEGER)",
     "CREATE TABLE answers (position INTEGER PRIMARY KEY, row TEXT, uncertainty REAL, "
     "doubtful INTEGER, error TEXT)",
 )
@@ -126,21 +128,24 @@ class PartFile:
             for table in TABLES:
                 self.database.execute(table)
             self.database.execute("INSERT INTO command VALUES (?)", [json.dumps(command)])
-            # names may hold any bytes
             self.database.executemany(
-                "INSERT INTO images VALUES (?, ?)", enumerate(map(os.fsencode, paths))
+                "INSERT INTO images VALUES (?, ?, ?, ?)",
+                # names may hold any bytes
+                ((place, os.fsencode(path), *state_of(path)) for place, path in enumerate(paths)),
             )
 
     def compare(self, command: Mapping[str, object], paths: Iterable[str]) -> None:
         """
         Raises:
-            UserError: the file was begun by another command, or for other images.
+            UserError: the file was begun by another command, or for other images, or one of these
+                has changed.
         """
         (text,) = self.database.execute("SELECT text FROM command").fetchone()
         begun = json.loads(text)
         given = json.loads(json.dumps(command))
         other = [name for name in given | begun if given.get(name) != begun.get(name)]
-        if any(mine != its for mine, its in zip_longest(paths, self.images())):
+        given_images = ((path, *state_of(path)) for path in paths)
+        if not other and any(mine != its for mine, its in zip_longest(given_images, self.known())):
             other.append("images")
         if other:
             raise UserError(
@@ -148,10 +153,16 @@ class PartFile:
                 "give that command again, or delete the file to begin anew"
             )
 
+    def known(self) -> Iterator[tuple[str, int, int]]:
+        """Path and ``state_of`` of all images in their order, as they were when the command began."""
+        query = "SELECT path, size, changed FROM images ORDER BY position"
+        for path, size, changed in self.database.execute(query):
+            yield os.fsdecode(path), size, changed
+
     def images(self) -> Iterator[str]:
         """Paths of all images in their order."""
-        for (path,) in self.database.execute("SELECT path FROM images ORDER BY position"):
-            yield os.fsdecode(path)
+        for path, *_ in self.known():
+            yield path
 
     def counts(self) -> tuple[int, int, int]:
         """How many images there are, and how many of them have an answer, or can't be read."""
@@ -160,6 +171,19 @@ class PartFile:
             "SELECT count(row), count(error) FROM answers"
         ).fetchone()
         return images, rows, errors
+
+    def check_whole(self) -> None:
+        """Every image has an answer, or can't be read.
+
+        Raises:
+            UserError: there are more or fewer answers.
+        """
+        images, rows, errors = self.counts()
+        if rows + errors != images:
+            raise UserError(
+                f"{self.path} has {counted(rows + errors, 'answer')} to {counted(images, 'image')}: delete it, "
+                "and give the same command again"
+            )
 
     def has_answers(self) -> bool:
         """Whether there is an answer to any image."""
@@ -178,15 +202,16 @@ class PartFile:
         Args:
             size: of a batch; batches are those of all images, so that what an image is answered
                 with, to the last digit, does not depend on where a process was killed. A batch that
-                has an answer has all of them, see ``add``.
+                lacks an answer is answered anew.
         """
         images, _, _ = self.counts()
         for start in range(0, images, size):
             ends = start, start + size
             where = "WHERE position >= ? AND position < ?"
-            query = f"SELECT 1 FROM answers {where} LIMIT 1"
+            query = f"SELECT count(*) FROM answers {where}"
             with self.lock:
-                if self.database.execute(query, ends).fetchone() is not None:
+                (answered,) = self.database.execute(query, ends).fetchone()
+                if answered == min(size, images - start):
                     continue
                 query = f"SELECT position, path FROM images {where} ORDER BY position"
                 batch = self.database.execute(query, ends).fetchall()

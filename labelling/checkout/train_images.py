@@ -11,6 +11,7 @@ from results.runs import ZERO_SHOT
 from trainers.common.console import log_to_stdout, without_handlers
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, read_record, remove_record
+from trainers.engine.checkpoint import check_test_folder
 from trainers.engine.run import Run
 
 from ..fit import make, opened, said_accuracy
@@ -30,12 +31,12 @@ def run(asked: OwnRun, args: argparse.Namespace) -> Run:
         UserError: the input can't work.
     """
     log_to_stdout()
+    if args.eval_only:
+        check_test_folder(args.model_dir, asked.folder)
     others = (args.model_dir, args.resume)
     with opened(asked, others, [logging.getLogger()], can_fold=not args.eval_only) as run:
         if args.eval_only:
-            run.load(args.model_dir, args.load_epoch)
-            remove_record(run.cfg.OUTPUT_DIR)
-            run.test()
+            run.test_prompts(args.model_dir, args.load_epoch)
         elif not args.no_train:
             make(run)
             report(run, asked)

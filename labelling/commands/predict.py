@@ -124,13 +124,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the input can't work.
     """
-    check_source(args)
+    check_arguments(args)
     threshold = threshold_for(args)
     writer = writer_for(args)
     writer.check()
     images = writer.checked(images_at(args.paths, sys.stdin or ()))
     with part_file(writer.path, command_of(args), images) as part:
         model = label(part, args, writer, rejects_of(threshold, args.min_certainty))
+        part.check_whole()
         _, answered, unread = part.counts()
         if not answered:
             first = part.errors(1)[0]
@@ -201,6 +202,10 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
         "--min-certainty": args.min_certainty,
         "--confidence": args.confidence,
         "--least-certain-first": args.least_certain_first,
+        # the forms keep other fields of an answer
+        "--csv": bool(args.csv),
+        "--parquet": bool(args.parquet),
+        "--label-studio": bool(args.label_studio),
         "--run": file_hash(source) if os.path.isfile(source) else "",
         # a run's CLIP is that of its record wherever it lies
         "--backbone": args.backbone if not args.run else None,
@@ -261,15 +266,18 @@ def labeller_of(args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def check_source(args: argparse.Namespace) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
     """
     Raises:
-        UserError: a checkpoint lacks what it does not say itself, or a run is told what it says.
+        UserError: a checkpoint lacks what it does not say itself, or a run is told what it says; or
+            no class is to be listed.
     """
     if not (args.run or args.prompts or args.classes):
         raise UserError(
             "nothing says what the classes are: give --run, the folder of a training, or --classes cat dog"
         )
+    if args.topk < 1:
+        raise UserError(f"--topk is {args.topk}, it must be at least 1")
     if args.prompts and not (args.trainer and args.classes):
         raise UserError(
             "--prompts says neither the trainer nor the classes: give --trainer and --classes too"

@@ -129,6 +129,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
         whole_val=left["val"],
         fewshot_sample=chosen.sample,
         content=hashlib.sha256(b"".join(of_run[path].digest for path in paths)).hexdigest(),
+        digests={path: of_run[path].digest for path in paths},
         broken=lost(parts, left, folds > 0 and is_whole),
         folds=folds,
         groups=groups,

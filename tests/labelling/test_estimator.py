@@ -4,11 +4,14 @@ import numpy
 import pytest
 from PIL import Image
 from sklearn.base import clone, is_classifier
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.ensemble import StackingClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import cross_val_predict
 
 from labelling.classifier import PromptedClassifier
 from labelling.estimator import ClipClassifier
+from tests.runs import refuses
 
 
 @pytest.fixture
@@ -51,3 +54,36 @@ def test_its_answers_are_those_of_the_same_run(colours, tmp_path):
     numpy.testing.assert_array_equal(classifier.predict_proba(paths), run.predict_proba(paths))
     assert classifier.classes_.tolist() == ["blue", "green", "red"] == run.classnames
     assert classifier.score(paths, names) == run.evaluate(paths, names).accuracy == 1
+
+
+def of_probabilities(classifier, paths, names):
+    answers = cross_val_predict(classifier, paths, names, cv=2, method="predict_proba")
+    return numpy.unique(names)[answers.argmax(axis=1)]
+
+
+def stacked(classifier, paths, names):
+    return StackingClassifier([("clip", classifier)], cv=2).fit(paths, names).predict(paths)
+
+
+def calibrated(classifier, paths, names):
+    together = CalibratedClassifierCV(classifier, cv=2, ensemble=False)
+    return together.fit(paths, names).predict(paths)
+
+
+@pytest.mark.parametrize("use", [of_probabilities, stacked, calibrated])
+def test_where_scikit_learn_numbers_the_classes_their_names_are_given(colours, use):
+    paths, names = colours
+    with refuses("the labels are numbers up to 2, .* give ClipClassifier classnames=sorted"):
+        use(ClipClassifier("GDA", "tiny"), paths, names)
+    classifier = ClipClassifier("GDA", "tiny", classnames=sorted(set(names)))
+    assert (use(classifier, paths, names) == names).all()
+
+
+def test_the_columns_are_in_the_order_of_the_numbers(colours):
+    paths, names = colours
+    classnames = ["red", "blue", "green"]
+    numbers = [classnames.index(name) for name in names]
+    classifier = ClipClassifier("GDA", "tiny", classnames=classnames).fit(paths, numbers)
+    assert classifier.classes_.tolist() == [0, 1, 2]
+    assert classifier.predict(paths).tolist() == numbers
+    assert classifier.predict_proba(paths).argmax(axis=1).tolist() == numbers

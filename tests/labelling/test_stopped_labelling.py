@@ -1,10 +1,15 @@
 """A labelling that was stopped goes on for the same question alone."""
 
+import os
+import shutil
+from itertools import permutations
 from unittest.mock import patch
 
+import pytest
+
 import predict
-from labelling.answers.part_file import PartFile
-from tests.runs import CLASSES, call
+from labelling.answers.part_file import PartFile, part_file
+from tests.runs import CLASSES, call, refuses
 
 OTHER_QUESTIONS = [
     ["--classes", *CLASSES[:2]],
@@ -14,6 +19,25 @@ OTHER_QUESTIONS = [
     ["--min-certainty", "0.5"],
     ["--confidence", "0.5"],
 ]
+FORMS = ["--csv", "--parquet", "--label-studio"]
+ROW = {"uncertainty": 0.5, "doubtful": None}
+
+
+def replace_picture(path):
+    path.write_bytes(b"another, of another size")
+
+
+def touch_picture(path):
+    os.utime(path, ns=(1, 1))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Four files."""
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in paths:
+        path.write_bytes(b"a picture")
+    return paths
 
 
 def stop_after_a_batch(words):
@@ -43,3 +67,44 @@ def test_another_question_does_not_go_on_with_the_answers_to_the_first(
     assert call(predict.main, *words) == 0
     assert table.exists()
     assert not part.exists()
+
+
+@pytest.mark.parametrize("form, other", [*permutations(FORMS, 2)])
+def test_a_form_does_not_go_on_with_the_answers_for_another(
+    trained, data_root, tmp_path, error_of, form, other
+):
+    for option in {form, other} & {"--parquet"}:
+        pytest.importorskip("pyarrow", reason=option)
+    shutil.copytree(f"{data_root}/dtd/images/grid", tmp_path / "grid")
+    words = "--run", trained("CoOp"), tmp_path / "grid"
+    stop_after_a_batch([*words, form, tmp_path / "answers"])
+    line = error_of(predict.main, *words, other, tmp_path / "answers")
+    named = ", ".join(option for option in FORMS if option in (form, other))
+    assert f"a command that was stopped, with other {named}: " in line
+
+
+@pytest.mark.parametrize("change", [replace_picture, touch_picture, os.remove])
+def test_a_picture_that_has_changed_is_another(pictures, tmp_path, change):
+    table = f"{tmp_path}/labels.csv"
+    images = [*map(str, pictures)]
+    with pytest.raises(KeyboardInterrupt), part_file(table, {}, images) as part:
+        part.add({0: ROW, 1: ROW}, {})
+        raise KeyboardInterrupt
+    change(pictures[0])
+    with refuses("with other images: "), part_file(table, {}, images):
+        pass
+
+
+def test_each_image_has_an_answer_or_an_error_or_the_command_says_so(pictures):
+    with part_file("", {}, map(str, pictures)) as part:
+        part.add({0: ROW, 1: ROW}, {2: "broken", 3: "broken"})
+        part.check_whole()
+        assert [*part.missing(2)] == []
+        part.database.execute("DELETE FROM answers WHERE position = 1")
+        with refuses("has 3 answers to 4 images: delete it"):
+            part.check_whole()
+        (batch,) = part.missing(2)
+        assert [position for position, _ in batch] == [0, 1], "answered anew, as a whole"
+        part.add({0: ROW, 1: ROW, 4: ROW}, {})
+        with refuses("has 5 answers to 4 images: delete it"):
+            part.check_whole()

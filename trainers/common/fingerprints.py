@@ -5,6 +5,8 @@ import os
 from collections.abc import Iterable
 from typing import Protocol
 
+from .console import counted
+
 BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
 # in the path of an image that a file names, before the name that it has there
 LISTED = f"{os.sep}.{os.sep}.{os.sep}"
@@ -41,6 +43,21 @@ def data_name(name: str, root: str) -> str:
     own = os.path.basename(os.path.abspath(os.path.expanduser(root)))
     stem, ending = os.path.splitext(own)
     return stem if ending.lower() in LABEL_FILES else own
+
+
+def start_of(digest: bytes) -> int:
+    """The first 8 bytes of a file's hash as a number of 64 bits: enough to know the file again."""
+    return int.from_bytes(digest[:8], "little", signed=True)
+
+
+def note_on_trained(number: int, tested: int) -> str:
+    """What is said where ``number`` of the images tested are files that were trained on; "" of none."""
+    if not number:
+        return ""
+    return (
+        f"{number} of {counted(tested, 'image')} tested were trained on, byte for byte: "
+        "an accuracy on these is not a test"
+    )
 
 
 class Named(Protocol):

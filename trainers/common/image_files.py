@@ -248,9 +248,14 @@ def in_rgb(image: Image.Image) -> Image.Image:
 
 def files_below(folder: str) -> Iterator[str]:
     """Paths of all files in a folder and those below, sorted folder by folder; without hidden ones."""
-    for place, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+    places = [folder]
+    while places:
+        place = places.pop()
+        # of this folder alone: a walk through more levels than Python's stack has would fail
+        _, folders, names = next(os.walk(place), ("", [], []))
         yield from (os.path.join(place, name) for name in sorted(names) if not name.startswith("."))
+        inner = [os.path.join(place, name) for name in folders if not name.startswith(".")]
+        places += sorted((path for path in inner if not os.path.islink(path)), reverse=True)
 
 
 def is_image(path: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy
 
-from ..common.fingerprints import Named, split_hash
+from ..common.fingerprints import Named, split_hash, start_of
 
 Item = Named  # an image of a data set: Dassl's ``Datum``, or ``lists.Image``
 
@@ -25,6 +25,7 @@ class Images:
         fewshot_sample: ``hash`` and ``origin`` of the few-shot sample; None where all images are taken.
         content: hash of the bytes of the images, where they may be replaced from one run to the next;
             else "".
+        digests: path → hash of the file's bytes; empty where these are not known.
         broken: part → names of the images that were left out, since they can't be read.
         notes: what a reader of the run's numbers has to know.
         is_test_only: whether ``train_x`` repeats the test images, for the class names alone.
@@ -41,6 +42,7 @@ class Images:
     whole_val: Sequence[Item] = ()
     fewshot_sample: Mapping[str, str] | None = None
     content: str = ""
+    digests: Mapping[str, bytes] = field(default_factory=dict)
     broken: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     is_test_only: bool = False
@@ -51,6 +53,16 @@ class Images:
     def split_hash(self) -> str:
         """Their fingerprint, see ``fingerprints.split_hash``."""
         return split_hash(self.train_x, self.val, self.test, self.content)
+
+    @cached_property
+    def trained_on(self) -> Sequence[int]:
+        """The files of ``train_x``, each once, see ``fingerprints.start_of``; none where no digests are
+        known."""
+        return sorted(self.starts_of(self.train_x)) if self.digests else []
+
+    def starts_of(self, items: Iterable[Item]) -> set[int]:
+        """The files of images whose digests are known, see ``fingerprints.start_of``."""
+        return {start_of(self.digests[str(item.impath)]) for item in items}
 
     @property
     def validates_on_test_images(self) -> bool:

@@ -48,11 +48,13 @@ TrainingState = dict[str, Stored]  # of a training, see ``Checkpoints.save``
 
 
 class Training(NamedTuple):
-    """What a checkpoint says of its training: the names of its classes, and its settings, as
-    ``config_of_run`` gives them; none where it does not say."""
+    """What a checkpoint says of its training: the names of its classes, its settings, as
+    ``config_of_run`` gives them, and its images' files, see ``fingerprints.start_of``; none where it
+    does not say."""
 
     classnames: Sequence[str]
     settings: Mapping[str, str]
+    images: frozenset[int] = frozenset()
 
 
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
@@ -67,6 +69,7 @@ STATE_TYPES = {
     "backbone_hash": str,
     "split_hash": str,
 }
+NOT_KNOWN = torch.empty(0, dtype=torch.int64)  # on which images an older checkpoint was trained
 
 
 def epoch_name(epochs: int) -> str:
@@ -122,6 +125,7 @@ class Checkpoints:
             "backbone_hash": self.method.towers.backbone_hash,
             "config": config_of_run(self.cfg),
             "split_hash": self.images.split_hash,
+            "trained_on": torch.tensor(self.images.trained_on, dtype=torch.int64),
             **facts,
         }
         write(state, folder, file_name)
@@ -253,6 +257,23 @@ class Checkpoints:
         return (record["backbone_hash"], record["prompts_hash"]) == made
 
 
+def check_test_folder(trained: str, output: str) -> None:
+    """A test does not take a training's place, whose record its prompts and promises rest on.
+
+    Args:
+        trained: the folder whose prompts are tested, "" for none; output: where the test goes.
+
+    Raises:
+        UserError: that folder holds a training.
+    """
+    is_same = bool(trained) and os.path.realpath(trained) == os.path.realpath(output)
+    if is_same or os.path.isdir(f"{output}/{MODEL_NAME}"):
+        raise UserError(
+            f"--output-dir {output} holds a training, whose record the test would replace: give --eval-only "
+            "another --output-dir"
+        )
+
+
 def load_trained(
     method: Method, directory: str, cfg: CfgNode, epoch: int | None = None
 ) -> Training:
@@ -282,7 +303,8 @@ def load_trained(
     state = checked(content, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
-    return Training(state["classnames"], state["config"])
+    images = frozenset(state.get("trained_on", NOT_KNOWN).flatten().tolist())
+    return Training(state["classnames"], state["config"], images)
 
 
 def load_prompts(method: Method, state: TrainingState, folder: str, cfg: CfgNode) -> None:
@@ -391,6 +413,7 @@ def checked(state: object, path: str) -> TrainingState:
         or not all(isinstance(state.get(key), type_) for key, type_ in STATE_TYPES.items())
         or not all(map(torch.is_tensor, state["state_dict"].values()))
         or not all(isinstance(name, str) for name in state["classnames"] or [None])
+        or not torch.is_tensor(state.get("trained_on", NOT_KNOWN))
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
     return state

@@ -12,7 +12,7 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from ..common.errors import UserError
-from ..common.fingerprints import data_name
+from ..common.fingerprints import data_name, note_on_trained
 from ..common.metrics import start_metrics
 from ..common.record_file import remove_record
 from ..data.loader import Loader, Loaders, Pairs
@@ -272,20 +272,34 @@ class Run:
             self.done = int(state["epoch"])
         return self.done
 
-    def load(self, directory: str, epoch: int | None = None) -> None:
-        """Loads prompts for a test, see ``load_trained``.
+    def test_prompts(self, directory: str, epoch: int | None = None) -> float:
+        """Tests the prompts of another run's folder, see ``load``; the record notes how many of the images
+        these were trained on. Returns what ``test`` does."""
+        trained = self.load(directory, epoch)
+        images = self.loaders.images
+        items = images.val if self.cfg.TEST.SPLIT == "val" else images.test
+        if images.digests:
+            seen = sum(bool(images.starts_of([item]) & trained) for item in items)
+            if note := note_on_trained(seen, len(items)):
+                log.warning("%s", note)
+                self.evaluation.notes = [*self.evaluation.notes, note]
+        remove_record(self.cfg.OUTPUT_DIR)
+        return self.test()
+
+    def load(self, directory: str, epoch: int | None = None) -> frozenset[int]:
+        """Loads prompts for a test, see ``load_trained``; returns the files that they were trained on.
 
         Raises:
             UserError: no folder is given, or there are none that fit.
         """
         if self.method.learner is None:
             log.info("%s learns nothing, so nothing is loaded", self.name)
-            return
+            return frozenset()
         if not directory:
             raise UserError(
                 f"--eval-only of {self.name} needs --model-dir, the folder of a finished training"
             )
-        load_trained(self.method, directory, self.cfg, epoch)
+        return load_trained(self.method, directory, self.cfg, epoch).images
 
     def is_done(self) -> bool:
         """Whether the run's folder holds all that it would leave, see ``Checkpoints.is_done``."""

@@ -86,11 +86,13 @@ def method_of(cfg: CfgNode, classnames: Sequence[str]) -> Method:
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run: its trained method, its config, and its record."""
+    """A finished run: its trained method, its config, its record, and the files that it was trained on,
+    see ``Training``."""
 
     method: Method
     cfg: CfgNode
     record: Record
+    images: frozenset[int]
 
 
 def load_run(folder: str, backbone: str = "") -> SavedRun:
@@ -146,4 +148,4 @@ def load_run(folder: str, backbone: str = "") -> SavedRun:
         raise UserError(
             f"{prompts} holds other prompts than those that {path} tells of: put the run's own there again, or train it again"
         )
-    return SavedRun(method, cfg, record)
+    return SavedRun(method, cfg, record, training.images)

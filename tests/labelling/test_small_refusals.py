@@ -1,0 +1,79 @@
+"""Small things that are refused in one line before any work, and depths that are walked."""
+
+import errno
+import inspect
+import os
+import sys
+
+import pytest
+import torch
+
+import predict
+import run
+from labelling import export
+from labelling.answers.label_studio import address
+from tests.runs import refuses
+from trainers.common.config_files import check_range
+from trainers.common.image_files import files_below
+from trainers.gda import SETTINGS as GDA
+from trainers.tipadapter import SETTINGS as TIP
+
+
+@pytest.mark.parametrize("number", [0, -5])
+def test_at_least_one_class_is_listed(error_of, number):
+    words = "--run", "nowhere", "nothing.png", "--topk", number
+    assert f"--topk is {number}, it must be at least 1" in error_of(predict.main, *words)
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (("--shards", -1), "--shards is -1, it must be at least 1"),
+        (("--shards", 0), "--shards is 0, it must be at least 1"),
+        (("--output", os.devnull), f"--output {os.devnull} is no folder"),
+    ],
+)
+def test_a_plan_is_of_what_can_be_made(error_of, words, message):
+    plan = "--protocol", "base2new", "--trainer", "CDC", "--plan"
+    assert message in error_of(run.main, *plan, *words)
+
+
+def test_a_name_that_is_no_text_is_no_task():
+    with refuses("is not UTF-8, and Label Studio reads no other: rename"):
+        address(os.fsdecode(b"/pictures/\xff.png"), "/pictures")
+
+
+@pytest.mark.parametrize("settings", [GDA, TIP])
+def test_views_of_an_image_are_as_many_as_can_be_looked_at(settings):
+    takes = settings["AUGMENT_EPOCH"].takes
+    check_range("AUGMENT_EPOCH", 1000, takes)
+    with refuses("AUGMENT_EPOCH is 1001, it must be at most 1000"):
+        check_range("AUGMENT_EPOCH", 1001, takes)
+
+
+def test_a_folder_of_any_depth_is_walked(tmp_path):
+    names = ["d"] * 300
+    deep = tmp_path.joinpath(*names)
+    deep.mkdir(parents=True)
+    (deep / "deep.png").touch()
+    (tmp_path / "first.png").touch()
+    (tmp_path / "again").symlink_to(tmp_path)
+    known = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 100)  # fewer calls than there are levels
+    try:
+        found = [*files_below(str(tmp_path))]
+    finally:
+        sys.setrecursionlimit(known)
+    assert found == [f"{tmp_path}/first.png", f"{deep}/deep.png"]
+
+
+def test_a_disk_that_cannot_be_written_ends_an_export_before_the_work(
+    loaded, tmp_path, monkeypatch
+):
+    def fail(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(export, "mark_folder", fail)
+    monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: pytest.fail("it has begun"))
+    with pytest.raises(OSError, match="Read-only"):
+        loaded("CoOp").export(tmp_path / "exported")
