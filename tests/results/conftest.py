@@ -86,7 +86,8 @@ def measured(arrays, names):
     parts = {
         name: torch.tensor(values.copy()) for name, values in arrays.items() if name != "image"
     }
-    zeros = torch.zeros(parts["top"].shape, dtype=parts["top_probability"].dtype)
+    shape = len(parts["label"]), max(len(names), int(parts["top"].max()) + 1)
+    zeros = torch.zeros(shape, dtype=parts["top_probability"].dtype)
     probability = zeros.scatter(1, parts["top"], parts["top_probability"])
     doubts = {name: parts[name] for name in ("energy", "vacuity", "conflict") if name in parts}
     return measure(Prediction(probability, **doubts), parts["label"], names)
