@@ -16,7 +16,7 @@ from .threshold import (
 NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
 CAVEATS = (
-    "In simulations with 95 % confidence at most 5 % of the promises that were given were broken. "
+    "In simulations on pictures without copies at most 5 % of the promises that were given were broken. "
     "Mirrored, cut-out and edited copies are not found, and with them more are broken "
     "(docs/uncertainty.md)."
 )

@@ -181,7 +181,7 @@ def test_doubtful_data_are_warned_of(textures, tmp_path, arguments):
             ["OPTIM.MAX_EPOCH", 9, "SEED", 5],
             "(OPTIM.MAX_EPOCH 3 → 9, SEED 1 → 5): give another out",
         ),
-        (prompts_of("nowhere"), "no checkpoint at nowhere"),
+        (prompts_of("nowhere"), "holds a training, whose record the test would replace"),
     ],
     ids=["training", "test"],
 )

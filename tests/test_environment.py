@@ -244,7 +244,7 @@ def test_a_container_with_a_share_of_a_machine_has_as_many_threads(
     tmp_path, monkeypatch, share, threads
 ):
     (tmp_path / "cpu.max").write_text(f"{share}\n")
-    monkeypatch.setattr(environment, "SHARES", [[f"{tmp_path}/cpu.max"]])
+    monkeypatch.setattr(environment, "QUOTAS", [[f"{tmp_path}/cpu.max"]])
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "environ", {})
     environment.prepare_threads()

@@ -126,7 +126,7 @@ def stop_labelling(folder):
     """Leaves what the same command goes on from."""
     with (
         suppress(KeyboardInterrupt),
-        part_file(f"{folder}/labels.csv.part", {}, ["photo.png"]) as part,
+        part_file(f"{folder}/labels.csv", {}, ["photo.png"]) as part,
     ):
         part.add({0: {"uncertainty": 0.5, "doubtful": None}}, {})
         raise KeyboardInterrupt
@@ -137,11 +137,11 @@ WRITERS = {  # file → what writes it into a folder, and the module that looks 
     "ranks.svg": (draw_ranks, "results/compare.py"),
     "curve.svg": (draw_curve, "report/figures.py"),
     "report.html": (write_page, "report/page.py"),
-    "report_wrong_labels.csv": (write_image_lists, "report/page.py"),
-    "report_label_next.csv": (write_image_lists, "report/page.py"),
-    "labels.csv": (label("--csv", "labels.csv"), "labelling/commands/predict.py"),
-    "labels.json": (label("--label-studio", "labels.json"), "labelling/commands/predict.py"),
-    "labels.parquet": (label("--parquet", "labels.parquet"), "labelling/answers/parquet.py"),
+    "report_wrong_labels.csv": (write_image_lists, "report/gallery.py"),
+    "report_label_next.csv": (write_image_lists, "report/gallery.py"),
+    "labels.csv": (label("--csv", "labels.csv"), "labelling/answers/writers.py"),
+    "labels.json": (label("--label-studio", "labels.json"), "labelling/answers/writers.py"),
+    "labels.parquet": (label("--parquet", "labels.parquet"), "labelling/answers/writers.py"),
     "labels.csv.part": (stop_labelling, "labelling/answers/part_file.py"),
 }
 ALIKE = {  # of one kind
