@@ -74,7 +74,7 @@ def is_whole(name: str, root: str) -> bool:
 
 
 def missing_of(names: Iterable[str], root: str) -> list[str]:
-    """Those of the names of ``SOURCES`` that are not whole."""
+    """The names of ``SOURCES`` whose sets are not all complete."""
     return [name for name in names if not all(is_whole(each, root) for each in SOURCES[name].sets)]
 
 

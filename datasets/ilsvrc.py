@@ -104,7 +104,7 @@ def files_called(name: str, folder: str) -> list[str]:
 
 
 def flat_folders(folder: str) -> Iterator[str]:
-    """Those in which validation images lie without class folders."""
+    """The folders in which validation images lie without class folders."""
     for place in folders_below(folder):
         with os.scandir(place) as entries:
             is_flat = any(name_of_val(entry.name) and entry.is_file() for entry in entries)
@@ -113,8 +113,8 @@ def flat_folders(folder: str) -> Iterator[str]:
 
 
 def sorted_folders(folder: str) -> Iterator[tuple[str, bool]]:
-    """Those of class folders, and whether their images are validation images; others than ImageNet's
-    are left out, such as those of its variants."""
+    """The folders of ImageNet's class folders, and whether their images are validation images; its
+    variants' are left out."""
     for place in folders_below(folder):
         wnids = [name for name in sorted(os.listdir(place)) if re.fullmatch(WNID, name)]
         images = os.listdir(f"{place}/{wnids[0]}") if wnids else []

@@ -27,10 +27,11 @@ html_css_files = ["site.css"]
 
 # the site's menu, caption → pages; no page has it, so that they read well as plain Markdown
 MENU = {
-    "Start": "in_ten_lines tutorials/first_run tutorials/own_images tutorials/report choosing faq",
-    "Research": "protocols tutorials/cluster reproduce tutorials/own_trainer tutorials/plug_in method "
-    "faithfulness faithfulness/prompts faithfulness/layers measures backbones performance reliability",
-    "Results": "benchmark ablation uncertainty factors log",
+    "Use it": "in_ten_lines tutorials/first_run tutorials/own_images choosing faq tutorials/report backbones "
+    "uncertainty tutorials/cluster",
+    "Research": "protocols reproduce benchmark ablation method factors faithfulness faithfulness/prompts "
+    "faithfulness/layers tutorials/own_trainer tutorials/plug_in",
+    "Work on it": "reliability measures performance log",
     "Reference": "trainers/index trainers/* api/classifier api/trainer api/evidence api/prompting "
     "api/data api/results",
 }

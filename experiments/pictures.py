@@ -1,10 +1,10 @@
-"""Makes the documents' pictures of the page and of the report, from a run of a minute on shapes that it
-draws.
+"""Makes the documents' pictures of the page and of the report, from a run of a minute of the default
+trainer on drawings of our own.
 
     python -m experiments.pictures docs
 
-They are as wide as README is shown, so that their letters are as large as README's. It needs
-Chromium (scripts/install_browser.sh).
+README shows the first one 800 pixels wide. It needs Chromium
+(scripts/install_browser.sh).
 """
 
 from trainers.common.environment import first_line, start_command
@@ -13,6 +13,7 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import io
 import random
 import subprocess
 import sys
@@ -22,41 +23,81 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw
+from werkzeug.datastructures import FileStorage
 
 from labelling.classifier import PromptedClassifier
-from labelling.page.demo import Demo, find_examples
+from labelling.page.demo import Demo
 from labelling.page.page import HOST, make_app, make_server
 from labelling.threshold import threshold_of
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-WIDTH = 860  # pixels
-COLOURS = ("red", "blue", "green")
-SHAPES = ("circle", "square", "triangle")
+WIDTH = 860  # pixels; narrower pages have one column
 PICTURES = 30  # of each class
-MAX_ERROR = 0.2  # what its validation images can promise
+MAX_ERROR = 0.05  # what its images can promise
+SIDE = 288  # pixels of a drawing
+FINE = 3  # a drawing is drawn so much larger, for smooth edges
+# name → shapes, one above the other: kind, corners in a unit square, which of the drawing's colours
+DRAWINGS = {
+    "house": (
+        ("polygon", (0.1, 0.45, 0.9, 0.45, 0.9, 1, 0.1, 1), 0),
+        ("polygon", (0, 0.45, 0.5, 0, 1, 0.45), 1),
+        ("polygon", (0.4, 0.65, 0.6, 0.65, 0.6, 1, 0.4, 1), 2),
+    ),
+    "tree": (
+        ("polygon", (0.42, 0.5, 0.58, 0.5, 0.58, 1, 0.42, 1), 0),
+        ("ellipse", (0.15, 0, 0.85, 0.7), 1),
+    ),
+    "boat": (
+        ("polygon", (0, 0.7, 1, 0.7, 0.8, 1, 0.2, 1), 0),
+        ("polygon", (0.47, 0, 0.52, 0, 0.52, 0.7, 0.47, 0.7), 2),
+        ("polygon", (0.55, 0.05, 0.95, 0.62, 0.55, 0.62), 1),
+    ),
+    "fish": (
+        ("polygon", (0.65, 0.5, 1, 0.25, 1, 0.75), 1),
+        ("ellipse", (0, 0.25, 0.8, 0.75), 0),
+        ("ellipse", (0.15, 0.4, 0.23, 0.48), 2),
+    ),
+    "car": (
+        ("polygon", (0.2, 0.55, 0.33, 0.3, 0.7, 0.3, 0.82, 0.55), 1),
+        ("polygon", (0, 0.55, 1, 0.55, 1, 0.78, 0, 0.78), 0),
+        ("ellipse", (0.15, 0.66, 0.37, 0.88), 2),
+        ("ellipse", (0.63, 0.66, 0.85, 0.88), 2),
+    ),
+    "flower": (
+        ("polygon", (0.47, 0.4, 0.53, 0.4, 0.53, 1, 0.47, 1), 2),
+        ("ellipse", (0.35, 0, 0.65, 0.3), 0),
+        ("ellipse", (0.2, 0.17, 0.5, 0.47), 0),
+        ("ellipse", (0.5, 0.17, 0.8, 0.47), 0),
+        ("ellipse", (0.35, 0.33, 0.65, 0.63), 0),
+        ("ellipse", (0.4, 0.22, 0.6, 0.42), 1),
+    ),
+}
 
 
-def draw_shapes(folder: Path) -> None:
-    """Class folders of coloured shapes on white."""
-    chance = random.Random(0)
-    for colour in COLOURS:
-        for shape in SHAPES:
-            place = folder / f"{colour} {shape}"
-            place.mkdir(parents=True)
-            for number in range(PICTURES):
-                picture = Image.new("RGB", (96, 96), "white")
-                side = chance.randint(30, 70)
-                x = chance.randint(4, 92 - side)
-                y = chance.randint(4, 92 - side)
-                canvas = ImageDraw.Draw(picture)
-                if shape == "circle":
-                    canvas.ellipse((x, y, x + side, y + side), fill=colour)
-                elif shape == "square":
-                    canvas.rectangle((x, y, x + side, y + side), fill=colour)
-                else:
-                    corners = [(x, y + side), (x + side, y + side), (x + side / 2, y)]
-                    canvas.polygon(corners, fill=colour)
-                picture.save(place / f"{number}.png")
+def draw(name: str, chance: random.Random) -> Image.Image:
+    """A drawing on white, its place, its size and its colours by chance."""
+    pixels = SIDE * FINE
+    picture = Image.new("RGB", (pixels, pixels), "white")
+    canvas = ImageDraw.Draw(picture)
+    side = chance.uniform(0.5, 0.9) * pixels
+    left, top = (chance.uniform(0, pixels - side) for _ in range(2))
+    colours = [tuple(chance.choices(range(230), k=3)) for _ in range(3)]
+    for kind, corners, colour in DRAWINGS[name]:
+        moved = [
+            side * corner + (top if number % 2 else left) for number, corner in enumerate(corners)
+        ]
+        paint = canvas.ellipse if kind == "ellipse" else canvas.polygon
+        paint(moved, fill=colours[colour])
+    return picture.reduce(FINE)
+
+
+def draw_folders(folder: Path, chance: random.Random) -> None:
+    """Class folders of drawings."""
+    for name in DRAWINGS:
+        place = folder / name
+        place.mkdir(parents=True)
+        for number in range(PICTURES):
+            draw(name, chance).save(place / f"{number}.png")
 
 
 def take(address: str, height: int, picture: Path) -> None:
@@ -69,23 +110,23 @@ def take(address: str, height: int, picture: Path) -> None:
 
 def make_pictures(folder: Path, work: Path) -> None:
     """``page.png`` and ``report.png`` in a folder; the run is made in another."""
-    shapes = work / "shapes"
+    chance = random.Random(0)
+    draw_folders(work / "drawings", chance)
     run = work / "run"
-    draw_shapes(shapes)
-    words = "--trainer CDC --images shapes --backbone tiny --output-dir run OPTIM.MAX_EPOCH 5"
+    words = "--images drawings --backbone tiny --output-dir run"
     command = [sys.executable, str(REPOSITORY / "train.py"), *words.split()]
-    subprocess.run(
-        command, check=True, cwd=work
-    )  # where the report names no folder of this machine
-    classifier = PromptedClassifier.load(run)
-    examples = find_examples(run, classifier.record, str(shapes))
-    app = make_app(Demo(classifier, threshold_of(str(run), MAX_ERROR), examples))
-    server = make_server(app, 0)
+    # from there, so that the report names no folder of this machine
+    subprocess.run(command, check=True, cwd=work)
+    demo = Demo(PromptedClassifier.load(run), threshold_of(str(run), MAX_ERROR))
+    content = io.BytesIO()
+    draw("boat", chance).save(content, "PNG")
+    content.seek(0)
+    key = demo.keep([FileStorage(content, "boat.png")])
+    server = make_server(make_app(demo), 0)
     threading.Thread(target=server.run, daemon=True).start()
-    address = f"http://{HOST}:{server.effective_port}/?picture=example-7"
-    take(address, 1000, folder / "page.png")
+    take(f"http://{HOST}:{server.effective_port}/?picture={key}", 440, folder / "page.png")
     server.close()
-    take((run / "report.html").as_uri(), 862, folder / "report.png")
+    take((run / "report.html").as_uri(), 722, folder / "report.png")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -98,13 +98,11 @@ def test_readme_and_the_ablation_say_what_cdc_gains_over_tasks(suite, put_aside)
     to_promptsrc = put_aside("CDC tiny", "PromptSRC", "H"), suite("cdc", "promptsrc")
     averaged_aside, averaged_seen = map(said, to_averaged)
     promptsrc_aside, promptsrc_seen = map(said, to_promptsrc)
-    of_readme = promptsrc_aside.replace("(", "(95 % interval ").replace(")", "; tiny CLIP)")
     readme = text_of("README.md")
-    meaning = "(the harmonic mean of base and new accuracy)"
-    aside = f"its H {meaning} minus PromptSRC's is {of_readme}, minus four averaged templates' {averaged_aside}"
-    assert f"Over fifteen tasks that nothing was tuned on, {aside}; over the eleven" in readme
-    assert f"the eleven that it was tuned on {promptsrc_seen} and {averaged_seen}" in readme
-    assert readme.index("nothing was tuned on") < readme.index("it was tuned on")
+    assert "fifteen tasks that nothing was tuned on" in readme
+    above = f"{promptsrc_aside} above PromptSRC's, and {averaged_aside} above the same CLIP"
+    assert f"Its H is {above} with four averaged sentences" in readme
+    assert "**CDC itself is not shown to be better than simpler methods.**" in readme
     shown = table_of("docs/ablation.md", "were chosen on](#by-cross-validation-over-the-suite) |")
     assert shown == {
         "CDC minus four averaged templates": [averaged_aside, averaged_seen],
@@ -192,9 +190,6 @@ def test_calibration_is_compared_as_trained_and_after_the_same_fit(suite):
     )
     ranks = [wilcoxon[name, "nll_fit_new"] for name in ("averaged", "promptsrc", "coop")]
     assert "(p {:.3f}, {:.3f} and {:.3f})".format(*ranks) in page
-    level = "it is not shown to be below PromptSRC's, averaged templates' or CoOp's"
-    readme = text_of("README.md")
-    assert f"{below} as trained ({low} … {high}); both fitted to the same images, {level}" in readme
     shown = table_of("docs/ablation.md", "| AUROC, base | AUROC, new |")
     names = {"four averaged templates": "averaged", "PromptSRC": "promptsrc", "CoOp": "coop"}
     assert shown == {

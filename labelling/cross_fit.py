@@ -133,8 +133,8 @@ def temperature_of(
 
 
 def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) -> Tensor:
-    """The fold (N,), from 0, of each picture: the pictures of a class go round the folds in a drawn
-    order, each class starting where the one before has ended, so that folds are of equal size.
+    """The fold (N,), from 0, of each picture: the pictures of a class are shuffled and dealt to the
+    folds in turn. Each class starts where the one before has ended, so that the folds are of equal size.
 
     Args:
         labels: (N,); groups: (N,), a number for each group, which goes into a fold as a whole, the

@@ -208,7 +208,8 @@ class Method(nn.Module):
         encoder that has no tokens to put prompts beside, unless ``text_only``.
 
         Args:
-            path: the node's name, and others: gives the names of methods that the CLIP serves, for messages.
+            path: the node's name for messages.
+            others: gives the names of methods that the CLIP serves, for messages.
         """
         if cls.prompts_texts and not backbone.text.takes_prompts:
             names = others()

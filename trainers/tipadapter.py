@@ -147,7 +147,7 @@ class TipAdapterMethod(FeatureMethod):
 
     @property
     def grid(self) -> Grid:
-        """Of (β, α)."""
+        """The values of (β, α) that are tried."""
         node = self.settings
         usual = (max(node.INIT_BETA, BETAS[0]), max(node.INIT_ALPHA, ALPHAS[0]))  # may be 0
         return Grid([*product(BETAS, ALPHAS)], usual)

@@ -52,6 +52,8 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     from results.answers import UNCERTAINTY
     from results.runs import FinishedRun
 
+    from ..checkout import image_folder  # noqa: F401  (registers ImageFolder, one's own pictures)
+
     check_root(root)
     run = FinishedRun(Path(folder).resolve(), record)
     examples = []

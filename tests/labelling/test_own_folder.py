@@ -146,6 +146,23 @@ def test_a_run_in_folds_that_was_stopped_ends_with_the_same_numbers(shapes, tmp_
         assert again[key] == whole[key]
 
 
+@pytest.mark.slow
+def test_a_process_of_its_own_shows_ones_own_pictures(shapes, tmp_path):
+    """The tests' process knows ImageFolder since other tests began."""
+    folder = tmp_path / "run"
+    words = "train.py --trainer ZeroshotCLIP --backbone tiny --images".split()
+    assert python(*words, shapes, "--output-dir", folder).returncode == 0
+    assert "data:image/" in (folder / "report.html").read_text()
+    shown = """
+import sys
+from labelling.page.demo import find_examples
+from trainers.common.record_file import read_record
+folder, root = sys.argv[1:]
+print(len(find_examples(folder, read_record(f"{folder}/results.json"), root)))
+"""
+    assert python("-c", shown, folder, shapes).stdout == "8\n"
+
+
 LOG = [  # of the run on the shapes
     "This CLIP does not know some words in 1 of 2 class names: 'blue quokka' (quokka)",
     "MAX_EPOCH: 2",  # what the console is spared

@@ -69,7 +69,7 @@ def fit(
         whether the learnable parts have changed after the last epoch.
 
     Raises:
-        UserError: a loss, or an answer after the last step, is infinite or no number.
+        UserError: a loss, or an answer after the last step, is infinite or NaN.
     """
     shown = partial(first_views, batches) if images is None else images
 
@@ -123,7 +123,7 @@ def training_step(
         its ``Step.figures``.
 
     Raises:
-        UserError: the loss is infinite or no number.
+        UserError: the loss is infinite or NaN.
     """
     images, labels, *unprompted = to_device(batch, method.device)
     scores = method(images)
@@ -150,15 +150,15 @@ def training_step(
 def check_last_step(method: Method, batch: TrainingBatch) -> None:
     """
     Raises:
-        UserError: the answers to the last batch are infinite or no numbers, as a step leaves them
-            that no loss comes after.
+        UserError: the answers to the last batch are infinite or NaN, which the last step can cause
+            after the last loss.
     """
     images, *_ = to_device(batch, method.device)
     with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on this pass
         answer = method.predict(method(images).logits)
     if not answer.is_finite:
         raise UserError(
-            "the answers are infinite or no numbers after the last step: lower OPTIM.LR, the learning "
+            "the answers are infinite or NaN after the last step: lower OPTIM.LR, the learning "
             f"rate, or compute with {method.path}.PREC fp32"
         )
 

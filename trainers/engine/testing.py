@@ -84,7 +84,7 @@ class Evaluator:
         is encoded once.
 
         Raises:
-            UserError: an answer is no number.
+            UserError: an answer is NaN.
         """
         method = self.method
         device = self.method.device

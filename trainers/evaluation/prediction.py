@@ -15,7 +15,7 @@ from ..common.readers import Stored
 from .uncertainty import adaptive_calibration_error, brier_score, doubt, expected_calibration_error
 
 TOP = 5  # classes of an image that are kept
-ALIKE = "vote_weight"  # the one answer that is the same for all images
+ALIKE = "vote_weight"  # the only field without a batch dimension
 Metrics = dict[str, Stored]  # of a split, as a record has them; see ``measure``
 
 
