@@ -20,7 +20,6 @@ from trainers.common.metrics import read_metrics
 from trainers.common.record_file import FILE_NAME, Record, answers_file, read_answers, read_record
 
 from .experiment import named, split
-from .remeasured import contradiction
 
 log = logging.getLogger(__name__)
 
@@ -282,6 +281,8 @@ def read_run(folder: Path) -> FinishedRun:
     Raises:
         UserError: its record can't be read, or says other than the answers that it has the hash of.
     """
+    from .remeasured import contradiction  # here: it needs torch, and a wrong argument is answered before
+
     run = FinishedRun(folder, read_record(folder / FILE_NAME))
     for split_, known in run.record.get("answers", {}).items():
         path = folder / answers_file(split_)
