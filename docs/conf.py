@@ -27,7 +27,7 @@ html_css_files = ["site.css"]
 
 # the site's menu, caption → pages; no page has it, so that they read well as plain Markdown
 MENU = {
-    "Start": "in_ten_lines tutorials/first_run tutorials/own_images tutorials/report choosing faq",
+    "Start": "in_ten_lines tutorials/first_run tutorials/own_images tutorials/report choosing several_labels faq",
     "Research": "protocols tutorials/cluster reproduce tutorials/own_trainer tutorials/plug_in method "
     "faithfulness faithfulness/prompts faithfulness/layers measures backbones performance reliability",
     "Results": "benchmark ablation uncertainty factors log",

@@ -188,6 +188,8 @@ def check_layout(arrays: Arrays, path: Path, classes: int) -> None:
     Raises:
         UserError: an array is missing, or it is not as ``LAYOUT`` says.
     """
+    if "truth" in arrays:
+        raise UserError(f"{path} is of several labels per picture, which the report does not show")
     required = REQUIRED + VOTES if arrays.keys() & {*VOTES} else REQUIRED
     if missing := [name for name in required if name not in arrays]:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
