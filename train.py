@@ -32,19 +32,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         # imports take seconds, in which a signal ends the run as it does later
         from labelling.checkout.arguments import asked_of_images
-        from labelling.request import add_arguments
+        from labelling.folders.label_sets import means_several
+        from labelling.request import add_arguments, ask_by
+        from labelling.several.command import ask_several
         from protocols.command_line import parse_arguments
 
         args = parse_arguments(
             arguments, add_arguments
         )  # what is wrong at first sight is answered at once
-        asked = asked_of_images(args) if args.images else None
+        several = bool(args.images) and means_several(args.images, args.several)
+        asked = None
+        if args.images:
+            asked = asked_of_images(args, ask_several if several else ask_by)
         if args.with_parent:
             threading.Thread(target=end_with_input, daemon=True).start()
         if asked is not None:
             from labelling.checkout import train_images
 
-            train_images.run(asked, args)
+            train_images.run(asked, args, several)
         else:
             from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
             from protocols import training

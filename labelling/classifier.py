@@ -15,9 +15,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, cast
 
 import numpy
 import torch
@@ -47,24 +45,25 @@ from .folders.pictures import (
     Labelled,
     Picture,
     Pictures,
-    ahead,
     check_label,
     is_path,
-    one_by_one,
     pictures_and_labels,
     place_of,
     transformed,
     write_list,
 )
 from .official_prompts import BACKBONE, official_classifier
+from .reading import ReadImages, batches_of, read_images
 from .request import Text, ask, checked_names, text
+from .several.classifier import SeveralClassifier
+from .several.python import fit_in_python, wants_several
+from .threshold import is_several
 from .zero_shot import zero_shot_classifier
 
 if TYPE_CHECKING:
     import pandas
 
 log = logging.getLogger(__name__)
-AHEAD = 2  # batches that are read, so that reading never waits for the one that is computed
 
 
 @dataclass
@@ -161,20 +160,6 @@ class Evaluation:
     answers: Answers = field(repr=False)
 
 
-class ReadImages(NamedTuple):
-    """Images that were read.
-
-    Attributes:
-        names: of those that can be read; None where an image came without one.
-        pixels: (B, 3, H, W), theirs; None where there is none.
-        errors: place in the batch → why an image can't be read.
-    """
-
-    names: list[str | None]
-    pixels: Tensor | None
-    errors: dict[int, UserError]
-
-
 class PromptedClassifier:
     """A CLIP under trained prompts, ready to label images; from a run by ``load``, for other
     classes by ``with_classes``.
@@ -232,6 +217,10 @@ class PromptedClassifier:
             UserError: it holds no finished training of this toolbox or the prompts of another one,
                 or its CLIP is not found or has other weights.
         """
+        if is_several(os.fspath(folder)):
+            raise UserError(
+                f"{os.fspath(folder)} gives several labels per picture: load it with SeveralClassifier.load"
+            )
         run = load_run(os.fspath(folder), text("the backbone", backbone))
         return cls(run.method, run.cfg, run.record, run.images)
 
@@ -298,7 +287,8 @@ class PromptedClassifier:
         shots: int = SHOTS,
         seed: int = 1,
         settings: Mapping[str, object] | None = None,
-    ) -> "PromptedClassifier":
+        several: bool | None = None,
+    ) -> "PromptedClassifier | SeveralClassifier":
         """Trains a classifier on your own images, with the numbers of ``train.py --images``.
 
         A part of them is kept for a test, another for thresholds; a fit that was stopped goes on by
@@ -324,10 +314,24 @@ class PromptedClassifier:
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
+            several: whether a picture may have several labels, or none; None: if the file says it, or
+                ``labels`` are sets of names. Then a ``SeveralClassifier`` is returned.
 
         Raises:
             UserError: the input can't work; see also ``load``.
         """
+        if wants_several(images, labels, several):
+            return fit_in_python(
+                images,
+                labels,
+                trainer=trainer,
+                backbone=backbone,
+                folder=folder,
+                recipe=recipe,
+                shots=shots,
+                seed=seed,
+                settings=settings,
+            )
         root = images
         made = ""  # folder of what is written of images that are no folder
         if not is_path(images):
@@ -582,33 +586,11 @@ class PromptedClassifier:
     ) -> Generator[tuple[Tensor, list[str | None]], None, None]:
         """Images as ``read_batch`` has them, (B, 3, H, W), and their names, while the next ones are read;
         broken: see ``predict_batches``."""
-        place = 0
-        remaining = iter(one_by_one(images))
-        size = self.cfg.DATALOADER.TEST.BATCH_SIZE
-        taken = iter(lambda: list(islice(remaining, size)), [])
-        with ThreadPoolExecutor() as pool:  # Pillow decodes and resizes without Python's lock
-            with closing(ahead(taken, partial(self.read_batch, pool), AHEAD)) as batches:
-                for batch in batches:
-                    for number, error in batch.errors.items():
-                        if broken is None:
-                            raise error
-                        broken[place + number] = error
-                    place += len(batch.names) + len(batch.errors)
-                    if batch.pixels is not None:
-                        yield batch.pixels, batch.names
+        return batches_of(images, self.cfg.DATALOADER.TEST.BATCH_SIZE, self.read_batch, broken)
 
     def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> ReadImages:
         """Images as the method takes them, read by the threads of a pool."""
-        pixels = []
-        names = []
-        errors = {}
-        for number, (image, result) in enumerate(zip(images, pool.map(self.read, images))):
-            if isinstance(result, Tensor):
-                pixels.append(result)
-                names.append(os.fspath(image) if is_path(image) else None)
-            else:
-                errors[number] = result
-        return ReadImages(names, torch.stack(pixels) if pixels else None, errors)
+        return read_images(pool, images, self.read)
 
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""

@@ -77,9 +77,11 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         known = self.get_params()
         del known["classnames"]
         with tempfile.TemporaryDirectory() as folder:
-            self.classifier_ = PromptedClassifier.fit(
-                images, names, folder=os.path.join(folder, "run"), **known
+            fitted = PromptedClassifier.fit(
+                images, names, folder=os.path.join(folder, "run"), several=False, **known
             )
+        assert isinstance(fitted, PromptedClassifier)
+        self.classifier_ = fitted
         self.classes_ = self.classifier_.classes_
         self.columns_ = numpy.arange(len(self.classes_))
         if is_numbered:

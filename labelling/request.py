@@ -116,6 +116,20 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         action="store_true",
         help="leave out classes with fewer than 4 images, which can't be divided",
     )
+    labels = parser.add_mutually_exclusive_group()
+    labels.add_argument(
+        "--several",
+        action="store_const",
+        const=True,
+        help="a picture may have several labels, or none (default: if the file says it)",
+    )
+    labels.add_argument(
+        "--one",
+        action="store_const",
+        const=False,
+        dest="several",
+        help="each picture has one label",
+    )
 
 
 def ask_by(

@@ -172,6 +172,11 @@ def record_in(folder: str) -> Record:
     return read_record(path) if os.path.isfile(path) else {}
 
 
+def is_several(folder: str) -> bool:
+    """Whether a run gives several labels per picture, see ``several``."""
+    return record_in(folder).get("task") == "several"
+
+
 def are_own(folder: str, classnames: Sequence[str]) -> bool:
     """Whether these are all of a run's classes, in any order, so that its threshold holds for them.
 

@@ -187,6 +187,8 @@ def check_layout(arrays: Arrays, path: Path, classes: int) -> None:
     Raises:
         UserError: an array is missing, or it is not as ``LAYOUT`` says.
     """
+    if "truth" in arrays:
+        raise UserError(f"{path} is of several labels per picture, which the report does not show")
     required = REQUIRED + VOTES if arrays.keys() & {*VOTES} else REQUIRED
     if missing := [name for name in required if name not in arrays]:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
@@ -281,7 +283,8 @@ def read_run(folder: Path) -> FinishedRun:
     Raises:
         UserError: its record can't be read, or says other than the answers that it has the hash of.
     """
-    from .remeasured import contradiction  # here: it needs torch, and a wrong argument is answered before
+    # here, since it needs torch, and a wrong argument is answered before
+    from .remeasured import contradiction
 
     run = FinishedRun(folder, read_record(folder / FILE_NAME))
     for split_, known in run.record.get("answers", {}).items():

@@ -6,6 +6,8 @@ import doctest
 import importlib
 import re
 import shutil
+from itertools import cycle
+from pathlib import Path
 
 import pytest
 import torch
@@ -47,11 +49,16 @@ def in_language(wanted, without=()):
 
 @pytest.fixture
 def stage(tmp_path, trained, data_root, monkeypatch):
-    """Makes an empty folder the current one, but for what the examples take for granted: a run, and
-    two pictures."""
+    """Makes an empty folder the current one, but for what the examples take for granted: a run, two
+    pictures, and a table of pictures with several labels."""
     shutil.copytree(trained("CDC"), tmp_path / "output/my_run/seed1")
     for name in ("cat.jpg", "dog.png"):
         shutil.copy(f"{data_root}/dtd/images/woven/00.png", tmp_path / name)
+    named = zip(
+        sorted(Path(data_root, "dtd/images").rglob("*.png"))[::4], cycle(["dog;ball", "dog", ""])
+    )
+    lines = [f"{path},{labels}\n" for path, labels in named]
+    (tmp_path / "labels.csv").write_text("".join(["image,label\n", *lines]))
     monkeypatch.chdir(tmp_path)
     # a training's report, which takes longer than the training
     monkeypatch.setattr("report.page.make_report", lambda *_: [])

@@ -36,9 +36,10 @@ from tabulate import tabulate
 from torch import Tensor
 
 from labelling.answers.part_file import PartFile
-from labelling.classifier import PromptedClassifier, ReadImages
+from labelling.classifier import PromptedClassifier
 from labelling.commands import predict
 from labelling.folders.pictures import Picture
+from labelling.reading import ReadImages
 from trainers.evaluation.prediction import Prediction
 
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's

@@ -9,8 +9,9 @@ from functools import partial
 from trainers.common.errors import UserError
 from trainers.evaluation.prediction import Prediction
 
-from ..classifier import AHEAD, PromptedClassifier, ReadImages
-from ..folders.pictures import ahead
+from ..classifier import PromptedClassifier
+from ..folders.pictures import Picture, ahead
+from ..reading import AHEAD, ReadBatch, ReadImages
 from .part_file import PartFile
 from .writers import Writer
 
@@ -34,6 +35,19 @@ def fill(part: PartFile, answers: Iterable[Later]) -> Generator[int, None, None]
         yield from written
 
 
+def read_ahead(
+    read_batch: ReadBatch, pool: ThreadPoolExecutor, missing: Missing
+) -> Generator[tuple[list[int], ReadImages], None, None]:
+    """Positions and images of batch after batch, read by the threads of a pool while another is computed."""
+
+    def read(batch: Sequence[tuple[int, str]]) -> tuple[list[int], ReadImages]:
+        positions = [position for position, _ in batch]
+        paths: list[Picture] = [path for _, path in batch]
+        return positions, read_batch(pool, paths)
+
+    return ahead(missing, read, AHEAD)
+
+
 def here(
     classifier: PromptedClassifier,
     missing: Missing,
@@ -46,10 +60,6 @@ def here(
     Args:
         writer: says what is kept of an answer; topk: see ``rows.rows_of``.
     """
-
-    def read(batch: Sequence[tuple[int, str]]) -> tuple[list[int], ReadImages]:
-        positions = [position for position, _ in batch]
-        return positions, classifier.read_batch(pool, [path for _, path in batch])
 
     def later(
         positions: Sequence[int],
@@ -67,7 +77,10 @@ def here(
         return dict(zip(readable, table)), errors
 
     # the thread that computes does nothing else
-    with ThreadPoolExecutor() as pool, closing(ahead(missing, read, AHEAD)) as batches:
+    with (
+        ThreadPoolExecutor() as pool,
+        closing(read_ahead(classifier.read_batch, pool, missing)) as batches,
+    ):
         for positions, images in batches:
             shown = images.pixels
             prediction = None if shown is None else classifier.predicted(shown)

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -56,14 +56,21 @@ class LabelStudioWriter(Writer):
 def task(row: Row, model: str, folder: str) -> dict[str, object]:
     """The task of a row; model: what has answered; folder: see ``address``."""
     first = row["top"][0]
+    return task_of(row["image"] or "", [first["class"]], first["probability"], model, folder)
+
+
+def task_of(
+    image: str, choices: Sequence[str], score: float, model: str, folder: str
+) -> dict[str, object]:
+    """The task of an image with choices that are predicted; model, folder: see ``task``."""
     choice = {
         "from_name": "choice",
         "to_name": "image",
         "type": "choices",
-        "value": {"choices": [first["class"]]},
+        "value": {"choices": choices},
     }
-    prediction = {"model_version": model, "score": first["probability"], "result": [choice]}
-    return {"data": {"image": address(row["image"] or "", folder)}, "predictions": [prediction]}
+    prediction = {"model_version": model, "score": score, "result": [choice]}
+    return {"data": {"image": address(image, folder)}, "predictions": [prediction]}
 
 
 def address(image: str, folder: str) -> str:

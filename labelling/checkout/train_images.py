@@ -17,12 +17,13 @@ from trainers.engine.run import Run
 from ..fit import make, opened, said_accuracy
 from ..own_run import for_trainer
 from ..request import OwnRun
+from ..several.command import train_several
 
 log = logging.getLogger("train")
 
 
-def run(asked: OwnRun, args: argparse.Namespace) -> Run:
-    """The run that is asked for.
+def run(asked: OwnRun, args: argparse.Namespace, several: bool = False) -> Run | None:
+    """The run that is asked for; None where pictures have several labels.
 
     args: what is to be done with it: ``eval_only``, with prompts of which folder and epoch, or
         ``no_train``.
@@ -31,6 +32,13 @@ def run(asked: OwnRun, args: argparse.Namespace) -> Run:
         UserError: the input can't work.
     """
     log_to_stdout()
+    if several:
+        if args.eval_only or args.no_train:
+            raise UserError(
+                "--eval-only and --no-train are of one label per picture: leave them out, or say --one"
+            )
+        train_several(asked, "python predict.py", [logging.getLogger()])
+        return None
     if args.eval_only:
         check_test_folder(args.model_dir, asked.folder)
     others = (args.model_dir, args.resume)

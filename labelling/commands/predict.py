@@ -33,7 +33,7 @@ from ..answers.parquet import ParquetWriter
 from ..answers.part_file import PartFile, part_file
 from ..answers.writers import CsvWriter, JsonWriter, TextWriter, Writer
 from ..explain import explain
-from ..threshold import Threshold, are_own, threshold_of
+from ..threshold import Threshold, are_own, is_several, threshold_of
 from .arguments import add_run_arguments, images_at, share_or_best
 
 if TYPE_CHECKING:
@@ -84,10 +84,22 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "smallest that this run can promise",
     )
     rejection.add_argument(
+        "--max-missed",
+        type=float,
+        metavar="SHARE",
+        help="of a run of several labels: give so many that at most this share of those that pictures "
+        "like the run's have is missed",
+    )
+    rejection.add_argument(
         "--min-certainty",
         type=float,
         metavar="C",
         help="give no label where the largest probability is below this",
+    )
+    parser.add_argument(
+        "--probabilities",
+        action="store_true",
+        help="of a run of several labels: a column per label, in the place of --topk's",
     )
     parser.add_argument(
         "--least-certain-first",
@@ -125,6 +137,14 @@ def run(args: argparse.Namespace) -> int:
         UserError: the input can't work.
     """
     check_arguments(args)
+    if args.run and is_several(args.run):
+        from . import predict_several  # here, since it takes seconds
+
+        return predict_several.run(args)
+    if args.max_missed is not None or args.probabilities:
+        raise UserError(
+            "--max-missed and --probabilities are of runs of several labels per picture: leave them out"
+        )
     threshold = threshold_for(args)
     writer = writer_for(args)
     writer.check()

@@ -19,7 +19,9 @@ from trainers.common.errors import run_tool
 from trainers.common.interruption import interruptible
 from trainers.common.record_file import FILE_NAME, read_record
 
+from ..folders.label_sets import means_several
 from ..request import LOGGERS, add_arguments, ask_by
+from ..several.command import ask_several, train_several
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "images",
         metavar="IMAGES",
         help="a folder of class folders, or of train and test; or a file that names images and labels: a CSV file with "
-        "the columns image and label, or Label Studio's JSON export",
+        "the columns image and label, Label Studio's JSON export, or COCO's instances JSON",
     )
     parser.add_argument(
         "--trainer", help="a method: CDC, CoOp, MaPLe … (default: LinearProbe, beside the texts)"
@@ -69,6 +71,9 @@ def run(args: argparse.Namespace) -> None:
         UserError: the input can't work.
     """
     settings = settings_in(args.settings, "--settings")
+    if means_several(args.images, args.several):
+        train_several(ask_several(args, args.recipe, args.seed, settings), "cdc-predict")
+        return
     asked = ask_by(args, args.recipe, args.seed, settings)
     # here, since it takes seconds: wrong arguments are answered at once
     from ..fit import make, opened, said_accuracy

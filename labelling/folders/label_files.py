@@ -84,7 +84,7 @@ def read_labels(path: str) -> LabelFile:
         known = first.setdefault(place, entry)
         if known.label != entry.label:
             raise UserError(
-                f"{path}, {entry.where}: {entry.image!r} is {entry.label}, and {known.label} in {known.where}: keep one"
+                f"{path}, {entry.where}: {entry.image!r} is {entry.label}, and {known.label} in {known.where}: keep one, or say --several if it has both"
             )
     if without := len(entries) - len(named):
         notes.append(f"Left out of {path}: {counted(without, 'image')} without a label")

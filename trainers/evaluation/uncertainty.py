@@ -43,14 +43,19 @@ def expected_calibration_error(probability: Tensor, labels: Tensor) -> float:
         probability: (N, K); labels: (N,).
     """
     confidence, answer = probability.max(dim=1)
+    return calibration_error(confidence, answer == labels)
+
+
+def calibration_error(confidence: Tensor, right: Tensor) -> float:
+    """See ``expected_calibration_error``; of confidences (N,) in answers that are right (N,) or not."""
     limits = torch.linspace(0, 1, BINS + 1, dtype=confidence.dtype)
     # (N,), full confidence beyond the last
     place = torch.bucketize(confidence, limits, right=True) - 1
-    count, confident, right = (
+    count, confident, rights = (
         torch.zeros(BINS + 1).scatter_add_(0, place, values.float())
-        for values in (torch.ones_like(confidence), confidence, answer == labels)
+        for values in (torch.ones_like(confidence), confidence, right)
     )
-    gap = (right / count).nan_to_num() - (confident / count).nan_to_num()
+    gap = (rights / count).nan_to_num() - (confident / count).nan_to_num()
     return (gap.abs() * (count / count.sum())).sum().item()
 
 

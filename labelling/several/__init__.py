@@ -1,0 +1,1 @@
+"""Several labels per picture: each label is a yes-or-no question of its own."""

@@ -1,0 +1,242 @@
+"""Several labels per picture: a run is made, goes on where it was killed, labels, and is trained again on
+what it has labelled."""
+
+import csv
+import json
+import os
+
+import numpy
+import pytest
+from PIL import Image
+
+import predict
+from labelling import PromptedClassifier, SeveralClassifier
+from labelling.commands import train as cdc_train
+from labelling.folders.label_sets import read_label_sets
+from labelling.several import fit as several_fit
+from tests.runs import call, record_of, refuses
+
+NAMES = ["blue", "green", "red"]
+PICTURES = 48
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Noise on which up to three colours lie, and a table of them."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = numpy.random.default_rng(0)
+    lines = ["image,label"]
+    for number in range(PICTURES):
+        pixels = rng.integers(0, 256, (32, 32, 3))
+        own = [name for place, name in enumerate(NAMES) if number >> place & 1]
+        for name in own:
+            pixels[:, :, 2 - NAMES.index(name)] = rng.integers(200, 256, (32, 32))
+        Image.fromarray(pixels.astype("uint8")).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,{';'.join(own)}")
+    (folder / "labels.csv").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(small_clip_file):
+    settings = "INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", 0
+    return ["--backbone", small_clip_file, "--settings", *settings]
+
+
+@pytest.fixture(scope="module")
+def run(pictures, words, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    assert call(cdc_train.main, pictures / "labels.csv", "--output-dir", folder, *words) == 0
+    return folder
+
+
+def rows_of(file):
+    with open(file, encoding="utf-8-sig", newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def test_a_run_says_that_several_labels_are_meant_and_how_good_it_is(run):
+    record = record_of(run)
+    assert record["task"] == "several"
+    assert record["trainer"] == "BinaryProbe"
+    assert "(task: several)" in (run / "log.txt").read_text()
+    measured = record["metrics"]["test"]
+    assert measured["images"] == PICTURES
+    assert measured["map"] > 85 > measured["map_by_names"]
+    assert [own["positives"] for own in measured["per_label"].values()] == [24, 24, 24]
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers_and_a_done_one_is_done(
+    pictures, words, run, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(several_fit, "BLOCK", 16)
+    command = [pictures / "labels.csv", "--output-dir", tmp_path / "run", *words]
+    whole = tmp_path / "whole"
+    assert call(cdc_train.main, pictures / "labels.csv", "--output-dir", whole, *words) == 0
+    write = several_fit.write_arrays
+
+    def killed(path, arrays):
+        if "000000016" in path:
+            raise KeyboardInterrupt
+        write(path, arrays)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(several_fit, "write_arrays", killed)
+        assert call(cdc_train.main, *command) == 130
+    assert not (tmp_path / "run/results.json").exists()
+    read = []
+    original = SeveralClassifier.batches
+
+    def noted(self, images, broken):
+        read.append(len(images))
+        return original(self, images, broken)
+
+    monkeypatch.setattr(SeveralClassifier, "batches", noted)
+    assert call(cdc_train.main, *command) == 0
+    assert read == [16, 16]  # of the first block nothing
+    for name in ("metrics", "prompts_hash", "answers"):
+        assert record_of(tmp_path / "run")[name] == record_of(whole)[name]
+    assert call(cdc_train.main, *command) == 0
+    assert len(read) == 2
+    lines = (pictures / "labels.csv").read_text().replace("\n3.png,blue;green", "\n3.png,blue")
+    (pictures / "other.csv").write_text(lines)
+    assert call(cdc_train.main, pictures / "other.csv", *command[1:]) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+
+
+def test_answers_are_sets_and_each_label_has_a_probability_of_its_own(run, pictures, tmp_path):
+    classifier = SeveralClassifier.load(run)
+    paths = [str(pictures / f"{number}.png") for number in range(8)]
+    answers = classifier.predict(paths)
+    assert answers.probabilities.shape == (8, 3)
+    assert answers.labels[0] == []
+    assert set(answers.labels[7]) == {*NAMES}
+    given = answers.probabilities >= answers.thresholds
+    assert [set(own) for own in answers.labels] == [
+        {name for name, has in zip(NAMES, row) if has} for row in given
+    ]
+    table = tmp_path / "table.csv"
+    assert call(predict.main, "--run", run, "--csv", table, "--probabilities", *paths) == 0
+    rows = rows_of(table)
+    assert [row["label"] for row in rows] == [";".join(own) for own in answers.labels]
+    for place, name in enumerate(NAMES):
+        shown = [float(row[f"probability_{name}"]) for row in rows]
+        numpy.testing.assert_allclose(shown, answers.probabilities[:, place], rtol=1e-4)
+    assert list(answers.to_pandas()["label"]) == [row["label"] for row in rows]
+
+
+def test_what_was_labelled_and_corrected_is_trained_on_again(run, pictures, words, tmp_path):
+    paths = sorted(map(str, pictures.glob("*.png")))
+    tasks = pictures / "tasks.json"
+    assert call(predict.main, "--run", run, "--label-studio", tasks, *paths) == 0
+    export = [
+        {"data": task["data"], "annotations": [{"result": task["predictions"][0]["result"]}]}
+        for task in json.loads(tasks.read_text())
+    ]
+    export[0]["annotations"][0]["result"][0]["value"]["choices"] = ["blue"]  # corrected
+    (pictures / "export.json").write_text(json.dumps(export))
+    table = pictures / "answers.csv"
+    assert call(predict.main, "--run", run, "--csv", table, *paths) == 0
+    rows = [{**row, "corrected": row["label"] or ";"} for row in rows_of(table)]
+    with refuses("holds a run's own answers"):
+        read_label_sets(str(table))
+    with open(table, "w", newline="") as opened:
+        writer = csv.DictWriter(opened, rows[0])
+        writer.writeheader()
+        writer.writerows([*rows, {**rows[0], "corrected": ""}])
+    for file in ("export.json", "answers.csv"):
+        sets = read_label_sets(str(pictures / file))
+        assert sorted(map(os.path.normpath, sets.paths)) == paths
+        folder = tmp_path / file
+        assert call(cdc_train.main, pictures / file, "--output-dir", folder, *words) == 0
+        assert record_of(folder)["metrics"]["test"]["map"] > 85
+    first = read_label_sets(str(pictures / "export.json")).truth[0]
+    assert first.tolist() == [True, False, False]
+
+
+def test_json_parquet_and_lines_say_the_same(run, pictures, tmp_path, capsys):
+    paths = [str(pictures / f"{number}.png") for number in range(8)]
+    assert call(predict.main, "--run", run, "--json", *paths) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [set(row["labels"]) for row in rows][::7] == [set(), {*NAMES}]
+    assert all(0 <= entry["threshold"] <= 1 for row in rows for entry in row["top"])
+    assert call(predict.main, "--run", run, *paths) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[1] for line in lines] == [
+        row["label"] or "none of them" for row in rows
+    ]
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = tmp_path / "table.parquet"
+    assert call(predict.main, "--run", run, "--parquet", table, "--topk", 2, *paths) == 0
+    stored = parquet.read_table(table).to_pylist()
+    assert [row["label"] for row in stored] == [row["label"] for row in rows]
+    assert [row["class_1"] for row in stored] == [row["top"][0]["class"] for row in rows]
+
+
+def test_python_takes_sets_of_names_and_gives_a_classifier_of_sets(
+    pictures, small_clip_file, tmp_path
+):
+    sets = read_label_sets(str(pictures / "labels.csv"))
+    images = [Image.open(path) for path in sets.paths]
+    labels = [{name for name, has in zip(NAMES, own) if has} for own in sets.truth]
+    classifier = PromptedClassifier.fit(
+        images,
+        labels,
+        backbone=small_clip_file,
+        folder=tmp_path / "run",
+        settings={"INPUT.SIZE": "(32, 32)"},
+    )
+    assert isinstance(classifier, SeveralClassifier)
+    measured = classifier.evaluate(pictures / "labels.csv").measures
+    assert measured["map"] > 90
+    with refuses("SeveralClassifier.load"):
+        PromptedClassifier.load(tmp_path / "run")
+
+
+def test_names_alone_rank_and_give_no_label(pictures):
+    classifier = SeveralClassifier.zero_shot(NAMES, "tiny")
+    answers = classifier.predict(str(pictures / "7.png"))
+    assert answers.labels == [[]]
+    assert answers.probabilities.shape == (1, 3)
+    assert "rank" in answers.note
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--trainer", "CoOp"], "leave out --trainer CoOp"),
+        (["--shots", "4"], "--shots is of pictures per class"),
+        (["--skip-small"], "--skip-small is of one label"),
+    ],
+)
+def test_what_is_of_one_label_is_refused_in_one_line(
+    pictures, words, tmp_path, capsys, more, message
+):
+    command = [pictures / "labels.csv", "--output-dir", tmp_path / "run", *more, *words]
+    assert call(cdc_train.main, *command) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert message in line
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_pictures_are_refused_in_one_line(pictures, words, tmp_path, capsys):
+    file = pictures / "few.csv"
+    file.write_text("image,label\n1.png,red;blue\n2.png,\n")
+    assert call(cdc_train.main, file, "--output-dir", tmp_path / "run", *words) == 2
+    assert "has 2 pictures that can be read and look different" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--max-error", "0.01"], "can't promise that at most 1 % of the given labels are wrong"),
+        (["--max-error", "best"], "give a share"),
+        (["--max-missed", "2"], "--max-missed is 2.0"),
+        (["--classes", "red", "dog"], "--classes is of runs of one label"),
+        (["--probabilities"], "give --csv FILE"),
+    ],
+)
+def test_what_a_run_cannot_answer_is_one_line(run, pictures, capsys, more, message):
+    assert call(predict.main, "--run", run, pictures / "1.png", *more) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
+    assert message in line

@@ -1,0 +1,138 @@
+"""Folds, thresholds and promises of several labels."""
+
+import numpy
+import pytest
+
+from labelling.several.parts import joined_groups, stratified_folds
+from labelling.several.promise import (
+    BETS,
+    LIMITS,
+    Rule,
+    above,
+    against,
+    best_thresholds,
+    given_out_of_fold,
+    limit_of_error,
+    limit_of_missed,
+)
+from trainers.common.image_files import Seen
+
+
+def drawn(number=400, labels=4, sharpness=2.0, seed=0):
+    """Probabilities that are true, labels, and groups of one or two pictures."""
+    rng = numpy.random.default_rng(seed)
+    groups = numpy.arange(number) - (numpy.arange(number) % 5 == 4)
+    logits = sharpness * rng.normal(size=(number, labels))[groups] - 2
+    probability = 1 / (1 + numpy.exp(-logits))
+    truth = rng.random((number, labels))[groups] < probability
+    return probability.astype(numpy.float32), truth, groups
+
+
+def test_folds_keep_groups_whole_and_spread_each_label_evenly():
+    _, truth, groups = drawn()
+    truth[:, 0] = False
+    truth[groups % 40 == 0, 0] = True  # a rare one
+    fold = stratified_folds(truth, groups, 5, seed=1)
+    assert all(len({*fold[groups == name]}) == 1 for name in groups)
+    for label in range(4):
+        counts = numpy.array([truth[fold == part, label].sum() for part in range(5)])
+        assert counts.max() - counts.min() <= 3
+    sizes = numpy.bincount(fold)
+    assert sizes.max() - sizes.min() <= 12
+    assert (fold == stratified_folds(truth, groups, 5, seed=1)).all()
+
+
+def test_pictures_that_look_alike_and_those_of_a_named_group_belong_together():
+    rng = numpy.random.default_rng(0)
+    from trainers.common.image_files import COARSE
+
+    shown = [rng.integers(0, 256, 3 * COARSE**2).astype(numpy.uint8) for _ in range(4)]
+    seen = [Seen(coarse=coarse) for coarse in [*shown, shown[0]]]
+    groups = joined_groups(seen, ["", "one", "", "one", ""])
+    assert groups[0] == groups[4]
+    assert groups[1] == groups[3]
+    assert len({*groups.tolist()}) == 3
+
+
+def test_the_threshold_of_a_label_is_the_best_of_all_by_f1():
+    probability, truth, _ = drawn(60)
+    probability = probability.round(1)  # some are equal
+    rule = best_thresholds(probability, truth)
+    for label in range(4):
+        right = truth[:, label]
+
+        def f1(limit, answer=probability[:, label], right=right):
+            given = answer >= limit
+            return 2 * (given & right).sum() / (given.sum() + right.sum())
+
+        best = max(f1(limit) for limit in numpy.unique(probability[:, label]))
+        assert f1(rule.thresholds[label]) == pytest.approx(best)
+
+
+def test_a_fold_is_given_labels_by_thresholds_of_the_others():
+    probability, truth, groups = drawn(100)
+    fold = stratified_folds(truth, groups, 5, 1)
+    given = given_out_of_fold(probability, truth, fold)
+    others = truth.copy()
+    others[fold == 0] = ~others[fold == 0]
+    changed = given_out_of_fold(probability, others, fold)
+    assert (given[fold == 0] == changed[fold == 0]).all()
+
+
+def test_a_rule_gives_the_most_probable_labels_first():
+    rule = Rule(numpy.array([0.5, 0.2, 0.1]), most=2)
+    given = rule.given(numpy.array([[0.6, 0.3, 0.9], [0.4, 0.1, 0.05]]))
+    assert given.tolist() == [[True, False, True], [False, False, False]]
+
+
+def test_sums_above_each_limit_are_means_over_a_groups_pictures():
+    probability, truth, groups = drawn(30)
+    found = above(probability, truth.astype(float), groups)
+    for place, name in enumerate(numpy.unique(groups)):
+        own = groups == name
+        for number in (0, 100, 320):
+            passed = probability[own] >= LIMITS[number]
+            assert found[place, number] == pytest.approx((passed & truth[own]).sum() / own.sum())
+
+
+def test_evidence_is_the_mean_product_of_the_bets():
+    excess = numpy.array([[-0.1, 0.9], [-0.2, -0.1]])
+    expected = numpy.mean([numpy.prod(1 - bet / 1.8 * excess, axis=0) for bet in BETS], axis=0)
+    numpy.testing.assert_allclose(against(excess, 1.8), expected)
+
+
+def test_evidence_is_rarely_large_where_the_promise_is_broken():
+    """At a mean of zero, in at most 5 % of many draws it is 20 or more (Markov)."""
+    rng = numpy.random.default_rng(0)
+    wrong = rng.random((200, 4000)) < 0.2
+    assert (against(wrong - 0.2, 0.8) >= 20).mean() <= 0.05
+    right = rng.random((200, 4000)) < 0.05
+    assert (against(right - 0.2, 0.8) >= 20).mean() > 0.9
+
+
+@pytest.mark.parametrize("limit, share", [(limit_of_error, 0.3), (limit_of_missed, 0.3)])
+def test_a_promise_holds_on_its_own_pictures_and_a_smaller_one_gives_less_room(limit, share):
+    probability, truth, groups = drawn(1000, sharpness=4.0)
+    rule = limit(probability, truth, groups, share, 0.95)
+    given = rule.given(probability)
+    is_error = limit is limit_of_error
+    wrong = (given & ~truth).sum() if is_error else (truth & ~given).sum()
+    of = given.sum() if is_error else truth.sum()
+    assert 0 < wrong < share * of
+    assert limit(probability, truth, groups, 1e-4, 0.95) is None
+    stricter = limit(probability, truth, groups, 0.2, 0.95)
+    if is_error:
+        assert stricter is None or stricter.thresholds[0] >= rule.thresholds[0]
+    else:
+        assert stricter.thresholds[0] <= rule.thresholds[0]
+
+
+def test_a_group_counts_once_however_many_pictures_it_has():
+    probability, truth, groups = drawn(200, sharpness=4.0)
+    tenfold = [numpy.repeat(values, 10, axis=0) for values in (probability, truth, groups)]
+    for limit in (limit_of_error, limit_of_missed):
+        once = limit(probability, truth, groups, 0.3, 0.95)
+        many = limit(*tenfold, 0.3, 0.95)
+        assert (once is None) == (many is None)
+        if once is not None:
+            assert once.thresholds[0] == many.thresholds[0]

@@ -1,0 +1,69 @@
+"""Measures of answers to pictures that may have several labels: each label is a question of its own."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy
+import torch
+
+from .uncertainty import calibration_error
+
+Measures = dict[str, Any]  # as results.json has them
+
+
+def measure_label_sets(
+    probability: numpy.ndarray,
+    given: numpy.ndarray,
+    truth: numpy.ndarray,
+    classnames: Sequence[str],
+) -> Measures:
+    """How good answers are.
+
+    Args:
+        probability: (N, K), in [0, 1], each label's own; given: (N, K) bool, the labels that were given.
+        truth: (N, K) bool; classnames: K names.
+
+    Returns:
+        dict: ``images``, N; ``map``, the mean of the labels' average precisions; ``micro_f1`` of all
+        labels of all pictures together and ``macro_f1``, the mean of the labels' (the field's OF1 and
+        CF1); ``ece``, the mean of the labels' expected calibration errors, over bins of their
+        probability; all in percent, and the means over labels that occur. ``per_label``: name → number
+        of ``positives``, ``average_precision`` and ``f1`` (None without positives) and ``ece``.
+    """
+    # here, since importing a method must not take its time
+    from sklearn.metrics import average_precision_score
+
+    per_label: dict[str, dict[str, float | int | None]] = {}
+    for label, name in enumerate(classnames):
+        answer = probability[:, label].copy()
+        right = truth[:, label]
+        occurs = right.any()
+        ece = calibration_error(torch.from_numpy(answer), torch.from_numpy(right))
+        precision = 100 * float(average_precision_score(right, answer)) if occurs else None
+        per_label[name] = {
+            "positives": int(right.sum()),
+            "average_precision": precision,
+            "f1": f1(given[:, label], right) if occurs else None,
+            "ece": 100 * ece,
+        }
+    occurring = [values for values in per_label.values() if values["positives"]]
+    means = {
+        "map": "average_precision",
+        "macro_f1": "f1",
+        "ece": "ece",
+    }
+    return {
+        "images": len(truth),
+        "micro_f1": f1(given, truth),
+        **{
+            name: float(numpy.mean([values[key] for values in occurring]))
+            for name, key in means.items()
+        },
+        "per_label": per_label,
+    }
+
+
+def f1(given: numpy.ndarray, truth: numpy.ndarray) -> float:
+    """2 · right / (given + true) in percent, of bool arrays of one shape; 0 where there is neither."""
+    count = int(given.sum()) + int(truth.sum())
+    return 200 * int((given & truth).sum()) / count if count else 0.0
