@@ -33,11 +33,10 @@ from torch import Tensor
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
 from experiments.promises import features_of
-from labelling.cross_fit import FeatureSet
+from labelling.cross_fit import FeatureSet, stratified_folds
 from labelling.cross_fit import cross_fit as cross_fit_classes
 from labelling.folders.own_images import FOLDS
 from labelling.several.cross_fit import cross_fit
-from labelling.several.parts import stratified_folds
 from labelling.several.promise import best_thresholds
 from trainers import method_class, method_node
 from trainers.common.readers import read_json as read_stored

@@ -20,9 +20,9 @@ import numpy
 import torch
 import torch.nn.functional as F
 
+from labelling.cross_fit import stratified_folds
 from labelling.folders.own_images import FOLDS
 from labelling.several.cross_fit import cross_fit
-from labelling.several.parts import stratified_folds
 from labelling.several.promise import limit_of_error, limit_of_missed
 from labelling.threshold import CONFIDENCE, OFFERED
 

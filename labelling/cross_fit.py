@@ -13,10 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+import numpy
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from trainers.common.errors import UserError
 from trainers.evaluation.prediction import Prediction
 from trainers.learners.features import (
     FeatureMethod,
@@ -139,13 +141,28 @@ def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) 
     Args:
         labels: (N,); groups: (N,), a number for each group, which goes into a fold as a whole, the
             largest first, where the class and then the fold have fewest; a class of one group is
-            divided as if each picture were alone.
+            divided as if each picture were alone. Where groups have pictures of several classes, see
+            ``stratified_folds``.
+
+    Raises:
+        UserError: such groups leave a class to one fold, whose answers nothing could be fitted for.
     """
     drawn = random.Random(seed).sample(range(len(labels)), len(labels))
     order = sorted(drawn, key=lambda index: int(labels[index]))
     fold = torch.empty(len(labels), dtype=torch.long)
     if groups is None or len(groups.unique()) == len(groups):
         fold[torch.tensor(order)] = torch.arange(len(labels)) % number
+        return fold
+    if len({*zip(labels.tolist(), groups.tolist())}) > len(groups.unique()):
+        truth = F.one_hot(labels).bool().numpy()
+        fold = torch.from_numpy(stratified_folds(truth, groups.numpy(), number, seed))
+        if alone := [
+            label for label in labels.unique() if len(fold[labels == label].unique()) == 1
+        ]:
+            raise UserError(
+                f"all images of the class at place {int(alone[0]) + 1} of the sorted names lie in one fold, since their groups "
+                "have images of other classes, too: add images of other groups"
+            )
         return fold
     in_fold = [0] * number
     classes = labels.tolist()
@@ -163,3 +180,39 @@ def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) 
             of_class[place] += len(group)
             in_fold[place] += len(group)
     return fold
+
+
+def stratified_folds(
+    truth: numpy.ndarray, groups: numpy.ndarray, number: int, seed: int
+) -> numpy.ndarray:
+    """The fold (N,), from 0, of each picture: the groups of the rarest label come first, each into the fold
+    that lacks most of that label, then the groups of the next; those of no label where there is room (Sechidis, Tsoumakas and Vlahavas 2011, "On the Stratification
+    of Multi-Label Data", of groups instead of single pictures).
+
+    Args:
+        truth: (N, K) bool; groups: (N,), numbers; number: of folds; seed: of the order of groups.
+    """
+    names = numpy.unique(groups).tolist()
+    random.Random(seed).shuffle(names)
+    size = numpy.array([(groups == name).sum() for name in names])
+    counts = numpy.array([truth[groups == name].sum(axis=0) for name in names])  # (G, K)
+    wanted = numpy.tile(counts.sum(axis=0) / number, (number, 1))  # (F, K), still lacking
+    room = numpy.full(number, len(truth) / number)
+    fold_of_group = numpy.full(len(names), -1)
+    while (is_left := fold_of_group < 0).any():
+        left = counts[is_left].sum(axis=0)  # (K,)
+        if left.any():
+            rarest = int(numpy.where(left > 0, left, numpy.inf).argmin())
+            having = numpy.flatnonzero(is_left & (counts[:, rarest] > 0)).tolist()
+            chosen = sorted(having, key=lambda group: -counts[group, rarest])
+        else:
+            rarest = 0
+            chosen = numpy.flatnonzero(is_left).tolist()
+        for group in chosen:
+            lack = wanted[:, rarest] if left.any() else room
+            fold = max(range(number), key=lambda part: (lack[part], room[part]))
+            fold_of_group[group] = fold
+            wanted[fold] -= counts[group]
+            room[fold] -= size[group]
+    by_name = dict(zip(names, fold_of_group.tolist()))
+    return numpy.array([by_name[name] for name in groups.tolist()])

@@ -1,5 +1,6 @@
 """Files that name images and their labels: Label Studio's JSON export, and a CSV file with the columns
-``image`` and ``label``.
+``image`` and ``label``, and perhaps ``group``: whose it is, which film or which day, where pictures are
+not independent of one another.
 
 Paths are taken from the file's own folder or, if there is no such file, from the working folder. They
 may lead out of it.
@@ -23,6 +24,7 @@ LOCAL = "/data/local-files/"  # of the addresses that Label Studio gives to file
 UPLOADED = "/data/upload/"  # of those that were uploaded, whose names it has put a mark before
 DELIMITERS = ",;\t"  # Excel's, in different countries, and of its Unicode text
 ANSWERED = {"doubtful", "uncertainty"}  # columns that no table of predict.py --csv lacks
+GROUP = "group"
 CORRECTED = "corrected"  # column of what a person says of such an answer
 
 
@@ -32,11 +34,13 @@ class Entry(NamedTuple):
     Attributes:
         where: in the file, as in ``line 3``.
         image: its path or address; label: "" for none.
+        group: of the images that it belongs to; "": none.
     """
 
     where: str
     image: str
     label: str
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ class LabelFile:
     Attributes:
         paths: N paths, each once, marked by ``fingerprints.LISTED``.
         labels: N names.
+        groups: path → the name of its group, of images that have one.
         notes: what a reader of a run's numbers has to know of the file.
     """
 
     paths: list[str]
     labels: list[str]
+    groups: dict[str, str]
     notes: list[str]
 
 
@@ -93,7 +99,8 @@ def read_labels(path: str) -> LabelFile:
     inside = os.path.join(folder, "")
     if outside := sum(not os.path.abspath(place).startswith(inside) for place in first):
         notes.append(f"{outside} of {len(first)} images lie outside of the folder of {path}")
-    return LabelFile([*first], [entry.label for entry in first.values()], notes)
+    groups = {place: entry.group for place, entry in first.items() if entry.group}
+    return LabelFile([*first], [entry.label for entry in first.values()], groups, notes)
 
 
 # ---- tables ----
@@ -119,7 +126,8 @@ def in_table(content: str) -> list[Entry]:
         for row in rows:
             name = (row[label] or "").strip()
             if row["image"] or name:
-                entries.append(Entry(f"line {rows.line_num}", row["image"] or "", name))
+                group = (row.get(GROUP) or "").strip()
+                entries.append(Entry(f"line {rows.line_num}", row["image"] or "", name, group))
     except csv.Error as error:
         raise ValueError(f"line {rows.line_num + 1}: {error}") from error
     return entries

@@ -32,6 +32,7 @@ from .label_files import (
     ANSWERED,
     CORRECTED,
     DELIMITERS,
+    GROUP,
     Entry,
     address_of,
     choices_of,
@@ -47,7 +48,6 @@ YES = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": 
 NONE = BETWEEN  # a cell that says: none of them
 IMAGE = "image"
 LABEL = "label"
-GROUP = "group"
 KNOWN = {
     IMAGE,
     LABEL,

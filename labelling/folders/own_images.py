@@ -74,11 +74,13 @@ class Listing(NamedTuple):
         layout: of the folder; a file's is one whole.
         files: those of each part, or of the ``WHOLE``.
         notes: what a reader of the run's numbers has to know of them.
+        groups: path → the name of its group, of those of which a file says it.
     """
 
     layout: Layout
     files: dict[str, Files]
     notes: list[str]
+    groups: Mapping[str, str]
 
 
 def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
@@ -94,7 +96,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
         UserError: there are images that can't be read and they are not to be skipped, or nothing is
             left of a class or of the test.
     """
-    layout, files, notes = listed(folder)
+    layout, files, notes, named_groups = listed(folder)
     for note in notes:
         log.info("%s", note)
     every = sum(divided(folder, files), [])
@@ -103,7 +105,9 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     notes += warned([deeper(every)])
     notes += warned(files_left_out(folder, layout))
     seen = seen_of(every)
-    groups = grouped(every, seen)
+    groups = numbered(every, named_groups) if named_groups else grouped(every, seen)
+    if named_groups:
+        check_groups(folder, every, groups)
     lists = divided(folder, files, groups)
     train, val, test = lists
     is_whole = bool(layout.whole) and cfg.DATASET.NUM_SHOTS < 1
@@ -128,15 +132,15 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
         classnames_of(left["train"]),
         whole_val=left["val"],
         fewshot_sample=chosen.sample,
-        content=hashlib.sha256(b"".join(of_run[path].digest for path in paths)).hexdigest(),
+        content=content_of(paths, of_run, named_groups),
         digests={path: of_run[path].digest for path in paths},
         broken=lost(parts, left, folds > 0 and is_whole),
         folds=folds,
         groups=groups,
     )
-    notes += warned(copies_of_trained(folder, made))
+    notes += warned(copies_of_trained(folder, made, bool(named_groups)))
     if layout.whole:
-        notes += notes_on_groups(left, groups)
+        notes += notes_on_groups(left, groups, bool(named_groups))
     notes += warned(files_in_two_classes(folder, left, of_run))
     say_transparent(of_run, cfg)
     return replace(made, notes=notes)
@@ -172,6 +176,41 @@ def grouped(images: Sequence[Image], seen: SeenOf) -> Groups:
     coarse = [seen[image.impath].coarse for image in images]
     numbers = groups_of(coarse, [image.label for image in images])
     return {image.impath: number for image, number in zip(images, numbers)}
+
+
+def numbered(images: Sequence[Image], named_groups: Mapping[str, str]) -> Groups:
+    """The groups that a file names: nothing is guessed, and an image without a name is alone."""
+    numbers: dict[str, int] = {}
+    groups = {}
+    for image in images:
+        own = named_groups.get(image.impath)
+        name = f"image {image.impath}" if own is None else f"group {own}"
+        groups[image.impath] = numbers.setdefault(name, len(numbers))
+    return groups
+
+
+def check_groups(folder: str, images: Iterable[Image], groups: Groups) -> None:
+    """
+    Raises:
+        UserError: all images of a class belong together, of which no other can be a test.
+    """
+    of_class: dict[str, set[int]] = defaultdict(set)
+    for image in images:
+        of_class[image.classname].add(groups[image.impath])
+    if alone := [name for name, own in of_class.items() if len(own) == 1]:
+        raise UserError(
+            f"{folder} has one group only of {first_few(alone)}, of which nothing can be held out: add images of another "
+            "group, or leave out the column group, and the accuracy is of groups that were trained on"
+        )
+
+
+def content_of(paths: Iterable[str], seen: SeenOf, named_groups: Mapping[str, str]) -> str:
+    """A hash of the bytes of images, and of which a file says that they belong together."""
+    content = hashlib.sha256(b"".join(seen[path].digest for path in paths))
+    if named_groups:
+        names = [named_groups.get(path, "") for path in paths]
+        content.update(repr(names).encode())
+    return content.hexdigest()
 
 
 def say_transparent(seen: SeenOf, cfg: CfgNode) -> None:
@@ -252,8 +291,8 @@ def note_on_few(tested: int) -> str:
     return note
 
 
-def copies_of_trained(folder: str, images: Images) -> Iterator[str]:
-    """Which images look like training images of their class. Images that look like another class's
+def copies_of_trained(folder: str, images: Images, are_named: bool) -> Iterator[str]:
+    """Which images look like training images of their class or, where groups are named, are of their groups. Images that look like another class's
     show fine differences, which make a test no easier."""
     groups = images.groups
     in_folds = images.is_tested_in_folds
@@ -267,21 +306,23 @@ def copies_of_trained(folder: str, images: Images) -> Iterator[str]:
         if copies:
             path = copies[-1 if in_folds else 0]  # in folds the first is a training image
             known = shown(first[groups[path]], folder)
+            like = ("are of one group with", "and") if are_named else ("look like", "like")
             yield (
-                f"Training images look like {counted(len(copies), f'{noun} image')}, such as {known} like "
+                f"Training images {like[0]} {counted(len(copies), f'{noun} image')}, such as {known} {like[1]} "
                 f"{shown(path, folder)}: {why}"
             )
 
 
-def notes_on_groups(parts: Parts, groups: Groups) -> list[str]:
-    """Says how many images look like others."""
+def notes_on_groups(parts: Parts, groups: Groups, are_named: bool) -> list[str]:
+    """Says how many images look like others or, where groups are named, belong together."""
     images = {*parts["train"], *parts["val"], *parts["test"]}
     sizes = Counter(groups[image.impath] for image in images)
     large = [size for size in sizes.values() if size > 1]
     if not large:
         return []
+    alike = "belong together" if are_named else "look like others"
     note = (
-        f"{counted(sum(large), 'image')} look like others, in {counted(len(large), 'group')}: where a class has "
+        f"{counted(sum(large), 'image')} {alike}, in {counted(len(large), 'group')}: where a class has "
         "groups enough, each is trained on, validated or tested as a whole"
     )
     log.info("%s", note)
@@ -348,7 +389,7 @@ def listed(root: str) -> Listing:
     for part, place in places.items():
         if part != WHOLE:
             check_each(place, files[part])
-    return Listing(layout, files, notes)
+    return Listing(layout, files, notes, {})
 
 
 def listed_by_file(path: str) -> Listing:
@@ -362,7 +403,8 @@ def listed_by_file(path: str) -> Listing:
     for place, label in sorted(zip(known.paths, known.labels)):
         files[label].append(place)
     moving = left_out(filter(is_image, known.paths))
-    return Listing(Layout(path, {}, []), {WHOLE: files}, [*known.notes, *filter(None, [moving])])
+    notes = [*known.notes, *filter(None, [moving])]
+    return Listing(Layout(path, {}, []), {WHOLE: files}, notes, known.groups)
 
 
 def divided(

@@ -39,6 +39,7 @@ from trainers.engine.saved_run import method_of
 from trainers.evaluation.label_sets import Measures, measure_label_sets
 from trainers.prompting.hashes import tensor_hash
 
+from ..cross_fit import stratified_folds
 from ..defaults import completed
 from ..fit import machine
 from ..folders.label_sets import LabelSets, check_occurring, read_label_sets
@@ -47,7 +48,7 @@ from ..own_run import config_of_images
 from ..request import LOGGERS, OwnRun
 from .classifier import BASE, NAME, SeveralClassifier, parts_of
 from .cross_fit import CrossFitted, cross_fit
-from .parts import joined_groups, stratified_folds
+from .parts import joined_groups
 from .promise import given_out_of_fold
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from labelling.cross_fit import FeatureSet, cross_fit, folds
 from labelling.folders.own_images import FOLDS
 from tests.conftest import make_method, slow_but_for
 from tests.methods import FITTED
+from trainers.common.errors import UserError
 from trainers.learners.features import Grid, MostLikely, log_likelihood, number_right
 
 NAMES = ["cat", "dog", "owl"]
@@ -34,6 +35,21 @@ def test_folds_are_drawn_by_the_seed(groups):
     first, again, other = (folds(labels, 5, seed, groups) for seed in (1, 1, 2))
     assert first.equal(again)
     assert not first.equal(other)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 9)), min_size=12, max_size=60),
+    st.integers(2, 10),
+)
+def test_groups_of_several_classes_stay_whole_and_leave_each_class_to_fit(pairs, number):
+    """Or are refused."""
+    labels, groups = torch.tensor(pairs + [(label, 10 + label % 2) for label in range(4)]).T
+    try:
+        fold = folds(labels, number, 1, groups)
+    except UserError:
+        return
+    assert all(len(fold[groups == group].unique()) == 1 for group in groups.unique())
+    assert all(len(fold[labels == label].unique()) > 1 for label in labels.unique())
 
 
 def method_of(trainer, backbone, names=NAMES):

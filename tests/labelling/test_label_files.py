@@ -21,6 +21,11 @@ from tests.same_run import kept_answers
 from trainers.common.fingerprints import image_name
 
 NAMES = ("Käse", "bee, wild")
+CFG = SimpleNamespace(
+    DATASET=SimpleNamespace(NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False),
+    DATALOADER=SimpleNamespace(BROKEN_IMAGES="skip"),
+    INPUT=SimpleNamespace(BACKGROUND="white"),
+)
 
 
 @pytest.fixture
@@ -117,7 +122,7 @@ TASK = {"data": {"image": "pics/a.png"}, "annotations": []}
         (b"image,label\nhttp://[,cat\n", r"line 2, names 'http://\[' \(cat\), and there is no"),
         (b"image,label\n\n\na.png,cat\n", "line 4, names 'a.png'"),
         (b"[5]", "task 1 is of another form"),
-        (b"{}", "it is no list of tasks"),
+        (b"{}", r"does not say which labels its pictures have \('categories'\): give"),
         (b"[" * 100_000, "it is nested too deeply"),
         (
             b'[{"data": {"image": 5}, "annotations": []}]',
@@ -272,20 +277,56 @@ def test_a_run_on_a_file_copies_nothing_and_calls_each_image_as_the_file_does(mi
 
 def test_the_order_of_the_rows_and_their_folder_change_no_number(mine):
     """The division and the hash of what is trained on."""
-    cfg = SimpleNamespace(
-        DATASET=SimpleNamespace(NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False),
-        DATALOADER=SimpleNamespace(BROKEN_IMAGES="skip"),
-        INPUT=SimpleNamespace(BACKGROUND="white"),
-    )
     hashes = set()
     for number, rows in enumerate((rows_of(mine), rows_of(mine)[::-1])):
         (mine / f"moved{number}").mkdir()
         os.rename("pics", f"moved{number}/pics")
         file = mine / f"moved{number}/labels.csv"
         file.write_text(table(rows))
-        hashes.add(own_images(str(file), cfg, can_fold=False).split_hash)
+        hashes.add(own_images(str(file), CFG, can_fold=False).split_hash)
         os.rename(f"moved{number}/pics", "pics")
     assert len(hashes) == 1
+
+
+def with_groups(mine, number):
+    """A file in which every so many pictures of each class are of one patient: groups cross classes."""
+    rows = [(*row, f"patient {place % number}") for place, row in enumerate(rows_of(mine))]
+    Path("labels.csv").write_text(table(rows, ("image", "label", "Group")))
+    return {name: group for name, _, group in rows}
+
+
+@pytest.mark.parametrize("can_fold", [True, False])
+def test_the_groups_that_a_file_names_are_divided_as_a_whole(mine, can_fold):
+    """Into parts, over all classes; nothing is guessed beside them."""
+    patient = with_groups(mine, 5)
+    images = own_images(str(mine / "labels.csv"), CFG, can_fold)
+    numbers = {}
+    for path, number in images.groups.items():
+        numbers.setdefault(patient[image_name(path)], set()).add(number)
+    assert sorted(map(len, numbers.values())) == [1] * 5
+    assert "20 images belong together, in 5 groups" in images.notes[-1]
+    parts = {}
+    for part in ("train_x", "val", "test"):
+        for image in getattr(images, part):
+            parts.setdefault(patient[image_name(str(image.impath))], set()).add(part)
+    assert {*map(len, parts.values())} == {2 if can_fold else 1}, "folds: train_x is tested"
+
+
+def test_a_run_of_a_file_is_of_its_groups(mine, train_on):
+    """Intervals count them; with others it is another run; of one group nothing is held out."""
+    with_groups(mine, 5)
+    _, record, said = train_on(Path("labels.csv"), trainer="GDA")
+    assert "belong together, in 5 groups" in said
+    assert record["metrics"]["test"]["images"] == 20
+    assert record["metrics"]["test"]["effective_images"] <= 20
+    with_groups(mine, 4)
+    code, _, said = train_on(Path("labels.csv"), trainer="GDA")
+    assert code == 2
+    assert "its images are others" in said
+    rows = [(*row, row[1]) for row in rows_of(mine)]
+    Path("labels.csv").write_text(table(rows, ("image", "label", "group")))
+    with refuses("has one group only of .*Käse.*leave out the column group"):
+        own_images(str(mine / "labels.csv"), CFG, can_fold=True)
 
 
 def test_fit_reads_files_without_an_ending_where_they_are_and_writes_arrays_beside_the_run(mine):

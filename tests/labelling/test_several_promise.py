@@ -3,7 +3,8 @@
 import numpy
 import pytest
 
-from labelling.several.parts import joined_groups, stratified_folds
+from labelling.cross_fit import stratified_folds
+from labelling.several.parts import joined_groups
 from labelling.several.promise import (
     BETS,
     LIMITS,

@@ -161,7 +161,8 @@ def divide(
     """Class folder → images, divided class by class into train, val and test.
 
     Args:
-        groups: path → its group, whose images go to one part; without, each image is alone.
+        groups: path → its group, whose images go to one part, those of other classes too; without,
+            each image is alone.
         shares: of train and val; the rest is for testing.
 
     Raises:
@@ -170,37 +171,60 @@ def divide(
     if small := small_classes(files):
         raise UserError(f"{folder}: {small} can't be divided into train, val and test")
     parts: dict[str, Files] = {part: {} for part in PARTS}
+    classes_of: dict[Hashable, set[str]] = defaultdict(set)
+    for name, paths in files.items():
+        for path in paths:
+            classes_of[(groups or {}).get(path, path)].add(name)
+    known: dict[Hashable, int | None] = {
+        group: None for group, names in classes_of.items() if len(names) > 1
+    }
     for name, paths in files.items():
         # seeded by the class alone
         shuffled = random.Random(f"ImageFolder {name}").sample(paths, len(paths))
         sizes = [round(share * len(paths)) for share in shares]
         sizes.append(len(paths) - sum(sizes))
-        for part, chosen in zip(PARTS, in_groups(shuffled, sizes, groups or {})):
+        for part, chosen in zip(PARTS, in_groups(shuffled, sizes, groups or {}, known)):
             parts[part][name] = chosen
     return parts
 
 
 def in_groups(
-    paths: Sequence[str], sizes: Sequence[int], groups: Mapping[str, Hashable]
+    paths: Sequence[str],
+    sizes: Sequence[int],
+    groups: Mapping[str, Hashable],
+    known: dict[Hashable, int | None],
 ) -> list[list[str]]:
     """Images in parts of these sizes or, with groups, which stay whole, about these: the largest group
     first, each goes to the part that has most of its room left with it. Where there are fewer groups
-    than parts, each image is alone."""
+    than parts, or a part has none, each image is alone.
+
+    known: of each group that other classes have, too, the place of its part, which is noted here; None:
+        it has none yet.
+    """
     members: dict[Hashable, list[str]] = defaultdict(list)
     for path in paths:
         members[groups.get(path, path)].append(path)
     wanted = [place for place, size in enumerate(sizes) if size]
-    if len(members) == len(paths) or len(members) < len(wanted):
-        ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
-        return [list(paths[end - size : end]) for size, end in zip(sizes, ends)]
+    ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
+    single = [list(paths[end - size : end]) for size, end in zip(sizes, ends)]
+    is_each_alone = len(members) == len(paths) and not members.keys() & known.keys()
+    if is_each_alone or len(members) < len(wanted):
+        return single
     parts: list[list[str]] = [[] for _ in sizes]
-    waiting = sorted(members.values(), key=len, reverse=True)
-    for number, group in enumerate(waiting):
+    for name in [*members]:
+        place = known.get(name)
+        if place is not None:
+            parts[place] += members.pop(name)
+    waiting = sorted(members.items(), key=lambda item: len(item[1]), reverse=True)
+    for number, (name, group) in enumerate(waiting):
         empty = [place for place in wanted if not parts[place]]
         is_last_chance = len(waiting) - number <= len(empty)
 
         def room(place: int, size: int = len(group)) -> float:
             return (sizes[place] - len(parts[place]) - size) / sizes[place]
 
-        parts[max(empty if is_last_chance else wanted, key=room)] += group
-    return parts
+        place = max(empty if is_last_chance else wanted, key=room)
+        parts[place] += group
+        if name in known:
+            known[name] = place
+    return parts if all(parts[place] for place in wanted) else single
