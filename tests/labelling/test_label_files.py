@@ -122,7 +122,7 @@ TASK = {"data": {"image": "pics/a.png"}, "annotations": []}
         (b"image,label\nhttp://[,cat\n", r"line 2, names 'http://\[' \(cat\), and there is no"),
         (b"image,label\n\n\na.png,cat\n", "line 4, names 'a.png'"),
         (b"[5]", "task 1 is of another form"),
-        (b"{}", r"does not say which labels its pictures have \('categories'\): give"),
+        (b"{}", r"it is no list of tasks|which labels its pictures have \('categories'\): give"),
         (b"[" * 100_000, "it is nested too deeply"),
         (
             b'[{"data": {"image": 5}, "annotations": []}]',
