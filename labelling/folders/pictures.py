@@ -204,20 +204,27 @@ def name_of(label: object, names: Sequence[object] | None, number: int) -> objec
 
 
 def write_list(images: Sequence[Picture], labels: Sequence[object], folder: str) -> str:
-    """Makes a file that names images and their labels, as ``read_labels`` reads it, in a folder of its own,
+    """Makes a file that names images and their labels, as ``read_labels`` reads it; see ``write_table``.
+
+    Raises:
+        UserError: a label is no name.
+    """
+    return write_table(images, [check_label(label) for label in labels], folder)
+
+
+def write_table(images: Sequence[Picture], cells: Sequence[str], folder: str) -> str:
+    """Makes a file that names images, and what each has in the column of labels, in a folder of its own,
     whose name it has; returns the file.
 
     Files are named where they are; all other images are written beside it, as PNG. The folder is whole
     or not there; one that holds just these is taken as it is.
 
     Raises:
-        UserError: there are not as many labels as images, a label is no name, an image can't be
-            read, or the folder exists already and holds something else.
+        UserError: there are not as many labels as images, an image can't be read, or the folder exists already and holds something else.
     """
-    names = [check_label(label) for label in labels]
-    if len(images) != len(names) or not names:
+    if len(images) != len(cells) or not cells:
         raise UserError(
-            f"there are {len(images)} images and {len(names)} labels: give one for each"
+            f"there are {len(images)} images and {len(cells)} labels: give one for each"
         )
     parent, own = os.path.split(os.path.abspath(folder))
     os.makedirs(parent, exist_ok=True)
@@ -225,8 +232,8 @@ def write_list(images: Sequence[Picture], labels: Sequence[object], folder: str)
         new = f"{temporary}/images"
         os.makedirs(new)
         rows = [("image", "label")]
-        for number, (image, name) in enumerate(zip(images, names)):
-            rows.append((place_of(image, f"{number:06d}.png", new), name))
+        for number, (image, cell) in enumerate(zip(images, cells)):
+            rows.append((place_of(image, f"{number:06d}.png", new), cell))
         with open(f"{new}/{own}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
         if not os.path.lexists(folder):

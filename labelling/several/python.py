@@ -1,21 +1,16 @@
 """``PromptedClassifier.fit`` where pictures have several labels."""
 
-import csv
-import io
 import os
 from collections.abc import Mapping, Sequence
 
 from trainers.common.errors import UserError
-from trainers.common.files import write_text
 from trainers.data.random_state import restore_rng_state, rng_state
 
 from ..folders.label_sets import BETWEEN, check_name, means_several
-from ..folders.pictures import Labelled, Picture, is_path, pictures_and_labels, place_of
+from ..folders.pictures import Labelled, is_path, pictures_and_labels, write_table
 from ..request import Text, ask, text
 from .classifier import SeveralClassifier
 from .fit import fit_several
-
-TABLE = "labels.csv"  # in a folder of pictures that came without files
 
 
 def wants_several(
@@ -56,9 +51,8 @@ def fit_in_python(
             place = text("the output folder", folder)
         else:
             place = text("the output folder", folder) or os.path.join("output", "fit")
-            file = write_table(
-                *pictures_and_labels(images, labels), f"{os.path.normpath(place)}-images"
-            )
+            pictures, sets = pictures_and_labels(images, labels)
+            file = write_table(pictures, cells_of(sets), f"{os.path.normpath(place)}-images")
         asked = ask(
             file,
             trainer=trainer,
@@ -75,27 +69,17 @@ def fit_in_python(
         restore_rng_state(state)
 
 
-def write_table(pictures: Sequence[Picture], labels: Sequence[object], folder: str) -> str:
-    """Writes a CSV file that names pictures and their sets of labels, and pictures that are no files
-    beside it; returns its path.
+def cells_of(labels: Sequence[object]) -> list[str]:
+    """What a table has in its column of labels for each set of names.
 
     Raises:
-        UserError: there are not as many labels as pictures, or a label is no set of names.
+        UserError: a label is no set of names.
     """
-    if len(pictures) != len(labels):
-        raise UserError(
-            f"there are {len(pictures)} images and {len(labels)} labels: give a set of names for each"
-        )
-    rows = []
-    os.makedirs(folder, exist_ok=True)
-    for number, (picture, names) in enumerate(zip(pictures, labels)):
+    cells = []
+    for number, names in enumerate(labels):
         if isinstance(names, str) or not isinstance(names, (set, frozenset, list, tuple)):
             raise UserError(f"the labels of image {number} are {names!r}: give a set of names")
         for name in names:
             check_name(str(name), f"image {number}")
-        path = place_of(picture, f"{number:06d}.png", folder)
-        rows.append((path, BETWEEN.join(sorted(map(str, names)))))
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("image", "label"), *rows])
-    write_text(f"{folder}/{TABLE}", table.getvalue())
-    return f"{folder}/{TABLE}"
+        cells.append(BETWEEN.join(sorted(map(str, names))))
+    return cells

@@ -218,10 +218,15 @@ def test_prompts_of_another_run_are_refused(copied, trained, data_root, error_of
     folder = copied("CoOp")
     other = trained("CoOp", "SEED", "7") / "prompt_learner"
     shutil.copytree(other, folder / "prompt_learner", dirs_exist_ok=True)
-    message = "holds other prompts than those that .*results.json tells of: put the run's own"
+    message = "was trained with other settings than .*results.json tells of .SEED 7 → 1.: put the run's own"
     refused(folder, message)
     words = "--run", folder, "--max-error", "0.9", f"{data_root}/dtd/images/woven"
     assert re.search(message, error_of(predict.main, *words))
+    folder = copied("CoOp")
+    change_record(folder, prompts_hash="of another training with the same settings")
+    refused(
+        folder, "holds other prompts than those that .*results.json tells of: put the run's own"
+    )
 
 
 def test_a_trainer_that_is_not_ours(copied):

@@ -110,7 +110,7 @@ def test_an_ablation_from_training_to_table(run_ablation, tmp_path, capsys):
     assert call(ablation.main, tmp_path) == 0
     table = capsys.readouterr().out
     assert printed.endswith(table)
-    rows = [line.split()[0] for line in table.splitlines()[2:]]
+    rows = [line.split()[0] for line in table.partition("\n\n")[0].splitlines()[2:]]
     assert rows == ["single_template", "full", "text"]
     (lines,) = ablation.collect_ablations(tmp_path).values()
     single, full, text = lines.itertuples()
