@@ -7,12 +7,13 @@ drawn towards those of the texts, s times as large, instead of towards zero.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .logistic import BIAS_PRIOR, MOST_STEPS, NEGLIGIBLE, TEXT_PRIOR, TOLERANCE
+from .logistic import BIAS_PRIOR, NEGLIGIBLE, TEXT_PRIOR, minimum_near, turned
 from .threads import one_thread
 
 # values of the strength C that a likelihood is asked for
@@ -53,19 +54,11 @@ def probes(
     Args:
         features: (N, E); truth: (N, K), bool; texts: (N, K), known logits; strengths: rising.
     """
-    with one_thread():
-        z = features.double().cpu()
-        mean = z.mean(dim=0)
-        z = z - mean
-        spread, axes = torch.linalg.eigh(z.t() @ z)
-        kept = spread > NEGLIGIBLE * spread.max().clamp(min=NEGLIGIBLE)
-        spread = spread[kept]  # (r,)
-        axes = axes[:, kept]  # (E, r)
-        z = z @ axes  # (N, r)
+    z, spread, axes, mean = turned(features)
     problem = Problem(z.float(), truth.float().cpu(), texts.float().cpu(), spread)
     for strength in strengths:
-        turned, bias, share = problem.solve(strength)
-        weight = (axes @ turned).t()
+        turned_weight, bias, share = problem.solve(strength)
+        weight = (axes @ turned_weight).t()
         yield BinaryProbe(weight, bias - weight @ mean, share)
 
 
@@ -147,21 +140,8 @@ class Problem:
     @one_thread()
     def solve(self, strength: float) -> tuple[Tensor, Tensor, Tensor]:
         """W (r, K), b (K,) and s () at the minimum, which is where the next search starts."""
-        from scipy.optimize import minimize  # here, since importing a method must not take its time
-
-        scale = self.scale(strength)
-
-        def scaled(point: object) -> tuple[float, object]:
-            value, slope = self.value_and_slope(torch.from_numpy(point) * scale, strength)
-            return value.item(), (slope * scale).numpy()
-
-        found = minimize(
-            scaled,
-            (self.minimum / scale).numpy(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"ftol": TOLERANCE, "gtol": 0.0, "maxiter": MOST_STEPS},
+        self.minimum = minimum_near(
+            self.minimum, self.scale(strength), partial(self.value_and_slope, strength=strength)
         )
-        self.minimum = torch.from_numpy(found.x) * scale
         self.curvature = self.mean_curvature()
         return self.parts(self.minimum)

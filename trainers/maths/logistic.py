@@ -2,8 +2,9 @@
 data: each fit starts where the one before has ended, in coordinates in which it is nearly round.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -53,20 +54,52 @@ def regressions(
     Args:
         features: (N, E); labels: (N,); texts: (N, K), known logits; strengths: rising.
     """
-    with one_thread():
-        z = features.double().cpu()
-        mean = z.mean(dim=0)
-        z = z - mean
-        spread, axes = torch.linalg.eigh(z.t() @ z)
-        kept = spread > NEGLIGIBLE * spread.max().clamp(min=NEGLIGIBLE)
-        spread = spread[kept]  # (r,)
-        axes = axes[:, kept]  # (E, r)
-        z = z @ axes  # (N, r)
+    z, spread, axes, mean = turned(features)
     problem = Problem(z, labels.cpu(), texts.double().cpu(), spread)
     for strength in strengths:
-        turned, bias, share = problem.solve(strength)
-        weight = (axes @ turned).t()
+        turned_weight, bias, share = problem.solve(strength)
+        weight = (axes @ turned_weight).t()
         yield Regression(weight, bias - weight @ mean, share)
+
+
+@one_thread()
+def turned(features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Features (N, E), centred and turned to the axes of their spread: these (N, r), the spread (r,), λ, the
+    axes (E, r) and the mean (E,), in float64 on the CPU. Axes of next to no spread are left out."""
+    z = features.double().cpu()
+    mean = z.mean(dim=0)
+    z = z - mean
+    spread, axes = torch.linalg.eigh(z.t() @ z)
+    kept = spread > NEGLIGIBLE * spread.max().clamp(min=NEGLIGIBLE)
+    spread = spread[kept]  # (r,)
+    axes = axes[:, kept]  # (E, r)
+    return z @ axes, spread, axes, mean
+
+
+@one_thread()
+def minimum_near(
+    start: Tensor, scale: Tensor, value_and_slope: Callable[[Tensor], tuple[Tensor, Tensor]]
+) -> Tensor:
+    """The parameters (P,) of the least value, found by L-BFGS from ``start`` on.
+
+    Args:
+        start: (P,), float64; scale: (P,), one over the root of each parameter's curvature.
+        value_and_slope: of parameters (P,), a number () and its slope (P,).
+    """
+    from scipy.optimize import minimize  # here, since importing a method must not take its time
+
+    def scaled(point: object) -> tuple[float, object]:
+        value, slope = value_and_slope(torch.from_numpy(point) * scale)
+        return value.item(), (slope * scale).numpy()
+
+    found = minimize(
+        scaled,
+        (start / scale).numpy(),
+        jac=True,
+        method="L-BFGS-B",
+        options={"ftol": TOLERANCE, "gtol": 0.0, "maxiter": MOST_STEPS},
+    )
+    return torch.from_numpy(found.x) * scale
 
 
 class Problem:
@@ -128,22 +161,9 @@ class Problem:
     @one_thread()
     def solve(self, strength: float) -> tuple[Tensor, Tensor, Tensor]:
         """W (r, K), b (K,) and s () at the minimum, which is where the next search starts."""
-        from scipy.optimize import minimize  # here, since importing a method must not take its time
-
-        scale = self.scale(strength)
-
-        def scaled(point: object) -> tuple[float, object]:
-            value, slope = self.value_and_slope(torch.from_numpy(point) * scale, strength)
-            return value.item(), (slope * scale).numpy()
-
-        found = minimize(
-            scaled,
-            (self.minimum / scale).numpy(),
-            jac=True,
-            method="L-BFGS-B",
-            options={"ftol": TOLERANCE, "gtol": 0.0, "maxiter": MOST_STEPS},
+        self.minimum = minimum_near(
+            self.minimum, self.scale(strength), partial(self.value_and_slope, strength=strength)
         )
-        self.minimum = torch.from_numpy(found.x) * scale
         certain = self.log_probability(self.minimum).exp().square().sum().item() / self.images
         self.curvature = max((1 - certain) / self.classes, NEGLIGIBLE)
         return self.parts(self.minimum)
