@@ -132,6 +132,26 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     )
 
 
+def ask_with(
+    args: argparse.Namespace, recipe: str | None, seed: int, settings: Mapping[str, object]
+) -> OwnRun:
+    """What the arguments of ``add_arguments`` ask for, beside the rest.
+
+    Raises:
+        UserError: an argument can't work.
+    """
+    return ask(
+        args.images,
+        trainer=args.trainer,
+        backbone=args.backbone,
+        recipe=recipe,
+        folder=args.output_dir,
+        shots=args.shots,
+        seed=seed,
+        settings=settings,
+    )
+
+
 def ask_by(
     args: argparse.Namespace, recipe: str | None, seed: int, settings: Mapping[str, object]
 ) -> OwnRun:
@@ -141,16 +161,7 @@ def ask_by(
         UserError: they are not, an argument can't work, or see ``read_labels``.
     """
     of_flags = {"DATASET.SKIP_SMALL": True} if args.skip_small else {}
-    asked = ask(
-        args.images,
-        trainer=args.trainer,
-        backbone=args.backbone,
-        recipe=recipe,
-        folder=args.output_dir,
-        shots=args.shots,
-        seed=seed,
-        settings={**of_flags, **settings},
-    )
+    asked = ask_with(args, recipe, seed, {**of_flags, **settings})
     check_images(asked.images)
     if os.path.isfile(asked.images):
         read_labels(asked.images)

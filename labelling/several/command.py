@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, read_record
 
-from ..request import LOGGERS, OwnRun, ask
+from ..request import LOGGERS, OwnRun, ask_with
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +24,7 @@ def ask_several(
     """
     if args.skip_small:
         raise UserError("--skip-small is of one label per picture: leave it out, or say --one")
-    return ask(
-        args.images,
-        trainer=args.trainer,
-        backbone=args.backbone,
-        recipe=recipe,
-        folder=args.output_dir,
-        shots=args.shots,
-        seed=seed,
-        settings=settings,
-    )
+    return ask_with(args, recipe, seed, settings)
 
 
 def train_several(asked: OwnRun, predict: str, loggers: Sequence[logging.Logger] = LOGGERS) -> None:
