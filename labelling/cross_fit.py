@@ -192,13 +192,16 @@ def stratified_folds(
     Args:
         truth: (N, K) bool; groups: (N,), numbers; number: of folds; seed: of the order of groups.
     """
-    names = numpy.unique(groups).tolist()
-    random.Random(seed).shuffle(names)
-    size = numpy.array([(groups == name).sum() for name in names])
-    counts = numpy.array([truth[groups == name].sum(axis=0) for name in names])  # (G, K)
+    _, group_of, sizes = numpy.unique(groups, return_inverse=True, return_counts=True)
+    order = list(range(len(sizes)))
+    random.Random(seed).shuffle(order)
+    size = sizes[order]  # (G,)
+    counts = numpy.zeros((len(sizes), truth.shape[1]), dtype=int)
+    numpy.add.at(counts, group_of, truth)
+    counts = counts[order]  # (G, K)
     wanted = numpy.tile(counts.sum(axis=0) / number, (number, 1))  # (F, K), still lacking
     room = numpy.full(number, len(truth) / number)
-    fold_of_group = numpy.full(len(names), -1)
+    fold_of_group = numpy.full(len(sizes), -1)
     while (is_left := fold_of_group < 0).any():
         left = counts[is_left].sum(axis=0)  # (K,)
         if left.any():
@@ -214,5 +217,4 @@ def stratified_folds(
             fold_of_group[group] = fold
             wanted[fold] -= counts[group]
             room[fold] -= size[group]
-    by_name = dict(zip(names, fold_of_group.tolist()))
-    return numpy.array([by_name[name] for name in groups.tolist()])
+    return fold_of_group[numpy.argsort(order)][group_of]
