@@ -288,6 +288,7 @@ class PromptedClassifier:
         seed: int = 1,
         settings: Mapping[str, object] | None = None,
         several: bool | None = None,
+        refit: bool = False,
     ) -> "PromptedClassifier | SeveralClassifier":
         """Trains a classifier on your own images, with the numbers of ``train.py --images``.
 
@@ -316,6 +317,8 @@ class PromptedClassifier:
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
             several: whether a picture may have several labels, or none; None: if the file says it, or
                 ``labels`` are sets of names. Then a ``SeveralClassifier`` is returned.
+            refit: trains once more on all images, those of the test too, into ``<folder>/refit``, which
+                is returned: of trainers that learn in epochs.
 
         Raises:
             UserError: the input can't work; see also ``load``.
@@ -348,14 +351,14 @@ class PromptedClassifier:
             shots=shots,
             seed=seed,
             settings=settings,
+            refit=refit,
         )
         is_new = bool(made) and not os.path.exists(made)
         if not is_path(images):
             write_list(*pictures_and_labels(images, labels), made)
         state = rng_state()
         try:
-            fit_folder(asked)
-            return cls.load(asked.folder)
+            return cls.load(fit_folder(asked))
         except UserError:
             if is_new:  # so that the corrected call finds its place free
                 shutil.rmtree(made)

@@ -7,11 +7,13 @@ import math
 import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from tqdm import tqdm
 
 from trainers.common.console import counted, logged_to, show_messages
+from trainers.common.errors import UserError
 from trainers.common.fingerprints import data_name
 from trainers.common.record_file import Record, tested_on
 from trainers.data.images import Images
@@ -30,17 +32,19 @@ from .own_run import build_run, config_of_images
 from .request import LOGGERS, OwnRun, check_images
 
 log = logging.getLogger(__name__)
+REFIT = "refit"  # folder, in the run's, of what was trained on all images
 PROBES = 8  # images of the pass from which a training's time is estimated
 
 
-def fit_folder(asked: OwnRun) -> None:
-    """Makes the run of a folder of class folders, if it is not done.
+def fit_folder(asked: OwnRun) -> str:
+    """Makes the run of a folder of class folders, if it is not done, and returns the folder of what
+    labels images, see ``make_asked``.
 
     Raises:
         UserError: the input can't work.
     """
     with opened(asked) as run:
-        make(run)
+        return make_asked(run, asked)
 
 
 @contextlib.contextmanager
@@ -126,6 +130,59 @@ def make(run: Run) -> None:
     if method.learner is not None:
         log.info("Training takes up to %s", counted(most_minutes(run), "minute"))
     run.make()
+
+
+def make_asked(run: Run, asked: OwnRun) -> str:
+    """Makes a run and, with ``asked.refit``, what is trained on all of its images; returns the folder
+    of what labels images: the run's, or that of the second training.
+
+    Raises:
+        UserError: the method can't be trained once more.
+    """
+    if not asked.refit:
+        make(run)
+        return run.cfg.OUTPUT_DIR
+    check_refit(run)
+    images = run.loaders.images
+    parts = [*images.train_x, *images.val, *images.test]
+    every = sorted({item.impath: item for item in parts}.values(), key=lambda item: item.label)
+    folder = os.path.join(run.cfg.OUTPUT_DIR, REFIT)
+    note = (
+        f"The accuracy and what is promised (--max-error) are of the training on {len(images.train_x)} images; {folder} "
+        f"is trained on all {len(every)}, and not tested"
+    )
+    run.evaluation.notes = [*run.evaluation.notes, note]
+    make(run)
+    run.load(run.cfg.OUTPUT_DIR)
+    fitted = run.method.learned.state_dict()
+    again = replace(asked, folder=folder, settings={**asked.settings, "TEST.NO_TEST": True})
+    whole = replace(images, train_x=every, val=(), test=(), whole_val=())
+    with opened(again, [run.cfg.OUTPUT_DIR], images=whole) as other:
+        other.evaluation.notes = [note]
+        log.info("Training takes up to %s", counted(most_minutes(other), "minute"))
+        other.prepare()
+        other.train()
+        # what validation images have fitted: here none are left that it was not trained on
+        calibrated = {name: fitted[name] for name in other.method.calibrated}
+        other.method.learned.load_state_dict(calibrated, strict=False)
+        other.checkpoints.save_prompts_again()
+        other.finish()
+    return folder
+
+
+def check_refit(run: Run) -> None:
+    """
+    Raises:
+        UserError: the method learns nothing in epochs, or needs validation images for its best epoch.
+    """
+    if run.method.fits_features or not run.method.learns:
+        raise UserError(
+            f"--refit is of trainers that learn in epochs, such as CDC, and {run.name} uses all images already: leave it out"
+        )
+    if run.cfg.TEST.FINAL_MODEL == "best_val":
+        raise UserError(
+            "--refit leaves no validation images, which TEST.FINAL_MODEL best_val chooses its epoch by: leave one of them out"
+        )
 
 
 def make_by_folds(run: Run, method: FeatureMethod) -> None:

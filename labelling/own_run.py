@@ -125,6 +125,8 @@ def notes_on_classes(images: Images) -> Iterator[str]:
             f"Fewer than {SMALL} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
             "accuracy there rests on one or two"
         )
+    if not tested:
+        return
     name, count = tested.most_common(1)[0]
     if count > 2 * len(images.test) / len(tested):
         yield (

@@ -46,6 +46,8 @@ class OwnRun:
         shots: training images of each class, at most; below 1 all.
         seed: of the sample and the training.
         settings: KEY → value over all others.
+        refit: whether a method that learns in epochs is trained once more, on all images, when it is
+            tested.
     """
 
     images: str
@@ -56,6 +58,7 @@ class OwnRun:
     shots: int = SHOTS
     seed: int = 1
     settings: Mapping[str, object] = field(default_factory=dict)
+    refit: bool = False
 
 
 def ask(
@@ -68,6 +71,7 @@ def ask(
     shots: int = SHOTS,
     seed: int = 1,
     settings: Mapping[str, object] | None = None,
+    refit: bool = False,
 ) -> OwnRun:
     """What somebody asks for; the images need not be there yet.
 
@@ -101,7 +105,12 @@ def ask(
         shots=whole("the number of shots", shots),
         seed=seed,
         settings=settings,
+        refit=refit,
     )
+    if refit and run.shots >= 1:
+        raise UserError(
+            f"--refit trains on all images, and --shots {run.shots} on a few of each class: leave one of them out"
+        )
     check_place(run.folder, root)
     return run
 
@@ -115,6 +124,12 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         "--skip-small",
         action="store_true",
         help="leave out classes with fewer than 4 images, which can't be divided",
+    )
+    parser.add_argument(
+        "--refit",
+        action="store_true",
+        help="when the run is tested, train once more on all images, those of the test too, into <folder>/refit; of trainers "
+        "that learn in epochs (the others are fitted to all images anyway)",
     )
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
@@ -149,6 +164,7 @@ def ask_with(
         shots=args.shots,
         seed=seed,
         settings=settings,
+        refit=args.refit,
     )
 
 

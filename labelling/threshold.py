@@ -206,6 +206,11 @@ def read_validation(folder: str) -> Validation:
     split = split_of(record)
     is_folds = split != "val"
     path = f"{folder}/{answers_file(split)}"
+    if record.get("config", {}).get("TEST", {}).get("NO_TEST"):
+        raise UserError(
+            f"{folder} was not tested, so that it promises nothing: leave out --max-error or, where it is the refit of a run, "
+            f"label with that, {os.path.dirname(os.path.abspath(folder))}"
+        )
     if not os.path.isfile(path):
         raise UserError(
             f"--max-error needs {path}, which a training writes where its data set has validation images of its own: leave out "

@@ -238,6 +238,7 @@ class CDCMethod(Method):
     declared = SETTINGS
     learner: TemplatePrompts
     text_only = {"PROMPT_MODALITY": "text"}
+    calibrated = ("evidence.reliability",)
 
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:

@@ -96,6 +96,7 @@ class Method(nn.Module):
             features.
         tells_by_images: whether images tell the trained classes apart, so that two of them may have one
             text.
+        calibrated: names in ``learned`` of what ``calibrate`` fits.
     """
 
     learner: nn.Module | None
@@ -109,6 +110,7 @@ class Method(nn.Module):
     text_only: ClassVar[dict[str, object] | None] = {}
     fits_features = False
     tells_by_images = False
+    calibrated: tuple[str, ...] = ()
 
     def __init__(
         self,

@@ -14,7 +14,7 @@ from trainers.common.record_file import FILE_NAME, read_record, remove_record
 from trainers.engine.checkpoint import check_test_folder
 from trainers.engine.run import Run
 
-from ..fit import make, opened, said_accuracy
+from ..fit import make_asked, opened, said_accuracy
 from ..own_run import for_trainer
 from ..request import OwnRun
 from ..several.command import train_several
@@ -46,13 +46,13 @@ def run(asked: OwnRun, args: argparse.Namespace, several: bool = False) -> Run |
         if args.eval_only:
             run.test_prompts(args.model_dir, args.load_epoch)
         elif not args.no_train:
-            make(run)
-            report(run, asked)
+            report(run, asked, make_asked(run, asked))
     return run
 
 
-def report(run: Run, asked: OwnRun) -> None:
-    """Writes ``report.html`` into the folder of a run that is made, and says how to go on."""
+def report(run: Run, asked: OwnRun, folder: str) -> None:
+    """Writes ``report.html`` into the folder of a run that is made, and says how to go on; folder: of
+    what labels images."""
     cfg = run.cfg
     if run.name != ZERO_SHOT and not cfg.TEST.NO_TEST:
         try:
@@ -87,7 +87,7 @@ def report(run: Run, asked: OwnRun) -> None:
         if head.warning:
             log.warning("%s", head.warning)
     log.info("Look at the run: %s", page)
-    log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(cfg.OUTPUT_DIR))
+    log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(folder))
 
 
 def make_untrained(run: Run, asked: OwnRun) -> None:

@@ -76,12 +76,11 @@ def run(args: argparse.Namespace) -> None:
         return
     asked = ask_by(args, args.recipe, args.seed, settings)
     # here, since it takes seconds: wrong arguments are answered at once
-    from ..fit import make, opened, said_accuracy
+    from ..fit import make_asked, opened, said_accuracy
 
     with opened(asked) as made:
-        make(made)
-        folder = made.cfg.OUTPUT_DIR
-        if sentence := said_accuracy(read_record(f"{folder}/{FILE_NAME}")):
+        folder = make_asked(made, asked)
+        if sentence := said_accuracy(read_record(f"{made.cfg.OUTPUT_DIR}/{FILE_NAME}")):
             log.info("%s", sentence)
         log.info("Label images with: cdc-predict --run %s PATH …", shlex.quote(folder))
 
