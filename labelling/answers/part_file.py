@@ -54,7 +54,8 @@ def part_file(
     """
     path = os.path.abspath(table) + ENDING if table else ""
     if path:
-        check_output("the part file", path, MARK, at=AT)
+        if not is_empty(path):
+            check_output("the part file", path, MARK, at=AT)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         # SQLite does not say why it can't make a file, and makes one where a link leads
         flags = os.O_CREAT | os.O_WRONLY | getattr(os, "O_NOFOLLOW", 0)
@@ -81,6 +82,11 @@ def part_file(
             stack.close()
             if path and is_over:
                 os.remove(path)
+
+
+def is_empty(path: str) -> bool:
+    """Whether a path is a file without a byte, as a process leaves it that is killed while it makes one."""
+    return os.path.isfile(path) and not os.path.islink(path) and not os.path.getsize(path)
 
 
 def as_users(error: sqlite3.Error, path: str) -> Exception:

@@ -1,15 +1,18 @@
 """A labelling that was stopped goes on for the same question alone."""
 
+import contextlib
 import os
 import shutil
+import sqlite3
 from itertools import permutations
 from unittest.mock import patch
 
 import pytest
 
 import predict
-from labelling.answers.part_file import PartFile, part_file
+from labelling.answers.part_file import ENDING, MARK, PREPARE, PartFile, part_file
 from tests.runs import CLASSES, call, refuses
+from trainers.common.errors import UserError
 
 OTHER_QUESTIONS = [
     ["--classes", *CLASSES[:2]],
@@ -108,3 +111,23 @@ def test_each_image_has_an_answer_or_an_error_or_the_command_says_so(pictures):
         part.add({0: ROW, 1: ROW, 4: ROW}, {})
         with refuses("has 5 answers to 4 images: delete it"):
             part.check_whole()
+
+
+@pytest.mark.parametrize("statements", ["", PREPARE.format(int.from_bytes(MARK.encode(), "big"))])
+def test_a_file_that_a_kill_has_left_unbegun_is_begun(pictures, statements):
+    table = str(pictures[0].with_name("labels.csv"))
+    with contextlib.closing(sqlite3.connect(table + ENDING)) as database:
+        database.executescript(statements)
+    with part_file(table, {}, map(str, pictures)) as part:
+        assert part.counts() == (len(pictures), 0, 0)
+
+
+def test_an_empty_file_behind_a_link_is_left_alone(pictures):
+    table = str(pictures[0].with_name("labels.csv"))
+    target = pictures[0].with_name("somebody's")
+    target.touch()
+    os.symlink(target, table + ENDING)
+    with pytest.raises(UserError, match="part file"):
+        with part_file(table, {}, map(str, pictures)):
+            pass
+    assert target.read_bytes() == b""
