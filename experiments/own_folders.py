@@ -196,7 +196,7 @@ def judged(name: str, seed: int) -> dict[str, object]:
         table = Path(work, "labels.csv")
         asking = f"predict.py --run {run} --max-error best --csv {table} {work}/aside".split()
         call_killed(asking, Path(f"{table}.part"))
-        with open(table, newline="", encoding="utf-8") as file:
+        with open(table, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
     right = [row["class_1"] == Path(row["image"]).parent.name for row in rows]
     given = [is_right for row, is_right in zip(rows, right) if row["label"]]
