@@ -58,13 +58,13 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
         else:
             train, val, test = cls.list_images(folder)
             split = split_hash(train, val, test)
-            parts = [
-                [image.impath for image in part]
-                for part in (train, [] if val is test else val, test)
-            ]
-            there = [[path for path in part if os.path.isfile(path)] for part in parts]
-            numbers = [len({image.label for image in test}), *map(len, there)]
-            if missing := {*sum(parts, [])} - {*sum(there, [])}:
+            numbers = [len({image.label for image in test})]
+            missing = []
+            for part in (train, [] if val is test else val, test):
+                absent = [image.impath for image in part if not os.path.isfile(image.impath)]
+                numbers.append(len(part) - len(absent))
+                missing += absent
+            if missing:
                 remark = f"{min(missing)} is missing"
             elif numbers != expected:
                 remark = OTHER_SIZE

@@ -75,7 +75,11 @@ def is_whole(name: str, root: str) -> bool:
 
 def missing_of(names: Iterable[str], root: str) -> list[str]:
     """The names of ``SOURCES`` whose sets are not all complete."""
-    return [name for name in names if not all(is_whole(each, root) for each in SOURCES[name].sets)]
+    missing = []
+    for name in names:
+        if not all(is_whole(each, root) for each in SOURCES[name].sets):
+            missing.append(name)
+    return missing
 
 
 # ---- where archives come from ----
@@ -187,14 +191,11 @@ def locate(cls: type[ImageDataset], unpacked: str) -> tuple[str, str]:
     folders = [*folders_in(unpacked)]
     beside = unpacked
     if cls.lists_images:
-        has_lists = [
-            folder
-            for folder in folders
-            if all(os.path.isfile(f"{folder}/{name}") for name in cls.lists)
-        ]
-        if not has_lists:
+        for beside in folders:
+            if all(os.path.isfile(f"{beside}/{name}") for name in cls.lists):
+                break
+        else:
             raise unknown(f"no folder has {', '.join(cls.lists)}", unpacked)
-        beside = has_lists[0]
         listed = os.path.join(beside, cls.image_dir)
         first = [part[0].impath for part in cls.list_images(beside) if part]
         wanted = [os.path.relpath(path, listed) for path in first]

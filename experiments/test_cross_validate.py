@@ -46,9 +46,7 @@ def test_training_on_a_stock_is_a_plain_loop_over_drawn_views(run, name):
     size = model.backbone.image.image_size
     views = len(plain.run.loaders.views)
     stock = torch.randn(3, views, len(items), 3, size, size)  # (R, V, N, …)
-    frozen = torch.stack(
-        [model.towers.unprompted_images(images) for images in stock]
-    )  # (R, V, N, E)
+    frozen = torch.stack([model.towers.encode_images(images) for images in stock])  # (R, V, N, E)
     pictures = SimpleNamespace(stock=stock, frozen=frozen, trained=folds.Half(labels, {}))
     chosen = torch.arange(1, len(items))
     batch = ours.cfg.DATALOADER.TRAIN_X.BATCH_SIZE

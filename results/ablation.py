@@ -46,11 +46,6 @@ COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "imag
 Right = Sequence[numpy.ndarray]
 
 
-def interval(row: Right, full: Right, resamples: int = RESAMPLES) -> tuple[float, float]:
-    """The ``ends`` of ``bootstrap``."""
-    return ends(bootstrap(row, full, resamples))
-
-
 def ends(differences: numpy.ndarray) -> tuple[float, float]:
     """Lower and upper end of the interval that holds the middle ``CONFIDENCE_LEVEL`` of resampled
     differences (R,): the percentile interval."""
@@ -68,8 +63,9 @@ def chance(differences: numpy.ndarray) -> float:
     return float(min(1, 2 * (1 + rarer) / (1 + len(differences))))
 
 
-def bootstrap(row: Right, full: Right, resamples: int = RESAMPLES) -> numpy.ndarray:
-    """Resampled differences of mean H between two rows of runs, (R,) in points of percent.
+def bootstrap(row: Right, full: Right) -> numpy.ndarray:
+    """Resampled differences of mean H between two rows of runs, (R,) in points of percent; R is
+    ``RESAMPLES``.
 
     A resample draws, with replacement, as many seeds, base images and new images as there are, the
     same for both rows: they share few-shot samples and test images, so what makes a seed or an
@@ -82,7 +78,6 @@ def bootstrap(row: Right, full: Right, resamples: int = RESAMPLES) -> numpy.ndar
     Args:
         row, full: pairs of bool arrays (S, N_base) and (S, N_new): whether each seed's answer to
         each image is right.
-        resamples: R.
 
     Returns:
         exactly 0 where the rows are the same.
@@ -90,7 +85,7 @@ def bootstrap(row: Right, full: Right, resamples: int = RESAMPLES) -> numpy.ndar
     generator = numpy.random.default_rng(0)
     sizes = len(full[0]), full[0].shape[1], full[1].shape[1]
     seeds, base, new = (
-        generator.multinomial(size, numpy.full(size, 1 / size), resamples) for size in sizes
+        generator.multinomial(size, numpy.full(size, 1 / size), RESAMPLES) for size in sizes
     )  # (R, S), (R, N), (R, N)
     differences: numpy.ndarray
     differences = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)
@@ -125,13 +120,14 @@ def bootstrap_of(
     halves = []  # (2, S, N) each: of the row, of the full method
     for part in HALVES:
         runs = {(run.config, run.seed): run for run in (*row, *full) if run.part == part}
-        answers = [[runs[name, seed].known_answers for seed in seeds] for name in names]
-        if len({tuple(answer["image"].tolist()) for of in answers for answer in of}) > 1:
+        answers = [runs[name, seed].known_answers for name in names for seed in seeds]  # 2·S
+        if len({tuple(answer["image"].tolist()) for answer in answers}) > 1:
             raise UserError(
                 f"{' and '.join(names)}, or their seeds, were tested on different images, so no "
                 "interval can be computed: make them again with the same data"
             )
-        halves.append(numpy.array([[answer["right"] for answer in of] for of in answers]))
+        right = numpy.array([answer["right"] for answer in answers])  # (2·S, N)
+        halves.append(right.reshape(2, len(seeds), -1))
     rights, of_full = zip(*halves)
     return bootstrap(rights, of_full)
 
@@ -233,7 +229,7 @@ def row_of(name: str) -> str:
     return name.partition(", ")[0]
 
 
-def render_ablation(lines: DataFrame, style: str = "text") -> str:
+def render_ablation(lines: DataFrame, style: str) -> str:
     """The table as text, Markdown, CSV (a column for each number), LaTeX or HTML (escaped)."""
 
     def texts(name: str, specification: str, scale: float = 1) -> list[str]:

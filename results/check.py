@@ -141,11 +141,11 @@ def check(args: argparse.Namespace) -> int:
                 f"published {number.published:.2f} "
                 f"({number.difference:+.2f} points; {why})"
             )
-        means = {
-            key: Difference(of, of * math.nan)
-            for key, of in ((key, Series(by_data)) for key, by_data in over.items())
-            if len(of) >= LEAST
-        }
+        means = {}
+        for key, by_data in over.items():
+            if len(by_data) >= LEAST:
+                of = Series(by_data)
+                means[key] = Difference(of, of * math.nan)
         chances = by_holm(difference.student for difference in means.values())
         for ((trainer, config, measure), difference), student in zip(means.items(), chances):
             of = difference.of

@@ -248,10 +248,8 @@ def pair(scores: ProtocolScores, second: str, among: Differences) -> str:
     """
     first = scores.trainers[0]
     family = list(among.values())
-    student, wilcoxon = (
-        dict(zip(among, by_holm(values)))
-        for values in zip(*((each.student, each.wilcoxon) for each in family))
-    )
+    student = dict(zip(among, by_holm(each.student for each in family)))
+    wilcoxon = dict(zip(among, by_holm(each.wilcoxon for each in family)))
     shown = [name for name in scores.measures if scores.may_compare((first, second), name)]
     lines = {}
     for name in shown:

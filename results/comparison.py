@@ -318,11 +318,9 @@ class Ranking:
         """Where the tests disagree, in words: pairs that one of Wilcoxon's and Nemenyi's tests alone
         tells apart, and what either does where Friedman's tells nothing apart."""
         names = [*self.ranks.index]
-        found = {"Wilcoxon's": self.wilcoxon, "Nemenyi's": self.nemenyi}
-        told = {
-            test: [pair for pair in combinations(names, 2) if p.loc[pair] < ALPHA]
-            for test, p in found.items()
-        }
+        told = {}
+        for test, p in (("Wilcoxon's", self.wilcoxon), ("Nemenyi's", self.nemenyi)):
+            told[test] = [pair for pair in combinations(names, 2) if p.loc[pair] < ALPHA]
         texts = []
         for test, other in (("Wilcoxon's", "Nemenyi's"), ("Nemenyi's", "Wilcoxon's")):
             alone = [" and ".join(pair) for pair in told[test] if pair not in told[other]]

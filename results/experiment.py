@@ -40,14 +40,13 @@ def changes_between(first: Record, second: Record) -> list[str]:
     have settings, images and classes of their own, the halves of one images and classes. What one of
     them lacks does not count.
     """
-    then, now = facts_of(first), facts_of(second)
+    then = facts_of(first)
+    now = facts_of(second)
     keys = then.keys() & now.keys()
-    tested = [
-        [record["run"][name] for name in ("dataset", "classes")] for record in (first, second)
-    ]
-    if tested[0] != tested[1]:
+    is_same_data = first["run"]["dataset"] == second["run"]["dataset"]
+    if not is_same_data or first["run"]["classes"] != second["run"]["classes"]:
         keys -= {IMAGES, CLASSES}
-    if tested[0][0] != tested[1][0]:
+    if not is_same_data:
         keys = {key for key in keys if not key.startswith("DATASET.")}
     return differing(now, then, keys)
 
@@ -86,7 +85,8 @@ def separating(first: ByColumn, second: ByColumn) -> list[str]:
 
 def named(seeds: Sequence[int]) -> str:
     """``seed 1``, ``seeds 1, 2``."""
-    return f"seed{'s' * (len(seeds) > 1)} {first_few([*map(str, seeds)])}"
+    word = "seed" if len(seeds) == 1 else "seeds"
+    return f"{word} {first_few([*map(str, seeds)])}"
 
 
 def why_split(records: Sequence[Record], groups: Sequence[Sequence[int]]) -> str:

@@ -66,8 +66,8 @@ def of_answers(arrays: Arrays) -> Numbers:
     label, answer = (torch.from_numpy(arrays[name]) for name in ("label", "answer"))
     right = answer == label
     present = label.unique()
-    # the probabilities that are kept, and where the right one stands, or any other
-    probability, place = torch.from_numpy(arrays["top_probability"]), (~right).long()
+    probability = torch.from_numpy(arrays["top_probability"])  # those that are kept
+    place = (~right).long()  # of the right one among them, or any other
     numbers: Numbers = {
         "images": len(label),
         "accuracy": percent_right(answer, label),

@@ -98,8 +98,10 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
     cells = cells.reset_index()
     last_line = ""
     if table.runs and style != "csv":
-        rows = zip(table.means.index, cells["trainer"])
-        trainers = [marked(name, [run.record for run in table.runs_of(row)]) for row, name in rows]
+        trainers = []
+        for row, name in zip(table.means.index, cells["trainer"]):
+            records = [run.record for run in table.runs_of(row)]
+            trainers.append(marked(name, records))
         cells["trainer"] = trainers
         last_line = legend(trainers, style)
     return write_cells(cells, style, len(table.heads)) + last_line + below(table.notes, style)

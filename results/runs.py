@@ -350,8 +350,12 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
 
 def with_answers(series: Iterable[RunSeries]) -> list[RunSeries]:
     """The series, each with those of its runs only that have answers."""
-    answered = [replace(entry, runs=[run for run in entry.runs if run.answers]) for entry in series]
-    return [entry for entry in answered if entry.runs]
+    answered = []
+    for entry in series:
+        runs = [run for run in entry.runs if run.answers]
+        if runs:
+            answered.append(replace(entry, runs=runs))
+    return answered
 
 
 def training_curve(run: FinishedRun) -> dict[str, Curve]:
@@ -359,5 +363,8 @@ def training_curve(run: FinishedRun) -> dict[str, Curve]:
     trained.
     """
     lines = read_metrics(run.folder)
-    names = ("loss", "acc") if lines else ()
-    return {name: {int(line["epoch"]): line[name] for line in lines} for name in names}
+    if not lines:
+        return {}
+    loss = {int(line["epoch"]): line["loss"] for line in lines}
+    accuracy = {int(line["epoch"]): line["acc"] for line in lines}
+    return {"loss": loss, "acc": accuracy}

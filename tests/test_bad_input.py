@@ -11,6 +11,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.evaluation import EVALUATOR_REGISTRY
 
 import predict
+import run
 from tests.conftest import GOLDEN
 from tests.runs import (
     REPOSITORY,
@@ -26,7 +27,8 @@ from trainers import METHODS
 from trainers.common.errors import UserError, exit_code
 
 MESSAGES = {
-    section: GOLDEN["messages"][section] for section in ("after a command", "alone", "predict")
+    section: GOLDEN["messages"][section]
+    for section in ("after a command", "alone", "predict", "run")
 }
 
 
@@ -57,25 +59,22 @@ def test_input_that_cannot_work_is_answered_by_its_line_and_leaves_nothing(
         before = arguments("CDC")
     elif section == "predict":
         command, before = predict.main, ["--run", trained("CoOp")]
+    elif section == "run":
+        command = run.main
     else:
         monkeypatch.chdir(tmp_path)
     assert error_of(command, *before, *shlex.split(words)) == line
     assert "--resume" in words or not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (
-            "DATASET:\n  NAME: OxfordPet\n",
-            "unknown data set 'OxfordPet' (did you mean OxfordPets?)",
-        ),
-        ("- OPTIM\n", "file.yaml: it must hold lines KEY: value"),
-    ],
-)
-def test_what_is_wrong_with_a_config_file_is_named(refusal, tmp_path, content, message):
-    (tmp_path / "file.yaml").write_text(content)
-    assert message in refusal("--dataset-config-file", f"{tmp_path}/file.yaml")
+def test_what_is_wrong_with_a_config_file_is_named(refusal, tmp_path):
+    path = tmp_path / "file.yaml"
+    for content, message in (
+        ("DATASET: {NAME: OxfordPet}", "unknown data set 'OxfordPet' (did you mean OxfordPets?)"),
+        ("- OPTIM", "file.yaml: it must hold lines KEY: value"),
+    ):
+        path.write_text(content)
+        assert message in refusal("--dataset-config-file", path)
 
 
 def test_folders_made_on_the_way_to_a_refused_runs_folder_are_gone_but_those_of_another_run(
@@ -174,24 +173,16 @@ def test_doubtful_data_are_warned_of(textures, tmp_path, arguments):
 # ---- what is in a folder already ----
 
 
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (
-            ["OPTIM.MAX_EPOCH", 9, "SEED", 5],
-            "(OPTIM.MAX_EPOCH 3 → 9, SEED 1 → 5): give another out",
-        ),
-        (prompts_of("nowhere"), "holds a training, whose record the test would replace"),
-    ],
-    ids=["training", "test"],
-)
-def test_a_folder_that_holds_another_run_is_left_as_it_is(
-    trained, error_of, arguments, words, message
-):
-    folder = trained("CoOp")
-    before = contents_of(folder, "log.txt")
-    assert message in error_of(main, *arguments("CoOp", *words, folder=folder))
-    assert contents_of(folder, "log.txt") == before
+def test_a_folder_that_holds_another_run_is_left_as_it_is(trained, error_of, arguments):
+    for other, words, message in (
+        ("CoOp", ["OPTIM.MAX_EPOCH", 9, "SEED", 5], "(OPTIM.MAX_EPOCH 3 → 9, SEED 1 → 5): give "),
+        ("CoOp", prompts_of("nowhere"), "holds a training, whose record the test would replace"),
+        ("CoCoOp", ["RESUME", trained("CoOp")], "prompt_learner belongs to another run (TRAINER"),
+    ):
+        folder = trained(other)
+        before = contents_of(folder, "log.txt")
+        assert message in error_of(main, *arguments("CoOp", *words, folder=folder))
+        assert contents_of(folder, "log.txt") == before
 
 
 # ---- other commands ----

@@ -5,7 +5,6 @@ its trainer.
 the package registers nothing.
 """
 
-from collections.abc import Callable
 from fnmatch import fnmatchcase
 from importlib import import_module
 from typing import TYPE_CHECKING, cast
@@ -75,12 +74,6 @@ def list_trainers(pattern: str = "*") -> list[str]:
     return [name for name in METHODS if fnmatchcase(name, pattern)]
 
 
-def config_function(method: str) -> "Callable[[CfgNode], None]":
-    """``add_<method>_config`` of a name in ``METHODS``, which declares the method's settings;
-    importing its module registers the trainer."""
-    return cast("Callable[[CfgNode], None]", attribute(method, f"add_{method.lower()}_config"))
-
-
 def method_node(method: str) -> "CfgNode":
     """A new node of the method's settings, all at their defaults."""
     from .common.setting import node_of
@@ -90,7 +83,8 @@ def method_node(method: str) -> "CfgNode":
 
 def method_class(method: str) -> "type[Method]":
     """The ``Method`` of a name in ``METHODS``."""
-    return cast("type[Method]", attribute(method, f"{method}Method"))
+    module = import_module(METHODS[method], __name__)
+    return cast("type[Method]", getattr(module, f"{method}Method"))
 
 
 def methods_for(backbone: "Backbone") -> list[str]:
@@ -102,8 +96,3 @@ def methods_for(backbone: "Backbone") -> list[str]:
         if not method.prompts_texts and serves_images:
             served.append(name)
     return served
-
-
-def attribute(method: str, name: str) -> object:
-    """What the module of a name in ``METHODS`` has under another name."""
-    return getattr(import_module(METHODS[method], __name__), name)

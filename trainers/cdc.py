@@ -24,21 +24,14 @@ from yacs.config import CfgNode
 from .common.setting import COUNT, Setting, at_least, node_of
 from .evaluation.prediction import Prediction, Scores
 from .maths.evidence import (
+    Evidence,
     Opinion,
     conflict,
     dempster,
     evidential_loss,
     fitted_factor,
-    log_softplus,
     misleading_evidence,
     trusted_cross_entropy,
-)
-from .maths.losses import (
-    collapse_weight,
-    consistency_loss,
-    cosines,
-    decoupling_loss,
-    similarity_of_templates,
 )
 from .method import Batches, Encoded, Figures, Method, TrainingImages
 from .prompting.prompts import FixedTokens, Prompts, TemplateLinear, gaussian, initial_context
@@ -48,12 +41,9 @@ from .settings import ENCODER, add_run_settings
 log = logging.getLogger(__name__)
 
 PHRASES = ("a photo of a", "a picture of a", "an image of a", "a rendering of a")
-# The log of the mean evidence over the classes, in nats, that the untrained CLIP would give. Chosen
-# by cross-validation (docs/log.md).
-LEVEL = 4.0
 LEVEL_IMAGES = 1024  # at most so many training images measure the untrained CLIP's
 COMPARED_IMAGES = 64  # at most so many have their features under the templates compared
-NO_EVIDENCE = 1e-6  # that of a logit below 0 under EVIDENCE relu, whose log is finite
+SHORT = 0.03  # δ: deviations much shorter than this have no direction yet
 
 
 SETTINGS = {
@@ -123,51 +113,6 @@ def add_cdc_config(cfg: CfgNode) -> None:
     cfg.TRAINER.CDC = node_of(SETTINGS)
 
 
-class Evidence(nn.Module):
-    """Turns M templates' logits into log-evidence; its three numbers are not trained.
-
-    Args:
-        templates: M; classes: K of the training; kind: ``EVIDENCE``.
-
-    Attributes:
-        offset: (), b: the mean over training images of logsumexp_k l_k of the untrained CLIP's
-            logits l.
-        trained_classes: (), K of the training.
-        reliability: (), ω of each template for ``dempster``. Until it is fitted it is 1 / M:
-            templates look at one picture through one encoder, so together they count as one.
-    """
-
-    offset: Tensor
-    trained_classes: Tensor
-    reliability: Tensor
-
-    def __init__(self, templates: int, classes: int, kind: str) -> None:
-        super().__init__()
-        self.kind = kind
-        self.register_buffer("offset", torch.zeros(()))
-        self.register_buffer("trained_classes", torch.tensor(classes))
-        self.register_buffer("reliability", torch.tensor(1 / templates))
-
-    def forward(self, logits: Tensor) -> Tensor:
-        """log e^m = l^m − b + c + log max(K, K_trained) in fp32, (M, B, K) → (M, B, K).
-
-        c is ``LEVEL``. On a longer list of classes than the trained one e_k / K, of which belief
-        and vacuity are made, depends on the image and the class alone, so that the vacuity
-        1 / (1 + Σ_k e_k / K) changes only by what the further classes get. On a shorter one the
-        evidence e_k does: a class does not lose what speaks for it because other classes were left
-        out.
-
-        Of the other kinds e^m is softplus(l^m) or max(l^m, 0), as Han et al. (2021) and Sensoy et
-        al. (2018) have it of a network's outputs.
-        """
-        if self.kind == "softplus":
-            return log_softplus(logits.float())
-        if self.kind == "relu":
-            return logits.float().clamp(min=NO_EVIDENCE).log()
-        classes = self.trained_classes.clamp(min=logits.shape[-1])
-        return logits.float() - self.offset + LEVEL + classes.log()
-
-
 class TemplatePrompts(nn.Module):
     """Prompts of M templates, and what turns their logits into evidence."""
 
@@ -214,12 +159,92 @@ class DecoupledPrompts(TemplatePrompts):
 
     def forward(self) -> Prompts:
         deep = list(self.deep_ctx)
-        prompts = replace(self.tokens(self.ctx), deep_text=deep)
-        if not self.visual_maps:
-            return prompts
         layers = zip(self.visual_maps, [self.ctx, *deep])
-        first, *others = [to_visual(layer) for to_visual, layer in layers]  # (M, n, D_v) each
-        return replace(prompts, visual=first, deep_visual=others)
+        return replace(
+            self.tokens(self.ctx),
+            deep_text=deep,
+            visual=[to_visual(layer) for to_visual, layer in layers],  # (M, n, D_v) each
+        )
+
+
+def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
+    """CDC's L_de: mean cosine between the deviations d^m = features^m − reference of templates m <
+    n; 0 for a single template.
+
+    With a short length δ = ``SHORT`` in it, so that it is smooth where a template has not moved yet::
+
+        L_de = mean over m < n and N of  d^m · d^n / sqrt((|d^m|² + δ²) (|d^n|² + δ²)).
+
+    A cosine of the features themselves would work against the consistency loss: it falls as
+    templates leave the reference, and together they have their minimum at "all templates equal the
+    reference" from a small weight of consistency on. The deviations' cosine asks in which direction
+    a template leaves, not how far. Derivation for β L_de + γ Σ_m L_con^m with free unit vectors:
+    put w^m = cos a · t + sin a · v_m with v_m ⊥ t the vertices of a simplex, v_m · v_n = ρ = −1 /
+    (M − 1). With y = |d|² + δ², |d|² = 2 (1 − cos a)::
+
+        d^m · d^n = (|d|² / 2) (2ρ + (1 − ρ) |d|² / 2),     L_de = d^m · d^n / y,     γ Σ_m L_con^m = γ M |d|² / 2,
+
+    whose derivative in y is β (1 − ρ) / 4 − β C / y² + γ M / 2 with C = δ² (−ρ + (1 − ρ) δ² / 4).
+    So the minimum lies at y² = β C / (β (1 − ρ) / 4 + γ M / 2): templates apart, each at a short
+    distance from the reference, which the cross-entropy is left to choose; L_de is ρ + O(δ) there.
+    They collapse, y = δ², exactly from γ = 2β / (M (M − 1) δ²) on.
+
+    Args:
+        features: (M, N, E), normalised; of N texts or images.
+        reference: (N, E) or (M, N, E), normalised.
+
+    Returns:
+        scalar in [−1 / (M − 1), 1].
+    """
+    deviation = features - reference  # (M, N, E)
+    length = (deviation.square().sum(dim=-1, keepdim=True) + SHORT**2).sqrt()  # (M, N, 1)
+    return mean_over_pairs(deviation / length)
+
+
+def mean_over_pairs(vectors: Tensor) -> Tensor:
+    """Mean of a_m · a_n over templates m < n and N of vectors (M, N, E); 0 for a single template.
+
+    Of normalised features it is their mean cosine, the usual L_de.
+    """
+    templates = len(vectors)
+    if templates == 1:
+        return vectors.new_zeros(())
+    # Σ_{m≠n} a_m · a_n = |Σ_m a_m|² − Σ_m |a_m|²
+    pairs = vectors.sum(dim=0).square().sum(dim=-1) - vectors.square().sum(dim=(0, 2))  # (N,)
+    return pairs.mean() / (templates * (templates - 1))
+
+
+def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
+    """How far templates are apart: mean cosines of their features (M, N, E), all normalised, with
+    the reference (N, E) or (M, N, E).
+
+    Returns:
+        ``to_clip``: to the reference; with two templates or more also ``between``: of pairs of
+        templates, and ``deviations``: of pairs of their deviations from the reference. Each a mean
+        over pairs and N.
+    """
+    means = {"to_clip": torch.linalg.vecdot(features, reference).mean().item()}
+    if len(features) > 1:
+        for name, vectors in (("between", features), ("deviations", features - reference)):
+            means[name] = mean_over_pairs(F.normalize(vectors, dim=-1)).item()
+    return means
+
+
+def collapse_weight(templates: int, decoupling: float, of_deviations: bool = True) -> float:
+    """γ from which β L_de + γ Σ_m L_con^m is least where all templates equal the reference.
+
+    Where L_de is ``mean_over_pairs`` of the features, w^m = cos a · t + sin a · v_m as in
+    ``decoupling_loss`` gives, for small a::
+
+        β (1 − a² M / (M − 1)) + γ M a² / 2,   which is least at a = 0 from γ = 2β / (M − 1) on.
+
+    Args:
+        templates: M ≥ 2; decoupling: β.
+        of_deviations: whether L_de is ``decoupling_loss``, which derives the formula.
+    """
+    if not of_deviations:
+        return 2 * decoupling / (templates - 1)
+    return 2 * decoupling / (templates * (templates - 1) * SHORT**2)
 
 
 def logits_of(method: Method, batches: Batches, encoded: Encoded) -> tuple[Tensor, Tensor]:
@@ -287,7 +312,7 @@ class CDCMethod(Method):
         logits = scores.logits  # (M, B, K)
         votes = Opinion(self.learner.evidence(logits))
         total, figures = self.vote_loss(scores, votes, labels)
-        if self.learns_opinions and self.settings.FUSION == "dempster":
+        if self.settings.LOSS != "cross_entropy" and self.settings.FUSION == "dempster":
             fused = self.fuse(votes.log_evidence)
             if self.settings.FUSED_LOSS:
                 total = total + self.opinion_loss(fused, labels).mean()
@@ -306,16 +331,11 @@ class CDCMethod(Method):
         """The templates' losses, of their opinions (M, B, K) or with LOSS cross_entropy of their
         logits: means over images, summed; and figures for the log."""
         every = labels.expand(len(scores.logits), -1)  # (M, B)
-        if self.learns_opinions:
-            each = self.opinion_loss(votes, every)  # (M, B)
-        else:
+        if self.settings.LOSS == "cross_entropy":
             each = F.cross_entropy(scores.logits.transpose(1, 2), every, reduction="none")
+        else:
+            each = self.opinion_loss(votes, every)  # (M, B)
         return each.mean(dim=1).sum(), {}
-
-    @property
-    def learns_opinions(self) -> bool:
-        """Whether LOSS is of opinions, and not of logits."""
-        return bool(self.settings.LOSS != "cross_entropy")
 
     def opinion_loss(self, opinion: Opinion, labels: Tensor) -> Tensor:
         """Losses (…) of an opinion of (…, K) under LOSS and ANNEALING_EPOCHS; labels: (…).
@@ -344,8 +364,8 @@ class CDCMethod(Method):
         They compare the templates' texts with the hand-crafted prompt's and, where images are
         prompted, their features of a view with those of the image encoder without prompts, for
         every M-th image of the batch, so that the pass without prompts costs as much as that of one
-        template. ``decoupling_loss`` derives where they balance; with DECOUPLED features L_de is
-        ``similarity_of_templates``.
+        template. L_con is the mean of 1 − cos to these, KgCoOp's term, and ``decoupling_loss`` derives
+        where the two balance; with DECOUPLED features L_de is ``mean_over_pairs``.
         """
         beta = self.settings.DECOUPLING_WEIGHT
         gamma = self.settings.CONSISTENCY_WEIGHT
@@ -353,15 +373,17 @@ class CDCMethod(Method):
         if self.prompts_images and (beta or gamma):
             every = len(scores.image_features)
             images = scores.image_features[:, ::every]  # (M, B / M, E)
-            compared["_image"] = images, self.unprompted(scores, every)
+            plain = self.unprompted(scores, images=slice(None, None, every))
+            compared["_image"] = images, plain
         terms = {}
         for part, (features, plain) in compared.items():
             if self.settings.DECOUPLED == "deviations":
                 apart = decoupling_loss(features, plain)
             else:
-                apart = similarity_of_templates(features)
+                apart = mean_over_pairs(features)
+            distance = 1 - torch.linalg.vecdot(features, plain).mean()
             terms[f"loss_de{part}"] = beta, apart
-            terms[f"loss_con{part}"] = gamma * len(features), consistency_loss(features, plain)
+            terms[f"loss_con{part}"] = gamma * len(features), distance
         return terms
 
     # ---- answers ----
@@ -390,7 +412,7 @@ class CDCMethod(Method):
         evidence = self.learner.evidence(logits)  # (M, B, K)
         fused = self.fuse(evidence)
         weights = evidence.new_full((len(logits),), 1 / len(logits))  # (M,)
-        if not self.learns_opinions:
+        if self.settings.LOSS == "cross_entropy":
             votes = logits.softmax(dim=-1)
             return Prediction(self.probability(logits, votes, fused), votes, vote_weight=weights)
         opinions = Opinion(evidence)

@@ -17,7 +17,6 @@ from yacs.config import CfgNode
 from .common.setting import Setting, at_least, node_of
 from .evaluation.prediction import Scores
 from .maple import MaPLeMethod
-from .maths.losses import consistency_loss
 from .method import Encoded, Figures, Method
 from .prompting.prompts import Prompts
 from .registration import registered
@@ -119,12 +118,9 @@ class CoPromptMethod(Method):
         perturbed = self.perturbed_texts
         sentence = random.randrange(len(perturbed))
         task = F.cross_entropy(scores.logits[0], labels)
-        text = consistency_loss(scores.text_features, perturbed[sentence])
-        if scores.unprompted is None:
-            plain = self.towers.unprompted_images(scores.images[-1:])
-        else:
-            plain = scores.unprompted[-1:]
-        image = consistency_loss(scores.image_features, plain)
+        text = 1 - torch.linalg.vecdot(scores.text_features, perturbed[sentence]).mean()
+        plain = self.unprompted(scores, views=slice(-1, None))  # (1, B, E)
+        image = 1 - torch.linalg.vecdot(scores.image_features, plain).mean()
         parts = {"loss_ce": task, "loss_text": text, "loss_image": image}
         return task + self.settings.W * (text + image), parts
 

@@ -3,6 +3,8 @@ Prompt Tuning with Knowledge-guided Context Optimization"): cross-entropy + W ·
 1 − cos(w_k, w_k of the hand-crafted prompt).
 """
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -10,7 +12,6 @@ from .class_part import ClassPart
 from .common.setting import COUNT, Setting, at_least, node_of
 from .evaluation.prediction import Scores
 from .learners.context import POSITIONS, ContextLearner
-from .maths.losses import knowledge_guided_loss
 from .method import Figures, Method
 from .registration import registered
 from .settings import ENCODER
@@ -28,6 +29,21 @@ SETTINGS = {
 def add_kgcoop_config(cfg: CfgNode) -> None:
     """Declares ``cfg.TRAINER.KGCOOP``: CoOp's keys and W."""
     cfg.TRAINER.KGCOOP = node_of(SETTINGS)
+
+
+def knowledge_guided_loss(
+    logits: Tensor, labels: Tensor, texts: Tensor, hand_crafted: Tensor, weight: float
+) -> tuple[Tensor, Figures]:
+    """Cross-entropy + W · mean of 1 − cos of the texts to the hand-crafted prompts, which is half their
+    squared distance; and both terms.
+
+    Args:
+        logits: (B, K); labels: (B,).
+        texts: (M, K, E); hand_crafted: (K, E); weight: W.
+    """
+    task = F.cross_entropy(logits, labels)
+    distance = 1 - torch.linalg.vecdot(texts, hand_crafted).mean()
+    return task + weight * distance, {"loss_ce": task, "loss_kg": distance}
 
 
 class KgCoOpMethod(Method):

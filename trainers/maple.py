@@ -61,12 +61,13 @@ class MultiModalPrompts(nn.Module):
 
     def forward(self) -> Prompts:
         context, *deep = (layer[None] for layer in (self.ctx, *self.compound_prompts_text))
-        maps = zip(self.compound_prompt_projections, deep)
+        maps = (self.proj, *self.compound_prompt_projections)
         return replace(
             self.tokens(context),  # (1, n, D), as each of the deep ones
             deep_text=deep,
-            visual=self.proj(context),  # (1, n, D_v)
-            deep_visual=[project(layer) for project, layer in maps],
+            visual=[
+                project(layer) for project, layer in zip(maps, (context, *deep))
+            ],  # (1, n, D_v)
         )
 
 

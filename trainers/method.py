@@ -50,6 +50,7 @@ Encoded = tuple[Tensor, Prompts | None]  # see ``Method.encode``
 Figures = dict[str, Tensor]  # scalars for the log
 ParameterGroups = list[dict[str, object]]  # as torch's optimisers take them
 Kind = TypeVar("Kind", bound="Method")
+ALL = slice(None)
 
 log = logging.getLogger(__name__)
 
@@ -382,14 +383,19 @@ class Method(nn.Module):
         self.uses_descriptions = True
         return self.describe(self.classnames)
 
-    def unprompted(self, scores: Scores, every: int = 1) -> Tensor:
-        """CLIP's own features (V, B / every, E) of each ``every``-th image of ``scores``; those of all
-        images are encoded once for all losses."""
-        if every > 1 and scores.unprompted is None:
-            return self.towers.unprompted_images(scores.images[:, ::every])
-        if scores.unprompted is None:
-            scores.unprompted = self.towers.unprompted_images(scores.images)
-        return scores.unprompted[:, ::every]
+    @torch.no_grad()
+    def unprompted(self, scores: Scores, views: slice = ALL, images: slice = ALL) -> Tensor:
+        """CLIP's own features (V, B, E) of the images of ``scores``, or of some views or images of them.
+
+        No gradient. Those of all are encoded once for all losses.
+        """
+        if scores.unprompted is not None:
+            return scores.unprompted[views, images]
+        with self.towers.autocast():
+            features = self.towers.encode_images(scores.images[views, images])
+        if views == images == ALL:
+            scores.unprompted = features
+        return features
 
     # ---- what belongs to the classes that were trained ----
 

@@ -18,7 +18,6 @@ from .class_part import ClassPart
 from .common.errors import UserError
 from .common.setting import COUNT, Setting, at_least, node_of
 from .evaluation.prediction import Prediction, Scores
-from .maths.losses import consistency_loss
 from .method import Figures, Method
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts, gaussian
@@ -142,8 +141,8 @@ class MMRLMethod(Method):
         """
         node = self.settings
         first, second = (F.cross_entropy(logits, labels) for logits in scores.logits)
-        image = consistency_loss(scores.image_features[:1], self.unprompted(scores))
-        text = consistency_loss(scores.text_features, self.hand_crafted)
+        image = 1 - torch.linalg.vecdot(scores.image_features[:1], self.unprompted(scores)).mean()
+        text = 1 - torch.linalg.vecdot(scores.text_features, self.hand_crafted).mean()
         total = node.SCALE * first + (1 - node.SCALE) * second + node.REG_WEIGHT * (image + text)
         parts = {"loss_ce": first, "loss_ce_rep": second, "loss_image": image, "loss_text": text}
         return total, parts

@@ -12,7 +12,7 @@ from yacs.config import CfgNode
 
 from .common.setting import COUNT, Setting, above, at_least, node_of
 from .evaluation.prediction import Scores
-from .maths.losses import knowledge_guided_loss
+from .kgcoop import knowledge_guided_loss
 from .method import Figures, Method, ParameterGroups
 from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .prompting.transformer import quick_gelu

@@ -117,9 +117,8 @@ class UsualTowers(Towers):
         prompts."""
         visual = self.stock.visual
         token = visual.class_embedding
-        shown, deep, _, _ = (prompts or Prompts()).images()
-        if shown is None:
-            shown = token.new_empty(len(images), 0, len(token))
+        none = token.new_empty(len(images), 0, len(token))
+        shown, *deep = prompts.visual if prompts and prompts.visual else [none]
         images = images.expand(len(shown), -1, -1, -1, -1)
         features = []
         for view, prompt, *layers in zip(images, shown, *deep):

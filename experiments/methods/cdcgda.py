@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from trainers.cdc import LEVEL, CDCMethod, TemplatePrompts, logits_of
+from trainers.cdc import CDCMethod, TemplatePrompts, logits_of
 from trainers.class_part import ClassPart, State
 from trainers.common.setting import node_of
 from trainers.evaluation.prediction import Prediction, Scores
-from trainers.maths.evidence import Opinion, conflict, dempster, fitted_factor
+from trainers.maths.evidence import LEVEL, Opinion, conflict, dempster, fitted_factor
 from trainers.maths.gaussians import (
     WAY_OF_ADDED,
     GaussianEvidence,

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from trainers.cdc import PHRASES, CDCMethod, Evidence, TemplatePrompts
+from trainers.cdc import PHRASES, CDCMethod, TemplatePrompts
 from trainers.common.setting import Setting, Settings, node_of
 from trainers.evaluation.prediction import Scores
 from trainers.learners.independent import IndependentPrompts
-from trainers.maths.evidence import Opinion
+from trainers.maths.evidence import Evidence, Opinion
 from trainers.method import Figures, Method, ParameterGroups
 from trainers.prompting.precision import OfficialPrecision
 from trainers.prompting.prompts import Prompts, initial_context
@@ -97,7 +97,7 @@ class CDCOverMethod(CDCMethod):
         further = [self.base.build() for _ in range(1, self.settings.N_TEMPLATES)]
         learners = [cast("OneContext", learner) for learner in (self.base.learner, *further)]
         with torch.no_grad():
-            self.prompts_images = learners[0]().visual is not None
+            self.prompts_images = len(learners[0]().visual) > 0
         length = self.backbone.text.context_length
         # so that no fixed words are left over
         phrases = [
@@ -127,7 +127,7 @@ class CDCOverMethod(CDCMethod):
             self.unprompted(scores)  # (V, B, E), which it keeps there
         for m in range(len(logits)):
             loss, measured = self.base.loss(scores.of_template(m), labels)
-            if self.learns_opinions:
+            if self.settings.LOSS != "cross_entropy":
                 vote = self.opinion_loss(Opinion(votes.log_evidence[m]), labels).mean()
                 loss = loss - F.cross_entropy(logits[m], labels) + vote
             total = total + loss

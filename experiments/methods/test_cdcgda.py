@@ -10,9 +10,8 @@ from tests.runs import prompts_of
 from tests.trainers.conftest import answered
 from tests.trainers.formulas.templates import fused_evidence
 from tests.trainers.test_gaussians import check_added_names
-from trainers.cdc import LEVEL
-from trainers.data.loader import pair_of
-from trainers.maths.evidence import fitted_factor
+from trainers.data.loader import Pairs
+from trainers.maths.evidence import LEVEL, fitted_factor
 
 
 def test_it_abstains_for_a_list_without_a_trained_class(loaded):
@@ -77,7 +76,7 @@ def test_templates_and_gaussians_are_fused_with_their_reliabilities(in_float64, 
 
 def test_all_reliabilities_are_fitted_to_validation_images(just_trained):
     trainer, _ = just_trained("CDCGDA")
-    batches = (pair_of(batch) for batch in trainer.val_loader)
+    batches = Pairs(trainer.val_loader)
     scores, labels = answered(trainer.model, batches)
     logits, model = torch.cat([each.logits for each in scores], dim=1), trainer.model
     factor = fitted_factor(model.log_evidence(logits), labels, [1 / 8] * 4 + [1.0])

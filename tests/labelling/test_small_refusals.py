@@ -8,8 +8,6 @@ import sys
 import pytest
 import torch
 
-import predict
-import run
 from labelling import export
 from labelling.answers.label_studio import address
 from tests.runs import refuses
@@ -17,25 +15,6 @@ from trainers.common.config_files import check_range
 from trainers.common.image_files import files_below
 from trainers.gda import SETTINGS as GDA
 from trainers.tipadapter import SETTINGS as TIP
-
-
-@pytest.mark.parametrize("number", [0, -5])
-def test_at_least_one_class_is_listed(error_of, number):
-    words = "--run", "nowhere", "nothing.png", "--topk", number
-    assert f"--topk is {number}, it must be at least 1" in error_of(predict.main, *words)
-
-
-@pytest.mark.parametrize(
-    "words, message",
-    [
-        (("--shards", -1), "--shards is -1, it must be at least 1"),
-        (("--shards", 0), "--shards is 0, it must be at least 1"),
-        (("--output", os.devnull), f"--output {os.devnull} is no folder"),
-    ],
-)
-def test_a_plan_is_of_what_can_be_made(error_of, words, message):
-    plan = "--protocol", "base2new", "--trainer", "CDC", "--plan"
-    assert message in error_of(run.main, *plan, *words)
 
 
 def test_a_name_that_is_no_text_is_no_task():

@@ -53,7 +53,7 @@ def test_features_are_those_of_clips_own_with_the_resized_positions(kind, size):
     assert_same(ours.image(images)[0], theirs.encode_image(images[0]))
     if is_vit:
         expected = stock_image_features(theirs, images[0], prompts[0])
-        assert_same(ours.image(images, prompts)[0], expected, [prompts])
+        assert_same(ours.image(images, [prompts])[0], expected, [prompts])
 
 
 @pytest.mark.parametrize("kind, size, patch", [("vit", 36, 8), ("resnet", 48, 32)])

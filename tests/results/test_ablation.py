@@ -7,7 +7,7 @@ import numpy
 import pytest
 from scipy.stats import binom
 
-from results.ablation import chance, collect_ablations, interval, main, resampled_h
+from results.ablation import bootstrap, chance, collect_ablations, ends, main, resampled_h
 from results.table import harmonic_mean
 from tests.results.conftest import write
 from tests.runs import call, write_answers
@@ -43,11 +43,12 @@ def test_resampling_is_the_loop_over_drawn_seeds_and_images():
     assert 0 in expected
 
 
-def test_images_alone_give_the_quantiles_of_the_binomial_distribution():
+def test_images_alone_give_the_quantiles_of_the_binomial_distribution(monkeypatch):
+    monkeypatch.setattr("results.ablation.RESAMPLES", 50000)
     base, new = numpy.arange(40)[None] < 25, numpy.ones((1, 3), dtype=bool)
-    found = interval((base, new), (base & False, new), resamples=50000)
-    ends = [100 * binom.ppf(quantile, 40, 25 / 40) / 40 for quantile in (0.025, 0.975)]
-    assert found == pytest.approx([harmonic_mean((end, 100.0)) for end in ends])
+    found = ends(bootstrap((base, new), (base & False, new)))
+    accuracies = [100 * binom.ppf(quantile, 40, 25 / 40) / 40 for quantile in (0.025, 0.975)]
+    assert found == pytest.approx([harmonic_mean((accuracy, 100.0)) for accuracy in accuracies])
 
 
 def test_p_is_twice_the_share_on_the_rarer_side():

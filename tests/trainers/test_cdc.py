@@ -6,7 +6,7 @@ import torch
 import torchvision.transforms as T
 
 from tests.conftest import make_method
-from trainers.data.loader import pair_of
+from trainers.data.loader import Pairs
 from trainers.prompting.prompts import INIT_STD
 
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1")
@@ -52,7 +52,7 @@ def test_views_differ_by_one_operation(run, augmentation, crops):
 
 def test_each_template_is_trained_on_its_own_view(run):
     trainer, _, _ = run("CDC", *TEXT, flags=("--no-train",))
-    images, labels = pair_of(next(iter(trainer.train_loader_x)))
+    images, labels = next(iter(Pairs(trainer.train_loader_x)))
     assert images.shape == (4, 8, 3, 32, 32)
     assert labels.shape == (8,)
     assert all(not torch.equal(images[0], other) for other in images[1:])

@@ -9,9 +9,8 @@ from tests.prompting.models import pair, relative
 from tests.runs import prompts_of
 from tests.trainers.conftest import answered
 from tests.trainers.formulas.templates import fused_evidence
-from trainers.cdc import LEVEL
-from trainers.data.loader import pair_of
-from trainers.maths.evidence import fitted_factor
+from trainers.data.loader import Pairs
+from trainers.maths.evidence import LEVEL, fitted_factor
 
 NAMES = [f"thing {number}" for number in range(6)]
 TEXT = ("TRAINER.CDC.PROMPT_MODALITY", "text", "TRAINER.CDC.PROMPT_DEPTH", "1")
@@ -99,7 +98,7 @@ def test_training_starts_where_zero_shot_evidence_is_as_large_as_its_level(in_fl
 def test_reliability_is_fitted_on_validation_images_and_kept_with_the_prompts(run):
     """One number, that nothing but validation images sets; ω = 1 is the paper's rule."""
     trainer, record, folder = run("CDC", *TEXT, name="trained")
-    batches = (pair_of(batch) for batch in trainer.val_loader)
+    batches = Pairs(trainer.val_loader)
     scores, labels = answered(trainer.model, batches)
     logits = torch.cat([each.logits for each in scores], dim=1)
     factor = fitted_factor(trainer.model.learner.evidence(logits), labels, [1 / 4] * 4)

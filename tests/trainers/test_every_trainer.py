@@ -14,7 +14,7 @@ from tests.runs import call, change_split, make_textures, prompts_of, record_of,
 from tests.same_run import assert_equal, kept_answers
 from train import main
 from trainers.common.metrics import read_metrics
-from trainers.data.loader import pair_of
+from trainers.data.loader import Pairs
 from trainers.engine.checkpoint import MODEL_NAME, newest
 
 FIGURES = GOLDEN["figures"]
@@ -168,7 +168,7 @@ def test_every_precision_trains_and_stays_near_fp32(
     assert record["precision"] == trainer.model.towers.precision
     if name in LEARNING:
         trainer.model.learner.load_state_dict(reference.model.learner.state_dict())
-    images, _ = pair_of(next(iter(trainer.test_loader)))
+    images, _ = next(iter(Pairs(trainer.test_loader)))
     with torch.no_grad():
         logits = [each.model(images).logits for each in (trainer, reference)]
     assert logits[0].dtype == torch.float32

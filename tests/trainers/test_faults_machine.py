@@ -27,6 +27,7 @@ from trainers.engine import fit as loop
 from trainers.engine import run as one_run
 
 NOBODY = 65534
+EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
 
 
 # ---- a full disk ----
@@ -54,22 +55,27 @@ def full_disk(monkeypatch):
     return fill
 
 
-@pytest.mark.parametrize("name", ["predictions-val.npz", "results.json"])
-def test_a_disk_that_is_full_at_the_end_of_a_run_costs_the_test_only(
-    trained, full_disk, arguments, tmp_path, error_of, name
+@pytest.mark.parametrize(
+    "name, epoch",
+    [("prompt_learner/model.pth.tar-2", 1), ("predictions-val.npz", 3), ("results.json", 3)],
+)
+def test_a_full_disk_costs_what_was_to_be_written_and_the_same_command_goes_on(
+    trained, full_disk, arguments, tmp_path, error_of, name, epoch
 ):
-    """What was trained is there: the same command tests it and ends as if nothing had been."""
-    whole, folder, free = trained("CoOp"), tmp_path / "out", full_disk(name)
-    line = error_of(main, *arguments("CoOp"))
+    """What was trained until then is there, and it ends as if nothing had been."""
+    words = arguments("CoOp", *EACH_EPOCH)
+    whole, folder, free = trained("CoOp", *EACH_EPOCH), tmp_path / "out", full_disk(name)
     advice = "make room, or give another place, and give the same command again"
+    line = error_of(main, *words)
     assert line == f"error: {folder / name}: No space left on device: {advice}"
     assert not (folder / "results.json").exists()
     assert not list(folder.rglob("*unfinished*"))
-    prompts = folder / "prompt_learner/model.pth.tar-3"
-    written = prompts.stat().st_mtime_ns
+    checkpoints = sorted((folder / "prompt_learner").iterdir())
+    assert len(checkpoints) == epoch
+    written = checkpoints[-1].stat().st_mtime_ns
     free()
-    assert main(arguments("CoOp")) == 0
-    assert prompts.stat().st_mtime_ns == written
+    assert main(words) == 0
+    assert checkpoints[-1].stat().st_mtime_ns == written
     assert_same_run(whole, folder)
 
 
@@ -172,7 +178,7 @@ def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(
 ):
     """``kill -9`` in the middle of the second epoch; in a child, since torch tells of it whenever it
     is noticed."""
-    options = ("DATALOADER.NUM_WORKERS", "1", "TRAIN.CHECKPOINT_FREQ", "1")
+    options = ("DATALOADER.NUM_WORKERS", "1", *EACH_EPOCH)
     whole, mark, said = trained("CoOp", *options), tmp_path / "killed", tmp_path / "said.txt"
     words = arguments("CoOp", *options)
     assert children.finish(words, said, kill_a_worker, tmp_path / "out", mark) == 2

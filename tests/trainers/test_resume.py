@@ -1,7 +1,6 @@
 """A run that is ended at any moment and started again ends as if it had not been, to the bit; what
 goes wrong with its files, and signals."""
 
-import errno
 import os
 import random
 import shutil
@@ -17,7 +16,6 @@ from tests import children
 from tests.conftest import BASE, LEARNING, slow_but_for
 from tests.same_run import assert_same_run
 from train import main
-from trainers.common import files
 from trainers.common.files import remove_leftovers, write_text
 from trainers.common.interruption import REQUEUE, SIGNALS, interruptible
 from trainers.engine import fit as loop
@@ -155,25 +153,6 @@ def test_a_damaged_checkpoint_is_refused_and_the_line_says_what_to_do(
     assert f"delete {output.checkpoints} to start over" in error
     shutil.rmtree(output.checkpoints)  # the advice
     assert output(*EACH_EPOCH) == 0
-
-
-def full(descriptor):
-    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def test_where_a_checkpoint_has_no_room_the_old_one_stays_and_the_same_command_goes_on(
-    output, trained, monkeypatch, capsys
-):
-    whole = trained("CoOp", *EACH_EPOCH)
-    with monkeypatch.context() as patch:
-        dies(patch, Run, "after_epoch", 1, lambda: patch.setattr(files.os, "fsync", full))
-        assert output(*EACH_EPOCH) == 2
-    line = f"error: {output.checkpoints}/model.pth.tar-2: No space left on device: make room, "
-    assert line in capsys.readouterr().err
-    assert sorted(path.name for path in output.checkpoints.iterdir()) == [epoch_name(1)]
-    monkeypatch.setattr(files.os, "fsync", lambda descriptor: None)
-    assert output(*EACH_EPOCH) == 0
-    assert_same_run(whole, output.folder)
 
 
 def test_a_file_is_brought_to_the_disk_before_it_gets_its_name(tmp_path, monkeypatch):

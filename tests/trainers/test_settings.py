@@ -3,6 +3,7 @@
 import ast
 import json
 import re
+import sys
 
 import clip
 import pytest
@@ -18,7 +19,7 @@ from protocols.arguments import extend_config, extensions
 from tests.conftest import GOLDEN, METHOD_OF, TRAINERS, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
-from trainers import config_function, method_node
+from trainers import method_node
 from trainers.cdc import add_cdc_config
 from trainers.cliplora import LowRank
 from trainers.common.config_files import check_values, flatten, merge
@@ -222,7 +223,8 @@ def test_every_setting_says_what_it_is_and_takes_its_own_default(settings):
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_trainers_node_has_what_its_method_declares(name):
     cfg = run_config()
-    config_function(name)(cfg)
+    module = sys.modules[METHOD_OF[name].__module__]
+    getattr(module, f"add_{name.lower()}_config")(cfg)
     assert flatten(cfg.TRAINER[name.upper()]) == flatten(node_of(METHOD_OF[name].declared))
 
 

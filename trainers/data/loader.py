@@ -92,7 +92,7 @@ class CheckedImages(Dataset[dict[str, object]]):
         self.decoded = Decoded(DECODED_BYTES if is_train else 0)
         self.background = cfg.INPUT.BACKGROUND
 
-    def under(self, transform: View, every: int = 1) -> "CheckedImages":
+    def under(self, transform: View, every: int) -> "CheckedImages":
         """Each ``every``-th image under another transform, to be looked at in order; what either has
         decoded serves both."""
         other = copy.copy(self)
@@ -279,12 +279,8 @@ class Pairs:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        batch: Batch
         for batch in self.loader:
-            yield pair_of(batch)
-
-
-def pair_of(batch: Batch) -> tuple[Tensor, Tensor]:
-    """A loader's batch as images (V, B, 3, H, W) and labels (B,)."""
-    views = batch["img"]
-    images = torch.stack(views) if isinstance(views, list) else views[None]
-    return images, batch["label"]
+            views = batch["img"]
+            images = torch.stack(views) if isinstance(views, list) else views[None]
+            yield images, batch["label"]

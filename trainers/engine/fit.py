@@ -125,7 +125,7 @@ def training_step(
     Raises:
         UserError: the loss is infinite or NaN.
     """
-    images, labels, *unprompted = to_device(batch, method.device)
+    images, labels, *unprompted = (part.to(method.device) for part in batch)
     scores = method(images)
     if unprompted:
         scores.unprompted = unprompted[0]
@@ -153,7 +153,7 @@ def check_last_step(method: Method, batch: TrainingBatch) -> None:
         UserError: the answers to the last batch are infinite or NaN, which the last step can cause
             after the last loss.
     """
-    images, *_ = to_device(batch, method.device)
+    images = batch[0].to(method.device)
     with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on this pass
         answer = method.predict(method(images).logits)
     if not answer.is_finite:
@@ -161,11 +161,6 @@ def check_last_step(method: Method, batch: TrainingBatch) -> None:
             "the answers are infinite or NaN after the last step: lower OPTIM.LR, the learning "
             f"rate, or compute with {method.path}.PREC fp32"
         )
-
-
-def to_device(batch: TrainingBatch, device: torch.device) -> tuple[Tensor, ...]:
-    """A batch's tensors on a device."""
-    return tuple(part.to(device) for part in batch)
 
 
 class OnDevice:
@@ -176,14 +171,11 @@ class OnDevice:
         self.device = device
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for batch in self.batches:
-            images, labels = to_device(batch, self.device)
-            yield images, labels
+        for images, labels in self.batches:
+            yield images.to(self.device), labels.to(self.device)
 
 
-def first_views(
-    batches: TrainingBatches, most: int | None = None, augmented: bool = False
-) -> Batches:
+def first_views(batches: TrainingBatches, most: int | None, augmented: bool) -> Batches:
     """The training images as ``batches`` have them, in place of a data set's, see ``TrainingImages``."""
     seen = 0
     for images, labels, *_ in batches:

@@ -272,7 +272,7 @@ class Run:
             self.done = int(state["epoch"])
         return self.done
 
-    def test_prompts(self, directory: str, epoch: int | None = None) -> float:
+    def test_prompts(self, directory: str, epoch: int | None) -> float:
         """Tests the prompts of another run's folder, see ``load``; the record notes how many of the images
         these were trained on. Returns what ``test`` does."""
         trained = self.load(directory, epoch)

@@ -47,20 +47,19 @@ def measure_label_sets(
             "ece": 100 * ece,
         }
     occurring = [values for values in per_label.values() if values["positives"]]
-    means = {
-        "map": "average_precision",
-        "macro_f1": "f1",
-        "ece": "ece",
-    }
     return {
         "images": len(truth),
         "micro_f1": f1(given, truth),
-        **{
-            name: float(numpy.mean([values[key] for values in occurring]))
-            for name, key in means.items()
-        },
+        "map": mean_of("average_precision", occurring),
+        "macro_f1": mean_of("f1", occurring),
+        "ece": mean_of("ece", occurring),
         "per_label": per_label,
     }
+
+
+def mean_of(measure: str, labels: list[dict[str, float | int | None]]) -> float:
+    """The mean of a measure over labels."""
+    return float(numpy.mean([values[measure] for values in labels]))
 
 
 def f1(given: numpy.ndarray, truth: numpy.ndarray) -> float:

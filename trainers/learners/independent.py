@@ -25,8 +25,9 @@ class VisualPrompts(nn.Module):
         self.deep_ctx = nn.ParameterList(gaussian(n_ctx, width) for _ in range(depth - 1))
 
     def forward(self) -> Prompts:
-        deep = [layer[None] for layer in self.deep_ctx]  # (1, n, D_v) each
-        return Prompts(visual=self.ctx[None], deep_visual=deep)
+        return Prompts(
+            visual=[layer[None] for layer in (self.ctx, *self.deep_ctx)]
+        )  # (1, n, D_v) each
 
 
 class IndependentPrompts(nn.Module):
@@ -64,5 +65,4 @@ class IndependentPrompts(nn.Module):
             self.tokens(self.ctx[None]),
             deep_text=[layer[None] for layer in self.deep_ctx],  # (1, n, D) each
             visual=image.visual,
-            deep_visual=image.deep_visual,
         )

@@ -1,9 +1,9 @@
-"""Subjective logic for classifiers: evidence → opinion, Dempster's rule, losses, reliability of
+"""Subjective logic for classifiers: logits → evidence → opinion, Dempster's rule, losses, reliability of
 dependent witnesses.
 
-Pure functions on tensors; no CLIP, no Dassl. Everything starts from *log*-evidence, so that neither
-a logit of +200 nor one of −200 over- or underflows, in value or gradient. The last dimension is
-always the K classes.
+Nothing here is trained; no CLIP, no Dassl. ``Evidence`` turns logits into *log*-evidence, which the
+pure functions start from, so that neither a logit of +200 nor one of −200 over- or underflows, in
+value or gradient. The last dimension is always the K classes.
 
 References:
     - Jøsang (2016), "Subjective Logic": opinions and their Dirichlet form.
@@ -19,7 +19,57 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+# The log of the mean evidence over the classes, in nats, that the untrained CLIP would give. Chosen
+# by cross-validation (docs/log.md).
+LEVEL = 4.0
+NO_EVIDENCE = 1e-6  # that of a logit below 0 under EVIDENCE relu, whose log is finite
+
+
+class Evidence(nn.Module):
+    """Turns M templates' logits into log-evidence; its three numbers are not trained.
+
+    Args:
+        templates: M; classes: K of the training; kind: ``EVIDENCE``.
+
+    Attributes:
+        offset: (), b: the mean over training images of logsumexp_k l_k of the untrained CLIP's
+            logits l.
+        trained_classes: (), K of the training.
+        reliability: (), ω of each template for ``dempster``. Until it is fitted it is 1 / M:
+            templates look at one picture through one encoder, so together they count as one.
+    """
+
+    offset: Tensor
+    trained_classes: Tensor
+    reliability: Tensor
+
+    def __init__(self, templates: int, classes: int, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.register_buffer("offset", torch.zeros(()))
+        self.register_buffer("trained_classes", torch.tensor(classes))
+        self.register_buffer("reliability", torch.tensor(1 / templates))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """log e^m = l^m − b + c + log max(K, K_trained) in fp32, (M, B, K) → (M, B, K).
+
+        c is ``LEVEL``. On a longer list of classes than the trained one e_k / K, of which belief
+        and vacuity are made, depends on the image and the class alone, so that the vacuity
+        1 / (1 + Σ_k e_k / K) changes only by what the further classes get. On a shorter one the
+        evidence e_k does: a class does not lose what speaks for it because other classes were left
+        out.
+
+        Of the other kinds e^m is softplus(l^m) or max(l^m, 0), as Han et al. (2021) and Sensoy et
+        al. (2018) have it of a network's outputs.
+        """
+        if self.kind == "softplus":
+            return log_softplus(logits.float())
+        if self.kind == "relu":
+            return logits.float().clamp(min=NO_EVIDENCE).log()
+        classes = self.trained_classes.clamp(min=logits.shape[-1])
+        return logits.float() - self.offset + LEVEL + classes.log()
 
 
 @dataclass

@@ -27,8 +27,7 @@ class Prompts:
         deep_text: one for each text layer after the first, as far as any has: (M, n, D), or (M, K,
             n, D) where each class has its own, or None where the layer keeps what the one before it
             made of its prompts.
-        visual: (M, n, D_v) prompts at the image encoder's input, or None.
-        deep_visual: one (M, n, D_v) for each image layer after the first, as far as any has.
+        visual: one (M, n, D_v) for each image layer, as far as any has.
         text_adapters, image_adapters: one or None for each layer, as far as any has.
         readout: of a second feature of each image, or None.
     """
@@ -37,8 +36,7 @@ class Prompts:
     suffix: Tensor | None = None
     end: Tensor | None = None
     deep_text: Sequence[Tensor | None] = ()
-    visual: Tensor | None = None
-    deep_visual: Sequence[Tensor] = ()
+    visual: Sequence[Tensor] = ()
     text_adapters: Sequence[Adapter | None] = ()
     image_adapters: Sequence[Adapter | None] = ()
     readout: Readout | None = None
@@ -54,20 +52,13 @@ class Prompts:
         """The templates of several prompts, one after the other; all have the classes' tokens of the
         first."""
         deep_text = [part.deep_text for part in parts]
-        deep_visual = [part.deep_visual for part in parts]
+        visual = [part.visual for part in parts]
         return replace(
             parts[0],
             prefix=joined([part.prefix for part in parts]),
             deep_text=[joined(layer) for layer in zip(*deep_text)],
-            visual=joined([part.visual for part in parts]),
-            deep_visual=[torch.cat(layer) for layer in zip(*deep_visual)],
+            visual=[torch.cat(layer) for layer in zip(*visual)],
         )
-
-    def images(
-        self,
-    ) -> tuple[Tensor | None, Sequence[Tensor], Sequence[Adapter | None], Readout | None]:
-        """What ``ImageEncoder`` takes."""
-        return self.visual, self.deep_visual, self.image_adapters, self.readout
 
     def texts(
         self, classes: slice

@@ -98,14 +98,10 @@ class Towers(nn.Module):
         self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
     ) -> Tensor:
         """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where images are not prompted."""
-        features = self.backbone.image(images, *(prompts or Prompts()).images()).float()
+        given = prompts or Prompts()
+        image = self.backbone.image
+        features = image(images, given.visual, given.image_adapters, given.readout).float()
         return F.normalize(features, dim=-1) if normalize else features
-
-    @torch.no_grad()
-    def unprompted_images(self, images: Tensor) -> Tensor:
-        """CLIP's own features (V, B, E) of images (V, B, 3, H, W), as references; no gradient."""
-        with self.autocast():
-            return self.encode_images(images)
 
     @torch.no_grad()
     def features_of(

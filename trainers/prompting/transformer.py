@@ -239,8 +239,7 @@ class ImageEncoder(nn.Module):
     def forward(
         self,
         images: Tensor,
-        prompts: Tensor | None = None,
-        deep_prompts: Sequence[Tensor] = (),
+        prompts: Sequence[Tensor] = (),
         adapters: Iterable[Adapter | None] = (),
         readout: Readout | None = None,
     ) -> Tensor:
@@ -249,9 +248,9 @@ class ImageEncoder(nn.Module):
         Args:
             images: (V, B, 3, H, W); V = M gives each template its own view, V = 1 shows all
                 templates the same one.
-            prompts: (M, n, D) prompt tokens put after the patches, or None.
-            deep_prompts: one for each layer after the first, as far as any has: (M, n, D), which
-                take the place of the prompts before (Khattak et al., 2023, MaPLe, §3.2).
+            prompts: one for each layer, as far as any has: (M, n, D) tokens put after the patches,
+                and in deeper layers in the place of the prompts before (Khattak et al., 2023, MaPLe,
+                §3.2).
             adapters: one or None for each layer, as far as any has.
             readout: of a second feature, or None.
 
@@ -259,13 +258,13 @@ class ImageEncoder(nn.Module):
             (M, B, E), not normalised; without prompts (V, B, E). With a readout twice as many:
             after each feature the second one.
         """
-        templates = len(images) if prompts is None else len(prompts)
+        templates = len(prompts[0]) if prompts else len(images)
         if images.device.type == "cpu" and templates * images.shape[1] > CPU_BATCH:
-            if prompts is None:
+            if not prompts:
                 return self.in_pieces(images, adapters, readout)
             if templates > 1:
-                return self.in_turn(images, prompts, deep_prompts, adapters, readout)
-        return self.encode(images, prompts, deep_prompts, adapters, readout)
+                return self.in_turn(images, prompts, adapters, readout)
+        return self.encode(images, prompts, adapters, readout)
 
     def in_pieces(
         self, images: Tensor, adapters: Iterable[Adapter | None], readout: Readout | None
@@ -273,7 +272,7 @@ class ImageEncoder(nn.Module):
         """``forward`` of images without prompts, ``CPU_BATCH`` at a time."""
         encoded = []
         for piece in images.flatten(0, 1).split(CPU_BATCH):
-            encoded.append(self.encode(piece[None], None, (), adapters, readout))
+            encoded.append(self.encode(piece[None], (), adapters, readout))
         # (1, V·B, E), or two with a readout
         joined = torch.cat(encoded, dim=1).unflatten(1, images.shape[:2])
         together: Tensor = joined.transpose(0, 1).flatten(0, 1)
@@ -282,50 +281,48 @@ class ImageEncoder(nn.Module):
     def in_turn(
         self,
         images: Tensor,
-        prompts: Tensor,
-        deep_prompts: Sequence[Tensor],
+        prompts: Sequence[Tensor],
         adapters: Iterable[Adapter | None],
         readout: Readout | None,
     ) -> Tensor:
         """``forward`` of one template after the other."""
         encoded = []
-        for m, prompt in enumerate(prompts):
+        for m in range(len(prompts[0])):
             shown = images[m % len(images)]
-            deep = [layer[m : m + 1] for layer in deep_prompts]
-            encoded.append(self.encode(shown[None], prompt[None], deep, adapters, readout))
+            own = [layer[m : m + 1] for layer in prompts]
+            encoded.append(self.encode(shown[None], own, adapters, readout))
         return torch.cat(encoded)
 
     def encode(
         self,
         images: Tensor,
-        prompts: Tensor | None,
-        deep_prompts: Sequence[Tensor],
+        prompts: Sequence[Tensor],
         adapters: Iterable[Adapter | None],
         readout: Readout | None,
     ) -> Tensor:
         """``forward`` of all at once."""
         views, batch = images.shape[:2]
-        templates = views if prompts is None else len(prompts)
+        templates = len(prompts[0]) if prompts else views
         dtype = self.conv1.weight.dtype
         patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
         patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
         first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
         x = torch.cat([first, patches], dim=1)  # (V·B, 1 + N, D)
         x = x + self.positional_embedding.to(dtype)
-
-        def of_images(prompt: Tensor) -> Tensor:  # (M, n, D) → (M·B, n, D)
+        of_images = []  # (M·B, n, D) each
+        for prompt in prompts:
             # not repeat_interleave, which ONNX can't do for any number of images
-            return prompt.to(dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1)
-
-        if prompts is not None:
+            of_images.append(prompt.to(dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1))
+        if prompts:
             x = x.unflatten(0, (views, batch)).expand(templates, -1, -1, -1).flatten(0, 1)
-            x = torch.cat([x, of_images(prompts)], dim=1)  # (M·B, 1 + N + n, D)
+            x = torch.cat([x, of_images[0]], dim=1)  # (M·B, 1 + N + n, D)
         x = self.ln_pre(x)
-        layers = [*zip_longest(self.transformer.resblocks, [None, *deep_prompts], adapters)]
+        deeper = [None, *of_images[1:]]
+        layers = [*zip_longest(self.transformer.resblocks, deeper, adapters)]
         last, _, last_adapter = layers[-1]
-        for block, deep, adapter in layers:
-            if deep is not None:
-                x = torch.cat([x[:, : -deep.shape[1]], of_images(deep)], dim=1)
+        for block, tokens, adapter in layers:
+            if tokens is not None:
+                x = torch.cat([x[:, : -tokens.shape[1]], tokens], dim=1)
             if adapter is not None:
                 x = adapter.enter(x)
             if block is not last:
