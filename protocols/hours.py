@@ -26,7 +26,9 @@ COLUMNS = [
     "% of peak",
 ]
 PRECISION = "fp16"  # what PREC is where a recipe has none
-SIZES = Path(__file__).parent.parent / "datasets/check.yaml"  # data set → its numbers, first of all
+SIZES = (
+    Path(__file__).parent.parent / "datasets/check.yaml"
+)  # data set → its numbers, of classes first
 
 
 @dataclass

@@ -9,12 +9,12 @@ set_up demo test
 device="$(python -c 'import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else "")')"
 if [ -n "$device" ]; then
     echo "Device: $device"
-    steps=(--shape ViT-B/16 --classes 50 500)
+    steps=(--shape ViT-B/16 --classes 50 500 --every output/gpu.csv)
 else
     echo "Device: none that torch sees ($(python -c 'import torch; print("torch", torch.__version__)')). The tests and the steps run on a pretended GPU: their times and memory are the CPU's"
-    steps=(--shape smallest --classes 3 --batch 2 --rounds 1)
+    steps=(--shape smallest --classes 3 --batch 2 --rounds 1 --every output/pretended_gpu.csv)
 fi
 code=0
 python -m pytest -q -m gpu tests/trainers/test_gpu.py "$@" || code=$?
-python -m experiments.benchmarks.step "${steps[@]}" --every output/gpu.csv || code=$?
+python -m experiments.benchmarks.step "${steps[@]}" || code=$?
 exit "$code"

@@ -88,7 +88,7 @@ def start(data_root, small_clip_file, tmp_path, capfd, monkeypatch):
 
     def go(output, *words):
         place = ["--root", data_root, "--output", f"{tmp_path}/{output}"]
-        options = make_small_options(small_clip_file, 2)
+        options = [*make_small_options(small_clip_file, 2), "USE_CUDA", "False"]
         code = call(protocol_run.main, *WORDS.split(), *place, *words, "--", *options)
         return code, capfd.readouterr()
 
@@ -202,6 +202,7 @@ def machines(monkeypatch):
     """``machines(count, …)``: a cluster of as many machines with these resources, on this one."""
     pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # which would be sent to Ray's makers
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # Ray gives out those alone
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
