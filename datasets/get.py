@@ -314,7 +314,7 @@ def get(name: str, args: argparse.Namespace, hub: Hub | None) -> None:
     target = cls.place(root)
     if source.by_hand:
         if args.source is None:
-            raise UserError(f"{name}: {cls.how_to_get(target)}; {CLASSNAMES}: {WHERE_CLASSNAMES}")
+            raise UserError(f"{cls.how_to_get(target)}; {CLASSNAMES}: {WHERE_CLASSNAMES}")
         ilsvrc.sort(args.source, target, args.labels)
         add_classnames(root, target, args.source)
         return

@@ -18,6 +18,7 @@ from trainers.common.recipes import EMBEDDED, Recipe, check_known
 from trainers.common.setting import Settings, under
 from trainers.settings import add_run_settings, settings_of_run
 
+from .hours import FILE, Steps
 from .plan import (
     LINE,
     PlannedRun,
@@ -90,6 +91,9 @@ def show_plan(args: argparse.Namespace) -> str:
     options = settings_in(args.opts, "options after --")
     check_options(options)
     parts = {run.folder: run.part for run in runs}
+    steps = Steps.read()
+    hours = 0.0
+    unmeasured = 0
     rows = []
     for line, group in by_line(runs).items():
         run = group[0]
@@ -108,6 +112,11 @@ def show_plan(args: argparse.Namespace) -> str:
             held = [f"tests {parts[run.model]}", *of_targets]
         if run.model or not recipe.is_trained:
             shown[1:] = "", "", ""  # the CLIP alone
+        else:
+            missing = len(group) - sum(map(is_recorded, group))
+            each = steps.hours(run, settings)
+            hours += missing * (each or 0)
+            unmeasured += missing * (each is None)
         seeds = (seeds_of(group), seeds_of(filter(is_recorded, group)))
         rows.append((*line, *shown, "; ".join(held), *seeds))
     heads = [*LINE, *COLUMNS, "rules, a later one wins", "seeds", "done"]
@@ -116,6 +125,10 @@ def show_plan(args: argparse.Namespace) -> str:
         f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing. Weights of other CLIPs than {EMBEDDED} are "
         f"downloaded once, and a GPU is advisable; to try it without: --backbone {EMBEDDED}"
     )
+    if steps.device:
+        text += f"\nTraining what is missing takes {hours:,.1f} hours of steps on one {steps.device} (by {FILE})"
+    if steps.device and unmeasured:
+        text += f", without {counted(unmeasured, 'training')} of which no step was measured"
     return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
 
 

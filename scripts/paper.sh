@@ -3,7 +3,7 @@
 # and domain generalisation from ImageNet; nine trainers everywhere, others where their authors ran them, and zero-shot CLIP.
 # Costs: 4460 runs, 3306 of them trainings. OpenAI's weights, the data sets laid out as CoOp's DATASETS.md says, and a GPU. We have not run it.
 # All arguments go to each call, in an environment that is active:
-#   DATA=… bash scripts/paper.sh --plan                       what it consists of, and what is done
+#   DATA=… bash scripts/paper.sh --plan                       what it consists of, what is done, and after scripts/gpu.sh how many hours are left
 #   DATA=… bash scripts/paper.sh                              here, one run after the other
 #   DATA=… bash scripts/paper.sh --slurm partition=gpu gpus=1 cpus-per-task=8 time=240 --shards 16
 #   DATA=… bash scripts/paper.sh --shard 3/16                 the third of 16 jobs of any other scheduler

@@ -8,6 +8,7 @@ CUDA's: a copy, indices, and a number of no dimension beside a GPU's tensor.
 """
 
 import contextlib
+from collections.abc import Iterator
 from unittest import mock
 
 import torch
@@ -187,3 +188,14 @@ def pretended_gpu():
         stack.enter_context(Functions(marks))
         stack.enter_context(Operations(marks))
         yield
+
+
+@contextlib.contextmanager
+def some_gpu() -> Iterator[str]:
+    """While it lasts, programs find a GPU: the machine's own, or where torch sees none the pretended
+    one. Yields its name."""
+    if torch.cuda.is_available():
+        yield torch.cuda.get_device_name()
+        return
+    with pretended_gpu():
+        yield "a pretended GPU, whose times and memory are the CPU's"

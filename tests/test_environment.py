@@ -203,6 +203,31 @@ def test_every_command_prepares_its_process_before_it_imports_anything(path):
     assert imported <= {"sys", "pathlib", "trainers.common.environment"}
 
 
+def test_every_installed_command_prepares_its_process_before_it_imports_anything():
+    text = (REPOSITORY / "pyproject.toml").read_text("utf-8")
+    scripts = re.findall(r'(?m)^cdc-\w+ = "cdc_([\w.]+):(\w+)"$', text)
+    assert len(scripts) == 2
+    for module, name in scripts:
+        body = ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text("utf-8")).body
+        _, imported, *functions = body  # after the docstring
+        assert imported.module == "trainers.common.environment"
+        (function,) = (each for each in functions if each.name == name)
+        assert ast.unparse(function.body[1]) == "start_command()"
+        assert all(isinstance(each, ast.FunctionDef) for each in functions)
+
+
+def test_what_prepares_a_process_imports_next_to_nothing():
+    """Until it has, Ctrl-C gives a traceback."""
+    program = """
+import sys, typing, signal, fnmatch, importlib
+before = {*sys.modules}
+import trainers.common.environment
+print(*{*sys.modules} - before)
+"""
+    ours = {"trainers", "trainers.common", "trainers.common.environment"}
+    assert {*python("-c", program).stdout.split()} - {"math"} == ours
+
+
 SET = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 
 

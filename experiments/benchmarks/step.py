@@ -1,6 +1,7 @@
 """What CDC costs, against the field's usual way: text encoder, training step, fusion and test.
 
     python -m experiments.benchmarks.step --shape ViT-B/16 --classes 50 100
+    python -m experiments.benchmarks.step --shape ViT-B/16 --classes 50 500 --every output/gpu.csv
 
 The usual way is that of the CoOp and MaPLe repositories: the ``clip`` package's transformer over all
 77 positions of every text, templates in a loop, all layers on all tokens, opinions fused two at a time
@@ -10,6 +11,11 @@ A training step is forward, loss, backward and the optimiser's step; images are 
 Implementations take turns, and a ratio is the median of the rounds' ratios, so that a machine that
 slows down does so for all. FLOPs are counted; each row has its share of what a matrix product
 reaches in the same run. Memory is what one call adds at its peak to what was in use before.
+
+With ``--every`` it measures a step of every trainer instead, in the batches of its recipe and in each
+precision, on the GPU; its memory is all that is in use. Without a GPU the steps run on the pretended
+one of the tests, whose times and memory are the CPU's: this shows that they work, and no more.
+scripts/gpu.sh calls it; ``run.py --plan`` reads the file.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -18,12 +24,17 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import csv
 import ctypes
-import os
+import io
+import logging
 import resource
-import tempfile
+import sys
 from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import product
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import clip
@@ -39,13 +50,18 @@ from yacs.config import CfgNode
 
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from trainers import method_class
+from protocols.hours import COLUMNS
+from tests.pretended_gpu import some_gpu
+from trainers import METHODS, method_class
 from trainers.cdc import CDCMethod
 from trainers.common.config_files import CONFIGS
-from trainers.engine.build import build_method
+from trainers.common.errors import UserError, run_tool
+from trainers.common.files import check_output, write_text
+from trainers.engine import fit
 from trainers.engine.optimizer import build_optimizer
 from trainers.maths.evidence import Opinion, dempster
-from trainers.prompting.backbone import Backbone
+from trainers.method import Batches, Method
+from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.precision import OfficialPrecision
 from trainers.prompting.prompts import Prompts
 from trainers.prompting.towers import Towers
@@ -54,10 +70,14 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
 TEMPLATES = 4  # M
 BATCH = 4  # images
+PRECISIONS = ("fp32", "amp", "fp16")  # that a method can be asked for
 Work = Callable[[], object]  # what is measured
+Row = dict[str, Any]  # column → value
+log = logging.getLogger("step")
 
 # shape: arguments of clip.model.CLIP up to the vocabulary, and the recipe of that size
 SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
+    "smallest": ((32, 32, 4, 64, 16, 77, 49408, 64, 1, 3), "tiny"),
     "tiny": ((128, 64, 4, 192, 8, 77, 49408, 128, 2, 3), "tiny"),
     "ViT-B/16": ((512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), "vit_b16"),
 }
@@ -162,6 +182,36 @@ class UsualCDCMethod(CDCMethod):
 # ---- what is measured ----
 
 
+def random_clip(shape: str) -> Any:
+    """A stock CLIP of a shape on random weights, the same ones whenever it is asked for."""
+    torch.manual_seed(0)
+    return clip.model.CLIP(*SHAPES[shape][0]).float()
+
+
+def evenly_spaced(classes: int) -> list[str]:
+    """K of ImageNet's names, at most 1000: their lengths are distributed alike for any K."""
+    names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
+    return [names[index * len(names) // classes] for index in range(classes)]
+
+
+def config(name: str, shape: str, precision: str, options: Sequence[str] = ()) -> CfgNode:
+    """The config of a method's recipe for a shape; options: KEY, VALUE, KEY … over the recipe."""
+    sizes, recipe = SHAPES[shape]
+    words = ["--trainer", name, "--config-file", f"{CONFIGS}/trainers/{name}/{recipe}.yaml"]
+    words += ["--dataset-config-file", f"{CONFIGS}/datasets/imagenet.yaml"]
+    words += ["INPUT.SIZE", str((sizes[1],) * 2), "VERBOSE", "False"]
+    words += [f"TRAINER.{name.upper()}.PREC", precision, *options]
+    return build_config(parse_arguments(words))
+
+
+def method_of(cfg: CfgNode, classes: int, backbone: Backbone) -> Method:
+    """A config's method for K classes."""
+    name = cfg.TRAINER.NAME
+    settings = cfg.TRAINER[name.upper()]
+    dataset = cfg.DATASET.NAME
+    return method_class(name)(settings, evenly_spaced(classes), backbone, dataset)
+
+
 def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any, Any]:
     """A method on random weights, in our and in the usual way: two methods that share what they learn.
 
@@ -169,29 +219,16 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
         name: as registered; shape: see ``SHAPES``; classes: K, at most 1000; settings: keys of the
             method's node.
     """
-    sizes, recipe = SHAPES[shape]
-    torch.manual_seed(0)
-    stock: Any = clip.model.CLIP(*sizes).float()
+    stock = random_clip(shape)
     node = f"TRAINER.{name.upper()}."
     pairs = [text for key, value in settings.items() for text in (node + key, str(value))]
-    names = ResNet50_Weights.IMAGENET1K_V2.meta["categories"]
-    # evenly spaced, so that the names' lengths are distributed alike for any K
-    classnames = [names[index * len(names) // classes] for index in range(classes)]
-    with tempfile.TemporaryDirectory() as folder:
-        weights = os.path.join(folder, "random.pt")
-        torch.save(stock.state_dict(), weights)
-        arguments = ["--trainer", name, "--config-file", f"{CONFIGS}/trainers/{name}/{recipe}.yaml"]
-        arguments += ["--dataset-config-file", f"{CONFIGS}/datasets/imagenet.yaml"]
-        arguments += ["MODEL.BACKBONE.NAME", weights, "INPUT.SIZE", str((sizes[1],) * 2)]
-        cfg = build_config(
-            parse_arguments([*arguments, "VERBOSE", "False", node + "PREC", PRECISION, *pairs])
-        )
-        ours: Any = build_method(method_class(name), cfg, classnames, DEVICE)
+    cfg = config(name, shape, PRECISION, pairs)
+    ours: Any = method_of(cfg, classes, build_backbone(stock.state_dict()).to(DEVICE))
     ours.optim = build_optimizer(ours, cfg.OPTIM)
     stock = stock.to(DEVICE).requires_grad_(False)
     towers = UsualTowers(ours.backbone, ours.settings, ours.official_precision, stock)
     kind: Any = UsualCDCMethod if name == "CDC" else type(ours)
-    usual: Any = kind(ours.settings, classnames, towers, ours.dataset, path=ours.path)
+    usual: Any = kind(ours.settings, ours.classnames, towers, ours.dataset, path=ours.path)
     usual.learner = ours.learner
     usual.optim = ours.optim
     if name == "CDC":
@@ -203,14 +240,14 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
 def random_images(method: Any, views: int, batch: int) -> Tensor:
     """(V, B, 3, H, W)."""
     side = method.backbone.image.image_size
-    return torch.randn(views, batch, 3, side, side, device=DEVICE)
+    return torch.randn(views, batch, 3, side, side, device=method.device)
 
 
 def training_step(method: Any, views: int, batch: int) -> Work:
     """Forward, loss, backward and the optimiser's step on ``batch`` images in so many views;
     returns the loss."""
     images = random_images(method, views, batch)
-    labels = torch.arange(batch, device=DEVICE) % len(method.classnames)  # (B,)
+    labels = torch.arange(batch, device=method.device) % len(method.classnames)  # (B,)
 
     def step() -> Tensor:
         method.optim.zero_grad()
@@ -286,15 +323,20 @@ def count_flops(work: Work) -> int:
 
 def added_memory(work: Work) -> float:
     """GB that one call adds at its peak to what was in use before."""
-    if DEVICE.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    else:
-        # glibc's: what earlier calls have freed would hide this one's
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
+    forget_peak()
     before = peak_memory()
     work()
     return (peak_memory() - before) / 1e9
+
+
+def forget_peak() -> None:
+    """From here on ``peak_memory`` is that of what follows."""
+    if DEVICE.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return
+    # glibc's: what earlier calls have freed would hide this one's
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # forgets the peak so far
 
 
 def peak_memory() -> int:
@@ -308,10 +350,11 @@ def timer(work: Work) -> Timer:
     return Timer("work()", globals={"work": work}, num_threads=torch.get_num_threads())
 
 
-def matmul_peak() -> float:
+@cache
+def matmul_peak(dtype: torch.dtype = DTYPE) -> float:
     """FLOP/s of a large matrix product, the best of ten: what the machine can do."""
     size = 8192 if DEVICE.type == "cuda" else 2048
-    a, b = (torch.randn(size, size, device=DEVICE, dtype=DTYPE) for _ in range(2))
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
     clock = timer(lambda: a @ b)
     return 2 * size**3 / min(clock.timeit(1).mean for _ in range(10))
 
@@ -335,40 +378,155 @@ def compare(works: dict[str, Work], rounds: int, peak: float) -> DataFrame:
     ).rename_axis("implementation")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+# ---- a step of every trainer ----
+
+
+def measure_step(method: Method, cfg: CfgNode, rounds: int) -> dict[str, float]:
+    """Milliseconds, memory, FLOPs and share of the peak of a step of ``fit``, on a random batch.
+
+    Args:
+        cfg: the method's; rounds: steps of which the median is taken.
+    """
+    optimizer = build_optimizer(method, cfg.OPTIM)
+    scaler = fit.scaler_of(method)
+    views, _ = method.views(method.settings)
+    batch = cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+    images = random_images(method, views, batch)
+    labels = torch.arange(batch, device=method.device) % len(method.classnames)  # (B,)
+
+    def shown(most: int | None = None, augmented: bool = False) -> Batches:
+        return [(images[:1], labels)]
+
+    def step() -> None:
+        fit.training_step(method, (images, labels), optimizer, scaler, "a measured step")
+
+    method.start(shown, None)
+    method.train()
+    flops = count_flops(step)  # warms up as well
+    forget_peak()
+    seconds = median(timer(step).timeit(1).mean for _ in range(rounds))
+    memory = peak_memory()
+    dtype = torch.float32  # a CPU has no fast products of half precision
+    if DEVICE.type == "cuda":
+        dtype = method.towers.autocast_dtype or method.backbone.text.text_projection.dtype
+    return {
+        "ms": 1000 * seconds,
+        "GB": memory / 1e9,
+        "GFLOP": flops / 1e9,
+        "% of peak": 100 * flops / seconds / matmul_peak(dtype),
+    }
+
+
+def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
+    """A row of ``COLUMNS`` for each trainer that learns in steps, precision and number of classes, and
+    whether all could be measured."""
+    shape: str = args.shape
+    options = ["DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)] if args.batch else []
+    rows: list[Row] = []
+    is_whole = True
+    with some_gpu() as device:
+        backbone = build_backbone(random_clip(shape).state_dict()).to("cuda")
+        for name, precision, number in product(METHODS, PRECISIONS, args.classes):
+            kind = method_class(name)
+            if not kind.learns or kind.fits_features:
+                continue
+            cfg = config(name, shape, precision, options)
+            try:
+                measured = measure_step(method_of(cfg, number, backbone), cfg, args.rounds)
+            except (UserError, RuntimeError) as error:  # a GPU's memory is used up, too
+                is_whole = False
+                log.error("error: %s, %s, %d classes: %s", name, precision, number, error)
+                continue
+            batch = cfg.DATALOADER.TRAIN_X.BATCH_SIZE
+            fixed = (device, shape, name, precision, number, batch)
+            rows.append(dict(zip(COLUMNS, (*fixed, *measured.values()))))
+            log.info("%s, %s, %d classes: %.1f ms", name, precision, number, measured["ms"])
+    return rows, is_whole
+
+
+def shown(rows: Sequence[Row]) -> str:
+    """The rows as a table in Markdown, a line for each trainer and number of classes."""
+    lines: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        fixed = ("trainer", "batch", "classes")
+        line = lines.setdefault(tuple(row[key] for key in fixed), {key: row[key] for key in fixed})
+        line[str(row["precision"])] = "{ms:.1f} ms, {GB:.1f} GB, {% of peak:.0f} %".format(**row)
+    return tabulate([*lines.values()], headers="keys", tablefmt="pipe", disable_numparse=True)
+
+
+def write_rows(path: str, rows: Sequence[Row]) -> None:
+    """Writes the rows as CSV."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+# ---- the command ----
+
+
+def compare_ways(shape: str, classes: int, rounds: int) -> None:
+    """Prints what the usual way and ours take for K classes."""
+    cdc, usual_cdc = build("CDC", shape, classes, N_TEMPLATES=TEMPLATES)
+    maple, usual_maple = build("MaPLe", shape, classes)
+    parts = {
+        f"Text encoder under {TEMPLATES} templates, forward and backward": {
+            "usual": text_encoder(usual_cdc),
+            "ours": text_encoder(cdc),
+        },
+        f"Training step of {BATCH} images": {
+            "usual MaPLe, one template": training_step(usual_maple, 1, BATCH),
+            "MaPLe": training_step(maple, 1, BATCH),
+            f"usual CDC, {TEMPLATES} templates": training_step(usual_cdc, TEMPLATES, BATCH),
+            f"CDC, {TEMPLATES} templates": training_step(cdc, TEMPLATES, BATCH),
+        },
+        f"Fusion of {TEMPLATES} opinions on {BATCH} images, forward and backward": {
+            "usual": fusion(usual_dempster, TEMPLATES, BATCH, classes),
+            "ours": fusion(dempster, TEMPLATES, BATCH, classes),
+        },
+        f"Test of CDC on {BATCH} images": {
+            "usual": test(usual_cdc, BATCH, True),
+            "ours": test(cdc, BATCH),
+        },
+    }
+    for title, works in parts.items():
+        rows = tabulate(compare(works, rounds, matmul_peak()), headers="keys", floatfmt=".4g")
+        print(f"\nK = {classes}: {title}\n{rows}", flush=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit code: 0, or 1 if a step can't be measured.
+
+    Raises:
+        UserError: the file to write is somebody's, or no step can be measured.
+    """
+    if not args.every:
+        for classes in args.classes:
+            compare_ways(args.shape, classes, args.rounds)
+        return 0
+    check_output("--every", args.every, ",".join(COLUMNS))
+    rows, is_whole = measure_all(args)
+    if not rows:
+        raise UserError("no step could be measured: the lines above say why")
+    print(f"{shown(rows)}\n\n{args.shape} on {rows[0]['device']}, torch {torch.__version__}")
+    write_rows(args.every, rows)
+    return 0 if is_whole else 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
     parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
-    args = parser.parse_args(arguments)
-    peak = matmul_peak()
-    for classes in args.classes:
-        cdc, usual_cdc = build("CDC", args.shape, classes, N_TEMPLATES=TEMPLATES)
-        maple, usual_maple = build("MaPLe", args.shape, classes)
-        parts = {
-            f"Text encoder under {TEMPLATES} templates, forward and backward": {
-                "usual": text_encoder(usual_cdc),
-                "ours": text_encoder(cdc),
-            },
-            f"Training step of {BATCH} images": {
-                "usual MaPLe, one template": training_step(usual_maple, 1, BATCH),
-                "MaPLe": training_step(maple, 1, BATCH),
-                f"usual CDC, {TEMPLATES} templates": training_step(usual_cdc, TEMPLATES, BATCH),
-                f"CDC, {TEMPLATES} templates": training_step(cdc, TEMPLATES, BATCH),
-            },
-            f"Fusion of {TEMPLATES} opinions on {BATCH} images, forward and backward": {
-                "usual": fusion(usual_dempster, TEMPLATES, BATCH, classes),
-                "ours": fusion(dempster, TEMPLATES, BATCH, classes),
-            },
-            f"Test of CDC on {BATCH} images": {
-                "usual": test(usual_cdc, BATCH, True),
-                "ours": test(cdc, BATCH),
-            },
-        }
-        for title, works in parts.items():
-            rows = tabulate(compare(works, args.rounds, peak), headers="keys", floatfmt=".4g")
-            print(f"\nK = {classes}: {title}\n{rows}", flush=True)
+    parser.add_argument("--batch", type=int, help="with --every: images in it (the recipe's)")
+    parser.add_argument(
+        "--every",
+        metavar="FILE.csv",
+        help="measure a step of every trainer on a GPU, for run.py --plan",
+    )
+    return run_tool(run, parser.parse_args(arguments), log)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from experiments.benchmarks import step
+from protocols.hours import COLUMNS, Steps
 from tests.conftest import scrambled
+from tests.runs import call
+from trainers.common.errors import UserError
 
 CLASSES = 5
 OPTIONS = {"CDC": {"N_TEMPLATES": 3, "PROMPT_DEPTH": 2}, "MaPLe": {"PROMPT_DEPTH": 2}}
@@ -54,3 +57,51 @@ def test_flops_are_those_of_the_products_attention_of_cpus_included():
     query = torch.randn(2, 3, 11, 8)  # (B, heads, L, D)
     attention = torch.nn.functional.scaled_dot_product_attention
     assert step.count_flops(lambda: attention(query, query, query)) == 2 * (2 * 2 * 3 * 11 * 11 * 8)
+
+
+def every(tmp_path, capsys):
+    words = "--shape smallest --classes 2 3 --batch 2 --rounds 1 --every".split()
+    code = call(step.main, *words, tmp_path / "gpu.csv")
+    return code, capsys.readouterr()
+
+
+def test_a_step_of_every_trainer_is_measured_in_every_precision(tmp_path, capsys, monkeypatch):
+    """Of those that learn in steps; on a pretended GPU, which the file names."""
+    monkeypatch.setattr(step, "METHODS", ["CoOp", "TipAdapterF", "GDA", "ZeroshotCLIP"])
+    monkeypatch.setattr(step, "matmul_peak", lambda dtype: 1e12)
+    code, printed = every(tmp_path, capsys)
+    assert code == 0
+    assert "smallest on a pretended GPU" in printed.out
+    lines = (tmp_path / "gpu.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * 3 * 2
+    assert lines[0] == ",".join(COLUMNS)
+    steps = Steps.read(tmp_path / "gpu.csv")
+    assert "pretended" in steps.device
+    assert {key[1:3] for key in steps.times} == {
+        (name, precision)
+        for name in ("CoOp", "TipAdapterF")
+        for precision in ("fp32", "amp", "fp16")
+    }
+    assert all(ms > 0 for times in steps.times.values() for ms in times.values())
+
+
+def test_a_step_that_fails_is_told_and_the_others_are_measured(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(step, "METHODS", ["CoOp", "VPT"])
+    measured = dict(zip(COLUMNS[6:], (1.0, 2.0, 3.0, 4.0)))
+    errors = {"VPT": torch.OutOfMemoryError("CUDA out of memory"), "CoOp": None}
+
+    def measure(method, cfg, rounds):
+        if error := errors[cfg.TRAINER.NAME]:
+            raise error
+        return measured
+
+    monkeypatch.setattr(step, "measure_step", measure)
+    code, printed = every(tmp_path, capsys)
+    assert code == 1
+    assert "error: VPT, fp32, 2 classes: CUDA out of memory" in printed.err
+    assert "| CoOp " in printed.out
+    assert {key[1] for key in Steps.read(tmp_path / "gpu.csv").times} == {"CoOp"}
+    errors["CoOp"] = UserError("the loss is nan")
+    code, printed = every(tmp_path, capsys)
+    assert code == 2
+    assert "no step could be measured" in printed.err

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 
 from trainers.common.console import counted
-from trainers.common.environment import first_line, start_command
+from trainers.common.environment import first_line
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import file_hash
 from trainers.common.image_files import transparent_parts, with_alpha
@@ -327,9 +327,3 @@ def classifier_of(args: argparse.Namespace) -> "PromptedClassifier":
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where images can't be read, or 2 with one line on standard error."""
     return run_tool(run, parse_arguments(arguments), log)
-
-
-def command() -> int:
-    """The installed command ``cdc-predict``."""
-    start_command()
-    return main()

@@ -14,7 +14,7 @@ import shlex
 from collections.abc import Sequence
 
 from trainers.common.config_files import settings_in
-from trainers.common.environment import first_line, start_command
+from trainers.common.environment import first_line
 from trainers.common.errors import run_tool
 from trainers.common.interruption import interruptible
 from trainers.common.record_file import FILE_NAME, read_record
@@ -90,9 +90,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     with interruptible():
         return run_tool(run, args, *LOGGERS)
-
-
-def command() -> int:
-    """The installed command ``cdc-train``."""
-    start_command()
-    return main()

@@ -69,6 +69,10 @@ def make_app(demo: Demo) -> Flask:
         try:
             if uploads and "picture" not in request.form:
                 key = demo.keep(uploads)
+            if not key and request.content_length and not (request.form or request.files):
+                raise UserError(
+                    "what was sent can't be read, which happens where a picture's name is not UTF-8: rename it, or take an example"
+                )
             if not key:
                 raise UserError("there is no picture: choose one, or take an example")
             image = demo.open(key)

@@ -566,6 +566,12 @@ def test_the_message_of_a_missing_folder_names_a_command_that_is_read(tmp_path, 
     assert name in SOURCES[words[0]].sets
 
 
+def test_what_has_to_be_downloaded_by_hand_is_said_once(start):
+    code, printed = start("imagenet")
+    assert code == 1
+    assert "error: imagenet: python -m datasets.get imagenet --root" in printed.err
+
+
 def test_a_misspelt_name_is_refused(capsys):
     with pytest.raises(SystemExit):
         get.main(["dtdd"])

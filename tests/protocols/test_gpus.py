@@ -141,8 +141,10 @@ def test_where_a_training_fails_nothing_else_is_started(gpus, monkeypatch, tmp_p
 
 @pytest.mark.slow
 def test_four_pretended_gpus_give_the_numbers_of_one_process(
-    gpus, data_root, small_clip_file, tmp_path, capsys
+    gpus, data_root, small_clip_file, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # several threads add in another order
+
     def start(output, number):
         gpus(number)
         words = f"--protocol base2new --trainer CoOp CDC --dataset dtd --config tiny --shots 4 --seeds 1 2 --root {data_root} --output {tmp_path}/{output}"

@@ -81,12 +81,14 @@ def play(monkeypatch):
 
 
 @pytest.fixture
-def start(data_root, small_clip_file, tmp_path, capfd):
-    """``start(output, *words)`` → exit code and what was printed, of small runs."""
+def start(data_root, small_clip_file, tmp_path, capfd, monkeypatch):
+    """``start(output, *words)`` → exit code and what was printed, of small runs. Each has one thread,
+    as Ray gives it: several add in another order."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def go(output, *words):
         place = ["--root", data_root, "--output", f"{tmp_path}/{output}"]
-        options = make_small_options(small_clip_file, 2)
+        options = [*make_small_options(small_clip_file, 2), "USE_CUDA", "False"]
         code = call(protocol_run.main, *WORDS.split(), *place, *words, "--", *options)
         return code, capfd.readouterr()
 
@@ -197,41 +199,77 @@ def test_a_command_that_is_asked_to_stop_cancels_its_tasks(play, monkeypatch):
 
 @pytest.fixture
 def machines(monkeypatch):
-    """Two machines of a processor each."""
+    """``machines(count, …)``: a cluster of as many machines with these resources, on this one."""
     pytest.importorskip("ray", reason="needs Ray: pip install '.[ray]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")  # which would be sent to Ray's makers
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)  # Ray gives out those alone
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
-    cluster.nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    yield cluster
+
+    def add(count, **resources):
+        cluster.nodes = [cluster.add_node(**resources) for _ in range(count)]
+        return cluster
+
+    yield add
     cluster.shutdown()
 
 
-@pytest.mark.slow
-def test_a_machine_that_is_lost_changes_no_number(start, machines, tmp_path):
-    assert start("alone")[0] == 0
-
-    pids = defaultdict(set)  # folder of a run → the processes that have made it
-    over = threading.Event()
+@pytest.fixture
+def watched(tmp_path):
+    """Folder of a run → process that has made it → the GPU that it was told; ``watched.then``, if any,
+    is called once two runs have been seen."""
+    found, over = Watch(set), threading.Event()
 
     def watch():
-        """Loses a machine as soon as each has a training."""
-        is_lost = False
         while not over.wait(0.2):
-            for process in psutil.process_iter(["cmdline"]):
+            for process in psutil.process_iter(["cmdline", "environ"]):
                 words = process.info["cmdline"] or []
-                if "--with-parent" in words:
-                    pids[words[words.index("--output-dir") + 1]].add(process.pid)
-            if len(pids) == 2 and not is_lost:
-                machines.remove_node(machines.nodes[0], allow_graceful=False)
-                is_lost = True
+                folder = words[words.index("--output-dir") + 1] if "--with-parent" in words else ""
+                if folder.startswith(f"{tmp_path}/"):
+                    told = (process.info["environ"] or {}).get("CUDA_VISIBLE_DEVICES")
+                    found[folder].add((process.pid, told))
+            if len(found) == 2 and found.then is not None:
+                found.then()
+                found.then = None
 
     watching = threading.Thread(target=watch)
     watching.start()
-    code, printed = start("cluster", "--ray", machines.address)
+    yield found
     over.set()
     watching.join()
+
+
+class Watch(defaultdict):
+    then = None
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_lost_changes_no_number(start, machines, watched, tmp_path):
+    """It is lost as soon as each of two has a training."""
+    assert start("alone")[0] == 0
+    watched.clear()
+    cluster = machines(2, num_cpus=1)
+    watched.then = lambda: cluster.remove_node(cluster.nodes[0], allow_graceful=False)
+    code, printed = start("cluster", "--ray", cluster.address)
     assert code == 0, printed.err
     assert numbers_below(tmp_path / "cluster") == numbers_below(tmp_path / "alone")
-    assert sum(map(len, pids.values())) == 4 + 1, "one was lost and made again"
+    assert sum(map(len, watched.values())) == 4 + 1, "one was lost and made again"
+
+
+@pytest.mark.slow
+def test_runs_on_a_machine_with_gpus_are_told_one_each(start, machines, watched, tmp_path):
+    """Which are pretended: ``ray start --num-gpus 4``. The same folders, numbers and table."""
+    code, alone = start("alone")
+    assert code == 0
+    watched.clear()
+    code, printed = start("cluster", "--ray", machines(1, num_cpus=4, num_gpus=4).address)
+    assert code == 0, printed.err
+    assert "each run takes 1 GPU and 1 CPU" in printed.err
+    assert printed.out == alone.out
+    assert numbers_below(tmp_path / "cluster") == numbers_below(tmp_path / "alone")
+    told = {folder: gpu for folder, made in watched.items() for _, gpu in made}
+    assert len(told) == 4
+    assert set(told.values()) <= {"0", "1", "2", "3"}
+    trainings = [gpu for folder, gpu in told.items() if "train_base" in folder]
+    assert len({*trainings}) == 2, "they are made at the same time"

@@ -1,16 +1,16 @@
 """What every command does first, and a library never: a package that is not installed, a closed
 output or a locale without our letters ends in one line instead of a traceback, and threads that
-wait for each other leave the core to others."""
+wait for each other leave the core to others.
+
+Ctrl-C gives a traceback until ``start_command`` is called, so this module imports next to nothing.
+"""
 
 import io
 import math
 import os
-import platform
+import signal
 import sys
-from pathlib import Path
 from types import TracebackType
-
-from .interruption import leave_interrupts_to_system
 
 # Threads that wait for each other spin, and where another program has a core, the one that they wait
 # for has to wait for a time slice, hundreds of times a step: a training takes five to nine times as
@@ -34,6 +34,8 @@ def prepare_threads() -> None:
     """Sets how long OpenMP's threads spin while they wait, in a container with a share of a machine how
     many there are, and that OpenBLAS has one, where the user has not; called before torch and numpy are
     imported, since these libraries read it once, when they are loaded."""
+    import platform
+
     if platform.machine() in X86:
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if "OMP_WAIT_POLICY" not in os.environ:  # the user's own, which these would override
@@ -48,12 +50,24 @@ def share_of_cores() -> float:
     """How many of the machine's cores a container may use; infinite where nothing says so."""
     for paths in QUOTAS:
         try:
-            quota, period = " ".join(Path(path).read_text("ascii") for path in paths).split()
+            quota, period = " ".join(map(read, paths)).split()
         except (OSError, ValueError):
             continue
         if quota not in ("max", "-1"):
             return int(quota) / int(period)
     return math.inf
+
+
+def read(path: str) -> str:
+    """The text of a small file."""
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def leave_interrupts_to_system() -> None:
+    """Lets Ctrl-C end a process that has only begun to import, without a traceback."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def say_what_is_missing(

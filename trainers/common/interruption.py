@@ -57,12 +57,6 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def leave_interrupts_to_system() -> None:
-    """Lets Ctrl-C end a process that has only begun to import, without a traceback."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def take_interrupts_back() -> None:
     """Lets Ctrl-C raise ``KeyboardInterrupt`` again: from here on there is something to tidy up."""
     is_main = threading.current_thread() is threading.main_thread()

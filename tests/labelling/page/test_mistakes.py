@@ -37,6 +37,20 @@ def test_mistakes_are_named_and_the_page_keeps_working(ask, message):
     assert ask(picture="example-1", classes="cat\ndog").tables
 
 
+@pytest.mark.parametrize("name, is_read", [(b"caf\xc3\xa9.png", True), (b"caf\xe9.png", False)])
+def test_a_picture_whose_name_is_no_text_is_told_by_its_name(demo, name, is_read):
+    """A browser sends UTF-8; Flask leaves out all of a form in which a name is something else."""
+    head = b'--B\r\nContent-Disposition: form-data; name="upload"; filename="' + name + b'"\r\n\r\n'
+    body = head + picture(7).read() + b"\r\n--B--\r\n"
+    client = demo_app.make_app(demo).test_client()
+    page = Page(client.post("/", data=body, content_type="multipart/form-data; boundary=B").text)
+    if is_read:
+        assert page.error is None
+        assert page.tables
+    else:
+        assert "a picture's name is not UTF-8: rename it" in page.error
+
+
 # ---- pictures ----
 
 
