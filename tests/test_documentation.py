@@ -23,7 +23,13 @@ from trainers import METHODS, method_node
 DOCS = REPOSITORY / "docs"
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "dassl-lite/*.md", "experiments/**/*.md")
+    for pattern in (
+        "*.md",
+        "docs/**/*.md",
+        "dassl-lite/*.md",
+        "experiments/**/*.md",
+        "trainers/**/*.md",
+    )
     for path in REPOSITORY.glob(pattern)
     if path.parent != DOCS / "trainers"  # which trainer_pages.py writes, and git ignores
 )
