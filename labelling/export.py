@@ -43,7 +43,7 @@ TOLERANCE = 1e-4
 
 
 class Exportable(Protocol):
-    """What is needed of a ``PromptedClassifier``, see there."""
+    """The part of a ``PromptedClassifier`` that is exported, see there."""
 
     method: Method
     cfg: CfgNode
@@ -137,7 +137,7 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
 
 
 def facts(classifier: Exportable) -> dict[str, str]:
-    """What both files carry along, as strings."""
+    """The strings that both files carry along."""
     record = classifier.record
     return {
         **{name: str(record[name]) for name in ("trainer", "backbone_hash", "shots", "seed")},
