@@ -237,7 +237,7 @@ def test_a_training_replaces_nobodys_file(refusal, tmp_path, name):
     assert contents_of(folder) == before
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "prompts.safetensors", "README.md"])
+@pytest.mark.parametrize("name", ["model.onnx", "prompts.safetensors", "clip.safetensors", "README.md"])
 def test_an_export_replaces_nobodys_file(loaded, tmp_path, name):
     (tmp_path / name).write_text("mine")
     with refuses(f"export to {tmp_path}/{name} exists already, and was not written by this"):
