@@ -8,7 +8,7 @@ and Material for it is only maintained.
 
 from pathlib import Path
 
-from docs.trainer_pages import write_pages
+from docs.trainer_pages import MODEL_CARD, write_pages
 
 project = "CDC for prompt learning"
 language = "en"
@@ -37,8 +37,10 @@ MENU = {
 }
 
 
-def add_menu(app, page, source):
-    """Puts the menu at the end of the first page, as Sphinx reads it."""
+def complete(app, page, source):
+    """Puts the menu at the end of the first page, as Sphinx reads it, and leads to the site's copy of
+    the model card."""
+    source[0] = source[0].replace(f"../{MODEL_CARD}", "trainers/tiny_clip.md")
     if page == "index":
         for caption, pages in MENU.items():
             lines = [
@@ -54,4 +56,4 @@ def add_menu(app, page, source):
 
 def setup(app):
     app.connect("builder-inited", lambda app: write_pages(Path(app.srcdir) / "trainers"))
-    app.connect("source-read", add_menu)
+    app.connect("source-read", complete)

@@ -1,10 +1,10 @@
-"""Makes the documents' pictures of the page and of the report, from a run of a minute of the default
-trainer on drawings of our own.
+"""Makes the documents' pictures of the page and of the report, and the numbers that they show.
 
     python -m experiments.pictures docs
 
-README shows the first one 800 pixels wide. It needs Chromium
-(scripts/install_browser.sh).
+``page.png``, which README shows 800 pixels wide, and ``report.png`` are of a run of the default
+trainer on drawings of our own; ``report_risk.svg`` and ``report_vacuity.svg`` of the demo's runs,
+which take some minutes. It needs Chromium (scripts/install_browser.sh).
 """
 
 from trainers.common.environment import first_line, start_command
@@ -13,8 +13,10 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import csv
 import io
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,8 +31,12 @@ from labelling.classifier import PromptedClassifier
 from labelling.page.demo import Demo
 from labelling.page.page import HOST, make_app, make_server
 from labelling.threshold import threshold_of
+from results.runs import collect
+from trainers.common.record_file import FILE_NAME, read_record
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NUMBERS = "data/pictures.csv"  # what the pictures show, below their folder
+OF_DEMO = ("ZeroshotCLIP", "CoOp", "CDC")  # trainers, as in scripts/cdc/demo.sh
 WIDTH = 860  # pixels; narrower pages have one column
 PICTURES = 30  # of each class
 MAX_ERROR = 0.05  # what its images can promise
@@ -108,15 +114,21 @@ def take(address: str, height: int, picture: Path) -> None:
     Image.open(picture, formats=["PNG"]).quantize(128).save(picture, optimize=True)
 
 
-def make_pictures(folder: Path, work: Path) -> None:
-    """``page.png`` and ``report.png`` in a folder; the run is made in another."""
-    chance = random.Random(0)
+def train_on_drawings(work: Path, chance: random.Random) -> Path:
+    """Trains the default trainer on drawings; returns the run's folder."""
     draw_folders(work / "drawings", chance)
-    run = work / "run"
     words = "--images drawings --backbone tiny --output-dir run"
     command = [sys.executable, str(REPOSITORY / "train.py"), *words.split()]
     # from there, so that the report names no folder of this machine
     subprocess.run(command, check=True, cwd=work)
+    return work / "run"
+
+
+def make_pictures(folder: Path, work: Path) -> list[dict[str, str]]:
+    """``page.png`` and ``report.png`` in a folder; the run is made in another. Returns what they
+    show."""
+    chance = random.Random(0)
+    run = train_on_drawings(work, chance)
     demo = Demo(PromptedClassifier.load(run), threshold_of(str(run), MAX_ERROR))
     content = io.BytesIO()
     draw("boat", chance).save(content, "PNG")
@@ -127,14 +139,55 @@ def make_pictures(folder: Path, work: Path) -> None:
     take(f"http://{HOST}:{server.effective_port}/?picture={key}", 440, folder / "page.png")
     server.close()
     take((run / "report.html").as_uri(), 722, folder / "report.png")
+    return [shown("page.png, report.png", run)]
+
+
+def make_figures(folder: Path, work: Path) -> list[dict[str, str]]:
+    """``report_risk.svg`` and ``report_vacuity.svg`` in a folder, of the demo's runs, which are made in
+    another. Returns what they show."""
+    demo = work / "demo"
+    runs = f"--protocol base2new --dataset openmoji --trainer {' '.join(OF_DEMO)} --seeds 1"
+    for words in (
+        f"run.py {runs} --root data --output {demo}",
+        f"-m experiments.lab.uncertainty {demo} --root data",
+        f"-m report {demo} --root data --output {work}/report.html",
+    ):
+        subprocess.run([sys.executable, *words.split()], check=True, cwd=REPOSITORY)
+    figures = work / "report_figures"
+    shutil.copy(figures / "risk-openmoji-base-classes.svg", folder / "report_risk.svg")
+    shutil.copy(
+        figures / "vacuity-openmoji-base-classes-cdc-tiny.svg", folder / "report_vacuity.svg"
+    )
+    return [
+        shown("report_risk.svg, report_vacuity.svg", run.folder)
+        for run in collect(demo)
+        if "train_base" in run.folder.parts
+    ]
+
+
+def shown(pictures: str, run: Path) -> dict[str, str]:
+    """What pictures show of a run: its trainer, its test images, and how many % of them are right."""
+    record = read_record(run / FILE_NAME)
+    test = record["metrics"]["test"]
+    return {
+        "pictures": pictures,
+        "trainer": record["trainer"],
+        "images": str(test["images"]),
+        "accuracy": f"{test['accuracy']:.1f}",
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("folder", type=Path, help="where the pictures are written")
     args = parser.parse_args(arguments)
+    folder = args.folder.resolve()
     with tempfile.TemporaryDirectory() as work:
-        make_pictures(args.folder.resolve(), Path(work))
+        numbers = [*make_pictures(folder, Path(work)), *make_figures(folder, Path(work))]
+    with open(folder / NUMBERS, "w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, numbers[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows(numbers)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,11 @@ def test_the_leaderboards_data_and_the_benchmarks_table_are_those_of_base_to_new
     measured = sorted(data[columns].values.tolist())
     drawn = pandas.read_csv(DOCS / "data/leaderboard.csv", dtype=str)
     assert sorted(drawn.iloc[:, :6].values.tolist()) == measured
-    shown = [row for row in measured if row[0] in OF_PRODUCT]
+    shown = [[name, *others] for name, _, *others in measured if name in OF_PRODUCT]
+    assert {row[1] for row in measured if row[0] in OF_PRODUCT} == {"5"}
     page = (DOCS / "benchmark.md").read_text("utf-8")
-    lines = re.findall(r"(?m)^\| (\w+(?: †)? \| \d .*±.*) \|$", page)
+    assert "five seeds" in " ".join(page.split())
+    lines = re.findall(r"(?m)^\| (\w+(?: †)? \| \d.*±.*) \|$", page)
     rows = [re.split(r" \| | ± ", line) for line in lines]
     assert sorted([name.removesuffix(" †"), *others] for name, *others in rows) == shown
     marked = {row[0].removesuffix(" †") for row in rows if row[0].endswith(" †")}

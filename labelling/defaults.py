@@ -1,4 +1,4 @@
-"""What a run on one's own images takes where nobody says: which CLIP, and which trainer."""
+"""Defaults of a run on one's own images: which CLIP, and which trainer."""
 
 import ast
 import contextlib

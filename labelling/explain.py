@@ -1,4 +1,4 @@
-"""What users are told of a rejection threshold, in words: by predict.py and the page of demo_app.py."""
+"""Explains a rejection threshold in words, for predict.py and the page of demo_app.py."""
 
 from trainers.common.console import counted
 from trainers.evaluation.figures import decimal, wilson
@@ -24,7 +24,7 @@ NO_VALIDATION = "No rejection threshold can be set: the run has no answers on va
 
 
 def explain(threshold: Threshold) -> str:
-    """What is rejected, and why."""
+    """Says what is rejected, and why."""
     validation = threshold.validation
     if not validation.points:
         return NOTHING_NEW if validation.uncounted else NO_VALIDATION
@@ -33,7 +33,7 @@ def explain(threshold: Threshold) -> str:
 
 
 def verdict(threshold: Threshold, uncertainty: float) -> str:
-    """What one answer is called."""
+    """The verdict on one answer."""
     if threshold.share is None:
         return NOT_KNOWN
     if threshold.point is None:
@@ -97,7 +97,7 @@ def not_counted(validation: Validation) -> str:
 
 
 def alternatives(threshold: Threshold) -> str:
-    """What can be promised instead; "" for nothing."""
+    """The promises that can be made instead; "" for none."""
     shares = [
         f"{errors(share)}, answering {point.answered}"
         for share, point in threshold.alternatives().items()
@@ -108,7 +108,7 @@ def alternatives(threshold: Threshold) -> str:
 
 
 def promise(share: float, confidence: float) -> str:
-    """What a threshold for a share of errors promises."""
+    """The promise of a threshold for a share of errors."""
     return f"{errors(share)} with {certainty(confidence)}"
 
 
@@ -121,7 +121,7 @@ def certainty(confidence: float) -> str:
 
 
 def noun(validation: Validation) -> str:
-    """What one image of a validation is called."""
+    """The word for an image of a validation."""
     return "cross-validated image" if validation.is_folds else "validation image"
 
 

@@ -4,6 +4,8 @@
   encoder with its prompts and the fused head; the classes' texts are constants in it.
 - ``prompts.safetensors``: the learned prompts under the names of the run's checkpoint, and the
   texts' features.
+- ``clip.safetensors``, for LoRA and ProLIP, which merge exactly: the changed CLIP under OpenAI's
+  names. What prompts and other adapters learn can't be merged.
 - ``README.md``: what it is, what it was measured at, how to call it.
 """
 
@@ -28,6 +30,7 @@ from .folders.pictures import is_path
 
 MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"
+MERGED = "clip.safetensors"
 CARD = "README.md"
 OWNER = "cdc_export.txt"  # marks the folder of an export, see ``check_folder``
 OPSET = 18
@@ -43,7 +46,7 @@ TOLERANCE = 1e-4
 
 
 class Exportable(Protocol):
-    """What is needed of a ``PromptedClassifier``, see there."""
+    """The part of a ``PromptedClassifier`` that is exported, see there."""
 
     method: Method
     cfg: CfgNode
@@ -101,7 +104,7 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
-    check_folder("export to", os.fspath(folder), OWNER, (CARD, MODEL, PROMPTS))
+    check_folder("export to", os.fspath(folder), OWNER, (CARD, MODEL, PROMPTS, MERGED))
     mark_folder(
         os.fspath(folder), OWNER
     )  # before the work: it may be on a disk that can't be written
@@ -125,7 +128,9 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
         )
     assert program is not None  # as it would be if the exporter wrote the file itself
     program.model.metadata_props.update(facts(classifier))
-    write_text(f"{folder}/{CARD}", model_card(classifier, outputs))
+    merged = classifier.method.merged()
+    weights = merged and merged.openai_state()
+    write_text(f"{folder}/{CARD}", model_card(classifier, outputs, weights is not None))
     write_atomically(f"{folder}/{MODEL}", lambda path: program.save(path, external_data=False))
     learner = classifier.method.learner
     tensors = {} if learner is None else learner.state_dict()
@@ -134,10 +139,15 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
     write_atomically(
         f"{folder}/{PROMPTS}", lambda path: save_file(tensors, path, facts(classifier))
     )
+    if weights:
+        weights = {name: value.contiguous() for name, value in weights.items()}
+        write_atomically(
+            f"{folder}/{MERGED}", lambda path: save_file(weights, path, facts(classifier))
+        )
 
 
 def facts(classifier: Exportable) -> dict[str, str]:
-    """What both files carry along, as strings."""
+    """The strings that both files carry along."""
     record = classifier.record
     return {
         **{name: str(record[name]) for name in ("trainer", "backbone_hash", "shots", "seed")},
@@ -147,7 +157,7 @@ def facts(classifier: Exportable) -> dict[str, str]:
     }
 
 
-def model_card(classifier: Exportable, outputs: list[str]) -> str:
+def model_card(classifier: Exportable, outputs: list[str], is_merged: bool = False) -> str:
     """The text of ``CARD``; what comes from the record or the user is shown as it is, whatever a
     page would make of it."""
     record = classifier.record
@@ -186,6 +196,12 @@ def model_card(classifier: Exportable, outputs: list[str]) -> str:
         )
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
     vacuity = vacuity if "vacuity" in outputs else ""
+    merged = (
+        f"`{MERGED}` is the changed CLIP under OpenAI's names, for `--backbone {MERGED}`; a model of OpenCLIP's whose "
+        f"activation is GELU as `--backbone open_clip:MODEL/{MERGED}`."
+        if is_merged
+        else "No CLIP weights are written: what these prompts learned can't be added to them."
+    )
     note = classifier.method.note
     note = note and f" {markdown(note)}"
     size = classifier.method.backbone.image.image_size
@@ -232,6 +248,7 @@ print(classes[probability[0].argmax()], probability[0].max())
 ```
 
 `{PROMPTS}` holds the learned prompts under the names of the run's checkpoint, and `text_features`, the classes' features.
+{merged}
 
 ## Classes
 

@@ -250,7 +250,7 @@ def most_minutes(run: Run) -> int:
 
 
 def said_accuracy(record: Record) -> str:
-    """How accurate a run is, in a sentence without its full stop; "" of one that was not tested."""
+    """The accuracy of a run, as a sentence without its full stop; "" if it was not tested."""
     metrics = record["metrics"].get(record["config"]["TEST"]["SPLIT"])
     if metrics is None:
         return ""

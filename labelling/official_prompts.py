@@ -45,7 +45,7 @@ def official_classifier(
     backbone: Text,
     settings: Mapping[str, object] | None,
 ) -> tuple[Method, CfgNode, Record]:
-    """What ``PromptedClassifier`` is made of, see ``PromptedClassifier.from_official``."""
+    """The parts of a ``PromptedClassifier``, see ``PromptedClassifier.from_official``."""
     path = text("the checkpoint", checkpoint)
     check_known("trainer with official checkpoints", trainer, LAYOUTS)
     names = checked_names(classnames)

@@ -1,4 +1,4 @@
-"""What is asked for of a run on one's own images, by ``train.py --images``, ``cdc-train`` or ``fit``.
+"""The request for a run on one's own images, by ``train.py --images``, ``cdc-train`` or ``fit``.
 
 Without torch: what is wrong at first sight is answered at once.
 """
@@ -34,7 +34,7 @@ ARGUMENTS = {
 
 @dataclass(frozen=True)
 class OwnRun:
-    """What is asked for of a run on one's own images.
+    """The request for a run on one's own images.
 
     Attributes:
         images: absolute path of a folder of class folders, or of a file that names images and labels.
@@ -73,7 +73,7 @@ def ask(
     settings: Mapping[str, object] | None = None,
     refit: bool = False,
 ) -> OwnRun:
-    """What somebody asks for; the images need not be there yet.
+    """The checked request; the images need not be there yet.
 
     Args:
         images: their folder, or a file that names them; folder: where the run goes; without one
@@ -150,7 +150,7 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
 def ask_with(
     args: argparse.Namespace, recipe: str | None, seed: int, settings: Mapping[str, object]
 ) -> OwnRun:
-    """What the arguments of ``add_arguments`` ask for, beside the rest.
+    """The request of ``add_arguments``' arguments and the given rest.
 
     Raises:
         UserError: an argument can't work.

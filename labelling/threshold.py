@@ -41,7 +41,7 @@ ROUNDING = 1e-4
 
 @dataclass(frozen=True)
 class Point:
-    """What comes of accepting the validation answers up to an uncertainty.
+    """The result of accepting the validation answers up to an uncertainty.
 
     Attributes:
         uncertainty: in [0, 1], the largest one that is accepted.
@@ -152,7 +152,7 @@ def possible(points: Sequence[Point], confidence: float = CONFIDENCE) -> dict[fl
 
 @dataclass(frozen=True)
 class Validation:
-    """A run's answers to images that it was not trained on: what a threshold is chosen on.
+    """A run's answers to images that it was not trained on; a threshold is chosen on them.
 
     Attributes:
         points: see ``points_of``; empty where no threshold can be chosen.

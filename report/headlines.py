@@ -1,4 +1,4 @@
-"""The head of a report: how good the answers are, and what that is to be compared with."""
+"""The head of a report: the accuracy, and what to compare it with."""
 
 from dataclasses import dataclass
 
@@ -156,7 +156,7 @@ def number_of_images(entry: RunSeries) -> int:
 
 
 def comparable(entry: RunSeries) -> tuple[object, ...]:
-    """What two series share that were tested on the same images with the same CLIP."""
+    """The key that two series share if they were tested on the same images with the same CLIP."""
     run = entry.first
     hashes = (run.record[name] for name in ("backbone_hash", "split_hash"))
     return entry.task[:2], number_of_images(entry), *hashes, *run.classnames

@@ -1,4 +1,4 @@
-"""The trained method of a run, shown pictures for the report's figures, and the figures that need it."""
+"""Runs the trained method of a run on pictures, for the figures of the report that need it."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

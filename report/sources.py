@@ -60,7 +60,7 @@ def run_rows(runs: Sequence[FinishedRun]) -> list[RunRow]:
 
 
 def notes_of(run: FinishedRun) -> list[str]:
-    """What a reader of the run's numbers has to know."""
+    """Notes on a run's numbers that a reader has to know."""
     notes = list(run.record.get("notes", ()))
     if broken := [name for names in run.record["skipped_images"].values() for name in names]:
         notes.append(

@@ -15,7 +15,8 @@ import pytest
 from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
 
-from docs.trainer_pages import settings
+from docs import trainer_pages
+from docs.trainer_pages import PATH, linked, module_of, opening, settings
 from results.published import read_published
 from tests.runs import PATIENCE, REPOSITORY
 from trainers import METHODS, method_node
@@ -23,7 +24,13 @@ from trainers import METHODS, method_node
 DOCS = REPOSITORY / "docs"
 DOCUMENTS = sorted(
     path
-    for pattern in ("*.md", "docs/**/*.md", "dassl-lite/*.md", "experiments/**/*.md")
+    for pattern in (
+        "*.md",
+        "docs/**/*.md",
+        "dassl-lite/*.md",
+        "experiments/**/*.md",
+        "trainers/**/*.md",
+    )
     for path in REPOSITORY.glob(pattern)
     if path.parent != DOCS / "trainers"  # which trainer_pages.py writes, and git ignores
 )
@@ -103,6 +110,25 @@ def test_every_setting_of_a_trainer_has_its_reason(name):
     said = {key: says for key, _, _, says in settings(name)}
     assert {*said} == {*method_node(name)}
     assert [key for key, says in said.items() if not says] == []
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_trainers_page_opens_with_what_it_is_and_how_good(name):
+    text = trainer_pages.page(module_of(name), [name])
+    head, _, rest = text.partition("\n|")
+    says, _ = opening(module_of(name))
+    assert head == f"# {name}\n\n{says}\n"
+    assert 1 <= len(re.findall(r"\.(?= |$)", says)) <= 2 and says[0].isupper()
+    published = read_published()["base2new_average"]
+    figures = published.get(name) or published.get(f"{name} vit_b16") or []
+    measured = pandas.read_csv(DOCS / "data/base_to_new.csv", dtype=str).set_index("trainer")
+    means = measured.reindex([name])[["base_mean", "new_mean", "H_mean"]].dropna()
+    table = rest.partition("```bash")[0]
+    for value in [f"{value:.2f}" for value in figures] + [*means.to_numpy().ravel()]:
+        assert f"| {value} |" in table, value
+    assert f"python train.py --trainer {name} --images" in rest
+    assert PATH.sub(linked, text) == text, "each path is a link"
+    assert "](../faithfulness" in rest
 
 
 # ---- what is promised ----

@@ -4,6 +4,7 @@ et al., 2022, LoRA). The texts are one hand-crafted prompt, the same for all dat
 Cross-entropy; CLIP's own weights are frozen.
 """
 
+import copy
 import math
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from yacs.config import CfgNode
 
 from .common.setting import Setting, at_least, node_of
 from .method import Method
+from .prompting.backbone import Backbone
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
 from .prompting.transformer import Adapter
@@ -95,8 +97,19 @@ class CLIPLoRAMethod(Method):
     official_precision = OfficialPrecision(amp_is_fp16=True)
     text_only = {"ENCODER": "text"}
 
+    learner: LowRankLayers
+
     def build(self) -> LowRankLayers:
         return LowRankLayers(self)
+
+    @torch.no_grad()
+    def merged(self) -> Backbone:
+        clip = copy.deepcopy(self.backbone)
+        for tower, changes in ((clip.text, self.learner.text), (clip.image, self.learner.image)):
+            for change, block in zip(changes, tower.transformer.resblocks if changes else ()):
+                product = change.scale * (change.up @ change.down)  # (3, D, D)
+                block.attn.in_proj_weight += product.flatten(0, 1)
+        return clip
 
 
 CLIPLoRA = registered(CLIPLoRAMethod)

@@ -349,6 +349,11 @@ class Method(nn.Module):
         returns whether the method has anything that can be fitted so."""
         return False
 
+    def merged(self) -> Backbone | None:
+        """The CLIP with what was learned added to its weights; None where that is another function, as
+        of prompts and of adapters with a nonlinearity."""
+        return None
+
     def learned_figures(self) -> dict[str, float]:
         """Figures of what was learned by name, for the run record."""
         return {}

@@ -3,6 +3,7 @@
 before it is computed once per view, so that training takes seconds. The texts are hand-crafted prompts.
 """
 
+import copy
 import logging
 from collections import deque
 
@@ -16,6 +17,7 @@ from .common.setting import Setting, at_least, node_of
 from .evaluation.prediction import Scores
 from .learners.features import templates_for
 from .method import Batches, Encoded, Method, ParameterGroups, TrainingImages
+from .prompting.backbone import Backbone
 from .registration import registered
 from .settings import PRECISION
 
@@ -65,6 +67,12 @@ class ProLIPMethod(Method):
 
     def build(self) -> Projection:
         return Projection(self.backbone.image.proj)
+
+    @torch.no_grad()
+    def merged(self) -> Backbone:
+        clip = copy.deepcopy(self.backbone)
+        clip.image.proj.copy_(self.learner.vit_proj)
+        return clip
 
     def hand_crafted_templates(self) -> list[str]:
         return templates_for(self.dataset, super().hand_crafted_templates())

@@ -90,7 +90,7 @@ def is_empty(path: str) -> bool:
 
 
 def as_users(error: sqlite3.Error, path: str) -> Exception:
-    """What is told to the user of an error of SQLite's."""
+    """Turns SQLite's errors into messages for the user."""
     if "locked" in str(error):
         return UserError(f"{path} is being written by another process: wait for its end, or end it")
     if isinstance(error, sqlite3.OperationalError):  # the disk's
@@ -111,7 +111,7 @@ class PartFile:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """What the block writes is there as a whole or not at all."""
+        """Writes all of a block or nothing."""
         self.database.execute("BEGIN")
         try:
             yield
@@ -121,7 +121,7 @@ class PartFile:
         self.database.execute("COMMIT")
 
     def begin(self, command: Mapping[str, object], paths: Iterable[str]) -> None:
-        """Writes down what is to be done, or compares it with what is there.
+        """Writes the command and its images down, or compares them with the file's.
 
         Raises:
             UserError: they differ.
@@ -171,7 +171,7 @@ class PartFile:
             yield path
 
     def counts(self) -> tuple[int, int, int]:
-        """How many images there are, and how many of them have an answer, or can't be read."""
+        """Counts the images, those with an answer, and those that can't be read."""
         (images,) = self.database.execute("SELECT count(*) FROM images").fetchone()
         rows, errors = self.database.execute(
             "SELECT count(row), count(error) FROM answers"
@@ -179,7 +179,7 @@ class PartFile:
         return images, rows, errors
 
     def check_whole(self) -> None:
-        """Every image has an answer, or can't be read.
+        """Checks that every image has an answer, or can't be read.
 
         Raises:
             UserError: there are more or fewer answers.
@@ -253,11 +253,11 @@ class PartFile:
             yield json.loads(row)
 
     def errors(self, number: int) -> list[str]:
-        """Why the first ``number`` of those that can't be read can't."""
+        """Reasons why images can't be read, of the first ``number`` of these."""
         query = "SELECT error FROM answers WHERE error IS NOT NULL ORDER BY position LIMIT ?"
         return [error for (error,) in self.database.execute(query, [number])]
 
     def rejected(self) -> int | None:
-        """How many answers are too uncertain for a label; None where nothing says it."""
+        """Number of answers that are too uncertain for a label; None without a threshold."""
         (number,) = self.database.execute("SELECT sum(doubtful) FROM answers").fetchone()
         return None if number is None else int(number)

@@ -12,7 +12,7 @@ Top = TypedDict("Top", {"class": str, "probability": float})  # one of the most 
 
 
 class Vote(TypedDict):
-    """What a voter says of an image.
+    """A vote on an image.
 
     voter: its name; weight: its share in the answer.
     vacuity: None where it has none.

@@ -35,7 +35,7 @@ class Writer(ABC):
         self.path = path
 
     def check(self) -> None:
-        """Looks, before anything is computed, whether ``write`` can work.
+        """Checks, before anything is computed, that ``write`` can work.
 
         Raises:
             UserError: somebody's file would be replaced, or a package is not installed.
@@ -54,7 +54,7 @@ class Writer(ABC):
     def rows(
         self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
     ) -> Sequence[Mapping[str, object]]:
-        """What is kept of answers until they are written, see ``rows.rows_of``."""
+        """Rows of answers, kept until they are written; see ``rows.rows_of``."""
         return rows_of(answers, doubtful, topk)
 
     @abstractmethod

@@ -40,7 +40,7 @@ def add_run_arguments(
 
 
 def share_or_best(text: str) -> float | str:
-    """What ``--max-error`` is given: a share, or ``BEST``; raises ValueError for what is neither."""
+    """Reads the value of ``--max-error``: a share, or ``BEST``; anything else raises ValueError."""
     return text if text == BEST else float(text)
 
 
@@ -54,7 +54,7 @@ def paths_in(lines: Iterable[str]) -> Iterator[str]:
 
 
 def images_at(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
-    """Paths of all images that are meant, in the order given, those of a folder sorted, one by one.
+    """Paths of the given images, one by one, in their order; those of a folder sorted.
 
     Raises:
         UserError: something is no file, no folder and no pattern that anything fits, or nothing is

@@ -128,7 +128,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Labels what is asked for and writes the result, all of it or nothing.
+    """Labels the given images and writes the result, all of it or nothing.
 
     Returns:
         the exit code: 0, or 1 where images can't be read, which are named and left out.
@@ -194,7 +194,7 @@ def threshold_for(args: argparse.Namespace) -> Threshold | None:
 
 
 def writer_for(args: argparse.Namespace) -> Writer:
-    """What writes the answers.
+    """The writer of the answers.
 
     Raises:
         UserError: a Ray cluster is asked for what it does not make.
@@ -233,7 +233,7 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
 
 
 def rejects_of(threshold: Threshold | None, certainty: float | None) -> "Rejects":
-    """Whether an answer of an uncertainty is too uncertain for a label; None where nothing says it."""
+    """Whether an uncertainty is too high for a label; None without a threshold."""
     if threshold is not None:
         return threshold.rejects
     if certainty is None:

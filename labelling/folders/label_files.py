@@ -29,7 +29,7 @@ CORRECTED = "corrected"  # column of what a person says of such an answer
 
 
 class Entry(NamedTuple):
-    """What a file says of an image.
+    """An image and its label in a file.
 
     Attributes:
         where: in the file, as in ``line 3``.
@@ -134,7 +134,7 @@ def in_table(content: str) -> list[Entry]:
 
 
 def label_column(columns: Sequence[str]) -> str:
-    """The column that has the labels: of a table of answers what a person says of them.
+    """The column of the labels; in a table of answers, the one that a person fills in.
 
     Raises:
         UserError: it has nothing but answers.

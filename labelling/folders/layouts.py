@@ -162,7 +162,7 @@ def parts_alike(folder: str, places: Mapping[str, str]) -> dict[str, str]:
 
 
 def parts_taken(folder: str, layout: Layout) -> str:
-    """What is taken for which part, in a sentence; "" where the folders' names say it."""
+    """Which folder is taken for which part, in a sentence; "" where their names say it."""
     names = {part: os.path.relpath(place, folder) for part, place in layout.parts.items()}
     if all(is_exact(name.split(os.sep)[0]) for name in names.values()):
         return ""

@@ -1,4 +1,4 @@
-"""What the page says of a classifier's answer, in words and numbers."""
+"""Describes a classifier's answer for the page, in words and numbers."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ def percent(share: float) -> str:
 def describe(
     answers: "Answers", threshold: Threshold | None, truth: str | None = None
 ) -> dict[str, Any]:
-    """What the page says of the first image, a dict for its template.
+    """Describes the first image: a dict for the page's template.
 
     Args:
         answers: a classifier's ``Answers``; threshold: the run's; None for other classes than its

@@ -107,7 +107,7 @@ class Demo:
 
     @property
     def source(self) -> str:
-        """What the examples are."""
+        """A description of the examples."""
         is_seen = "folds" in self.classifier.record
         return "images, all of which it was trained on" if is_seen else "test images"
 

@@ -7,17 +7,22 @@ import numpy
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 from markdown_it import MarkdownIt
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from labelling import export
 from tests.conftest import FEW, LEARNING, TRAINERS, slow_but_for
 from tests.runs import python, refuses
 from tests.same_run import assert_equal
+from trainers import METHODS, method_class
 from trainers.common.console import markdown, printable
 from trainers.engine.checkpoint import MODEL_NAME
+from trainers.method import Method
+from trainers.prompting.backbone import load_backbone
+from trainers.texts.templates import DEFAULT_TEMPLATE
 
 EXPORTED = [name for name in TRAINERS if name != "CoCoOp"]  # whose texts depend on the image
 
@@ -25,6 +30,8 @@ EXPORTED = [name for name in TRAINERS if name != "CoCoOp"]  # whose texts depend
 def exported(classifier, folder):
     classifier.export(str(folder))
     names = "README.md cdc_export.txt model.onnx prompts.safetensors".split()
+    if classifier.method.merged():
+        names.insert(2, "clip.safetensors")
     assert sorted(path.name for path in folder.iterdir()) == names
     return onnxruntime.InferenceSession(f"{folder}/model.onnx")
 
@@ -75,6 +82,31 @@ def test_an_export_of_names_that_were_added_and_taken_away_is_that_of_the_first(
     probability, *_ = session.run(None, {"pixels": pixels.float().numpy() / 255})
     known = classifier.predict(pixels).probabilities[:, ::-1]
     numpy.testing.assert_allclose(probability, known, rtol=0, atol=export.TOLERANCE)
+
+
+@pytest.mark.parametrize("name", ["CLIPLoRA", "ProLIP"])
+def test_merged_weights_are_a_clip_that_answers_as_the_trained_one(loaded, name, tmp_path):
+    """Without the method: its texts are hand-crafted, and its images go through the tower alone."""
+    classifier = loaded(name)
+    learned = classifier.method
+    torch.nn.init.normal_(next(reversed([*learned.learner.parameters()])), std=0.1)
+    save_file(learned.merged().openai_state(), tmp_path / "clip.safetensors")
+    clip = load_backbone(str(tmp_path / "clip.safetensors"))
+    images = torch.rand(1, 5, 3, 32, 32)
+    with torch.no_grad():
+        scores = learned(images)
+        features = F.normalize(clip.image(images)[0], dim=-1)
+        texts = [clip.encode_classes(DEFAULT_TEMPLATE, classifier.classnames)]
+        before = F.normalize(learned.backbone.image(images)[0], dim=-1)
+    torch.testing.assert_close(features, scores.image_features[0], rtol=0, atol=1e-5)
+    assert (features - before).abs().max() > 1e-2, "the images are changed"
+    if name == "CLIPLoRA":
+        torch.testing.assert_close(texts[0], scores.text_features[0], rtol=0, atol=1e-5)
+
+
+def test_what_can_be_merged():
+    merge = {name for name in METHODS if method_class(name).merged is not Method.merged}
+    assert merge == {"CLIPLoRA", "ProLIP"}
 
 
 def test_what_the_files_say_of_themselves(german):

@@ -117,6 +117,14 @@ class Backbone(nn.Module):
         """Whether the weights of the maps may be float16: both towers are CLIP's own."""
         return bool(self.text.computes_in_half and self.image.computes_in_half)
 
+    def openai_state(self) -> dict[str, Tensor] | None:
+        """The weights under OpenAI's names, as ``build_backbone`` takes them; None where a tower is not
+        CLIP's own."""
+        if not self.computes_in_half:
+            return None
+        visual = {f"visual.{name}": value for name, value in self.image.state_dict().items()}
+        return {**self.text.state_dict(), **visual, "logit_scale": self.log_scale}
+
     def signature(self) -> list[Tensor]:
         """Tensors that tell this CLIP from another: some of its weights, and an activation other
         than OpenAI's, which they don't show."""
