@@ -3,12 +3,10 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
 
 import numpy
+from torch import Tensor
 from tqdm import tqdm
 
 from trainers.common.console import counted
@@ -16,7 +14,7 @@ from trainers.common.errors import UserError
 from trainers.common.files import file_hash
 from trainers.common.record_file import FILE_NAME
 
-from ..answers.answering import Answered, Later, Missing, fill, read_ahead
+from ..answers.answering import Rows, fill, here
 from ..answers.label_sets import SetLabelStudioWriter, SetTextWriter, columns_of, rows_of
 from ..answers.parquet import ParquetWriter
 from ..answers.part_file import part_file
@@ -61,9 +59,20 @@ def run(args: argparse.Namespace) -> int:
     )
     if certainty is not None:
         classifier = with_rule(classifier, certainty)
+
+    def compute(shown: Tensor) -> numpy.ndarray:
+        return classifier.probability(classifier.features_of(shown))
+
+    def rows(probability: numpy.ndarray, names: list[str | None]) -> Rows:
+        answers = classifier.answers(probability, names)
+        if args.csv or args.parquet:
+            return columns_of(answers, args.topk, args.probabilities)
+        return rows_of(answers, args.topk)
+
     with part_file(writer.path, command_of(args), images) as part:
         number, answered, unread = part.counts()
         missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
+        answers = here(classifier.read_batch, missing, compute, rows)
         with (
             tqdm(
                 total=number,
@@ -72,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
                 mininterval=1,
                 dynamic_ncols=True,
             ) as progress,
-            closing(fill(part, answers_to(classifier, missing, args))) as filled,
+            closing(fill(part, answers)) as filled,
         ):
             for some in filled:
                 progress.update(some)
@@ -135,38 +144,6 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
         "--min-certainty": args.min_certainty,
         "--confidence": args.confidence,
         "--least-certain-first": args.least_certain_first,
+        "--label-studio": bool(args.label_studio),  # which keeps other fields than a table
         "--run": file_hash(f"{args.run}/{FILE_NAME}"),
     }
-
-
-def answers_to(
-    classifier: SeveralClassifier, missing: Missing, args: argparse.Namespace
-) -> Iterator[Later]:
-    """The answers to batches of images, see ``answering.fill``."""
-
-    def later(
-        positions: Sequence[int],
-        names: list[str | None],
-        broken: dict[int, UserError],
-        shown: numpy.ndarray | None,
-    ) -> Answered:
-        errors = {positions[place]: str(error) for place, error in broken.items()}
-        if shown is None:
-            return {}, errors
-        answers = classifier.answers(shown, names)
-        if args.csv or args.parquet:
-            table = columns_of(answers, args.topk, args.probabilities)
-        else:
-            table = rows_of(answers, args.topk)
-        readable = (position for position in positions if position not in errors)
-        return dict(zip(readable, table)), errors
-
-    with (
-        ThreadPoolExecutor() as pool,
-        closing(read_ahead(classifier.read_batch, pool, missing)) as read,
-    ):
-        for positions, images in read:
-            probability = None
-            if images.pixels is not None:
-                probability = classifier.probability(classifier.features_of(images.pixels))
-            yield partial(later, positions, images.names, images.errors, probability)

@@ -21,7 +21,7 @@ from yacs.config import CfgNode
 
 from trainers.common.console import first_few
 from trainers.common.errors import UserError
-from trainers.common.record_file import FILE_NAME, Record, read_answers, read_record
+from trainers.common.record_file import Record, finished_record, gives_several, read_answers
 from trainers.data.transforms import pixels_of_test
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 from trainers.engine.checkpoint import load as load_checkpoint
@@ -34,7 +34,7 @@ from trainers.prompting.hashes import tensor_hash
 from ..folders.label_sets import BETWEEN, LabelSets, read_label_sets
 from ..folders.pictures import Picture, Pictures, transformed
 from ..reading import ReadImages, batches_of, read_images
-from ..threshold import CONFIDENCE, is_several
+from ..threshold import CONFIDENCE
 from ..zero_shot import zero_shot_classifier
 from .promise import Rule, best_thresholds, limit_of_error, limit_of_missed
 
@@ -151,7 +151,11 @@ class SeveralClassifier:
                 promised can't be.
         """
         folder = os.fspath(folder)
-        record = record_of_several(folder)
+        record = finished_record(folder)
+        if not gives_several(record):
+            raise UserError(
+                f"{folder} gives one label per picture: load it with PromptedClassifier.load"
+            )
         cfg = config_of(record, find_method(BASE))
         if backbone:
             cfg.MODEL.BACKBONE.NAME = os.fspath(backbone)
@@ -308,20 +312,6 @@ def texts_logits(method: Method, features: Tensor) -> Tensor:
     shown = features.to(towers.device)[None]
     logits = towers.logits(shown, method.hand_crafted[None])[0].double().cpu()
     return logits - logits.mean(dim=1, keepdim=True)
-
-
-def record_of_several(folder: str) -> Record:
-    """
-    Raises:
-        UserError: the folder holds no finished run of several labels.
-    """
-    if not os.path.isfile(f"{folder}/{FILE_NAME}"):
-        raise UserError(
-            f"{folder} holds no finished run, there is no {FILE_NAME}: give the folder of a training that has ended"
-        )
-    if not is_several(folder):
-        raise UserError(f"{folder} gives one label per picture: load it with PromptedClassifier")
-    return read_record(f"{folder}/{FILE_NAME}")
 
 
 def rule_of(

@@ -21,14 +21,16 @@ from trainers.common.console import counted, first_few, logged_to, show_messages
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash, write_arrays, write_text
 from trainers.common.fingerprints import image_name
-from trainers.common.image_files import look_through
+from trainers.common.image_files import Seen, look_through
 from trainers.common.readers import read_arrays
 from trainers.common.record_file import (
     FILE_NAME,
     FORMAT,
+    SEVERAL,
     Record,
     answers_file,
     described,
+    gives_several,
     read_record,
 )
 from trainers.common.same_run import OTHER_IMAGES, changes, config_of_run
@@ -43,12 +45,12 @@ from ..cross_fit import stratified_folds
 from ..defaults import completed
 from ..fit import machine
 from ..folders.label_sets import LabelSets, check_occurring, read_label_sets
+from ..folders.look_alikes import groups_of
 from ..folders.own_images import FOLDS
 from ..own_run import config_of_images
 from ..request import LOGGERS, OwnRun
 from .classifier import BASE, NAME, SeveralClassifier, parts_of
 from .cross_fit import CrossFitted, cross_fit
-from .parts import joined_groups
 from .promise import given_out_of_fold
 
 log = logging.getLogger(__name__)
@@ -166,7 +168,7 @@ def looked_at(cfg: CfgNode, sets: LabelSets) -> tuple[LabelSets, str, numpy.ndar
             [sets.groups[place] for place in kept],
         )
         seen = [seen[place] for place in kept]
-    groups = joined_groups(seen, sets.groups)
+    groups = numbered_groups(seen, sets.groups)
     apart = len(numpy.unique(groups))
     if apart < FOLDS:
         raise UserError(
@@ -188,6 +190,20 @@ def looked_at(cfg: CfgNode, sets: LabelSets) -> tuple[LabelSets, str, numpy.ndar
     return sets, digest.hexdigest()[:16], groups, broken
 
 
+def numbered_groups(seen: Sequence[Seen], named: Sequence[str]) -> numpy.ndarray:
+    """A number (N,) for each picture's group: where groups are named nothing is guessed, and a picture
+    without a name is alone; else pictures that look alike belong together.
+
+    Args:
+        seen: of N pictures; named: N names of groups, "" for none.
+    """
+    if not any(named):
+        return numpy.array(groups_of([picture.coarse for picture in seen], [0] * len(seen)))
+    first: dict[str, int] = {}
+    places = [first.setdefault(name, place) if name else place for place, name in enumerate(named)]
+    return numpy.array(places)
+
+
 def is_done(cfg: CfgNode, content: str) -> bool:
     """Whether the folder holds the run that is asked for.
 
@@ -199,7 +215,7 @@ def is_done(cfg: CfgNode, content: str) -> bool:
         return False
     record = read_record(f"{folder}/{FILE_NAME}")
     changed = changes(cfg, record)
-    if record.get("task") != "several":
+    if not gives_several(record):
         changed = ["it gives one label per picture"]
     if not changed and record["split_hash"] != content:
         changed = [OTHER_IMAGES]
@@ -283,7 +299,7 @@ def write_record(
     learnable = sum(tensor.numel() for tensor in state.values())
     record: Record = {
         "format": FORMAT,
-        "task": "several",
+        "task": SEVERAL,
         "trainer": NAME,
         "dataset": cfg.DATASET.NAME,
         "classes": cfg.DATASET.SUBSAMPLE_CLASSES,

@@ -193,6 +193,21 @@ def test_python_takes_sets_of_names_and_gives_a_classifier_of_sets(
         PromptedClassifier.load(tmp_path / "run")
 
 
+def test_a_refused_fit_leaves_its_place_free(tmp_path):
+    images = [numpy.full((8, 8, 3), 60 * number, numpy.uint8) for number in range(4)]
+    labels = [{"red", "blue"}, {"red"}, set(), set()]
+    with refuses("has 4 pictures that can be read and look different"):
+        PromptedClassifier.fit(images, labels, backbone="tiny", folder=tmp_path / "run")
+    assert not (tmp_path / "run-images").exists()
+
+
+def test_a_folder_without_such_a_run_is_refused(trained, tmp_path):
+    with refuses("holds no finished run"):
+        SeveralClassifier.load(tmp_path)
+    with refuses("load it with PromptedClassifier.load"):
+        SeveralClassifier.load(trained("CDC"))
+
+
 def test_names_alone_rank_and_give_no_label(pictures):
     classifier = SeveralClassifier.zero_shot(NAMES, "tiny")
     answers = classifier.predict(str(pictures / "7.png"))

@@ -4,7 +4,7 @@ import numpy
 import pytest
 
 from labelling.cross_fit import stratified_folds
-from labelling.several.parts import joined_groups
+from labelling.several.fit import numbered_groups
 from labelling.several.promise import (
     BETS,
     LIMITS,
@@ -43,16 +43,14 @@ def test_folds_keep_groups_whole_and_spread_each_label_evenly():
     assert (fold == stratified_folds(truth, groups, 5, seed=1)).all()
 
 
-def test_pictures_that_look_alike_and_those_of_a_named_group_belong_together():
+def test_pictures_that_look_alike_belong_together_unless_groups_are_named():
     rng = numpy.random.default_rng(0)
     from trainers.common.image_files import COARSE
 
     shown = [rng.integers(0, 256, 3 * COARSE**2).astype(numpy.uint8) for _ in range(4)]
     seen = [Seen(coarse=coarse) for coarse in [*shown, shown[0]]]
-    groups = joined_groups(seen, ["", "one", "", "one", ""])
-    assert groups[0] == groups[4]
-    assert groups[1] == groups[3]
-    assert len({*groups.tolist()}) == 3
+    assert numbered_groups(seen, [""] * 5).tolist() == [0, 1, 2, 3, 0]
+    assert numbered_groups(seen, ["", "one", "", "one", ""]).tolist() == [0, 1, 2, 1, 4]
 
 
 def test_the_threshold_of_a_label_is_the_best_of_all_by_f1():
