@@ -26,7 +26,7 @@ from PIL import Image, ImageDraw
 from werkzeug.datastructures import FileStorage
 
 from labelling.classifier import PromptedClassifier
-from labelling.page.demo import Demo
+from labelling.page.demo import Demo, among_classes
 from labelling.page.page import HOST, make_app, make_server
 from labelling.threshold import threshold_of
 
@@ -117,7 +117,8 @@ def make_pictures(folder: Path, work: Path) -> None:
     command = [sys.executable, str(REPOSITORY / "train.py"), *words.split()]
     # from there, so that the report names no folder of this machine
     subprocess.run(command, check=True, cwd=work)
-    demo = Demo(PromptedClassifier.load(run), threshold_of(str(run), MAX_ERROR))
+    classifier = PromptedClassifier.load(run)
+    demo = Demo(classifier, among_classes(classifier, threshold_of(str(run), MAX_ERROR)))
     content = io.BytesIO()
     draw("boat", chance).save(content, "PNG")
     content.seek(0)

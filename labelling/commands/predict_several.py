@@ -40,10 +40,6 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("classes", "ray"):
         if getattr(args, flag):
             raise UserError(f"--{flag} is of runs of one label per picture: leave it out")
-    if args.max_error is not None and not isinstance(args.max_error, float):
-        raise UserError(
-            "--max-error best is of runs of one label per picture: give a share, such as 0.1"
-        )
     certainty = args.min_certainty
     if certainty is not None and not 0 <= certainty <= 1:
         raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
@@ -93,26 +89,13 @@ def run(args: argparse.Namespace) -> int:
         version = classifier.record["prompts_hash"][:8]
         writer.write(part.rows(args.least_certain_first), f"{NAME} {version}")
         errors = part.errors(NAMED)
-    log.info("%s", explained(args))
+    if classifier.rule is not None:
+        log.info("%s", classifier.rule.says)
     log.info("%s", counted(answered, "image"))
     if unread:
         more = [f"and {unread - NAMED} more"] if unread > NAMED else []
         log.warning("No answer for %s: %s", counted(unread, "image"), "; ".join(errors + more))
     return 1 if unread else 0
-
-
-def explained(args: argparse.Namespace) -> str:
-    """Which labels are given, in a sentence."""
-    sure = f"with {100 * args.confidence:g} % confidence, on pictures like the run's"
-    if args.max_error is not None:
-        return f"At most {100 * args.max_error:g} % of the labels that are given are wrong, {sure}"
-    if args.max_missed is not None:
-        return f"At most {100 * args.max_missed:g} % of the labels that pictures have are missed, {sure}"
-    if args.min_certainty is not None:
-        return f"Labels of a probability of at least {args.min_certainty:g} are given; nothing is promised"
-    return (
-        "Each label is given from the probability on that is best for its F1; nothing is promised"
-    )
 
 
 def writer_for(args: argparse.Namespace) -> Writer:

@@ -10,7 +10,7 @@
 import os
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -190,6 +190,11 @@ class SeveralClassifier:
         return cls(method, cfg)
 
     @property
+    def background(self) -> str:
+        """See ``PromptedClassifier.background``."""
+        return self.cfg.INPUT.BACKGROUND or "white"
+
+    @property
     def classnames(self) -> list[str]:
         """The K names of labels."""
         return list(self.method.classnames)
@@ -255,7 +260,7 @@ class SeveralClassifier:
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the CLIP takes them, or why it can't be read."""
         try:
-            return transformed(image, self.cfg.INPUT.BACKGROUND or "white", self.transform)
+            return transformed(image, self.background, self.transform)
         except UserError as error:
             return error
 
@@ -323,6 +328,10 @@ def rule_of(
 ) -> Rule:
     """The rule for a run's labels, of its out-of-fold answers; see ``SeveralClassifier.load``."""
     shares = {"--max-error": max_error, "--max-missed": max_missed}
+    if isinstance(max_error, str):
+        raise UserError(
+            "--max-error best is of runs of one label per picture: give a share, such as 0.1"
+        )
     for flag, share in {**shares, "--confidence": confidence}.items():
         if share is not None and not 0 < share < 1:
             raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
@@ -332,10 +341,10 @@ def rule_of(
     known = kept["probability"], kept["truth"]
     if max_error is not None:
         found = limit_of_error(*known, kept["group"], max_error, confidence)
-        what = f"at most {100 * max_error:g} % of the given labels are wrong (--max-error)"
+        what = f"at most {100 * max_error:g} % of the labels that are given are wrong"
     elif max_missed is not None:
         found = limit_of_missed(*known, kept["group"], max_missed, confidence)
-        what = f"at most {100 * max_missed:g} % of the labels are missed (--max-missed)"
+        what = f"at most {100 * max_missed:g} % of the labels that pictures have are missed"
     else:
         return best_thresholds(*known)
     if found is None:
@@ -344,7 +353,8 @@ def rule_of(
             f"{folder} can't promise that {what}: {groups} pictures or groups of them are too few, or too often "
             "wrong: give a larger share, add pictures, or leave the promise out"
         )
-    return found
+    sure = f"with {100 * confidence:g} % confidence, on pictures like the run's"
+    return replace(found, says=f"{what[0].upper()}{what[1:]}, {sure}")
 
 
 def answers_of(folder: str, record: Record) -> dict[str, numpy.ndarray]:
@@ -370,7 +380,8 @@ def parts_of(probe: BinaryProbe) -> dict[str, Tensor]:
 def with_rule(classifier: SeveralClassifier, limit: float) -> SeveralClassifier:
     """The classifier that gives the labels of at least a probability."""
     number = len(classifier.classnames)
-    rule = Rule(numpy.full(number, limit), number)
+    says = f"Labels of a probability of at least {limit:g} are given; nothing is promised"
+    rule = Rule(numpy.full(number, limit), number, says)
     return SeveralClassifier(
         classifier.method, classifier.cfg, classifier.probe, rule, classifier.record
     )

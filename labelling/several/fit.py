@@ -51,7 +51,7 @@ from ..own_run import config_of_images
 from ..request import LOGGERS, OwnRun
 from .classifier import BASE, NAME, SeveralClassifier, parts_of
 from .cross_fit import CrossFitted, cross_fit
-from .promise import given_out_of_fold
+from .promise import Rule, best_thresholds, smallest_shares, thresholds_of_folds
 
 log = logging.getLogger(__name__)
 BLOCK = 256  # pictures whose features are kept at a time, for a run that is killed
@@ -118,7 +118,8 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
     fold = stratified_folds(sets.truth, groups, FOLDS, cfg.SEED)
     fitted = cross_fit(features, texts, torch.from_numpy(sets.truth), torch.from_numpy(fold))
     seconds = {"train": time.monotonic() - encoded, "features": encoded - started}
-    given = given_out_of_fold(fitted.probability, sets.truth, fold)
+    thresholds = thresholds_of_folds(fitted.probability, sets.truth, fold)
+    given = fitted.probability >= thresholds[fold]
     measures = measure_label_sets(fitted.probability, given, sets.truth, sets.classnames)
     by_names = measure_label_sets(
         texts.sigmoid().float().numpy(),
@@ -127,15 +128,19 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
         sets.classnames,
     )["map"]
     answers = {
+        "image": numpy.array([image_name(path) for path in sets.paths]),
         "probability": fitted.probability,
         "truth": sets.truth,
         "group": groups,
         "fold": fold,
+        "threshold": thresholds,
     }
     write_arrays(f"{folder}/{answers_file('test')}", answers)
     keep_probe(cfg, base, fitted, sets.classnames, content)
     metrics = {**measures, "map_by_names": by_names}
-    write_record(cfg, base, fitted, sets, content, metrics, seconds, broken)
+    rule = best_thresholds(fitted.probability, sets.truth)
+    promises = smallest_shares(fitted.probability, sets.truth, groups)
+    write_record(cfg, base, fitted, sets, content, metrics, rule, promises, seconds, broken)
     shutil.rmtree(f"{folder}/{FEATURES}", ignore_errors=True)
 
 
@@ -289,6 +294,8 @@ def write_record(
     sets: LabelSets,
     content: str,
     metrics: Measures,
+    rule: Rule,
+    promises: dict[str, float],
     seconds: dict[str, float],
     broken: list[str],
 ) -> None:
@@ -318,6 +325,8 @@ def write_record(
         "precision": method.towers.precision,
         "skipped_images": {"test": broken} if broken else {},
         "learned": {"C": fitted.C, "text_weight": fitted.probe.text_weight.item()},
+        "thresholds": dict(zip(sets.classnames, rule.thresholds.tolist())),
+        "promises": promises,
         "folds": FOLDS,
         "split_hash": content,
         "fewshot_sample": None,
