@@ -176,9 +176,12 @@ def looked_at(cfg: CfgNode, sets: LabelSets) -> tuple[LabelSets, str, numpy.ndar
     groups = numbered_groups(seen, sets.groups)
     apart = len(numpy.unique(groups))
     if apart < FOLDS:
+        found = f"{counted(apart, 'picture')} that can be read and look different"
+        if any(sets.groups):
+            found = counted(apart, "group")
         raise UserError(
-            f"{cfg.DATASET.ROOT} has {counted(apart, 'picture')} that can be read and look different: give at least {FOLDS}, "
-            "each fifth is answered by what was fitted without it"
+            f"{cfg.DATASET.ROOT} has {found}: give at least {FOLDS}, each fifth is answered by what was fitted "
+            "without it"
         )
     check_occurring(sets.truth, sets.classnames, cfg.DATASET.ROOT)
     if apart < len(seen):

@@ -252,6 +252,14 @@ def test_too_few_pictures_are_refused_in_one_line(pictures, words, tmp_path, cap
     assert "has 2 pictures that can be read and look different" in capsys.readouterr().err
 
 
+def test_too_few_groups_are_refused_in_one_line(pictures, words, tmp_path, capsys):
+    file = pictures / "groups.csv"
+    lines = [f"{number}.png,{'red;blue' if number % 2 else ''},{number % 3}" for number in range(9)]
+    file.write_text("\n".join(["image,label,group", *lines, "9.png,red,0"]) + "\n")
+    assert call(cdc_train.main, file, "--output-dir", tmp_path / "run", *words) == 2
+    assert "has 3 groups: give at least 5" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "more, message",
     [
