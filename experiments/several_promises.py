@@ -15,7 +15,7 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from tabulate import tabulate
 from labelling.cross_fit import stratified_folds
 from labelling.folders.own_images import FOLDS
 from labelling.several.cross_fit import cross_fit
-from labelling.several.promise import Rule, limit_of_error, limit_of_missed
+from labelling.several.promise import PROMISES
 from labelling.threshold import CONFIDENCE, OFFERED
 
 LABELS = 8
@@ -37,13 +37,9 @@ WIDTH = 24  # of the features
 OTHERS = 4000  # pictures that a promise is judged on
 SHOTS = 3  # of each fourth scene
 SCENES = (400, 2000)
-# of the labels' dependence on the features: one that is hard to learn, and one that is not
-SHARPNESS = {"hard": 6.0, "easy": 40.0}
+# of the labels' dependence on the features: one that is easy to learn, and one that is not
+SHARPNESS = {"easy": 40.0, "hard": 6.0}
 KEY = ("scenes", "labels", "seed", "promise", "share")
-PROMISES: dict[str, Callable[..., Rule | None]] = {
-    "--max-error": limit_of_error,
-    "--max-missed": limit_of_missed,
-}
 
 
 def drawn(

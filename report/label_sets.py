@@ -73,7 +73,7 @@ class SetPage:
         title: which run.
         tested_on: on how many pictures, in words.
         map, map_by_names, micro_f1, macro_f1, ece: see ``docs/several_labels.md``.
-        low, high: ends of the 95 % interval of ``micro_f1``, None without answers.
+        interval: ends of the 95 % interval of ``micro_f1``, whose unit is a group; None without answers.
         promises: what can be promised, in sentences.
         labels: from the least average precision on.
         mistakes: the first ``MISTAKES``, the least probable sets of labels first.

@@ -83,7 +83,9 @@ def examples_of_labels(run: "FinishedRun", root: str) -> Iterator[Example]:
     """See ``find_examples``, of a run of several labels, whose names stand with a comma in between."""
     from report.label_sets import file_of, given_in
 
-    answers = run.known_answers
+    answers = run.answers
+    if answers is None:
+        return
     agreed = numpy.where(given_in(answers), answers["probability"], 1 - answers["probability"])
     order = numpy.argsort(-agreed.prod(axis=1), kind="stable")
     for index in order[numpy.linspace(0, len(order) - 1, EXAMPLES).astype(int)]:
