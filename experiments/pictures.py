@@ -28,7 +28,7 @@ from PIL import Image, ImageDraw
 from werkzeug.datastructures import FileStorage
 
 from labelling.classifier import PromptedClassifier
-from labelling.page.demo import Demo
+from labelling.page.demo import Demo, among_classes
 from labelling.page.page import HOST, make_app, make_server
 from labelling.threshold import threshold_of
 from results.runs import collect
@@ -129,7 +129,8 @@ def make_pictures(folder: Path, work: Path) -> list[dict[str, str]]:
     show."""
     chance = random.Random(0)
     run = train_on_drawings(work, chance)
-    demo = Demo(PromptedClassifier.load(run), threshold_of(str(run), MAX_ERROR))
+    classifier = PromptedClassifier.load(run)
+    demo = Demo(classifier, among_classes(classifier, threshold_of(str(run), MAX_ERROR)))
     content = io.BytesIO()
     draw("boat", chance).save(content, "PNG")
     content.seek(0)

@@ -1,10 +1,12 @@
 """How often the promises of several labels per picture, ``--max-error`` and ``--max-missed``, are broken.
 
-    python -m experiments.several_promises
+    python -m experiments.several_promises --results experiments/several_promises.csv
+    python -m experiments.several_promises --results experiments/several_promises.csv --show
 
 Each draw is a data set of pictures, random features with labels that depend on each other, some of whose
 pictures come in bursts. A ``BinaryProbe`` is fitted to them, a limit is set by its out-of-fold answers,
 and the promise is broken where more than that share of the labels is wrong, or missed, on other pictures.
+Draws that are kept are not made again.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -13,27 +15,31 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
 
 import numpy
 import torch
 import torch.nn.functional as F
+from pandas import DataFrame, read_csv
+from scipy.special import expit
+from tabulate import tabulate
 
 from labelling.cross_fit import stratified_folds
 from labelling.folders.own_images import FOLDS
 from labelling.several.cross_fit import cross_fit
-from labelling.several.promise import limit_of_error, limit_of_missed
+from labelling.several.promise import PROMISES
 from labelling.threshold import CONFIDENCE, OFFERED
 
 LABELS = 8
 WIDTH = 24  # of the features
 OTHERS = 4000  # pictures that a promise is judged on
 SHOTS = 3  # of each fourth scene
-SHARPNESS = (
-    6.0,
-    40.0,
-)  # of the labels' dependence on the features: one that is hard to learn, and one that is not
+SCENES = (400, 2000)
+# of the labels' dependence on the features: one that is easy to learn, and one that is not
+SHARPNESS = {"easy": 40.0, "hard": 6.0}
+KEY = ("scenes", "labels", "seed", "promise", "share")
 
 
 def drawn(
@@ -49,7 +55,7 @@ def drawn(
     scene = rng.normal(size=(scenes, WIDTH))
     mood = 0.7 * rng.normal(size=(scenes, 1))
     logits = sharpness * scene @ truth_of / WIDTH**0.5 + mood - numpy.linspace(2, 6, LABELS)
-    truth = rng.random(logits.shape) < 1 / (1 + numpy.exp(-logits))
+    truth = rng.random(logits.shape) < expit(logits)
     follows = rng.random((scenes, LABELS // 2)) < 0.5
     truth[:, 1::2] = numpy.where(follows, truth[:, ::2], truth[:, 1::2])
     shots = numpy.where(bursts & (numpy.arange(scenes) % 4 == 0), SHOTS, 1)
@@ -58,10 +64,13 @@ def drawn(
     return F.normalize(torch.from_numpy(shown), dim=-1), truth[groups], groups
 
 
-def judged(
-    seed: int, scenes: int, sharpness: float, confidence: float
-) -> Counter[tuple[str, float, str]]:
-    """What comes of the promises of a data set: how many were made, and broken."""
+def judged(seed: int, scenes: int, labels: str) -> DataFrame:
+    """A row for each promise on a data set: how many labels the other pictures are given, and how many of how
+    many are wrong or missed; empty where it can't be made.
+
+    labels: of ``SHARPNESS``.
+    """
+    sharpness = SHARPNESS[labels]
     rng = numpy.random.default_rng(seed)
     truth_of = rng.normal(size=(WIDTH, LABELS))
     features, truth, groups = drawn(rng, scenes, True, truth_of, sharpness)
@@ -73,45 +82,59 @@ def judged(
     )
     shown, other, _ = drawn(rng, OTHERS, False, truth_of, sharpness)
     probability = fitted.probe(shown, shown @ texts_of).sigmoid().float().numpy()
-    made: Counter[tuple[str, float, str]] = Counter()
-    for name, limit in (("--max-error", limit_of_error), ("--max-missed", limit_of_missed)):
+    rows = []
+    for promise, limit in PROMISES.items():
         for share in OFFERED:
-            rule = limit(fitted.probability, truth, groups, share, confidence)
-            if rule is None:
-                continue
-            given = rule.given(probability)
-            wrong = given & ~other if name == "--max-error" else other & ~given
-            of = given if name == "--max-error" else other
-            made[name, share, "made"] += 1
-            made[name, share, "broken"] += int(wrong.sum() > share * of.sum())
-            made[name, share, "wrong"] += int(wrong.sum())
-            made[name, share, "of"] += int(of.sum())
-            made[name, share, "given"] += int(given.sum())
-    return made
+            row: dict[str, object] = dict(zip(KEY, (scenes, labels, seed, promise, share)))
+            rule = limit(fitted.probability, truth, groups, share, CONFIDENCE)
+            if rule is not None:
+                given = rule.given(probability)
+                wrong = given & ~other if promise == "--max-error" else other & ~given
+                of = given if promise == "--max-error" else other
+                row |= {"given": given.sum(), "wrong": wrong.sum(), "of": of.sum()}
+            rows.append(row)
+    return DataFrame(rows, columns=[*KEY, "given", "wrong", "of"])
+
+
+def table(lines: DataFrame) -> str:
+    """A row for each promise in each setting."""
+    rows = []
+    for names, own in lines.groupby(["promise", "share", "labels", "scenes"]):
+        promise, share, labels, scenes = names
+        made = own.dropna()
+        row = {"promise": f"`{promise} {share:g}`", "labels": labels, "scenes": f"{scenes:,}"}
+        row["made"] = f"{len(made)} of {len(own)}"
+        if len(made):
+            broken = (made["wrong"] > share * made["of"]).sum()
+            row["broken"] = str(broken)
+            row["wrong or missed"] = f"{100 * made['wrong'].sum() / made['of'].sum():.1f} %"
+            row["given per picture"] = f"{made['given'].mean() / OTHERS:.2f}"
+        rows.append(row)
+    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("--draws", type=int, default=200, help="data sets (200)")
-    parser.add_argument("--scenes", nargs="+", type=int, default=[400], help="(400)")
+    parser.add_argument(
+        "--results", type=Path, required=True, help="where a line per draw and promise is kept"
+    )
+    parser.add_argument("--draws", type=int, default=200, help="data sets of each kind (200)")
+    parser.add_argument("--show", action="store_true", help="only the table of what is kept")
     args = parser.parse_args(arguments)
-    print("| promise | scenes | sharpness | made | broken | share of labels | given per picture |")
-    print("|---|---|---|---|---|---|---|")
-    for scenes in args.scenes:
-        for sharpness in SHARPNESS:
-            made: Counter[tuple[str, float, str]] = Counter()
-            for seed in range(args.draws):
-                made += judged(seed, scenes, sharpness, CONFIDENCE)
-            for name, share in sorted({key[:2] for key in made}):
-                of = {
-                    key: made[name, share, key]
-                    for key in ("made", "broken", "wrong", "of", "given")
-                }
-                print(
-                    f"| {name} {share} | {scenes} | {sharpness:g} | {of['made']} of {args.draws} | {of['broken']} | "
-                    f"{100 * of['wrong'] / max(of['of'], 1):.1f} % | {of['given'] / OTHERS / of['made']:.2f} |",
-                    flush=True,
-                )
+    if not args.show:
+        known = set()
+        if args.results.exists():
+            kept = read_csv(args.results)
+            known = {*zip(kept["scenes"], kept["labels"], kept["seed"])}
+        with open(args.results, "a") as file:
+            for draw in product(SCENES, SHARPNESS, range(args.draws)):
+                if draw in known:
+                    continue
+                scenes, labels, seed = draw
+                rows = judged(seed, scenes, labels)
+                rows.to_csv(file, index=False, header=not file.tell())
+                file.flush()
+    print(table(read_csv(args.results)))
 
 
 if __name__ == "__main__":

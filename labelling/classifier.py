@@ -56,7 +56,8 @@ from .official_prompts import BACKBONE, official_classifier
 from .reading import ReadImages, batches_of, read_images
 from .request import Text, ask, checked_names, text
 from .several.classifier import SeveralClassifier
-from .several.python import fit_in_python, wants_several
+from .several.fit import fit_several
+from .several.python import wants_several, write_sets
 from .threshold import is_several
 from .zero_shot import zero_shot_classifier
 
@@ -323,18 +324,7 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        if wants_several(images, labels, several):
-            return fit_in_python(
-                images,
-                labels,
-                trainer=trainer,
-                backbone=backbone,
-                folder=folder,
-                recipe=recipe,
-                shots=shots,
-                seed=seed,
-                settings=settings,
-            )
+        are_sets = wants_several(images, labels, several)
         root = images
         made = ""  # folder of what is written of images that are no folder
         if not is_path(images):
@@ -355,9 +345,13 @@ class PromptedClassifier:
         )
         is_new = bool(made) and not os.path.exists(made)
         if not is_path(images):
-            write_list(*pictures_and_labels(images, labels), made)
+            write = write_sets if are_sets else write_list
+            write(*pictures_and_labels(images, labels), made)
         state = rng_state()
         try:
+            if are_sets:
+                fit_several(asked)
+                return SeveralClassifier.load(asked.folder)
             return cls.load(fit_folder(asked))
         except UserError:
             if is_new:  # so that the corrected call finds its place free

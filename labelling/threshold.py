@@ -26,7 +26,13 @@ import numpy
 
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.record_file import FILE_NAME as RECORD
-from trainers.common.record_file import Record, answers_file, read_answers, read_record
+from trainers.common.record_file import (
+    Record,
+    answers_file,
+    gives_several,
+    read_answers,
+    read_record,
+)
 
 NOTHING_NEW = (
     "No rejection threshold can be set: a class has no validation image that looks unlike those that were trained "
@@ -174,7 +180,7 @@ def record_in(folder: str) -> Record:
 
 def is_several(folder: str) -> bool:
     """Whether a run gives several labels per picture, see ``several``."""
-    return record_in(folder).get("task") == "several"
+    return gives_several(record_in(folder))
 
 
 def are_own(folder: str, classnames: Sequence[str]) -> bool:

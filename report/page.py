@@ -30,6 +30,7 @@ from .figures import (
 )
 from .gallery import LISTED, Gallery, gallery, in_order, write_lists
 from .headlines import Headline, headlines, single
+from .label_sets import SetPage, set_page
 from .pictures import Paths, check_root, find_images
 from .sources import RunRow, notes_of, run_rows, warn_without_answers, warnings_noted
 from .tables import Tables, measured_tables, protocol_tables
@@ -48,6 +49,7 @@ class Report:
         single: the headline that is shown in large figures, None where several count.
         glance: the headlines that are shown as a table, where none is ``single``.
         notes: what to know before reading on, each once.
+        label_sets: a page for each run of several labels per picture, of which all else says nothing.
         classes: a page for each series that has answers.
         tables: of accuracies, calibration and uncertainty.
         sections: of figures.
@@ -61,6 +63,7 @@ class Report:
     single: Headline | None
     glance: list[Headline]
     notes: list[str]
+    label_sets: list[SetPage]
     classes: list[ClassPage]
     tables: Tables
     sections: list[Section]
@@ -98,7 +101,7 @@ def make_report(
         runs = collect(*folders)
         accuracies = protocol_tables(folders)
         warn_without_answers(runs)
-        series = group(runs)
+        series = group(run for run in runs if not run.gives_several)
         answered = with_answers(series)
         paths = paths_of(answered, root)
         figures = all_figures(series, answered, accuracies, more, paths)
@@ -106,6 +109,7 @@ def make_report(
         classes = [class_page(entry, paths[data_of(entry)]) for entry in trained_first]
         voting_first = in_order(answered)
         galleries = [gallery(entry, paths[data_of(entry)]) for entry in voting_first]
+        label_sets = [set_page(run, root) for run in runs if run.gives_several]
     heads = headlines(series)
     notes = [record.getMessage() for record in warnings.buffer]
     notes += [head.warning for head in heads if head.warning]
@@ -121,6 +125,7 @@ def make_report(
         single=alone,
         glance=[] if alone else heads,
         notes=[*dict.fromkeys(notes)],
+        label_sets=label_sets,
         classes=classes,
         tables=Tables(accuracies, measured_tables(series)),
         sections=sections,

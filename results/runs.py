@@ -17,7 +17,14 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.files import file_hash
 from trainers.common.metrics import read_metrics
-from trainers.common.record_file import FILE_NAME, Record, answers_file, read_answers, read_record
+from trainers.common.record_file import (
+    FILE_NAME,
+    Record,
+    answers_file,
+    gives_several,
+    read_answers,
+    read_record,
+)
 
 from .experiment import named, split
 
@@ -25,8 +32,10 @@ log = logging.getLogger(__name__)
 
 PREDICTIONS = answers_file("test")
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
+SETS = ("image", "probability", "truth", "group", "fold", "threshold")  # of several labels
+LABELS = ("label", "top", "vote")  # arrays of numbers of classes
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
-# array → kind of its values, and its shape: N images, T most probable classes, M templates;
+# array → kind of its values, and its shape: N images, T most probable classes, M templates, K classes, F folds;
 # the others: numbers (N,)
 LAYOUT = {
     "image": ("U", "N"),
@@ -38,6 +47,11 @@ LAYOUT = {
     "vote_vacuity": ("f", "MN"),
     "vote_weight": ("f", "M"),
     "is_new": ("b", "N"),
+    "probability": ("f", "NK"),
+    "truth": ("b", "NK"),
+    "group": ("i", "N"),
+    "fold": ("i", "N"),
+    "threshold": ("f", "FK"),
 }
 HALVES = ("train_base", "test_new")  # parts of base-to-new
 ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
@@ -69,6 +83,11 @@ class FinishedRun:
     def seed(self) -> int:
         seed: int = self.record["seed"]
         return seed
+
+    @property
+    def gives_several(self) -> bool:
+        """Whether an image has several labels."""
+        return gives_several(self.record)
 
     @property
     def part(self) -> str:
@@ -139,7 +158,7 @@ class FinishedRun:
         """Arrays of the file of answers to a split by name; None where there is no such file.
 
         ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the
-        image's own, are added to what the file has.
+        image's own, are added to what the file has; not where an image has several labels.
 
         Raises:
             UserError: it can't be read, or is not what this run has left.
@@ -153,9 +172,10 @@ class FinishedRun:
             raise_machines(error, path)
             why = " ".join(str(error).split())
             raise UserError(f"{path} can't be read ({why}): run it again") from error
-        check_layout(arrays, path, len(self.classnames))
-        arrays["answer"] = arrays["top"][:, 0]
-        arrays["right"] = arrays["answer"] == arrays["label"]
+        check_layout(arrays, path, len(self.classnames), SETS if self.gives_several else REQUIRED)
+        if not self.gives_several:
+            arrays["answer"] = arrays["top"][:, 0]
+            arrays["right"] = arrays["answer"] == arrays["label"]
         return arrays
 
     @property
@@ -181,24 +201,23 @@ class FinishedRun:
         return names.get(label, f"class {label}")
 
 
-def check_layout(arrays: Arrays, path: Path, classes: int) -> None:
+def check_layout(arrays: Arrays, path: Path, classes: int, required: tuple[str, ...]) -> None:
     """Checks what a file of answers holds.
 
     Raises:
         UserError: an array is missing, or it is not as ``LAYOUT`` says.
     """
-    if "truth" in arrays:
-        raise UserError(f"{path} is of several labels per picture, which the report does not show")
-    required = REQUIRED + VOTES if arrays.keys() & {*VOTES} else REQUIRED
+    if arrays.keys() & {*VOTES}:
+        required += VOTES
     if missing := [name for name in required if name not in arrays]:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
-    sizes: dict[str, int] = {}  # of the letters in ``LAYOUT``
+    sizes = {"K": classes}  # of the letters in ``LAYOUT``
     for name, array in arrays.items():
         code, axes = LAYOUT.get(name, ("f", "N"))
         fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
         for axis, size in zip(axes, array.shape):
             fits = fits and sizes.setdefault(axis, size) == size
-        if not fits or code == "i" and not 0 <= array.min() <= array.max() < classes:
+        if not fits or name in LABELS and not 0 <= array.min() <= array.max() < classes:
             raise UserError(
                 f"{path} is not what a run leaves ({name} has another shape or kind of values): "
                 "run it again"
@@ -278,7 +297,7 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
 
 def read_run(folder: Path) -> FinishedRun:
     """The finished run in a folder, its metrics held against its answers where these are there as the
-    run has left them.
+    run has left them and each image has one label.
 
     Raises:
         UserError: its record can't be read, or says other than the answers that it has the hash of.
@@ -287,6 +306,8 @@ def read_run(folder: Path) -> FinishedRun:
     from .remeasured import contradiction
 
     run = FinishedRun(folder, read_record(folder / FILE_NAME))
+    if run.gives_several:
+        return run
     for split_, known in run.record.get("answers", {}).items():
         path = folder / answers_file(split_)
         metrics = run.record["metrics"].get(split_)

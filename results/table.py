@@ -36,18 +36,25 @@ from .runs import FACTOR_PARTS, FinishedRun, collect
 log = logging.getLogger(__name__)
 
 SHARES = ("accuracy", "macro_f1")  # of which papers print a harmonic mean of base and new
-OPEN = {
+OPEN: dict[Column, str] = {
     "base": "open.base_accuracy",
     "new": "open.new_accuracy",
     "AUROC": f"open.auroc.{SIGN}",
     "OpenworldAUC": f"open.openworld_auc.{SIGN}",
 }  # column → metric, of runs of ``test_open``
+MEANS: dict[Column, str] = {
+    "mAP": "map",
+    "micro F1": "micro_f1",
+    "macro F1": "macro_f1",
+}  # of several labels
 BASE2NEW = "base-to-new"
 TOGETHER = "base and new together"
 FACTORS = "a factor that goes with the class"
 FEWSHOT = "few-shot, by shots"
 ZEROSHOT = "zero-shot"
 SOURCE = "source"
+SETS = "several labels per picture"
+UNSHOT = (FEWSHOT, ZEROSHOT, SETS)  # whose rows are not of a number of shots
 TRANSFER = {"xd": "cross-data-set", "dg": "domain generalisation"}
 PLACES = {
     "train_base": (BASE2NEW, "base", "base"),
@@ -60,10 +67,12 @@ PLACES = {
 }  # part of a protocol → table, column ("": the number of shots), classes that are tested
 
 
+# title → column → metric, where a table has more than an accuracy
+SHOWN = {TOGETHER: OPEN, SETS: MEANS}
 COLUMNS: dict[str, list[Column]] = {
     BASE2NEW: ["base", "new"],
     FACTORS: [*FACTOR_PARTS.values()],
-    TOGETHER: [*OPEN],
+    **{title: [*shown] for title, shown in SHOWN.items()},
 }  # the others: those that come up
 
 
@@ -72,6 +81,8 @@ def place(run: FinishedRun) -> tuple[str, Key, Column] | None:
     what = run.record["run"]
     data = what["dataset"]
     shots = what["shots"]
+    if run.gives_several:
+        return SETS, (data, run.record["trainer"], run.config), "all labels"
     protocol, _, source = run.part.partition("_from_")
     if protocol in TRANSFER and source:
         title = f"{TRANSFER[protocol]} from {source}"
@@ -118,16 +129,16 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
         if placed is None:
             continue
         title, key, column = placed
-        is_open = title == TOGETHER and metric == "accuracy"
+        several = SHOWN.get(title) if metric == "accuracy" else None
         metrics = run.metrics
         if run.folder in aucs:
             metrics = {**metrics, "open": {**metrics["open"], "openworld_auc": aucs[run.folder]}}
-        shown = OPEN if is_open else {column: metric}
+        shown = several or {column: metric}
         values = {
             name: finite(nested(metrics, *dotted.split("."))) for name, dotted in shown.items()
         }
         if None in values.values():
-            lacking += not is_open  # of those it is said what they lack
+            lacking += several is None  # of those it is said what they lack
         else:
             places.append(((title, *key, column, f"seed {run.seed}"), run.folder))
             lines_of[title].append((key, run, values))
@@ -196,8 +207,8 @@ def make_table(title: str, lines: Lines, metric: str, seed_h: bool) -> Table:
     """One table of a protocol, with averages over data sets, in order; see ``tables``."""
     lines, notes = experiments(lines)
     name = title.split(" from ")[0]
-    heads = [head for head in HEADS if head != "shots" or title not in (FEWSHOT, ZEROSHOT)]
-    columns = None if name == TOGETHER and metric != "accuracy" else COLUMNS.get(name)
+    heads = [head for head in HEADS if head != "shots" or title not in UNSHOT]
+    columns = None if name in SHOWN and metric != "accuracy" else COLUMNS.get(name)
     if columns is None:
         seen = {column for *_, values in lines for column in values}
         columns = sorted(seen, key=lambda column: (column != SOURCE, column))
@@ -272,7 +283,7 @@ def warn_of(lines_of: dict[str, Lines]) -> None:
             shots = f"shots_{what['shots']}"
             seed = f"seed {run.seed}"
             row = shown(key)
-            if title in (FEWSHOT, ZEROSHOT):
+            if title in UNSHOT:
                 row += f" {shots}"
             sample = f"{run.part}/{what['dataset']}/{shots}, {seed}"
             backbone = record["config"]["MODEL"]["BACKBONE"]["NAME"]

@@ -5,15 +5,18 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from typing import TypeVar
+
+from torch import Tensor
 
 from trainers.common.errors import UserError
-from trainers.evaluation.prediction import Prediction
 
-from ..classifier import PromptedClassifier
 from ..folders.pictures import Picture, ahead
 from ..reading import AHEAD, ReadBatch, ReadImages
 from .part_file import PartFile
-from .writers import Writer
+
+Computed = TypeVar("Computed")  # the answers to a batch, before they are rows
+Rows = Sequence[Mapping[str, object]]
 
 Rejects = Callable[[float], bool | None]  # whether an answer of an uncertainty is unsure
 Missing = Iterable[Sequence[tuple[int, str]]]  # batches of positions and paths
@@ -49,39 +52,35 @@ def read_ahead(
 
 
 def here(
-    classifier: PromptedClassifier,
+    read_batch: ReadBatch,
     missing: Missing,
-    rejects: Rejects,
-    writer: Writer,
-    topk: int,
+    compute: Callable[[Tensor], Computed],
+    rows: Callable[[Computed, list[str | None]], Rows],
 ) -> Iterator[Later]:
     """The answers of a classifier in this process.
 
     Args:
-        writer: says what is kept of an answer; topk: see ``rows.rows_of``.
+        compute: the answers to images (B, 3, H, W); rows: what is kept of these, of images with these
+            names.
     """
 
     def later(
         positions: Sequence[int],
         names: list[str | None],
         broken: Mapping[int, UserError],
-        prediction: Prediction | None,
+        computed: Computed | None,
     ) -> Answered:
         errors = {positions[place]: str(error) for place, error in broken.items()}
-        if prediction is None:
+        if computed is None:
             return {}, errors
-        answers = classifier.answers(prediction, names)
-        doubtful = [rejects(uncertainty) for uncertainty in answers.uncertainty.tolist()]
-        table = writer.rows(answers, doubtful, topk)
         readable = (position for position in positions if position not in errors)
-        return dict(zip(readable, table)), errors
+        return dict(zip(readable, rows(computed, names))), errors
 
     # the thread that computes does nothing else
     with (
         ThreadPoolExecutor() as pool,
-        closing(read_ahead(classifier.read_batch, pool, missing)) as batches,
+        closing(read_ahead(read_batch, pool, missing)) as batches,
     ):
         for positions, images in batches:
-            shown = images.pixels
-            prediction = None if shown is None else classifier.predicted(shown)
-            yield partial(later, positions, images.names, images.errors, prediction)
+            computed = None if images.pixels is None else compute(images.pixels)
+            yield partial(later, positions, images.names, images.errors, computed)

@@ -6,6 +6,7 @@ import logging
 import os
 import shlex
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from results.runs import ZERO_SHOT
 from trainers.common.console import log_to_stdout, without_handlers
@@ -18,6 +19,9 @@ from ..fit import make_asked, opened, said_accuracy
 from ..own_run import for_trainer
 from ..request import OwnRun
 from ..several.command import train_several
+
+if TYPE_CHECKING:
+    from report.headlines import Headline
 
 log = logging.getLogger("train")
 
@@ -38,6 +42,8 @@ def run(asked: OwnRun, args: argparse.Namespace, several: bool = False) -> Run |
                 "--eval-only and --no-train are of one label per picture: leave them out, or say --one"
             )
         train_several(asked, "python predict.py", [logging.getLogger()])
+        page, _ = write_report(asked.folder, asked.images)
+        log.info("Look at the run: %s", page)
         return None
     if args.eval_only:
         check_test_folder(args.model_dir, asked.folder)
@@ -60,14 +66,7 @@ def report(run: Run, asked: OwnRun, folder: str) -> None:
                 make_untrained(run, asked)
         except UserError as error:
             log.warning("the report has nothing to compare with: %s", error)
-    # here, since every other run can do without what draws, and without Dassl's data sets
-    from report.of_models import MODEL_FIGURES
-    from report.page import make_report
-
-    from . import image_folder  # noqa: F401  (registers ImageFolder)
-
-    page = os.path.join(cfg.OUTPUT_DIR, "report.html")
-    heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT)
+    page, heads = write_report(cfg.OUTPUT_DIR, cfg.DATASET.ROOT)
     own = [head for head in heads if head.trainer == run.name]
     for head in own[:1]:
         known = {
@@ -88,6 +87,21 @@ def report(run: Run, asked: OwnRun, folder: str) -> None:
             log.warning("%s", head.warning)
     log.info("Look at the run: %s", page)
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(folder))
+
+
+def write_report(folder: str, root: str) -> tuple[str, "list[Headline]"]:
+    """Writes the report of a run into its folder; returns the page and the headlines.
+
+    root: the folder of the images, or the file that names them.
+    """
+    # here, since every other run can do without what draws, and without Dassl's data sets
+    from report.of_models import MODEL_FIGURES
+    from report.page import make_report
+
+    from . import image_folder  # noqa: F401  (registers ImageFolder)
+
+    page = os.path.join(folder, "report.html")
+    return page, make_report([folder], page, MODEL_FIGURES, root)
 
 
 def make_untrained(run: Run, asked: OwnRun) -> None:

@@ -37,7 +37,9 @@ from ..threshold import Threshold, are_own, is_several, threshold_of
 from .arguments import add_run_arguments, images_at, share_or_best
 
 if TYPE_CHECKING:
-    from ..answers.answering import Rejects
+    from trainers.evaluation.prediction import Prediction
+
+    from ..answers.answering import Rejects, Rows
     from ..classifier import PromptedClassifier
 
 log = logging.getLogger("predict")
@@ -263,7 +265,13 @@ def label(part: PartFile, args: argparse.Namespace, writer: Writer, rejects: "Re
             if number := with_alpha(paths):
                 parts = transparent_parts(classifier.background)
                 log.info("%d of %d images can have transparent parts, %s", number, images, parts)
-        answers = here(classifier, missing, rejects, writer, args.topk)
+
+        def rows(prediction: "Prediction", names: list[str | None]) -> "Rows":
+            answers = classifier.answers(prediction, names)
+            doubtful = [rejects(uncertainty) for uncertainty in answers.uncertainty.tolist()]
+            return writer.rows(answers, doubtful, args.topk)
+
+        answers = here(classifier.read_batch, missing, classifier.predicted, rows)
     with (
         tqdm(total=images, initial=answered + unread, **BAR) as progress,
         closing(fill(part, answers)) as filled,

@@ -3,12 +3,10 @@
 import argparse
 import logging
 import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from functools import partial
 
 import numpy
+from torch import Tensor
 from tqdm import tqdm
 
 from trainers.common.console import counted
@@ -16,7 +14,7 @@ from trainers.common.errors import UserError
 from trainers.common.files import file_hash
 from trainers.common.record_file import FILE_NAME
 
-from ..answers.answering import Answered, Later, Missing, fill, read_ahead
+from ..answers.answering import Rows, fill, here
 from ..answers.label_sets import SetLabelStudioWriter, SetTextWriter, columns_of, rows_of
 from ..answers.parquet import ParquetWriter
 from ..answers.part_file import part_file
@@ -42,10 +40,6 @@ def run(args: argparse.Namespace) -> int:
     for flag in ("classes", "ray"):
         if getattr(args, flag):
             raise UserError(f"--{flag} is of runs of one label per picture: leave it out")
-    if args.max_error is not None and not isinstance(args.max_error, float):
-        raise UserError(
-            "--max-error best is of runs of one label per picture: give a share, such as 0.1"
-        )
     certainty = args.min_certainty
     if certainty is not None and not 0 <= certainty <= 1:
         raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
@@ -61,9 +55,20 @@ def run(args: argparse.Namespace) -> int:
     )
     if certainty is not None:
         classifier = with_rule(classifier, certainty)
+
+    def compute(shown: Tensor) -> numpy.ndarray:
+        return classifier.probability(classifier.features_of(shown))
+
+    def rows(probability: numpy.ndarray, names: list[str | None]) -> Rows:
+        answers = classifier.answers(probability, names)
+        if args.csv or args.parquet:
+            return columns_of(answers, args.topk, args.probabilities)
+        return rows_of(answers, args.topk)
+
     with part_file(writer.path, command_of(args), images) as part:
         number, answered, unread = part.counts()
         missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
+        answers = here(classifier.read_batch, missing, compute, rows)
         with (
             tqdm(
                 total=number,
@@ -72,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
                 mininterval=1,
                 dynamic_ncols=True,
             ) as progress,
-            closing(fill(part, answers_to(classifier, missing, args))) as filled,
+            closing(fill(part, answers)) as filled,
         ):
             for some in filled:
                 progress.update(some)
@@ -84,26 +89,13 @@ def run(args: argparse.Namespace) -> int:
         version = classifier.record["prompts_hash"][:8]
         writer.write(part.rows(args.least_certain_first), f"{NAME} {version}")
         errors = part.errors(NAMED)
-    log.info("%s", explained(args))
+    if classifier.rule is not None:
+        log.info("%s", classifier.rule.says)
     log.info("%s", counted(answered, "image"))
     if unread:
         more = [f"and {unread - NAMED} more"] if unread > NAMED else []
         log.warning("No answer for %s: %s", counted(unread, "image"), "; ".join(errors + more))
     return 1 if unread else 0
-
-
-def explained(args: argparse.Namespace) -> str:
-    """Which labels are given, in a sentence."""
-    sure = f"with {100 * args.confidence:g} % confidence, on pictures like the run's"
-    if args.max_error is not None:
-        return f"At most {100 * args.max_error:g} % of the labels that are given are wrong, {sure}"
-    if args.max_missed is not None:
-        return f"At most {100 * args.max_missed:g} % of the labels that pictures have are missed, {sure}"
-    if args.min_certainty is not None:
-        return f"Labels of a probability of at least {args.min_certainty:g} are given; nothing is promised"
-    return (
-        "Each label is given from the probability on that is best for its F1; nothing is promised"
-    )
 
 
 def writer_for(args: argparse.Namespace) -> Writer:
@@ -135,38 +127,6 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
         "--min-certainty": args.min_certainty,
         "--confidence": args.confidence,
         "--least-certain-first": args.least_certain_first,
+        "--label-studio": bool(args.label_studio),  # which keeps other fields than a table
         "--run": file_hash(f"{args.run}/{FILE_NAME}"),
     }
-
-
-def answers_to(
-    classifier: SeveralClassifier, missing: Missing, args: argparse.Namespace
-) -> Iterator[Later]:
-    """The answers to batches of images, see ``answering.fill``."""
-
-    def later(
-        positions: Sequence[int],
-        names: list[str | None],
-        broken: dict[int, UserError],
-        shown: numpy.ndarray | None,
-    ) -> Answered:
-        errors = {positions[place]: str(error) for place, error in broken.items()}
-        if shown is None:
-            return {}, errors
-        answers = classifier.answers(shown, names)
-        if args.csv or args.parquet:
-            table = columns_of(answers, args.topk, args.probabilities)
-        else:
-            table = rows_of(answers, args.topk)
-        readable = (position for position in positions if position not in errors)
-        return dict(zip(readable, table)), errors
-
-    with (
-        ThreadPoolExecutor() as pool,
-        closing(read_ahead(classifier.read_batch, pool, missing)) as read,
-    ):
-        for positions, images in read:
-            probability = None
-            if images.pixels is not None:
-                probability = classifier.probability(classifier.features_of(images.pixels))
-            yield partial(later, positions, images.names, images.errors, probability)

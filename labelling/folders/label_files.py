@@ -25,6 +25,7 @@ UPLOADED = "/data/upload/"  # of those that were uploaded, whose names it has pu
 DELIMITERS = ",;\t"  # Excel's, in different countries, and of its Unicode text
 ANSWERED = {"doubtful", "uncertainty"}  # columns that no table of predict.py --csv lacks
 GROUP = "group"
+NOT_CONFIRMED = "has predictions only, which are no labels: confirm or correct them in Label Studio, then export annotations (JSON)"
 CORRECTED = "corrected"  # column of what a person says of such an answer
 
 
@@ -191,10 +192,7 @@ def in_export(tasks: Stored, notes: list[str]) -> list[Entry]:
         except ValueError as error:
             raise ValueError(f"{where} has {error}") from error
     if predicted and not annotated:
-        raise UserError(
-            "has predictions only, which are no labels: confirm or correct them in Label Studio, then export "
-            "annotations (JSON)"
-        )
+        raise UserError(NOT_CONFIRMED)
     if differing:
         notes.append(
             f"The annotations of {counted(len(differing), 'task')} differ, such as {differing[0]}: of each the newest "

@@ -33,6 +33,7 @@ from .label_files import (
     CORRECTED,
     DELIMITERS,
     GROUP,
+    NOT_CONFIRMED,
     Entry,
     address_of,
     choices_of,
@@ -103,16 +104,25 @@ def means_several(path: str, told: bool | None = None) -> bool:
         content = read_text(path)
         if is_json(content):
             tasks = parse_json(content)
-            return isinstance(tasks, dict) or any(len(row.names) > 1 for row in in_tasks(tasks))
+            if isinstance(tasks, dict) or any(len(row.names) > 1 for row in in_tasks(tasks)):
+                return True
+            return any(map(predicts_several, tasks))
         table = table_of(content)
         labels = labels_of(table)
         if labels:
             first = next(table, {})
             return IMAGE in first and any(first[name].strip().lower() in YES for name in labels)
-        column = label_column(table.fieldnames or ())
-        return any(BETWEEN in (row[column] or "") for row in table)
+        # of answers also what a person has corrected: one label each may be left
+        return any(BETWEEN in (row.get(name) or "") for row in table for name in (LABEL, CORRECTED))
     except (ValueError, LookupError, TypeError, AttributeError, csv.Error):
         return False  # who reads it for one label says what is wrong
+
+
+def predicts_several(task: Stored) -> bool:
+    """Whether a run has predicted several labels of a task of Label Studio's, of which a person may have left
+    one."""
+    made = task.get("predictions") or ()
+    return any(isinstance(note, dict) and len(choices_of(note)) > 1 for note in made)
 
 
 def read_label_sets(path: str) -> LabelSets:
@@ -132,6 +142,9 @@ def read_label_sets(path: str) -> LabelSets:
         stored = parse_json(content)
         if isinstance(stored, dict):
             return gathered(located(in_coco(stored), path, find_coco), [], path)
+        are_annotated = any(task.get("annotations") for task in stored)
+        if not are_annotated and any(task.get("predictions") for task in stored):
+            raise UserError(f"{path} {NOT_CONFIRMED}")
         return gathered(located(in_tasks(stored), path), [], path)
     except UserError:
         raise
@@ -270,7 +283,8 @@ def located(
     """
     folder = os.path.dirname(os.path.abspath(path))
     for row in rows:
-        yield row._replace(image=locate(Entry(row.where, row.image, ""), folder, path))
+        names = BETWEEN.join(row.names) or "none of the labels"
+        yield row._replace(image=locate(Entry(row.where, row.image, names), folder, path))
 
 
 def find_coco(entry: Entry, folder: str, path: str) -> str:

@@ -8,8 +8,11 @@ from ..threshold import Threshold
 
 if TYPE_CHECKING:
     from ..classifier import Answers
+    from ..several.classifier import SetAnswers
 
 SHOWN = 5  # classes of the answer
+SHOWN_LABELS = 20  # of a picture that may have several
+NONE = "none of the labels"
 SHOWN_VOTES = 3  # classes of each vote
 
 
@@ -40,6 +43,7 @@ def describe(
     votes = votes_of(answers, 0, SHOWN_VOTES)
     return {
         "label": answers.labels[0],
+        "is_right": truth == answers.labels[0],
         "doubtful": rejected,
         "verdict": said,
         "basis": basis,
@@ -50,4 +54,25 @@ def describe(
         "agreeing": sum(vote["top"][0]["class"] == answers.labels[0] for vote in votes),
         "vacuity": answers.vacuity,
         "conflict": answers.conflict,
+    }
+
+
+def describe_labels(answers: "SetAnswers", basis: str, truth: str | None = None) -> dict[str, Any]:
+    """What the page says of the first image, which may have several labels; see ``describe``.
+
+    basis: which labels are given, in a sentence.
+    """
+    probability = answers.probabilities[0]
+    limits = answers.thresholds
+    thresholds = (
+        {} if limits is None else dict(zip(answers.classnames, limits.clip(max=1).tolist()))
+    )
+    labels = most_probable(probability, answers.classnames, SHOWN_LABELS)
+    return {
+        "label": ", ".join(answers.labels[0]) or NONE,
+        "is_right": truth == (", ".join(sorted(answers.labels[0])) or NONE),
+        "basis": basis,
+        "note": answers.note,
+        "truth": truth,
+        "labels": [{**of, "threshold": thresholds.get(of["class"])} for of in labels],
     }

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -17,16 +17,19 @@ from PIL import Image
 from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
-from trainers.common.record_file import Record, shown_name, tested_on
+from trainers.common.record_file import Record, gives_several, shown_name, tested_on
 from trainers.evaluation.figures import votes_alone
 
 from ..threshold import Threshold
-from .answer import describe
+from .answer import NONE, describe, describe_labels
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import FileStorage
 
+    from results.runs import FinishedRun
+
     from ..classifier import PromptedClassifier
+    from ..several.classifier import SeveralClassifier
 
 MAX_NAMES = 1000  # that a user may enter
 KEPT = 8  # latest uploaded pictures
@@ -34,6 +37,8 @@ EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
 log = logging.getLogger("demo_app")
 Example = tuple[str, str]  # path of a picture, its class name
+# what is said of a picture, names, and what the data set says of it, if that is known
+Answer = Callable[[Image.Image, list[str], str | None], dict[str, Any]]
 Sent = tuple[
     str, str, bytes
 ]  # key of a picture that the browser has sent, its file's name, its content
@@ -57,7 +62,9 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     check_root(root)
     run = FinishedRun(Path(folder).resolve(), record)
     examples = []
-    if run.answers and (paths := find_images(run, root)):
+    if run.gives_several:
+        examples = [*examples_of_labels(run, root)]
+    elif run.answers and (paths := find_images(run, root)):
         answers = run.answers
         steps = numpy.linspace(0, len(answers["image"]) - 1, EXAMPLES).astype(int)
         order = numpy.argsort(answers[UNCERTAINTY], kind="stable")[steps]
@@ -72,27 +79,71 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     return examples
 
 
+def examples_of_labels(run: "FinishedRun", root: str) -> Iterator[Example]:
+    """See ``find_examples``, of a run of several labels, whose names stand with a comma in between."""
+    from report.label_sets import file_of, given_in
+
+    answers = run.answers
+    if answers is None:
+        return
+    agreed = numpy.where(given_in(answers), answers["probability"], 1 - answers["probability"])
+    order = numpy.argsort(-agreed.prod(axis=1), kind="stable")
+    for index in order[numpy.linspace(0, len(order) - 1, EXAMPLES).astype(int)]:
+        names = [name for name, has in zip(run.classnames, answers["truth"][index]) if has]
+        if path := file_of(str(answers["image"][index]), root):
+            yield path, ", ".join(names) or NONE
+
+
+def among_classes(classifier: "PromptedClassifier", threshold: Threshold) -> Answer:
+    """What a classifier says of a picture among class names, see ``answer.describe``.
+
+    Args:
+        threshold: of answers to the run's own classes.
+    """
+    # the last list of names, which the next picture is often asked about, too
+    with_classes = lru_cache(maxsize=1)(classifier.with_classes)
+
+    def answer(image: Image.Image, names: list[str], truth: str | None) -> dict[str, Any]:
+        if sorted(names) == sorted(classifier.classnames):
+            return describe(classifier.predict(image), threshold, truth)
+        if len(names) > MAX_NAMES:
+            raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
+        return describe(with_classes(tuple(names)).predict(image), None)
+
+    return answer
+
+
+def among_labels(classifier: "SeveralClassifier") -> Answer:
+    """Which of the run's labels a picture is given, whatever names are asked for; see
+    ``answer.describe_labels``."""
+    basis = f"{classifier.rule.says}." if classifier.rule else ""
+
+    def answer(image: Image.Image, names: list[str], truth: str | None) -> dict[str, Any]:
+        return describe_labels(classifier.predict(image), basis, truth)
+
+    return answer
+
+
 class Demo:
     """A run to ask, and the pictures that it can be asked about: the examples, and the last ``KEPT``
     that the browser has sent.
 
     Args:
-        classifier: a ``PromptedClassifier``.
-        threshold: of answers to the run's own classes.
+        classifier: of the run.
+        answer: what it says of a picture, see ``among_classes`` and ``among_labels``.
         examples: list of (path, class name).
     """
 
     def __init__(
         self,
-        classifier: "PromptedClassifier",
-        threshold: Threshold,
+        classifier: "PromptedClassifier | SeveralClassifier",
+        answer: Answer,
         examples: Sequence[Example] = (),
     ) -> None:
         self.classifier = classifier
-        self.threshold = threshold
+        self.answer = answer
         self.classnames = classifier.classnames
-        # the last list of names, which the next picture is often asked about, too
-        self.with_classes = lru_cache(maxsize=1)(classifier.with_classes)
+        self.gives_several = gives_several(classifier.record)
         # one question after another: the model is not shared; all else is answered meanwhile
         self.lock = Lock()
         self.examples = {
@@ -115,6 +166,10 @@ class Demo:
     def tested(self) -> str:
         """How good the run's answers to its test images are, in words; "" where it was not tested."""
         record = self.classifier.record
+        if self.gives_several:
+            from ..several.fit import said_measures
+
+            return f"{said_measures(record)}."
         metrics = record["metrics"].get("test", {})
         if not {"accuracy", "images"} <= metrics.keys():
             return ""
@@ -177,18 +232,13 @@ class Demo:
         return buffer.getvalue()
 
     def ask(self, image: Image.Image, names: list[str], truth: str | None = None) -> dict[str, Any]:
-        """The answer to a picture among class names, see ``answer.describe``.
+        """The answer to a picture among names, see ``among_classes`` and ``among_labels``.
 
         Args:
-            truth: the data set's name of an example's class.
+            truth: what the data set says of an example.
 
         Raises:
             UserError: the names don't work.
         """
-        if sorted(names) == sorted(self.classnames):
-            with self.lock:
-                return describe(self.classifier.predict(image), self.threshold, truth)
-        if len(names) > MAX_NAMES:
-            raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
         with self.lock:
-            return describe(self.with_classes(tuple(names)).predict(image), None)
+            return self.answer(image, names, truth)

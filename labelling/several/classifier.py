@@ -10,7 +10,7 @@
 import os
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -21,7 +21,7 @@ from yacs.config import CfgNode
 
 from trainers.common.console import first_few
 from trainers.common.errors import UserError
-from trainers.common.record_file import FILE_NAME, Record, read_answers, read_record
+from trainers.common.record_file import Record, finished_record, gives_several, read_answers
 from trainers.data.transforms import pixels_of_test
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 from trainers.engine.checkpoint import load as load_checkpoint
@@ -34,7 +34,7 @@ from trainers.prompting.hashes import tensor_hash
 from ..folders.label_sets import BETWEEN, LabelSets, read_label_sets
 from ..folders.pictures import Picture, Pictures, transformed
 from ..reading import ReadImages, batches_of, read_images
-from ..threshold import CONFIDENCE, is_several
+from ..threshold import CONFIDENCE
 from ..zero_shot import zero_shot_classifier
 from .promise import Rule, best_thresholds, limit_of_error, limit_of_missed
 
@@ -151,7 +151,11 @@ class SeveralClassifier:
                 promised can't be.
         """
         folder = os.fspath(folder)
-        record = record_of_several(folder)
+        record = finished_record(folder)
+        if not gives_several(record):
+            raise UserError(
+                f"{folder} gives one label per picture: load it with PromptedClassifier.load"
+            )
         cfg = config_of(record, find_method(BASE))
         if backbone:
             cfg.MODEL.BACKBONE.NAME = os.fspath(backbone)
@@ -184,6 +188,11 @@ class SeveralClassifier:
         """
         method, cfg, _, _ = zero_shot_classifier(classnames, backbone)
         return cls(method, cfg)
+
+    @property
+    def background(self) -> str:
+        """See ``PromptedClassifier.background``."""
+        return self.cfg.INPUT.BACKGROUND or "white"
 
     @property
     def classnames(self) -> list[str]:
@@ -251,7 +260,7 @@ class SeveralClassifier:
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the CLIP takes them, or why it can't be read."""
         try:
-            return transformed(image, self.cfg.INPUT.BACKGROUND or "white", self.transform)
+            return transformed(image, self.background, self.transform)
         except UserError as error:
             return error
 
@@ -310,20 +319,6 @@ def texts_logits(method: Method, features: Tensor) -> Tensor:
     return logits - logits.mean(dim=1, keepdim=True)
 
 
-def record_of_several(folder: str) -> Record:
-    """
-    Raises:
-        UserError: the folder holds no finished run of several labels.
-    """
-    if not os.path.isfile(f"{folder}/{FILE_NAME}"):
-        raise UserError(
-            f"{folder} holds no finished run, there is no {FILE_NAME}: give the folder of a training that has ended"
-        )
-    if not is_several(folder):
-        raise UserError(f"{folder} gives one label per picture: load it with PromptedClassifier")
-    return read_record(f"{folder}/{FILE_NAME}")
-
-
 def rule_of(
     folder: str,
     record: Record,
@@ -333,6 +328,10 @@ def rule_of(
 ) -> Rule:
     """The rule for a run's labels, of its out-of-fold answers; see ``SeveralClassifier.load``."""
     shares = {"--max-error": max_error, "--max-missed": max_missed}
+    if isinstance(max_error, str):
+        raise UserError(
+            "--max-error best is of runs of one label per picture: give a share, such as 0.1"
+        )
     for flag, share in {**shares, "--confidence": confidence}.items():
         if share is not None and not 0 < share < 1:
             raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
@@ -342,10 +341,10 @@ def rule_of(
     known = kept["probability"], kept["truth"]
     if max_error is not None:
         found = limit_of_error(*known, kept["group"], max_error, confidence)
-        what = f"at most {100 * max_error:g} % of the given labels are wrong (--max-error)"
+        what = f"at most {100 * max_error:g} % of the labels that are given are wrong"
     elif max_missed is not None:
         found = limit_of_missed(*known, kept["group"], max_missed, confidence)
-        what = f"at most {100 * max_missed:g} % of the labels are missed (--max-missed)"
+        what = f"at most {100 * max_missed:g} % of the labels that pictures have are missed"
     else:
         return best_thresholds(*known)
     if found is None:
@@ -354,7 +353,8 @@ def rule_of(
             f"{folder} can't promise that {what}: {groups} pictures or groups of them are too few, or too often "
             "wrong: give a larger share, add pictures, or leave the promise out"
         )
-    return found
+    sure = f"with {100 * confidence:g} % confidence, on pictures like the run's"
+    return replace(found, says=f"{what[0].upper()}{what[1:]}, {sure}")
 
 
 def answers_of(folder: str, record: Record) -> dict[str, numpy.ndarray]:
@@ -380,7 +380,8 @@ def parts_of(probe: BinaryProbe) -> dict[str, Tensor]:
 def with_rule(classifier: SeveralClassifier, limit: float) -> SeveralClassifier:
     """The classifier that gives the labels of at least a probability."""
     number = len(classifier.classnames)
-    rule = Rule(numpy.full(number, limit), number)
+    says = f"Labels of a probability of at least {limit:g} are given; nothing is promised"
+    rule = Rule(numpy.full(number, limit), number, says)
     return SeveralClassifier(
         classifier.method, classifier.cfg, classifier.probe, rule, classifier.record
     )

@@ -24,10 +24,6 @@ def ask_several(
     """
     if args.skip_small:
         raise UserError("--skip-small is of one label per picture: leave it out, or say --one")
-    if args.refit:
-        raise UserError(
-            "--refit is of one label per picture: runs of several are fitted to all anyway"
-        )
     return ask_with(args, recipe, seed, settings)
 
 

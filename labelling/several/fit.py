@@ -21,14 +21,16 @@ from trainers.common.console import counted, first_few, logged_to, show_messages
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash, write_arrays, write_text
 from trainers.common.fingerprints import image_name
-from trainers.common.image_files import look_through
+from trainers.common.image_files import Seen, look_through
 from trainers.common.readers import read_arrays
 from trainers.common.record_file import (
     FILE_NAME,
     FORMAT,
+    SEVERAL,
     Record,
     answers_file,
     described,
+    gives_several,
     read_record,
 )
 from trainers.common.same_run import OTHER_IMAGES, changes, config_of_run
@@ -43,13 +45,13 @@ from ..cross_fit import stratified_folds
 from ..defaults import completed
 from ..fit import machine
 from ..folders.label_sets import LabelSets, check_occurring, read_label_sets
+from ..folders.look_alikes import groups_of
 from ..folders.own_images import FOLDS
 from ..own_run import config_of_images
 from ..request import LOGGERS, OwnRun
 from .classifier import BASE, NAME, SeveralClassifier, parts_of
 from .cross_fit import CrossFitted, cross_fit
-from .parts import joined_groups
-from .promise import given_out_of_fold
+from .promise import Rule, best_thresholds, smallest_shares, thresholds_of_folds
 
 log = logging.getLogger(__name__)
 BLOCK = 256  # pictures whose features are kept at a time, for a run that is killed
@@ -71,6 +73,10 @@ def fit_several(asked: OwnRun, loggers: Sequence[logging.Logger] = LOGGERS) -> N
     if asked.shots >= 1:
         raise UserError(
             "--shots is of pictures per class: leave it out, all pictures of several labels are trained on"
+        )
+    if asked.refit:
+        raise UserError(
+            "--refit is of one label per picture, runs of several are fitted to all pictures anyway: leave it out"
         )
     show_messages(*LOGGERS)
     sets = read_label_sets(asked.images)
@@ -116,7 +122,8 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
     fold = stratified_folds(sets.truth, groups, FOLDS, cfg.SEED)
     fitted = cross_fit(features, texts, torch.from_numpy(sets.truth), torch.from_numpy(fold))
     seconds = {"train": time.monotonic() - encoded, "features": encoded - started}
-    given = given_out_of_fold(fitted.probability, sets.truth, fold)
+    thresholds = thresholds_of_folds(fitted.probability, sets.truth, fold)
+    given = fitted.probability >= thresholds[fold]
     measures = measure_label_sets(fitted.probability, given, sets.truth, sets.classnames)
     by_names = measure_label_sets(
         texts.sigmoid().float().numpy(),
@@ -125,15 +132,19 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
         sets.classnames,
     )["map"]
     answers = {
+        "image": numpy.array([image_name(path) for path in sets.paths]),
         "probability": fitted.probability,
         "truth": sets.truth,
         "group": groups,
         "fold": fold,
+        "threshold": thresholds,
     }
     write_arrays(f"{folder}/{answers_file('test')}", answers)
     keep_probe(cfg, base, fitted, sets.classnames, content)
     metrics = {**measures, "map_by_names": by_names}
-    write_record(cfg, base, fitted, sets, content, metrics, seconds, broken)
+    rule = best_thresholds(fitted.probability, sets.truth)
+    promises = smallest_shares(fitted.probability, sets.truth, groups)
+    write_record(cfg, base, fitted, sets, content, metrics, rule, promises, seconds, broken)
     shutil.rmtree(f"{folder}/{FEATURES}", ignore_errors=True)
 
 
@@ -166,12 +177,15 @@ def looked_at(cfg: CfgNode, sets: LabelSets) -> tuple[LabelSets, str, numpy.ndar
             [sets.groups[place] for place in kept],
         )
         seen = [seen[place] for place in kept]
-    groups = joined_groups(seen, sets.groups)
+    groups = numbered_groups(seen, sets.groups)
     apart = len(numpy.unique(groups))
     if apart < FOLDS:
+        found = f"{counted(apart, 'picture')} that can be read and look different"
+        if any(sets.groups):
+            found = counted(apart, "group")
         raise UserError(
-            f"{cfg.DATASET.ROOT} has {counted(apart, 'picture')} that can be read and look different: give at least {FOLDS}, "
-            "each fifth is answered by what was fitted without it"
+            f"{cfg.DATASET.ROOT} has {found}: give at least {FOLDS}, each fifth is answered by what was fitted "
+            "without it"
         )
     check_occurring(sets.truth, sets.classnames, cfg.DATASET.ROOT)
     if apart < len(seen):
@@ -188,6 +202,20 @@ def looked_at(cfg: CfgNode, sets: LabelSets) -> tuple[LabelSets, str, numpy.ndar
     return sets, digest.hexdigest()[:16], groups, broken
 
 
+def numbered_groups(seen: Sequence[Seen], named: Sequence[str]) -> numpy.ndarray:
+    """A number (N,) for each picture's group: where groups are named nothing is guessed, and a picture
+    without a name is alone; else pictures that look alike belong together.
+
+    Args:
+        seen: of N pictures; named: N names of groups, "" for none.
+    """
+    if not any(named):
+        return numpy.array(groups_of([picture.coarse for picture in seen], [0] * len(seen)))
+    first: dict[str, int] = {}
+    places = [first.setdefault(name, place) if name else place for place, name in enumerate(named)]
+    return numpy.array(places)
+
+
 def is_done(cfg: CfgNode, content: str) -> bool:
     """Whether the folder holds the run that is asked for.
 
@@ -199,7 +227,7 @@ def is_done(cfg: CfgNode, content: str) -> bool:
         return False
     record = read_record(f"{folder}/{FILE_NAME}")
     changed = changes(cfg, record)
-    if record.get("task") != "several":
+    if not gives_several(record):
         changed = ["it gives one label per picture"]
     if not changed and record["split_hash"] != content:
         changed = [OTHER_IMAGES]
@@ -273,6 +301,8 @@ def write_record(
     sets: LabelSets,
     content: str,
     metrics: Measures,
+    rule: Rule,
+    promises: dict[str, float],
     seconds: dict[str, float],
     broken: list[str],
 ) -> None:
@@ -283,7 +313,7 @@ def write_record(
     learnable = sum(tensor.numel() for tensor in state.values())
     record: Record = {
         "format": FORMAT,
-        "task": "several",
+        "task": SEVERAL,
         "trainer": NAME,
         "dataset": cfg.DATASET.NAME,
         "classes": cfg.DATASET.SUBSAMPLE_CLASSES,
@@ -302,6 +332,8 @@ def write_record(
         "precision": method.towers.precision,
         "skipped_images": {"test": broken} if broken else {},
         "learned": {"C": fitted.C, "text_weight": fitted.probe.text_weight.item()},
+        "thresholds": dict(zip(sets.classnames, rule.thresholds.tolist())),
+        "promises": promises,
         "folds": FOLDS,
         "split_hash": content,
         "fewshot_sample": None,

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 
 import numpy
 
+from ..threshold import CONFIDENCE, OFFERED
+
 # logits of the limits that are tested
 LIMITS = 1 / (1 + numpy.exp(-numpy.linspace(-8, 8, 321)))
 BETS = (
@@ -45,10 +47,14 @@ class Rule:
     Attributes:
         thresholds: (K,), the least probability of each.
         most: that a picture is given, the most probable ones.
+        says: which labels are given, and what that promises, in a sentence.
     """
 
     thresholds: numpy.ndarray
     most: int
+    says: str = (
+        "Each label is given from the probability on that is best for its F1; nothing is promised"
+    )
 
     def given(self, probability: numpy.ndarray) -> numpy.ndarray:
         """(N, K) bool, of probabilities (N, K)."""
@@ -81,16 +87,20 @@ def best_thresholds(probability: numpy.ndarray, truth: numpy.ndarray) -> Rule:
     return Rule(numpy.array(thresholds), truth.shape[1])
 
 
-def given_out_of_fold(
+def thresholds_of_folds(
     probability: numpy.ndarray, truth: numpy.ndarray, fold: numpy.ndarray
 ) -> numpy.ndarray:
-    """The labels (N, K) that are given by the thresholds that are best for the other folds, so that a
-    picture's labels play no part in what it is given."""
-    given = numpy.zeros(truth.shape, bool)
-    for part in numpy.unique(fold):
-        own = fold == part
-        given[own] = best_thresholds(probability[~own], truth[~own]).given(probability[own])
-    return given
+    """The thresholds (F, K) of each fold that are best for the other folds, so that a picture's labels play
+    no part in what it is given.
+
+    Args:
+        probability: (N, K), out of fold; truth: (N, K), bool; fold: (N,), from 0.
+    """
+    rules = [
+        best_thresholds(probability[fold != part], truth[fold != part])
+        for part in range(fold.max() + 1)
+    ]
+    return numpy.array([rule.thresholds for rule in rules])
 
 
 # ---- with a promise ----
@@ -187,3 +197,20 @@ def first_not(passed: numpy.ndarray, start: int) -> int:
     """The first place from ``start`` on that has not passed."""
     failed = numpy.flatnonzero(~passed[start:])
     return start + int(failed[0]) if len(failed) else len(passed)
+
+
+def smallest_shares(
+    probability: numpy.ndarray, truth: numpy.ndarray, groups: numpy.ndarray
+) -> dict[str, float]:
+    """The option of each promise → the smallest share of ``OFFERED`` that can be promised, of those that can
+    be; see ``limit_of_error``."""
+    found = {}
+    for option, limit in PROMISES.items():
+        for share in sorted(OFFERED, reverse=True):
+            if limit(probability, truth, groups, share, CONFIDENCE) is None:
+                break
+            found[option] = share
+    return found
+
+
+PROMISES = {"--max-error": limit_of_error, "--max-missed": limit_of_missed}

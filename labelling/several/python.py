@@ -1,16 +1,13 @@
-"""``PromptedClassifier.fit`` where pictures have several labels."""
+"""What ``PromptedClassifier.fit`` takes where pictures have several labels."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from trainers.common.errors import UserError
-from trainers.data.random_state import restore_rng_state, rng_state
 
 from ..folders.label_sets import BETWEEN, check_name, means_several
-from ..folders.pictures import Labelled, is_path, pictures_and_labels, write_table
-from ..request import Text, ask, text
-from .classifier import SeveralClassifier
-from .fit import fit_several
+from ..folders.pictures import Labelled, Picture, is_path, write_table
+from ..request import Text
 
 
 def wants_several(
@@ -27,46 +24,14 @@ def wants_several(
     return any(isinstance(label, (set, frozenset, list, tuple)) for label in labels)
 
 
-def fit_in_python(
-    images: Text | Labelled,
-    labels: Sequence[object] | None,
-    *,
-    trainer: str | None,
-    backbone: Text | None,
-    folder: Text | None,
-    recipe: Text | None,
-    shots: int,
-    seed: int,
-    settings: Mapping[str, object] | None,
-) -> SeveralClassifier:
-    """The classifier that is trained; arguments: see ``PromptedClassifier.fit``.
+def write_sets(images: Sequence[Picture], labels: Sequence[object], folder: str) -> str:
+    """Makes a file that names images and their sets of labels, as ``read_label_sets`` reads it; see
+    ``write_table``.
 
     Raises:
-        UserError: the input can't work.
+        UserError: a label is no set of names, or a name can't be one.
     """
-    state = rng_state()
-    try:
-        if is_path(images):
-            file = os.fspath(images)
-            place = text("the output folder", folder)
-        else:
-            place = text("the output folder", folder) or os.path.join("output", "fit")
-            pictures, sets = pictures_and_labels(images, labels)
-            file = write_table(pictures, cells_of(sets), f"{os.path.normpath(place)}-images")
-        asked = ask(
-            file,
-            trainer=trainer,
-            backbone=backbone,
-            recipe=recipe,
-            folder=place,
-            shots=shots,
-            seed=seed,
-            settings=settings,
-        )
-        fit_several(asked)
-        return SeveralClassifier.load(asked.folder)
-    finally:
-        restore_rng_state(state)
+    return write_table(images, cells_of(labels), folder)
 
 
 def cells_of(labels: Sequence[object]) -> list[str]:

@@ -113,6 +113,39 @@ def test_of_answers_what_a_person_says_counts_and_what_nobody_has_looked_at_does
     assert sets_of(file) == {"a.png": {"cat", "dog"}, "c.png": set()}
 
 
+def test_answers_that_a_person_has_left_one_label_each_still_mean_several(folder):
+    """By what the run had answered."""
+    file = write(
+        folder / "answers.csv",
+        "image,label,doubtful,uncertainty,corrected",
+        "a.png,dog;ball,,0.5,dog",
+        "b.png,dog,,0.5,cat",
+    )
+    assert means_several(file)
+    assert sets_of(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
+
+    def choices(*names):
+        return {"result": [{"type": "choices", "value": {"choices": names}}]}
+
+    tasks = [
+        {"data": {"image": "a.png"}, "annotations": [choices("dog")], "predictions": [7]},
+        {
+            "data": {"image": "b.png"},
+            "annotations": [choices("cat")],
+            "predictions": [choices("x")],
+        },
+    ]
+    assert not means_several(write(folder / "one.json", json.dumps(tasks)))
+    tasks[1]["predictions"] = [choices("dog", "ball")]
+    file = write(folder / "several.json", json.dumps(tasks))
+    assert means_several(file)
+    assert sets_of(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
+    for task in tasks:
+        task["annotations"] = []
+    with refuses("has predictions only, which are no labels"):
+        read_label_sets(write(folder / "predicted.json", json.dumps(tasks)))
+
+
 def test_a_picture_in_the_folders_of_two_classes_has_both(folder):
     for name, own in SETS.items():
         for label in own:
@@ -139,7 +172,8 @@ def test_groups_are_read(folder):
         (["image,label", "a.png,dog;cat", "b.png,dog"], "every picture has the label dog"),
         (["image,a;b,c", "a.png,1,0", "b.png,0,1"], "line 1: the label 'a;b' has a ;"),
         (["image,label", "a.png,", "b.png,"], "gives no picture a label"),
-        (["image,label", "a.png,x;y", "z.png,x"], "line 3.*z.png"),
+        (["image,label", "a.png,x;y", "z.png,x"], r"line 3, names 'z.png' \(x\)"),
+        (["image,label", "a.png,x;y", "z.png,"], r"line 3, names 'z.png' \(none of the labels\)"),
         (["image,label", "a.png," + ";".join(map(str, range(5000)))], "has 5000 labels"),
         (["picture,label", "a.png,dog;cat"], "no column image"),
     ],

@@ -9,11 +9,17 @@ import numpy
 import pytest
 from PIL import Image
 
+import demo_app
 import predict
+import train
 from labelling import PromptedClassifier, SeveralClassifier
 from labelling.commands import train as cdc_train
 from labelling.folders.label_sets import read_label_sets
 from labelling.several import fit as several_fit
+from report.__main__ import main as report
+from results.runs import collect
+from results.table import main as table_of
+from tests.chromium import Page
 from tests.runs import call, record_of, refuses
 
 NAMES = ["blue", "green", "red"]
@@ -53,6 +59,11 @@ def run(pictures, words, tmp_path_factory):
 def rows_of(file):
     with open(file, encoding="utf-8-sig", newline="") as table:
         return list(csv.DictReader(table))
+
+
+def text_of(source):
+    """The text of a page."""
+    return " ".join(" ".join(Page(source).pieces).split())
 
 
 def test_a_run_says_that_several_labels_are_meant_and_how_good_it_is(run):
@@ -193,6 +204,21 @@ def test_python_takes_sets_of_names_and_gives_a_classifier_of_sets(
         PromptedClassifier.load(tmp_path / "run")
 
 
+def test_a_refused_fit_leaves_its_place_free(tmp_path):
+    images = [numpy.full((8, 8, 3), 60 * number, numpy.uint8) for number in range(4)]
+    labels = [{"red", "blue"}, {"red"}, set(), set()]
+    with refuses("has 4 pictures that can be read and look different"):
+        PromptedClassifier.fit(images, labels, backbone="tiny", folder=tmp_path / "run")
+    assert not (tmp_path / "run-images").exists()
+
+
+def test_a_folder_without_such_a_run_is_refused(trained, tmp_path):
+    with refuses("holds no finished run"):
+        SeveralClassifier.load(tmp_path)
+    with refuses("load it with PromptedClassifier.load"):
+        SeveralClassifier.load(trained("CDC"))
+
+
 def test_names_alone_rank_and_give_no_label(pictures):
     classifier = SeveralClassifier.zero_shot(NAMES, "tiny")
     answers = classifier.predict(str(pictures / "7.png"))
@@ -226,10 +252,21 @@ def test_too_few_pictures_are_refused_in_one_line(pictures, words, tmp_path, cap
     assert "has 2 pictures that can be read and look different" in capsys.readouterr().err
 
 
+def test_too_few_groups_are_refused_in_one_line(pictures, words, tmp_path, capsys):
+    file = pictures / "groups.csv"
+    lines = [f"{number}.png,{'red;blue' if number % 2 else ''},{number % 3}" for number in range(9)]
+    file.write_text("\n".join(["image,label,group", *lines, "9.png,red,0"]) + "\n")
+    assert call(cdc_train.main, file, "--output-dir", tmp_path / "run", *words) == 2
+    assert "has 3 groups: give at least 5" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "more, message",
     [
-        (["--max-error", "0.01"], "can't promise that at most 1 % of the given labels are wrong"),
+        (
+            ["--max-error", "0.01"],
+            "can't promise that at most 1 % of the labels that are given are wrong",
+        ),
         (["--max-error", "best"], "give a share"),
         (["--max-missed", "2"], "--max-missed is 2.0"),
         (["--classes", "red", "dog"], "--classes is of runs of one label"),
@@ -240,3 +277,84 @@ def test_what_a_run_cannot_answer_is_one_line(run, pictures, capsys, more, messa
     assert call(predict.main, "--run", run, pictures / "1.png", *more) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert message in line
+
+
+# ---- the report, the tables and the page ----
+
+
+def test_the_report_says_how_good_each_label_is_and_shows_the_worst_mistakes(
+    pictures, words, tmp_path
+):
+    run = tmp_path / "run"
+    file = pictures / "mistakes.csv"
+    lines = (pictures / "labels.csv").read_text().replace("\n7.png,blue;green;red", "\n7.png,")
+    file.write_text(lines.replace("\n8.png,\n", "\n8.png,red\n"))
+    assert call(cdc_train.main, file, "--output-dir", run, *words) == 0
+    page = tmp_path / "report.html"
+    assert call(report, run, "--root", file, "--output", page) == 0
+    text = text_of(page.read_text())
+    record = record_of(run)
+    measured = record["metrics"]["test"]
+    assert f"{measured['map']:.1f} % mAP on all {PICTURES} pictures, by 5-fold" in text
+    assert f"{measured['micro_f1']:.1f} % (95 % interval" in text
+    rows = sorted(measured["per_label"].items(), key=lambda item: item[1]["average_precision"])
+    shown = [
+        f"{name} {own['average_precision']:.1f} {own['positives']} {own['f1']:.1f} "
+        f"{100 * record['thresholds'][name]:.1f} {own['ece']:.1f}"
+        for name, own in rows
+    ]
+    places = [text.index(line) for line in shown]
+    assert places == sorted(places)
+    (answers,) = [found.answers for found in collect(run)]
+    given = answers["probability"] >= answers["threshold"][answers["fold"]]
+    wrong = (given != answers["truth"]).any(axis=1)
+    assert {"7.png", "8.png"} <= {*answers["image"][wrong]}
+    for name, is_wrong in zip(answers["image"], wrong):
+        assert (f" {name} " in text) == is_wrong
+    assert page.read_text().count("data:image/jpeg") == wrong.sum()
+
+
+def test_what_can_be_promised_stands_in_record_and_report(run, tmp_path, capsys):
+    promises = record_of(run)["promises"]
+    for option in ("--max-error", "--max-missed"):
+        share = promises.get(option, 0.2)
+        code = call(predict.main, "--run", run, option, share, tmp_path / "no.png")
+        assert ("can't promise" in capsys.readouterr().err) == (option not in promises)
+        assert code == 2
+
+
+def test_the_table_of_results_has_such_runs_in_a_table_of_their_own(run, capsys):
+    assert call(table_of, run, "--format", "csv") == 0
+    measured = record_of(run)["metrics"]["test"]
+    head, row = capsys.readouterr().out.splitlines()
+    values = dict(zip(head.split(","), row.split(",")))
+    for column, name in (("mAP", "map"), ("micro F1", "micro_f1"), ("macro F1", "macro_f1")):
+        assert float(values[f"{column}_mean"]) == pytest.approx(measured[name], abs=1e-4)
+    assert call(table_of, run, "--metric", "nll") == 2
+    assert "none of the runs has the metric 'nll'" in capsys.readouterr().err
+
+
+def test_the_page_shows_each_labels_bar_with_its_threshold(run, pictures):
+    classifier = SeveralClassifier.load(run)
+    examples = demo_app.find_examples(run, classifier.record, str(pictures / "labels.csv"))
+    assert len(examples) == 8
+    demo = demo_app.Demo(classifier, demo_app.among_labels(classifier), examples)
+    client = demo_app.make_app(demo).test_client()
+    assert "Class names" not in client.get("/").text
+    source = client.post("/", data={"picture": "example-1"}).text
+    answers = classifier.predict(examples[0][0])
+    text = text_of(source)
+    assert ", ".join(answers.labels[0]) in text
+    assert "best for its F1; nothing is promised." in text
+    for threshold in answers.thresholds:
+        assert f'<line x1="{100 * threshold:.2f}%"'[:13] in source
+    assert source.count("<line") == len(NAMES)
+    assert f"the data set says {examples[0][1]}" in text
+
+
+def test_train_py_writes_the_report_of_such_a_run(pictures, small_clip_file, tmp_path):
+    folder = tmp_path / "run"
+    words = "--backbone", small_clip_file, "--output-dir", folder
+    settings = "INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", 0
+    assert call(train.main, "--images", pictures / "labels.csv", *words, *settings) == 0
+    assert "mAP on all 48 pictures" in text_of((folder / "report.html").read_text())

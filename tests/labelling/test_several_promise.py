@@ -4,18 +4,21 @@ import numpy
 import pytest
 
 from labelling.cross_fit import stratified_folds
-from labelling.several.parts import joined_groups
+from labelling.several.fit import numbered_groups
 from labelling.several.promise import (
     BETS,
     LIMITS,
+    PROMISES,
     Rule,
     above,
     against,
     best_thresholds,
-    given_out_of_fold,
     limit_of_error,
     limit_of_missed,
+    smallest_shares,
+    thresholds_of_folds,
 )
+from labelling.threshold import OFFERED
 from trainers.common.image_files import Seen
 
 
@@ -43,16 +46,14 @@ def test_folds_keep_groups_whole_and_spread_each_label_evenly():
     assert (fold == stratified_folds(truth, groups, 5, seed=1)).all()
 
 
-def test_pictures_that_look_alike_and_those_of_a_named_group_belong_together():
+def test_pictures_that_look_alike_belong_together_unless_groups_are_named():
     rng = numpy.random.default_rng(0)
     from trainers.common.image_files import COARSE
 
     shown = [rng.integers(0, 256, 3 * COARSE**2).astype(numpy.uint8) for _ in range(4)]
     seen = [Seen(coarse=coarse) for coarse in [*shown, shown[0]]]
-    groups = joined_groups(seen, ["", "one", "", "one", ""])
-    assert groups[0] == groups[4]
-    assert groups[1] == groups[3]
-    assert len({*groups.tolist()}) == 3
+    assert numbered_groups(seen, [""] * 5).tolist() == [0, 1, 2, 3, 0]
+    assert numbered_groups(seen, ["", "one", "", "one", ""]).tolist() == [0, 1, 2, 1, 4]
 
 
 def test_the_threshold_of_a_label_is_the_best_of_all_by_f1():
@@ -70,14 +71,25 @@ def test_the_threshold_of_a_label_is_the_best_of_all_by_f1():
         assert f1(rule.thresholds[label]) == pytest.approx(best)
 
 
-def test_a_fold_is_given_labels_by_thresholds_of_the_others():
+def test_the_thresholds_of_a_fold_are_those_that_are_best_for_the_others():
     probability, truth, groups = drawn(100)
     fold = stratified_folds(truth, groups, 5, 1)
-    given = given_out_of_fold(probability, truth, fold)
+    thresholds = thresholds_of_folds(probability, truth, fold)
     others = truth.copy()
     others[fold == 0] = ~others[fold == 0]
-    changed = given_out_of_fold(probability, others, fold)
-    assert (given[fold == 0] == changed[fold == 0]).all()
+    changed = thresholds_of_folds(probability, others, fold)
+    assert (thresholds[0] == changed[0]).all()
+    assert (thresholds[1:] != changed[1:]).any()
+
+
+def test_the_smallest_share_that_can_be_promised_is_what_the_limits_give():
+    probability, truth, groups = drawn(1500, sharpness=6.0)
+    shares = smallest_shares(probability, truth, groups)
+    assert set(shares) == set(PROMISES)
+    for option, limit in PROMISES.items():
+        made = [s for s in OFFERED if limit(probability, truth, groups, s, 0.95) is not None]
+        assert shares[option] == min(made)
+    assert smallest_shares(probability[:20], truth[:20], groups[:20]) == {}
 
 
 def test_a_rule_gives_the_most_probable_labels_first():

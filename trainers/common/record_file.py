@@ -17,6 +17,7 @@ DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
 OWNER = "cdc_run.txt"  # marks a run's folder, see ``files.check_folder``
 FORMAT = 2  # to be raised when a field, or a trainer's name, changes its meaning
+SEVERAL = "several"  # ``task`` of a run that gives several labels per picture
 Record = dict[str, Stored]  # results.json, see ``engine.testing.Evaluator.write_record``
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
@@ -74,6 +75,25 @@ def read_record(path: str | Path) -> Record:
             "delete its folder and run it again"
         ) from error
     return record
+
+
+def finished_record(folder: str) -> Record:
+    """The record of the run in a folder.
+
+    Raises:
+        UserError: there is none; see also ``read_record``.
+    """
+    path = Path(folder, FILE_NAME)
+    if not path.is_file():
+        raise UserError(
+            f"{folder} holds no finished run, there is no {FILE_NAME}: give the folder of a training that has ended"
+        )
+    return read_record(path)
+
+
+def gives_several(record: Record) -> bool:
+    """Whether a run gives several labels per picture."""
+    return record.get("task") == SEVERAL
 
 
 def described(record: Record, given: Mapping[str, object]) -> dict[str, object]:

@@ -11,7 +11,7 @@ from .. import METHODS, method_class
 from ..common.config_files import check_values
 from ..common.console import first_few
 from ..common.errors import UserError
-from ..common.record_file import FILE_NAME, Record, read_record
+from ..common.record_file import FILE_NAME, Record, finished_record
 from ..common.same_run import config_of_run, differing
 from ..common.setting import Settings, node_of, under
 from ..host import registered_trainer
@@ -111,11 +111,7 @@ def load_run(folder: str, backbone: str = "") -> SavedRun:
             not found or has other weights.
     """
     path = f"{folder}/{FILE_NAME}"
-    if not os.path.isfile(path):
-        raise UserError(
-            f"{folder} holds no finished run, there is no {FILE_NAME}: give the folder of a training that has ended"
-        )
-    record = read_record(path)
+    record = finished_record(folder)
     kind = find_method(record["trainer"])
     cfg = config_of(record, kind)
     told = config_of_run(cfg)

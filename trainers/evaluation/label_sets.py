@@ -8,6 +8,7 @@ import torch
 
 from .uncertainty import calibration_error
 
+Z = 1.959964  # of a 95 % interval
 Measures = dict[str, Any]  # as results.json has them
 
 
@@ -66,3 +67,25 @@ def f1(given: numpy.ndarray, truth: numpy.ndarray) -> float:
     """2 · right / (given + true) in percent, of bool arrays of one shape; 0 where there is neither."""
     count = int(given.sum()) + int(truth.sum())
     return 200 * int((given & truth).sum()) / count if count else 0.0
+
+
+def f1_interval(
+    given: numpy.ndarray, truth: numpy.ndarray, groups: numpy.ndarray
+) -> tuple[float, float]:
+    """Ends of the 95 % interval of the F1 of all labels together, in percent. Its unit is a group: F1 is a
+    ratio of two sums over groups, whose error is that of its linear part.
+
+    Args:
+        given, truth: (N, K), bool; groups: (N,), numbers.
+
+    References:
+        Cochran (1977), "Sampling Techniques", 3rd edition, §6.3: the variance of a ratio estimate.
+    """
+    _, place = numpy.unique(groups, return_inverse=True)
+    number = place.max() + 1
+    right = numpy.bincount(place, (given & truth).sum(axis=1))  # (G,)
+    counts = numpy.bincount(place, given.sum(axis=1) + truth.sum(axis=1))
+    ratio = f1(given, truth) / 100
+    rest = 2 * right - ratio * counts
+    error = numpy.sqrt(number / max(number - 1, 1) * numpy.square(rest).sum()) / counts.sum()
+    return 100 * max(0.0, ratio - Z * error), 100 * min(1.0, ratio + Z * error)

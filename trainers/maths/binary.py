@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .logistic import BIAS_PRIOR, NEGLIGIBLE, TEXT_PRIOR, minimum_near, turned
+from .logistic import BIAS_PRIOR, NEGLIGIBLE, TEXT_PRIOR, Parameters, minimum_near, turned
 from .threads import one_thread
 
 # values of the strength C that a likelihood is asked for
@@ -93,41 +93,24 @@ class Problem:
         of_text = (TEXT_PRIOR + data @ self.text_spread)[None]
         return torch.cat([of_weight, of_bias, of_text]).rsqrt()
 
-    def parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """W (r, K), b (K,) and s (), all in one vector."""
-        weight = parameters[: -self.labels - 1].view(len(self.spread), self.labels)
-        return weight, parameters[-self.labels - 1 : -1], parameters[-1]
-
-    def logits(self, z: Tensor, texts: Tensor, parameters: Tensor) -> Tensor:
+    def logits(self, z: Tensor, texts: Tensor, vector: Tensor) -> Tensor:
         """(B, K) of some images."""
-        weight, bias, share = self.parts(parameters.float())
+        weight, bias, share = Parameters.of(vector.float(), self.labels)
         return torch.addmm(bias, z, weight).add_(texts * share)
 
-    def value_and_slope(self, parameters: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-        weight, bias, share = self.parts(parameters)
+    def value_and_slope(self, vector: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+        at = Parameters.of(vector, self.labels)
         loss = torch.zeros((), dtype=torch.float64)
-        of_weight = torch.zeros_like(weight)
-        of_bias = torch.zeros_like(bias)
-        of_text = torch.zeros_like(share)
+        slopes = Parameters(*map(torch.zeros_like, at))
         blocks = (part.split(BLOCK) for part in (self.z, self.truth, self.texts))
         for z, truth, texts in zip(*blocks):
-            logits = self.logits(z, texts, parameters)  # (B, K)
+            logits = self.logits(z, texts, vector)  # (B, K)
             loss += F.binary_cross_entropy_with_logits(logits, truth, reduction="sum")
             error = logits.sigmoid_().sub_(truth)
-            of_weight += z.t() @ error
-            of_bias += error.sum(dim=0)
-            of_text += (error * texts).sum()
-        penalty = (
-            weight.square().sum() + BIAS_PRIOR * bias.square().sum() + TEXT_PRIOR * share.square()
-        )
-        slope = torch.cat(
-            [
-                (strength * of_weight + weight).flatten(),
-                strength * of_bias + BIAS_PRIOR * bias,
-                (strength * of_text + TEXT_PRIOR * share)[None],
-            ]
-        )
-        return penalty / 2 + strength * loss, slope
+            slopes.weight.add_(z.t() @ error)
+            slopes.bias.add_(error.sum(dim=0))
+            slopes.text_weight.add_((error * texts).sum())
+        return at.with_priors(strength, loss, slopes)
 
     def mean_curvature(self) -> Tensor:
         """The mean (K,) of p (1 − p) at the last minimum."""
@@ -138,10 +121,10 @@ class Problem:
         return (total / self.images).clamp(min=NEGLIGIBLE)
 
     @one_thread()
-    def solve(self, strength: float) -> tuple[Tensor, Tensor, Tensor]:
-        """W (r, K), b (K,) and s () at the minimum, which is where the next search starts."""
+    def solve(self, strength: float) -> Parameters:
+        """The minimum, which is where the next search starts."""
         self.minimum = minimum_near(
             self.minimum, self.scale(strength), partial(self.value_and_slope, strength=strength)
         )
         self.curvature = self.mean_curvature()
-        return self.parts(self.minimum)
+        return Parameters.of(self.minimum, self.labels)

@@ -5,6 +5,7 @@ data: each fit starts where the one before has ended, in coordinates in which it
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -102,6 +103,43 @@ def minimum_near(
     return torch.from_numpy(found.x) * scale
 
 
+class Parameters(NamedTuple):
+    """W (r, K), b (K,) and s (), or the slopes of a loss in these."""
+
+    weight: Tensor
+    bias: Tensor
+    text_weight: Tensor
+
+    @classmethod
+    def of(cls, vector: Tensor, labels: int) -> "Parameters":
+        """Those that a vector (r K + K + 1,) holds in a row; labels: K."""
+        weight = vector[: -labels - 1].view(-1, labels)
+        return cls(weight, vector[-labels - 1 : -1], vector[-1])
+
+    def with_priors(
+        self, strength: float, loss: Tensor, slopes: "Parameters"
+    ) -> tuple[Tensor, Tensor]:
+        """The objective (), half the squares of these parameters by their priors and ``strength`` times the
+        loss, and its slope (r K + K + 1,).
+
+        Args:
+            loss: (), at these parameters; slopes: its.
+        """
+        penalty = (
+            self.weight.square().sum()
+            + BIAS_PRIOR * self.bias.square().sum()
+            + TEXT_PRIOR * self.text_weight.square()
+        )
+        slope = torch.cat(
+            [
+                (strength * slopes.weight + self.weight).flatten(),
+                strength * slopes.bias + BIAS_PRIOR * self.bias,
+                (strength * slopes.text_weight + TEXT_PRIOR * self.text_weight)[None],
+            ]
+        )
+        return penalty / 2 + strength * loss, slope
+
+
 class Problem:
     """The regressions' objective in turned coordinates, and the last minimum.
 
@@ -130,40 +168,26 @@ class Problem:
         of_text = (TEXT_PRIOR + data * self.text_spread)[None]
         return torch.cat([of_weight, of_bias, of_text]).rsqrt()
 
-    def parts(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """W (r, K), b (K,) and s (), all in one vector."""
-        weight = parameters[: -self.classes - 1].view(len(self.spread), self.classes)
-        return weight, parameters[-self.classes - 1 : -1], parameters[-1]
-
-    def log_probability(self, parameters: Tensor) -> Tensor:
+    def log_probability(self, vector: Tensor) -> Tensor:
         """(N, K), of each class."""
-        weight, bias, share = self.parts(parameters)
+        weight, bias, share = Parameters.of(vector, self.classes)
         logits = torch.addmm(bias, self.z, weight).add_(share * self.texts)
         return logits.log_softmax(dim=1)
 
-    def value_and_slope(self, parameters: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-        weight, bias, share = self.parts(parameters)
-        error = self.log_probability(parameters)
+    def value_and_slope(self, vector: Tensor, strength: float) -> tuple[Tensor, Tensor]:
+        error = self.log_probability(vector)
         right = error.gather(1, self.labels[:, None])
         error = error.exp_().scatter_add_(1, self.labels[:, None], -torch.ones_like(right))
-        penalty = (
-            weight.square().sum() + BIAS_PRIOR * bias.square().sum() + TEXT_PRIOR * share.square()
-        )
-        slope = torch.cat(
-            [
-                (strength * (self.z.t() @ error) + weight).flatten(),
-                strength * error.sum(dim=0) + BIAS_PRIOR * bias,
-                (strength * (error * self.texts).sum() + TEXT_PRIOR * share)[None],
-            ]
-        )
-        return penalty / 2 - strength * right.sum(), slope
+        slopes = Parameters(self.z.t() @ error, error.sum(dim=0), (error * self.texts).sum())
+        at = Parameters.of(vector, self.classes)
+        return at.with_priors(strength, -right.sum(), slopes)
 
     @one_thread()
-    def solve(self, strength: float) -> tuple[Tensor, Tensor, Tensor]:
-        """W (r, K), b (K,) and s () at the minimum, which is where the next search starts."""
+    def solve(self, strength: float) -> Parameters:
+        """The minimum, which is where the next search starts."""
         self.minimum = minimum_near(
             self.minimum, self.scale(strength), partial(self.value_and_slope, strength=strength)
         )
         certain = self.log_probability(self.minimum).exp().square().sum().item() / self.images
         self.curvature = max((1 - certain) / self.classes, NEGLIGIBLE)
-        return self.parts(self.minimum)
+        return Parameters.of(self.minimum, self.classes)

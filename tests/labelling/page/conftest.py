@@ -41,7 +41,8 @@ class Page(chromium.Page):
 def make_demo(folder, data_root, max_error=None):
     classifier = PromptedClassifier.load(folder)
     examples = demo_app.find_examples(folder, classifier.record, data_root)
-    return demo_app.Demo(classifier, threshold_of(folder, max_error), examples)
+    answer = demo_app.among_classes(classifier, threshold_of(folder, max_error))
+    return demo_app.Demo(classifier, answer, examples)
 
 
 @pytest.fixture(scope="module")

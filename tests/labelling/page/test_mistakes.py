@@ -63,7 +63,7 @@ def picture(number):
 
 
 def test_only_the_last_pictures_are_kept_and_shown_small(demo):
-    pictures = asked.Demo(demo.classifier, demo.threshold)
+    pictures = asked.Demo(demo.classifier, demo.answer)
     keys = [pictures.keep([picture(number)]) for number in range(asked.KEPT + 1)]
     with refuses("this picture is not kept any more"):
         pictures.open(keys[0])
@@ -72,7 +72,7 @@ def test_only_the_last_pictures_are_kept_and_shown_small(demo):
 
 
 def test_of_several_pictures_all_are_kept_or_none(demo):
-    pictures = asked.Demo(demo.classifier, demo.threshold)
+    pictures = asked.Demo(demo.classifier, demo.answer)
     with refuses("there are 9 pictures: give at most 8 here"):
         pictures.keep([picture(number) for number in range(asked.KEPT + 1)])
     with refuses("image notes.png can't be read"):
@@ -98,7 +98,7 @@ def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, dem
 def test_without_its_images_a_run_has_no_examples(folder, demo, tmp_path, caplog):
     assert demo_app.find_examples(folder, demo.classifier.record, tmp_path) == []
     assert "No examples: " in caplog.text
-    bare = demo_app.make_app(demo_app.Demo(demo.classifier, demo.threshold))
+    bare = demo_app.make_app(demo_app.Demo(demo.classifier, demo.answer))
     page = Page(bare.test_client().get("/").text)
     assert not page.all("fieldset")
     assert "example" not in page.text
