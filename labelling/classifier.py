@@ -286,6 +286,7 @@ class PromptedClassifier:
         recipe: str | os.PathLike[str] | None = None,
         shots: int = SHOTS,
         seed: int = 1,
+        group_by: str | None = None,
         settings: Mapping[str, object] | None = None,
         several: bool | None = None,
     ) -> "PromptedClassifier | SeveralClassifier":
@@ -313,6 +314,9 @@ class PromptedClassifier:
             recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
+            group_by: which images belong together, such as those of a patient or a film: ``"folder"``, the
+                one below the class folder that holds them, or a regular expression for the files' names
+                with one group, such as ``r"(.+)_[0-9]+"``; without one those that look alike.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
             several: whether a picture may have several labels, or none; None: if the file says it, or
                 ``labels`` are sets of names. Then a ``SeveralClassifier`` is returned.
@@ -321,6 +325,10 @@ class PromptedClassifier:
             UserError: the input can't work; see also ``load``.
         """
         if wants_several(images, labels, several):
+            if group_by:
+                raise UserError(
+                    "group_by is of one label per image: leave it out, and write groups into a column group of a file"
+                )
             return fit_in_python(
                 images,
                 labels,
@@ -347,6 +355,7 @@ class PromptedClassifier:
             folder=folder,
             shots=shots,
             seed=seed,
+            group_by=group_by,
             settings=settings,
         )
         is_new = bool(made) and not os.path.exists(made)

@@ -24,6 +24,10 @@ def ask_several(
     """
     if args.skip_small:
         raise UserError("--skip-small is of one label per picture: leave it out, or say --one")
+    if args.group_by:
+        raise UserError(
+            "--group-by is of one label per picture: leave it out, and write groups into a column group, or say --one"
+        )
     return ask_with(args, recipe, seed, settings)
 
 
