@@ -17,7 +17,7 @@ if __name__ == "__main__":
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from unittest.mock import patch
 
 import numpy
@@ -220,15 +220,19 @@ def alike(group: Sequence[int]) -> str:
     return f"{100 * together / len(group):.0f}, {max(sizes.values())}"
 
 
-def measure(way: Way, folders: Sequence[str]) -> Iterator[dict[str, str]]:
-    """A row for each folder."""
-    for folder in folders:
-        pictures = FOLDERS[folder]()
-        row = {"pictures": folder, "none: alike, largest": alike(way(*zip(*pictures)))}
-        scenes = pictures[:: -(-len(pictures) // SCENES)]
-        for kind in copies.KINDS:
-            row[kind] = found(way(*zip(*drawn(kind, scenes))))
-        yield row
+def measure(folder: str, ways: Mapping[str, Way]) -> Iterator[tuple[str, dict[str, str]]]:
+    """A row for each way, with its name; each copy is made once."""
+    pictures = FOLDERS[folder]()
+    rows = {
+        name: {"pictures": folder, "none: alike, largest": alike(way(*zip(*pictures)))}
+        for name, way in ways.items()
+    }
+    scenes = pictures[:: -(-len(pictures) // SCENES)]
+    for kind in copies.KINDS:
+        made = drawn(kind, scenes)
+        for name, way in ways.items():
+            rows[name][kind] = found(way(*zip(*made)))
+    yield from rows.items()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -236,9 +240,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help=f"of {', '.join(FOLDERS)}")
     parser.add_argument("--compare", action="store_true", help="with other ways")
     args = parser.parse_args(arguments)
-    for name, way in ways().items() if args.compare else [(PRODUCT, bursts.groups)]:
-        table = DataFrame(measure(way, args.folders or [*FOLDERS]))
-        print(f"{name}\n{tabulate(table, headers='keys', showindex=False)}\n", flush=True)
+    compared = ways() if args.compare else {PRODUCT: bursts.groups}
+    rows = []
+    for folder in args.folders or FOLDERS:
+        for name, row in measure(folder, compared):
+            rows.append({"way": name, **row})
+            print(*rows[-1].values(), sep=" | ", flush=True)
+    print(tabulate(DataFrame(rows), headers="keys", showindex=False))
 
 
 if __name__ == "__main__":

@@ -17,17 +17,19 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
+from pathlib import Path
 
 import numpy
 import torch
 import torch.nn.functional as F
-from pandas import DataFrame
+from pandas import DataFrame, read_json
 from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
@@ -172,42 +174,36 @@ def judge(answers: Prediction, labels: Tensor) -> tuple[numpy.ndarray, numpy.nda
 
 @torch.no_grad()
 def measure(
-    trainers: Sequence[str],
-    numbers: Sequence[int],
-    draws: int,
-    folders: Mapping[str, Folders],
-    names: Sequence[str],
+    trainer: str, number: int, kind: str, draws: int, folders: Folders, names: Sequence[str]
 ) -> Iterator[dict[str, object]]:
-    """A row for each trainer, number of pictures of a scene and kind of folders, in each way."""
-    backbone = load_backbone("tiny")
-    for trainer in trainers:
-        node = method_node(trainer)
-        node.PREC = "fp32"
-        if "BESIDE_TEXTS" in node:
-            node.BESIDE_TEXTS = True  # as in the recipes for one's own images
-        method = method_class(trainer)(node, names, backbone).eval()
-        assert is_feature_classifier(method)
-        for number, kind in product(numbers, folders):
-            ways = WAYS if number > 1 else WAYS[:1]  # without copies both are one
-            found: Counter[tuple[str, str, str]] = Counter()
-            for folder, others in folders[kind](method, draws, number):
-                for way in ways:
-                    for name, labelled, wrong, is_broken in judged(method, folder, others, way):
-                        found[way, name, "given"] += 1
-                        found[way, name, "broken"] += is_broken
-                        found[way, name, "asked"] += len(others.labels)
-                        found[way, name, "labelled"] += labelled
-                        found[way, name, "wrong"] += wrong
-            for way in ways:
-                row: dict[str, object] = {
-                    "trainer": trainer,
-                    "shots": number,
-                    "of": kind,
-                    "copies": way,
-                }
-                for name in (*(f"{100 * share:g} %" for share in OFFERED), BEST):
-                    row[name] = in_words(found, way, name)
-                yield row
+    """A row for each way to count, of a trainer, a number of pictures of a scene and a kind of folders."""
+    node = method_node(trainer)
+    node.PREC = "fp32"
+    if "BESIDE_TEXTS" in node:
+        node.BESIDE_TEXTS = True  # as in the recipes for one's own images
+    method = method_class(trainer)(node, names, load_backbone("tiny")).eval()
+    assert is_feature_classifier(method)
+    ways = WAYS if number > 1 else WAYS[:1]  # without copies both are one
+    found: Counter[tuple[str, str, str]] = Counter()
+    for folder, others in folders(method, draws, number):
+        for way in ways:
+            for name, labelled, wrong, is_broken in judged(method, folder, others, way):
+                found[way, name, "given"] += 1
+                found[way, name, "broken"] += is_broken
+                found[way, name, "asked"] += len(others.labels)
+                found[way, name, "labelled"] += labelled
+                found[way, name, "wrong"] += wrong
+    for way in ways:
+        row: dict[str, object] = {
+            "trainer": trainer,
+            "shots": number,
+            "of": kind,
+            "copies": way,
+            "folders": draws,
+        }
+        for name in (*(f"{100 * share:g} %" for share in OFFERED), BEST):
+            row[name] = in_words(found, way, name)
+        yield row
 
 
 def in_words(found: Mapping[tuple[str, str, str], int], way: str, name: str) -> str:
@@ -231,6 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--scenes", type=int, default=30, help="of a class of random features (30)")
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=TRAINERS)
     parser.add_argument("--shots", nargs="+", type=int, default=SHOTS, help="of a scene (1 4)")
+    parser.add_argument(
+        "--results", type=Path, help="where rows are kept: those that are there are not made again"
+    )
     args = parser.parse_args(arguments)
     folders: dict[str, Folders] = {"random features": partial(random_folders, args.scenes)}
     if args.drawings:
@@ -240,9 +239,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"Promises broken, of those given with {100 * CONFIDENCE:g} % confidence (pictures labelled, labels wrong, %)"
     )
     rows = []
-    for row in measure(args.trainers, args.shots, args.draws, folders, names):
-        rows.append(row)
-        print(*row.values(), sep=", ", flush=True)
+    if args.results and args.results.exists():
+        rows = read_json(args.results, lines=True).to_dict("records")
+    known = {(row["trainer"], row["shots"], row["of"]) for row in rows}
+    for trainer, number, kind in product(args.trainers, args.shots, folders):
+        if (trainer, number, kind) in known:
+            continue
+        for row in measure(trainer, number, kind, args.draws, folders[kind], names):
+            rows.append(row)
+            print(*row.values(), sep=", ", flush=True)
+            if args.results:
+                with open(args.results, "a") as file:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
     print(tabulate(DataFrame(rows), headers="keys", showindex=False))
 
 

@@ -28,18 +28,20 @@ from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError, nearest
 from trainers.common.files import file_hash
 from trainers.common.fingerprints import note_on_trained, start_of
+from trainers.common.image_files import look_through
 from trainers.common.recipes import SHOTS
 from trainers.common.record_file import Record, shown_name
 from trainers.data.random_state import restore_rng_state, rng_state
 from trainers.data.transforms import pixels_of_test
 from trainers.engine.saved_run import load_run, method_of
-from trainers.evaluation.figures import voters, wilson
+from trainers.evaluation.figures import effective_number, voters, wilson
 from trainers.evaluation.prediction import Prediction, measure
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
 from .export import export
 from .fit import fit_folder
+from .folders.look_alikes import groups_of
 from .folders.own_images import labelled_in
 from .folders.pictures import (
     Labelled,
@@ -140,7 +142,8 @@ class Evaluation:
 
     Attributes:
         images: N.
-        accuracy: share of right answers; interval: ends of its 95 % interval, see ``wilson``.
+        accuracy: share of right answers; interval: ends of its 95 % interval, see ``wilson``; files of a
+            class that look alike are worth fewer, see ``effective_number``.
         macro_f1: mean of F1 over the classes that occur.
         ece: expected calibration error over 15 bins of equal width.
         confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
@@ -158,6 +161,15 @@ class Evaluation:
     confusion: numpy.ndarray
     trained_on: int
     answers: Answers = field(repr=False)
+
+
+def alike(pictures: Sequence[Picture], labels: numpy.ndarray) -> numpy.ndarray:
+    """The number (N,) of the group of each picture: files of a class that look alike are one; what is no
+    file is alone. labels: (N,)."""
+    files = [os.fspath(picture) for picture in pictures if is_path(picture)]
+    seen = dict(zip(files, look_through(files)))
+    coarse = [seen[os.fspath(each)].coarse if is_path(each) else None for each in pictures]
+    return numpy.array(groups_of(coarse, labels.tolist()))
 
 
 class PromptedClassifier:
@@ -524,6 +536,8 @@ class PromptedClassifier:
         answers = self.predict(pictures)
         truth = numpy.array([known[check_label(name)] for name in names])
         answered = answers.probabilities.argmax(axis=1)
+        accuracy = float((answered == truth).mean())
+        independent = effective_number(answered == truth, alike(pictures, truth))
         confusion = numpy.zeros((len(known), len(known)), dtype=int)
         numpy.add.at(confusion, (truth, answered), 1)
         probabilities = torch.from_numpy(answers.probabilities)
@@ -533,8 +547,8 @@ class PromptedClassifier:
             log.warning("%s", note)
         return Evaluation(
             images=len(names),
-            accuracy=float(confusion.trace() / len(names)),
-            interval=wilson(int(confusion.trace()), len(names)),
+            accuracy=accuracy,
+            interval=wilson(accuracy * independent, independent),
             macro_f1=metrics["macro_f1"] / 100,
             ece=metrics["ece"] / 100,
             confusion=confusion,

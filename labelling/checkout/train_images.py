@@ -14,10 +14,12 @@ from trainers.common.record_file import FILE_NAME, read_record, remove_record
 from trainers.engine.checkpoint import check_test_folder
 from trainers.engine.run import Run
 
+from ..explain import offered
 from ..fit import make, opened, said_accuracy
 from ..own_run import for_trainer
 from ..request import OwnRun
 from ..several.command import train_several
+from ..threshold import validation_if_any
 
 log = logging.getLogger("train")
 
@@ -67,7 +69,8 @@ def report(run: Run, asked: OwnRun) -> None:
     from . import image_folder  # noqa: F401  (registers ImageFolder)
 
     page = os.path.join(cfg.OUTPUT_DIR, "report.html")
-    heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT)
+    promise = offered(validation_if_any(cfg.OUTPUT_DIR))
+    heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT, promise)
     own = [head for head in heads if head.trainer == run.name]
     for head in own[:1]:
         known = {
