@@ -1,7 +1,7 @@
 """How often the promises of ``predict.py --max-error`` are broken, of those that are given.
 
     python -m experiments.promises                 # features drawn at random
-    python -m experiments.promises --drawings      # bursts of drawings, and the tiny CLIP's features
+    python -m experiments.promises --drawings      # copies of drawings, and the tiny CLIP's features
 
 Each draw is a folder. A trainer answers all of its pictures out of fold and is refitted to all, as a run
 does; a limit is set for each share by these answers. A promise that is given is broken where more than
@@ -17,16 +17,19 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
+from pathlib import Path
 
 import numpy
 import torch
 import torch.nn.functional as F
-from pandas import DataFrame
+from pandas import DataFrame, read_json
 from PIL import Image
 from tabulate import tabulate
 from torch import Tensor
@@ -34,7 +37,7 @@ from torch import Tensor
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.folders.own_images import CHEAP, FOLDS, MANY_FOLDS
 from labelling.threshold import BEST, CONFIDENCE, OFFERED, points_of, possible
-from tests import bursts
+from tests import bursts, copies
 from trainers import method_class, method_node
 from trainers.data.images import are_new
 from trainers.data.transforms import pixels_of_test
@@ -45,7 +48,7 @@ from trainers.prompting.backbone import load_backbone
 from trainers.settings import run_config
 
 TRAINERS = ("GDA", "TipAdapter", "LinearProbe")
-COPIES = (1, 4)
+SHOTS = (1, 4)
 KNOWN = "groups known"
 WAYS = (KNOWN, "groups unknown")
 CLASSES = 4
@@ -53,7 +56,7 @@ ASKED = 8000  # pictures of random features that a promise is judged on
 SPREAD = 4.5  # of scenes around their class, whose direction has length 1
 SHAKE = 0.1  # of the shots of a scene around it
 SEED = 1  # of the folds
-STRENGTH = 0.5  # of the bursts of drawings, see tests/bursts.py
+BURST = "half a burst"  # the kind of copies, see tests/copies.py, unless others are asked for
 DRAWN = ("country flag", "mammal", "cooked meal", "sky or weather", "clothing", "land vehicle")
 
 
@@ -75,14 +78,14 @@ Folders = Callable[[Method, int, int], Iterator[tuple[Pictures, Pictures]]]
 
 
 def random_folders(
-    scenes: int, method: Method, draws: int, copies: int
+    scenes: int, method: Method, draws: int, number: int
 ) -> Iterator[tuple[Pictures, Pictures]]:
     """Folders of random features, and other pictures of the same classes; scenes: of a class."""
     width = method.backbone.embed_dim
     for seed in range(draws):
         generator = torch.Generator().manual_seed(seed)
         centres = F.normalize(noise(CLASSES, width, generator), dim=-1)
-        folder = shown(centres, CLASSES * scenes, copies, generator)
+        folder = shown(centres, CLASSES * scenes, number, generator)
         yield folder, shown(centres, ASKED, 1, generator)
 
 
@@ -103,28 +106,28 @@ def shown(centres: Tensor, scenes: int, shots: int, generator: torch.Generator) 
     return Pictures(F.normalize(taken, dim=-1), labels.repeat_interleave(shots), groups)
 
 
-def drawn_folders(method: Method, draws: int, copies: int) -> Iterator[tuple[Pictures, Pictures]]:
-    """Folders of half of the drawings of some classes, and the other half; see tests/bursts.py."""
+def drawn_folders(
+    kind: str, method: Method, draws: int, number: int
+) -> Iterator[tuple[Pictures, Pictures]]:
+    """Folders of half of the drawings of some classes, and the other half: each drawing and its
+    copies of a kind, see tests/copies.py. Which are alike is found among all of them at once."""
     generator = numpy.random.default_rng(0)
     drawings = [(picture, name) for picture, name in bursts.drawings() if name in DRAWN]
     names = [name for _, name in drawings]
     twins = bursts.groups([picture for picture, _ in drawings], names)
-    taken = [
-        shot
-        for picture, _ in drawings
-        for shot in bursts.shots(picture, copies, STRENGTH, generator)
-    ]
-    labels = torch.tensor([DRAWN.index(name) for name in names]).repeat_interleave(copies)
+    taken = []
+    for picture, _ in drawings:
+        taken.append(picture)
+        taken += [copies.copy(kind, picture, generator) for _ in range(number - 1)]
+    groups = bursts.groups(taken, [name for name in names for _ in range(number)])
+    labels = torch.tensor([DRAWN.index(name) for name in names]).repeat_interleave(number)
     features = features_of(method, taken)
     for seed in range(draws):
         scenes = sorted({*twins})
         half = {*random.Random(seed).sample(scenes, len(scenes) // 2)}
-        inside = [place for place in range(len(taken)) if twins[place // copies] in half]
-        outside = [place for place in range(len(taken)) if twins[place // copies] not in half]
-        groups = bursts.groups(
-            [taken[place] for place in inside], [names[place // copies] for place in inside]
-        )
-        folder = Pictures(features[inside], labels[inside], groups)
+        inside = [place for place in range(len(taken)) if twins[place // number] in half]
+        outside = [place for place in range(len(taken)) if twins[place // number] not in half]
+        folder = Pictures(features[inside], labels[inside], [groups[place] for place in inside])
         yield folder, Pictures(features[outside], labels[outside], outside)
 
 
@@ -171,37 +174,36 @@ def judge(answers: Prediction, labels: Tensor) -> tuple[numpy.ndarray, numpy.nda
 
 @torch.no_grad()
 def measure(
-    trainers: Sequence[str],
-    copies: Sequence[int],
-    draws: int,
-    folders: Folders,
-    names: Sequence[str],
+    trainer: str, number: int, kind: str, draws: int, folders: Folders, names: Sequence[str]
 ) -> Iterator[dict[str, object]]:
-    """A row for each trainer and number of copies, in each way."""
-    backbone = load_backbone("tiny")
-    for trainer in trainers:
-        node = method_node(trainer)
-        node.PREC = "fp32"
-        if "BESIDE_TEXTS" in node:
-            node.BESIDE_TEXTS = True  # as in the recipes for one's own images
-        method = method_class(trainer)(node, names, backbone).eval()
-        assert is_feature_classifier(method)
-        for number in copies:
-            ways = WAYS if number > 1 else WAYS[:1]  # without copies both are one
-            found: Counter[tuple[str, str, str]] = Counter()
-            for folder, others in folders(method, draws, number):
-                for way in ways:
-                    for name, labelled, wrong, is_broken in judged(method, folder, others, way):
-                        found[way, name, "given"] += 1
-                        found[way, name, "broken"] += is_broken
-                        found[way, name, "asked"] += len(others.labels)
-                        found[way, name, "labelled"] += labelled
-                        found[way, name, "wrong"] += wrong
-            for way in ways:
-                row: dict[str, object] = {"trainer": trainer, "shots": number, "copies": way}
-                for name in (*(f"{100 * share:g} %" for share in OFFERED), BEST):
-                    row[name] = in_words(found, way, name)
-                yield row
+    """A row for each way to count, of a trainer, a number of pictures of a scene and a kind of folders."""
+    node = method_node(trainer)
+    node.PREC = "fp32"
+    if "BESIDE_TEXTS" in node:
+        node.BESIDE_TEXTS = True  # as in the recipes for one's own images
+    method = method_class(trainer)(node, names, load_backbone("tiny")).eval()
+    assert is_feature_classifier(method)
+    ways = WAYS if number > 1 else WAYS[:1]  # without copies both are one
+    found: Counter[tuple[str, str, str]] = Counter()
+    for folder, others in folders(method, draws, number):
+        for way in ways:
+            for name, labelled, wrong, is_broken in judged(method, folder, others, way):
+                found[way, name, "given"] += 1
+                found[way, name, "broken"] += is_broken
+                found[way, name, "asked"] += len(others.labels)
+                found[way, name, "labelled"] += labelled
+                found[way, name, "wrong"] += wrong
+    for way in ways:
+        row: dict[str, object] = {
+            "trainer": trainer,
+            "shots": number,
+            "of": kind,
+            "copies": way,
+            "folders": draws,
+        }
+        for name in (*(f"{100 * share:g} %" for share in OFFERED), BEST):
+            row[name] = in_words(found, way, name)
+        yield row
 
 
 def in_words(found: Mapping[tuple[str, str, str], int], way: str, name: str) -> str:
@@ -218,20 +220,37 @@ def in_words(found: Mapping[tuple[str, str, str], int], way: str, name: str) -> 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--draws", type=int, default=100, help="folders of each kind (100)")
-    parser.add_argument("--drawings", action="store_true", help="bursts of drawings")
+    parser.add_argument("--drawings", action="store_true", help="copies of drawings")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=[*copies.KINDS], default=[BURST], help="of copies of drawings"
+    )
     parser.add_argument("--scenes", type=int, default=30, help="of a class of random features (30)")
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=TRAINERS)
-    parser.add_argument("--shots", nargs="+", type=int, default=COPIES, help="of a scene (1 4)")
+    parser.add_argument("--shots", nargs="+", type=int, default=SHOTS, help="of a scene (1 4)")
+    parser.add_argument(
+        "--results", type=Path, help="where rows are kept: those that are there are not made again"
+    )
     args = parser.parse_args(arguments)
-    folders: Folders = drawn_folders if args.drawings else partial(random_folders, args.scenes)
+    folders: dict[str, Folders] = {"random features": partial(random_folders, args.scenes)}
+    if args.drawings:
+        folders = {kind: partial(drawn_folders, kind) for kind in args.kinds}
     names = DRAWN if args.drawings else DRAWN[:CLASSES]
     print(
         f"Promises broken, of those given with {100 * CONFIDENCE:g} % confidence (pictures labelled, labels wrong, %)"
     )
     rows = []
-    for row in measure(args.trainers, args.shots, args.draws, folders, names):
-        rows.append(row)
-        print(*row.values(), sep=", ", flush=True)
+    if args.results and args.results.exists():
+        rows = read_json(args.results, lines=True).to_dict("records")
+    known = {(row["trainer"], row["shots"], row["of"]) for row in rows}
+    for trainer, number, kind in product(args.trainers, args.shots, folders):
+        if (trainer, number, kind) in known:
+            continue
+        for row in measure(trainer, number, kind, args.draws, folders[kind], names):
+            rows.append(row)
+            print(*row.values(), sep=", ", flush=True)
+            if args.results:
+                with open(args.results, "a") as file:
+                    file.write(json.dumps(row, ensure_ascii=False) + "\n")
     print(tabulate(DataFrame(rows), headers="keys", showindex=False))
 
 

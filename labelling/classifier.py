@@ -28,18 +28,20 @@ from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError, nearest
 from trainers.common.files import file_hash
 from trainers.common.fingerprints import note_on_trained, start_of
+from trainers.common.image_files import look_through
 from trainers.common.recipes import SHOTS
 from trainers.common.record_file import Record, shown_name
 from trainers.data.random_state import restore_rng_state, rng_state
 from trainers.data.transforms import pixels_of_test
 from trainers.engine.saved_run import load_run, method_of
-from trainers.evaluation.figures import voters, wilson
+from trainers.evaluation.figures import effective_number, voters, wilson
 from trainers.evaluation.prediction import Prediction, measure
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
 from .export import export
 from .fit import fit_folder
+from .folders.look_alikes import groups_of
 from .folders.own_images import labelled_in
 from .folders.pictures import (
     Labelled,
@@ -141,7 +143,8 @@ class Evaluation:
 
     Attributes:
         images: N.
-        accuracy: share of right answers; interval: ends of its 95 % interval, see ``wilson``.
+        accuracy: share of right answers; interval: ends of its 95 % interval, see ``wilson``; files of a
+            class that look alike are worth fewer, see ``effective_number``.
         macro_f1: mean of F1 over the classes that occur.
         ece: expected calibration error over 15 bins of equal width.
         confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
@@ -159,6 +162,15 @@ class Evaluation:
     confusion: numpy.ndarray
     trained_on: int
     answers: Answers = field(repr=False)
+
+
+def alike(pictures: Sequence[Picture], labels: numpy.ndarray) -> numpy.ndarray:
+    """The number (N,) of the group of each picture: files of a class that look alike are one; what is no
+    file is alone. labels: (N,)."""
+    files = [os.fspath(picture) for picture in pictures if is_path(picture)]
+    seen = dict(zip(files, look_through(files)))
+    coarse = [seen[os.fspath(each)].coarse if is_path(each) else None for each in pictures]
+    return numpy.array(groups_of(coarse, labels.tolist()))
 
 
 class PromptedClassifier:
@@ -287,6 +299,7 @@ class PromptedClassifier:
         recipe: str | os.PathLike[str] | None = None,
         shots: int = SHOTS,
         seed: int = 1,
+        group_by: str | None = None,
         settings: Mapping[str, object] | None = None,
         several: bool | None = None,
         refit: bool = False,
@@ -315,6 +328,9 @@ class PromptedClassifier:
             recipe: name of one of the trainer's recipes, or a file; without one that for the CLIP.
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
+            group_by: which images belong together, such as those of a patient or a film: ``"folder"``, the
+                one below the class folder that holds them, or a regular expression for the files' names
+                with one group, such as ``r"(.+)_[0-9]+"``; without one those that look alike.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
             several: whether a picture may have several labels, or none; None: if the file says it, or
                 ``labels`` are sets of names. Then a ``SeveralClassifier`` is returned.
@@ -340,6 +356,7 @@ class PromptedClassifier:
             folder=folder,
             shots=shots,
             seed=seed,
+            group_by=group_by,
             settings=settings,
             refit=refit,
         )
@@ -512,6 +529,8 @@ class PromptedClassifier:
         answers = self.predict(pictures)
         truth = numpy.array([known[check_label(name)] for name in names])
         answered = answers.probabilities.argmax(axis=1)
+        accuracy = float((answered == truth).mean())
+        independent = effective_number(answered == truth, alike(pictures, truth))
         confusion = numpy.zeros((len(known), len(known)), dtype=int)
         numpy.add.at(confusion, (truth, answered), 1)
         probabilities = torch.from_numpy(answers.probabilities)
@@ -521,8 +540,8 @@ class PromptedClassifier:
             log.warning("%s", note)
         return Evaluation(
             images=len(names),
-            accuracy=float(confusion.trace() / len(names)),
-            interval=wilson(int(confusion.trace()), len(names)),
+            accuracy=accuracy,
+            interval=wilson(accuracy * independent, independent),
             macro_f1=metrics["macro_f1"] / 100,
             ece=metrics["ece"] / 100,
             confusion=confusion,

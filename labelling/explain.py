@@ -4,12 +4,15 @@ from trainers.common.console import counted
 from trainers.evaluation.figures import decimal, wilson
 
 from .threshold import (
+    CONFIDENCE,
     NOTHING_NEW,
     ROUNDING,
     Point,
     Threshold,
     Validation,
+    best_threshold,
     images_needed,
+    possible,
     risk_of,
 )
 
@@ -17,8 +20,8 @@ NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
 CAVEATS = (
     "In simulations on pictures without copies at most 5 % of the promises that were given were broken. "
-    "Mirrored, cut-out and edited copies are not found, and with them more are broken "
-    "(docs/uncertainty.md)."
+    "More are broken where pictures belong together and are not found to, such as copies in grey, panned "
+    "frames and bursts of fine textures: name their groups (docs/uncertainty.md)."
 )
 NO_VALIDATION = "No rejection threshold can be set: the run has no answers on validation images."
 
@@ -30,6 +33,22 @@ def explain(threshold: Threshold) -> str:
         return NOTHING_NEW if validation.uncounted else NO_VALIDATION
     sentences = limit(threshold), not_counted(validation), alternatives(threshold)
     return " ".join(filter(None, sentences))
+
+
+def offered(validation: Validation) -> str:
+    """What ``--max-error`` can promise of a run's labels, at which shares; or why it can't."""
+    shares = possible(validation.points) if validation.points else {}
+    if not shares:
+        best = best_threshold(validation) if validation.points else Threshold(validation)
+        return explain(best)
+    every = validation.points[-1].answered
+    given = [
+        f"{errors(share)}, giving {point.answered} of {every} a label"
+        for share, point in shares.items()
+    ]
+    return (
+        f"What --max-error can promise with {certainty(CONFIDENCE)}: {'; '.join(given)}. {CAVEATS}"
+    )
 
 
 def verdict(threshold: Threshold, uncertainty: float) -> str:

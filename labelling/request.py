@@ -18,17 +18,20 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import data_name
 from trainers.common.recipes import SHOTS, check_known
 
+from .folders.groups import FOLDER, checked_pattern
 from .folders.label_files import read_labels
 
 Text = str | os.PathLike[str]
 # of this package and of the library
 LOGGERS = tuple(logging.getLogger(name.partition(".")[0]) for name in (__name__, console.__name__))
+GROUP_BY = "DATASET.GROUP_BY"
 # settings that follow from an argument → which one
 ARGUMENTS = {
     "DATASET.ROOT": "the folder of the images",
     "OUTPUT_DIR": "the output folder",
     "SEED": "the seed",
     "TRAINER.NAME": "the trainer",
+    GROUP_BY: "how images are grouped",
 }
 
 
@@ -70,6 +73,7 @@ def ask(
     folder: Text | None = None,
     shots: int = SHOTS,
     seed: int = 1,
+    group_by: str | None = None,
     settings: Mapping[str, object] | None = None,
     refit: bool = False,
 ) -> OwnRun:
@@ -78,6 +82,8 @@ def ask(
     Args:
         images: their folder, or a file that names them; folder: where the run goes; without one
             ``output/<images>/<trainer>/seed<seed>``, of no named trainer without ``<trainer>``.
+        group_by: which images belong together, see ``groups.named_by``; None: a file's column says it,
+            or they look alike.
 
     Raises:
         UserError: an argument is of another kind or out of its range, contradicts another, or the
@@ -94,6 +100,10 @@ def ask(
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
     settings = checked_settings({} if settings is None else settings)
+    if rule := text("--group-by", group_by):
+        if rule != FOLDER:
+            checked_pattern(rule)
+        settings[GROUP_BY] = rule
     named = settings.get("MODEL.BACKBONE.NAME")
     by_name = os.path.join("output", data_name("ImageFolder", root), trainer, f"seed{seed}")
     run = OwnRun(
@@ -131,6 +141,13 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         help="when the run is tested, train once more on all images, those of the test too, into <folder>/refit; of trainers "
         "that learn in epochs (the others are fitted to all images anyway)",
     )
+    parser.add_argument(
+        "--group-by",
+        metavar="RULE",
+        help="which images belong together (a patient, a film, a day): folder, the one below the class folder that holds "
+        "them, or a regular expression for their names with one group, such as '(.+)_[0-9]+' (default: images that "
+        "look alike)",
+    )
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
         "--several",
@@ -163,6 +180,7 @@ def ask_with(
         folder=args.output_dir,
         shots=args.shots,
         seed=seed,
+        group_by=args.group_by,
         settings=settings,
         refit=args.refit,
     )

@@ -128,7 +128,8 @@ def below_untrained(entry: RunSeries, untrained: float | None) -> str:
     templates = template_accuracies(entry)
     if untrained is None or not images:
         return ""
-    highest = [100 * wilson(round(each / 100 * images), images)[1] for each in templates]
+    independent = entry.first.metrics.get("effective_images", images)
+    highest = [100 * wilson(each / 100 * independent, independent)[1] for each in templates]
     below = sum(high < untrained for high in highest)
     if not below:
         return ""

@@ -61,6 +61,7 @@ class Report:
 
     folders: Sequence[str | Path]
     single: Headline | None
+    promise: str
     glance: list[Headline]
     notes: list[str]
     label_sets: list[SetPage]
@@ -78,6 +79,7 @@ def make_report(
     output: str | Path,
     more: Mapping[str, MoreFigures],
     root: str | None = None,
+    promise: str = "",
 ) -> list[Headline]:
     """Writes the report, and beside it a folder of its figures and lists of images.
 
@@ -87,6 +89,7 @@ def make_report(
             lists are ``report_wrong_labels.csv`` and ``report_label_next.csv``.
         more: a section's title → what gives its figures, which need the runs' models.
         root: folder of the data sets; None: what needs images is left out.
+        promise: what the only training can promise of its labels, in words; "": nothing is said.
 
     Returns:
         the ``headlines`` of all series.
@@ -123,6 +126,7 @@ def make_report(
     report = Report(
         folders=folders,
         single=alone,
+        promise=promise,
         glance=[] if alone else heads,
         notes=[*dict.fromkeys(notes)],
         label_sets=label_sets,

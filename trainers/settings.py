@@ -123,6 +123,10 @@ BEYOND_DASSL = {
         False,
         "of one's own folder: whether classes with too few images to divide are left out",
     ),
+    "DATASET.GROUP_BY": Setting(
+        "",
+        "of one's own images: which belong together: folder, or a regular expression for names; empty: those that look alike",
+    ),
     "INPUT.BACKGROUND": Setting(
         "",
         "a colour: transparent pictures are put on it, and all are turned as their EXIF data say; "

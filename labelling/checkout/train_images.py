@@ -15,10 +15,12 @@ from trainers.common.record_file import FILE_NAME, read_record, remove_record
 from trainers.engine.checkpoint import check_test_folder
 from trainers.engine.run import Run
 
+from ..explain import offered
 from ..fit import make_asked, opened, said_accuracy
 from ..own_run import for_trainer
 from ..request import OwnRun
 from ..several.command import train_several
+from ..threshold import validation_if_any
 
 if TYPE_CHECKING:
     from report.headlines import Headline
@@ -66,7 +68,8 @@ def report(run: Run, asked: OwnRun, folder: str) -> None:
                 make_untrained(run, asked)
         except UserError as error:
             log.warning("the report has nothing to compare with: %s", error)
-    page, heads = write_report(cfg.OUTPUT_DIR, cfg.DATASET.ROOT)
+    promise = offered(validation_if_any(cfg.OUTPUT_DIR))
+    page, heads = write_report(cfg.OUTPUT_DIR, cfg.DATASET.ROOT, promise)
     own = [head for head in heads if head.trainer == run.name]
     for head in own[:1]:
         known = {
@@ -89,10 +92,12 @@ def report(run: Run, asked: OwnRun, folder: str) -> None:
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(folder))
 
 
-def write_report(folder: str, root: str) -> tuple[str, "list[Headline]"]:
+def write_report(folder: str, root: str, promise: str = "") -> tuple[str, "list[Headline]"]:
     """Writes the report of a run into its folder; returns the page and the headlines.
 
-    root: the folder of the images, or the file that names them.
+    Args:
+        root: the folder of the images, or the file that names them.
+        promise: see ``make_report``.
     """
     # here, since every other run can do without what draws, and without Dassl's data sets
     from report.of_models import MODEL_FIGURES
@@ -101,7 +106,7 @@ def write_report(folder: str, root: str) -> tuple[str, "list[Headline]"]:
     from . import image_folder  # noqa: F401  (registers ImageFolder)
 
     page = os.path.join(folder, "report.html")
-    return page, make_report([folder], page, MODEL_FIGURES, root)
+    return page, make_report([folder], page, MODEL_FIGURES, root, promise)
 
 
 def make_untrained(run: Run, asked: OwnRun) -> None:

@@ -1,9 +1,10 @@
-"""Which pictures of a class look alike: copies, a picture in another size or format, and the shots of
-a burst or the frames of a film.
+"""Which pictures of a class look alike: copies, a picture in another size or format, mirrored, turned or
+with black boxes in it, and the shots of a burst or the frames of a film.
 
 They are compared from afar, see ``image_files.look``, and blurred. Each picture is held against those
-that are nearest to it: one step of registration takes away what a hand that moves and another light
-change, and what is left is compared with what the picture shows. Groups are what is connected so.
+that are nearest to it in one of ``VIEWS``: one step of registration takes away what a hand that moves
+and another light change, and what is left is compared with what the picture shows. Groups are what is
+connected so. What is black all over is taken for a cover, and is not compared.
 
 Tests, choices and promises count only pictures unlike every training picture, and one of several that
 look alike: see ``Images.are_independent``.
@@ -13,7 +14,8 @@ References:
       compositional step, here of shift, scale, rotation, contrast and the light of each channel.
 """
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 import numpy
@@ -25,7 +27,7 @@ from tqdm import tqdm
 from trainers.common.image_files import COARSE
 from trainers.maths.threads import one_thread
 
-# The share of what a picture shows, up to which the rest of a difference is none. experiments/bursts.py
+# The share of what a picture shows, up to which the rest of a difference is none. experiments/copies.py
 # measures what is found and what is taken for alike.
 ALIKE = 0.1
 HOPELESS = 0.6  # of what it shows: one step of registration does not bring that below ``ALIKE``
@@ -34,11 +36,16 @@ FAINT = 0.5  # of 255: what a picture shows less than that is noise
 BLUR = 1.2  # coarse pixels: the step follows shifts of about twice that
 # how far a hand moves between two shots: coarse pixels to the right and down, scale, and radians
 MOST = (2.0, 2.0, 0.15, 0.15)
+TILT = math.radians(15)  # of saved augmentations; the step follows what lies between
 NEAREST = 8  # pictures that each is held against: a burst of more is found along its chain
-FAR = 0.7  # distance in [0, 2] of two patterns, beyond which they are not held against one another
+FAR = 0.8  # distance in [0, 2] of two patterns, beyond which they are not held against one another
 CELL = 3  # coarse pixels of a side of a cell of a pattern
+BLACK = 8  # of 255: a cover's light is at most that in each channel
+SOLID = 2  # coarse pixels of a side: what is black and smaller than that square is a line
+DARK = 1 / 3  # share of a picture: one that is black in more of it has no covers
+LEAST = 0.5  # share of two pictures that has to be left to compare
 TILE = 2**23  # numbers of a block of distances: 32 MB
-ROWS = 64  # pictures that are held against their nearest at a time: 15 MB
+PAIRS = 256  # pictures that are held against another at a time: 15 MB
 
 
 @torch.no_grad()
@@ -72,20 +79,49 @@ def groups_of(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> li
 @one_thread()
 def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> list[int]:
     """The groups of N pictures (N, 3 · ``COARSE``²) of a class, see ``groups_of``."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
-    images = blurred(different)  # (U, 3, C, C)
-    linked = torch.cat([torch.empty(0, 2, dtype=torch.long), *links(images, progress)])  # (P, 2)
-    number = len(images)
-    graph = coo_array((numpy.ones(len(linked), bool), linked.T.numpy()), (number, number))
-    _, component = connected_components(graph, directed=False)
-    progress.update(len(shown) - number)
+    images = uncovered(different)  # (U, 4, C, C)
+    linked = [torch.empty(0, 2, dtype=torch.long), *links(images, progress.update)]  # (P, 2) each
+    component = connected(linked, len(images))
+    sizes = numpy.bincount(component)
+    if (
+        sizes.max() > NEAREST
+    ):  # its pictures see only one another: one of each is shown to the others
+        _, firsts = numpy.unique(component, return_index=True)
+        some = torch.from_numpy(firsts)
+        linked += [some[pairs] for pairs in links(images[some])]
+        component = connected(linked, len(images))
+    progress.update(len(shown) - len(images))
     component = component[copy_of.ravel()]  # (N,)
     _, first, group = numpy.unique(component, return_index=True, return_inverse=True)
     places: list[int] = first[group].tolist()
     return places
+
+
+def connected(linked: Sequence[Tensor], number: int) -> numpy.ndarray:
+    """The component (N,) of each of a number of pictures, of pairs (P, 2) that are linked."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = torch.cat([*linked]).numpy()
+    graph = coo_array((numpy.ones(len(pairs), bool), pairs.T), (number, number))
+    _, component = connected_components(graph, directed=False)
+    components: numpy.ndarray = component
+    return components
+
+
+def views() -> Tensor:
+    """(V, 2, 3): how copies are turned, see ``moved_by``: not at all, by quarters, mirrored and each of
+    these, and by ``TILT`` to both sides, mirrored or not."""
+    turns = [0.0, math.pi / 2, math.pi, -math.pi / 2, TILT, -TILT]
+    angles = torch.tensor(turns).repeat(2)
+    mirrors = torch.tensor([1.0, -1.0]).repeat_interleave(len(turns))
+    across = torch.stack([angles.cos() * mirrors, -angles.sin()], dim=1)
+    along = torch.stack([angles.sin() * mirrors, angles.cos()], dim=1)
+    return F.pad(torch.stack([across, along], dim=1), (0, 1))
+
+
+VIEWS = views()
 
 
 def window() -> Tensor:
@@ -95,106 +131,145 @@ def window() -> Tensor:
     return side.outer(side).sqrt()
 
 
-def blurred(shown: numpy.ndarray) -> Tensor:
-    """Pictures (N, 3 · ``COARSE``²) as (N, 3, C, C), blurred."""
+def uncovered(shown: numpy.ndarray) -> Tensor:
+    """Pictures (N, 3 · ``COARSE``²) as (N, 4, C, C): blurred, beside what is covered as if that were not
+    there, and 1 where a pixel is known, 0 where it is covered."""
+    images = torch.from_numpy(shown.reshape(-1, COARSE, COARSE, 3).transpose(0, 3, 1, 2)).float()
+    black = (images.amax(dim=1, keepdim=True) <= BLACK).float()
+    # outside of the picture, too, so that a corner is one
+    beyond = F.pad(black, (SOLID - 1,) * 4, value=1.0)
+    solid = F.max_pool2d(-F.max_pool2d(-beyond, SOLID, 1), SOLID, 1)
+    edged = F.max_pool2d(solid, 3, 1, 1)  # with the pixels that are covered in part
+    is_light = edged.mean(dim=(1, 2, 3), keepdim=True) <= DARK
+    known = 1 - edged * is_light
+    light = blurred(images * known) / blurred(known).clamp(min=1e-3)
+    return torch.cat([light, known], dim=1)
+
+
+def blurred(images: Tensor) -> Tensor:
+    """Images (…, C, C), blurred."""
     from scipy.ndimage import gaussian_filter1d
 
-    images = shown.reshape(-1, COARSE, COARSE, 3).transpose(0, 3, 1, 2).astype(numpy.float32)
-    for axis in (2, 3):
-        images = gaussian_filter1d(images, BLUR, axis, mode="nearest")
-    return torch.from_numpy(images)
+    for axis in (-2, -1):
+        images = torch.from_numpy(gaussian_filter1d(images.numpy(), BLUR, axis, mode="nearest"))
+    return images
 
 
-def mean_light(images: Tensor) -> Tensor:
-    """(…, 3, 1, 1) of images (…, 3, C, C)."""
-    weight = window().square()
-    return (images * weight).sum((-2, -1), keepdim=True) / weight.sum()
+def mean_light(light: Tensor, weight: Tensor) -> Tensor:
+    """(N, 3, 1, 1): the mean of light (N, 3, C, C), weighted by the square of (N, 1, C, C)."""
+    square = weight.square()
+    total = square.sum((-2, -1), keepdim=True).clamp(min=1e-6)
+    return (light * square).sum((-2, -1), keepdim=True) / total
 
 
-def links(images: Tensor, progress: "tqdm[NoReturn]") -> Iterator[Tensor]:
-    """Pairs (P, 2) of images (N, 3, C, C) that look alike, block by block; a pair may come twice."""
+def pattern(images: Tensor) -> Tensor:
+    """(N, D), of length one: what images (N, 4, C, C) show, in cells."""
+    light = images[:, :3]
+    weight = window() * images[:, 3:]
+    cells = F.avg_pool2d((light - mean_light(light, weight)) * weight, CELL)
+    return F.normalize(cells.flatten(1), dim=1)
+
+
+def links(images: Tensor, note: Callable[[int], object] = lambda number: None) -> Iterator[Tensor]:
+    """Pairs (P, 2) of images (N, 4, C, C) that look alike, block by block; a pair may come twice.
+
+    note: is told how many images were held against the others.
+    """
     number = len(images)
-    pattern = F.avg_pool2d((images - mean_light(images)) * window(), CELL).flatten(1)
-    pattern = F.normalize(pattern, dim=1)  # (N, D)
-    for places in torch.arange(number).split(max(1, TILE // number)):
-        similar = pattern[places] @ pattern.T  # (B, N)
-        similar[torch.arange(len(places)), places] = -torch.inf
-        cosine, nearest = similar.topk(min(NEAREST, number))  # (B, K)
-        is_near = cosine >= 1 - FAR**2 / 2
-        rows = is_near.any(dim=1).nonzero().flatten()
-        for start in range(0, len(rows), ROWS):
-            some = rows[start : start + ROWS]
-            share = difference(images[places[some]], images[nearest[some]])
-            row, column = ((share <= ALIKE) & is_near[some]).nonzero(as_tuple=True)
-            yield torch.stack([places[some][row], nearest[some][row, column]], dim=1)
-        progress.update(len(places))
+    patterns = torch.cat([pattern(moved_by(images, view.expand(number, 2, 3))) for view in VIEWS])
+    own = patterns[:number]  # (N, D)
+    for places in torch.arange(number).split(max(1, TILE // len(patterns))):
+        similar = (own[places] @ patterns.T).unflatten(1, (len(VIEWS), number))  # (B, V, N)
+        similar[torch.arange(len(places)), :, places] = -torch.inf
+        closest, view = similar.max(dim=1)  # (B, N)
+        cosine, nearest = closest.topk(min(NEAREST, number))  # (B, K)
+        row, column = (cosine >= 1 - FAR**2 / 2).nonzero(as_tuple=True)
+        one = places[row]
+        other = nearest[row, column]
+        turn = VIEWS[view[row, other]]  # (P, 2, 3)
+        for start in range(0, len(one), PAIRS):
+            some = slice(start, start + PAIRS)
+            turned = moved_by(images[other[some]], turn[some])
+            is_alike = difference(images[one[some]], turned) <= ALIKE
+            yield torch.stack([one[some][is_alike], other[some][is_alike]], dim=1)
+        note(len(places))
 
 
 def difference(images: Tensor, others: Tensor) -> Tensor:
-    """What is left of the difference of others (N, K, 3, C, C) from images (N, 3, C, C), when those are
-    moved and lit like these, as a share (N, K) of what they show; infinite where that takes another
-    light or a larger motion."""
-    light = mean_light(images)  # (N, 3, 1, 1)
-    other_light = mean_light(others)  # (N, K, 3, 1, 1)
-    shows = energy(images - light)[:, None].minimum(energy(others - other_light))  # (N, K)
-    shows = shows + FAINT**2 * images[0].numel()
-    changes = directions(images)  # (N, 8, D)
-    metric = changes @ changes.transpose(1, 2)  # (N, 8, 8)
+    """What is left of the difference of others (P, 4, C, C) from images (P, 4, C, C), when those are
+    moved and lit like these, as a share (P,) of what they show; infinite where that takes another
+    light or a larger motion, or too little of both is known."""
+    motion, share = explained(images, others)
+    is_other = (motion.abs() > torch.tensor(MOST)).any(dim=1)
+    share = share.masked_fill(is_other, torch.inf)
+    is_open = (share > ALIKE) & (share <= HOPELESS)
+    if is_open.any():
+        moved = moved_by(others[is_open], as_affine(motion[is_open]))
+        share[is_open] = explained(images[is_open], moved)[1]
+    return share
+
+
+def explained(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """The motion (P, 4) of others (P, 4, C, C) that makes them most like images (P, 4, C, C), see
+    ``as_affine``, and the share (P,) of what both show that this and another light leave; infinite
+    where the light differs by more than ``LIGHT`` or less than ``LEAST`` is known of both."""
+    light = images[:, :3]
+    other_light = others[:, :3]
+    is_known = images[:, 3:] * (others[:, 3:] > 0.99)  # (P, 1, C, C); moved pixels are mixed ones
+    weight = window() * is_known
+    mean = mean_light(light, weight)
+    other_mean = mean_light(other_light, weight)
+    shows = energy(light - mean, weight).minimum(energy(other_light - other_mean, weight))
+    shows = shows + FAINT**2 * light[0].numel()
+    rest = ((other_light - light) * weight).flatten(1)  # (P, D)
+    changes = directions(light, mean, weight)  # (P, 8, D)
+    metric = changes @ changes.transpose(1, 2)  # (P, 8, 8)
     size = metric.diagonal(dim1=1, dim2=2)
     metric = metric + torch.diag_embed(1e-3 * size + 1)  # of a picture without edges, too
-
-    @one_thread()
-    def explained(moved: Tensor) -> tuple[Tensor, Tensor]:
-        """The changes (N, K, 8) that explain a difference best, and the share (N, K) that is left."""
-        rest = ((moved - images[:, None]) * window()).flatten(2)  # (N, K, D)
-        along = torch.linalg.solve(metric, changes @ rest.transpose(1, 2)).transpose(1, 2)
-        left = (rest - along @ changes).square().sum(2)
-        return along, (left / shows).sqrt()
-
-    along, share = explained(others)
-    motion = -along[..., :4]  # (N, K, 4)
-    is_other = (motion.abs() > torch.tensor(MOST)).any(dim=2)
-    is_other |= (light[:, None] - other_light).abs().amax((2, 3, 4)) > LIGHT
-    is_open = (share > ALIKE) & (share <= HOPELESS) & ~is_other
-    if is_open.any():
-        moved = others.clone()
-        moved[is_open] = moved_by(others[is_open], motion[is_open])
-        share = explained(moved)[1]
-    return share.masked_fill(is_other, torch.inf)
+    along = torch.linalg.solve(metric, changes @ rest[..., None])  # (P, 8, 1)
+    left = (rest - (changes * along).sum(dim=1)).square().sum(dim=1)
+    is_other = (mean - other_mean).abs().amax((1, 2, 3)) > LIGHT
+    is_other |= weight.square().sum((1, 2, 3)) < LEAST * window().square().sum()
+    return -along[:, :4, 0], (left / shows).sqrt().masked_fill(is_other, torch.inf)
 
 
-def energy(images: Tensor) -> Tensor:
-    """The square (…) of what images (…, 3, C, C) show."""
-    return (images * window()).square().sum((-3, -2, -1))
+def energy(light: Tensor, weight: Tensor) -> Tensor:
+    """The square (P,) of light (P, 3, C, C), weighted by (P, 1, C, C)."""
+    return (light * weight).square().sum((1, 2, 3))
 
 
-def directions(images: Tensor) -> Tensor:
-    """(N, 8, D): how images (N, 3, C, C) change to first order when they are shifted to the right and
-    down, enlarged, turned, given more contrast, and more light in each channel."""
-    down, right = torch.gradient(images, dim=(2, 3))
+def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
+    """(P, 8, D): how light (P, 3, C, C) changes to first order when it is shifted to the right and
+    down, enlarged, turned, given more contrast, and more light in each channel; weighted."""
+    down, right = torch.gradient(light, dim=(2, 3))
     place = torch.arange(COARSE) - (COARSE - 1) / 2
     x = place[None, :]
     y = place[:, None]
-    lights = [
-        torch.ones_like(images) * channel[:, None, None] for channel in torch.eye(images.shape[1])
+    channels = [
+        torch.ones_like(light) * channel[:, None, None] for channel in torch.eye(light.shape[1])
     ]
     changes = [
         right,
         down,
         x * right + y * down,
         x * down - y * right,
-        images - mean_light(images),
-        *lights,
+        light - mean,
+        *channels,
     ]
-    return torch.stack([(change * window()).flatten(1) for change in changes], dim=1)
+    return torch.stack([(change * weight).flatten(1) for change in changes], dim=1)
 
 
-def moved_by(images: Tensor, motion: Tensor) -> Tensor:
-    """Images (N, 3, C, C) moved by (N, 4): to the right and down in coarse pixels, the scale less 1,
-    the angle in radians."""
+def as_affine(motion: Tensor) -> Tensor:
+    """(P, 2, 3), see ``moved_by``, of a motion (P, 4): to the right and down in coarse pixels, the scale
+    less 1, the angle in radians."""
     right, down, scale, angle = motion.unbind(1)
     across = torch.stack([1 + scale, -angle, 2 * right / COARSE], dim=1)
     along = torch.stack([angle, 1 + scale, 2 * down / COARSE], dim=1)
-    affine = torch.stack([across, along], dim=1)  # (N, 2, 3)
+    return torch.stack([across, along], dim=1)
+
+
+def moved_by(images: Tensor, affine: Tensor) -> Tensor:
+    """Images (N, 4, C, C) whose places are taken from where (N, 2, 3) puts them, the sides being −1 to
+    1; nothing is known of what lies outside."""
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)

@@ -52,6 +52,7 @@ from trainers.data.images import Images
 from trainers.data.lists import PARTS, Image, Lists, classnames_of
 from trainers.texts.classnames import alike
 
+from .groups import Groups, check_groups, in_stretches, named_by, numbered
 from .label_files import read_labels
 from .layouts import CLASSNAMES, WITHOUT_TEST, Layout, deeper, layout_of, parts_taken
 from .look_alikes import groups_of
@@ -64,7 +65,6 @@ CHEAP = 2000  # images, up to which ten fits take seconds
 NAME = "ImageFolder"  # as a data set
 WHOLE = "whole"  # class folders that are to be divided
 SeenOf = Mapping[str, Seen]  # path → what was seen of the picture
-Groups = Mapping[str, int]  # path → the number of the group of images that look alike
 
 
 class Listing(NamedTuple):
@@ -104,10 +104,19 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     warn_of_names(every)
     notes += warned([deeper(every)])
     notes += warned(files_left_out(folder, layout))
+    if rule := cfg.DATASET.GROUP_BY:
+        if named_groups:
+            raise UserError(f"{folder} has a column group: leave out --group-by, or that column")
+        named_groups = named_by(rule, every)
     seen = seen_of(every)
-    groups = numbered(every, named_groups) if named_groups else grouped(every, seen)
     if named_groups:
+        groups = numbered(every, named_groups)
         check_groups(folder, every, groups)
+    else:
+        groups = grouped(every, seen)
+        if layout.whole:
+            groups, film = in_stretches(every, groups)
+            notes += warned([film])
     lists = divided(folder, files, groups)
     train, val, test = lists
     is_whole = bool(layout.whole) and cfg.DATASET.NUM_SHOTS < 1
@@ -176,32 +185,6 @@ def grouped(images: Sequence[Image], seen: SeenOf) -> Groups:
     coarse = [seen[image.impath].coarse for image in images]
     numbers = groups_of(coarse, [image.label for image in images])
     return {image.impath: number for image, number in zip(images, numbers)}
-
-
-def numbered(images: Sequence[Image], named_groups: Mapping[str, str]) -> Groups:
-    """The groups that a file names: nothing is guessed, and an image without a name is alone."""
-    numbers: dict[str, int] = {}
-    groups = {}
-    for image in images:
-        own = named_groups.get(image.impath)
-        name = f"image {image.impath}" if own is None else f"group {own}"
-        groups[image.impath] = numbers.setdefault(name, len(numbers))
-    return groups
-
-
-def check_groups(folder: str, images: Iterable[Image], groups: Groups) -> None:
-    """
-    Raises:
-        UserError: all images of a class belong together, of which no other can be a test.
-    """
-    of_class: dict[str, set[int]] = defaultdict(set)
-    for image in images:
-        of_class[image.classname].add(groups[image.impath])
-    if alone := [name for name, own in of_class.items() if len(own) == 1]:
-        raise UserError(
-            f"{folder} has one group only of {first_few(alone)}, of which nothing can be held out: add images of another "
-            "group, or leave out the column group, and the accuracy is of groups that were trained on"
-        )
 
 
 def content_of(paths: Iterable[str], seen: SeenOf, named_groups: Mapping[str, str]) -> str:

@@ -48,7 +48,7 @@ from ..folders.label_sets import LabelSets, check_occurring, read_label_sets
 from ..folders.look_alikes import groups_of
 from ..folders.own_images import FOLDS
 from ..own_run import config_of_images
-from ..request import LOGGERS, OwnRun
+from ..request import GROUP_BY, LOGGERS, OwnRun
 from .classifier import BASE, NAME, SeveralClassifier, parts_of
 from .cross_fit import CrossFitted, cross_fit
 from .promise import Rule, best_thresholds, smallest_shares, thresholds_of_folds
@@ -73,6 +73,10 @@ def fit_several(asked: OwnRun, loggers: Sequence[logging.Logger] = LOGGERS) -> N
     if asked.shots >= 1:
         raise UserError(
             "--shots is of pictures per class: leave it out, all pictures of several labels are trained on"
+        )
+    if GROUP_BY in asked.settings:
+        raise UserError(
+            "--group-by is of one label per picture: leave it out, and write groups into a column group, or say --one"
         )
     if asked.refit:
         raise UserError(

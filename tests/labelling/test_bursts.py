@@ -8,10 +8,14 @@ import pytest
 import predict
 from labelling import PromptedClassifier
 from labelling.checkout import image_folder  # noqa: F401, which Dassl's registry knows then
+from labelling.fit import said_accuracy
+from report.headlines import headlines
+from results.runs import collect, group
 from tests import bursts
 from tests.datasets.test_every_dataset import build
 from tests.runs import call
 from tests.same_run import kept_answers
+from trainers.evaluation.figures import wilson
 
 CLASSES = ("land vehicle", "mammal")
 
@@ -74,3 +78,28 @@ def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothi
     assert "Training images look like 6 test images, such as train/land vehicle/00-0.png" in said
     assert "look like 6 validation images" in said
     assert "no promise (--max-error) rests" in said
+
+
+def test_every_interval_of_an_accuracy_counts_scenes_and_not_shots(
+    write_bursts, tmp_path, no_figures
+):
+    """In the record, from which a run's last sentence and its report have it, and where a classifier is
+    evaluated: four shots of each scene say no more than scenes do."""
+    folder = write_bursts(scenes=3)
+    place = tmp_path / "run"
+    classifier = PromptedClassifier.fit(folder, trainer="GDA", backbone="tiny", folder=place)
+    metrics = classifier.record["metrics"]["test"]
+    independent = metrics["effective_images"]
+    assert metrics["images"] == 24
+    assert independent < 24
+    low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
+    said = f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+    assert said in said_accuracy(classifier.record)
+    [head] = headlines(group(collect(place)))
+    assert (head.low, head.high) == pytest.approx((100 * low, 100 * high))
+    evaluation = classifier.evaluate(folder)
+    assert evaluation.images == 24
+    if evaluation.accuracy == 1:
+        assert evaluation.interval == wilson(6, 6)
+    alone = wilson(evaluation.accuracy * 24, 24)
+    assert evaluation.interval[0] < alone[0]

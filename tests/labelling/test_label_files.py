@@ -22,7 +22,7 @@ from trainers.common.fingerprints import image_name
 
 NAMES = ("Käse", "bee, wild")
 CFG = SimpleNamespace(
-    DATASET=SimpleNamespace(NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False),
+    DATASET=SimpleNamespace(NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False, GROUP_BY=""),
     DATALOADER=SimpleNamespace(BROKEN_IMAGES="skip"),
     INPUT=SimpleNamespace(BACKGROUND="white"),
 )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from labelling.explain import explain, others_as_certain
+from labelling.explain import explain, offered, others_as_certain
 from labelling.threshold import BEST, OFFERED, points_of, possible, promised, threshold_of
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
@@ -153,6 +153,19 @@ def test_the_rule_in_words_says_what_is_promised_and_what_can_be_had(
     assert found.rejects(0.01) is expected
     for percent in re.findall(r"at most (\d+) % errors, answering", words):  # it holds
         assert not measured(uncertainty, wrong, int(percent) / 100).rejects(0.01)
+
+
+@pytest.mark.parametrize("mistakes", [[], [50], [55, 57, 58, 59], [10, *range(30, 60)]])
+def test_what_a_report_offers_is_what_each_share_is_given(measured, mistakes):
+    """Of 60 validation images: the shares that are named can be promised, and no others."""
+    uncertainty = numpy.arange(1, 61) / 100
+    wrong = numpy.isin(numpy.arange(60), mistakes)
+    said = offered(measured(uncertainty, wrong, BEST).validation)
+    named = re.findall(r"at most (\d+) % errors, giving (\d+) of 60", said)
+    held = [(share, measured(uncertainty, wrong, share).point) for share in OFFERED]
+    held = [(f"{100 * share:g}", f"{point.answered}") for share, point in held if point]
+    assert named == held
+    assert said.startswith("What --max-error can promise" if held else "No limit ")
 
 
 def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(tmp_path):

@@ -1,0 +1,122 @@
+"""Which images of one's own belong together: by name, or by a rule for their names, and what becomes of a
+group that is most of its class."""
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+from trainers.common.console import counted, first_few
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import BELOW, LISTED, image_name
+from trainers.data.lists import Image
+
+FOLDER = "folder"  # groups are the folders that hold the images
+FILM = 20  # images that look alike: of fewer any number may be copies of one
+STRETCHES = 10  # in which a film is divided, as many as there are folds
+Groups = Mapping[str, int]  # path → the number of the group of images that belong together
+
+
+def named_by(rule: str, images: Iterable[Image]) -> dict[str, str]:
+    """Path → name of the image's group, of those that have one.
+
+    Args:
+        rule: ``FOLDER``, which holds the image, below its class folder or as a file names it; or a
+            regular expression for the beginning of the file's name, whose one group is the name.
+
+    Raises:
+        UserError: it is no such rule, or no image has a group by it.
+    """
+    pattern = None if rule == FOLDER else checked_pattern(rule)
+    groups = {}
+    for image in images:
+        path = image.impath
+        if pattern is None:
+            inside = image_name(path) if LISTED in path else path.partition(BELOW)[2]
+            name = os.path.dirname(inside)
+        else:
+            found = pattern.match(os.path.basename(path))
+            name = found[1] if found else ""
+        if name:
+            groups[path] = name
+    if not groups:
+        where = "lies in a folder below its class folder" if pattern is None else "has such a name"
+        raise UserError(f"no image has a group by --group-by {rule}: none {where}")
+    return groups
+
+
+def checked_pattern(rule: str) -> re.Pattern[str]:
+    """
+    Raises:
+        UserError: a rule for names is no regular expression with one group.
+    """
+    advice = f"give {FOLDER}, or a regular expression with one group, such as '(.+)_[0-9]+'"
+    try:
+        pattern = re.compile(rule)
+    except re.error as error:
+        raise UserError(f"--group-by is {rule!r} ({error}): {advice}") from error
+    if pattern.groups != 1:
+        raise UserError(f"--group-by is {rule!r}, with {pattern.groups} groups: {advice}")
+    return pattern
+
+
+def numbered(images: Sequence[Image], named_groups: Mapping[str, str]) -> Groups:
+    """The groups that have a name: nothing is guessed, and an image without one is alone."""
+    numbers: dict[str, int] = {}
+    groups = {}
+    for image in images:
+        own = named_groups.get(image.impath)
+        name = f"image {image.impath}" if own is None else f"group {own}"
+        groups[image.impath] = numbers.setdefault(name, len(numbers))
+    return groups
+
+
+def check_groups(folder: str, images: Iterable[Image], groups: Groups) -> None:
+    """
+    Raises:
+        UserError: all images of a class belong together, of which no other can be a test.
+    """
+    of_class: dict[str, set[int]] = defaultdict(set)
+    for image in images:
+        of_class[image.classname].add(groups[image.impath])
+    if alone := [name for name, own in of_class.items() if len(own) == 1]:
+        raise UserError(
+            f"{folder} has one group only of {first_few(alone)}, of which nothing can be held out: add images of another "
+            "group, or leave out the column group or --group-by, and the accuracy is of groups that were trained on"
+        )
+
+
+def in_stretches(images: Sequence[Image], groups: Groups) -> tuple[Groups, str]:
+    """The groups of images that look alike, without those that are no burst: one of more than ``FILM``
+    images and half of its class is divided into blocks in the order of the names, as frames of a camera
+    over a belt are, each of which looks like the next.
+
+    Returns:
+        the groups, and what a reader has to know of them; "" where nothing is divided.
+    """
+    classes = Counter(image.label for image in images)
+    members: dict[int, list[Image]] = defaultdict(list)
+    for image in images:
+        members[groups[image.impath]].append(image)
+    films = [own for own in members.values() if len(own) > max(FILM, classes[own[0].label] / 2)]
+    if not films:
+        return groups, ""
+    divided = {**groups}
+    new = max(members) + 1
+    for number, own in enumerate(films):
+        in_order = sorted((image.impath for image in own), key=by_numbers)
+        for place, path in enumerate(in_order):
+            divided[path] = new + number * STRETCHES + place * STRETCHES // len(own)
+    names = [image_class.classname for image_class, *_ in films]
+    frames = sum(map(len, films))
+    return divided, (
+        f"More than half of the images of {first_few(names)} look like one another in a row, {counted(frames, 'image')}, "
+        f"as frames of a film do: they are divided into {STRETCHES} stretches each in the order of their names, so "
+        "that what is said is of other stretches of these films, and not of new ones"
+    )
+
+
+def by_numbers(path: str) -> list[tuple[int, str]]:
+    """What paths are sorted by, so that frame 2 comes before frame 10."""
+    parts = re.split(r"(\d+)", path)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

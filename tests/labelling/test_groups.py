@@ -1,0 +1,103 @@
+"""Which images belong together by a rule, and what becomes of a film."""
+
+import PIL.Image
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelling import PromptedClassifier
+from labelling.folders import groups
+from labelling.folders.groups import FILM, STRETCHES, in_stretches, named_by
+from labelling.request import ask
+from tests.same_run import kept_answers
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import BELOW, listed_path
+from trainers.data.lists import Image
+
+
+def image(path, label=0):
+    return Image(path, label, f"class {label}")
+
+
+def test_a_rule_groups_by_the_folder_below_the_class_or_by_the_names_beginning():
+    below = f"/data/cat{BELOW}anna/1.png"
+    alone = "/data/cat/2.png"
+    listed = listed_path("/data", "scans/anna/3.png")
+    every = [image(path) for path in (below, alone, listed)]
+    assert named_by("folder", every) == {below: "anna", listed: "scans/anna"}
+    assert named_by("([0-9])", every) == {below: "1", alone: "2", listed: "3"}
+    assert named_by("(1|2)?", every) == {below: "1", alone: "2"}, "an empty group is none"
+
+
+@pytest.mark.parametrize(
+    "rule, said",
+    [
+        ("(", "--group-by is '('"),
+        ("film", "with 0 groups"),
+        ("(a)(b)", "with 2 groups"),
+    ],
+)
+def test_a_rule_that_can_not_work_is_refused_before_anything_is_read(rule, said):
+    with pytest.raises(UserError, match="give folder, or a regular expression") as refused:
+        ask("/no/such/folder", group_by=rule)
+    assert said in str(refused.value)
+
+
+def test_a_rule_has_one_way_in():
+    with pytest.raises(UserError, match="has an argument of its own"):
+        ask("/no/such/folder", settings={"DATASET.GROUP_BY": "folder"})
+
+
+@pytest.mark.parametrize("rule", ["folder", "x(.+)"])
+def test_a_rule_that_groups_nothing_is_refused(rule):
+    with pytest.raises(UserError, match="no image has a group"):
+        named_by(rule, [image("/data/cat/1.png")])
+
+
+def test_by_a_rule_no_group_is_divided_and_another_rule_is_another_run(
+    tmp_path,
+):
+    """Of six groups, each of which has images of both classes; in folds and in the promise."""
+    for name in ("red", "blue"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for group in range(6):
+            for shot in range(2):
+                picture = PIL.Image.new("RGB", (8, 8), name)
+                picture.putpixel((group, shot), (255, 255, 255))
+                picture.save(tmp_path / "data" / name / f"{group}_{shot}.png")
+    place = tmp_path / "run"
+    rules = {"trainer": "GDA", "backbone": "tiny", "folder": place}
+    classifier = PromptedClassifier.fit(tmp_path / "data", group_by="([0-9])_", **rules)
+    assert classifier.record["config"]["DATASET"]["GROUP_BY"] == "([0-9])_"
+    assert "24 images belong together, in 6 groups" in " ".join(classifier.record["notes"])
+    kept = kept_answers(place, "test")
+    counted = [path.split("/")[-1][0] for path, new in zip(kept["image"], kept["is_new"]) if new]
+    assert sorted(counted) == [*"012345"]
+    with pytest.raises(UserError, match="belongs to another run"):
+        PromptedClassifier.fit(tmp_path / "data", group_by="([0-9]_[0-9])", **rules)
+
+
+@given(st.integers(2, 120), st.integers(0, 60), st.integers(0, 3))
+def test_a_group_that_is_most_of_its_class_is_divided_and_every_other_one_is_whole(
+    film, odd, of_another
+):
+    frames = [image(f"/data/belt/frame{number}.png") for number in range(film)]
+    others = [image(f"/data/belt/odd{number}.png") for number in range(odd)]
+    another = [image(f"/data/shop/{number}.png", 1) for number in range(of_another)]
+    every = [*frames, *others, *another]
+    known = {each.impath: 0 for each in frames}
+    known |= {each.impath: place for place, each in enumerate([*others, *another], 1)}
+    divided, said = in_stretches(every, known)
+    assert [divided[each.impath] for each in others + another] == [*range(1, odd + of_another + 1)]
+    stretches = [divided[each.impath] for each in frames]
+    assert not {*stretches} & {*range(1, odd + of_another + 1)}
+    if film <= FILM or film <= (film + odd) / 2:
+        assert divided == known
+        assert said == ""
+        return
+    assert stretches == sorted(stretches), "frame 2 comes before frame 10"
+    sizes = [stretches.count(number) for number in {*stretches}]
+    assert len(sizes) == STRETCHES
+    assert max(sizes) - min(sizes) <= 1
+    assert f"class 0 look like one another in a row, {film} images" in said
+    assert groups.by_numbers("frame2") < groups.by_numbers("frame10")
