@@ -222,11 +222,11 @@ def explained(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     shows = energy(light - mean, weight).minimum(energy(other_light - other_mean, weight))
     shows = shows + FAINT**2 * light[0].numel()
     rest = ((other_light - light) * weight).flatten(1)  # (P, D)
-    changes = directions(light, mean, weight)  # (P, 8, D)
-    metric = changes @ changes.transpose(1, 2)  # (P, 8, 8)
+    changes = directions(light, mean, weight)  # (P, 9, D)
+    metric = changes @ changes.transpose(1, 2)  # (P, 9, 9)
     size = metric.diagonal(dim1=1, dim2=2)
     metric = metric + torch.diag_embed(1e-3 * size + 1)  # of a picture without edges, too
-    along = torch.linalg.solve(metric, changes @ rest[..., None])  # (P, 8, 1)
+    along = torch.linalg.solve(metric, changes @ rest[..., None])  # (P, 9, 1)
     left = (rest - (changes * along).sum(dim=1)).square().sum(dim=1)
     is_other = (mean - other_mean).abs().amax((1, 2, 3)) > LIGHT
     is_other |= weight.square().sum((1, 2, 3)) < LEAST * window().square().sum()
@@ -239,8 +239,8 @@ def energy(light: Tensor, weight: Tensor) -> Tensor:
 
 
 def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
-    """(P, 8, D): how light (P, 3, C, C) changes to first order when it is shifted to the right and
-    down, enlarged, turned, given more contrast, and more light in each channel; weighted."""
+    """(P, 9, D): how light (P, 3, C, C) changes to first order when it is shifted to the right and
+    down, enlarged, turned, given more contrast, more colour, and more light in each channel; weighted."""
     down, right = torch.gradient(light, dim=(2, 3))
     place = torch.arange(COARSE) - (COARSE - 1) / 2
     x = place[None, :]
@@ -254,6 +254,7 @@ def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
         x * right + y * down,
         x * down - y * right,
         light - mean,
+        light - light.mean(dim=1, keepdim=True),
         *channels,
     ]
     return torch.stack([(change * weight).flatten(1) for change in changes], dim=1)
