@@ -104,14 +104,15 @@ def by_links(linked: Callable[[Sequence[Image.Image]], Tensor]) -> Way:
     """Groups of pictures that are connected; linked: (N, N) bool of N pictures of a class."""
 
     def groups(pictures: Sequence[Image.Image], classes: Sequence[str]) -> Sequence[int]:
-        group = numpy.arange(len(pictures))
+        group = list(range(len(pictures)))
         for name in {*classes}:
-            places = numpy.flatnonzero(numpy.array(classes) == name)
+            places = [place for place, other in enumerate(classes) if other == name]
             graph = coo_array(linked([pictures[place] for place in places]).numpy())
             _, component = connected_components(graph, directed=False)
-            _, first, own = numpy.unique(component, return_index=True, return_inverse=True)
-            group[places] = places[first[own]]
-        return group.tolist()
+            first = {number: place for place, number in zip(places[::-1], component[::-1])}
+            for place, number in zip(places, component):
+                group[place] = first[number]
+        return group
 
     return groups
 

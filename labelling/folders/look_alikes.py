@@ -83,10 +83,8 @@ def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> list[int]:
     images = uncovered(different)  # (U, 4, C, C)
     linked = [torch.empty(0, 2, dtype=torch.long), *links(images, progress.update)]  # (P, 2) each
     component = connected(linked, len(images))
-    sizes = numpy.bincount(component)
-    if (
-        sizes.max() > NEAREST
-    ):  # its pictures see only one another: one of each is shown to the others
+    # pictures of a large group see only one another: one of each is shown to the others
+    if numpy.bincount(component).max() > NEAREST:
         _, firsts = numpy.unique(component, return_index=True)
         some = torch.from_numpy(firsts)
         linked += [some[pairs] for pairs in links(images[some])]

@@ -18,7 +18,7 @@ GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
 
 def test_shots_of_a_burst_are_found_and_different_pictures_are_not():
     """Of drawings, and of textures, which nothing distinguishes from afar."""
-    drawings = bursts.drawn(bursts.codes()[::40])
+    drawings = bursts.drawn(bursts.codes()[::60])
     assert bursts.found(drawings, strength=0.5) > 90
     assert bursts.found(drawings, strength=1) > 75
     textures = bursts.textures(classes=2, each=25)
@@ -28,7 +28,7 @@ def test_shots_of_a_burst_are_found_and_different_pictures_are_not():
 
 # pairs of a scene that are in one group, in percent: at least, see docs/uncertainty.md
 FOUND = {
-    "zoomed": 60,
+    "zoomed": 50,
     "mirrored": 99,
     "turned by 90°": 99,
     "turned by 15°": 85,
@@ -39,7 +39,7 @@ FOUND = {
 @pytest.mark.parametrize("kind, least", FOUND.items())
 def test_copies_of_a_drawing_are_one_group_and_no_two_drawings_are(kind, least):
     draws = numpy.random.default_rng(0)
-    scenes = bursts.drawn(bursts.codes()[::40])
+    scenes = bursts.drawn(bursts.codes()[::60])
     shown = [
         each
         for picture, name in scenes

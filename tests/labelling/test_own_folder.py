@@ -1,6 +1,7 @@
 """train.py --images: what it stands for, which CLIP it takes, and a whole run on the embedded tiny
 CLIP; ``fit`` is the same."""
 
+import html
 import json
 import shlex
 import textwrap
@@ -21,7 +22,7 @@ from labelling.checkout.image_folder import ImageFolder
 from labelling.commands import predict as cdc_predict
 from labelling.commands import train as cdc_train
 from labelling.defaults import TAKEN, completed
-from labelling.explain import explain
+from labelling.explain import explain, offered
 from labelling.folders.pictures import pictures_and_labels, write_list
 from labelling.own_run import notes_on_classes
 from labelling.request import add_arguments
@@ -100,7 +101,9 @@ def test_pictures_are_all_tested_by_what_has_not_seen_them_and_all_trained_on(
     assert record["metrics"]["test"]["images"] == 20
     said = "all 20 images by 10-fold cross-validation"
     assert said in capsys.readouterr().out
-    assert said in (tmp_path / "few/report.html").read_text()
+    page = html.unescape((tmp_path / "few/report.html").read_text())
+    assert said in page
+    assert f"<p>{offered(threshold_of(f'{tmp_path}/few').validation)}</p>" in page
     assert "the run's 20 cross-validated images" in explain(threshold_of(f"{tmp_path}/few"))
     known = PromptedClassifier.load(tmp_path / "few")
     assert known.method.learner.features.shape[0] == 20, "what is kept has seen all"
