@@ -14,6 +14,7 @@ from results.runs import RunSeries, collect, group, with_answers
 from results.svg import INKS, PAPERS
 from trainers.common.console import counted
 from trainers.common.files import check_output, write_text
+from trainers.data.kept import Kept
 from trainers.evaluation.figures import decimal
 
 from .classes import ClassPage, class_page
@@ -75,6 +76,7 @@ def make_report(
     output: str | Path,
     more: Mapping[str, MoreFigures],
     root: str | None = None,
+    kept: Kept | None = None,
 ) -> list[Headline]:
     """Writes the report, and beside it a folder of its figures and lists of images.
 
@@ -83,7 +85,7 @@ def make_report(
         output: the page's file, as in ``report.html``; the figures go to ``report_figures``, and the
             lists are ``report_wrong_labels.csv`` and ``report_label_next.csv``.
         more: a section's title → what gives its figures, which need the runs' models.
-        root: folder of the data sets; None: what needs images is left out.
+        root: folder of the data sets; None: what needs images is left out; kept: see ``Found``.
 
     Returns:
         the ``headlines`` of all series.
@@ -100,7 +102,7 @@ def make_report(
         warn_without_answers(runs)
         series = group(runs)
         answered = with_answers(series)
-        paths = paths_of(answered, root)
+        paths = paths_of(answered, root, kept)
         figures = all_figures(series, answered, accuracies, more, paths)
         trained_first = sorted(answered, key=lambda entry: entry.is_zero_shot)
         classes = [class_page(entry, paths[data_of(entry)]) for entry in trained_first]
@@ -139,10 +141,12 @@ def data_of(entry: RunSeries) -> str:
     return name
 
 
-def paths_of(answered: Sequence[RunSeries], root: str | None) -> dict[str, Paths]:
-    """Data set → the files of its images below ``root``; without root it has none."""
+def paths_of(
+    answered: Sequence[RunSeries], root: str | None, kept: Kept | None
+) -> dict[str, Paths]:
+    """Data set → the files of its images below ``root``; without root it has none; kept: see ``Found``."""
     first = {data_of(entry): entry.first for entry in answered}
-    return {data: find_images(run, root) if root else {} for data, run in first.items()}
+    return {data: find_images(run, root, kept) if root else {} for data, run in first.items()}
 
 
 def all_figures(

@@ -67,7 +67,8 @@ def report(run: Run, asked: OwnRun) -> None:
     from . import image_folder  # noqa: F401  (registers ImageFolder)
 
     page = os.path.join(cfg.OUTPUT_DIR, "report.html")
-    heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT)
+    kept = run.loaders.images.kept
+    heads = make_report([cfg.OUTPUT_DIR], page, MODEL_FIGURES, cfg.DATASET.ROOT, kept)
     own = [head for head in heads if head.trainer == run.name]
     for head in own[:1]:
         known = {
