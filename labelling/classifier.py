@@ -32,7 +32,7 @@ from trainers.common.image_files import look_through
 from trainers.common.recipes import SHOTS
 from trainers.common.record_file import Record, shown_name
 from trainers.data.random_state import restore_rng_state, rng_state
-from trainers.data.transforms import pixels_of_test
+from trainers.data.transforms import least_side, pixels_of_test
 from trainers.engine.saved_run import load_run, method_of
 from trainers.evaluation.figures import effective_number, voters, wilson
 from trainers.evaluation.prediction import Prediction, measure
@@ -611,7 +611,7 @@ class PromptedClassifier:
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""
         try:
-            return transformed(image, self.background, self.transform)
+            return transformed(image, self.background, self.transform, least_side(self.cfg.INPUT))
         except UserError as error:
             return error
 

@@ -191,6 +191,7 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     """
     run.prepare()
     started = time.monotonic()
+    learn_features(run)
     answered = out_of_fold(run, method)
     run.keep_fit(time.monotonic() - started)
     if run.loaders.images.is_tested_in_folds:
@@ -202,6 +203,23 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
 
 
 @torch.no_grad()
+def learn_features(run: Run) -> None:
+    """Encodes each image of a run once, as it is tested: the folds, the fit, the tests, the comparison with
+    the untrained CLIP and the map of a report take these features, and no pixels."""
+    loaders = run.loaders
+    images = loaders.images
+    items = (*images.train_x, *images.whole_val, *images.val, *images.test)
+    every = {str(item.impath): item for item in items}
+    with torch.random.fork_rng(devices=[]):  # a loader draws a seed
+        shown = run.pairs(loaders.over([*every.values()]))
+        batches = tqdm(shown, "Looking at the images", mininterval=1, dynamic_ncols=True)
+        (features,), _ = run.method.towers.features_of(batches, normalize=False)  # (N, E)
+    loaders.features.update(zip(every, features.cpu()))
+    if images.kept is not None:
+        images.kept.shown.keep_only(())
+
+
+@torch.no_grad()
 def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
     """Fits a classifier to the training images, see ``cross_fit``."""
     method.eval()
@@ -210,7 +228,7 @@ def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
 
     def looking(augmented: bool = False) -> Batches:
         shown = run.training_images(augmented=augmented)
-        return tqdm(shown, "Looking at the images", mininterval=1, dynamic_ncols=True)
+        return tqdm(shown, "Looking at the images", mininterval=1, delay=2, dynamic_ncols=True)
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same views where a killed run is resumed

@@ -19,6 +19,7 @@ from trainers.common.recipes import (
     usual_experiment,
 )
 from trainers.data.images import Images
+from trainers.data.kept import Kept
 from trainers.data.loader import make_loaders
 from trainers.data.transforms import steps_of_training, template_views
 from trainers.engine.build import check_settings, take_pixels
@@ -97,12 +98,16 @@ def build_run(
     with blaming_config():
         steps = steps_of_training(cfg)
         views = template_views(steps, cfg.INPUT, *kind.views(settings))
+    is_quick = kind.fits_features or not kind.learns
     if images is None:
-        is_quick = kind.fits_features or not kind.learns
-        images = own_images(cfg.DATASET.ROOT, cfg, can_fold and is_quick)
+        kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
+        images = own_images(cfg.DATASET.ROOT, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)
     method = method_of(cfg, images.classnames)
-    loaders = make_loaders(cfg, images, views, T.Compose(steps))
+    features = None
+    if is_quick and images.kept is not None:  # the image encoder is CLIP's own
+        features = images.kept.features[method.towers.key]
+    loaders = make_loaders(cfg, images, views, T.Compose(steps), features)
     with blaming_config():
         run = Run(cfg, loaders, method)
     notes = check_names(

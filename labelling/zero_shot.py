@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 from yacs.config import CfgNode
 
-from trainers.common.config_files import check_values
-from trainers.common.recipes import choose_recipe, fill_config, recipe_path
+from trainers.common.config_files import CONFIGS, check_values
+from trainers.common.recipes import IMAGE_FOLDER, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import Record
 from trainers.engine.build import take_pixels
 from trainers.engine.saved_run import find_method, method_of, new_config, settings_with
@@ -36,7 +36,8 @@ def zero_shot_classifier(
         "TRAINER.NAME": ("trainer", TRAINER),
         "MODEL.BACKBONE.NAME": ("backbone", clip),
     }
-    fill_config(cfg, "", recipe, lambda _: {}, given, {})
+    pictures = f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml"
+    fill_config(cfg, pictures, recipe, lambda _: {}, given, {})
     take_pixels(cfg, ())
     check_values(cfg, settings_with(kind))
     cfg.freeze()

@@ -1,23 +1,26 @@
 """A map of the test images: those that a trained model finds alike lie together."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import cycle
 from typing import NamedTuple
 
 import numpy
+import torch
+import torch.nn.functional as F
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from results.runs import FinishedRun, RunSeries
 from results.svg import INK
 from trainers.common.errors import UserError
-from trainers.common.image_files import read_picture
-from trainers.engine.saved_run import load_run
+from trainers.data.transforms import least_side
+from trainers.engine.saved_run import find_method, load_run
 
 from .figures import MARKERS, Figure, finish
 from .models import background_of, features_of
-from .pictures import Paths
+from .pictures import Found, Paths
 
 log = logging.getLogger(__name__)
 
@@ -60,14 +63,30 @@ def map_of(run: FinishedRun, paths: Paths) -> Map | None:
         return None
     spread = numpy.linspace(0, len(known) - 1, min(MOST, len(known))).round().astype(int)
     chosen = numpy.array(known)[spread]
-    saved = load_run(str(run.folder))
-    background = background_of(saved)
-    pictures = (read_picture(paths[answers["image"][number]], background) for number in chosen)
-    features = features_of(saved, pictures).numpy()  # (N, E)
+    found = [paths[answers["image"][number]] for number in chosen]
+    features = known_features(run, found)  # (N, E)
+    if features is None:
+        saved = load_run(str(run.folder))
+        how = background_of(saved), least_side(saved.cfg.INPUT)
+        features = features_of(saved, (image.as_tested(*how) for image in found))
     perplexity = min(NEIGHBOURS, (len(chosen) - 1) / 3)
     flat = TSNE(perplexity=perplexity, metric="cosine", init="random", random_state=0, n_jobs=1)
     classes = [run.class_name(label) for label in answers["label"][chosen].tolist()]
-    return Map(flat.fit_transform(features), classes, answers["right"][chosen])
+    return Map(flat.fit_transform(features.numpy()), classes, answers["right"][chosen])
+
+
+def known_features(run: FinishedRun, found: Sequence[Found]) -> Tensor | None:
+    """Features (N, E), of length one, of images under a run's prompts, where they are the CLIP's own and all
+    known; else None."""
+    record = run.record
+    if not find_method(record["trainer"]).fits_features:
+        return None
+    key = (record["backbone_hash"], record["precision"])
+    known = [image.features(key) for image in found]
+    features = [of_image for of_image in known if of_image is not None]
+    if len(features) < len(known):
+        return None
+    return F.normalize(torch.stack(features), dim=-1)
 
 
 def map_figures(series: list[RunSeries], images: dict[str, Paths]) -> Iterator[Figure]:

@@ -13,12 +13,12 @@ from PIL import Image, ImageOps
 from results.answers import UNCERTAINTY
 from results.runs import FinishedRun, RunSeries
 from trainers.common.errors import UserError
-from trainers.common.image_files import read_picture
+from trainers.data.transforms import least_side
 from trainers.engine.saved_run import load_run
 
 from .figures import Figure
 from .models import background_of, prediction_of
-from .pictures import Paths
+from .pictures import Found, Paths
 
 log = logging.getLogger(__name__)
 
@@ -60,17 +60,18 @@ def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
         UserError: the prompts, their CLIP or an image can't be loaded.
     """
     answers = run.known_answers
-    chosen: dict[int, str] = {}
+    chosen: dict[int, Found] = {}
     for index in numpy.argsort(answers[UNCERTAINTY], kind="stable"):
-        path = paths.get(answers["image"][index])
-        if path and answers["right"][index] and len(chosen) < SHOWN:
-            chosen.setdefault(answers["label"][index], path)
+        found = paths.get(answers["image"][index])
+        if found and answers["right"][index] and len(chosen) < SHOWN:
+            chosen.setdefault(answers["label"][index], found)
     if not chosen:
         return []
     saved = load_run(str(run.folder))
     made = []
-    for label, path in chosen.items():
-        picture = ImageOps.fit(read_picture(path, background_of(saved)), (SIDE, SIDE))
+    for label, found in chosen.items():
+        whole = found.as_tested(background_of(saved), least_side(saved.cfg.INPUT))
+        picture = ImageOps.fit(whole, (SIDE, SIDE))
         covered = [picture]  # the first one stays whole
         for row, column in numpy.ndindex(PLACES, PLACES):
             covered.append(picture.copy())

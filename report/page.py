@@ -14,6 +14,7 @@ from results.runs import RunSeries, collect, group, with_answers
 from results.svg import INKS, PAPERS
 from trainers.common.console import counted
 from trainers.common.files import check_output, write_text
+from trainers.data.kept import Kept
 from trainers.evaluation.figures import decimal
 
 from .classes import ClassPage, class_page
@@ -80,6 +81,7 @@ def make_report(
     more: Mapping[str, MoreFigures],
     root: str | None = None,
     promise: str = "",
+    kept: Kept | None = None,
 ) -> list[Headline]:
     """Writes the report, and beside it a folder of its figures and lists of images.
 
@@ -90,6 +92,7 @@ def make_report(
         more: a section's title → what gives its figures, which need the runs' models.
         root: folder of the data sets; None: what needs images is left out.
         promise: what the only training can promise of its labels, in words; "": nothing is said.
+        kept: see ``Found``.
 
     Returns:
         the ``headlines`` of all series.
@@ -106,7 +109,7 @@ def make_report(
         warn_without_answers(runs)
         series = group(run for run in runs if not run.gives_several)
         answered = with_answers(series)
-        paths = paths_of(answered, root)
+        paths = paths_of(answered, root, kept)
         figures = all_figures(series, answered, accuracies, more, paths)
         trained_first = sorted(answered, key=lambda entry: entry.is_zero_shot)
         classes = [class_page(entry, paths[data_of(entry)]) for entry in trained_first]
@@ -148,10 +151,12 @@ def data_of(entry: RunSeries) -> str:
     return name
 
 
-def paths_of(answered: Sequence[RunSeries], root: str | None) -> dict[str, Paths]:
-    """Data set → the files of its images below ``root``; without root it has none."""
+def paths_of(
+    answered: Sequence[RunSeries], root: str | None, kept: Kept | None
+) -> dict[str, Paths]:
+    """Data set → the files of its images below ``root``; without root it has none; kept: see ``Found``."""
     first = {data_of(entry): entry.first for entry in answered}
-    return {data: find_images(run, root) if root else {} for data, run in first.items()}
+    return {data: find_images(run, root, kept) if root else {} for data, run in first.items()}
 
 
 def all_figures(

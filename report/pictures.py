@@ -1,22 +1,56 @@
 """Where a run's images lie, and small pictures of them for a page."""
 
 import base64
-import io
 import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import NamedTuple
+
+import PIL.Image
+from torch import Tensor
 
 from results.runs import FinishedRun
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
 from trainers.common.image_files import read_picture
+from trainers.data.kept import SMALL, Kept, small_jpeg
 from trainers.data.lists import Image
 
 log = logging.getLogger(__name__)
 
-PIXELS = 112  # of an embedded picture's longer side
-Paths = dict[str, str]  # name of an image, as the answers have it → its file
+
+class Found(NamedTuple):
+    """An image that is at hand.
+
+    Attributes:
+        path: its file.
+        kept: what a look at the run's images has left in this process; None without such a look.
+    """
+
+    path: str
+    kept: Kept | None = None
+
+    def as_tested(self, background: str, least: int) -> PIL.Image.Image:
+        """The image, or what is kept of it, which the transform of tests leaves as it is; see ``decoded``.
+
+        Raises:
+            UserError: it can't be read.
+        """
+        known = None if self.kept is None else self.kept.shown.images.get(self.path)
+        return known or read_picture(self.path, background, least)
+
+    def features(self, key: tuple[str, str]) -> Tensor | None:
+        """The features (E,) of a CLIP, see ``Kept``; None where they are not known."""
+        return None if self.kept is None else self.kept.features.get(key, {}).get(self.path)
+
+    def small(self) -> bytes:
+        """A thumbnail, as a JPEG; see ``as_tested``."""
+        known = None if self.kept is None else self.kept.small.get(self.path)
+        return known or small_jpeg(read_picture(self.path, "white", 2 * SMALL))
+
+
+Paths = dict[str, Found]  # name of an image, as the answers have it → its file
 
 
 def check_root(root: str | None) -> None:
@@ -32,9 +66,9 @@ def check_root(root: str | None) -> None:
         )
 
 
-def find_images(run: FinishedRun, root: str) -> Paths:
+def find_images(run: FinishedRun, root: str, kept: Kept | None = None) -> Paths:
     """The files of the images that a run has answered; none, with a warning, where the data set is
-    not there.
+    not there; kept: see ``Found``.
     """
     from datasets.every import data_set  # here, since it takes seconds
 
@@ -48,7 +82,7 @@ def find_images(run: FinishedRun, root: str) -> Paths:
     # a training image never takes the place of one that was held out
     places = {**by_name(trained), **by_name([*validated, *tested])}
     # of several images of one name it is not known which
-    return {name: paths.pop() for name, paths in places.items() if len(paths) == 1}
+    return {name: Found(paths.pop(), kept) for name, paths in places.items() if len(paths) == 1}
 
 
 def by_name(images: Iterable[Image]) -> dict[str, set[str]]:
@@ -59,18 +93,15 @@ def by_name(images: Iterable[Image]) -> dict[str, set[str]]:
     return places
 
 
-def thumbnail(path: str | None) -> str | None:
-    """A small JPEG as a data URI; None where there is no path, or, with a warning, no picture that
-    can be read.
+def thumbnail(image: Found | None) -> str | None:
+    """A small JPEG as a data URI; None where there is no image, or, with a warning, none that can
+    be read.
     """
-    if path is None:
+    if image is None:
         return None
-    buffer = io.BytesIO()
     try:
-        small = read_picture(path, "white")
-        small.thumbnail((PIXELS, PIXELS))
-        small.save(buffer, format="JPEG", quality=85)
+        content = image.small()
     except UserError as error:
         log.warning("no picture: %s", error)
         return None
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()

@@ -222,7 +222,10 @@ def write_measures(folder):
     "what, name",
     [
         *(("--output-dir", name) for name in NAMES_OF_RUN),
-        *(("export to", name) for name in ("model.onnx", "prompts.safetensors", "clip.safetensors", "README.md")),
+        *(
+            ("export to", name)
+            for name in ("model.onnx", "prompts.safetensors", "clip.safetensors", "README.md")
+        ),
         *(("the run's folder", name) for name in (kept.KEPT, kept.IMAGES)),
     ],
 )

@@ -132,6 +132,12 @@ BEYOND_DASSL = {
         "a colour: transparent pictures are put on it, and all are turned as their EXIF data say; "
         "empty: as they are stored",
     ),
+    "INPUT.DECODED_AT": Setting(
+        0,
+        "times SIZE: a JPEG is decoded at the smallest scale at which its sides have as much, and larger "
+        "pictures are kept in about that size for random crops; 0: all as they are, exactly",
+        at_least(0, 100),
+    ),
     "INPUT.SQUASH": Setting(
         False,
         "whether a test image is resized to SIZE whatever its shape; else its centre is cut out",

@@ -1,14 +1,22 @@
 """What a training on one's own pictures costs where nothing else is said: the fit to image features of any
-number, and the whole command on small pictures, on an idle machine and beside processes that count.
+number, the whole command on small pictures, on an idle machine and beside processes that count, and the
+command beside ten lines by hand.
 
-    python -m experiments.benchmarks.own_images                     # both
+    python -m experiments.benchmarks.own_images                     # all
     python -m experiments.benchmarks.own_images --parts features --images 1000 16000
+    python -m experiments.benchmarks.own_images --parts by-hand     # 200 photos of 12 MP, 80 small pictures
 
 Features are drawn at random around a centre per class, as many numbers as a ViT-B has, with 100
 classes; from them to the probe that is kept, and to an answer to each out of fold, is what
 train.py --images computes after it has looked at the pictures. The pictures of the command are
 coloured patches of 64 pixels in 20 classes, and its CLIP is the tiny one. Each measurement has a
 process of its own; its seconds are the processor's, and the clock's for the command.
+
+By hand: CLIP's own preprocessing, features, and scikit-learn's ``LogisticRegressionCV``, see ``BY_HAND``.
+The photos are coloured patches under grain, JPEGs of 4 MB. Both take turns, ``ROUNDS`` times, with one thread
+of torch; the processor's seconds are those of the median round, start-up included, memory is the largest.
+A decode is a file's pixels read once. Labelling is of predict.py: its seconds for all photos minus those for four,
+per photo, with the tiny CLIP's pass.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -27,12 +35,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from statistics import median
+from typing import NamedTuple
 
 import clip
 import numpy
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageChops
 from tabulate import tabulate
 from torch import Tensor
 
@@ -41,7 +51,7 @@ from labelling.defaults import TAKEN
 from labelling.folders.own_images import FOLDS
 from trainers import method_class, method_node
 from trainers.learners.features import is_feature_classifier
-from trainers.prompting.backbone import build_backbone
+from trainers.prompting.backbone import WEIGHTS, build_backbone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's
@@ -53,6 +63,40 @@ PICTURES = 1000  # of the command
 KINDS = 20  # their classes
 SIDE = 64  # pixels
 CORES = len(os.sched_getaffinity(0))
+ROUNDS = 3
+PHOTO = (4000, 3000)  # pixels
+PHOTOS = 200
+FEW = 80  # small pictures beside ten lines by hand
+FEW_KINDS = 4  # their classes, and those of the photos
+BY_HAND = """
+import sys
+from pathlib import Path
+import clip, torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegressionCV
+model = clip.model.build_model(torch.load(sys.argv[2], weights_only=True)).float().eval()
+transform = clip.clip._transform(model.visual.input_resolution)
+files = sorted(Path(sys.argv[1]).glob("*/*"))
+with torch.no_grad():
+    features = torch.cat([model.encode_image(transform(Image.open(file))[None]) for file in files])
+features = torch.nn.functional.normalize(features, dim=-1).numpy()
+LogisticRegressionCV(cv=5, max_iter=1000).fit(features, [file.parent.name for file in files])
+"""
+# runs a program, and says last how many files it has decoded
+COUNTING = """
+import atexit, runpy, sys
+from PIL import ImageFile
+load = ImageFile.ImageFile.load
+decoded = []
+def counting(image):
+    if image.tile:  # it is still to be read
+        decoded.append(image.format)
+    return load(image)
+ImageFile.ImageFile.load = counting
+atexit.register(lambda: print(len(decoded)))
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def be_busy() -> None:
@@ -91,12 +135,12 @@ def fit_features(images: int) -> tuple[float, ...]:
     return seconds, (most - held) / 2**20, most / 2**20, right
 
 
-def draw_pictures(folder: Path) -> None:
+def draw_pictures(folder: Path, pictures: int, kinds: int) -> None:
     """Class folders of coloured patches under noise."""
     generator = numpy.random.default_rng(0)
-    colours = generator.uniform(0, 255, (KINDS, 4, 4, 3))
-    for number in range(PICTURES):
-        kind = number % KINDS
+    colours = generator.uniform(0, 255, (kinds, 4, 4, 3))
+    for number in range(pictures):
+        kind = number % kinds
         patches = colours[kind] + generator.normal(0, 50, (4, 4, 3))
         pixels = patches.repeat(SIDE // 4, axis=0).repeat(SIDE // 4, axis=1)
         pixels = numpy.clip(pixels + generator.normal(0, 25, pixels.shape), 0, 255)
@@ -105,15 +149,54 @@ def draw_pictures(folder: Path) -> None:
         Image.fromarray(pixels.astype("uint8")).save(place / f"{number}.png")
 
 
-def seconds_of(command: Sequence[str]) -> tuple[float, float]:
-    """The clock's and the processor's seconds of a command and its children."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def draw_photos(folder: Path) -> None:
+    """Class folders of photos: patches of colours that blend into one another, under grain."""
+    generator = numpy.random.default_rng(0)
+    colours = generator.uniform(0, 255, (FEW_KINDS, 6, 8, 3))
+    noise = generator.normal(128, 8, (PHOTO[1], PHOTO[0])).clip(0, 255).astype("uint8")
+    grain = Image.fromarray(noise).convert("RGB")
+    for number in range(PHOTOS):
+        kind = number % FEW_KINDS
+        patches = numpy.clip(colours[kind] + generator.normal(0, 50, (6, 8, 3)), 0, 255)
+        smooth = Image.fromarray(patches.astype("uint8")).resize(PHOTO, Image.Resampling.BICUBIC)
+        place = folder / f"scene {kind}"
+        place.mkdir(parents=True, exist_ok=True)
+        photo = ImageChops.add(smooth, grain, offset=-128)
+        photo.save(place / f"{number}.jpg", quality=90)
+
+
+class Cost(NamedTuple):
+    """What a program has cost with its children: seconds of the clock and of the processor, gigabytes at
+    most; and how many files it has decoded."""
+
+    clock: float
+    processor: float
+    memory: float
+    decodes: int
+
+
+def cost_of(program: Sequence[str]) -> Cost:
+    """Runs a Python program, a file and its arguments.
+
+    Raises:
+        RuntimeError: it fails.
+    """
     started_at = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
-    seconds = time.perf_counter() - started_at
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return seconds, processor
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-c", COUNTING, *program],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=REPOSITORY,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        clock = time.perf_counter() - started_at
+        output.seek(0)
+        said = output.read()
+    if status:
+        raise RuntimeError(f"{program} has failed: {said}")
+    processor = usage.ru_utime + usage.ru_stime
+    return Cost(clock, processor, usage.ru_maxrss / 2**20, int(said.split()[-1]))
 
 
 def measure_features(sizes: Sequence[int]) -> None:
@@ -125,26 +208,67 @@ def measure_features(sizes: Sequence[int]) -> None:
     print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
 
 
+def training(pictures: str, output: str) -> list[str]:
+    """The program that trains on a folder."""
+    return f"train.py --images {pictures} --backbone tiny --output-dir {output}".split()
+
+
 def measure_command() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as work:
-        draw_pictures(Path(work, "pictures"))
+        draw_pictures(Path(work, "pictures"), PICTURES, KINDS)
         for busy in (0, CORES):
-            words = f"--images {work}/pictures --backbone tiny --output-dir {work}/{busy}".split()
-            command = [sys.executable, str(REPOSITORY / "train.py"), *words]
             others = [PROCESSES.Process(target=be_busy, daemon=True) for _ in range(busy)]
             for other in others:
                 other.start()
-            rows.append((busy, *seconds_of(command)))
+            cost = cost_of(training(f"{work}/pictures", f"{work}/{busy}"))
+            rows.append((busy, cost.clock, cost.processor))
             for other in others:
                 other.kill()
     titles = ("processes beside it", "clock, s", "processor, s")
     print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
 
 
+def measure_by_hand() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"  # of the programs; threads that wait spin
+    with tempfile.TemporaryDirectory() as work:
+        draw_pictures(Path(work, "pictures"), FEW, FEW_KINDS)
+        draw_photos(Path(work, "photos"))
+        Path(work, "by_hand.py").write_text(BY_HAND)
+        rows = []
+        for name, files in (("pictures", FEW), ("photos", PHOTOS)):
+            ours = []
+            theirs = []
+            for number in range(ROUNDS):
+                by_hand = [f"{work}/by_hand.py", f"{work}/{name}", str(WEIGHTS["tiny"])]
+                theirs.append(cost_of(by_hand))
+                ours.append(cost_of(training(f"{work}/{name}", f"{work}/{name}-{number}")))
+            for who, costs in (("by hand", theirs), ("train.py", ours)):
+                processor = median(cost.processor for cost in costs)
+                memory = max(cost.memory for cost in costs)
+                decodes = costs[0].decodes / files
+                rows.append((f"{files} {name}", who, decodes, processor, memory))
+        titles = ("", "", "decodes per file", "processor, s", "GB")
+        print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
+        measure_labelling(f"{work}/photos", f"{work}/photos-0")
+
+
+def measure_labelling(photos: str, run: str) -> None:
+    """What a photo costs predict.py, besides its start."""
+    paths = sorted(str(path) for path in Path(photos).rglob("*.jpg"))
+    command = f"predict.py --run {run} --json".split()
+    few = paths[:FEW_KINDS]
+    of_few = median(cost_of([*command, *few]).processor for _ in range(ROUNDS))
+    of_all = [cost_of([*command, *paths]) for _ in range(ROUNDS)]
+    seconds = median(cost.processor for cost in of_all) - of_few
+    row = (of_all[0].decodes / PHOTOS, seconds / (PHOTOS - len(few)))
+    titles = ("labelling: decodes per photo", "processor, s per photo")
+    print(tabulate([row], titles, "pipe", floatfmt=".3g"), flush=True)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    choices = ["features", "command"]
+    choices = ["features", "command", "by-hand"]
     parser.add_argument("--parts", nargs="+", choices=choices, default=choices)
     parser.add_argument("--images", nargs="+", type=int, default=[1000, 4000, 10000, 16000])
     args = parser.parse_args(arguments)
@@ -152,6 +276,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure_features(args.images)
     if "command" in args.parts:
         measure_command()
+    if "by-hand" in args.parts:
+        measure_by_hand()
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from ..threshold import validation_if_any
 
 if TYPE_CHECKING:
     from report.headlines import Headline
+    from trainers.data.kept import Kept
 
 log = logging.getLogger("train")
 
@@ -69,7 +70,8 @@ def report(run: Run, asked: OwnRun, folder: str) -> None:
         except UserError as error:
             log.warning("the report has nothing to compare with: %s", error)
     promise = offered(validation_if_any(cfg.OUTPUT_DIR))
-    page, heads = write_report(cfg.OUTPUT_DIR, cfg.DATASET.ROOT, promise)
+    kept = run.loaders.images.kept
+    page, heads = write_report(cfg.OUTPUT_DIR, cfg.DATASET.ROOT, promise, kept)
     own = [head for head in heads if head.trainer == run.name]
     for head in own[:1]:
         known = {
@@ -92,12 +94,14 @@ def report(run: Run, asked: OwnRun, folder: str) -> None:
     log.info("Label images with: python predict.py --run %s PATH …", shlex.quote(folder))
 
 
-def write_report(folder: str, root: str, promise: str = "") -> tuple[str, "list[Headline]"]:
+def write_report(
+    folder: str, root: str, promise: str = "", kept: "Kept | None" = None
+) -> tuple[str, "list[Headline]"]:
     """Writes the report of a run into its folder; returns the page and the headlines.
 
     Args:
         root: the folder of the images, or the file that names them.
-        promise: see ``make_report``.
+        promise, kept: see ``make_report``.
     """
     # here, since every other run can do without what draws, and without Dassl's data sets
     from report.of_models import MODEL_FIGURES
@@ -106,7 +110,7 @@ def write_report(folder: str, root: str, promise: str = "") -> tuple[str, "list[
     from . import image_folder  # noqa: F401  (registers ImageFolder)
 
     page = os.path.join(folder, "report.html")
-    return page, make_report([folder], page, MODEL_FIGURES, root, promise)
+    return page, make_report([folder], page, MODEL_FIGURES, root, promise, kept)
 
 
 def make_untrained(run: Run, asked: OwnRun) -> None:

@@ -49,6 +49,7 @@ from trainers.data.class_folders import (
 )
 from trainers.data.fewshot import FOLDER, Parts, choose
 from trainers.data.images import Images
+from trainers.data.kept import Kept
 from trainers.data.lists import PARTS, Image, Lists, classnames_of
 from trainers.texts.classnames import alike
 
@@ -83,7 +84,7 @@ class Listing(NamedTuple):
     groups: Mapping[str, str]
 
 
-def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
+def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = None) -> Images:
     """What a run takes of one's own images; labels follow the sorted names of the class folders.
 
     Images that can't be read are reported before training.
@@ -91,6 +92,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     Args:
         folder: absolute path, of a folder or of a file that names images; cfg: the run's config.
         can_fold: whether training images may be tested in folds, so that all are trained on.
+        kept: is given each image as it is decoded, and ends with those of the run.
 
     Raises:
         UserError: there are images that can't be read and they are not to be skipped, or nothing is
@@ -108,7 +110,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
         if named_groups:
             raise UserError(f"{folder} has a column group: leave out --group-by, or that column")
         named_groups = named_by(rule, every)
-    seen = seen_of(every)
+    seen = seen_of(every, kept)
     if named_groups:
         groups = numbered(every, named_groups)
         check_groups(folder, every, groups)
@@ -133,6 +135,8 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
     parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
     paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
     of_run = {path: seen[path] for path in paths}
+    if kept is not None:
+        kept.keep_only([image.impath for image in chosen.train], paths)
     left = readable(folder, parts, of_run, cfg.DATALOADER.BROKEN_IMAGES == "skip")
     made = Images(
         left["train"],
@@ -146,6 +150,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool) -> Images:
         broken=lost(parts, left, folds > 0 and is_whole),
         folds=folds,
         groups=groups,
+        kept=kept,
     )
     notes += warned(copies_of_trained(folder, made, bool(named_groups)))
     if layout.whole:
@@ -174,10 +179,10 @@ def in_classes(images: Iterable[Image]) -> list[Image]:
 # ---- a look at each picture ----
 
 
-def seen_of(images: Iterable[Image]) -> SeenOf:
+def seen_of(images: Iterable[Image], kept: Kept | None) -> SeenOf:
     """Looks at each file of the images once."""
     paths = [*dict.fromkeys(image.impath for image in images)]
-    return dict(zip(paths, look_through(paths)))
+    return dict(zip(paths, look_through(paths, kept)))
 
 
 def grouped(images: Sequence[Image], seen: SeenOf) -> Groups:

@@ -80,10 +80,10 @@ def ahead(
 
 
 def transformed(
-    image: Picture, background: str, transform: Callable[[Image.Image], Tensor]
+    image: Picture, background: str, transform: Callable[[Image.Image], Tensor], least: int
 ) -> Tensor:
     """What a transform makes of an image of any kind: of a path or a PIL image of what a viewer
-    shows, see ``as_seen``.
+    shows, see ``as_seen``; least: see ``draft``.
 
     Raises:
         UserError: see ``PromptedClassifier.predict``.
@@ -92,7 +92,7 @@ def transformed(
         image = os.fspath(image)
     elif not isinstance(image, Image.Image):
         image = array_picture(image)
-    with decoded(image, background) as picture:
+    with decoded(image, background, least) as picture:
         return transform(picture)
 
 

@@ -71,7 +71,9 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
         images = answers["image"][order].tolist()
         labels = answers["label"][order].tolist()
         pairs = [
-            (paths.get(image, ""), run.class_name(label)) for image, label in zip(images, labels)
+            (paths[image].path, run.class_name(label))
+            for image, label in zip(images, labels)
+            if image in paths
         ]
         examples = [pair for pair in pairs if os.path.isfile(pair[0])]
     if not examples:

@@ -22,7 +22,7 @@ from yacs.config import CfgNode
 from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.record_file import Record, finished_record, gives_several, read_answers
-from trainers.data.transforms import pixels_of_test
+from trainers.data.transforms import least_side, pixels_of_test
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 from trainers.engine.checkpoint import load as load_checkpoint
 from trainers.engine.saved_run import config_of, find_method, method_of
@@ -260,7 +260,8 @@ class SeveralClassifier:
     def read(self, image: Picture) -> Tensor | UserError:
         """Its pixels (3, H, W) as the CLIP takes them, or why it can't be read."""
         try:
-            return transformed(image, self.background, self.transform)
+            side = least_side(self.cfg.INPUT)
+            return transformed(image, self.background, self.transform, side)
         except UserError as error:
             return error
 

@@ -34,6 +34,7 @@ from trainers.common.record_file import (
     read_record,
 )
 from trainers.common.same_run import OTHER_IMAGES, changes, config_of_run
+from trainers.data.kept import Kept
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name, write
 from trainers.engine.folder import LOG, folder_of_run
 from trainers.engine.run_record import git_commit, versions
@@ -47,6 +48,7 @@ from ..fit import machine
 from ..folders.label_sets import LabelSets, check_occurring, read_label_sets
 from ..folders.look_alikes import groups_of
 from ..folders.own_images import FOLDS
+from ..folders.pictures import Picture
 from ..own_run import config_of_images
 from ..request import GROUP_BY, LOGGERS, OwnRun
 from .classifier import BASE, NAME, SeveralClassifier, parts_of
@@ -111,7 +113,8 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
         UserError: the pictures can't work, or the folder is another run's.
     """
     folder = cfg.OUTPUT_DIR
-    sets, content, groups, broken = looked_at(cfg, sets)
+    kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND or "white", has_crops=False)
+    sets, content, groups, broken = looked_at(cfg, sets, kept)
     if is_done(cfg, content):
         log.info(
             "Done already: %s; to train again, delete that folder, or give another output folder",
@@ -120,7 +123,9 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
         return
     started = time.monotonic()
     base = SeveralClassifier(method_of(cfg, sets.classnames), cfg)
-    features = features_of(base, sets.paths, f"{folder}/{FEATURES}", content)
+    decoded = kept.shown.images
+    pictures: list[Picture] = [decoded.get(path, path) for path in sets.paths]
+    features = features_of(base, pictures, f"{folder}/{FEATURES}", content)
     encoded = time.monotonic()
     texts = base.texts(features)
     fold = stratified_folds(sets.truth, groups, FOLDS, cfg.SEED)
@@ -152,8 +157,12 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
     shutil.rmtree(f"{folder}/{FEATURES}", ignore_errors=True)
 
 
-def looked_at(cfg: CfgNode, sets: LabelSets) -> tuple[LabelSets, str, numpy.ndarray, list[str]]:
+def looked_at(
+    cfg: CfgNode, sets: LabelSets, kept: Kept
+) -> tuple[LabelSets, str, numpy.ndarray, list[str]]:
     """Looks at each picture.
+
+    kept: is given each as it is decoded.
 
     Returns:
         the pictures that can be read; a hash of these and their labels; the number (N,) of the group of
@@ -162,7 +171,7 @@ def looked_at(cfg: CfgNode, sets: LabelSets) -> tuple[LabelSets, str, numpy.ndar
     Raises:
         UserError: some can't be read and are not to be skipped, or too few are left.
     """
-    seen = look_through(sets.paths)
+    seen = look_through(sets.paths, kept)
     reasons = [f"{path} ({look.reason})" for path, look in zip(sets.paths, seen) if look.reason]
     if reasons and cfg.DATALOADER.BROKEN_IMAGES != "skip":
         raise UserError(
@@ -173,14 +182,14 @@ def looked_at(cfg: CfgNode, sets: LabelSets) -> tuple[LabelSets, str, numpy.ndar
         number = counted(len(reasons), "picture")
         log.warning("Left out, since they can't be read: %s (%s)", number, first_few(reasons))
         broken = [image_name(path) for path, look in zip(sets.paths, seen) if look.reason]
-        kept = [place for place, look in enumerate(seen) if not look.reason]
+        left = [place for place, look in enumerate(seen) if not look.reason]
         sets = LabelSets(
-            [sets.paths[place] for place in kept],
+            [sets.paths[place] for place in left],
             sets.classnames,
-            sets.truth[kept],
-            [sets.groups[place] for place in kept],
+            sets.truth[left],
+            [sets.groups[place] for place in left],
         )
-        seen = [seen[place] for place in kept]
+        seen = [seen[place] for place in left]
     groups = numbered_groups(seen, sets.groups)
     apart = len(numpy.unique(groups))
     if apart < FOLDS:
@@ -243,7 +252,9 @@ def is_done(cfg: CfgNode, content: str) -> bool:
 
 
 @torch.no_grad()
-def features_of(base: SeveralClassifier, paths: Sequence[str], folder: str, content: str) -> Tensor:
+def features_of(
+    base: SeveralClassifier, pictures: Sequence[Picture], folder: str, content: str
+) -> Tensor:
     """Features (N, E), of length one. Those of each ``BLOCK`` are kept until the run is done: one that was
     killed goes on there, to the same numbers.
 
@@ -253,12 +264,12 @@ def features_of(base: SeveralClassifier, paths: Sequence[str], folder: str, cont
     key = f"{content} {base.method.towers.backbone_hash} {base.cfg.INPUT.SIZE}"
     os.makedirs(folder, exist_ok=True)
     parts = []
-    blocks = range(0, len(paths), BLOCK)
+    blocks = range(0, len(pictures), BLOCK)
     for start in tqdm(blocks, "Looking at the pictures", mininterval=1, dynamic_ncols=True):
         place = f"{folder}/{start:09d}.npz"
         known = kept_features(place, key)
         if known is None:
-            shown = base.batches(paths[start : start + BLOCK], None)
+            shown = base.batches(pictures[start : start + BLOCK], None)
             some = [base.features_of(pixels) for pixels, _ in shown]
             known = torch.cat(some).numpy()
             write_arrays(place, {"features": known, "key": numpy.array(key)})

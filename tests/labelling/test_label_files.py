@@ -264,7 +264,7 @@ def test_a_run_on_a_file_copies_nothing_and_calls_each_image_as_the_file_does(mi
     run = SimpleNamespace(record=record)
     found = find_images(run, str(mine / "tables/my labels.csv"))
     assert {*found} == {name for name, _ in rows}
-    assert [os.path.relpath(found[name], folder) for name in left] == left
+    assert [os.path.relpath(found[name].path, folder) for name in left] == left
     code, again, said = train_on(Path("tables/my labels.csv"), trainer="ZeroshotCLIP")
     assert again == record
     assert "Done already" in said

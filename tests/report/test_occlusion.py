@@ -8,6 +8,7 @@ from PIL import Image, ImageOps
 from labelling import PromptedClassifier
 from report.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures, occlusions
 from report.page import make_report
+from report.pictures import Found
 from results.runs import collect
 from tests.conftest import BASE
 from tests.results.conftest import Page
@@ -16,7 +17,7 @@ from tests.results.conftest import Page
 def test_maps_are_of_the_least_doubted_right_answers_one_a_class(trained, data_root):
     (run,) = collect(trained("CDC", *BASE))
     answers = run.answers
-    paths = {name: f"{data_root}/dtd/images/{name}" for name in answers["image"].tolist()}
+    paths = {name: Found(f"{data_root}/dtd/images/{name}") for name in answers["image"].tolist()}
     images = {}  # label: name
     for index in numpy.argsort(answers["max_probability"]):
         if answers["right"][index]:
@@ -25,7 +26,7 @@ def test_maps_are_of_the_least_doubted_right_answers_one_a_class(trained, data_r
     classifier = PromptedClassifier.load(run.folder)
     assert [name for name, *_ in found] == [classifier.classnames[label] for label in images]
     label, file = next(iter(images.items()))
-    whole = ImageOps.fit(Image.open(paths[file]), (SIDE, SIDE))
+    whole = ImageOps.fit(Image.open(paths[file].path), (SIDE, SIDE))
     covered = whole.copy()
     covered.paste(GREY, (2 * STEP, STEP, 2 * STEP + PATCH, STEP + PATCH))
     votes = torch.as_tensor(classifier.predict([whole, covered]).votes)[:, :, label]

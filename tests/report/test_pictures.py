@@ -1,6 +1,6 @@
 """Which file is an image's, by the name that the answers have."""
 
-from report.pictures import find_images
+from report.pictures import Found, find_images
 from results.runs import collect
 from tests.results.conftest import write_run
 from trainers.data.lists import Image
@@ -23,6 +23,6 @@ def test_a_training_image_never_stands_for_one_that_was_held_out(tmp_path, monke
     monkeypatch.setattr("datasets.every.data_set", lambda name: Lists())
     write_run(tmp_path, "train_all", "CDC", 1)
     assert find_images(*collect(tmp_path), "data") == {
-        "ant/2.png": "data/test/ant/2.png",
-        "ant/3.png": "data/train/ant/3.png",
+        "ant/2.png": Found("data/test/ant/2.png"),
+        "ant/3.png": Found("data/train/ant/3.png"),
     }

@@ -106,6 +106,8 @@ def test_a_blurred_picture_is_torchvisions_pixel_for_pixel(size, length, tmp_pat
     torch.manual_seed(3)
     expected = [numpy.asarray(blur(picture)) for picture in pictures]
     torch.manual_seed(3)
-    images = data.CheckedImages(CfgNode({"INPUT": {"BACKGROUND": ""}}), items, blur)
+    images = data.CheckedImages(
+        CfgNode({"INPUT": {"BACKGROUND": "", "DECODED_AT": 0, "SIZE": (64, 64)}}), items, blur
+    )
     for number, picture in enumerate(expected):
         assert numpy.array_equal(images[number]["img"], picture)

@@ -11,8 +11,7 @@ import stat
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, Protocol
 
 import numpy
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -59,7 +58,6 @@ MOST = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
 # as soon as it is free. Of less than 32 MB, as is the end of a picture in several blocks, it keeps
 # some for each thread that has decoded pictures.
 BLOCK = 2**29
-MOST_SEEN = 100_000  # pictures that are remembered, of 2 KB each
 COARSE = 24  # pixels of a side, at which pictures are compared
 
 
@@ -152,18 +150,26 @@ def room_for(image: Image.Image) -> Iterator[None]:
         yield
 
 
+def draft(image: Image.Image, least: int) -> None:
+    """Has a JPEG decoded at the smallest scale at which its sides have ``least`` pixels; 0: as it is, but
+    one of more than ``AT_ONCE`` pixels at half its size."""
+    if least:
+        image.draft(image.mode, (least, least))
+    if image.width * image.height > AT_ONCE:
+        image.draft(image.mode, (image.width // 2, image.height // 2))
+
+
 @contextlib.contextmanager
 def decoded(
-    file: str | IO[bytes] | Image.Image, background: str | None = ""
+    file: str | IO[bytes] | Image.Image, background: str | None = "", least: int = 0
 ) -> Iterator[Image.Image]:
     """The RGB image of a path, an open file or a PIL image; to the end of the block it counts among
     the ``AT_ONCE`` pixels.
 
-    A JPEG of more pixels is decoded at half its size.
-
     Args:
         background: a colour, or None: the picture as a viewer shows it, see ``as_seen``; "": as it
             is stored, which is CoOp's way.
+        least: see ``draft``.
 
     Raises:
         UserError: it can't be read; MemoryError, which says nothing of the picture.
@@ -176,10 +182,9 @@ def decoded(
                 image = file  # which stays open
             else:
                 image = stack.enter_context(open_image(file))
-                if image.width * image.height > AT_ONCE:
-                    image.draft(image.mode, (image.width // 2, image.height // 2))
+                draft(image, least)
             stack.enter_context(room_for(image))
-            picture = in_rgb(image) if background == "" else as_seen(image, background)
+            picture = on_background(image, background)
         except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
             raise UserError(
                 f"image {file} can't be read ({reason(error, image)}): replace it, or leave it out"
@@ -187,10 +192,10 @@ def decoded(
         yield picture
 
 
-def read_picture(file: str | IO[bytes], background: str = "") -> Image.Image:
+def read_picture(file: str | IO[bytes], background: str = "", least: int = 0) -> Image.Image:
     """The RGB image of a path or an open file, to be kept; see ``decoded``. (Dassl's own
     ``read_image`` tries again, for ever.)"""
-    with decoded(file, background) as image:
+    with decoded(file, background, least) as image:
         return image
 
 
@@ -208,6 +213,11 @@ def reason(error: Exception, image: Image.Image | None = None) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def on_background(image: Image.Image, background: str | None) -> Image.Image:
+    """An image that is open in RGB; background: see ``decoded``."""
+    return in_rgb(image) if background == "" else as_seen(image, background)
 
 
 def as_seen(image: Image.Image, background: str | None) -> Image.Image:
@@ -338,15 +348,30 @@ class Seen(NamedTuple):
     coarse: numpy.ndarray | None = None
 
 
-@lru_cache(MOST_SEEN)
-def look(path: str, *_: int) -> Seen:
-    """Decodes a picture, a large one as coarsely as its format allows. A run looks at it again where
-    its trainer was chosen before, and so does the untrained CLIP's after it; the numbers are those
-    of the file's state, see ``state_of``."""
+class Keeper(Protocol):
+    """What is given each picture that is looked at, to keep of it what is asked for later.
+
+    Attributes:
+        least: see ``draft``.
+    """
+
+    @property
+    def least(self) -> int: ...
+
+    def take(self, path: str, image: Image.Image, seen: Image.Image) -> None:
+        """Keeps of a picture what it likes.
+
+        Args:
+            image: as it is decoded; seen: in RGB, as a viewer sees it on white.
+        """
+
+
+def look(path: str, keeper: Keeper | None = None) -> Seen:
+    """Decodes a picture, a large one without a ``keeper`` as coarsely as its format allows."""
     image = None
     try:
         with open_image(path) as image:
-            image.draft("RGB", (COARSE, COARSE))
+            draft(image, COARSE if keeper is None else keeper.least)
             with room_for(image):
                 image.load()
                 is_transparent = (
@@ -355,6 +380,8 @@ def look(path: str, *_: int) -> Seen:
                 )
                 seen = as_seen(image, "white")
                 small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
+                if keeper is not None:
+                    keeper.take(path, image, seen)
         coarse = numpy.asarray(small).ravel()
         return Seen("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
     except Exception as error:  # as in ``decoded``
@@ -369,10 +396,10 @@ def state_of(path: str) -> tuple[int, int]:
     return 0, 0
 
 
-def look_through(paths: Sequence[str]) -> list[Seen]:
-    """Decodes pictures, each once as long as its file is not changed."""
+def look_through(paths: Sequence[str], keeper: Keeper | None = None) -> list[Seen]:
+    """Decodes pictures, each once; the keeper is given them in threads."""
     return thread_map(  # Pillow decodes without Python's lock
-        lambda path: look(path, *state_of(path)),
+        lambda path: look(path, keeper),
         paths,
         tqdm_class=tqdm,
         desc="looking through the images",

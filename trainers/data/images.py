@@ -10,6 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy
 
 from ..common.fingerprints import Named, split_hash, start_of
+from .kept import Kept
 
 Item = Named  # an image of a data set: Dassl's ``Datum``, or ``lists.Image``
 
@@ -33,6 +34,7 @@ class Images:
             it; 0: in none.
         groups: path → the number of the group of images that are not independent of one another; empty
             where nothing is known of groups.
+        kept: what a look at them has left; None where none was taken.
     """
 
     train_x: Sequence[Item]
@@ -48,6 +50,7 @@ class Images:
     is_test_only: bool = False
     folds: int = 0
     groups: Mapping[str, int] = field(default_factory=dict)
+    kept: Kept | None = None
 
     @cached_property
     def split_hash(self) -> str:

@@ -7,23 +7,22 @@ import copy
 import math
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import TypedDict, cast
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler, get_worker_info
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from yacs.config import CfgNode
 
 from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
 from .images import Images, Item
-from .transforms import View, pixels_of_test
+from .kept import DECODED_BYTES, Kept, Pictures, for_crops
+from .transforms import View, least_side, pixels_of_test
 
-# of decoded training images that a run keeps in memory, at most; others are decoded each time
-DECODED_BYTES = 2**30
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
 # that they are forked from: started from a server they would outlive a run that is killed.
 WORKERS = "fork" if sys.platform == "linux" else None
@@ -32,7 +31,8 @@ WORKERS = "fork" if sys.platform == "linux" else None
 class Batch(TypedDict):
     """What a loader hands out for B images.
 
-    img: (B, 3, H, W), or a list of these, one for each view.
+    img: (B, 3, H, W), or a list of these, one for each view; or (B, E), the CLIP's own features of images
+        where they are known, see ``Towers.encode_images``.
     label, domain, index: (B,).
     impath: B paths.
     """
@@ -61,14 +61,6 @@ def without_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-@dataclass
-class Decoded:
-    """Decoded images by path; room: bytes left for more of them."""
-
-    room: int
-    images: dict[str, Image.Image] = field(default_factory=dict)
-
-
 class CheckedImages(Dataset[dict[str, object]]):
     """Images and what a transform makes of them, like Dassl's ``DatasetWrapper``; those that are
     trained on are kept decoded, and errors say which file is broken.
@@ -77,6 +69,9 @@ class CheckedImages(Dataset[dict[str, object]]):
         cfg: the run's config; data_source: the images.
         transform: a list in training, one for each view.
         is_train: whether the images are trained on.
+        pictures: those that are decoded already, and room for more; None: room for those that are trained
+            on.
+        features: path → features (E,), of images that are known by these and not decoded.
     """
 
     def __init__(
@@ -85,12 +80,18 @@ class CheckedImages(Dataset[dict[str, object]]):
         data_source: Sequence[Item],
         transform: View | list[View],
         is_train: bool = False,
+        pictures: Pictures | None = None,
+        features: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.data_source = data_source
         self.transform = transform
         self.is_train = is_train
-        self.decoded = Decoded(DECODED_BYTES if is_train else 0)
+        if pictures is None:
+            pictures = for_crops(cfg.INPUT, DECODED_BYTES) if is_train else Pictures(0)
+        self.pictures = pictures
+        self.features = {} if features is None else features
         self.background = cfg.INPUT.BACKGROUND
+        self.least = least_side(cfg.INPUT)
 
     def under(self, transform: View, every: int) -> "CheckedImages":
         """Each ``every``-th image under another transform, to be looked at in order; what either has
@@ -106,39 +107,37 @@ class CheckedImages(Dataset[dict[str, object]]):
 
     def __getitem__(self, index: int) -> dict[str, object]:
         """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of it,
-        or a list of what each transform does.
+        or a list of what each transform does, or its features.
 
         Raises:
             UserError: the image can't be read.
         """
         item = self.data_source[index]
-        image = self.image(str(item.impath))
-        transform = self.transform
-        with without_denormals():
-            img = (
-                [view(image) for view in transform]
-                if isinstance(transform, list)
-                else transform(image)
-            )
         return {
             "label": item.label,
             "domain": getattr(item, "domain", 0),  # Dassl's
             "impath": item.impath,
             "index": index,
-            "img": img,
+            "img": self.shown(str(item.impath)),
         }
+
+    def shown(self, path: str) -> Tensor | list[Tensor]:
+        """What an image is to a method, see ``__getitem__``."""
+        if path in self.features:
+            return self.features[path]
+        image = self.image(path)
+        transform = self.transform
+        with without_denormals():
+            if isinstance(transform, list):
+                return [view(image) for view in transform]
+            return transform(image)
 
     def image(self, path: str) -> Image.Image:
         """The decoded image, out of memory if it is there: copy it before you change it."""
-        kept = self.decoded
-        if path in kept.images:
-            return kept.images[path]
-        image = read_picture(path, self.background)
-        size = 4 * image.width * image.height  # Pillow keeps RGB in 32 bits a pixel
-        if size <= kept.room and get_worker_info() is None:  # workers are new for every epoch
-            kept.images[path] = image
-            kept.room -= size
-        return image
+        kept = self.pictures.images
+        if path in kept:
+            return kept[path]
+        return self.pictures.take(path, read_picture(path, self.background, self.least))
 
 
 def steps_of_epoch(images: int, optim: CfgNode, batch_size: int) -> int:
@@ -201,11 +200,12 @@ def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
     incomplete last batch is left out if there is a whole one.
     """
     node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
+    are_known = all(str(item.impath) in images.features for item in images.data_source)
     loader: Loader = DataLoader(
         images,
         batch_size=node.BATCH_SIZE,
         sampler=RandomSampler(images) if images.is_train else SequentialSampler(images),
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
+        num_workers=0 if are_known else cfg.DATALOADER.NUM_WORKERS,
         drop_last=images.is_train and len(images) >= node.BATCH_SIZE,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
     )
@@ -224,6 +224,7 @@ class Loaders:
         train, val, test: loaders of the splits; val is None where there is none.
         views: V transforms of training images; augmented: one without what tells them apart.
         shown: the transform of test images.
+        features: path → the CLIP's own features (E,), of images that batches of tests have so.
     """
 
     cfg: CfgNode
@@ -234,15 +235,18 @@ class Loaders:
     views: list[View]
     augmented: View
     shown: View
+    features: dict[str, Tensor] = field(default_factory=dict)
 
     def over(self, images: Sequence[Item]) -> Loader:
         """A loader of images in their order, as they are tested."""
-        return make_loader(self.cfg, CheckedImages(self.cfg, images, self.shown))
+        return tested(self.cfg, images, self.shown, self.images.kept, self.features)
 
     def over_training(self, every: int, augmented: bool) -> Loader:
         """A loader of each ``every``-th training image in their order, as they are tested or
         ``augmented``."""
         images = cast(CheckedImages, self.train.dataset)
+        if least_side(self.cfg.INPUT) and not augmented:  # those for crops are smaller
+            return self.over(images.data_source[::every])
         transform = self.augmented if augmented else self.shown
         return make_loader(self.cfg, images.under(transform, every))
 
@@ -252,20 +256,43 @@ class Loaders:
         return None if self.images.validates_on_test_images else self.val
 
 
-def make_loaders(cfg: CfgNode, images: Images, views: list[View], augmented: View) -> Loaders:
+def make_loaders(
+    cfg: CfgNode,
+    images: Images,
+    views: list[View],
+    augmented: View,
+    features: dict[str, Tensor] | None = None,
+) -> Loaders:
     """The loaders of a run, without Dassl; see ``Loaders``."""
     shown = pixels_of_test(cfg.INPUT)
-    val = CheckedImages(cfg, images.val, shown) if images.val else None
+    kept = images.kept
+    known = {} if features is None else features
+    crops = None if kept is None else kept.crops
+    train = CheckedImages(cfg, images.train_x, views, is_train=True, pictures=crops)
     return Loaders(
         cfg,
         images,
-        train=make_loader(cfg, CheckedImages(cfg, images.train_x, views, is_train=True)),
-        val=make_loader(cfg, val) if val else None,
-        test=make_loader(cfg, CheckedImages(cfg, images.test, shown)),
+        train=make_loader(cfg, train),
+        val=tested(cfg, images.val, shown, kept, known) if images.val else None,
+        test=tested(cfg, images.test, shown, kept, known),
         views=views,
         augmented=augmented,
         shown=shown,
+        features=known,
     )
+
+
+def tested(
+    cfg: CfgNode,
+    images: Sequence[Item],
+    shown: View,
+    kept: Kept | None,
+    features: dict[str, Tensor],
+) -> Loader:
+    """A loader of images as they are tested, see ``Loaders``."""
+    pictures = None if kept is None else kept.shown
+    checked = CheckedImages(cfg, images, shown, pictures=pictures, features=features)
+    return make_loader(cfg, checked)
 
 
 class Pairs:

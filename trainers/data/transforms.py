@@ -22,18 +22,36 @@ OWN = {"random_resized_crop", "random_crop", "center_crop", "random_flip", "norm
 
 
 def pixels_of_test(settings: CfgNode) -> T.Compose:
-    """The transform of test images, PIL image → (3, H, W): the smaller edge resized, the centre cut
-    out, or under ``SQUASH`` the whole image resized, whatever its shape; normalised if ``TRANSFORMS``
-    names it.
+    """The transform of test images, PIL image → (3, H, W): see ``shape_of_test``; normalised if
+    ``TRANSFORMS`` names it.
+
+    settings: ``cfg.INPUT``.
+    """
+    return T.Compose([*shape_of_test(settings), *steps_to_pixels(settings)])
+
+
+def shape_of_test(settings: CfgNode) -> list[TransformStep]:
+    """The first steps of the transform of test images, which leave an image of ``SIZE`` as it is: the
+    smaller edge resized, the centre cut out, or under ``SQUASH`` the whole image resized, whatever
+    its shape.
 
     settings: ``cfg.INPUT``.
     """
     size = tuple(settings.SIZE)
     interpolation = InterpolationMode(settings.INTERPOLATION)
     if settings.SQUASH:
-        return T.Compose([T.Resize(size, interpolation), *steps_to_pixels(settings)])
-    smaller = T.Resize(max(size), interpolation)
-    return T.Compose([smaller, T.CenterCrop(size), *steps_to_pixels(settings)])
+        return [T.Resize(size, interpolation)]
+    return [T.Resize(max(size), interpolation), T.CenterCrop(size)]
+
+
+def least_side(settings: CfgNode) -> int:
+    """The pixels that the sides of a JPEG are decoded to at least, see ``image_files.draft``; 0: it is
+    decoded as it is. The same in training, tests and labelling, whose pixels are then the same.
+
+    settings: ``cfg.INPUT``.
+    """
+    least: int = settings.DECODED_AT * max(settings.SIZE)
+    return least
 
 
 def steps_of_training(cfg: CfgNode) -> list[TransformStep]:

@@ -99,7 +99,8 @@ class Evaluator:
             images = batch["img"].to(device)[None]
             started = time.perf_counter()
             answer = method.answer(images, encoded).cpu()  # waits for the device
-            self.rates.append(len(batch["label"]) / (time.perf_counter() - started))
+            if images.dim() == 5:  # of features it would not be the CLIP's
+                self.rates.append(len(batch["label"]) / (time.perf_counter() - started))
             answer.check_finite()
             answers.append(answer)
             labels.append(batch["label"])
@@ -166,7 +167,7 @@ class Evaluator:
         traceable. The run is done when this file exists; it is written last and renamed into place.
 
         ``seconds_per_step`` is the median over training steps (None where nothing was trained),
-        ``test_images_per_second`` the median over test batches (None where nothing was tested);
+        ``test_images_per_second`` the median over test batches (None where no image was encoded);
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);

@@ -48,6 +48,11 @@ class Towers(nn.Module):
         """What is computed on."""
         return self.backbone.log_scale.device
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """What the features of unprompted images depend on: the CLIP and the precision."""
+        return self.backbone_hash, self.precision
+
     def autocast(self) -> torch.autocast:
         """Context for the encoders."""
         dtype = self.autocast_dtype
@@ -97,10 +102,14 @@ class Towers(nn.Module):
     def encode_images(
         self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
     ) -> Tensor:
-        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where images are not prompted."""
-        given = prompts or Prompts()
-        image = self.backbone.image
-        features = image(images, given.visual, given.image_adapters, given.readout).float()
+        """Features (M, B, E) of images (V, B, 3, H, W); (V, B, E) where images are not prompted. Their own
+        features (V, B, E), of any length, may be given in their place then."""
+        if images.dim() == 3:
+            features = images
+        else:
+            given = prompts or Prompts()
+            image = self.backbone.image
+            features = image(images, given.visual, given.image_adapters, given.readout).float()
         return F.normalize(features, dim=-1) if normalize else features
 
     @torch.no_grad()
