@@ -96,21 +96,27 @@ def judged(seed: int, scenes: int, labels: str) -> DataFrame:
     return DataFrame(rows, columns=[*KEY, "given", "wrong", "of"])
 
 
-def table(lines: DataFrame) -> str:
-    """A row for each promise in each setting."""
-    rows = []
-    for names, own in lines.groupby(["promise", "share", "labels", "scenes"]):
-        promise, share, labels, scenes = names
-        made = own.dropna()
-        row = {"promise": f"`{promise} {share:g}`", "labels": labels, "scenes": f"{scenes:,}"}
-        row["made"] = f"{len(made)} of {len(own)}"
-        if len(made):
-            broken = (made["wrong"] > share * made["of"]).sum()
-            row["broken"] = str(broken)
-            row["wrong or missed"] = f"{100 * made['wrong'].sum() / made['of'].sum():.1f} %"
-            row["given per picture"] = f"{made['given'].mean() / OTHERS:.2f}"
-        rows.append(row)
-    return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
+def table(rows: DataFrame) -> str:
+    """A row per promise and kind of labels, a column per number of scenes."""
+    lines = []
+    for (promise, share, labels), own in rows.groupby(["promise", "share", "labels"]):
+        line = {"promise": f"`{promise} {share:g}`", "labels": labels}
+        for scenes, some in own.groupby("scenes"):
+            line[f"{scenes:,} scenes"] = in_words(some, share)
+        lines.append(line)
+    return tabulate(lines, headers="keys", tablefmt="github", disable_numparse=True)
+
+
+def in_words(rows: DataFrame, share: float) -> str:
+    """How many promises are made and broken and, where any are, which share of the labels is wrong or missed,
+    and how many a picture is given."""
+    made = rows.dropna()
+    words = f"{len(made)} of {len(rows)}"
+    if not len(made):
+        return words
+    broken = (made["wrong"] > share * made["of"]).sum()
+    wrong = 100 * made["wrong"].sum() / made["of"].sum()
+    return f"{words}, {broken} broken; {wrong:.1f} %, {made['given'].mean() / OTHERS:.2f}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
