@@ -20,9 +20,9 @@ NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
 CAVEATS = (
     "In simulations on pictures without copies at most 5 % of the promises that were given were broken. "
-    "More are broken where pictures belong together and are not found to, such as copies with black boxes "
-    "or of several changes at once, panned frames and bursts of fine textures: name their groups "
-    "(docs/uncertainty.md)."
+    "More are broken where pictures belong together and are not found to, such as copies that are "
+    "cropped, covered by boxes or changed in several ways, panned frames and bursts of fine textures: name "
+    "their groups (docs/uncertainty.md)."
 )
 NO_VALIDATION = "No rejection threshold can be set: the run has no answers on validation images."
 
