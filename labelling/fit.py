@@ -139,25 +139,26 @@ def make_asked(run: Run, asked: OwnRun) -> str:
     Raises:
         UserError: the method can't be trained once more.
     """
+    own: str = run.cfg.OUTPUT_DIR
     if not asked.refit:
         make(run)
-        return run.cfg.OUTPUT_DIR
+        return own
     check_refit(run)
     images = run.loaders.images
     parts = [*images.train_x, *images.val, *images.test]
     every = sorted({item.impath: item for item in parts}.values(), key=lambda item: item.label)
-    folder = os.path.join(run.cfg.OUTPUT_DIR, REFIT)
+    folder = os.path.join(own, REFIT)
     note = (
         f"The accuracy and what is promised (--max-error) are of the training on {len(images.train_x)} images; {folder} "
         f"is trained on all {len(every)}, and not tested"
     )
     run.evaluation.notes = [*run.evaluation.notes, note]
     make(run)
-    run.load(run.cfg.OUTPUT_DIR)
+    run.load(own)
     fitted = run.method.learned.state_dict()
     again = replace(asked, folder=folder, settings={**asked.settings, "TEST.NO_TEST": True})
     whole = replace(images, train_x=every, val=(), test=(), whole_val=())
-    with opened(again, [run.cfg.OUTPUT_DIR], images=whole) as other:
+    with opened(again, [own], images=whole) as other:
         other.evaluation.notes = [note]
         log.info("Training takes up to %s", counted(most_minutes(other), "minute"))
         other.prepare()

@@ -12,7 +12,7 @@ from results.runs import Arrays, FinishedRun
 from trainers.common.console import counted
 from trainers.evaluation.label_sets import f1_interval
 
-from .pictures import thumbnail
+from .pictures import Found, thumbnail
 
 MISTAKES = 24  # pictures that are shown
 BARS = 8  # labels of each: those that are most wrong
@@ -206,7 +206,7 @@ def verdict(given: bool, true: bool) -> str:
     return "wrong" if given else "missed"
 
 
-def file_of(name: str, root: str | None) -> str | None:
+def file_of(name: str, root: str | None) -> Found | None:
     """The file of a picture that the file ``root``, or a folder of class folders, names so; None where it
     is not there."""
     if root is None:
@@ -214,5 +214,5 @@ def file_of(name: str, root: str | None) -> str | None:
     folder = root if os.path.isdir(root) else os.path.dirname(os.path.abspath(root))
     for place in (folder, os.getcwd()):
         if os.path.isfile(path := os.path.join(place, name)):
-            return path
+            return Found(path)
     return None
