@@ -77,7 +77,7 @@ def test_a_wheel_has_the_package_whole_and_nothing_else(built, name):
     assert {path for path in inside if ".dist-info/" not in path} == {
         f"{package}/{path.relative_to(folder)}"
         for package, folder in DISTRIBUTIONS[name].items()
-        for ending in ("*.py", "*.pt", "*.yaml", "py.typed")
+        for ending in ("*.py", "*.pt", "*.md", "*.yaml", "py.typed")
         for path in folder.rglob(ending)
         if path.relative_to(folder).parts[0] not in LEFT_OUT
     }
