@@ -8,6 +8,7 @@ from PIL import Image
 
 from labelling import PromptedClassifier
 from report import occlusion
+from report.pictures import Found
 from results.runs import collect
 from tests.conftest import BASE, FEW, slow_but_for
 from tests.labelling.page.conftest import make_demo
@@ -74,8 +75,9 @@ def test_what_looks_at_a_finished_run_does_so_there(trained, data_root):
     """The page, and the maps of where templates look."""
     folder = trained("CDC", *BASE)
     (run,) = collect(folder)
-    paths = {name: f"{data_root}/dtd/images/{name}" for name in run.answers["image"].tolist()}
-    picture = Image.open(next(iter(paths.values())))
+    names = run.answers["image"].tolist()
+    paths = {name: Found(f"{data_root}/dtd/images/{name}") for name in names}
+    picture = Image.open(paths[names[0]].path)
 
     def looks():
         demo = make_demo(str(folder), data_root, max_error=0.5)

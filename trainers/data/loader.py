@@ -113,24 +113,24 @@ class CheckedImages(Dataset[dict[str, object]]):
             UserError: the image can't be read.
         """
         item = self.data_source[index]
+        path = str(item.impath)
+        shown: Tensor | list[Tensor]
+        if path in self.features:
+            shown = self.features[path]
+        else:
+            image = self.image(path)
+            with without_denormals():
+                if isinstance(self.transform, list):
+                    shown = [view(image) for view in self.transform]
+                else:
+                    shown = self.transform(image)
         return {
             "label": item.label,
             "domain": getattr(item, "domain", 0),  # Dassl's
             "impath": item.impath,
             "index": index,
-            "img": self.shown(str(item.impath)),
+            "img": shown,
         }
-
-    def shown(self, path: str) -> Tensor | list[Tensor]:
-        """What an image is to a method, see ``__getitem__``."""
-        if path in self.features:
-            return self.features[path]
-        image = self.image(path)
-        transform = self.transform
-        with without_denormals():
-            if isinstance(transform, list):
-                return [view(image) for view in transform]
-            return transform(image)
 
     def image(self, path: str) -> Image.Image:
         """The decoded image, out of memory if it is there: copy it before you change it."""
