@@ -63,8 +63,8 @@ def test_teachers_are_in_the_precision_of_the_official_code(
     seen = []
     encode = ImageEncoder.forward
 
-    def noted(self, images, prompts=None, *further):
-        if prompts is None:
+    def noted(self, images, prompts=(), *further):
+        if not prompts:
             seen.append(self.conv1.weight.dtype)
         return encode(self, images, prompts, *further)
 
