@@ -21,7 +21,7 @@ from tests.runs import call
 
 # H that are the means of the seeds' or the sets' own, and one that is not that of its parts: see the
 # file
-OTHER_H = {("HPT", ""), ("GDA", ""), ("RPO", ""), ("DePTPromptSRC", "ucf101")}
+OTHER_H = {("HPT", ""), ("GDA", ""), ("EvoPrompt", ""), ("RPO", ""), ("DePTPromptSRC", "ucf101")}
 
 
 def test_h_is_that_of_base_and_new():
