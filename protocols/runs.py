@@ -115,8 +115,10 @@ def show_plan(args: argparse.Namespace) -> str:
         else:
             missing = len(group) - sum(map(is_recorded, group))
             each = steps.hours(run, settings)
-            hours += missing * (each or 0)
-            unmeasured += missing * (each is None)
+            if each is None:
+                unmeasured += missing
+            else:
+                hours += missing * each
         seeds = (seeds_of(group), seeds_of(filter(is_recorded, group)))
         rows.append((*line, *shown, "; ".join(held), *seeds))
     heads = [*LINE, *COLUMNS, "rules, a later one wins", "seeds", "done"]
