@@ -25,12 +25,13 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 import numpy
+import torch
 from numpy.random import Generator
 from pandas import DataFrame, Series
 from PIL import Image, ImageDraw, ImageOps
@@ -43,12 +44,14 @@ from tests.bursts import SIZE, codes, groups, shots
 from trainers import method_class, method_node
 from trainers.common.record_file import FILE_NAME, read_record
 from trainers.evaluation.figures import wilson
+from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PHOTO = (4000, 3000)
 ASIDE = 30  # pictures of a class that are kept aside, at most
-Drawn = list[tuple[Image.Image, str, str]]  # picture, class, and the drawing that it shows
+Drawn = Iterator[tuple[Image.Image, str, str]]  # picture, class, and the drawing that it shows
+Files = list[tuple[Path, str]]  # and their classes
 
 
 @dataclass(frozen=True)
@@ -123,27 +126,24 @@ def divided(kind: Kind, seed: int) -> tuple[list[tuple[str, str]], list[tuple[st
 
 
 def drawn(kind: Kind, emojis: Sequence[tuple[str, str]], draws: Generator) -> Drawn:
-    return [
-        (picture, name, code)
-        for code, name in emojis
-        for picture in kind.shown(draw_emoji(code, SIZE), draws)
-    ]
+    for code, name in emojis:
+        for picture in kind.shown(draw_emoji(code, SIZE), draws):
+            yield picture, name, code
 
 
-def write(pictures: Drawn, folder: Path, names_groups: bool) -> Path:
-    """Writes class folders, or a CSV file with the groups; returns what is trained on."""
+def write(pictures: Drawn, folder: Path) -> Files:
+    """Writes class folders, and beside them a CSV file with the groups."""
+    files = []
     rows = []
     for number, (picture, name, code) in enumerate(pictures):
         place = folder / name / f"{number:04d}.jpg"
         place.parent.mkdir(parents=True, exist_ok=True)
         picture.save(place, quality=92)
-        rows.append((place.relative_to(folder), name, code))
-    if not names_groups:
-        return folder
-    table = folder / "pictures.csv"
-    with open(table, "w", newline="", encoding="utf-8") as file:
+        files.append((place, name))
+        rows.append((place, name, code))
+    with open(f"{folder}.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("image", "label", "group"), *rows])
-    return table
+    return files
 
 
 # ---- a folder trained, labelled and judged ----
@@ -161,19 +161,25 @@ def call_killed(words: Sequence[str], until: Path) -> None:
     subprocess.run(command, cwd=REPOSITORY, stdout=subprocess.DEVNULL, check=True)
 
 
-def by_hand(trained: Drawn, aside: Drawn) -> float:
+def by_hand(trained: Files, aside: Files) -> float:
     """The accuracy, in percent, of a logistic regression on the CLIP's features."""
     from sklearn.linear_model import LogisticRegressionCV
 
     node = method_node("ZeroshotCLIP")
-    names = sorted({name for _, name, _ in trained})
-    method = method_class("ZeroshotCLIP")(node, names, load_backbone("tiny")).eval()
-    known, asked = (
-        features_of(method, [picture for picture, _, _ in pictures]).numpy()
-        for pictures in (trained, aside)
-    )
-    fitted = LogisticRegressionCV(max_iter=2000).fit(known, [name for _, name, _ in trained])
-    return 100 * float((fitted.predict(asked) == [name for _, name, _ in aside]).mean())
+    labels = [name for _, name in trained]
+    method = method_class("ZeroshotCLIP")(node, sorted({*labels}), load_backbone("tiny")).eval()
+    fitted = LogisticRegressionCV(max_iter=2000).fit(encoded(method, trained), labels)
+    answers = fitted.predict(encoded(method, aside))
+    return 100 * float((answers == [name for _, name in aside]).mean())
+
+
+def encoded(method: Method, files: Files) -> numpy.ndarray:
+    """Features (N, E) of pictures, which are read one by one."""
+    features = []
+    for path, _ in files:
+        with Image.open(path) as picture:
+            features.append(features_of(method, [picture.convert("RGB")]))
+    return torch.cat(features).numpy()
 
 
 def judged(name: str, seed: int) -> dict[str, object]:
@@ -181,11 +187,12 @@ def judged(name: str, seed: int) -> dict[str, object]:
     kind = KINDS[name]
     draws = numpy.random.default_rng(seed)
     emojis, others = divided(kind, seed)
-    trained = drawn(kind, emojis, draws)
-    aside = drawn(kind, others, draws)
     with tempfile.TemporaryDirectory() as work:
-        source = write(trained, Path(work, "pictures"), kind.names_groups)
-        write(aside, Path(work, "aside"), names_groups=False)
+        source = f"{work}/pictures"
+        trained = write(drawn(kind, emojis, draws), Path(source))
+        aside = write(drawn(kind, others, draws), Path(work, "aside"))
+        if kind.names_groups:
+            source += ".csv"
         run = Path(work, "run")
         training = f"train.py --images {source} --backbone tiny --output-dir {run}".split()
         call_killed(training, run / "log.txt")
@@ -198,6 +205,7 @@ def judged(name: str, seed: int) -> dict[str, object]:
         call_killed(asking, Path(f"{table}.part"))
         with open(table, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
+        hand = by_hand(trained, aside)
     right = [row["class_1"] == Path(row["image"]).parent.name for row in rows]
     given = [is_right for row, is_right in zip(rows, right) if row["label"]]
     accuracy = 100 * sum(right) / len(right)
@@ -210,7 +218,7 @@ def judged(name: str, seed: int) -> dict[str, object]:
         "high": 100 * high,
         "aside": accuracy,
         "pictures aside": len(right),
-        "by hand": by_hand(trained, aside),
+        "by hand": hand,
         "promise": 100 * threshold.share if threshold.point and threshold.share else None,
         "labelled": len(given),
         "wrong": len(given) - sum(given),
