@@ -227,25 +227,30 @@ def test_the_ablations_table_of_the_suite_is_what_the_command_prints(rows, setti
     means = means.groupby("setting").mean()
     shown = table_of("docs/ablation.md", "| H minus averaged templates' |")
     assert len(shown) >= 4
-    for description, (runs, *cells, difference) in shown.items():
+    assert "(66 runs a row)" in text_of("docs/ablation.md")
+    for description, (*cells, difference) in shown.items():
         name = names[description]
-        assert int(runs) == sizes.loc[name, "runs"], description
+        assert sizes.loc[name, "runs"] == 66, description
         expected = [f"{means.loc[name, measure]:.2f}" for measure in ("train", "base", "new", "H")]
         assert cells == expected, description
         if name != "averaged":
             assert difference == comparison.cell(suite(name, "averaged")), description
 
 
-def test_the_ablations_table_of_parts_is_what_the_command_prints(rows, settings):
+def test_the_tables_of_parts_are_what_the_command_prints(rows, settings):
+    """All columns in a file, two of them on the page."""
     names = {each["description"]: each["name"] for each in settings}
     compared = comparison.differences(settings, rows, "full")
-    shown = table_of("docs/ablation.md", "| minus CDC again | tasks | runs |")
+    shown = cells_of("parts")
     assert len(shown) == 6
+    assert "eleven tasks, 66 runs a row" in text_of("docs/ablation.md")
     measures = ["base", "new", "H", "ece_new", "ece_fit_new"]
-    for description, (tasks, runs, *cells) in shown.items():
+    for description, cells in shown.items():
         of_part = compared.loc[names[description]]
-        assert (int(tasks), int(runs)) == (of_part.tasks, of_part.runs) == (11, 66), description
+        assert (of_part.tasks, of_part.runs) == (11, 66), description
         assert cells == [comparison.cell(of_part[measure]) for measure in measures], description
+    on_page = table_of("docs/ablation.md", "| minus CDC again | H |")
+    assert on_page == {description: [cells[2], cells[4]] for description, cells in shown.items()}
     worse, fitted = compared.loc["independent", ["ece_new", "ece_fit_new"]]
     assert fitted.mean < worse.mean / 2
     parts = [names[description] for description in shown if description != "CDC"]
@@ -355,9 +360,15 @@ def test_each_occasion_of_the_tasks_put_aside_is_what_its_file_says(put_aside):
     assert text in text_of("docs/ablation.md")
 
 
-def test_the_table_of_published_improvements_is_what_the_command_prints():
+def test_the_tables_of_published_improvements_are_what_the_command_prints():
     scores = next(iter(published_scores(PUBLISHED)))
-    shown = table_of("docs/benchmark.md", "| base | new | H | data sets |")
+    """All columns in a file, those of H on the page."""
+    shown = {
+        pair: ["" if cell != cell else cell for cell in cells]  # NaN
+        for pair, cells in cells_of("published_improvements").items()
+    }
+    on_page = table_of("docs/benchmark.md", "| new, old | H | data sets |")
+    assert on_page == {pair: cells[2:] for pair, cells in shown.items() if cells[2]}
     assert len(shown) == 8
     needed = []
     family = {}

@@ -1,7 +1,8 @@
-"""From formula to line: the functions and tests that docs/method.md and docs/faithfulness name
-exist, and every trainer of README's table has its section."""
+"""From formula to line: the functions and tests that docs/method.md, its docs/data/formulas.csv and
+docs/faithfulness name exist, and every trainer of README's table has its section."""
 
 import ast
+import csv
 import re
 
 import pytest
@@ -35,6 +36,19 @@ def test_every_function_that_a_page_names_exists(page):
     for name, target in FUNCTION.findall(page.read_text("utf-8")):
         path = page.parent / target
         assert name in defined(path), f"{name} in {path}"
+
+
+def test_every_symbol_has_a_function_and_a_test_that_exist():
+    """As ``file::name``, separated by spaces."""
+    with open(DOCS / "data/formulas.csv", encoding="utf-8", newline="") as file:
+        rows = [*csv.DictReader(file)]
+    assert len(rows) >= 18
+    for row in rows:
+        for column in ("functions", "tests"):
+            assert row[column], row
+            for place in row[column].split():
+                path, name = place.split("::")
+                assert name in defined(REPOSITORY / path), place
 
 
 def test_every_trainer_of_the_readmes_table_has_its_section():
