@@ -185,9 +185,10 @@ def worst_mistakes(
         least = shown[numpy.argsort(right[index, shown], kind="stable")][:BARS]
         order = least[numpy.argsort(-probability[least], kind="stable")]
         name = str(answers["image"][index])
+        path = file_of(name, root)
         yield Mistake(
             image=name,
-            picture=thumbnail(file_of(name, root)),
+            picture=thumbnail(Found(path) if path else None),
             bars=[
                 Bar(
                     name=run.classnames[label],
@@ -206,7 +207,7 @@ def verdict(given: bool, true: bool) -> str:
     return "wrong" if given else "missed"
 
 
-def file_of(name: str, root: str | None) -> Found | None:
+def file_of(name: str, root: str | None) -> str | None:
     """The file of a picture that the file ``root``, or a folder of class folders, names so; None where it
     is not there."""
     if root is None:
@@ -214,5 +215,5 @@ def file_of(name: str, root: str | None) -> Found | None:
     folder = root if os.path.isdir(root) else os.path.dirname(os.path.abspath(root))
     for place in (folder, os.getcwd()):
         if os.path.isfile(path := os.path.join(place, name)):
-            return Found(path)
+            return path
     return None
