@@ -15,7 +15,8 @@ calibration after a fit to every other held-out image, of CDC's reliabilities or
 temperature (*fit*). Each result is a line of the file, appended when it is known.
 
 The YAML file lists settings as configs/ablations does, one of whose files can be given, too; PREC
-is amp where a setting has none. A task counts once: means are over tasks of means over folds and
+is amp where a setting has none. ``shares_view: true`` shows all templates the same augmented view, and
+``by_accuracy: true`` chooses GDA's α as its authors do (experiments/folds.py). A task counts once: means are over tasks of means over folds and
 directions. Differences to --first are paired; their intervals are Student's t over the tasks, of at
 least five (results/comparison.py), and sentences say of H whether they are real.
 """
@@ -53,6 +54,7 @@ from experiments.comparison import (
 from experiments.folds import IMAGES_AT_ONCE, Pictures, fit_features, split, train_on
 from experiments.lab.image_groups import log_of, scaled, told_apart
 from experiments.methods import recipe_path
+from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.training import build
@@ -142,9 +144,9 @@ def train(
         trained, other = (new_trainer(setting, task, half, seed, root, folder) for half in (1, 2))
         if trained.model.learns:
             if is_feature_classifier(trained.model):
-                fit_features(trained.model, pictures, chosen, seed)
+                fit_features(trained.model, pictures, chosen, seed, "by_accuracy" in setting)
             else:
-                train_on(trained, pictures, chosen)
+                train_on(trained, pictures, chosen, "shares_view" in setting)
             other.model.load(trained.model.learned.state_dict(), trained.model.classnames)
             other.set_model_mode("eval")
     return trained, other

@@ -11,18 +11,20 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from dassl.data.datasets import Datum
 from dassl.utils import set_random_seed
 from PIL import Image
 from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
-from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.cross_fit import FeatureSet, cross_fit, folds
 from labelling.folders.own_images import FOLDS
 from trainers.common.image_files import read_picture
 from trainers.data.loader import steps_of_epoch, without_denormals
 from trainers.engine.fit import TrainingBatch, fit
-from trainers.learners.features import FeatureMethod
+from trainers.gda import ALPHAS, unit
+from trainers.learners.features import FeatureMethod, best_temperature, number_right
 from trainers.method import Method
 from trainers.trainer import MethodTrainer
 
@@ -41,6 +43,7 @@ class StockLoader:
         stock: (R, V, N, …), R random images or features for each of V views and N images.
         frozen: (R, V, N, E), the frozen CLIP's features of the same; labels: (N,).
         chosen: (n,) indices of the images to train on; steps: of an epoch.
+        shares_view: whether all V of a step's views of an image are the same one, drawn from the V.
     """
 
     stock: Tensor
@@ -48,6 +51,7 @@ class StockLoader:
     labels: Tensor
     chosen: Tensor
     steps: int
+    shares_view: bool = False
 
     def __len__(self) -> int:
         return self.steps
@@ -58,6 +62,11 @@ class StockLoader:
             drawn = torch.randint(len(self.stock), images.shape)
             shown = self.stock[drawn, :, images].transpose(0, 1).float()  # (V, B, …)
             features = self.frozen[drawn, :, images].transpose(0, 1)  # (V, B, E)
+            if self.shares_view:
+                view = torch.randint(len(shown), images.shape)
+                one = torch.arange(len(images))
+                shown = shown[view, one].expand_as(shown)
+                features = features[view, one].expand_as(features)
             yield shown, self.labels[images], features
 
 
@@ -157,8 +166,10 @@ def split(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
     return torch.tensor(chosen), torch.tensor(others)
 
 
-def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None:
-    """Trains the prompts as the trainer does, on views of the chosen images."""
+def train_on(
+    trainer: MethodTrainer, pictures: Pictures, chosen: Tensor, shares_view: bool = False
+) -> None:
+    """Trains the prompts as the trainer does, on views of the chosen images, see ``StockLoader``."""
     items = images_of(trainer)
     # what some look at before the first step
     trainer.dm.dataset.train_x[:] = [items[index] for index in chosen]
@@ -169,6 +180,7 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
         pictures.trained.labels,
         chosen,
         steps_of_epoch(len(chosen), trainer.cfg.OPTIM, trainer.cfg.DATALOADER.TRAIN_X.BATCH_SIZE),
+        shares_view,
     )
     # without validation images: they are among the held-out ones
     fit(
@@ -183,11 +195,44 @@ def train_on(trainer: MethodTrainer, pictures: Pictures, chosen: Tensor) -> None
 
 
 @torch.no_grad()
-def fit_features(method: FeatureMethod, pictures: Pictures, chosen: Tensor, seed: int) -> None:
+def fit_features(
+    method: FeatureMethod, pictures: Pictures, chosen: Tensor, seed: int, by_accuracy: bool = False
+) -> None:
     """Fits a classifier of image features to the chosen images: to the stock's views where its recipe
-    asks for views, else to the images as they are tested. Its settings are those that are best in
-    folds of the chosen images, so that no held-out image takes part."""
+    asks for views, else to the images as they are tested. Its settings are the most likely ones in
+    folds of the chosen images, or GDA's α is the most accurate one there, so that no held-out image
+    takes part."""
     shown = pictures.trained.part(chosen)
     plain = features(method, shown.centre["plain"])  # (N, E)
     views = pictures.frozen[:, 0, chosen] if method.augmented_views else plain[None]  # (R, N, E)
-    cross_fit(method, FeatureSet(views, plain, shown.labels), FOLDS, seed)
+    if by_accuracy:
+        fit_most_accurate(method, views, plain, shown.labels, seed)
+    else:
+        cross_fit(method, FeatureSet(views, plain, shown.labels), FOLDS, seed)
+
+
+def fit_most_accurate(
+    method: FeatureMethod, views: Tensor, plain: Tensor, labels: Tensor, seed: int
+) -> None:
+    """Fits GDA under the first α of its authors' with the most right answers in folds, and the temperature
+    to these answers.
+
+    Args:
+        views: (R, N, E), what is fitted to; plain: (N, E), what is answered; labels: (N,).
+    """
+    fold = folds(labels, FOLDS, seed)
+    tried: list[list[Tensor]] = []  # of each fold, logits (n, K) under each α
+    answers = []
+    for part in fold.unique():
+        is_in = fold == part
+        known = views[:, ~is_in]
+        settings = [(alpha / unit(known),) for alpha in ALPHAS]
+        asked = F.normalize(plain[is_in], dim=-1)
+        tried.append([*method.held_out_logits(known, labels[~is_in], asked, settings)])
+        answers.append(labels[is_in])
+    every = torch.cat(answers)
+    logits = [torch.cat(of_alpha) for of_alpha in zip(*tried)]
+    right = [number_right(of_alpha, every) for of_alpha in logits]
+    best = right.index(max(right))
+    method.fit(views, labels, (ALPHAS[best] / unit(views),))
+    method.set_temperature(best_temperature(logits[best], every))
