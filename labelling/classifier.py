@@ -28,7 +28,7 @@ from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError, nearest
 from trainers.common.files import file_hash
 from trainers.common.fingerprints import note_on_trained, start_of
-from trainers.common.image_files import look_through
+from trainers.common.image_files import Seen, look_through
 from trainers.common.recipes import SHOTS
 from trainers.common.record_file import Record, shown_name
 from trainers.data.random_state import restore_rng_state, rng_state
@@ -164,13 +164,17 @@ class Evaluation:
     answers: Answers = field(repr=False)
 
 
-def alike(pictures: Sequence[Picture], labels: numpy.ndarray) -> numpy.ndarray:
-    """The number (N,) of the group of each picture: files of a class that look alike are one; what is no
-    file is alone. labels: (N,)."""
+def looks_at(pictures: Sequence[Picture]) -> list[Seen | None]:
+    """What is seen of each picture; None of what is no file."""
     files = [os.fspath(picture) for picture in pictures if is_path(picture)]
-    seen = dict(zip(files, look_through(files)))
-    coarse = [seen[os.fspath(each)].coarse if is_path(each) else None for each in pictures]
-    return numpy.array(groups_of(coarse, labels.tolist()))
+    looks = iter(look_through(files))
+    return [next(looks) if is_path(picture) else None for picture in pictures]
+
+
+def alike(looks: Sequence[Seen | None], labels: numpy.ndarray) -> numpy.ndarray:
+    """The number (N,) of the group of each picture: files of a class that look alike are one; what is no
+    file is alone. looks: see ``looks_at``; labels: (N,)."""
+    return numpy.array(groups_of([look and look.coarse for look in looks], labels.tolist()))
 
 
 class PromptedClassifier:
@@ -530,12 +534,13 @@ class PromptedClassifier:
         truth = numpy.array([known[check_label(name)] for name in names])
         answered = answers.probabilities.argmax(axis=1)
         accuracy = float((answered == truth).mean())
-        independent = effective_number(answered == truth, alike(pictures, truth))
+        looks = looks_at(pictures)
+        independent = effective_number(answered == truth, alike(looks, truth))
         confusion = numpy.zeros((len(known), len(known)), dtype=int)
         numpy.add.at(confusion, (truth, answered), 1)
         probabilities = torch.from_numpy(answers.probabilities)
         metrics = measure(Prediction(probabilities), torch.from_numpy(truth), self.classnames)
-        seen = self.number_seen(pictures)
+        seen = self.number_seen(pictures, looks)
         if note := note_on_trained(seen, len(names)):
             log.warning("%s", note)
         return Evaluation(
@@ -549,17 +554,22 @@ class PromptedClassifier:
             answers=answers,
         )
 
-    def number_seen(self, pictures: Iterable[Picture]) -> int:
-        """How many pictures are files that it was trained on, or would be if ``fit`` wrote them."""
+    def number_seen(self, pictures: Sequence[Picture], looks: Sequence[Seen | None]) -> int:
+        """How many pictures are files that it was trained on, or would be if ``fit`` wrote them.
+
+        looks: see ``looks_at``.
+        """
         if not self.trained_on:
             return 0
         number = 0
         with tempfile.TemporaryDirectory() as folder:
-            for picture in pictures:
-                path = os.fspath(picture) if is_path(picture) else f"{folder}/picture.png"
-                if not is_path(picture):
-                    place_of(picture, "picture.png", folder)
-                number += start_of(bytes.fromhex(file_hash(path))) in self.trained_on
+            for picture, look in zip(pictures, looks):
+                if look is None:
+                    name = place_of(picture, "picture.png", folder)
+                    digest = bytes.fromhex(file_hash(f"{folder}/{name}"))
+                else:
+                    digest = look.digest
+                number += start_of(digest) in self.trained_on
         return number
 
     def prediction(
