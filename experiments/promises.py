@@ -7,8 +7,8 @@ Each draw is a folder. A trainer answers all of its pictures out of fold and is 
 does; a limit is set for each share by these answers. A promise that is given is broken where more than
 its share of the labels within the limit is wrong on other pictures, none of which looks like one of
 the folder. "Groups known": copies are in one fold and count once, as in a run that finds them (random
-features have their scenes for groups, drawings what ``look_alikes`` finds). "Groups unknown": each
-picture stands alone, as where no copy is found.
+features have their scenes for groups, drawings what ``look_alikes`` finds), and a folder whose copies
+are found in part is refused. "Groups unknown": each picture stands alone, as where no copy is found.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -35,6 +35,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.folders.look_alikes import share_partial
 from labelling.folders.own_images import CHEAP, FOLDS, MANY_FOLDS
 from labelling.threshold import BEST, CONFIDENCE, OFFERED, points_of, possible
 from tests import bursts, copies
@@ -66,12 +67,13 @@ class Pictures:
 
     Attributes:
         features: (N, E), of length one; labels: (N,).
-        groups: (N,), the number of the group of pictures that look alike.
+        groups: (N,), the number of the group of pictures that look alike; found_in_part: as a run's.
     """
 
     features: Tensor
     labels: Tensor
     groups: Sequence[int]
+    found_in_part: float = 0.0
 
 
 Folders = Callable[[Method, int, int], Iterator[tuple[Pictures, Pictures]]]
@@ -119,7 +121,7 @@ def drawn_folders(
     for picture, _ in drawings:
         taken.append(picture)
         taken += [copies.copy(kind, picture, generator) for _ in range(number - 1)]
-    groups = bursts.groups(taken, [name for name in names for _ in range(number)])
+    found = bursts.alike(taken, [name for name in names for _ in range(number)])
     labels = torch.tensor([DRAWN.index(name) for name in names]).repeat_interleave(number)
     features = features_of(method, taken)
     for seed in range(draws):
@@ -127,7 +129,9 @@ def drawn_folders(
         half = {*random.Random(seed).sample(scenes, len(scenes) // 2)}
         inside = [place for place in range(len(taken)) if twins[place // number] in half]
         outside = [place for place in range(len(taken)) if twins[place // number] not in half]
-        folder = Pictures(features[inside], labels[inside], [groups[place] for place in inside])
+        partial = share_partial(sum(found.is_partial[place] for place in inside), len(inside))
+        groups = [found.groups[place] for place in inside]
+        folder = Pictures(features[inside], labels[inside], groups, partial)
         yield folder, Pictures(features[outside], labels[outside], outside)
 
 
@@ -187,6 +191,9 @@ def measure(
     found: Counter[tuple[str, str, str]] = Counter()
     for folder, others in folders(method, draws, number):
         for way in ways:
+            if way == KNOWN and folder.found_in_part:
+                found[way, "any", "refused"] += 1
+                continue
             for name, labelled, wrong, is_broken in judged(method, folder, others, way):
                 found[way, name, "given"] += 1
                 found[way, name, "broken"] += is_broken
@@ -200,6 +207,7 @@ def measure(
             "of": kind,
             "copies": way,
             "folders": draws,
+            "refused": found[way, "any", "refused"],
         }
         for name in (*(f"{100 * share:g} %" for share in OFFERED), BEST):
             row[name] = in_words(found, way, name)

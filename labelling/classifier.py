@@ -41,7 +41,7 @@ from trainers.texts.classnames import check_names
 
 from .export import export
 from .fit import fit_folder
-from .folders.look_alikes import groups_of
+from .folders.look_alikes import look_alikes
 from .folders.own_images import labelled_in
 from .folders.pictures import (
     Labelled,
@@ -174,7 +174,9 @@ def looks_at(pictures: Sequence[Picture]) -> list[Seen | None]:
 def alike(looks: Sequence[Seen | None], labels: numpy.ndarray) -> numpy.ndarray:
     """The number (N,) of the group of each picture: files of a class that look alike are one; what is no
     file is alone. looks: see ``looks_at``; labels: (N,)."""
-    return numpy.array(groups_of([look and look.coarse for look in looks], labels.tolist()))
+    return numpy.array(
+        look_alikes([look and look.coarse for look in looks], labels.tolist()).groups
+    )
 
 
 class PromptedClassifier:

@@ -5,7 +5,6 @@ from trainers.evaluation.figures import decimal, wilson
 
 from .threshold import (
     CONFIDENCE,
-    NOTHING_NEW,
     ROUNDING,
     Point,
     Threshold,
@@ -31,7 +30,7 @@ def explain(threshold: Threshold) -> str:
     """Says what is rejected, and why."""
     validation = threshold.validation
     if not validation.points:
-        return NOTHING_NEW if validation.uncounted else NO_VALIDATION
+        return validation.reason or NO_VALIDATION
     sentences = limit(threshold), not_counted(validation), alternatives(threshold)
     return " ".join(filter(None, sentences))
 

@@ -278,9 +278,10 @@ def said_accuracy(record: Record) -> str:
     low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
     # what is kept is fitted to all images, and what was tested to a part of them
     least = "at least about " if "folds" in record else ""
+    doubt = ", too high: copies were found only in part" if "found_in_part" in record else ""
     return (
         f"Accuracy: {least}{metrics['accuracy']:.1f} % of {tested_on(record, images)} "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
+        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %){doubt}"
     )
 
 

@@ -38,6 +38,10 @@ NOTHING_NEW = (
     "No rejection threshold can be set: a class has no validation image that looks unlike those that were trained "
     "on. Add images of other scenes."
 )
+FOUND_IN_PART = (
+    "No rejection threshold can be set: many images look like some of their group and unlike the rest of it, so that "
+    "copies were found only in part. Name what belongs together, by a column group or by --group-by, and train again."
+)
 CONFIDENCE = 0.95  # of a promise, unless another is given
 BEST = "best"  # asks for the smallest share of ``OFFERED`` that can be promised
 OFFERED = (0.05, 0.1, 0.2)  # shares of errors
@@ -162,12 +166,14 @@ class Validation:
 
     Attributes:
         points: see ``points_of``; empty where no threshold can be chosen.
+        reason: why there are none, in sentences; "" for others.
         uncounted: number of images that look like a training image, or like one that counts.
         is_folds: whether each image was answered by a classifier of the folds without it, so that
             these are all of the run's images.
     """
 
     points: Sequence[Point] = ()
+    reason: str = ""
     uncounted: int = 0
     is_folds: bool = False
 
@@ -203,7 +209,8 @@ def split_of(record: Record) -> str:
 def read_validation(folder: str) -> Validation:
     """Reads a run's answers to its validation images or, with folds, to all of its images.
 
-    It has no points where a class has no image that counts.
+    It has no points where a class has no image that counts, or where images that belong together were
+    found in part.
 
     Raises:
         UserError: the run has no such file, or it can't be read, or is not the run's own.
@@ -229,10 +236,12 @@ def read_validation(folder: str) -> Validation:
         is_new = kept.get("is_new", numpy.ones(len(labels), bool))
         uncounted = int((~is_new).sum())
         if {*labels[is_new].tolist()} != {*labels.tolist()}:
-            return Validation([], uncounted, is_folds)
+            return Validation([], NOTHING_NEW, uncounted, is_folds)
+        if record.get("found_in_part"):
+            return Validation([], FOUND_IN_PART, uncounted, is_folds)
         wrong = kept["top"][:, 0] != labels
         points = points_of(kept["max_probability"][is_new], wrong[is_new])
-        return Validation(points, uncounted, is_folds)
+        return Validation(points, "", uncounted, is_folds)
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, path)
         raise UserError(
@@ -309,7 +318,7 @@ def threshold_of(
         return Threshold(validation_if_any(folder), confidence)
     validation = read_validation(folder)
     if not validation.points:
-        raise UserError(f"{folder}: {NOTHING_NEW}")
+        raise UserError(f"{folder}: {validation.reason}")
     if max_error == BEST:
         return best_threshold(validation, confidence)
     return threshold_at(float(max_error), validation, confidence)

@@ -138,6 +138,9 @@ def set_page(run: FinishedRun, root: str | None) -> SetPage:
 
 def promises_of(run: FinishedRun) -> Iterator[str]:
     """What can be promised, a sentence for each option."""
+    if "found_in_part" in run.record:
+        yield "Nothing: copies were found only in part. Name what belongs together in a column group"
+        return
     for option, what in PROMISED.items():
         share = run.record["promises"].get(option)
         if share is None:

@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
-from labelling.folders.look_alikes import groups_of
+from labelling.folders.look_alikes import LookAlikes, look_alikes
 from trainers.common.image_files import COARSE
 from trainers.common.readers import read_json
 from trainers.data.lists import PARTS
@@ -89,14 +89,19 @@ def textures(classes: int = 4, each: int = 60) -> Pictures:
     return made
 
 
-def groups(pictures: Sequence[Image.Image], classes: Sequence[str]) -> list[int]:
-    """``groups_of`` pictures as a run sees them."""
+def alike(pictures: Sequence[Image.Image], classes: Sequence[str]) -> LookAlikes:
+    """Which pictures look alike, as a run sees them."""
     coarse = [
         numpy.asarray(each.resize((COARSE, COARSE), Image.Resampling.BOX)).ravel()
         for each in pictures
     ]
     names = sorted({*classes})
-    return groups_of(coarse, [names.index(name) for name in classes])
+    return look_alikes(coarse, [names.index(name) for name in classes])
+
+
+def groups(pictures: Sequence[Image.Image], classes: Sequence[str]) -> list[int]:
+    """The groups of pictures that look alike."""
+    return alike(pictures, classes).groups
 
 
 def found(pictures: Pictures, strength: float) -> float:

@@ -116,6 +116,17 @@ def in_stretches(images: Sequence[Image], groups: Groups) -> tuple[Groups, str]:
     )
 
 
+def note_on_partial(share: float) -> str:
+    """What it means that a share of images looks like some of their group and unlike the rest; "" for 0."""
+    if not share:
+        return ""
+    return (
+        f"{100 * share:.0f} % of the images look like some of their group and unlike the rest of it, as copies do that are "
+        "zoomed, covered or changed in several ways: others will not have been found, so that accuracies are too high, and "
+        "--max-error promises nothing. Name what belongs together, by a column group or by --group-by"
+    )
+
+
 def by_numbers(path: str) -> list[tuple[int, str]]:
     """What paths are sorted by, so that frame 2 comes before frame 10."""
     parts = re.split(r"(\d+)", path)

@@ -6,6 +6,9 @@ that are nearest to it in one of ``VIEWS``: one step of registration takes away 
 and another light change, and what is left is compared with what the picture shows. Groups are what is
 connected so. What is black all over is taken for a cover, and is not compared.
 
+A burst's shots look like one another, all of them. Where many pictures look like some of their group, but
+not like the rest of it, the search finds only a part of what belongs together.
+
 Tests, choices and promises count only pictures unlike every training picture, and one of several that
 look alike: see ``Images.are_independent``.
 
@@ -16,7 +19,7 @@ References:
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import numpy
 import torch
@@ -37,27 +40,46 @@ BLUR = 1.2  # coarse pixels: the step follows shifts of about twice that
 # how far a hand moves between two shots: coarse pixels to the right and down, scale, and radians
 MOST = (2.0, 2.0, 0.15, 0.15)
 TILT = math.radians(15)  # of saved augmentations; the step follows what lies between
+SHIFT = (
+    4.0  # coarse pixels, of a camera that pans; the step follows what is nearer or further by two
+)
 NEAREST = 8  # pictures that each is held against: a burst of more is found along its chain
 FAR = 0.8  # distance in [0, 2] of two patterns, beyond which they are not held against one another
 CELL = 3  # coarse pixels of a side of a cell of a pattern
 BLACK = 8  # of 255: a cover's light is at most that in each channel
 SOLID = 2  # coarse pixels of a side: what is black and smaller than that square is a line
 DARK = 1 / 3  # share of a picture: one that is black in more of it has no covers
+# Share of the pictures that are partial, see ``LookAlikes``, up to which what belongs together is found:
+# experiments/promises.py measures what promises hold.
+MOST_PARTIAL = 0.05
 LEAST = 0.5  # share of two pictures that has to be left to compare
 TILE = 2**23  # numbers of a block of distances: 32 MB
 PAIRS = 256  # pictures that are held against another at a time: 15 MB
 
 
+class LookAlikes(NamedTuple):
+    """What is found among N pictures.
+
+    Attributes:
+        groups: the number of each picture's group: where the first picture that looks like it, or like
+            one that does, is in the list. A picture that was not seen is alone.
+        is_partial: whether each picture is held in its group by some, and does not look like all of
+            it, or like ``NEAREST`` of a large one.
+    """
+
+    groups: list[int]
+    is_partial: list[bool]
+
+
 @torch.no_grad()
-def groups_of(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> list[int]:
-    """The number of each picture's group: where the first picture that looks like it, or like one
-    that does, is in the list. A picture that was not seen is alone.
+def look_alikes(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> LookAlikes:
+    """Finds which pictures of a class look alike.
 
     Args:
         seen: (3 · ``COARSE``²,) each, see ``image_files.Seen``; None for what can't be read.
         labels: the class of each; pictures of two classes that look alike show fine differences.
     """
-    group = list(range(len(seen)))
+    found = LookAlikes([*range(len(seen))], [False] * len(seen))
     classes: dict[int, list[int]] = {}
     for place, (shown, label) in enumerate(zip(seen, labels)):
         if shown is not None:
@@ -71,14 +93,21 @@ def groups_of(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> li
     ) as progress:
         for places in classes.values():
             shown = numpy.stack([seen[place] for place in places])  # type: ignore[misc]
-            for place, first in zip(places, in_class(shown, progress)):
-                group[place] = places[first]
-    return group
+            for place, first, is_partial in zip(places, *in_class(shown, progress)):
+                found.groups[place] = places[first]
+                found.is_partial[place] = is_partial
+    return found
+
+
+def share_partial(partial: int, images: int) -> float:
+    """The share of images that are partial, where it shows that copies are found in part; else 0."""
+    share = partial / images
+    return share if share > MOST_PARTIAL else 0.0
 
 
 @one_thread()
-def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> list[int]:
-    """The groups of N pictures (N, 3 · ``COARSE``²) of a class, see ``groups_of``."""
+def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
+    """What is found among N pictures (N, 3 · ``COARSE``²) of a class."""
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
     images = uncovered(different)  # (U, 4, C, C)
     linked = [torch.empty(0, 2, dtype=torch.long), *links(images, progress.update)]  # (P, 2) each
@@ -90,10 +119,13 @@ def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> list[int]:
         linked += [some[pairs] for pairs in links(images[some])]
         component = connected(linked, len(images))
     progress.update(len(shown) - len(images))
-    component = component[copy_of.ravel()]  # (N,)
-    _, first, group = numpy.unique(component, return_index=True, return_inverse=True)
-    places: list[int] = first[group].tolist()
-    return places
+    pairs = torch.cat(linked).sort(dim=1).values.unique(dim=0)
+    number = pairs.flatten().bincount(minlength=len(images)).numpy()  # (U,), of those it looks like
+    others = numpy.bincount(component)[component] - 1
+    is_partial = number < others.clip(max=NEAREST)
+    copy_of = copy_of.ravel()
+    _, first, group = numpy.unique(component[copy_of], return_index=True, return_inverse=True)
+    return LookAlikes(first[group].tolist(), is_partial[copy_of].tolist())
 
 
 def connected(linked: Sequence[Tensor], number: int) -> numpy.ndarray:
@@ -109,14 +141,18 @@ def connected(linked: Sequence[Tensor], number: int) -> numpy.ndarray:
 
 
 def views() -> Tensor:
-    """(V, 2, 3): how copies are turned, see ``moved_by``: not at all, by quarters, mirrored and each of
-    these, and by ``TILT`` to both sides, mirrored or not."""
+    """(V, 2, 3): how copies are turned or moved, see ``moved_by``: not at all, by quarters, mirrored and each
+    of these, and by ``TILT`` to both sides, mirrored or not; by ``SHIFT`` to each side."""
     turns = [0.0, math.pi / 2, math.pi, -math.pi / 2, TILT, -TILT]
     angles = torch.tensor(turns).repeat(2)
     mirrors = torch.tensor([1.0, -1.0]).repeat_interleave(len(turns))
     across = torch.stack([angles.cos() * mirrors, -angles.sin()], dim=1)
     along = torch.stack([angles.sin() * mirrors, angles.cos()], dim=1)
-    return F.pad(torch.stack([across, along], dim=1), (0, 1))
+    turned = F.pad(torch.stack([across, along], dim=1), (0, 1))
+    ways = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    upright = torch.eye(2).expand(len(ways), 2, 2)
+    shifted = torch.cat([upright, 2 * SHIFT / COARSE * ways[..., None]], dim=2)
+    return torch.cat([turned, shifted])
 
 
 VIEWS = views()

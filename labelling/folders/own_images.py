@@ -53,10 +53,10 @@ from trainers.data.kept import Kept
 from trainers.data.lists import PARTS, Image, Lists, classnames_of
 from trainers.texts.classnames import alike
 
-from .groups import Groups, check_groups, in_stretches, named_by, numbered
+from .groups import Groups, check_groups, in_stretches, named_by, note_on_partial, numbered
 from .label_files import read_labels
 from .layouts import CLASSNAMES, WITHOUT_TEST, Layout, deeper, layout_of, parts_taken
-from .look_alikes import groups_of
+from .look_alikes import look_alikes, share_partial
 
 log = logging.getLogger(__name__)
 FEW = 100  # images, below which a part of them tells too little
@@ -111,14 +111,19 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
             raise UserError(f"{folder} has a column group: leave out --group-by, or that column")
         named_groups = named_by(rule, every)
     seen = seen_of(every, kept)
+    found_in_part = 0.0
     if named_groups:
         groups = numbered(every, named_groups)
         check_groups(folder, every, groups)
     else:
-        groups = grouped(every, seen)
+        groups, partial = grouped(every, seen)
         if layout.whole:
-            groups, film = in_stretches(every, groups)
+            found = groups
+            groups, film = in_stretches(every, found)
             notes += warned([film])
+            partial = [path for path in partial if groups[path] == found[path]]
+        found_in_part = share_partial(len(partial), len(every))
+        notes += warned([note_on_partial(found_in_part)])
     lists = divided(folder, files, groups)
     train, val, test = lists
     is_whole = bool(layout.whole) and cfg.DATASET.NUM_SHOTS < 1
@@ -150,6 +155,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
         broken=lost(parts, left, folds > 0 and is_whole),
         folds=folds,
         groups=groups,
+        found_in_part=found_in_part,
         kept=kept,
     )
     notes += warned(copies_of_trained(folder, made, bool(named_groups)))
@@ -185,11 +191,14 @@ def seen_of(images: Iterable[Image], kept: Kept | None) -> SeenOf:
     return dict(zip(paths, look_through(paths, kept)))
 
 
-def grouped(images: Sequence[Image], seen: SeenOf) -> Groups:
-    """The groups of images of a class that look alike."""
+def grouped(images: Sequence[Image], seen: SeenOf) -> tuple[Groups, list[str]]:
+    """The groups of images of a class that look alike, and the paths of those that don't look like all of
+    their group."""
     coarse = [seen[image.impath].coarse for image in images]
-    numbers = groups_of(coarse, [image.label for image in images])
-    return {image.impath: number for image, number in zip(images, numbers)}
+    found = look_alikes(coarse, [image.label for image in images])
+    groups = {image.impath: number for image, number in zip(images, found.groups)}
+    partial = [image.impath for image, is_partial in zip(images, found.is_partial) if is_partial]
+    return groups, partial
 
 
 def content_of(paths: Iterable[str], seen: SeenOf, named_groups: Mapping[str, str]) -> str:

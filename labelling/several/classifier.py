@@ -338,6 +338,11 @@ def rule_of(
             raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
     if max_error is not None and max_missed is not None:
         raise UserError("--max-error and --max-missed are two promises: give one of them")
+    if record.get("found_in_part") and (max_error is not None or max_missed is not None):
+        raise UserError(
+            f"{folder} promises nothing, since copies were found only in part: name what belongs together in a column "
+            "group, and train again, or leave the promise out"
+        )
     kept = answers_of(folder, record)
     known = kept["probability"], kept["truth"]
     if max_error is not None:

@@ -45,8 +45,9 @@ from trainers.prompting.hashes import tensor_hash
 from ..cross_fit import stratified_folds
 from ..defaults import completed
 from ..fit import machine
+from ..folders.groups import note_on_partial
 from ..folders.label_sets import LabelSets, check_occurring, read_label_sets
-from ..folders.look_alikes import groups_of
+from ..folders.look_alikes import look_alikes, share_partial
 from ..folders.own_images import FOLDS
 from ..folders.pictures import Picture
 from ..own_run import config_of_images
@@ -114,7 +115,7 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
     """
     folder = cfg.OUTPUT_DIR
     kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND or "white", has_crops=False)
-    sets, content, groups, broken = looked_at(cfg, sets, kept)
+    sets, content, groups, broken, found_in_part = looked_at(cfg, sets, kept)
     if is_done(cfg, content):
         log.info(
             "Done already: %s; to train again, delete that folder, or give another output folder",
@@ -152,21 +153,25 @@ def make(cfg: CfgNode, sets: LabelSets) -> None:
     keep_probe(cfg, base, fitted, sets.classnames, content)
     metrics = {**measures, "map_by_names": by_names}
     rule = best_thresholds(fitted.probability, sets.truth)
-    promises = smallest_shares(fitted.probability, sets.truth, groups)
-    write_record(cfg, base, fitted, sets, content, metrics, rule, promises, seconds, broken)
+    promises = {}
+    if not found_in_part:
+        promises = smallest_shares(fitted.probability, sets.truth, groups)
+    write_record(
+        cfg, base, fitted, sets, content, metrics, rule, promises, seconds, broken, found_in_part
+    )
     shutil.rmtree(f"{folder}/{FEATURES}", ignore_errors=True)
 
 
 def looked_at(
     cfg: CfgNode, sets: LabelSets, kept: Kept
-) -> tuple[LabelSets, str, numpy.ndarray, list[str]]:
+) -> tuple[LabelSets, str, numpy.ndarray, list[str], float]:
     """Looks at each picture.
 
     kept: is given each as it is decoded.
 
     Returns:
         the pictures that can be read; a hash of these and their labels; the number (N,) of the group of
-        each; names of those that can't be read.
+        each; names of those that can't be read; ``found_in_part``, see ``Images``.
 
     Raises:
         UserError: some can't be read and are not to be skipped, or too few are left.
@@ -190,7 +195,9 @@ def looked_at(
             [sets.groups[place] for place in left],
         )
         seen = [seen[place] for place in left]
-    groups = numbered_groups(seen, sets.groups)
+    groups, found_in_part = numbered_groups(seen, sets.groups)
+    if note := note_on_partial(found_in_part):
+        log.warning("%s", note)
     apart = len(numpy.unique(groups))
     if apart < FOLDS:
         found = f"{counted(apart, 'picture')} that can be read and look different"
@@ -212,21 +219,23 @@ def looked_at(
         names = [name for name, has in zip(sets.classnames, own) if has]
         digest.update(f"{image_name(path)}|{names}\n".encode() + look.digest)
     digest.update(repr((sets.classnames, groups.tolist())).encode())
-    return sets, digest.hexdigest()[:16], groups, broken
+    return sets, digest.hexdigest()[:16], groups, broken, found_in_part
 
 
-def numbered_groups(seen: Sequence[Seen], named: Sequence[str]) -> numpy.ndarray:
-    """A number (N,) for each picture's group: where groups are named nothing is guessed, and a picture
-    without a name is alone; else pictures that look alike belong together.
+def numbered_groups(seen: Sequence[Seen], named: Sequence[str]) -> tuple[numpy.ndarray, float]:
+    """A number (N,) for each picture's group, and ``found_in_part``, see ``Images``: where groups are named
+    nothing is guessed, and a picture without a name is alone; else pictures that look alike belong
+    together.
 
     Args:
         seen: of N pictures; named: N names of groups, "" for none.
     """
     if not any(named):
-        return numpy.array(groups_of([picture.coarse for picture in seen], [0] * len(seen)))
+        found = look_alikes([picture.coarse for picture in seen], [0] * len(seen))
+        return numpy.array(found.groups), share_partial(sum(found.is_partial), len(seen))
     first: dict[str, int] = {}
     places = [first.setdefault(name, place) if name else place for place, name in enumerate(named)]
-    return numpy.array(places)
+    return numpy.array(places), 0.0
 
 
 def is_done(cfg: CfgNode, content: str) -> bool:
@@ -320,6 +329,7 @@ def write_record(
     promises: dict[str, float],
     seconds: dict[str, float],
     broken: list[str],
+    found_in_part: float,
 ) -> None:
     """Writes ``results.json``, which marks the run as done; its fields are those of ``Evaluator``'s, and
     ``task``."""
@@ -350,6 +360,7 @@ def write_record(
         "thresholds": dict(zip(sets.classnames, rule.thresholds.tolist())),
         "promises": promises,
         "folds": FOLDS,
+        **({"found_in_part": found_in_part} if found_in_part else {}),
         "split_hash": content,
         "fewshot_sample": None,
         "git_commit": git_commit(),

@@ -11,7 +11,7 @@ from labelling.checkout import image_folder  # noqa: F401, which Dassl's registr
 from labelling.fit import said_accuracy
 from report.headlines import headlines
 from results.runs import collect, group
-from tests import bursts
+from tests import bursts, copies
 from tests.datasets.test_every_dataset import build
 from tests.runs import call
 from tests.same_run import kept_answers
@@ -78,6 +78,33 @@ def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothi
     assert "Training images look like 6 test images, such as train/land vehicle/00-0.png" in said
     assert "look like 6 validation images" in said
     assert "no promise (--max-error) rests" in said
+
+
+def test_copies_that_are_found_in_part_promise_nothing_until_their_groups_are_named(
+    tmp_path, capsys, no_figures
+):
+    draws = numpy.random.default_rng(0)
+    folder = tmp_path / "copies"
+    codes = [(code, name) for code, name in bursts.codes() if name in CLASSES]
+    for scene, (picture, name) in enumerate(bursts.drawn(codes[::4])):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(4):
+            copy = copies.copy("augmented", picture, draws)
+            copy.save(folder / name / f"{scene:02d}_{number}.png")
+    found = {"trainer": "ZeroshotCLIP", "backbone": "tiny"}
+    classifier = PromptedClassifier.fit(folder, folder=tmp_path / "guessed", **found)
+    assert classifier.record["found_in_part"] > 0.05
+    assert "copies were found only in part" in said_accuracy(classifier.record)
+    [note] = [note for note in classifier.record["notes"] if "--group-by" in note]
+    assert "--max-error promises nothing" in note
+    [picture, *_] = (folder / name).iterdir()
+    words = "--max-error", "0.2", picture
+    assert call(predict.main, "--run", tmp_path / "guessed", *words) == 2
+    assert "copies were found only in part. Name what belongs" in capsys.readouterr().err
+    rule = {"group_by": "(.+)_[0-9]"}
+    classifier = PromptedClassifier.fit(folder, folder=tmp_path / "named", **rule, **found)
+    assert "found_in_part" not in classifier.record
+    assert call(predict.main, "--run", tmp_path / "named", *words) == 0
 
 
 def test_every_interval_of_an_accuracy_counts_scenes_and_not_shots(

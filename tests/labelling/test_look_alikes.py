@@ -5,14 +5,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
 
 from labelling.cross_fit import folds
-from labelling.folders.look_alikes import groups_of
+from labelling.folders.look_alikes import look_alikes, share_partial
 from tests import bursts, copies
 from trainers.common.image_files import COARSE
 from trainers.data.class_folders import SHARES, divide
 from trainers.data.images import are_new
 
+SOME = ("country flag", "mammal")
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
 
 
@@ -52,12 +54,62 @@ def test_copies_of_a_drawing_are_one_group_and_no_two_drawings_are(kind, least):
     assert len({*zip(group.ravel(), scene.ravel())}) == len({*group.ravel()}), "no scene is joined"
 
 
+# whether a folder of drawings with three copies of a kind each shows that copies are found in part
+PARTIAL = {
+    "half a burst": False,
+    "mirrored": False,
+    "turned by 90°": False,
+    "turned by 15°": True,
+    "edited": True,
+    "zoomed": True,
+    "cut out": True,
+    "panned": True,
+    "augmented": True,
+}
+
+
+@pytest.fixture(scope="module")
+def scenes():
+    """Drawings, some of them twins."""
+    return bursts.drawn(code for code in bursts.codes() if code[1] in SOME)
+
+
+@pytest.mark.parametrize("kind, is_partial", PARTIAL.items())
+def test_that_copies_are_found_in_part_is_seen_by_those_that_are_found(scenes, kind, is_partial):
+    draws = numpy.random.default_rng(0)
+    shown = [
+        (each, name)
+        for picture, name in scenes
+        for each in (picture, *(copies.copy(kind, picture, draws) for _ in range(3)))
+    ]
+    found = bursts.alike(*zip(*shown))
+    assert (share_partial(sum(found.is_partial), len(shown)) > 0) == is_partial
+
+
+def test_twins_among_drawings_are_no_copies_that_are_found_in_part(scenes):
+    assert share_partial(sum(bursts.alike(*zip(*scenes)).is_partial), len(scenes)) == 0
+
+
+def test_a_picture_is_partial_where_it_looks_like_some_of_its_group_and_unlike_the_rest():
+    """Three windows, each of which is moved by as much as is found: the outer ones don't look alike. So
+    many copies of one picture that none is held against all others are whole."""
+    wide = numpy.random.default_rng(0).integers(40, 256, (COARSE, 2 * COARSE, 3)).astype(float)
+    wide = gaussian_filter(wide, (2, 2, 0), mode="wrap")
+    wide = 128 + 4 * (wide - wide.mean())
+    windows = [wide[:, left : left + COARSE].clip(0, 255).astype("uint8") for left in (0, 5, 10)]
+    found = look_alikes([window.ravel() for window in windows], [0, 0, 0])
+    assert found == ([0, 0, 0], [True, False, True])
+    noise = numpy.random.default_rng(1).integers(-2, 3, (30, windows[0].size))
+    many = [*(windows[0].ravel() + noise).clip(0, 255).astype("uint8")]
+    assert look_alikes(many, [0] * 30) == ([0] * 30, [False] * 30)
+
+
 def test_what_is_black_in_a_third_of_a_picture_is_no_cover():
     """Of light shapes on black the ground is compared, too: two shapes are two pictures."""
     ground = numpy.zeros((2, COARSE, COARSE, 3), "uint8")
     ground[0, 4:20, 4:10] = 200
     ground[1, 4:20, 4:20] = 200
-    assert groups_of([*ground.reshape(2, -1)], [0, 0]) == [0, 1]
+    assert look_alikes([*ground.reshape(2, -1)], [0, 0]).groups == [0, 1]
 
 
 def test_a_pictures_lines_are_no_covers():
@@ -68,10 +120,10 @@ def test_a_pictures_lines_are_no_covers():
     crossed[12, 3:21] = 0
     crossed[3:21, 6] = 0
     crossed[3:21, 17] = 0
-    assert groups_of([plain.ravel(), crossed.ravel()], [0, 0]) == [0, 1]
+    assert look_alikes([plain.ravel(), crossed.ravel()], [0, 0]).groups == [0, 1]
     covered = plain.copy()
     covered[3:9, 3:9] = 0
-    assert groups_of([plain.ravel(), covered.ravel()], [0, 0]) == [0, 0]
+    assert look_alikes([plain.ravel(), covered.ravel()], [0, 0]).groups == [0, 0]
 
 
 def test_copies_in_another_size_are_found_however_many_there_are_and_two_classes_share_no_group():
@@ -83,7 +135,9 @@ def test_copies_in_another_size_are_found_however_many_there_are_and_two_classes
     seen = [*(scenes[scene] + noise).clip(0, 255).astype("uint8")]
     first = {}
     expected = [first.setdefault(key, place) for place, key in enumerate(zip(scene, label))]
-    assert groups_of([*seen, None], [*label, 0]) == [*expected, 200], "the unreadable one is alone"
+    assert look_alikes([*seen, None], [*label, 0]).groups == [*expected, 200], (
+        "the unreadable one is alone"
+    )
 
 
 @given(GROUPS)
@@ -147,5 +201,5 @@ def test_a_scene_in_a_light_that_differs_by_more_than_50_of_255_is_another(
     scene = numpy.random.default_rng(0).integers(60, 140, (COARSE, COARSE, 3), dtype="uint8")
     lit = scene.copy()
     lit[..., channels] += more
-    group = groups_of([scene.ravel(), lit.ravel()], [0, 0])
+    group = look_alikes([scene.ravel(), lit.ravel()], [0, 0]).groups
     assert (group == [0, 0]) == are_alike

@@ -52,8 +52,10 @@ def test_pictures_that_look_alike_belong_together_unless_groups_are_named():
 
     shown = [rng.integers(0, 256, 3 * COARSE**2).astype(numpy.uint8) for _ in range(4)]
     seen = [Seen(coarse=coarse) for coarse in [*shown, shown[0]]]
-    assert numbered_groups(seen, [""] * 5).tolist() == [0, 1, 2, 3, 0]
-    assert numbered_groups(seen, ["", "one", "", "one", ""]).tolist() == [0, 1, 2, 1, 4]
+    groups, found_in_part = numbered_groups(seen, [""] * 5)
+    assert groups.tolist() == [0, 1, 2, 3, 0] and found_in_part == 0
+    groups, found_in_part = numbered_groups(seen, ["", "one", "", "one", ""])
+    assert groups.tolist() == [0, 1, 2, 1, 4] and found_in_part == 0
 
 
 def test_the_threshold_of_a_label_is_the_best_of_all_by_f1():

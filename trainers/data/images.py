@@ -34,6 +34,8 @@ class Images:
             it; 0: in none.
         groups: path → the number of the group of images that are not independent of one another; empty
             where nothing is known of groups.
+        found_in_part: share, in [0, 1], of the images that look like some of their group and unlike the rest
+            of it, where these are so many that what belongs together is found only in part; else 0.
         kept: what a look at them has left; None where none was taken.
     """
 
@@ -50,6 +52,7 @@ class Images:
     is_test_only: bool = False
     folds: int = 0
     groups: Mapping[str, int] = field(default_factory=dict)
+    found_in_part: float = 0.0
     kept: Kept | None = None
 
     @cached_property

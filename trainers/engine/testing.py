@@ -171,6 +171,7 @@ class Evaluator:
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
+        ``found_in_part`` of ``Images``, if it isn't 0;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's.
         """
@@ -182,6 +183,7 @@ class Evaluator:
             "notes": list(self.notes),
             "folds": images.folds if images.is_tested_in_folds else 0,
             "class_parameters": list(method.class_part.names),
+            "found_in_part": images.found_in_part,
         }
         record: Record = {
             "format": FORMAT,
