@@ -109,10 +109,13 @@ def shown(centres: Tensor, scenes: int, shots: int, generator: torch.Generator) 
 
 
 def drawn_folders(
-    kind: str, method: Method, draws: int, number: int
+    kind: str, copied: float, method: Method, draws: int, number: int
 ) -> Iterator[tuple[Pictures, Pictures]]:
-    """Folders of half of the drawings of some classes, and the other half: each drawing and its
-    copies of a kind, see tests/copies.py. Which are alike is found among all of them at once."""
+    """Folders of half of the drawings of some classes, and the other half: drawings and the copies of
+    some of them, see tests/copies.py. Which are alike is found among all of them at once.
+
+    copied: share of the drawings that have copies.
+    """
     generator = numpy.random.default_rng(0)
     drawings = [(picture, name) for picture, name in bursts.drawings() if name in DRAWN]
     names = [name for _, name in drawings]
@@ -127,8 +130,13 @@ def drawn_folders(
     for seed in range(draws):
         scenes = sorted({*twins})
         half = {*random.Random(seed).sample(scenes, len(scenes) // 2)}
-        inside = [place for place in range(len(taken)) if twins[place // number] in half]
-        outside = [place for place in range(len(taken)) if twins[place // number] not in half]
+        having = {*random.Random(f"copied {seed}").sample(scenes, round(copied * len(scenes)))}
+        inside = []
+        outside = []
+        for place in range(len(taken)):
+            scene = twins[place // number]
+            if place % number == 0 or scene in having:
+                (inside if scene in half else outside).append(place)
         partial = share_partial(sum(found.is_partial[place] for place in inside), len(inside))
         groups = [found.groups[place] for place in inside]
         folder = Pictures(features[inside], labels[inside], groups, partial)
@@ -232,6 +240,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--kinds", nargs="+", choices=[*copies.KINDS], default=[BURST], help="of copies of drawings"
     )
+    parser.add_argument(
+        "--copied", type=float, default=1, help="share of the drawings that have copies (1)"
+    )
     parser.add_argument("--scenes", type=int, default=30, help="of a class of random features (30)")
     parser.add_argument("--trainers", nargs="+", choices=TRAINERS, default=TRAINERS)
     parser.add_argument("--shots", nargs="+", type=int, default=SHOTS, help="of a scene (1 4)")
@@ -241,7 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     folders: dict[str, Folders] = {"random features": partial(random_folders, args.scenes)}
     if args.drawings:
-        folders = {kind: partial(drawn_folders, kind) for kind in args.kinds}
+        some = "" if args.copied == 1 else f", {100 * args.copied:g} % of the drawings"
+        folders = {kind + some: partial(drawn_folders, kind, args.copied) for kind in args.kinds}
     names = DRAWN if args.drawings else DRAWN[:CLASSES]
     print(
         f"Promises broken, of those given with {100 * CONFIDENCE:g} % confidence (pictures labelled, labels wrong, %)"
