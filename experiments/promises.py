@@ -112,7 +112,7 @@ def drawn_folders(
     kind: str, copied: float, method: Method, draws: int, number: int
 ) -> Iterator[tuple[Pictures, Pictures]]:
     """Folders of half of the drawings of some classes, and the other half: drawings and the copies of
-    some of them, see tests/copies.py. Which are alike is found among all of them at once.
+    some of them, see tests/copies.py.
 
     copied: share of the drawings that have copies.
     """
@@ -124,7 +124,6 @@ def drawn_folders(
     for picture, _ in drawings:
         taken.append(picture)
         taken += [copies.copy(kind, picture, generator) for _ in range(number - 1)]
-    found = bursts.alike(taken, [name for name in names for _ in range(number)])
     labels = torch.tensor([DRAWN.index(name) for name in names]).repeat_interleave(number)
     features = features_of(method, taken)
     for seed in range(draws):
@@ -142,9 +141,11 @@ def drawn_folders(
                     inside.append(place)
                 else:  # so that each drawing weighs the same, as each group counts once
                     outside += number * [place]
-        partial = share_partial(sum(found.is_partial[place] for place in inside), len(inside))
-        groups = [found.groups[place] for place in inside]
-        folder = Pictures(features[inside], labels[inside], groups, partial)
+        found = bursts.alike(
+            [taken[place] for place in inside], [names[place // number] for place in inside]
+        )
+        partial = share_partial(sum(found.is_partial), len(inside))
+        folder = Pictures(features[inside], labels[inside], found.groups, partial)
         yield folder, Pictures(features[outside], labels[outside], outside)
 
 
