@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -16,7 +15,7 @@ from trainers.common.config_files import check_values
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import FORMAT, Record
-from trainers.engine.build import check_settings
+from trainers.engine.build import check_settings, device_of
 from trainers.engine.checkpoint import load_state, read
 from trainers.engine.checks import check_pixels
 from trainers.engine.official import (
@@ -58,8 +57,7 @@ def official_classifier(
     check_pixels(cfg, clip)
     cfg.freeze()
     node = check_settings(kind, cfg)
-    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-    method = kind(node, names, clip.to(device))
+    method = kind(node, names, clip.to(device_of(cfg)))
     trained = trained_names(state, method, path)
     load_state(method, prompts_in(state, method, path), trained, path)
     check_names(method.backbone, names, are_fixed=False)

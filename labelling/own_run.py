@@ -22,10 +22,10 @@ from trainers.data.images import Images
 from trainers.data.kept import Kept
 from trainers.data.loader import make_loaders
 from trainers.data.transforms import steps_of_training, template_views
-from trainers.engine.build import check_settings, take_pixels
+from trainers.engine.build import build_method, check_settings, device_of, take_pixels
 from trainers.engine.checks import check_data, check_run
 from trainers.engine.run import Run
-from trainers.engine.saved_run import find_method, method_of, new_config, settings_with
+from trainers.engine.saved_run import find_method, new_config, settings_with
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
@@ -103,7 +103,7 @@ def build_run(
         kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
         images = own_images(cfg.DATASET.ROOT, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)
-    method = method_of(cfg, images.classnames)
+    method = build_method(kind, cfg, images.classnames, device_of(cfg))
     features = None
     if is_quick and images.kept is not None:  # the image encoder is CLIP's own
         features = images.kept.features[method.towers.key]

@@ -54,6 +54,11 @@ def take_pixels(cfg: CfgNode, options: Iterable[str]) -> None:
             cfg.INPUT[key] = value
 
 
+def device_of(cfg: CfgNode) -> torch.device:
+    """A GPU if there is one and the config allows it, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+
+
 def build_method(
     method: type[Method], cfg: CfgNode, classnames: Sequence[str], device: torch.device
 ) -> Method:

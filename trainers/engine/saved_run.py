@@ -4,7 +4,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from yacs.config import CfgNode
 
 from .. import METHODS, method_class
@@ -17,7 +16,7 @@ from ..common.setting import Settings, node_of, under
 from ..host import registered_trainer
 from ..method import Method
 from ..settings import RUN
-from .build import build_method, check_settings
+from .build import build_method, check_settings, device_of
 from .checkpoint import MODEL_NAME, Training, load_trained
 
 
@@ -80,8 +79,7 @@ def method_of(cfg: CfgNode, classnames: Sequence[str]) -> Method:
     Raises:
         UserError: the config can't work, or its CLIP is not found.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-    return build_method(find_method(cfg.TRAINER.NAME), cfg, classnames, device)
+    return build_method(find_method(cfg.TRAINER.NAME), cfg, classnames, device_of(cfg))
 
 
 @dataclass(frozen=True)
