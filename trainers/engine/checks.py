@@ -9,12 +9,10 @@ import logging
 from PIL import ImageColor
 from yacs.config import CfgNode
 
-from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
 from ..data.images import Images
 from ..prompting.backbone import Backbone, check_clip
-from ..settings import settings_of_run
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +36,8 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
 
 
 def check_run(cfg: CfgNode) -> None:
-    """Checks the settings that don't belong to a method; its own see ``Method.check``."""
-    check_values(cfg, settings_of_run(cfg))
+    """Checks the settings that don't belong to a method, each of which is one that its key takes; a
+    method's own see ``Method.check``."""
     check_clip(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:
