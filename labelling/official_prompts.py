@@ -15,6 +15,7 @@ from trainers.common.config_files import check_values
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import FORMAT, Record
+from trainers.common.setting import node_of
 from trainers.engine.build import check_settings, device_of
 from trainers.engine.checkpoint import load_state, read
 from trainers.engine.checks import check_pixels
@@ -27,7 +28,7 @@ from trainers.engine.official import (
     trained_names,
 )
 from trainers.engine.run_record import versions
-from trainers.engine.saved_run import find_method, new_config, settings_with
+from trainers.engine.saved_run import find_method, settings_with
 from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 from trainers.texts.classnames import check_names
@@ -102,7 +103,8 @@ def config_for(
         UserError: see ``fill_config``.
     """
     trainer = kind.name()
-    cfg = new_config(kind)
+    known = settings_with(kind)
+    cfg = node_of(known)
     recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
     node = f"TRAINER.{trainer.upper()}"
     given: dict[str, tuple[str, object]] = {
@@ -112,7 +114,7 @@ def config_for(
     for key, value in LAYOUTS[trainer].settings(state).items():
         given[f"{node}.{key}"] = (key, value)
     fill_config(cfg, "", recipe, lambda _: {}, given, settings, "settings")
-    check_values(cfg, settings_with(kind))
+    check_values(cfg, known)
     return cfg
 
 

@@ -18,6 +18,7 @@ from trainers.common.recipes import (
     recipe_path,
     usual_experiment,
 )
+from trainers.common.setting import node_of
 from trainers.data.images import Images
 from trainers.data.kept import Kept
 from trainers.data.loader import make_loaders
@@ -25,7 +26,7 @@ from trainers.data.transforms import steps_of_training, template_views
 from trainers.engine.build import build_method, check_settings, device_of, take_pixels
 from trainers.engine.checks import check_data, check_run
 from trainers.engine.run import Run
-from trainers.engine.saved_run import find_method, new_config, settings_with
+from trainers.engine.saved_run import find_method, settings_with
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
@@ -42,7 +43,8 @@ def config_of_images(run: OwnRun) -> CfgNode:
         UserError: see ``fill_config``.
     """
     method = find_method(run.trainer)
-    cfg = new_config(method)
+    settings = settings_with(method)
+    cfg = node_of(settings)
     given: dict[str, tuple[str, object]] = {
         "DATASET.ROOT": ("images", run.images),
         "TRAINER.NAME": ("trainer", run.trainer),
@@ -67,7 +69,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
         "settings",
     )
     take_pixels(cfg, options)
-    check_values(cfg, settings_with(method))
+    check_values(cfg, settings)
     note_content(cfg)
     cfg.freeze()
     return cfg

@@ -42,20 +42,16 @@ def settings_with(method: type[Method]) -> Settings:
     return {**RUN, **under(f"TRAINER.{method.name().upper()}", method.declared)}
 
 
-def new_config(method: type[Method]) -> CfgNode:
-    """A run's config with the method's settings, all of them at their defaults."""
-    return node_of(settings_with(method))
-
-
 def config_of(record: Record, method: type[Method]) -> CfgNode:
     """The config that a run was made with.
 
     Raises:
         UserError: a value is of another kind than its default.
     """
-    cfg = new_config(method)
+    settings = settings_with(method)
+    cfg = node_of(settings)
     overlay(cfg, record["config"])
-    check_values(cfg, settings_with(method))
+    check_values(cfg, settings)
     return cfg
 
 
