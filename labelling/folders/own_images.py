@@ -18,7 +18,7 @@ import hashlib
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ from trainers.data.class_folders import (
     divide,
     image_files,
     labelled,
-    read_classnames,
+    names_of,
     small_classes,
 )
 from trainers.data.fewshot import FOLDER, Parts, choose
@@ -55,7 +55,7 @@ from trainers.texts.classnames import alike
 
 from .groups import Groups, check_groups, in_stretches, named_by, note_on_partial, numbered
 from .label_files import read_labels
-from .layouts import CLASSNAMES, WITHOUT_TEST, Layout, deeper, layout_of, parts_taken
+from .layouts import WITHOUT_TEST, Layout, deeper, layout_of, parts_taken
 from .look_alikes import look_alikes, share_partial
 
 log = logging.getLogger(__name__)
@@ -422,12 +422,6 @@ def divided(
         parts = divide(folder, files["train"], groups, WITHOUT_TEST)
         parts["test"] = files["val"]
     return labelled(folder, parts, names_of(folder, parts["train"]))
-
-
-def names_of(folder: str, classes: Collection[str]) -> dict[str, str]:
-    """Class folder → class name: its own, or that of a folder's ``classnames.txt``."""
-    path = f"{folder}/{CLASSNAMES}"
-    return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
 
 
 def check_small(folder: str, files: Files, cfg: CfgNode) -> list[str]:
