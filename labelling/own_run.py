@@ -105,7 +105,8 @@ def build_run(
         kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
         images = own_images(cfg.DATASET.ROOT, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)
-    method = build_method(kind, cfg, images.classnames, device_of(cfg))
+    device = device_of(cfg)
+    method = build_method(kind, cfg, images.classnames, device)
     features = None
     if is_quick and images.kept is not None:  # the image encoder is CLIP's own
         features = images.kept.features[method.towers.key]

@@ -44,7 +44,7 @@ from trainers.data.class_folders import (
     divide,
     image_files,
     labelled,
-    names_of,
+    names_of_folders,
     small_classes,
 )
 from trainers.data.fewshot import FOLDER, Parts, choose
@@ -421,7 +421,7 @@ def divided(
     elif "test" not in files:
         parts = divide(folder, files["train"], groups, WITHOUT_TEST)
         parts["test"] = files["val"]
-    return labelled(folder, parts, names_of(folder, parts["train"]))
+    return labelled(folder, parts, names_of_folders(folder, parts["train"]))
 
 
 def check_small(folder: str, files: Files, cfg: CfgNode) -> list[str]:
@@ -460,7 +460,7 @@ def labelled_in(folder: str) -> tuple[list[str], list[str]]:
     layout = layout_of(folder)
     place = layout.whole or layout.parts.get("test") or layout.parts["val"]
     files = {name: paths for name, paths in image_files(place, may_be_empty=True).items() if paths}
-    names = names_of(folder, files)
+    names = names_of_folders(folder, files)
     paths = [path for of_class in files.values() for path in of_class]
     labels = [names[name] for name, of_class in files.items() for _ in of_class]
     return paths, labels

@@ -122,7 +122,7 @@ def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
         return {folder: names[folder] for folder in folders or names}
 
 
-def names_of(folder: str, classes: Collection[str]) -> dict[str, str]:
+def names_of_folders(folder: str, classes: Collection[str]) -> dict[str, str]:
     """Class folder → class name: its own, or that of a folder's ``CLASSNAMES``."""
     path = f"{folder}/{CLASSNAMES}"
     return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
