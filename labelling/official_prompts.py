@@ -16,7 +16,7 @@ from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import FORMAT, Record
 from trainers.common.setting import node_of
-from trainers.engine.build import check_settings, device_of
+from trainers.engine.build import check_settings, device_of, find_method, settings_with
 from trainers.engine.checkpoint import load_state, read
 from trainers.engine.checks import check_pixels
 from trainers.engine.official import (
@@ -28,7 +28,6 @@ from trainers.engine.official import (
     trained_names,
 )
 from trainers.engine.run_record import versions
-from trainers.engine.saved_run import find_method, settings_with
 from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 from trainers.texts.classnames import check_names

@@ -23,10 +23,16 @@ from trainers.data.images import Images
 from trainers.data.kept import Kept
 from trainers.data.loader import make_loaders
 from trainers.data.transforms import steps_of_training, template_views
-from trainers.engine.build import build_method, check_settings, device_of, take_pixels
+from trainers.engine.build import (
+    build_method,
+    check_settings,
+    device_of,
+    find_method,
+    settings_with,
+    take_pixels,
+)
 from trainers.engine.checks import check_data, check_run
 from trainers.engine.run import Run
-from trainers.engine.saved_run import find_method, settings_with
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 

@@ -8,8 +8,8 @@ from trainers.common.config_files import CONFIGS, check_values
 from trainers.common.recipes import IMAGE_FOLDER, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import Record
 from trainers.common.setting import node_of
-from trainers.engine.build import take_pixels
-from trainers.engine.saved_run import find_method, method_of, settings_with
+from trainers.engine.build import find_method, settings_with, take_pixels
+from trainers.engine.saved_run import method_of
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 

@@ -6,12 +6,37 @@ from functools import partial
 import torch
 from yacs.config import CfgNode
 
-from .. import methods_for
+from .. import METHODS, method_class, methods_for
 from ..common.errors import UserError
+from ..common.setting import Settings, under
+from ..host import registered_trainer
 from ..method import Method
 from ..prompting.backbone import load_backbone, pixels_of
+from ..settings import RUN
 from ..texts.descriptions import read_descriptions
 from .checks import check_pixels
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of that name: of this package, or of a trainer that another module has registered
+    with Dassl. Importing a module of this package registers its trainers, where there is a Dassl.
+
+    Raises:
+        UserError: it is unknown; KeyError: another toolbox has registered one of the same name.
+    """
+    if name in METHODS:
+        return method_class(name)
+    if trainer := registered_trainer(name):
+        registered: type[Method] = trainer.method
+        return registered
+    raise UserError(
+        f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
+    )
+
+
+def settings_with(method: type[Method]) -> Settings:
+    """The settings of a run without Dassl, and the method's."""
+    return {**RUN, **under(f"TRAINER.{method.name().upper()}", method.declared)}
 
 
 def declared_settings(method: type[Method], cfg: CfgNode) -> CfgNode:
