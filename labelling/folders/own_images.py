@@ -134,14 +134,14 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
         train = in_classes(train + val)
         val = []
     chosen = choose(cfg, folder, train, val, test)
-    folds = number_of_folds(chosen.train) if can_fold else 0
-    if layout.whole and not folds and len(every) < FEW:
-        notes.append(note_on_few(len(chosen.test)))
     parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
     paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
     of_run = {path: seen[path] for path in paths}
     if kept is not None:
         kept.keep_only([image.impath for image in chosen.train], paths)
+    folds = number_of_folds(chosen.train) if can_fold else 0
+    if layout.whole and not folds and len(every) < FEW:
+        notes.append(note_on_few(len(chosen.test)))
     left = readable(folder, parts, of_run, cfg.DATALOADER.BROKEN_IMAGES == "skip")
     made = Images(
         left["train"],

@@ -104,11 +104,12 @@ class Kept:
     """
 
     def __init__(self, settings: CfgNode, background: str, has_crops: bool) -> None:
+        shape = T.Compose(shape_of_test(settings))
         self.least = least_side(settings)
         self.background = background
         self.has_crops = has_crops
         self.crops = for_crops(self.least)
-        self.shown = Pictures(SHOWN_BYTES, T.Compose(shape_of_test(settings)))
+        self.shown = Pictures(SHOWN_BYTES, shape)
         self.small: dict[str, bytes] = {}
         self.features: dict[tuple[str, str], dict[str, Tensor]] = defaultdict(dict)
 
