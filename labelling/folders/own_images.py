@@ -134,6 +134,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
         train = in_classes(train + val)
         val = []
     chosen = choose(cfg, folder, train, val, test)
+    classnames = classnames_of(chosen.train)
     parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
     paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
     of_run = {path: seen[path] for path in paths}
@@ -147,7 +148,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
         left["train"],
         left["val"],
         left["test"],
-        classnames_of(left["train"]),
+        classnames,
         whole_val=left["val"],
         fewshot_sample=chosen.sample,
         content=content_of(paths, of_run, named_groups),
@@ -239,8 +240,8 @@ def readable(folder: str, parts: Parts, seen: SeenOf, skips: bool) -> Parts:
         left[part] = [item for item in items if item.impath not in reasons]
     named_reasons = [f"{shown(path, folder)} ({reason})" for path, reason in reasons.items()]
     some = ". ".join(filter(None, [first_few(named_reasons), needs_heic(reasons)]))
-    classes = classnames_of(parts["train"])
-    if not skips or classnames_of(left["train"]) != classes or not left["test"]:
+    classes = {image.label for image in parts["train"]}
+    if not skips or classes != {image.label for image in left["train"]} or not left["test"]:
         raise UserError(
             f"{len(reasons)} of the images in {folder} can't be read: {some}: replace them, take them out, or go "
             "on without them with DATALOADER.BROKEN_IMAGES skip, if each class and the test have others"
