@@ -72,16 +72,20 @@ class Listing(NamedTuple):
     """The images of a folder, or of a file that names them, before they are divided.
 
     Attributes:
+        place: absolute path of the folder or the file.
         layout: of the folder; a file's is one whole.
         files: those of each part, or of the ``WHOLE``.
         notes: what a reader of the run's numbers has to know of them.
         groups: path → the name of its group, of those of which a file says it.
+        small: the classes that have too few images to divide, in words.
     """
 
+    place: str
     layout: Layout
     files: dict[str, Files]
     notes: list[str]
     groups: Mapping[str, str]
+    small: str
 
 
 def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = None) -> Images:
@@ -98,14 +102,17 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
         UserError: there are images that can't be read and they are not to be skipped, or nothing is
             left of a class or of the test.
     """
-    layout, files, notes, named_groups = listed(folder)
+    listing = listed(folder)
+    layout = listing.layout
+    named_groups = listing.groups
+    notes = [*listing.notes]
     for note in notes:
         log.info("%s", note)
-    every = sum(divided(folder, files), [])
-    notes += check_small(folder, files.get(WHOLE, {}), cfg)
+    every = sum(divided(listing), [])
+    notes += check_small(listing, cfg.DATASET.SKIP_SMALL)
     warn_of_names(every)
     notes += warned([deeper(every)])
-    notes += warned(files_left_out(folder, layout))
+    notes += warned(files_left_out(listing))
     if rule := cfg.DATASET.GROUP_BY:
         if named_groups:
             raise UserError(f"{folder} has a column group: leave out --group-by, or that column")
@@ -124,7 +131,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
             partial = [path for path in partial if groups[path] == found[path]]
         found_in_part = share_partial(len(partial), len(every))
         notes += warned([note_on_partial(found_in_part)])
-    lists = divided(folder, files, groups)
+    lists = divided(listing, groups)
     train, val, test = lists
     is_whole = bool(layout.whole) and cfg.DATASET.NUM_SHOTS < 1
     if can_fold and is_whole:
@@ -357,7 +364,7 @@ def list_images(folder: str) -> Lists:
     Raises:
         UserError: it is laid out otherwise.
     """
-    return divided(folder, listed(folder).files)
+    return divided(listed(folder))
 
 
 def listed(root: str) -> Listing:
@@ -387,7 +394,7 @@ def listed(root: str) -> Listing:
     for part, place in places.items():
         if part != WHOLE:
             check_each(place, files[part])
-    return Listing(layout, files, notes, {})
+    return Listing(root, layout, files, notes, {}, small_classes(files.get(WHOLE, {})))
 
 
 def listed_by_file(path: str) -> Listing:
@@ -402,18 +409,18 @@ def listed_by_file(path: str) -> Listing:
         files[label].append(place)
     moving = left_out(filter(is_image, known.paths))
     notes = [*known.notes, *filter(None, [moving])]
-    return Listing(Layout(path, {}, []), {WHOLE: files}, notes, known.groups)
+    layout = Layout(path, {}, [])
+    return Listing(path, layout, {WHOLE: files}, notes, known.groups, small_classes(files))
 
 
-def divided(
-    folder: str, files: Mapping[str, Files], groups: Mapping[str, Hashable] | None = None
-) -> Lists:
-    """Train, val and test of a folder's files, see ``listed``.
+def divided(listing: Listing, groups: Mapping[str, Hashable] | None = None) -> Lists:
+    """Train, val and test of what is listed.
 
-    Args:
-        groups: path → its group of images that look alike, which are not divided; without, each
-            image is alone.
+    groups: path → its group of images that look alike, which are not divided; without, each image is
+        alone.
     """
+    folder = listing.place
+    files = listing.files
     parts = {**files}
     if WHOLE in files:
         # the others: see ``check_small``
@@ -425,25 +432,22 @@ def divided(
     return labelled(folder, parts, names_of_folders(folder, parts["train"]))
 
 
-def check_small(folder: str, files: Files, cfg: CfgNode) -> list[str]:
+def check_small(listing: Listing, skips: bool) -> list[str]:
     """Warns of classes that are left out, since they have too few images to divide, and returns
     the warnings.
-
-    Args:
-        folder: of the images; files: of the classes that are to be divided.
 
     Raises:
         UserError: there are such classes, and they are not to be skipped, or no two others.
     """
-    small = small_classes(files)
-    if not small:
+    if not listing.small:
         return []
-    if not cfg.DATASET.SKIP_SMALL or sum(len(paths) >= LEAST for paths in files.values()) < 2:
+    sizes = map(len, listing.files[WHOLE].values())
+    if not skips or sum(size >= LEAST for size in sizes) < 2:
         raise UserError(
-            f"{folder} has {small}, which are too few to divide into train, val and test: add some, or, if there are "
+            f"{listing.place} has {listing.small}, which are too few to divide into train, val and test: add some, or, if there are "
             "two other classes, leave these out with --skip-small (in Python and with run.py: DATASET.SKIP_SMALL True)"
         )
-    return warned([f"Left out: {small}"])
+    return warned([f"Left out: {listing.small}"])
 
 
 def labelled_in(folder: str) -> tuple[list[str], list[str]]:
@@ -467,9 +471,11 @@ def labelled_in(folder: str) -> tuple[list[str], list[str]]:
     return paths, labels
 
 
-def files_left_out(folder: str, layout: Layout) -> Iterator[str]:
+def files_left_out(listing: Listing) -> Iterator[str]:
     """What is left out of class folders, and images that lie outside of them, in a line each; the first
     may be empty."""
+    folder = listing.place
+    layout = listing.layout
     used = [layout.whole] if layout.whole else [*layout.parts.values()]
     places = {folder, *used}
     beside = tuple(os.path.join(folder, name, "") for name in layout.beside)
