@@ -170,7 +170,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
     if layout.whole:
         notes += notes_on_groups(left, groups, bool(named_groups))
     notes += warned(files_in_two_classes(folder, left, of_run))
-    say_transparent(of_run, cfg)
+    say_transparent(of_run, cfg.INPUT.BACKGROUND)
     return replace(made, notes=notes)
 
 
@@ -218,14 +218,14 @@ def content_of(paths: Iterable[str], seen: SeenOf, named_groups: Mapping[str, st
     return content.hexdigest()
 
 
-def say_transparent(seen: SeenOf, cfg: CfgNode) -> None:
-    """Says what becomes of transparent parts, if there are any."""
+def say_transparent(seen: SeenOf, background: str) -> None:
+    """Says what becomes of transparent parts, if there are any; background: see ``read_picture``."""
     if transparent := sum(picture.is_transparent for picture in seen.values()):
         log.info(
             "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
             transparent,
             len(seen),
-            transparent_parts(cfg.INPUT.BACKGROUND),
+            transparent_parts(background),
         )
 
 
