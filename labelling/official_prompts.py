@@ -16,9 +16,14 @@ from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import FORMAT, Record
 from trainers.common.setting import node_of
-from trainers.engine.build import check_settings, device_of, find_method, settings_with
+from trainers.engine.build import (
+    check_pixels,
+    check_settings,
+    device_of,
+    find_method,
+    settings_with,
+)
 from trainers.engine.checkpoint import load_state, read
-from trainers.engine.checks import check_pixels
 from trainers.engine.official import (
     LAYOUTS,
     OfficialState,

@@ -11,10 +11,9 @@ from ..common.errors import UserError
 from ..common.setting import Settings, under
 from ..host import registered_trainer
 from ..method import Method
-from ..prompting.backbone import load_backbone, pixels_of
+from ..prompting.backbone import Backbone, load_backbone, pixels_of
 from ..settings import RUN
 from ..texts.descriptions import read_descriptions
-from .checks import check_pixels
 
 
 def find_method(name: str) -> type[Method]:
@@ -77,6 +76,24 @@ def take_pixels(cfg: CfgNode, options: Iterable[str]) -> None:
     for key, value in pixels_of(cfg.MODEL.BACKBONE.NAME).items():
         if f"INPUT.{key}" not in given:
             cfg.INPUT[key] = value
+
+
+def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
+    """Images must have the backbone's size, and its normalisation where that is known."""
+    name = cfg.MODEL.BACKBONE.NAME
+    size = backbone.image.image_size
+    if tuple(cfg.INPUT.SIZE) != (size, size):
+        raise UserError(
+            f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {name} takes ({size}, {size}): give that, or have its positions "
+            "interpolated with MODEL.BACKBONE.INTERPOLATE_POSITIONS True"
+        )
+    if backbone.normalization is None:
+        return
+    for key, known in zip(("PIXEL_MEAN", "PIXEL_STD"), backbone.normalization):
+        if any(abs(given - wanted) > 1e-3 for given, wanted in zip(cfg.INPUT[key], known)):
+            raise UserError(
+                f"INPUT.{key} is {list(cfg.INPUT[key])}, {name} was trained with {list(known)}: give that"
+            )
 
 
 def device_of(cfg: CfgNode) -> torch.device:
