@@ -229,16 +229,13 @@ def fill_config(
     Raises:
         UserError: see ``merge`` and ``Recipe.read``.
     """
+    recipe = Recipe.read(recipe_file) if recipe_file else Recipe([], {})
     if dataset_file:
         merge(cfg, dataset_file, "data set config file")
-    if recipe_file:
-        file = f"config file {recipe_file}"
-        recipe = Recipe.read(recipe_file)
-        merge(cfg, recipe.settings, file)
-        # rules ask for the shots and the classes; below once more, over the rules
-        merge(cfg, options, where)
-        for rule in recipe.holding(**conditions(cfg)):
-            merge(cfg, rule.settings, f"{KEY} of {file}")
+    merge(cfg, recipe.settings, f"config file {recipe_file}")
+    merge(cfg, options, where)  # rules ask for the shots and the classes; below over the rules
+    for rule in recipe.holding(**conditions(cfg)):
+        merge(cfg, rule.settings, f"{KEY} of config file {recipe_file}")
     for key, (name, value) in given.items():
         merge(cfg, {key: repr(value)}, name)  # as it is: of a plain text yacs makes a number
     merge(cfg, options, where)
