@@ -72,7 +72,7 @@ class Listing(NamedTuple):
     """The images of a folder, or of a file that names them, before they are divided.
 
     Attributes:
-        place: absolute path of the folder or the file.
+        place: path of the folder or the file.
         layout: of the folder; a file's is one whole.
         files: those of each part, or of the ``WHOLE``.
         notes: what a reader of the run's numbers has to know of them.
