@@ -131,12 +131,17 @@ def drawn_folders(
         scenes = sorted({*twins})
         half = {*random.Random(seed).sample(scenes, len(scenes) // 2)}
         having = {*random.Random(f"copied {seed}").sample(scenes, round(copied * len(scenes)))}
-        inside = []
-        outside = []
+        inside: list[int] = []
+        outside: list[int] = []
         for place in range(len(taken)):
             scene = twins[place // number]
-            if place % number == 0 or scene in having:
+            if scene in having:
                 (inside if scene in half else outside).append(place)
+            elif place % number == 0:
+                if scene in half:
+                    inside.append(place)
+                else:  # so that each drawing weighs the same, as each group counts once
+                    outside += number * [place]
         partial = share_partial(sum(found.is_partial[place] for place in inside), len(inside))
         groups = [found.groups[place] for place in inside]
         folder = Pictures(features[inside], labels[inside], groups, partial)

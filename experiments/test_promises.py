@@ -9,7 +9,7 @@ def test_promises_on_bursts_hold_where_copies_are_found_and_break_where_they_are
     """In random features, GDA: of eight folders; the figures of more are in docs/uncertainty.md."""
     promises.main("--draws 8 --trainers GDA --shots 4".split())
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("GDA, 4")]
-    broken = {line.split(", ")[3]: line.split(", ", 5)[5] for line in lines}
+    broken = {line.split(", ")[3]: line.split(", ", 6)[6] for line in lines}
     assert [*broken] == ["groups known", "groups unknown"]
     first = {
         way: int(re.findall(r"(\d+) of \d+|–", words)[0] or 0) for way, words in broken.items()

@@ -19,9 +19,8 @@ NOT_KNOWN = "How far to trust this answer is not known."
 OTHER_CLASSES = "The rejection threshold was set on the run's own classes, not on these."
 CAVEATS = (
     "In simulations on pictures without copies at most 5 % of the promises that were given were broken. "
-    "More are broken where pictures belong together and are not found to, such as copies that are "
-    "cropped, covered by boxes or changed in several ways, panned frames and bursts of fine textures: name "
-    "their groups (docs/uncertainty.md)."
+    "More are broken where pictures belong together and none of them is found, such as bursts of fine "
+    "textures and few frames of a pan: name their groups (docs/uncertainty.md)."
 )
 NO_VALIDATION = "No rejection threshold can be set: the run has no answers on validation images."
 

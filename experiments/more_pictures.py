@@ -1,0 +1,131 @@
+"""Whether accuracy on pictures kept aside falls where pictures are added to a folder.
+
+    python -m experiments.more_pictures
+
+Each draw puts OpenMoji's drawings of its ten largest classes into an order. The first 60, 96, 104, … of it are
+a folder, the last 100 are kept aside, and no two of these look alike. A run's trainer is fitted as a run
+does it: in folds, and then to all. By hand: scikit-learn's LogisticRegressionCV on the same features of
+all pictures.
+"""
+
+from trainers.common.environment import first_line, start_command
+
+if __name__ == "__main__":
+    start_command()
+
+import argparse
+import random
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy
+import torch
+from pandas import DataFrame
+from scipy.stats import binomtest
+from tabulate import tabulate
+from torch import Tensor
+
+from experiments.promises import features_of
+from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.defaults import TAKEN
+from labelling.folders.own_images import CHEAP, FOLDS, MANY_FOLDS
+from tests.bursts import codes, drawn, groups
+from trainers import method_class, method_node
+from trainers.learners.features import FeatureMethod, is_feature_classifier
+from trainers.prompting.backbone import load_backbone
+
+CLASSES = 10
+SIZES = (60, 96, 104, 150, 200, 300, 370)  # below and above 100, where folders were once divided
+ASIDE = 100
+SEED = 1  # of the folds
+RISK = 0.05  # of a fall that is taken for one and is none, two-sided
+HAND = "by hand"
+
+
+def answers_of_a_run(
+    method: FeatureMethod, features: Tensor, labels: Tensor, asked: Tensor
+) -> Tensor:
+    """The answers (L,) to asked features (L, E) of what a run fits to features (N, E) with labels (N,)."""
+    number = MANY_FOLDS if len(labels) <= CHEAP else FOLDS
+    cross_fit(method, FeatureSet(features[None], features, labels), number, SEED)
+    logits = method.learner(asked, method.zero_shot(asked))  # (L, K)
+    return method.predict(logits[None]).probability.argmax(dim=1)
+
+
+def answers_by_hand(features: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
+    """The same by the lines that one would write."""
+    from sklearn.linear_model import LogisticRegressionCV
+
+    classifier = LogisticRegressionCV(Cs=10, cv=3, max_iter=1000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that will change
+        classifier.fit(features.numpy(), labels.numpy())
+    return torch.from_numpy(classifier.predict(asked.numpy()))
+
+
+def falls(before: numpy.ndarray, after: numpy.ndarray) -> bool:
+    """Whether right answers (L,) bool to the same pictures are fewer after than before, by McNemar's exact
+    test."""
+    lost = int((before & ~after).sum())
+    won = int((after & ~before).sum())
+    return lost > won and binomtest(lost, lost + won).pvalue <= RISK
+
+
+def measured(trainer: str, draws: int) -> list[dict[str, object]]:
+    """A row for each number of pictures, of the trainer and by hand."""
+    names = [name for name, _ in Counter(name for _, name in codes()).most_common(CLASSES)]
+    pictures = drawn(code for code in codes() if code[1] in names)
+    _, first = numpy.unique(groups(*zip(*pictures)), return_index=True)
+    pictures = [pictures[place] for place in first]
+    node = method_node(trainer)
+    node.PREC = "fp32"
+    if "BESIDE_TEXTS" in node:
+        node.BESIDE_TEXTS = True  # as in the recipes for one's own images
+    method = method_class(trainer)(node, names, load_backbone("tiny")).eval()
+    assert is_feature_classifier(method)
+    features = features_of(method, [picture for picture, _ in pictures])
+    labels = torch.tensor([names.index(name) for _, name in pictures])
+    right: dict[tuple[str, int], list[numpy.ndarray]] = {}
+    for seed in range(draws):
+        order = torch.tensor(random.Random(seed).sample(range(len(labels)), len(labels)))
+        aside = order[-ASIDE:]
+        for size in SIZES:
+            own = order[:size]
+            known = features[own], labels[own], features[aside]
+            ways = {trainer: answers_of_a_run(method, *known), HAND: answers_by_hand(*known)}
+            for way, answers in ways.items():
+                right.setdefault((way, size), []).append((answers == labels[aside]).numpy())
+    rows: list[dict[str, object]] = []
+    for way in (trainer, HAND):
+        for before, size in pairwise((0, *SIZES)):
+            own_right = right[way, size]
+            row: dict[str, object] = {
+                "fitted": way,
+                "pictures": size,
+                "right, %": 100 * numpy.mean(own_right),
+            }
+            if before:
+                steps = [*zip(right[way, before], own_right)]
+                gains = [100 * (after.mean() - earlier.mean()) for earlier, after in steps]
+                row["more than before"] = (
+                    f"{numpy.mean(gains):.1f} ± {numpy.std(gains, ddof=1):.1f}"
+                )
+                row["falls"] = f"{sum(falls(*step) for step in steps)} of {draws}"
+            rows.append(row)
+    return rows
+
+
+@torch.no_grad()
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser.add_argument("--trainer", default=TAKEN, help=f"of image features ({TAKEN})")
+    parser.add_argument("--draws", type=int, default=40, help="folders (40)")
+    args = parser.parse_args(arguments)
+    rows = measured(args.trainer, args.draws)
+    print(tabulate(DataFrame(rows), headers="keys", showindex=False, floatfmt=".1f"))
+
+
+if __name__ == "__main__":
+    main()
