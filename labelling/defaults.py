@@ -10,12 +10,11 @@ from dataclasses import replace
 import torch
 
 from trainers.common.errors import UserError
-from trainers.common.recipes import EMBEDDED, recipe_path
+from trainers.common.recipes import EMBEDDED, choose_recipe, recipe_path
 from trainers.common.record_file import FILE_NAME, read_record
 from trainers.engine.checkpoint import MODEL_NAME, load, newest
 from trainers.prompting.weights import open_clip_models, openai
 
-from .own_run import for_trainer
 from .request import OwnRun
 
 log = logging.getLogger(__name__)
@@ -89,21 +88,23 @@ def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, list[str]]:
     Raises:
         UserError: the trainer has no recipe, or the images can't work.
     """
-    if run.recipe:
-        if not os.path.isfile(run.recipe):
-            run = replace(run, recipe=recipe_path(run.trainer, run.recipe))
+    if os.path.isfile(run.recipe):
         return run, []
-    trainer = run.trainer
-    backbone = run.backbone
-    for folder in folders:
-        known_trainer, known_clip = trainer_and_clip_of(folder)
-        trainer = trainer or known_trainer
-        backbone = backbone or known_clip
+    recipe = run.recipe
     reasons = []
-    if not backbone:
-        backbone, why = choose_clip()
-        reasons.append(why)
-    if not trainer:
-        trainer = TAKEN
-        reasons.append(f"{TAKEN} is taken, which is fitted in seconds; --trainer takes another")
-    return for_trainer(replace(run, backbone=backbone), trainer), reasons
+    if not recipe:
+        trainer = run.trainer
+        backbone = run.backbone
+        for folder in folders:
+            known_trainer, known_clip = trainer_and_clip_of(folder)
+            trainer = trainer or known_trainer
+            backbone = backbone or known_clip
+        if not backbone:
+            backbone, why = choose_clip()
+            reasons.append(why)
+        if not trainer:
+            trainer = TAKEN
+            reasons.append(f"{TAKEN} is taken, which is fitted in seconds; --trainer takes another")
+        run = replace(run, trainer=trainer, backbone=backbone)
+        recipe = choose_recipe(trainer, backbone)
+    return replace(run, recipe=recipe_path(run.trainer, recipe)), reasons

@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
@@ -16,9 +15,15 @@ from trainers.common.config_files import check_values
 from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import FORMAT, Record
-from trainers.engine.build import check_settings
+from trainers.common.setting import node_of
+from trainers.engine.build import (
+    check_pixels,
+    check_settings,
+    device_of,
+    find_method,
+    settings_with,
+)
 from trainers.engine.checkpoint import load_state, read
-from trainers.engine.checks import check_pixels
 from trainers.engine.official import (
     LAYOUTS,
     OfficialState,
@@ -28,7 +33,6 @@ from trainers.engine.official import (
     trained_names,
 )
 from trainers.engine.run_record import versions
-from trainers.engine.saved_run import find_method, new_config, settings_with
 from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 from trainers.texts.classnames import check_names
@@ -58,8 +62,7 @@ def official_classifier(
     check_pixels(cfg, clip)
     cfg.freeze()
     node = check_settings(kind, cfg)
-    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-    method = kind(node, names, clip.to(device))
+    method = kind(node, names, clip.to(device_of(cfg)))
     trained = trained_names(state, method, path)
     load_state(method, prompts_in(state, method, path), trained, path)
     check_names(method.backbone, names, are_fixed=False)
@@ -104,7 +107,8 @@ def config_for(
         UserError: see ``fill_config``.
     """
     trainer = kind.name()
-    cfg = new_config(kind)
+    known = settings_with(kind)
+    cfg = node_of(known)
     recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
     node = f"TRAINER.{trainer.upper()}"
     given: dict[str, tuple[str, object]] = {
@@ -114,7 +118,7 @@ def config_for(
     for key, value in LAYOUTS[trainer].settings(state).items():
         given[f"{node}.{key}"] = (key, value)
     fill_config(cfg, "", recipe, lambda _: {}, given, settings, "settings")
-    check_values(cfg, settings_with(kind))
+    check_values(cfg, known)
     return cfg
 
 

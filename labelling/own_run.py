@@ -18,14 +18,21 @@ from trainers.common.recipes import (
     recipe_path,
     usual_experiment,
 )
+from trainers.common.setting import node_of
 from trainers.data.images import Images
 from trainers.data.kept import Kept
 from trainers.data.loader import make_loaders
 from trainers.data.transforms import steps_of_training, template_views
-from trainers.engine.build import check_settings, take_pixels
+from trainers.engine.build import (
+    build_method,
+    check_settings,
+    device_of,
+    find_method,
+    settings_with,
+    take_pixels,
+)
 from trainers.engine.checks import check_data, check_run
 from trainers.engine.run import Run
-from trainers.engine.saved_run import find_method, method_of, new_config, settings_with
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
@@ -42,7 +49,8 @@ def config_of_images(run: OwnRun) -> CfgNode:
         UserError: see ``fill_config``.
     """
     method = find_method(run.trainer)
-    cfg = new_config(method)
+    settings = settings_with(method)
+    cfg = node_of(settings)
     given: dict[str, tuple[str, object]] = {
         "DATASET.ROOT": ("images", run.images),
         "TRAINER.NAME": ("trainer", run.trainer),
@@ -67,7 +75,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
         "settings",
     )
     take_pixels(cfg, options)
-    check_values(cfg, settings_with(method))
+    check_values(cfg, settings)
     note_content(cfg)
     cfg.freeze()
     return cfg
@@ -103,7 +111,8 @@ def build_run(
         kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
         images = own_images(cfg.DATASET.ROOT, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)
-    method = method_of(cfg, images.classnames)
+    device = device_of(cfg)
+    method = build_method(kind, cfg, images.classnames, device)
     features = None
     if is_quick and images.kept is not None:  # the image encoder is CLIP's own
         features = images.kept.features[method.towers.key]

@@ -7,8 +7,9 @@ from yacs.config import CfgNode
 from trainers.common.config_files import CONFIGS, check_values
 from trainers.common.recipes import IMAGE_FOLDER, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import Record
-from trainers.engine.build import take_pixels
-from trainers.engine.saved_run import find_method, method_of, new_config, settings_with
+from trainers.common.setting import node_of
+from trainers.engine.build import find_method, settings_with, take_pixels
+from trainers.engine.saved_run import method_of
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
@@ -30,7 +31,8 @@ def zero_shot_classifier(
     if not clip:
         clip, why = choose_clip()
     kind = find_method(TRAINER)
-    cfg = new_config(kind)
+    known = settings_with(kind)
+    cfg = node_of(known)
     recipe = recipe_path(TRAINER, choose_recipe(TRAINER, clip))
     given: dict[str, tuple[str, object]] = {
         "TRAINER.NAME": ("trainer", TRAINER),
@@ -39,7 +41,7 @@ def zero_shot_classifier(
     pictures = f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml"
     fill_config(cfg, pictures, recipe, lambda _: {}, given, {})
     take_pixels(cfg, ())
-    check_values(cfg, settings_with(kind))
+    check_values(cfg, known)
     cfg.freeze()
     method = method_of(cfg, names)
     check_names(method.backbone, names, are_fixed=False)

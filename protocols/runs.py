@@ -99,7 +99,7 @@ def show_plan(args: argparse.Namespace) -> str:
         run = group[0]
         recipe = Recipe.read(run.recipe)
         rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
-        settings = {**dict(leaves(get_cfg_default())), **dict(leaves(recipe.settings))}
+        settings = {**dict(leaves(get_cfg_default())), **recipe.settings}
         for rule in rules:
             settings |= rule.settings
         if run.backbone:

@@ -16,7 +16,8 @@ from results.runs import FinishedRun, RunSeries
 from results.svg import INK
 from trainers.common.errors import UserError
 from trainers.data.transforms import least_side
-from trainers.engine.saved_run import find_method, load_run
+from trainers.engine.build import find_method
+from trainers.engine.saved_run import load_run
 
 from .figures import MARKERS, Figure, finish
 from .models import background_of, features_of

@@ -13,6 +13,7 @@ from dassl.engine import TRAINER_REGISTRY, TrainerX
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .common.config_files import check_values
 from .common.console import show_messages
 from .data.images import images_of
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
@@ -23,7 +24,7 @@ from .engine.checks import check_data, check_run
 from .engine.run import Run
 from .evaluation.prediction import Prediction
 from .method import Method
-from .settings import add_run_settings
+from .settings import add_run_settings, settings_of_run
 
 
 class MethodTrainer(TrainerX):
@@ -48,6 +49,7 @@ class MethodTrainer(TrainerX):
 
     def check_cfg(self, cfg: CfgNode) -> None:
         check_settings(self.method, cfg)
+        check_values(cfg, settings_of_run(cfg))
         check_run(cfg)
 
     def build_data_loader(self) -> None:

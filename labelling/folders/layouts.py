@@ -10,11 +10,10 @@ from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import is_image
-from trainers.data.class_folders import class_folders
+from trainers.data.class_folders import CLASSNAMES, class_folders
 from trainers.data.lists import Image
 
 WITHOUT_TEST = 0.8, 0.2  # shares of train and val where other images are for testing
-CLASSNAMES = "classnames.txt"  # file beside class folders that names them
 # what folders of parts are called, by whom: torchvision and Kaggle, Roboflow, and others
 PART_OF = {
     "train": "train",

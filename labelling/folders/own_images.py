@@ -18,7 +18,7 @@ import hashlib
 import logging
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -44,7 +44,7 @@ from trainers.data.class_folders import (
     divide,
     image_files,
     labelled,
-    read_classnames,
+    names_of_folders,
     small_classes,
 )
 from trainers.data.fewshot import FOLDER, Parts, choose
@@ -55,7 +55,7 @@ from trainers.texts.classnames import alike
 
 from .groups import Groups, check_groups, in_stretches, named_by, note_on_partial, numbered
 from .label_files import read_labels
-from .layouts import CLASSNAMES, WITHOUT_TEST, Layout, deeper, layout_of, parts_taken
+from .layouts import WITHOUT_TEST, Layout, deeper, layout_of, parts_taken
 from .look_alikes import look_alikes, share_partial
 
 log = logging.getLogger(__name__)
@@ -72,16 +72,20 @@ class Listing(NamedTuple):
     """The images of a folder, or of a file that names them, before they are divided.
 
     Attributes:
+        place: path of the folder or the file.
         layout: of the folder; a file's is one whole.
         files: those of each part, or of the ``WHOLE``.
         notes: what a reader of the run's numbers has to know of them.
         groups: path → the name of its group, of those of which a file says it.
+        small: the classes that have too few images to divide, in words.
     """
 
+    place: str
     layout: Layout
     files: dict[str, Files]
     notes: list[str]
     groups: Mapping[str, str]
+    small: str
 
 
 def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = None) -> Images:
@@ -98,14 +102,17 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
         UserError: there are images that can't be read and they are not to be skipped, or nothing is
             left of a class or of the test.
     """
-    layout, files, notes, named_groups = listed(folder)
+    listing = listed(folder)
+    layout = listing.layout
+    named_groups = listing.groups
+    notes = [*listing.notes]
     for note in notes:
         log.info("%s", note)
-    every = sum(divided(folder, files), [])
-    notes += check_small(folder, files.get(WHOLE, {}), cfg)
+    every = sum(divided(listing), [])
+    notes += check_small(listing, cfg.DATASET.SKIP_SMALL)
     warn_of_names(every)
     notes += warned([deeper(every)])
-    notes += warned(files_left_out(folder, layout))
+    notes += warned(files_left_out(listing))
     if rule := cfg.DATASET.GROUP_BY:
         if named_groups:
             raise UserError(f"{folder} has a column group: leave out --group-by, or that column")
@@ -124,7 +131,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
             partial = [path for path in partial if groups[path] == found[path]]
         found_in_part = share_partial(len(partial), len(every))
         notes += warned([note_on_partial(found_in_part)])
-    lists = divided(folder, files, groups)
+    lists = divided(listing, groups)
     train, val, test = lists
     is_whole = bool(layout.whole) and cfg.DATASET.NUM_SHOTS < 1
     if can_fold and is_whole:
@@ -134,20 +141,21 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
         train = in_classes(train + val)
         val = []
     chosen = choose(cfg, folder, train, val, test)
-    folds = number_of_folds(chosen.train) if can_fold else 0
-    if layout.whole and not folds and len(every) < FEW:
-        notes.append(note_on_few(len(chosen.test)))
+    classnames = classnames_of(chosen.train)
     parts: Parts = {"train": chosen.train, "val": chosen.val, "test": chosen.test}
     paths = [*dict.fromkeys(image.impath for images in parts.values() for image in images)]
     of_run = {path: seen[path] for path in paths}
     if kept is not None:
         kept.keep_only([image.impath for image in chosen.train], paths)
+    folds = number_of_folds(chosen.train) if can_fold else 0
+    if layout.whole and not folds and len(every) < FEW:
+        notes.append(note_on_few(len(chosen.test)))
     left = readable(folder, parts, of_run, cfg.DATALOADER.BROKEN_IMAGES == "skip")
     made = Images(
         left["train"],
         left["val"],
         left["test"],
-        classnames_of(left["train"]),
+        classnames,
         whole_val=left["val"],
         fewshot_sample=chosen.sample,
         content=content_of(paths, of_run, named_groups),
@@ -162,7 +170,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
     if layout.whole:
         notes += notes_on_groups(left, groups, bool(named_groups))
     notes += warned(files_in_two_classes(folder, left, of_run))
-    say_transparent(of_run, cfg)
+    say_transparent(of_run, cfg.INPUT.BACKGROUND)
     return replace(made, notes=notes)
 
 
@@ -210,14 +218,14 @@ def content_of(paths: Iterable[str], seen: SeenOf, named_groups: Mapping[str, st
     return content.hexdigest()
 
 
-def say_transparent(seen: SeenOf, cfg: CfgNode) -> None:
-    """Says what becomes of transparent parts, if there are any."""
+def say_transparent(seen: SeenOf, background: str) -> None:
+    """Says what becomes of transparent parts, if there are any; background: see ``read_picture``."""
     if transparent := sum(picture.is_transparent for picture in seen.values()):
         log.info(
             "Transparent parts, in %d of %d images, are %s (INPUT.BACKGROUND)",
             transparent,
             len(seen),
-            transparent_parts(cfg.INPUT.BACKGROUND),
+            transparent_parts(background),
         )
 
 
@@ -239,8 +247,8 @@ def readable(folder: str, parts: Parts, seen: SeenOf, skips: bool) -> Parts:
         left[part] = [item for item in items if item.impath not in reasons]
     named_reasons = [f"{shown(path, folder)} ({reason})" for path, reason in reasons.items()]
     some = ". ".join(filter(None, [first_few(named_reasons), needs_heic(reasons)]))
-    classes = classnames_of(parts["train"])
-    if not skips or classnames_of(left["train"]) != classes or not left["test"]:
+    classes = {image.label for image in parts["train"]}
+    if not skips or classes != {image.label for image in left["train"]} or not left["test"]:
         raise UserError(
             f"{len(reasons)} of the images in {folder} can't be read: {some}: replace them, take them out, or go "
             "on without them with DATALOADER.BROKEN_IMAGES skip, if each class and the test have others"
@@ -356,7 +364,7 @@ def list_images(folder: str) -> Lists:
     Raises:
         UserError: it is laid out otherwise.
     """
-    return divided(folder, listed(folder).files)
+    return divided(listed(folder))
 
 
 def listed(root: str) -> Listing:
@@ -386,7 +394,7 @@ def listed(root: str) -> Listing:
     for part, place in places.items():
         if part != WHOLE:
             check_each(place, files[part])
-    return Listing(layout, files, notes, {})
+    return Listing(root, layout, files, notes, {}, small_classes(files.get(WHOLE, {})))
 
 
 def listed_by_file(path: str) -> Listing:
@@ -401,18 +409,18 @@ def listed_by_file(path: str) -> Listing:
         files[label].append(place)
     moving = left_out(filter(is_image, known.paths))
     notes = [*known.notes, *filter(None, [moving])]
-    return Listing(Layout(path, {}, []), {WHOLE: files}, notes, known.groups)
+    layout = Layout(path, {}, [])
+    return Listing(path, layout, {WHOLE: files}, notes, known.groups, small_classes(files))
 
 
-def divided(
-    folder: str, files: Mapping[str, Files], groups: Mapping[str, Hashable] | None = None
-) -> Lists:
-    """Train, val and test of a folder's files, see ``listed``.
+def divided(listing: Listing, groups: Mapping[str, Hashable] | None = None) -> Lists:
+    """Train, val and test of what is listed.
 
-    Args:
-        groups: path → its group of images that look alike, which are not divided; without, each
-            image is alone.
+    groups: path → its group of images that look alike, which are not divided; without, each image is
+        alone.
     """
+    folder = listing.place
+    files = listing.files
     parts = {**files}
     if WHOLE in files:
         # the others: see ``check_small``
@@ -421,34 +429,25 @@ def divided(
     elif "test" not in files:
         parts = divide(folder, files["train"], groups, WITHOUT_TEST)
         parts["test"] = files["val"]
-    return labelled(folder, parts, names_of(folder, parts["train"]))
+    return labelled(folder, parts, names_of_folders(folder, parts["train"]))
 
 
-def names_of(folder: str, classes: Collection[str]) -> dict[str, str]:
-    """Class folder → class name: its own, or that of a folder's ``classnames.txt``."""
-    path = f"{folder}/{CLASSNAMES}"
-    return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
-
-
-def check_small(folder: str, files: Files, cfg: CfgNode) -> list[str]:
+def check_small(listing: Listing, skips: bool) -> list[str]:
     """Warns of classes that are left out, since they have too few images to divide, and returns
     the warnings.
-
-    Args:
-        folder: of the images; files: of the classes that are to be divided.
 
     Raises:
         UserError: there are such classes, and they are not to be skipped, or no two others.
     """
-    small = small_classes(files)
-    if not small:
+    if not listing.small:
         return []
-    if not cfg.DATASET.SKIP_SMALL or sum(len(paths) >= LEAST for paths in files.values()) < 2:
+    sizes = map(len, listing.files[WHOLE].values())
+    if not skips or sum(size >= LEAST for size in sizes) < 2:
         raise UserError(
-            f"{folder} has {small}, which are too few to divide into train, val and test: add some, or, if there are "
+            f"{listing.place} has {listing.small}, which are too few to divide into train, val and test: add some, or, if there are "
             "two other classes, leave these out with --skip-small (in Python and with run.py: DATASET.SKIP_SMALL True)"
         )
-    return warned([f"Left out: {small}"])
+    return warned([f"Left out: {listing.small}"])
 
 
 def labelled_in(folder: str) -> tuple[list[str], list[str]]:
@@ -466,15 +465,17 @@ def labelled_in(folder: str) -> tuple[list[str], list[str]]:
     layout = layout_of(folder)
     place = layout.whole or layout.parts.get("test") or layout.parts["val"]
     files = {name: paths for name, paths in image_files(place, may_be_empty=True).items() if paths}
-    names = names_of(folder, files)
+    names = names_of_folders(folder, files)
     paths = [path for of_class in files.values() for path in of_class]
     labels = [names[name] for name, of_class in files.items() for _ in of_class]
     return paths, labels
 
 
-def files_left_out(folder: str, layout: Layout) -> Iterator[str]:
+def files_left_out(listing: Listing) -> Iterator[str]:
     """What is left out of class folders, and images that lie outside of them, in a line each; the first
     may be empty."""
+    folder = listing.place
+    layout = listing.layout
     used = [layout.whole] if layout.whole else [*layout.parts.values()]
     places = {folder, *used}
     beside = tuple(os.path.join(folder, name, "") for name in layout.beside)

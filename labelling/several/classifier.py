@@ -23,9 +23,10 @@ from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.record_file import Record, finished_record, gives_several, read_answers
 from trainers.data.transforms import least_side, pixels_of_test
+from trainers.engine.build import find_method
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 from trainers.engine.checkpoint import load as load_checkpoint
-from trainers.engine.saved_run import config_of, find_method, method_of
+from trainers.engine.saved_run import config_of, method_of
 from trainers.evaluation.label_sets import measure_label_sets
 from trainers.maths.binary import BinaryProbe
 from trainers.method import Method

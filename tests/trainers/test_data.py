@@ -17,6 +17,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from tests.same_run import assert_equal
+from trainers.data import kept
 from trainers.data import loader as data
 
 
@@ -42,7 +43,7 @@ def test_batches_are_dassls_to_the_bit(run, monkeypatch, workers):
     trainer, _, _ = run("CDC", "DATALOADER.NUM_WORKERS", workers, flags=("--no-train",))
     theirs, names = batches(trainer, DatasetWrapper), ("img", "img2", "img3", "img4")
     for room in (2**30, 10 * 4 * 40 * 40, 0):
-        monkeypatch.setattr(data, "DECODED_BYTES", room)
+        monkeypatch.setattr(kept, "DECODED_BYTES", room)
         ours = batches(trainer, data.CheckedImages)
         assert len(ours) == len(theirs) == 6
         for mine, other in zip(ours, theirs):

@@ -13,7 +13,7 @@ import predict
 from tests.runs import make_textures, prompts_of, refuses
 from tests.same_run import assert_equal
 from trainers.coop import CoOpMethod
-from trainers.data import loader as data
+from trainers.data import kept
 from trainers.engine import fit as loop
 
 
@@ -28,7 +28,7 @@ def test_an_image_that_breaks_in_the_middle_of_an_epoch_ends_the_run_with_its_na
     refusal, root, monkeypatch, how, workers
 ):
     """All images break: they are read again in each epoch, as nothing is kept decoded."""
-    monkeypatch.setattr(data, "DECODED_BYTES", 0)
+    monkeypatch.setattr(kept, "DECODED_BYTES", 0)
     original = loop.training_step
     steps = []
 

@@ -52,7 +52,7 @@ def merge(cfg: CfgNode, source: str | Mapping[str, object], what: str, leave_out
     """
     if isinstance(source, str):
         where = f"{what} {source}"
-        settings = dict(read_settings(source, where))
+        settings = dict(leaves(read_config(source, where)))
     else:
         where = what
         settings = dict(source)
@@ -71,26 +71,17 @@ def merge(cfg: CfgNode, source: str | Mapping[str, object], what: str, leave_out
             raise UserError(f"{where}: unknown config key {key}{nearest(key, known)}")
 
 
-def read_settings(path: str, where: str) -> Iterator[tuple[str, object]]:
-    """``A.B`` and its value of all values of a config file and those that it builds on.
-
-    Raises:
-        UserError: it is missing, or see ``read_config``; where: what it is, for messages.
-    """
-    if not os.path.isfile(path):
-        folder, name = os.path.split(path)
-        beside = os.listdir(folder) if os.path.isdir(folder) else []
-        raise UserError(f"{where} is missing{nearest(name, beside)}")
-    return leaves(read_config(path, where))
-
-
 def read_config(path: str | Path, where: str) -> dict[str, Stored]:
     """A config file as nested dicts, with what its bases have and it has not; where: what it is,
     for messages.
 
     Raises:
-        UserError: it can't be read, is no YAML of keys, or a base of it is unknown.
+        UserError: it is missing, can't be read, is no YAML of keys, or a base of it is unknown.
     """
+    if not os.path.isfile(path):
+        folder, name = os.path.split(path)
+        beside = os.listdir(folder) if os.path.isdir(folder) else []
+        raise UserError(f"{where} is missing{nearest(name, beside)}")
     try:
         content = read_yaml(path)
     except (OSError, ValueError) as error:

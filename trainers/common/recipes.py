@@ -24,7 +24,7 @@ from typing import Any
 
 from yacs.config import CfgNode
 
-from .config_files import CONFIGS, merge, read_config
+from .config_files import CONFIGS, leaves, merge, read_config
 from .console import counted
 from .errors import UserError, nearest
 
@@ -79,7 +79,7 @@ class Recipe:
 
     Attributes:
         rules: in their order.
-        settings: the rest of the file, node by node.
+        settings: KEY → value, the rest of the file and what it builds on.
     """
 
     rules: list[Rule]
@@ -88,14 +88,14 @@ class Recipe:
     @property
     def is_trained(self) -> bool:
         """Whether the trainer learns: the recipe of one that doesn't has no optimiser."""
-        return "OPTIM" in self.settings
+        return any(key.startswith("OPTIM.") for key in self.settings)
 
     @classmethod
     def read(cls, path: str) -> "Recipe":
         """
         Raises:
-            UserError: a rule is malformed, or names a protocol or data set that is not known: it
-                would never hold.
+            UserError: see ``read_config``; a rule is malformed, or names a protocol or data set that is
+                not known: it would never hold.
         """
         datasets = config_names("datasets")
         known: dict[str, Collection[object]] = {
@@ -112,7 +112,7 @@ class Recipe:
             raise UserError(
                 f"config file {path}: {KEY} must be a list of rules, such as - {{protocol: fewshot, OPTIM.MAX_EPOCH: 100}}"
             ) from error
-        return cls(rules, settings)
+        return cls(rules, dict(leaves(settings)))
 
     def holding(self, **run: object) -> list[Rule]:
         """The rules all of whose conditions hold for a run, condition → its value there; one that
@@ -227,16 +227,15 @@ def fill_config(
         options: KEY → value; where: what they are called in messages.
 
     Raises:
-        UserError: see ``merge``.
+        UserError: see ``merge`` and ``Recipe.read``.
     """
+    recipe = Recipe.read(recipe_file) if recipe_file else Recipe([], {})
     if dataset_file:
         merge(cfg, dataset_file, "data set config file")
-    if recipe_file:
-        merge(cfg, recipe_file, "config file", leave_out=KEY)
-        # rules ask for the shots and the classes; below once more, over the rules
-        merge(cfg, options, where)
-        for rule in Recipe.read(recipe_file).holding(**conditions(cfg)):
-            merge(cfg, rule.settings, f"{KEY} of config file {recipe_file}")
+    merge(cfg, recipe.settings, f"config file {recipe_file}")
+    merge(cfg, options, where)  # rules ask for the shots and the classes; below over the rules
+    for rule in recipe.holding(**conditions(cfg)):
+        merge(cfg, rule.settings, f"{KEY} of config file {recipe_file}")
     for key, (name, value) in given.items():
         merge(cfg, {key: repr(value)}, name)  # as it is: of a plain text yacs makes a number
     merge(cfg, options, where)

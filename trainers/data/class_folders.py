@@ -17,6 +17,7 @@ from .lists import PARTS, Image, Lists, read_lines, reading
 Files = dict[str, list[str]]  # class folder → paths of images
 # train and val, as CoOp divides data sets that come undivided; the rest is for testing
 SHARES = 0.5, 0.2
+CLASSNAMES = "classnames.txt"  # file beside class folders that names them
 LEAST = 4  # images of a class: below that one of the three parts would be empty
 
 
@@ -119,6 +120,12 @@ def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
                 raise ValueError(f"{folder} is named twice")
             names[folder] = name.strip()
         return {folder: names[folder] for folder in folders or names}
+
+
+def names_of_folders(folder: str, classes: Collection[str]) -> dict[str, str]:
+    """Class folder → class name: its own, or that of a folder's ``CLASSNAMES``."""
+    path = f"{folder}/{CLASSNAMES}"
+    return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
 
 
 def labelled(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) -> Lists:

@@ -63,13 +63,12 @@ def bytes_of(image: Image.Image) -> int:
     return 4 * image.width * image.height
 
 
-def for_crops(settings: CfgNode, room: int) -> Pictures:
+def for_crops(least: int) -> Pictures:
     """Pictures for random crops: one's own at two to three times ``SIZE``, all others as they are.
 
-    settings: ``cfg.INPUT``.
+    least: see ``least_side``.
     """
-    least = least_side(settings)
-    return Pictures(room, partial(made_smaller, least=least) if least else None)
+    return Pictures(DECODED_BYTES, partial(made_smaller, least=least) if least else None)
 
 
 def made_smaller(image: Image.Image, least: int) -> Image.Image:
@@ -105,11 +104,12 @@ class Kept:
     """
 
     def __init__(self, settings: CfgNode, background: str, has_crops: bool) -> None:
+        shape = T.Compose(shape_of_test(settings))
         self.least = least_side(settings)
         self.background = background
         self.has_crops = has_crops
-        self.crops = for_crops(settings, DECODED_BYTES)
-        self.shown = Pictures(SHOWN_BYTES, T.Compose(shape_of_test(settings)))
+        self.crops = for_crops(self.least)
+        self.shown = Pictures(SHOWN_BYTES, shape)
         self.small: dict[str, bytes] = {}
         self.features: dict[tuple[str, str], dict[str, Tensor]] = defaultdict(dict)
 

@@ -20,7 +20,7 @@ from yacs.config import CfgNode
 from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
 from .images import Images, Item
-from .kept import DECODED_BYTES, Kept, Pictures, for_crops
+from .kept import Kept, Pictures, for_crops
 from .transforms import View, least_side, pixels_of_test
 
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
@@ -86,12 +86,12 @@ class CheckedImages(Dataset[dict[str, object]]):
         self.data_source = data_source
         self.transform = transform
         self.is_train = is_train
+        self.least = least_side(cfg.INPUT)
         if pictures is None:
-            pictures = for_crops(cfg.INPUT, DECODED_BYTES) if is_train else Pictures(0)
+            pictures = for_crops(self.least) if is_train else Pictures(0)
         self.pictures = pictures
         self.features = {} if features is None else features
         self.background = cfg.INPUT.BACKGROUND
-        self.least = least_side(cfg.INPUT)
 
     def under(self, transform: View, every: int) -> "CheckedImages":
         """Each ``every``-th image under another transform, to be looked at in order; what either has

@@ -6,12 +6,36 @@ from functools import partial
 import torch
 from yacs.config import CfgNode
 
-from .. import methods_for
+from .. import METHODS, method_class, methods_for
 from ..common.errors import UserError
+from ..common.setting import Settings, under
+from ..host import registered_trainer
 from ..method import Method
-from ..prompting.backbone import load_backbone, pixels_of
+from ..prompting.backbone import Backbone, load_backbone, pixels_of
+from ..settings import RUN
 from ..texts.descriptions import read_descriptions
-from .checks import check_pixels
+
+
+def find_method(name: str) -> type[Method]:
+    """The method of that name: of this package, or of a trainer that another module has registered
+    with Dassl. Importing a module of this package registers its trainers, where there is a Dassl.
+
+    Raises:
+        UserError: it is unknown; KeyError: another toolbox has registered one of the same name.
+    """
+    if name in METHODS:
+        return method_class(name)
+    if trainer := registered_trainer(name):
+        registered: type[Method] = trainer.method
+        return registered
+    raise UserError(
+        f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
+    )
+
+
+def settings_with(method: type[Method]) -> Settings:
+    """The settings of a run without Dassl, and the method's."""
+    return {**RUN, **under(f"TRAINER.{method.name().upper()}", method.declared)}
 
 
 def declared_settings(method: type[Method], cfg: CfgNode) -> CfgNode:
@@ -52,6 +76,29 @@ def take_pixels(cfg: CfgNode, options: Iterable[str]) -> None:
     for key, value in pixels_of(cfg.MODEL.BACKBONE.NAME).items():
         if f"INPUT.{key}" not in given:
             cfg.INPUT[key] = value
+
+
+def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
+    """Images must have the backbone's size, and its normalisation where that is known."""
+    name = cfg.MODEL.BACKBONE.NAME
+    size = backbone.image.image_size
+    if tuple(cfg.INPUT.SIZE) != (size, size):
+        raise UserError(
+            f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {name} takes ({size}, {size}): give that, or have its positions "
+            "interpolated with MODEL.BACKBONE.INTERPOLATE_POSITIONS True"
+        )
+    if backbone.normalization is None:
+        return
+    for key, known in zip(("PIXEL_MEAN", "PIXEL_STD"), backbone.normalization):
+        if any(abs(given - wanted) > 1e-3 for given, wanted in zip(cfg.INPUT[key], known)):
+            raise UserError(
+                f"INPUT.{key} is {list(cfg.INPUT[key])}, {name} was trained with {list(known)}: give that"
+            )
+
+
+def device_of(cfg: CfgNode) -> torch.device:
+    """A GPU if there is one and the config allows it, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
 
 
 def build_method(

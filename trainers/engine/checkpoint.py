@@ -297,7 +297,8 @@ def load_trained(
         official = content["state_dict"]
         check_state(official, method, path)
         names = trained_names(official, method, path)
-        load_state(method, prompts_in(official, method, path), names, folder)
+        prompts = prompts_in(official, method, path)
+        load_state(method, prompts, names, folder)
         log.info("Loading the authors' weights from %s (epoch = %s)", path, content["epoch"])
         return Training(names, {})
     state = checked(content, path)

@@ -9,37 +9,17 @@ import logging
 from PIL import ImageColor
 from yacs.config import CfgNode
 
-from ..common.config_files import check_values
 from ..common.console import counted
 from ..common.errors import UserError
 from ..data.images import Images
-from ..prompting.backbone import Backbone, check_clip
-from ..settings import settings_of_run
+from ..prompting.backbone import check_clip
 
 log = logging.getLogger(__name__)
 
 
-def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
-    """Images must have the backbone's size, and its normalisation where that is known."""
-    name = cfg.MODEL.BACKBONE.NAME
-    size = backbone.image.image_size
-    if tuple(cfg.INPUT.SIZE) != (size, size):
-        raise UserError(
-            f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, {name} takes ({size}, {size}): give that, or have its positions "
-            "interpolated with MODEL.BACKBONE.INTERPOLATE_POSITIONS True"
-        )
-    if backbone.normalization is None:
-        return
-    for key, known in zip(("PIXEL_MEAN", "PIXEL_STD"), backbone.normalization):
-        if any(abs(given - wanted) > 1e-3 for given, wanted in zip(cfg.INPUT[key], known)):
-            raise UserError(
-                f"INPUT.{key} is {list(cfg.INPUT[key])}, {name} was trained with {list(known)}: give that"
-            )
-
-
 def check_run(cfg: CfgNode) -> None:
-    """Checks the settings that don't belong to a method; its own see ``Method.check``."""
-    check_values(cfg, settings_of_run(cfg))
+    """Checks the settings that don't belong to a method, each of which is one that its key takes; a
+    method's own see ``Method.check``."""
     check_clip(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:

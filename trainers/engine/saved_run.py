@@ -4,48 +4,17 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import torch
 from yacs.config import CfgNode
 
-from .. import METHODS, method_class
 from ..common.config_files import check_values
 from ..common.console import first_few
 from ..common.errors import UserError
 from ..common.record_file import FILE_NAME, Record, finished_record
 from ..common.same_run import config_of_run, differing
-from ..common.setting import Settings, node_of, under
-from ..host import registered_trainer
+from ..common.setting import node_of
 from ..method import Method
-from ..settings import RUN
-from .build import build_method, check_settings
+from .build import build_method, check_settings, device_of, find_method, settings_with
 from .checkpoint import MODEL_NAME, Training, load_trained
-
-
-def find_method(name: str) -> type[Method]:
-    """The method of that name: of this package, or of a trainer that another module has registered
-    with Dassl. Importing a module of this package registers its trainers, where there is a Dassl.
-
-    Raises:
-        UserError: it is unknown; KeyError: another toolbox has registered one of the same name.
-    """
-    if name in METHODS:
-        return method_class(name)
-    if trainer := registered_trainer(name):
-        registered: type[Method] = trainer.method
-        return registered
-    raise UserError(
-        f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
-    )
-
-
-def settings_with(method: type[Method]) -> Settings:
-    """The settings of a run without Dassl, and the method's."""
-    return {**RUN, **under(f"TRAINER.{method.name().upper()}", method.declared)}
-
-
-def new_config(method: type[Method]) -> CfgNode:
-    """A run's config with the method's settings, all of them at their defaults."""
-    return node_of(settings_with(method))
 
 
 def config_of(record: Record, method: type[Method]) -> CfgNode:
@@ -54,9 +23,10 @@ def config_of(record: Record, method: type[Method]) -> CfgNode:
     Raises:
         UserError: a value is of another kind than its default.
     """
-    cfg = new_config(method)
+    settings = settings_with(method)
+    cfg = node_of(settings)
     overlay(cfg, record["config"])
-    check_values(cfg, settings_with(method))
+    check_values(cfg, settings)
     return cfg
 
 
@@ -80,8 +50,7 @@ def method_of(cfg: CfgNode, classnames: Sequence[str]) -> Method:
     Raises:
         UserError: the config can't work, or its CLIP is not found.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-    return build_method(find_method(cfg.TRAINER.NAME), cfg, classnames, device)
+    return build_method(find_method(cfg.TRAINER.NAME), cfg, classnames, device_of(cfg))
 
 
 @dataclass(frozen=True)

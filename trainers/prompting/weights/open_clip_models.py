@@ -20,12 +20,12 @@ from . import Facts, Pixels
 from .open_clip_sources import (
     FILE_NAMES,
     FOLDER,
+    HUB,
     Config,
     Described,
     activation_of,
     described,
     short,
-    text_repositories,
 )
 from .openai import cached
 from .state_dict import check_widths, read_state_dict
@@ -75,7 +75,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
         state = {key.removeprefix("text."): value for key, value in state.items()}
         check_widths(state, path, source.model, vision["width"], text["width"])
         return state, path, facts
-    package: Any = load_in_package(name, source, path)
+    package: Any = load_in_package(source, path)
     state = {"logit_scale": package.logit_scale.detach()}
     facts["logit_bias"] = None
     if package.logit_bias is not None:
@@ -87,7 +87,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
     if has_own_text:
         state.update(package.text.state_dict())
     else:
-        facts["text"] = text_box(name, source, package.text)
+        facts["text"] = text_box(source, package.text)
     return state, path, facts
 
 
@@ -114,7 +114,7 @@ def is_clips(settings: Mapping[str, object], defaults: object) -> bool:
     )
 
 
-def load_in_package(name: str, source: Described, path: str) -> nn.Module:
+def load_in_package(source: Described, path: str) -> nn.Module:
     """The package's own model with the weights of a file.
 
     Raises:
@@ -125,12 +125,12 @@ def load_in_package(name: str, source: Described, path: str) -> nn.Module:
     try:
         package = build(source.config)
     except Exception as error:  # whatever timm, transformers and the hub may raise
-        raise_machines(error, name)
+        raise_machines(error, source.name)
         files = "".join(
             f", and the files of {each} on the hub" for each in text_repositories(source)
         )
         raise UserError(
-            f"{name} can't be built by open_clip: {short(error)}. It may need a newer timm or transformers{files}"
+            f"{source.name} can't be built by open_clip: {short(error)}. It may need a newer timm or transformers{files}"
         ) from error
     try:
         if not path.endswith(".safetensors"):
@@ -156,7 +156,7 @@ def build(config: Config) -> nn.Module:
     return model
 
 
-def text_box(name: str, source: Described, tower: nn.Module) -> TextBox:
+def text_box(source: Described, tower: nn.Module) -> TextBox:
     """A text tower that is taken as it is, with its tokenizer.
 
     Raises:
@@ -166,15 +166,15 @@ def text_box(name: str, source: Described, tower: nn.Module) -> TextBox:
         log.info(
             "The texts of %s need files of %s on the hub: a machine without a network needs them in its "
             "cache (hf download %s)",
-            name,
+            source.name,
             " and ".join(repositories),
             repositories[0],
         )
-    tokenizer, length = tokenizer_of(name, source)
+    tokenizer, length = tokenizer_of(source)
     return TextBox(tower, tokenizer, length, source.config["embed_dim"], kind_of(tower))
 
 
-def tokenizer_of(name: str, source: Described) -> tuple[Tokenizer, int]:
+def tokenizer_of(source: Described) -> tuple[Tokenizer, int]:
     """The package's tokenizer of a model, and the length of its texts.
 
     Raises:
@@ -186,14 +186,25 @@ def tokenizer_of(name: str, source: Described) -> tuple[Tokenizer, int]:
         tokenizer = open_clip.get_tokenizer(source.model)
         return tokenizer, tokenizer.context_length
     except Exception as error:  # of transformers and of the hub
-        raise_machines(error, name)
+        raise_machines(error, source.name)
         repository = source.config["text_cfg"].get("hf_tokenizer_name")
         is_folder = source.model.startswith(FOLDER)
         place = f" --local-dir {source.model.removeprefix(FOLDER)}" if is_folder else ""
         raise UserError(
-            f"the tokenizer of {name} can't be had: {short(error)}. It needs transformers (pip install transformers) "
+            f"the tokenizer of {source.name} can't be had: {short(error)}. It needs transformers (pip install transformers) "
             f"and the tokenizer's files of {repository}: where there is a network, hf download {repository}{place}"
         ) from error
+
+
+def text_repositories(source: Described) -> list[str]:
+    """The repositories on the hub that a text tower needs beside the model's own: of its network's
+    configuration and of its tokenizer."""
+    text = source.config["text_cfg"]
+    own = source.model.removeprefix(HUB)
+    names = [text.get("hf_model_name")]
+    if not source.model.startswith(FOLDER):  # where open_clip looks for the tokenizer
+        names.append(text.get("hf_tokenizer_name"))
+    return [name for name in dict.fromkeys(names) if name and name != own]
 
 
 def kind_of(tower: nn.Module) -> str:

@@ -33,6 +33,7 @@ class Described(NamedTuple):
     """A model whose weights are not read yet.
 
     Attributes:
+        name: what a run calls it.
         model: what ``open_clip.get_tokenizer`` knows it by.
         config: with ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
         pixels: how its pixels are made, as far as that is known.
@@ -40,6 +41,7 @@ class Described(NamedTuple):
         weights: returns the path of their file, which it downloads where it is not there.
     """
 
+    name: str
     model: str
     config: Config
     pixels: Pixels
@@ -71,7 +73,7 @@ def described(name: str) -> Described:
     else:
         return in_list(name)
     normalization = settings["mean"], settings["std"]
-    return Described(place, config, pixels_of([settings], config), normalization, weights)
+    return Described(name, place, config, pixels_of([settings], config), normalization, weights)
 
 
 # ---- open_clip's list ----
@@ -100,6 +102,7 @@ def in_list(name: str) -> Described:
     tags = open_clip.list_pretrained_tags_by_model(model)
     settings = [tag] if tag else [open_clip.get_pretrained_cfg(model, each) for each in tags]
     return Described(
+        name,
         model,
         config,
         pixels_of(settings, config),
@@ -275,17 +278,6 @@ def pixels_of(settings: Iterable[Mapping[str, Any]], config: Config) -> Pixels:
     if "SQUASH" in known:
         known["SQUASH"] = known["SQUASH"] == "squash"
     return known
-
-
-def text_repositories(described: Described) -> list[str]:
-    """The repositories on the hub that a text tower needs beside the model's own: of its network's
-    configuration and of its tokenizer."""
-    text = described.config["text_cfg"]
-    own = described.model.removeprefix(HUB)
-    names = [text.get("hf_model_name")]
-    if not described.model.startswith(FOLDER):  # where open_clip looks for the tokenizer
-        names.append(text.get("hf_tokenizer_name"))
-    return [name for name in dict.fromkeys(names) if name and name != own]
 
 
 def short(error: Exception) -> str:
