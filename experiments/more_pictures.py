@@ -2,7 +2,7 @@
 
     python -m experiments.more_pictures
 
-Each draw puts OpenMoji's drawings of its ten largest classes into an order. The first 60, 96, 104, … of it are
+Each draw puts OpenMoji's drawings of its fourteen largest classes into an order. The first 60, 96, 104, … of it are
 a folder, the last 100 are kept aside, and no two of these look alike. A run's trainer is fitted as a run
 does it: in folds, and then to all. By hand: scikit-learn's LogisticRegressionCV on the same features of
 all pictures.
@@ -36,8 +36,8 @@ from trainers import method_class, method_node
 from trainers.learners.features import FeatureMethod, is_feature_classifier
 from trainers.prompting.backbone import load_backbone
 
-CLASSES = 10
-SIZES = (60, 96, 104, 150, 200, 300, 370)  # below and above 100, where folders were once divided
+CLASSES = 14
+SIZES = (60, 96, 104, 150, 200, 300, 400)  # below and above 100, where folders were once divided
 ASIDE = 100
 SEED = 1  # of the folds
 RISK = 0.05  # of a fall that is taken for one and is none, two-sided
@@ -79,6 +79,7 @@ def measured(trainer: str, draws: int) -> list[dict[str, object]]:
     pictures = drawn(code for code in codes() if code[1] in names)
     _, first = numpy.unique(groups(*zip(*pictures)), return_index=True)
     pictures = [pictures[place] for place in first]
+    assert len(pictures) >= SIZES[-1] + ASIDE, "no picture is trained on and kept aside"
     node = method_node(trainer)
     node.PREC = "fp32"
     if "BESIDE_TEXTS" in node:
