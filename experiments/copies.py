@@ -173,7 +173,7 @@ def by_cells(pictures: Sequence[Image.Image]) -> Tensor:
 
 UPRIGHT = (0,)
 EIGHT = (0, 1, 2, 3, 6, 7, 8, 9)
-PRODUCT = "registration, eight symmetries, 15°, covers"
+PRODUCT = "registration, eight symmetries, 15°, pans, covers"
 
 
 def ways() -> dict[str, Way]:
