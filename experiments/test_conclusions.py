@@ -578,6 +578,7 @@ def test_every_interval_in_a_document_is_of_kept_results(
         "text",
         "gda",
         "full",
+        "full_fp32",
     ):
         of_first = comparison.differences(settings, rows, first)[comparison.COMPARED]
         differences += [cell for cell in of_first.to_numpy().ravel() if hasattr(cell, "interval")]
