@@ -40,9 +40,7 @@ BLUR = 1.2  # coarse pixels: the step follows shifts of about twice that
 # how far a hand moves between two shots: coarse pixels to the right and down, scale, and radians
 MOST = (2.0, 2.0, 0.15, 0.15)
 TILT = math.radians(15)  # of saved augmentations; the step follows what lies between
-SHIFT = (
-    4.0  # coarse pixels, of a camera that pans; the step follows what is nearer or further by two
-)
+SHIFT = 4.0  # coarse pixels, of a camera that pans; the step follows two more and two less
 NEAREST = 8  # pictures that each is held against: a burst of more is found along its chain
 FAR = 0.8  # distance in [0, 2] of two patterns, beyond which they are not held against one another
 CELL = 3  # coarse pixels of a side of a cell of a pattern
