@@ -27,19 +27,15 @@ from scipy.stats import binomtest
 from tabulate import tabulate
 from torch import Tensor
 
-from experiments.promises import features_of
-from labelling.cross_fit import FeatureSet, cross_fit
+from experiments.promises import answers_to, classifier_of, features_of, fit_as_runs_do
+from labelling.cross_fit import FeatureSet
 from labelling.defaults import TAKEN
-from labelling.folders.own_images import CHEAP, FOLDS, MANY_FOLDS
 from tests.bursts import codes, drawn, groups
-from trainers import method_class, method_node
-from trainers.learners.features import FeatureMethod, is_feature_classifier
-from trainers.prompting.backbone import load_backbone
+from trainers.learners.features import FeatureMethod
 
 CLASSES = 14
 SIZES = (60, 96, 104, 150, 200, 300, 400)  # below and above 100, where folders were once divided
 ASIDE = 100
-SEED = 1  # of the folds
 RISK = 0.05  # of a fall that is taken for one and is none, two-sided
 HAND = "by hand"
 
@@ -48,10 +44,8 @@ def answers_of_a_run(
     method: FeatureMethod, features: Tensor, labels: Tensor, asked: Tensor
 ) -> Tensor:
     """The answers (L,) to asked features (L, E) of what a run fits to features (N, E) with labels (N,)."""
-    number = MANY_FOLDS if len(labels) <= CHEAP else FOLDS
-    cross_fit(method, FeatureSet(features[None], features, labels), number, SEED)
-    logits = method.learner(asked, method.zero_shot(asked))  # (L, K)
-    return method.predict(logits[None]).probability.argmax(dim=1)
+    fit_as_runs_do(method, FeatureSet(features[None], features, labels))
+    return answers_to(method, asked).probability.argmax(dim=1)
 
 
 def answers_by_hand(features: Tensor, labels: Tensor, asked: Tensor) -> Tensor:
@@ -80,12 +74,7 @@ def measured(trainer: str, draws: int) -> list[dict[str, object]]:
     _, first = numpy.unique(groups(*zip(*pictures)), return_index=True)
     pictures = [pictures[place] for place in first]
     assert len(pictures) >= SIZES[-1] + ASIDE, "no picture is trained on and kept aside"
-    node = method_node(trainer)
-    node.PREC = "fp32"
-    if "BESIDE_TEXTS" in node:
-        node.BESIDE_TEXTS = True  # as in the recipes for one's own images
-    method = method_class(trainer)(node, names, load_backbone("tiny")).eval()
-    assert is_feature_classifier(method)
+    method = classifier_of(trainer, names)
     features = features_of(method, [picture for picture, _ in pictures])
     labels = torch.tensor([names.index(name) for _, name in pictures])
     right: dict[tuple[str, int], list[numpy.ndarray]] = {}

@@ -166,8 +166,7 @@ def judged(
     labels are wrong, and whether the promise is broken."""
     groups = torch.tensor(folder.groups) if way == KNOWN else None
     known = FeatureSet(folder.features[None], folder.features, folder.labels, groups)
-    number = MANY_FOLDS if len(folder.labels) <= CHEAP else FOLDS
-    answers = cross_fit(method, known, number, SEED)
+    answers = fit_as_runs_do(method, known)
     counts = are_new(folder.groups if way == KNOWN else range(len(folder.labels)), ())
     uncertainty, wrong = judge(answers, folder.labels)
     points = points_of(uncertainty[counts], wrong[counts])
@@ -175,8 +174,7 @@ def judged(
     promises = [(f"{100 * share:g} %", share, point) for share, point in shares.items()]
     if shares:
         promises.append((BEST, *min(shares.items())))
-    logits = method.learner(others.features, method.zero_shot(others.features))  # (N, K)
-    uncertainty, wrong = judge(method.predict(logits[None]), others.labels)
+    uncertainty, wrong = judge(answers_to(method, others.features), others.labels)
     for name, share, point in promises:
         is_given = uncertainty <= point.limit
         labelled = int(is_given.sum())
@@ -190,17 +188,35 @@ def judge(answers: Prediction, labels: Tensor) -> tuple[numpy.ndarray, numpy.nda
     return answers.uncertainties()["max_probability"].numpy(), wrong.numpy()
 
 
+def classifier_of(trainer: str, names: Sequence[str]) -> FeatureMethod:
+    """A trainer of image features on the tiny CLIP, as recipes for one's own images have it."""
+    node = method_node(trainer)
+    node.PREC = "fp32"
+    if "BESIDE_TEXTS" in node:
+        node.BESIDE_TEXTS = True
+    method = method_class(trainer)(node, names, load_backbone("tiny")).eval()
+    assert is_feature_classifier(method)
+    return method
+
+
+def fit_as_runs_do(method: FeatureMethod, known: FeatureSet) -> Prediction:
+    """Fits a classifier to all pictures; returns the answers to them out of fold."""
+    number = MANY_FOLDS if len(known.labels) <= CHEAP else FOLDS
+    return cross_fit(method, known, number, SEED)
+
+
+def answers_to(method: FeatureMethod, features: Tensor) -> Prediction:
+    """What a fitted classifier answers to other pictures, of features (L, E)."""
+    logits = method.learner(features, method.zero_shot(features))  # (L, K)
+    return method.predict(logits[None])
+
+
 @torch.no_grad()
 def measure(
     trainer: str, number: int, kind: str, draws: int, folders: Folders, names: Sequence[str]
 ) -> Iterator[dict[str, object]]:
     """A row for each way to count, of a trainer, a number of pictures of a scene and a kind of folders."""
-    node = method_node(trainer)
-    node.PREC = "fp32"
-    if "BESIDE_TEXTS" in node:
-        node.BESIDE_TEXTS = True  # as in the recipes for one's own images
-    method = method_class(trainer)(node, names, load_backbone("tiny")).eval()
-    assert is_feature_classifier(method)
+    method = classifier_of(trainer, names)
     ways = WAYS if number > 1 else WAYS[:1]  # without copies both are one
     found: Counter[tuple[str, str, str]] = Counter()
     for folder, others in folders(method, draws, number):

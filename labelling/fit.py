@@ -276,9 +276,13 @@ def said_accuracy(record: Record) -> str:
     images = metrics["images"]
     independent = metrics.get("effective_images", images)
     low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
-    # what is kept is fitted to all images, and what was tested to a part of them
-    least = "at least about " if "folds" in record else ""
-    doubt = ", too high: copies were found only in part" if "found_in_part" in record else ""
+    least = ""
+    doubt = ""
+    if "found_in_part" in record:
+        doubt = ", too high: copies were found only in part"
+    elif "folds" in record:
+        # what is kept is fitted to all images, and what was tested to a part of them
+        least = "at least about "
     return (
         f"Accuracy: {least}{metrics['accuracy']:.1f} % of {tested_on(record, images)} "
         f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %){doubt}"

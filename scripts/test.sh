@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up and runs the tests, and beside them scripts/check.sh: bash scripts/test.sh [pytest's arguments]
-# Without arguments those that take eight minutes on two cores; -m "" runs the long ones, too, as .ci/run does.
+# Without arguments those that take eight to eleven minutes on two cores; -m "" runs the long ones, too, as .ci/run does.
 source "$(dirname "$0")/setup.sh"
 set_up demo docs export test
 complaints="$(mktemp)"

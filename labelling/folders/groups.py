@@ -116,14 +116,17 @@ def in_stretches(images: Sequence[Image], groups: Groups) -> tuple[Groups, str]:
     )
 
 
-def note_on_partial(share: float) -> str:
-    """What it means that a share of images looks like some of their group and unlike the rest; "" for 0."""
+def note_on_partial(share: float, advice: str) -> str:
+    """What it means that a share of images looks like some of their group and unlike the rest; "" for 0.
+
+    advice: how a run like this is told which images belong together.
+    """
     if not share:
         return ""
     return (
         f"{100 * share:.0f} % of the images look like some of their group and unlike the rest of it, as copies do that are "
         "zoomed, covered or changed in several ways: others will not have been found, so that accuracies are too high, and "
-        "--max-error promises nothing. Name what belongs together, by a column group or by --group-by"
+        f"--max-error promises nothing. Name what belongs together, {advice}"
     )
 
 

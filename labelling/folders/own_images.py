@@ -77,7 +77,6 @@ class Listing(NamedTuple):
         files: those of each part, or of the ``WHOLE``.
         notes: what a reader of the run's numbers has to know of them.
         groups: path → the name of its group, of those of which a file says it.
-        small: the classes that have too few images to divide, in words.
     """
 
     place: str
@@ -85,7 +84,6 @@ class Listing(NamedTuple):
     files: dict[str, Files]
     notes: list[str]
     groups: Mapping[str, str]
-    small: str
 
 
 def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = None) -> Images:
@@ -130,7 +128,7 @@ def own_images(folder: str, cfg: CfgNode, can_fold: bool, kept: Kept | None = No
             notes += warned([film])
             partial = [path for path in partial if groups[path] == found[path]]
         found_in_part = share_partial(len(partial), len(every))
-        notes += warned([note_on_partial(found_in_part)])
+        notes += warned([note_on_partial(found_in_part, "by a column group or by --group-by")])
     lists = divided(listing, groups)
     train, val, test = lists
     is_whole = bool(layout.whole) and cfg.DATASET.NUM_SHOTS < 1
@@ -394,7 +392,7 @@ def listed(root: str) -> Listing:
     for part, place in places.items():
         if part != WHOLE:
             check_each(place, files[part])
-    return Listing(root, layout, files, notes, {}, small_classes(files.get(WHOLE, {})))
+    return Listing(root, layout, files, notes, {})
 
 
 def listed_by_file(path: str) -> Listing:
@@ -409,8 +407,7 @@ def listed_by_file(path: str) -> Listing:
         files[label].append(place)
     moving = left_out(filter(is_image, known.paths))
     notes = [*known.notes, *filter(None, [moving])]
-    layout = Layout(path, {}, [])
-    return Listing(path, layout, {WHOLE: files}, notes, known.groups, small_classes(files))
+    return Listing(path, Layout(path, {}, []), {WHOLE: files}, notes, known.groups)
 
 
 def divided(listing: Listing, groups: Mapping[str, Hashable] | None = None) -> Lists:
@@ -439,15 +436,16 @@ def check_small(listing: Listing, skips: bool) -> list[str]:
     Raises:
         UserError: there are such classes, and they are not to be skipped, or no two others.
     """
-    if not listing.small:
+    files = listing.files.get(WHOLE, {})
+    small = small_classes(files)
+    if not small:
         return []
-    sizes = map(len, listing.files[WHOLE].values())
-    if not skips or sum(size >= LEAST for size in sizes) < 2:
+    if not skips or sum(len(paths) >= LEAST for paths in files.values()) < 2:
         raise UserError(
-            f"{listing.place} has {listing.small}, which are too few to divide into train, val and test: add some, or, if there are "
+            f"{listing.place} has {small}, which are too few to divide into train, val and test: add some, or, if there are "
             "two other classes, leave these out with --skip-small (in Python and with run.py: DATASET.SKIP_SMALL True)"
         )
-    return warned([f"Left out: {listing.small}"])
+    return warned([f"Left out: {small}"])
 
 
 def labelled_in(folder: str) -> tuple[list[str], list[str]]:

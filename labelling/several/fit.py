@@ -196,7 +196,7 @@ def looked_at(
         )
         seen = [seen[place] for place in left]
     groups, found_in_part = numbered_groups(seen, sets.groups)
-    if note := note_on_partial(found_in_part):
+    if note := note_on_partial(found_in_part, "by a column group"):
         log.warning("%s", note)
     apart = len(numpy.unique(groups))
     if apart < FOLDS:
