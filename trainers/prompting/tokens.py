@@ -1,5 +1,6 @@
 """Class names and phrases → token ids, through the tokenizer of the ``clip`` package."""
 
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -115,6 +116,7 @@ def unlearned(rows: Tensor) -> Tensor:
 
 def occur_again(rows: Tensor) -> Tensor:
     """Which of N rows are equal to another, (N,) bool."""
-    _, places, counts = rows.unique(dim=0, return_inverse=True, return_counts=True)
-    are_equal: Tensor = counts[places] > 1
-    return are_equal
+    # adding 0 makes a negative zero the other, whose bytes differ; sorting rows would take ten times as long
+    contents = [row.tobytes() for row in (rows.float() + 0).cpu().numpy()]
+    number = Counter(contents)
+    return torch.tensor([number[content] > 1 for content in contents], device=rows.device)
