@@ -2,7 +2,7 @@
 with black boxes in it, and the shots of a burst or the frames of a film.
 
 They are compared from afar, see ``image_files.look``, and blurred. Each picture is held against those
-that are nearest to it in one of ``VIEWS``: one step of registration takes away what a hand that moves
+that are nearest to it in one of ``VIEWS``: a few steps of registration take away what a hand that moves
 and another light change, and what is left is compared with what the picture shows. Groups are what is
 connected so. What is black all over is taken for a cover, and is not compared.
 
@@ -33,12 +33,13 @@ from trainers.maths.threads import one_thread
 # The share of what a picture shows, up to which the rest of a difference is none. experiments/copies.py
 # measures what is found and what is taken for alike.
 ALIKE = 0.1
-HOPELESS = 0.6  # of what it shows: one step of registration does not bring that below ``ALIKE``
+HOPELESS = 0.6  # of what it shows: further steps of registration do not bring that below ``ALIKE``
+STEPS = 4  # of registration, at most
 LIGHT = 50  # of 255: pictures whose mean differs by more in a channel show another light or colour
 FAINT = 0.5  # of 255: what a picture shows less than that is noise
 BLUR = 1.2  # coarse pixels: the step follows shifts of about twice that
-# how far a hand moves between two shots: coarse pixels to the right and down, scale, and radians
-MOST = (2.0, 2.0, 0.15, 0.15)
+# how far the first step goes between two shots: coarse pixels to the right and down, scale, and radians
+MOST = (4.0, 4.0, 0.3, 0.3)
 TILT = math.radians(15)  # of saved augmentations; the step follows what lies between
 SHIFT = 4.0  # coarse pixels, of a camera that pans; the step follows two more and two less
 NEAREST = 8  # pictures that each is held against: a burst of more is found along its chain
@@ -234,10 +235,14 @@ def difference(images: Tensor, others: Tensor) -> Tensor:
     motion, share = explained(images, others)
     is_other = (motion.abs() > torch.tensor(MOST)).any(dim=1)
     share = share.masked_fill(is_other, torch.inf)
-    is_open = (share > ALIKE) & (share <= HOPELESS)
-    if is_open.any():
-        moved = moved_by(others[is_open], as_affine(motion[is_open]))
-        share[is_open] = explained(images[is_open], moved)[1]
+    way = as_affine(motion)  # (P, 2, 3)
+    for _ in range(STEPS - 1):
+        is_open = (share > ALIKE) & (share <= HOPELESS)
+        if not is_open.any():
+            break
+        moved = moved_by(others[is_open], way[is_open])
+        motion, share[is_open] = explained(images[is_open], moved)
+        way[is_open] = one_after_the_other(as_affine(motion), way[is_open])
     return share
 
 
@@ -299,6 +304,12 @@ def as_affine(motion: Tensor) -> Tensor:
     across = torch.stack([1 + scale, -angle, 2 * right / COARSE], dim=1)
     along = torch.stack([angle, 1 + scale, 2 * down / COARSE], dim=1)
     return torch.stack([across, along], dim=1)
+
+
+def one_after_the_other(first: Tensor, second: Tensor) -> Tensor:
+    """Takes places as first (P, 2, 3), see ``moved_by``, and what comes of them as second (P, 2, 3)."""
+    turned = second[:, :, :2] @ first
+    return torch.cat([turned[:, :, :2], turned[:, :, 2:] + second[:, :, 2:]], dim=2)
 
 
 def moved_by(images: Tensor, affine: Tensor) -> Tensor:
