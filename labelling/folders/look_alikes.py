@@ -6,8 +6,9 @@ that are nearest to it in one of ``VIEWS``: a few steps of registration take awa
 and another light change, and what is left is compared with what the picture shows. Groups are what is
 connected so. What is black all over is taken for a cover, and is not compared.
 
-A burst's shots look like one another, all of them. Where many pictures look like some of their group, but
-not like the rest of it, the search finds only a part of what belongs together.
+A burst's shots look like one another, all of them, or nearly so. Where many pictures look like some of
+their group, and not even nearly like the rest of it, the search finds only a part of what belongs
+together.
 
 Tests, choices and promises count only pictures unlike every training picture, and one of several that
 look alike: see ``Images.are_independent``.
@@ -18,7 +19,7 @@ References:
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, NoReturn
 
 import numpy
@@ -33,6 +34,7 @@ from trainers.maths.threads import one_thread
 # The share of what a picture shows, up to which the rest of a difference is none. experiments/copies.py
 # measures what is found and what is taken for alike.
 ALIKE = 0.1
+NEARLY = 0.15  # of two of a group, which others hold together
 HOPELESS = 0.6  # of what it shows: further steps of registration do not bring that below ``ALIKE``
 STEPS = 4  # of registration, at most
 LIGHT = 50  # of 255: pictures whose mean differs by more in a channel show another light or colour
@@ -50,7 +52,7 @@ SOLID = 2  # coarse pixels of a side: what is black and smaller than that square
 DARK = 1 / 3  # share of a picture: one that is black in more of it has no covers
 # Share of the pictures that are partial, see ``LookAlikes``, up to which what belongs together is found:
 # experiments/promises.py measures what promises hold.
-MOST_PARTIAL = 0.05
+MOST_PARTIAL = 0.03
 LEAST = 0.5  # share of two pictures that has to be left to compare
 TILE = 2**23  # numbers of a block of distances: 32 MB
 PAIRS = 256  # pictures that are held against another at a time: 15 MB
@@ -62,8 +64,8 @@ class LookAlikes(NamedTuple):
     Attributes:
         groups: the number of each picture's group: where the first picture that looks like it, or like
             one that does, is in the list. A picture that was not seen is alone.
-        is_partial: whether each picture is held in its group by some, and does not look like all of
-            it, or like ``NEAREST`` of a large one.
+        is_partial: whether each picture is held in its group by some, and does not look, nearly at
+            least, like all of it, or like ``NEAREST`` of a large one.
     """
 
     groups: list[int]
@@ -109,34 +111,34 @@ def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
     """What is found among N pictures (N, 3 · ``COARSE``²) of a class."""
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
     images = uncovered(different)  # (U, 4, C, C)
-    linked = [torch.empty(0, 2, dtype=torch.long), *links(images, progress.update)]  # (P, 2) each
-    component = connected(linked, len(images))
+    pairs, left = held_against(images, progress.update)
+    component = connected(pairs[left <= ALIKE], len(images))
     # pictures of a large group see only one another: one of each is shown to the others
-    if numpy.bincount(component).max() > NEAREST:
-        _, firsts = numpy.unique(component, return_index=True)
-        some = torch.from_numpy(firsts)
-        linked += [some[pairs] for pairs in links(images[some])]
-        component = connected(linked, len(images))
+    if component.bincount().max() > NEAREST:
+        firsts = torch.from_numpy(numpy.unique(component, return_index=True)[1])
+        more, more_left = held_against(images[firsts])
+        pairs = torch.cat([pairs, firsts[more]])
+        left = torch.cat([left, more_left])
+        component = connected(pairs[left <= ALIKE], len(images))
     progress.update(len(shown) - len(images))
-    pairs = torch.cat(linked).sort(dim=1).values.unique(dim=0)
-    number = pairs.flatten().bincount(minlength=len(images)).numpy()  # (U,), of those it looks like
-    others = numpy.bincount(component)[component] - 1
-    is_partial = number < others.clip(max=NEAREST)
-    copy_of = copy_of.ravel()
-    _, first, group = numpy.unique(component[copy_of], return_index=True, return_inverse=True)
-    return LookAlikes(first[group].tolist(), is_partial[copy_of].tolist())
+    within = component[pairs[:, 0]] == component[pairs[:, 1]]
+    both_ways = pairs[within].sort(dim=1).values.unique(dim=0)
+    number = both_ways.flatten().bincount(minlength=len(images))  # (U,), of those it looks like
+    others = component.bincount()[component] - 1
+    is_partial = number < others.clamp(max=NEAREST)
+    group_of = component[torch.from_numpy(copy_of.ravel())].numpy()
+    _, first, group = numpy.unique(group_of, return_index=True, return_inverse=True)
+    return LookAlikes(first[group].tolist(), is_partial[copy_of.ravel()].tolist())
 
 
-def connected(linked: Sequence[Tensor], number: int) -> numpy.ndarray:
+def connected(pairs: Tensor, number: int) -> Tensor:
     """The component (N,) of each of a number of pictures, of pairs (P, 2) that are linked."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    pairs = torch.cat([*linked]).numpy()
-    graph = coo_array((numpy.ones(len(pairs), bool), pairs.T), (number, number))
+    graph = coo_array((numpy.ones(len(pairs), bool), pairs.T.numpy()), (number, number))
     _, component = connected_components(graph, directed=False)
-    components: numpy.ndarray = component
-    return components
+    return torch.from_numpy(component).long()
 
 
 def views() -> Tensor:
@@ -203,14 +205,22 @@ def pattern(images: Tensor) -> Tensor:
     return F.normalize(cells.flatten(1), dim=1)
 
 
-def links(images: Tensor, note: Callable[[int], object] = lambda number: None) -> Iterator[Tensor]:
-    """Pairs (P, 2) of images (N, 4, C, C) that look alike, block by block; a pair may come twice.
+def held_against(
+    images: Tensor, note: Callable[[int], object] = lambda number: None
+) -> tuple[Tensor, Tensor]:
+    """Holds images (N, 4, C, C) against one another.
 
     note: is told how many images were held against the others.
+
+    Returns:
+        pairs (P, 2) of those that look at least nearly alike, each once or twice; what is left of
+        their difference (P,).
     """
     number = len(images)
     patterns = torch.cat([pattern(moved_by(images, view.expand(number, 2, 3))) for view in VIEWS])
     own = patterns[:number]  # (N, D)
+    pairs = [torch.empty(0, 2, dtype=torch.long)]
+    left = [torch.empty(0)]
     for places in torch.arange(number).split(max(1, TILE // len(patterns))):
         similar = (own[places] @ patterns.T).unflatten(1, (len(VIEWS), number))  # (B, V, N)
         similar[torch.arange(len(places)), :, places] = -torch.inf
@@ -223,9 +233,12 @@ def links(images: Tensor, note: Callable[[int], object] = lambda number: None) -
         for start in range(0, len(one), PAIRS):
             some = slice(start, start + PAIRS)
             turned = moved_by(images[other[some]], turn[some])
-            is_alike = difference(images[one[some]], turned) <= ALIKE
-            yield torch.stack([one[some][is_alike], other[some][is_alike]], dim=1)
+            share = difference(images[one[some]], turned)
+            is_near = share <= NEARLY
+            pairs.append(torch.stack([one[some][is_near], other[some][is_near]], dim=1))
+            left.append(share[is_near])
         note(len(places))
+    return torch.cat(pairs), torch.cat(left)
 
 
 def difference(images: Tensor, others: Tensor) -> Tensor:
