@@ -58,6 +58,7 @@ def test_copies_of_a_drawing_are_one_group_and_no_two_drawings_are(kind, least):
 # whether a folder of drawings with three copies of a kind each shows that copies are found in part
 PARTIAL = {
     "half a burst": False,
+    "a burst": False,  # some of its shots look nearly alike
     "mirrored": False,
     "turned by 90°": False,
     "turned by 15°": True,

@@ -88,6 +88,10 @@ def assert_trains_with(cfg, trainer, cells, further):
         assert str(cfg.TRAINER[trainer.upper()][name]) == value, setting
 
 
+def recipes_of(trainer):
+    return sorted(path.stem for path in (CONFIGS / "trainers" / trainer).iterdir())
+
+
 def config_of(protocol, trainer, data, recipe):
     """The config that ``run.py`` trains with."""
     words = (
@@ -118,17 +122,21 @@ def test_tip_adapter_f_shows_every_image_in_each_epoch_as_its_authors_loader_doe
     assert steps_of_epoch(images, cfg.OPTIM, cfg.DATALOADER.TRAIN_X.BATCH_SIZE) == steps
 
 
-@pytest.mark.parametrize("protocol", ["fewshot", "base2new"])
 @pytest.mark.parametrize("trainer", FITTED)
-def test_ones_own_pictures_have_a_shrunken_covariance_and_a_probe_beside_the_texts(
-    trainer, protocol
-):
-    """Under every recipe and protocol: the covariance of GDA's authors' base-to-new has no inverse where
-    pictures are fewer than their features' values, and a probe of few pictures is poor."""
-    for recipe in sorted(path.stem for path in (CONFIGS / "trainers" / trainer).iterdir()):
-        settings = config_of(protocol, trainer, "image_folder", recipe).TRAINER[trainer.upper()]
+def test_ones_own_pictures_are_fitted_to_in_one_pass_and_a_probe_is_beside_the_texts(trainer):
+    """Under every recipe; a probe of few pictures alone is poor."""
+    for recipe in recipes_of(trainer):
+        settings = config_of("fewshot", trainer, "image_folder", recipe).TRAINER[trainer.upper()]
         assert settings.get("BESIDE_TEXTS", True), recipe
-        assert settings.get("SHRINK", True), recipe
+        assert not settings.get("AUGMENT_EPOCH", 0), recipe
+
+
+@pytest.mark.parametrize("dataset", ["dtd", "image_folder"])
+def test_gda_has_its_authors_covariances_and_views_in_base_to_new(dataset):
+    for recipe in recipes_of("GDA"):
+        settings = config_of("base2new", "GDA", dataset, recipe).TRAINER.GDA
+        assert (settings.SHRINK, settings.AUGMENT_EPOCH) == (False, 10), recipe
+        assert config_of("fewshot", "GDA", dataset, recipe).TRAINER.GDA.SHRINK, recipe
 
 
 def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):
