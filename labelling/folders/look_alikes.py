@@ -122,8 +122,8 @@ def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
         component = connected(pairs[left <= ALIKE], len(images))
     progress.update(len(shown) - len(images))
     within = component[pairs[:, 0]] == component[pairs[:, 1]]
-    both_ways = pairs[within].sort(dim=1).values.unique(dim=0)
-    number = both_ways.flatten().bincount(minlength=len(images))  # (U,), of those it looks like
+    linked = pairs[within].sort(dim=1).values.unique(dim=0)
+    number = linked.flatten().bincount(minlength=len(images))  # (U,), of those it looks like
     others = component.bincount()[component] - 1
     is_partial = number < others.clamp(max=NEAREST)
     group_of = component[torch.from_numpy(copy_of.ravel())].numpy()

@@ -119,4 +119,5 @@ def occur_again(rows: Tensor) -> Tensor:
     # adding 0 makes a negative zero the other, whose bytes differ; sorting rows would take ten times as long
     contents = [row.tobytes() for row in (rows.float() + 0).cpu().numpy()]
     number = Counter(contents)
-    return torch.tensor([number[content] > 1 for content in contents], device=rows.device)
+    are_equal = [number[content] > 1 for content in contents]
+    return torch.tensor(are_equal, dtype=torch.bool, device=rows.device)
