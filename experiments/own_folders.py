@@ -211,7 +211,7 @@ def judged(name: str, seed: int) -> dict[str, object]:
             rows = list(csv.DictReader(file))
         hand = by_hand(trained, aside)
     right = [row["class_1"] == Path(row["image"]).parent.name for row in rows]
-    given = [is_right for row, is_right in zip(rows, right) if row.get("label") and not in_part]
+    given = [is_right for row, is_right in zip(rows, right) if row["label"] and not in_part]
     accuracy = 100 * sum(right) / len(right)
     return {
         "kind": name,

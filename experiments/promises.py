@@ -10,8 +10,8 @@ the folder. "Groups known": copies are in one fold and count once, as in a run t
 features have their scenes for groups, drawings what ``look_alikes`` finds), and a folder whose copies
 are found in part is refused. "Groups unknown": each picture stands alone, as where no copy is found.
 
-``above`` counts the folders, of those that are not refused, whose accuracy's 95 % interval lies above the
-accuracy on the other pictures.
+``above`` counts the folders that are not refused and whose accuracy has a 95 % interval above the accuracy
+on the other pictures.
 """
 
 from trainers.common.environment import first_line, start_command

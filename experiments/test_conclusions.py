@@ -333,6 +333,19 @@ def test_the_log_says_what_gda_has_by_its_authors_rules(rows):
     assert text in text_of("docs/log.md")
 
 
+def test_what_one_change_alone_takes_is_corrected_over_its_commands_table(rows):
+    settings = read_yaml(REPOSITORY / "experiments/cross_validation_readings.yaml")
+    own = [row for row in rows if row["setting"] in {setting["name"] for setting in settings}]
+    compared = comparison.differences(settings, own, "full_fp32")
+    said_so = comparison.verdicts(compared)
+    assert "not shown: text_alone minus full_fp32" in said_so
+    assert "p 0.061 by Holm over 38 differences" in said_so
+    assert "(p 0.061 by Holm over 38 differences)" in text_of("docs/ablation.md")
+    assert "text_alone is below full_fp32" in comparison.verdicts(compared, "base")
+    against_gda = comparison.verdicts(comparison.differences(settings, own, "gda"))
+    assert "p 0.93 by Holm over 28 differences" in against_gda
+
+
 def test_a_reliability_for_each_template_gains_nothing():
     rows = cross_validate.read_rows(REPOSITORY / "experiments/reliabilities.jsonl")
     totals = DataFrame(rows).groupby("setting")["log_likelihood"].sum()

@@ -213,8 +213,8 @@ def held_against(
     note: is told how many images were held against the others.
 
     Returns:
-        pairs (P, 2) of those that look at least nearly alike, each once or twice; what is left of
-        their difference (P,).
+        The pairs (P, 2) that differ by no more than ``NEARLY``, each once or twice, and by how much they
+        differ (P,), see ``difference``.
     """
     number = len(images)
     patterns = torch.cat([pattern(moved_by(images, view.expand(number, 2, 3))) for view in VIEWS])
