@@ -22,6 +22,7 @@ import threading
 from collections.abc import Sequence
 
 from trainers.common.errors import exit_code
+from trainers.common.imports import importing
 from trainers.common.interruption import end_with_input, interruptible
 
 
@@ -47,12 +48,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if args.with_parent:
             threading.Thread(target=end_with_input, daemon=True).start()
         if asked is not None:
-            from labelling.checkout import train_images
+            with importing():
+                from labelling.checkout import train_images
 
             train_images.run(asked, args, several)
         else:
-            from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
-            from protocols import training
+            with importing():
+                from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
+                from protocols import training
 
             training.run(args)
 

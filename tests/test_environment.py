@@ -2,18 +2,21 @@
 they need, once. What every command does first."""
 
 import ast
+import gc
 import os
 import re
 import shutil
 import subprocess
 import sys
 import venv
+import weakref
 
 import pytest
 
 from tests.commands import asked_of_python
 from tests.runs import REPOSITORY, code_files, python
 from trainers.common import environment
+from trainers.common.imports import importing
 
 OF_PROTOCOL = "base2new_train.sh CDC x 1"
 OF_TESTS = "test.sh"
@@ -173,11 +176,33 @@ for name in sys.argv[1:]:
 """
     modules = [
         str(path.relative_to(REPOSITORY)).removesuffix(".py").replace("/", ".")
-        for folder in ("trainers", "datasets", "protocols", "results", "analysis", "app")
+        for folder in ("trainers", "datasets", "protocols", "results", "report", "labelling")
         for path in sorted((REPOSITORY / folder).rglob("*.py"))
     ]
     done = python("-c", program, "train", "run", "predict", "demo_app", *modules)
     assert done.returncode == 0, done.stderr
+
+
+class Garbage:
+    """May refer to itself."""
+
+
+def test_the_collector_passes_over_what_a_command_imports_and_not_over_what_comes_later():
+    gc.unfreeze()  # of commands that other tests have called
+    try:
+        with pytest.raises(ModuleNotFoundError), importing():
+            assert not gc.isenabled()
+            raise ModuleNotFoundError
+        assert gc.isenabled()
+        assert gc.get_freeze_count()
+        later = Garbage()
+        later.itself = later
+        known = weakref.ref(later)
+        del later
+        gc.collect()
+        assert known() is None
+    finally:
+        gc.unfreeze()
 
 
 GUARD = 'if __name__ == "__main__":\n'

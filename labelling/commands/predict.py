@@ -26,6 +26,7 @@ from trainers.common.environment import first_line
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import file_hash
 from trainers.common.image_files import transparent_parts, with_alpha
+from trainers.common.imports import importing
 from trainers.common.record_file import FILE_NAME
 
 from ..answers.label_studio import LabelStudioWriter, version_of
@@ -140,7 +141,8 @@ def run(args: argparse.Namespace) -> int:
     """
     check_arguments(args)
     if args.run and is_several(args.run):
-        from . import predict_several  # here, since it takes seconds
+        with importing():
+            from . import predict_several  # here, since it takes seconds
 
         return predict_several.run(args)
     if args.max_missed is not None or args.probabilities:
@@ -247,10 +249,11 @@ def rejects_of(threshold: Threshold | None, certainty: float | None) -> "Rejects
 def label(part: PartFile, args: argparse.Namespace, writer: Writer, rejects: "Rejects") -> str:
     """Answers the images that have no answer yet; returns what answers, see ``version_of``."""
     # here, since it takes seconds: wrong arguments are answered at once
-    from tqdm import tqdm
+    with importing():
+        from tqdm import tqdm
 
-    from ..answers.answering import fill, here
-    from ..answers.on_ray import on_ray
+        from ..answers.answering import fill, here
+        from ..answers.on_ray import on_ray
 
     classifier = classifier_of(args)
     if classifier.method.note:

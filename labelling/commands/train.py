@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from trainers.common.config_files import settings_in
 from trainers.common.environment import first_line
 from trainers.common.errors import run_tool
+from trainers.common.imports import importing
 from trainers.common.interruption import interruptible
 from trainers.common.record_file import FILE_NAME, read_record
 
@@ -76,7 +77,8 @@ def run(args: argparse.Namespace) -> None:
         return
     asked = ask_by(args, args.recipe, args.seed, settings)
     # here, since it takes seconds: wrong arguments are answered at once
-    from ..fit import make_asked, opened, said_accuracy
+    with importing():
+        from ..fit import make_asked, opened, said_accuracy
 
     with opened(asked) as made:
         folder = make_asked(made, asked)

@@ -55,7 +55,7 @@ DARK = 1 / 3  # share of a picture: one that is black in more of it has no cover
 MOST_PARTIAL = 0.03
 LEAST = 0.5  # share of two pictures that has to be left to compare
 TILE = 2**23  # numbers of a block of distances: 32 MB
-PAIRS = 256  # pictures that are held against another at a time: 15 MB
+PAIRS = 128  # pictures that are held against another at a time: 8 MB
 
 
 class LookAlikes(NamedTuple):

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 
 from trainers.common.errors import UserError
+from trainers.common.imports import importing
 from trainers.common.record_file import FILE_NAME, read_record
 
 from ..request import LOGGERS, OwnRun, ask_with
@@ -37,7 +38,8 @@ def train_several(asked: OwnRun, predict: str, loggers: Sequence[logging.Logger]
         UserError: the input can't work.
     """
     # here, since it takes seconds: wrong arguments are answered at once
-    from .fit import fit_several, said_measures
+    with importing():
+        from .fit import fit_several, said_measures
 
     fit_several(asked, loggers)
     log.info("%s", said_measures(read_record(f"{asked.folder}/{FILE_NAME}")))

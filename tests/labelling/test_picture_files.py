@@ -15,6 +15,7 @@ from tests.limits import decode_at_once, limited
 from tests.runs import refuses
 from trainers.common import image_files
 from trainers.common.image_files import ROOM, Room, is_image, look_through, read_picture
+from trainers.common.image_headers import BLOCK
 
 
 def saved_as(kind, size, mode="RGB", **options):
@@ -31,6 +32,11 @@ TOO_MUCH = {  # kind → a file's bytes, and why it is refused
     "a side": (b"P6 1 1000 255\n", "one side may be 50 times the other"),
     "plain text": (b"P3 1900 1900 255\n" + bytes(2**23), "in plain text of more than 8 MB"),
     "scans": (b"\xff\xd8" + b"\xff\xda" * 101, "a JPEG of more than 100 scans"),
+    # each begins with the last byte of a block that is read
+    "scans across blocks": (
+        b"\xff\xd8" + (b"\xda" + bytes(BLOCK - 2) + b"\xff") * 103,
+        "a JPEG of more than 100 scans",
+    ),
     "values": (
         b"II*\0" + struct.pack("<IHHHII", 8, 1, 273, 4, 2**28, 8),
         "its TIFF tag 273 has 268435456 values",

@@ -158,7 +158,7 @@ def file_hash(path: str | Path) -> str:
     """SHA-256 of a file's content, 64 hex digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while block := file.read(2**20):
+        while block := file.read(2**17):
             digest.update(block)
     return digest.hexdigest()
 
