@@ -25,6 +25,7 @@ from trainers.engine.testing import SplitAnswers
 from trainers.evaluation.figures import wilson
 from trainers.learners.features import FeatureMethod, is_feature_classifier
 from trainers.method import Batches
+from trainers.prompting.backbone import Backbone
 
 from .cross_fit import FeatureSet, cross_fit
 from .defaults import completed
@@ -53,6 +54,7 @@ def opened(
     others: Iterable[str] = (),
     loggers: Sequence[logging.Logger] = LOGGERS,
     images: Images | None = None,
+    backbone: Backbone | None = None,
     *,
     can_fold: bool = True,
 ) -> Iterator[Run]:
@@ -62,7 +64,7 @@ def opened(
     Args:
         others: folders of runs, "" for none, whose trainer and CLIP it takes where none is given.
         loggers: whose messages are meant.
-        images, can_fold: see ``build_run``.
+        images, backbone, can_fold: see ``build_run``.
 
     Raises:
         UserError: the input can't work.
@@ -94,7 +96,7 @@ def opened(
             )
             for sentence in reasons:
                 log.info("%s", sentence)
-            run = build_run(cfg, asked.recipe, images, can_fold=can_fold)
+            run = build_run(cfg, asked.recipe, images, backbone, can_fold=can_fold)
             file.write(f"** Training images **\n{run.loaders.augmented}\n")
             log_images(run)
             yield run

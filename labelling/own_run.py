@@ -33,6 +33,7 @@ from trainers.engine.build import (
 )
 from trainers.engine.checks import check_data, check_run
 from trainers.engine.run import Run
+from trainers.prompting.backbone import Backbone
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
@@ -88,13 +89,19 @@ def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
 
 
 def build_run(
-    cfg: CfgNode, recipe: str, images: Images | None = None, *, can_fold: bool = True
+    cfg: CfgNode,
+    recipe: str,
+    images: Images | None = None,
+    backbone: Backbone | None = None,
+    *,
+    can_fold: bool = True,
 ) -> Run:
     """The run of a config on one's own images, ready to be made.
 
     Args:
         recipe: its file; images: of another run, which this one takes, too; None: those of
             ``DATASET.ROOT``.
+        backbone: of another run of the same CLIP; None: it is loaded.
         can_fold: whether training images may be tested in folds, where that takes no training per fold.
 
     Raises:
@@ -112,7 +119,7 @@ def build_run(
         images = own_images(cfg.DATASET.ROOT, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)
     device = device_of(cfg)
-    method = build_method(kind, cfg, images.classnames, device)
+    method = build_method(kind, cfg, images.classnames, device, backbone)
     features = None
     if is_quick and images.kept is not None:  # the image encoder is CLIP's own
         features = images.kept.features[method.towers.key]

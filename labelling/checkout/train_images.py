@@ -128,7 +128,10 @@ def make_untrained(run: Run, asked: OwnRun) -> None:
         folder=os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
         settings={**given, **same},
     )
-    with opened(for_trainer(untrained, ZERO_SHOT), images=run.loaders.images) as other:
+    images = run.loaders.images
+    towers = run.method.towers
+    backbone = None if towers.precision == "fp16" else towers.backbone  # whose maps are float16
+    with opened(for_trainer(untrained, ZERO_SHOT), images=images, backbone=backbone) as other:
         if not other.is_done():
             remove_record(other.cfg.OUTPUT_DIR)  # of a run that was made again, on other images
             other.make()

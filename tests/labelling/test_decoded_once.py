@@ -23,6 +23,8 @@ from trainers.common.image_files import look_through, read_picture
 from trainers.data import kept
 from trainers.data.kept import SMALL, Kept, Pictures, for_crops
 from trainers.data.transforms import least_side, pixels_of_test
+from trainers.engine import build
+from trainers.prompting.backbone import load_backbone
 from trainers.settings import run_config
 
 SIZE = 32  # of the small CLIP
@@ -60,6 +62,20 @@ def decodes(monkeypatch):
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counting)
     return counts
+
+
+def test_the_untrained_clip_of_a_report_is_not_loaded_again(parts, train_on, monkeypatch):
+    loaded = []
+
+    def counting(name):
+        loaded.append(name)
+        return load_backbone(name)
+
+    monkeypatch.setattr(build, "load_backbone", counting)
+    code, _, said = train_on(parts / "test")
+    assert code == 0, said
+    assert "zero-shot" in said
+    assert len(loaded) == 1
 
 
 @pytest.mark.parametrize(

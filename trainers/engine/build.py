@@ -102,16 +102,23 @@ def device_of(cfg: CfgNode) -> torch.device:
 
 
 def build_method(
-    method: type[Method], cfg: CfgNode, classnames: Sequence[str], device: torch.device
+    method: type[Method],
+    cfg: CfgNode,
+    classnames: Sequence[str],
+    device: torch.device,
+    backbone: Backbone | None = None,
 ) -> Method:
     """The method of a config for K class names; nothing is loaded into it.
+
+    backbone: the config's CLIP, where another method has it; None: it is loaded.
 
     Raises:
         UserError: the config can't work, or its CLIP is not found.
     """
-    backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
-    if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
-        backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
+    if backbone is None:
+        backbone = load_backbone(cfg.MODEL.BACKBONE.NAME)
+        if cfg.MODEL.BACKBONE.INTERPOLATE_POSITIONS:
+            backbone.image.interpolate_positions(cfg.INPUT.SIZE[0])
     check_pixels(cfg, backbone)
     settings = declared_settings(method, cfg)
     # the others are looked for where there is something to say of them alone: all are imported for it
