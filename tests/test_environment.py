@@ -205,6 +205,19 @@ def test_the_collector_passes_over_what_a_command_imports_and_not_over_what_come
         gc.unfreeze()
 
 
+def test_nothing_is_left_for_the_collector_at_a_commands_end():
+    program = """
+import atexit, gc
+from trainers.common.imports import importing
+atexit.register(lambda: print(len(gc.get_objects())))  # the last
+with importing():
+    import json
+later = [[] for _ in range(1000)]
+"""
+    done = python("-c", program)
+    assert int(done.stdout) < 100, done.stderr
+
+
 GUARD = 'if __name__ == "__main__":\n'
 # all but those that import nothing but Python's own, such as scripts/missing.py
 PROGRAMS = [

@@ -1,5 +1,6 @@
 """Imports that take seconds, which a command makes when it knows that it needs them."""
 
+import atexit
 import contextlib
 import gc
 from collections.abc import Iterator
@@ -9,11 +10,12 @@ from collections.abc import Iterator
 def importing() -> Iterator[None]:
     """What is imported in a process's first such context stays to its end, so that the garbage collector
     passes over it. Torch, torchvision and scikit-learn make half a million objects, through which it
-    would look seven times: a second of the processor."""
+    would look seven times, and once more at the end: one and a half seconds of the processor."""
     gc.disable()
     try:
         yield
     finally:
         if not gc.get_freeze_count():  # once, since garbage that is there would stay, too
             gc.freeze()
+            atexit.register(gc.freeze)
         gc.enable()
