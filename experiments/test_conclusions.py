@@ -333,17 +333,65 @@ def test_the_log_says_what_gda_has_by_its_authors_rules(rows):
     assert text in text_of("docs/log.md")
 
 
-def test_what_one_change_alone_takes_is_corrected_over_its_commands_table(rows):
+@pytest.fixture(scope="module")
+def alone(rows):
+    """The differences to a setting of the file of single changes, and what its command says of them."""
     settings = read_yaml(REPOSITORY / "experiments/cross_validation_readings.yaml")
     own = [row for row in rows if row["setting"] in {setting["name"] for setting in settings}]
-    compared = comparison.differences(settings, own, "full_fp32")
-    said_so = comparison.verdicts(compared)
-    assert "not shown: text_alone minus full_fp32" in said_so
-    assert "p 0.061 by Holm over 38 differences" in said_so
-    assert "(p 0.061 by Holm over 38 differences)" in text_of("docs/ablation.md")
-    assert "text_alone is below full_fp32" in comparison.verdicts(compared, "base")
-    against_gda = comparison.verdicts(comparison.differences(settings, own, "gda"))
-    assert "p 0.93 by Holm over 28 differences" in against_gda
+
+    def compared(first, measure="H"):
+        table = comparison.differences(settings, own, first)
+        sentences = {}
+        for sentence in comparison.verdicts(table, measure).splitlines():
+            name = next(name for name in table.index if f": {name} " in sentence)
+            sentences[name] = sentence
+        return table, sentences
+
+    return compared
+
+
+def holm_of(sentence):
+    """``p 0.007`` and ``by Holm over 66 differences`` of what a command says."""
+    return re.search(r"(p [\d.]+) (by Holm over \d+ differences)", sentence).groups()
+
+
+def test_what_one_change_alone_takes_is_corrected_over_its_commands_table(alone):
+    page = text_of("docs/ablation.md")
+    table, sentences = alone("full_fp32")
+    lost = {name: said(difference) for name, difference in table["H"].items() if name in sentences}
+    chance = {name: holm_of(sentence) for name, sentence in sentences.items()}
+    assert "sensoy is below full_fp32" in sentences["sensoy"]
+    p, over = chance["sensoy"]
+    assert f"(Sensoy et al.) collapses, too**, H {lost['sensoy']}, {p} {over}." in page
+    for name in ("han", "text_alone", "shared_view"):
+        assert "A difference is not shown" in sentences[name]
+    assert (
+        f"Not shown is what softplus with it over 50 epochs (Han et al.) loses, {lost['han']}, {chance['han'][0]},"
+        in page
+    )
+    assert (
+        f"prompts in the text encoder only, {lost['text_alone']}, {chance['text_alone'][0]},"
+        in page
+    )
+    assert f"changes H, {lost['shared_view']}." in page
+    of_base = alone("full_fp32", "base")[1]["text_alone"]
+    assert "text_alone is below full_fp32" in of_base
+    assert f"base accuracy is lower, {said(table.loc['text_alone', 'base'])};" in page
+
+
+def test_the_log_says_what_two_readings_and_cdc_gain_over_the_untrained_clip(rows):
+    names = ("zeroshot", "full_fp32", "sensoy", "han")
+    own = [row for row in rows if row["setting"] in names]
+    gained = comparison.differences([{"name": name} for name in names], own, "zeroshot")["H"]
+    sensoy, han, cdc = (said(gained[name]) for name in ("sensoy", "han", "full_fp32"))
+    text = f"Minus the untrained CLIP their H is {sensoy} and {han}, where CDC's is {cdc}"
+    assert text in text_of("docs/log.md")
+
+
+def test_gda_by_its_authors_rules_is_corrected_over_its_commands_table(alone):
+    p, over = holm_of(alone("gda")[1]["gda_authors"])
+    over = over.replace("over", "over the")
+    assert f"of which nothing is shown {over} of the command ({p} in H)" in text_of("docs/log.md")
 
 
 def test_a_reliability_for_each_template_gains_nothing():
