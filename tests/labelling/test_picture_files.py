@@ -13,9 +13,8 @@ from PIL import Image
 from tests.conftest import slow_but_for
 from tests.limits import decode_at_once, limited
 from tests.runs import refuses
-from trainers.common import image_files
+from trainers.common import image_files, image_headers
 from trainers.common.image_files import ROOM, Room, is_image, look_through, read_picture
-from trainers.common.image_headers import BLOCK
 
 
 def saved_as(kind, size, mode="RGB", **options):
@@ -32,11 +31,6 @@ TOO_MUCH = {  # kind → a file's bytes, and why it is refused
     "a side": (b"P6 1 1000 255\n", "one side may be 50 times the other"),
     "plain text": (b"P3 1900 1900 255\n" + bytes(2**23), "in plain text of more than 8 MB"),
     "scans": (b"\xff\xd8" + b"\xff\xda" * 101, "a JPEG of more than 100 scans"),
-    # each begins with the last byte of a block that is read
-    "scans across blocks": (
-        b"\xff\xd8" + (b"\xda" + bytes(BLOCK - 2) + b"\xff") * 103,
-        "a JPEG of more than 100 scans",
-    ),
     "values": (
         b"II*\0" + struct.pack("<IHHHII", 8, 1, 273, 4, 2**28, 8),
         "its TIFF tag 273 has 268435456 values",
@@ -62,6 +56,21 @@ def test_a_picture_that_would_cost_too_much_is_refused_in_a_line(tmp_path, kind)
     assert message in seen.reason
     with refuses(message):
         read_picture(str(path))
+
+
+def test_scans_are_counted_that_begin_in_one_block_and_end_in_the_next(tmp_path, monkeypatch):
+    block = 8
+    monkeypatch.setattr(image_headers, "BLOCK", block)
+    path = tmp_path / "x.jpg"
+    for scans in (100, 101):
+        path.write_bytes(
+            b"\xff\xd8"
+            + bytes(block - 1)
+            + b"\xff"
+            + (b"\xda" + bytes(block - 2) + b"\xff") * scans
+        )
+        (seen,) = look_through([str(path)])
+        assert ("more than 100 scans" in seen.reason) == (scans > 100)
 
 
 def test_pictures_in_memory_have_the_same_bounds(loaded):
