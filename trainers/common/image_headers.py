@@ -11,9 +11,8 @@ import numpy
 
 # of a JPEG, each of which passes over all its pixels; cameras and libraries make ten
 MAX_SCANS = 100
-BLOCK = (
-    2**20
-)  # bytes of a JPEG that are looked at at a time; threads wait for one another between them
+# bytes of a JPEG that are looked at at a time; between them threads wait for one another
+BLOCK = 2**20
 MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
 MAX_PLAIN = 2**23  # bytes of a PPM in plain text, which Pillow reads in Python: five seconds
 # of a TIFF's tag, all of which become Python's numbers; tiles of 16 pixels need fewer
