@@ -23,6 +23,7 @@ from labelling.page.demo import Demo, among_classes, among_labels, find_examples
 from labelling.page.page import HOST, make_app, make_server
 from labelling.threshold import is_several, threshold_of
 from trainers.common.errors import run_tool
+from trainers.common.imports import importing
 
 PORT = 8000
 log = logging.getLogger("demo_app")
@@ -57,8 +58,9 @@ def run(args: argparse.Namespace) -> None:
         UserError: the run can't be loaded, or an argument does not work.
     """
     # here, since it takes seconds: wrong arguments are answered at once
-    from labelling.classifier import PromptedClassifier
-    from labelling.several.classifier import SeveralClassifier
+    with importing():
+        from labelling.classifier import PromptedClassifier
+        from labelling.several.classifier import SeveralClassifier
 
     classifier: PromptedClassifier | SeveralClassifier
     if is_several(args.run):

@@ -20,6 +20,7 @@ import sys
 from collections.abc import Sequence
 
 from trainers.common.errors import exit_code
+from trainers.common.imports import importing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,10 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def command() -> None:
         # here, since they take seconds: wrong arguments are answered at once
-        from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
+        with importing():
+            from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
 
-        from .of_models import MODEL_FIGURES
-        from .page import make_report
+            from .of_models import MODEL_FIGURES
+            from .page import make_report
 
         make_report(args.folders, args.output, MODEL_FIGURES, args.root)
 
