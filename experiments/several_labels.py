@@ -40,7 +40,7 @@ from labelling.several.cross_fit import cross_fit
 from labelling.several.promise import best_thresholds
 from trainers import method_class, method_node
 from trainers.common.readers import read_json as read_stored
-from trainers.evaluation.label_sets import measure_label_sets
+from trainers.evaluation.multi_label import measure_multi_label
 from trainers.learners.features import is_feature_classifier
 from trainers.method import Method
 from trainers.prompting.backbone import Backbone, load_backbone
@@ -208,7 +208,7 @@ def measure(seeds: Sequence[int]) -> Iterator[dict[str, object]]:
                     probability, given = way(features[:number], truth[:number], asked, seed)
                 seconds = time.process_time() - started
                 is_given = numpy.zeros(asked_truth.shape, bool) if given is None else given
-                measured = measure_label_sets(probability, is_given, asked_truth, LABELS)
+                measured = measure_multi_label(probability, is_given, asked_truth, LABELS)
                 rare = [measured["per_label"][name]["average_precision"] for name in LABELS[-RARE:]]
                 yield {
                     "way": way.__doc__,

@@ -10,7 +10,7 @@ import numpy
 
 from results.runs import Arrays, FinishedRun
 from trainers.common.console import counted
-from trainers.evaluation.label_sets import f1_interval
+from trainers.evaluation.multi_label import f1_interval
 
 from .pictures import Found, thumbnail
 
@@ -27,7 +27,7 @@ class LabelRow(NamedTuple):
 
     Attributes:
         name: of the label; positives: how many pictures have it.
-        average_precision, f1, ece: see ``measure_label_sets``.
+        average_precision, f1, ece: see ``measure_multi_label``.
         threshold: the least probability under which it is given.
         instead: the label that is wrongly given most often where this one is missed, and how often; None
             where there is none.

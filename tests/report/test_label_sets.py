@@ -6,7 +6,7 @@ import pytest
 
 from report.label_sets import file_of, taken_for, worst_mistakes
 from results.runs import FinishedRun
-from trainers.evaluation.label_sets import f1, f1_interval
+from trainers.evaluation.multi_label import f1, f1_interval
 
 NAMES = ["ball", "cat", "dog"]
 

@@ -17,7 +17,7 @@ DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
 OWNER = "cdc_run.txt"  # marks a run's folder, see ``files.check_folder``
 FORMAT = 2  # to be raised when a field, or a trainer's name, changes its meaning
-SEVERAL = "several"  # ``task`` of a run that gives several labels per picture
+MULTI_LABEL = "multi-label"  # ``task`` of a run whose pictures may have several labels, or none
 Record = dict[str, Stored]  # results.json, see ``engine.testing.Evaluator.write_record``
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
@@ -30,6 +30,7 @@ KINDS: dict[str, Callable[[Stored], bool]] = {
     "percent": lambda value: is_of(float, value) and 0 <= value <= 100,
     "mapping": lambda value: is_of(dict, value),
     "nothing": lambda value: value is None,
+    "multi-label": lambda value: value == MULTI_LABEL,
 }
 
 
@@ -91,9 +92,9 @@ def finished_record(folder: str) -> Record:
     return read_record(path)
 
 
-def gives_several(record: Record) -> bool:
-    """Whether a run gives several labels per picture."""
-    return record.get("task") == SEVERAL
+def is_multi_label(record: Record) -> bool:
+    """Whether a picture of the run may have several labels, or none."""
+    return record.get("task") == MULTI_LABEL
 
 
 def described(record: Record, given: Mapping[str, object]) -> dict[str, object]:

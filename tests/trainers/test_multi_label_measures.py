@@ -1,4 +1,4 @@
-"""The measures of several labels are torchmetrics'."""
+"""The multi-label measures are torchmetrics'."""
 
 import numpy
 import pytest
@@ -9,7 +9,7 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from trainers.evaluation.label_sets import measure_label_sets
+from trainers.evaluation.multi_label import measure_multi_label
 
 NAMES = ["ant", "bee", "cat"]
 
@@ -25,7 +25,7 @@ def drawn(number=60):
 def test_they_are_torchmetrics():
     probability, truth = drawn()
     given = probability >= 0.5
-    found = measure_label_sets(probability, given, truth, NAMES)
+    found = measure_multi_label(probability, given, truth, NAMES)
     answers, labels = torch.from_numpy(probability), torch.from_numpy(truth).int()
 
     def of(metric, values=answers):
@@ -53,7 +53,7 @@ def test_a_label_that_does_not_occur_has_no_precision_and_no_part_in_the_means()
     probability, truth = drawn()
     truth[:, 2] = False
     given = probability >= 0.5
-    found = measure_label_sets(probability, given, truth, NAMES)
-    two = measure_label_sets(probability[:, :2], given[:, :2], truth[:, :2], NAMES[:2])
+    found = measure_multi_label(probability, given, truth, NAMES)
+    two = measure_multi_label(probability[:, :2], given[:, :2], truth[:, :2], NAMES[:2])
     assert found["per_label"]["cat"]["average_precision"] is None
     assert (found["map"], found["macro_f1"]) == (two["map"], two["macro_f1"])
