@@ -34,7 +34,7 @@ from .learners.features import (
     number_right,
 )
 from .maths.gaussians import WAY_OF_ADDED, GaussianEvidence, positions_of_trained, state_for
-from .maths.logistic import regressions
+from .maths.logistic import STRENGTHS, Softmax, regressions
 from .maths.threads import one_thread
 from .method import Batches, Method, TrainingImages
 from .registration import registered
@@ -44,8 +44,6 @@ log = logging.getLogger(__name__)
 
 GRID = [1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6]  # values of C that are tried first
 STEPS = 8  # of the search between the best one's neighbours
-# values of C that a likelihood is asked for
-STRENGTHS = [10 ** (power / 2) for power in range(-2, 7)]
 FALLS = 2  # values in a row below the best, after which it is asked for no more
 
 
@@ -234,7 +232,9 @@ class LinearProbeMethod(FeatureMethod):
         strengths = [setting[0] for setting in settings]
         if self.settings.BESIDE_TEXTS:
             texts = self.zero_shot(asked)
-            for regression in regressions(seen, labels, self.zero_shot(seen), strengths):
+            for regression in regressions(
+                seen, labels, self.zero_shot(seen), strengths, Softmax()
+            ):
                 yield regression(asked, texts)
             return
         for strength in strengths:
@@ -250,7 +250,7 @@ class LinearProbeMethod(FeatureMethod):
         if self.settings.BESIDE_TEXTS:
             weaker = [strength for strength in STRENGTHS if strength < setting[0]]
             texts = self.zero_shot(seen)
-            *_, found = regressions(seen, labels, texts, [*weaker, setting[0]])
+            *_, found = regressions(seen, labels, texts, [*weaker, setting[0]], Softmax())
             weight = found.weight
             bias = found.bias
             probe.text_weight.copy_(found.text_weight)

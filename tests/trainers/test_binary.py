@@ -9,8 +9,14 @@ import torch
 import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
-from trainers.maths.binary import BLOCK, STRENGTHS, probes
-from trainers.maths.logistic import BIAS_PRIOR, TEXT_PRIOR
+from trainers.maths.logistic import (
+    BIAS_PRIOR,
+    BLOCK,
+    STRENGTHS,
+    TEXT_PRIOR,
+    Sigmoid,
+    regressions,
+)
 
 
 def drawn(images=90, labels=3, width=12, seed=0):
@@ -40,7 +46,7 @@ def test_each_probe_is_the_minimum_of_its_objective():
         loss = F.binary_cross_entropy_with_logits(logits(point), truth.double(), reduction="sum")
         return prior @ point.square() / 2 + strength * loss
 
-    for strength, found in zip(some, probes(features, truth, texts, some)):
+    for strength, found in zip(some, regressions(features, truth.float(), texts, some, Sigmoid())):
         point = torch.cat([found.weight.ravel(), found.bias, found.text_weight[None]])
         torch.testing.assert_close(found(features, texts), logits(point))
         slope = torch.func.grad(objective)(point, strength)
@@ -52,7 +58,9 @@ def test_each_probe_is_the_minimum_of_its_objective():
 def test_without_texts_it_answers_as_scikit_learn_does_per_label():
     """Which has no prior of the bias, and fits each label alone."""
     features, truth, texts = drawn()
-    (found,) = probes(features, truth, torch.zeros_like(texts), [10.0])
+    (found,) = regressions(
+        features, truth.float(), torch.zeros_like(texts), [10.0], Sigmoid()
+    )
     ours = found(features, torch.zeros_like(texts)).sigmoid().numpy()
     for label in range(3):
         other = LogisticRegression(C=10, tol=1e-8, max_iter=1000).fit(features, truth[:, label])
@@ -62,12 +70,12 @@ def test_without_texts_it_answers_as_scikit_learn_does_per_label():
 
 def test_weak_data_leave_the_texts_order_and_as_many_of_each_label_as_there_are():
     features, truth, texts = drawn()
-    weak, *_ = probes(features, truth, texts, [3e-3])
+    weak, *_ = regressions(features, truth.float(), texts, [3e-3], Sigmoid())
     logits = weak(features, texts)
     rest = logits - weak.text_weight * texts
     assert (rest - rest.mean(dim=0)).abs().max() < 0.1
     assert weak.text_weight > 0.3
-    strong, *_ = probes(features, truth, texts, [1.0])
+    strong, *_ = regressions(features, truth.float(), texts, [1.0], Sigmoid())
     shares = strong(features, texts).sigmoid().mean(dim=0)
     torch.testing.assert_close(shares, truth.double().mean(dim=0), atol=0.02, rtol=0)
 
@@ -77,7 +85,7 @@ def test_a_label_of_no_or_every_picture_stays_finite_and_takes_nothing_from_the_
     odd = truth.clone()
     odd[:, 0] = False
     odd[:, 1] = True
-    *_, found = probes(features, odd, texts, STRENGTHS)
+    *_, found = regressions(features, odd.float(), texts, STRENGTHS, Sigmoid())
     logits = found(features, texts)
     assert logits.isfinite().all()
     assert (logits[:, 0] < 0).all() and (logits[:, 1] > 0).all()
@@ -85,9 +93,9 @@ def test_a_label_of_no_or_every_picture_stays_finite_and_takes_nothing_from_the_
 
 def test_blocks_of_images_change_nothing(monkeypatch):
     features, truth, texts = drawn()
-    whole, *_ = probes(features, truth, texts, [1.0])
-    monkeypatch.setattr("trainers.maths.binary.BLOCK", 7)
-    parts, *_ = probes(features, truth, texts, [1.0])
+    whole, *_ = regressions(features, truth.float(), texts, [1.0], Sigmoid())
+    monkeypatch.setattr(Sigmoid, "block", 7)
+    parts, *_ = regressions(features, truth.float(), texts, [1.0], Sigmoid())
     assert len(features) < BLOCK
     torch.testing.assert_close(parts.weight, whole.weight, rtol=1e-3, atol=1e-4)
 

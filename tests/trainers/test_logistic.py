@@ -5,8 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from trainers.linearprobe import STRENGTHS
-from trainers.maths.logistic import BIAS_PRIOR, TEXT_PRIOR, regressions
+from trainers.maths.logistic import BIAS_PRIOR, STRENGTHS, TEXT_PRIOR, Softmax, regressions
 
 
 def drawn(images=80, classes=4, width=12, seed=0):
@@ -37,7 +36,7 @@ def test_each_regression_is_the_minimum_of_its_objective(classes):
         )
         return prior / 2 + strength * F.cross_entropy(logits(point), labels, reduction="sum")
 
-    for strength, found in zip(some, regressions(features, labels, texts, some)):
+    for strength, found in zip(some, regressions(features, labels, texts, some, Softmax())):
         point = torch.cat([found.weight.ravel(), found.bias, found.text_weight[None]]).double()
         torch.testing.assert_close(found(features, texts), logits(point), rtol=1e-5, atol=1e-5)
         slope = torch.func.grad(objective)(point, strength)
@@ -48,12 +47,12 @@ def test_each_regression_is_the_minimum_of_its_objective(classes):
 
 def test_few_images_leave_the_texts_answers_and_a_class_without_images_a_finite_one():
     features, labels, texts = drawn()
-    weak, *_ = regressions(features, labels, texts, [3e-3])
+    weak, *_ = regressions(features, labels, texts, [3e-3], Softmax())
     difference = weak(features, texts) - weak.text_weight * texts
     assert (difference - difference.mean(dim=0)).abs().max() < 0.05
     assert weak.text_weight > 0.3
     of_two = labels < 2
-    *_, strong = regressions(features[of_two], labels[of_two], texts[of_two], STRENGTHS)
+    *_, strong = regressions(features[of_two], labels[of_two], texts[of_two], STRENGTHS, Softmax())
     logits = strong(features, texts)
     assert logits.isfinite().all()
     assert logits.abs().max() < 1e4
@@ -63,6 +62,6 @@ def test_few_images_leave_the_texts_answers_and_a_class_without_images_a_finite_
 def test_features_that_are_alike_teach_nothing_but_the_labels_frequencies(images):
     features = torch.ones(images, 6) / 6**0.5
     labels = torch.arange(images)
-    (found,) = regressions(features, labels, torch.zeros(images, 3), [1.0])
+    (found,) = regressions(features, labels, torch.zeros(images, 3), [1.0], Softmax())
     assert not found.weight.any()
     assert found.bias[:images].min() > found.bias[images:].max()

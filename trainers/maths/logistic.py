@@ -1,13 +1,18 @@
-"""Multinomial logistic regression beside logits that are known already, for rising strengths of the
-data: each fit starts where the one before has ended, in coordinates in which it is nearly round.
+"""Logistic regression beside logits that are known already, for rising strengths of the data: each fit
+starts where the one before has ended, in coordinates in which it is nearly round.
+
+Under ``Softmax`` an image has one of K labels; under ``Sigmoid`` each label is a yes-or-no question of its
+own. Known logits t are linear in the features, as CLIP's are. So s t beside W z means that the weights are
+drawn towards those of the texts, s times as large, instead of towards zero.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .threads import one_thread
@@ -18,8 +23,11 @@ NEGLIGIBLE = 1e-10
 # as of a class without images, they stay finite
 BIAS_PRIOR = 1e-2
 TEXT_PRIOR = 1e-2
+# values of the strength C that a likelihood is asked for
+STRENGTHS = [10 ** (power / 2) for power in range(-2, 7)]
 TOLERANCE = 1e-4  # share of the objective that a last step gains
 MOST_STEPS = 200  # at most, of a fit
+BLOCK = 2048  # images whose yes-or-no errors are computed at a time: 100 labels of them are 1.6 MB
 
 
 @dataclass(frozen=True)
@@ -41,22 +49,110 @@ class Regression:
         return from_features + self.text_weight.to(device) * texts.double()
 
 
+class Link(Protocol):
+    """How logits become the likelihood of a target.
+
+    Attributes:
+        dtype: in which what belongs to single images is computed; sums and parameters are in float64.
+        block: images that are computed at a time; None: all.
+    """
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def block(self) -> int | None: ...
+
+    def first(self, target: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the biases (K,) that the first search starts from, and the mean curvature (K,) of each
+        label's logit there; texts: (N, K), known logits."""
+
+    def loss_and_error(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Return minus the log-likelihood () of images, and its slope (B, K) in their logits (B, K), which may
+        be overwritten."""
+
+    def mean_curvature(self, blocks: Iterator[Tensor], images: int) -> Tensor:
+        """Return the mean (K,) over images of the curvature of each label's logit; blocks: of logits
+        (B, K)."""
+
+    def text_curvature(self, data: Tensor, texts: Tensor) -> Tensor:
+        """Return the curvature () along the texts' weight; data: (K,), that of the logits, times the strength;
+        texts: (N, K)."""
+
+
+class Softmax:
+    """One label per image: the target is a label (N,)."""
+
+    dtype = torch.float64
+    block = None
+
+    def first(self, target: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        classes = texts.shape[1]
+        bias = torch.zeros(classes, dtype=torch.float64)
+        return bias, torch.full_like(bias, 1 / classes)
+
+    def loss_and_error(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        error = logits.log_softmax(dim=1)
+        right = error.gather(1, target[:, None])
+        error = error.exp_().scatter_add_(1, target[:, None], -torch.ones_like(right))
+        return -right.sum(), error
+
+    def mean_curvature(self, blocks: Iterator[Tensor], images: int) -> Tensor:
+        """Return the mean over the labels, too, for each of them."""
+        (logits,) = blocks
+        certain = logits.log_softmax(dim=1).exp().square().sum() / images
+        classes = logits.shape[1]
+        return ((1 - certain) / classes).expand(classes)
+
+    def text_curvature(self, data: Tensor, texts: Tensor) -> Tensor:
+        around = texts - texts.mean(dim=1, keepdim=True)
+        return data[0] * around.square().sum()
+
+
+class Sigmoid:
+    """Any number of labels per image: the target is (N, K), zeros and ones. In fp32, twice as fast."""
+
+    dtype = torch.float32
+    block = BLOCK
+
+    def first(self, target: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Each label as often as it occurs, beside the texts' answers."""
+        rate = (target.double().sum(dim=0) + 0.5) / (len(target) + 1)  # (K,)
+        return rate.logit() - texts.double().mean(dim=0), rate * (1 - rate)
+
+    def loss_and_error(self, logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        loss = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        return loss, logits.sigmoid_().sub_(target)
+
+    def mean_curvature(self, blocks: Iterator[Tensor], images: int) -> Tensor:
+        total = torch.zeros((), dtype=torch.float64)
+        for logits in blocks:
+            probability = logits.sigmoid_()
+            total = total + (probability * (1 - probability)).sum(dim=0).double()
+        return total / images
+
+    def text_curvature(self, data: Tensor, texts: Tensor) -> Tensor:
+        return data @ texts.double().square().sum(dim=0)
+
+
 def regressions(
-    features: Tensor, labels: Tensor, texts: Tensor, strengths: Sequence[float]
+    features: Tensor, target: Tensor, texts: Tensor, strengths: Sequence[float], link: Link
 ) -> Iterator[Regression]:
     """The regression for each strength C, when it is asked for: it minimises
 
-        ½ |W|² + C Σ_i CE(W z_i + b + s t_i, y_i),
+        ½ |W|² − C log p(target | W z + b + s t),
 
-    and for all but nothing b and s are free. The features are centred and turned to the axes of their
-    spread λ, which changes no minimum; there the curvature is about 1 + C h λ with the mean h of
-    p (1 − p), and L-BFGS in coordinates that are scaled by its root takes about ten steps.
+    and for all but nothing b and s are free; s is one number for all labels. The features are centred
+    and turned to the axes of their spread λ, which changes no minimum; there the curvature is about
+    1 + C h λ with the mean h of p (1 − p), and L-BFGS in coordinates that are scaled by its root takes
+    about ten steps.
 
     Args:
-        features: (N, E); labels: (N,); texts: (N, K), known logits; strengths: rising.
+        features: (N, E); target: see the links; texts: (N, K), known logits; strengths: rising.
     """
     z, spread, axes, mean = turned(features)
-    problem = Problem(z, labels.cpu(), texts.double().cpu(), spread)
+    known = texts.to("cpu", link.dtype)
+    problem = Problem(z.to(link.dtype), target.cpu(), known, spread, link)
     for strength in strengths:
         turned_weight, bias, share = problem.solve(strength)
         weight = (axes @ turned_weight).t()
@@ -144,43 +240,52 @@ class Problem:
     """The regressions' objective in turned coordinates, and the last minimum.
 
     Args:
-        z: (N, r), centred features along axes; labels: (N,); texts: (N, K); spread: (r,), λ.
+        z: (N, r), centred features along axes; target: see the links; texts: (N, K); spread: (r,), λ.
     """
 
-    def __init__(self, z: Tensor, labels: Tensor, texts: Tensor, spread: Tensor) -> None:
+    def __init__(
+        self, z: Tensor, target: Tensor, texts: Tensor, spread: Tensor, link: Link
+    ) -> None:
         self.z = z
-        self.labels = labels
+        self.target = target
         self.texts = texts
         self.spread = spread
-        self.images, self.classes = texts.shape
-        self.curvature = 1 / self.classes  # h, as at zero
-        parameters = len(spread) * self.classes + self.classes + 1
-        self.minimum = torch.zeros(parameters, dtype=torch.float64)
-        self.minimum[-1] = 1.0  # at first the answer is the texts'
-        around = texts - texts.mean(dim=1, keepdim=True)
-        self.text_spread = around.square().sum()
+        self.link = link
+        self.images, self.labels = texts.shape
+        bias, self.curvature = link.first(target, texts)  # (K,) each; the latter is h
+        weight = torch.zeros(len(spread) * self.labels, dtype=torch.float64)
+        # at first the answer is the texts'
+        self.minimum = torch.cat([weight, bias, torch.ones(1, dtype=torch.float64)])
 
     def scale(self, strength: float) -> Tensor:
         """One over the root of each parameter's curvature."""
-        data = strength * self.curvature
-        of_weight = (1 + data * self.spread).repeat_interleave(self.classes)
-        of_bias = torch.full((self.classes,), BIAS_PRIOR + data * self.images).to(of_weight)
-        of_text = (TEXT_PRIOR + data * self.text_spread)[None]
+        data = strength * self.curvature  # (K,)
+        of_weight = (1 + self.spread[:, None] * data).flatten()
+        of_bias = (BIAS_PRIOR + data * self.images).float()  # only the way to the minimum follows it
+        of_text = (TEXT_PRIOR + self.link.text_curvature(data, self.texts))[None]
         return torch.cat([of_weight, of_bias, of_text]).rsqrt()
 
-    def log_probability(self, vector: Tensor) -> Tensor:
-        """(N, K), of each class."""
-        weight, bias, share = Parameters.of(vector, self.classes)
-        logits = torch.addmm(bias, self.z, weight).add_(share * self.texts)
-        return logits.log_softmax(dim=1)
+    def blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Yield features, target and known logits of some images at a time."""
+        size = self.link.block or self.images
+        return zip(self.z.split(size), self.target.split(size), self.texts.split(size))
+
+    def logits(self, z: Tensor, texts: Tensor, vector: Tensor) -> Tensor:
+        """(B, K) of some images."""
+        weight, bias, share = Parameters.of(vector.to(z.dtype), self.labels)
+        return torch.addmm(bias, z, weight).add_(texts * share)
 
     def value_and_slope(self, vector: Tensor, strength: float) -> tuple[Tensor, Tensor]:
-        error = self.log_probability(vector)
-        right = error.gather(1, self.labels[:, None])
-        error = error.exp_().scatter_add_(1, self.labels[:, None], -torch.ones_like(right))
-        slopes = Parameters(self.z.t() @ error, error.sum(dim=0), (error * self.texts).sum())
-        at = Parameters.of(vector, self.classes)
-        return at.with_priors(strength, -right.sum(), slopes)
+        at = Parameters.of(vector, self.labels)
+        loss = torch.zeros((), dtype=torch.float64)
+        slopes = Parameters(*map(torch.zeros_like, at))
+        for z, target, texts in self.blocks():
+            own_loss, error = self.link.loss_and_error(self.logits(z, texts, vector), target)
+            loss += own_loss
+            slopes.weight.add_(z.t() @ error)
+            slopes.bias.add_(error.sum(dim=0))
+            slopes.text_weight.add_((error * texts).sum())
+        return at.with_priors(strength, loss, slopes)
 
     @one_thread()
     def solve(self, strength: float) -> Parameters:
@@ -188,6 +293,7 @@ class Problem:
         self.minimum = minimum_near(
             self.minimum, self.scale(strength), partial(self.value_and_slope, strength=strength)
         )
-        certain = self.log_probability(self.minimum).exp().square().sum().item() / self.images
-        self.curvature = max((1 - certain) / self.classes, NEGLIGIBLE)
-        return Parameters.of(self.minimum, self.classes)
+        at_minimum = (self.logits(z, texts, self.minimum) for z, _, texts in self.blocks())
+        curvature = self.link.mean_curvature(at_minimum, self.images)
+        self.curvature = curvature.clamp(min=NEGLIGIBLE)
+        return Parameters.of(self.minimum, self.labels)
