@@ -19,9 +19,9 @@ import sys
 from collections.abc import Sequence
 
 from labelling.commands.arguments import add_run_arguments, share_or_best
-from labelling.page.demo import Demo, among_classes, among_labels, find_examples
+from labelling.page.demo import Demo, among_classes, find_examples
 from labelling.page.page import HOST, make_app, make_server
-from labelling.threshold import is_several, threshold_of
+from labelling.rules import Wanted, rule_of
 from trainers.common.errors import run_tool
 from trainers.common.imports import importing
 
@@ -60,17 +60,10 @@ def run(args: argparse.Namespace) -> None:
     # here, since it takes seconds: wrong arguments are answered at once
     with importing():
         from labelling.classifier import PromptedClassifier
-        from labelling.several.classifier import SeveralClassifier
 
-    classifier: PromptedClassifier | SeveralClassifier
-    if is_several(args.run):
-        classifier = SeveralClassifier.load(
-            args.run, args.backbone, max_error=args.max_error, confidence=args.confidence
-        )
-        answer = among_labels(classifier)
-    else:
-        classifier = PromptedClassifier.load(args.run, args.backbone)
-        answer = among_classes(classifier, threshold_of(args.run, args.max_error, args.confidence))
+    rule = rule_of(args.run, Wanted(args.max_error, confidence=args.confidence))
+    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule)
+    answer = among_classes(classifier)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []
     demo = Demo(classifier, answer, examples)
     server = make_server(make_app(demo), args.port)

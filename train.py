@@ -17,10 +17,12 @@ from trainers.common.environment import start_command
 if __name__ == "__main__":
     start_command()
 
+import logging
 import sys
 import threading
 from collections.abc import Sequence
 
+from trainers.common.console import log_to_stdout
 from trainers.common.errors import exit_code
 from trainers.common.imports import importing
 from trainers.common.interruption import end_with_input, interruptible
@@ -33,25 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def command() -> None:
         # imports take seconds, in which a signal ends the run as it does later
         from labelling.checkout.arguments import asked_of_images
-        from labelling.folders.label_sets import means_several
-        from labelling.request import add_arguments, ask_by
-        from labelling.several.command import ask_several
+        from labelling.request import add_arguments
         from protocols.command_line import parse_arguments
 
         args = parse_arguments(
             arguments, add_arguments
         )  # what is wrong at first sight is answered at once
-        several = bool(args.images) and means_several(args.images, args.several)
-        asked = None
-        if args.images:
-            asked = asked_of_images(args, ask_several if several else ask_by)
+        asked = asked_of_images(args) if args.images else None
         if args.with_parent:
             threading.Thread(target=end_with_input, daemon=True).start()
         if asked is not None:
-            with importing():
-                from labelling.checkout import train_images
+            from labelling.commands.train import make
 
-            train_images.run(asked, args, several)
+            log_to_stdout()
+            make(asked, args, "python predict.py", [logging.getLogger()], [args.resume])
         else:
             with importing():
                 from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)

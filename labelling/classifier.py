@@ -10,173 +10,43 @@ True
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy
 import torch
 import torch.nn.functional as F
-from numpy.typing import DTypeLike
 from torch import Tensor
 from yacs.config import CfgNode
 
-from trainers.common.console import counted, first_few
-from trainers.common.errors import UserError, nearest
-from trainers.common.files import file_hash
-from trainers.common.fingerprints import note_on_trained, start_of
-from trainers.common.image_files import Seen, look_through
+from trainers.common.console import counted
+from trainers.common.errors import UserError
 from trainers.common.recipes import SHOTS
 from trainers.common.record_file import Record, shown_name
 from trainers.data.random_state import restore_rng_state, rng_state
 from trainers.data.transforms import least_side, pixels_of_test
 from trainers.engine.saved_run import load_run, method_of
-from trainers.evaluation.figures import effective_number, voters, wilson
-from trainers.evaluation.prediction import Prediction, measure
+from trainers.evaluation.prediction import Prediction
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
+from .answer import Answers, Evaluation
+from .evaluate import evaluated
 from .export import export
 from .fit import fit_folder
-from .folders.look_alikes import look_alikes
-from .folders.own_images import labelled_in
-from .folders.pictures import (
-    Labelled,
-    Picture,
-    Pictures,
-    check_label,
-    is_path,
-    pictures_and_labels,
-    place_of,
-    transformed,
-    write_list,
-)
+from .label_cells import wants_multi_label, write_images
 from .official_prompts import BACKBONE, official_classifier
+from .pictures import Labelled, Picture, Pictures, is_path, transformed
 from .reading import ReadImages, batches_of, read_images
 from .request import Text, ask, checked_names, text
-from .several.classifier import SeveralClassifier
-from .several.fit import fit_several
-from .several.python import wants_several, write_sets
-from .threshold import is_several
+from .rules import LabelRule, Wanted, is_promise, rule_of
+from .task import task_of_run
+from .threshold import CONFIDENCE
 from .zero_shot import zero_shot_classifier
 
-if TYPE_CHECKING:
-    import pandas
-
 log = logging.getLogger(__name__)
-
-
-@dataclass
-class Answers:
-    """What a classifier says about N images over K classes; numpy arrays in fp32.
-
-    Attributes:
-        classnames: the K names.
-        images: N file names, as they were given; None for an image that came without one.
-        labels: N names, each image's most probable class.
-        probabilities: (N, K), rows sum to one.
-        uncertainty: (N,) in [0, 1]: 1 − the largest probability, which ranks mistakes better than
-            vacuity (docs/uncertainty.md).
-        vacuity: (N,) in (0, 1], the uncertainty mass of the fused opinion; None where the method
-            learns no evidence.
-        conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None
-            likewise.
-        voters: M names of the templates whose votes are fused; none where the method has no
-            templates to fuse.
-        votes: (N, M, K), the probabilities of each vote alone; None where there are none.
-        vote_weights: (M,), the share that each has in the answers; they sum to one. None likewise.
-        vote_vacuity: (N, M) in (0, 1], the uncertainty mass of each vote's own opinion, which counts
-            the less the larger it is; None where the method learns no evidence.
-        note: in which other way than the trained classes alone these are answered; "" where in none.
-    """
-
-    classnames: list[str]
-    images: list[str | None]
-    labels: list[str]
-    probabilities: numpy.ndarray
-    uncertainty: numpy.ndarray
-    vacuity: numpy.ndarray | None = None
-    conflict: numpy.ndarray | None = None
-    voters: Sequence[str] = ()
-    votes: numpy.ndarray | None = None
-    vote_weights: numpy.ndarray | None = None
-    vote_vacuity: numpy.ndarray | None = None
-    note: str = ""
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> numpy.ndarray:
-        """The labels (N,), as scikit-learn's functions take them of what ``predict`` returns."""
-        return numpy.array(self.labels, dtype)
-
-    def to_pandas(self) -> "pandas.DataFrame":
-        """A ``DataFrame``, one row per image: image, label, probability, uncertainty, where there
-        are any vacuity and conflict, ``template_1`` …, the class that each vote is for, and ``template_1_vacuity`` …, how much each leaves open.
-        """
-        import pandas
-
-        columns = {
-            "image": self.images,
-            "label": self.labels,
-            "probability": self.probabilities.max(axis=1),
-            "uncertainty": self.uncertainty,
-        }
-        if self.vacuity is not None:
-            columns.update(vacuity=self.vacuity, conflict=self.conflict)
-        names = [voter.replace(" ", "_") for voter in self.voters]
-        if self.votes is not None:
-            for name, vote in zip(names, self.votes.argmax(axis=2).T):
-                columns[name] = [self.classnames[label] for label in vote]
-        if self.vote_vacuity is not None:
-            for name, vacuity in zip(names, self.vote_vacuity.T):
-                columns[f"{name}_vacuity"] = vacuity
-        return pandas.DataFrame(columns)
-
-
-@dataclass
-class Evaluation:
-    """How good the answers to N labelled images over K classes are; shares in [0, 1].
-
-    Attributes:
-        images: N.
-        accuracy: share of right answers; interval: ends of its 95 % interval, see ``wilson``; files of a
-            class that look alike are worth fewer, see ``effective_number``.
-        macro_f1: mean of F1 over the classes that occur.
-        ece: expected calibration error over 15 bins of equal width.
-        confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
-            the order of ``classes_``.
-        trained_on: how many of the images the classifier was trained on, byte for byte; 0 where it does
-            not know.
-        answers: to the images.
-    """
-
-    images: int
-    accuracy: float
-    interval: tuple[float, float]
-    macro_f1: float
-    ece: float
-    confusion: numpy.ndarray
-    trained_on: int
-    answers: Answers = field(repr=False)
-
-
-def looks_at(pictures: Sequence[Picture]) -> list[Seen | None]:
-    """What is seen of each picture; None of what is no file."""
-    files = [os.fspath(picture) for picture in pictures if is_path(picture)]
-    looks = iter(look_through(files))
-    return [next(looks) if is_path(picture) else None for picture in pictures]
-
-
-def alike(looks: Sequence[Seen | None], labels: numpy.ndarray) -> numpy.ndarray:
-    """The number (N,) of the group of each picture: files of a class that look alike are one; what is no
-    file is alone. looks: see ``looks_at``; labels: (N,)."""
-    return numpy.array(
-        look_alikes([look and look.coarse for look in looks], labels.tolist()).groups
-    )
 
 
 class PromptedClassifier:
@@ -197,6 +67,7 @@ class PromptedClassifier:
         method: whose prompts are loaded.
         cfg: the run's config; record: its ``results.json``.
         trained_on: the files of its training images, see ``fingerprints.start_of``.
+        rule: which answers are labels; None: those that the method itself gives.
     """
 
     def __init__(
@@ -205,7 +76,10 @@ class PromptedClassifier:
         cfg: CfgNode,
         record: Record,
         trained_on: frozenset[int] = frozenset(),
+        rule: LabelRule | None = None,
     ) -> None:
+        self.task = task_of_run(record)
+        self.rule = rule
         self.method = method.eval().requires_grad_(False)
         self.cfg = cfg
         self.record = record
@@ -222,7 +96,16 @@ class PromptedClassifier:
         return f"<{type(self).__name__}: {run}, {self.cfg.MODEL.BACKBONE.NAME}, {classes}>"
 
     @classmethod
-    def load(cls, folder: Text, backbone: Text | None = None) -> "PromptedClassifier":
+    def load(
+        cls,
+        folder: Text,
+        backbone: Text | None = None,
+        *,
+        max_error: float | str | None = None,
+        max_missed: float | None = None,
+        min_certainty: float | None = None,
+        confidence: float = CONFIDENCE,
+    ) -> "PromptedClassifier":
         """The classifier that a run has trained, on a GPU if there is one and the run's config
         allows it.
 
@@ -231,17 +114,24 @@ class PromptedClassifier:
                 ``prompt_learner``.
             backbone: name or file of the CLIP, where it is not where the run found it any more; its
                 weights have to be the same.
+            max_error, max_missed, min_certainty, confidence: which answers are given as labels, as by
+                ``predict.py``; see ``rules.Wanted``.
 
         Raises:
             UserError: it holds no finished training of this toolbox or the prompts of another one,
-                or its CLIP is not found or has other weights.
+                or its CLIP is not found or has other weights; or a promise can't be made.
         """
-        if is_several(os.fspath(folder)):
-            raise UserError(
-                f"{os.fspath(folder)} gives several labels per picture: load it with SeveralClassifier.load"
-            )
-        run = load_run(os.fspath(folder), text("the backbone", backbone))
-        return cls(run.method, run.cfg, run.record, run.images)
+        place = os.fspath(folder)
+        rule = rule_of(place, Wanted(max_error, max_missed, min_certainty, confidence))
+        return cls.of_run(place, backbone, rule)
+
+    @classmethod
+    def of_run(
+        cls, folder: str, backbone: Text | None, rule: LabelRule | None
+    ) -> "PromptedClassifier":
+        """The classifier that a run has trained, see ``load``; rule: which answers are labels."""
+        run = load_run(folder, text("the backbone", backbone))
+        return cls(run.method, run.cfg, run.record, run.images, rule)
 
     @classmethod
     def from_official(
@@ -275,7 +165,11 @@ class PromptedClassifier:
 
     @classmethod
     def zero_shot(
-        cls, classnames: Iterable[str], backbone: Text | None = None
+        cls,
+        classnames: Iterable[str],
+        backbone: Text | None = None,
+        *,
+        multi_label: bool = False,
     ) -> "PromptedClassifier":
         """A CLIP as it is, by class names alone, with the sentences of zero-shot CLIP (``ZeroshotCLIP2``).
 
@@ -284,11 +178,13 @@ class PromptedClassifier:
         Args:
             classnames: at least two names; backbone: name or file of a CLIP; without one that of
                 ``fit``.
+            multi_label: whether each label has a probability of its own, by one sentence (``ZeroshotCLIP``);
+                no label is given.
 
         Raises:
             UserError: the names don't work, or the CLIP is not found.
         """
-        method, cfg, record, why = zero_shot_classifier(classnames, backbone)
+        method, cfg, record, why = zero_shot_classifier(classnames, backbone, multi_label)
         if why:
             log.info("%s", why)
         return cls(method, cfg, record)
@@ -307,9 +203,9 @@ class PromptedClassifier:
         seed: int = 1,
         group_by: str | None = None,
         settings: Mapping[str, object] | None = None,
-        several: bool | None = None,
+        multi_label: bool | None = None,
         refit: bool = False,
-    ) -> "PromptedClassifier | SeveralClassifier":
+    ) -> "PromptedClassifier":
         """Trains a classifier on your own images, with the numbers of ``train.py --images``.
 
         A part of them is kept for a test, another for thresholds; a fit that was stopped goes on by
@@ -322,7 +218,7 @@ class PromptedClassifier:
                 with their ``labels``; or a pandas ``DataFrame`` with the columns ``path`` and
                 ``label``; or a torch data set of (image, label), whose labels are numbered by its
                 ``classes``, if it has any.
-            labels: N class names.
+            labels: N class names, or N sets of names where a picture may have several.
             trainer: name of a method, see ``list_trainers``; without one ``LinearProbe``, a
                 regression on image features beside the texts.
             backbone: name or file of a CLIP; without one ViT-B/16 on a GPU, else ViT-B/32, and where
@@ -338,15 +234,15 @@ class PromptedClassifier:
                 one below the class folder that holds them, or a regular expression for the files' names
                 with one group, such as ``r"(.+)_[0-9]+"``; without one those that look alike.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
-            several: whether a picture may have several labels, or none; None: if the file says it, or
-                ``labels`` are sets of names. Then a ``SeveralClassifier`` is returned.
+            multi_label: whether a picture may have several labels, or none; None: if the file says it, or
+                ``labels`` are sets of names.
             refit: trains once more on all images, those of the test too, into ``<folder>/refit``, which
                 is returned: of trainers that learn in epochs.
 
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        are_sets = wants_several(images, labels, several)
+        multi_label = wants_multi_label(images, labels, multi_label)
         root = images
         made = ""  # folder of what is written of images that are no folder
         if not is_path(images):
@@ -356,6 +252,7 @@ class PromptedClassifier:
             root = os.path.join(made, f"{os.path.basename(made)}.csv")
         asked = ask(
             cast(Text, root),
+            multi_label=multi_label,
             trainer=trainer,
             backbone=backbone,
             recipe=recipe,
@@ -368,13 +265,9 @@ class PromptedClassifier:
         )
         is_new = bool(made) and not os.path.exists(made)
         if not is_path(images):
-            write = write_sets if are_sets else write_list
-            write(*pictures_and_labels(images, labels), made)
+            write_images(images, labels, made, multi_label)
         state = rng_state()
         try:
-            if are_sets:
-                fit_several(asked)
-                return SeveralClassifier.load(asked.folder)
             return cls.load(fit_folder(asked))
         except UserError:
             if is_new:  # so that the corrected call finds its place free
@@ -420,7 +313,11 @@ class PromptedClassifier:
                 f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
                 "classes that they were not trained for; train without CSC to name others"
             )
-        other = type(self)(self.method.for_classes(names), self.cfg, self.record, self.trained_on)
+        # what is promised is promised of all of the run's classes
+        is_kept = sorted(names) == sorted(trained) or not is_promise(self.rule)
+        method = self.method.for_classes(names)
+        rule = self.rule if is_kept else None
+        other = type(self)(method, self.cfg, self.record, self.trained_on, rule)
         texts = None if other.encoded is None else other.encoded[0]  # (M, K, E)
         # pictures tell trained classes apart where their texts don't
         are_distinct = len({*names}) == len(names)
@@ -461,24 +358,7 @@ class PromptedClassifier:
 
     def answers(self, answer: Prediction, names: list[str | None]) -> Answers:
         """A ``Prediction`` of N images, with their names, as ``Answers``."""
-        values = {name: value.numpy() for name, value in answer.known().items()}
-        classnames = self.classnames
-        votes = values.get("votes")  # (M, N, K)
-        vacuities = values.get("vote_vacuity")  # (M, N)
-        return Answers(
-            classnames=classnames,
-            images=names,
-            labels=[classnames[label] for label in answer.probability.argmax(dim=1).tolist()],
-            probabilities=values["probability"],
-            uncertainty=answer.uncertainties()["max_probability"].numpy(),
-            vacuity=values.get("vacuity"),
-            conflict=values.get("conflict"),
-            voters=() if votes is None else voters(len(votes)),
-            votes=None if votes is None else votes.swapaxes(0, 1),
-            vote_weights=values.get("vote_weight"),
-            vote_vacuity=None if vacuities is None else vacuities.T,
-            note=self.method.note,
-        )
+        return self.task.answered(answer, self.method, names, self.rule)
 
     def predict_proba(self, images: Pictures) -> numpy.ndarray:
         """Probabilities (N, K) of the classes in the order of ``classes_``; see ``predict``."""
@@ -516,63 +396,7 @@ class PromptedClassifier:
         Raises:
             UserError: see ``predict``; or a label is none of ``classes_``.
         """
-        pictures, names = (
-            labelled_in(os.fspath(images))
-            if is_path(images)
-            else pictures_and_labels(images, labels)
-        )
-        known = {name: label for label, name in enumerate(self.classnames)}
-        for name in names:
-            if check_label(name) not in known:
-                raise UserError(
-                    f"the label {name!r} is none of the classes{nearest(str(name), known)}: they are "
-                    f"{first_few(self.classnames)}"
-                )
-        if len(pictures) != len(names):
-            raise UserError(
-                f"there are {len(pictures)} images and {len(names)} labels: give one for each"
-            )
-        answers = self.predict(pictures)
-        truth = numpy.array([known[check_label(name)] for name in names])
-        answered = answers.probabilities.argmax(axis=1)
-        accuracy = float((answered == truth).mean())
-        looks = looks_at(pictures)
-        independent = effective_number(answered == truth, alike(looks, truth))
-        confusion = numpy.zeros((len(known), len(known)), dtype=int)
-        numpy.add.at(confusion, (truth, answered), 1)
-        probabilities = torch.from_numpy(answers.probabilities)
-        metrics = measure(Prediction(probabilities), torch.from_numpy(truth), self.classnames)
-        seen = self.number_seen(pictures, looks)
-        if note := note_on_trained(seen, len(names)):
-            log.warning("%s", note)
-        return Evaluation(
-            images=len(names),
-            accuracy=accuracy,
-            interval=wilson(accuracy * independent, independent),
-            macro_f1=metrics["macro_f1"] / 100,
-            ece=metrics["ece"] / 100,
-            confusion=confusion,
-            trained_on=seen,
-            answers=answers,
-        )
-
-    def number_seen(self, pictures: Sequence[Picture], looks: Sequence[Seen | None]) -> int:
-        """How many pictures are files that it was trained on, or would be if ``fit`` wrote them.
-
-        looks: see ``looks_at``.
-        """
-        if not self.trained_on:
-            return 0
-        number = 0
-        with tempfile.TemporaryDirectory() as folder:
-            for picture, look in zip(pictures, looks):
-                if look is None:
-                    name = place_of(picture, "picture.png", folder)
-                    digest = bytes.fromhex(file_hash(f"{folder}/{name}"))
-                else:
-                    digest = look.digest
-                number += start_of(digest) in self.trained_on
-        return number
+        return evaluated(self, images, labels)
 
     def prediction(
         self, images: Pictures, broken: list[UserError] | None = None

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import torch
 
+from trainers import METHODS, MULTI_LABEL_METHODS
 from trainers.common.errors import UserError
 from trainers.common.recipes import EMBEDDED, choose_recipe, recipe_path
 from trainers.common.record_file import FILE_NAME, read_record
@@ -16,9 +17,9 @@ from trainers.engine.checkpoint import MODEL_NAME, load, newest
 from trainers.prompting.weights import open_clip_models, openai
 
 from .request import OwnRun
+from .task import task_of
 
 log = logging.getLogger(__name__)
-TAKEN = "LinearProbe"  # the trainer; chosen with experiments/compare_candidates.py
 OTHERS = "To choose another: --backbone NAME (tiny, ViT-B/16, RN50 …)"
 # OpenAI's → OpenCLIP's of the same towers, where the hub has them, and how they do by open_clip's own
 # table of results
@@ -97,14 +98,17 @@ def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, list[str]]:
         backbone = run.backbone
         for folder in folders:
             known_trainer, known_clip = trainer_and_clip_of(folder)
-            trainer = trainer or known_trainer
+            if known_trainer in (MULTI_LABEL_METHODS if run.multi_label else METHODS):
+                trainer = trainer or known_trainer
             backbone = backbone or known_clip
         if not backbone:
             backbone, why = choose_clip()
             reasons.append(why)
         if not trainer:
-            trainer = TAKEN
-            reasons.append(f"{TAKEN} is taken, which is fitted in seconds; --trainer takes another")
+            trainer = task_of(run.multi_label).trainer
+            reasons.append(
+                f"{trainer} is taken, which is fitted in seconds; --trainer takes another"
+            )
         run = replace(run, trainer=trainer, backbone=backbone)
         recipe = choose_recipe(trainer, backbone)
     return replace(run, recipe=recipe_path(run.trainer, recipe)), reasons

@@ -23,7 +23,7 @@ from trainers.common.errors import UserError
 from trainers.common.recipes import SHOTS
 
 from .classifier import PromptedClassifier
-from .folders.pictures import Pictures
+from .pictures import Pictures
 
 
 class ClipClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sklearn has no types
@@ -78,9 +78,8 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         del known["classnames"]
         with tempfile.TemporaryDirectory() as folder:
             fitted = PromptedClassifier.fit(
-                images, names, folder=os.path.join(folder, "run"), several=False, **known
+                images, names, folder=os.path.join(folder, "run"), multi_label=False, **known
             )
-        assert isinstance(fitted, PromptedClassifier)
         self.classifier_ = fitted
         self.classes_ = self.classifier_.classes_
         self.columns_ = numpy.arange(len(self.classes_))

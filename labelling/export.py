@@ -26,7 +26,7 @@ from trainers.common.files import check_folder, mark_folder, write_atomically, w
 from trainers.common.record_file import Record, finite, nested, shown_name
 from trainers.method import Encoded, Method
 
-from .folders.pictures import is_path
+from .pictures import is_path
 
 MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"

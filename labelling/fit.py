@@ -15,22 +15,22 @@ from tqdm import tqdm
 from trainers.common.console import counted, logged_to, show_messages
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import data_name
-from trainers.common.record_file import Record, tested_on
 from trainers.data.images import Images
 from trainers.data.random_state import seed_all
 from trainers.engine.folder import LOG, folder_of_run
 from trainers.engine.run import Run
 from trainers.engine.run_record import versions
-from trainers.engine.testing import SplitAnswers
-from trainers.evaluation.figures import wilson
+from trainers.engine.scoring import SplitAnswers
 from trainers.learners.features import FeatureMethod, is_feature_classifier
 from trainers.method import Batches
 from trainers.prompting.backbone import Backbone
 
 from .cross_fit import FeatureSet, cross_fit
 from .defaults import completed
+from .encode import forget_features, learn_features
 from .own_run import build_run, config_of_images
 from .request import LOGGERS, OwnRun, check_images
+from .task import task_of
 
 log = logging.getLogger(__name__)
 REFIT = "refit"  # folder, in the run's, of what was trained on all images
@@ -87,6 +87,8 @@ def opened(
             most = (
                 f"up to {shots} training images per class" if shots >= 1 else "all training images"
             )
+            if asked.multi_label:
+                log.info("A picture may have several labels, or none (--multi-label)")
             log.info(
                 "Your images: %s, %s, recipe %s, results in %s",
                 asked.images,
@@ -96,7 +98,8 @@ def opened(
             )
             for sentence in reasons:
                 log.info("%s", sentence)
-            run = build_run(cfg, asked.recipe, images, backbone, can_fold=can_fold)
+            task = task_of(asked.multi_label)
+            run = build_run(cfg, task, asked.recipe, images, backbone, can_fold=can_fold)
             file.write(f"** Training images **\n{run.loaders.augmented}\n")
             log_images(run)
             yield run
@@ -198,28 +201,12 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     answered = out_of_fold(run, method)
     run.keep_fit(time.monotonic() - started)
     if run.loaders.images.is_tested_in_folds:
-        run.evaluation.measure(answered, "test", out_of_fold=True)
+        run.evaluation.measure(answered, "test")
         run.evaluation.write_record()
-        return
-    run.evaluation.keep(answered, "train", out_of_fold=True)
-    run.finish()
-
-
-@torch.no_grad()
-def learn_features(run: Run) -> None:
-    """Encodes each image of a run once, as it is tested: the folds, the fit, the tests, the comparison with
-    the untrained CLIP and the map of a report take these features, and no pixels."""
-    loaders = run.loaders
-    images = loaders.images
-    items = (*images.train_x, *images.whole_val, *images.val, *images.test)
-    every = {str(item.impath): item for item in items}
-    with torch.random.fork_rng(devices=[]):  # a loader draws a seed
-        shown = run.pairs(loaders.over([*every.values()]))
-        batches = tqdm(shown, "Looking at the images", mininterval=1, dynamic_ncols=True)
-        (features,), _ = run.method.towers.features_of(batches, normalize=False)  # (N, E)
-    loaders.features.update(zip(every, features.cpu()))
-    if images.kept is not None:
-        images.kept.shown.keep_only(())
+    else:
+        run.evaluation.keep(answered, "train")
+        run.finish()
+    forget_features(run)
 
 
 @torch.no_grad()
@@ -227,6 +214,7 @@ def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
     """Fits a classifier to the training images, see ``cross_fit``."""
     method.eval()
     images = run.loaders.images
+    task = task_of(bool(images.truth))
     seed = run.cfg.SEED
 
     def looking(augmented: bool = False) -> Batches:
@@ -238,16 +226,16 @@ def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
         views, labels = method.views_of(looking)
         shown = method.shown_features(looking, views)
     paths = [str(item.impath) for item in images.train_x]
-    groups = torch.tensor([images.groups[path] for path in paths])
-    known = FeatureSet(views, shown, labels, groups)
+    fold = task.folds(images, paths, labels, seed)
+    known = FeatureSet(views, shown, task.target(images, paths, labels), fold)
     title = f"Fitting {run.name}"
     with tqdm(desc=title, unit=" settings", delay=2, mininterval=1, dynamic_ncols=True) as tried:
-        answers = cross_fit(method, known, images.folds, seed, tried.update)
+        answers = cross_fit(method, task, known, tried.update)
     answers.check_finite()
     figures = method.learned_figures().items()
     found = ", ".join(f"{name} {value:.3g}" for name, value in figures)
     log.info("%s is fitted to the features of %d images: %s", run.name, len(labels), found)
-    return SplitAnswers(answers, labels.cpu(), paths)
+    return SplitAnswers(answers, labels.cpu(), paths, fold)
 
 
 def most_minutes(run: Run) -> int:
@@ -268,27 +256,6 @@ def most_minutes(run: Run) -> int:
     shown = training * len(run.loaders.views) / steps
     minutes: int = math.ceil(steps * 3 * (middle - started + shown * image) / 60)
     return minutes
-
-
-def said_accuracy(record: Record) -> str:
-    """The accuracy of a run, as a sentence without its full stop; "" if it was not tested."""
-    metrics = record["metrics"].get(record["config"]["TEST"]["SPLIT"])
-    if metrics is None:
-        return ""
-    images = metrics["images"]
-    independent = metrics.get("effective_images", images)
-    low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
-    least = ""
-    doubt = ""
-    if "found_in_part" in record:
-        doubt = ", too high: copies were found only in part"
-    elif "folds" in record:
-        # what is kept is fitted to all images, and what was tested to a part of them
-        least = "at least about "
-    return (
-        f"Accuracy: {least}{metrics['accuracy']:.1f} % of {tested_on(record, images)} "
-        f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %){doubt}"
-    )
 
 
 def machine() -> str:

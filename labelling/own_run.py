@@ -1,7 +1,5 @@
 """A run on one's own images without Dassl and without a command: its config, and how it is built."""
 
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +7,6 @@ import torchvision.transforms as T
 from yacs.config import CfgNode
 
 from trainers.common.config_files import CONFIGS, check_values
-from trainers.common.console import counted
 from trainers.common.errors import blaming_config
 from trainers.common.recipes import (
     IMAGE_FOLDER,
@@ -37,10 +34,10 @@ from trainers.prompting.backbone import Backbone
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
-from .folders.own_images import own_images, warned
+from .own_images import own_images, warned
 from .request import OwnRun
-
-SMALL = 10  # images of a class, below which its accuracy rests on one or two
+from .table import read_table
+from .task import Task
 
 
 def config_of_images(run: OwnRun) -> CfgNode:
@@ -49,7 +46,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
     Raises:
         UserError: see ``fill_config``.
     """
-    method = find_method(run.trainer)
+    method = find_method(run.trainer, run.multi_label)
     settings = settings_with(method)
     cfg = node_of(settings)
     given: dict[str, tuple[str, object]] = {
@@ -90,6 +87,7 @@ def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
 
 def build_run(
     cfg: CfgNode,
+    task: Task,
     recipe: str,
     images: Images | None = None,
     backbone: Backbone | None = None,
@@ -99,7 +97,7 @@ def build_run(
     """The run of a config on one's own images, ready to be made.
 
     Args:
-        recipe: its file; images: of another run, which this one takes, too; None: those of
+        task: what it learns; recipe: its file; images: of another run, which this one takes, too; None: those of
             ``DATASET.ROOT``.
         backbone: of another run of the same CLIP; None: it is loaded.
         can_fold: whether training images may be tested in folds, where that takes no training per fold.
@@ -107,7 +105,7 @@ def build_run(
     Raises:
         UserError: the config or the images can't work.
     """
-    kind = find_method(cfg.TRAINER.NAME)
+    kind = find_method(cfg.TRAINER.NAME, task.multi_label)
     settings = check_settings(kind, cfg)
     check_run(cfg)
     with blaming_config():
@@ -116,7 +114,8 @@ def build_run(
     is_quick = kind.fits_features or not kind.learns
     if images is None:
         kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
-        images = own_images(cfg.DATASET.ROOT, cfg, can_fold and is_quick, kept)
+        table = read_table(cfg.DATASET.ROOT, task.multi_label)
+        images = own_images(table, task, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)
     device = device_of(cfg)
     method = build_method(kind, cfg, images.classnames, device, backbone)
@@ -129,28 +128,6 @@ def build_run(
     notes = check_names(
         method.backbone, method.classnames, are_fixed=False, are_seen=method.tells_by_images
     )
-    notes = [*notes, *images.notes, *warned(notes_on_classes(images))]
+    notes = [*notes, *images.notes, *warned(task.notes_on_classes(images))]
     run.evaluation.note_run({"recipe": Path(recipe).stem}, notes)
     return run
-
-
-def notes_on_classes(images: Images) -> Iterator[str]:
-    """Which classes are too small to say anything of, and which one is most of the test."""
-    tested = Counter(item.classname for item in images.test)
-    number = tested
-    if not images.is_tested_in_folds:
-        number = tested + Counter(item.classname for item in [*images.train_x, *images.val])
-    if few := sum(count < SMALL for count in number.values()):
-        rarest, least = number.most_common()[-1]
-        yield (
-            f"Fewer than {SMALL} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
-            "accuracy there rests on one or two"
-        )
-    if not tested:
-        return
-    name, count = tested.most_common(1)[0]
-    if count > 2 * len(images.test) / len(tested):
-        yield (
-            f"{100 * count / len(images.test):.0f} % of the test images are of {name}: always answering "
-            "that is right as often; look at macro F1 and at the accuracy of each class"
-        )

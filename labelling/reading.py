@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trainers.common.errors import UserError
 
-from .folders.pictures import Picture, Pictures, ahead, is_path, one_by_one
+from .pictures import Picture, Pictures, ahead, is_path, one_by_one
 
 AHEAD = 2  # batches that are read, so that reading never waits for the one that is computed
 

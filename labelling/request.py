@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import SupportsIndex
 
-from trainers import METHODS
+from trainers import METHODS, MULTI_LABEL_METHODS
 from trainers.common import console
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import data_name
 from trainers.common.recipes import SHOTS, check_known
 
-from .folders.groups import FOLDER, checked_pattern
-from .folders.label_files import read_labels
+from .groups import FOLDER, checked_pattern
+from .table import means_multi_label, read_table
 
 Text = str | os.PathLike[str]
 # of this package and of the library
@@ -41,7 +41,8 @@ class OwnRun:
 
     Attributes:
         images: absolute path of a folder of class folders, or of a file that names images and labels.
-        trainer: "": that of the run that there is, else ``TAKEN``.
+        multi_label: whether a picture may have several labels, or none.
+        trainer: "": that of the run that there is, else the task's.
         backbone: name of a CLIP; "": the recipe's if one is given, else that of the run that there
             is, else ``choose_clip``'s.
         recipe: name of one of the trainer's, or a file; "": that for the CLIP.
@@ -54,6 +55,7 @@ class OwnRun:
     """
 
     images: str
+    multi_label: bool = False
     trainer: str = ""
     backbone: str = ""
     recipe: str = ""
@@ -67,6 +69,7 @@ class OwnRun:
 def ask(
     images: Text,
     *,
+    multi_label: bool = False,
     trainer: str | None = None,
     backbone: Text | None = None,
     recipe: Text | None = None,
@@ -80,8 +83,9 @@ def ask(
     """The checked request; the images need not be there yet.
 
     Args:
-        images: their folder, or a file that names them; folder: where the run goes; without one
-            ``output/<images>/<trainer>/seed<seed>``, of no named trainer without ``<trainer>``.
+        images: their folder, or a file that names them; multi_label: see ``OwnRun``.
+        folder: where the run goes; without one ``output/<images>/<trainer>/seed<seed>``, of no named
+            trainer without ``<trainer>``.
         group_by: which images belong together, see ``groups.named_by``; None: a file's column says it,
             or they look alike.
 
@@ -94,7 +98,7 @@ def ask(
     recipe = text("the recipe", recipe)
     seed = whole("the seed", seed)
     if trainer:
-        check_known("trainer", trainer, METHODS)
+        check_trainer(trainer, multi_label)
     if recipe and not trainer:
         raise UserError(f"the recipe {recipe} is of one trainer: say which")
     if not 0 <= seed < 2**32:
@@ -108,6 +112,7 @@ def ask(
     by_name = os.path.join("output", data_name("ImageFolder", root), trainer, f"seed{seed}")
     run = OwnRun(
         images=root,
+        multi_label=multi_label,
         trainer=trainer,
         backbone=text("the backbone", backbone) or text("MODEL.BACKBONE.NAME", named),
         recipe=recipe,
@@ -133,7 +138,8 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     parser.add_argument(
         "--skip-small",
         action="store_true",
-        help="leave out classes with fewer than 4 images, which can't be divided",
+        help="leave out classes with fewer than 4 images, which can't be divided, and labels of multi-label pictures with "
+        "fewer than 5",
     )
     parser.add_argument(
         "--refit",
@@ -150,30 +156,32 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
     )
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
-        "--several",
+        "--multi-label",
         action="store_const",
         const=True,
         help="a picture may have several labels, or none (default: if the file says it)",
     )
     labels.add_argument(
-        "--one",
+        "--single-label",
         action="store_const",
         const=False,
-        dest="several",
+        dest="multi_label",
         help="each picture has one label",
     )
 
 
-def ask_with(
+def ask_by(
     args: argparse.Namespace, recipe: str | None, seed: int, settings: Mapping[str, object]
 ) -> OwnRun:
-    """The request of ``add_arguments``' arguments and the given rest.
+    """Return the request of a command's arguments, see ``add_arguments``; the images are there.
 
     Raises:
-        UserError: an argument can't work.
+        UserError: they are not, an argument can't work, or see ``read_table``.
     """
-    return ask(
+    of_flags = {"DATASET.SKIP_SMALL": True} if args.skip_small else {}
+    asked = ask(
         args.images,
+        multi_label=means_multi_label(args.images, args.multi_label),
         trainer=args.trainer,
         backbone=args.backbone,
         recipe=recipe,
@@ -181,25 +189,27 @@ def ask_with(
         shots=args.shots,
         seed=seed,
         group_by=args.group_by,
-        settings=settings,
+        settings={**of_flags, **settings},
         refit=args.refit,
     )
-
-
-def ask_by(
-    args: argparse.Namespace, recipe: str | None, seed: int, settings: Mapping[str, object]
-) -> OwnRun:
-    """What a command's arguments ask for, see ``add_arguments``; the images are there.
-
-    Raises:
-        UserError: they are not, an argument can't work, or see ``read_labels``.
-    """
-    of_flags = {"DATASET.SKIP_SMALL": True} if args.skip_small else {}
-    asked = ask_with(args, recipe, seed, {**of_flags, **settings})
     check_images(asked.images)
     if os.path.isfile(asked.images):
-        read_labels(asked.images)
+        read_table(asked.images, asked.multi_label)
     return asked
+
+
+def check_trainer(trainer: str, multi_label: bool) -> None:
+    """Refuse a trainer that there is not, or that can't answer yes or no to each label.
+
+    Raises:
+        UserError: it is one.
+    """
+    if multi_label and trainer in METHODS and trainer not in MULTI_LABEL_METHODS:
+        raise UserError(
+            f"{trainer} chooses one class per picture, and can't answer yes or no to each label: take "
+            f"--trainer {' or '.join(MULTI_LABEL_METHODS)}, or say --single-label"
+        )
+    check_known("trainer", trainer, MULTI_LABEL_METHODS if multi_label else METHODS)
 
 
 def text(name: str, value: object) -> str:

@@ -29,7 +29,6 @@ from trainers.common.record_file import FILE_NAME as RECORD
 from trainers.common.record_file import (
     Record,
     answers_file,
-    gives_several,
     read_answers,
     read_record,
 )
@@ -184,11 +183,6 @@ def record_in(folder: str) -> Record:
     return read_record(path) if os.path.isfile(path) else {}
 
 
-def is_several(folder: str) -> bool:
-    """Whether a run gives several labels per picture, see ``several``."""
-    return gives_several(record_in(folder))
-
-
 def are_own(folder: str, classnames: Sequence[str]) -> bool:
     """Whether these are all of a run's classes, in any order, so that its threshold holds for them.
 
@@ -308,12 +302,8 @@ def threshold_of(
         confidence: of the promise.
 
     Raises:
-        UserError: a share or the confidence is not in (0, 1), or a threshold is asked for and the run
-            has no answers to validation images that count, see ``read_validation``.
+        UserError: a threshold is asked for and the run has no answers to validation images that count, see ``read_validation``.
     """
-    for flag, share in (("--max-error", max_error), ("--confidence", confidence)):
-        if isinstance(share, int | float) and not 0 < share < 1:
-            raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
     if max_error is None:
         return Threshold(validation_if_any(folder), confidence)
     validation = read_validation(folder)

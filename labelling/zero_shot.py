@@ -6,7 +6,7 @@ from yacs.config import CfgNode
 
 from trainers.common.config_files import CONFIGS, check_values
 from trainers.common.recipes import IMAGE_FOLDER, choose_recipe, fill_config, recipe_path
-from trainers.common.record_file import Record
+from trainers.common.record_file import MULTI_LABEL, Record
 from trainers.common.setting import node_of
 from trainers.engine.build import find_method, settings_with, take_pixels
 from trainers.engine.saved_run import method_of
@@ -17,11 +17,12 @@ from .defaults import choose_clip
 from .official_prompts import record_of
 from .request import Text, checked_names, text
 
-TRAINER = "ZeroshotCLIP2"  # several sentences for each name: "a photo of the large {}." and others
+# several sentences for each name, "a photo of the large {}." and others; of multi-label pictures one
+TRAINERS = {False: "ZeroshotCLIP2", True: "ZeroshotCLIP"}
 
 
 def zero_shot_classifier(
-    classnames: Iterable[str], backbone: Text | None
+    classnames: Iterable[str], backbone: Text | None, multi_label: bool = False
 ) -> tuple[Method, CfgNode, Record, str]:
     """What ``PromptedClassifier`` is made of, see ``PromptedClassifier.zero_shot``; and a sentence that
     says why this CLIP is taken, "" where it was given."""
@@ -30,12 +31,13 @@ def zero_shot_classifier(
     why = ""
     if not clip:
         clip, why = choose_clip()
-    kind = find_method(TRAINER)
+    trainer = TRAINERS[multi_label]
+    kind = find_method(trainer, multi_label)
     known = settings_with(kind)
     cfg = node_of(known)
-    recipe = recipe_path(TRAINER, choose_recipe(TRAINER, clip))
+    recipe = recipe_path(trainer, choose_recipe(trainer, clip))
     given: dict[str, tuple[str, object]] = {
-        "TRAINER.NAME": ("trainer", TRAINER),
+        "TRAINER.NAME": ("trainer", trainer),
         "MODEL.BACKBONE.NAME": ("backbone", clip),
     }
     pictures = f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml"
@@ -43,6 +45,9 @@ def zero_shot_classifier(
     take_pixels(cfg, ())
     check_values(cfg, known)
     cfg.freeze()
-    method = method_of(cfg, names)
+    method = method_of(cfg, names, multi_label)
     check_names(method.backbone, names, are_fixed=False)
-    return method, cfg, record_of(method, cfg, "class names alone"), why
+    record = record_of(method, cfg, "class names alone")
+    if multi_label:
+        record["task"] = MULTI_LABEL
+    return method, cfg, record, why

@@ -98,7 +98,7 @@ def parse_arguments(
     parser.add_argument("--run", type=json.loads, default={}, help=argparse.SUPPRESS)
     parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
-    if args.trainer:
+    if args.trainer and not args.images:  # one's own pictures know a further one
         check_known("trainer", args.trainer, METHODS)
     return args
 

@@ -45,6 +45,11 @@ METHODS = {  # registered name → module, relative to this package or absolute
     "CDC": ".cdc",
 }
 
+MULTI_LABEL_METHODS = {  # those that answer yes or no to each label: name → class in .binaryprobe
+    "BinaryProbe": "BinaryProbeMethod",
+    "ZeroshotCLIP": "NamesAloneMethod",
+}
+
 
 def add_method(name: str, module: str) -> None:
     """Adds a method from outside this package to ``METHODS``: every command that runs in this process
@@ -85,6 +90,12 @@ def method_class(method: str) -> "type[Method]":
     """The ``Method`` of a name in ``METHODS``."""
     module = import_module(METHODS[method], __name__)
     return cast("type[Method]", getattr(module, f"{method}Method"))
+
+
+def multi_label_class(method: str) -> "type[Method]":
+    """The ``Method`` of a name in ``MULTI_LABEL_METHODS``."""
+    module = import_module(".binaryprobe", __name__)
+    return cast("type[Method]", getattr(module, MULTI_LABEL_METHODS[method]))
 
 
 def methods_for(backbone: "Backbone") -> list[str]:

@@ -232,9 +232,7 @@ class LinearProbeMethod(FeatureMethod):
         strengths = [setting[0] for setting in settings]
         if self.settings.BESIDE_TEXTS:
             texts = self.zero_shot(asked)
-            for regression in regressions(
-                seen, labels, self.zero_shot(seen), strengths, Softmax()
-            ):
+            for regression in regressions(seen, labels, self.zero_shot(seen), strengths, Softmax()):
                 yield regression(asked, texts)
             return
         for strength in strengths:

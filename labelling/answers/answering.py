@@ -11,14 +11,13 @@ from torch import Tensor
 
 from trainers.common.errors import UserError
 
-from ..folders.pictures import Picture, ahead
+from ..pictures import Picture, ahead
 from ..reading import AHEAD, ReadBatch, ReadImages
 from .part_file import PartFile
 
 Computed = TypeVar("Computed")  # the answers to a batch, before they are rows
 Rows = Sequence[Mapping[str, object]]
 
-Rejects = Callable[[float], bool | None]  # whether an answer of an uncertainty is unsure
 Missing = Iterable[Sequence[tuple[int, str]]]  # batches of positions and paths
 # position → row, and position → why the image can't be read
 Answered = tuple[Mapping[int, Mapping[str, object]], Mapping[int, str]]

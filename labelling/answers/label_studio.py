@@ -9,7 +9,7 @@ from urllib.parse import quote
 from trainers.common.errors import UserError
 from trainers.common.files import write_lines
 
-from ..folders.label_files import LOCAL
+from ..readers.rows import LOCAL
 from .rows import Row
 from .writers import Writer, json_list
 
@@ -23,7 +23,9 @@ def version_of(method: "Method") -> str:
 
 
 class LabelStudioWriter(Writer):
-    """Writes a JSON list of tasks: an image, its most probable class, and the probability as the score.
+    """Writes a JSON list of tasks: an image, its most probable class, and the probability as the score; of a
+    multi-label run all its labels, as choices of which several may be taken, and one minus the
+    uncertainty as the score.
 
     An uncertain image has its prediction, too, to be confirmed by a person.
 
@@ -55,8 +57,11 @@ class LabelStudioWriter(Writer):
 
 def task(row: Row, model: str, folder: str) -> dict[str, object]:
     """The task of a row; model: what has answered; folder: see ``address``."""
+    image = row["image"] or ""
+    if "labels" in row:
+        return task_of(image, row["labels"], 1 - row["uncertainty"], model, folder)
     first = row["top"][0]
-    return task_of(row["image"] or "", [first["class"]], first["probability"], model, folder)
+    return task_of(image, [first["class"]], first["probability"], model, folder)
 
 
 def task_of(

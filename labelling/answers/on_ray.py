@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
+from typing import Any
 
 import numpy
 
 from trainers.common.errors import UserError
 
-from ..classifier import Answers, PromptedClassifier
-from .answering import Answered, Later, Missing, Rejects
+from ..answer import Answers
+from ..classifier import PromptedClassifier
+from ..rules import Wanted, rule_of
+from .answering import Answered, Later, Missing
 from .rows import columns_of
 
 Columns = dict[str, object]  # name → value, of an image
@@ -25,8 +28,8 @@ BLOCKS = 4  # that each actor gets at least, so that all end at about the same t
 class Labeller:
     """A trained run for ``ray.data.Dataset.map_batches``, one model per actor.
 
-    It adds columns to a batch with the column ``image``, paths: ``label``, ``uncertainty``, where the
-    method has them ``vacuity`` and ``conflict``, ``class_1``, ``probability_1`` and so on for the most
+    It adds columns to a batch with the column ``image``, paths: ``label`` (None for a doubtful one),
+    ``doubtful`` (None where nothing says it), ``uncertainty``, where the method has them ``vacuity`` and ``conflict``, ``class_1``, ``probability_1`` and so on for the most
     probable classes, and ``error``, which says why an image can't be read and is else empty. An image
     that can't be read has an empty label and no numbers (NaN).
 
@@ -34,7 +37,9 @@ class Labeller:
         run: folder of a finished training, where every machine finds it.
         backbone: see ``PromptedClassifier.load``; classes: see ``with_classes``; without them the
             run's own.
-        topk: number of most probable classes.
+        topk: number of most probable classes; probabilities: whether there is a column
+            ``probability_<class>`` per class instead.
+        wanted: what is asked of the labels that are given, see ``rules.Wanted``.
     """
 
     def __init__(
@@ -43,15 +48,20 @@ class Labeller:
         backbone: str | None = None,
         classes: Sequence[str] | None = None,
         topk: int = 5,
+        probabilities: bool = False,
+        wanted: Mapping[str, Any] | None = None,
     ) -> None:
-        classifier = PromptedClassifier.load(run, backbone)
+        rule = rule_of(run, Wanted(**(wanted or {})), classes)
+        classifier = PromptedClassifier.of_run(run, backbone, rule)
         self.classifier = classifier.with_classes(classes) if classes else classifier
         self.topk = topk
+        self.probabilities = probabilities
         black = numpy.zeros((8, 8, 3), dtype=numpy.uint8)
         (sample,) = self.answers(self.classifier.predict(black))
         self.unread: Columns = {
-            name: "" if isinstance(value, str) else math.nan for name, value in sample.items()
+            name: math.nan if isinstance(value, float) else "" for name, value in sample.items()
         }
+        self.unread["doubtful"] = None
 
     def __call__(self, batch: Arrays) -> dict[str, numpy.ndarray]:
         images = [os.fsdecode(image) for image in batch["image"]]
@@ -63,24 +73,21 @@ class Labeller:
             answers.insert(place, self.unread)
         columns = dict(batch)
         for name, value in self.unread.items():
-            kind = object if isinstance(value, str) else numpy.float32
+            kind = numpy.float32 if isinstance(value, float) else object
             columns[name] = numpy.array([answer[name] for answer in answers], dtype=kind)
         errors = [str(broken.get(place, "")) for place in range(len(images))]
         columns["error"] = numpy.array(errors, dtype=object)
         return columns
 
     def answers(self, answers: Answers) -> list[Columns]:
-        """The columns of each answer, without the image and what nothing is said of."""
-        unjudged: list[bool | None] = [None] * len(answers)
-        table = columns_of(answers, unjudged, self.topk)
+        """The columns of each answer, without the image."""
+        table = columns_of(answers, self.topk, self.probabilities)
         for columns in table:
-            del columns["image"], columns["doubtful"]
+            del columns["image"]
         return table
 
 
-def on_ray(
-    address: str, missing: Missing, rejects: Rejects, arguments: Mapping[str, object]
-) -> Iterator[Later]:
+def on_ray(address: str, missing: Missing, arguments: Mapping[str, object]) -> Iterator[Later]:
     """The answers of a cluster, in the order in which they come.
 
     Each actor has a GPU or, where the cluster has none, a processor.
@@ -126,14 +133,14 @@ def on_ray(
             num_cpus=None if gpus else 1,
         )
         for batch in answers.iter_batches(batch_size=None):
-            yield partial(from_ray, batch, rejects)
+            yield partial(from_ray, batch)
     except ray.exceptions.RayError as error:
         raise UserError(f"--ray {address}: {str(error).strip().splitlines()[-1]}") from error
     finally:
         ray.shutdown()
 
 
-def from_ray(batch: Arrays, rejects: Rejects) -> Answered:
+def from_ray(batch: Arrays) -> Answered:
     """The answers in a batch that ``Labeller`` has returned."""
     columns = {name: values.tolist() for name, values in batch.items()}
     positions = columns.pop("position")
@@ -145,12 +152,12 @@ def from_ray(batch: Arrays, rejects: Rejects) -> Answered:
         if errors[place]:
             continue
         row = {name: values[place] for name, values in columns.items()}
-        doubtful = rejects(row["uncertainty"])
-        label = row.pop("label")
+        doubtful = row.pop("doubtful")
         table[position] = {
             "image": os.fsdecode(names[place]),
-            "label": None if doubtful else label,
-            "doubtful": doubtful,
+            "label": row.pop("label"),
+            # of blocks in which nothing says it
+            "doubtful": bool(doubtful) if doubtful in (True, False) else None,
             **row,
         }
     return table, {position: error for position, error in zip(positions, errors) if error}

@@ -1,25 +1,20 @@
 """Tables in the format Parquet, for numbers of rows that no CSV file should have; with pyarrow."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING
 
 from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.files import write_atomically
 
-from .rows import columns_of
-from .writers import Writer
-
-if TYPE_CHECKING:
-    from ..classifier import Answers
+from .writers import TableWriter
 
 ROWS = 10_000  # that are in memory, and in a row group
 FIRST = ["image", "label", "doubtful", "uncertainty"]  # columns of every table
 
 
-class ParquetWriter(Writer):
+class ParquetWriter(TableWriter):
     """Writes a Parquet file; numbers in fp32, as they were computed."""
 
     option = "--parquet"
@@ -49,11 +44,6 @@ class ParquetWriter(Writer):
             raise UserError(
                 f"--parquet {self.path} exists already, and was not written by this command: give another name, or delete it first"
             )
-
-    def rows(
-        self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
-    ) -> Sequence[Mapping[str, object]]:
-        return columns_of(answers, doubtful, topk)
 
     def write(self, rows: Iterator[dict[str, object]], model: str) -> None:
         write_atomically(os.path.abspath(self.path), lambda path: write_table(path, rows))

@@ -5,10 +5,14 @@ from typing import TYPE_CHECKING, TypedDict
 
 import numpy
 
-if TYPE_CHECKING:
-    from ..classifier import Answers
+from ..readers.rows import BETWEEN
 
-Top = TypedDict("Top", {"class": str, "probability": float})  # one of the most probable classes
+if TYPE_CHECKING:
+    from ..answer import Answers
+
+# one of the most probable classes; of a multi-label run with the least probability of a label that is
+# given, 1 where it never is
+Top = TypedDict("Top", {"class": str, "probability": float, "threshold": float}, total=False)
 
 
 class Vote(TypedDict):
@@ -28,8 +32,9 @@ class Vote(TypedDict):
 class Row(TypedDict, total=False):
     """The answer to an image.
 
-    label: None for a doubtful one.
+    label: None for a doubtful one; of a multi-label run ``dog;ball``.
     doubtful: None where nothing says what that would be.
+    labels: of a multi-label run those of ``label``.
     vacuity, conflict: not there where the method has none.
     top: the most probable classes.
     votes: not there where none are fused.
@@ -39,6 +44,7 @@ class Row(TypedDict, total=False):
     label: str | None
     doubtful: bool | None
     uncertainty: float
+    labels: list[str]
     vacuity: float
     conflict: float
     top: list[Top]
@@ -71,50 +77,68 @@ def votes_of(answers: "Answers", image: int, number: int) -> list[Vote]:
     ]
 
 
-def rows_of(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
-    """The answers to N images, without the votes.
+def rows_of(answers: "Answers", topk: int) -> list[Row]:
+    """Return the answers to N images, without the votes.
 
-    Args:
-        doubtful: N values, whether an answer is too uncertain for a label; None where nothing says it.
-        topk: number of most probable classes.
+    topk: number of most probable classes.
     """
     table = []
     for number, image in enumerate(answers.images):
+        doubtful = answers.doubtful[number]
         row: Row = {
             "image": image,
-            "label": None if doubtful[number] else answers.labels[number],
-            "doubtful": doubtful[number],
+            "label": None if doubtful else label_of(answers, number),
+            "doubtful": doubtful,
             "uncertainty": float(answers.uncertainty[number]),
         }
+        if answers.thresholds is not None:
+            row["labels"] = answers.labels[number]
         if answers.vacuity is not None:
             row["vacuity"] = float(answers.vacuity[number])
         if answers.conflict is not None:
             row["conflict"] = float(answers.conflict[number])
         row["top"] = most_probable(answers.probabilities[number], answers.classnames, topk)
+        add_thresholds(row["top"], answers)
         table.append(row)
     return table
 
 
-def rows_with_votes(answers: "Answers", doubtful: Sequence[bool | None], topk: int) -> list[Row]:
-    """See ``rows_of``; each vote has its ``topk`` most probable classes, too."""
-    table = rows_of(answers, doubtful, topk)
+def label_of(answers: "Answers", number: int) -> str:
+    """Return the label of an image as a cell has it."""
+    label: str | list[str] = answers.labels[number]
+    return label if isinstance(label, str) else BETWEEN.join(label)
+
+
+def add_thresholds(top: list[Top], answers: "Answers") -> None:
+    """Add the thresholds of a multi-label run to labels."""
+    if answers.thresholds is None:
+        return
+    known = dict(zip(answers.classnames, answers.thresholds.clip(max=1.0).tolist()))
+    for entry in top:
+        entry["threshold"] = known[entry["class"]]
+
+
+def rows_with_votes(answers: "Answers", topk: int) -> list[Row]:
+    """Return the answers as ``rows_of`` does; each vote has its ``topk`` most probable classes, too."""
+    table = rows_of(answers, topk)
     for number, row in enumerate(table):
         if votes := votes_of(answers, number, topk):
             row["votes"] = votes
     return table
 
 
-def columns_of(
-    answers: "Answers", doubtful: Sequence[bool | None], topk: int
-) -> list[dict[str, object]]:
-    """See ``rows_of``; each row in columns, a value for each field, and two for each place among the
-    most probable classes."""
-    return [in_columns(row) for row in rows_of(answers, doubtful, topk)]
-
-
-def in_columns(row: Row) -> dict[str, object]:
-    """See ``columns_of``."""
-    columns = {name: value for name, value in row.items() if name != "top"}
-    for place, entry in enumerate(row["top"], 1):
-        columns |= {f"{name}_{place}": value for name, value in entry.items()}
-    return columns
+def columns_of(answers: "Answers", topk: int, probabilities: bool) -> list[dict[str, object]]:
+    """Return the answers as ``rows_of`` does, each in columns: a value for each field, and two for each place
+    among the most probable classes or, with ``probabilities``, ``probability_<class>`` for each class."""
+    table = []
+    for number, row in enumerate(rows_of(answers, topk)):
+        columns = {name: value for name, value in row.items() if name not in ("top", "labels")}
+        if probabilities:
+            own = zip(answers.classnames, answers.probabilities[number].tolist())
+            columns |= {f"probability_{name}": value for name, value in own}
+        else:
+            for place, entry in enumerate(row["top"], 1):
+                columns[f"class_{place}"] = entry["class"]
+                columns[f"probability_{place}"] = entry["probability"]
+        table.append(columns)
+    return table

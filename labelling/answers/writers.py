@@ -16,7 +16,9 @@ from trainers.evaluation.figures import decimal
 from .rows import Row, columns_of, rows_of, rows_with_votes
 
 if TYPE_CHECKING:
-    from ..classifier import Answers
+    from ..answer import Answers
+
+NONE = "none of them"  # in a line of text, of a multi-label picture
 
 
 class Writer(ABC):
@@ -51,11 +53,9 @@ class Writer(ABC):
         """
         return images
 
-    def rows(
-        self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
-    ) -> Sequence[Mapping[str, object]]:
-        """Rows of answers, kept until they are written; see ``rows.rows_of``."""
-        return rows_of(answers, doubtful, topk)
+    def rows(self, answers: "Answers", topk: int) -> Sequence[Mapping[str, object]]:
+        """Return rows of answers, kept until they are written; see ``rows.rows_of``."""
+        return rows_of(answers, topk)
 
     @abstractmethod
     def write(self, rows: Iterator[Any], model: str) -> None:
@@ -77,10 +77,8 @@ class TextWriter(Writer):
 class JsonWriter(Writer):
     """Prints a JSON list, with the votes."""
 
-    def rows(
-        self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
-    ) -> Sequence[Mapping[str, object]]:
-        return rows_with_votes(answers, doubtful, topk)
+    def rows(self, answers: "Answers", topk: int) -> Sequence[Mapping[str, object]]:
+        return rows_with_votes(answers, topk)
 
     def write(self, rows: Iterator[Row], model: str) -> None:
         # in ASCII, which every output takes
@@ -88,28 +86,39 @@ class JsonWriter(Writer):
         sys.stdout.writelines(json_list(indent(item, "  ") for item in items))
 
 
-class CsvWriter(Writer):
+class TableWriter(Writer):
+    """Writes a table.
+
+    Args:
+        probabilities: whether there is a column per class, instead of the most probable classes.
+    """
+
+    def __init__(self, path: str, probabilities: bool = False) -> None:
+        super().__init__(path)
+        self.probabilities = probabilities
+
+    def rows(self, answers: "Answers", topk: int) -> Sequence[Mapping[str, object]]:
+        return columns_of(answers, topk, self.probabilities)
+
+
+class CsvWriter(TableWriter):
     """Writes a CSV file, see ``csv_lines``."""
 
     option = "--csv"
     mark = "\ufeffimage,label,doubtful,uncertainty"
-
-    def rows(
-        self, answers: "Answers", doubtful: Sequence[bool | None], topk: int
-    ) -> Sequence[Mapping[str, object]]:
-        return columns_of(answers, doubtful, topk)
 
     def write(self, rows: Iterator[dict[str, object]], model: str) -> None:
         write_lines(os.path.abspath(self.path), table_lines(rows))
 
 
 def text_line(row: Row) -> str:
-    """A line for an image, with tabs in between: image, label or ``?``, the top classes, the
-    uncertainty."""
+    """A line for an image, with tabs in between: image, label, ``?`` for a doubtful one or ``NONE``, the top
+    classes, the uncertainty."""
+    label = row["label"] or ("?" if row["label"] is None else NONE)
     verdicts = {True: ", not sure", False: ", within the limit", None: ""}
     top = ", ".join(f"{of['class']} {100 * of['probability']:.1f} %" for of in row["top"])
     uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"
-    cells = row["image"] or "", row["label"] or "?", top, uncertainty
+    cells = row["image"] or "", label, top, uncertainty
     return "\t".join(map(printable, cells)) + "\n"
 
 

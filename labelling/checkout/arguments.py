@@ -1,7 +1,6 @@
 """What ``train.py`` asks for with ``--images``; without torch, so that a wrong argument is answered at once."""
 
 import argparse
-from collections.abc import Callable, Mapping
 
 from protocols.command_line import KEYS, OWN, value_of
 from trainers.common.config_files import settings_in
@@ -9,17 +8,13 @@ from trainers.common.errors import UserError
 
 from ..request import OwnRun, ask_by
 
-Ask = Callable[[argparse.Namespace, str | None, int, Mapping[str, object]], OwnRun]
 
-
-def asked_of_images(args: argparse.Namespace, ask: Ask = ask_by) -> OwnRun:
-    """What ``--images`` and the flags beside it ask for.
-
-    ask: makes a request of the arguments, the recipe, the seed and the settings.
+def asked_of_images(args: argparse.Namespace) -> OwnRun:
+    """Return what ``--images`` and the flags beside it ask for.
 
     Raises:
         UserError: no such folder, another data set is given as well, the test would take a
-            training's place, or see ``ask``.
+            training's place, or see ``ask_by``.
     """
     if args.root or args.dataset_config_file:
         raise UserError(
@@ -35,4 +30,4 @@ def asked_of_images(args: argparse.Namespace, ask: Ask = ask_by) -> OwnRun:
         if flag not in OWN and (value := value_of(args, flag)):
             settings[key] = value
     settings.update(options)
-    return ask(args, args.config_file, 1 if args.seed < 0 else args.seed, settings)
+    return ask_by(args, args.config_file, 1 if args.seed < 0 else args.seed, settings)

@@ -1,5 +1,5 @@
 """ImageFolder: anybody's folder of class folders as a data set of Dassl; ``--root`` is the folder
-itself, or a file that names images and labels. See ``labelling.folders.own_images``.
+itself, or a file that names images and labels. See ``labelling.own_images``.
 """
 
 import os
@@ -9,9 +9,11 @@ from yacs.config import CfgNode
 
 from datasets.base import ImageDataset
 from trainers.common.errors import UserError
-from trainers.data.lists import Lists
+from trainers.data.lists import Image, Lists
 
-from ..folders.own_images import list_images, own_images
+from ..own_images import own_images
+from ..table import read_table
+from ..task import MULTI_LABEL, SINGLE_LABEL
 
 
 @DATASET_REGISTRY.register()
@@ -22,7 +24,8 @@ class ImageFolder(ImageDataset):
 
     def __init__(self, cfg: CfgNode) -> None:
         self.dataset_dir = self.find(cfg.DATASET.ROOT)
-        self.take(own_images(self.dataset_dir, cfg, can_fold=False))
+        table = read_table(self.dataset_dir, multi_label=False)
+        self.take(own_images(table, SINGLE_LABEL, cfg, can_fold=False))
 
     @classmethod
     def find(cls, root: str) -> str:
@@ -34,4 +37,11 @@ class ImageFolder(ImageDataset):
     @classmethod
     def list_images(cls, folder: str) -> Lists:
         """Without a look at the images: those that look alike may be divided here."""
-        return list_images(folder)
+        table = read_table(folder, multi_label=False)
+        large, _ = SINGLE_LABEL.checked(table, skips=True)
+        return SINGLE_LABEL.divided(large)
+
+    @classmethod
+    def multi_label_images(cls, root: str) -> list[Image]:
+        """The pictures of a folder or a file of multi-label pictures, see ``Task.items``."""
+        return MULTI_LABEL.items(read_table(cls.find(root), multi_label=True))

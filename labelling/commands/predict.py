@@ -19,8 +19,6 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-import numpy
-
 from trainers.common.console import counted
 from trainers.common.environment import first_line
 from trainers.common.errors import UserError, run_tool
@@ -33,14 +31,14 @@ from ..answers.label_studio import LabelStudioWriter, version_of
 from ..answers.parquet import ParquetWriter
 from ..answers.part_file import PartFile, part_file
 from ..answers.writers import CsvWriter, JsonWriter, TextWriter, Writer
-from ..explain import explain
-from ..threshold import Threshold, are_own, is_several, threshold_of
+from ..rules import LabelRule, Wanted, rule_of, says
+from ..threshold import Threshold
 from .arguments import add_run_arguments, images_at, share_or_best
 
 if TYPE_CHECKING:
     from trainers.evaluation.prediction import Prediction
 
-    from ..answers.answering import Rejects, Rows
+    from ..answers.answering import Rows
     from ..classifier import PromptedClassifier
 
 log = logging.getLogger("predict")
@@ -90,19 +88,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--max-missed",
         type=float,
         metavar="SHARE",
-        help="of a run of several labels: give so many that at most this share of those that pictures "
+        help="of a multi-label run: give so many that at most this share of those that pictures "
         "like the run's have is missed",
     )
     rejection.add_argument(
         "--min-certainty",
         type=float,
         metavar="C",
-        help="give no label where the largest probability is below this",
+        help="give no label where the largest probability is below this; of a multi-label run the labels from it on",
     )
     parser.add_argument(
         "--probabilities",
         action="store_true",
-        help="of a run of several labels: a column per label, in the place of --topk's",
+        help="a column per class in the place of --topk's, in a table",
     )
     parser.add_argument(
         "--least-certain-first",
@@ -140,21 +138,13 @@ def run(args: argparse.Namespace) -> int:
         UserError: the input can't work.
     """
     check_arguments(args)
-    if args.run and is_several(args.run):
-        with importing():
-            from . import predict_several  # here, since it takes seconds
-
-        return predict_several.run(args)
-    if args.max_missed is not None or args.probabilities:
-        raise UserError(
-            "--max-missed and --probabilities are of runs of several labels per picture: leave them out"
-        )
-    threshold = threshold_for(args)
+    wanted = Wanted(args.max_error, args.max_missed, args.min_certainty, args.confidence)
+    rule = rule_of(args.run or "", wanted, args.classes)
     writer = writer_for(args)
     writer.check()
     images = writer.checked(images_at(args.paths, sys.stdin or ()))
     with part_file(writer.path, command_of(args), images) as part:
-        model = label(part, args, writer, rejects_of(threshold, args.min_certainty))
+        classifier = label(part, args, writer, wanted, rule)
         part.check_whole()
         _, answered, unread = part.counts()
         if not answered:
@@ -162,13 +152,13 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(
                 f"there is no image to look at: not one can be read; the first: {first}"
             )
-        writer.write(part.rows(args.least_certain_first), model)
+        writer.write(part.rows(args.least_certain_first), version_of(classifier.method))
         rejected = part.rejected()
         errors = part.errors(NAMED)
-    if threshold is not None:
-        log.info("%s", explain(threshold))
-        if threshold.alternatives():
-            log.info("To have such a promise: --max-error best")
+    if sentence := says(classifier.rule, classifier.record):
+        log.info("%s", sentence)
+    if isinstance(rule, Threshold) and rule.alternatives():
+        log.info("To have such a promise: --max-error best")
     count = "" if rejected is None else f", {rejected} of them too uncertain for a label"
     log.info("%s%s", counted(answered, "image"), count)
     if unread:
@@ -177,38 +167,22 @@ def run(args: argparse.Namespace) -> int:
     return 1 if unread else 0
 
 
-def threshold_for(args: argparse.Namespace) -> Threshold | None:
-    """The rejection threshold of a run; None where it does not hold for the classes, or where
-    ``--min-certainty`` is given instead.
-
-    Raises:
-        UserError: a share is none, or a threshold is asked for and the run has none.
-    """
-    certainty = args.min_certainty
-    if certainty is not None and not 0 <= certainty <= 1:
-        raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
-    is_own = bool(args.run) and (not args.classes or are_own(args.run, args.classes))
-    if args.max_error is not None and not is_own:
-        raise UserError(
-            "--max-error is measured on all of the run's own classes, it says nothing of other --classes, of some, of --prompts or without a --run: give --min-certainty"
-        )
-    if not is_own or certainty is not None:
-        return None
-    return threshold_of(args.run, args.max_error, args.confidence)
-
-
 def writer_for(args: argparse.Namespace) -> Writer:
     """The writer of the answers.
 
     Raises:
-        UserError: a Ray cluster is asked for what it does not make.
+        UserError: a Ray cluster is asked for what it does not make, or columns of what is no table.
     """
     if args.ray and not (args.run and (args.csv or args.parquet)):
         raise UserError("--ray writes a table of a --run: give --csv FILE or --parquet FILE")
+    if args.probabilities and not (args.csv or args.parquet):
+        raise UserError(
+            "--probabilities adds columns to a table: give --csv FILE or --parquet FILE"
+        )
     if args.csv:
-        return CsvWriter(args.csv)
+        return CsvWriter(args.csv, args.probabilities)
     if args.parquet:
-        return ParquetWriter(args.parquet)
+        return ParquetWriter(args.parquet, args.probabilities)
     if args.label_studio:
         return LabelStudioWriter(args.label_studio)
     return JsonWriter() if args.json else TextWriter()
@@ -222,7 +196,9 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
         "--trainer": args.trainer,
         "--classes": args.classes,
         "--topk": args.topk,
+        "--probabilities": args.probabilities,
         "--max-error": args.max_error,
+        "--max-missed": args.max_missed,
         "--min-certainty": args.min_certainty,
         "--confidence": args.confidence,
         "--least-certain-first": args.least_certain_first,
@@ -236,18 +212,14 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
     }
 
 
-def rejects_of(threshold: Threshold | None, certainty: float | None) -> "Rejects":
-    """Whether an uncertainty is too high for a label; None without a threshold."""
-    if threshold is not None:
-        return threshold.rejects
-    if certainty is None:
-        return lambda uncertainty: None
-    limit = float(numpy.float32(1 - certainty))  # as precise as uncertainties are
-    return lambda uncertainty: uncertainty > limit
-
-
-def label(part: PartFile, args: argparse.Namespace, writer: Writer, rejects: "Rejects") -> str:
-    """Answers the images that have no answer yet; returns what answers, see ``version_of``."""
+def label(
+    part: PartFile,
+    args: argparse.Namespace,
+    writer: Writer,
+    wanted: Wanted,
+    rule: LabelRule | None,
+) -> "PromptedClassifier":
+    """Answer the images that have no answer yet; return what answers."""
     # here, since it takes seconds: wrong arguments are answered at once
     with importing():
         from tqdm import tqdm
@@ -255,13 +227,13 @@ def label(part: PartFile, args: argparse.Namespace, writer: Writer, rejects: "Re
         from ..answers.answering import fill, here
         from ..answers.on_ray import on_ray
 
-    classifier = classifier_of(args)
+    classifier = classifier_of(args, rule)
     if classifier.method.note:
         log.info("%s", classifier.method.note)
     images, answered, unread = part.counts()
     missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
     if args.ray:
-        answers = on_ray(args.ray, missing, rejects, labeller_of(args))
+        answers = on_ray(args.ray, missing, labeller_of(args, wanted))
     else:
         if not answered + unread:  # a command that goes on has said it
             paths = tqdm(part.images(), "looking for transparent parts", images, **BAR, delay=2)
@@ -270,9 +242,7 @@ def label(part: PartFile, args: argparse.Namespace, writer: Writer, rejects: "Re
                 log.info("%d of %d images can have transparent parts, %s", number, images, parts)
 
         def rows(prediction: "Prediction", names: list[str | None]) -> "Rows":
-            answers = classifier.answers(prediction, names)
-            doubtful = [rejects(uncertainty) for uncertainty in answers.uncertainty.tolist()]
-            return writer.rows(answers, doubtful, args.topk)
+            return writer.rows(classifier.answers(prediction, names), args.topk)
 
         answers = here(classifier.read_batch, missing, classifier.predicted, rows)
     with (
@@ -281,10 +251,10 @@ def label(part: PartFile, args: argparse.Namespace, writer: Writer, rejects: "Re
     ):
         for number in filled:
             progress.update(number)
-    return version_of(classifier.method)
+    return classifier
 
 
-def labeller_of(args: argparse.Namespace) -> dict[str, object]:
+def labeller_of(args: argparse.Namespace, wanted: Wanted) -> dict[str, object]:
     """The arguments of ``on_ray.Labeller``, for processes that have another working folder."""
     backbone = args.backbone
     if backbone is not None and os.path.exists(backbone):
@@ -294,6 +264,8 @@ def labeller_of(args: argparse.Namespace) -> dict[str, object]:
         "backbone": backbone,
         "classes": args.classes,
         "topk": args.topk,
+        "probabilities": args.probabilities,
+        "wanted": vars(wanted),
     }
 
 
@@ -317,7 +289,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--trainer is that of --prompts, a run knows its own: leave it out")
 
 
-def classifier_of(args: argparse.Namespace) -> "PromptedClassifier":
+def classifier_of(args: argparse.Namespace, rule: LabelRule | None) -> "PromptedClassifier":
     """The classifier that is asked for, of a run, of a checkpoint or of names alone, with its classes.
 
     Raises:
@@ -328,10 +300,16 @@ def classifier_of(args: argparse.Namespace) -> "PromptedClassifier":
 
     if args.prompts:
         backbone = args.backbone or BACKBONE
-        return PromptedClassifier.from_official(args.prompts, args.trainer, args.classes, backbone)
+        classifier = PromptedClassifier.from_official(
+            args.prompts, args.trainer, args.classes, backbone
+        )
+        classifier.rule = rule
+        return classifier
     if not args.run:
-        return PromptedClassifier.zero_shot(args.classes, args.backbone)
-    classifier = PromptedClassifier.load(args.run, args.backbone)
+        classifier = PromptedClassifier.zero_shot(args.classes, args.backbone)
+        classifier.rule = rule
+        return classifier
+    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule)
     return classifier.with_classes(args.classes) if args.classes else classifier
 
 

@@ -10,19 +10,15 @@ can't work ends with one line on standard error and exit code 2, a run that is a
 
 import argparse
 import logging
-import shlex
 from collections.abc import Sequence
 
 from trainers.common.config_files import settings_in
 from trainers.common.environment import first_line
-from trainers.common.errors import run_tool
+from trainers.common.errors import UserError, run_tool
 from trainers.common.imports import importing
 from trainers.common.interruption import interruptible
-from trainers.common.record_file import FILE_NAME, read_record
 
-from ..folders.label_sets import means_several
-from ..request import LOGGERS, add_arguments, ask_by
-from ..several.command import ask_several, train_several
+from ..request import LOGGERS, OwnRun, add_arguments, ask_by
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +49,17 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="where the run goes (default: output/<images>/<trainer>/seed<seed>, without a trainer output/<images>/seed<seed>, <images> being the name of the folder or of the file)",
     )
     add_arguments(parser)
+    mode = parser.add_mutually_exclusive_group()
+    mode.add_argument("--eval-only", action="store_true", help="test what --model-dir has trained")
+    mode.add_argument("--no-train", action="store_true", help="build the model without training it")
+    parser.add_argument(
+        "--model-dir", default="", help="with --eval-only: folder of the training run"
+    )
+    parser.add_argument(
+        "--load-epoch",
+        type=int,
+        help="with --model-dir: which checkpoint (default: best or newest)",
+    )
     parser.add_argument(
         "--seed", type=int, default=1, help="of the sample and the training (default: 1)"
     )
@@ -67,24 +74,52 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def run(args: argparse.Namespace) -> None:
-    """
+    """Train on the images that the arguments name, or test on them.
+
     Raises:
         UserError: the input can't work.
     """
+    if args.eval_only and not args.output_dir:
+        raise UserError(
+            "--eval-only needs --output-dir: without it the test would take the place of the training"
+        )
     settings = settings_in(args.settings, "--settings")
-    if means_several(args.images, args.several):
-        train_several(ask_several(args, args.recipe, args.seed, settings), "cdc-predict")
-        return
     asked = ask_by(args, args.recipe, args.seed, settings)
+    make(asked, args, "cdc-predict", LOGGERS)
+
+
+def make(
+    asked: OwnRun,
+    args: argparse.Namespace,
+    predict: str,
+    loggers: Sequence[logging.Logger],
+    others: Sequence[str] = (),
+) -> None:
+    """Make the run that is asked for, or test with it.
+
+    Args:
+        args: ``eval_only``, with prompts of ``model_dir`` and ``load_epoch``, or ``no_train``.
+        predict: the command that labels images; loggers: see ``opened``.
+        others: folders of runs whose trainer and CLIP are taken where none is given.
+
+    Raises:
+        UserError: the input can't work.
+    """
     # here, since it takes seconds: wrong arguments are answered at once
     with importing():
-        from ..fit import make_asked, opened, said_accuracy
+        from trainers.engine.checkpoint import check_test_folder
 
-    with opened(asked) as made:
-        folder = make_asked(made, asked)
-        if sentence := said_accuracy(read_record(f"{made.cfg.OUTPUT_DIR}/{FILE_NAME}")):
-            log.info("%s", sentence)
-        log.info("Label images with: cdc-predict --run %s PATH …", shlex.quote(folder))
+        from ..after import finish
+        from ..fit import make_asked, opened
+
+    if args.eval_only:
+        check_test_folder(args.model_dir, asked.folder)
+    known = (args.model_dir, *others)
+    with opened(asked, known, loggers, can_fold=not args.eval_only) as made:
+        if args.eval_only:
+            made.test_prompts(args.model_dir, args.load_epoch)
+        elif not args.no_train:
+            finish(made, asked, make_asked(made, asked), predict)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,13 +2,15 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..answers.rows import most_probable, votes_of
+from ..answers.rows import add_thresholds, most_probable, votes_of
 from ..explain import NOT_KNOWN, OTHER_CLASSES, explain, others_as_certain, verdict
+from ..rules import LabelRule, says
 from ..threshold import Threshold
 
 if TYPE_CHECKING:
-    from ..classifier import Answers
-    from ..several.classifier import SetAnswers
+    from trainers.common.record_file import Record
+
+    from ..answer import Answers
 
 SHOWN = 5  # classes of the answer
 SHOWN_LABELS = 20  # of a picture that may have several
@@ -24,27 +26,28 @@ def percent(share: float) -> str:
 
 
 def describe(
-    answers: "Answers", threshold: Threshold | None, truth: str | None = None
+    answers: "Answers", rule: LabelRule | None, record: "Record", truth: str | None = None
 ) -> dict[str, Any]:
-    """Describes the first image: a dict for the page's template.
+    """Describe the first image: a dict for the page's template.
 
     Args:
-        answers: a classifier's ``Answers``; threshold: the run's; None for other classes than its
-            own.
-        truth: the class of an example, where it is among those asked for.
+        answers: a classifier's ``Answers``; rule: which of them are labels; record: the run's.
+        truth: the class of an example, where it is among those asked for, or its labels.
     """
+    if answers.thresholds is not None:
+        return describe_labels(answers, says(rule, record), truth)
     names = answers.classnames
     uncertainty = float(answers.uncertainty[0])
-    rejected, said, basis = None, NOT_KNOWN, OTHER_CLASSES
-    if threshold is not None:
-        rejected = threshold.rejects(uncertainty)
-        said = verdict(threshold, uncertainty)
-        basis = f"{others_as_certain(threshold.validation, uncertainty)} {explain(threshold)}"
+    said = NOT_KNOWN
+    basis = OTHER_CLASSES
+    if isinstance(rule, Threshold):
+        said = verdict(rule, uncertainty)
+        basis = f"{others_as_certain(rule.validation, uncertainty)} {explain(rule)}"
     votes = votes_of(answers, 0, SHOWN_VOTES)
     return {
         "label": answers.labels[0],
         "is_right": truth == answers.labels[0],
-        "doubtful": rejected,
+        "doubtful": answers.doubtful[0],
         "verdict": said,
         "basis": basis,
         "note": answers.note,
@@ -57,22 +60,15 @@ def describe(
     }
 
 
-def describe_labels(answers: "SetAnswers", basis: str, truth: str | None = None) -> dict[str, Any]:
-    """What the page says of the first image, which may have several labels; see ``describe``.
-
-    basis: which labels are given, in a sentence.
-    """
-    probability = answers.probabilities[0]
-    limits = answers.thresholds
-    thresholds = (
-        {} if limits is None else dict(zip(answers.classnames, limits.clip(max=1).tolist()))
-    )
-    labels = most_probable(probability, answers.classnames, SHOWN_LABELS)
+def describe_labels(answers: "Answers", basis: str, truth: str | None) -> dict[str, Any]:
+    """Describe the first image of a multi-label run; basis: which labels are given, in a sentence."""
+    labels = most_probable(answers.probabilities[0], answers.classnames, SHOWN_LABELS)
+    add_thresholds(labels, answers)
     return {
         "label": ", ".join(answers.labels[0]) or NONE,
         "is_right": truth == (", ".join(sorted(answers.labels[0])) or NONE),
         "basis": basis,
         "note": answers.note,
         "truth": truth,
-        "labels": [{**of, "threshold": thresholds.get(of["class"])} for of in labels],
+        "labels": labels,
     }

@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -17,19 +17,18 @@ from PIL import Image
 from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
-from trainers.common.record_file import Record, gives_several, shown_name, tested_on
+from trainers.common.record_file import Record, is_multi_label, shown_name
 from trainers.evaluation.figures import votes_alone
+from trainers.evaluation.multi_label import given_in
 
-from ..threshold import Threshold
-from .answer import NONE, describe, describe_labels
+from .answer import NONE, describe
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import FileStorage
 
-    from results.runs import FinishedRun
+    from results.runs import Arrays, FinishedRun
 
     from ..classifier import PromptedClassifier
-    from ..several.classifier import SeveralClassifier
 
 MAX_NAMES = 1000  # that a user may enter
 KEPT = 8  # latest uploaded pictures
@@ -54,7 +53,6 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
         UserError: the root is no folder, or the run's predictions can't be read.
     """
     from report.pictures import check_root, find_images
-    from results.answers import UNCERTAINTY
     from results.runs import FinishedRun
 
     from ..checkout import image_folder  # noqa: F401  (registers ImageFolder, one's own pictures)
@@ -62,66 +60,56 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     check_root(root)
     run = FinishedRun(Path(folder).resolve(), record)
     examples = []
-    if run.gives_several:
-        examples = [*examples_of_labels(run, root)]
-    elif run.answers and (paths := find_images(run, root)):
-        answers = run.answers
-        steps = numpy.linspace(0, len(answers["image"]) - 1, EXAMPLES).astype(int)
-        order = numpy.argsort(answers[UNCERTAINTY], kind="stable")[steps]
-        images = answers["image"][order].tolist()
-        labels = answers["label"][order].tolist()
-        pairs = [
-            (paths[image].path, run.class_name(label))
-            for image, label in zip(images, labels)
-            if image in paths
-        ]
-        examples = [pair for pair in pairs if os.path.isfile(pair[0])]
+    if run.answers and (paths := find_images(run, root)):
+        for place in spread(uncertainty_of(run.answers)):
+            image = str(run.answers["image"][place])
+            if image in paths and os.path.isfile(paths[image].path):
+                examples.append((paths[image].path, truth_in_words(run, place)))
     if not examples:
         log.warning("No examples: the run was not tested, or its test images are not in %s", root)
     return examples
 
 
-def examples_of_labels(run: "FinishedRun", root: str) -> Iterator[Example]:
-    """See ``find_examples``, of a run of several labels, whose names stand with a comma in between."""
-    from report.label_sets import file_of, given_in
+def uncertainty_of(answers: "Arrays") -> numpy.ndarray:
+    """Return the uncertainty (N,) of a run's kept answers, see ``Answers``."""
+    from results.answers import UNCERTAINTY
 
-    answers = run.answers
-    if answers is None:
-        return
-    agreed = numpy.where(given_in(answers), answers["probability"], 1 - answers["probability"])
-    order = numpy.argsort(-agreed.prod(axis=1), kind="stable")
-    for index in order[numpy.linspace(0, len(order) - 1, EXAMPLES).astype(int)]:
-        names = [name for name, has in zip(run.classnames, answers["truth"][index]) if has]
-        if path := file_of(str(answers["image"][index]), root):
-            yield path, ", ".join(names) or NONE
+    if "probability" not in answers:
+        known: numpy.ndarray = answers[UNCERTAINTY]
+        return known
+    probability = answers["probability"]
+    agreed: numpy.ndarray = numpy.where(given_in(answers), probability, 1 - probability)
+    return 1 - agreed.prod(axis=1)
 
 
-def among_classes(classifier: "PromptedClassifier", threshold: Threshold) -> Answer:
-    """What a classifier says of a picture among class names, see ``answer.describe``.
+def spread(uncertainty: numpy.ndarray) -> numpy.ndarray:
+    """Return the places of ``EXAMPLES`` images, from the least to the most uncertain in equal steps."""
+    steps = numpy.linspace(0, len(uncertainty) - 1, EXAMPLES).astype(int)
+    places: numpy.ndarray = numpy.argsort(uncertainty, kind="stable")[steps]
+    return places
 
-    Args:
-        threshold: of answers to the run's own classes.
-    """
+
+def truth_in_words(run: "FinishedRun", place: int) -> str:
+    """Return the class of an image, or its labels with a comma in between."""
+    answers = run.known_answers
+    if "truth" not in answers:
+        return run.class_name(int(answers["label"][place]))
+    names = [name for name, has in zip(run.classnames, answers["truth"][place]) if has]
+    return ", ".join(names) or NONE
+
+
+def among_classes(classifier: "PromptedClassifier") -> Answer:
+    """Return what a classifier says of a picture among class names, see ``answer.describe``; a multi-label
+    run answers by its own labels."""
     # the last list of names, which the next picture is often asked about, too
     with_classes = lru_cache(maxsize=1)(classifier.with_classes)
 
     def answer(image: Image.Image, names: list[str], truth: str | None) -> dict[str, Any]:
         if sorted(names) == sorted(classifier.classnames):
-            return describe(classifier.predict(image), threshold, truth)
+            return describe(classifier.predict(image), classifier.rule, classifier.record, truth)
         if len(names) > MAX_NAMES:
             raise UserError(f"there are {len(names)} class names: give at most {MAX_NAMES}")
-        return describe(with_classes(tuple(names)).predict(image), None)
-
-    return answer
-
-
-def among_labels(classifier: "SeveralClassifier") -> Answer:
-    """Which of the run's labels a picture is given, whatever names are asked for; see
-    ``answer.describe_labels``."""
-    basis = f"{classifier.rule.says}." if classifier.rule else ""
-
-    def answer(image: Image.Image, names: list[str], truth: str | None) -> dict[str, Any]:
-        return describe_labels(classifier.predict(image), basis, truth)
+        return describe(with_classes(tuple(names)).predict(image), None, classifier.record)
 
     return answer
 
@@ -132,20 +120,20 @@ class Demo:
 
     Args:
         classifier: of the run.
-        answer: what it says of a picture, see ``among_classes`` and ``among_labels``.
+        answer: what it says of a picture, see ``among_classes``.
         examples: list of (path, class name).
     """
 
     def __init__(
         self,
-        classifier: "PromptedClassifier | SeveralClassifier",
+        classifier: "PromptedClassifier",
         answer: Answer,
         examples: Sequence[Example] = (),
     ) -> None:
         self.classifier = classifier
         self.answer = answer
         self.classnames = classifier.classnames
-        self.gives_several = gives_several(classifier.record)
+        self.multi_label = is_multi_label(classifier.record)
         # one question after another: the model is not shared; all else is answered meanwhile
         self.lock = Lock()
         self.examples = {
@@ -168,18 +156,11 @@ class Demo:
     def tested(self) -> str:
         """How good the run's answers to its test images are, in words; "" where it was not tested."""
         record = self.classifier.record
-        if self.gives_several:
-            from ..several.fit import said_measures
-
-            return f"{said_measures(record)}."
+        said = self.classifier.task.said(record)
         metrics = record["metrics"].get("test", {})
-        if not {"accuracy", "images"} <= metrics.keys():
-            return ""
-        words = f"Right on {metrics['accuracy']:.1f} % of {tested_on(record, metrics['images'])}"
         templates = metrics.get("template_accuracy", ())
-        if len(templates) > 1:
-            words += f" ({votes_alone(templates)})"
-        return f"{words}."
+        votes = f" ({votes_alone(templates)})" if len(templates) > 1 else ""
+        return said and f"{said}{votes}."
 
     def keep(self, files: Sequence["FileStorage"]) -> str:
         """Keeps pictures that the browser has sent, ``werkzeug`` files; returns the key of the first.
@@ -234,7 +215,7 @@ class Demo:
         return buffer.getvalue()
 
     def ask(self, image: Image.Image, names: list[str], truth: str | None = None) -> dict[str, Any]:
-        """The answer to a picture among names, see ``among_classes`` and ``among_labels``.
+        """The answer to a picture among names, see ``among_classes``.
 
         Args:
             truth: what the data set says of an example.

@@ -58,9 +58,7 @@ def test_each_probe_is_the_minimum_of_its_objective():
 def test_without_texts_it_answers_as_scikit_learn_does_per_label():
     """Which has no prior of the bias, and fits each label alone."""
     features, truth, texts = drawn()
-    (found,) = regressions(
-        features, truth.float(), torch.zeros_like(texts), [10.0], Sigmoid()
-    )
+    (found,) = regressions(features, truth.float(), torch.zeros_like(texts), [10.0], Sigmoid())
     ours = found(features, torch.zeros_like(texts)).sigmoid().numpy()
     for label in range(3):
         other = LogisticRegression(C=10, tol=1e-8, max_iter=1000).fit(features, truth[:, label])

@@ -37,6 +37,7 @@ class Images:
         found_in_part: share, in [0, 1], of the images that look like some of their group and unlike the rest
             of it, where these are so many that what belongs together is found only in part; else 0.
         kept: what a look at them has left; None where none was taken.
+        truth: path → (K,) bool, which labels the image has; empty where each has the one of its item.
     """
 
     train_x: Sequence[Item]
@@ -54,6 +55,7 @@ class Images:
     groups: Mapping[str, int] = field(default_factory=dict)
     found_in_part: float = 0.0
     kept: Kept | None = None
+    truth: Mapping[str, numpy.ndarray] = field(default_factory=dict)
 
     @cached_property
     def split_hash(self) -> str:
@@ -88,6 +90,8 @@ class Images:
 
         out_of_fold: whether what answers was fitted without the image's fold.
         """
+        if self.truth and out_of_fold:  # no label is divided
+            return set()
         by_class: dict[int, set[int]] = defaultdict(set)
         for item in self.train_x:
             by_class[item.label].add(self.groups[str(item.impath)])

@@ -6,7 +6,13 @@ from functools import partial
 import torch
 from yacs.config import CfgNode
 
-from .. import METHODS, method_class, methods_for
+from .. import (
+    METHODS,
+    MULTI_LABEL_METHODS,
+    method_class,
+    methods_for,
+    multi_label_class,
+)
 from ..common.errors import UserError
 from ..common.setting import Settings, under
 from ..host import registered_trainer
@@ -16,13 +22,17 @@ from ..settings import RUN
 from ..texts.descriptions import read_descriptions
 
 
-def find_method(name: str) -> type[Method]:
+def find_method(name: str, multi_label: bool = False) -> type[Method]:
     """The method of that name: of this package, or of a trainer that another module has registered
     with Dassl. Importing a module of this package registers its trainers, where there is a Dassl.
+
+    multi_label: whether it is to answer yes or no to each label.
 
     Raises:
         UserError: it is unknown; KeyError: another toolbox has registered one of the same name.
     """
+    if multi_label:
+        return multi_label_method(name)
     if name in METHODS:
         return method_class(name)
     if trainer := registered_trainer(name):
@@ -30,6 +40,19 @@ def find_method(name: str) -> type[Method]:
         return registered
     raise UserError(
         f"the run was made by the trainer {name!r}, which is not known here: import the module that registers it first"
+    )
+
+
+def multi_label_method(name: str) -> type[Method]:
+    """The method of that name that answers yes or no to each label.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name in MULTI_LABEL_METHODS:
+        return multi_label_class(name)
+    raise UserError(
+        f"the run was made by {name}, which is no trainer of multi-label pictures: it was made by another version"
     )
 
 

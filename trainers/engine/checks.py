@@ -50,7 +50,7 @@ def check_data(cfg: CfgNode, images: Images) -> None:
             both[0],
         )
     highest = max(item.label for item in images.train_x)
-    if len(images.classnames) != highest + 1:
+    if not images.truth and len(images.classnames) != highest + 1:
         raise UserError(
             f"{name} has labels up to {highest} but {len(images.classnames)} classes: "
             "labels must be 0 … K−1 without gaps"

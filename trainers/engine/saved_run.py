@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 from ..common.config_files import check_values
 from ..common.console import first_few
 from ..common.errors import UserError
-from ..common.record_file import FILE_NAME, Record, finished_record
+from ..common.record_file import FILE_NAME, Record, finished_record, is_multi_label
 from ..common.same_run import config_of_run, differing
 from ..common.setting import node_of
 from ..method import Method
@@ -44,13 +44,16 @@ def overlay(node: CfgNode, values: Mapping[str, object]) -> None:
             node[key] = value
 
 
-def method_of(cfg: CfgNode, classnames: Sequence[str]) -> Method:
+def method_of(cfg: CfgNode, classnames: Sequence[str], multi_label: bool = False) -> Method:
     """The method of a run's config, for any class names; no prompts are loaded.
+
+    multi_label: see ``find_method``.
 
     Raises:
         UserError: the config can't work, or its CLIP is not found.
     """
-    return build_method(find_method(cfg.TRAINER.NAME), cfg, classnames, device_of(cfg))
+    kind = find_method(cfg.TRAINER.NAME, multi_label)
+    return build_method(kind, cfg, classnames, device_of(cfg))
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,8 @@ def load_run(folder: str, backbone: str = "") -> SavedRun:
     """
     path = f"{folder}/{FILE_NAME}"
     record = finished_record(folder)
-    kind = find_method(record["trainer"])
+    multi_label = is_multi_label(record)
+    kind = find_method(record["trainer"], multi_label)
     cfg = config_of(record, kind)
     told = config_of_run(cfg)
     if backbone:
@@ -93,7 +97,7 @@ def load_run(folder: str, backbone: str = "") -> SavedRun:
         raise UserError(
             f"{folder} holds no prompts: it tested those of another run, give the folder of that training"
         )
-    method = method_of(cfg, record["classnames"])
+    method = method_of(cfg, record["classnames"], multi_label)
     training = Training(method.classnames, {})
     if method.learner is not None:
         training = load_trained(method, folder, cfg)

@@ -7,33 +7,29 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
-from typing import NamedTuple
 
-import numpy
 import torch
-from torch import Tensor
 from tqdm import tqdm
 from yacs.config import CfgNode
 
 from ..common.files import file_hash, write_arrays, write_text
-from ..common.record_file import FILE_NAME, FORMAT, Record, answers_file, described
+from ..common.record_file import (
+    FILE_NAME,
+    FORMAT,
+    MULTI_LABEL,
+    Record,
+    answers_file,
+    described,
+)
 from ..data.images import Images
 from ..data.loader import Loader
-from ..evaluation.figures import effective_number
 from ..evaluation.open_world import open_world, signs_of_new
-from ..evaluation.prediction import Metrics, Prediction, measure, per_image
+from ..evaluation.prediction import Metrics, Prediction
 from ..method import Method
 from .run_record import git_commit, versions
+from .scoring import SplitAnswers, scoring_of
 
 log = logging.getLogger(__name__)
-
-
-class SplitAnswers(NamedTuple):
-    """Answers to the N images of a split, their labels (N,) and their paths."""
-
-    answers: Prediction
-    labels: Tensor
-    paths: list[str]
 
 
 class Evaluator:
@@ -54,6 +50,7 @@ class Evaluator:
         self.cfg = cfg
         self.images = images
         self.method = method
+        self.scoring = scoring_of(images, method)
         self.seconds = {"train": 0.0, "test": 0.0}
         self.step_seconds: Sequence[float] = ()
         self.run: Mapping[str, str | int | None] = {}
@@ -107,21 +104,11 @@ class Evaluator:
             paths += batch["impath"]
         return SplitAnswers(Prediction.concatenate(answers), torch.cat(labels), paths)
 
-    def keep(self, answered: SplitAnswers, split: str, out_of_fold: bool = False) -> None:
-        """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see
-        ``per_image``, and where something is known of groups ``is_new`` (N,), see
-        ``Images.are_independent``.
-
-        out_of_fold: whether each image was answered by what had not seen it.
-        """
-        answers, labels, paths = answered
-        arrays = per_image(answers, labels, paths)
-        if self.images.groups:
-            # what learns nothing has seen no image
-            is_unseen = out_of_fold or self.method.learner is None
-            arrays["is_new"] = self.images.are_independent(paths, is_unseen)
+    def keep(self, answered: SplitAnswers, split: str) -> None:
+        """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see ``Scoring``."""
+        arrays = self.scoring.arrays(answered)
         if self.cfg.TEST.OPEN:
-            for name, sign in signs_of_new(answers, self.base_classes).items():
+            for name, sign in signs_of_new(answered.answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
         path = f"{self.cfg.OUTPUT_DIR}/{answers_file(split)}"
         write_arrays(path, arrays)
@@ -135,17 +122,13 @@ class Evaluator:
         self.seconds["test"] += time.monotonic() - started
         return answered
 
-    def measure(self, answered: SplitAnswers, split: str, out_of_fold: bool = False) -> None:
-        """Measures the answers to a split, and keeps them; out_of_fold: see ``keep``."""
-        answers, labels, paths = answered
-        self.keep(answered, split, out_of_fold)
-        self.metrics[split] = measure(answers, labels, self.method.classnames)
-        if self.images.groups:
-            right = (answers.probability.argmax(dim=1) == labels).numpy()
-            groups = numpy.array([self.images.groups[path] for path in paths])
-            self.metrics[split]["effective_images"] = effective_number(right, groups)
+    def measure(self, answered: SplitAnswers, split: str) -> None:
+        """Measures the answers to a split, and keeps them."""
+        self.keep(answered, split)
+        self.metrics[split] = self.scoring.metrics(answered)
         if self.cfg.TEST.OPEN:
             left_out = list(self.method.left_out)
+            answers, labels = answered[:2]
             figures = {**open_world(answers, labels, self.base_classes), "left_out": left_out}
             self.metrics[split]["open"] = figures
             base = figures["base_accuracy"]
@@ -171,7 +154,7 @@ class Evaluator:
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
-        ``found_in_part`` of ``Images``, if it isn't 0;
+        ``found_in_part`` of ``Images``, if it isn't 0; ``task``, where an image may have several labels;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's.
         """
@@ -180,6 +163,7 @@ class Evaluator:
         images = self.images
         learnable, total = method.count_parameters()
         further = {
+            "task": MULTI_LABEL if images.truth else "",
             "notes": list(self.notes),
             "folds": images.folds if images.is_tested_in_folds else 0,
             "class_parameters": list(method.class_part.names),

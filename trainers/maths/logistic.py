@@ -261,7 +261,9 @@ class Problem:
         """One over the root of each parameter's curvature."""
         data = strength * self.curvature  # (K,)
         of_weight = (1 + self.spread[:, None] * data).flatten()
-        of_bias = (BIAS_PRIOR + data * self.images).float()  # only the way to the minimum follows it
+        of_bias = (
+            BIAS_PRIOR + data * self.images
+        ).float()  # only the way to the minimum follows it
         of_text = (TEXT_PRIOR + self.link.text_curvature(data, self.texts))[None]
         return torch.cat([of_weight, of_bias, of_text]).rsqrt()
 

@@ -11,6 +11,8 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW, LISTED, image_name
 from trainers.data.lists import Image
 
+from .table import Table
+
 FOLDER = "folder"  # groups are the folders that hold the images
 FILM = 20  # images that look alike: of fewer any number may be copies of one
 STRETCHES = 10  # in which a film is divided, as many as there are folds
@@ -71,17 +73,19 @@ def numbered(images: Sequence[Image], named_groups: Mapping[str, str]) -> Groups
     return groups
 
 
-def check_groups(folder: str, images: Iterable[Image], groups: Groups) -> None:
-    """
+def check_groups(table: Table, groups: Groups) -> None:
+    """Refuse groups that leave nothing of a class to be held out.
+
     Raises:
-        UserError: all images of a class belong together, of which no other can be a test.
+        UserError: all images of a class belong together.
     """
-    of_class: dict[str, set[int]] = defaultdict(set)
-    for image in images:
-        of_class[image.classname].add(groups[image.impath])
-    if alone := [name for name, own in of_class.items() if len(own) == 1]:
+    of_label: dict[int, set[int]] = defaultdict(set)
+    for path, own in zip(table.paths, table.labels):
+        for label in own:
+            of_label[label].add(groups[path])
+    if alone := [table.classnames[label] for label, own in of_label.items() if len(own) == 1]:
         raise UserError(
-            f"{folder} has one group only of {first_few(alone)}, of which nothing can be held out: add images of another "
+            f"{table.place} has one group only of {first_few(alone)}, of which nothing can be held out: add images of another "
             "group, or leave out the column group or --group-by, and the accuracy is of groups that were trained on"
         )
 

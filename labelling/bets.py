@@ -1,6 +1,4 @@
-"""Which labels are given: a threshold per label, or one for all labels that keeps a promise.
-
-Without a promise each label has the threshold under which its F1 on out-of-fold answers is largest.
+"""Which labels of a multi-label picture are given so that a promise is kept: those from one probability on.
 
 ``--max-error X`` promises, with a confidence of 95 %, that at most a share X of the labels that are given
 is wrong, and ``--max-missed X`` that at most a share X of the labels that pictures have is not given, on
@@ -25,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from ..threshold import CONFIDENCE, OFFERED
+from .threshold import OFFERED
 
 # logits of the limits that are tested
 LIMITS = 1 / (1 + numpy.exp(-numpy.linspace(-8, 8, 321)))
@@ -45,65 +43,22 @@ class Rule:
     """Which labels a picture is given.
 
     Attributes:
-        thresholds: (K,), the least probability of each.
+        thresholds: (K,), or () of all, the least probability of each.
         most: that a picture is given, the most probable ones.
         says: which labels are given, and what that promises, in a sentence.
+        is_any: whether it serves any list of labels.
     """
 
     thresholds: numpy.ndarray
     most: int
-    says: str = (
-        "Each label is given from the probability on that is best for its F1; nothing is promised"
-    )
+    says: str = ""
+    is_any: bool = False
 
     def given(self, probability: numpy.ndarray) -> numpy.ndarray:
         """(N, K) bool, of probabilities (N, K)."""
         order = numpy.argsort(-probability, axis=1, kind="stable")
         place = numpy.argsort(order, axis=1, kind="stable")  # 0: the most probable
         return (probability >= self.thresholds) & (place < self.most)
-
-
-# ---- by F1 ----
-
-
-def best_thresholds(probability: numpy.ndarray, truth: numpy.ndarray) -> Rule:
-    """The threshold of each label under which its F1 is largest, midway between two answers; labels
-    without a picture are never given.
-
-    Args:
-        probability: (N, K), out of fold; truth: (N, K), bool.
-    """
-    thresholds = []
-    for answer, right in zip(probability.T.astype(float), truth.T):
-        order = numpy.argsort(-answer, kind="stable")
-        answer = answer[order]
-        found = right[order].cumsum()
-        f1 = 2 * found / (numpy.arange(1, len(answer) + 1) + right.sum())
-        following = numpy.append(answer[1:], 0.0)
-        f1[answer == following] = 0  # equal ones stand or fall together
-        last = int(f1.argmax())
-        middle = (answer[last] + following[last]) / 2
-        thresholds.append(middle if right.any() else numpy.inf)
-    return Rule(numpy.array(thresholds), truth.shape[1])
-
-
-def thresholds_of_folds(
-    probability: numpy.ndarray, truth: numpy.ndarray, fold: numpy.ndarray
-) -> numpy.ndarray:
-    """The thresholds (F, K) of each fold that are best for the other folds, so that a picture's labels play
-    no part in what it is given.
-
-    Args:
-        probability: (N, K), out of fold; truth: (N, K), bool; fold: (N,), from 0.
-    """
-    rules = [
-        best_thresholds(probability[fold != part], truth[fold != part])
-        for part in range(fold.max() + 1)
-    ]
-    return numpy.array([rule.thresholds for rule in rules])
-
-
-# ---- with a promise ----
 
 
 def limit_of_error(
@@ -199,18 +154,24 @@ def first_not(passed: numpy.ndarray, start: int) -> int:
     return start + int(failed[0]) if len(failed) else len(passed)
 
 
-def smallest_shares(
-    probability: numpy.ndarray, truth: numpy.ndarray, groups: numpy.ndarray
-) -> dict[str, float]:
-    """The option of each promise → the smallest share of ``OFFERED`` that can be promised, of those that can
-    be; see ``limit_of_error``."""
-    found = {}
-    for option, limit in PROMISES.items():
-        for share in sorted(OFFERED, reverse=True):
-            if limit(probability, truth, groups, share, CONFIDENCE) is None:
-                break
-            found[option] = share
-    return found
-
-
 PROMISES = {"--max-error": limit_of_error, "--max-missed": limit_of_missed}
+
+
+def smallest_share(
+    option: str,
+    probability: numpy.ndarray,
+    truth: numpy.ndarray,
+    groups: numpy.ndarray,
+    confidence: float,
+) -> float | None:
+    """Return the smallest share of ``OFFERED`` that can be promised, the largest being tested first; None
+    where none can.
+
+    option: of ``PROMISES``; the others: see ``limit_of_error``.
+    """
+    found = None
+    for share in sorted(OFFERED, reverse=True):
+        if PROMISES[option](probability, truth, groups, share, confidence) is None:
+            break
+        found = share
+    return found

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from trainers.common.console import first_few
@@ -11,9 +11,7 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import is_image
 from trainers.data.class_folders import CLASSNAMES, class_folders
-from trainers.data.lists import Image
 
-WITHOUT_TEST = 0.8, 0.2  # shares of train and val where other images are for testing
 # what folders of parts are called, by whom: torchvision and Kaggle, Roboflow, and others
 PART_OF = {
     "train": "train",
@@ -168,13 +166,18 @@ def parts_taken(folder: str, layout: Layout) -> str:
     return f"Taken as parts: {', '.join(f'{name} as {part}' for part, name in names.items())}"
 
 
-def deeper(images: Iterable[Image]) -> str:
-    """A warning where class folders hold nothing but folders, several each, which may be the classes
-    that are meant; "" where one does not."""
+def deeper(parts: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """Return a warning where class folders hold nothing but folders, several each, which may be the classes
+    that are meant; "" where one does not.
+
+    parts: part → class folder → paths of its images.
+    """
     below = defaultdict(set)
-    for image in images:
-        _, is_below, rest = image.impath.partition(BELOW)
-        below[image.classname].add(rest.split(os.sep)[0] if is_below else "")
+    for files in parts.values():
+        for name, paths in files.items():
+            for path in paths:
+                _, is_below, rest = path.partition(BELOW)
+                below[name].add(rest.split(os.sep)[0] if is_below else "")
     if any("" in folders or len(folders) < 2 for folders in below.values()):
         return ""
     inner = sorted(set().union(*below.values()))

@@ -203,15 +203,6 @@ def name_of(label: object, names: Sequence[object] | None, number: int) -> objec
     return str(place) if names is None else names[place]
 
 
-def write_list(images: Sequence[Picture], labels: Sequence[object], folder: str) -> str:
-    """Makes a file that names images and their labels, as ``read_labels`` reads it; see ``write_table``.
-
-    Raises:
-        UserError: a label is no name.
-    """
-    return write_table(images, [check_label(label) for label in labels], folder)
-
-
 def write_table(images: Sequence[Picture], cells: Sequence[str], folder: str) -> str:
     """Makes a file that names images, and what each has in the column of labels, in a folder of its own,
     whose name it has; returns the file.

@@ -1,0 +1,115 @@
+"""What follows a training on one's own pictures: the same CLIP without training, for comparison, a report
+where its packages are there, and how to go on."""
+
+import importlib.util
+import logging
+import os
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from trainers.common.console import without_handlers
+from trainers.common.errors import UserError
+from trainers.common.record_file import FILE_NAME, Record, read_record, remove_record
+from trainers.engine.run import Run
+
+from .explain import offered
+from .fit import opened
+from .own_run import for_trainer
+from .request import OwnRun
+from .rules import offered_labels
+from .task import task_of
+from .threshold import validation_if_any
+
+if TYPE_CHECKING:
+    from report.headlines import Headline
+
+log = logging.getLogger(__name__)
+ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
+DRAWING = ("jinja2", "matplotlib", "pandas")  # what a report needs
+
+
+def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
+    """Say how good a run is that is made, write ``report.html`` into its folder, and say how to go on.
+
+    Args:
+        folder: of what labels images; predict: the command that does.
+    """
+    cfg = run.cfg
+    record = read_record(f"{cfg.OUTPUT_DIR}/{FILE_NAME}")
+    task = task_of(asked.multi_label)
+    untrained = None
+    if run.name != ZERO_SHOT and not cfg.TEST.NO_TEST:
+        untrained = untrained_record(run, asked)
+    if sentence := task.said(record):
+        known = task.compared(record, untrained, run.loaders.images)
+        others = ", ".join(f"{name} {value:.1f} %" for name, value in known.items())
+        log.info("%s; for comparison: %s", sentence, others)
+    if has_report():
+        page, heads = write_report(run, asked)
+        for head in [head for head in heads if head.trainer == run.name][:1]:
+            if head.votes:
+                log.info("%s", head.votes)
+            if head.warning:
+                log.warning("%s", head.warning)
+        log.info("Look at the run: %s", page)
+    log.info("Label images with: %s --run %s PATH …", predict, shlex.quote(folder))
+
+
+def untrained_record(run: Run, asked: OwnRun) -> Record | None:
+    """Return the record of a run's CLIP untrained on the same images: a run in the run's folder, where the
+    report finds it; None, with a warning, where it can't be made."""
+    try:
+        with without_handlers(logging.getLogger()):  # its log.txt has it
+            return make_untrained(run, asked)
+    except UserError as error:
+        log.warning("there is nothing to compare with: %s", error)
+        return None
+
+
+def make_untrained(run: Run, asked: OwnRun) -> Record:
+    """Test a run's CLIP untrained on the same images."""
+    cfg = run.cfg
+    given = {key: value for key, value in asked.settings.items() if not key.startswith("TRAINER.")}
+    same = {
+        "INPUT.SIZE": str(tuple(cfg.INPUT.SIZE)),
+        "RESUME": "",
+    }
+    untrained = replace(
+        asked,
+        backbone=cfg.MODEL.BACKBONE.NAME,
+        folder=os.path.join(cfg.OUTPUT_DIR, ZERO_SHOT),
+        settings={**given, **same},
+    )
+    images = run.loaders.images
+    towers = run.method.towers
+    backbone = None if towers.precision == "fp16" else towers.backbone  # whose maps are float16
+    with opened(for_trainer(untrained, ZERO_SHOT), images=images, backbone=backbone) as other:
+        if not other.is_done():
+            remove_record(other.cfg.OUTPUT_DIR)  # of a run that was made again, on other images
+            other.make()
+        return read_record(f"{other.cfg.OUTPUT_DIR}/{FILE_NAME}")
+
+
+def has_report() -> bool:
+    """Return whether this is a checkout, which has the package ``report``, with what that needs."""
+    in_checkout = __name__.startswith("labelling.")
+    return in_checkout and all(importlib.util.find_spec(name) for name in DRAWING)
+
+
+def write_report(run: Run, asked: OwnRun) -> "tuple[str, list[Headline]]":
+    """Write the report of a run into its folder; return the page and the headlines."""
+    # here, since every other run can do without what draws, and without Dassl's data sets
+    from report.of_models import MODEL_FIGURES
+    from report.page import make_report
+
+    from .checkout import image_folder  # noqa: F401  (registers ImageFolder)
+
+    folder = run.cfg.OUTPUT_DIR
+    if asked.multi_label:
+        promise = "" if run.cfg.TEST.NO_TEST else offered_labels(folder)
+    else:
+        promise = offered(validation_if_any(folder))
+    page = os.path.join(folder, "report.html")
+    kept = run.loaders.images.kept
+    return page, make_report([folder], page, MODEL_FIGURES, run.cfg.DATASET.ROOT, promise, kept)

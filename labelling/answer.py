@@ -1,0 +1,191 @@
+"""What a classifier answers to pictures, and how good its answers are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy
+from numpy.typing import DTypeLike
+
+from trainers.evaluation.figures import voters
+from trainers.evaluation.prediction import Prediction
+
+from .bets import Rule
+from .readers.rows import BETWEEN
+from .rules import LabelRule
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass
+class Answers:
+    """What a classifier says about N images over K classes; numpy arrays in fp32.
+
+    Attributes:
+        classnames: the K names.
+        images: N file names, as they were given; None for an image that came without one.
+        labels: N names, each image's most probable class; of a multi-label run N lists of the names that
+            are given, the most probable first.
+        probabilities: (N, K), rows sum to one; of a multi-label run each label's own.
+        uncertainty: (N,) in [0, 1]: 1 − the largest probability, which ranks mistakes better than vacuity
+            (docs/uncertainty.md); of a multi-label run how probable it is that any label is wrong or
+            missing, if labels were independent.
+        doubtful: N, whether an answer is too uncertain for a label; None where nothing says it.
+        thresholds: (K,), of a multi-label run: the least probability of a label that is given, infinite
+            where it never is; None of one label per image.
+        vacuity: (N,) in (0, 1], the uncertainty mass of the fused opinion; None where the method
+            learns no evidence.
+        conflict: (N,) in [0, 1), the mass of the templates' joint belief on different classes; None
+            likewise.
+        voters: M names of the templates whose votes are fused; none where the method has no
+            templates to fuse.
+        votes: (N, M, K), the probabilities of each vote alone; None where there are none.
+        vote_weights: (M,), the share that each has in the answers; they sum to one. None likewise.
+        vote_vacuity: (N, M) in (0, 1], the uncertainty mass of each vote's own opinion, which counts
+            the less the larger it is; None where the method learns no evidence.
+        note: in which other way than the trained classes alone these are answered; "" where in none.
+    """
+
+    classnames: list[str]
+    images: list[str | None]
+    labels: list[Any]
+    probabilities: numpy.ndarray
+    uncertainty: numpy.ndarray
+    doubtful: list[bool | None]
+    thresholds: numpy.ndarray | None = None
+    vacuity: numpy.ndarray | None = None
+    conflict: numpy.ndarray | None = None
+    voters: Sequence[str] = ()
+    votes: numpy.ndarray | None = None
+    vote_weights: numpy.ndarray | None = None
+    vote_vacuity: numpy.ndarray | None = None
+    note: str = ""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> numpy.ndarray:
+        """The labels (N,), as scikit-learn's functions take them of what ``predict`` returns; of a
+        multi-label run whether each is given (N, K)."""
+        if self.thresholds is None:
+            return numpy.array(self.labels, dtype)
+        given = [[name in own for name in self.classnames] for own in self.labels]
+        return numpy.array(given, dtype)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A ``DataFrame``, one row per image: image, label (of a multi-label run ``dog;ball``), of one label
+        its probability, uncertainty, where there are any vacuity and conflict, ``template_1`` …, the class
+        that each vote is for, and ``template_1_vacuity`` …, how much each leaves open; of a multi-label run
+        a column ``probability_<label>`` per label.
+        """
+        import pandas
+
+        columns: dict[str, Any] = {"image": self.images}
+        if self.thresholds is not None:
+            columns["label"] = [BETWEEN.join(names) for names in self.labels]
+            columns["uncertainty"] = self.uncertainty
+            for name, probability in zip(self.classnames, self.probabilities.T):
+                columns[f"probability_{name}"] = probability
+            return pandas.DataFrame(columns)
+        columns["label"] = self.labels
+        columns["probability"] = self.probabilities.max(axis=1)
+        columns["uncertainty"] = self.uncertainty
+        if self.vacuity is not None:
+            columns.update(vacuity=self.vacuity, conflict=self.conflict)
+        names = [voter.replace(" ", "_") for voter in self.voters]
+        if self.votes is not None:
+            for name, vote in zip(names, self.votes.argmax(axis=2).T):
+                columns[name] = [self.classnames[label] for label in vote]
+        if self.vote_vacuity is not None:
+            for name, vacuity in zip(names, self.vote_vacuity.T):
+                columns[f"{name}_vacuity"] = vacuity
+        return pandas.DataFrame(columns)
+
+
+@dataclass
+class Evaluation:
+    """How good the answers to N labelled images over K classes are; shares in [0, 1].
+
+    Attributes:
+        images: N.
+        accuracy: share of right answers; None of a multi-label run.
+        interval: ends of the 95 % interval of the accuracy, see ``wilson``, or of a multi-label run of
+            ``micro_f1``; images that belong together are worth fewer, see ``effective_number``.
+        macro_f1: mean of F1 over the classes that occur.
+        ece: expected calibration error over 15 bins of equal width.
+        confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
+            the order of ``classes_``; None of a multi-label run.
+        trained_on: how many of the images the classifier was trained on, byte for byte; 0 where it does
+            not know.
+        answers: to the images.
+        mean_average_precision, micro_f1: of a multi-label run, see ``measure_multi_label``; else None.
+        per_label: likewise, its measures of each label, in percent; else empty.
+    """
+
+    images: int
+    accuracy: float | None
+    interval: tuple[float, float]
+    macro_f1: float | None
+    ece: float | None
+    confusion: numpy.ndarray | None
+    trained_on: int
+    answers: Answers = field(repr=False)
+    mean_average_precision: float | None = None
+    micro_f1: float | None = None
+    per_label: dict[str, Any] = field(default_factory=dict, repr=False)
+
+
+def single_label_answers(
+    answer: Prediction,
+    classnames: list[str],
+    names: list[str | None],
+    rule: LabelRule | None,
+    note: str,
+) -> Answers:
+    """Return a ``Prediction`` of N images, with their names, as ``Answers`` of one label each."""
+    values = {name: value.numpy() for name, value in answer.known().items()}
+    votes = values.get("votes")  # (M, N, K)
+    vacuities = values.get("vote_vacuity")  # (M, N)
+    uncertainty = answer.uncertainties()["max_probability"].numpy()
+    doubtful: list[bool | None] = [None] * len(uncertainty)
+    if rule is not None and not isinstance(rule, Rule):
+        doubtful = [rule.rejects(one) for one in uncertainty.tolist()]
+    return Answers(
+        classnames=classnames,
+        images=names,
+        labels=[classnames[label] for label in answer.probability.argmax(dim=1).tolist()],
+        probabilities=values["probability"],
+        uncertainty=uncertainty,
+        doubtful=doubtful,
+        vacuity=values.get("vacuity"),
+        conflict=values.get("conflict"),
+        voters=() if votes is None else voters(len(votes)),
+        votes=None if votes is None else votes.swapaxes(0, 1),
+        vote_weights=values.get("vote_weight"),
+        vote_vacuity=None if vacuities is None else vacuities.T,
+        note=note,
+    )
+
+
+def multi_label_answers(
+    answer: Prediction, classnames: list[str], names: list[str | None], rule: Rule, note: str
+) -> Answers:
+    """Return a ``Prediction`` of N images, with their names, as ``Answers`` of any number of labels each."""
+    probability = answer.probability.numpy()
+    given = rule.given(probability)
+    labels = []
+    for own, has in zip(probability, given):
+        order = numpy.argsort(-own, kind="stable")
+        labels.append([classnames[label] for label in order if has[label]])
+    agreed = numpy.where(given, probability, 1 - probability)
+    return Answers(
+        classnames=classnames,
+        images=names,
+        labels=labels,
+        probabilities=probability,
+        uncertainty=1 - agreed.prod(axis=1),
+        doubtful=[None] * len(probability),
+        thresholds=numpy.broadcast_to(rule.thresholds, len(classnames)),
+        note=note,
+    )

@@ -1,0 +1,208 @@
+"""How good a classifier's answers to labelled pictures are."""
+
+import logging
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy
+import torch
+
+from trainers.common.console import first_few
+from trainers.common.errors import UserError, nearest
+from trainers.common.files import file_hash
+from trainers.common.fingerprints import note_on_trained, start_of
+from trainers.common.image_files import Seen, look_through
+from trainers.evaluation.figures import effective_number, wilson
+from trainers.evaluation.multi_label import f1_interval, measure_multi_label
+from trainers.evaluation.prediction import Prediction, measure
+
+from .answer import Answers, Evaluation
+from .label_cells import labelled_pictures
+from .look_alikes import look_alikes
+from .pictures import Labelled, Picture, is_path, place_of
+from .readers.rows import WHOLE
+from .table import Table, read_table
+
+if TYPE_CHECKING:
+    from .classifier import PromptedClassifier
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """N pictures, the names of each one's labels, and the name of its group, "" for none."""
+
+    pictures: Sequence[Picture]
+    names: Sequence[tuple[str, ...]]
+    groups: Sequence[str]
+
+
+def evaluated(
+    classifier: "PromptedClassifier",
+    images: str | os.PathLike[str] | Labelled,
+    labels: Sequence[object] | None,
+) -> Evaluation:
+    """Return how good the answers to labelled images are; see ``PromptedClassifier.evaluate``."""
+    multi_label = classifier.task.multi_label
+    known = labelling_of(images, labels, multi_label)
+    truth = truth_of(known.names, classifier.classnames)
+    answers = classifier.predict(known.pictures)
+    looks = looks_at(known.pictures)
+    seen = number_seen(known.pictures, looks, classifier.trained_on)
+    if note := note_on_trained(seen, len(known.names)):
+        log.warning("%s", note)
+    classes = numpy.zeros(len(truth), int) if multi_label else truth.argmax(axis=1)
+    groups = groups_of(known.groups, looks, classes)
+    if multi_label:
+        return of_multi_label(answers, truth, groups, seen)
+    return of_single_label(answers, truth.argmax(axis=1), groups, seen)
+
+
+def of_single_label(
+    answers: Answers, truth: numpy.ndarray, groups: numpy.ndarray, seen: int
+) -> Evaluation:
+    """Return the measures of answers to pictures of one label (N,) each, of groups (N,)."""
+    answered = answers.probabilities.argmax(axis=1)
+    is_right = answered == truth
+    accuracy = float(is_right.mean())
+    independent = effective_number(is_right, groups)
+    number = len(answers.classnames)
+    confusion = numpy.zeros((number, number), dtype=int)
+    numpy.add.at(confusion, (truth, answered), 1)
+    probabilities = Prediction(torch.from_numpy(answers.probabilities))
+    metrics = measure(probabilities, torch.from_numpy(truth), answers.classnames)
+    return Evaluation(
+        images=len(truth),
+        accuracy=accuracy,
+        interval=wilson(accuracy * independent, independent),
+        macro_f1=metrics["macro_f1"] / 100,
+        ece=metrics["ece"] / 100,
+        confusion=confusion,
+        trained_on=seen,
+        answers=answers,
+    )
+
+
+def of_multi_label(
+    answers: Answers, truth: numpy.ndarray, groups: numpy.ndarray, seen: int
+) -> Evaluation:
+    """Return the measures of answers to pictures with labels (N, K), bool, of groups (N,)."""
+    given = numpy.asarray(answers, bool)
+    measured = measure_multi_label(answers.probabilities, given, truth, answers.classnames)
+    low, high = f1_interval(given, truth, groups)
+
+    def share(name: str) -> float | None:
+        value = measured[name]
+        return None if value is None else value / 100
+
+    return Evaluation(
+        images=len(truth),
+        accuracy=None,
+        interval=(low / 100, high / 100),
+        macro_f1=share("macro_f1"),
+        ece=share("ece"),
+        confusion=None,
+        trained_on=seen,
+        answers=answers,
+        mean_average_precision=share("map"),
+        micro_f1=share("micro_f1"),
+        per_label=measured["per_label"],
+    )
+
+
+def labelling_of(
+    images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None, multi_label: bool
+) -> Labelling:
+    """Return labelled images in any form that ``fit`` takes; of a folder with parts those of its test.
+
+    Raises:
+        UserError: see ``read_table``, ``labelled_pictures``.
+    """
+    if not is_path(images):
+        pictures, names = labelled_pictures(images, labels, multi_label)
+        return Labelling(pictures, names, [""] * len(pictures))
+    table = read_table(os.fspath(images), multi_label)
+    for note in table.notes:
+        log.info("%s", note)
+    part = tested_part(table)
+    places = [place for place, own in enumerate(table.parts) if own == part]
+    paths = [table.paths[place] for place in places]
+    return Labelling(
+        [os.path.abspath(path) for path in paths],
+        [tuple(table.classnames[label] for label in table.labels[place]) for place in places],
+        [table.groups.get(path, "") for path in paths],
+    )
+
+
+def tested_part(table: Table) -> str:
+    """Return the part of a table that is tested on."""
+    return next(part for part in (WHOLE, "test", "val", "train") if part in table.parts)
+
+
+def truth_of(names: Sequence[tuple[str, ...]], classnames: Sequence[str]) -> numpy.ndarray:
+    """Return which of K labels (N, K), bool, N pictures have.
+
+    Raises:
+        UserError: a label is none of these.
+    """
+    place = {name: label for label, name in enumerate(classnames)}
+    truth = numpy.zeros((len(names), len(classnames)), bool)
+    for row, own in zip(truth, names):
+        for name in own:
+            if name not in place:
+                raise UserError(
+                    f"the label {name!r} is none of the classes{nearest(name, place)}: they are "
+                    f"{first_few(classnames)}"
+                )
+            row[place[name]] = True
+    return truth
+
+
+def looks_at(pictures: Sequence[Picture]) -> list[Seen | None]:
+    """Return what is seen of each picture; None of what is no file."""
+    files = [os.fspath(picture) for picture in pictures if is_path(picture)]
+    looks = iter(look_through(files))
+    return [next(looks) if is_path(picture) else None for picture in pictures]
+
+
+def groups_of(
+    named: Sequence[str], looks: Sequence[Seen | None], classes: numpy.ndarray
+) -> numpy.ndarray:
+    """Return the number (N,) of the group of each picture: by its name where groups are named, else files of
+    a class that look alike are one. What is no file, or has no name, is alone.
+
+    Args:
+        named: N names, "" for none; looks: see ``looks_at``; classes: (N,).
+    """
+    if not any(named):
+        coarse = [look and look.coarse for look in looks]
+        return numpy.array(look_alikes(coarse, classes.tolist()).groups)
+    first: dict[str, int] = {}
+    places = [first.setdefault(name, place) if name else place for place, name in enumerate(named)]
+    return numpy.array(places)
+
+
+def number_seen(
+    pictures: Sequence[Picture], looks: Sequence[Seen | None], trained_on: frozenset[int]
+) -> int:
+    """Return how many pictures are files that were trained on, or would be if ``fit`` wrote them.
+
+    Args:
+        looks: see ``looks_at``; trained_on: see ``fingerprints.start_of``.
+    """
+    if not trained_on:
+        return 0
+    number = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for picture, look in zip(pictures, looks):
+            if look is None:
+                name = place_of(picture, "picture.png", folder)
+                digest = bytes.fromhex(file_hash(f"{folder}/{name}"))
+            else:
+                digest = look.digest
+            number += start_of(digest) in trained_on
+    return number

@@ -1,1 +1,0 @@
-"""Folders and files of labelled images: how they are laid out, which look alike, and what a run takes."""

@@ -1,0 +1,1 @@
+"""Readers of folders and files that say which labels pictures have."""

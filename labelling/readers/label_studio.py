@@ -1,0 +1,125 @@
+"""Label Studio's JSON export of choices: of each task those of the annotation that was made or changed last."""
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from trainers.common.console import counted
+from trainers.common.errors import UserError
+from trainers.common.readers import Stored
+
+from .rows import Row, Source
+
+NOT_CONFIRMED = "has predictions only, which are no labels: confirm or correct them in Label Studio, then export annotations (JSON)"
+
+
+def read_tasks(tasks: Stored) -> Source:
+    """Return what an export of Label Studio's says.
+
+    Raises:
+        ValueError: it is no such export; UserError: it has predictions only.
+    """
+    if not isinstance(tasks, list):
+        raise ValueError("it is no list of tasks")
+    rows = []
+    differing = []
+    has_predictions = False
+    for number, task in enumerate(tasks, 1):
+        where = f"task {number}"
+        try:
+            where = f"task {task.get('id', number)}"
+            choices = choices_of_task(task)
+            names = choices[newest(annotations_of(task))] if choices else None
+            if len({*choices}) > 1:
+                differing.append(where)
+            has_predictions |= bool(task.get("predictions"))
+            rows.append(Row(where, address_of(task["data"]), names))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{where} is of another form: {error!r}") from error
+        except ValueError as error:
+            raise ValueError(f"{where} has {error}") from error
+    if has_predictions and all(row.names is None for row in rows):
+        raise UserError(NOT_CONFIRMED)
+    notes = []
+    if differing:
+        notes.append(
+            f"The annotations of {counted(len(differing), 'task')} differ, such as {differing[0]}: of each the newest "
+            "is taken"
+        )
+    return Source(rows, notes=notes)
+
+
+def annotations_of(task: Stored) -> list[Stored]:
+    """Return the annotations of a task that were not cancelled."""
+    return [note for note in task.get("annotations") or () if not note.get("was_cancelled")]
+
+
+def choices_of_task(task: Stored) -> list[tuple[str, ...]]:
+    """Return the choices of each annotation of a task."""
+    return [choices_of(note) for note in annotations_of(task)]
+
+
+def choices_of(annotation: Stored) -> tuple[str, ...]:
+    """Return the choices of an annotation, each once."""
+    choices: list[str] = []
+    for result in annotation["result"]:
+        if result["type"] == "choices":
+            choices += [name.strip() for name in result["value"]["choices"]]
+    return tuple(dict.fromkeys(choices))
+
+
+def newest(annotations: Sequence[Stored]) -> int:
+    """Return the place of the annotation that was changed, or else made, last; the last one where that is not
+    known of each."""
+    last = len(annotations) - 1
+    times = [time_of(annotation) for annotation in annotations]
+    known = [(time, place) for place, time in enumerate(times) if time is not None]
+    return max(known)[1] if len(known) == len(times) else last
+
+
+def time_of(annotation: Stored) -> datetime | None:
+    """Return when an annotation was changed, or else made; None where it doesn't say."""
+    text = annotation.get("updated_at") or annotation.get("created_at")
+    try:
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except (AttributeError, ValueError):
+        return None
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
+def address_of(data: Stored) -> str:
+    """Return the address of a task's image.
+
+    Raises:
+        ValueError: it has none, or several.
+    """
+    if "image" not in data:
+        addresses: list[str] = [value for value in data.values() if is_address(value)]
+        if len(addresses) != 1:
+            raise ValueError(counted(len(addresses), "image"))
+        return addresses[0]
+    image = data["image"]
+    if not isinstance(image, str):
+        raise ValueError(f"the image {image!r}, which is no path")
+    return image
+
+
+def is_address(value: object) -> bool:
+    """Return whether a task's value can be an image's address: others are texts and numbers about it."""
+    return isinstance(value, str) and ("/" in value or "." in value)
+
+
+def looks_multi_label(tasks: Stored) -> bool:
+    """Return whether a task has several choices: of an annotation, or of a run's prediction, of which a person
+    may have left one.
+
+    Raises:
+        LookupError, TypeError, AttributeError: it is no such export.
+    """
+    for task in tasks:
+        made = choices_of_task(task)
+        if made and len(made[newest(annotations_of(task))]) > 1:
+            return True
+        for note in task.get("predictions") or ():
+            if isinstance(note, dict) and len(choices_of(note)) > 1:
+                return True
+    return False

@@ -1,0 +1,112 @@
+"""Rows of a folder or a file that says which labels pictures have, whatever its form.
+
+Paths are taken from the file's own folder or, if there is no such file, from the working folder. They
+may lead out of it.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import parse_qs
+
+from trainers.common.console import printable
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import listed_path
+
+LOCAL = "/data/local-files/"  # of the addresses that Label Studio gives to files of its own machine
+UPLOADED = "/data/upload/"  # of those that were uploaded, whose names it has put a mark before
+BETWEEN = ";"  # names in a cell
+WHOLE = "whole"  # part of pictures that are to be divided
+
+
+class Row(NamedTuple):
+    """What is said of one picture.
+
+    Attributes:
+        where: it is said, as in ``line 3``.
+        image: its path or address; once ``located`` its path.
+        names: of its labels; None: nobody has looked at it.
+        group: name of the group of pictures that it belongs to; "": none.
+        part: ``train``, ``val`` or ``test`` where the user has divided the pictures, else ``WHOLE``.
+    """
+
+    where: str
+    image: str
+    names: tuple[str, ...] | None
+    group: str = ""
+    part: str = WHOLE
+
+
+@dataclass
+class Source:
+    """What a folder or a file says.
+
+    Attributes:
+        rows: of its pictures.
+        labels: that it names whether or not a picture has them.
+        notes: what a reader of a run's numbers has to know of it; warnings: likewise, of what may be wrong.
+        is_row_per_label: whether rows of one label each may stand for the labels of one picture.
+    """
+
+    rows: list[Row]
+    labels: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    is_row_per_label: bool = False
+
+
+Find = Callable[
+    [Row, str, str], str
+]  # a row, the folder of its file and the file → its image's path
+
+
+def located(rows: Iterable[Row], path: str, locate: Find) -> Iterator[Row]:
+    """Yield the rows of a file with the paths of their images.
+
+    Raises:
+        UserError: see ``find``.
+    """
+    folder = os.path.dirname(os.path.abspath(path))
+    for row in rows:
+        yield row._replace(image=locate(row, folder, path))
+
+
+def find(row: Row, folder: str, path: str) -> str:
+    """Return the file that a row means, marked as ``listed_path`` does; folder, path: of the file that has
+    the row.
+
+    Raises:
+        UserError: there is none, or the row has no name, or a label that is no text of one line.
+    """
+    where = f"{path}, {row.where},"
+    named = f" ({described(row)})" if row.names is not None else ""
+    for name in row.names or ():
+        if printable(name) != name:
+            raise UserError(f"{where} has the label {name!a}: give a text of one line")
+    if not row.image:
+        raise UserError(f"{where} names no image{named}: write its path")
+    names = names_of(row.image)
+    places = [listed_path(place, name) for place in (folder, os.getcwd()) for name in names]
+    for place in places:
+        if os.path.isfile(place):
+            return place
+    raise UserError(
+        f"{where} names {row.image!r}{named}, and there is no file {os.path.abspath(places[0])}: put the image "
+        "there, or write its path"
+    )
+
+
+def described(row: Row) -> str:
+    """Return the labels of a row in words."""
+    return BETWEEN.join(row.names or ()) or "no label"
+
+
+def names_of(image: str) -> list[str]:
+    """Return the names that a file can have that an image's path, or an address of Label Studio's, means."""
+    if image.startswith(UPLOADED):
+        name = image.partition("?")[0].rpartition("/")[2]
+        return [name, name.partition("-")[2]]  # an uploaded file's mark ends at the first hyphen
+    if LOCAL in image:
+        return parse_qs(image.partition("?")[2]).get("d", [""])
+    return [image]

@@ -1,0 +1,214 @@
+"""Which answers of a run are given as labels: as ``--max-error``, ``--max-missed`` and ``--min-certainty`` ask
+for it. Without torch: what can't be promised is said at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy
+
+from trainers.common.errors import UserError, raise_machines
+from trainers.common.record_file import (
+    Record,
+    finished_record,
+    is_multi_label,
+    read_answers,
+)
+
+from .bets import PROMISES, Rule, smallest_share
+from .explain import explain
+from .threshold import BEST, CONFIDENCE, Threshold, are_own, split_of, threshold_of
+
+WHAT = {
+    "--max-error": "of the labels that are given are wrong",
+    "--max-missed": "of the labels that pictures have are missed",
+}
+BY_F1 = "Each label is given from the probability on that is best for its F1; nothing is promised"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of the labels that are given.
+
+    Attributes:
+        max_error: share of the given labels that may be wrong, or ``BEST``; None: no promise.
+        max_missed: of a multi-label run, share of the pictures' labels that may be missed; likewise.
+        min_certainty: least probability of a label that is given; None: none.
+        confidence: of a promise, in (0, 1).
+    """
+
+    max_error: float | str | None = None
+    max_missed: float | None = None
+    min_certainty: float | None = None
+    confidence: float = CONFIDENCE
+
+    def check(self) -> None:
+        """Refuse shares that are none, and two wishes at a time.
+
+        Raises:
+            UserError: there are such.
+        """
+        shares = {
+            "--max-error": self.max_error,
+            "--max-missed": self.max_missed,
+            "--confidence": self.confidence,
+        }
+        for flag, share in shares.items():
+            if isinstance(share, int | float) and not 0 < share < 1:
+                raise UserError(f"{flag} is {share}, it is a share: above 0 and below 1")
+        certainty = self.min_certainty
+        if certainty is not None and not 0 <= certainty <= 1:
+            raise UserError(f"--min-certainty is {certainty}, it must be between 0 and 1")
+        given = [self.max_error, self.max_missed, self.min_certainty]
+        if sum(value is not None for value in given) > 1:
+            raise UserError(
+                "--max-error, --max-missed and --min-certainty each say which labels are given: give one of them"
+            )
+
+
+NOTHING = Wanted()
+
+
+@dataclass(frozen=True)
+class LeastCertainty:
+    """No label is given where the largest probability is below a number; nothing is promised."""
+
+    certainty: float
+
+    def rejects(self, uncertainty: float) -> bool:
+        limit = float(numpy.float32(1 - self.certainty))  # as precise as uncertainties are
+        return uncertainty > limit
+
+    @property
+    def says(self) -> str:
+        return ""
+
+
+LabelRule = Threshold | LeastCertainty | Rule
+
+
+def is_promise(rule: LabelRule | None) -> bool:
+    """Return whether a rule holds for all of a run's classes together and for no others."""
+    return not isinstance(rule, LeastCertainty) and not (isinstance(rule, Rule) and rule.is_any)
+
+
+def rule_of(
+    folder: str, wanted: Wanted = NOTHING, classes: Sequence[str] | None = None
+) -> LabelRule | None:
+    """Return which labels are given; None where the method itself decides, and nothing is promised.
+
+    Args:
+        folder: of a run; "": there is none, and the names alone answer.
+        classes: that are asked for; None: the run's own.
+
+    Raises:
+        UserError: a share is none, or what is asked for can't be promised.
+    """
+    wanted.check()
+    record = finished_record(folder) if folder else {}
+    promises = wanted.max_error is not None or wanted.max_missed is not None
+    is_own = bool(folder) and (classes is None or are_own(folder, classes))
+    if promises and not is_own:
+        raise UserError(
+            "--max-error and --max-missed are measured on all of the run's own classes, they say nothing of other --classes, of "
+            "some, of --prompts or without a --run: give --min-certainty"
+        )
+    if is_multi_label(record):
+        return multi_label_rule(folder, record, wanted)
+    if wanted.max_missed is not None:
+        raise UserError(
+            "--max-missed is of multi-label runs, this one gives each picture one label: leave it out"
+        )
+    if wanted.min_certainty is not None:
+        return LeastCertainty(wanted.min_certainty)
+    return threshold_of(folder, wanted.max_error, wanted.confidence) if is_own else None
+
+
+def multi_label_rule(folder: str, record: Record, wanted: Wanted) -> Rule | None:
+    """Return which labels of multi-label pictures are given; see ``rule_of``."""
+    certainty = wanted.min_certainty
+    if certainty is not None:
+        says = f"Labels of a probability of at least {certainty:g} are given; nothing is promised"
+        return Rule(numpy.array(certainty), len(record["classnames"]), says, is_any=True)
+    asked = {"--max-error": wanted.max_error, "--max-missed": wanted.max_missed}
+    for option, share in asked.items():
+        if share is not None:
+            return promised_rule(folder, record, option, share, wanted.confidence)
+    return None
+
+
+def promised_rule(
+    folder: str, record: Record, option: str, share: float | str, confidence: float
+) -> Rule:
+    """Return the rule that keeps a promise.
+
+    Raises:
+        UserError: it can't be promised.
+    """
+    if "found_in_part" in record:
+        raise UserError(
+            f"{folder} promises nothing, since copies were found only in part: name what belongs together, by a column group "
+            "or by --group-by, and train again, or leave the promise out"
+        )
+    answers = validation_answers(folder, record)
+    groups = len(numpy.unique(answers[2]))
+    found: float | None = None
+    if share == BEST:
+        found = smallest_share(option, *answers, confidence)
+    else:
+        found = float(share)
+    rule = PROMISES[option](*answers, found, confidence) if found else None
+    if rule is None or found is None:
+        what = f"at most {100 * found:g} % {WHAT[option]}" if found else f"a share {WHAT[option]}"
+        raise UserError(
+            f"{folder} can't promise that {what}: {groups} pictures or groups of them are too few, or too often "
+            "wrong: give a larger share, add pictures, or leave the promise out"
+        )
+    what = f"At most {100 * found:g} % {WHAT[option]}"
+    sure = f"with {100 * confidence:g} % confidence, on pictures like the run's"
+    return Rule(rule.thresholds, rule.most, f"{what}, {sure}")
+
+
+def validation_answers(
+    folder: str, record: Record
+) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
+    """Return a multi-label run's answers to pictures that it was not trained on: probability (N, K), truth
+    (N, K) and group (N,).
+
+    Raises:
+        UserError: there are none that can be read.
+    """
+    try:
+        kept = read_answers(folder, split_of(record), record)
+        is_new = kept["is_new"]
+        return kept["probability"][is_new], kept["truth"][is_new], kept["group"][is_new]
+    except Exception as error:  # damaged bytes can raise anything
+        raise_machines(error, folder)
+        raise UserError(
+            f"the answers in {folder} can't be read ({type(error).__name__}: {' '.join(str(error).split())}): repeat the run's "
+            "command, what is trained is only tested again"
+        ) from error
+
+
+def says(rule: LabelRule | None, record: Record) -> str:
+    """Return what a rule promises, in sentences; "" where there is nothing to say."""
+    if isinstance(rule, Threshold):
+        return explain(rule)
+    if rule is None:
+        return BY_F1 if is_multi_label(record) and record["parameters"]["learnable"] else ""
+    return rule.says
+
+
+def offered_labels(folder: str) -> str:
+    """Return what --max-error and --max-missed can promise of a multi-label run's labels, in words."""
+    record = finished_record(folder)
+    if "found_in_part" in record:
+        return "Nothing can be promised, since copies were found only in part: name what belongs together, by a column group or by --group-by"
+    answers = validation_answers(folder, record)
+    sentences = []
+    for option, what in WHAT.items():
+        share = smallest_share(option, *answers, CONFIDENCE)
+        if share is None:
+            sentences.append(f"{option} can't be promised yet: add pictures")
+        else:
+            sentences.append(f"{option} {share:g}: at most {100 * share:g} % {what}")
+    return f"What can be promised with 95 % confidence: {'; '.join(sentences)}"

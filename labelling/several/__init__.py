@@ -1,1 +1,0 @@
-"""Several labels per picture: each label is a yes-or-no question of its own."""

@@ -1,0 +1,306 @@
+"""One's own pictures and their labels as a table, read from a folder or a file before any picture is opened.
+
+- A folder of class folders, or of ``train``, ``test`` and perhaps ``val`` with class folders, see
+  ``readers.class_folders``; where a picture may have several labels, it lies in the folder of each, as the
+  same file, byte by byte.
+- A CSV file, see ``readers.csv_table``; Label Studio's JSON export; COCO's ``instances_*.json``.
+
+What two rows say of one picture is settled here.
+"""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy
+
+from trainers.common.console import counted, first_few, printable
+from trainers.common.errors import UserError
+from trainers.common.fingerprints import image_name
+from trainers.common.image_files import is_image, left_out
+from trainers.common.readers import parse_json, read_text
+
+from .readers import coco, csv_table, label_studio
+from .readers.class_folders import read_class_folders
+from .readers.rows import BETWEEN, WHOLE, Row, Source, described, find, located
+
+MOST_LABELS = (
+    1000  # of multi-label pictures: time and memory grow with them, and each needs pictures
+)
+
+
+@dataclass(frozen=True)
+class Table:
+    """N pictures and which of K labels each has.
+
+    Attributes:
+        place: the folder or the file that says so.
+        paths: N, each once, in an order that does not depend on that of a file's rows.
+        labels: N tuples of places among the ``classnames``, rising; of one where a picture has one label.
+        classnames: K names, in the order of the labels.
+        folders: K names that class folders have; the same as ``classnames`` where nothing renames them.
+        parts: N, ``train``, ``val`` or ``test``, where the user has divided them, else ``WHOLE``.
+        groups: path → name of the group of pictures that are not independent, where it is said.
+        notes: what a reader of a run's numbers has to know; warnings: likewise, of what may be wrong.
+    """
+
+    place: str
+    paths: list[str]
+    labels: list[tuple[int, ...]]
+    classnames: list[str]
+    folders: list[str]
+    parts: list[str]
+    groups: Mapping[str, str]
+    notes: list[str]
+    warnings: list[str]
+
+    @property
+    def truth(self) -> numpy.ndarray:
+        """Which labels (N, K), bool, each picture has."""
+        truth = numpy.zeros((len(self.paths), len(self.classnames)), bool)
+        for row, own in zip(truth, self.labels):
+            row[[*own]] = True
+        return truth
+
+    @property
+    def is_divided(self) -> bool:
+        """Whether the user has divided the pictures."""
+        return any(part != WHOLE for part in self.parts)
+
+    def having(self, places: Sequence[int]) -> "Table":
+        """Return the table of some of the pictures, which are given by their places."""
+        return replace(
+            self,
+            paths=[self.paths[place] for place in places],
+            labels=[self.labels[place] for place in places],
+            parts=[self.parts[place] for place in places],
+        )
+
+    def without(self, left_out: Sequence[int]) -> "Table":
+        """Return the table without some of the labels, which are given by their places; pictures stay."""
+        kept = [label for label in range(len(self.classnames)) if label not in {*left_out}]
+        place = {label: number for number, label in enumerate(kept)}
+        return replace(
+            self,
+            labels=[tuple(place[one] for one in own if one in place) for own in self.labels],
+            classnames=[self.classnames[label] for label in kept],
+            folders=[self.folders[label] for label in kept],
+        )
+
+
+def means_multi_label(path: str, told: bool | None = None) -> bool:
+    """Return whether pictures may have several labels.
+
+    Args:
+        told: what ``--multi-label`` (True) or ``--single-label`` (False) says; None: nothing. Then a file
+            decides by its form; a folder, and what can't be read, means one label.
+    """
+    if told is not None:
+        return told
+    if not os.path.isfile(path):
+        return False
+    try:
+        content = read_text(path)
+        if not is_json(content):
+            return csv_table.looks_multi_label(content)
+        stored = parse_json(content)
+        return isinstance(stored, dict) or label_studio.looks_multi_label(stored)
+    except (ValueError, LookupError, TypeError, AttributeError, csv.Error):
+        return False  # who reads it says what is wrong
+
+
+def is_json(content: str) -> bool:
+    return content.lstrip().startswith(("[", "{"))
+
+
+def read_table(place: str, multi_label: bool) -> Table:
+    """Return the pictures of a folder or a file, and their labels.
+
+    Raises:
+        UserError: it is none of the forms at the head of this module, an image is not there, rows
+            contradict each other, a name can't be one, or no picture has a label.
+    """
+    if os.path.isdir(place):
+        source, names = read_class_folders(place, multi_label)
+        return gathered(source, place, multi_label, names)
+    source = read_file(place, multi_label)
+    table = gathered(source, place, multi_label, {})
+    return replace(table, notes=[*table.notes, *notes_on_places(table)])
+
+
+def read_file(path: str, multi_label: bool) -> Source:
+    """Return what a file says, with the paths of its images.
+
+    Raises:
+        UserError: see ``read_table``.
+    """
+    try:
+        content = read_text(path)
+        locate = find
+        if not is_json(content):
+            source = csv_table.read_csv(content, multi_label)
+        else:
+            stored = parse_json(content)
+            if isinstance(stored, dict) and multi_label:
+                source = coco.read_coco(stored)
+                locate = coco.find_coco
+            else:
+                source = label_studio.read_tasks(stored)
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is no folder, and names no labelled images ({error}): give a folder of class folders (unpack an "
+            "archive first), a CSV file with the columns image and label (dog;ball where there are several), or image "
+            "and a column of 0 and 1 per label, saved as UTF-8 (in Excel: CSV UTF-8), Label Studio's JSON export, or "
+            "COCO's instances JSON"
+        ) from error
+    seen = [row for row in source.rows if row.names or (multi_label and row.names is not None)]
+    if unseen := len(source.rows) - len(seen):
+        source.notes.append(f"Left out of {path}: {counted(unseen, 'image')} without a label")
+    return replace(source, rows=[*located(seen, path, locate)])
+
+
+# ---- what several rows say of one picture ----
+
+
+def gathered(source: Source, place: str, multi_label: bool, names: Mapping[str, str]) -> Table:
+    """Return the pictures of all rows, each once.
+
+    names: class folder → class name, where they differ.
+
+    Raises:
+        UserError: see ``read_table``.
+    """
+    for name in source.labels:
+        check_name(name, f"{place}, line 1", multi_label)
+    first: dict[str, Row] = {}
+    is_file = os.path.isfile(place)
+    for row in source.rows:
+        for name in row.names or ():
+            check_name(name, f"{place}, {row.where}", multi_label)
+        if not multi_label and len(row.names or ()) != 1:
+            raise UserError(
+                f"{place}, {row.where}: {row.image!r} has {counted(len(row.names or ()), 'label')}, which is one "
+                "picture of several: say --multi-label, or keep one"
+            )
+        file = os.path.realpath(row.image) if is_file else row.image
+        known = first.get(file)
+        first[file] = row if known is None else joined(known, row, source, place, multi_label)
+    rows = [*first.values()]
+    if is_file:
+        rows.sort(key=lambda row: row.image)
+    folders = sorted({*source.labels}.union(*(row.names or () for row in rows)))
+    check_labels(rows, folders, place, multi_label)
+    classnames = [names.get(name, name) for name in folders]
+    number = {name: label for label, name in enumerate(folders)}
+    notes = [*source.notes]
+    more = len(source.rows) - len(rows)
+    if is_file and more and not (multi_label and source.is_row_per_label):
+        notes.append(f"Named more than once in {place}, and taken once: {counted(more, 'image')}")
+    return Table(
+        place=place,
+        paths=[row.image for row in rows],
+        labels=[tuple(sorted(number[name] for name in row.names or ())) for row in rows],
+        classnames=classnames,
+        folders=folders,
+        parts=[row.part for row in rows],
+        groups={row.image: row.group for row in rows if row.group},
+        notes=notes,
+        warnings=source.warnings,
+    )
+
+
+def joined(known: Row, row: Row, source: Source, place: str, multi_label: bool) -> Row:
+    """Return what two rows say of one picture.
+
+    Raises:
+        UserError: they contradict each other.
+    """
+    both = f"{image_name(row.image)!r}"
+    if known.group and row.group and known.group != row.group:
+        raise UserError(
+            f"{place}, {row.where}: {both} is of the group {row.group}, and of {known.group} in {known.where}: keep one"
+        )
+    group = known.group or row.group
+    names = {*known.names} if known.names else set()
+    others = {*row.names} if row.names else set()
+    if names == others:
+        return known._replace(group=group)
+    if not multi_label:
+        raise UserError(
+            f"{place}, {row.where}: {both} is {described(row)}, and {described(known)} in {known.where}: keep one, "
+            "or say --multi-label if it has both"
+        )
+    if not source.is_row_per_label:
+        raise UserError(
+            f"{place}, {row.where}: {both} has {described(row)}, and {described(known)} in {known.where}: keep one row "
+            "of each picture"
+        )
+    return known._replace(names=tuple(sorted(names | others)), group=group)
+
+
+def check_name(name: str, where: str, multi_label: bool) -> None:
+    """Refuse what can't be the name of a label.
+
+    Raises:
+        UserError: it is empty, no text of one line, or has the mark that stands between names.
+    """
+    if multi_label and BETWEEN in name:
+        raise UserError(
+            f"{where}: the label {name!r} has a {BETWEEN}, which stands between names: rename it"
+        )
+    if not name.strip() or printable(name) != name:
+        raise UserError(f"{where}: the label {name!a} is not a name: give a text of one line")
+
+
+def check_labels(
+    rows: Sequence[Row], folders: Sequence[str], place: str, multi_label: bool
+) -> None:
+    """Refuse pictures that tell no labels apart.
+
+    Raises:
+        UserError: there is no picture or label, or there are too many labels.
+    """
+    if not rows:
+        raise UserError(f"{place} has no labelled image: label some first")
+    if not folders:
+        raise UserError(f"{place} gives no picture a label: label some first")
+    if multi_label and len(folders) > MOST_LABELS:
+        raise UserError(
+            f"{place} has {len(folders)} labels, such as {first_few(folders)}: give at most {MOST_LABELS}"
+        )
+
+
+def check_occurring(truth: numpy.ndarray, classnames: Sequence[str], place: str) -> None:
+    """Refuse labels that there is nothing to learn of.
+
+    Args:
+        truth: (N, K) bool; classnames: K names; place: where they are from.
+
+    Raises:
+        UserError: no picture has a label, or every picture has it.
+    """
+    for count, what in ((0, "no picture has"), (len(truth), "every picture has")):
+        odd = [name for name, number in zip(classnames, truth.sum(axis=0)) if number == count]
+        if odd:
+            raise UserError(
+                f"{place}: {what} the label {first_few(odd)}: add others, or leave the label out"
+            )
+
+
+# ---- what a reader has to know of a file ----
+
+
+def notes_on_places(table: Table) -> list[str]:
+    """Return notes on pictures of a file that lie outside of its folder, or move."""
+    notes = []
+    inside = os.path.join(os.path.dirname(os.path.abspath(table.place)), "")
+    if outside := sum(not os.path.abspath(path).startswith(inside) for path in table.paths):
+        notes.append(
+            f"{outside} of {len(table.paths)} images lie outside of the folder of {table.place}"
+        )
+    if moving := left_out(filter(is_image, table.paths)):
+        notes.append(moving)
+    return notes

@@ -1,0 +1,151 @@
+"""What is kept and measured of answers to images: of one label per image, and of any number."""
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy
+from torch import Tensor
+
+from ..common.fingerprints import image_name
+from ..data.images import Images
+from ..evaluation.figures import effective_number
+from ..evaluation.multi_label import (
+    best_thresholds,
+    given_in,
+    measure_multi_label,
+    thresholds_of_folds,
+)
+from ..evaluation.prediction import Metrics, Prediction, measure, per_image
+from ..method import Method
+
+Arrays = dict[str, numpy.ndarray]
+
+
+class SplitAnswers(NamedTuple):
+    """Answers to the N images of a split.
+
+    Attributes:
+        labels: (N,); paths: N.
+        fold: (N,), from 0, without which each image was answered; None where none of them was trained on.
+    """
+
+    answers: Prediction
+    labels: Tensor
+    paths: list[str]
+    fold: Tensor | None = None
+
+
+class Scoring(Protocol):
+    """What is kept and measured of answers."""
+
+    def arrays(self, answered: SplitAnswers) -> Arrays:
+        """Return what is kept of every image, by name."""
+
+    def metrics(self, answered: SplitAnswers) -> Metrics:
+        """Return the measures of the answers."""
+
+
+@dataclass(frozen=True)
+class OneLabel:
+    """Each image has one label.
+
+    Attributes:
+        images: of the run; method: whose answers these are.
+    """
+
+    images: Images
+    method: Method
+
+    def arrays(self, answered: SplitAnswers) -> Arrays:
+        """See ``per_image``; where something is known of groups ``is_new`` (N,), too, see
+        ``Images.are_independent``."""
+        arrays = per_image(answered.answers, answered.labels, answered.paths)
+        if self.images.groups:
+            # what learns nothing has seen no image
+            is_unseen = answered.fold is not None or self.method.learner is None
+            arrays["is_new"] = self.images.are_independent(answered.paths, is_unseen)
+        return arrays
+
+    def metrics(self, answered: SplitAnswers) -> Metrics:
+        """See ``measure``; where something is known of groups ``effective_images``, too."""
+        answers = answered.answers
+        metrics = measure(answers, answered.labels, self.method.classnames)
+        if self.images.groups:
+            right = (answers.probability.argmax(dim=1) == answered.labels).numpy()
+            groups = numpy.array([self.images.groups[path] for path in answered.paths])
+            metrics["effective_images"] = effective_number(right, groups)
+        return metrics
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """An image has any number of labels, see ``Images.truth``.
+
+    Attributes:
+        images: of the run; method: whose answers these are.
+    """
+
+    images: Images
+    method: Method
+
+    def arrays(self, answered: SplitAnswers) -> Arrays:
+        """Return for N images and K labels ``image`` (N,), ``probability`` (N, K), ``truth`` (N, K), ``group``
+        (N,) and ``is_new`` (N,), whether nothing of the image's group was trained on, ``fold`` (N,), from 0,
+        and ``threshold`` (F, K): the least probabilities under which labels are given, to out-of-fold
+        answers those that are best for the other folds."""
+        paths = answered.paths
+        probability = answered.answers.probability.numpy()
+        truth = numpy.array([self.images.truth[path] for path in paths])
+        if answered.fold is None:
+            fold = numpy.zeros(len(paths), dtype=int)
+            thresholds = self.thresholds()[None]
+        else:
+            fold = answered.fold.numpy()
+            thresholds = thresholds_of_folds(probability, truth, fold)
+        groups = [self.images.groups[path] for path in paths]
+        is_unseen = answered.fold is not None or self.method.learner is None
+        seen = self.images.seen_groups(is_unseen)
+        return {
+            "image": numpy.array([image_name(path) for path in paths]),
+            "probability": probability,
+            "truth": truth,
+            "group": numpy.array(groups),
+            "is_new": numpy.array([group not in seen for group in groups]),
+            "fold": fold,
+            "threshold": thresholds,
+        }
+
+    def thresholds(self) -> numpy.ndarray:
+        """(K,), which the method has learned; of one that learns nothing infinite."""
+        if self.method.learner is None:
+            return numpy.full(len(self.method.classnames), numpy.inf)
+        return self.method.learner.get_buffer("thresholds").cpu().numpy()
+
+    def metrics(self, answered: SplitAnswers) -> Metrics:
+        """See ``measure_multi_label``; ``per_label`` has the ``threshold`` of each, that of later pictures."""
+        names = self.method.classnames
+        arrays = self.arrays(answered)
+        truth = arrays["truth"]
+        probability = arrays["probability"]
+        measured = measure_multi_label(probability, given_in(arrays), truth, names)
+        thresholds = self.thresholds()
+        if self.method.learner is None:
+            return without_given(measured)
+        if answered.fold is not None:
+            thresholds = best_thresholds(probability, truth)
+        for name, threshold in zip(names, thresholds.tolist()):
+            measured["per_label"][name]["threshold"] = threshold if threshold < numpy.inf else None
+        return measured
+
+
+def without_given(measured: Metrics) -> Metrics:
+    """Return measures of ranks alone, where no label is given."""
+    ranks = {name: value for name, value in measured.items() if not name.endswith("f1")}
+    for own in ranks["per_label"].values():
+        del own["f1"]
+    return ranks
+
+
+def scoring_of(images: Images, method: Method) -> Scoring:
+    """Return what scores the answers to a run's images."""
+    return MultiLabel(images, method) if images.truth else OneLabel(images, method)
