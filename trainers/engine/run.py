@@ -212,7 +212,7 @@ class Run:
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             assert self.loaders.val is not None  # ``check_data`` asks for one
             self.method.eval()
-            answers, labels, _ = self.evaluation.answers(self.loaders.val, "val")
+            answers, labels, *_ = self.evaluation.answers(self.loaders.val, "val")
             result = self.judge("val", answers, labels)
             if result > self.best_result:
                 self.best_result = result
@@ -233,7 +233,7 @@ class Run:
             raise UserError(f"{self.cfg.DATASET.NAME} has no split {split!r} to test on")
         log.info("Evaluate on the *%s* set", split)
         self.method.eval()
-        answers, labels, _ = self.evaluation.test(loader, split)
+        answers, labels, *_ = self.evaluation.test(loader, split)
         result = self.judge(split, answers, labels)
         self.evaluation.write_record()
         return result
