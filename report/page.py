@@ -107,7 +107,7 @@ def make_report(
         runs = collect(*folders)
         accuracies = protocol_tables(folders)
         warn_without_answers(runs)
-        series = group(run for run in runs if not run.gives_several)
+        series = group(run for run in runs if not run.is_multi_label)
         answered = with_answers(series)
         paths = paths_of(answered, root, kept)
         figures = all_figures(series, answered, accuracies, more, paths)
@@ -115,7 +115,7 @@ def make_report(
         classes = [class_page(entry, paths[data_of(entry)]) for entry in trained_first]
         voting_first = in_order(answered)
         galleries = [gallery(entry, paths[data_of(entry)]) for entry in voting_first]
-        label_sets = [set_page(run, root) for run in runs if run.gives_several]
+        label_sets = [set_page(run, root) for run in runs if run.is_multi_label]
     heads = headlines(series)
     notes = [record.getMessage() for record in warnings.buffer]
     notes += [head.warning for head in heads if head.warning]

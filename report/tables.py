@@ -37,7 +37,7 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
     made = []
     for folder in folders:
         try:
-            found = tables([run for run in collect(folder) if not run.gives_several])
+            found = tables([run for run in collect(folder) if not run.is_multi_label])
         except NoTable:  # its runs belong to no protocol, or have no accuracy
             continue
         except UserError as error:
