@@ -85,6 +85,17 @@ class ImageDataset(DatasetBase):
         """
         raise NotImplementedError
 
+    @classmethod
+    def multi_label_images(cls, root: str) -> list[Image]:
+        """All pictures of multi-label data.
+
+        root: as ``find`` returns it.
+
+        Raises:
+            UserError: its images have one label each, or see ``list_images``.
+        """
+        raise UserError(f"the images of {cls.__name__} have one label each")
+
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
     ) -> Images:

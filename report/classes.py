@@ -1,8 +1,9 @@
-"""The classes of a report: how accurate the answers are class by class, and which classes are taken
-for which."""
+"""The classes of a report: how good the answers are class by class, and, with one label per image, which
+classes are taken for which."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy
 import pandas
@@ -15,6 +16,14 @@ from .pictures import Paths, thumbnail
 MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes
 CONFUSIONS = 6
 PICTURES = 6  # of each confusion
+
+
+class Row(Protocol):
+    """What is said of one class or label."""
+
+    @property
+    def cells(self) -> list[str]:
+        """A text for each of the page's ``columns``."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,10 @@ class ClassRow:
     images: int
     accuracy: float
     mistakes: tuple[str, int] | None
+
+    @property
+    def cells(self) -> list[str]:
+        return [self.name, f"{self.accuracy:.1f}", str(self.images), with_number(self.mistakes)]
 
 
 class Cell(NamedTuple):
@@ -86,21 +99,29 @@ class Confusion:
 
 @dataclass(frozen=True)
 class ClassPage:
-    """The answers of a series class by class, all seeds together.
+    """The answers of a series class by class, all seeds together; labels are classes here, too.
 
     Attributes:
         title: which series.
         seeds: their number.
-        classes: from the least accurate on.
+        heading: of the table of classes; columns: its own.
+        classes: from the worst on.
+        is_whole: whether the table is short enough to be shown without scrolling.
+        reading: how to read it; "" where nothing is to be said.
         names: of the classes that the confusion matrix shows, its columns.
-        rows: of the confusion matrix; a class without images has none.
+        rows: of the confusion matrix; a class without images has none. Without rows there is no matrix,
+            as where an image may have several labels.
         left_out: how many classes the matrix lacks.
         confusions: the most frequent, at most ``CONFUSIONS``.
     """
 
     title: str
     seeds: int
-    classes: list[ClassRow]
+    heading: str
+    columns: Sequence[str]
+    classes: Sequence[Row]
+    is_whole: bool
+    reading: str
     names: list[str]
     rows: list[MatrixRow]
     left_out: int
@@ -108,7 +129,8 @@ class ClassPage:
 
 
 def class_page(entry: RunSeries, paths: Paths) -> ClassPage:
-    """The ``ClassPage`` of a series; of images that ``paths`` lacks there are names only."""
+    """The ``ClassPage`` of a series for one label per image; of images that ``paths`` lacks there are
+    names only."""
     label = entry.pooled("label")
     answer = entry.pooled("answer")
     there = numpy.union1d(label, answer)
@@ -121,7 +143,11 @@ def class_page(entry: RunSeries, paths: Paths) -> ClassPage:
     return ClassPage(
         title=entry.where,
         seeds=len(entry.runs),
+        heading="Accuracy per class, the least accurate first",
+        columns=("class", "right, %", "test images", "most often taken for"),
         classes=class_rows(counts, names, len(entry.runs)),
+        is_whole=len(there) <= MATRIX,
+        reading="",
         names=[names[label] for label in shown],
         rows=matrix_rows(counts, names, shown),
         left_out=len(there) - len(shown),
@@ -136,6 +162,14 @@ def class_page(entry: RunSeries, paths: Paths) -> ClassPage:
             for truth, answer in pairs
         ],
     )
+
+
+def with_number(found: tuple[str, int] | None) -> str:
+    """A name and how often it was found, in words; "" of None."""
+    if found is None:
+        return ""
+    name, number = found
+    return f"{name} ({number})"
 
 
 def class_rows(counts: numpy.ndarray, names: list[str], seeds: int) -> list[ClassRow]:

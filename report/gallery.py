@@ -1,10 +1,10 @@
-"""The gallery of a report: images whose label is probably wrong, and those to label next, with each
-template's vote on them; and the same images as lists beside the page."""
+"""The gallery of a report, and the same images as lists beside the page; here that of runs for one label
+per image: images whose label is probably wrong, and those to label next, with each template's vote."""
 
 import os
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy
 
@@ -22,8 +22,18 @@ SHOWN = 8  # images of each kind
 LISTED = 1000  # images of a run in a list, at most
 WRONG_LABELS = "Labels that are probably wrong"
 NEXT = "To label next: the least certain"
-ENDINGS = {WRONG_LABELS: "wrong_labels", NEXT: "label_next"}  # of the lists' files
+MISTAKES = "Worst mistakes"
+# of the lists' files
+ENDINGS = {WRONG_LABELS: "wrong_labels", MISTAKES: "worst_mistakes", NEXT: "label_next"}
+READING = (
+    "Images of one seed, each answered by a model that has not seen it. First those whose given label "
+    "is probably wrong, or where the model is wrongly sure: another class is as probable as on the "
+    "images that bear its name (confident learning), the least probable labels first. Then the least "
+    "certain images, which are worth labelling next. Fused votes are shown with their probability, "
+    "their weight in the answer and their vacuity, the share of belief that they hold back."
+)
 LIST_COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty")
+Rows = dict[str, list[tuple[object, ...]]]  # kind of images → rows of a list
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,16 @@ class Vote:
     vacuity: float | None
 
 
+class Bar(NamedTuple):
+    """A label of an image: its probability and, in the image's fold, its threshold, in percent;
+    ``verdict``: right, wrong (given) or missed."""
+
+    name: str
+    probability: float
+    threshold: float
+    verdict: str
+
+
 @dataclass(frozen=True)
 class Card:
     """One image and the answer to it.
@@ -53,11 +73,12 @@ class Card:
         image: its name.
         split: ``train``, ``val`` or ``test``.
         picture: a data URI; None where the image is not at hand.
-        truth: name of the class of its given label.
-        answer: name of the most probable class.
+        truth: name of the class of its given label, or names of all its labels.
+        answer: name of the most probable class, or of all labels that are given.
         probability: of the answer, in percent.
         right: whether the answer is the given label.
         votes: of the templates; empty where they don't vote.
+        bars: of labels that a multi-label image has or is given, the most probable first.
     """
 
     image: str
@@ -68,6 +89,7 @@ class Card:
     probability: float
     right: bool
     votes: list[Vote]
+    bars: list[Bar]
 
 
 @dataclass(frozen=True)
@@ -76,10 +98,12 @@ class Gallery:
 
     Attributes:
         title: which run.
-        cards: ``WRONG_LABELS`` and ``NEXT`` → the first ``SHOWN`` images of that kind.
+        reading: what is shown.
+        cards: kind, such as ``NEXT`` → the first ``SHOWN`` images of that kind.
     """
 
     title: str
+    reading: str
     cards: dict[str, list[Card]]
 
 
@@ -88,18 +112,23 @@ def in_order(answered: Sequence[RunSeries]) -> list[RunSeries]:
     return sorted(answered, key=lambda entry: (entry.is_zero_shot, not entry.has("vote")))
 
 
+def parts_of(run: FinishedRun) -> dict[str, Arrays]:
+    """Split → the answers to its images by what has not seen them: to those of validation and test, and,
+    where there are some, out of fold to training images."""
+    parts = {"train": run.training_answers, "val": run.validation_answers}
+    there = {split: answers for split, answers in parts.items() if answers is not None}
+    return {**there, "test": run.known_answers}
+
+
 def held_out(run: FinishedRun) -> Arrays:
-    """The answers to images by what has not seen them: to those of validation and test, and, where
-    there are some, out of fold to training images; ``split`` (N,) says which.
+    """The answers of all ``parts_of`` a run for one label per image; ``split`` (N,) says which.
 
     Raises:
         UserError: they are of several runs.
     """
-    tested = run.known_answers
-    parts = {"train": run.training_answers, "val": run.validation_answers, "test": tested}
-    there = {split: answers for split, answers in parts.items() if answers is not None}
+    there = parts_of(run)
     joined = {}
-    for name, values in tested.items():
+    for name, values in run.known_answers.items():
         if name == "vote_weight":  # the same for all images
             joined[name] = values
         elif all(name in answers for answers in there.values()):
@@ -113,21 +142,26 @@ def held_out(run: FinishedRun) -> Arrays:
                     f"the answers to images of several splits in {run.folder} don't fit together "
                     f"({name}: {error}): run it again"
                 ) from error
-    splits = [numpy.full(len(answers["label"]), split) for split, answers in there.items()]
-    joined["split"] = numpy.concatenate(splits)
+    joined["split"] = splits_of(there)
     return joined
 
 
+def splits_of(parts: Mapping[str, Arrays]) -> numpy.ndarray:
+    """The split (N,) of each image; parts: see ``parts_of``."""
+    names = [numpy.full(len(answers["image"]), split) for split, answers in parts.items()]
+    return numpy.concatenate(names)
+
+
 def gallery(entry: RunSeries, paths: Paths) -> Gallery:
-    """The ``Gallery`` of the first seed of a series; of images that ``paths`` lacks there are names
-    only."""
+    """The ``Gallery`` of the first seed of a series for one label per image; of images that ``paths``
+    lacks there are names only."""
     run = entry.first
     answers = held_out(run)
     cards = {
         kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
         for kind, order in orders(answers).items()
     }
-    return Gallery(f"{entry.where}, seed {run.seed}", cards)
+    return Gallery(f"{entry.where}, seed {run.seed}", READING, cards)
 
 
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
@@ -140,20 +174,25 @@ def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
 
 def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
     """The ``Card`` of one image; answers: see ``held_out``."""
-    name = answers["image"][index]
-    split = answers["split"][index]
-    # the path of a name that images of several splits share belongs to the one that was held out
-    is_known = split != "train" or (answers["image"] == name).sum() == 1
     return Card(
-        image=name,
-        split=split,
-        picture=thumbnail(paths.get(name)) if is_known else None,
+        image=answers["image"][index],
+        split=answers["split"][index],
+        picture=picture_of(answers, index, paths),
         truth=run.class_name(answers["label"][index]),
         answer=run.class_name(answers["answer"][index]),
         probability=100 * float(answers["top_probability"][index, 0]),
         right=bool(answers["right"][index]),
         votes=votes_on(run, answers, index),
+        bars=[],
     )
+
+
+def picture_of(answers: Arrays, index: int, paths: Paths) -> str | None:
+    """A data URI of one image, None where it is not at hand; answers: see ``held_out``."""
+    name = answers["image"][index]
+    # the path of a name that images of several splits share belongs to the one that was held out
+    is_known = answers["split"][index] != "train" or (answers["image"] == name).sum() == 1
+    return thumbnail(paths.get(name)) if is_known else None
 
 
 def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
@@ -179,11 +218,11 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
     return votes
 
 
-def listed(run: FinishedRun) -> dict[str, list[tuple[object, ...]]]:
+def listed(run: FinishedRun) -> Rows:
     """``WRONG_LABELS`` and ``NEXT`` → a row of ``LIST_COLUMNS`` for each such image, at most
-    ``LISTED``."""
+    ``LISTED``; of a run for one label per image."""
     answers = held_out(run)
-    made: dict[str, list[tuple[object, ...]]] = {}
+    made: Rows = {}
     for kind, order in orders(answers).items():
         made[kind] = [
             (
@@ -199,17 +238,15 @@ def listed(run: FinishedRun) -> dict[str, list[tuple[object, ...]]]:
     return made
 
 
-def write_lists(series: Sequence[RunSeries], start: str) -> list[str]:
-    """Writes the lists of the galleries' images, of the first seed of each series, as tables
-    ``<start>_wrong_labels.csv`` and ``<start>_label_next.csv``; none without series.
+def write_lists(rows: Rows, start: str) -> list[str]:
+    """Writes the lists of the galleries' images as tables, such as ``<start>_label_next.csv``.
+
+    Args:
+        rows: kind, such as ``NEXT`` → rows of ``SERIES_HEADS`` and ``LIST_COLUMNS``.
 
     Returns:
         the names of the files.
     """
-    rows: dict[str, list[tuple[object, ...]]] = defaultdict(list)
-    for entry in series:
-        for kind, images in listed(entry.first).items():
-            rows[kind] += [(entry.tested_on, entry.name, *image) for image in images]
     written = []
     for kind, of_kind in rows.items():
         path = f"{start}_{ENDINGS[kind]}.csv"

@@ -1,4 +1,5 @@
-"""The head of a report: the accuracy, and what to compare it with."""
+"""The head of a report: what a series reaches, and what to compare it with; here that of runs for one
+label per image."""
 
 from dataclasses import dataclass
 
@@ -9,10 +10,13 @@ from trainers.common.console import counted
 from trainers.common.record_file import nested, tested_on
 from trainers.evaluation.figures import votes_alone, wilson
 
+ACCURACY = "accuracy"  # the metric of a headline, and what that is called in it
+RIGHT = "right answers"
+
 
 @dataclass(frozen=True)
 class Headline:
-    """The accuracy of a series, in percent and mean over its seeds, and what to compare it with.
+    """What a series reaches, in percent and mean over its seeds, and what to compare it with.
 
     Attributes:
         tested_on, model: see ``RunSeries``; model is its ``name``.
@@ -21,13 +25,13 @@ class Headline:
         seeds: their number.
         images: number of test images, 0 where it is not known.
         of: the same in words, as in "9 test images".
-        classes: number of classes to choose from.
-        accuracy: share of right answers.
-        low, high: ends of the accuracy's 95 % interval over images like these (Wilson).
-        chance: what guessing would reach.
+        measure: what is measured, as in "right answers"; value: of it.
+        low, high: ends of the value's 95 % interval over images like these; None where it is not known.
+        chance: what guessing would reach; chance_of: among what, in words.
         zero_shot: what the same CLIP reaches without training on the same images, None where it is
             not among the runs.
         commonest: what always answering the commonest class would reach, None where it is not known.
+        facts: what else was measured, name → value in words.
         votes: how often each template alone is right, in words; "" with one template.
         warning: of templates that are worse than without training, and what to do; "" without any.
     """
@@ -39,43 +43,38 @@ class Headline:
     seeds: int
     images: int
     of: str
-    classes: int
-    accuracy: float
-    low: float
-    high: float
+    measure: str
+    value: float
+    low: float | None
+    high: float | None
     chance: float
+    chance_of: str
     zero_shot: float | None
     commonest: float | None
+    facts: dict[str, str]
     votes: str
     warning: str
 
     @property
     def shows_no_gain(self) -> bool:
         """Whether the untrained CLIP lies within the interval, so that training may not have helped."""
-        if self.zero_shot is None or self.zero_shot_itself or not self.images:
+        if self.zero_shot is None or self.zero_shot_itself:
+            return False
+        if self.low is None or self.high is None:
             return False
         return self.low <= self.zero_shot <= self.high
 
 
-def headlines(series: list[RunSeries]) -> list[Headline]:
-    """A ``Headline`` for each series whose runs were all tested."""
-    tested = [entry for entry in series if all("accuracy" in run.metrics for run in entry.runs)]
-    zero_shot = {
-        comparable(entry): mean_accuracy(entry) for entry in reversed(tested) if entry.is_zero_shot
-    }
-    return [headline(entry, zero_shot.get(comparable(entry))) for entry in tested]
-
-
 def headline(entry: RunSeries, untrained: float | None) -> Headline:
-    """The ``Headline`` of one series; untrained: its ``zero_shot``."""
+    """The ``Headline`` of a series for one label per image; untrained: its ``zero_shot``."""
     run = entry.first
     images = number_of_images(entry)
-    accuracy = mean_accuracy(entry)
+    accuracy = mean_of(entry, ACCURACY)
     classes = len(run.classnames)
     independent = run.metrics.get("effective_images", images)
-    low, high = (0.0, 1.0)
+    low, high = None, None
     if images:
-        low, high = wilson(accuracy / 100 * independent, independent)
+        low, high = (100 * end for end in wilson(accuracy / 100 * independent, independent))
     counts = numpy.bincount(run.answers["label"]) if run.answers else None
     return Headline(
         tested_on=entry.tested_on,
@@ -85,13 +84,15 @@ def headline(entry: RunSeries, untrained: float | None) -> Headline:
         seeds=len(entry.runs),
         images=images,
         of=tested_on(run.record, images),
-        classes=classes,
-        accuracy=accuracy,
-        low=100 * low,
-        high=100 * high,
+        measure=RIGHT,
+        value=accuracy,
+        low=low,
+        high=high,
         chance=100 / classes,
+        chance_of=f"{classes} classes",
         zero_shot=untrained,
         commonest=None if counts is None else float(100 * max(counts) / sum(counts)),
+        facts={},
         votes=votes_in_words(entry, untrained),
         warning=below_untrained(entry, untrained),
     )
@@ -117,7 +118,7 @@ def votes_in_words(entry: RunSeries, untrained: float | None) -> str:
     templates = template_accuracies(entry)
     if len(templates) < 2:
         return ""
-    words = f"Right: {votes_alone(templates)}, fused {mean_accuracy(entry):.1f} %"
+    words = f"Right: {votes_alone(templates)}, fused {mean_of(entry, ACCURACY):.1f} %"
     return f"{words}." if untrained is None else f"{words}, untrained CLIP {untrained:.1f} %."
 
 
@@ -143,16 +144,15 @@ def below_untrained(entry: RunSeries, untrained: float | None) -> str:
     )
 
 
-def mean_accuracy(entry: RunSeries) -> float:
-    """Mean over seeds, in percent."""
-    mean: float = numpy.mean([run.metrics["accuracy"] for run in entry.runs])
-    return mean
+def mean_of(entry: RunSeries, metric: str) -> float:
+    """Mean of a metric over seeds."""
+    return float(numpy.mean([run.metrics[metric] for run in entry.runs]))
 
 
 def number_of_images(entry: RunSeries) -> int:
     """The number of test images of one seed; 0 where it is not known."""
     run = entry.first
-    images: int = run.metrics.get("images", len(run.answers["label"]) if run.answers else 0)
+    images: int = run.metrics.get("images", len(run.answers["image"]) if run.answers else 0)
     return images
 
 

@@ -17,7 +17,7 @@ from trainers.common.files import check_output, write_text
 from trainers.data.kept import Kept
 from trainers.evaluation.figures import decimal
 
-from .classes import ClassPage, class_page
+from .classes import ClassPage
 from .figures import (
     Colours,
     DrawnFigure,
@@ -29,12 +29,12 @@ from .figures import (
     vacuity_figures,
     write_figure,
 )
-from .gallery import LISTED, Gallery, gallery, in_order, write_lists
-from .headlines import Headline, headlines, single
-from .label_sets import SetPage, set_page
+from .gallery import LISTED, Gallery, in_order, write_lists
+from .headlines import Headline, single
 from .pictures import Paths, check_root, find_images
-from .sources import RunRow, notes_of, run_rows, warn_without_answers, warnings_noted
+from .sources import RunRow, measures_of, notes_of, run_rows, warn_without_answers, warnings_noted
 from .tables import Tables, measured_tables, protocol_tables
+from .tasks import Glance, glances, headlines, lists, shown_of
 
 MARK = "<!DOCTYPE html>\n<!-- A report of CDC for prompt learning -->\n"  # begins the template
 # makes figures of series that have answers; its second argument: data set → its images' files
@@ -48,30 +48,30 @@ class Report:
     Attributes:
         folders: that the runs lie in or below.
         single: the headline that is shown in large figures, None where several count.
-        glance: the headlines that are shown as a table, where none is ``single``.
+        glance: the headlines as tables, where none is ``single``.
         notes: what to know before reading on, each once.
-        label_sets: a page for each run of several labels per picture, of which all else says nothing.
         classes: a page for each series that has answers.
         tables: of accuracies, calibration and uncertainty.
         sections: of figures.
         galleries: of the first seed of each series that has answers.
         lists: names of the files beside the page that list the galleries' images.
         has_pictures: whether it was made with the folder of the data sets.
+        measures: columns of ``runs``.
         runs: all runs, where the numbers come from.
     """
 
     folders: Sequence[str | Path]
     single: Headline | None
     promise: str
-    glance: list[Headline]
+    glance: list[Glance]
     notes: list[str]
-    label_sets: list[SetPage]
     classes: list[ClassPage]
     tables: Tables
     sections: list[Section]
     galleries: list[Gallery]
     lists: list[str]
     has_pictures: bool
+    measures: list[str]
     runs: list[RunRow]
 
 
@@ -88,7 +88,7 @@ def make_report(
     Args:
         folders: of runs, or that have runs below them.
         output: the page's file, as in ``report.html``; the figures go to ``report_figures``, and the
-            lists are ``report_wrong_labels.csv`` and ``report_label_next.csv``.
+            lists are such as ``report_label_next.csv``.
         more: a section's title → what gives its figures, which need the runs' models.
         root: folder of the data sets; None: what needs images is left out.
         promise: what the only training can promise of its labels, in words; "": nothing is said.
@@ -107,15 +107,19 @@ def make_report(
         runs = collect(*folders)
         accuracies = protocol_tables(folders)
         warn_without_answers(runs)
-        series = group(run for run in runs if not run.gives_several)
+        series = group(runs)
         answered = with_answers(series)
         paths = paths_of(answered, root, kept)
-        figures = all_figures(series, answered, accuracies, more, paths)
+        drawn = [entry for entry in answered if shown_of(entry).has_figures]
+        figures = all_figures(series, drawn, accuracies, more, paths)
         trained_first = sorted(answered, key=lambda entry: entry.is_zero_shot)
-        classes = [class_page(entry, paths[data_of(entry)]) for entry in trained_first]
+        classes = [
+            shown_of(entry).class_page(entry, paths[data_of(entry)]) for entry in trained_first
+        ]
         voting_first = in_order(answered)
-        galleries = [gallery(entry, paths[data_of(entry)]) for entry in voting_first]
-        label_sets = [set_page(run, root) for run in runs if run.gives_several]
+        galleries = [
+            shown_of(entry).gallery(entry, paths[data_of(entry)]) for entry in voting_first
+        ]
     heads = headlines(series)
     notes = [record.getMessage() for record in warnings.buffer]
     notes += [head.warning for head in heads if head.warning]
@@ -123,22 +127,22 @@ def make_report(
     path = Path(output).absolute()
     start = str(path.with_suffix(""))  # of what goes beside it
     trained = [entry for entry in voting_first if not entry.is_zero_shot]
-    lists = write_lists(trained or voting_first, start)
+    written = write_lists(lists(trained or voting_first), start)
     sections = write_figures(figures, f"{start}_figures")
     alone = single(heads)
     report = Report(
         folders=folders,
         single=alone,
         promise=promise,
-        glance=[] if alone else heads,
+        glance=[] if alone else glances(heads),
         notes=[*dict.fromkeys(notes)],
-        label_sets=label_sets,
         classes=classes,
         tables=Tables(accuracies, measured_tables(series)),
         sections=sections,
-        galleries=galleries,
-        lists=lists,
+        galleries=[made for made in galleries if made.cards],
+        lists=written,
         has_pictures=bool(root),
+        measures=measures_of(runs),
         runs=run_rows(runs),
     )
     write_text(str(path), html_of(report))
@@ -146,9 +150,9 @@ def make_report(
 
 
 def data_of(entry: RunSeries) -> str:
-    """Name of the data set that a series was tested on."""
+    """Name of the data set that a series was tested on; one with several labels is another one."""
     name: str = entry.first.record["dataset"]
-    return name
+    return f"{name}, multi-label" if entry.is_multi_label else name
 
 
 def paths_of(
@@ -169,7 +173,7 @@ def all_figures(
     """Title of a section → its figures.
 
     Args:
-        answered: the series that have answers; accuracies: see ``protocol_tables``; more: see
+        answered: the series of whose answers figures are drawn; accuracies: see ``protocol_tables``; more: see
             ``make_report``; paths: see ``paths_of``.
     """
     colours = colours_of(series, accuracies)

@@ -75,12 +75,18 @@ def find_images(run: FinishedRun, root: str, kept: Kept | None = None) -> Paths:
     name = run.record["dataset"]
     try:
         dataset = data_set(name)
-        trained, validated, tested = dataset.list_images(dataset.find(root))
+        place = dataset.find(root)
+        if run.is_multi_label:
+            trained = []
+            held_out = dataset.multi_label_images(place)
+        else:
+            trained, validated, tested = dataset.list_images(place)
+            held_out = [*validated, *tested]
     except UserError as error:
         log.warning("no pictures of %s: %s", name, error)
         return {}
     # a training image never takes the place of one that was held out
-    places = {**by_name(trained), **by_name([*validated, *tested])}
+    places = {**by_name(trained), **by_name(held_out)}
     # of several images of one name it is not known which
     return {name: Found(paths.pop(), kept) for name, paths in places.items() if len(paths) == 1}
 

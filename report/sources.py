@@ -13,6 +13,8 @@ from trainers.common.console import counted, first_few
 
 log = logging.getLogger(__name__)
 
+MEASURES = {"accuracy": "accuracy", "mAP": "map", "macro F1": "macro_f1"}  # column → metric
+
 
 @dataclass(frozen=True)
 class RunRow:
@@ -25,7 +27,7 @@ class RunRow:
         commit: first ten digits of the Git commit that made it; "" where it is not known.
         finished: when; "" where it is not known.
         seed: of the run.
-        accuracy, macro_f1: on the test images, in percent; None where it was not tested.
+        measured: a value in percent for each of ``measures_of`` the runs; None where it has none.
         learnable: number of trained parameters; None where it is not known.
     """
 
@@ -35,13 +37,18 @@ class RunRow:
     commit: str
     finished: str
     seed: int
-    accuracy: float | None
-    macro_f1: float | None
+    measured: list[float | None]
     learnable: int | None
+
+
+def measures_of(runs: Sequence[FinishedRun]) -> list[str]:
+    """Names of the ``MEASURES`` that a run has."""
+    return [name for name, metric in MEASURES.items() if any(metric in run.metrics for run in runs)]
 
 
 def run_rows(runs: Sequence[FinishedRun]) -> list[RunRow]:
     """A ``RunRow`` for each run."""
+    measures = measures_of(runs)
     common = os.path.commonpath([run.folder.parent for run in runs])
     return [
         RunRow(
@@ -51,8 +58,7 @@ def run_rows(runs: Sequence[FinishedRun]) -> list[RunRow]:
             commit=(run.record.get("git_commit") or "")[:10],
             finished=run.record.get("finished", ""),
             seed=run.seed,
-            accuracy=run.metrics.get("accuracy"),
-            macro_f1=run.metrics.get("macro_f1"),
+            measured=[run.metrics.get(MEASURES[name]) for name in measures],
             learnable=run.record.get("parameters", {}).get("learnable"),
         )
         for run in runs

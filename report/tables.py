@@ -14,6 +14,7 @@ from trainers.common.errors import UserError
 log = logging.getLogger(__name__)
 
 CALIBRATION_COLUMNS = {"accuracy": "accuracy"} | CALIBRATION
+LABEL_COLUMNS = {"map": "mAP", "micro_f1": "micro F1", "macro_f1": "macro F1", "ece": "ECE"}
 MEASURED_BY = {"aurc": "AURC", "error_auroc": "error AUROC"}
 
 
@@ -37,7 +38,7 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
     made = []
     for folder in folders:
         try:
-            found = tables([run for run in collect(folder) if not run.gives_several])
+            found = tables([run for run in collect(folder) if not run.is_multi_label])
         except NoTable:  # its runs belong to no protocol, or have no accuracy
             continue
         except UserError as error:
@@ -52,20 +53,25 @@ def protocol_tables(folders: Sequence[str | Path]) -> list[Table]:
 
 def measured_tables(series: list[RunSeries]) -> list[Table]:
     """Calibration, a row for each series, and how well each measure of uncertainty finds wrong
-    answers, a row for each series and measure; a table without rows is left out.
+    answers, a row for each series and measure; for multi-label runs that give labels their measures. A
+    table without rows is left out.
     """
     calibration: list[Line] = []
+    labels: list[Line] = []
     uncertainty: list[Line] = []
     for entry in series:
         key = entry.tested_on, entry.name
         for run in entry.runs:
             values = {title: run.metrics.get(name) for name, title in CALIBRATION_COLUMNS.items()}
             calibration.append((key, run.seed, values))
+            values = {title: run.metrics.get(name) for name, title in LABEL_COLUMNS.items()}
+            labels.append((key, run.seed, values))
             for measure, worth in run.metrics.get("uncertainty", {}).items():
                 values = {title: worth[name] for name, title in MEASURED_BY.items()}
                 uncertainty.append(((*key, measure.replace("_", " ")), run.seed, values))
     made = [
         Table.of("Calibration", SERIES_HEADS, calibration),
+        Table.of("Labels", SERIES_HEADS, labels),
         Table.of("Uncertainty", (*SERIES_HEADS, "by"), uncertainty),
     ]
     return [table for table in made if len(table.by_seed)]

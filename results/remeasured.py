@@ -1,13 +1,14 @@
 """Measures a run's kept answers again, so that no record says other than they do."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy
 import torch
 from torch import Tensor
 
+from trainers.evaluation.multi_label import best_thresholds, given_in, measure_multi_label
 from trainers.evaluation.prediction import percent_right
 from trainers.evaluation.uncertainty import (
     adaptive_calibration_error,
@@ -21,28 +22,35 @@ Arrays = Mapping[str, numpy.ndarray]
 Numbers = dict[str, float | None]  # by the metric's name, with dots between levels
 
 
-def contradiction(metrics: Mapping[str, Any], arrays: Arrays, classes: int) -> str:
+def contradiction(
+    metrics: Mapping[str, Any], arrays: Arrays, classnames: Sequence[str], is_multi_label: bool
+) -> str:
     """The first metric of a split that its answers contradict, in words; "" without any.
 
     Where an image's two best classes are level to the bit, the file may name either first: then the
     accuracy may differ by these images, and other metrics of right answers are left alone.
 
     Args:
-        metrics: of a record; see ``trainers.evaluation.prediction.measure``.
+        metrics: of a record; see ``trainers.evaluation.prediction.measure`` and
+            ``trainers.evaluation.multi_label.measure_multi_label``.
         arrays: the answers; see ``FinishedRun.answers_to``.
-        classes: K.
+        classnames: K; is_multi_label: whether an image may have several of them.
     """
-    best = arrays["top_probability"][:, :2]
-    level = int((best[:, :1] == best[:, 1:]).sum())
     told = told_numbers(metrics)
-    known = {**of_votes(arrays), **of_answers(arrays)}
-    if level:
-        known = {**of_votes(arrays), "accuracy": known["accuracy"]}
-    elif "open" in metrics:
-        known |= of_halves(arrays, math.ceil(classes / 2))
+    slack: dict[str, float] = {}
+    if is_multi_label:
+        known = of_labels(arrays, classnames)
+    else:
+        best = arrays["top_probability"][:, :2]
+        level = int((best[:, :1] == best[:, 1:]).sum())
+        known = {**of_votes(arrays), **of_answers(arrays)}
+        if level:
+            known = {**of_votes(arrays), "accuracy": known["accuracy"]}
+            slack["accuracy"] = 100 * level / len(best)
+        elif "open" in metrics:
+            known |= of_halves(arrays, math.ceil(len(classnames) / 2))
     for name, number in known.items():
-        slack = 100 * level / len(best) if name == "accuracy" else 0.0
-        if name in told and not agree(told[name], number, slack):
+        if name in told and not agree(told[name], number, slack.get(name, 0.0)):
             return f"{name} {said(told[name])}, the answers of {said(number)}"
     return ""
 
@@ -122,6 +130,20 @@ def of_halves(arrays: Arrays, base: int) -> Numbers:
             if name in arrays
         },
     }
+
+
+def of_labels(arrays: Arrays, classnames: Sequence[str]) -> Numbers:
+    """What the probabilities of labels and their thresholds decide. The threshold of a label is that of
+    all pictures, or the one that was given with, where they were held out."""
+    probability = arrays["probability"]
+    truth = arrays["truth"]
+    numbers = told_numbers(measure_multi_label(probability, given_in(arrays), truth, classnames))
+    threshold = arrays["threshold"][0]
+    if len(arrays["threshold"]) > 1:  # folds
+        threshold = best_thresholds(probability, truth)
+    for name, value in zip(classnames, threshold):
+        numbers[f"per_label.{name}.threshold"] = float(value) if numpy.isfinite(value) else None
+    return numbers
 
 
 def agree(told: object, measured: float | None, slack: float) -> bool:

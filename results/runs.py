@@ -21,7 +21,7 @@ from trainers.common.record_file import (
     FILE_NAME,
     Record,
     answers_file,
-    gives_several,
+    is_multi_label,
     read_answers,
     read_record,
 )
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 PREDICTIONS = answers_file("test")
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
-SETS = ("image", "probability", "truth", "group", "fold", "threshold")  # of several labels
+MULTI_LABEL = ("image", "probability", "truth", "group", "fold", "threshold")  # of such a run
 LABELS = ("label", "top", "vote")  # arrays of numbers of classes
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
 # array → kind of its values, and its shape: N images, T most probable classes, M templates, K classes, F folds;
@@ -85,9 +85,9 @@ class FinishedRun:
         return seed
 
     @property
-    def gives_several(self) -> bool:
-        """Whether an image has several labels."""
-        return gives_several(self.record)
+    def is_multi_label(self) -> bool:
+        """Whether a picture may have several labels, or none."""
+        return is_multi_label(self.record)
 
     @property
     def part(self) -> str:
@@ -103,7 +103,8 @@ class FinishedRun:
     def task(self) -> Task:
         """What was tested: data set, classes (``all``, ``base``, ``new``), training images per class."""
         what = self.record["run"]
-        return what["dataset"] + VARIANTS.get(self.part, ""), what["classes"], what["shots"]
+        variant = ", multi-label" if self.is_multi_label else VARIANTS.get(self.part, "")
+        return what["dataset"] + variant, what["classes"], what["shots"]
 
     @property
     def config(self) -> str:
@@ -158,7 +159,7 @@ class FinishedRun:
         """Arrays of the file of answers to a split by name; None where there is no such file.
 
         ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the
-        image's own, are added to what the file has; not where an image has several labels.
+        image's own, are added to what the file of a run for one label has.
 
         Raises:
             UserError: it can't be read, or is not what this run has left.
@@ -172,8 +173,9 @@ class FinishedRun:
             raise_machines(error, path)
             why = " ".join(str(error).split())
             raise UserError(f"{path} can't be read ({why}): run it again") from error
-        check_layout(arrays, path, len(self.classnames), SETS if self.gives_several else REQUIRED)
-        if not self.gives_several:
+        required = MULTI_LABEL if self.is_multi_label else REQUIRED
+        check_layout(arrays, path, len(self.classnames), required)
+        if not self.is_multi_label:
             arrays["answer"] = arrays["top"][:, 0]
             arrays["right"] = arrays["answer"] == arrays["label"]
         return arrays
@@ -212,16 +214,25 @@ def check_layout(arrays: Arrays, path: Path, classes: int, required: tuple[str, 
     if missing := [name for name in required if name not in arrays]:
         raise UserError(f"{path} lacks {', '.join(missing)}: run it again with this version")
     sizes = {"K": classes}  # of the letters in ``LAYOUT``
+    odd = []
     for name, array in arrays.items():
         code, axes = LAYOUT.get(name, ("f", "N"))
         fits = array.dtype.kind == code and array.ndim == len(axes) and array.size
         for axis, size in zip(axes, array.shape):
             fits = fits and sizes.setdefault(axis, size) == size
-        if not fits or name in LABELS and not 0 <= array.min() <= array.max() < classes:
-            raise UserError(
-                f"{path} is not what a run leaves ({name} has another shape or kind of values): "
-                "run it again"
-            )
+        if not fits:
+            odd.append(name)
+    ends = dict.fromkeys(LABELS, (0, classes - 1))
+    ends |= {"probability": (0, 1), "fold": (0, sizes.get("F", 1) - 1)}
+    for name, (least, most) in ends.items():
+        is_known = name in arrays and name not in odd
+        if is_known and not least <= arrays[name].min() <= arrays[name].max() <= most:
+            odd.append(name)
+    if odd:
+        raise UserError(
+            f"{path} is not what a run leaves ({odd[0]} has another shape or kind of values): "
+            "run it again"
+        )
 
 
 @dataclass
@@ -245,6 +256,11 @@ class RunSeries:
     def first(self) -> FinishedRun:
         """The run of the lowest seed."""
         return self.runs[0]
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether a picture may have several labels, or none."""
+        return self.first.is_multi_label
 
     @property
     def is_zero_shot(self) -> bool:
@@ -297,7 +313,7 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
 
 def read_run(folder: Path) -> FinishedRun:
     """The finished run in a folder, its metrics held against its answers where these are there as the
-    run has left them and each image has one label.
+    run has left them.
 
     Raises:
         UserError: its record can't be read, or says other than the answers that it has the hash of.
@@ -306,8 +322,6 @@ def read_run(folder: Path) -> FinishedRun:
     from .remeasured import contradiction
 
     run = FinishedRun(folder, read_record(folder / FILE_NAME))
-    if run.gives_several:
-        return run
     for split_, known in run.record.get("answers", {}).items():
         path = folder / answers_file(split_)
         metrics = run.record["metrics"].get(split_)
@@ -317,7 +331,9 @@ def read_run(folder: Path) -> FinishedRun:
             arrays = run.answers_to(split_)
         except UserError:  # a former version left less: what needs the answers says so
             continue
-        if arrays and (odd := contradiction(metrics, arrays, len(run.classnames))):
+        if arrays is None:
+            continue
+        if odd := contradiction(metrics, arrays, run.classnames, run.is_multi_label):
             raise UserError(
                 f"{folder / FILE_NAME} tells of {split_} {odd} in {path.name}: put the run's own record "
                 "there again, or delete the folder and run it again"

@@ -42,19 +42,21 @@ OPEN: dict[Column, str] = {
     "AUROC": f"open.auroc.{SIGN}",
     "OpenworldAUC": f"open.openworld_auc.{SIGN}",
 }  # column → metric, of runs of ``test_open``
-MEANS: dict[Column, str] = {
-    "mAP": "map",
+RANKED: dict[Column, str] = {"mAP": "map"}
+GIVEN: dict[Column, str] = {
+    **RANKED,
     "micro F1": "micro_f1",
     "macro F1": "macro_f1",
-}  # of several labels
+}  # of multi-label runs that give labels
 BASE2NEW = "base-to-new"
 TOGETHER = "base and new together"
 FACTORS = "a factor that goes with the class"
 FEWSHOT = "few-shot, by shots"
 ZEROSHOT = "zero-shot"
 SOURCE = "source"
-SETS = "several labels per picture"
-UNSHOT = (FEWSHOT, ZEROSHOT, SETS)  # whose rows are not of a number of shots
+MULTI_LABEL = "multi-label"
+RANKING = "multi-label, ranked and not given"  # by names alone
+UNSHOT = (FEWSHOT, ZEROSHOT, MULTI_LABEL, RANKING)  # whose rows are not of a number of shots
 TRANSFER = {"xd": "cross-data-set", "dg": "domain generalisation"}
 PLACES = {
     "train_base": (BASE2NEW, "base", "base"),
@@ -68,7 +70,7 @@ PLACES = {
 
 
 # title → column → metric, where a table has more than an accuracy
-SHOWN = {TOGETHER: OPEN, SETS: MEANS}
+SHOWN = {TOGETHER: OPEN, MULTI_LABEL: GIVEN, RANKING: RANKED}
 COLUMNS: dict[str, list[Column]] = {
     BASE2NEW: ["base", "new"],
     FACTORS: [*FACTOR_PARTS.values()],
@@ -81,8 +83,9 @@ def place(run: FinishedRun) -> tuple[str, Key, Column] | None:
     what = run.record["run"]
     data = what["dataset"]
     shots = what["shots"]
-    if run.gives_several:
-        return SETS, (data, run.record["trainer"], run.config), "all labels"
+    if run.is_multi_label:
+        title = MULTI_LABEL if "micro_f1" in run.metrics else RANKING
+        return title, (data, run.record["trainer"], run.config), "all labels"
     protocol, _, source = run.part.partition("_from_")
     if protocol in TRANSFER and source:
         title = f"{TRANSFER[protocol]} from {source}"

@@ -21,7 +21,9 @@ from labelling.classifier import PromptedClassifier
 from labelling.commands import predict as labelling
 from report import __main__ as report
 from report.figures import Figure, write_figure
-from report.page import make_report, write_lists
+from report.gallery import write_lists
+from report.page import make_report
+from report.tasks import lists
 from results import compare, kept, render
 from results.published import PUBLISHED
 from results.runs import collect, group
@@ -104,7 +106,7 @@ def write_page(folder):
 
 
 def write_image_lists(folder):
-    write_lists(group(collect(runs_of(folder))), f"{folder}/report")
+    write_lists(lists(group(collect(runs_of(folder)))), f"{folder}/report")
 
 
 def draw_curve(folder):

@@ -14,9 +14,9 @@ from PIL import Image
 from report import classes
 from report.classes import class_page
 from report.gallery import NEXT, WRONG_LABELS, gallery
-from report.headlines import headlines
 from report.page import make_report
 from report.pictures import find_images
+from report.tasks import headlines
 from results.answers import UNCERTAINTY
 from results.runs import collect, group
 from tests.conftest import GOLDEN
@@ -66,7 +66,9 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
     make("CDC", backbone_hash="a")
     zero_shot = [(0, 0)] * 3 + [(1, 0)] * 4 + [(2, 0)] * 2
     trained, itself = headlines(make("ZeroshotCLIP", zero_shot, backbone_hash="a"))
-    assert asdict(trained) == pytest.approx(GOLDEN["tables"]["headline"], abs=1e-3)
+    found = asdict(trained)
+    assert not found.pop("facts")
+    assert found == pytest.approx(GOLDEN["tables"]["headline"], abs=1e-3)
     assert itself.zero_shot_itself
     make_report([tmp_path], tmp_path / "page.html", {})
     text = " ".join(Page(tmp_path / "page.html").text.replace("\xa0", " ").split())

@@ -9,11 +9,20 @@ import torch
 
 from protocols.plan import PROTOCOL_OF
 from report.__main__ import main
+from results.runs import ZERO_SHOT
 from tests import chromium
 from tests.runs import call, make_record, write_answers
 from trainers.common.metrics import write_metrics
+from trainers.common.record_file import MULTI_LABEL
+from trainers.evaluation.multi_label import (
+    best_thresholds,
+    given_in,
+    measure_multi_label,
+    thresholds_of_folds,
+)
 from trainers.evaluation.prediction import Prediction, measure
 
+LABELS = ("ball", "cat", "dog", "eel")
 NASTY = ('<script>alert("1")</script>', "salt & 'pepper' $x_1$", "a" * 90, "plain")
 
 
@@ -114,6 +123,70 @@ def write_run(root, part, trainer, seed, classes="all", arrays=None, names=NASTY
     folder = write(root, part, trainer, seed, accuracy, classes, f"{part} {seed}", **changes)
     if arrays is not None:
         write_answers(folder, "test", arrays)
+    return folder
+
+
+def make_label_answers(seed, images=40, labels=4, folds=5, gives=True):
+    """What a multi-label run says of its pictures, at random, two of a group; the last label has no
+    picture.
+
+    folds: 1 where the pictures were held out; gives: whether labels are given, and not only ranked.
+    """
+    generator = numpy.random.default_rng(seed)
+    truth = generator.random((images, labels)) < 0.4
+    truth[:, -1] = False
+    noise = generator.normal(size=(images, labels))
+    probability = (1 / (1 + numpy.exp(1 - 2 * truth - noise))).astype("float32")
+    group = numpy.arange(images) // 2
+    fold = group % folds
+    threshold = numpy.full((folds, labels), numpy.inf)
+    if gives:
+        threshold[:] = 0.6
+    if gives and folds > 1:
+        threshold = thresholds_of_folds(probability, truth, fold)
+    return {
+        "image": numpy.array([f"pictures/{index:03d}.png" for index in range(images)]),
+        "probability": probability,
+        "truth": truth,
+        "group": group,
+        "fold": fold,
+        "threshold": threshold,
+    }
+
+
+def measured_labels(arrays, names):
+    """The metrics of such answers, as a run measures them."""
+    metrics = measure_multi_label(arrays["probability"], given_in(arrays), arrays["truth"], names)
+    threshold = arrays["threshold"][0]
+    if len(arrays["threshold"]) > 1:
+        threshold = best_thresholds(arrays["probability"], arrays["truth"])
+    for own, least in zip(metrics["per_label"].values(), threshold):
+        own["threshold"] = float(least) if numpy.isfinite(least) else None
+    if numpy.isinf(arrays["threshold"]).all():
+        for name in ("micro_f1", "macro_f1"):
+            del metrics[name]
+        for own in metrics["per_label"].values():
+            del own["f1"], own["threshold"]
+    return metrics
+
+
+def write_labels(root, seed=1, trainer="BinaryProbe", arrays=None, names=LABELS, **changes):
+    """A multi-label run of one's own pictures, and the answers that it keeps."""
+    if arrays is None:
+        arrays = make_label_answers(seed, gives=trainer != ZERO_SHOT)
+    folder = root / trainer / f"seed{seed}"
+    folder.mkdir(parents=True)
+    facts = {"trainer": trainer, "dataset": "ImageFolder", "seed": seed, "shots": -1}
+    facts |= {"task": MULTI_LABEL, "classnames": [*names], "prompts_hash": f"{trainer} {seed}"}
+    facts["config"] = {
+        "DATASET": {"ROOT": "/home/me/scenes.csv"},
+        "MODEL": {"BACKBONE": {"NAME": "tiny"}},
+    }
+    if len(arrays["threshold"]) > 1:
+        facts["folds"] = len(arrays["threshold"])
+    facts["metrics"] = {"test": measured_labels(arrays, names)}
+    (folder / "results.json").write_text(json.dumps(make_record(**{**facts, **changes})))
+    write_answers(folder, "test", arrays)
     return folder
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from report import __main__ as report
 from results import ablation, check
-from results.runs import collect
+from results.runs import ZERO_SHOT, collect
 from results.table import harmonic_mean, main, tables
 from tests.conftest import GOLDEN
-from tests.results.conftest import values, write, write_pair
+from tests.results.conftest import values, write, write_labels, write_pair
 from tests.runs import call, change_record
 from trainers.common.record_file import FORMAT
 
@@ -134,6 +134,25 @@ def test_an_average_is_no_matter_of_names(tmp_path):
         assert not table.is_average(row)
     assert table.is_average(average)
     assert len(table.runs_of(average)) == 4
+
+
+def test_multi_label_runs_have_their_measures_and_one_that_ranks_alone_has_its_own(tmp_path):
+    for seed in (1, 2):
+        write_labels(tmp_path, seed)
+    write_labels(tmp_path, 1, ZERO_SHOT)
+    measured = [run.metrics for run in collect(tmp_path / "BinaryProbe")]
+    names = {"mAP": "map", "micro F1": "micro_f1", "macro F1": "macro_f1"}
+    given = {
+        column: pytest.approx([metrics[name] for metrics in measured])
+        for column, name in names.items()
+    }
+    (untrained,) = collect(tmp_path / ZERO_SHOT)
+    ranked = {"mAP": pytest.approx([untrained.metrics["map"]])}
+    made = {table.title: values(table) for table in tables_of(tmp_path)}
+    assert made == {
+        "multi-label": {("scenes", "BinaryProbe", ""): given},
+        "multi-label, ranked and not given": {("scenes", ZERO_SHOT, ""): ranked},
+    }
 
 
 def test_of_halves_whole_seeds_count(folder, caplog):

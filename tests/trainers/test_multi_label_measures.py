@@ -9,7 +9,7 @@ from torchmetrics.classification import (
     MultilabelF1Score,
 )
 
-from trainers.evaluation.multi_label import measure_multi_label
+from trainers.evaluation.multi_label import f1, f1_interval, measure_multi_label
 
 NAMES = ["ant", "bee", "cat"]
 
@@ -57,3 +57,19 @@ def test_a_label_that_does_not_occur_has_no_precision_and_no_part_in_the_means()
     two = measure_multi_label(probability[:, :2], given[:, :2], truth[:, :2], NAMES[:2])
     assert found["per_label"]["cat"]["average_precision"] is None
     assert (found["map"], found["macro_f1"]) == (two["map"], two["macro_f1"])
+
+
+def test_the_interval_of_f1_is_that_of_a_bootstrap_of_groups():
+    rng = numpy.random.default_rng(0)
+    groups = numpy.repeat(numpy.arange(200), 3)
+    truth = numpy.repeat(rng.random((200, 4)) < 0.3, 3, axis=0)
+    given = truth ^ numpy.repeat(rng.random((200, 4)) < 0.1, 3, axis=0)
+    drawn = []
+    for _ in range(1000):
+        some = rng.integers(0, 200, 200)
+        rows = (3 * some[:, None] + numpy.arange(3)).ravel()
+        drawn.append(f1(given[rows], truth[rows]))
+    expected = numpy.quantile(drawn, [0.025, 0.975])
+    numpy.testing.assert_allclose(f1_interval(given, truth, groups), expected, atol=0.5)
+    alone = f1_interval(given, truth, numpy.arange(600))
+    assert alone[1] - alone[0] < 0.7 * (expected[1] - expected[0])  # copies are no more pictures

@@ -153,9 +153,10 @@ def shown_name(record: Record) -> str:
 def tested_on(record: Record, images: int) -> str:
     """What a run's accuracy is of, in words: of images that were held out, or of all."""
     folds = record.get("folds")
+    noun = "picture" if is_multi_label(record) else "image"
     if not folds:
-        return counted(images, "test image")
-    return f"all {counted(images, 'image')} by {folds}-fold cross-validation"
+        return counted(images, f"test {noun}")
+    return f"all {counted(images, noun)} by {folds}-fold cross-validation"
 
 
 def remove_record(folder: str) -> None:

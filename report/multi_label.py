@@ -1,0 +1,355 @@
+"""What a report shows of multi-label runs: how well labels are ranked and given, label by label, and the
+pictures with the worst mistakes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+
+from results.runs import Arrays, FinishedRun, RunSeries
+from trainers.common.console import counted
+from trainers.common.record_file import tested_on
+from trainers.evaluation.multi_label import f1_interval, given_in
+
+from .classes import MATRIX, ClassPage, with_number
+from .gallery import (
+    LISTED,
+    MISTAKES,
+    NEXT,
+    SHOWN,
+    Bar,
+    Card,
+    Gallery,
+    Rows,
+    parts_of,
+    picture_of,
+    splits_of,
+)
+from .headlines import Headline, mean_of, number_of_images
+from .pictures import Paths
+from .review import least_certain
+
+MAP = "map"  # the metric of a headline, and what that is called in it
+MEASURE = "mAP"
+BARS = 8  # labels of a picture that are shown: those that are most wrong
+NONE = "none of the labels"
+COLUMNS = (
+    "label",
+    "average precision",
+    "pictures",
+    "F1",
+    "given from, %",
+    "ECE",
+    "wrongly given most often where it is missed",
+)
+READING = (
+    "mAP is the mean of the labels' average precisions. Each label is given from the probability on "
+    "that is best for its F1; in cross-validation each fold's by the thresholds of the other folds."
+)
+GALLERY = (
+    "Pictures of one seed, each answered by a model that has not seen it, with labels that they have or "
+    "are given; the line in a bar is the label's threshold. First those that are given other labels "
+    "than they have, the least probable labels first. Then the least certain pictures, which are worth "
+    "labelling next."
+)
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One label; shares in percent, means over seeds, None where there are none.
+
+    Attributes:
+        name: of the label.
+        positives: how many pictures have it.
+        average_precision, f1, ece: see ``measure_multi_label``.
+        threshold: the least probability under which it is given.
+        instead: the label that is wrongly given most often where this one is missed, and how often in all
+            seeds; None where there is none.
+    """
+
+    name: str
+    positives: int
+    average_precision: float | None
+    f1: float | None
+    threshold: float | None
+    ece: float | None
+    instead: tuple[str, int] | None
+
+    @property
+    def cells(self) -> list[str]:
+        return [
+            self.name,
+            decimal(self.average_precision),
+            str(self.positives),
+            decimal(self.f1),
+            decimal(self.threshold),
+            decimal(self.ece),
+            with_number(self.instead),
+        ]
+
+
+def decimal(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
+
+
+# ---- the head ----
+
+
+def headline(entry: RunSeries, untrained: float | None) -> Headline:
+    """The ``Headline`` of a multi-label series, whose value is its mAP; untrained: its ``zero_shot``."""
+    images = number_of_images(entry)
+    return Headline(
+        tested_on=entry.tested_on,
+        model=entry.name,
+        trainer=entry.first.record["trainer"],
+        zero_shot_itself=entry.is_zero_shot,
+        seeds=len(entry.runs),
+        images=images,
+        of=tested_on(entry.first.record, images),
+        measure=MEASURE,
+        value=mean_of(entry, MAP),
+        low=None,
+        high=None,
+        chance=chance(entry.first),
+        chance_of="the mean share of pictures that have a label",
+        zero_shot=untrained,
+        commonest=None,
+        facts=facts(entry),
+        votes="",
+        warning="",
+    )
+
+
+def chance(run: FinishedRun) -> float:
+    """The mAP of answers at random in percent: the mean over labels that occur of their share."""
+    images: int = run.metrics["images"]
+    positives = [own["positives"] for own in run.metrics["per_label"].values()]
+    occurring = [number for number in positives if number]
+    return 100 * float(numpy.mean(occurring)) / images
+
+
+def facts(entry: RunSeries) -> dict[str, str]:
+    """F1s, where labels are given, and the calibration error, in words."""
+    made = {}
+    if gives_labels(entry):
+        made["F1 of all labels"] = f"{mean_of(entry, 'micro_f1'):.1f} %"
+        if all(run.answers is not None for run in entry.runs):
+            made["F1 of all labels"] += f" ({interval_in_words(entry)})"
+        made["mean of the labels' F1"] = f"{mean_of(entry, 'macro_f1'):.1f} %"
+    made["mean of the labels' ECE"] = f"{mean_of(entry, 'ece'):.1f}"
+    return made
+
+
+def gives_labels(entry: RunSeries) -> bool:
+    """Whether labels are given; the untrained CLIP ranks them alone."""
+    return all("micro_f1" in run.metrics for run in entry.runs)
+
+
+def interval_in_words(entry: RunSeries) -> str:
+    """The 95 % interval of the F1 of all labels, means of the seeds' ends, and its unit."""
+    ends = []
+    for run in entry.runs:
+        answers = run.known_answers
+        ends.append(f1_interval(given_in(answers), answers["truth"], answers["group"]))
+    low, high = numpy.mean(ends, axis=0)
+    words = f"95 % interval {low:.1f} to {high:.1f}"
+    group = entry.first.known_answers["group"]
+    groups = len(numpy.unique(group))
+    if groups < len(group):
+        words += f", each of {counted(groups, 'group')} counted once"
+    return words
+
+
+# ---- label by label ----
+
+
+def class_page(entry: RunSeries, _: Paths) -> ClassPage:
+    """The ``ClassPage`` of a multi-label series, which shows no pictures."""
+    rows = label_rows(entry)
+    return ClassPage(
+        title=entry.where,
+        seeds=len(entry.runs),
+        heading="The labels, the least average precision first",
+        columns=COLUMNS,
+        classes=rows,
+        is_whole=len(rows) <= MATRIX,
+        reading=READING,
+        names=[],
+        rows=[],
+        left_out=0,
+        confusions=[],
+    )
+
+
+def label_rows(entry: RunSeries) -> list[LabelRow]:
+    """The rows of all labels, from the least average precision on; last those without a picture."""
+    given = numpy.concatenate([given_in(run.known_answers) for run in entry.runs])
+    truth = numpy.concatenate([run.known_answers["truth"] for run in entry.runs])
+    instead = taken_for(given, truth, entry.first.classnames)
+    rows = []
+    for name in entry.first.classnames:
+        of_seeds = [run.metrics["per_label"].get(name, {}) for run in entry.runs]
+        threshold = mean_if_known(of_seeds, "threshold")
+        rows.append(
+            LabelRow(
+                name=name,
+                positives=round(mean_if_known(of_seeds, "positives") or 0),
+                average_precision=mean_if_known(of_seeds, "average_precision"),
+                f1=mean_if_known(of_seeds, "f1"),
+                threshold=None if threshold is None else 100 * threshold,
+                ece=mean_if_known(of_seeds, "ece"),
+                instead=instead.get(name),
+            )
+        )
+    return sorted(rows, key=lambda row: (row.average_precision is None, row.average_precision or 0))
+
+
+def mean_if_known(of_seeds: Sequence[dict[str, Any]], name: str) -> float | None:
+    """Mean of a value over seeds; None where one of them lacks it."""
+    known = [of_seed[name] for of_seed in of_seeds if of_seed.get(name) is not None]
+    return float(numpy.mean(known)) if len(known) == len(of_seeds) else None
+
+
+def taken_for(
+    given: numpy.ndarray, truth: numpy.ndarray, names: Sequence[str]
+) -> dict[str, tuple[str, int]]:
+    """Each label that is missed where another is wrongly given → the one that is so most often, and how
+    often.
+
+    Args:
+        given, truth: (N, K), bool; names: K.
+    """
+    missed = (truth & ~given).astype(int)
+    wrong = (given & ~truth).astype(int)
+    together = missed.T @ wrong  # (K missed, K wrongly given)
+    found = {}
+    for name, numbers in zip(names, together):
+        if numbers.any():
+            found[name] = names[numbers.argmax()], int(numbers.max())
+    return found
+
+
+# ---- pictures ----
+
+
+def held_out(run: FinishedRun) -> Arrays:
+    """The answers of all ``parts_of`` a multi-label run: ``image``, ``split`` (N,); ``truth``, ``given``
+    (N, K), bool; ``probability`` and the ``threshold`` of the picture's fold (N, K)."""
+    parts = parts_of(run)
+    joined = {
+        name: numpy.concatenate([answers[name] for answers in parts.values()])
+        for name in ("image", "truth", "probability")
+    }
+    joined["given"] = numpy.concatenate([given_in(answers) for answers in parts.values()])
+    thresholds = [answers["threshold"][answers["fold"]] for answers in parts.values()]
+    joined["threshold"] = numpy.concatenate(thresholds)
+    joined["split"] = splits_of(parts)
+    return joined
+
+
+def likelihood(labels: numpy.ndarray, probability: numpy.ndarray) -> numpy.ndarray:
+    """How probable (N,) sets of labels are if labels are independent; both (N, K)."""
+    agreeing = numpy.where(labels, probability, 1 - probability.astype(float))
+    product: numpy.ndarray = agreeing.prod(axis=1)
+    return product
+
+
+def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
+    """``MISTAKES`` and ``NEXT`` → indices of such pictures, in order; none where no label is ever
+    given. Mistakes come by how improbable the picture's own labels are."""
+    if numpy.isinf(answers["threshold"]).all():
+        return {}
+    own = likelihood(answers["truth"], answers["probability"])
+    is_wrong = (answers["given"] != answers["truth"]).any(axis=1)
+    mistakes = numpy.flatnonzero(is_wrong)
+    return {
+        MISTAKES: mistakes[numpy.argsort(own[mistakes], kind="stable")],
+        NEXT: least_certain(1 - likelihood(answers["given"], answers["probability"])),
+    }
+
+
+def gallery(entry: RunSeries, paths: Paths) -> Gallery:
+    """The ``Gallery`` of the first seed of a multi-label series; of pictures that ``paths`` lacks there
+    are names only."""
+    run = entry.first
+    answers = held_out(run)
+    cards = {
+        kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
+        for kind, order in orders(answers).items()
+    }
+    return Gallery(f"{entry.where}, seed {run.seed}", GALLERY, cards)
+
+
+def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
+    """The ``Card`` of one picture; answers: see ``held_out``."""
+    given = answers["given"][index]
+    truth = answers["truth"][index]
+    one = slice(index, index + 1)
+    probability = likelihood(answers["given"][one], answers["probability"][one])
+    return Card(
+        image=answers["image"][index],
+        split=answers["split"][index],
+        picture=picture_of(answers, index, paths),
+        truth=", ".join(names_of(run, truth)) or NONE,
+        answer=", ".join(names_of(run, given)) or NONE,
+        probability=100 * float(probability[0]),
+        right=bool((given == truth).all()),
+        votes=[],
+        bars=bars_of(run, answers, index),
+    )
+
+
+def names_of(run: FinishedRun, labels: numpy.ndarray) -> list[str]:
+    """Names of labels (K,), bool."""
+    return [run.classnames[label] for label in numpy.flatnonzero(labels)]
+
+
+def bars_of(run: FinishedRun, answers: Arrays, index: int) -> list[Bar]:
+    """The bars of labels that a picture has or is given: of more than ``BARS`` those that are most wrong."""
+    given = answers["given"][index]
+    truth = answers["truth"][index]
+    probability = answers["probability"][index]
+    right = numpy.where(truth, probability, 1 - probability)
+    shown = numpy.flatnonzero(truth | given)
+    shown = shown[numpy.argsort(right[shown], kind="stable")][:BARS]
+    shown = shown[numpy.argsort(-probability[shown], kind="stable")]
+    bars = []
+    for label in shown:
+        least = min(float(answers["threshold"][index, label]), 1.0)
+        bars.append(
+            Bar(
+                name=run.classnames[label],
+                probability=100 * float(probability[label]),
+                threshold=100 * least,
+                verdict=verdict(bool(given[label]), bool(truth[label])),
+            )
+        )
+    return bars
+
+
+def verdict(given: bool, true: bool) -> str:
+    if given and true:
+        return "right"
+    return "wrong" if given else "missed"
+
+
+def listed(run: FinishedRun) -> Rows:
+    """``MISTAKES`` and ``NEXT`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``LISTED``; of
+    a multi-label run."""
+    answers = held_out(run)
+    probability = likelihood(answers["given"], answers["probability"])
+    made: Rows = {}
+    for kind, order in orders(answers).items():
+        made[kind] = [
+            (
+                answers["image"][index],
+                answers["split"][index],
+                ";".join(names_of(run, answers["truth"][index])),
+                ";".join(names_of(run, answers["given"][index])),
+                float(probability[index]),
+                float(1 - probability[index]),
+            )
+            for index in order[:LISTED]
+        ]
+    return made

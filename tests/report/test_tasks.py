@@ -1,0 +1,356 @@
+"""What holds in a report of either task, one label per picture and several: the headline, classes from the
+worst on, the gallery and its lists, pictures, and that names stay text."""
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import pandas
+import pytest
+from PIL import Image as Pictures
+
+from report.gallery import MISTAKES, NEXT, WRONG_LABELS
+from report.multi_label import taken_for
+from report.page import make_report
+from report.pictures import find_images
+from report.tasks import headlines, shown_of
+from results.runs import ZERO_SHOT, collect, group
+from tests.results.conftest import (
+    LABELS,
+    NASTY,
+    Page,
+    make_answers,
+    make_label_answers,
+    measured,
+    measured_labels,
+    write_labels,
+    write_run,
+)
+from tests.runs import change_record, record_of, write_answers
+from trainers.data.lists import Image
+
+FOLDER = "pictures"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A task: how a run of it is written, answers of ``number`` pictures and their metrics, the headline's
+    metric and words, and the kind of pictures that are wrong."""
+
+    write: Any
+    answers: Any
+    measured: Any
+    metric: str
+    words: str
+    of: str
+    wrong: str
+
+
+def write_one_label(root, trainer, arrays, names=LABELS):
+    return write_run(root, "train_all", trainer, 1, arrays=arrays, names=names, **SAME)
+
+
+def write_multi_label(root, trainer, arrays, names=LABELS):
+    return write_labels(root, 1, trainer, arrays, names, **SAME)
+
+
+def one_label_answers(seed=1, number=40):
+    answers = make_answers(seed, number)
+    answers["image"] = numpy.array([f"{FOLDER}/{index:03d}.png" for index in range(number)])
+    return answers
+
+
+SAME = {"backbone_hash": "b", "split_hash": "s"}
+ONE_LABEL = Case(
+    write_one_label,
+    one_label_answers,
+    measured,
+    "accuracy",
+    "right answers",
+    "40 test images",
+    WRONG_LABELS,
+)
+MULTI_LABEL = Case(
+    write_multi_label,
+    make_label_answers,
+    measured_labels,
+    "map",
+    "mAP",
+    "all 40 pictures by 5-fold cross-validation",
+    MISTAKES,
+)
+over_tasks = pytest.mark.parametrize("task", [ONE_LABEL, MULTI_LABEL], ids=lambda task: task.metric)
+
+
+def text_of(path):
+    return " ".join(Page(path).text.replace("\xa0", " ").split())
+
+
+def series_of(folder):
+    return group(collect(folder))
+
+
+# ---- the head ----
+
+
+@over_tasks
+def test_the_page_begins_with_what_was_measured_of_which_pictures_beside_the_untrained_clip(
+    task, tmp_path
+):
+    trained = task.write(tmp_path / "runs", "CDC", task.answers(1))
+    untrained = task.write(tmp_path / "runs", ZERO_SHOT, task.answers(2))
+    head, itself = make_report(
+        [tmp_path / "runs"], tmp_path / "page.html", {}, promise="A promise."
+    )
+    value, zero_shot = (
+        record_of(folder)["metrics"]["test"][task.metric] for folder in (trained, untrained)
+    )
+    assert (head.value, head.zero_shot) == (value, zero_shot)
+    assert itself.zero_shot_itself
+    text = text_of(tmp_path / "page.html")
+    assert f"{value:.1f} % {task.words} by {head.model} on {head.tested_on}, {task.of}." in text
+    assert f"the same CLIP untrained (zero-shot) {zero_shot:.1f} %" in text
+    assert f"chance, {head.chance_of} {head.chance:.1f} %" in text
+    assert "A promise." in text
+
+
+@over_tasks
+@pytest.mark.parametrize(
+    "other", [{"backbone_hash": "other"}, {"split_hash": "other"}, {"number": 30}]
+)
+def test_the_untrained_clip_is_compared_on_the_same_pictures_with_the_same_weights(
+    task, other, tmp_path
+):
+    task.write(tmp_path, "CDC", task.answers(1))
+    folder = task.write(tmp_path, ZERO_SHOT, task.answers(1, other.get("number", 40)))
+    assert ("number" in other) == (headlines(series_of(tmp_path))[0].zero_shot is None)
+    change_record(folder, **{name: value for name, value in other.items() if name != "number"})
+    assert headlines(series_of(tmp_path))[0].zero_shot is None
+
+
+def test_runs_of_one_task_are_not_compared_with_those_of_the_other(tmp_path):
+    several = write_multi_label(tmp_path / "one", "BinaryProbe", make_label_answers(1))
+    data = record_of(several)["run"]["dataset"]
+    for trainer in ("CDC", ZERO_SHOT):
+        folder = write_one_label(tmp_path / "two", trainer, one_label_answers())
+        change_record(folder, run={**record_of(folder)["run"], "dataset": data})
+    heads = make_report([tmp_path / "one", tmp_path / "two"], tmp_path / "page.html", {})
+    accuracy = record_of(folder)["metrics"]["test"]["accuracy"]
+    assert [(head.trainer, head.zero_shot) for head in heads] == [
+        ("CDC", accuracy),
+        (ZERO_SHOT, accuracy),
+        ("BinaryProbe", None),
+    ]
+    text = text_of(tmp_path / "page.html")
+    assert "Accuracy in percent, mean over seeds" in text
+    assert "mAP, the mean of the labels' average precisions, in percent" in text
+
+
+def test_chance_of_map_is_the_mean_share_of_pictures_that_have_a_label(tmp_path):
+    """Of labels at random the average precision tends to the share of pictures that have the label."""
+    answers = make_label_answers(1)
+    write_multi_label(tmp_path, "BinaryProbe", answers)
+    (head,) = headlines(series_of(tmp_path))
+    assert head.chance == pytest.approx(100 * answers["truth"][:, :-1].mean())
+    assert head.low is None
+    groups = "each of 20 groups counted once"
+    assert head.facts["F1 of all labels"].endswith(groups + ")")
+    assert head.facts["mean of the labels' F1"] == (
+        f"{measured_labels(answers, LABELS)['macro_f1']:.1f} %"
+    )
+
+
+def test_the_mean_of_the_seeds_counts(tmp_path):
+    for seed in (1, 2):
+        write_labels(tmp_path, seed)
+    maps = [run.metrics["map"] for run in collect(tmp_path)]
+    (head,) = headlines(series_of(tmp_path))
+    assert (head.value, head.seeds) == (pytest.approx(numpy.mean(maps)), 2)
+
+
+# ---- class by class ----
+
+
+@over_tasks
+def test_classes_come_from_the_worst_on_and_each_row_has_a_cell_for_each_column(task, tmp_path):
+    task.write(tmp_path, "CDC", task.answers(1))
+    (entry,) = series_of(tmp_path)
+    page = shown_of(entry).class_page(entry, {})
+    (place,) = (
+        page.columns.index(name)
+        for name in ("right, %", "average precision")
+        if name in page.columns
+    )
+    values = [row.cells[place] for row in page.classes]
+    known = [float(value) for value in values if value]
+    assert known == sorted(known)
+    assert len(known) > 2
+    assert values[len(known) :] == [""] * (len(values) - len(known)), "labels without a picture"
+    assert {len(row.cells) for row in page.classes} == {len(page.columns)}
+
+
+def test_the_row_of_a_label_has_its_measures_threshold_and_what_is_given_instead(tmp_path):
+    answers = make_label_answers(1, 200)
+    write_multi_label(tmp_path, "BinaryProbe", answers)
+    (entry,) = series_of(tmp_path)
+    own = entry.first.metrics["per_label"]["cat"]
+    given = answers["probability"] >= answers["threshold"][answers["fold"]]
+    missed = answers["truth"][:, 1] & ~given[:, 1]
+    wrong = (given & ~answers["truth"])[missed].sum(axis=0)
+    assert wrong.any()
+    (row,) = (row for row in shown_of(entry).class_page(entry, {}).classes if row.name == "cat")
+    assert row.cells == [
+        "cat",
+        f"{own['average_precision']:.1f}",
+        str(answers["truth"][:, 1].sum()),
+        f"{own['f1']:.1f}",
+        f"{100 * own['threshold']:.1f}",
+        f"{own['ece']:.1f}",
+        f"{LABELS[wrong.argmax()]} ({wrong.max()})",
+    ]
+
+
+def test_a_label_that_is_missed_is_taken_for_the_one_that_is_wrongly_given_there():
+    truth = numpy.array([[0, 1, 0], [0, 1, 0], [0, 1, 0], [1, 1, 0]], bool)
+    given = numpy.array([[0, 0, 1], [0, 0, 1], [1, 0, 0], [1, 1, 1]], bool)
+    assert taken_for(given, truth, ["ball", "cat", "dog"]) == {"cat": ("dog", 2)}
+
+
+# ---- pictures ----
+
+
+@over_tasks
+def test_gallery_and_lists_have_the_same_pictures_in_one_order(task, tmp_path):
+    task.write(tmp_path / "runs", "CDC", task.answers(1))
+    (entry,) = series_of(tmp_path / "runs")
+    made = shown_of(entry).gallery(entry, {})
+    make_report([tmp_path / "runs"], tmp_path / "page.html", {})
+    assert set(made.cards) == {task.wrong, NEXT}
+    assert not any(card.right for card in made.cards[task.wrong])
+    assert made.cards[task.wrong]
+    name = "worst_mistakes" if task.wrong == MISTAKES else "wrong_labels"
+    for kind, ending in ((task.wrong, name), (NEXT, "label_next")):
+        listed = pandas.read_csv(tmp_path / f"page_{ending}.csv")
+        shown = [card.image for card in made.cards[kind]]
+        assert listed["image"][: len(shown)].tolist() == shown
+        assert listed["probability"][: len(shown)].tolist() == pytest.approx(
+            [card.probability / 100 for card in made.cards[kind]], abs=1e-6
+        )
+    assert len(listed) == 40
+    assert (listed["uncertainty"].diff()[1:] <= 1e-7).all()
+
+
+@over_tasks
+def test_a_picture_is_the_one_that_the_answers_name(task, tmp_path, monkeypatch):
+    arrays = task.answers(1)
+    colours = numpy.random.default_rng(0).integers(0, 256, (40, 3))
+    (tmp_path / FOLDER).mkdir()
+    paths = []
+    for name, colour in zip(arrays["image"], colours):
+        path = tmp_path / str(name)
+        Pictures.new("RGB", (32, 32), tuple(map(int, colour))).save(path)
+        paths.append(Image(str(path), 0, ""))
+
+    class Lists:
+        def find(self, root):
+            return root
+
+        def list_images(self, folder):
+            return [], [], paths
+
+        def multi_label_images(self, root):
+            return paths
+
+    monkeypatch.setattr("datasets.every.data_set", lambda name: Lists())
+    task.write(tmp_path / "runs", "CDC", arrays)
+    (entry,) = series_of(tmp_path / "runs")
+    made = shown_of(entry).gallery(entry, find_images(entry.first, str(tmp_path)))
+    for card in made.cards[NEXT]:
+        content = base64.b64decode(card.picture.split(",")[1])
+        shown = numpy.asarray(Pictures.open(io.BytesIO(content)), float).mean(axis=(0, 1))
+        nearest = numpy.abs(colours - shown).sum(axis=1).argmin()
+        assert arrays["image"][nearest] == card.image
+
+
+def test_a_data_set_of_one_label_has_no_pictures_for_a_multi_label_run(tmp_path, caplog, data_root):
+    write_labels(tmp_path, dataset="DescribableTextures")
+    assert find_images(*collect(tmp_path), data_root) == {}
+    assert "the images of DescribableTextures have one label each" in caplog.text
+
+
+@over_tasks
+def test_without_answers_the_page_has_the_headline_and_says_what_is_missing(task, tmp_path):
+    folder = task.write(tmp_path / "runs", "CDC", task.answers(1))
+    (folder / "predictions-test.npz").unlink()
+    (head,) = make_report([tmp_path / "runs"], tmp_path / "page.html", {})
+    text = text_of(tmp_path / "page.html")
+    assert f"{head.value:.1f} % {task.words}" in text
+    assert "Without predictions-test.npz: 1 of 1 runs" in text
+    assert "Gallery" not in text
+
+
+@over_tasks
+def test_names_are_text(task, tmp_path):
+    task.write(tmp_path / "runs", "CDC", task.answers(1), NASTY)
+    make_report([tmp_path / "runs"], tmp_path / "page.html", {})
+    page = Page(tmp_path / "page.html")
+    for name in NASTY:
+        assert name in page.text
+    assert not page.all("script")
+
+
+@over_tasks
+def test_the_list_of_runs_has_the_measures_of_the_task(task, tmp_path):
+    folder = task.write(tmp_path / "runs", "CDC", task.answers(1))
+    make_report([tmp_path / "runs"], tmp_path / "page.html", {})
+    metrics = record_of(folder)["metrics"]["test"]
+    source = Page(tmp_path / "page.html").source
+    assert f"<td>{metrics[task.metric]:.2f}</td><td>{metrics['macro_f1']:.2f}</td>" in source
+
+
+def test_mistakes_come_by_how_improbable_their_own_labels_are_and_right_ones_do_not_come(tmp_path):
+    answers = {
+        "image": numpy.array(["p/a.png", "p/b.png", "p/c.png"]),
+        "probability": numpy.array([[0.6, 0.1, 0.1], [0.9, 0.1, 0.2], [0.9, 0.1, 0.1]], "float32"),
+        "truth": numpy.array([[0, 0, 0], [0, 1, 0], [1, 0, 0]], bool),
+        "threshold": numpy.array([[0.5, 0.5, numpy.inf]]),
+        "fold": numpy.array([0, 0, 0]),
+        "group": numpy.array([0, 1, 2]),
+    }
+    write_multi_label(tmp_path, "BinaryProbe", answers, ["ball", "cat", "dog"])
+    (entry,) = series_of(tmp_path)
+    first, second = shown_of(entry).gallery(entry, {}).cards[MISTAKES]
+    assert [first.image, second.image] == ["p/b.png", "p/a.png"]
+    assert (first.truth, first.answer) == ("cat", "ball")
+    assert first.probability == pytest.approx(100 * 0.9 * 0.9 * 0.8)
+    assert [(bar.name, bar.verdict) for bar in first.bars] == [("ball", "wrong"), ("cat", "missed")]
+    assert [bar[1:3] for bar in second.bars] == [pytest.approx((60, 50))]
+    assert second.truth == "none of the labels"
+
+
+def test_each_split_has_the_thresholds_of_its_own_folds(tmp_path):
+    """Of a run whose test pictures were held out, the training pictures are answered out of fold."""
+    held_out = make_label_answers(1, 20, folds=1)
+    trained = make_label_answers(2, 30)
+    trained["image"] = numpy.array([f"train/{index}.png" for index in range(30)])
+    folder = write_multi_label(tmp_path, "BinaryProbe", held_out)
+    write_answers(folder, "train", trained)
+    (entry,) = series_of(tmp_path)
+    rows = shown_of(entry).listed(entry.first)[NEXT]
+    expected = {}
+    for split, arrays in (("train", trained), ("test", held_out)):
+        given = arrays["probability"] >= arrays["threshold"][arrays["fold"]]
+        for image, labels in zip(arrays["image"], given):
+            expected[image, split] = ";".join(numpy.array(LABELS)[labels])
+    assert {row[:2]: row[3] for row in rows} == expected
+
+
+def test_where_no_label_is_ever_given_none_is_called_missed(tmp_path):
+    write_labels(tmp_path / "runs", 1, ZERO_SHOT)
+    make_report([tmp_path / "runs"], tmp_path / "page.html", {})
+    text = text_of(tmp_path / "page.html")
+    assert "% mAP by ZeroshotCLIP" in text
+    assert "F1 of all labels" not in text
+    assert "Gallery" not in text
