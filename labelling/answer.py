@@ -1,7 +1,7 @@
-"""What a classifier answers to pictures, and how good its answers are."""
+"""What a classifier answers to pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -101,39 +101,6 @@ class Answers:
             for name, vacuity in zip(names, self.vote_vacuity.T):
                 columns[f"{name}_vacuity"] = vacuity
         return pandas.DataFrame(columns)
-
-
-@dataclass
-class Evaluation:
-    """How good the answers to N labelled images over K classes are; shares in [0, 1].
-
-    Attributes:
-        images: N.
-        accuracy: share of right answers; None of a multi-label run.
-        interval: ends of the 95 % interval of the accuracy, see ``wilson``, or of a multi-label run of
-            ``micro_f1``; images that belong together are worth fewer, see ``effective_number``.
-        macro_f1: mean of F1 over the classes that occur.
-        ece: expected calibration error over 15 bins of equal width.
-        confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
-            the order of ``classes_``; None of a multi-label run.
-        trained_on: how many of the images the classifier was trained on, byte for byte; 0 where it does
-            not know.
-        answers: to the images.
-        mean_average_precision, micro_f1: of a multi-label run, see ``measure_multi_label``; else None.
-        per_label: likewise, its measures of each label, in percent; else empty.
-    """
-
-    images: int
-    accuracy: float | None
-    interval: tuple[float, float]
-    macro_f1: float | None
-    ece: float | None
-    confusion: numpy.ndarray | None
-    trained_on: int
-    answers: Answers = field(repr=False)
-    mean_average_precision: float | None = None
-    micro_f1: float | None = None
-    per_label: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 def single_label_answers(

@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy
 import torch
@@ -32,19 +32,20 @@ from trainers.evaluation.prediction import Prediction
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
-from .answer import Answers, Evaluation
-from .evaluate import evaluated
-from .export import export
+from .answer import Answers
 from .fit import fit_folder
-from .label_cells import wants_multi_label, write_images
+from .label_cells import Labelled, wants_multi_label, write_images
 from .official_prompts import BACKBONE, official_classifier
-from .pictures import Labelled, Picture, Pictures, is_path, transformed
+from .pictures import Picture, Pictures, is_path, transformed
 from .reading import ReadImages, batches_of, read_images
 from .request import Text, ask, checked_names, text
 from .rules import LabelRule, Wanted, is_promise, rule_of
 from .task import task_of_run
 from .threshold import CONFIDENCE
 from .zero_shot import zero_shot_classifier
+
+if TYPE_CHECKING:
+    from .evaluate import Evaluation
 
 log = logging.getLogger(__name__)
 
@@ -386,7 +387,7 @@ class PromptedClassifier:
 
     def evaluate(
         self, images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None = None
-    ) -> Evaluation:
+    ) -> "Evaluation":
         """How good the answers to labelled images are; warns of those that were trained on.
 
         Args:
@@ -396,6 +397,8 @@ class PromptedClassifier:
         Raises:
             UserError: see ``predict``; or a label is none of ``classes_``.
         """
+        from .evaluate import evaluated
+
         return evaluated(self, images, labels)
 
     def prediction(
@@ -456,6 +459,8 @@ class PromptedClassifier:
 
         Everything is computed in fp32 on the CPU, whatever the run's precision.
         """
+        from .export import export
+
         cfg = self.cfg.clone()
         cfg.defrost()
         cfg.USE_CUDA = False

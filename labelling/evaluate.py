@@ -4,8 +4,8 @@ import logging
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy
 import torch
@@ -19,10 +19,10 @@ from trainers.evaluation.figures import effective_number, wilson
 from trainers.evaluation.multi_label import f1_interval, measure_multi_label
 from trainers.evaluation.prediction import Prediction, measure
 
-from .answer import Answers, Evaluation
-from .label_cells import labelled_pictures
+from .answer import Answers
+from .label_cells import Labelled, labelled_pictures, place_of
 from .look_alikes import look_alikes
-from .pictures import Labelled, Picture, is_path, place_of
+from .pictures import Picture, is_path
 from .readers.rows import WHOLE
 from .table import Table, read_table
 
@@ -30,6 +30,39 @@ if TYPE_CHECKING:
     from .classifier import PromptedClassifier
 
 log = logging.getLogger(__name__)
+
+
+@dataclass
+class Evaluation:
+    """How good the answers to N labelled images over K classes are; shares in [0, 1].
+
+    Attributes:
+        images: N.
+        accuracy: share of right answers; None of a multi-label run.
+        interval: ends of the 95 % interval of the accuracy, see ``wilson``, or of a multi-label run of
+            ``micro_f1``; images that belong together are worth fewer, see ``effective_number``.
+        macro_f1: mean of F1 over the classes that occur.
+        ece: expected calibration error over 15 bins of equal width.
+        confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
+            the order of ``classes_``; None of a multi-label run.
+        trained_on: how many of the images the classifier was trained on, byte for byte; 0 where it does
+            not know.
+        answers: to the images.
+        mean_average_precision, micro_f1: of a multi-label run, see ``measure_multi_label``; else None.
+        per_label: likewise, its measures of each label, in percent; else empty.
+    """
+
+    images: int
+    accuracy: float | None
+    interval: tuple[float, float]
+    macro_f1: float | None
+    ece: float | None
+    confusion: numpy.ndarray | None
+    trained_on: int
+    answers: Answers = field(repr=False)
+    mean_average_precision: float | None = None
+    micro_f1: float | None = None
+    per_label: dict[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

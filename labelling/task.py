@@ -7,7 +7,7 @@ learn it. What is kept and measured of answers follows from ``Images.truth``, se
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy
 import torch
@@ -36,10 +36,10 @@ from trainers.method import Method
 
 from .answer import Answers, multi_label_answers, single_label_answers
 from .bets import Rule
-from .folds import folds
 from .parts import (
     Numbers,
     files_of,
+    folds,
     in_classes,
     in_label_sets,
     label_sets,
@@ -62,16 +62,16 @@ BY_NAMES = (
 Truth = Mapping[str, numpy.ndarray]  # path → which labels (K,) the picture has
 
 
-class Task(Protocol):
-    """What a run on one's own pictures learns.
+class SingleLabel:
+    """Each picture has one label.
 
     Attributes:
         multi_label: whether a picture may have several labels, or none.
         trainer: the one that is taken where none is named.
     """
 
-    multi_label: bool
-    trainer: str
+    multi_label = False
+    trainer = "LinearProbe"  # chosen with experiments/compare_candidates.py
 
     def checked(self, table: Table, skips: bool) -> tuple[Table, list[str]]:
         """Return the table without classes of too few pictures, and a note on these.
@@ -79,96 +79,6 @@ class Task(Protocol):
         Raises:
             UserError: there are such classes, and they are not to be skipped.
         """
-
-    def items(self, table: Table) -> list[Image]:
-        """Return all pictures as items of a data set, in the order in which they are looked at."""
-
-    def divided(self, table: Table, groups: Numbers | None = None) -> Lists:
-        """Return train, val and test; groups: path → those that are not divided."""
-
-    def truth(self, table: Table) -> Truth:
-        """Return ``Images.truth``."""
-
-    def chosen(self, cfg: CfgNode, table: Table, lists: Lists, truth: Truth) -> Chosen:
-        """Return what a run trains, validates and tests on."""
-
-    def classnames(self, table: Table, trained: Sequence[Image]) -> list[str]:
-        """Return the K names in the order of the labels."""
-
-    def check_images(self, place: str, images: Images) -> None:
-        """Refuse images that can't be learned.
-
-        Raises:
-            UserError: there are too few, or a label has none.
-        """
-
-    def searched_classes(self, images: Sequence[Image]) -> list[int]:
-        """Return a number for each image: those of one number are held against each other."""
-
-    def number_of_folds(self, trained: Sequence[Image]) -> int:
-        """Return in how many folds the training images answer each other; 0: in none."""
-
-    def folds(self, images: Images, paths: Sequence[str], labels: Tensor, seed: int) -> Tensor:
-        """Return the fold (N,), from 0, of each training image, whose labels are (N,)."""
-
-    def target(self, images: Images, paths: Sequence[str], labels: Tensor) -> Tensor:
-        """Return what is learned of each training image: a label (N,), or labels (N, K)."""
-
-    def log_likelihood(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Return the log-likelihood (T,) of a target under logits (N, K) at T temperatures."""
-
-    def temperature(self, logits: Tensor, target: Tensor) -> float:
-        """Return the temperature under which a target is most likely."""
-
-    def answers(self, logits: Tensor, temperature: float) -> Prediction:
-        """Return the answers of logits (N, K) at a temperature."""
-
-    def calibrate(
-        self,
-        method: FeatureMethod,
-        logits: Tensor,
-        target: Tensor,
-        answers: Prediction,
-        truth: Tensor,
-    ) -> None:
-        """Set how sure a method's answers are by what it answers out of fold.
-
-        Args:
-            logits: (N, K), out of fold under the setting that is kept, of pictures with this target, in the
-                order of the folds.
-            answers: out of fold, each under its fold's setting, of pictures with the target ``truth``.
-        """
-
-    def notes_on_classes(self, images: Images) -> Iterator[str]:
-        """Yield which classes are too small to say anything of, and which one is most of the test."""
-
-    def answered(
-        self,
-        answer: Prediction,
-        method: Method,
-        names: list[str | None],
-        rule: LabelRule | None,
-    ) -> Answers:
-        """Return a ``Prediction`` of N images, with their names, as ``Answers``; rule: which answers are labels,
-        None: those that the method itself gives."""
-
-    def said(self, record: Record) -> str:
-        """Return how good a run is, in a sentence without its full stop; "" if it was not tested."""
-
-    def compared(
-        self, record: Record, untrained: Record | None, images: Images
-    ) -> dict[str, float]:
-        """Return what to compare a run with, in percent: name → value; untrained: the record of its CLIP on the
-        same images."""
-
-
-class SingleLabel:
-    """Each picture has one label."""
-
-    multi_label = False
-    trainer = "LinearProbe"  # chosen with experiments/compare_candidates.py
-
-    def checked(self, table: Table, skips: bool) -> tuple[Table, list[str]]:
         if len(table.classnames) < 2:
             raise UserError(
                 f"{table.place} has labels of one class only, {table.classnames[0]}: label images of another one, too"
@@ -186,30 +96,45 @@ class SingleLabel:
         return table.having(places).without(small), [f"Left out: {words}"]
 
     def items(self, table: Table) -> list[Image]:
+        """Return all pictures as items of a data set, in the order in which they are looked at."""
         return sum(in_classes(table), [])
 
     def divided(self, table: Table, groups: Numbers | None = None) -> Lists:
+        """Return train, val and test; groups: path → those that are not divided."""
         return in_classes(table, groups)
 
     def truth(self, table: Table) -> Truth:
+        """Return ``Images.truth``."""
         return {}
 
     def chosen(self, cfg: CfgNode, table: Table, lists: Lists, truth: Truth) -> Chosen:
+        """Return what a run trains, validates and tests on."""
         return choose(cfg, table.place, *lists)
 
     def classnames(self, table: Table, trained: Sequence[Image]) -> list[str]:
+        """Return the K names in the order of the labels."""
         return classnames_of(trained)
 
     def check_images(self, place: str, images: Images) -> None:
-        pass
+        """Refuse images that can't be learned.
+
+        Raises:
+            UserError: there are too few, or a label has none.
+        """
 
     def searched_classes(self, images: Sequence[Image]) -> list[int]:
-        """Pictures of two classes that look alike show fine differences."""
+        """Return a number for each image: those of one number are held against each other.
+
+        Pictures of two classes that look alike show fine differences.
+        """
         return [image.label for image in images]
 
     def number_of_folds(self, trained: Sequence[Image]) -> int:
-        """Ten where these are cheap or a class is small, since what is fitted to nine tenths is nearly as good
-        as what is kept; none where a class has one image, of which nothing can be held out."""
+        """Return in how many folds the training images answer each other; 0: in none.
+
+        Ten where these are cheap or a class is small, since what is fitted to nine tenths is nearly as good
+        as what is kept; none where a class has one image, of which nothing can be held out.
+        """
         sizes = Counter(image.label for image in trained)
         smallest = min(sizes.values())
         if smallest < 2:
@@ -217,19 +142,24 @@ class SingleLabel:
         return MANY_FOLDS if sizes.total() <= CHEAP or smallest < MANY_FOLDS else FOLDS
 
     def folds(self, images: Images, paths: Sequence[str], labels: Tensor, seed: int) -> Tensor:
+        """Return the fold (N,), from 0, of each training image, whose labels are (N,)."""
         groups = torch.tensor([images.groups[path] for path in paths])
         return folds(labels.cpu(), images.folds, seed, groups)
 
     def target(self, images: Images, paths: Sequence[str], labels: Tensor) -> Tensor:
+        """Return what is learned of each training image: a label (N,), or labels (N, K)."""
         return labels
 
     def log_likelihood(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Return the log-likelihood (T,) of a target under logits (N, K) at T temperatures."""
         return log_likelihood(logits, target)
 
     def temperature(self, logits: Tensor, target: Tensor) -> float:
+        """Return the temperature under which a target is most likely."""
         return best_temperature(logits, target)
 
     def answers(self, logits: Tensor, temperature: float) -> Prediction:
+        """Return the answers of logits (N, K) at a temperature."""
         return answers_at(logits, temperature)
 
     def calibrate(
@@ -240,9 +170,17 @@ class SingleLabel:
         answers: Prediction,
         truth: Tensor,
     ) -> None:
+        """Set how sure a method's answers are by what it answers out of fold.
+
+        Args:
+            logits: (N, K), out of fold under the setting that is kept, of pictures with this target, in the
+                order of the folds.
+            answers: out of fold, each under its fold's setting, of pictures with the target ``truth``.
+        """
         method.set_temperature(best_temperature(logits, target))
 
     def notes_on_classes(self, images: Images) -> Iterator[str]:
+        """Yield which classes are too small to say anything of, and which one is most of the test."""
         tested = Counter(item.classname for item in images.test)
         number = tested
         if not images.is_tested_in_folds:
@@ -264,9 +202,12 @@ class SingleLabel:
         names: list[str | None],
         rule: LabelRule | None,
     ) -> Answers:
+        """Return a ``Prediction`` of N images, with their names, as ``Answers``; rule: which answers are labels,
+        None: those that the method itself gives."""
         return single_label_answers(answer, method.classnames, names, rule, method.note)
 
     def said(self, record: Record) -> str:
+        """Return how good a run is, in a sentence without its full stop; "" if it was not tested."""
         metrics = tested_metrics(record)
         if "accuracy" not in metrics:
             return ""
@@ -288,6 +229,8 @@ class SingleLabel:
     def compared(
         self, record: Record, untrained: Record | None, images: Images
     ) -> dict[str, float]:
+        """Return what to compare a run with, in percent: name → value; untrained: the record of its CLIP on the
+        same images."""
         known = {"chance": 100 / len(images.classnames)}
         if untrained is not None:
             known["zero-shot"] = tested_metrics(untrained)["accuracy"]
@@ -297,25 +240,28 @@ class SingleLabel:
 
 
 class MultiLabel:
-    """A picture has any number of labels: each is a yes-or-no question of its own."""
+    """A picture has any number of labels: each is a yes-or-no question of its own. See ``SingleLabel``."""
 
     multi_label = True
     trainer = "BinaryProbe"
 
     def checked(self, table: Table, skips: bool) -> tuple[Table, list[str]]:
         """A label of fewer pictures than folds is trained on, and left out where that is asked for."""
-        check_occurring(table.truth, table.classnames, table.place)
+        notes = []
         sizes = table.truth.sum(axis=0)
         small = numpy.flatnonzero(sizes < FOLDS).tolist()
-        if not skips or not small:
-            return table, []
-        words = [f"{table.classnames[label]} ({sizes[label]})" for label in small]
-        if len(small) == len(sizes):
-            raise UserError(
-                f"{table.place} has no label of {FOLDS} pictures ({first_few(words)}): add some, or leave out --skip-small"
-            )
-        note = f"Left out: {counted(len(small), 'label')} with fewer than {FOLDS} pictures: {first_few(words)}"
-        return table.without(small), [note]
+        if skips and small:
+            words = [f"{table.classnames[label]} ({sizes[label]})" for label in small]
+            if len(small) == len(sizes):
+                raise UserError(
+                    f"{table.place} has no label of {FOLDS} pictures ({first_few(words)}): add some, or leave out --skip-small"
+                )
+            table = table.without(small)
+            notes = [
+                f"Left out: {counted(len(small), 'label')} with fewer than {FOLDS} pictures: {first_few(words)}"
+            ]
+        check_occurring(table.truth, table.classnames, table.place)
+        return table, notes
 
     def items(self, table: Table) -> list[Image]:
         return label_sets(table)
@@ -447,6 +393,7 @@ def note_on_small(number: "Counter[str]") -> Iterator[str]:
         )
 
 
+Task = SingleLabel | MultiLabel
 SINGLE_LABEL = SingleLabel()
 MULTI_LABEL = MultiLabel()
 

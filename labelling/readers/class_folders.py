@@ -6,18 +6,57 @@ Images may lie in folders below a class folder. Class names are the folders' nam
 """
 
 import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from trainers.common.console import counted, first_few
+from trainers.common.errors import UserError
 from trainers.common.files import file_hash
+from trainers.common.fingerprints import BELOW
 from trainers.common.image_files import files_below, is_image, left_out, named
-from trainers.data.class_folders import Files, check_each, image_files, names_of_folders
+from trainers.data.class_folders import (
+    CLASSNAMES,
+    Files,
+    check_each,
+    class_folders,
+    image_files,
+    names_of_folders,
+)
 from trainers.data.fewshot import FOLDER
 from trainers.data.lists import PARTS
 
-from .layouts import Layout, deeper, layout_of, parts_taken
 from .rows import WHOLE, Row, Source
+
+# what folders of parts are called, by whom: torchvision and Kaggle, Roboflow, and others
+PART_OF = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "test": "test",
+    "testing": "test",
+}
+# words beside these that say nothing of a class
+PLAIN = {"set", "sets", "data", "dataset", "images", "image", "imgs", "img", "pictures", "photos"}
+
+
+class Layout(NamedTuple):
+    """How a folder of images is laid out.
+
+    Attributes:
+        whole: the folder whose class folders are to be divided; "" where there are parts.
+        parts: part → its folder; without ``whole`` it has ``train`` and ``test``, or ``val``, which is
+            tested on then.
+        beside: names of the folders beside the parts, which are no class.
+    """
+
+    whole: str
+    parts: dict[str, str]
+    beside: list[str]
 
 
 def read_class_folders(root: str, multi_label: bool) -> tuple[Source, dict[str, str]]:
@@ -105,3 +144,151 @@ def files_left_out(folder: str, layout: Layout) -> Iterator[str]:
     if with_images := [f"{name} ({number})" for name, number in unused.items() if number]:
         beside_what = " and ".join(sorted(map(os.path.basename, used)))
         yield f"Left out, since they lie beside {beside_what}: images in {first_few(with_images)}"
+
+
+# ---- which folders are parts, and which are classes ----
+
+
+def layout_of(folder: str) -> Layout:
+    """How a folder is laid out, decided by what is there: a part holds class folders, at once or in its
+    only folder, so that a class may be called train, too. A single part is one only where no other
+    class lies beside it. Folders that all hold the same class folders are parts, whatever they are
+    called.
+
+    Raises:
+        UserError: there is nothing but folders that are called by parts, and they hold no class
+            folders; or it is not clear whether folders are parts.
+    """
+    names = class_folders(folder)
+    named = parts_named(names)
+    places = {}  # name of a folder that holds class folders → where these are
+    for name in names:
+        place = f"{folder}/{name}"
+        inner = class_folders(place)
+        if len(inner) == 1 and class_folders(f"{place}/{inner[0]}"):
+            place = f"{place}/{inner[0]}"
+        if inner:
+            places[name] = place
+    parts: dict[str, str] = {}
+    beside = [*names]
+    for name in sorted(named, key=lambda name: (not is_exact(name), name)):
+        if name in places and named[name] not in parts:
+            parts[named[name]] = places[name]
+            beside.remove(name)
+    classes = [name for name in beside if name not in named]
+    if ("train" in parts and len(parts) > 1) or ("test" in parts and not classes):
+        return Layout("", parts, beside)
+    if "train" in parts and not classes:
+        return Layout(parts["train"], {}, beside)
+    if are_alike(folder, names, places) and not os.path.isfile(f"{folder}/{CLASSNAMES}"):
+        return Layout("", parts_alike(folder, places), [])
+    if len({*named.values()}) > 1 and not classes:
+        raise UserError(
+            f"{folder} has {first_few(names)}, which hold no class folders: put the images of each class into a "
+            "folder of their own in each of them, or, if these are the classes, call them otherwise"
+        )
+    return Layout(folder, {}, [])
+
+
+# ---- by their names ----
+
+
+def words_of(name: str) -> list[str]:
+    return [word for word in re.split(r"[\W_\d]+", name.lower()) if word]
+
+
+def is_exact(name: str) -> bool:
+    """Whether a folder is called by a part and nothing else."""
+    return name.lower() in PART_OF
+
+
+def parts_named(names: Sequence[str]) -> dict[str, str]:
+    """Those of the folders that are called by a part → the part, as in ``valid``, ``seg_train`` or
+    ``test1``. Phrases, such as ``test tube``, are classes, and so are ``train_station`` and
+    ``test_tube`` where no other folder is surely called by a part."""
+    named = {}
+    sure = []
+    for name in names:
+        words = words_of(name)
+        others = [word for word in words if word not in PART_OF and word not in PLAIN]
+        known = [word for word in (*words[-1:], *words[:1]) if word in PART_OF]
+        if known and not (others and " " in name):
+            named[name] = PART_OF[known[0]]
+            if not others or words[-1] in PART_OF:
+                sure.append(name)
+    return named if sure else {}
+
+
+# ---- by what they hold ----
+
+
+def are_alike(folder: str, names: Sequence[str], places: Mapping[str, str]) -> bool:
+    """Whether all folders hold the same class folders and nothing else, and may be parts by their
+    names, which are no phrases.
+
+    places: folder's name → where its class folders are.
+    """
+    held = [class_folders(place) for place in places.values()]
+    return (
+        len(names) == len(places) > 1
+        and len(held[0]) > 1
+        and all(inner == held[0] for inner in held)
+        and not any(" " in name for name in names)
+        and not any(is_image(file) for name in names for file in os.listdir(f"{folder}/{name}"))
+    )
+
+
+def parts_alike(folder: str, places: Mapping[str, str]) -> dict[str, str]:
+    """Part → its folder, of folders that all hold the same class folders. One that is called by no part
+    is the test beside a single other one.
+
+    Raises:
+        UserError: it is not clear which is which.
+    """
+    parts: dict[str, str] = {}
+    unknown = []
+    for name, place in places.items():
+        part = next((PART_OF[word] for word in PART_OF if name.lower().startswith(word)), "")
+        if part and part not in parts:
+            parts[part] = place
+        else:
+            unknown.append(place)
+    if [*parts] == ["train"] and len(unknown) == 1:
+        parts["test"] = unknown.pop()
+    if "train" in parts and len(parts) > 1 and not unknown:
+        return parts
+    inner = class_folders(next(iter(places.values())))
+    raise UserError(
+        f"{folder} has {first_few([*places])}, which all hold the same folders ({first_few(inner)}): if {inner[0]} … are "
+        f"the classes, call the others train and test; if {next(iter(places))} … are, name them in {folder}/{CLASSNAMES}, "
+        "a line for each: its folder, a space and its name"
+    )
+
+
+def parts_taken(folder: str, layout: Layout) -> str:
+    """Which folder is taken for which part, in a sentence; "" where their names say it."""
+    names = {part: os.path.relpath(place, folder) for part, place in layout.parts.items()}
+    if all(is_exact(name.split(os.sep)[0]) for name in names.values()):
+        return ""
+    return f"Taken as parts: {', '.join(f'{name} as {part}' for part, name in names.items())}"
+
+
+def deeper(parts: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """Return a warning where class folders hold nothing but folders, several each, which may be the classes
+    that are meant; "" where one does not.
+
+    parts: part → class folder → paths of its images.
+    """
+    below = defaultdict(set)
+    for files in parts.values():
+        for name, paths in files.items():
+            for path in paths:
+                _, is_below, rest = path.partition(BELOW)
+                below[name].add(rest.split(os.sep)[0] if is_below else "")
+    if any("" in folders or len(folders) < 2 for folders in below.values()):
+        return ""
+    inner = sorted(set().union(*below.values()))
+    return (
+        f"The classes are {first_few(sorted(below))}, whose folders hold nothing but folders "
+        f"({first_few(inner)}): if these are the classes, give a folder that holds them directly"
+    )
