@@ -154,7 +154,7 @@ def run(args: argparse.Namespace) -> None:
         args.backbone = options.get("MODEL.BACKBONE.NAME")
         if not args.backbone:
             planned(args)  # what is wrong is answered before weights are looked for
-            from labelling.defaults import choose_clip
+            from labelling.own_run import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
             log.info("%s", why)

@@ -29,7 +29,7 @@ from torch import Tensor
 
 from experiments.promises import answers_to, classifier_of, features_of, fit_as_runs_do
 from labelling.cross_fit import FeatureSet
-from labelling.defaults import TAKEN
+from labelling.own_run import TAKEN
 from tests.bursts import codes, drawn, groups
 from trainers.learners.features import FeatureMethod
 

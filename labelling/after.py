@@ -13,11 +13,10 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, Record, read_record, remove_record
 from trainers.engine.run import Run
 
-from .explain import offered
 from .fit import opened
 from .own_run import for_trainer
 from .request import OwnRun
-from .rules import offered_labels
+from .rules import offered, offered_labels
 from .task import task_of
 from .threshold import validation_if_any
 

@@ -34,10 +34,16 @@ from trainers.texts.classnames import check_names
 
 from .answer import Answers
 from .fit import fit_folder
-from .label_cells import Labelled, wants_multi_label, write_images
 from .official_prompts import BACKBONE, official_classifier
-from .pictures import Picture, Pictures, is_path, transformed
-from .reading import ReadImages, batches_of, read_images
+from .pictures import (
+    Picture,
+    Pictures,
+    ReadImages,
+    batches_of,
+    is_path,
+    read_images,
+    transformed,
+)
 from .request import Text, ask, checked_names, text
 from .rules import LabelRule, Wanted, is_promise, rule_of
 from .task import task_of_run
@@ -46,6 +52,7 @@ from .zero_shot import zero_shot_classifier
 
 if TYPE_CHECKING:
     from .evaluate import Evaluation
+    from .label_cells import Labelled
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +200,7 @@ class PromptedClassifier:
     @classmethod
     def fit(
         cls,
-        images: str | os.PathLike[str] | Labelled,
+        images: "str | os.PathLike[str] | Labelled",
         labels: Sequence[object] | None = None,
         *,
         trainer: str | None = None,
@@ -243,6 +250,8 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
+        from .label_cells import wants_multi_label, write_images
+
         multi_label = wants_multi_label(images, labels, multi_label)
         root = images
         made = ""  # folder of what is written of images that are no folder
@@ -386,7 +395,7 @@ class PromptedClassifier:
         return torch.cat(parts).numpy()
 
     def evaluate(
-        self, images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None = None
+        self, images: "str | os.PathLike[str] | Labelled", labels: Sequence[object] | None = None
     ) -> "Evaluation":
         """How good the answers to labelled images are; warns of those that were trained on.
 

@@ -26,9 +26,8 @@ from trainers.method import Batches
 from trainers.prompting.backbone import Backbone
 
 from .cross_fit import FeatureSet, cross_fit
-from .defaults import completed
 from .encode import forget_features, learn_features
-from .own_run import build_run, config_of_images
+from .own_run import build_run, completed, config_of_images
 from .request import LOGGERS, OwnRun, check_images
 from .task import task_of
 

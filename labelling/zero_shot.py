@@ -13,8 +13,8 @@ from trainers.engine.saved_run import method_of
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
-from .defaults import choose_clip
 from .official_prompts import record_of
+from .own_run import choose_clip
 from .request import Text, checked_names, text
 
 # several sentences for each name, "a photo of the large {}." and others; of multi-label pictures one

@@ -18,8 +18,7 @@ from unittest import mock
 
 import labelling.checkout.image_folder  # noqa: F401  (registers ImageFolder)
 from labelling.checkout.arguments import asked_of_images
-from labelling.defaults import TAKEN
-from labelling.own_run import config_of_images, for_trainer
+from labelling.own_run import TAKEN, config_of_images, for_trainer
 from protocols import launch, runs
 from protocols.arguments import build_config
 from scripts.missing import requirements

@@ -39,7 +39,7 @@ from labelling.answers.part_file import PartFile
 from labelling.classifier import PromptedClassifier
 from labelling.commands import predict
 from labelling.folders.pictures import Picture
-from labelling.reading import ReadImages
+from labelling.pictures import ReadImages
 from trainers.evaluation.prediction import Prediction
 
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's

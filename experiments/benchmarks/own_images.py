@@ -47,8 +47,8 @@ from tabulate import tabulate
 from torch import Tensor
 
 from labelling.cross_fit import FeatureSet, cross_fit
-from labelling.defaults import TAKEN
 from labelling.folders.own_images import FOLDS
+from labelling.own_run import TAKEN
 from trainers import method_class, method_node
 from trainers.learners.features import is_feature_classifier
 from trainers.prompting.backbone import WEIGHTS, build_backbone

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from trainers.common.errors import UserError
 
-from ..pictures import Picture, ahead
-from ..reading import AHEAD, ReadBatch, ReadImages
+from ..pictures import AHEAD, Picture, ReadBatch, ReadImages, ahead
 from .part_file import PartFile
 
 Computed = TypeVar("Computed")  # the answers to a batch, before they are rows

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from trainers.common.errors import UserError
@@ -12,14 +11,6 @@ from trainers.common.files import write_lines
 from ..readers.rows import LOCAL
 from .rows import Row
 from .writers import Writer, json_list
-
-if TYPE_CHECKING:
-    from trainers.method import Method
-
-
-def version_of(method: "Method") -> str:
-    """The trainer, and the start of its prompts' hash: another training has another version."""
-    return f"{method.name()} {(method.prompts_hash() or '')[:8]}".strip()
 
 
 class LabelStudioWriter(Writer):

@@ -16,9 +16,16 @@ from trainers.evaluation.figures import decimal
 from .rows import Row, columns_of, rows_of, rows_with_votes
 
 if TYPE_CHECKING:
+    from trainers.method import Method
+
     from ..answer import Answers
 
 NONE = "none of them"  # in a line of text, of a multi-label picture
+
+
+def version_of(method: "Method") -> str:
+    """The trainer, and the start of its prompts' hash: another training has another version."""
+    return f"{method.name()} {(method.prompts_hash() or '')[:8]}".strip()
 
 
 class Writer(ABC):

@@ -27,10 +27,10 @@ from trainers.common.image_files import transparent_parts, with_alpha
 from trainers.common.imports import importing
 from trainers.common.record_file import FILE_NAME
 
-from ..answers.label_studio import LabelStudioWriter, version_of
+from ..answers.label_studio import LabelStudioWriter
 from ..answers.parquet import ParquetWriter
 from ..answers.part_file import PartFile, part_file
-from ..answers.writers import CsvWriter, JsonWriter, TextWriter, Writer
+from ..answers.writers import CsvWriter, JsonWriter, TextWriter, Writer, version_of
 from ..rules import LabelRule, Wanted, rule_of, says
 from ..threshold import Threshold
 from .arguments import add_run_arguments, images_at, share_or_best
@@ -225,7 +225,6 @@ def label(
         from tqdm import tqdm
 
         from ..answers.answering import fill, here
-        from ..answers.on_ray import on_ray
 
     classifier = classifier_of(args, rule)
     if classifier.method.note:
@@ -233,6 +232,8 @@ def label(
     images, answered, unread = part.counts()
     missing = part.missing(classifier.cfg.DATALOADER.TEST.BATCH_SIZE)
     if args.ray:
+        from ..answers.on_ray import on_ray
+
         answers = on_ray(args.ray, missing, labeller_of(args, wanted))
     else:
         if not answered + unread:  # a command that goes on has said it

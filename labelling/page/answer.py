@@ -3,8 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 from ..answers.rows import add_thresholds, most_probable, votes_of
-from ..explain import NOT_KNOWN, OTHER_CLASSES, explain, others_as_certain, verdict
-from ..rules import LabelRule, says
+from ..rules import (
+    NOT_KNOWN,
+    OTHER_CLASSES,
+    LabelRule,
+    explain,
+    others_as_certain,
+    says,
+    verdict,
+)
 from ..threshold import Threshold
 
 if TYPE_CHECKING:

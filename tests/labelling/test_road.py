@@ -13,7 +13,7 @@ import run as protocol_run
 import train
 from labelling import PromptedClassifier
 from labelling.commands import train as cdc_train
-from labelling.defaults import trainer_and_clip_of
+from labelling.own_run import trainer_and_clip_of
 from tests.conftest import FEW, slow_but_for
 from tests.methods import FITTED
 from tests.runs import base_arguments, call, contents_of, make_pictures, record_of, refuses

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from labelling.explain import explain, offered, others_as_certain
+from labelling.rules import explain, offered, others_as_certain
 from labelling.threshold import BEST, OFFERED, points_of, possible, promised, threshold_of
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation

@@ -10,7 +10,7 @@ import torch
 import predict
 import train
 from labelling import PromptedClassifier
-from labelling.defaults import TAKEN
+from labelling.own_run import TAKEN
 from tests.conftest import slow_but_for
 from tests.runs import make_pictures, record_of
 from trainers.prompting.weights import open_clip_sources

@@ -12,8 +12,8 @@ import demo_app
 import predict
 from labelling import PromptedClassifier
 from labelling.classifier import Answers
-from labelling.explain import NOT_KNOWN
 from labelling.page.answer import describe, percent
+from labelling.rules import NOT_KNOWN
 from labelling.threshold import threshold_of
 from tests.conftest import GOLDEN, TRAINERS, slow_but_for
 from tests.labelling.page.conftest import NASTY, Page, make_demo, png
