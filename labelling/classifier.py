@@ -406,9 +406,13 @@ class PromptedClassifier:
         Raises:
             UserError: see ``predict``; or a label is none of ``classes_``.
         """
-        from .evaluate import evaluated
+        from .evaluate import evaluated, labelling_of, truth_of
 
-        return evaluated(self, images, labels)
+        multi_label = self.task.multi_label
+        known = labelling_of(images, labels, multi_label)
+        truth = truth_of(known.names, self.classnames)
+        answers = self.predict(known.pictures)
+        return evaluated(known, answers, truth, self.trained_on, multi_label)
 
     def prediction(
         self, images: Pictures, broken: list[UserError] | None = None

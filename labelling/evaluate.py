@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy
 import torch
@@ -25,9 +25,6 @@ from .look_alikes import look_alikes
 from .pictures import Picture, is_path
 from .readers.rows import WHOLE
 from .table import Table, read_table
-
-if TYPE_CHECKING:
-    from .classifier import PromptedClassifier
 
 log = logging.getLogger(__name__)
 
@@ -75,17 +72,19 @@ class Labelling:
 
 
 def evaluated(
-    classifier: "PromptedClassifier",
-    images: str | os.PathLike[str] | Labelled,
-    labels: Sequence[object] | None,
+    known: Labelling,
+    answers: Answers,
+    truth: numpy.ndarray,
+    trained_on: frozenset[int],
+    multi_label: bool,
 ) -> Evaluation:
-    """Return how good the answers to labelled images are; see ``PromptedClassifier.evaluate``."""
-    multi_label = classifier.task.multi_label
-    known = labelling_of(images, labels, multi_label)
-    truth = truth_of(known.names, classifier.classnames)
-    answers = classifier.predict(known.pictures)
+    """Return how good answers to N labelled pictures are; warn of those that were trained on.
+
+    Args:
+        truth: which labels (N, K), bool, the pictures have; trained_on: see ``fingerprints.start_of``.
+    """
     looks = looks_at(known.pictures)
-    seen = number_seen(known.pictures, looks, classifier.trained_on)
+    seen = number_seen(known.pictures, looks, trained_on)
     if note := note_on_trained(seen, len(known.names)):
         log.warning("%s", note)
     classes = numpy.zeros(len(truth), int) if multi_label else truth.argmax(axis=1)

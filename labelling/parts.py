@@ -241,4 +241,5 @@ def too_small(table: Table) -> list[int]:
     if table.is_divided:
         return []
     sizes = numpy.bincount([label for (label,) in table.labels], minlength=len(table.folders))
-    return numpy.flatnonzero(sizes < LEAST).tolist()
+    small: list[int] = numpy.flatnonzero(sizes < LEAST).tolist()
+    return small

@@ -78,8 +78,9 @@ def uncertainty_of(answers: "Arrays") -> numpy.ndarray:
         known: numpy.ndarray = answers[UNCERTAINTY]
         return known
     probability = answers["probability"]
-    agreed: numpy.ndarray = numpy.where(given_in(answers), probability, 1 - probability)
-    return 1 - agreed.prod(axis=1)
+    agreed = numpy.where(given_in(answers), probability, 1 - probability)
+    uncertainty: numpy.ndarray = 1 - agreed.prod(axis=1)
+    return uncertainty
 
 
 def spread(uncertainty: numpy.ndarray) -> numpy.ndarray:

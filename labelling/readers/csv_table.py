@@ -50,6 +50,7 @@ def read_csv(content: str, multi_label: bool) -> Source:
             where = f"line {table.line_num}"
             if None in cells or None in cells.values():
                 raise ValueError(f"{where} has more or fewer cells than the first")
+            names: tuple[str, ...] | None
             if labels:
                 names = names_of_columns(cells, labels, where)
             else:
