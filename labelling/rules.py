@@ -20,6 +20,7 @@ from .bets import PROMISES, Rule, smallest_share
 from .threshold import (
     BEST,
     CONFIDENCE,
+    OFFERED,
     ROUNDING,
     Point,
     Threshold,
@@ -173,9 +174,9 @@ def promised_rule(
         found = float(share)
     rule = PROMISES[option](*answers, found, confidence) if found else None
     if rule is None or found is None:
-        what = f"at most {100 * found:g} % {WHAT[option]}" if found else f"a share {WHAT[option]}"
+        least = found or max(OFFERED)
         raise UserError(
-            f"{folder} can't promise that {what}: {groups} pictures or groups of them are too few, or too often "
+            f"{folder} can't promise that at most {100 * least:g} % {WHAT[option]}: {groups} pictures or groups of them are too few, or too often "
             "wrong: give a larger share, add pictures, or leave the promise out"
         )
     what = f"At most {100 * found:g} % {WHAT[option]}"
