@@ -103,15 +103,19 @@ def content_distance(cosines: numpy.ndarray) -> numpy.ndarray:
     return distance
 
 
-def share_as_far(
-    known: numpy.ndarray, weight: numpy.ndarray, asked: numpy.ndarray
-) -> numpy.ndarray:
-    """The sum (L,) of the weights of known distances (N,) that are at least each of those asked (L,)."""
-    order = numpy.argsort(-known, kind="stable")
-    sums = numpy.append(0, weight[order].cumsum())  # (N + 1,), of the n farthest
-    farthest_first = -known[order]
-    found: numpy.ndarray = sums[numpy.searchsorted(farthest_first, -asked, side="right")]
-    return found
+class Shares:
+    """How many groups are as far as a distance, of known distances (N,) with weights (N,)."""
+
+    def __init__(self, known: numpy.ndarray, weight: numpy.ndarray) -> None:
+        order = numpy.argsort(-known, kind="stable")
+        self.farthest_first = -known[order]
+        self.sums = numpy.append(0, weight[order].cumsum())  # (N + 1,), of the n farthest
+
+    def as_far(self, distance: numpy.ndarray) -> numpy.ndarray:
+        """The sum (L,) of the weights of what is at least as far as each distance (L,)."""
+        number = numpy.searchsorted(self.farthest_first, -distance, side="right")
+        found: numpy.ndarray = self.sums[number]
+        return found
 
 
 @dataclass(frozen=True)
@@ -142,12 +146,20 @@ class Familiar:
         return self.features.astype(numpy.float32)
 
     @cached_property
-    def own(self) -> numpy.ndarray:
-        """The smaller (N,) of both shares of each training picture."""
-        of_content = share_as_far(self.content, self.weight, self.content)
-        of_look = share_as_far(self.look_distance, self.weight, self.look_distance)
-        smaller: numpy.ndarray = numpy.minimum(of_content, of_look)
-        return smaller
+    def of_content(self) -> Shares:
+        return Shares(self.content, self.weight)
+
+    @cached_property
+    def of_look(self) -> Shares:
+        return Shares(self.look_distance, self.weight)
+
+    @cached_property
+    def of_smaller(self) -> Shares:
+        """Of the smaller share of each training picture: the smaller, the farther."""
+        smaller = numpy.minimum(
+            self.of_content.as_far(self.content), self.of_look.as_far(self.look_distance)
+        )
+        return Shares(-smaller, self.weight)
 
     def p_values(self, features: numpy.ndarray, looks: numpy.ndarray) -> numpy.ndarray:
         """How familiar pictures are, (L,) in (0, 1].
@@ -159,27 +171,33 @@ class Familiar:
         for block in numpy.split(unit(features), range(BLOCK, len(features), BLOCK)):
             content.append(content_distance(block @ self.single.T))
         smaller = numpy.minimum(
-            share_as_far(self.content, self.weight, numpy.concatenate(content)),
-            share_as_far(self.look_distance, self.weight, self.look.distance(looks)),
+            self.of_content.as_far(numpy.concatenate(content)),
+            self.of_look.as_far(self.look.distance(looks)),
         )
-        p_value: numpy.ndarray = (1 + share_as_far(-self.own, self.weight, -smaller)) / (
-            self.groups + 1
-        )
+        p_value: numpy.ndarray = (1 + self.of_smaller.as_far(-smaller)) / (self.groups + 1)
         return p_value
 
     def arrays(self) -> dict[str, numpy.ndarray]:
         """What is kept, by name, as a file of arrays holds it."""
-        kept = {name: getattr(self, name) for name in STORED}
-        return {**kept, "look_mean": self.look.mean, "look_precision": self.look.precision}
-
-
-STORED = ("features", "weight", "content", "look_distance")
+        return {
+            "features": self.features,
+            "weight": self.weight,
+            "content": self.content,
+            "look_distance": self.look_distance,
+            "look_mean": self.look.mean,
+            "look_precision": self.look.precision,
+        }
 
 
 def familiar_of(stored: Mapping[str, numpy.ndarray]) -> Familiar:
     """What ``Familiar.arrays`` gave."""
-    look = Look(stored["look_mean"], stored["look_precision"])
-    return Familiar(*(stored[name] for name in STORED), look)
+    return Familiar(
+        stored["features"],
+        stored["weight"],
+        stored["content"],
+        stored["look_distance"],
+        Look(stored["look_mean"], stored["look_precision"]),
+    )
 
 
 def unit(features: numpy.ndarray) -> numpy.ndarray:
