@@ -7,8 +7,9 @@ A picture is far by what it shows or by how it looks. What it shows is the CLIP'
 of the training pictures. A CLIP is trained to ignore how a picture looks, so that features alone find few
 changed cameras (docs/uncertainty.md).
 
-The rank of the smaller of both shares is a conformal p-value: for a picture that comes as the training
-pictures came it is at most α with a probability of about α, whatever the features are. Training pictures are
+A picture is as far as the larger of both distances is, in standard deviations of their logarithms above
+the mean of the training pictures. Its rank among theirs is a conformal p-value: for a picture that comes as
+they came it is at most α with a probability of about α, whatever the features are. Training pictures are
 judged by others only: by the nearest of other groups, and by distributions of folds without their group.
 Groups are what comes independently, so that each counts once.
 
@@ -38,6 +39,7 @@ BLOCK = 1000  # pictures whose cosines are computed at a time
 SIDE = 64  # pixels of a side that statistics are taken of
 SCALES = 4  # at which contrast is measured: 64, 32, 16 and 8 pixels a side
 FAINT = 1e-3  # contrast, below which there is none
+NEXT_TO_NOTHING = 1e-6  # a distance, as of a copy
 
 
 def looks_of(pixels: Tensor) -> numpy.ndarray:
@@ -103,21 +105,6 @@ def content_distance(cosines: numpy.ndarray) -> numpy.ndarray:
     return distance
 
 
-class Shares:
-    """How many groups are as far as a distance, of known distances (N,) with weights (N,)."""
-
-    def __init__(self, known: numpy.ndarray, weight: numpy.ndarray) -> None:
-        order = numpy.argsort(-known, kind="stable")
-        self.farthest_first = -known[order]
-        self.sums = numpy.append(0, weight[order].cumsum())  # (N + 1,), of the n farthest
-
-    def as_far(self, distance: numpy.ndarray) -> numpy.ndarray:
-        """The sum (L,) of the weights of what is at least as far as each distance (L,)."""
-        number = numpy.searchsorted(self.farthest_first, -distance, side="right")
-        found: numpy.ndarray = self.sums[number]
-        return found
-
-
 @dataclass(frozen=True)
 class Familiar:
     """What is kept of N training pictures in G groups.
@@ -125,14 +112,13 @@ class Familiar:
     Attributes:
         features: (N, E), of length one, in float16.
         weight: (N,), 1 / the number of pictures of a picture's group.
-        content, look_distance: (N,), distances from the others.
+        distances: (N, 2), the logarithms of the distances from the others, by content and by look.
         look: of all pictures.
     """
 
     features: numpy.ndarray
     weight: numpy.ndarray
-    content: numpy.ndarray
-    look_distance: numpy.ndarray
+    distances: numpy.ndarray
     look: Look
 
     @property
@@ -145,21 +131,19 @@ class Familiar:
         """The features (N, E) in fp32, in which they are multiplied."""
         return self.features.astype(numpy.float32)
 
-    @cached_property
-    def of_content(self) -> Shares:
-        return Shares(self.content, self.weight)
+    def score(self, distances: numpy.ndarray) -> numpy.ndarray:
+        """The larger (L,) of logarithms of distances (L, 2), in the training pictures' deviations."""
+        deviation = self.distances.std(axis=0) + 1e-6
+        score: numpy.ndarray = ((distances - self.distances.mean(axis=0)) / deviation).max(axis=1)
+        return score
 
     @cached_property
-    def of_look(self) -> Shares:
-        return Shares(self.look_distance, self.weight)
-
-    @cached_property
-    def of_smaller(self) -> Shares:
-        """Of the smaller share of each training picture: the smaller, the farther."""
-        smaller = numpy.minimum(
-            self.of_content.as_far(self.content), self.of_look.as_far(self.look_distance)
-        )
-        return Shares(-smaller, self.weight)
+    def farthest_first(self) -> tuple[numpy.ndarray, numpy.ndarray]:
+        """Minus the scores (N,) of the training pictures, upwards, and the sums (N + 1,) of the weights of
+        the first 0 … N."""
+        score = self.score(self.distances)
+        order = numpy.argsort(-score, kind="stable")
+        return -score[order], numpy.append(0, self.weight[order].cumsum())
 
     def p_values(self, features: numpy.ndarray, looks: numpy.ndarray) -> numpy.ndarray:
         """How familiar pictures are, (L,) in (0, 1].
@@ -170,11 +154,10 @@ class Familiar:
         content = []
         for block in numpy.split(unit(features), range(BLOCK, len(features), BLOCK)):
             content.append(content_distance(block @ self.single.T))
-        smaller = numpy.minimum(
-            self.of_content.as_far(numpy.concatenate(content)),
-            self.of_look.as_far(self.look.distance(looks)),
-        )
-        p_value: numpy.ndarray = (1 + self.of_smaller.as_far(-smaller)) / (self.groups + 1)
+        score = self.score(logarithms(numpy.concatenate(content), self.look.distance(looks)))
+        known, sums = self.farthest_first
+        number = numpy.searchsorted(known, -score, side="right")  # (L,), as far or farther
+        p_value: numpy.ndarray = (1 + sums[number]) / (self.groups + 1)
         return p_value
 
     def arrays(self) -> dict[str, numpy.ndarray]:
@@ -182,8 +165,7 @@ class Familiar:
         return {
             "features": self.features,
             "weight": self.weight,
-            "content": self.content,
-            "look_distance": self.look_distance,
+            "distances": self.distances,
             "look_mean": self.look.mean,
             "look_precision": self.look.precision,
         }
@@ -191,13 +173,14 @@ class Familiar:
 
 def familiar_of(stored: Mapping[str, numpy.ndarray]) -> Familiar:
     """What ``Familiar.arrays`` gave."""
-    return Familiar(
-        stored["features"],
-        stored["weight"],
-        stored["content"],
-        stored["look_distance"],
-        Look(stored["look_mean"], stored["look_precision"]),
-    )
+    look = Look(stored["look_mean"], stored["look_precision"])
+    return Familiar(stored["features"], stored["weight"], stored["distances"], look)
+
+
+def logarithms(content: numpy.ndarray, look: numpy.ndarray) -> numpy.ndarray:
+    """The logarithms (N, 2) of distances (N,) by content and by look."""
+    found: numpy.ndarray = numpy.log(numpy.stack([content, look], axis=1).clip(NEXT_TO_NOTHING))
+    return found
 
 
 def unit(features: numpy.ndarray) -> numpy.ndarray:
@@ -238,5 +221,5 @@ def fit_familiar(
     for part in numpy.unique(fold):
         own = fold == part
         look_distance[own] = fit_look(looks[~own]).distance(looks[own])
-    weight = 1 / size[group]
-    return Familiar(half, weight, numpy.concatenate(content), look_distance, fit_look(looks))
+    distances = logarithms(numpy.concatenate(content), look_distance)
+    return Familiar(half, 1 / size[group], distances, fit_look(looks))
