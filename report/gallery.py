@@ -16,7 +16,7 @@ from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
 
 from .pictures import Paths, thumbnail
-from .review import least_certain, probably_wrong
+from .review import WrongLabels, least_certain, probably_wrong
 
 SHOWN = 8  # images of each kind
 LISTED = 1000  # images of a run in a list, at most
@@ -76,10 +76,12 @@ class Gallery:
 
     Attributes:
         title: which run.
+        wrong: how many labels are probably wrong, in a sentence.
         cards: ``WRONG_LABELS`` and ``NEXT`` → the first ``SHOWN`` images of that kind.
     """
 
     title: str
+    wrong: str
     cards: dict[str, list[Card]]
 
 
@@ -127,13 +129,18 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
         for kind, order in orders(answers).items()
     }
-    return Gallery(f"{entry.where}, seed {run.seed}", cards)
+    return Gallery(f"{entry.where}, seed {run.seed}", wrong_in(answers).says(), cards)
+
+
+def wrong_in(answers: Arrays) -> WrongLabels:
+    """Which labels of ``held_out`` answers are probably wrong."""
+    return probably_wrong(answers["label"], answers["top"], answers["top_probability"])
 
 
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
     """``WRONG_LABELS`` and ``NEXT`` → indices of such images, in the order of ``review``."""
     return {
-        WRONG_LABELS: probably_wrong(answers["label"], answers["top"], answers["top_probability"]),
+        WRONG_LABELS: wrong_in(answers).listed,
         NEXT: least_certain(answers[UNCERTAINTY]),
     }
 
