@@ -16,7 +16,7 @@ from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
 
 from .pictures import Paths, thumbnail
-from .review import least_certain, probably_wrong
+from .review import WrongLabels, least_certain, probably_wrong
 
 SHOWN = 8  # images of each kind
 LISTED = 1000  # images of a run in a list, at most
@@ -27,8 +27,8 @@ MISTAKES = "Worst mistakes"
 ENDINGS = {WRONG_LABELS: "wrong_labels", MISTAKES: "worst_mistakes", NEXT: "label_next"}
 READING = (
     "Images of one seed, each answered by a model that has not seen it. First those whose given label "
-    "is probably wrong, or where the model is wrongly sure: another class is as probable as on the "
-    "images that bear its name (confident learning), the least probable labels first. Then the least "
+    "is probably wrong, or where the model is wrongly sure, the most probably wrong first: the share of "
+    "wrong labels is fitted together with a temperature. Then the least "
     "certain images, which are worth labelling next. Fused votes are shown with their probability, "
     "their weight in the answer and their vacuity, the share of belief that they hold back."
 )
@@ -99,11 +99,13 @@ class Gallery:
     Attributes:
         title: which run.
         reading: what is shown.
+        wrong: how many labels are probably wrong, in a sentence; "" where nothing is said of it.
         cards: kind, such as ``NEXT`` → the first ``SHOWN`` images of that kind.
     """
 
     title: str
     reading: str
+    wrong: str
     cards: dict[str, list[Card]]
 
 
@@ -161,13 +163,18 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
         for kind, order in orders(answers).items()
     }
-    return Gallery(f"{entry.where}, seed {run.seed}", READING, cards)
+    return Gallery(f"{entry.where}, seed {run.seed}", READING, wrong_in(answers).says(), cards)
+
+
+def wrong_in(answers: Arrays) -> WrongLabels:
+    """Which labels of ``held_out`` answers are probably wrong."""
+    return probably_wrong(answers["label"], answers["top"], answers["top_probability"])
 
 
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
     """``WRONG_LABELS`` and ``NEXT`` → indices of such images, in the order of ``review``."""
     return {
-        WRONG_LABELS: probably_wrong(answers["label"], answers["top"], answers["top_probability"]),
+        WRONG_LABELS: wrong_in(answers).listed,
         NEXT: least_certain(answers[UNCERTAINTY]),
     }
 

@@ -278,7 +278,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
         for kind, order in orders(answers).items()
     }
-    return Gallery(f"{entry.where}, seed {run.seed}", GALLERY, cards)
+    return Gallery(f"{entry.where}, seed {run.seed}", GALLERY, "", cards)
 
 
 def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:

@@ -16,6 +16,7 @@ from report.classes import class_page
 from report.gallery import NEXT, WRONG_LABELS, gallery
 from report.page import make_report
 from report.pictures import find_images
+from report.review import WrongLabels
 from report.tasks import headlines
 from results.answers import UNCERTAINTY
 from results.runs import collect, group
@@ -118,7 +119,14 @@ def test_classes_matrix_and_confusions_are_counts_of_the_answers(make, monkeypat
 # ---- the gallery ----
 
 
-def test_gallery_order_and_what_stands_on_a_card(tmp_path):
+def listing(monkeypatch, *places):
+    """Has these answers' labels for wrong, whatever they are."""
+    found = WrongLabels(numpy.full(60, 0.4), numpy.array(places))
+    monkeypatch.setattr("report.gallery.probably_wrong", lambda *answers: found)
+
+
+def test_gallery_order_and_what_stands_on_a_card(tmp_path, monkeypatch):
+    listing(monkeypatch, 1, 2, 5)
     known = GOLDEN["tables"]["gallery"]
     answers = {name: numpy.array(values) for name, values in known["answers"].items()}
     answers["max_probability"] = answers["max_probability"].astype("float32")
@@ -132,7 +140,10 @@ def test_gallery_order_and_what_stands_on_a_card(tmp_path):
     assert uncertain[3].answer == "class 5"
 
 
-def test_the_lists_are_of_validation_and_test_images_and_each_vote_has_its_weight(tmp_path):
+def test_the_lists_are_of_validation_and_test_images_and_each_vote_has_its_weight(
+    tmp_path, monkeypatch
+):
+    listing(monkeypatch, 33, 4)
     parts = [make_answers(seed, 30, templates=2) for seed in (1, 2)]
     for name, arrays in zip("ab", parts):
         arrays["image"] = numpy.array([f"{name}/{index}.png" for index in range(30)])
@@ -151,7 +162,8 @@ def test_the_lists_are_of_validation_and_test_images_and_each_vote_has_its_weigh
     assert queue["image"].tolist() == names[numpy.argsort(-uncertainties, kind="stable")].tolist()
     assert set(queue["split"]) == {"val", "test"}
     wrong = pandas.read_csv(tmp_path / "page_wrong_labels.csv")
-    assert (wrong["label"] != wrong["answer"]).any()
+    assert wrong["image"].tolist() == ["b/3.png", "a/4.png"]
+    assert "2 labels, about 40 in 100 of which are wrong" in text
 
 
 def test_pictures_are_those_of_the_test_images_and_others_are_said_not_shown(

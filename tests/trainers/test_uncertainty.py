@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from results.answers import reliability_points
 from trainers.evaluation.figures import effective_number
+from trainers.evaluation.prediction import Prediction
 from trainers.evaluation.uncertainty import (
     TEMPERATURE_BOUNDS,
     adaptive_calibration_error,
@@ -58,18 +59,64 @@ def test_selective_risk_is_the_mean_over_all_orders_of_equal_doubts(rows):
 # ---- temperature scaling ----
 
 
+def clear_answers(seed, images, classes):
+    """Log-probabilities (N, K) whose labels (N,) all are the most probable class, and these labels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (images,), generator=generator)
+    logits = torch.randn(images, classes, generator=generator, dtype=torch.float64)
+    gap = 0.5 + 10 * torch.rand(images, generator=generator, dtype=torch.float64)
+    logits[torch.arange(images), labels] = logits.amax(dim=1) + gap
+    return logits.log_softmax(dim=1), labels
+
+
 @given(st.integers(0, 1000), st.floats(0.2, 5))
-def test_no_other_temperature_makes_the_labels_likelier(seed, sharpness):
-    """The loss is convex in 1 / T, so that comparing with neighbours is enough."""
+def test_no_other_temperature_makes_the_labels_and_an_unseen_mistake_likelier(seed, sharpness):
+    """The loss is convex in 1 / T, so that comparing with neighbours is enough. Platt's targets, one by
+    one: 61 of 62 for the label, and 1 of 62 for the most probable other class."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(60, 4, generator=generator, dtype=torch.float64)
     labels = logits.softmax(dim=1).multinomial(1, generator=generator)[:, 0]
     log_probability = (sharpness * logits).log_softmax(dim=1)
+    targets = torch.zeros(60, 4, dtype=torch.float64)
+    for target, picture, label in zip(targets, logits.tolist(), labels.tolist()):
+        target[label] = 61 / 62
+        target[max({*range(4)} - {label}, key=picture.__getitem__)] = 1 / 62
     found = fit_temperature(log_probability, labels)
     for factor in (0.5, 0.99, 0.9999, 1.0001, 1.01, 2):
         other = min(max(factor * found, TEMPERATURE_BOUNDS[0]), TEMPERATURE_BOUNDS[1])
-        losses = [cross_entropy(log_probability / t, labels) for t in (found, other)]
+        losses = [cross_entropy(log_probability / t, targets) for t in (found, other)]
         assert losses[0] <= losses[1] + 1e-12
+
+
+@given(st.integers(0, 1000), st.sampled_from([5, 40, 300]), st.integers(2, 30), st.floats(0.05, 20))
+def test_answers_that_all_are_right_are_not_certain(seed, images, classes, sharpness):
+    """N of N right: an error of about 1 / (N + 2) or more is stated, however large the logits are."""
+    log_probability, labels = clear_answers(seed, images, classes)
+    sharper = (sharpness * log_probability).log_softmax(dim=1)
+    temperature = fit_temperature(sharper, labels)
+    stated = 1 - temperature_scaled(sharper, temperature).amax(dim=1).mean()
+    assert TEMPERATURE_BOUNDS[0] < temperature < TEMPERATURE_BOUNDS[1]
+    assert stated >= 0.9 / (images + 2)
+
+
+def test_equally_clear_answers_that_all_are_right_have_laplaces_error():
+    labels = torch.arange(50) % 2
+    logits = 7 * torch.eye(2, dtype=torch.float64)[labels]
+    scaled = temperature_scaled(logits, fit_temperature(logits.log_softmax(dim=1), labels))
+    torch.testing.assert_close(scaled.amin(dim=1), torch.full((50,), 1 / 52).double())
+
+
+def test_certain_answers_keep_their_order():
+    """Whose uncertainties fp32 has no place for beside 1."""
+    probability = torch.tensor([[1, 3e-9, 1e-9], [1e-12, 1, 0], [0.2, 0.1, 0.7]])
+    uncertainty = Prediction(probability).uncertainties()["max_probability"]
+    torch.testing.assert_close(uncertainty, torch.tensor([4e-9, 1e-12, 0.3]), rtol=1e-5, atol=0)
+
+
+def test_answers_worse_than_chance_and_a_single_class_have_a_temperature():
+    worse = torch.tensor([[0.9, 0.1]] * 9, dtype=torch.float64).log()
+    assert fit_temperature(worse, torch.ones(9, dtype=torch.long)) == TEMPERATURE_BOUNDS[1]
+    assert fit_temperature(torch.zeros(9, 1), torch.zeros(9, dtype=torch.long)) == 1
 
 
 def test_scaling_raises_to_a_power_and_keeps_the_answer(answers):

@@ -84,10 +84,15 @@ class Prediction:
     vote_weight: Tensor | None = None
 
     def uncertainties(self) -> dict[str, Tensor]:
-        """Measures of uncertainty: name → (B,), larger is more uncertain."""
+        """Measures of uncertainty: name → (B,), larger is more uncertain.
+
+        ``max_probability`` is 1 − max p, as the sum of the other probabilities: the difference itself
+        has no digits left, and so no order, where an answer is certain to seven.
+        """
         known = self.known()
+        answer = self.probability.argmax(dim=1, keepdim=True)
         return {
-            "max_probability": 1 - self.probability.max(dim=1).values,
+            "max_probability": self.probability.scatter(1, answer, 0).sum(dim=1),
             **{name: known[name] for name in ("energy", "vacuity", "conflict") if name in known},
         }
 

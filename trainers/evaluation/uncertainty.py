@@ -8,6 +8,8 @@ References:
     - Wang et al. (2024), "Open-Vocabulary Calibration for Fine-tuned CLIP": distance-aware
       calibration (DAC).
     - Guo et al. (2017), "On Calibration of Modern Neural Networks", §4.2: temperature scaling.
+    - Platt (1999), "Probabilistic Outputs for Support Vector Machines", §2.2: targets of N answers that
+      are all right, (N + 1) / (N + 2).
     - Hendrycks & Gimpel (2017), "A Baseline for Detecting Misclassified and Out-of-Distribution
       Examples": AUROC of a measure of doubt.
 """
@@ -24,7 +26,7 @@ BINS = 15
 # of theirs
 NEIGHBOURS = 5
 SAME_TEXT = 0.05
-# limits of the search: where all answers are right the likelihood has no maximum
+# limits of the search, which only answers that are no better than chance reach
 TEMPERATURE_BOUNDS = (0.01, 100.0)
 
 
@@ -164,25 +166,35 @@ def distance_temperatures(
 
 @one_thread()
 def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
-    """The temperature under which labels (N,) are most likely: it minimises the mean of −log of
-    their ``temperature_scaled`` probability.
+    """The temperature under which labels (N,) are most likely, beside about one mistake that was not seen:
+    it minimises the mean of −Σ_k t_k log q_k, q being the ``temperature_scaled`` probability, where t is
+    (N + 1) / (N + 2) for the label and the rest for the most probable of the other classes.
 
-    In the sharpness b = 1/T that mean is convex (log-sum-exp of linear functions), and its slope is
-    the mean of E_{p^b}[log p] − log p_y; T is where the slope is zero.
+    These targets are Platt's (1999, §2.2), Laplace's rule of succession. Without them the most likely
+    temperature is 0 where all answers are right, and each of them would be certain. With N of N right
+    the mean probability of a mistake is at least about 1 / (N + 2): exactly so where all pictures are
+    equally clear, and more where some are less clear than others. In the sharpness b = 1/T the mean is
+    convex (log-sum-exp of linear functions), and its slope is the mean of E_q[log p] − Σ_k t_k log p_k;
+    T is where the slope is zero.
 
     Args:
         log_probability: (N, K), finite; labels: (N,) class indices.
 
     Returns:
-        T within ``TEMPERATURE_BOUNDS``, at their end where the optimum lies beyond it, as it does if all
-        answers are right.
+        T within ``TEMPERATURE_BOUNDS``, at their end where the optimum lies beyond it; 1 for a single
+        class.
     """
+    if log_probability.shape[1] == 1:
+        return 1.0
     log_probability = log_probability.double()
-    right = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
+    own = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
+    others = log_probability.scatter(1, labels[:, None], -math.inf).amax(dim=1)  # (N,)
+    unseen = 1 / (len(labels) + 2)
+    target = (1 - unseen) * own + unseen * others  # (N,)
 
     def slope(log_temperature: float) -> float:
         scaled = temperature_scaled(log_probability, math.exp(log_temperature))  # (N, K)
-        return ((scaled * log_probability).sum(dim=1) - right).mean().item()
+        return ((scaled * log_probability).sum(dim=1) - target).mean().item()
 
     from scipy.optimize import brentq  # here, since importing a method must not take its time
 
