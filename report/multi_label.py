@@ -189,7 +189,7 @@ def label_rows(entry: RunSeries) -> list[LabelRow]:
     instead = taken_for(given, truth, entry.first.classnames)
     rows = []
     for name in entry.first.classnames:
-        of_seeds = [run.metrics["per_label"].get(name, {}) for run in entry.runs]
+        of_seeds = [run.metrics["per_label"][name] for run in entry.runs]
         threshold = mean_if_known(of_seeds, "threshold")
         rows.append(
             LabelRow(

@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 
 PREDICTIONS = answers_file("test")
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
+MEASURED = ("images", "map", "ece", "per_label")  # by every multi-label run that was tested
 MULTI_LABEL = ("image", "probability", "truth", "group", "fold", "threshold")  # of such a run
 LABELS = ("label", "top", "vote")  # arrays of numbers of classes
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
@@ -322,6 +323,8 @@ def read_run(folder: Path) -> FinishedRun:
     from .remeasured import contradiction
 
     run = FinishedRun(folder, read_record(folder / FILE_NAME))
+    if run.is_multi_label and run.metrics:
+        check_labels(run)
     for split_, known in run.record.get("answers", {}).items():
         path = folder / answers_file(split_)
         metrics = run.record["metrics"].get(split_)
@@ -339,6 +342,23 @@ def read_run(folder: Path) -> FinishedRun:
                 "there again, or delete the folder and run it again"
             )
     return run
+
+
+def check_labels(run: FinishedRun) -> None:
+    """Checks that a multi-label run's record has what every such run measures, of each of its labels.
+
+    Raises:
+        UserError: it has not.
+    """
+    missing = [name for name in MEASURED if name not in run.metrics]
+    if not missing and {*run.metrics["per_label"]} != {*run.classnames}:
+        missing = ["per_label of each label"]
+    if missing:
+        raise UserError(
+            f"{run.folder / FILE_NAME} is not a multi-label run's record (its metrics lack "
+            f"{', '.join(missing)}): put the run's own record there again, or delete the folder and "
+            "run it again"
+        )
 
 
 def group(runs: Iterable[FinishedRun]) -> list[RunSeries]:

@@ -30,6 +30,7 @@ from tests.results.conftest import (
 )
 from tests.runs import change_record, record_of, write_answers
 from trainers.data.lists import Image
+from trainers.evaluation.multi_label import f1_interval, given_in
 
 FOLDER = "pictures"
 
@@ -155,10 +156,19 @@ def test_chance_of_map_is_the_mean_share_of_pictures_that_have_a_label(tmp_path)
     (head,) = headlines(series_of(tmp_path))
     assert head.chance == pytest.approx(100 * answers["truth"][:, :-1].mean())
     assert head.low is None
-    groups = "each of 20 groups counted once"
-    assert head.facts["F1 of all labels"].endswith(groups + ")")
     assert head.facts["mean of the labels' F1"] == (
         f"{measured_labels(answers, LABELS)['macro_f1']:.1f} %"
+    )
+
+
+def test_the_interval_of_f1_is_that_of_groups(tmp_path):
+    answers = make_label_answers(1)
+    write_multi_label(tmp_path, "BinaryProbe", answers)
+    (head,) = headlines(series_of(tmp_path))
+    low, high = f1_interval(given_in(answers), answers["truth"], answers["group"])
+    assert head.facts["F1 of all labels"] == (
+        f"{measured_labels(answers, LABELS)['micro_f1']:.1f} % (95 % interval {low:.1f} to "
+        f"{high:.1f}, each of 20 groups counted once)"
     )
 
 
@@ -345,6 +355,16 @@ def test_each_split_has_the_thresholds_of_its_own_folds(tmp_path):
         for image, labels in zip(arrays["image"], given):
             expected[image, split] = ";".join(numpy.array(LABELS)[labels])
     assert {row[:2]: row[3] for row in rows} == expected
+    arrays = {"train": trained, "test": held_out}
+    bars = 0
+    for card in shown_of(entry).gallery(entry, {}).cards[NEXT]:
+        own = arrays[card.split]
+        (place,) = numpy.flatnonzero(own["image"] == card.image)
+        least = own["threshold"][own["fold"][place]]
+        for bar in card.bars:
+            assert bar.threshold == pytest.approx(100 * min(least[LABELS.index(bar.name)], 1))
+            bars += 1
+    assert bars > 4
 
 
 def test_where_no_label_is_ever_given_none_is_called_missed(tmp_path):

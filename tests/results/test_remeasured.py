@@ -178,6 +178,21 @@ def test_names_of_labels_that_are_permuted_are_refused(tmp_path, error_of):
     assert "results.json tells of test per_label." in error_of(table.main, tmp_path)
 
 
+@pytest.mark.parametrize("name", ["images", "map", "ece", "per_label", "per_label of each label"])
+def test_a_multi_label_record_without_one_of_its_measures_is_refused(tmp_path, error_of, name):
+    folder = write_labels(tmp_path)
+    metrics = record_of(folder)["metrics"]
+    if name in metrics["test"]:
+        del metrics["test"][name]
+    else:
+        del metrics["test"]["per_label"]["cat"]
+    change_record(folder, metrics=metrics)
+    for command in (table.main, report):
+        line = error_of(command, tmp_path)
+        assert f"{folder}/results.json is not a multi-label run's record" in line
+        assert f"(its metrics lack {name}): put the run's own record there again" in line
+
+
 @pytest.mark.parametrize(
     "name, change",
     [
