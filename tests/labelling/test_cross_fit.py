@@ -9,8 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelling.cross_fit import FeatureSet, cross_fit, folds, search
-from labelling.folders.own_images import FOLDS
+from labelling.cross_fit import FeatureSet, cross_fit, search
+from labelling.parts import folds
+from labelling.task import FOLDS, SINGLE_LABEL
 from tests.conftest import make_method, slow_but_for
 from tests.methods import FITTED
 from trainers.common.errors import UserError
@@ -67,8 +68,8 @@ def clusters(pictures, spread, width, classes=3, seed=0):
     return F.normalize(centres[labels] + spread * noise, dim=-1), labels
 
 
-def known(features, labels):
-    return FeatureSet(features[None], features, labels)
+def known(features, labels, seed=1):
+    return FeatureSet(features[None], features, labels, folds(labels, FOLDS, seed))
 
 
 def percent_right(answers, labels):
@@ -81,11 +82,11 @@ def test_what_pictures_show_is_found_and_what_they_do_not_show_is_no_better_than
 ):
     """With labels that say nothing a picture that had been seen would still be right."""
     features, labels = clusters(60, 0.5, vit.embed_dim)
-    answers = cross_fit(method_of(trainer, vit), known(features, labels), FOLDS, 1)
+    answers = cross_fit(method_of(trainer, vit), SINGLE_LABEL, known(features, labels))
     assert percent_right(answers, labels) > 95
     assert answers.probability.sum(dim=1) == pytest.approx(1)
     said = labels[torch.randperm(60, generator=torch.Generator().manual_seed(1))]
-    answers = cross_fit(method_of(trainer, vit), known(features, said), FOLDS, 1)
+    answers = cross_fit(method_of(trainer, vit), SINGLE_LABEL, known(features, said))
     assert percent_right(answers, said) < 60
 
 
@@ -116,7 +117,7 @@ def test_each_picture_is_answered_by_what_has_not_seen_it_and_what_is_kept_has_s
     monkeypatch.setattr(kind, "held_out_logits", answering)
     monkeypatch.setattr(kind, "fit", fitting)
     features, labels = clusters(45, 1.0, vit.embed_dim)
-    cross_fit(method, known(features, labels), FOLDS, 1)
+    cross_fit(method, SINGLE_LABEL, known(features, labels))
     assert len(answered) == FOLDS
     assert sum(map(len, answered)) == 45
     assert set().union(*answered) == rows(features)
@@ -135,7 +136,9 @@ def test_a_label_has_no_part_in_what_its_own_fold_is_answered(vit, trainer):
     tried = []
     for given_labels in (labels, changed):
         method = method_of(trainer, vit)
-        found, _, _ = search(method, known(features, given_labels), places, lambda: None)
+        found, _, _ = search(
+            method, SINGLE_LABEL, known(features, given_labels), places, lambda: None
+        )
         tried.append(found)
     own = int(fold[7])
     both = tried[0].keys() & tried[1].keys()
@@ -154,7 +157,7 @@ def test_settings_of_few_pictures_are_alike_in_every_draw_and_good(vit, trainer)
     for seed in range(5):
         features, labels = clusters(400, 3.0, vit.embed_dim, 8, seed)
         method = method_of(trainer, vit, [f"tile {number}" for number in range(8)])
-        cross_fit(method, known(features[:80], labels[:80]), FOLDS, seed)
+        cross_fit(method, SINGLE_LABEL, known(features[:80], labels[:80], seed))
         figures = method.learned_figures()
         chosen.append([figures[name] for name in ("alpha", "beta", "C") if name in figures])
         seen, asked, labels = labels[:80], features[80:], labels[80:]

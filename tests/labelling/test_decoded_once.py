@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 import predict
 from labelling import PromptedClassifier
 from labelling.commands import train
-from labelling.folders.pictures import transformed
+from labelling.pictures import transformed
 from tests.conftest import slow_but_for
 from tests.runs import call
 from tests.same_run import kept_answers

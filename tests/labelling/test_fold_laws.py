@@ -10,7 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labelling import cross_fit as folding
-from labelling.cross_fit import FeatureSet, folds
+from labelling.cross_fit import FeatureSet
+from labelling.parts import folds
+from labelling.task import SINGLE_LABEL
 from trainers.learners.features import Grid
 
 
@@ -31,16 +33,16 @@ class Deaf:
         pass
 
 
-def answers_in_folds(shown, labels, monkeypatch):
+def answers_in_folds(shown, labels):
     """Probabilities (N, 2) of pictures that show (N, 2), each answered from the other folds: every fifth
     picture is in the same one."""
-    monkeypatch.setattr(folding, "folds", lambda labels, *_: torch.arange(len(labels)) % 5)
-    return folding.cross_fit(Deaf(), FeatureSet(shown[None], shown, labels), 5, seed=1).probability
+    known = FeatureSet(shown[None], shown, labels, torch.arange(len(labels)) % 5)
+    return folding.cross_fit(Deaf(), SINGLE_LABEL, known).probability
 
 
 @pytest.mark.parametrize("changed", [[7], [*range(2, 200, 5)]], ids=["a picture's", "a fold's"])
 def test_changing_labels_changes_nothing_in_the_out_of_fold_answers_to_these_pictures(
-    monkeypatch, changed
+    changed,
 ):
     """But it changes those to the other folds' pictures. Hardly more than half of the others' labels are
     what the pictures show: with a whole fold's the opposite setting would be the best."""
@@ -50,9 +52,9 @@ def test_changing_labels_changes_nothing_in_the_out_of_fold_answers_to_these_pic
     labels = classes.clone()
     labels[others[:78]] = 1 - labels[others[:78]]
     shown = F.one_hot(classes, 2).float()
-    before = answers_in_folds(shown, labels, monkeypatch)
+    before = answers_in_folds(shown, labels)
     labels[changed] = 1 - labels[changed]
-    after = answers_in_folds(shown, labels, monkeypatch)
+    after = answers_in_folds(shown, labels)
     is_same = (before == after).all(dim=1)
     assert is_same[fold == changed[0] % 5].all()
     assert not is_same[others].any()

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelling import PromptedClassifier
-from labelling.folders import groups
-from labelling.folders.groups import FILM, STRETCHES, in_stretches, named_by
+from labelling import groups
+from labelling.groups import FILM, STRETCHES, in_stretches, named_by
 from labelling.request import ask
 from tests.same_run import kept_answers
 from trainers.common.errors import UserError

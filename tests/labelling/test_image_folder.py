@@ -5,9 +5,9 @@ import logging
 
 import pytest
 
-from labelling.folders.own_images import labelled_in
 from tests.datasets.miniatures import LAYOUTS, files_below, image_folder, picture
 from tests.datasets.test_every_dataset import build
+from tests.labelling.tables import labelled_in
 from tests.runs import refuses
 
 

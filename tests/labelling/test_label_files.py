@@ -13,9 +13,8 @@ from PIL import Image
 from labelling import PromptedClassifier
 from labelling.checkout.image_folder import ImageFolder
 from labelling.commands import train as cdc_train
-from labelling.folders.label_files import read_labels
-from labelling.folders.own_images import labelled_in, own_images
 from report.pictures import find_images
+from tests.labelling.tables import images_in, labelled_in, read_labels
 from tests.runs import contents_of, make_pictures, record_of, refuses
 from tests.same_run import kept_answers
 from trainers.common.fingerprints import image_name
@@ -283,7 +282,7 @@ def test_the_order_of_the_rows_and_their_folder_change_no_number(mine):
         os.rename("pics", f"moved{number}/pics")
         file = mine / f"moved{number}/labels.csv"
         file.write_text(table(rows))
-        hashes.add(own_images(str(file), CFG, can_fold=False).split_hash)
+        hashes.add(images_in(file, CFG).split_hash)
         os.rename(f"moved{number}/pics", "pics")
     assert len(hashes) == 1
 
@@ -299,7 +298,7 @@ def with_groups(mine, number):
 def test_the_groups_that_a_file_names_are_divided_as_a_whole(mine, can_fold):
     """Into parts, over all classes; nothing is guessed beside them."""
     patient = with_groups(mine, 5)
-    images = own_images(str(mine / "labels.csv"), CFG, can_fold)
+    images = images_in(mine / "labels.csv", CFG, can_fold)
     numbers = {}
     for path, number in images.groups.items():
         numbers.setdefault(patient[image_name(path)], set()).add(number)
@@ -326,7 +325,7 @@ def test_a_run_of_a_file_is_of_its_groups(mine, train_on):
     rows = [(*row, row[1]) for row in rows_of(mine)]
     Path("labels.csv").write_text(table(rows, ("image", "label", "group")))
     with refuses("has one group only of .*Käse.*leave out the column group"):
-        own_images(str(mine / "labels.csv"), CFG, can_fold=True)
+        images_in(mine / "labels.csv", CFG, can_fold=True)
 
 
 def test_fit_reads_files_without_an_ending_where_they_are_and_writes_arrays_beside_the_run(mine):

@@ -9,8 +9,7 @@ import pytest
 import predict
 from labelling import PromptedClassifier
 from labelling.commands import train as cdc_train
-from labelling.folders.label_files import read_labels
-from labelling.folders.own_images import labelled_in
+from tests.labelling.tables import labelled_in, read_labels
 from tests.runs import call, make_pictures, record_of, refuses
 
 NAMES = ("Ä ant", "bee, wild")

@@ -3,9 +3,10 @@ that hold the same class folders are parts in whatever language."""
 
 import pytest
 
-from labelling.folders.layouts import layout_of, parts_taken
-from labelling.folders.own_images import list_images, listed
+from labelling.readers.class_folders import layout_of, parts_taken
+from labelling.table import read_table
 from tests.datasets.miniatures import image_folder
+from tests.labelling.tables import list_images
 from tests.runs import refuses
 from trainers.common.image_files import needs_heic
 
@@ -56,7 +57,7 @@ def test_folders_that_hold_the_same_class_folders_are_parts_and_it_is_said_which
     assert classes(folder) == ["ant", "bee"]
     said = parts_taken(folder, layout)
     assert all(f"{name} as {part}" in said for part, name in parts.items())
-    assert said in listed(folder).notes
+    assert said in read_table(str(folder), multi_label=False).notes
 
 
 def test_parts_that_are_called_so_need_no_word(tmp_path):
@@ -102,7 +103,7 @@ def test_an_empty_class_folder_is_left_out_with_a_line_where_two_remain(tmp_path
     if part:
         made(tmp_path, "test/ant", "test/bee")
     assert classes(folder) == ["ant", "bee"]
-    assert "Left out, since it holds no image: cow" in listed(folder).notes
+    assert "Left out, since it holds no image: cow" in read_table(str(folder), multi_label=False).notes
 
 
 def test_one_class_with_images_is_none_to_tell_apart(tmp_path):

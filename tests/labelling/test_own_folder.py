@@ -21,7 +21,7 @@ from labelling.checkout.arguments import asked_of_images
 from labelling.checkout.image_folder import ImageFolder
 from labelling.commands import predict as cdc_predict
 from labelling.commands import train as cdc_train
-from labelling.folders.pictures import pictures_and_labels, write_list
+from labelling.pictures import pictures_and_labels, write_list
 from labelling.own_run import TAKEN, completed, notes_on_classes
 from labelling.request import add_arguments
 from labelling.rules import explain, offered

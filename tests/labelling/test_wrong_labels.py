@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import train
-from labelling.folders.own_images import list_images
+from tests.labelling.tables import list_images
 
 pytestmark = pytest.mark.usefixtures("no_figures")
 COLOURS = {"red square": (200, 30, 30), "blue square": (30, 30, 200)}

@@ -1,25 +1,22 @@
-"""Folds, thresholds and promises of several labels."""
+"""Folds, thresholds and promises of multi-label pictures."""
 
 import numpy
 import pytest
 
-from labelling.cross_fit import stratified_folds
-from labelling.several.fit import numbered_groups
-from labelling.several.promise import (
+from labelling.bets import (
     BETS,
     LIMITS,
     PROMISES,
     Rule,
     above,
     against,
-    best_thresholds,
     limit_of_error,
     limit_of_missed,
-    smallest_shares,
-    thresholds_of_folds,
+    smallest_share,
 )
+from labelling.parts import stratified_folds
 from labelling.threshold import OFFERED
-from trainers.common.image_files import Seen
+from trainers.evaluation.multi_label import best_thresholds, thresholds_of_folds
 
 
 def drawn(number=400, labels=4, sharpness=2.0, seed=0):
@@ -46,22 +43,10 @@ def test_folds_keep_groups_whole_and_spread_each_label_evenly():
     assert (fold == stratified_folds(truth, groups, 5, seed=1)).all()
 
 
-def test_pictures_that_look_alike_belong_together_unless_groups_are_named():
-    rng = numpy.random.default_rng(0)
-    from trainers.common.image_files import COARSE
-
-    shown = [rng.integers(0, 256, 3 * COARSE**2).astype(numpy.uint8) for _ in range(4)]
-    seen = [Seen(coarse=coarse) for coarse in [*shown, shown[0]]]
-    groups, found_in_part = numbered_groups(seen, [""] * 5)
-    assert groups.tolist() == [0, 1, 2, 3, 0] and found_in_part == 0
-    groups, found_in_part = numbered_groups(seen, ["", "one", "", "one", ""])
-    assert groups.tolist() == [0, 1, 2, 1, 4] and found_in_part == 0
-
-
 def test_the_threshold_of_a_label_is_the_best_of_all_by_f1():
     probability, truth, _ = drawn(60)
     probability = probability.round(1)  # some are equal
-    rule = best_thresholds(probability, truth)
+    thresholds = best_thresholds(probability, truth)
     for label in range(4):
         right = truth[:, label]
 
@@ -70,7 +55,7 @@ def test_the_threshold_of_a_label_is_the_best_of_all_by_f1():
             return 2 * (given & right).sum() / (given.sum() + right.sum())
 
         best = max(f1(limit) for limit in numpy.unique(probability[:, label]))
-        assert f1(rule.thresholds[label]) == pytest.approx(best)
+        assert f1(thresholds[label]) == pytest.approx(best)
 
 
 def test_the_thresholds_of_a_fold_are_those_that_are_best_for_the_others():
@@ -86,12 +71,10 @@ def test_the_thresholds_of_a_fold_are_those_that_are_best_for_the_others():
 
 def test_the_smallest_share_that_can_be_promised_is_what_the_limits_give():
     probability, truth, groups = drawn(1500, sharpness=6.0)
-    shares = smallest_shares(probability, truth, groups)
-    assert set(shares) == set(PROMISES)
     for option, limit in PROMISES.items():
         made = [s for s in OFFERED if limit(probability, truth, groups, s, 0.95) is not None]
-        assert shares[option] == min(made)
-    assert smallest_shares(probability[:20], truth[:20], groups[:20]) == {}
+        assert smallest_share(option, probability, truth, groups, 0.95) == min(made)
+        assert smallest_share(option, probability[:20], truth[:20], groups[:20], 0.95) is None
 
 
 def test_a_rule_gives_the_most_probable_labels_first():
