@@ -157,6 +157,11 @@ def read_file(path: str, multi_label: bool) -> Source:
             "COCO's instances JSON"
         ) from error
     seen = [row for row in source.rows if row.names or (multi_label and row.names is not None)]
+    for row in seen:
+        if not multi_label and len(row.names or ()) > 1:
+            raise UserError(
+                f"{path}, {row.where} has {counted(len(row.names or ()), 'label')}: keep one, or say --multi-label"
+            )
     if unseen := len(source.rows) - len(seen):
         source.notes.append(f"Left out of {path}: {counted(unseen, 'image')} without a label")
     return replace(source, rows=[*located(seen, path, locate)])
@@ -180,11 +185,6 @@ def gathered(source: Source, place: str, multi_label: bool, names: Mapping[str, 
     for row in source.rows:
         for name in row.names or ():
             check_name(name, f"{place}, {row.where}", multi_label)
-        if not multi_label and len(row.names or ()) != 1:
-            raise UserError(
-                f"{place}, {row.where}: {row.image!r} has {counted(len(row.names or ()), 'label')}, which is one "
-                "picture of several: say --multi-label, or keep one"
-            )
         file = os.path.realpath(row.image) if is_file else row.image
         known = first.get(file)
         first[file] = row if known is None else joined(known, row, source, place, multi_label)

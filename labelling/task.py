@@ -15,7 +15,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from yacs.config import CfgNode
 
-from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.record_file import Record, is_multi_label, tested_on
@@ -23,6 +22,7 @@ from trainers.data.class_folders import small_classes
 from trainers.data.fewshot import Chosen, choose
 from trainers.data.images import Images
 from trainers.data.lists import Image, Lists, classnames_of
+from trainers.engine.scoring import label_thresholds
 from trainers.evaluation.figures import wilson
 from trainers.evaluation.multi_label import best_thresholds
 from trainers.evaluation.prediction import Prediction
@@ -329,9 +329,8 @@ class MultiLabel:
         truth: Tensor,
     ) -> None:
         """Each label is given from the probability on that is best for its F1."""
-        assert isinstance(method, BinaryProbeMethod)
         thresholds = best_thresholds(answers.probability.numpy(), truth.cpu().numpy())
-        method.set_thresholds(torch.from_numpy(thresholds))
+        method.learner.get_buffer("thresholds").copy_(torch.from_numpy(thresholds))
 
     def notes_on_classes(self, images: Images) -> Iterator[str]:
         truth = numpy.array([images.truth[str(item.impath)] for item in images.test])
@@ -345,7 +344,7 @@ class MultiLabel:
         rule: LabelRule | None,
     ) -> Answers:
         if not isinstance(rule, Rule):
-            rule = Rule(thresholds_of(method), len(method.classnames))
+            rule = Rule(label_thresholds(method), len(method.classnames))
         note = method.note if method.learns else BY_NAMES
         return multi_label_answers(answer, method.classnames, names, rule, note)
 
@@ -367,14 +366,6 @@ class MultiLabel:
         if untrained is not None:
             known["names alone"] = tested_metrics(untrained)["map"]
         return known
-
-
-def thresholds_of(method: Method) -> numpy.ndarray:
-    """Return the least probability (K,) from which a method gives each label; infinite where it learned
-    nothing."""
-    if isinstance(method, BinaryProbeMethod):
-        return method.learner.thresholds.cpu().numpy()
-    return numpy.full(len(method.classnames), numpy.inf)
 
 
 def tested_metrics(record: Record) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
-from labelling.folders.look_alikes import LookAlikes, look_alikes
+from labelling.look_alikes import LookAlikes, look_alikes
 from trainers.common.image_files import COARSE
 from trainers.common.readers import read_json
 from trainers.data.lists import PARTS

@@ -18,7 +18,8 @@ from unittest import mock
 
 import labelling.checkout.image_folder  # noqa: F401  (registers ImageFolder)
 from labelling.checkout.arguments import asked_of_images
-from labelling.own_run import TAKEN, config_of_images, for_trainer
+from labelling.own_run import config_of_images, for_trainer
+from labelling.task import SINGLE_LABEL
 from protocols import launch, runs
 from protocols.arguments import build_config
 from scripts.missing import requirements
@@ -147,7 +148,7 @@ def check_plan(args):
 
 def check_training(args):
     """A trainer and files that exist, and settings that the config takes."""
-    trainer = args.trainer or TAKEN
+    trainer = args.trainer or SINGLE_LABEL.trainer
     assert trainer in METHODS, trainer
     write_descriptions(args.opts)
     if args.images:

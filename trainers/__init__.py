@@ -45,9 +45,9 @@ METHODS = {  # registered name → module, relative to this package or absolute
     "CDC": ".cdc",
 }
 
-MULTI_LABEL_METHODS = {  # those that answer yes or no to each label: name → class in .binaryprobe
-    "BinaryProbe": "BinaryProbeMethod",
-    "ZeroshotCLIP": "NamesAloneMethod",
+MULTI_LABEL_METHODS = {  # those that answer yes or no to each label: name → module and class
+    "BinaryProbe": (".binaryprobe", "BinaryProbeMethod"),
+    "ZeroshotCLIP": (".zsclip", "NamesAloneMethod"),
 }
 
 
@@ -94,8 +94,8 @@ def method_class(method: str) -> "type[Method]":
 
 def multi_label_class(method: str) -> "type[Method]":
     """The ``Method`` of a name in ``MULTI_LABEL_METHODS``."""
-    module = import_module(".binaryprobe", __name__)
-    return cast("type[Method]", getattr(module, MULTI_LABEL_METHODS[method]))
+    module, name = MULTI_LABEL_METHODS[method]
+    return cast("type[Method]", getattr(import_module(module, __name__), name))
 
 
 def methods_for(backbone: "Backbone") -> list[str]:

@@ -5,8 +5,6 @@ beside the texts' logits, with one weight of the texts for all labels (``maths.l
 A label is given from the probability on that is best for its F1 on held-out answers. Ours: the field's
 methods for several labels train prompts (DualCoOp).
 
-``ZeroshotCLIP`` ranks labels by their names alone, and gives none.
-
 A text's logit counts minus the mean over the trained labels: a picture that is like all texts has none of
 the labels more than another.
 """
@@ -22,18 +20,12 @@ from .class_part import ADDED, ClassPart, State
 from .common.console import first_few
 from .evaluation.prediction import Prediction, Scores
 from .learners.features import FeatureMethod, Grid, Numbers
-from .maths.logistic import STRENGTHS, Sigmoid, regressions
+from .maths.logistic import STRENGTHS, Sigmoid, around, regressions
 from .method import Encoded
 from .settings import PRECISION
-from .zsclip import ZeroshotCLIPMethod
 
 USUAL = 31.6  # the strength that is likeliest a priori, as that of ``LinearProbe``
 FALLS = 2  # strengths in a row below the best, after which no more are tried
-
-
-def around(texts: Tensor, of_trained: Tensor) -> Tensor:
-    """Return logits (B, K) of texts minus the mean of those of the trained labels (B, T), in float64."""
-    return texts.double() - of_trained.double().mean(dim=1, keepdim=True)
 
 
 class YesOrNo(nn.Module):
@@ -142,20 +134,3 @@ class BinaryProbeMethod(FeatureMethod):
         self.learner.bias.copy_(found.bias)
         self.learner.text_weight.copy_(found.text_weight)
         self.learner.C.fill_(setting[0])
-
-    @torch.no_grad()
-    def set_thresholds(self, thresholds: Tensor) -> None:
-        """Set the least probabilities (K,) under which labels are given."""
-        self.learner.thresholds.copy_(thresholds)
-
-
-class NamesAloneMethod(ZeroshotCLIPMethod):
-    """``ZeroshotCLIP`` of multi-label pictures: each label has a probability of its own, which ranks it."""
-
-    @classmethod
-    def name(cls) -> str:
-        return "ZeroshotCLIP"
-
-    def predict(self, logits: Tensor) -> Prediction:
-        """``Prediction`` from (1, B, K) logits, see ``around``."""
-        return Prediction(around(logits[0], logits[0]).sigmoid())

@@ -10,6 +10,8 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from .common.setting import node_of
+from .evaluation.prediction import Prediction
+from .maths.logistic import around
 from .method import Method
 from .registration import registered
 from .settings import PRECISION
@@ -45,6 +47,19 @@ class ZeroshotCLIP2Method(ZeroshotCLIPMethod):
     def hand_crafted_templates(self) -> list[str]:
         of_dataset = [] if self.dataset == "ImageNet" else super().hand_crafted_templates()
         return SELECTED_TEMPLATES + of_dataset
+
+
+class NamesAloneMethod(ZeroshotCLIPMethod):
+    """``ZeroshotCLIP`` of multi-label pictures: each label has a probability of its own, which ranks it; none is
+    given."""
+
+    @classmethod
+    def name(cls) -> str:
+        return "ZeroshotCLIP"
+
+    def predict(self, logits: Tensor) -> Prediction:
+        """``Prediction`` from (1, B, K) logits, see ``around``."""
+        return Prediction(around(logits[0], logits[0]).sigmoid())
 
 
 ZeroshotCLIP = registered(ZeroshotCLIPMethod)

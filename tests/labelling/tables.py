@@ -13,9 +13,7 @@ def read_labels(path):
     """Paths and names of the labels of pictures of one label each, in the table's order."""
     table = read_table(str(path), multi_label=False)
     labels = [table.classnames[label] for (label,) in table.labels]
-    return SimpleNamespace(
-        paths=table.paths, labels=labels, groups=table.groups, notes=table.notes
-    )
+    return SimpleNamespace(paths=table.paths, labels=labels, groups=table.groups, notes=table.notes)
 
 
 def labelled_in(path):

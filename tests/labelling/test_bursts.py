@@ -8,8 +8,8 @@ import pytest
 import predict
 from labelling import PromptedClassifier
 from labelling.checkout import image_folder  # noqa: F401, which Dassl's registry knows then
-from labelling.fit import said_accuracy
-from report.headlines import headlines
+from labelling.task import SINGLE_LABEL
+from report.tasks import headlines
 from results.runs import collect, group
 from tests import bursts, copies
 from tests.datasets.test_every_dataset import build
@@ -94,7 +94,7 @@ def test_copies_that_are_found_in_part_promise_nothing_until_their_groups_are_na
     found = {"trainer": "ZeroshotCLIP", "backbone": "tiny"}
     classifier = PromptedClassifier.fit(folder, folder=tmp_path / "guessed", **found)
     assert classifier.record["found_in_part"] > 0.05
-    said = said_accuracy(classifier.record)
+    said = SINGLE_LABEL.said(classifier.record)
     assert "too high: copies were found only in part" in said and "at least" not in said
     [note] = [note for note in classifier.record["notes"] if "--group-by" in note]
     assert "--max-error promises nothing" in note
@@ -122,7 +122,7 @@ def test_every_interval_of_an_accuracy_counts_scenes_and_not_shots(
     assert independent < 24
     low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
     said = f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %)"
-    assert said in said_accuracy(classifier.record)
+    assert said in SINGLE_LABEL.said(classifier.record)
     [head] = headlines(group(collect(place)))
     assert (head.low, head.high) == pytest.approx((100 * low, 100 * high))
     evaluation = classifier.evaluate(folder)

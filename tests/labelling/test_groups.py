@@ -5,8 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelling import PromptedClassifier
-from labelling import groups
+from labelling import PromptedClassifier, groups
 from labelling.groups import FILM, STRETCHES, in_stretches, named_by
 from labelling.request import ask
 from tests.same_run import kept_answers

@@ -121,7 +121,7 @@ TASK = {"data": {"image": "pics/a.png"}, "annotations": []}
         (b"image,label\nhttp://[,cat\n", r"line 2, names 'http://\[' \(cat\), and there is no"),
         (b"image,label\n\n\na.png,cat\n", "line 4, names 'a.png'"),
         (b"[5]", "task 1 is of another form"),
-        (b"{}", r"it is no list of tasks|which labels its pictures have \('categories'\): give"),
+        (b"{}", r"it is no list of tasks|names no labelled images \('images'\): give"),
         (b"[" * 100_000, "it is nested too deeply"),
         (
             b'[{"data": {"image": 5}, "annotations": []}]',
@@ -260,7 +260,7 @@ def test_a_run_on_a_file_copies_nothing_and_calls_each_image_as_the_file_does(mi
     left = sorted(name for name, _ in rows if name != rows[3][0])
     assert sorted(names) == left, "few: all are tested"
     assert [*record["skipped_images"].values()] == [[rows[3][0]]]
-    run = SimpleNamespace(record=record)
+    run = SimpleNamespace(record=record, is_multi_label=False)
     found = find_images(run, str(mine / "tables/my labels.csv"))
     assert {*found} == {name for name, _ in rows}
     assert [os.path.relpath(found[name].path, folder) for name in left] == left

@@ -6,7 +6,6 @@ import shutil
 import pytest
 from PIL import Image
 
-from labelling.table import read_table
 from labelling.folders.label_sets import means_several, read_label_sets
 from tests.runs import refuses
 

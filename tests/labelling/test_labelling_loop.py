@@ -107,11 +107,11 @@ def test_an_image_has_the_label_of_its_newest_annotation_that_was_not_cancelled(
         ("image,name\na.png,cat\n", "it has no column label"),
         ("image,label\n", "has no labelled image"),
         ("image,label\nnone.png,cat\n", r"line 2, names 'none.png' \(cat\), and there is no file"),
-        ('[{"image": "a.png", "choice": "cat"}]', "or Label Studio's JSON export"),
-        ("[", "or Label Studio's JSON export"),
+        ('[{"image": "a.png", "choice": "cat"}]', "Label Studio's JSON export"),
+        ("[", "Label Studio's JSON export"),
         (
             json.dumps([{"id": 7, **annotated({"data": {"image": "a.png"}}, "cat", "dog")}]),
-            "task 7 has 2 choices",
+            "task 7 has 2 labels: keep one, or say --multi-label",
         ),
     ],
 )

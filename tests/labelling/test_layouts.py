@@ -103,7 +103,9 @@ def test_an_empty_class_folder_is_left_out_with_a_line_where_two_remain(tmp_path
     if part:
         made(tmp_path, "test/ant", "test/bee")
     assert classes(folder) == ["ant", "bee"]
-    assert "Left out, since it holds no image: cow" in read_table(str(folder), multi_label=False).notes
+    assert (
+        "Left out, since it holds no image: cow" in read_table(str(folder), multi_label=False).notes
+    )
 
 
 def test_one_class_with_images_is_none_to_tell_apart(tmp_path):

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
-from labelling.cross_fit import folds
 from labelling.look_alikes import look_alikes, share_partial
+from labelling.parts import folds
 from tests import bursts, copies
 from trainers.common.image_files import COARSE
 from trainers.data.class_folders import SHARES, divide

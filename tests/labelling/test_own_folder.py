@@ -21,10 +21,11 @@ from labelling.checkout.arguments import asked_of_images
 from labelling.checkout.image_folder import ImageFolder
 from labelling.commands import predict as cdc_predict
 from labelling.commands import train as cdc_train
-from labelling.pictures import pictures_and_labels, write_list
-from labelling.own_run import TAKEN, completed, notes_on_classes
+from labelling.label_cells import pictures_and_labels, write_images
+from labelling.own_run import completed
 from labelling.request import add_arguments
 from labelling.rules import explain, offered
+from labelling.task import SINGLE_LABEL
 from labelling.threshold import read_validation, threshold_of
 from protocols.command_line import parse_arguments
 from tests.runs import (
@@ -79,8 +80,8 @@ def test_without_a_trainer_one_is_taken(shapes, tmp_path, monkeypatch, capsys):
     assert train.main(words) == 0
     folder = Path("output/my shapes/seed1")
     record = record_of(folder)
-    assert record["trainer"] == TAKEN
-    assert f"{TAKEN} is taken, which is fitted in seconds" in capsys.readouterr().out
+    assert record["trainer"] == SINGLE_LABEL.trainer
+    assert f"{SINGLE_LABEL.trainer} is taken, which is fitted in seconds" in capsys.readouterr().out
     assert train.main(words) == 0
     assert record_of(folder) == record
     fitted = PromptedClassifier.fit(shapes, backbone="tiny", folder="fitted").record
@@ -347,10 +348,10 @@ def test_small_classes_and_a_class_that_is_most_of_the_test_are_warned_of():
 
     names = ["ant", "bee", "cat"]
     data = Images(part(ant=9, bee=2), [], part(ant=8, bee=1, cat=10), names)
-    (note,) = notes_on_classes(data)
+    (note,) = SINGLE_LABEL.notes_on_classes(data)
     assert "Fewer than 10 images are in 1 class, such as bee (3)" in note
     data = Images(part(ant=9, bee=2), [], part(ant=8, bee=1, cat=40), names)
-    _, note = notes_on_classes(data)
+    _, note = SINGLE_LABEL.notes_on_classes(data)
     assert "82 % of the test images are of cat: always answering that is right" in note
 
 
@@ -415,7 +416,7 @@ def test_a_label_is_a_name_and_no_path(tmp_path):
     (tmp_path / "victim").mkdir()
     (tmp_path / "victim/000000.png").write_bytes(b"somebody's")
     images = [Image.new("RGB", (8, 8), (number, 0, 0)) for number in range(4 * len(LABELS))]
-    file = write_list(images, LABELS * 4, f"{tmp_path}/run-images")
+    file = write_images(images, LABELS * 4, f"{tmp_path}/run-images", multi_label=False)
     lists = ImageFolder.list_images(file)
     assert [len(part) for part in lists] == [2 * len(LABELS), len(LABELS), len(LABELS)]
     for image in sum(lists, []):
@@ -437,9 +438,9 @@ def test_what_is_no_label_is_named_and_leaves_nothing(tmp_path, label):
 def test_an_image_that_is_none_is_named_and_the_corrected_call_works(tmp_path, image):
     sound = Image.new("RGB", (8, 8))
     with refuses("is not a file|is not an image|can't be read"):
-        write_list([sound, image], ["cat", "dog"], f"{tmp_path}/run-images")
+        write_images([sound, image], ["cat", "dog"], f"{tmp_path}/run-images", multi_label=False)
     assert not any(tmp_path.iterdir())
-    write_list([sound, sound], ["cat", "dog"], f"{tmp_path}/run-images")
+    write_images([sound, sound], ["cat", "dog"], f"{tmp_path}/run-images", multi_label=False)
 
 
 NOISE = numpy.random.default_rng(0).integers(0, 256, (9, 9, 4), dtype="uint8")
@@ -456,7 +457,7 @@ NOISE = numpy.random.default_rng(0).integers(0, 256, (9, 9, 4), dtype="uint8")
 )
 def test_pictures_of_every_mode_are_written_as_they_are_seen(tmp_path, picture):
     """Against what is seen of the same picture when it is given to ``predict``."""
-    write_list([picture], ["cat"], f"{tmp_path}/images")
+    write_images([picture], ["cat"], f"{tmp_path}/images", multi_label=False)
     (path,) = tmp_path.rglob("*.png")
     with decoded(picture, "white") as seen:
         assert read_picture(str(path), "white").tobytes() == seen.tobytes()

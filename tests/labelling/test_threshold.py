@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from labelling.rules import explain, offered, others_as_certain
+from labelling.rules import Wanted, explain, offered, others_as_certain
 from labelling.threshold import BEST, OFFERED, points_of, possible, promised, threshold_of
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
@@ -181,9 +181,9 @@ def test_a_run_without_validation_images_judges_nothing_and_cannot_be_asked_to(t
     "max_error, confidence, message",
     [(5, 0.95, "--max-error is 5, it is a share"), (0.1, 1, "--confidence is 1, it is a share")],
 )
-def test_what_is_no_share_is_refused(tmp_path, max_error, confidence, message):
+def test_what_is_no_share_is_refused(max_error, confidence, message):
     with refuses(message):
-        threshold_of(tmp_path, max_error, confidence)
+        Wanted(max_error, confidence=confidence).check()
 
 
 @pytest.mark.parametrize("uncertainty", [[], [math.nan, 0.1], [0.1, math.inf]])

@@ -47,7 +47,7 @@ def test_the_command_takes_names_in_place_of_a_run_and_promises_nothing(pictures
     assert all(row["doubtful"] is None for row in json.loads(said.out))
     assert "promise" not in said.err
     line = error_of(predict.main, "--max-error", "best", *words)
-    assert "it says nothing of" in line
+    assert "they say nothing of" in line
     assert "give --run, the folder of a training, or --classes" in error_of(
         predict.main, pictures[0]
     )

@@ -10,7 +10,7 @@ import torch
 import predict
 import train
 from labelling import PromptedClassifier
-from labelling.own_run import TAKEN
+from labelling.task import SINGLE_LABEL
 from tests.conftest import slow_but_for
 from tests.runs import make_pictures, record_of
 from trainers.prompting.weights import open_clip_sources
@@ -61,7 +61,7 @@ def words(monkeypatch, tmp_path):
 def test_a_folder_is_trained_on_and_labelled_by_each_family(words, tmp_path, capsys, name):
     assert train.main([*words(name), "DATALOADER.NUM_WORKERS", "0"]) == 0
     record = record_of(tmp_path / "run")
-    assert record["trainer"] == TAKEN
+    assert record["trainer"] == SINGLE_LABEL.trainer
     tag = open_clip.get_pretrained_cfg(name, FAMILIES[name])
     pixels = record["config"]["INPUT"]
     assert tuple(pixels["PIXEL_MEAN"]) == tuple(tag["mean"])

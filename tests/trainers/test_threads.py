@@ -7,7 +7,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from labelling.cross_fit import FeatureSet, cross_fit
-from labelling.folders.own_images import FOLDS
+from labelling.task import FOLDS
 from tests.conftest import make_method
 from tests.methods import FITTED
 from trainers.maths.threads import one_thread

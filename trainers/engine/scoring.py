@@ -98,7 +98,7 @@ class MultiLabel:
         truth = numpy.array([self.images.truth[path] for path in paths])
         if answered.fold is None:
             fold = numpy.zeros(len(paths), dtype=int)
-            thresholds = self.thresholds()[None]
+            thresholds = label_thresholds(self.method)[None]
         else:
             fold = answered.fold.numpy()
             thresholds = thresholds_of_folds(probability, truth, fold)
@@ -115,12 +115,6 @@ class MultiLabel:
             "threshold": thresholds,
         }
 
-    def thresholds(self) -> numpy.ndarray:
-        """(K,), which the method has learned; of one that learns nothing infinite."""
-        if self.method.learner is None:
-            return numpy.full(len(self.method.classnames), numpy.inf)
-        return self.method.learner.get_buffer("thresholds").cpu().numpy()
-
     def metrics(self, answered: SplitAnswers) -> Metrics:
         """See ``measure_multi_label``; ``per_label`` has the ``threshold`` of each, that of later pictures."""
         names = self.method.classnames
@@ -128,7 +122,7 @@ class MultiLabel:
         truth = arrays["truth"]
         probability = arrays["probability"]
         measured = measure_multi_label(probability, given_in(arrays), truth, names)
-        thresholds = self.thresholds()
+        thresholds = label_thresholds(self.method)
         if self.method.learner is None:
             return without_given(measured)
         if answered.fold is not None:
@@ -136,6 +130,14 @@ class MultiLabel:
         for name, threshold in zip(names, thresholds.tolist()):
             measured["per_label"][name]["threshold"] = threshold if threshold < numpy.inf else None
         return measured
+
+
+def label_thresholds(method: Method) -> numpy.ndarray:
+    """Return the least probability (K,) from which a multi-label method gives each label; infinite where it
+    learned nothing."""
+    if method.learner is None:
+        return numpy.full(len(method.classnames), numpy.inf)
+    return method.learner.get_buffer("thresholds").cpu().numpy()
 
 
 def without_given(measured: Metrics) -> Metrics:

@@ -135,6 +135,11 @@ class Sigmoid:
         return data @ texts.double().square().sum(dim=0)
 
 
+def around(texts: Tensor, of_trained: Tensor) -> Tensor:
+    """Return logits (B, K) of texts minus the mean of those of the trained labels (B, T), in float64."""
+    return texts.double() - of_trained.double().mean(dim=1, keepdim=True)
+
+
 def regressions(
     features: Tensor, target: Tensor, texts: Tensor, strengths: Sequence[float], link: Link
 ) -> Iterator[Regression]:

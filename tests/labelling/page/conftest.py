@@ -7,7 +7,6 @@ import pytest
 
 import demo_app
 from labelling import PromptedClassifier
-from labelling.threshold import threshold_of
 from tests import chromium
 
 NASTY = ['<script>alert("1")</script>', "salt & 'pepper'", "a" * 60]
@@ -39,10 +38,9 @@ class Page(chromium.Page):
 
 
 def make_demo(folder, data_root, max_error=None):
-    classifier = PromptedClassifier.load(folder)
+    classifier = PromptedClassifier.load(folder, max_error=max_error)
     examples = demo_app.find_examples(folder, classifier.record, data_root)
-    answer = demo_app.among_classes(classifier, threshold_of(folder, max_error))
-    return demo_app.Demo(classifier, answer, examples)
+    return demo_app.Demo(classifier, demo_app.among_classes(classifier), examples)
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import numpy
 import pytest
+import torch
 
 import demo_app
 import predict
 from labelling import PromptedClassifier
-from labelling.classifier import Answers
+from labelling.answer import single_label_answers
 from labelling.page.answer import describe, percent
 from labelling.rules import NOT_KNOWN
 from labelling.threshold import threshold_of
@@ -19,6 +20,7 @@ from tests.conftest import GOLDEN, TRAINERS, slow_but_for
 from tests.labelling.page.conftest import NASTY, Page, make_demo, png
 from tests.runs import CLASSES, call, write_validation
 from trainers.evaluation.figures import decimal
+from trainers.evaluation.prediction import Prediction
 
 ANSWERS = GOLDEN["answers"]
 
@@ -39,9 +41,10 @@ def test_the_verdict_is_sure_only_where_a_limit_was_measured(
     write_validation(tmp_path, [0.2, 0.3], [0, 1])
     threshold = threshold_of(str(tmp_path), max_error, confidence=0.5)
     shares = numpy.array([[1 - uncertainty, uncertainty]], dtype="float32")
-    doubts = numpy.array([uncertainty], dtype="float32")
-    answers = Answers(["a", "b"], [None], ["a"], shares, doubts)
-    found = describe(answers, threshold if own else None)
+    rule = threshold if own else None
+    prediction = Prediction(torch.from_numpy(shares))
+    answers = single_label_answers(prediction, ["a", "b"], [None], rule, note="")
+    found = describe(answers, rule, record={})
     assert found["verdict"] == (verdict or NOT_KNOWN)
     assert words in found["basis"]
     assert found["doubtful"] is (verdict and "not sure" in verdict)
@@ -74,7 +77,7 @@ def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
     tested, label = demo.classifier.record["metrics"]["test"], answers.labels[0]
     verdict = "Right" if label == truth else "Wrong"
     assert " ".join(fused[0]) in page.text
-    assert f"Right on {tested['accuracy']:.1f} % of {tested['images']} test images" in page.text
+    assert f"Accuracy: {tested['accuracy']:.1f} % of {tested['images']} test images" in page.text
     assert f"{verdict}: the data set says {truth}." in page.text
     for measure in ("vacuity", "conflict"):
         value = getattr(answers, measure)
