@@ -45,7 +45,6 @@ def make(arguments, output, prepare, more):
             os.dup2(file.fileno(), number)
     for number in SIGNALS:  # which a server that run.py has started ignores
         signal.signal(number, signal.SIG_DFL)
-    torch.set_num_threads(1)
     training.collect_env_info = lambda: "left out in tests"
     if prepare:
         prepare(*more)

@@ -12,24 +12,31 @@ from report.pictures import Found
 from results.runs import collect
 from tests.conftest import BASE, FEW, slow_but_for
 from tests.labelling.page.conftest import make_demo
-from tests.pretended_gpu import pretended_gpu
-from tests.runs import make_pictures, record_of, small_recipe
+from tests.pretended_gpu import Watched, pretended_gpu
+from tests.runs import make_pictures, small_recipe
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
 
 
+@pytest.fixture
+def all_at_a_time(monkeypatch):
+    """Images are encoded all at a time, as a GPU does: in pieces, the last digits may be others."""
+    monkeypatch.setattr("trainers.prompting.transformer.CPU_BATCH", 1000)
+
+
 @slow_but_for(("CDC", "CoOp"), dict.fromkeys(FEW))
 def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
-    run, trained, stopped, name
+    run, stopped, all_at_a_time, name
 ):
     options = ("TRAIN.CHECKPOINT_FREQ", "1")
-    folder = trained(name, *options)
+    with Watched():
+        _, expected, folder = run(name, *options, name="cpu")
     stopped(folder, epoch=2, name="gpu")
     with pretended_gpu():
         _, record, _ = run(name, *options, name="gpu")
     assert record["device"] == "cuda"
-    assert record["prompts_hash"] == record_of(folder)["prompts_hash"]
-    assert record["metrics"] == record_of(folder)["metrics"]
+    assert record["prompts_hash"] == expected["prompts_hash"]
+    assert record["metrics"] == expected["metrics"]
 
 
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
@@ -45,10 +52,9 @@ def test_every_precision_runs_there(run, name, precision):
 
 @pytest.mark.parametrize("trainer", [None, "CDC"])
 def test_pictures_of_ones_own_are_trained_on_and_answered_there(
-    tmp_path, small_clip_file, monkeypatch, trainer
+    tmp_path, small_clip_file, all_at_a_time, trainer
 ):
     """In folds, prompts, the thresholds of a test, and other classes."""
-    monkeypatch.setattr("trainers.prompting.transformer.CPU_BATCH", 1000)  # all at a time, as there
     images = make_pictures(tmp_path / "pictures", count=50 if trainer else 10)
     shown = sorted(images.glob("*/0.bmp"))
     clip, recipe = (small_clip_file, small_recipe(trainer)) if trainer else ("tiny", None)

@@ -87,8 +87,8 @@ class Checkpoints:
     """The checkpoints of one training.
 
     A run that is killed at any moment and started again by the same command ends with the same
-    prompts and metrics, bit for bit on a CPU: the end of an epoch is kept with everything that later
-    steps depend on, and written atomically. Steps after it are repeated.
+    prompts and metrics, bit for bit on a like CPU with as many threads: the end of an epoch is kept
+    with everything that later steps depend on, and written atomically. Steps after it are repeated.
 
     Args:
         cfg: the run's config; images: what it trains and tests on.
