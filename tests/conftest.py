@@ -66,6 +66,8 @@ def slow_but_for(few, names, argument="name"):
 def pytest_configure(config):
     # not in pytest.ini, which would import torch before tests/__init__.py has said how threads wait
     config.addinivalue_line("filterwarnings", "ignore::torch.jit.TracerWarning")
+    # pytest-randomly draws the order of the tests and no more, see same_draws
+    config.option.randomly_reset_seed = False
     if config.option.markexpr != "gpu":  # scripts/gpu.sh; all others compute on the CPU, exactly
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
