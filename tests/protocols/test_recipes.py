@@ -22,14 +22,19 @@ from trainers.data.loader import steps_of_epoch
 DATASETS = 11  # of the paper's grid
 
 
-@functools.cache
 def paper(*more):
-    """The parsed arguments of each call of run.py in scripts/paper.sh."""
+    """The parsed arguments of each call of run.py in scripts/paper.sh, which a test may change."""
+    return [protocol_run.parse_arguments(words) for words in words_of_paper(*more)]
+
+
+@functools.cache
+def words_of_paper(*more):
+    """The words of those calls."""
     show = 'python() { printf "%s\\n" "$@" END; }; source scripts/paper.sh "$@"'
     command = ["bash", "-c", show, "scripts/paper.sh", "--seeds", "1", *more]
     shown = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     calls = [call.split("\n") for call in shown.stdout.strip().split("\nEND") if call]
-    return [protocol_run.parse_arguments([word for word in call if word][1:]) for call in calls]
+    return [[word for word in call if word][1:] for call in calls]
 
 
 def golden():
@@ -39,8 +44,9 @@ def golden():
     rows = [[cell.strip() for cell in line.split("|")] for line in lines if "|" in line]
     rows = [row for row in rows if not row[0].startswith("#")]
     found = {}
+    all_sets = paper()[0].dataset
     for protocol, trainer, sets, shots, *rest in sorted(rows, key=lambda row: row[2] != "others"):
-        for data in paper()[0].dataset if sets == "others" else sets.split():
+        for data in all_sets if sets == "others" else sets.split():
             for number in shots.split():
                 found[protocol, trainer, data, number] = tuple(rest[:5])
     return found

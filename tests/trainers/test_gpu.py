@@ -91,8 +91,9 @@ def test_in_half_precision_it_stays_near_the_cpus_fp32(gpu, vit, name, precision
     assert off_by(spread(logits.cpu()), exact) < HALF[precision]
 
 
+@pytest.mark.slow  # on a pretended GPU, whole runs say it, see test_pretended_gpu.py
 @pytest.mark.parametrize("precision", ["fp32", *HALF])
-@slow_but_for(("CDC",), LEARNING)
+@pytest.mark.parametrize("name", LEARNING)
 def test_it_learns_there(gpu, vit, name, precision):
     """With the loss's scaler where the precision needs one."""
     _, there = both(name, vit, PREC=precision)

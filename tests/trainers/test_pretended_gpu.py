@@ -14,8 +14,12 @@ from tests.conftest import BASE, FEW, slow_but_for
 from tests.labelling.page.conftest import make_demo
 from tests.pretended_gpu import Watched, pretended_gpu
 from tests.runs import make_pictures, small_recipe
+from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
+
+
+EACH_EPOCH = ("TRAIN.CHECKPOINT_FREQ", "1")
 
 
 @pytest.fixture
@@ -28,12 +32,11 @@ def all_at_a_time(monkeypatch):
 def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     run, stopped, all_at_a_time, name
 ):
-    options = ("TRAIN.CHECKPOINT_FREQ", "1")
     with Watched():
-        _, expected, folder = run(name, *options, name="cpu")
+        _, expected, folder = run(name, *EACH_EPOCH, name="cpu")
     stopped(folder, epoch=2, name="gpu")
     with pretended_gpu():
-        _, record, _ = run(name, *options, name="gpu")
+        _, record, _ = run(name, *EACH_EPOCH, name="gpu")
     assert record["device"] == "cuda:0"
     assert record["prompts_hash"] == expected["prompts_hash"]
     assert record["metrics"] == expected["metrics"]
@@ -41,13 +44,19 @@ def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
 
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
 @slow_but_for(("CDC",), dict.fromkeys(FEW))
-def test_every_precision_runs_there(run, name, precision):
+def test_in_every_precision_it_learns_there(run, name, precision):
     with pretended_gpu():
-        trainer, record, _ = run(name, f"TRAINER.{name.upper()}.PREC", precision, *BASE)
+        options = (f"TRAINER.{name.upper()}.PREC", precision, *EACH_EPOCH, *BASE)
+        trainer, record, folder = run(name, *options)
     is_half = precision == "fp16" and not trainer.model.official_precision.stays_fp32
     half = torch.float16 if is_half else torch.float32
     assert trainer.model.backbone.text.text_projection.dtype == half
     assert numpy.isfinite(record["metrics"]["test"]["nll"])
+    first, last = (
+        torch.load(folder / MODEL_NAME / epoch_name(epoch), weights_only=True)["state_dict"]
+        for epoch in (1, 3)
+    )
+    assert any(not torch.equal(first[key], last[key]) for key in first)
 
 
 @pytest.mark.parametrize("trainer", [None, "CDC"])
