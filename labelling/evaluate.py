@@ -134,7 +134,7 @@ def of_multi_label(
     return Evaluation(
         images=len(truth),
         accuracy=None,
-        interval=(low / 100, high / 100),
+        interval=(float(low) / 100, float(high) / 100),
         macro_f1=share("macro_f1"),
         ece=share("ece"),
         confusion=None,

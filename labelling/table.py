@@ -233,10 +233,10 @@ def joined(known: Row, row: Row, source: Source, place: str, multi_label: bool) 
             f"{place}, {row.where}: {both} is {described(row)}, and {described(known)} in {known.where}: keep one, "
             "or say --multi-label if it has both"
         )
-    if not source.is_row_per_label:
+    if not source.is_row_per_label or not names or not others:
         raise UserError(
-            f"{place}, {row.where}: {both} has {described(row)}, and {described(known)} in {known.where}: keep one row "
-            "of each picture"
+            f"{place}, {row.where}: {both} has {described(row)}, and {described(known)} in {known.where}: keep one of "
+            "these rows"
         )
     return known._replace(names=tuple(sorted(names | others)), group=group)
 

@@ -74,7 +74,7 @@ def describe_labels(answers: "Answers", basis: str, truth: str | None) -> dict[s
     return {
         "label": ", ".join(answers.labels[0]) or NONE,
         "is_right": truth == (", ".join(sorted(answers.labels[0])) or NONE),
-        "basis": basis,
+        "basis": basis and f"{basis}.",
         "note": answers.note,
         "truth": truth,
         "labels": labels,

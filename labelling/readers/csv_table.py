@@ -59,7 +59,7 @@ def read_csv(content: str, multi_label: bool) -> Source:
                 rows.append(Row(where, cells[IMAGE], names, cells.get(GROUP, "").strip()))
     except csv.Error as error:
         raise ValueError(f"line {table.line_num + 1}: {error}") from error
-    is_row_per_label = not labels and all(row.names and len(row.names) == 1 for row in rows)
+    is_row_per_label = not labels and all(len(row.names or ()) <= 1 for row in rows)
     return Source(rows, labels, is_row_per_label=is_row_per_label)
 
 

@@ -1,4 +1,4 @@
-"""Files and folders that name several labels per picture: what each form says, and what is refused."""
+"""Files and folders of multi-label pictures: what each form says, and what is refused."""
 
 import json
 import shutil
@@ -6,7 +6,9 @@ import shutil
 import pytest
 from PIL import Image
 
-from labelling.folders.label_sets import means_several, read_label_sets
+from labelling.table import means_multi_label, read_table
+from labelling.task import MULTI_LABEL
+from tests.labelling.tables import label_sets, read_labels
 from tests.runs import refuses
 
 SETS = {"a.png": {"dog", "ball"}, "b.png": {"dog"}, "c.png": set(), "d.png": {"cat", "ball"}}
@@ -58,46 +60,43 @@ def as_coco(folder):
     return write(folder / "instances_x.json", json.dumps(content))
 
 
+def checked(path):
+    """What a run would take of a file."""
+    MULTI_LABEL.checked(read_table(path, multi_label=True), skips=False)
+
+
 def write(path, *lines):
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return str(path)
 
 
-def sets_of(path):
-    read = read_label_sets(path)
-    return {
-        place.rpartition("/")[2]: {name for name, has in zip(read.classnames, own) if has}
-        for place, own in zip(read.paths, read.truth)
-    }
-
-
 @pytest.mark.parametrize("form", [as_cells, as_table, as_rows, as_tasks, as_coco])
 def test_each_form_says_the_same(folder, form):
-    assert sets_of(form(folder)) == SETS
+    assert label_sets(form(folder)) == SETS
 
 
 @pytest.mark.parametrize("form", [as_cells, as_table, as_tasks, as_coco])
 def test_a_form_for_several_labels_is_found_by_itself_and_one_is_what_is_told(folder, form):
-    assert means_several(form(folder))
-    assert not means_several(form(folder), told=False)
+    assert means_multi_label(form(folder))
+    assert not means_multi_label(form(folder), told=False)
 
 
 def test_a_file_of_one_label_per_picture_means_one_unless_told(folder):
     file = write(folder / "one.csv", "image,label", "a.png,dog", "b.png,cat", "c.png,")
-    assert not means_several(file)
-    assert means_several(file, told=True)
-    assert not means_several(write(folder / "other.csv", "image,class", "a.png,dog"))
+    assert not means_multi_label(file)
+    assert means_multi_label(file, told=True)
+    assert not means_multi_label(write(folder / "other.csv", "image,class", "a.png,dog"))
     choice = {"type": "choices", "value": {"choices": ["dog"]}}
     tasks = [{"data": {"image": "a.png"}, "annotations": [{"result": [choice]}]}]
-    assert not means_several(write(folder / "one.json", json.dumps(tasks)))
+    assert not means_multi_label(write(folder / "one.json", json.dumps(tasks)))
 
 
 def test_a_row_per_label_or_a_mistake_is_for_the_user_to_say(folder):
     file = as_rows(folder)
-    assert not means_several(file)
-    with refuses("'a.png' is dog, and ball in line 2: keep one, or say --several"):
+    assert not means_multi_label(file)
+    with refuses("'a.png' is dog, and ball in line 2: keep one, or say --multi-label"):
         read_labels(file)
-    assert means_several(file, told=True)
+    assert means_multi_label(file, told=True)
 
 
 def test_of_answers_what_a_person_says_counts_and_what_nobody_has_looked_at_does_not(folder):
@@ -108,8 +107,8 @@ def test_of_answers_what_a_person_says_counts_and_what_nobody_has_looked_at_does
         "b.png;dog;;0.5;",
         'c.png;dog;;0.5;";"',
     )
-    assert means_several(file)
-    assert sets_of(file) == {"a.png": {"cat", "dog"}, "c.png": set()}
+    assert means_multi_label(file)
+    assert label_sets(file) == {"a.png": {"cat", "dog"}, "c.png": set()}
 
 
 def test_answers_that_a_person_has_left_one_label_each_still_mean_several(folder):
@@ -120,8 +119,8 @@ def test_answers_that_a_person_has_left_one_label_each_still_mean_several(folder
         "a.png,dog;ball,,0.5,dog",
         "b.png,dog,,0.5,cat",
     )
-    assert means_several(file)
-    assert sets_of(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
+    assert means_multi_label(file)
+    assert label_sets(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
 
     def choices(*names):
         return {"result": [{"type": "choices", "value": {"choices": names}}]}
@@ -134,15 +133,15 @@ def test_answers_that_a_person_has_left_one_label_each_still_mean_several(folder
             "predictions": [choices("x")],
         },
     ]
-    assert not means_several(write(folder / "one.json", json.dumps(tasks)))
+    assert not means_multi_label(write(folder / "one.json", json.dumps(tasks)))
     tasks[1]["predictions"] = [choices("dog", "ball")]
     file = write(folder / "several.json", json.dumps(tasks))
-    assert means_several(file)
-    assert sets_of(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
+    assert means_multi_label(file)
+    assert label_sets(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
     for task in tasks:
         task["annotations"] = []
     with refuses("has predictions only, which are no labels"):
-        read_label_sets(write(folder / "predicted.json", json.dumps(tasks)))
+        checked(write(folder / "predicted.json", json.dumps(tasks)))
 
 
 def test_a_picture_in_the_folders_of_two_classes_has_both(folder):
@@ -150,15 +149,17 @@ def test_a_picture_in_the_folders_of_two_classes_has_both(folder):
         for label in own:
             (folder / "classes" / label).mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, folder / "classes" / label / f"{label} {name}")
-    found = sorted(map(sorted, sets_of(str(folder / "classes")).values()))
+    found = sorted(map(sorted, label_sets(str(folder / "classes")).values()))
     assert found == sorted(sorted(own) for own in SETS.values() if own)
-    assert not means_several(str(folder / "classes"))
+    assert not means_multi_label(str(folder / "classes"))
 
 
 def test_groups_are_read(folder):
     file = write(folder / "g.csv", "image,label,group", "a.png,x;y,one", "b.png,x,one", "c.png,,")
-    assert read_label_sets(file).groups == ["one", "one", ""]
-    assert read_label_sets(file).classnames == ["x", "y"]
+    table = read_table(file, multi_label=True)
+    names = [table.groups.get(path, "") for path in table.paths]
+    assert names == ["one", "one", ""]
+    assert table.classnames == ["x", "y"]
 
 
 @pytest.mark.parametrize(
@@ -172,20 +173,20 @@ def test_groups_are_read(folder):
         (["image,a;b,c", "a.png,1,0", "b.png,0,1"], "line 1: the label 'a;b' has a ;"),
         (["image,label", "a.png,", "b.png,"], "gives no picture a label"),
         (["image,label", "a.png,x;y", "z.png,x"], r"line 3, names 'z.png' \(x\)"),
-        (["image,label", "a.png,x;y", "z.png,"], r"line 3, names 'z.png' \(none of the labels\)"),
+        (["image,label", "a.png,x;y", "z.png,"], r"line 3, names 'z.png' \(no label\)"),
         (["image,label", "a.png," + ";".join(map(str, range(5000)))], "has 5000 labels"),
         (["picture,label", "a.png,dog;cat"], "no column image"),
     ],
 )
 def test_what_a_table_cannot_say_is_one_line(folder, lines, message):
     with refuses(message):
-        read_label_sets(write(folder / "bad.csv", *lines))
+        checked(write(folder / "bad.csv", *lines))
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
-        ({"images": [], "annotations": [], "categories": []}, "no labelled picture"),
+        ({"images": [], "annotations": [], "categories": []}, "no labelled image"),
         ({"images": [{"id": 1, "file_name": "a.png"}]}, "categories"),
         (
             {
@@ -195,9 +196,9 @@ def test_what_a_table_cannot_say_is_one_line(folder, lines, message):
             },
             "annotation 5 has an unknown image_id",
         ),
-        ([{"annotations": [{}]}], "does not say which labels"),
+        ([{"annotations": [{}]}], "names no labelled images"),
     ],
 )
 def test_what_json_cannot_say_is_one_line(folder, content, message):
     with refuses(message):
-        read_label_sets(write(folder / "bad.json", json.dumps(content)))
+        checked(write(folder / "bad.json", json.dumps(content)))
