@@ -1,6 +1,7 @@
 """Unpacks archives that come from somewhere else: plain files below one folder, of bounded size."""
 
 import contextlib
+import gzip
 import os
 import re
 import shutil
@@ -9,12 +10,17 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from typing import IO, NamedTuple, cast
+from typing import IO, Any, NamedTuple, cast
 
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.readers import UNPACKED
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
+MOST_ENTRIES = (
+    300_000  # files and folders; the largest archive of the field, SUN397's, has 109,000 images
+)
+LONGEST_NAME = 1000  # characters; a system takes 4,096 bytes, with the folder
+LONGEST_READ = 2**20  # bytes; tarfile reads a header, which may hold a name of any length, at once
 # what the readers of archives raise on damaged ones
 DAMAGED = (
     zipfile.BadZipFile,
@@ -64,10 +70,12 @@ def members(path: str) -> Iterator[Member]:
     """The files of an archive in its order; folders are left out.
 
     Raises:
-        UserError: it holds a link, a device, or a name that leads out of it.
+        UserError: it holds a link, a device, a name that leads out of it or is longer than
+            ``LONGEST_NAME``, or more than ``MOST_ENTRIES``.
     """
     if path.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
+            check_number(path, len(archive.infolist()))
             for info in archive.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
@@ -77,8 +85,37 @@ def members(path: str) -> Iterator[Member]:
                         path, Member(info.filename, info.file_size, lambda: archive.open(info))
                     )
         return
-    with tarfile.open(path) as tar:
-        yield from members_of_tar(path, tar)
+    with open(path, "rb") as file:
+        is_compressed = file.read(2) == b"\x1f\x8b"
+    opened = cast(IO[bytes], gzip.open(path)) if is_compressed else open(path, "rb")
+    with opened:
+        stream: Any = Stream(opened, limit(path))
+        with tarfile.open(fileobj=stream, mode="r:") as tar:
+            yield from members_of_tar(path, tar)
+
+
+class Stream:
+    """The bytes of a tar archive, read in pieces of a bounded size, and no more than a number of
+    them; what tarfile needs of a file."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self.file = file
+        self.most = most
+        self.tell = file.tell
+        self.seek = file.seek
+        self.seekable = file.seekable
+
+    def read(self, size: int) -> bytes:
+        """The next bytes.
+
+        Raises:
+            TarError: they are more than ``LONGEST_READ``, or the archive has more than it may have.
+        """
+        if size > LONGEST_READ:
+            raise tarfile.ReadError(f"a header has {size:,} bytes")
+        if self.tell() > self.most:
+            raise tarfile.ReadError(f"it unpacks to more than {self.most:,} bytes")
+        return self.file.read(size)
 
 
 def members_of_tar(path: str, tar: tarfile.TarFile) -> Iterator[Member]:
@@ -87,7 +124,8 @@ def members_of_tar(path: str, tar: tarfile.TarFile) -> Iterator[Member]:
     Raises:
         UserError: see ``members``.
     """
-    for info in tar:
+    for number, info in enumerate(tar, 1):
+        check_number(path, number)
         if not (info.isdir() or info.isreg()):
             raise refused(path, info.name, "is a link or a device")
         if info.isreg():
@@ -97,12 +135,31 @@ def members_of_tar(path: str, tar: tarfile.TarFile) -> Iterator[Member]:
             )
 
 
+def limit(path: str) -> int:
+    """The number of bytes that an archive may unpack to."""
+    return max(UNPACKED, 2 * os.path.getsize(path))
+
+
+def check_number(path: str, number: int) -> None:
+    """Refuse an archive of more than ``MOST_ENTRIES``.
+
+    Raises:
+        UserError: it has more.
+    """
+    if number > MOST_ENTRIES:
+        raise UserError(
+            f"{path} is refused: it has more than {MOST_ENTRIES:,} files and folders, which no data set has; get it again"
+        )
+
+
 def checked(path: str, member: Member) -> Member:
     """The member, whose name stays below the folder that the archive is unpacked to, on any system.
 
     Raises:
-        UserError: it doesn't.
+        UserError: it doesn't, or is longer than ``LONGEST_NAME``.
     """
+    if len(member.name) > LONGEST_NAME:
+        raise refused(path, f"{member.name[:40]}…", f"has a name of {len(member.name)} characters")
     parts = re.split(r"[/\\]", member.name)
     if os.pardir in parts or not parts[0] or ":" in parts[0] or "\0" in member.name:
         raise refused(path, member.name, "leads out of it")
@@ -119,10 +176,10 @@ def unpack(path: str, folder: str) -> None:
     """Writes the files of an archive below a new folder.
 
     Raises:
-        UserError: the archive is damaged, or unpacks to more than ``UNPACKED`` bytes and twice its
-            own size, or see ``members``; OSError: the disk is full, or fails.
+        UserError: the archive is damaged, unpacks to more than its ``limit``, or see ``members``.
+        OSError: the disk is full, or fails.
     """
-    left = max(UNPACKED, 2 * os.path.getsize(path))
+    left = limit(path)
     os.makedirs(folder)
     with blaming(path):
         for member in members(path):

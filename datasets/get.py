@@ -26,6 +26,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from huggingface_hub import HfApi
 from huggingface_hub.hf_api import RepoFile
@@ -36,10 +37,11 @@ from datasets.archives import ENDINGS, is_archive, unpack
 from datasets.base import ImageDataset
 from datasets.every import data_set
 from datasets.imagenet import CLASSNAMES
-from datasets.sources import MIRROR, SOURCES, Source
+from datasets.sources import MIRROR, REVISION, SOURCES, Source
 from trainers.common.console import first_few
 from trainers.common.errors import UserError, nearest, raise_machines, run_tool
 from trainers.common.files import UNFINISHED, file_hash
+from trainers.common.hub import cached, download
 from trainers.common.locks import only_writer
 from trainers.data.class_folders import class_folders
 
@@ -109,21 +111,32 @@ def archive_of(source: Source, files: Iterable[str], place: str) -> str:
     )
 
 
+class Stated(NamedTuple):
+    """What the hub states of a file: bytes, and SHA-256 (64 hex digits; empty where it states none)."""
+
+    size: int
+    sha256: str
+
+
 class Hub:
     """The mirror on the Hugging Face hub, as huggingface_hub shows it: HF_ENDPOINT, HF_HOME and
     HF_HUB_OFFLINE are its settings.
 
     Attributes:
-        files: path → what the hub says of the file; empty where the hub is not reached.
+        files: path → what the hub states of the file; empty where the hub is not reached.
     """
 
     def __init__(self) -> None:
         self.api = HfApi()
-        self.files: dict[str, RepoFile] = {}
+        self.files: dict[str, Stated] = {}
         self.failure = ""
+        files = {}
         try:
-            tree = self.api.list_repo_tree(MIRROR, recursive=True)
-            self.files = {file.path: file for file in tree if isinstance(file, RepoFile)}
+            for file in self.api.list_repo_tree(MIRROR, recursive=True, revision=REVISION):
+                if isinstance(file, RepoFile):
+                    sha256 = file.lfs.sha256 if file.lfs is not None else None
+                    files[str(file.path)] = Stated(int(file.size), str(sha256 or ""))
+            self.files = files
         except Exception as error:  # whatever the hub and its client may raise
             raise_machines(error)
             self.failure = " ".join(str(error).split()) or type(error).__name__
@@ -143,26 +156,38 @@ class Hub:
 
         Raises:
             UserError: the hub is not reached and the cache lacks it, or it is another file than the
-                hub says.
+                hub states.
         """
         name = self.archive(source)
+        stated = self.files.get(name)
+
+        def check(path: str) -> None:
+            if stated is None:
+                return
+            if (found := file_hash(path)) != stated.sha256:
+                expected = f"{stated.sha256[:16]}…" if stated.sha256 else "none"
+                raise UserError(
+                    f"{name} is damaged: its SHA-256 is {found[:16]}…, and the hub states {expected}; it is not kept, "
+                    "give the same command again"
+                )
+
+        if path := cached(MIRROR, name, REVISION):
+            try:
+                check(path)
+                return path
+            except UserError:
+                log.info("%s in the cache is damaged, it is downloaded again", name)
         try:
-            path = self.api.hf_hub_download(MIRROR, name)
+            return download(MIRROR, name, REVISION, check)
+        except UserError:
+            raise
         except Exception as error:  # whatever the hub and its client may raise
             raise_machines(error)
             why = self.failure or " ".join(str(error).split()) or type(error).__name__
             raise UserError(
                 f"{name} can't be downloaded ({why}): give the same command again where there is a network, or fetch "
-                f"{self.api.endpoint}/{MIRROR}/resolve/main/{name} elsewhere and give the folder with it as --from"
+                f"{self.api.endpoint}/{MIRROR}/resolve/{REVISION}/{name} elsewhere and give the folder with it as --from"
             ) from error
-        said = self.files[name].lfs if name in self.files else None
-        if said is not None and (found := file_hash(path)) != said.sha256:
-            os.remove(os.path.realpath(path))
-            raise UserError(
-                f"{name} is damaged: its SHA-256 is {found[:16]}…, not {said.sha256[:16]}… as the hub says; it is deleted, "
-                "give the same command again"
-            )
-        return path
 
 
 # ---- from an archive to a data set's folder ----

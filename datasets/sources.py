@@ -26,6 +26,7 @@ class Source:
 
 _TABLE = read_yaml(Path(__file__).with_name("get.yaml"))
 MIRROR: str = _TABLE["mirror"]  # repository on the Hugging Face hub
+REVISION: str = _TABLE["revision"]  # its commit that archives are taken from
 SOURCES = {name: Source(**entry) for name, entry in _TABLE["names"].items()}
 
 

@@ -21,10 +21,10 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from datasets import archives, check, get
 from datasets.every import data_set
-from datasets.sources import MIRROR, SOURCES
-from tests.datasets.hub import serving
+from datasets.sources import MIRROR, REVISION, SOURCES
 from tests.datasets.miniatures import MINIATURES, WNIDS, picture
 from tests.datasets.test_every_dataset import build
+from tests.hub import serving
 from tests.runs import PATIENCE, REPOSITORY, call, contents_of, make_textures, python, refuses
 
 FORK = multiprocessing.get_context("fork")
@@ -33,12 +33,7 @@ NAME_OF = {source.sets[0]: name for name, source in SOURCES.items() if source.ar
 
 @pytest.fixture
 def hub(monkeypatch, tmp_path):
-    with serving(MIRROR) as server:
-        monkeypatch.setenv("no_proxy", "*")
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", f"{tmp_path}/cache")
+    with serving(MIRROR, monkeypatch, tmp_path / "cache") as server:
         yield server
 
 
@@ -179,7 +174,7 @@ def test_offline_the_cache_is_enough_and_else_a_line_says_what_to_fetch(
     assert start("eurosat")[0] == 0
     code, printed = start("eurosat dtd")
     assert code == 1
-    assert f"fetch {hub.url}/{MIRROR}/resolve/main/dtd.zip elsewhere" in printed.err
+    assert f"fetch {hub.url}/{MIRROR}/resolve/{REVISION}/dtd.zip elsewhere" in printed.err
     code, printed = start("dtd --plan")
     assert code == 0
     assert "The hub is not reached" in printed.out
@@ -254,6 +249,101 @@ def test_a_command_that_was_killed_is_given_again(hub, start, tmp_path):
     assert sorted(os.listdir(tmp_path / "data")) == ["dtd", "eurosat"]
 
 
+# ---- a hostile or broken hub ----
+
+
+@pytest.fixture
+def sent(hub, tmp_path):
+    """What the hub has is EuroSAT in miniature; name of its archive."""
+    folder, top, archive = miniature(tmp_path)
+    hub.files[archive] = zipped(folder, top)
+    return archive
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+@pytest.mark.parametrize("etag", ["{home}/thesis.txt", "{home}/new.txt", "../../../home/new.txt"])
+def test_an_etag_leads_to_no_file(hub, start, sent, tmp_path, etag, is_right):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/thesis.txt").write_text("mine")
+    hub.etag = etag.format(home=tmp_path / "home")
+    if not is_right:
+        hub.hashes[sent] = "0" * 64
+    assert start("eurosat")[0] == (0 if is_right else 1)
+    assert contents_of(tmp_path / "home") == {tmp_path / "home/thesis.txt": b"mine"}
+
+
+def test_a_link_that_leads_out_of_the_cache_is_replaced_and_its_file_left(
+    hub, start, sent, tmp_path
+):
+    """As an earlier client has left it, to which a server had sent a path as ETag."""
+    mine = tmp_path / "thesis.txt"
+    mine.write_text("mine")
+    link = tmp_path / f"cache/models--{MIRROR.replace('/', '--')}" / "snapshots" / REVISION / sent
+    link.parent.mkdir(parents=True)
+    link.symlink_to(mine)
+    assert start("eurosat")[0] == 0
+    assert hub.downloads == [sent]
+    assert mine.read_text() == "mine"
+    assert not link.is_symlink()
+
+
+def test_a_redirect_is_followed_on_the_network_alone(hub, start, sent, tmp_path):
+    mine = tmp_path / "thesis.zip"
+    mine.write_bytes(hub.files[sent])
+    hub.redirects[sent] = f"file://{mine}"
+    code, printed = start("eurosat")
+    assert code == 1
+    assert "eurosat.zip can't be downloaded (" in printed.err
+    assert mine.read_bytes() == hub.files[sent]
+    hub.repositories["another/place"] = {"archive": hub.files[sent]}
+    hub.redirects[sent] = f"{hub.url}/another/place/resolve/main/archive"
+    assert start("eurosat")[0] == 0
+    assert hub.downloads == ["archive"]
+
+
+@pytest.mark.parametrize(
+    "sizes, surplus, message",
+    [
+        ({"eurosat.zip": 1000}, b"", "the hub sends more than the 1,000 bytes that it stated"),
+        ({"eurosat.zip": 10**6}, b"", "eurosat.zip can't be downloaded .*size 1000000 but has"),
+        ({}, b"more", "the hub sends more than the .* bytes that it stated"),
+        ({"eurosat.zip": None}, b"", "eurosat.zip can't be downloaded .*NoneType"),
+    ],
+)
+def test_a_file_of_another_size_than_stated_is_not_kept(
+    hub, start, sent, tmp_path, sizes, surplus, message
+):
+    hub.sizes, hub.surplus = sizes, surplus
+    code, printed = start("eurosat")
+    assert code == 1
+    assert re.search(message, printed.err)
+    assert not [path for path in contents_of(tmp_path / "cache") if path.is_file()]
+
+
+def test_a_hub_that_states_no_hash_is_one_line(hub, start, sent):
+    hub.hashes[sent] = None
+    code, printed = start("eurosat")
+    assert code == 1
+    assert "eurosat.zip is damaged: its SHA-256 is " in printed.err
+    assert "and the hub states none; it is not kept" in printed.err
+
+
+@pytest.mark.parametrize("name", ["../../eurosat.zip", "/tmp/eurosat.zip"])
+def test_a_name_that_leads_out_of_the_repository_is_refused(hub, start, sent, tmp_path, name):
+    hub.files = {name: hub.files[sent]}
+    code, printed = start("eurosat")
+    assert code == 1
+    assert f"{name!r} leads out of the repository {MIRROR}" in printed.err
+    assert not hub.downloads
+
+
+def test_archives_are_taken_from_one_commit(hub, start, sent):
+    start("eurosat")
+    assert {*hub.revisions} == {REVISION}
+    resolved = [path for path in hub.requests if "/resolve/" in path]
+    assert resolved == [f"/{MIRROR}/resolve/{REVISION}/{sent}"]
+
+
 # ---- hostile and damaged archives ----
 
 
@@ -298,6 +388,12 @@ HOSTILE = {
     ),
     "twice.tar": (hostile_tar(name="a")[:512] + hostile_tar(name="a"), "can't be unpacked"),
     "text.zip": (b"<html>", "can't be unpacked"),
+    "name.zip": (hostile_zip(entry("a/" * 600 + "b")), "has a name of 1201 characters"),
+    "name.tar.gz": (tarred({"a/" * 600 + "b": b""}, "w:gz"), "has a name of 1201 characters"),
+    "header.tar.gz": (
+        tarred({"a" * 3 * 10**6: b""}, "w:gz"),
+        "can't be unpacked .a header has 3,000,[0-9]+ bytes",
+    ),
 }
 
 
@@ -320,6 +416,28 @@ def test_an_archive_may_unpack_to_twice_its_size_and_no_more(tmp_path, monkeypat
     with refuses("unpack to more than twice its size"):
         archives.unpack(f"{tmp_path}/bomb.zip", f"{tmp_path}/to")
     assert not os.listdir(tmp_path / "to")
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_of_more_files_than_any_data_set_has_is_refused(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(archives, "MOST_ENTRIES", 4)
+    for count in (3, 5):
+        files = {tmp_path / str(count) / str(number): b"" for number in range(count)}
+        (tmp_path / str(count)).mkdir()
+        for file in files:
+            file.write_bytes(b"")
+        shutil.make_archive(f"{tmp_path}/{count}", kind, tmp_path / str(count))
+    archives.unpack(f"{tmp_path}/3.{kind}", f"{tmp_path}/to")
+    with refuses("it has more than 4 files and folders"):
+        archives.unpack(f"{tmp_path}/5.{kind}", f"{tmp_path}/there")
+
+
+def test_the_headers_of_a_tar_count_as_what_it_unpacks_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "UNPACKED", 0)
+    files = {f"{number:0200}": b"" for number in range(100)}
+    (tmp_path / "headers.tar.gz").write_bytes(tarred(files, "w:gz"))
+    with refuses("can't be unpacked .it unpacks to more than"):
+        archives.unpack(f"{tmp_path}/headers.tar.gz", f"{tmp_path}/to")
 
 
 # ---- by git ----

@@ -13,6 +13,7 @@ from labelling import PromptedClassifier
 from labelling.defaults import TAKEN
 from tests.conftest import slow_but_for
 from tests.runs import make_pictures, record_of
+from trainers.prompting.weights import open_clip_sources
 
 open_clip = pytest.importorskip(
     "open_clip", reason="open_clip_torch is not installed: pip install '.[open_clip]'"
@@ -48,7 +49,7 @@ def words(monkeypatch, tmp_path):
     def make(model):
         _, name = in_small(monkeypatch, model, tmp_path)
         path = name.partition("/")[2]
-        monkeypatch.setattr(open_clip, "download_pretrained", lambda tag: path)
+        monkeypatch.setattr(open_clip_sources, "first_of", lambda *_: path)
         images = make_pictures(tmp_path / "images", count=6, names=("cat", "dog"))
         clip = f"open_clip:{model}/{FAMILIES[model]}"
         return ["--images", str(images), "--backbone", clip, "--output-dir", f"{tmp_path}/run"]

@@ -1,21 +1,17 @@
 """Models of ``open_clip`` in a folder and in a repository of the hub, with random weights, against
 those that the package itself makes of them. A server here plays the hub."""
 
-import functools
-import hashlib
-import http.server
 import json
 import logging
-import threading
 
-import huggingface_hub
 import pytest
 import torch
 from safetensors.torch import save_file
 
 from tests.conftest import GOLDEN
+from tests.hub import COMMIT, serving
 from tests.prompting.models import assert_same, double, exact, noisy
-from tests.runs import PATIENCE, refuses
+from tests.runs import contents_of, refuses
 from trainers.prompting.backbone import load_backbone, pixels_of
 
 open_clip = pytest.importorskip(
@@ -99,60 +95,74 @@ def test_a_folders_activation_and_pixels_are_those_of_its_configuration(tmp_path
 # ---- the hub ----
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers as the hub does for the files of ``server.folder``."""
-
-    timeout = PATIENCE
-
-    def log_message(self, *_):
-        pass
-
-    def do_HEAD(self, is_whole=False):
-        repository, _, file = self.path.strip("/").partition("/resolve/main/")
-        path = self.server.folder / repository / file
-        self.server.requests.append(file)
-        self.send_response(200 if path.is_file() else 404)
-        content = path.read_bytes() if path.is_file() else b""
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", "a" * 40)
-        if not path.is_file():
-            self.send_header("X-Error-Code", "EntryNotFound")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if is_whole:
-            self.wfile.write(content)
-
-    def do_GET(self):
-        self.do_HEAD(is_whole=True)
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    with serving("someone/clip", monkeypatch, tmp_path / "cache") as server:
+        yield server
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A server with the repositories below ``hub.folder``, and an empty cache."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        server.folder, server.requests = tmp_path / "repositories", []
-        url = f"http://127.0.0.1:{server.server_port}"
-        monkeypatch.setenv("no_proxy", "*")
-        monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", f"{tmp_path}/cache")
-        fetch = functools.partial(huggingface_hub.hf_hub_download, endpoint=url)
-        monkeypatch.setattr(huggingface_hub, "hf_hub_download", fetch)
-        yield server
-        server.shutdown()
-        thread.join()
+def saved(tmp_path):
+    """``saved(hub, …)``: a folder as ``write`` makes it, whose files the hub has."""
+
+    def save(hub, *words):
+        folder = write(tmp_path / "saved", *words)
+        hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        return folder
+
+    return save
 
 
 @pytest.mark.parametrize("weights", ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"])
-def test_a_repository_of_the_hub_is_downloaded_once(hub, weights):
-    folder = write(hub.folder / "someone/clip", CLIPS, weights)
+def test_a_repository_of_the_hub_is_downloaded_once(hub, saved, weights):
+    folder = saved(hub, CLIPS, weights)
     name = "open_clip:hf-hub:someone/clip"
     assert pixels_of(name)["PIXEL_MEAN"] == MADE["mean"]
-    assert {*hub.requests} == {"open_clip_config.json"}, "nothing is loaded for pixels"
+    assert hub.downloads == ["open_clip_config.json"], "nothing is loaded for pixels"
     assert_is(load_backbone(name), folder)
     asked = len(hub.requests)
     load_backbone(name)
     assert len(hub.requests) == asked
+
+
+def test_weights_and_configuration_are_of_one_commit(hub, saved):
+    saved(hub)
+    name = "open_clip:hf-hub:someone/clip"
+    assert pixels_of(name)
+    hub.commit = "b" * 40  # the repository has changed meanwhile
+    load_backbone(name)
+    assert {*hub.revisions} == {COMMIT}
+
+
+@pytest.mark.parametrize("etag", ["{home}/thesis.txt", "{home}/new.txt", "../../../home/new.txt"])
+def test_an_etag_leads_to_no_file(hub, saved, tmp_path, etag):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/thesis.txt").write_text("mine")
+    saved(hub)
+    hub.etag = etag.format(home=tmp_path / "home")
+    load_backbone("open_clip:hf-hub:someone/clip")
+    assert contents_of(tmp_path / "home") == {tmp_path / "home/thesis.txt": b"mine"}
+
+
+@pytest.mark.parametrize("commit", ["../../home", "/home", "main", "a" * 39, None])
+def test_a_commit_that_is_none_is_refused(hub, saved, tmp_path, commit):
+    saved(hub)
+    hub.commit = commit
+    with refuses(f"says that someone/clip is at '{commit}', which is no commit"):
+        load_backbone("open_clip:hf-hub:someone/clip")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_link_that_leads_out_of_the_cache_is_not_read(hub, saved, tmp_path):
+    folder = saved(hub)
+    load_backbone("open_clip:hf-hub:someone/clip")
+    snapshot = tmp_path / f"cache/models--someone--clip/snapshots/{COMMIT}"
+    for file in folder.iterdir():
+        (snapshot / file.name).unlink()
+        (snapshot / file.name).symlink_to(file)
+    assert len(hub.downloads) == 2
+    load_backbone("open_clip:hf-hub:someone/clip")
+    assert len(hub.downloads) == 4
 
 
 def test_a_repository_that_cannot_be_had_is_named_with_the_way_around(hub):

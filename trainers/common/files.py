@@ -122,7 +122,8 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        error.filename = path  # a full disk names no file
+        if error.errno is not None:  # it is the system's, not of a library that ``write`` calls
+            error.filename = path  # a full disk names no file
         raise
     finally:
         with contextlib.suppress(OSError):  # it has its name, or was never made

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from ...common.errors import UserError, raise_machines
+from ...common.hub import cached
 from ...common.readers import read_json
 from ..black_box import ImageBox, TextBox
 from ..transformer import GELU, QUICK_GELU
 from . import Facts, Normalization, Pixels
-from .openai import HUB_FILES, cached
+from .openai import HUB_FILES
 from .state_dict import check_widths, read_state_dict
 
 PREFIX = "hf:"

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...common.errors import UserError, raise_machines
+from ...common.hub import cached
 from ...common.readers import check_archive
 from ..black_box import ImageBox, TextBox, Tokenizer
 from . import Facts, Pixels
@@ -27,7 +28,6 @@ from .open_clip_sources import (
     described,
     short,
 )
-from .openai import cached
 from .state_dict import check_widths, read_state_dict
 
 log = logging.getLogger(__name__)

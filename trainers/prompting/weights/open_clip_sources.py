@@ -5,16 +5,18 @@ A repository and a folder hold ``open_clip_config.json`` with ``model_cfg`` and 
 ``open_clip``'s ``push_to_hf_hub`` and ``save_for_hf`` write them.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from ...common.errors import UserError, nearest, raise_machines
+from ...common.hub import cached, download
 from ...common.readers import read_json
 from ..transformer import GELU, QUICK_GELU
 from . import Normalization, Pixels
-from .openai import HUB_FILES, cached
+from .openai import HUB_FILES
 
 PREFIX = "open_clip:"
 HUB = "hf-hub:"  # as open_clip writes it
@@ -63,8 +65,10 @@ def described(name: str) -> Described:
     place = name.removeprefix(PREFIX)
     if place.startswith(HUB):
         repository = place.removeprefix(HUB)
-        config, settings = read_config(name, fetched(name, repository, [CONFIG_FILE]))
-        weights = partial(fetched, name, repository, FILE_NAMES)
+        path = fetched(name, repository, [CONFIG_FILE])
+        config, settings = read_config(name, path)
+        commit = os.path.basename(os.path.dirname(path))
+        weights = partial(fetched, name, repository, FILE_NAMES, commit)
     elif place.startswith(FOLDER):
         folder = os.path.expanduser(place.removeprefix(FOLDER))
         place = f"{FOLDER}{folder}"
@@ -137,14 +141,18 @@ def listed_weights(name: str, config: Config, tag: Mapping[str, Any]) -> str:
             f"the weights {weights} were trained with the activation {trained}, {model} has "
             f"{activation_of(config)}: use {PREFIX}{other}/{weights}"
         )
+    repository, file = os.path.split(tag.get("hf_hub") or "")
+    files = [f"{os.path.splitext(file)[0]}.safetensors", file] if file else FILE_NAMES
     try:
+        if repository:
+            return first_of(repository, files)
         path: str = open_clip.download_pretrained(tag)
         return path
-    except (OSError, RuntimeError) as error:
-        hub = os.path.dirname(tag.get("hf_hub") or "")
+    except Exception as error:  # of the hub, of the network
+        raise_machines(error, repository)
         raise UserError(
             f"the weights of {name} can't be downloaded ({short(error)}); "
-            f"fetch their file from {f'https://huggingface.co/{hub}' if hub else tag['url']}, "
+            f"fetch their file from {f'https://huggingface.co/{repository}' if repository else tag['url']}, "
             f"put it anywhere, and give MODEL.BACKBONE.NAME {PREFIX}{model}/path/to/the/file"
         ) from error
 
@@ -157,30 +165,38 @@ def activation_of(config: Config) -> str:
 # ---- repositories and folders ----
 
 
-def fetched(name: str, repository: str, files: Sequence[str]) -> str:
+def fetched(name: str, repository: str, files: Sequence[str], revision: str = "main") -> str:
     """The path of the first of some files that a repository on the hub has: in the cache, or
     downloaded.
 
     Raises:
         UserError: none of them can be had.
     """
-    from huggingface_hub import hf_hub_download
+    try:
+        return first_of(repository, files, revision)
+    except Exception as error:  # of the hub, of the network, or of a name that is none
+        raise_machines(error, repository)
+        raise UserError(
+            f"{name} needs {' or '.join(files)} of the repository {repository}, which can't be had from the hub "
+            f"({short(error)}): check its name; without a network run hf download {repository} --local-dir FOLDER "
+            f"where there is one, and give {PREFIX}{FOLDER}FOLDER"
+        ) from error
 
+
+def first_of(repository: str, files: Sequence[str], revision: str = "main") -> str:
+    """The path of the first of some files that a repository on the hub has: in the cache, or
+    downloaded.
+
+    Raises:
+        Exception: whatever the hub and its client raise for the last of them.
+    """
     for file in files:
-        if path := cached(repository, file):
+        if path := cached(repository, file, revision):
             return path
-    reason = ""
-    for file in files:
-        try:
-            return hf_hub_download(repository, file)
-        except Exception as error:  # of the hub, of the network, or of a name that is none
-            raise_machines(error, repository)
-            reason = short(error)
-    raise UserError(
-        f"{name} needs {' or '.join(files)} of the repository {repository}, which can't be had from the hub "
-        f"({reason}): check its name; without a network run hf download {repository} --local-dir FOLDER where "
-        f"there is one, and give {PREFIX}{FOLDER}FOLDER"
-    )
+    for file in files[:-1]:
+        with contextlib.suppress(FileNotFoundError):  # the hub has another of them
+            return download(repository, file, revision)
+    return download(repository, files[-1], revision)
 
 
 def in_folder(folder: str, files: Sequence[str]) -> str:

@@ -14,6 +14,7 @@ import torch
 
 from ...common.errors import UserError
 from ...common.files import file_hash
+from ...common.hub import cached
 from ...common.locks import turn
 
 log = logging.getLogger(__name__)
@@ -118,17 +119,6 @@ def find(name: str) -> str:
         f"{'; '.join(failures)}. Hugging Face's cache was searched for "
         f"{' and '.join('/'.join(place) for place in places)}"
     )
-
-
-def cached(repository: str, file: str) -> str:
-    """Path of a file of a repository on the hub; empty where Hugging Face's cache does not have it."""
-    from huggingface_hub import try_to_load_from_cache
-
-    try:
-        path = try_to_load_from_cache(repository, file)
-    except ValueError:  # it is no repository's name
-        return ""
-    return path if isinstance(path, str) else ""
 
 
 def download(url: str, path: str, sha256: str) -> None:
