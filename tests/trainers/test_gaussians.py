@@ -4,11 +4,16 @@ test_fits.py."""
 import math
 
 import numpy
+import pytest
 import torch
+from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, logsumexp
+from torch.nn.functional import normalize
 
+from tests.conftest import make_method
 from tests.prompting.models import relative
 from tests.trainers.test_fits import images
+from trainers.evaluation.uncertainty import TEMPERATURE_BOUNDS
 from trainers.maths.gaussians import (
     ADDED,
     FACTORS,
@@ -16,6 +21,7 @@ from trainers.maths.gaussians import (
     GaussianEvidence,
     among_added,
     fit_gaussians,
+    gaussians_of_texts,
     held_out_log_densities,
 )
 
@@ -50,6 +56,51 @@ def test_it_abstains_where_nothing_can_be_held_out_and_until_it_is_fitted():
     gaussians.fit(*features(10, 10, 10, 10))
     loaded.load_state_dict(gaussians.state_dict())
     assert loaded.is_fitted
+
+
+def gda(backbone):
+    return make_method("GDA", backbone, ["cat", "dog", "owl", "elk"])
+
+
+@torch.no_grad()
+def test_gdas_evidence_is_of_images_and_not_of_their_views(vit):
+    """Of two views of one image neither is held out from the other: each would judge its twin."""
+    torch.manual_seed(0)
+    method, alone = gda(vit), gda(vit)
+    views, labels = torch.randn(2, 24, vit.embed_dim), torch.arange(24) % 4
+    method.set_gaussians(views, labels)
+    mean = (normalize(views[0], dim=-1) + normalize(views[1], dim=-1)) / 2
+    alone.learner.gaussians.fit(normalize(mean, dim=-1), labels)
+    found = method.learner.gaussians.state_dict()
+    torch.testing.assert_close(found, alone.learner.gaussians.state_dict())
+
+
+@torch.no_grad()
+def test_gdas_text_temperature_is_of_gaussians_that_have_not_seen_an_images_class(vit):
+    torch.manual_seed(0)
+    method = gda(vit)
+    learner, labels = method.learner, torch.arange(24) % 4
+    learner.features = normalize(torch.randn(24, vit.embed_dim), dim=-1)
+    learner.alpha.fill_(0.1)
+    method.fit_text_temperature(labels)
+    means, precision = [], 0
+    for k, text in enumerate(method.hand_crafted):
+        of_class = gaussians_of_texts(learner.features[labels != k], text[None])
+        means.append(of_class[0][0])
+        precision = precision + of_class[1] / 4
+    means = torch.stack(means)
+    votes = (
+        learner.features.double() @ precision @ means.t()
+        - (means @ precision * means).sum(dim=1) / 2
+    )
+    logits = (method.zero_shot(learner.features) + 0.1 * votes).numpy()
+
+    def loss(temperature):
+        return -log_softmax(logits / temperature, axis=1)[range(24), labels].mean()
+
+    best = minimize_scalar(loss, bounds=TEMPERATURE_BOUNDS, options={"xatol": 1e-6}).x
+    assert 0.1 < best < 50
+    assert learner.text_temperature.item() == pytest.approx(best, rel=1e-3)
 
 
 def check_added_names(classifier):

@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from torch.nn.functional import cross_entropy, normalize
 
 from results.answers import reliability_points
+from trainers.evaluation.figures import effective_number
 from trainers.evaluation.uncertainty import (
     TEMPERATURE_BOUNDS,
     adaptive_calibration_error,
@@ -107,3 +108,53 @@ def test_distance_temperatures_are_those_of_the_papers_loop(base):
         after = sum(score(tuned[m, k], tuned_base[m]) for m in range(2)) / 2
         expected = math.exp(after - score(plain[k], plain_base))
         assert found[k].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_text_on_a_base_classs_keeps_its_temperature_whatever_is_near_it():
+    torch.manual_seed(0)
+    tuned, base, plain = (
+        normalize(torch.randn(*shape), dim=-1) for shape in ((2, 4, 6), (2, 9, 6), (13, 6))
+    )
+    base[:, 3] = tuned[:, 1]
+    found = distance_temperatures(tuned, base, plain[:4], plain[4:])
+    assert found[1] == 1
+    assert (found[[0, 2, 3]] != 1).all()
+    base[1, 3] = -tuned[1, 1]  # under one template of the two it lies elsewhere
+    assert distance_temperatures(tuned, base, plain[:4], plain[4:])[1] != 1
+
+
+# ---- images that are not independent ----
+
+
+@pytest.mark.parametrize(
+    "right, groups",
+    [
+        ([1, 1, 0, 1, 0, 0, 1, 1], [0, 0, 0, 1, 1, 2, 2, 3]),
+        ([1, 1, 1, 1, 0, 0], [4, 4, 4, 4, 9, 9]),
+        ([1, 0, 1, 0, 1, 0], [0, 0, 1, 1, 2, 2]),  # each group half right: worth no more than N
+    ],
+)
+def test_images_in_groups_are_worth_their_number_over_the_design_effect(right, groups):
+    """By Rao and Scott's formula, group by group."""
+    share, number = sum(right) / len(right), len({*groups})
+    squares = 0.0
+    for group in {*groups}:
+        members = [one for one, its in zip(right, groups) if its == group]
+        squares += (sum(members) - share * len(members)) ** 2
+    variance = number / (number - 1) * squares / len(right) ** 2
+    effect = max(1, variance / (share * (1 - share) / len(right)))
+    found = effective_number(numpy.array(right) == 1, numpy.array(groups))
+    assert found == pytest.approx(len(right) / effect)
+
+
+@pytest.mark.parametrize(
+    "right, groups, worth",
+    [
+        ([1, 1, 1], [0, 0, 1], 2),
+        ([0, 0], [5, 5], 1),
+        ([1, 0, 1], [0] * 3, 1),
+        ([1, 0, 1], [0, 1, 2], 3),
+    ],
+)
+def test_where_answers_show_no_design_effect_images_are_worth_their_groups(right, groups, worth):
+    assert effective_number(numpy.array(right) == 1, numpy.array(groups)) == worth
