@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, Series, isna
 from tabulate import tabulate
 
-from results.comparison import LEAST, Difference, signed
+from results.comparison import LEAST, Difference, powerless_over, signed
 from results.render import DAGGER
 from results.svg import STYLE, svg_of
 from trainers.common.errors import UserError
@@ -120,16 +120,18 @@ def difference_table(compared: DataFrame) -> str:
 
 
 def verdicts(compared: DataFrame, figure: str = "H") -> str:
-    """Two sentences for each setting: whether its difference is real, by Holm over all differences of
-    the table, and what would decide it."""
-    cells = compared[COMPARED].to_numpy().ravel()
-    among = [each for each in cells if isinstance(each, Difference)]
+    """Two sentences for each setting: whether its difference in a measure is real, by Holm over the
+    settings, and what would decide it; and whether Wilcoxon's test can show nothing."""
+    among = [each for each in compared[figure] if isinstance(each, Difference)]
     first = compared.index.name.removeprefix("minus ")
-    return "\n".join(
+    lines = [
         f"{figure}: {difference.verdict(setting, first, among)}"
         for setting, difference in compared[figure].items()
         if isinstance(difference, Difference)
-    )
+    ]
+    for each in among:
+        lines.append(powerless_over(each.wilcoxon_floor, len(each.of), len(among)))
+    return "\n".join(dict.fromkeys(filter(None, lines)))
 
 
 def draw(compared: DataFrame) -> str:

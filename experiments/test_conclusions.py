@@ -11,7 +11,7 @@ from pandas import DataFrame
 from scipy.stats import ttest_1samp
 from statsmodels.stats.multitest import multipletests
 
-from experiments import comparison, cross_validate, reliabilities
+from experiments import comparison, cross_validate, reliabilities, verdicts
 from results.compare import kept_scores, published_scores
 from results.comparison import Difference
 from results.published import PUBLISHED
@@ -62,6 +62,10 @@ def ends(difference, places=1):
 def said(difference):
     """``+0.6 (−0.6 … +1.7)``."""
     return f"{number(difference.mean)} ({ends(difference)})"
+
+
+def holm(values):
+    return multipletests(values, method="holm")[1]
 
 
 @pytest.fixture(scope="module")
@@ -158,17 +162,14 @@ def test_the_ablation_says_what_the_suite_says_of_styles_templates_and_steps(sui
     assert f"{above} ({ends(weakest)}), in no task below it by more than two" in page
 
 
-CALIBRATION = (
-    "ece_new ece_fit_new ece_fit_base nll_fit_base nll_fit_new mistakes_base mistakes_new".split()
-)
-
-
 def test_calibration_is_compared_as_trained_and_after_the_same_fit(suite):
     family = {
         (name, measure): suite("cdc", name, measure)
         for name in ("averaged", "promptsrc", "coop")
-        for measure in CALIBRATION
+        for measure in verdicts.CALIBRATION
     }
+    judged = verdicts.calibration()
+    assert [each.mean for each in judged.values()] == [each.mean for each in family.values()]
     student, wilcoxon = (
         dict(zip(family, multipletests(values, method="holm")[1]))
         for values in (
@@ -206,7 +207,7 @@ def test_calibration_is_compared_as_trained_and_after_the_same_fit(suite):
     shown = cells_of("calibration")
     names = {"four averaged templates": "averaged", "PromptSRC": "promptsrc", "CoOp": "coop"}
     assert shown == {
-        described: [str(family[name, measure]) for measure in CALIBRATION]
+        described: [str(family[name, measure]) for measure in verdicts.CALIBRATION]
         for described, name in names.items()
     }
 
@@ -253,17 +254,22 @@ def test_the_tables_of_parts_are_what_the_command_prints(rows, settings):
     assert on_page == {description: [cells[2], cells[4]] for description, cells in shown.items()}
     worse, fitted = compared.loc["independent", ["ece_new", "ece_fit_new"]]
     assert fitted.mean < worse.mean / 2
-    parts = [names[description] for description in shown if description != "CDC"]
-    of_parts = compared.loc[parts, measures].stack()
-    assert len(of_parts) == 25
-    chance = of_parts.map(lambda difference: ttest_1samp(difference.of, 0).pvalue)
-    is_left, *_ = multipletests(chance, method="holm")
-    assert set(of_parts[is_left].index) == {
-        ("independent", "ece_new"),
-        ("independent", "ece_fit_new"),
-        ("no_decoupling", "ece_fit_new"),
+    chance = {}
+    for measure in ("H", "ece_fit_new"):
+        of_rows = compared.loc[[names[description] for description in shown], measure]
+        alone = [ttest_1samp(difference.of, 0).pvalue for difference in of_rows]
+        chance |= dict(zip([(name, measure) for name in of_rows.index], holm(alone)))
+    assert {key for key, p in chance.items() if p < 0.05} == {
         ("text", "H"),
+        ("no_decoupling", "ece_fit_new"),
+        ("independent", "ece_fit_new"),
     }
+    assert (
+        f"shows text prompts' alone (p {chance['text', 'H']:.3f}), over the six in fitted ECE, a family of "
+        f"their own, those without L_de ({chance['no_decoupling', 'ece_fit_new']:.4f}) and with ω = 1 "
+        f"({chance['independent', 'ece_fit_new']:.5f}), and not that without views "
+        f"({chance['same_view', 'ece_fit_new']:.3f})."
+    ) in text_of("docs/ablation.md")
     without = compared.loc["no_decoupling", "ece_fit_new"]
     assert (without.of > 0).all()
     higher = f"{number(without.mean, 1, False)} higher ({ends(without)}), on each of the eleven"
@@ -296,10 +302,18 @@ def test_the_table_of_readings_is_of_the_first_fold(readings):
         assert int(tasks) == of_reading.tasks == of_reading.runs == 11, "one run of each task"
         found = [of_reading[measure] for measure in ("train", "base", "new", "H")]
         assert cells == [str(each) for each in (*found, to_untrained[name])], name
-    lost = {name for name, difference in to_cdc["H"].items() if difference.interval[1] < 0}
+    alone = {name: ttest_1samp(each.of, 0).pvalue for name, each in to_cdc["H"].items()}
+    p = dict(zip(alone, holm([*alone.values()])))
+    lost = {name for name in p if p[name] < 0.05}
     assert lost == {"softplus", "relu", "divergence", "text", "literal"}
+    assert all(to_cdc["H"][name].mean < 0 for name in lost)
+    page = text_of("docs/ablation.md")
+    most = max(p[name] for name in lost)
+    assert f"shown to lower H, by Holm over the ten (p {most:.3f} at most)" in page
     gained = {name for name, difference in to_cdc["H"].items() if difference.interval[0] > 0}
     assert gained == {"plain_cosines"}
+    gain = number(to_cdc["H"]["plain_cosines"].mean)
+    assert f"nor is the gain of `plain_cosines` ({gain}, p {p['plain_cosines']:.2f})" in page
     below = {name for name, difference in to_untrained.items() if difference.interval[1] < 0}
     assert below == {"literal"}
     runs = f"in {elsewhere.runs} runs of other folds of {elsewhere.tasks} tasks"
@@ -333,67 +347,37 @@ def test_the_log_says_what_gda_has_by_its_authors_rules(rows):
     assert text in text_of("docs/log.md")
 
 
-@pytest.fixture(scope="module")
-def alone(rows):
-    """The differences to a setting of the file of single changes, and what its command says of them."""
-    settings = read_yaml(REPOSITORY / "experiments/cross_validation_readings.yaml")
-    own = [row for row in rows if row["setting"] in {setting["name"] for setting in settings}]
-
-    def compared(first, measure="H"):
-        table = comparison.differences(settings, own, first)
-        sentences = {}
-        for sentence in comparison.verdicts(table, measure).splitlines():
-            name = next(name for name in table.index if f": {name} " in sentence)
-            sentences[name] = sentence
-        return table, sentences
-
-    return compared
-
-
-def holm_of(sentence):
-    """``p 0.007`` and ``by Holm over 66 differences`` of what a command says."""
-    return re.search(r"(p [\d.]+) (by Holm over \d+ differences)", sentence).groups()
-
-
-def test_what_one_change_alone_takes_is_corrected_over_its_commands_table(alone):
+def test_what_the_rows_beside_cdc_take_is_corrected_over_the_four():
     page = text_of("docs/ablation.md")
-    table, sentences = alone("full_fp32")
-    lost = {name: said(difference) for name, difference in table["H"].items() if name in sentences}
-    chance = {name: holm_of(sentence) for name, sentence in sentences.items()}
-    assert "sensoy is below full_fp32" in sentences["sensoy"]
-    p, over = chance["sensoy"]
-    ranks = re.search(r"Wilcoxon's test does not show it \(p ([\d.]+)", sentences["sensoy"])[1]
-    shown = f"H {lost['sensoy']}, {p} {over} (Wilcoxon's {ranks})."
-    assert f"(Sensoy et al.) collapses, too**, {shown}" in page
-    for name in ("han", "text_alone", "shared_view"):
-        assert "A difference is not shown" in sentences[name]
-    assert (
-        f"Not shown is what softplus with it over 50 epochs (Han et al.) loses, {lost['han']}, {chance['han'][0]},"
-        in page
-    )
-    assert (
-        f"prompts in the text encoder only, {lost['text_alone']}, {chance['text_alone'][0]},"
-        in page
-    )
-    assert f"changes H, {lost['shared_view']}." in page
-    of_base = alone("full_fp32", "base")[1]["text_alone"]
-    assert "text_alone is below full_fp32" in of_base
-    assert f"base accuracy is lower, {said(table.loc['text_alone', 'base'])};" in page
+    table = verdicts.minus("full_fp32", verdicts.SINGLE_CHANGES)
+    names = [name.partition(" ")[0] for name in table]
+    lost = dict(zip(names, map(said, table.values())))
+    alone = [ttest_1samp(each.of, 0).pvalue for each in table.values()]
+    p = dict(zip(names, holm(alone)))
+    assert len(p) == 4
+    assert {name for name in p if p[name] >= 0.05} == {"shared_view"}
+    of_base = said(*verdicts.minus("full_fp32", ["text_alone"], "base").values())
+    text = f"in the text encoder only**, {lost['text_alone']}, p {p['text_alone']:.4f}, with base {of_base};"
+    assert text in page
+    assert f"which collapses, {lost['relu_kl10']}, p {p['relu_kl10']:.5f};" in page
+    assert f"with it over 50 epochs, {lost['softplus_kl50']}, p {p['softplus_kl50']:.4f}." in page
+    assert f"is not shown to change H, {lost['shared_view']}." in page
 
 
 def test_the_log_says_what_two_readings_and_cdc_gain_over_the_untrained_clip(rows):
-    names = ("zeroshot", "full_fp32", "sensoy", "han")
+    names = ("zeroshot", "full_fp32", "relu_kl10", "softplus_kl50")
     own = [row for row in rows if row["setting"] in names]
     gained = comparison.differences([{"name": name} for name in names], own, "zeroshot")["H"]
-    sensoy, han, cdc = (said(gained[name]) for name in ("sensoy", "han", "full_fp32"))
-    text = f"Minus the untrained CLIP their H is {sensoy} and {han}, where CDC's is {cdc}"
+    relu, softplus, cdc = (said(gained[name]) for name in names[2:] + ("full_fp32",))
+    text = f"Minus the untrained CLIP their H is {relu} and {softplus}, where CDC's is {cdc}"
     assert text in text_of("docs/log.md")
 
 
-def test_gda_by_its_authors_rules_is_corrected_over_its_commands_table(alone):
-    p, over = holm_of(alone("gda")[1]["gda_authors"])
-    over = over.replace("over", "over the")
-    assert f"of which nothing is shown {over} of the command ({p} in H)" in text_of("docs/log.md")
+def test_gda_by_its_authors_rules_is_shown_to_have_a_lower_h():
+    (difference,) = verdicts.minus("gda", ["gda_authors"]).values()
+    p = ttest_1samp(difference.of, 0).pvalue
+    assert p < 0.05 and difference.mean < 0
+    assert f"of which that in H is shown (p {p:.3f}, the one" in text_of("docs/log.md")
 
 
 def test_a_reliability_for_each_template_gains_nothing():
@@ -411,6 +395,21 @@ def test_a_reliability_for_each_template_gains_nothing():
             gained = compared.loc[name, measure]
             assert not (gained.is_real and (gained.mean > 0) == (measure == "H")), measure
     assert totals.idxmax() == "0.5"
+
+
+def test_the_command_prints_every_family_with_its_size_and_verdicts(capsys):
+    assert verdicts.main([]) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("| ").split("|")] for line in lines]
+    assert len(cells) == sum(map(len, verdicts.families().values()))
+    shown = {(table.partition(" (")[0], what): verdict for table, what, *_, verdict in cells}
+    family = "ablation: one change alone"
+    assert shown[family, "text_alone − full_fp32, H"] == "below"
+    assert shown[family, "shared_view − full_fp32, H"] == "not shown"
+    assert shown["README, ablation: tasks put aside", "CDC − PromptSRC, H"] == "not shown"
+    assert shown["README, ablation: tasks put aside", "CDC − GDA, H"] == "below"
+    (size,) = {table for table, *_ in cells if table.startswith("benchmark")}
+    assert size.endswith("(7)")
 
 
 def test_each_occasion_of_the_tasks_put_aside_is_what_its_file_says(put_aside):
@@ -450,10 +449,12 @@ def test_the_tables_of_published_improvements_are_what_the_command_prints():
         expected = [""] * 4
         for place, measure in enumerate(scores.measures):
             if scores.may_compare((new, old), measure):
-                family[old, new, measure] = scores.difference(new, old, measure)
-                expected[place] = str(family[old, new, measure])
+                difference = scores.difference(new, old, measure)
+                expected[place] = str(difference)
+                if measure == "H":
+                    family[old, new] = difference
         if expected[2]:
-            enough = family[old, new, "H"].deciding_data_sets
+            enough = family[old, new].deciding_data_sets
             expected[3] = str(enough)
             needed += [enough] if old == "PromptSRC" else []
         assert cells == expected, pair
@@ -464,24 +465,22 @@ def test_the_tables_of_published_improvements_are_what_the_command_prints():
             [each.wilcoxon for each in family.values()],
         )
     )
-    of_h = [key for key in family if key[2] == "H"]
     page = text_of("docs/benchmark.md")
-    first, second, third, fourth = (key for key in of_h if family[key].is_real)
-    assert [key for key in of_h if student[key] < 0.05] == [first]
-    assert first[:2] == ("CoOp", "CoCoOp")
-    told = (
-        f"for the table's {len(family)} differences: from CoOp to CoCoOp (p {student[first]:.3f})"
-    )
+    first, second, third, fourth = (key for key in family if family[key].is_real)
+    assert [key for key in family if student[key] < 0.05] == [first]
+    assert first == ("CoOp", "CoCoOp")
+    told = f"for the table's {len(family)} differences in H: from CoOp to CoCoOp (p {student[first]:.3f})"
     assert told in page
     assert (
         f"from CoCoOp to MaPLe (p {student[second]:.2f}), from MaPLe to PromptSRC "
         f"({student[third]:.2f}), and from GDA † to DePTPromptSRC † ({student[fourth]:.2f})"
     ) in page
-    by_ranks = [key for key in of_h if wilcoxon[key] < 0.05 and key != first]
-    assert [key[:2] for key in by_ranks] == [("CoCoOp", "MaPLe"), ("PromptSRC", "ProMetaR")]
+    by_ranks = [key for key in family if wilcoxon[key] < 0.05 and key != first]
+    assert by_ranks == [("CoCoOp", "MaPLe"), ("PromptSRC", "ProMetaR")]
+    floor = len(family) * 2 / 2**11
     for key in by_ranks:
-        assert (family[key].of > 0).all() and f"{wilcoxon[key]:.3f}" == "0.021"
-    assert "on 11 of 11 data sets (p 0.021 each)" in page
+        assert (family[key].of > 0).all() and wilcoxon[key] == pytest.approx(floor)
+    assert f"on 11 of 11 data sets, where its p has its floor ({floor:.4f})" in page
     assert f"{min(needed)} to {max(needed)} data sets would be needed" in page
 
 
@@ -517,8 +516,10 @@ def test_what_is_said_of_ones_own_pictures_is_what_the_folders_say(own_pictures)
     ) in page
     cache = difference(16, "LinearProbe", "TipAdapter")
     low, high = cache.interval
-    text = f"{cache.mean:.0f} points above `TipAdapter` (16 pictures: {low:.0f} … {high:.0f})"
-    assert f"Over the sixteen folders above `LinearProbe` is {text}, on OpenMoji below" in page
+    text = f"above `TipAdapter`, by {cache.mean:.0f} points (16 pictures: {low:.0f} … {high:.0f})"
+    assert f"`LinearProbe` is shown to be {text}, and is not shown to differ from `GDA`" in page
+    verdict = verdicts.judged(verdicts.own_pictures(16))["shown"]
+    assert [*verdict] == ["below", "not shown", "below", "not shown"]
     few_shot = pandas.read_csv(DATA / "few_shot.csv").set_index("trainer")["16_mean"]
     assert few_shot["LinearProbe"] < few_shot["TipAdapter"]
 

@@ -1,6 +1,7 @@
 """The tool that cross-validates settings: it trains as the trainer does, and a fold is never
 trained on."""
 
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -9,11 +10,14 @@ from pandas import MultiIndex, Series
 
 from experiments import comparison, folds
 from experiments import cross_validate as tool
+from protocols.arguments import build_config, parse_arguments
 from results.comparison import Difference
 from results.table import harmonic_mean
 from tests.runs import REPOSITORY, make_pictures
+from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError
 from trainers.common.readers import read_yaml
+from trainers.common.same_run import config_of_run, differing
 
 OPTIONS = {"CDC": ("TRAINER.CDC.PROMPT_MODALITY", "text"), "CoOp": (), "CoPrompt": ()}
 
@@ -137,7 +141,9 @@ def test_five_tasks_have_an_interval_and_a_verdict_whichever_of_their_folds_are_
     )
     assert [*compared[["tasks", "runs"]].loc["b"]] == [5, 6]
     assert found.interval == pytest.approx(expected.interval)
-    assert comparison.verdicts(compared) == "H: " + found.verdict("b", "a")
+    told, powerless = comparison.verdicts(compared).splitlines()
+    assert told == "H: " + found.verdict("b", "a")
+    assert powerless.startswith("Wilcoxon's test can show nothing here: its smallest p over 5 data")
     assert str(found) in comparison.difference_table(compared)
 
 
@@ -152,6 +158,37 @@ def test_a_classifier_of_the_trained_classes_is_compared_on_new_classes_and_with
     to_a = comparison.differences(settings, rows).loc["b"]
     assert to_a[["base", "H"]].isna().all() and to_a["new"].mean == 0
     assert comparison.differences(settings, rows, "b").loc["c", "base"].mean == 10
+
+
+@pytest.mark.parametrize("file, first", [("parts", "full"), ("readings", "full_fp32")])
+def test_a_row_changes_one_setting_or_says_how_many(file, first):
+    """Beside the row that it is compared with; of GDA's rows that is GDA's."""
+    rows = {
+        row["name"]: row
+        for row in read_yaml(REPOSITORY / f"experiments/cross_validation_{file}.yaml")
+    }
+
+    def facts_of(row):
+        trainer = row.get("trainer", "CDC")
+        recipe = tool.recipe_path(trainer, row.get("recipe", "tiny"))
+        dataset = f"{CONFIGS}/datasets/image_folder.yaml"
+        words = ["--trainer", trainer, "--config-file", recipe, "--dataset-config-file", dataset]
+        words += [str(word) for pair in row.get("settings", {}).items() for word in pair]
+        facts = config_of_run(build_config(parse_arguments(words)), ())
+        return facts | {key: str(row.get(key)) for key in ("shares_view", "by_accuracy")}
+
+    compared = [row for row in rows.values() if row.get("trainer", "CDC") in ("CDC", "GDA")]
+    assert len(compared) >= 7
+    for row in compared:
+        reference = rows[first if "trainer" not in row else "gda"]
+        now, then = facts_of(row), facts_of(reference)
+        changed = differing(now, then, now.keys() | then.keys())
+        print(row["name"], *changed, sep="\n    ")
+        told = re.search(r"(two|three) changes|with their recipe", row["description"])
+        if told is None:
+            assert len(changed) <= 1, row["name"]
+        elif told[1]:
+            assert len(changed) == {"two": 2, "three": 3}[told[1]], row["name"]
 
 
 def test_a_task_of_pictures_in_folders_is_judged_both_ways(tmp_path, monkeypatch):

@@ -6,9 +6,9 @@
 
 The first trainer minus each other one, paired over data sets and the seeds within them, for each
 number of shots: the mean with its 95 % interval by Student's t (BCa: by a bootstrap), the difference
-on each data set, and Wilcoxon's test. p of both tests is corrected by Holm over all differences of a
-protocol. Three trainers or more are ranked (Friedman, Nemenyi, Wilcoxon by Holm over all pairs). Where
-tests disagree, it is said. Fewer than five data sets are refused. What has a part for the trained
+on each data set, and Wilcoxon's test. Verdicts are of H alone, where a protocol has it: p of both
+tests is corrected by Holm over its differences, and other measures have intervals. Three trainers or more are ranked (Friedman, Nemenyi, Wilcoxon by Holm over all pairs). Where
+tests disagree, it is said, and where Wilcoxon's can show nothing. Fewer than five data sets are refused. What has a part for the trained
 classes alone (†) is compared on base classes with its like only; for one who wants these labelled, the
 difference stands in a line below.
 """
@@ -31,9 +31,9 @@ from trainers.common.errors import UserError, exit_code, nearest
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_yaml
 
-from .comparison import DATA, Difference, ProtocolScores, Ranking, signed
+from .comparison import DATA, PRIMARY, Difference, ProtocolScores, Ranking, powerless_over, signed
 from .experiment import refuse_twice
-from .holm import by_holm
+from .holm import by_holm, holm_over
 from .published import BASE2NEW_MEASURES, PUBLISHED, SHOTS, TRANSFER_LISTS, read_published
 from .render import DAGGER, MEANING, write_cells
 from .rows import Column, Table
@@ -244,40 +244,46 @@ def pair(scores: ProtocolScores, second: str, among: Differences) -> str:
     """The comparison of the first trainer with another one in every measure.
 
     Args:
-        among: all that ``differences_of`` gives, over which p is corrected.
+        among: all that ``differences_of`` gives; those in ``scores.judged`` are the family over which
+            p is corrected.
     """
     first = scores.trainers[0]
-    family = list(among.values())
-    student = dict(zip(among, by_holm(each.student for each in family)))
-    wilcoxon = dict(zip(among, by_holm(each.wilcoxon for each in family)))
+    judged = {key: each for key, each in among.items() if key[1] in scores.judged}
+    family = list(judged.values())
+    student = dict(zip(judged, by_holm(each.student for each in family)))
+    wilcoxon = dict(zip(judged, by_holm(each.wilcoxon for each in family)))
     shown = [name for name in scores.measures if scores.may_compare((first, second), name)]
     lines = {}
     for name in shown:
         difference = among[second, name]
-        low, high = difference.bootstrap
+        has_verdict = name in scores.judged
         lines[name] = {
             "mean (95 % interval, t)": str(difference),
-            "t's p, Holm": f"{student[second, name]:.2g}",
-            "BCa": signed(f"{low:+.2f} … {high:+.2f}"),
+            "t's p, Holm": f"{student[second, name]:.2g}" if has_verdict else "",
+            "BCa": difference.bootstrap_in_words,
             "above, below": f"{(difference.of > 0).sum()}, {(difference.of < 0).sum()}",
-            "Wilcoxon's p, Holm": f"{wilcoxon[second, name]:.2g}",
+            "Wilcoxon's p, Holm": f"{wilcoxon[second, name]:.2g}" if has_verdict else "",
         }
     sets = DataFrame({name: among[second, name].of for name in shown})
     marks = [f"{name} {DAGGER}" if name in scores.marked else name for name in (first, second)]
     parts = [f"{marks[0]} minus {marks[1]}, {scores.title}"]
     parts.append(as_markdown(DataFrame(lines).T, ""))
     parts.append(as_markdown(sets.map(lambda value: signed(f"{value:+.2f}")), DATA))
-    parts += [f"{name}: {among[second, name].verdict(first, second, family)}" for name in shown]
+    for name in shown:
+        if name in scores.judged:
+            difference = among[second, name]
+            parts.append(f"{name}: {difference.verdict(first, second, family)}")
+            floor = difference.wilcoxon_floor
+            parts.append(powerless_over(floor, len(difference.of), len(family)))
     if left_out := [name for name in scores.measures if name not in shown]:
-        told = "; ".join(
-            f"{name} {among[second, name]}, p {student[second, name]:.2g} by Holm"
-            for name in left_out
-        )
+        told = "; ".join(f"{name} {among[second, name]}" for name in left_out)
+        if (second, PRIMARY) in student:
+            told += f", p {student[second, PRIMARY]:.2g}{holm_over(len(family))}"
         parts.append(
             f"Left out: {', '.join(left_out)}. {MEANING} Who wants the trained classes labelled, by "
             f"whatever means: {told}."
         )
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def ranking(scores: ProtocolScores, measure: str) -> str:

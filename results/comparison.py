@@ -2,7 +2,8 @@
 
 The unit is the data set: seeds and folds of one are averaged first, since a claim about a method is
 one about further data sets. Intervals are Student's t over the data sets' differences; of fewer
-than ``LEAST`` there is none.
+than ``LEAST`` there is none. Which differences are judged, and over which both tests' p are
+corrected, is fixed before any number is seen, see ``ProtocolScores.judged``.
 """
 
 import math
@@ -31,6 +32,7 @@ MOST = 1000  # data sets: a larger number says no more than "no number that anyo
 RESAMPLES = 9999
 DATA = "data set"
 OF_TRAINED = ("base", "H")  # measures that are of the trained classes, at least in part
+PRIMARY = "H"  # the measure that verdicts are of, wherever a table has it
 
 
 @cache
@@ -45,6 +47,22 @@ def effect_shown_by(number: int) -> float:
 def signed(text: str) -> str:
     """A text with minus signs before its numbers."""
     return re.sub(r"-(?=\d)", "−", text)
+
+
+def powerless_over(least: float, data_sets: int, family: int) -> str:
+    """That Wilcoxon's test can show nothing, in a sentence; nothing where it can.
+
+    Args:
+        least: the smallest p that it has over so many data sets, see ``Difference.wilcoxon_floor``.
+        family: over how many differences it is corrected.
+    """
+    if least * family < ALPHA or math.isnan(least):
+        return ""
+    corrected = f", {min(1.0, least * family):.2g}{holm_over(family)}" if family > 1 else ""
+    return (
+        f"Wilcoxon's test can show nothing here: its smallest p over {counted(data_sets, DATA)} is {least:.2g}"
+        f"{corrected}."
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,6 +124,14 @@ class Difference:
         ).confidence_interval
         return float(drawn.low), float(drawn.high)
 
+    @property
+    def bootstrap_in_words(self) -> str:
+        """The ends that ``bootstrap`` gives; where all differences are equal, their value."""
+        low, high = self.bootstrap
+        return signed(
+            f"{self.mean:+.2f}, all equal" if math.isnan(low) else f"{low:+.2f} … {high:+.2f}"
+        )
+
     @cached_property
     def student(self) -> float:
         """p of Student's t, whose interval is ``interval``; 1 where all differences are 0."""
@@ -118,6 +144,12 @@ class Difference:
     def wilcoxon(self) -> float:
         """p of Wilcoxon's signed-rank test; NaN where all differences are 0."""
         return float(stats.wilcoxon(self.of).pvalue) if self.of.any() else math.nan
+
+    @cached_property
+    def wilcoxon_floor(self) -> float:
+        """The least p that Wilcoxon's test has for as many data sets: of differences as large as these,
+        all of one sign; NaN where all are 0."""
+        return float(stats.wilcoxon(self.of.abs()).pvalue) if self.of.any() else math.nan
 
     @property
     def is_real(self) -> bool:
@@ -168,10 +200,10 @@ class Difference:
 
     def verdict(self, first: str, second: str, among: Sequence["Difference"] = ()) -> str:
         """Whether the difference is real by Student's t, what would decide it, and whether Wilcoxon's
-        test says otherwise.
+        test, where it could show anything, says otherwise.
 
         Args:
-            among: all differences of its table, itself one of them, over which both tests' p are
+            among: the differences of its family, itself one of them, over which both tests' p are
                 corrected by Holm; none: it stands alone.
         """
         family = list(among) or [self]
@@ -179,7 +211,8 @@ class Difference:
         student = by_holm([other.student for other in family])[place]
         wilcoxon = by_holm([other.wilcoxon for other in family])[place]
         text = self.judged(first, second, student, len(family))
-        if (wilcoxon < ALPHA) != (student < ALPHA):
+        can_answer = self.wilcoxon_floor * len(family) < ALPHA
+        if can_answer and (wilcoxon < ALPHA) != (student < ALPHA):
             other = "shows it" if wilcoxon < ALPHA else "does not show it"
             text += f" Wilcoxon's test {other} (p {wilcoxon:.2g}{holm_over(len(family))})."
         return text
@@ -232,6 +265,15 @@ class ProtocolScores:
     title: str
     frame: DataFrame
     marked: frozenset[str] = frozenset()
+
+    @property
+    def judged(self) -> list[str]:
+        """The measures that verdicts are of: ``PRIMARY`` alone where there is one, else all.
+
+        The differences in them are one family, over which p is corrected. The other measures have
+        intervals and no verdict.
+        """
+        return [PRIMARY] if PRIMARY in self.measures else self.measures
 
     @property
     def trainers(self) -> list[str]:
@@ -317,11 +359,15 @@ class Ranking:
     def disagreements(self) -> list[str]:
         """Where the tests disagree, in words: pairs that one of Wilcoxon's and Nemenyi's tests alone
         tells apart, and what either does where Friedman's tells nothing apart."""
-        names = [*self.ranks.index]
+        pairs = [*combinations(self.ranks.index, 2)]
         told = {}
         for test, p in (("Wilcoxon's", self.wilcoxon), ("Nemenyi's", self.nemenyi)):
-            told[test] = [pair for pair in combinations(names, 2) if p.loc[pair] < ALPHA]
+            told[test] = [pair for pair in pairs if p.loc[pair] < ALPHA]
         texts = []
+        least = float(stats.wilcoxon(numpy.arange(len(self.scores)) + 1).pvalue)
+        if powerless := powerless_over(least, len(self.scores), len(pairs)):
+            texts.append(powerless)
+            told["Wilcoxon's"] = told["Nemenyi's"]  # it contradicts nothing
         for test, other in (("Wilcoxon's", "Nemenyi's"), ("Nemenyi's", "Wilcoxon's")):
             alone = [" and ".join(pair) for pair in told[test] if pair not in told[other]]
             if alone:

@@ -29,7 +29,7 @@ def read_tasks(tasks: Stored) -> Source:
             where = f"task {task.get('id', number)}"
             choices = choices_of_task(task)
             names = choices[newest(annotations_of(task))] if choices else None
-            if len({*choices}) > 1:
+            if len({frozenset(names) for names in choices}) > 1:
                 differing.append(where)
             has_predictions |= bool(task.get("predictions"))
             rows.append(Row(where, address_of(task["data"]), names))

@@ -3,6 +3,7 @@ made up."""
 
 import itertools
 import math
+import re
 
 import numpy
 import pytest
@@ -10,7 +11,7 @@ from pandas import DataFrame, MultiIndex, Series
 from scipy import stats
 
 from results import compare, table
-from results.comparison import LEAST, POWER, Difference, Ranking
+from results.comparison import LEAST, POWER, Difference, Ranking, powerless_over
 from results.holm import by_holm
 from results.published import PUBLISHED, read_published
 from tests.conftest import make_method
@@ -154,8 +155,8 @@ def test_p_is_corrected_by_holm_over_the_differences_of_the_table():
     "values, sentence",
     [
         ([0.1] * 10 + [60], "Wilcoxon's test shows it (p 0.00098)."),  # above on all, by any size
-        ([1.0] * 5, "Wilcoxon's test does not show it (p 0.062)."),  # five can't
         ([1.0, 1.1, 0.9, 1.2, 1.3, 0.8, 0.7], ""),
+        ([1.0] * 5, ""),  # five can't
     ],
 )
 def test_a_verdict_says_where_its_tests_disagree(values, sentence):
@@ -163,6 +164,51 @@ def test_a_verdict_says_where_its_tests_disagree(values, sentence):
     text = Difference(of, of * math.nan).verdict("A", "B")
     assert text.endswith(sentence)
     assert ("Wilcoxon" in text) == bool(sentence)
+
+
+def test_what_wilcoxons_test_says_otherwise_is_corrected_by_holm_too():
+    """Of three differences each test alone shows one; uncorrected, Wilcoxon's would show two."""
+    random = numpy.random.default_rng(874)
+    family = []
+    for mean in (0, 0.9, 1.1):
+        of = Series(random.normal(mean, 1, 8), [f"set{place}" for place in range(8)])
+        family.append(Difference(of, of * math.nan))
+    alone = [stats.wilcoxon(each.of).pvalue for each in family]
+    assert [p < 0.05 for p in alone] == [False, True, True]
+    none, shown, not_shown = (each.verdict("A", "B", family) for each in family)
+    p = holm(alone)
+    assert "Wilcoxon" not in none
+    assert shown.endswith(f"Wilcoxon's test shows it (p {p[1]:.2g} by Holm over 3 differences).")
+    assert not_shown.endswith(f"does not show it (p {p[2]:.2g} by Holm over 3 differences).")
+
+
+def test_a_test_that_can_show_nothing_says_so_and_contradicts_nothing():
+    """Of n data sets Wilcoxon's p is at least 2 / 2ⁿ."""
+    of = Series(numpy.arange(1.0, 12), [f"set{place}" for place in range(11)])
+    difference = Difference(of, of * math.nan)
+    least = 2 / 2**11
+    assert difference.wilcoxon_floor == difference.wilcoxon == pytest.approx(least)
+    for size, can_answer in ((51, True), (52, False)):
+        family = [difference] + [Difference(of - 6, of * math.nan)] * (size - 1)
+        assert "The difference is real" in difference.verdict("A", "B", family)
+        assert "Wilcoxon" not in difference.verdict("A", "B", family)
+        said = powerless_over(difference.wilcoxon_floor, 11, size)
+        assert (said == "") == can_answer
+    assert said == (
+        "Wilcoxon's test can show nothing here: its smallest p over 11 data sets is 0.00098, 0.051 by "
+        "Holm over 52 differences."
+    )
+    assert "over 5 data sets is 0.062." in powerless_over(2 / 2**5, 5, 1)
+
+
+def test_ranks_of_too_many_pairs_leave_wilcoxons_test_out():
+    """Of 7 data sets its p is at least 0.016, over ten pairs 0.16."""
+    random = numpy.random.default_rng(0)
+    table = DataFrame(random.normal(0, 0.1, (7, 5)) + 9 * numpy.arange(5), columns=[*"abcde"])
+    found = Ranking(table.rename_axis(columns="trainer"))
+    assert (found.nemenyi.loc["a", "e"] < 0.05) and (found.wilcoxon >= 0.05).all(axis=None)
+    (said,) = found.disagreements
+    assert said.startswith("Wilcoxon's test can show nothing here: its smallest p over 7 data sets")
 
 
 def test_ranks_say_which_pairs_one_test_alone_tells_apart():
@@ -201,8 +247,40 @@ def test_runs_are_compared_in_every_measure(tmp_path, printed):
     write_pairs(tmp_path, "CoOp", 58, 50)
     text = printed("CDC", "CoOp", "--from", tmp_path)
     assert "CDC minus CoOp, base-to-new" in text
-    assert "base: The difference is real: CDC is above CoOp by 2.00 (95 % interval +2.00" in text
-    assert "new: A difference is not shown: CDC minus CoOp is +0.00" in text
+    assert "\n\nH: The difference is real: CDC is above CoOp by " in text
+    lines = {
+        line.split("|")[1].strip(): line.split("|") for line in text.splitlines() if "|" in line
+    }
+    assert "+2.00 (+2.00 … +2.00)" in lines["base"][2]
+    assert "+2.00, all equal" in lines["base"][4]
+    assert "nan" not in text
+
+
+def test_verdicts_are_of_h_and_corrected_over_the_rows_h(tmp_path, printed):
+    """Whatever else is printed: base and new accuracy have intervals and no p."""
+    for name, base in (("CDC", 60), ("CoOp", 58), ("KgCoOp", 59)):
+        write_pairs(tmp_path, name, base, 50)
+    text = printed("CDC", "CoOp", "KgCoOp", "--from", tmp_path)
+    assert text.count("by Holm over 2 differences") == 2
+    assert not re.search("^(base|new): (The|A) difference", text, re.M)
+    (scores,) = compare.read_scores([str(tmp_path)], "accuracy")
+    among = compare.differences_of(scores.of(["CDC", "CoOp", "KgCoOp"]))
+    p = holm([among["CoOp", "H"].student, among["KgCoOp", "H"].student])
+    rows = [line.split("|") for line in text.splitlines() if re.match(r"\| (base|new|H) ", line)]
+    assert [row[3].strip() for row in rows[:6]] == ["", "", f"{p[0]:.2g}", "", "", f"{p[1]:.2g}"]
+    assert [bool(row[6].strip()) for row in rows[:6]] == [False, False, True] * 2
+
+
+def test_where_there_is_no_h_all_measures_are_one_family():
+    frame = DataFrame({"base": [1.0], "new": [2.0]})
+    assert compare.ProtocolScores("", frame).judged == ["base", "new"]
+    assert compare.ProtocolScores("", frame.assign(H=1.0)).judged == ["H"]
+
+
+def test_cells_of_the_table_are_in_their_rows(tmp_path, printed):
+    write_pairs(tmp_path, "CDC", 60, 50)
+    write_pairs(tmp_path, "CoOp", 58, 50)
+    text = printed("CDC", "CoOp", "--from", tmp_path)
     (row,) = (line for line in text.splitlines() if line.startswith("| set3 "))
     assert [cell.strip() for cell in row.split("|")[2:4]] == ["+2.00", "+0.00"]
 
@@ -218,11 +296,13 @@ def test_a_classifier_of_trained_classes_is_compared_on_base_classes_with_its_li
     assert "GDA † minus CoOp" in with_other
     assert "Left out: base, H. † learns" in with_other
     assert (
-        "labelled, by whatever means: base +12.00 (+12.00 … +12.00), p 0 by Holm; H +" in with_other
+        "labelled, by whatever means: base +12.00 (+12.00 … +12.00); H +4.72 (+4.69 … +4.76), p "
+        in with_other
     )
+    assert with_other.endswith("by Holm over 2 differences.")
     assert "| new " in with_other
     assert "| base " not in with_other
-    assert "base: The difference is real: GDA is above LinearProbe by 1.00" in with_like
+    assert "H: The difference is real: GDA is above LinearProbe by " in with_like
     assert [part.split(",")[0] for part in ranks] == ["new"]
 
 
@@ -230,8 +310,8 @@ def test_ones_own_runs_are_compared_with_published_rows(tmp_path, printed):
     for data, (base, new, _) in read_published()["base2new"]["CoOp"].items():
         conftest.write_pair(tmp_path, "CoOp", 1, base - 1, new, data)
     text = printed("CoOp", "CoOp (published)", "--from", tmp_path, PUBLISHED)
-    assert "base: The difference is real: CoOp is below CoOp (published) by 1.00" in text
-    assert "new: A difference is not shown" in text
+    assert "H: The difference is real: CoOp is below CoOp (published) by " in text
+    assert re.search(r"\| base \| +−1.00 ", text)
 
 
 def test_without_runs_the_published_rows_are_compared(printed, tmp_path):
