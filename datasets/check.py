@@ -4,8 +4,8 @@
     python -m datasets.check EuroSAT DescribableTextures --root data
 
 For every data set that is there, or those that are named: present (all images of its lists, as many
-as papers report), incomplete (something is missing or differs; the last column says what), or
-missing; the numbers of images found, with the expected number where it differs; the fingerprint of
+as papers report), incomplete (something is missing or differs; the last column says what), another
+split (its split file is not CoOp's), or missing; the numbers of images found, with the expected number where it differs; the fingerprint of
 the split; and the protocols that need it. Nothing is written, drawn or downloaded, and the images
 are counted, not opened. The exit code is 0 whatever is found. ImageFolder is not listed: it is any
 folder.
@@ -26,7 +26,9 @@ from tabulate import tabulate
 
 from datasets.base import ImageDataset
 from datasets.every import data_set
+from datasets.sources import SPLITS
 from trainers.common.errors import nearest
+from trainers.common.files import file_hash
 from trainers.common.fingerprints import split_hash
 from trainers.common.readers import read_yaml
 
@@ -35,6 +37,7 @@ EXPECTED = read_yaml(Path(__file__).with_suffix(".yaml"))
 HEADERS = (
     "data set|state|classes|train|val|test|split|needed by|where to get it, or what is wrong"
 ).split("|")
+OTHER_SPLIT = "another split"
 OTHER_SIZE = "complete by its own lists, but of another size than papers report"
 
 
@@ -68,12 +71,24 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
                 remark = f"{min(missing)} is missing"
             elif numbers != expected:
                 remark = OTHER_SIZE
+            elif foreign := foreign_split(cls, folder):
+                state = OTHER_SPLIT
+                remark = f"{foreign} is not CoOp's: numbers on it belong to another table; get CoOp's, see docs/reproduce.md"
             else:
                 state = "present"
     except Exception as error:  # whatever is wrong with one set, the others are to be reported
         remark = " ".join(str(error).split()) or type(error).__name__
     cells = map(with_expected, numbers, expected)
     return [cls.__name__, state, *cells, split, protocols, remark]
+
+
+def foreign_split(cls: type[ImageDataset], folder: str) -> str:
+    """Name of a data set's split file whose content is not that of CoOp's; empty where there is none,
+    or CoOp's is not known."""
+    for name in cls.lists:
+        if name in SPLITS and file_hash(f"{folder}/{name}") != SPLITS[name]:
+            return name
+    return ""
 
 
 def with_expected(number: int, expected: int) -> str:

@@ -44,6 +44,7 @@ from trainers.common.files import UNFINISHED, file_hash
 from trainers.common.hub import cached, download
 from trainers.common.locks import only_writer
 from trainers.data.class_folders import class_folders
+from trainers.data.fewshot import FOLDER as SAMPLES
 
 log = logging.getLogger("get")
 
@@ -65,7 +66,13 @@ WHERE_CLASSNAMES = "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub) links it, un
 def is_complete(name: str, root: str) -> bool:
     """Whether all images of a data set's own lists, or class folders, are there."""
     row = dict(zip(check.HEADERS, check.check(data_set(name), root)))
-    return row["state"] == "present" or row[check.HEADERS[-1]] == check.OTHER_SIZE
+    is_all_there = row["state"] in ("present", check.OTHER_SPLIT)
+    return is_all_there or row[check.HEADERS[-1]] == check.OTHER_SIZE
+
+
+def is_the_fields(name: str, root: str) -> bool:
+    """Whether a data set is the one that papers report of: its images are as many, by CoOp's split."""
+    return check.check(data_set(name), root)[1] == "present"
 
 
 def is_whole(name: str, root: str) -> bool:
@@ -162,9 +169,13 @@ class Hub:
         stated = self.files.get(name)
 
         def check(path: str) -> None:
-            if stated is None:
-                return
-            if (found := file_hash(path)) != stated.sha256:
+            found = file_hash(path)
+            if source.sha256 and found != source.sha256:
+                raise UserError(
+                    f"{name} is another file than the field's: its SHA-256 is {found[:16]}…, not {source.sha256[:16]}… "
+                    "(datasets/get.yaml); it is not kept. Fetch it elsewhere and give the folder with it as --from"
+                )
+            if stated is not None and found != stated.sha256:
                 expected = f"{stated.sha256[:16]}…" if stated.sha256 else "none"
                 raise UserError(
                     f"{name} is damaged: its SHA-256 is {found[:16]}…, and the hub states {expected}; it is not kept, "
@@ -276,6 +287,18 @@ def settle(cls: type[ImageDataset], unpacked: str, target: str) -> None:
     merge(images, os.path.normpath(f"{target}/{cls.image_dir}"))
 
 
+def leave_samples_aside(unpacked: str) -> None:
+    """Removes few-shot samples from what was unpacked: a run would take them in place of CoOp's draws."""
+    for folder in [*folders_in(unpacked)]:
+        samples = f"{folder}/{SAMPLES}"
+        if os.path.isdir(samples):
+            shutil.rmtree(samples)
+            log.warning(
+                "the archive's %s is left aside: samples are drawn with the run's seed, as CoOp draws them",
+                SAMPLES,
+            )
+
+
 def add_classnames(root: str, target: str, folder: str | None) -> None:
     """Copies CoOp's class names of ImageNet to a data set that lacks them, from --from or from
     another of the sets that have them.
@@ -356,6 +379,7 @@ def get(name: str, args: argparse.Namespace, hub: Hub | None) -> None:
             path = os.path.join(args.source, archive_of(source, files, args.source))
         log.info("%s: unpacking %s", name, path)
         unpack(path, place)
+        leave_samples_aside(place)
         settle(cls, place, target)
         if CLASSNAMES in cls.lists:
             add_classnames(root, target, args.source)
@@ -383,7 +407,7 @@ def show_plan(names: Sequence[str], hub: Hub | None) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code: 0, or 1 if something can't be had.
+    """Exit code: 0, or 1 if something can't be had, or is not the set that papers report of.
 
     Raises:
         UserError: the command can't work; OSError: the disk is full, or fails.
@@ -412,7 +436,7 @@ def run(args: argparse.Namespace) -> int:
                     log.error("error: %s: %s", name, error)
     sets = [each for name in names for each in SOURCES[name].sets]
     check.main([*sets, "--root", args.root])
-    return 0 if not failed and all(is_complete(each, args.root) for each in sets) else 1
+    return 0 if not failed and all(is_the_fields(each, args.root) for each in sets) else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -14,12 +14,14 @@ class Source:
     Attributes:
         sets: registered names of the data sets that are read from it.
         archives: file names of its archive, that of the mirror first; none where it has no mirror.
+        sha256: of the mirror's archive, 64 hex digits; empty where it is not known.
         clone: address for ``git clone``; empty where it has none.
         by_hand: what has to be downloaded by hand, and where; empty where nothing has.
     """
 
     sets: list[str]
     archives: tuple[str, ...] = ()
+    sha256: str = ""
     clone: str = ""
     by_hand: str = ""
 
@@ -27,6 +29,7 @@ class Source:
 _TABLE = read_yaml(Path(__file__).with_name("get.yaml"))
 MIRROR: str = _TABLE["mirror"]  # repository on the Hugging Face hub
 REVISION: str = _TABLE["revision"]  # its commit that archives are taken from
+SPLITS: dict[str, str] = _TABLE["splits"]  # name of a split file of CoOp's → its SHA-256
 SOURCES = {name: Source(**entry) for name, entry in _TABLE["names"].items()}
 
 

@@ -19,7 +19,6 @@ from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record, is_multi_label, shown_name
 from trainers.evaluation.figures import votes_alone
-from trainers.evaluation.multi_label import given_in
 
 from .answer import NONE, describe
 
@@ -72,7 +71,9 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
 
 def uncertainty_of(answers: "Arrays") -> numpy.ndarray:
     """Return the uncertainty (N,) of a run's kept answers, see ``Answers``."""
+    # here, since they take seconds
     from results.answers import UNCERTAINTY
+    from trainers.evaluation.multi_label import given_in
 
     if "probability" not in answers:
         known: numpy.ndarray = answers[UNCERTAINTY]

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import tarfile
 import zipfile
+from dataclasses import replace
 
 import huggingface_hub.constants as constants
 import numpy
@@ -35,6 +36,15 @@ NAME_OF = {source.sets[0]: name for name, source in SOURCES.items() if source.ar
 def hub(monkeypatch, tmp_path):
     with serving(MIRROR, monkeypatch, tmp_path / "cache") as server:
         yield server
+
+
+@pytest.fixture(autouse=True)
+def miniatures_are_the_fields(request, monkeypatch):
+    """The sets here are a hundredth of the field's, with splits of their own."""
+    if not request.node.get_closest_marker("of_the_field"):
+        monkeypatch.setattr(get, "is_the_fields", get.is_complete)
+        for name, source in SOURCES.items():
+            monkeypatch.setitem(get.SOURCES, name, replace(source, sha256=""))
 
 
 @pytest.fixture
@@ -335,6 +345,49 @@ def test_a_name_that_leads_out_of_the_repository_is_refused(hub, start, sent, tm
     assert code == 1
     assert f"{name!r} leads out of the repository {MIRROR}" in printed.err
     assert not hub.downloads
+
+
+def test_an_archive_that_the_hub_states_rightly_and_that_is_another_is_refused(
+    hub, start, sent, monkeypatch
+):
+    pinned = replace(SOURCES["eurosat"], sha256="a" * 64)
+    monkeypatch.setitem(get.SOURCES, "eurosat", pinned)
+    code, printed = start("eurosat")
+    assert code == 1
+    assert "eurosat.zip is another file than the field's: its SHA-256 is " in printed.err
+    good = hashlib.sha256(hub.files[sent]).hexdigest()
+    monkeypatch.setitem(get.SOURCES, "eurosat", replace(pinned, sha256=good))
+    assert start("eurosat")[0] == 0
+
+
+def test_a_sample_that_came_with_an_archive_is_left_aside(hub, start, tmp_path):
+    folder, top, archive = miniature(tmp_path)
+    (folder / "split_fewshot").mkdir()
+    (folder / "split_fewshot/shot_16-seed_1.pkl").write_bytes(b"a pickle")
+    hub.files[archive] = zipped(folder, top)
+    code, printed = start("eurosat")
+    assert code == 0
+    assert "the archive's split_fewshot is left aside: samples are drawn" in printed.err
+    assert sorted(os.listdir(tmp_path / "data/eurosat")) == ["2750", "split_zhou_EuroSAT.json"]
+
+
+@pytest.mark.of_the_field
+@pytest.mark.parametrize("has_coops_split", [True, False])
+def test_another_size_or_split_than_the_fields_is_no_success(
+    hub, start, sent, monkeypatch, has_coops_split
+):
+    code, printed = start("eurosat")
+    assert code == 1
+    assert check.OTHER_SIZE in printed.out
+    split = "split_zhou_EuroSAT.json"
+    with zipfile.ZipFile(io.BytesIO(hub.files[sent])) as archive:
+        own = hashlib.sha256(archive.read(f"eurosat/{split}")).hexdigest()
+    monkeypatch.setitem(check.EXPECTED, "EuroSAT", [[3, 18, 15, 6], "", ""])
+    if has_coops_split:
+        monkeypatch.setitem(check.SPLITS, split, own)
+    code, printed = start("eurosat")
+    assert code == (0 if has_coops_split else 1)
+    assert (f"{split} is not CoOp's: numbers on it" in printed.out) != has_coops_split
 
 
 def test_archives_are_taken_from_one_commit(hub, start, sent):

@@ -19,13 +19,14 @@ from protocols.arguments import extend_config, extensions
 from tests.conftest import GOLDEN, METHOD_OF, TRAINERS, make_method
 from tests.prompting.models import relative
 from tests.runs import REPOSITORY, refuses
-from trainers import method_node
+from trainers import MULTI_LABEL_METHODS, method_node, multi_label_class
 from trainers.cdc import add_cdc_config
 from trainers.cliplora import LowRank
 from trainers.common.config_files import check_values, flatten, merge
 from trainers.common.recipes import Recipe
 from trainers.common.setting import node_of
 from trainers.data.transforms import pixels_of_test, steps_of_training
+from trainers.engine.build import settings_with
 from trainers.engine.optimizer import build_optimizer
 from trainers.settings import (
     OF_DASSL_ALONE,
@@ -143,6 +144,21 @@ CONFIGS = [
     for path in sorted(REPOSITORY.glob("configs/*/**/*.yaml"))
     if not {"ablations", "sweeps"} & {*path.parts}
 ]
+OF_MULTI_LABEL = [
+    path for path in CONFIGS if path.parent.name in {*MULTI_LABEL_METHODS} - {*TRAINERS}
+]
+CONFIGS = [path for path in CONFIGS if path not in OF_MULTI_LABEL]
+
+
+@pytest.mark.parametrize("path", OF_MULTI_LABEL, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_recipe_of_a_multi_label_trainer_is_valid_without_dassl(path):
+    method = multi_label_class(path.parent.name)
+    cfg = node_of(settings_with(method))
+    merge(cfg, str(path), "config file", leave_out="RULES")
+    check_values(cfg, settings_with(method))
+    assert path.read_text().startswith("# "), "what the recipe is and what it costs"
+    assert Recipe.read(str(path)).is_trained == method.learns
+    assert list(yaml.safe_load(path.read_text())["TRAINER"]) == [method.name().upper()]
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
