@@ -30,6 +30,10 @@ def read_coco(content: Mapping[str, Stored]) -> Source:
     rows = []
     for image in content["images"]:
         own = tuple(dict.fromkeys(found[image["id"]]))
+        if not isinstance(image["file_name"], str):
+            raise ValueError(
+                f"image {image['id']} has the file_name {image['file_name']!r}, which is no path"
+            )
         rows.append(Row(f"image {image['id']}", image["file_name"], own))
     return Source(rows)
 

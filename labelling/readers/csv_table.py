@@ -145,7 +145,7 @@ def names_in(cell: str, column: str, multi_label: bool, where: str) -> tuple[str
     names = [as_written(name.strip()) for name in (cell.split(BETWEEN) if multi_label else [cell])]
     if "" in names:
         raise ValueError(f"{where} has {cell!r}, in which a name is missing beside a {BETWEEN}")
-    return tuple(names)
+    return tuple(dict.fromkeys(names))
 
 
 def as_written(name: str) -> str:

@@ -59,11 +59,19 @@ def choices_of_task(task: Stored) -> list[tuple[str, ...]]:
 
 
 def choices_of(annotation: Stored) -> tuple[str, ...]:
-    """Return the choices of an annotation, each once."""
+    """Return the choices of an annotation, each once.
+
+    Raises:
+        ValueError: they are no list.
+    """
     choices: list[str] = []
     for result in annotation["result"]:
-        if result["type"] == "choices":
-            choices += [name.strip() for name in result["value"]["choices"]]
+        if result["type"] != "choices":
+            continue
+        given = result["value"]["choices"]
+        if not isinstance(given, list):
+            raise ValueError(f"the choices {given!r}, which are no list")
+        choices += [name.strip() for name in given]
     return tuple(dict.fromkeys(choices))
 
 
