@@ -13,7 +13,6 @@ import pytest
 import predict
 from labelling import PromptedClassifier, encode
 from labelling.answers.part_file import PartFile
-from labelling.task import thresholds_of
 from tests.labelling.tasks import MULTI, NAMES, PICTURES, TASKS, image, train, words_for
 from tests.runs import call, change_record, contents_of, prompts_of, record_of, refuses
 from trainers.common.record_file import read_answers
@@ -158,7 +157,7 @@ def test_thresholds_are_the_best_for_what_was_answered_out_of_fold(made):
         assert own.tolist() == best_thresholds(probability[others], truth[others]).tolist()
     best = best_thresholds(probability, truth)
     assert len({*best.tolist()}) == 3
-    assert thresholds_of(PromptedClassifier.load(run).method).tolist() == best.tolist()
+    assert PromptedClassifier.load(run).method.learner.thresholds.tolist() == best.tolist()
     per_label = record_of(run)["metrics"]["test"]["per_label"]
     assert [per_label[name]["threshold"] for name in NAMES] == best.tolist()
 
