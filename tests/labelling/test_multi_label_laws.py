@@ -128,7 +128,8 @@ def test_bets_are_for_as_many_labels_as_a_picture_can_have(limit):
     truth = numpy.ones((200, 3), bool)
     truth[:40] = False  # where everything that is given is wrong
     probability = 0.5 + 0.4 * truth + 0.01 * rng.random((200, 3))
-    rule = limit(probability, truth, numpy.arange(200), 0.3, 0.95)
+    with numpy.errstate(invalid="raise", divide="raise"):
+        rule = limit(probability, truth, numpy.arange(200), 0.3, 0.95)
     assert rule.most == 3
     given = rule.given(probability)
     if limit is limit_of_error:
