@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from labelling.own_images import content_of
 from labelling.table import means_multi_label, read_table
 from tests.labelling.tables import images_in
 from tests.runs import refuses
@@ -268,3 +269,15 @@ def test_choices_that_are_no_list_are_not_taken_letter_by_letter(folder):
 def test_a_name_that_is_there_twice_in_a_cell_counts_once(folder):
     lines = "image,label", "a.png,dog;dog", "b.png,dog"
     assert read_table(write(folder / "x.csv", *lines), True).labels == [(0,), (0,)]
+
+
+@BOTH
+def test_what_is_said_to_belong_together_is_part_of_what_a_run_is_of(folder, multi_label):
+    """However the pictures are divided."""
+    known = SimpleNamespace(
+        digests={"a.png": b"1", "b.png": b"2"},
+        truth={"a.png": 1} if multi_label else {},
+        classnames=["x"],
+    )
+    hashes = {content_of(known, {"a.png": one, "b.png": two}) for one, two in ("xy", "xx", "yx")}
+    assert len(hashes | {content_of(known, {})}) == 4
