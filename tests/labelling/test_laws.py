@@ -13,12 +13,13 @@ import pytest
 import predict
 from labelling import PromptedClassifier, encode
 from labelling.answers.part_file import PartFile
-from tests.labelling.tasks import NAMES, PICTURES, TASKS, image, train, words_for
+from tests.labelling.tasks import MULTI, NAMES, PICTURES, TASKS, image, train, words_for
 from tests.runs import call, change_record, contents_of, prompts_of, record_of, refuses
+from trainers.common.record_file import read_answers
 from trainers.engine.run import Run
 from trainers.engine.testing import Evaluator
 from trainers.evaluation.figures import effective_number, wilson
-from trainers.evaluation.multi_label import f1_interval
+from trainers.evaluation.multi_label import best_thresholds, f1_interval
 
 
 @pytest.fixture(params=TASKS, ids=lambda task: task.name)
@@ -129,6 +130,36 @@ def test_a_run_goes_on_to_the_same_numbers_wherever_it_was_killed(
         assert not (folder / "results.json").exists()
     assert train(file, folder, words) == 0
     assert numbers(folder) == numbers(run)
+
+
+def test_features_of_pictures_that_were_shown_otherwise_are_made_again(
+    file, words, tmp_path, monkeypatch
+):
+    """A run that was killed before its first checkpoint may be begun anew, with other settings."""
+    monkeypatch.setattr(encode, "BLOCK", 16)
+    other = [*words, "INPUT.PIXEL_MEAN", "[0.1, 0.2, 0.3]"]
+    with monkeypatch.context() as patched:
+        patched.setattr(encode, "write_block", killing_second_block)
+        assert train(file, tmp_path / "run", words) == 130
+    assert train(file, tmp_path / "run", other) == 0
+    assert train(file, tmp_path / "whole", other) == 0
+    assert numbers(tmp_path / "run") == numbers(tmp_path / "whole")
+
+
+def test_thresholds_are_the_best_for_what_was_answered_out_of_fold(made):
+    """Those of a fold for the other folds, those of later pictures for all."""
+    run = made(MULTI)
+    arrays = read_answers(str(run), "test", record_of(run))
+    probability, truth, fold = (arrays[name] for name in ("probability", "truth", "fold"))
+    assert len({*fold.tolist()}) == 5
+    for part, own in enumerate(arrays["threshold"]):
+        others = fold != part
+        assert own.tolist() == best_thresholds(probability[others], truth[others]).tolist()
+    best = best_thresholds(probability, truth)
+    assert len({*best.tolist()}) == 3
+    assert PromptedClassifier.load(run).method.learner.thresholds.tolist() == best.tolist()
+    per_label = record_of(run)["metrics"]["test"]["per_label"]
+    assert [per_label[name]["threshold"] for name in NAMES] == best.tolist()
 
 
 def test_a_done_run_is_done_and_encodes_nothing(copied, file, words, monkeypatch):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from labelling.own_images import content_of
 from labelling.table import means_multi_label, read_table
 from tests.labelling.tables import images_in
 from tests.runs import refuses
@@ -192,6 +193,11 @@ def test_a_picture_of_two_numbers_has_the_same_labels_or_is_refused(folder):
     assert "taken once: 1 image" in notes
 
 
+def test_an_image_of_cocos_without_a_path_is_one_line(folder):
+    with refuses("names no labelled images"):
+        read_table(coco(folder, images=[{"id": 1, "file_name": 7}], annotations=[]), True)
+
+
 # ---- Label Studio's ----
 
 
@@ -252,3 +258,26 @@ def test_annotators_who_name_the_same_labels_in_another_order_do_not_differ(fold
     found, notes = said(export(folder, task("a.png", *made)), True)
     assert found == {"a.png": {"dog", "cat"}}
     assert "differ" not in notes
+
+
+def test_choices_that_are_no_list_are_not_taken_letter_by_letter(folder):
+    text = {"result": [{"type": "choices", "value": {"choices": "dog"}}]}
+    with refuses("task 1 is of another form"):
+        read_table(export(folder, task("a.png", text)), True)
+
+
+def test_a_name_that_is_there_twice_in_a_cell_counts_once(folder):
+    lines = "image,label", "a.png,dog;dog", "b.png,dog"
+    assert read_table(write(folder / "x.csv", *lines), True).labels == [(0,), (0,)]
+
+
+@BOTH
+def test_what_is_said_to_belong_together_is_part_of_what_a_run_is_of(folder, multi_label):
+    """However the pictures are divided."""
+    known = SimpleNamespace(
+        digests={"a.png": b"1", "b.png": b"2"},
+        truth={"a.png": 1} if multi_label else {},
+        classnames=["x"],
+    )
+    hashes = {content_of(known, {"a.png": one, "b.png": two}) for one, two in ("xy", "xx", "yx")}
+    assert len(hashes | {content_of(known, {})}) == 4
