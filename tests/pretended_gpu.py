@@ -17,7 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-GPU = torch.device("cuda")
+GPU = torch.device("cuda", 0)  # a tensor on a real one names its number
 CPU = torch.device("cpu")
 aten = torch.ops.aten
 COPIES = {aten.copy_.default, aten._to_copy.default, aten.set_.source_Tensor}

@@ -77,7 +77,7 @@ def test_on_a_gpu_it_is_the_same_run(run, of_each):
         trainer, record, _ = run(name, *SMALL)
         assert trainer.model.device.type == "cuda"
         assert all(value.is_cuda for value in trainer.model.state_dict().values())
-    assert record["device"] == "cuda"
+    assert record["device"] == "cuda:0"
     assert record["metrics"] == record_of(folder)["metrics"]
     assert record["prompts_hash"] == record_of(folder)["prompts_hash"]
 

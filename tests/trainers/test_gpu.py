@@ -111,7 +111,7 @@ def test_it_learns_there(gpu, vit, name, precision):
 @slow_but_for(("CDC",), FEW)
 def test_a_run_made_there_answers_alike_on_the_cpu(gpu, run, name):
     trainer, record, folder = run(name)
-    assert record["device"] == "cuda"
+    assert record["device"] == "cuda:0"
     assert trainer.model.device.type == "cuda"
     _, tested, _ = run(name, "USE_CUDA", "False", name="cpu", flags=prompts_of(folder))
     assert tested["device"] == "cpu"

@@ -27,7 +27,7 @@ def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     stopped(folder, epoch=2, name="gpu")
     with pretended_gpu():
         _, record, _ = run(name, *options, name="gpu")
-    assert record["device"] == "cuda"
+    assert record["device"] == "cuda:0"
     assert record["prompts_hash"] == record_of(folder)["prompts_hash"]
     assert record["metrics"] == record_of(folder)["metrics"]
 
@@ -64,7 +64,7 @@ def test_pictures_of_ones_own_are_trained_on_and_answered_there(
     expected, here = answers("cpu")
     with pretended_gpu():
         record, there = answers("gpu")
-    assert record["device"] == "cuda"
+    assert record["device"] == "cuda:0"
     assert record["metrics"] == expected["metrics"]
     assert record["prompts_hash"] == expected["prompts_hash"]
     for one, other in zip(here, there):
