@@ -17,6 +17,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from trainers.prompting.text import GROUP_FLOPS
+
 GPU = torch.device("cuda", 0)  # a tensor on a real one names its number
 CPU = torch.device("cpu")
 aten = torch.ops.aten
@@ -186,6 +188,8 @@ def pretended_gpu():
         for name, value in cuda.items():
             stack.enter_context(mock.patch(f"torch.cuda.{name}", value))
         stack.enter_context(mock.patch("torch.autocast", autocast_on_the_cpu))
+        # texts are padded as on the CPU, whose numbers these are compared with to the bit
+        stack.enter_context(mock.patch.dict(GROUP_FLOPS, cuda=GROUP_FLOPS["cpu"]))
         stack.enter_context(Functions(marks))
         stack.enter_context(Operations(marks))
         yield

@@ -23,7 +23,7 @@ from ..evaluation.figures import effective_number
 from ..evaluation.open_world import open_world, signs_of_new
 from ..evaluation.prediction import Metrics, Prediction, measure, per_image
 from ..method import Method
-from .run_record import git_commit, versions
+from .run_record import git_commit, gpu_facts, versions
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +171,7 @@ class Evaluator:
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
-        ``found_in_part`` of ``Images``, if it isn't 0;
+        ``found_in_part`` of ``Images``, if it isn't 0; ``gpu`` see ``gpu_facts``;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's.
         """
@@ -184,6 +184,7 @@ class Evaluator:
             "folds": images.folds if images.is_tested_in_folds else 0,
             "class_parameters": list(method.class_part.names),
             "found_in_part": images.found_in_part,
+            "gpu": gpu_facts(method.device),
         }
         record: Record = {
             "format": FORMAT,
