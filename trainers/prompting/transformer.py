@@ -156,7 +156,8 @@ class Block(nn.Module):
         projected = F.linear(normed, weight, bias)  # (…, 3D)
         if adapter is not None:
             projected = adapter.project(normed, projected, parts)
-        return projected.unflatten(-1, (len(parts), self.heads, -1))
+        of_heads: Tensor = projected.unflatten(-1, (len(parts), self.heads, -1))  # (…, 3, H, D/H)
+        return of_heads
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
         """The residual around attention and around the MLP, given what the queries of x (…, D)
