@@ -64,7 +64,7 @@ def own_images(
     truth = task.truth(table)
     chosen = task.chosen(cfg, table, lists, truth)
     folds = task.number_of_folds(chosen.train) if can_fold else 0
-    if not table.is_divided and not folds and len(every) < FEW:
+    if not task.multi_label and not table.is_divided and not folds and len(every) < FEW:
         notes.append(note_on_few(len(chosen.test)))
     made = Images(
         chosen.train,

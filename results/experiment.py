@@ -12,6 +12,7 @@ from trainers.common.record_file import Record, nested
 from trainers.common.same_run import NO_MATTER, config_of_run, differing
 
 # what a row's head or a column says, and files whose content is held by a hash
+WORKERS = "DATALOADER.NUM_WORKERS"  # each draws views of training images from a seed of its own
 OF_ITS_PLACE = """
     SEED DATASET.NAME DATASET.NUM_SHOTS DATASET.SUBSAMPLE_CLASSES DATASET.FACTORS TEST.OPEN
     DATASET.DESCRIPTIONS MODEL.BACKBONE.NAME
@@ -24,11 +25,13 @@ ByColumn = dict[tuple[object, ...], Record]  # of a row's runs of one seed
 def facts_of(record: Record) -> dict[str, str]:
     """What makes a run's experiment, by name: its settings, commit, precision, device, CLIP, and how
     many test images and classes there were."""
+    changing_nothing = [*NO_MATTER, *OF_ITS_PLACE]
+    changing_nothing.remove(WORKERS)
     return {
-        **config_of_run(record["config"], (*NO_MATTER, *OF_ITS_PLACE)),
+        **config_of_run(record["config"], changing_nothing),
         "commit": (record["git_commit"] or "unknown")[:10],
         "precision": record["precision"],
-        "device": record["device"],
+        "device": str(nested(record, "gpu", "name") or record["device"]),
         "the CLIP's weights": str(record["backbone_hash"])[:10],
         IMAGES: str(nested(record, "metrics", "test", "images")),
         CLASSES: str(len(record["classnames"])),

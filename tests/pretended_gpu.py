@@ -16,6 +16,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from trainers.prompting.text import GROUP_FLOPS
+
 GPU = torch.device("cuda", 0)  # a tensor on a real one names its number
 CPU = torch.device("cpu")
 aten = torch.ops.aten
@@ -182,6 +184,7 @@ def pretended_gpu():
 
     cuda = {
         "is_available": lambda: True,
+        "is_initialized": lambda: True,
         "device_count": lambda: 1,
         "get_device_name": lambda device=None: "pretended",
         "is_bf16_supported": lambda including_emulation=True: True,
@@ -193,6 +196,8 @@ def pretended_gpu():
         for name, value in cuda.items():
             stack.enter_context(mock.patch(f"torch.cuda.{name}", value))
         stack.enter_context(mock.patch("torch.autocast", autocast_on_the_cpu))
+        # texts are padded as on the CPU, whose numbers these are compared with to the bit
+        stack.enter_context(mock.patch.dict(GROUP_FLOPS, cuda=GROUP_FLOPS["cpu"]))
         stack.enter_context(Functions(marks))
         stack.enter_context(Operations(marks))
         yield

@@ -16,6 +16,9 @@ With ``--every`` it measures a step of every trainer instead, in the batches of 
 precision, on the GPU; its memory is all that is in use. Without a GPU the steps run on the pretended
 one of the tests, whose times and memory are the CPU's: this shows that they work, and no more.
 scripts/gpu.sh calls it; ``run.py --plan`` reads the file.
+
+With ``--launches`` it counts the operations that a step dispatches, which a GPU waits for where batches
+are small: of a narrow CLIP of ViT-B/16's layers, whose texts are padded as a GPU has them padded.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -36,6 +39,7 @@ from itertools import product
 from pathlib import Path
 from statistics import median
 from typing import Any
+from unittest import mock
 
 import clip
 import torch
@@ -43,6 +47,7 @@ import torch.nn.functional as F
 from pandas import DataFrame, Series
 from tabulate import tabulate
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop, sdpa_flop
 from torchvision.models import ResNet50_Weights
@@ -64,12 +69,16 @@ from trainers.method import Batches, Method
 from trainers.prompting.backbone import Backbone, build_backbone
 from trainers.prompting.precision import OfficialPrecision
 from trainers.prompting.prompts import Prompts
+from trainers.prompting.text import GROUP_FLOPS
 from trainers.prompting.towers import Towers
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
 TEMPLATES = 4  # M
 BATCH = 4  # images
+# of a trainer whose fit before the first epoch would take minutes, and is no step: one view, once
+SHORT_START = {"ProLIP": ["TRAINER.PROLIP.VIEWS", "1", "TRAINER.PROLIP.STEPS", "1"]}
+LAUNCHED = {"CoOp": 1, "MaPLe": 1, "CDC": TEMPLATES}  # trainer of --launches → its templates
 PRECISIONS = ("fp32", "amp", "fp16")  # that a method can be asked for
 Work = Callable[[], object]  # what is measured
 Row = dict[str, Any]  # column → value
@@ -78,6 +87,7 @@ log = logging.getLogger("step")
 # shape: arguments of clip.model.CLIP up to the vocabulary, and the recipe of that size
 SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
     "smallest": ((32, 32, 4, 64, 16, 77, 49408, 64, 1, 3), "tiny"),
+    "narrow": ((32, 32, 12, 64, 16, 77, 49408, 64, 1, 12), "vit_b16"),  # of --launches
     "tiny": ((128, 64, 4, 192, 8, 77, 49408, 128, 2, 3), "tiny"),
     "ViT-B/16": ((512, 224, 12, 768, 16, 77, 49408, 512, 8, 12), "vit_b16"),
 }
@@ -321,6 +331,36 @@ def count_flops(work: Work) -> int:
     return count
 
 
+class Launches(TorchDispatchMode):
+    """Counts the operations that make a tensor or change one, while it lasts: not views, and not what only
+    takes memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        returns = func._schema.returns
+        is_view = any(each.alias_info and not each.alias_info.is_write for each in returns)
+        name = func.overloadpacket.__name__
+        makes_tensor = any(str(each.type) == "Tensor" for each in returns)
+        is_empty = name.startswith(("empty", "new_empty"))
+        is_launch = makes_tensor and not is_view and not is_empty and name != "_unsafe_view"
+        self.count += is_launch
+        return func(*args, **(kwargs or {}))
+
+
+def count_launches(work: Work) -> int:
+    """Operations that one call dispatches, see ``Launches``; the call before it has made what is made
+    once."""
+    work()
+    with Launches() as launches:
+        work()
+    return launches.count
+
+
 def added_memory(work: Work) -> float:
     """GB that one call adds at its peak to what was in use before."""
     forget_peak()
@@ -430,7 +470,7 @@ def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
             kind = method_class(name)
             if not kind.learns or kind.fits_features:
                 continue
-            cfg = config(name, shape, precision, options)
+            cfg = config(name, shape, precision, [*options, *SHORT_START.get(name, [])])
             try:
                 measured = measure_step(method_of(cfg, number, backbone), cfg, args.rounds)
             except (UserError, RuntimeError) as error:  # a GPU's memory is used up, too
@@ -495,12 +535,42 @@ def compare_ways(shape: str, classes: int, rounds: int) -> None:
         print(f"\nK = {classes}: {title}\n{rows}", flush=True)
 
 
+def compare_launches(classes: Sequence[int]) -> None:
+    """Prints the operations of a training step of ``BATCH`` images, in Markdown."""
+    widths = [SHAPES[shape][0][7] for shape in ("narrow", "ViT-B/16")]
+    # padding is worth as many tokens as in a ViT-B/16, see ``TextEncoder.layout``
+    as_on_gpu = GROUP_FLOPS["cuda"] * (widths[0] / widths[1]) ** 2
+    rows: list[Row] = []
+    with mock.patch.dict(GROUP_FLOPS, {DEVICE.type: as_on_gpu}):
+        for (name, templates), number in product(LAUNCHED.items(), classes):
+            settings = {"N_TEMPLATES": templates} if name == "CDC" else {}
+            ours, usual = build(name, "narrow", number, **settings)
+            counts = []
+            for method in (usual, ours):
+                counts.append(count_launches(training_step(method, templates, BATCH)))
+            first, second = counts
+            title = f"{name}, {templates} templates" if templates > 1 else name
+            rows.append(
+                {
+                    "trainer": title,
+                    "names": number,
+                    "usual": f"{first:,}",
+                    "ours": f"{second:,}",
+                    "ratio": f"{second / first:.2f}",
+                }
+            )
+    print(tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True))
+
+
 def run(args: argparse.Namespace) -> int:
     """Exit code: 0, or 1 if a step can't be measured.
 
     Raises:
         UserError: the file to write is somebody's, or no step can be measured.
     """
+    if args.launches:
+        compare_launches(args.classes)
+        return 0
     if not args.every:
         for classes in args.classes:
             compare_ways(args.shape, classes, args.rounds)
@@ -520,6 +590,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
     parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
     parser.add_argument("--batch", type=int, help="with --every: images in it (the recipe's)")
+    parser.add_argument(
+        "--launches",
+        action="store_true",
+        help="count the operations of a step as a GPU has them, in our and in the usual way",
+    )
     parser.add_argument(
         "--every",
         metavar="FILE.csv",

@@ -59,6 +59,26 @@ def test_flops_are_those_of_the_products_attention_of_cpus_included():
     assert step.count_flops(lambda: attention(query, query, query)) == 2 * (2 * 2 * 3 * 11 * 11 * 8)
 
 
+def test_launches_are_what_makes_or_changes_a_tensor():
+    """Not views of one, nor memory that is taken."""
+    a, b = torch.randn(3, 5), torch.randn(5, 7)
+    assert step.count_launches(lambda: (a @ b).t().view(-1, 3)[1:].add_(1)) == 2
+    assert step.count_launches(lambda: torch.empty(3).expand(2, 3)) == 0
+
+
+def test_the_table_of_launches_has_both_ways(capsys, monkeypatch):
+    monkeypatch.setitem(step.SHAPES, "narrow", step.SHAPES["smallest"])
+    monkeypatch.setattr(step, "LAUNCHED", {"CDC": 2})
+    assert call(step.main, "--launches", "--classes", 3) == 0
+    header, _, row = capsys.readouterr().out.splitlines()
+    assert header.split() == "| trainer | names | usual | ours | ratio |".split()
+    _, trainer, names, usual, ours, ratio, _ = (part.strip() for part in row.split("|"))
+    assert (trainer, names) == ("CDC, 2 templates", "3")
+    counts = [int(count.replace(",", "")) for count in (usual, ours)]
+    assert 0 < counts[1] < counts[0]
+    assert float(ratio) == pytest.approx(counts[1] / counts[0], abs=0.01)
+
+
 def every(tmp_path, capsys):
     words = "--shape smallest --classes 2 3 --batch 2 --rounds 1 --every".split()
     code = call(step.main, *words, tmp_path / "gpu.csv")

@@ -21,6 +21,7 @@ SETTINGS = {
     "INPUT.PIXEL_MEAN": [0.5, 0.5, 0.5],
     "INPUT.SIZE": [32, 32],
     "OPTIM.MAX_EPOCH": 9,
+    "DATALOADER.NUM_WORKERS": 9,
     "TEST.FINAL_MODEL": "best_val",
     "DATASET.DESCRIPTIONS_HASH": "another",
     "TRAINER.CDC.PREC": "fp16",
@@ -28,7 +29,7 @@ SETTINGS = {
 FACTS = {
     "commit": {"git_commit": "another"},
     "precision": {"precision": "amp"},
-    "device": {"device": "cuda"},
+    "device": {"device": "cuda:0", "gpu": {"name": "another", "cudnn": 1}},
     "weights": {"backbone_hash": "another"},
     "test images": {"metrics": {"test": {"accuracy": 50.0, "images": 7}}},
     "classes": {"classnames": ["ant", "bee"]},
@@ -37,7 +38,6 @@ FACTS = {
 OTHERS = {
     "OUTPUT_DIR": "elsewhere",
     "DATASET.ROOT": "elsewhere",
-    "DATALOADER.NUM_WORKERS": 9,
     "TRAIN.PRINT_FREQ": 9,
     "MODEL.BACKBONE.NAME": "/elsewhere/tiny.pt",
     "TRAINER.COOP.N_CTX": 9,

@@ -38,6 +38,8 @@ def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     with pretended_gpu():
         _, record, _ = run(name, *EACH_EPOCH, name="gpu")
     assert record["device"] == "cuda:0"
+    assert record["gpu"]["name"] == "pretended"
+    assert "gpu" not in expected
     assert record["prompts_hash"] == expected["prompts_hash"]
     assert record["metrics"] == expected["metrics"]
 

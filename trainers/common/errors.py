@@ -69,7 +69,7 @@ def line_for_user(error: Exception) -> str | None:
         return (
             f"{place} is used up: end other programs, or take less: TRAINER.<NAME>.TEXT_CHUNK 100, which changes "
             "no result, fewer DATALOADER.NUM_WORKERS, which draw other random views of the training images, "
-            "TRAINER.<NAME>.PREC amp on a GPU, half of DATALOADER.TRAIN_X.BATCH_SIZE with half of OPTIM.LR, "
+            "TRAINER.<NAME>.PREC fp16 on a GPU, half of DATALOADER.TRAIN_X.BATCH_SIZE with half of OPTIM.LR, "
             "a smaller CLIP, or smaller pictures"
         )
     if is_of_killed_worker(error):

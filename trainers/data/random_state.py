@@ -18,15 +18,16 @@ class RandomState(TypedDict):
 
 
 def rng_state() -> RandomState:
-    """States of Python's, numpy's and torch's generators of this process, and of the GPU's if there is
-    one, in types that load without executing anything."""
+    """States of Python's, numpy's and torch's generators of this process, and of the GPU's if it computes
+    there, in types that load without executing anything."""
     state: Any = numpy.random.get_state()  # a tuple; numpy's hints allow for legacy=False too
     name, keys, place, has_gauss, gauss = state
     return {
         "python": random.getstate(),
         "numpy": (name, keys.tolist(), place, has_gauss, gauss),
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+        # of a GPU that is not used its state would take memory, and one in exclusive mode refuses
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
     }
 
 
@@ -36,7 +37,7 @@ def restore_rng_state(state: RandomState) -> None:
     name, keys, place, has_gauss, gauss = state["numpy"]
     numpy.random.set_state((name, numpy.array(keys, dtype=numpy.uint32), place, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] is not None and torch.cuda.is_available():
+    if state["cuda"] is not None and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(state["cuda"])
 
 

@@ -2,6 +2,7 @@
 cross-validation, and your own tensors in a notebook. It knows no data set, no disk and no command.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -130,11 +131,6 @@ def training_step(
     if unprompted:
         scores.unprompted = unprompted[0]
     loss, figures = method.loss(scores, labels)
-    if not torch.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss.item()} at {place}: lower OPTIM.LR, the learning rate, or compute "
-            f"with {method.path}.PREC fp32"
-        )
     optimizer.zero_grad()
     scaler.scale(loss).backward()
     scaler.step(optimizer)
@@ -143,7 +139,15 @@ def training_step(
         with torch.no_grad():
             answer = method.predict(scores.logits).probability.argmax(dim=1)
         figures["acc"] = 100 * (answer == labels).float().mean()
-    return {name: value.item() for name, value in {"loss": loss, **figures}.items()}
+    measured = {"loss": loss.detach(), **figures}
+    # one wait for the device in a step: it computes while the next operations are started
+    numbers = torch.stack([value.detach() for value in measured.values()]).tolist()
+    if not math.isfinite(numbers[0]):
+        raise UserError(
+            f"the loss is {numbers[0]} at {place}: lower OPTIM.LR, the learning rate, or compute "
+            f"with {method.path}.PREC fp32"
+        )
+    return dict(zip(measured, numbers))
 
 
 @torch.no_grad()

@@ -1,10 +1,11 @@
-"""What makes a run's numbers traceable: the commit of this code, and the versions of what it rests
-on."""
+"""What makes a run's numbers traceable: the commit of this code, the versions of what it rests on, and
+the GPU."""
 
 import importlib.metadata
 import os
 import platform
 import subprocess
+from pathlib import Path
 
 import torch
 import torchvision
@@ -34,6 +35,25 @@ def git_commit() -> str | None:
         return git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def gpu_facts(device: torch.device) -> dict[str, str | int | bool | None]:
+    """What a GPU's numbers depend on beside the code: its name, driver, CUDA and cuDNN (None where unknown),
+    and whether its products may take the format of 10 bits (TF32) and its sums any order; empty for
+    another device."""
+    if device.type != "cuda":
+        return {}
+    driver = Path("/proc/driver/nvidia/version")  # Linux's
+    lines = driver.read_text(encoding="utf-8").splitlines() if driver.is_file() else []
+    return {
+        "name": torch.cuda.get_device_name(device),
+        "driver": lines[0].strip() if lines else None,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32_products": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+    }
 
 
 def versions() -> dict[str, str | None]:

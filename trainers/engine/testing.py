@@ -26,7 +26,7 @@ from ..data.loader import Loader
 from ..evaluation.open_world import open_world, signs_of_new
 from ..evaluation.prediction import Metrics, Prediction
 from ..method import Method
-from .run_record import git_commit, versions
+from .run_record import git_commit, gpu_facts, versions
 from .scoring import SplitAnswers, scoring_of
 
 log = logging.getLogger(__name__)
@@ -155,6 +155,7 @@ class Evaluator:
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
         ``found_in_part`` of ``Images``, if it isn't 0; ``task``, where an image may have several labels;
+        ``gpu`` see ``gpu_facts``;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's.
         """
@@ -168,6 +169,7 @@ class Evaluator:
             "folds": images.folds if images.is_tested_in_folds else 0,
             "class_parameters": list(method.class_part.names),
             "found_in_part": images.found_in_part,
+            "gpu": gpu_facts(method.device),
         }
         record: Record = {
             "format": FORMAT,

@@ -4,17 +4,17 @@ CLIP's text transformer is causal and its feature is read at the end-of-text tok
 follow *exactly*:
 
 1. Positions after end-of-text can't matter, so they are left out. The texts of all classes and
-   templates are packed one after the other, short ones first; linear maps, norms and MLPs see the
-   packed tokens, attention sees the texts of one length at a time.
-2. Of the last layer's output only that token is read, so only its query and its MLP are computed
-   there.
+   templates lie one after the other in one stream, short ones first; linear maps, norms and MLPs see
+   the stream, attention sees the texts of one group at a time, which are padded to the longest of
+   them. How many groups there are is a matter of time alone, see ``GROUP_FLOPS``.
+2. Of the last layer's output only that token is read, so only its MLP is computed there.
 3. Whatever all classes of one template share at the start (start token, context tokens, fixed
-   words; deep prompts too) sees nothing of the class. It is run once per template, and each class's
-   own tokens attend to its keys and values.
+   words; deep prompts too) sees nothing of the class. It is run once per template, at the end of the
+   stream, and each class's own tokens attend to its keys and values.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -22,79 +22,158 @@ from torch import Tensor, nn
 from .tokens import tokenize, tokenize_classes, unlearned
 from .transformer import Adapter, LayerNorm, Transformer, attend
 
+# What a device computes in the time that it takes to start a group's operations, in FLOPs. As many
+# may be spent on padding in a group's place. A CPU's is measured; a GPU's is that of ten launches of
+# 6 µs at a T4's 26 TFLOP/s (docs/performance.md). 0 pads nothing, infinity pads all to the longest.
+GROUP_FLOPS = {"cpu": 8e6, "cuda": 1.6e9}
+LAYOUTS = 64  # that a text encoder keeps: more than one where it encodes classes in chunks
 
-class Packing:
-    """How N = M·K texts of different lengths lie one after the other, short ones first; T tokens in
-    all.
+
+class Layout:
+    """How N = M·K texts of different lengths, and the prefixes before them, lie in one stream of
+    tokens: first the texts' own T, short texts first and padded in groups, then the prefixes'.
+
+    A prefix has R rows: R = M as long as each template has one, N where each text has its own. They
+    lie position by position, (P, R, D), so that prompts of all rows can be put in at once.
 
     Args:
-        lengths: (M, K) of the texts, on the CPU: they shape the computation, which must not wait
-            for the device.
+        lengths: M·K of the texts, template by template.
+        classes: K.
         device: where the indices below are needed.
+        group_cost: number of tokens of padding that are worth one group less, see ``groups_of``.
 
     Attributes:
-        order: (N,) the text that comes first, second, …
+        tokens: T.
         text, position: (T,) which text a token belongs to, and where in it the token stands.
-        end: (N,) place of each text's last token among the T.
-        lengths, counts, sizes: of the texts of one length, for each length: the length, how many of
-            the N they are, and how many of the T their tokens are.
+        end: (N,) place of each text's last token in the stream.
+        order, template: (N,) the text that comes first, second, …; and its template.
+        lengths, counts, sizes: of each group: its texts' length, how many of the N they are, and how
+            many of the T their tokens are.
     """
 
-    def __init__(self, lengths: Tensor, device: torch.device) -> None:
-        classes = lengths.shape[1]
-        in_order, order = lengths.flatten().sort(stable=True)  # (N,) each
-        ends = in_order.cumsum(0)
-        starts = (ends - in_order).repeat_interleave(in_order)  # (T,)
-        position = torch.arange(in_order.sum().item()) - starts
-        self.order = order.to(device, non_blocking=True)
-        self.text = order.repeat_interleave(in_order).to(device, non_blocking=True)
-        self.position = position.to(device, non_blocking=True)
-        self.end = (ends - 1).to(device, non_blocking=True)
-        self.template = (order // classes).to(device, non_blocking=True)
-        self.masks: dict[tuple[int, int], Tensor] = {}
-        different, counts = in_order.unique_consecutive(return_counts=True)
-        self.lengths = different.tolist()
-        self.counts = counts.tolist()
-        self.sizes = (different * counts).tolist()
+    def __init__(
+        self, lengths: Sequence[int], classes: int, device: torch.device, group_cost: float
+    ) -> None:
+        in_order, order = torch.tensor(lengths).sort(stable=True)  # (N,) each
+        different, numbers = in_order.unique_consecutive(return_counts=True)
+        groups = groups_of(different.tolist(), numbers.tolist(), group_cost)
+        self.lengths = [length for length, _ in groups]
+        self.counts = [count for _, count in groups]
+        self.sizes = [length * count for length, count in groups]
+        self.tokens = sum(self.sizes)
+        padded = torch.tensor(self.lengths).repeat_interleave(torch.tensor(self.counts))  # (N,)
+        starts = padded.cumsum(0) - padded  # (N,)
+        position = torch.arange(self.tokens) - starts.repeat_interleave(padded)
+        end = torch.empty_like(starts)
+        end[order] = starts + in_order - 1
+        self.order = order.to(device)
+        self.template = (order // classes).to(device)
+        self.text = order.repeat_interleave(padded).to(device)
+        self.position = position.to(device)
+        self.end = end.to(device)
+        self.masks: dict[tuple[int, int, torch.dtype], Tensor] = {}
 
-    def attend(
-        self, key: Tensor, value: Tensor, query: Tensor, packed_key: Tensor, packed_value: Tensor
-    ) -> Tensor:
-        """What the texts' tokens see: their template's prefix, and themselves up to their own
-        place.
+    def own_tokens(self, suffix: Tensor) -> Tensor:
+        """(T, D) the texts' own tokens, of (M or 1, K, S, D)."""
+        classes, longest = suffix.shape[1:3]
+        text = self.text % classes if len(suffix) == 1 else self.text
+        return suffix.flatten(0, 2).index_select(0, text * longest + self.position)
+
+    def enter(
+        self, x: Tensor, rows: int, prompt: Tensor | None, adapter: Adapter | None
+    ) -> tuple[Tensor, int]:
+        """The stream (T + P·R, D) as it enters a layer: with the layer's prompts in its prefixes, (M, n, D)
+        or (M, K, n, D), and these under its adapter, if it has any; and the number of rows from there on.
+        """
+        if prompt is not None:
+            prompt = prompt.to(x.dtype).flatten(0, -3).transpose(0, 1)  # (n, M or N, D)
+            others = prompt.shape[1]
+            if others > rows:
+                own, prefix = x.split([self.tokens, len(x) - self.tokens])
+                prefix = prefix.unflatten(0, (-1, rows)).repeat_interleave(others // rows, dim=1)
+                x = torch.cat([own, prefix.flatten(0, 1)])
+                rows = others
+            elif others < rows:
+                prompt = prompt.repeat_interleave(rows // others, dim=1)
+            first = self.tokens + rows  # the prompts follow the start token
+            replaced = len(prompt) * rows
+            before, _, after = x.split([first, replaced, len(x) - first - replaced])
+            x = torch.cat([before, prompt.flatten(0, 1), after])
+        if adapter is not None:
+            own, prefix = x.split([self.tokens, len(x) - self.tokens])
+            entered = adapter.enter(prefix.unflatten(0, (-1, rows)).transpose(0, 1))  # (R, P', D)
+            x = torch.cat([own, entered.transpose(0, 1).flatten(0, 1)])
+        return x, rows
+
+    def attend(self, projected: Tensor, rows: int) -> Tensor:
+        """What the stream's tokens see: prefixes themselves, texts their own prefix and themselves, each
+        token up to its own place.
 
         Args:
-            key, value: (M, P, H, D/H) of the templates' prefixes, or (N, P, H, D/H) where each text
-                has one of its own.
-            query: (T, H, D/H) of all tokens, or (N, H, D/H) of each text's last one.
-            packed_key, packed_value: (T, H, D/H) of the texts' tokens.
+            projected: (T + P·R, 3, H, D/H) queries, keys and values.
 
         Returns:
-            (T, D) or (N, D).
+            (T + P·R, D).
         """
-        only_end = len(query) == len(self.order)  # then every key is before it
-        prefixes = self.order if len(key) == len(self.order) else self.template
-        outputs = []
-        for length, prefix, queries, own_key, own_value in zip(
-            self.lengths,
-            prefixes.split(self.counts),  # (n,)
-            query.split(self.counts if only_end else self.sizes),
-            packed_key.split(self.sizes),
-            packed_value.split(self.sizes),
-        ):
-            # (n, P + L, H, D/H)
-            keys, values = (
-                torch.cat([shared.index_select(0, prefix), own.unflatten(0, (-1, length))], dim=1)
-                for shared, own in ((key, own_key), (value, own_value))
+        *groups, prefix = projected.split([*self.sizes, len(projected) - self.tokens])
+        prefix = prefix.unflatten(0, (-1, rows)).transpose(0, 1)  # (R, P, 3, H, D/H)
+        query, shared = prefix.split([1, 2], dim=2)
+        of_prefix = attend(query.squeeze(2), *shared.unbind(2), causal=True)  # (R, P, D)
+        if rows == 1:
+            shared = shared.expand(len(self.order), -1, -1, -1, -1)
+        else:
+            # (N, P, 2, H, D/H)
+            shared = shared.index_select(
+                0, self.order if rows == len(self.order) else self.template
             )
-            shape = length, keys.shape[1]
-            if shape not in self.masks:  # made once, as most layers have the same P
-                mask = torch.ones(shape, dtype=torch.bool, device=keys.device)
-                self.masks[shape] = mask.tril(key.shape[1])  # each token sees (L, P + L)
-            queries = queries.unflatten(0, (len(prefix), -1))  # (n, 1 or L, H, D/H)
-            attended = attend(queries, keys, values, None if only_end else self.masks[shape])
-            outputs.append(attended.flatten(0, 1))  # (n, D) or (n · L, D)
+        outputs = []
+        for length, own, before in zip(self.lengths, groups, shared.split(self.counts)):
+            query, own = own.unflatten(0, (-1, length)).split([1, 2], dim=2)
+            key, value = torch.cat([before, own], dim=1).unbind(2)  # (n, P + L, H, D/H)
+            mask = self.mask(length, key)
+            outputs.append(attend(query.squeeze(2), key, value, mask).flatten(0, 1))  # (n·L, D)
+        outputs.append(of_prefix.transpose(0, 1).flatten(0, 1))
         return torch.cat(outputs)
+
+    def mask(self, length: int, key: Tensor) -> Tensor:
+        """Added to the products of a group's queries and keys (n, P + L, H, D/H): 0 where a token sees
+        another one, (L, P + L), −∞ elsewhere. Made once, as most layers have the same P."""
+        keys = key.shape[1]
+        shape = (length, keys, key.dtype)
+        if shape not in self.masks:
+            hidden = torch.full((length, keys), -torch.inf, dtype=key.dtype, device=key.device)
+            self.masks[shape] = hidden.triu(keys - length + 1)
+        return self.masks[shape]
+
+
+def groups_of(
+    lengths: Sequence[int], counts: Sequence[int], group_cost: float
+) -> list[tuple[int, int]]:
+    """Texts in groups of neighbouring lengths, each padded to its longest, so that tokens and
+    ``group_cost`` per group are together as few as can be.
+
+    lengths: ascending; counts: of the texts of each length.
+
+    Returns:
+        of each group the length and how many texts it has.
+    """
+    before = [0, *accumulate(counts)]  # texts that are shorter
+    least = [0.0]  # cost of the texts of the first lengths
+    starts: list[int] = []  # of their last group
+    for last, length in enumerate(lengths):
+        costs = []
+        for start in range(last + 1):
+            padded = length * (before[last + 1] - before[start])
+            costs.append(least[start] + padded + group_cost)
+        starts.append(costs.index(min(costs)))
+        least.append(min(costs))
+    groups = []
+    stop = len(lengths)
+    while stop > 0:
+        start = starts[stop - 1]
+        groups.append((lengths[stop - 1], before[stop] - before[start]))
+        stop = start
+    return groups[::-1]
 
 
 class TextEncoder(nn.Module):
@@ -127,6 +206,7 @@ class TextEncoder(nn.Module):
         self.positional_embedding = nn.Parameter(torch.empty(context_length, width))
         self.ln_final = LayerNorm(width)
         self.text_projection = nn.Parameter(torch.empty(width, embed_dim))
+        self.layouts: dict[tuple[tuple[int, ...], int, torch.device, float], Layout] = {}
 
     def forward(
         self,
@@ -155,36 +235,42 @@ class TextEncoder(nn.Module):
             (M, K, E), not normalised.
         """
         layers = [*zip_longest(self.transformer.resblocks, [None, *deep_prompts], adapters)]
-        templates, shared = prefix.shape[:2]
-        classes, longest = suffix.shape[1:3]
+        rows, shared = prefix.shape[:2]
         dtype = self.text_projection.dtype  # of the maps; positions and norms stay fp32
         positions = self.positional_embedding.to(dtype)
-        lengths = (end.cpu() + 1).expand(templates, -1)  # (M, K)
-        packing = Packing(lengths, prefix.device)  # N = M·K texts, T tokens
-        text = packing.text % classes if len(suffix) == 1 else packing.text
-        packed = suffix.flatten(0, 2).index_select(0, text * longest + packing.position)  # (T, D)
-        packed = packed.to(dtype) + positions[shared + packing.position]
+        lengths = (end.cpu() + 1).expand(rows, -1)  # (M, K)
+        layout = self.layout(lengths, prefix.device)
+        own = layout.own_tokens(suffix).to(dtype) + positions[shared + layout.position]  # (T, D)
         prefix = prefix.to(dtype) + positions[:shared]  # (M, P, D)
+        x = torch.cat([own, prefix.transpose(0, 1).flatten(0, 1)])  # (T + P·M, D)
 
         for block, prompt, adapter in layers[:-1]:
-            prefix = entered(prefix, prompt, adapter)
-            query, key, value = block.project(prefix, adapter=adapter)  # (M, P, H, D/H)
-            of_texts = block.project(packed, adapter=adapter)  # (T, H, D/H) each
-            packed = block.finish(packed, packing.attend(key, value, *of_texts), adapter)  # (T, D)
-            attended = attend(query, key, value, causal=True)
-            prefix = block.finish(prefix, attended, adapter)  # (M, P, D)
+            x, rows = layout.enter(x, rows, prompt, adapter)
+            attended = layout.attend(block.project(x, adapter=adapter), rows)
+            x = block.finish(x, attended, adapter)  # (T + P·R, D)
 
         # the last layer's output is read at end-of-text only: the other tokens need not get that far
         last, prompt, adapter = layers[-1]
-        key, value = last.project(entered(prefix, prompt, adapter), "kv", adapter)
-        packed_key, packed_value = last.project(packed, "kv", adapter)  # (T, H, D/H)
-        end = packed[packing.end]  # (N, D)
-        (query,) = last.project(end, "q", adapter)  # (N, H, D/H)
-        attended = packing.attend(key, value, query, packed_key, packed_value)
-        feature = last.finish(end, attended, adapter)  # (N, D)
-        feature = (self.ln_final(feature) @ self.text_projection)[packing.order.argsort()]
-        features: Tensor = feature.view(templates, classes, -1)  # (M, K, E)
+        x, rows = layout.enter(x, rows, prompt, adapter)
+        attended = layout.attend(last.project(x, adapter=adapter), rows)
+        read = x.index_select(0, layout.end)  # (N, D)
+        feature = last.finish(read, attended.index_select(0, layout.end), adapter)
+        feature = self.ln_final(feature) @ self.text_projection  # (N, E)
+        features: Tensor = feature.unflatten(0, lengths.shape)  # (M, K, E)
         return features
+
+    def layout(self, lengths: Tensor, device: torch.device) -> Layout:
+        """The layout of texts of these lengths (M, K), which is made once."""
+        of_texts = tuple(lengths.flatten().tolist())
+        flops = GROUP_FLOPS.get(device.type, GROUP_FLOPS["cuda"])
+        # of a token in a layer: forward, and backward to what the prompts are made of
+        group_cost = flops / (48 * self.width**2)
+        key = of_texts, lengths.shape[1], device, group_cost
+        if key not in self.layouts:
+            if len(self.layouts) == LAYOUTS:
+                self.layouts.clear()
+            self.layouts[key] = Layout(*key)
+        return self.layouts[key]
 
     @property
     def embed_dim(self) -> int:
@@ -224,16 +310,3 @@ def shared_tokens(tokens: Tensor) -> tuple[int, Tensor]:
     end = tokens.argmax(dim=1)  # end-of-text has the highest id
     common = int((tokens == tokens[:1]).all(dim=0).int().cumprod(dim=0).sum())
     return max(1, min(common, int(end.min()))), end  # end-of-text stays with the texts
-
-
-def entered(prefix: Tensor, prompt: Tensor | None, adapter: Adapter | None) -> Tensor:
-    """The prefix, (M, P, D) or (M·K, P, D) if each class has its own, as it enters a layer: with
-    the layer's prompts, (M, n, D) or (M, K, n, D), and under its adapter, if it has any."""
-    if prompt is not None:
-        prompt = prompt.to(prefix.dtype).flatten(0, -3)  # (M or M·K, n, D)
-        rows = max(len(prefix), len(prompt))
-        prefix, prompt = (
-            part.repeat_interleave(rows // len(part), dim=0) for part in (prefix, prompt)
-        )
-        prefix = torch.cat([prefix[:, :1], prompt, prefix[:, 1 + prompt.shape[1] :]], dim=1)
-    return prefix if adapter is None else adapter.enter(prefix)

@@ -44,15 +44,15 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    visible: Tensor | None = None,
+    mask: Tensor | None = None,
     *,
     causal: bool = False,
 ) -> Tensor:
     """Attention of N sequences, (N, L, H, D / H) each, L queries and another number of keys → (N,
     L, D).
 
-    visible: (L, number of keys) which keys a query sees; ``causal``: those up to itself; all
-        without either.
+    mask: (L, number of keys), added to their products: −∞ where a query doesn't see a key; ``causal``:
+        it sees those up to itself; all without either.
     """
     dtype = query.dtype
     # on a CPU the backward pass in bfloat16 takes ten times as long as in fp32
@@ -62,7 +62,8 @@ def attend(
         query, key, value = (
             (part.float() if is_slow else part).transpose(1, 2) for part in (query, key, value)
         )
-        attended = F.scaled_dot_product_attention(query, key, value, visible, is_causal=causal)
+        mask = None if mask is None else mask.to(query.dtype)
+        attended = F.scaled_dot_product_attention(query, key, value, mask, is_causal=causal)
         return attended.transpose(1, 2).flatten(2).to(dtype)  # (N, L, D)
 
 
@@ -143,10 +144,8 @@ class Block(nn.Module):
         self.mlp = MLP(width, hidden, activation)
         self.ln_2 = LayerNorm(width)
 
-    def project(
-        self, x: Tensor, parts: str = "qkv", adapter: Adapter | None = None
-    ) -> tuple[Tensor, ...]:
-        """(…, D) → queries, keys and values, each (…, heads, D / heads); ``parts`` may be "q" or "kv"
+    def project(self, x: Tensor, parts: str = "qkv", adapter: Adapter | None = None) -> Tensor:
+        """(…, D) → queries, keys and values (…, 3, heads, D / heads); ``parts`` may be "q" or "kv"
         alone."""
         normed = self.ln_1(x)
         width = x.shape[-1]
@@ -157,9 +156,8 @@ class Block(nn.Module):
         projected = F.linear(normed, weight, bias)  # (…, 3D)
         if adapter is not None:
             projected = adapter.project(normed, projected, parts)
-        of_heads = projected.unflatten(-1, (len(parts), self.heads, -1))  # (…, 3, H, D/H)
-        split: tuple[Tensor, ...] = of_heads.unbind(-3)
-        return split
+        of_heads: Tensor = projected.unflatten(-1, (len(parts), self.heads, -1))  # (…, 3, H, D/H)
+        return of_heads
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
         """The residual around attention and around the MLP, given what the queries of x (…, D)
@@ -326,12 +324,12 @@ class ImageEncoder(nn.Module):
             if adapter is not None:
                 x = adapter.enter(x)
             if block is not last:
-                attended = attend(*block.project(x, adapter=adapter))
+                attended = attend(*block.project(x, adapter=adapter).unbind(-3))
                 x = block.finish(x, attended, adapter)
         # the last layer's output is read at the class token only, and where a readout is
         read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
-        key, value = last.project(x, "kv", last_adapter)  # (M·B, 1 + N (+ n), H, D/H)
-        (query,) = last.project(read, "q", last_adapter)  # (M·B, R, H, D/H)
+        key, value = last.project(x, "kv", last_adapter).unbind(-3)  # (M·B, 1 + N (+ n), H, D/H)
+        (query,) = last.project(read, "q", last_adapter).unbind(-3)  # (M·B, R, H, D/H)
         attended = attend(query, key, value)
         read = self.ln_post(last.finish(read, attended, last_adapter))  # (M·B, R, D)
         features = [read[:, 0] @ self.proj]  # (M·B, E)
