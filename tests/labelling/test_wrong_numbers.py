@@ -262,7 +262,7 @@ def test_annotators_who_name_the_same_labels_in_another_order_do_not_differ(fold
 
 def test_choices_that_are_no_list_are_not_taken_letter_by_letter(folder):
     text = {"result": [{"type": "choices", "value": {"choices": "dog"}}]}
-    with refuses("task 1 is of another form"):
+    with refuses("which are no list"):
         read_table(export(folder, task("a.png", text)), True)
 
 

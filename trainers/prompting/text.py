@@ -23,7 +23,7 @@ from .tokens import tokenize, tokenize_classes, unlearned
 from .transformer import Adapter, LayerNorm, Transformer, attend
 
 # What a device computes in the time that it takes to start a group's operations, in FLOPs. As many
-# may be spent on padding in a group's place. A CPU's is measured; a GPU's is that of ten launches of
+# may be spent on padding in a group's place. A CPU's is an estimate; a GPU's is that of ten launches of
 # 6 µs at a T4's 26 TFLOP/s (docs/performance.md). 0 pads nothing, infinity pads all to the longest.
 GROUP_FLOPS = {"cpu": 8e6, "cuda": 1.6e9}
 LAYOUTS = 64  # that a text encoder keeps: more than one where it encodes classes in chunks
