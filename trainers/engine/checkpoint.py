@@ -247,6 +247,8 @@ class Checkpoints:
             record = read_record(f"{output}/{FILE_NAME}")
             if changes(self.cfg, record) or self.differs(record["split_hash"]):
                 return False
+            if record["classnames"] != [*self.method.classnames]:
+                return False
             for split in splits:
                 read_answers(output, split, record)
             kept = load(f"{folder}/{final(folder, self.cfg)}")["state_dict"] if learns else None
