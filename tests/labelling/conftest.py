@@ -44,4 +44,6 @@ def own_run(run_of, tmp_path):
 @pytest.fixture
 def own_pictures(pictures_of, tmp_path):
     """``own_pictures(task)``: a copy of the pictures, to be changed."""
-    return lambda task: shutil.copytree(pictures_of(task), tmp_path / "pictures")
+    return lambda task: shutil.copytree(
+        pictures_of(task), tmp_path / "pictures", dirs_exist_ok=True
+    )

@@ -6,9 +6,8 @@ import re
 import numpy
 import pytest
 
-from labelling.commands import train as cdc_train
 from tests.labelling.tasks import MULTI, NAMES, PICTURES, SINGLE, over_tasks, train, write
-from tests.runs import call, record_of
+from tests.runs import record_of
 from trainers.common.record_file import read_answers
 
 
