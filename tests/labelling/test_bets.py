@@ -1,10 +1,13 @@
 """Folds, thresholds and promises of multi-label pictures."""
 
+import math
+
 import numpy
 import pytest
 
 from labelling.bets import (
     BETS,
+    LEAST,
     LIMITS,
     PROMISES,
     Rule,
@@ -106,6 +109,71 @@ def test_evidence_is_rarely_large_where_the_promise_is_broken():
     assert (against(wrong - 0.2, 0.8) >= 20).mean() <= 0.05
     right = rng.random((200, 4000)) < 0.05
     assert (against(right - 0.2, 0.8) >= 20).mean() > 0.9
+
+
+def evidence_by_loops(excess, most):
+    """The mean over the bets of the products over groups, each 1 − bet / most · excess."""
+    return math.fsum(math.prod(1 - bet / most * each for each in excess) for bet in BETS) / len(
+        BETS
+    )
+
+
+def mean_over_pictures(groups, values):
+    """The mean of the values of each group's pictures."""
+    return [math.fsum(own) / len(own) for own in ([*values[groups == name]] for name in {*groups})]
+
+
+def error_limit_by_loops(probability, truth, groups, share, confidence):
+    """See ``limit_of_error``."""
+    most = int(truth.sum(axis=1).max())
+    rank = (-probability).argsort(axis=1, kind="stable").argsort(axis=1)
+    passed, having = [], []
+    limits = [*LIMITS[::-1]]
+    for limit in limits:
+        given = (probability >= limit) & (rank < most)
+        wrong = (given & ~truth).sum(axis=1) - share * given.sum(axis=1)
+        passed.append(evidence_by_loops(mean_over_pictures(groups, wrong), (1 - share) * most))
+        having.append(len({*groups[given.any(axis=1)]}))
+    starts = []
+    number = len({*groups})
+    while number >= LEAST:
+        reached = [place for place, count in enumerate(having) if count >= number]
+        starts += reached[:1]
+        number //= 2
+    best = None
+    for start in starts:
+        place = start
+        while place < len(limits) and passed[place] >= len(starts) / (1 - confidence):
+            best = place if best is None else max(best, place)
+            place += 1
+    return None if best is None else limits[best]
+
+
+def missed_limit_by_loops(probability, truth, groups, share, confidence):
+    """See ``limit_of_missed``."""
+    most = int(truth.sum(axis=1).max())
+    best = None
+    for limit in LIMITS:
+        missed = (truth & (probability < limit)).sum(axis=1) - share * truth.sum(axis=1)
+        evidence = evidence_by_loops(mean_over_pictures(groups, missed), (1 - share) * most)
+        if evidence < 1 / (1 - confidence):
+            break
+        best = limit
+    return best
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_limits_are_those_of_loops(seed, share):
+    """Labels of a picture together, groups once, and a risk that all starts share."""
+    probability, truth, groups = drawn(300, sharpness=4.0, seed=seed)
+    for limit, expected in (
+        (limit_of_error, error_limit_by_loops),
+        (limit_of_missed, missed_limit_by_loops),
+    ):
+        rule = limit(probability, truth, groups, share, 0.95)
+        found = None if rule is None else rule.thresholds[0]
+        assert found == expected(probability, truth, groups, share, 0.95)
 
 
 @pytest.mark.parametrize("limit, share", [(limit_of_error, 0.3), (limit_of_missed, 0.3)])

@@ -154,17 +154,6 @@ def test_a_part_file_of_somebody_is_left_alone(run, pictures, tmp_path, error_of
     assert part.read_bytes() == b"my notes"
 
 
-def test_a_part_file_that_is_damaged_is_a_line(run, pictures, tmp_path, error_of):
-    part = tmp_path / "labels.csv.part"
-    words = ["--run", run, pictures, "--csv", f"{tmp_path}/labels.csv"]
-    assert finish(words, 2, "after") == -signal.SIGKILL
-    content = part.read_bytes()
-    os.remove(f"{part}-wal")
-    part.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
-    assert f"{part} can't be read (" in error_of(predict.main, *words)
-    assert part.exists()
-
-
 def test_the_last_pictures_may_all_be_broken(run, pictures, tmp_path, capsys):
     paths = [f"{pictures}/grid/00.png", *[f"{pictures}/grid/03.png"] * 37]
     capsys.readouterr()

@@ -2,26 +2,16 @@
 
 import contextlib
 import os
-import shutil
 import sqlite3
-from itertools import permutations
 from unittest.mock import patch
 
 import pytest
 
 import predict
 from labelling.answers.part_file import ENDING, MARK, PREPARE, PartFile, part_file
-from tests.runs import CLASSES, call, refuses
+from tests.runs import call, refuses
 from trainers.common.errors import UserError
 
-OTHER_QUESTIONS = [
-    ["--classes", *CLASSES[:2]],
-    ["--classes", *reversed(CLASSES)],
-    ["--topk", "2"],
-    ["--max-error", "0.5"],
-    ["--min-certainty", "0.5"],
-    ["--confidence", "0.5"],
-]
 FORMS = ["--csv", "--parquet", "--label-studio"]
 ROW = {"uncertainty": 0.5, "doubtful": None}
 
@@ -53,37 +43,6 @@ def stop_after_a_batch(words):
 
     with patch.object(PartFile, "add", stopping):
         assert call(predict.main, *words) not in (0, 1, 2)
-
-
-def test_another_question_does_not_go_on_with_the_answers_to_the_first(
-    trained, data_root, tmp_path, error_of
-):
-    table = tmp_path / "labels.csv"
-    words = "--run", trained("CoOp"), f"{data_root}/dtd/images", "--csv", table
-    stop_after_a_batch(words)
-    part = tmp_path / "labels.csv.part"
-    for option, *values in OTHER_QUESTIONS:
-        line = error_of(predict.main, *words, option, *values)
-        assert (
-            f"{part} holds the answers of a command that was stopped, with other {option}" in line
-        )
-    assert call(predict.main, *words) == 0
-    assert table.exists()
-    assert not part.exists()
-
-
-@pytest.mark.parametrize("form, other", [*permutations(FORMS, 2)])
-def test_a_form_does_not_go_on_with_the_answers_for_another(
-    trained, data_root, tmp_path, error_of, form, other
-):
-    for option in {form, other} & {"--parquet"}:
-        pytest.importorskip("pyarrow", reason=option)
-    shutil.copytree(f"{data_root}/dtd/images/grid", tmp_path / "grid")
-    words = "--run", trained("CoOp"), tmp_path / "grid"
-    stop_after_a_batch([*words, form, tmp_path / "answers"])
-    line = error_of(predict.main, *words, other, tmp_path / "answers")
-    named = ", ".join(option for option in FORMS if option in (form, other))
-    assert f"a command that was stopped, with other {named}: " in line
 
 
 @pytest.mark.parametrize("change", [replace_picture, touch_picture, os.remove])

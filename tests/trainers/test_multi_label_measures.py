@@ -73,3 +73,12 @@ def test_the_interval_of_f1_is_that_of_a_bootstrap_of_groups():
     numpy.testing.assert_allclose(f1_interval(given, truth, groups), expected, atol=0.5)
     alone = f1_interval(given, truth, numpy.arange(600))
     assert alone[1] - alone[0] < 0.7 * (expected[1] - expected[0])  # copies are no more pictures
+
+
+def test_a_perfect_ranking_is_no_better_than_perfect():
+    """Sums of rounded steps are above 1 there, which no record may say."""
+    for positives in range(1, 60):
+        truth = numpy.arange(2 * positives)[:, None] < positives
+        probability = numpy.linspace(1, 0, 2 * positives, dtype=numpy.float32)[:, None]
+        assert measure_multi_label(probability, truth, truth, ["ant"])["map"] == pytest.approx(100)
+        assert measure_multi_label(probability, truth, truth, ["ant"])["map"] <= 100

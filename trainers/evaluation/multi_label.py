@@ -85,7 +85,9 @@ def measure_multi_label(
         right = truth[:, label]
         occurs = right.any()
         ece = calibration_error(torch.from_numpy(answer), torch.from_numpy(right))
-        precision = 100 * float(average_precision_score(right, answer)) if occurs else None
+        precision = None
+        if occurs:  # a sum of rounded steps can be above 1
+            precision = min(100 * float(average_precision_score(right, answer)), 100.0)
         per_label[name] = {
             "positives": int(right.sum()),
             "average_precision": precision,

@@ -1,0 +1,125 @@
+"""A run of either task that was killed goes on to the same numbers, wherever it was."""
+
+from types import SimpleNamespace
+
+import numpy
+import pytest
+
+from labelling import encode
+from tests.labelling.cases import over_tasks, train
+from tests.runs import record_of
+from trainers.engine.run import Run
+from trainers.engine.testing import Evaluator
+
+BLOCK = 16
+SMALL_BATCHES = ("DATALOADER.TEST.BATCH_SIZE", BLOCK)
+
+
+def die(*_, **__):
+    raise KeyboardInterrupt
+
+
+def die_at_a_block(patch):
+    write_block = encode.write_block
+
+    def written(place, *arrays):
+        if f"{BLOCK:09d}" in place:
+            die()
+        write_block(place, *arrays)
+
+    patch.setattr(encode, "write_block", written)
+
+
+def die_in_training(patch):
+    patch.setattr("labelling.fit.cross_fit", die)
+
+
+def die_before_the_test(patch):
+    patch.setattr(Run, "keep_fit", die)
+
+
+def die_before_the_record(patch):
+    patch.setattr(Evaluator, "write_record", die)
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    monkeypatch.setattr(encode, "BLOCK", BLOCK)
+
+
+@over_tasks
+@pytest.mark.parametrize(
+    "kill, blocks",
+    [
+        (die_at_a_block, 2),
+        (die_in_training, 0),
+        (die_before_the_test, 0),
+        (die_before_the_record, 0),
+    ],
+)
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    task, kill, blocks, run_of, pictures_of, small_clip_file, tmp_path, monkeypatch, small_blocks
+):
+    """And encodes no picture of a finished block again."""
+    command = task, pictures_of(task) / "labels.csv", tmp_path / "run", small_clip_file
+    with monkeypatch.context() as patch:
+        kill(patch)
+        assert train(*command, settings=SMALL_BATCHES) == 130
+    assert not (tmp_path / "run/results.json").exists()
+    made = []
+    write_block = encode.write_block
+
+    def noted(place, features, key):
+        made.append(len(features))
+        write_block(place, features, key)
+
+    monkeypatch.setattr(encode, "write_block", noted)
+    assert train(*command, settings=SMALL_BATCHES) == 0
+    assert made == [BLOCK] * blocks
+    assert not (tmp_path / "run/features").exists(), "forgotten when the run is done"
+    whole = run_of(task, settings=SMALL_BATCHES)
+    for name in ("metrics", "prompts_hash", "answers"):
+        assert record_of(tmp_path / "run")[name] == record_of(whole)[name]
+
+
+@over_tasks
+def test_blocks_of_other_pictures_or_settings_and_damaged_ones_are_made_again(
+    task, run_of, pictures_of, small_clip_file, tmp_path, monkeypatch, small_blocks
+):
+    """What features follow from is in each block's key; a damaged block is as good as none."""
+    command = task, pictures_of(task) / "labels.csv", tmp_path / "run", small_clip_file
+    with monkeypatch.context() as patch:
+        die_in_training(patch)
+        assert train(*command, settings=SMALL_BATCHES) == 130
+    blocks = sorted((tmp_path / "run/features").glob("*.npz"))
+    assert len(blocks) == 3
+    with numpy.load(blocks[1]) as block:
+        arrays = dict(block)
+    numpy.savez(blocks[1], **{**arrays, "features": arrays["features"] * 0, "key": "another"})
+    blocks[2].write_bytes(b"damaged")
+    assert train(*command, settings=SMALL_BATCHES) == 0
+    whole = run_of(task, settings=SMALL_BATCHES)
+    assert record_of(tmp_path / "run")["prompts_hash"] == record_of(whole)["prompts_hash"]
+
+
+@pytest.fixture
+def key_with():
+    """``key_with(**changes)``: the key of features of a made-up run."""
+
+    def key(split_hash="s", backbone_hash="b", precision="fp32", shown="input"):
+        images = SimpleNamespace(split_hash=split_hash)
+        towers = SimpleNamespace(backbone_hash=backbone_hash, precision=precision)
+        run = SimpleNamespace(
+            method=SimpleNamespace(towers=towers),
+            loaders=SimpleNamespace(images=images),
+            cfg=SimpleNamespace(INPUT=shown),
+        )
+        return encode.key_of(run)
+
+    return key
+
+
+@pytest.mark.parametrize("what", ["split_hash", "backbone_hash", "precision", "shown"])
+def test_features_follow_from_pictures_clip_precision_and_how_pictures_are_shown(key_with, what):
+    assert key_with() == key_with()
+    assert key_with(**{what: "other"}) != key_with()
