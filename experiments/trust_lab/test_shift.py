@@ -4,8 +4,8 @@ import numpy
 import pytest
 from scipy.stats import fisher_exact
 
-from labelling.familiar import fit_familiar
-from labelling.shift import LEAST, Shift, lines, too_uncertain, unfamiliar
+from experiments.trust_lab.familiar import fit_familiar
+from experiments.trust_lab.shift import LEAST, Shift, lines, too_uncertain, unfamiliar
 
 WIDTH = 8
 

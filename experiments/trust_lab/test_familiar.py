@@ -8,8 +8,8 @@ import numpy
 import pytest
 import torch
 
+from experiments.trust_lab.familiar import Familiar, familiar_of, fit_familiar, looks_of
 from labelling import familiar
-from labelling.familiar import Familiar, familiar_of, fit_familiar, looks_of
 
 WIDTH = 12
 STATISTICS = 5

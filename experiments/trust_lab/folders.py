@@ -71,7 +71,9 @@ def colour(draws: Generator, most: int = 230) -> tuple[int, ...]:
     return tuple(draws.integers(0, most, 3).tolist())
 
 
-def paint(canvas: ImageDraw.ImageDraw, name: str, box: Box, colours: Sequence[object]) -> None:
+def paint(
+    canvas: ImageDraw.ImageDraw, name: str, box: Box, colours: Sequence[tuple[int, ...]]
+) -> None:
     """Draws a shape of ``DRAWINGS`` into a box of a canvas."""
     left, top, side = (part * SIZE * FINE for part in box)
     for kind, corners, number in DRAWINGS[name]:
@@ -82,7 +84,7 @@ def paint(canvas: ImageDraw.ImageDraw, name: str, box: Box, colours: Sequence[ob
         draw(moved, fill=colours[number])
 
 
-def shape(name: str, draws: Generator, paper: object = "white") -> Image.Image:
+def shape(name: str, draws: Generator, paper: str | tuple[int, ...] = "white") -> Image.Image:
     """A shape, its place, its size and its colours by chance."""
     picture = Image.new("RGB", (SIZE * FINE, SIZE * FINE), paper)
     side = draws.uniform(0.5, 0.9)
@@ -276,7 +278,8 @@ def of_emoji_scenes(draws: Generator) -> Folder:
         small = [each.resize((SIZE, SIZE), Image.Resampling.LANCZOS) for each in pictures]
         parts.append(Drawn(small, truth, numpy.arange(len(small))))
     names = [*several_labels.LABELS]
-    return Folder("emojis, several", names, *parts, is_several=True)
+    known, aside = parts
+    return Folder("emojis, several", names, known, aside, is_several=True)
 
 
 KINDS: dict[str, Callable[[Generator], Folder]] = {

@@ -1,0 +1,77 @@
+"""What corrected rows of a table say of all its rows: whether they were chosen by certainty, and the accuracy
+where a program chose them with known probabilities. Pure functions.
+
+References:
+    - Mann and Whitney (1947), "On a Test of Whether one of Two Random Variables is Stochastically Larger
+      than the Other": the test of ranks.
+    - Horvitz and Thompson (1952), "A Generalization of Sampling Without Replacement from a Finite Universe":
+      weights of one over the probability of having been asked for; Hájek (1971): divided by their sum.
+"""
+
+from dataclasses import dataclass
+
+import numpy
+
+CHANCE = 0.01  # below which rows are said to have been chosen
+FEW = 5  # rows of either kind, below which nothing is tested
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Whether corrected rows are like the rest.
+
+    Attributes:
+        corrected, rows: how many were corrected, and of how many.
+        rank: mean share in [0, 1] of the rows that are more certain than a corrected one.
+        p_value: of the test of ranks, 1 where too few rows can tell.
+    """
+
+    corrected: int
+    rows: int
+    rank: float
+    p_value: float
+
+    @property
+    def is_shown(self) -> bool:
+        return self.p_value < CHANCE
+
+    def says(self) -> str:
+        """What the corrected rows are, in a sentence; "" where they may be like the rest."""
+        if not self.is_shown:
+            return ""
+        which = "more" if self.rank < 0.5 else "less"
+        return (
+            f"The {self.corrected} rows that were looked at are {which} certain than the other "
+            f"{self.rows - self.corrected}: the accuracy is of pictures like these, and nothing is promised for "
+            "the others. For an honest number, look at rows that were drawn at random"
+        )
+
+
+def chosen(uncertainty: numpy.ndarray, is_corrected: numpy.ndarray) -> Chosen:
+    """Compares the ranks of corrected rows with those of the rest, two-sided.
+
+    Args:
+        uncertainty: (N,), of all rows; is_corrected: (N,), bool.
+    """
+    corrected = int(is_corrected.sum())
+    rows = len(uncertainty)
+    if min(corrected, rows - corrected) < FEW:
+        return Chosen(corrected, rows, 0.5, 1.0)
+    from scipy.stats import mannwhitneyu  # here, since it takes a second to import
+
+    found = mannwhitneyu(uncertainty[is_corrected], uncertainty[~is_corrected])
+    rank = float(found.statistic) / (corrected * (rows - corrected))
+    return Chosen(corrected, rows, rank, float(found.pvalue))
+
+
+def weighted_accuracy(right: numpy.ndarray, probability: numpy.ndarray) -> float:
+    """The accuracy in [0, 1] of all rows, by corrected ones that a program asked for: the mean of what is right
+    (n,), bool, with weights of 1 / the probability (n,) of having been asked for.
+
+    Raises:
+        ValueError: a probability is not in (0, 1]: rows that could not be asked for have no weight.
+    """
+    if not ((probability > 0) & (probability <= 1)).all():
+        raise ValueError("a probability of having been asked for is not above 0 and at most 1")
+    weight = 1 / probability
+    return float((weight * right).sum() / weight.sum())
