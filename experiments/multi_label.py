@@ -35,13 +35,15 @@ from datasets.drawn.openmoji import SPLIT
 from experiments.promises import features_of
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.parts import folds, stratified_folds
-from labelling.task import FOLDS, MULTI_LABEL, SINGLE_LABEL, thresholds_of
+from labelling.task import FOLDS, MULTI_LABEL, SINGLE_LABEL
 from trainers import method_class, method_node
-from trainers.binaryprobe import BinaryProbeMethod, around
+from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.readers import read_json as read_stored
 from trainers.common.setting import node_of
+from trainers.engine.scoring import label_thresholds
 from trainers.evaluation.multi_label import best_thresholds, measure_multi_label
 from trainers.learners.features import is_feature_classifier
+from trainers.maths.logistic import around
 from trainers.method import Method
 from trainers.prompting.backbone import Backbone, load_backbone
 
@@ -153,7 +155,7 @@ class Ways:
         cross_fit(method, MULTI_LABEL, known)
         logits = method.learner(asked, method.texts(asked))
         probability = logits.sigmoid().float().numpy()
-        return probability, probability >= thresholds_of(method)
+        return probability, probability >= label_thresholds(method)
 
     def without_texts(
         self, features: Tensor, truth: numpy.ndarray, asked: Tensor, seed: int
