@@ -71,7 +71,7 @@ def minus(
 
 def is_of_first_fold(row: comparison.Fields) -> bool:
     """Whether a line is of the first fold in one direction, which the readings were run on."""
-    return row["seed"] == 1 and comparison.task_of(row["task"]) == row["task"]
+    return bool(row["seed"] == 1 and comparison.task_of(row["task"]) == row["task"])
 
 
 def readings() -> Family:

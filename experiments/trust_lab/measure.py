@@ -4,7 +4,7 @@ ones, another data set's, and those of changed cameras.
     python -m experiments.trust_lab.measure --results experiments/trust_lab/trust.jsonl --seeds 3 4
     python -m experiments.trust_lab.measure --results experiments/trust_lab/trust.jsonl --show
 
-Seeds 1 and 2 have chosen the score of ``labelling/familiar.py`` and the settings of ``report/review.py``.
+Seeds 1 and 2 have chosen the score of ``familiar.py`` and the settings of ``report/review.py``.
 Folders of several labels have no promise here. A line on shift is asked for 90 pictures of each kind.
 """
 
