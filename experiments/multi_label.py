@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy
 import torch
+import torch.nn.functional as F
 from pandas import DataFrame, read_json
 from PIL import Image
 from sklearn.linear_model import LogisticRegressionCV
@@ -199,7 +200,8 @@ class Ways:
         method = method_named("LinearProbe", LABELS, self.backbone)
         assert is_feature_classifier(method)
         shown = features[picture]
-        fold = folds(label, FOLDS, seed, picture)
+        classes = F.one_hot(label, len(LABELS)).numpy()
+        fold = torch.from_numpy(stratified_folds(classes, picture.numpy(), FOLDS, seed))
         known = FeatureSet(shown[None], shown, label, fold)
         out_of_fold = cross_fit(method, SINGLE_LABEL, known).probability
         logits = method.learner(asked, method.zero_shot(asked))
