@@ -31,9 +31,12 @@ from tabulate import tabulate
 from torch import Tensor
 
 from labelling.cross_fit import FeatureSet, cross_fit
-from labelling.folders.own_images import FOLDS, own_images
+from labelling.own_images import own_images
 from labelling.own_run import config_of_images, for_trainer
+from labelling.parts import folds
 from labelling.request import OwnRun
+from labelling.table import read_table
+from labelling.task import FOLDS, SINGLE_LABEL
 from trainers import method_class, method_node
 from trainers.common.errors import run_tool
 from trainers.data.loader import CheckedImages, Pairs, make_loader
@@ -57,7 +60,6 @@ def fitted(
     backbone: Backbone,
     known: FeatureSet,
     asked: Tensor,
-    seed: int,
 ) -> tuple[Prediction, Prediction]:
     """A candidate's answers to known pictures, out of fold, and to others; asked: (n, E)."""
     node = method_node(trainer)
@@ -70,7 +72,7 @@ def fitted(
         texts = method.hand_crafted[None]
         each = [method.predict(method.towers.logits(part[None], texts)) for part in (shown, asked)]
         return each[0], each[1]
-    answers = cross_fit(method, known, FOLDS, seed)
+    answers = cross_fit(method, SINGLE_LABEL, known)
     logits = method.learner(asked, method.zero_shot(asked))
     return answers, method.predict(logits[None])
 
@@ -97,7 +99,8 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
     """The lines of a folder."""
     run = OwnRun(images=str(folder.absolute()), backbone=backbone)
     cfg = config_of_images(for_trainer(run, CANDIDATES[0]))
-    images = own_images(cfg.DATASET.ROOT, cfg, can_fold=False)
+    table = read_table(cfg.DATASET.ROOT, multi_label=False)
+    images = own_images(table, SINGLE_LABEL, cfg, can_fold=False)
     method = method_of(cfg, images.classnames)
     shown = pixels_of_test(cfg.INPUT)
     known, labels, asked, truth = (
@@ -114,16 +117,17 @@ def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[st
             chosen = some_of(labels, shots, seed)
             some = known[0, chosen]
             theirs = labels[chosen]
-            seen = FeatureSet(some[None], some, theirs, groups[chosen])
+            fold = folds(theirs, FOLDS, seed, groups[chosen])
+            seen = FeatureSet(some[None], some, theirs, fold)
             lines: dict[str, dict[str, object]] = {}
             estimates = {}
             for trainer in CANDIDATES:
                 started = time.process_time()
-                folds, answers = fitted(
-                    trainer, images.classnames, method.backbone, seen, asked[0], seed
+                out_of_fold, answers = fitted(
+                    trainer, images.classnames, method.backbone, seen, asked[0]
                 )
                 seconds = time.process_time() - started
-                estimates[trainer] = percent_right(folds.probability.argmax(dim=1), theirs)
+                estimates[trainer] = percent_right(out_of_fold.probability.argmax(dim=1), theirs)
                 probability = answers.probability
                 lines[trainer] = {
                     "folder": folder.name,

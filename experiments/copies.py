@@ -1,5 +1,5 @@
 """Which copies of pictures are found, and which different pictures are taken for alike, see
-``labelling/folders/look_alikes.py``.
+``labelling/look_alikes.py``.
 
     python -m experiments.copies             # as the product finds them
     python -m experiments.copies --compare   # and in other ways
@@ -32,7 +32,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from experiments.promises import features_of
-from labelling.folders import look_alikes
+from labelling import look_alikes
 from tests import bursts, copies
 from tests.bursts import SIZE, Pictures, drawings, textures
 from trainers import method_class, method_node

@@ -18,8 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 from datasets.drawn.emoji_styles import corrupted, recoloured, sketch
-from labelling.cross_fit import FeatureSet, cross_fit, folds
-from labelling.folders.own_images import FOLDS
+from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.parts import folds
+from labelling.task import FOLDS, SINGLE_LABEL
 from trainers.common.image_files import read_picture
 from trainers.data.loader import steps_of_epoch, without_denormals
 from trainers.engine.fit import TrainingBatch, fit
@@ -208,7 +209,8 @@ def fit_features(
     if by_accuracy:
         fit_most_accurate(method, views, plain, shown.labels, seed)
     else:
-        cross_fit(method, FeatureSet(views, plain, shown.labels), FOLDS, seed)
+        fold = folds(shown.labels, FOLDS, seed)
+        cross_fit(method, SINGLE_LABEL, FeatureSet(views, plain, shown.labels, fold))
 
 
 def fit_most_accurate(

@@ -28,8 +28,7 @@ from tabulate import tabulate
 from torch import Tensor
 
 from experiments.promises import answers_to, classifier_of, features_of, fit_as_runs_do
-from labelling.cross_fit import FeatureSet
-from labelling.own_run import TAKEN
+from labelling.task import SINGLE_LABEL
 from tests.bursts import codes, drawn, groups
 from trainers.learners.features import FeatureMethod
 
@@ -44,7 +43,7 @@ def answers_of_a_run(
     method: FeatureMethod, features: Tensor, labels: Tensor, asked: Tensor
 ) -> Tensor:
     """The answers (L,) to asked features (L, E) of what a run fits to features (N, E) with labels (N,)."""
-    fit_as_runs_do(method, FeatureSet(features[None], features, labels))
+    fit_as_runs_do(method, features, labels)
     return answers_to(method, asked).probability.argmax(dim=1)
 
 
@@ -110,7 +109,8 @@ def measured(trainer: str, draws: int) -> list[dict[str, object]]:
 @torch.no_grad()
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("--trainer", default=TAKEN, help=f"of image features ({TAKEN})")
+    usual = SINGLE_LABEL.trainer
+    parser.add_argument("--trainer", default=usual, help=f"of image features ({usual})")
     parser.add_argument("--draws", type=int, default=40, help="folders (40)")
     args = parser.parse_args(arguments)
     rows = measured(args.trainer, args.draws)

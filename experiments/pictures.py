@@ -30,7 +30,6 @@ from werkzeug.datastructures import FileStorage
 from labelling.classifier import PromptedClassifier
 from labelling.page.demo import Demo, among_classes
 from labelling.page.page import HOST, make_app, make_server
-from labelling.threshold import threshold_of
 from results.runs import collect
 from trainers.common.record_file import FILE_NAME, read_record
 
@@ -129,8 +128,8 @@ def make_pictures(folder: Path, work: Path) -> list[dict[str, str]]:
     show."""
     chance = random.Random(0)
     run = train_on_drawings(work, chance)
-    classifier = PromptedClassifier.load(run)
-    demo = Demo(classifier, among_classes(classifier, threshold_of(str(run), MAX_ERROR)))
+    classifier = PromptedClassifier.load(run, max_error=MAX_ERROR)
+    demo = Demo(classifier, among_classes(classifier))
     content = io.BytesIO()
     draw("boat", chance).save(content, "PNG")
     content.seek(0)

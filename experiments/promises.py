@@ -39,8 +39,9 @@ from tabulate import tabulate
 from torch import Tensor
 
 from labelling.cross_fit import FeatureSet, cross_fit
-from labelling.folders.look_alikes import share_partial
-from labelling.folders.own_images import CHEAP, FOLDS, MANY_FOLDS
+from labelling.look_alikes import share_partial
+from labelling.parts import folds
+from labelling.task import CHEAP, FOLDS, MANY_FOLDS, SINGLE_LABEL
 from labelling.threshold import BEST, CONFIDENCE, OFFERED, points_of, possible
 from tests import bursts, copies
 from trainers import method_class, method_node
@@ -180,8 +181,7 @@ def judged(
     """The promises that are given, and whether the interval of the folder's accuracy lies above that on
     the others."""
     groups = torch.tensor(folder.groups) if way == KNOWN else torch.arange(len(folder.labels))
-    known = FeatureSet(folder.features[None], folder.features, folder.labels, groups)
-    answers = fit_as_runs_do(method, known)
+    answers = fit_as_runs_do(method, folder.features, folder.labels, groups)
     uncertainty, wrong = judge(answers, folder.labels)
     other_uncertainty, other_wrong = judge(answers_to(method, others.features), others.labels)
 
@@ -219,10 +219,17 @@ def classifier_of(trainer: str, names: Sequence[str]) -> FeatureMethod:
     return method
 
 
-def fit_as_runs_do(method: FeatureMethod, known: FeatureSet) -> Prediction:
-    """Fits a classifier to all pictures; returns the answers to them out of fold."""
-    number = MANY_FOLDS if len(known.labels) <= CHEAP else FOLDS
-    return cross_fit(method, known, number, SEED)
+def fit_as_runs_do(
+    method: FeatureMethod, features: Tensor, labels: Tensor, groups: Tensor | None = None
+) -> Prediction:
+    """Fit a classifier to all pictures; return the answers to them out of fold.
+
+    Args:
+        features: (N, E); labels: (N,); groups: (N,), numbers; None: each picture is alone.
+    """
+    number = MANY_FOLDS if len(labels) <= CHEAP else FOLDS
+    fold = folds(labels, number, SEED, groups)
+    return cross_fit(method, SINGLE_LABEL, FeatureSet(features[None], features, labels, fold))
 
 
 def answers_to(method: FeatureMethod, features: Tensor) -> Prediction:

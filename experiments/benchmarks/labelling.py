@@ -38,8 +38,7 @@ from torch import Tensor
 from labelling.answers.part_file import PartFile
 from labelling.classifier import PromptedClassifier
 from labelling.commands import predict
-from labelling.folders.pictures import Picture
-from labelling.pictures import ReadImages
+from labelling.pictures import Picture, ReadImages
 from trainers.evaluation.prediction import Prediction
 
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's

@@ -47,8 +47,8 @@ from tabulate import tabulate
 from torch import Tensor
 
 from labelling.cross_fit import FeatureSet, cross_fit
-from labelling.folders.own_images import FOLDS
-from labelling.own_run import TAKEN
+from labelling.parts import folds
+from labelling.task import FOLDS, SINGLE_LABEL
 from trainers import method_class, method_node
 from trainers.learners.features import is_feature_classifier
 from trainers.prompting.backbone import WEIGHTS, build_backbone
@@ -119,16 +119,18 @@ def fit_features(images: int) -> tuple[float, ...]:
     process held before and in all; and the percentage that is right out of fold."""
     torch.manual_seed(0)
     stock = clip.model.CLIP(*SHAPE).float()
-    node = method_node(TAKEN)
+    node = method_node(SINGLE_LABEL.trainer)
     node.PREC = "fp32"
     node.BESIDE_TEXTS = True  # as in the recipes for one's own images
     names = [f"kind {number}" for number in range(CLASSES)]
-    method = method_class(TAKEN)(node, names, build_backbone(stock.state_dict())).eval()
+    backbone = build_backbone(stock.state_dict())
+    method = method_class(SINGLE_LABEL.trainer)(node, names, backbone).eval()
     assert is_feature_classifier(method)
     features, labels = drawn_features(images)
     before = time.process_time()
     held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    answers = cross_fit(method, FeatureSet(features[None], features, labels), FOLDS, seed=1)
+    known = FeatureSet(features[None], features, labels, folds(labels, FOLDS, seed=1))
+    answers = cross_fit(method, SINGLE_LABEL, known)
     seconds = time.process_time() - before
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     right = 100 * (answers.probability.argmax(dim=1) == labels).float().mean().item()

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.emoji_styles import recoloured
-from experiments import several_labels
+from experiments import multi_label
 from experiments.pictures import DRAWINGS
 from tests.bursts import codes, groups
 
@@ -274,10 +274,10 @@ def of_emoji_scenes(draws: Generator) -> Folder:
     seed = int(draws.integers(2**31))
     parts = []
     for part in ("train", "test"):
-        pictures, truth = several_labels.drawn(400, part, seed)
+        pictures, truth = multi_label.drawn(400, part, seed)
         small = [each.resize((SIZE, SIZE), Image.Resampling.LANCZOS) for each in pictures]
         parts.append(Drawn(small, truth, numpy.arange(len(small))))
-    names = [*several_labels.LABELS]
+    names = [*multi_label.LABELS]
     known, aside = parts
     return Folder("emojis, several", names, known, aside, is_several=True)
 

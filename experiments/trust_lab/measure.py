@@ -4,7 +4,7 @@ ones, another data set's, and those of changed cameras.
     python -m experiments.trust_lab.measure --results experiments/trust_lab/trust.jsonl --seeds 3 4
     python -m experiments.trust_lab.measure --results experiments/trust_lab/trust.jsonl --show
 
-Seeds 1 and 2 have chosen the score of ``labelling/familiar.py`` and the settings of ``report/review.py``.
+Seeds 1 and 2 have chosen the score of ``familiar.py`` and the settings of ``report/review.py``.
 Folders of several labels have no promise here. A line on shift is asked for 90 pictures of each kind.
 """
 
@@ -31,7 +31,6 @@ from experiments.trust_lab import folders as trust_folders
 from experiments.trust_lab.familiar import UNFAMILIAR, fit_familiar, looks_of
 from experiments.trust_lab.promise import promised_for
 from experiments.trust_lab.shift import too_uncertain, unfamiliar
-from labelling.cross_fit import FeatureSet
 from labelling.threshold import CONFIDENCE, OFFERED
 from trainers.data.transforms import pixels_of_test
 from trainers.method import Method
@@ -80,8 +79,8 @@ def judged(kind: str, seed: int) -> Iterator[dict[str, object]]:
     if not folder.is_several:
         labels = torch.from_numpy(folder.known.truth.argmax(axis=1))
         shown = F.normalize(torch.from_numpy(features), dim=-1)
-        known = FeatureSet(shown[None], shown, labels, torch.from_numpy(folder.known.groups))
-        uncertainty, wrong = judge(fit_as_runs_do(method, known), labels)
+        groups = torch.from_numpy(folder.known.groups)
+        uncertainty, wrong = judge(fit_as_runs_do(method, shown, labels, groups), labels)
         for share in sorted(OFFERED, reverse=True):
             found = promised_for(uncertainty, wrong, folder.known.groups, share, CONFIDENCE)
             if found is None:

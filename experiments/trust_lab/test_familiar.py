@@ -8,8 +8,8 @@ import numpy
 import pytest
 import torch
 
+from experiments.trust_lab import familiar
 from experiments.trust_lab.familiar import Familiar, familiar_of, fit_familiar, looks_of
-from labelling import familiar
 
 WIDTH = 12
 STATISTICS = 5

@@ -1,7 +1,7 @@
-"""How often the promises of several labels per picture, ``--max-error`` and ``--max-missed``, are broken.
+"""How often the promises on multi-label pictures, ``--max-error`` and ``--max-missed``, are broken.
 
-    python -m experiments.several_promises --results experiments/several_promises.csv
-    python -m experiments.several_promises --results experiments/several_promises.csv --show
+    python -m experiments.multi_label_promises --results experiments/multi_label_promises.csv
+    python -m experiments.multi_label_promises --results experiments/multi_label_promises.csv --show
 
 Each draw is a data set of pictures, random features with labels that depend on each other, some of whose
 pictures come in bursts. A ``BinaryProbe`` is fitted to them, a limit is set by its out-of-fold answers,
@@ -19,27 +19,56 @@ from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+import clip
 import numpy
 import torch
 import torch.nn.functional as F
 from pandas import DataFrame, read_csv
 from scipy.special import expit
 from tabulate import tabulate
+from torch import Tensor
 
-from labelling.cross_fit import stratified_folds
-from labelling.folders.own_images import FOLDS
-from labelling.several.cross_fit import cross_fit
-from labelling.several.promise import PROMISES
+from labelling.bets import PROMISES
+from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.parts import stratified_folds
+from labelling.task import FOLDS, MULTI_LABEL
 from labelling.threshold import CONFIDENCE, OFFERED
+from trainers.binaryprobe import BinaryProbeMethod
+from trainers.common.setting import node_of
+from trainers.prompting.backbone import build_backbone
 
 LABELS = 8
 WIDTH = 24  # of the features
+SHAPE = (WIDTH, 32, 1, 64, 8, 77, 49408, 64, 1, 1)  # of a CLIP that has such features
 OTHERS = 4000  # pictures that a promise is judged on
 SHOTS = 3  # of each fourth scene
 SCENES = (400, 2000)
 # of the labels' dependence on the features: one that is easy to learn, and one that is not
 SHARPNESS = {"easy": 40.0, "hard": 6.0}
 KEY = ("scenes", "labels", "seed", "promise", "share")
+
+
+class GivenTexts(BinaryProbeMethod):
+    """``BinaryProbe`` under texts that are given, in the place of a CLIP's.
+
+    Attributes:
+        given: (E, K), a text's direction per label.
+    """
+
+    given: Tensor
+
+    def texts(self, features: Tensor) -> Tensor:
+        return features @ self.given
+
+
+def probe_of(given: Tensor) -> GivenTexts:
+    """Return a probe of features of ``WIDTH`` numbers under given texts (E, K)."""
+    backbone = build_backbone(clip.model.CLIP(*SHAPE).float().state_dict())
+    node = node_of(GivenTexts.declared)
+    node.PREC = "fp32"
+    method = GivenTexts(node, [f"label {number}" for number in range(LABELS)], backbone).eval()
+    method.given = given
+    return method
 
 
 def drawn(
@@ -77,16 +106,18 @@ def judged(seed: int, scenes: int, labels: str) -> DataFrame:
     fold = stratified_folds(truth, groups, FOLDS, seed)
     noise = torch.from_numpy(rng.normal(size=(WIDTH, LABELS)))
     texts_of = F.normalize(torch.from_numpy(truth_of) + noise, dim=0)
-    fitted = cross_fit(
-        features, features @ texts_of, torch.from_numpy(truth), torch.from_numpy(fold)
-    )
+    probe = probe_of(texts_of)
+    known = FeatureSet(features[None], features, torch.from_numpy(truth), torch.from_numpy(fold))
+    out_of_fold = cross_fit(probe, MULTI_LABEL, known).probability.numpy()
     shown, other, _ = drawn(rng, OTHERS, False, truth_of, sharpness)
-    probability = fitted.probe(shown, shown @ texts_of).sigmoid().float().numpy()
+    with torch.no_grad():
+        logits = probe.learner(shown, probe.texts(shown))
+    probability = logits.sigmoid().float().numpy()
     rows = []
     for promise, limit in PROMISES.items():
         for share in OFFERED:
             row: dict[str, object] = dict(zip(KEY, (scenes, labels, seed, promise, share)))
-            rule = limit(fitted.probability, truth, groups, share, CONFIDENCE)
+            rule = limit(out_of_fold, truth, groups, share, CONFIDENCE)
             if rule is not None:
                 given = rule.given(probability)
                 wrong = given & ~other if promise == "--max-error" else other & ~given

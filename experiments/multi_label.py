@@ -1,7 +1,7 @@
-"""Several labels per picture: ``BinaryProbe`` beside what one could do without it.
+"""Multi-label pictures: ``BinaryProbe`` beside what one could do without it.
 
-    python -m experiments.several_labels --results experiments/several_labels.jsonl
-    python -m experiments.several_labels --results experiments/several_labels.jsonl --show
+    python -m experiments.multi_label --results experiments/multi_label.jsonl
+    python -m experiments.multi_label --results experiments/multi_label.jsonl --show
 
 A picture holds two or three of OpenMoji's drawings, which may cover each other, on white: 20 labels, 5 of
 them rare, some that often occur together. The drawings of the test are none of those that were trained
@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy
 import torch
+import torch.nn.functional as F
 from pandas import DataFrame, read_json
 from PIL import Image
 from sklearn.linear_model import LogisticRegressionCV
@@ -33,15 +34,17 @@ from torch import Tensor
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
 from experiments.promises import features_of
-from labelling.cross_fit import FeatureSet, stratified_folds
-from labelling.cross_fit import cross_fit as cross_fit_classes
-from labelling.folders.own_images import FOLDS
-from labelling.several.cross_fit import cross_fit
-from labelling.several.promise import best_thresholds
+from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.parts import folds, stratified_folds
+from labelling.task import FOLDS, MULTI_LABEL, SINGLE_LABEL
 from trainers import method_class, method_node
+from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.readers import read_json as read_stored
-from trainers.evaluation.multi_label import measure_multi_label
+from trainers.common.setting import node_of
+from trainers.engine.scoring import label_thresholds
+from trainers.evaluation.multi_label import best_thresholds, measure_multi_label
 from trainers.learners.features import is_feature_classifier
+from trainers.maths.logistic import around
 from trainers.method import Method
 from trainers.prompting.backbone import Backbone, load_backbone
 
@@ -113,6 +116,13 @@ def method_named(trainer: str, names: Sequence[str], backbone: Backbone) -> Meth
     return method_class(trainer)(node, names, backbone).eval()
 
 
+class WithoutTexts(BinaryProbeMethod):
+    """``BinaryProbe`` on image features alone."""
+
+    def texts(self, features: Tensor) -> Tensor:
+        return torch.zeros(len(features), len(self.classnames), dtype=torch.float64)
+
+
 class Ways:
     """The ways that are compared, each from features and labels to answers to other features."""
 
@@ -122,28 +132,37 @@ class Ways:
 
     def texts(self, features: Tensor) -> Tensor:
         logits = self.method.towers.logits(features[None], self.method.hand_crafted[None])[0]
-        return logits - logits.mean(dim=1, keepdim=True)
+        return around(logits, logits)
 
     def by_names(self, features: Tensor, truth: numpy.ndarray, asked: Tensor, seed: int) -> Answer:
         """By names alone"""
         return self.texts(asked).sigmoid().numpy(), None
 
     def probe(
-        self, features: Tensor, truth: numpy.ndarray, asked: Tensor, seed: int, texts: float = 1
+        self,
+        features: Tensor,
+        truth: numpy.ndarray,
+        asked: Tensor,
+        seed: int,
+        kind: type[BinaryProbeMethod] = BinaryProbeMethod,
     ) -> Answer:
         """BinaryProbe"""
+        node = node_of(kind.declared)
+        node.PREC = "fp32"
+        method = kind(node, LABELS, self.backbone).eval()
         fold = stratified_folds(truth, numpy.arange(len(truth)), FOLDS, seed)
-        known = texts * self.texts(features)
-        fitted = cross_fit(features, known, torch.from_numpy(truth), torch.from_numpy(fold))
-        logits = fitted.probe(asked, texts * self.texts(asked))
+        target = torch.from_numpy(truth)
+        known = FeatureSet(features[None], features, target, torch.from_numpy(fold))
+        cross_fit(method, MULTI_LABEL, known)
+        logits = method.learner(asked, method.texts(asked))
         probability = logits.sigmoid().float().numpy()
-        return probability, best_thresholds(fitted.probability, truth).given(probability)
+        return probability, probability >= label_thresholds(method)
 
     def without_texts(
         self, features: Tensor, truth: numpy.ndarray, asked: Tensor, seed: int
     ) -> Answer:
         """BinaryProbe without the texts"""
-        return self.probe(features, truth, asked, seed, texts=0)
+        return self.probe(features, truth, asked, seed, WithoutTexts)
 
     def ten_lines(self, features: Tensor, truth: numpy.ndarray, asked: Tensor, seed: int) -> Answer:
         """scikit-learn's LogisticRegressionCV per label"""
@@ -166,7 +185,9 @@ class Ways:
                 method = method_named("LinearProbe", ["something else", name], self.backbone)
                 assert is_feature_classifier(method)
                 labels = torch.from_numpy(right.astype(int))
-                cross_fit_classes(method, FeatureSet(features[None], features, labels), FOLDS, seed)
+                fold = folds(labels, FOLDS, seed)
+                known = FeatureSet(features[None], features, labels, fold)
+                cross_fit(method, SINGLE_LABEL, known)
                 logits = method.learner(asked, method.zero_shot(asked))
                 answer = method.predict(logits[None]).probability[:, 1].detach().numpy()
             answers.append(answer)
@@ -179,13 +200,15 @@ class Ways:
         method = method_named("LinearProbe", LABELS, self.backbone)
         assert is_feature_classifier(method)
         shown = features[picture]
-        known = FeatureSet(shown[None], shown, label, picture)
-        out_of_fold = cross_fit_classes(method, known, FOLDS, seed).probability
+        classes = F.one_hot(label, len(LABELS)).numpy()
+        fold = torch.from_numpy(stratified_folds(classes, picture.numpy(), FOLDS, seed))
+        known = FeatureSet(shown[None], shown, label, fold)
+        out_of_fold = cross_fit(method, SINGLE_LABEL, known).probability
         logits = method.learner(asked, method.zero_shot(asked))
         probability = method.predict(logits[None]).probability.detach().numpy()
         own = numpy.zeros(truth.shape, numpy.float32)
         own[picture] = out_of_fold.numpy()  # one of a picture's answers
-        return probability, best_thresholds(own, truth).given(probability)
+        return probability, probability >= best_thresholds(own, truth)
 
 
 @torch.no_grad()
