@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from .tasks import train
+from .cases import train
 
 
 @pytest.fixture(scope="session")
