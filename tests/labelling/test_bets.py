@@ -167,6 +167,7 @@ def missed_limit_by_loops(probability, truth, groups, share, confidence):
 def test_limits_are_those_of_loops(seed, share):
     """Labels of a picture together, groups once, and a risk that all starts share."""
     probability, truth, groups = drawn(300, sharpness=4.0, seed=seed)
+    truth[truth.all(axis=1), 0] = False
     for limit, expected in (
         (limit_of_error, error_limit_by_loops),
         (limit_of_missed, missed_limit_by_loops),
@@ -174,6 +175,9 @@ def test_limits_are_those_of_loops(seed, share):
         rule = limit(probability, truth, groups, share, 0.95)
         found = None if rule is None else rule.thresholds[0]
         assert found == expected(probability, truth, groups, share, 0.95)
+        if rule is not None:
+            most = truth.sum(axis=1).max() if limit is limit_of_error else truth.shape[1]
+            assert rule.most == most
 
 
 @pytest.mark.parametrize("limit, share", [(limit_of_error, 0.3), (limit_of_missed, 0.3)])

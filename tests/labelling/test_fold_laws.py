@@ -13,7 +13,7 @@ from labelling import cross_fit as folding
 from labelling.cross_fit import FeatureSet
 from labelling.parts import folds
 from tests.labelling.cases import SINGLE, over_tasks
-from trainers.learners.features import Grid
+from trainers.learners.features import Grid, best_temperature
 
 
 class Deaf:
@@ -31,10 +31,10 @@ class Deaf:
         return (asked * (math.log10(number) - 1) for (number,) in settings)
 
     def fit(self, features, labels, setting):
-        pass
+        self.setting = setting
 
     def set_temperature(self, temperature):
-        pass
+        self.temperature = temperature
 
 
 def answers_in_folds(task, shown, labels):
@@ -66,6 +66,17 @@ def test_changing_labels_changes_nothing_in_the_out_of_fold_answers_to_these_pic
     assert is_same[fold == changed[0] % 5].all()
     if len(changed) > 1 or task is SINGLE:
         assert not is_same[others].any()
+
+
+def test_the_temperature_that_is_kept_is_the_best_for_all_pictures_out_of_fold():
+    """Each under its own label, whatever the folds' order."""
+    labels = torch.randint(2, (200,))
+    shown = F.one_hot(torch.where(torch.rand(200) < 0.8, labels, 1 - labels), 2).float()
+    method = Deaf()
+    known = FeatureSet(shown[None], shown, labels, torch.arange(200) % 5)
+    folding.cross_fit(method, SINGLE.task, known)
+    logits = shown * (math.log10(*method.setting) - 1)
+    assert method.temperature == pytest.approx(best_temperature(logits, labels))
 
 
 def uneven(fold, number):

@@ -59,3 +59,15 @@ def test_an_added_name_is_answered_by_its_text(task, run_of, pictures_of):
     )
     assert not numpy.allclose(answers.probabilities[:, 3], answers.probabilities[:, 4])
     assert answers.note
+
+
+@over_tasks
+def test_a_promise_is_of_all_names_and_a_least_certainty_of_any(task, run_of):
+    """In whichever order."""
+    promised = PromptedClassifier.load(run_of(task), max_error=0.8)
+    assert promised.rule is not None
+    assert promised.with_classes([*reversed(NAMES)]).rule is promised.rule
+    assert promised.with_classes(NAMES[:2]).rule is None
+    assert promised.with_classes([*NAMES, "car"]).rule is None
+    certain = PromptedClassifier.load(run_of(task), min_certainty=0.6)
+    assert certain.with_classes(NAMES[:2]).rule is certain.rule
