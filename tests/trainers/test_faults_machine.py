@@ -136,7 +136,7 @@ def test_one_without_rights_trains_on_a_read_only_data_folder_and_is_told_where_
 def test_all_ways_in_which_torch_lacks_memory_are_one_line_that_helps(message, place):
     line = line_for_user(RuntimeError(message))
     assert line.startswith(f"{place} is used up")
-    for advice in ("TEXT_CHUNK 100", "half of OPTIM.LR", "PREC amp", "a smaller CLIP"):
+    for advice in ("TEXT_CHUNK 100", "half of OPTIM.LR", "PREC fp16", "a smaller CLIP"):
         assert advice in line
 
 

@@ -7,7 +7,7 @@ import torch
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from labelling.cross_fit import FeatureSet, cross_fit
-from labelling.task import FOLDS
+from labelling.task import FOLDS, SINGLE_LABEL
 from tests.conftest import make_method
 from tests.methods import FITTED
 from trainers.maths.threads import one_thread
@@ -56,8 +56,9 @@ def test_every_fit_to_features_has_one_thread(vit, three, monkeypatch, trainer):
     grid = {"SEARCH_STEP": [3, 2]} if trainer == "TipAdapter" else {}
     method = make_method(trainer, vit, ["cat", "dog"], **grid).eval()
     features = torch.randn(40, vit.embed_dim)
-    known = FeatureSet(features[None], features, torch.arange(40) % 2)
-    cross_fit(method, known, FOLDS, 1, lambda: noted(features))
+    fold = torch.arange(40) // 2 % FOLDS
+    known = FeatureSet(features[None], features, torch.arange(40) % 2, fold)
+    cross_fit(method, SINGLE_LABEL, known, lambda: noted(features))
     assert len(seen) >= FOLDS
     assert seen == [{1}] * len(seen)
     assert {*numbers()} == {3}
