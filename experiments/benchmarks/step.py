@@ -336,7 +336,7 @@ class Launches(TorchDispatchMode):
     takes memory."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.count = 0
 
     def __torch_dispatch__(
@@ -348,7 +348,8 @@ class Launches(TorchDispatchMode):
         makes_tensor = any(str(each.type) == "Tensor" for each in returns)
         is_empty = name.startswith(("empty", "new_empty"))
         is_launch = makes_tensor and not is_view and not is_empty and name != "_unsafe_view"
-        self.count += is_launch
+        if is_launch:
+            self.count += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -358,7 +359,8 @@ def count_launches(work: Work) -> int:
     work()
     with Launches() as launches:
         work()
-    return launches.count
+    count: int = launches.count
+    return count
 
 
 def added_memory(work: Work) -> float:
