@@ -39,16 +39,8 @@ def make_app(demo: Demo) -> Flask:
     app = Flask("demo_app", root_path=os.path.dirname(os.path.abspath(__file__)))
     app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # against DNS rebinding
     app.jinja_env.filters.update(percent=percent, decimal=decimal)
-
-    @app.before_request
-    def only_own_forms() -> None:
-        """Refuses a form that another site sends, by what the browser says of where it comes from."""
-        own = request.host_url  # with a slash at its end
-        places = [request.headers.get(name, own) for name in ("Origin", "Referer")]
-        is_own = all(f"{place}/".startswith(own) for place in places)
-        site = request.headers.get("Sec-Fetch-Site", "same-origin")
-        if request.method == "POST" and not (is_own and site in ("same-origin", "none")):
-            abort(403)
+    app.before_request(only_own_forms)
+    app.after_request(with_headers)
 
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
         """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""
@@ -90,12 +82,22 @@ def make_app(demo: Demo) -> Flask:
         except UserError:
             abort(404)
 
-    @app.after_request
-    def with_headers(response: Response) -> Response:
-        response.headers.update(HEADERS)
-        return response
-
     return app
+
+
+def only_own_forms() -> None:
+    """Refuse a form that another site sends, by what the browser says of where it comes from."""
+    own = request.host_url  # with a slash at its end
+    places = [request.headers.get(name, own) for name in ("Origin", "Referer")]
+    is_own = all(f"{place}/".startswith(own) for place in places)
+    site = request.headers.get("Sec-Fetch-Site", "same-origin")
+    if request.method == "POST" and not (is_own and site in ("same-origin", "none")):
+        abort(403)
+
+
+def with_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    return response
 
 
 def sentence(error: UserError | str) -> str:
