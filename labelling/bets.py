@@ -122,18 +122,24 @@ def limit_of_missed(
     return Rule(numpy.full(truth.shape[1], LIMITS[end - 1]), truth.shape[1])
 
 
-def above(answer: numpy.ndarray, values: numpy.ndarray, groups: numpy.ndarray) -> numpy.ndarray:
-    """The sum (G, L) of the values of each group's answers that are at least each of ``LIMITS``, as the
+def above(
+    answer: numpy.ndarray,
+    values: numpy.ndarray,
+    groups: numpy.ndarray,
+    limits: numpy.ndarray = LIMITS,
+) -> numpy.ndarray:
+    """The sum (G, L) of the values of each group's answers that are at least each of the limits, as the
     mean over the group's pictures.
 
     Args:
         answer: (N, M), probabilities; values: (N, M), theirs; groups: (N,), numbers.
+        limits: (L,), ascending.
     """
     _, place, size = numpy.unique(groups, return_inverse=True, return_counts=True)
-    passed = numpy.searchsorted(LIMITS, answer, side="right")  # how many limits each is above
-    cells = place[:, None] * (len(LIMITS) + 1) + passed
+    passed = numpy.searchsorted(limits, answer, side="right")  # how many limits each is above
+    cells = place[:, None] * (len(limits) + 1) + passed
     weights = values / size[place][:, None]
-    sums = numpy.bincount(cells.ravel(), weights.ravel(), len(size) * (len(LIMITS) + 1))
+    sums = numpy.bincount(cells.ravel(), weights.ravel(), len(size) * (len(limits) + 1))
     of_passed = sums.reshape(len(size), -1)
     return of_passed[:, :0:-1].cumsum(axis=1)[:, ::-1]
 

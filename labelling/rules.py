@@ -32,6 +32,7 @@ from .threshold import (
     risk_of,
     split_of,
     threshold_of,
+    unreadable,
 )
 
 WHAT = {
@@ -199,10 +200,7 @@ def validation_answers(
         return kept["probability"][is_new], kept["truth"][is_new], kept["group"][is_new]
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, folder)
-        raise UserError(
-            f"the answers in {folder} can't be read ({type(error).__name__}: {' '.join(str(error).split())}): repeat the run's "
-            "command, what is trained is only tested again"
-        ) from error
+        raise unreadable(f"the answers in {folder}", error) from error
 
 
 def says(rule: LabelRule | None, record: Record) -> str:

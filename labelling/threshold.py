@@ -238,10 +238,16 @@ def read_validation(folder: str) -> Validation:
         return Validation(points, "", uncounted, is_folds)
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, path)
-        raise UserError(
-            f"{path} can't be read ({type(error).__name__}: {' '.join(str(error).split())}): repeat the run's "
-            "command, what is trained is only tested again"
-        ) from error
+        raise unreadable(path, error) from error
+
+
+def unreadable(what: str, error: Exception) -> UserError:
+    """Return the error that says why a run's kept answers can't be read, and what to do."""
+    reason = " ".join(str(error).split())
+    return UserError(
+        f"{what} can't be read ({type(error).__name__}: {reason}): repeat the run's command, what is trained "
+        "is only tested again"
+    )
 
 
 @dataclass(frozen=True)

@@ -22,12 +22,11 @@ from dataclasses import dataclass
 
 import numpy
 
+from labelling.bets import Rule, above, against, first_not
 from labelling.threshold import Point, points_of, promised, risk_of
 
 # logits of the probabilities down to which a label is given
 LIMITS = 1 / (1 + numpy.exp(-numpy.linspace(-8, 12, 401)))
-# shares of the largest bet that leaves the product positive
-BETS = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
 LEAST = 32  # pictures with a label, counted in groups, below which no test is begun
 ROUNDED = 1e-6  # what a sum of parts of groups may lack
 TOGETHER = 0.8  # of the risk, for one limit of all labels, which can mostly be promised if any can
@@ -35,38 +34,6 @@ NEVER = numpy.inf  # the limit of a label that is not given
 
 
 # ---- the test ----
-
-
-def above(answer: numpy.ndarray, values: numpy.ndarray, groups: numpy.ndarray) -> numpy.ndarray:
-    """The sum (G, L) of the values of each group's answers that are at least each of ``LIMITS``, as the
-    mean over the group's pictures.
-
-    Args:
-        answer: (N, M), probabilities; values: (N, M), theirs; groups: (N,), numbers.
-    """
-    _, place, size = numpy.unique(groups, return_inverse=True, return_counts=True)
-    passed = numpy.searchsorted(LIMITS, answer, side="right")  # how many limits each is above
-    cells = place[:, None] * (len(LIMITS) + 1) + passed
-    weights = values / size[place][:, None]
-    sums = numpy.bincount(cells.ravel(), weights.ravel(), len(size) * (len(LIMITS) + 1))
-    of_passed = sums.reshape(len(size), -1)
-    return of_passed[:, :0:-1].cumsum(axis=1)[:, ::-1]
-
-
-def against(excess: numpy.ndarray, most: float) -> numpy.ndarray:
-    """How much speaks against a mean of zero or more, of each column (L,) of values (G, L) up to
-    ``most``: the mean over ``BETS`` of Π (1 − ν excess), whose mean is 1 at most under it."""
-    products = [
-        numpy.exp(numpy.log1p(-share / most * excess).sum(axis=0).clip(max=700)) for share in BETS
-    ]
-    mean: numpy.ndarray = numpy.mean(products, axis=0)
-    return mean
-
-
-def first_not(passed: numpy.ndarray, start: int) -> int:
-    """The first place from ``start`` on that has not passed."""
-    failed = numpy.flatnonzero(~passed[start:])
-    return start + int(failed[0]) if len(failed) else len(passed)
 
 
 def lowest_limit(
@@ -82,8 +49,8 @@ def lowest_limit(
         answer: (N, M), the probabilities of a picture's labels; wrong: (N, M), bool; groups: (N,), numbers.
         share, risk: in (0, 1), of wrong labels, and of a promise that is false.
     """
-    given = above(answer, numpy.ones_like(answer), groups)  # (G, L)
-    excess = above(answer, wrong - share, groups)
+    given = above(answer, numpy.ones_like(answer), groups, LIMITS)  # (G, L)
+    excess = above(answer, wrong - share, groups, LIMITS)
     evidence = against(excess, (1 - share) * answer.shape[1])[::-1]  # from the strictest limit on
     reached = given.clip(max=1).sum(axis=0)[::-1] + ROUNDED
     starts = []
@@ -137,32 +104,13 @@ def promised_for(
 # ---- several labels per picture ----
 
 
-@dataclass(frozen=True)
-class Given:
-    """Which labels are given: those of at least a probability each, the most probable ones.
-
-    Attributes:
-        limits: (K,), ``NEVER`` for a label that is left out.
-        most: labels of a picture.
-    """
-
-    limits: numpy.ndarray
-    most: int
-
-    def labels(self, probability: numpy.ndarray) -> numpy.ndarray:
-        """(N, K) bool, of probabilities (N, K)."""
-        order = numpy.argsort(-probability, axis=1, kind="stable")
-        place = numpy.argsort(order, axis=1, kind="stable")  # 0: the most probable
-        return (probability >= self.limits) & (place < self.most)
-
-
 def limits_of_labels(
     probability: numpy.ndarray,
     truth: numpy.ndarray,
     groups: numpy.ndarray,
     share: float,
     confidence: float,
-) -> Given | None:
+) -> Rule | None:
     """A limit for each label, under which at most a share of the labels given is wrong, labels that can't be
     promised left out; None where none can be.
 
@@ -184,7 +132,7 @@ def limits_of_labels(
     place = lowest_limit(answer, wrong, groups, share, TOGETHER * risk)
     ways = []
     if place is not None:
-        ways.append(Given(numpy.full(labels, LIMITS[place]), most))
+        ways.append(Rule(numpy.full(labels, LIMITS[place]), most))
     each = (1 - TOGETHER) * risk / labels
     places = [
         lowest_limit(probability[:, [k]], ~truth[:, [k]], groups, share, each)
@@ -192,8 +140,8 @@ def limits_of_labels(
     ]
     if any(place is not None for place in places):
         limits = [NEVER if place is None else LIMITS[place] for place in places]
-        ways.append(Given(numpy.array(limits), labels))
-    return max(ways, key=lambda way: int(way.labels(probability).sum()), default=None)
+        ways.append(Rule(numpy.array(limits), labels))
+    return max(ways, key=lambda way: int(way.given(probability).sum()), default=None)
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,8 @@ def test_a_label_that_is_often_wrong_is_left_out_and_spoils_no_other():
     groups = numpy.arange(800)
     found = limits_of_labels(probability, truth, groups, 0.1, 0.95)
     assert found is not None
-    assert (found.limits == NEVER).tolist() == [False, False, True]
-    cost = cost_of(found.labels(probability), truth)
+    assert (found.thresholds == NEVER).tolist() == [False, False, True]
+    cost = cost_of(found.given(probability), truth)
     assert cost.wrong < 0.1
     assert cost.given > 0.6
 

@@ -5,15 +5,14 @@ import csv
 import functools
 import json
 import shutil
-from unittest.mock import patch
 
 import numpy
 import pytest
 
 import predict
 from labelling import PromptedClassifier, encode
-from labelling.answers.part_file import PartFile
 from tests.labelling.tasks import MULTI, NAMES, PICTURES, TASKS, image, train, words_for
+from tests.labelling.test_stopped_labelling import stop_after_a_batch
 from tests.runs import call, change_record, contents_of, prompts_of, record_of, refuses
 from trainers.common.record_file import read_answers
 from trainers.engine.run import Run
@@ -404,18 +403,6 @@ def test_the_best_promise_is_given_or_refused_in_a_line(run, file, capsys):
 def rows_of(table):
     with open(table, encoding="utf-8-sig", newline="") as opened:
         return list(csv.DictReader(opened))
-
-
-def stop_after_a_batch(words):
-    add = PartFile.add
-
-    def stopping(part, *answers):
-        add(part, *answers)
-        if any(answers):
-            raise KeyboardInterrupt
-
-    with patch.object(PartFile, "add", stopping):
-        assert call(predict.main, *words) not in (0, 1, 2)
 
 
 def test_a_killed_labelling_goes_on_to_the_same_table(run, file, tmp_path, monkeypatch):
