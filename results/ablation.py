@@ -1,4 +1,4 @@
-"""The ablation's table: what each part of a method brings, and what it costs.
+"""The ablation's table: gain and cost of each part of a method.
 
     python -m results.ablation output/ablation --format markdown
 
@@ -68,9 +68,9 @@ def bootstrap(row: Right, full: Right) -> numpy.ndarray:
     ``RESAMPLES``.
 
     A resample draws, with replacement, as many seeds, base images and new images as there are, the
-    same for both rows: they share few-shot samples and test images, so what makes a seed or an
-    image easy cancels. H is computed seed by seed from the accuracies on the drawn images, the
-    difference is that of the means over the drawn seeds (Efron and Tibshirani, 1993, "An Introduction to
+    same for both rows: they share few-shot samples and test images, so an easy seed or image
+    cancels. H is computed seed by seed from the accuracies on the drawn images, the
+    difference is between the means over the drawn seeds (Efron and Tibshirani, 1993, "An Introduction to
     the Bootstrap", chapter 13; the seeds and images as two factors that are resampled each by
     itself: Owen, 2007, "The Pigeonhole Bootstrap"). With one seed the interval covers the images only,
     with few it is too narrow. It says nothing about other classes.
@@ -164,7 +164,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
 
     Returns:
         a line a row, in the file's order: ``row``, ``description``, ``seeds``; ``base``, ``new``
-        and ``H``, ``_mean`` and ``_std`` over seeds in percent; ``difference`` of H to that of
+        and ``H``, ``_mean`` and ``_std`` over seeds in percent; ``difference`` of H to the H of
         ``full``, mean over the seeds that both have, ``lower`` and ``upper`` end of its interval,
         in points, ``p`` of it by Holm over the table's differences; trained ``parameters``, ``seconds_per_step``, ``images_per_second``. NaN where
         there is none.
@@ -233,7 +233,7 @@ def render_ablation(lines: DataFrame, style: str) -> str:
     """The table as text, Markdown, CSV (a column for each number), LaTeX or HTML (escaped)."""
 
     def texts(name: str, specification: str, scale: float = 1) -> list[str]:
-        """A column as text; nothing where there is no number."""
+        """Return a column as text, empty where a number is missing."""
         values = lines[name].astype(float) * scale
         return ["" if value != value else format(value, specification) for value in values]
 

@@ -1,4 +1,4 @@
-"""What ``run.py`` prints when its runs are made: their accuracies, or the tables of their protocols."""
+"""The last lines of ``run.py``: the runs' accuracies, or the tables of their protocols."""
 
 import argparse
 from collections.abc import Iterable, Sequence
@@ -34,11 +34,11 @@ def shown(runs: Sequence[PlannedRun], args: argparse.Namespace) -> str:
 
 def accuracies(runs: Iterable[PlannedRun]) -> str:
     """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation;
-    below it what the mark means, where a trainer has one. Seeds that are not one experiment have a
+    below it the meaning of the mark, where a trainer has one. Seeds that are not one experiment have a
     row each.
 
     Raises:
-        UserError: see ``read_run``.
+        UserError: as ``read_run``.
     """
     rows = []
     trainers = []
@@ -59,7 +59,7 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
 
 
 def tables_of(protocol: str, output: str) -> str:
-    """The tables of the runs in a folder: those of the ablation, or of all other protocols.
+    """The tables of the runs in a folder: the ablation's, or all other protocols'.
 
     Raises:
         UserError: no run there is done.

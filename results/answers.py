@@ -1,11 +1,11 @@
-"""What a run's answers show: the numbers behind the report's figures. Pure functions on arrays."""
+"""Numbers behind the report's figures, from a run's answers. Pure functions on arrays."""
 
 import numpy
 import torch
 
 from trainers.evaluation.uncertainty import BINS, selective_risk
 
-UNCERTAINTY = "max_probability"  # by which images are ordered: 1 − the answer's probability
+UNCERTAINTY = "max_probability"  # orders the images: 1 − the answer's probability
 
 
 def reliability_points(
@@ -64,7 +64,7 @@ def histogram(
     Returns:
         edges (bins + 1,), name → (bins,) shares in percent, each summing to 100.
     """
-    tiny = numpy.finfo("float32").tiny  # what underflowed to 0 is below all others
+    tiny = numpy.finfo("float32").tiny  # a probability that underflowed to 0 is below all others
     logarithms = {
         name: numpy.log10(numpy.maximum(values, tiny, dtype=float))
         for name, values in groups.items()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POINTS = 1.0  # in percent: always near enough
-NOISE = 1.5  # in percent: what two deviations may be at most
+NOISE = 1.5  # in percent: the most that two deviations may be
 VERDICTS = ("reproduces", "differs", "too noisy to say", "not the published experiment")
 
 
@@ -83,7 +83,7 @@ def verdict_over_data_sets(
 
 @cache
 def departures(run: FinishedRun, recipe: str) -> list[str]:
-    """How a run differs from the experiment that a recipe is: ``KEY its → published``.
+    """Return the differences between a run and its recipe's experiment: ``KEY its → published``.
 
     Args:
         recipe: its name; "": the trainer's own for the run's protocol.
@@ -108,7 +108,7 @@ def check(args: argparse.Namespace) -> int:
     """Prints a line for each number; returns 1 where one differs, else 0.
 
     Raises:
-        UserError: there are no runs, or none of which a number is published.
+        UserError: no run is there, or none with a published number.
     """
     # here, since they take seconds: a wrong argument is answered at once
     from pandas import Series

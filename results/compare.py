@@ -1,4 +1,4 @@
-"""Says whether trainers differ over data sets by more than noise, and what would decide it.
+"""Says whether trainers differ over data sets by more than noise, and how many more data would decide it.
 
     python -m results.compare CDC PromptSRC --from output/base2new
     python -m results.compare MaPLe CoCoOp CoOp    # as published, results/published.yaml
@@ -44,7 +44,7 @@ from .table import BASE2NEW, SOURCE, tables
 log = logging.getLogger(__name__)
 
 INDEX = ["trainer", DATA, "seed"]
-Differences = dict[tuple[str, str], Difference]  # see ``differences_of``
+Differences = dict[tuple[str, str], Difference]  # made by ``differences_of``
 
 
 def scores_of(table: Table, metric: str) -> list[ProtocolScores]:
@@ -72,9 +72,9 @@ def by_shots(
     """Scores, one for each number of shots, where the lines have one.
 
     Args:
-        frame: lines with ``INDEX``, and ``shots`` where their table has it; columns: its measures; of
-            a transfer from a source the data sets that were tested, of which each becomes a line.
-        metric: what a transfer's columns are of; marked: see ``ProtocolScores``.
+        frame: lines with ``INDEX``, and ``shots`` where their table has it; columns: its measures; for
+            a transfer from a source, the tested data sets; each becomes a line.
+        metric: the measure in a transfer's columns; marked: as in ``ProtocolScores``.
     """
     shots = [name for name in frame if name == "shots"]
     if SOURCE in columns:
@@ -104,7 +104,7 @@ def kept_scores(path: Path, metric: str = "accuracy") -> list[ProtocolScores]:
     shots; its one *seed* is the mean.
 
     Raises:
-        UserError: it is no such table, or a row is there twice.
+        UserError: the file is not such a table, or a row is there twice.
     """
     try:
         frame = read_csv(path)
@@ -131,7 +131,7 @@ def published_scores(path: Path) -> Iterator[ProtocolScores]:
     authors' own.
 
     Raises:
-        UserError: it is no such file.
+        UserError: the file is not of that kind.
     """
     try:
         known = read_yaml(path)
@@ -171,7 +171,8 @@ def read_scores(sources: Sequence[str], metric: str) -> list[ProtocolScores]:
     Published trainers are named as such where there are runs, too.
 
     Raises:
-        UserError: two files have one trainer's numbers; see ``tables``, ``kept_scores`` and ``published_scores``; of another metric none are published.
+        UserError: two files have one trainer's numbers; another metric has no published numbers; or as
+            ``tables``, ``kept_scores`` and ``published_scores``.
     """
     files = [source for source in sources if source.endswith((".yaml", ".yml"))]
     kept = [source for source in sources if source.endswith(".csv")]
@@ -287,10 +288,10 @@ def pair(scores: ProtocolScores, second: str, among: Differences) -> str:
 
 
 def ranking(scores: ProtocolScores, measure: str) -> str:
-    """Ranks of all trainers in a measure, and what the tests say of each pair.
+    """Return the ranks of all trainers in a measure, and the tests' verdict on each pair.
 
     Raises:
-        UserError: see ``Ranking.of``.
+        UserError: as ``Ranking.of``.
     """
     found = Ranking.of(scores.frame[measure])
     ranks = found.ranks
@@ -333,7 +334,7 @@ def compare(args: argparse.Namespace) -> None:
     """The whole command.
 
     Raises:
-        UserError: see ``read_scores`` and ``chosen``; no protocol has enough data sets; or the figure
+        UserError: as ``read_scores`` and ``chosen``; no protocol has enough data sets; or the figure
             is somebody's.
     """
     if args.figure:

@@ -3,7 +3,7 @@
 The unit is the data set: seeds and folds of one are averaged first, since a claim about a method is
 one about further data sets. Intervals are Student's t over the data sets' differences; of fewer
 than ``LEAST`` there is none. Which differences are judged, and over which both tests' p are
-corrected, is fixed before any number is seen, see ``ProtocolScores.judged``.
+corrected, is fixed before any number is seen (``ProtocolScores.judged``).
 """
 
 import math
@@ -50,10 +50,10 @@ def signed(text: str) -> str:
 
 
 def powerless_over(least: float, data_sets: int, family: int) -> str:
-    """That Wilcoxon's test can show nothing, in a sentence; nothing where it can.
+    """Return the sentence that Wilcoxon's test can show nothing here; empty where it can.
 
     Args:
-        least: the smallest p that it has over so many data sets, see ``Difference.wilcoxon_floor``.
+        least: the smallest p that it has over so many data sets (``Difference.wilcoxon_floor``).
         family: over how many differences it is corrected.
     """
     if least * family < ALPHA or math.isnan(least):
@@ -67,7 +67,7 @@ def powerless_over(least: float, data_sets: int, family: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Difference:
-    """Paired differences over data sets, in the units of what is compared.
+    """Paired differences over data sets, in the units of the compared measure.
 
     Attributes:
         of: by data set, the mean over seeds; errors: its standard errors over seeds, NaN of one.
@@ -153,13 +153,13 @@ class Difference:
 
     @property
     def is_real(self) -> bool:
-        """Whether the interval is on one side of 0; of one among several see ``verdict``."""
+        """Whether the interval is on one side of 0; one among several is judged by ``verdict``."""
         low, high = self.interval
         return low > 0 or high < 0
 
     @cached_property
     def deciding_data_sets(self) -> int | None:
-        """How many data sets like these would show a difference as large as the mean with a chance of
+        """Return the number of data sets like these that would show a difference as large as the mean with a chance of
         ``POWER``; None: more than ``MOST``."""
         deviation = self.of.std()
         if not self.mean or abs(self.mean) < effect_shown_by(MOST) * deviation:
@@ -184,8 +184,8 @@ class Difference:
 
     @cached_property
     def deciding_seeds(self) -> float | None:
-        """How many times as many seeds on the same data sets would show it, with the same chance;
-        None: no number would, or that is not known."""
+        """Return how many times as many seeds on the same data sets would show it as surely;
+        None: no number would, or it is unknown."""
         if math.isnan(self.noise_of_seeds):
             return None
         of_seeds = self.noise_of_seeds * self.of.var()
@@ -199,7 +199,7 @@ class Difference:
         return signed(f"{self.mean:+.2f} ({low:+.2f} … {high:+.2f})")
 
     def verdict(self, first: str, second: str, among: Sequence["Difference"] = ()) -> str:
-        """Whether the difference is real by Student's t, what would decide it, and whether Wilcoxon's
+        """Say whether the difference is real by Student's t, how much more would decide it, and whether Wilcoxon's
         test, where it could show anything, says otherwise.
 
         Args:
@@ -218,7 +218,7 @@ class Difference:
         return text
 
     def judged(self, first: str, second: str, student: float, family: int) -> str:
-        """Two sentences: whether the difference is real, and what would decide it.
+        """Two sentences: whether the difference is real, and how much more would decide it.
 
         Args:
             student: Student's p by Holm; family: over as many differences.
@@ -254,7 +254,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class ProtocolScores:
-    """What trainers reached on data sets under one protocol.
+    """The trainers' scores on data sets under one protocol.
 
     Attributes:
         title: the protocol.
@@ -295,7 +295,7 @@ class ProtocolScores:
         return ProtocolScores(self.title, self.frame.loc[names], self.marked & {*names})
 
     def may_compare(self, trainers: Iterable[str], measure: str) -> bool:
-        """Whether a measure of all of them is of the same task: on trained classes, what keeps a
+        """Whether all of them do the same task in a measure: on trained classes, a trainer that keeps a
         classifier of these is compared with its like only."""
         are_marked = {name in self.marked for name in trainers}
         return measure not in OF_TRAINED or len(are_marked) == 1
@@ -304,7 +304,7 @@ class ProtocolScores:
         """First minus second.
 
         Raises:
-            UserError: see ``Difference``.
+            UserError: as ``Difference``.
         """
         values = self.frame[measure]
         return Difference.paired(values[first], values[second])
@@ -357,8 +357,8 @@ class Ranking:
 
     @property
     def disagreements(self) -> list[str]:
-        """Where the tests disagree, in words: pairs that one of Wilcoxon's and Nemenyi's tests alone
-        tells apart, and what either does where Friedman's tells nothing apart."""
+        """Say where the tests disagree: pairs that only one of Wilcoxon's and Nemenyi's tests tells
+        apart, and pairs told apart where Friedman's test tells nothing apart."""
         pairs = [*combinations(self.ranks.index, 2)]
         told = {}
         for test, p in (("Wilcoxon's", self.wilcoxon), ("Nemenyi's", self.nemenyi)):

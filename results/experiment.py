@@ -1,5 +1,5 @@
-"""Which runs are one experiment: what all runs of a table's row have in common, in how far its columns
-differ, and that no run counts twice. docs/measures.md says what may differ without a word.
+"""Runs of one experiment: settings that all runs of a table's row share, differences between its
+columns, and the rule that no run counts twice. docs/measures.md lists the differences that are not said.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import Record, nested
 from trainers.common.same_run import NO_MATTER, config_of_run, differing
 
-# what a row's head or a column says, and files whose content is held by a hash
+# already said by a row's head or a column, and files whose content is held by a hash
 WORKERS = "DATALOADER.NUM_WORKERS"  # each draws views of training images from a seed of its own
 OF_ITS_PLACE = """
     SEED DATASET.NAME DATASET.NUM_SHOTS DATASET.SUBSAMPLE_CLASSES DATASET.FACTORS TEST.OPEN
@@ -23,7 +23,7 @@ ByColumn = dict[tuple[object, ...], Record]  # of a row's runs of one seed
 
 
 def facts_of(record: Record) -> dict[str, str]:
-    """What makes a run's experiment, by name: its settings, commit, precision, device, CLIP, and how
+    """Return the facts of a run's experiment, by name: its settings, commit, precision, device, CLIP, and how
     many test images and classes there were."""
     changing_nothing = [*NO_MATTER, *OF_ITS_PLACE]
     changing_nothing.remove(WORKERS)
@@ -39,9 +39,9 @@ def facts_of(record: Record) -> dict[str, str]:
 
 
 def changes_between(first: Record, second: Record) -> list[str]:
-    """``NAME first's → second's`` of the facts in which two runs differ and need not: other data sets
-    have settings, images and classes of their own, the halves of one images and classes. What one of
-    them lacks does not count.
+    """Return ``NAME first's → second's`` of the facts that differ between two runs and need not: other data sets
+    have settings, images and classes of their own, the halves of one images and classes. A fact that
+    one of them lacks does not count.
     """
     then = facts_of(first)
     now = facts_of(second)
@@ -71,7 +71,7 @@ def split(records: Sequence[Record]) -> list[list[int]]:
 
 
 def by_seed_and_column(records: Iterable[Record]) -> dict[int, ByColumn]:
-    """The records by seed, and by what was tested."""
+    """Return the records by seed, and by tested part."""
     found: dict[int, ByColumn] = {}
     for record in records:
         run = record["run"]
@@ -93,14 +93,14 @@ def named(seeds: Sequence[int]) -> str:
 
 
 def why_split(records: Sequence[Record], groups: Sequence[Sequence[int]]) -> str:
-    """In words, what the first two of the groups that ``split`` gives differ in."""
+    """Describe the difference between the first two of the groups that ``split`` gives."""
     by_seed = by_seed_and_column(records)
     changed = [*dict.fromkeys(separating(*(by_seed[group[0]] for group in groups[:2])))]
     return f"{named(groups[0])} and {named(groups[1])} differ in {first_few(changed)}"
 
 
 def notes_on_columns(cells: Iterable[tuple[str, Mapping[Any, Record]]]) -> list[str]:
-    """A line for each way in which columns of rows differ.
+    """Return a line for each difference between the columns of rows.
 
     cells: a row's name, and a run of each of its columns, whose first the others are held against.
     """
@@ -119,10 +119,10 @@ def notes_on_columns(cells: Iterable[tuple[str, Mapping[Any, Record]]]) -> list[
 
 
 def refuse_twice(places: Iterable[tuple[tuple[object, ...], object]]) -> None:
-    """Refuses what counts once and is there twice.
+    """Refuse a result that is there twice.
 
     Args:
-        places: what it is (trainer, data set, shots, seed …), and where it lies.
+        places: its names (trainer, data set, shots, seed …), and its folder.
 
     Raises:
         UserError: it names both places.

@@ -23,5 +23,5 @@ def by_holm(values: Iterable[float]) -> list[float]:
 
 
 def holm_over(number: int) -> str:
-    """What is said behind a corrected p; nothing of a test that stands alone."""
+    """Return the words behind a corrected p; empty for a test that stands alone."""
     return f" by Holm over {number} differences" if number > 1 else ""

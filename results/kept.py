@@ -61,7 +61,7 @@ def read_kept(folder: Path, record: Record) -> Kept | None:
 
 
 def facts(folder: Path, record: Record) -> dict[str, object]:
-    """What the numbers belong to: where one of it has changed, they are computed again."""
+    """Return the facts that the numbers depend on: if one has changed, they are computed again."""
     made_from = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {
         "format": FORMAT,
@@ -76,7 +76,7 @@ def fingerprint(content: Kept) -> str:
 
 
 def read_uncertainties(run: FinishedRun) -> Arrays:
-    """Arrays of the run's ``uncertainty.npz``, see ``experiments.lab.image_groups``; empty where there is
+    """Return the arrays of ``uncertainty.npz`` (``experiments.lab.image_groups``); empty where there is
     none, or it is older than the run."""
     is_kept = read_kept(run.folder, run.record)
     return read_arrays(run.folder / IMAGES) if is_kept else {}

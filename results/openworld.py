@@ -58,7 +58,7 @@ def openworld_aucs(runs: list[FinishedRun]) -> dict[Path, dict[str, float]]:
 
 
 def identity(run: FinishedRun, part: str) -> tuple[object, ...]:
-    """What tells the run of that part of the protocol from others, of the same training."""
+    """Return the key of a training's run on that part of the protocol."""
     what = run.record["run"]
     return part, run.config, *(what[name] for name in ("dataset", "shots", "trainer", "seed"))
 
@@ -66,10 +66,10 @@ def identity(run: FinishedRun, part: str) -> tuple[object, ...]:
 def aucs_of(
     run: FinishedRun, base: FinishedRun | None, new: FinishedRun | None
 ) -> dict[str, float]:
-    """OpenworldAUC by the name of what tells new images from base ones.
+    """Return OpenworldAUC by the name of the score that tells new images from base ones.
 
     Raises:
-        UserError: a half is missing, its prompts or images are others, or its answers do not say what is new.
+        UserError: a half is missing, its prompts or images are others, or its answers do not say which images are new.
     """
     again = "delete its folder and run it again"
     if base is None or new is None:

@@ -66,7 +66,7 @@ class Comparison:
 
 
 def published_beside(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
-    """The recipe that published numbers of a row are of, see ``Comparison``, and the numbers by
+    """Return the recipe of a row's published numbers, for ``Comparison``, and the numbers by
     column; none where none are known.
     """
     data, shots, trainer, _ = row
@@ -88,7 +88,7 @@ def published_beside(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
         protocol = TRANSFER_LISTS.get(table.title)
         methods = {} if is_average or protocol is None else known[protocol]
         columns = ["source", *methods.get("order", ())[1:]]
-    # of a method with several published recipes those of the row's, else its only ones
+    # a method with several published recipes has the row's recipe in its name
     method = f"{trainer} {config}"
     recipe = config if method in methods else ""
     numbers = dict(zip(columns, methods.get(method, methods.get(trainer, ()))))
@@ -98,7 +98,7 @@ def published_beside(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
 
 
 def comparisons(table: Table) -> Iterator[Comparison]:
-    """Yields every cell of which a number is published."""
+    """Yield every cell with a published number."""
     deviations = table.groups.std()
     for row, seeds in table.seeds.items() if len(table.heads) == 4 else ():
         recipe, published = published_beside(table, row)

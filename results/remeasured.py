@@ -17,7 +17,7 @@ from trainers.evaluation.uncertainty import (
     expected_calibration_error,
 )
 
-ROUNDING = 1e-4  # what sums of float32 may differ by, relatively: processors round otherwise
+ROUNDING = 1e-4  # relative, for sums of float32: processors round otherwise
 Arrays = Mapping[str, numpy.ndarray]
 Numbers = dict[str, float | None]  # by the metric's name, with dots between levels
 
@@ -31,9 +31,9 @@ def contradiction(
     accuracy may differ by these images, and other metrics of right answers are left alone.
 
     Args:
-        metrics: of a record; see ``trainers.evaluation.prediction.measure`` and
+        metrics: of a record, by ``trainers.evaluation.prediction.measure`` and
             ``trainers.evaluation.multi_label.measure_multi_label``.
-        arrays: the answers; see ``FinishedRun.answers_to``.
+        arrays: the answers, as ``FinishedRun.answers_to`` gives them.
         classnames: K; is_multi_label: whether an image may have several of them.
     """
     told = told_numbers(metrics)
@@ -56,7 +56,7 @@ def contradiction(
 
 
 def told_numbers(metrics: Mapping[str, Any], path: str = "") -> Numbers:
-    """The numbers of a record's metrics by ``A.B``; those of a list, or of classes, by their place."""
+    """Return the numbers of a record's metrics by ``A.B``; in lists and classes, by their place."""
     numbers: Numbers = {}
     for place, (name, value) in enumerate(metrics.items()):
         key = f"{path}{place if path == 'per_class_accuracy.' else name}"
@@ -70,11 +70,11 @@ def told_numbers(metrics: Mapping[str, Any], path: str = "") -> Numbers:
 
 
 def of_answers(arrays: Arrays) -> Numbers:
-    """What the most probable classes and the measures of uncertainty decide."""
+    """Measure the most probable classes and the uncertainties."""
     label, answer = (torch.from_numpy(arrays[name]) for name in ("label", "answer"))
     right = answer == label
     present = label.unique()
-    probability = torch.from_numpy(arrays["top_probability"])  # those that are kept
+    probability = torch.from_numpy(arrays["top_probability"])  # only the kept ones
     place = (~right).long()  # of the right one among them, or any other
     numbers: Numbers = {
         "images": len(label),
@@ -105,7 +105,7 @@ def macro_f1(answer: Tensor, label: Tensor, present: Tensor) -> float:
 
 
 def of_votes(arrays: Arrays) -> Numbers:
-    """What each vote alone decides, and the means of vacuity and conflict."""
+    """Measure each vote alone, and the means of vacuity and conflict."""
     label = torch.from_numpy(arrays["label"])
     numbers: Numbers = {}
     for place, vote in enumerate(arrays.get("vote", ())):
@@ -117,7 +117,7 @@ def of_votes(arrays: Arrays) -> Numbers:
 
 
 def of_halves(arrays: Arrays, base: int) -> Numbers:
-    """What answers to images of base and new classes together decide; base: number of base classes."""
+    """Measure the answers to images of base and new classes together; base: number of base classes."""
     label, answer = (torch.from_numpy(arrays[name]) for name in ("label", "answer"))
     is_new = label >= base
     signs = ("base_probability", "new_probability", "max_probability", "energy", "vacuity")
@@ -133,8 +133,8 @@ def of_halves(arrays: Arrays, base: int) -> Numbers:
 
 
 def of_labels(arrays: Arrays, classnames: Sequence[str]) -> Numbers:
-    """What the probabilities of labels and their thresholds decide. The threshold of a label is that of
-    all pictures, or the one that was given with, where they were held out."""
+    """Measure the probabilities of labels at their thresholds. A label has one threshold for all
+    pictures, or one for each held-out picture."""
     probability = arrays["probability"]
     truth = arrays["truth"]
     numbers = told_numbers(measure_multi_label(probability, given_in(arrays), truth, classnames))

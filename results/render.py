@@ -1,5 +1,5 @@
-"""Tables of values over seeds, as text, Markdown, CSV, LaTeX and HTML; what commands of tables
-share."""
+"""Tables of values over seeds, as text, Markdown, CSV, LaTeX and HTML; shared by the commands
+of tables."""
 
 import argparse
 import html
@@ -71,7 +71,7 @@ def summary(mean: float, deviation: float) -> str:
 def render(table: Table, style: str = "text", with_published: bool = False) -> str:
     """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML
     all is escaped. Trainers that learn parts for the trained classes alone are marked, except in
-    CSV, and a line below says what the mark means; others are the table's notes.
+    CSV, and a line below explains the mark; the other lines are the table's notes.
 
     Args:
         with_published: a column is added for each that has published numbers.
@@ -120,7 +120,7 @@ def write_cells(cells: DataFrame, style: str, left: int) -> str:
 
 
 def render_all(tables: Iterable[Table], style: str = "text", with_published: bool = False) -> str:
-    """All tables, each below its title where there are several; see ``render``."""
+    """Render all tables, each below its title where there are several."""
     return titled([(table.title, render(table, style, with_published)) for table in tables])
 
 
@@ -135,7 +135,7 @@ def write_out(text: str, output: str | None) -> None:
     """Writes a command's text to a file, or to standard output where none is given.
 
     Raises:
-        UserError: the file is there and has another ``heading``; see ``check_output``.
+        UserError: the file is there and has another ``heading`` (``check_output``).
     """
     if output:
         check_output("--output", output, heading(text))
@@ -174,7 +174,7 @@ def run_table_command(
     text_of: Callable[[argparse.Namespace], str],
     arguments: Sequence[str] | None,
 ) -> int:
-    """Prints or writes what a command of tables makes of its arguments; returns its exit code.
+    """Print or write a command's tables; return its exit code.
 
     Warnings go to standard error.
     """

@@ -25,12 +25,12 @@ class Table:
     """A value for each row, seed and column.
 
     Attributes:
-        title: what the values are.
+        title: the name of the values.
         frame: a line for each row and seed, its index the heads and ``seed``; NaN where one is missing.
         runs: the runs behind each row, where it has some.
         has_h_of_means: whether H follows from the mean base and new accuracy, as papers print it,
         and not from each seed's.
-        notes: what a reader has to know of the rows, a line each.
+        notes: remarks on the rows for a reader, a line each.
     """
 
     title: str
@@ -47,10 +47,10 @@ class Table:
         lines: Sequence[Line],
         columns: Sequence[Column] | None = None,
     ) -> "Table":
-        """A table out of lines, of which several may belong to one row and seed: the first that has
-        a value counts.
+        """Make a table out of lines. Several may belong to one row and seed: the first with a
+        value counts.
 
-        Rows and, unless given, columns stand in the order in which they come up.
+        Rows and, unless given, columns stand in the order of their first line.
         """
         names = [*heads, "seed"]
         index = MultiIndex.from_tuples([(*key, seed) for key, seed, _ in lines], names=names)
@@ -71,7 +71,7 @@ class Table:
         return row not in self.runs
 
     def runs_of(self, row: Key) -> list[FinishedRun]:
-        """The runs behind a row; of an average those of all its data sets."""
+        """Return the runs behind a row; behind an average, the runs of all its data sets."""
         if not self.is_average(row):
             return list(self.runs[row])
         return [run for key, runs in self.runs.items() if key[1:] == row[1:] for run in runs]

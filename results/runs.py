@@ -1,5 +1,5 @@
-"""The finished runs below folders: their records, what they answered to every test image, and how
-training went."""
+"""The finished runs below folders: their records, their answers to every test image, and their
+curves of training."""
 
 import logging
 import os
@@ -61,10 +61,10 @@ FACTOR_PARTS = {part: version for part, _, _, version in PROTOCOLS["factors"]["p
 VARIANTS = {
     **{part: f" {version}" for part, version in FACTOR_PARTS.items()},
     "test_open": ", base and new together",
-}  # what the data set's name is followed by
+}  # stands behind the data set's name
 
-Arrays = dict[str, numpy.ndarray]  # by name, see ``trainers.evaluation.prediction.per_image``
-Task = tuple[str, str, int]  # see ``FinishedRun.task``
+Arrays = dict[str, numpy.ndarray]  # by name, as ``trainers.evaluation.prediction.per_image`` gives them
+Task = tuple[str, str, int]  # as ``FinishedRun.task``
 Curve = dict[int, float]  # epoch → value
 
 
@@ -74,7 +74,7 @@ class FinishedRun:
 
     Attributes:
         folder: where it lies, absolute.
-        record: its ``results.json``; ``record["run"]`` says what the run is.
+        record: its ``results.json``; ``record["run"]`` describes the run.
     """
 
     folder: Path
@@ -102,7 +102,7 @@ class FinishedRun:
 
     @property
     def task(self) -> Task:
-        """What was tested: data set, classes (``all``, ``base``, ``new``), training images per class."""
+        """The tested data set, its classes (``all``, ``base``, ``new``), training images per class."""
         what = self.record["run"]
         variant = ", multi-label" if self.is_multi_label else VARIANTS.get(self.part, "")
         return what["dataset"] + variant, what["classes"], what["shots"]
@@ -137,17 +137,17 @@ class FinishedRun:
 
     @cached_property
     def answers(self) -> Arrays | None:
-        """Answers to the test images, see ``answers_to``."""
+        """Answers to the test images, as ``answers_to``."""
         return self.answers_to("test")
 
     @cached_property
     def validation_answers(self) -> Arrays | None:
-        """Answers to the validation images that are none of the test's, see ``answers_to``."""
+        """Answers to the validation images that are not test images, as ``answers_to``."""
         return self.answers_to("val")
 
     @cached_property
     def training_answers(self) -> Arrays | None:
-        """Answers to the training images by folds that have not seen them, see ``answers_to``; there
+        """Answers to the training images by folds that have not seen them, as ``answers_to``; there
         are some where cross-validation has chosen the trainer. Nothing but lists is made of them:
         where they can't be read, they are left out with a warning."""
         try:
@@ -157,13 +157,13 @@ class FinishedRun:
             return None
 
     def answers_to(self, split: str) -> Arrays | None:
-        """Arrays of the file of answers to a split by name; None where there is no such file.
+        """Return the arrays of the file of answers to a split by name; None without such a file.
 
         ``answer`` (N,), the most probable class, and ``right`` (N,), bool, whether that is the
         image's own, are added to what the file of a run for one label has.
 
         Raises:
-            UserError: it can't be read, or is not what this run has left.
+            UserError: it can't be read, or was not written by this run.
         """
         path = self.folder / answers_file(split)
         if not path.is_file():
@@ -183,7 +183,7 @@ class FinishedRun:
 
     @property
     def known_answers(self) -> Arrays:
-        """The answers, for what needs them.
+        """Return the answers to the test images.
 
         Raises:
             UserError: the run has none, or they can't be read.
@@ -205,7 +205,7 @@ class FinishedRun:
 
 
 def check_layout(arrays: Arrays, path: Path, classes: int, required: tuple[str, ...]) -> None:
-    """Checks what a file of answers holds.
+    """Check the arrays of a file of answers.
 
     Raises:
         UserError: an array is missing, or it is not as ``LAYOUT`` says.
@@ -241,10 +241,10 @@ class RunSeries:
     """Runs that differ in their seed only.
 
     Attributes:
-        task: see ``FinishedRun``.
-        tested_on: what the task is called; with the training images only where tasks differ in
+        task: as in ``FinishedRun``.
+        tested_on: the task's name; with the training images only where tasks differ in
         them.
-        name: the model's, different from that of every other series of the task.
+        name: the model's, different in every series of the task.
         runs: by seed.
     """
 
@@ -296,7 +296,7 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
     """All finished runs in or below the folders, each once, in the order of the folders.
 
     Raises:
-        UserError: one of the folders holds none, a record can't be read, or see ``read_run``.
+        UserError: one of the folders holds none, a record can't be read, or as ``read_run``.
     """
     runs: dict[Path, FinishedRun] = {}
     for folder in folders:
@@ -332,7 +332,7 @@ def read_run(folder: Path) -> FinishedRun:
             continue
         try:
             arrays = run.answers_to(split_)
-        except UserError:  # a former version left less: what needs the answers says so
+        except UserError:  # a former version left less: a command that needs the answers says so
             continue
         if arrays is None:
             continue
@@ -345,7 +345,7 @@ def read_run(folder: Path) -> FinishedRun:
 
 
 def check_labels(run: FinishedRun) -> None:
-    """Checks that a multi-label run's record has what every such run measures, of each of its labels.
+    """Check that a multi-label run's record has all measures of such runs, for each of its labels.
 
     Raises:
         UserError: it has not.
@@ -398,7 +398,7 @@ def shots_in_words(shots: int) -> str:
 
 
 def distinct_part(place: Path, places: Iterable[Path]) -> str:
-    """A path without the folders that all the paths start with, and those that all end with."""
+    """Return a path without the folders that all the paths start or end with."""
     paths = [path.parts for path in places]
     start = len(os.path.commonprefix(paths))
     end = len(os.path.commonprefix([path[:start:-1] for path in paths]))
@@ -406,7 +406,7 @@ def distinct_part(place: Path, places: Iterable[Path]) -> str:
 
 
 def with_answers(series: Iterable[RunSeries]) -> list[RunSeries]:
-    """The series, each with those of its runs only that have answers."""
+    """Return the series, each with only its runs that have answers."""
     answered = []
     for entry in series:
         runs = [run for run in entry.runs if run.answers]

@@ -5,7 +5,7 @@
 
 A metric is a key of the records' metrics: accuracy, macro_f1, ece, nll, brier,
 uncertainty.max_probability.aurc … Reads every ``results.json`` and nothing else: a run without one
-is not done and not counted. H is that of the mean base and the mean new accuracy, as papers print
+is not done and not counted. H is computed from the mean base and the mean new accuracy, as papers print
 it; with ``--seed-h`` the mean of the seeds' own H. ± is the sample standard deviation over seeds.
 """
 
@@ -35,7 +35,7 @@ from .runs import FACTOR_PARTS, FinishedRun, collect
 
 log = logging.getLogger(__name__)
 
-SHARES = ("accuracy", "macro_f1")  # of which papers print a harmonic mean of base and new
+SHARES = ("accuracy", "macro_f1")  # papers print their harmonic mean of base and new
 OPEN: dict[Column, str] = {
     "base": "open.base_accuracy",
     "new": "open.new_accuracy",
@@ -75,7 +75,7 @@ COLUMNS: dict[str, list[Column]] = {
     BASE2NEW: ["base", "new"],
     FACTORS: [*FACTOR_PARTS.values()],
     **{title: [*shown] for title, shown in SHOWN.items()},
-}  # the others: those that come up
+}  # the others: every column that occurs
 
 
 def place(run: FinishedRun) -> tuple[str, Key, Column] | None:
@@ -117,7 +117,7 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
     left out. Seeds that are not one experiment have a row each.
 
     Args:
-        seed_h: whether H is the mean of the seeds' own, not that of the means.
+        seed_h: whether H is the mean of the seeds' own, instead of the H of the means.
 
     Raises:
         NoTable: no run belongs to a protocol, or none has that metric.
@@ -141,7 +141,7 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
             name: finite(nested(metrics, *dotted.split("."))) for name, dotted in shown.items()
         }
         if None in values.values():
-            lacking += several is None  # of those it is said what they lack
+            lacking += several is None  # their lacking parts are said
         else:
             places.append(((title, *key, column, f"seed {run.seed}"), run.folder))
             lines_of[title].append((key, run, values))
@@ -168,8 +168,8 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
 
 
 def experiments(lines: Lines) -> tuple[Lines, list[str]]:
-    """The lines with the seeds after a row's name where not all of its seeds are one experiment, and
-    what these differ in."""
+    """Return the lines with the seeds after a row's name where its seeds are not one experiment, and
+    the differences between these."""
     runs_of: dict[Key, list[FinishedRun]] = defaultdict(list)
     for key, run, _ in lines:
         runs_of[key].append(run)
@@ -194,7 +194,7 @@ def shown(key: Key) -> str:
 
 
 def differing_columns(lines: Lines, columns: Sequence[Column]) -> list[str]:
-    """What columns of rows differ in, held against the first, and the data sets behind an average, a
+    """Return the differences of columns from a row's first, and of the data sets behind an average, a
     line each."""
     cells: dict[str, dict[Any, Any]] = defaultdict(dict)
     averaged: dict[tuple[str, Key], dict[Any, Any]] = defaultdict(dict)
@@ -207,7 +207,7 @@ def differing_columns(lines: Lines, columns: Sequence[Column]) -> list[str]:
 
 
 def make_table(title: str, lines: Lines, metric: str, seed_h: bool) -> Table:
-    """One table of a protocol, with averages over data sets, in order; see ``tables``."""
+    """One table of a protocol, with averages over data sets, in order, as ``tables``."""
     lines, notes = experiments(lines)
     name = title.split(" from ")[0]
     heads = [head for head in HEADS if head != "shots" or title not in UNSHOT]
@@ -255,8 +255,8 @@ def with_averages(frame: DataFrame) -> DataFrame:
     """For each trainer and config with several data sets the row of their mean, over the seeds that
     all of them have; it comes after all that was measured.
 
-    What derives from the columns is to be derived from these means, too, as papers print them: the
-    average H is that of the mean base and new accuracy.
+    Values derived from the columns are derived from these means, too, as papers print them: the
+    average H is of the mean base and new accuracy.
     """
     first, *others, _ = frame.index.names
     parts = [frame]
@@ -308,7 +308,7 @@ def rendered(args: argparse.Namespace) -> str:
     """The tables that the command's arguments ask for.
 
     Raises:
-        UserError: see ``tables``; also for published numbers of another metric.
+        UserError: as ``tables``; also for published numbers of another metric.
     """
     if args.published and args.metric != "accuracy":
         raise UserError(
