@@ -1,7 +1,7 @@
 """Prompt-learning trainers for Dassl: one file per method. Importing a method's module registers
 its trainer.
 
-``METHODS`` is the one list of them, which ``add_method`` adds those of other packages to. Importing
+``METHODS`` is the one list of them; ``add_method`` adds other packages' methods to it. Importing
 the package registers nothing.
 """
 
@@ -45,7 +45,7 @@ METHODS = {  # registered name → module, relative to this package or absolute
     "CDC": ".cdc",
 }
 
-MULTI_LABEL_METHODS = {  # those that answer yes or no to each label: name → module and class
+MULTI_LABEL_METHODS = {  # the methods that answer yes or no to each label: name → module and class
     "BinaryProbe": (".binaryprobe", "BinaryProbeMethod"),
     "ZeroshotCLIP": (".zsclip", "NamesAloneMethod"),
 }

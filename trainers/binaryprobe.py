@@ -24,7 +24,7 @@ from .maths.logistic import STRENGTHS, Sigmoid, around, regressions
 from .method import Encoded
 from .settings import PRECISION
 
-USUAL = 31.6  # the strength that is likeliest a priori, as that of ``LinearProbe``
+USUAL = 31.6  # the strength that is likeliest a priori, as in ``LinearProbe``
 FALLS = 2  # strengths in a row below the best, after which no more are tried
 
 
@@ -71,7 +71,7 @@ class BinaryProbeMethod(FeatureMethod):
         )
 
     def texts(self, features: Tensor) -> Tensor:
-        """Return the texts' logits (N, K) of features (N, E), see ``around``."""
+        """Return the texts' logits (N, K) of features (N, E), moved by ``around``."""
         of_trained = self.towers.logits(features[None], self.trained_texts[None])[0]
         return around(self.zero_shot(features), of_trained)
 
@@ -87,7 +87,7 @@ class BinaryProbeMethod(FeatureMethod):
         return Prediction(logits[0].sigmoid())
 
     def state_for(self, state: State, classes: Sequence[int]) -> State:
-        """Labels that were not trained have the mean bias of those that were, and are never given."""
+        """Return the state for these labels. An untrained one has the trained ones' mean bias, and is never given."""
         asked = torch.tensor(classes)
         is_added = asked == ADDED
         served = self.class_part.of_classes(state, asked.clamp(min=0).tolist())
@@ -117,7 +117,7 @@ class BinaryProbeMethod(FeatureMethod):
     def held_out_logits(
         self, features: Tensor, labels: Tensor, asked: Tensor, settings: Sequence[Numbers]
     ) -> Iterator[Tensor]:
-        """See ``FeatureMethod``; labels: (N, K), bool."""
+        """As ``FeatureMethod``; labels: (N, K), bool."""
         seen = F.normalize(features[0], dim=-1)  # (N, E)
         strengths = [setting[0] for setting in settings]
         texts = self.texts(asked)
@@ -126,7 +126,7 @@ class BinaryProbeMethod(FeatureMethod):
 
     @torch.no_grad()
     def fit(self, features: Tensor, labels: Tensor, setting: Numbers) -> None:
-        """See ``FeatureMethod``; labels: (N, K), bool."""
+        """As ``FeatureMethod``; labels: (N, K), bool."""
         seen = F.normalize(features[0], dim=-1)  # (N, E)
         rising = [strength for strength in STRENGTHS if strength <= setting[0]]
         *_, found = regressions(seen, labels.float(), self.texts(seen), rising, Sigmoid())

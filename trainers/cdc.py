@@ -7,7 +7,7 @@ each template votes with evidence, and the votes are fused by their reliability 
 Dempster's rule; the loss is ``evidential_loss`` of every vote and of the fused opinion. Only the prompts are trained. Two numbers
 more are not: the untrained CLIP's level of evidence is measured on training images, and how far the
 templates are believed as independent is fitted on validation images.
-docs/method.md lists what the paper states and what is our choice.
+docs/method.md lists the paper's statements and our choices.
 """
 
 import copy
@@ -114,14 +114,14 @@ def add_cdc_config(cfg: CfgNode) -> None:
 
 
 class TemplatePrompts(nn.Module):
-    """Prompts of M templates, and what turns their logits into evidence."""
+    """Prompts of M templates, and the parameters that turn their logits into evidence."""
 
     __call__: Callable[..., Prompts]
     evidence: Evidence
 
 
 class DecoupledPrompts(TemplatePrompts):
-    """M templates' prompts for both encoders, and what turns their logits into evidence.
+    """M templates' prompts for both encoders, and the parameters that turn their logits into evidence.
 
     M, n and the depth J are the settings N_TEMPLATES, N_CTX and PROMPT_DEPTH, D and D_v the widths of
     the text and of the image encoder.
@@ -177,8 +177,8 @@ def decoupling_loss(features: Tensor, reference: Tensor) -> Tensor:
 
     A cosine of the features themselves would work against the consistency loss: it falls as
     templates leave the reference, and together they have their minimum at "all templates equal the
-    reference" from a small weight of consistency on. The deviations' cosine asks in which direction
-    a template leaves, not how far. Derivation for β L_de + γ Σ_m L_con^m with free unit vectors:
+    reference" from a small weight of consistency on. The deviations' cosine measures the direction of
+    a template's deviation, not its length. Derivation for β L_de + γ Σ_m L_con^m with free unit vectors:
     put w^m = cos a · t + sin a · v_m with v_m ⊥ t the vertices of a simplex, v_m · v_n = ρ = −1 /
     (M − 1). With y = |d|² + δ², |d|² = 2 (1 − cos a)::
 
@@ -215,7 +215,7 @@ def mean_over_pairs(vectors: Tensor) -> Tensor:
 
 
 def cosines(features: Tensor, reference: Tensor) -> dict[str, float]:
-    """How far templates are apart: mean cosines of their features (M, N, E), all normalised, with
+    """Return the distances of templates: mean cosines of their features (M, N, E), all normalised, with
     the reference (N, E) or (M, N, E).
 
     Returns:
@@ -304,7 +304,7 @@ class CDCMethod(Method):
 
         L_t-ce sums ``vote_loss`` over the templates and, where FUSION is of opinions and FUSED_LOSS
         says so, ``opinion_loss`` of the one that ``dempster`` makes of theirs; with LOSS
-        cross_entropy there is none of it. L_de and L_con: see ``template_terms``.
+        cross_entropy there is none of it. L_de and L_con are the ``template_terms``.
 
         The log has these terms and, where opinions are fused, the ``level`` of evidence (log of the
         mean over classes, in nats) and the fused ``vacuity``; means over templates and images.
@@ -363,8 +363,8 @@ class CDCMethod(Method):
 
         They compare the templates' texts with the hand-crafted prompt's and, where images are
         prompted, their features of a view with those of the image encoder without prompts, for
-        every M-th image of the batch, so that the pass without prompts costs as much as that of one
-        template. L_con is the mean of 1 − cos to these, KgCoOp's term, and ``decoupling_loss`` derives
+        every M-th image of the batch, so that the pass without prompts costs as much as one
+        template's. L_con is the mean of 1 − cos to these, KgCoOp's term, and ``decoupling_loss`` derives
         where the two balance; with DECOUPLED features L_de is ``mean_over_pairs``.
         """
         beta = self.settings.DECOUPLING_WEIGHT
@@ -397,7 +397,7 @@ class CDCMethod(Method):
         return fitted
 
     def fuse(self, log_evidence: Tensor) -> Opinion:
-        """The opinion of (B, K) that those of the templates, (M, B, K), make together."""
+        """Fuse the templates' opinions (M, B, K) into one (B, K)."""
         return dempster(log_evidence, self.reliability)
 
     def probability(self, logits: Tensor, votes: Tensor, fused: Opinion) -> Tensor:
@@ -429,7 +429,7 @@ class CDCMethod(Method):
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Measures the offset of the evidence on training images; see ``Evidence``."""
+        """Measure the offset of the ``Evidence`` on training images."""
         features, _ = self.towers.features_of(training(LEVEL_IMAGES))  # (1, N, E)
         logits = self.towers.logits(features, self.hand_crafted[None])  # (1, N, K)
         self.learner.evidence.offset.copy_(logits.logsumexp(dim=-1).mean())

@@ -1,5 +1,5 @@
-"""What a method's learner has learned of the trained classes alone, and what of it serves a list of
-others: names are names, so their order says nothing."""
+"""The part of a method's learner that belongs to the trained classes alone, and its use for a list of
+others: names are names, so their order means nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +16,17 @@ class ClassPart:
     """The part of a learner that serves the trained classes alone; the rest serves any class.
 
     Attributes:
-        names: of the learner's parameters, buffers and modules that belong to it; without any there
-            is no such part.
+        names: of the learner's parameters, buffers and modules that belong to it; without any, the learner has
+            no such part.
         rows: name in the learner's state → dimension along which it has one row per trained class.
-            What is no row serves any of the trained classes.
+            All else serves any of the trained classes.
     """
 
     names: tuple[str, ...] = ()
     rows: Mapping[str, int] = field(default_factory=dict)
 
     def holds(self, name: str) -> bool:
-        """Whether what has this name in the learner's state belongs to the part."""
+        """Whether the entry of this name in the learner's state belongs to the part."""
         return name.partition(".")[0] in self.names
 
     def without(self, state: State) -> dict[str, Tensor]:
@@ -45,12 +45,12 @@ class ClassPart:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training has made: the learner's state, for these class names."""
+    """The result of a training: the learner's state, for these class names."""
 
     state: State
     classnames: Sequence[str]
 
     def numbers(self, asked: Sequence[str]) -> list[int]:
-        """Which of the trained classes each name is, or ``ADDED``."""
+        """Return each name's number among the trained classes, or ``ADDED``."""
         known = {name: number for number, name in enumerate(self.classnames)}
         return [known.get(name, ADDED) for name in asked]

@@ -46,7 +46,7 @@ class LowRank(Adapter):
     """Adds α / √r · B A x to a layer's queries, keys and values; A as ``nn.Linear`` starts, B zero.
 
     Args:
-        width: D; rank, alpha, dropout: see the settings.
+        width: D; rank, alpha, dropout: as the settings of these names.
     """
 
     def __init__(self, width: int, rank: int, alpha: float, dropout: float) -> None:

@@ -36,7 +36,7 @@ def add_cocoop_config(cfg: CfgNode) -> None:
 
 
 class ConditionalContext(nn.Module):
-    """Learnable context (n, D) and the meta-net that shifts it by what it sees of an image."""
+    """Learnable context (n, D) and the meta-net that shifts it by an image's feature."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()

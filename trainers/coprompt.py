@@ -39,7 +39,7 @@ def add_coprompt_config(cfg: CfgNode) -> None:
 
 
 class OutputAdapter(nn.Module):
-    """Mixes features (…, E) with what a bottleneck makes of them. It scales with the features:
+    """Mixes features (…, E) with a bottleneck's output for them. It scales with the features:
     their lengths don't matter."""
 
     def __init__(self, embed_dim: int, share: float) -> None:

@@ -26,7 +26,7 @@ from .prompting.prompts import Prompts
 from .promptsrc import PromptSRCMethod
 from .registration import registered
 
-# beside those of the method that it is laid over
+# beside the settings of the method that it is laid over
 SETTINGS = {
     "HEAD_WEIGHT": Setting(
         0.7,
@@ -118,7 +118,7 @@ class DePTMethod(Method):
 
     @property
     def class_part(self) -> ClassPart:
-        """The head, and what the method has."""
+        """The head, and the method's own part."""
         part = self.base.class_part
         rows = {**part.rows, "head.linear.weight": 0, "head.linear.bias": 0}
         return ClassPart((*part.names, "head"), rows)

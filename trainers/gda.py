@@ -43,7 +43,7 @@ from .settings import PRECISION
 
 log = logging.getLogger(__name__)
 ALPHAS = [10.0**power for power in range(-4, 3)]  # values of α that are tried, in this order
-UNITS = [10 ** (power / 2) for power in range(-8, 7)]  # settings of the ``grid``, see ``unit``
+UNITS = [10 ** (power / 2) for power in range(-8, 7)]  # settings of the ``grid``, in ``unit``s
 
 
 SETTINGS = {
@@ -166,7 +166,7 @@ class GDAMethod(FeatureMethod):
     def held_out_logits(
         self, features: Tensor, labels: Tensor, asked: Tensor, settings: Sequence[Numbers]
     ) -> Iterator[Tensor]:
-        """See ``FeatureMethod``; a setting is α in ``unit``s."""
+        """As ``FeatureMethod``; a setting is α in ``unit``s."""
         weight, bias = self.discriminants_of(F.normalize(features, dim=-1), labels)
         zero_shot = self.zero_shot(asked)
         votes = F.linear(asked, weight, bias)
@@ -180,7 +180,7 @@ class GDAMethod(FeatureMethod):
         self.fit_text_temperature(labels)
 
     def set_gaussians(self, features: Tensor, labels: Tensor) -> None:
-        """Sets the Gaussians of images, and those that tell trained classes from others, see ``fit``.
+        """Set the Gaussians of images, and the ones that tell trained classes from others, for ``fit``.
 
         The latter are of the views' means: of two views of one image, none would be held out from the
         other.
@@ -222,7 +222,7 @@ class GDAMethod(FeatureMethod):
         return state_for(state, classes, self.learner.gaussians)
 
     def load(self, state: State, classnames: Sequence[str]) -> None:
-        """Where no trained class is asked for, it makes the others' Gaussians."""
+        """Load a state; if no trained class is listed, make the others' Gaussians."""
         super().load(state, classnames)
         if self.left_out:
             means, precision = gaussians_of_texts(self.learner.features, self.hand_crafted)

@@ -1,4 +1,4 @@
-"""What is asked of Dassl where there is one: a toolbox that hosts these trainers, or ``dassl-lite``. Apart
+"""Calls to Dassl where it is installed: a toolbox that hosts these trainers, or ``dassl-lite``. Apart
 from the adapter, ``trainer.py``, nothing else knows of it."""
 
 from importlib import import_module

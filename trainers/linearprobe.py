@@ -123,12 +123,12 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
-        random.setstate(state)  # whose first import draws: a run would depend on what was before it
-        with warnings.catch_warnings():  # officially, too, the search goes on with what there is
+        random.setstate(state)  # the first import draws: a run would depend on earlier imports
+        with warnings.catch_warnings():  # officially, too, the search goes on with an unfinished fit
             warnings.simplefilter("ignore", ConvergenceWarning)
             fit = LogisticRegression(C=C, max_iter=1000).fit(features.numpy(), labels.numpy())
         rows = [torch.from_numpy(part) for part in (fit.coef_, fit.intercept_)]
-        if len(present) == 2:  # of which it has the difference
+        if len(present) == 2:  # the fit has their difference
             rows = [torch.cat([-part / 2, part / 2]) for part in rows]
         bias.fill_(torch.finfo(torch.float32).min)
         weight[present], bias[present] = rows
@@ -198,11 +198,11 @@ class LinearProbeMethod(FeatureMethod):
     def best_setting(
         self, features: Tensor, labels: Tensor, asked: Tensor, answers: Tensor
     ) -> tuple[Numbers, Tensor]:
-        """The C that is best for other images, beside the texts the most likely one, else that of the
-        official search; and their logits (N', K) under it.
+        """Choose the C that is best for other images, beside the texts the most likely one, else by the
+        official search; and return their logits (N', K) under it.
 
         Args:
-            features, labels: see ``fit``; asked: (N', E), of the other images; answers: (N',), their
+            features, labels: as in ``fit``; asked: (N', E), of the other images; answers: (N',), their
                 labels.
         """
         if self.settings.BESIDE_TEXTS:

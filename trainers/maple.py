@@ -1,4 +1,4 @@
-"""MaPLe: deep prompts in both encoders, those of the image encoder a linear map of the text
+"""MaPLe: deep prompts in both encoders, the image encoder's a linear map of the text
 encoder's, so that the two are learned as one (Khattak et al., 2023, "MaPLe: Multi-modal Prompt
 Learning", §3.2). Cross-entropy; both encoders frozen.
 """

@@ -6,7 +6,7 @@ A method derives from ``Method`` and overrides
 - ``loss`` (default: cross-entropy) and ``predict`` (default: softmax),
 - ``scores``, where texts depend on the image or logits are not the cosines,
 - ``start``, ``end_epoch`` and ``complete``, for what happens before, between and after the epochs,
-- ``check``, for its settings. What training remembers beyond the learnable parts is in its ``memory``.
+- ``check``, for its settings. The state of training beyond the learnable parts is in its ``memory``.
 - ``class_part`` and ``drop_class_part``, where a part of the learner serves the trained classes alone.
 
 It needs no trainer:
@@ -46,7 +46,7 @@ from .texts.templates import DEFAULT_TEMPLATE, TEMPLATES
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (1, B, 3, H, W) and labels (B,)
 TrainingImages = Callable[..., Batches]  # of at most ``most`` images, or ``augmented`` ones
-Encoded = tuple[Tensor, Prompts | None]  # see ``Method.encode``
+Encoded = tuple[Tensor, Prompts | None]  # as ``Method.encode`` returns it
 Figures = dict[str, Tensor]  # scalars for the log
 ParameterGroups = list[dict[str, object]]  # as torch's optimisers take them
 Kind = TypeVar("Kind", bound="Method")
@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 
 class Layered(Protocol):
-    """What has layers to prompt."""
+    """An encoder with layers to prompt."""
 
     layers: int
 
@@ -67,20 +67,20 @@ class Method(nn.Module):
     Args:
         settings: the method's own config node.
         classnames: K names.
-        backbone: the CLIP, or the ``Towers`` of another method that this one shares; see ``like``.
+        backbone: the CLIP, or the ``Towers`` of another method that this one shares (``like``).
         dataset: name of the data set, which has hand-crafted prompts of its own.
         describe: K names → sentences about each class, which join the hand-crafted prompt.
-        path: the node's name for messages; by default that of the class.
+        path: the node's name for messages; by default the class's.
 
     Attributes:
-        towers: what encodes texts and images.
+        towers: the encoders of texts and images.
         learner: the learnable module; None where nothing is learned.
         base: the method that this one builds on and holds, if any.
-        memory: what training remembers beyond the learner, for the checkpoint: tensors, numbers,
+        memory: the state of training beyond the learner, for the checkpoint: tensors, numbers,
             dicts and lists of them.
         uses_descriptions: whether anything of it has asked for the sentences about the classes.
-        left_out: names of what ``load`` has left out, as it serves other classes.
-        origin: what was loaded, where it was trained for other names or another order of them.
+        left_out: names of the entries that ``load`` has left out, as they serve other classes.
+        origin: the loaded state, where it was trained for other names or another order of them.
         declared: the settings of its config node.
         learns: whether there is anything to train.
         official_precision: how its official code departs from ``PREC``.
@@ -152,7 +152,7 @@ class Method(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """What it computes on."""
+        """The device that it computes on."""
         return self.towers.device
 
     @property
@@ -182,9 +182,9 @@ class Method(nn.Module):
 
     def for_classes(self, classnames: Sequence[str]) -> "Method":
         """The trained method for other class names: CLIP's vocabulary is open. It shares the CLIP, and
-        costs what its names do.
+        costs the encoding of its names.
 
-        It is made of what was trained, whatever names have been asked for since; see ``load``.
+        It is made of the trained state, whatever names have been asked for since (``load``).
         """
         with torch.random.fork_rng(devices=[]):  # prompts' first values, which are not kept
             made = self.like(type(self), classnames=classnames)
@@ -197,7 +197,7 @@ class Method(nn.Module):
         for name, part in parts.items():
             self.learned.add_module(name, part)
 
-    # ---- what its CLIP must be ----
+    # ---- requirements on its CLIP ----
 
     @classmethod
     def check_towers(
@@ -237,22 +237,22 @@ class Method(nn.Module):
                 f"{self.path}.{key} is {depth}, the backbone has {layers} layers to prompt"
             )
 
-    # ---- what a method overrides ----
+    # ---- for a method to override ----
 
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         """Refuses settings that can't work; ``path``: the node's name for messages.
 
         Raises:
-            UserError: the key, its value and what it takes.
+            UserError: the key, its value and the values that it takes.
         """
         check_values(settings, cls.declared, f"{path}.")
 
     @classmethod
     def views(cls, settings: CfgNode) -> tuple[int, int | None]:
-        """How many views V a training image is shown in, and the augmentation that tells them apart.
+        """Return the number V of views of a training image, and the augmentation that tells them apart.
 
-        See ``data.loader.template_views``.
+        ``data.loader.template_views`` makes them.
         """
         return 1, None
 
@@ -262,7 +262,7 @@ class Method(nn.Module):
 
     @property
     def class_part(self) -> ClassPart:
-        """What of the learner serves the trained classes alone."""
+        """The part of the learner that serves the trained classes alone."""
         return ClassPart()
 
     def drop_class_part(self) -> None:
@@ -280,7 +280,7 @@ class Method(nn.Module):
         return self.class_part.of_classes(state, classes)
 
     def way_of_added(self) -> str:
-        """How a list with classes that were not trained is answered, in words."""
+        """Describe the answers to a list with classes that were not trained."""
         parts = ", ".join(self.class_part.names)
         return f"The texts answer for all classes, without what serves the trained ones alone ({parts})"
 
@@ -315,7 +315,7 @@ class Method(nn.Module):
         return [self.hand_crafted_template()]
 
     def encode(self) -> Encoded | None:
-        """What is the same for all images: text features (M, K, E) and the prompts.
+        """Return the parts that all images share: text features (M, K, E) and the prompts.
 
         None where texts depend on the image; prompts are None where nothing is learned.
         """
@@ -331,8 +331,8 @@ class Method(nn.Module):
         return Scores(self.towers.logits(features, texts), features, texts, images)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Sets what the first step needs of the training images; not called where a run resumes. What it
-        draws changes no later draw, see ``fit``."""
+        """Prepare the first step by the training images; not called where a run resumes. Its
+        draws change no later draw of ``fit``."""
 
     def end_epoch(self, epoch: int, epochs: int) -> None:
         """Takes note of the prompts after an epoch, from 0, as does the ``base``, if any."""
@@ -340,7 +340,7 @@ class Method(nn.Module):
             self.base.end_epoch(epoch, epochs)
 
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Sets what is learned from validation images after training, if there are any; returns
+        """Fit the parts that validation images set after training, if there are any; returns
         whether the learnable parts have changed."""
         return False
 
@@ -350,12 +350,12 @@ class Method(nn.Module):
         return False
 
     def merged(self) -> Backbone | None:
-        """The CLIP with what was learned added to its weights; None where that is another function, as
-        of prompts and of adapters with a nonlinearity."""
+        """The CLIP with the learned update added to its weights; None where that is another function, as
+        for prompts and for adapters with a nonlinearity."""
         return None
 
     def learned_figures(self) -> dict[str, float]:
-        """Figures of what was learned by name, for the run record."""
+        """Return numbers of the learned parts by name, for the run record."""
         return {}
 
     # ---- scores and answers ----
@@ -382,7 +382,7 @@ class Method(nn.Module):
         return self.towers.encode_hand_crafted(templates, self.classnames, sentences, is_unit)
 
     def sentences(self) -> list[list[str]]:
-        """Each class's; none where there are no descriptions."""
+        """Return each class's sentences; empty without descriptions."""
         if self.describe is None:
             return []
         self.uses_descriptions = True
@@ -402,7 +402,7 @@ class Method(nn.Module):
             scores.unprompted = features
         return features
 
-    # ---- what belongs to the classes that were trained ----
+    # ---- parts of the trained classes ----
 
     def load(self, state: State, classnames: Sequence[str]) -> None:
         """Loads a learner's state that was trained for ``classnames``.
@@ -430,7 +430,7 @@ class Method(nn.Module):
 
     @property
     def trained(self) -> Trained:
-        """What was trained, for whatever classes this method answers."""
+        """The result of the training, for whatever classes this method answers."""
         state = {} if self.learner is None else self.learner.state_dict()
         return self.origin or Trained(state, self.classnames)
 

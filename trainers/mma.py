@@ -1,6 +1,6 @@
 """MMA: adapters beside the upper layers of both encoders, which meet in a projection that the two
 share (Yang et al., 2024, "MMA: Multi-Modal Adapter for Vision-Language Models", §3.3). Lower
-layers, which hold what is general, stay as they are. The texts are one hand-crafted prompt.
+layers, which hold general features, stay as they are. The texts are one hand-crafted prompt.
 Cross-entropy; CLIP's own weights are frozen.
 """
 
@@ -46,8 +46,8 @@ def with_gradient(x: Tensor, factor: float) -> Tensor:
 class Beside(Adapter):
     """Adds s · up(shared(down(norm(x)))) to a layer's output, x being the tokens that enter it.
 
-    The gradient of the adapter's own parameters is that of the sum without s, as in the official
-    code; that of x is the true one.
+    The gradient of the adapter's own parameters belongs to the sum without s, as in the official
+    code; the gradient of x is the true one.
     """
 
     def __init__(self, maps: nn.ModuleDict, shared: nn.Module, scale: float) -> None:

@@ -1,7 +1,7 @@
 """MMRL: tokens of a representation space that both encoders share enter their upper layers (Guo and
 Gu, 2025, "MMRL: Multi-Modal Representation Learning for Vision-Language Models", §3). An image has
-two features: that of its class token, held near to CLIP's own, and that of its representation
-tokens under a projection which is learned. Classes that were trained are answered by both, others
+two features: its class token's, held near to CLIP's own, and its representation
+tokens' under a projection which is learned. Classes that were trained are answered by both, others
 by the first alone. The texts are one hand-crafted prompt; CLIP's own weights are frozen.
 """
 
@@ -47,7 +47,7 @@ def add_mmrl_config(cfg: CfgNode) -> None:
 
 
 class Enters(Adapter):
-    """Puts tokens (n, D) after the first one, in the place of those of the layer before, if it had
+    """Puts tokens (n, D) after the first one, in place of the layer before's, if it had
     any."""
 
     def __init__(self, representation: Tensor, is_first: bool) -> None:
@@ -61,8 +61,8 @@ class Enters(Adapter):
 
 
 class RepresentationSpace(nn.Module):
-    """The tokens (n, d) of the space, the maps of each layer that make the encoders' of them, and
-    the projection of what is read from them.
+    """The tokens (n, d) of the space, the maps of each layer that make the encoders' tokens, and
+    the projection of their outputs.
 
     Parameters have the official initial values and names.
     """

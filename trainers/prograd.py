@@ -1,6 +1,6 @@
 """ProGrad: CoOp whose gradient never conflicts with zero-shot CLIP (Zhu et al., 2023,
 "Prompt-aligned Gradient for Prompt Tuning", §3.2). Where the gradient of the cross-entropy points
-against that of the distance to zero-shot CLIP's answers, the conflicting part is removed.
+against the gradient of the distance to zero-shot CLIP's answers, the conflicting part is removed.
 """
 
 import torch
@@ -61,7 +61,7 @@ class ProGradMethod(Method):
 
     declared = SETTINGS
     learner: ContextLearner
-    # the class name is always last, so that what is before it can start the context
+    # the class name is always last, so that the words before it can start the context
     exceptions = {
         "OxfordPets": "a type of pet, a photo of a {}.",
         "OxfordFlowers": "a type of flower, a photo of a {}.",
@@ -99,7 +99,7 @@ class ProGradMethod(Method):
         """The cross-entropy, whose gradient is the projected one.
 
         The general knowledge is −Σ_k p_k log q_k · T² with p zero-shot CLIP's and q the prompts'
-        probabilities at temperature T, averaged over images: its gradient is that of KL(p ‖ q).
+        probabilities at temperature T, averaged over images: it has the gradient of KL(p ‖ q).
         """
         node = self.settings
         logits = scores.logits[0]  # (B, K)
@@ -115,7 +115,7 @@ class ProGradMethod(Method):
         parameters = list(self.learner.parameters())
         of_task = torch.autograd.grad(task, parameters, retain_graph=True)
         of_general = torch.autograd.grad(general, parameters)
-        # terms that are zero and whose gradient is the projected one: what follows is an ordinary step
+        # terms that are zero and have the projected gradient: an ordinary step follows
         total = task.detach()
         for g_task, g_general, parameter in zip(of_task, of_general, parameters):
             projected = project(g_task, g_general, node.LAMBDA)

@@ -82,7 +82,7 @@ class ProLIPMethod(Method):
 
     @torch.no_grad()
     def tokens(self, images: Tensor) -> Tensor:
-        """What CLIP projects of images (1, B, 3, H, W): (1, B, D), in fp32."""
+        """Return the features before CLIP's projection of images (1, B, 3, H, W): (1, B, D), in fp32."""
         tower = self.backbone.image
         start = self.backbone.image.proj
         identity = torch.eye(len(start), dtype=start.dtype, device=self.device)
@@ -108,7 +108,7 @@ class ProLIPMethod(Method):
         start = projection.vit_proj.detach().clone()
         optimizer = torch.optim.Adam(projection.parameters(), lr=node.LR, eps=1e-4)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, node.STEPS)
-        views: deque[list[Tensor]] = deque()  # those that a later step takes
+        views: deque[list[Tensor]] = deque()  # for later steps
         for step in range(node.STEPS):
             if step < node.VIEWS:
                 batches = [(self.tokens(x)[0], y) for x, y in training(augmented=True)]

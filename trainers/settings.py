@@ -1,7 +1,7 @@
-"""The settings of a run, each declared once, and those that methods share.
+"""The settings of a run, each declared once, and the settings that methods share.
 
 Of Dassl's keys the defaults stand in one file, dassl-lite's, which travels with this package: a run without
-Dassl has the same ones. Here stands what the trainers take of each.
+Dassl has the same ones. Here stand the values that the trainers take.
 """
 
 from pathlib import Path
@@ -42,7 +42,7 @@ BATCH = at_least(1, 1000000)  # more is a slip of the hand
 NUMBER = at_least(0, 1e38)  # as torch's numbers
 EPOCH = at_least(-1, 1000000)
 
-# Of Dassl's keys those that are read here: what each is, and what it takes.
+# Dassl's keys that are read here: the meaning of each, and the values that it takes.
 READ: dict[str, tuple[str, Takes]] = {
     "OUTPUT_DIR": ("folder of what the run leaves", ANY),
     "RESUME": ("folder with checkpoints to go on from", ANY),
@@ -101,7 +101,7 @@ READ: dict[str, tuple[str, Takes]] = {
     "TEST.FINAL_MODEL": ("which epoch's prompts are kept", ["last_step", "best_val"]),
     "TRAINER.NAME": ("trainer", ANY),
 }
-# Those that Dassl alone reads, and of which a run takes one value; the others take any.
+# Keys that Dassl alone reads, with the one value that a run takes; the others take any.
 ONE_VALUE: dict[str, Takes] = {
     "DATALOADER.K_TRANSFORMS": [1],
     "MODEL.INIT_WEIGHTS": [""],  # a run's folder is given by --model-dir or --resume
@@ -112,7 +112,7 @@ OF_DASSL_ALONE = {
     for key, default in DASSLS.items()
     if key not in READ
 }
-# What the trainers read or advise beyond Dassl's keys.
+# Keys that the trainers read or advise beyond Dassl's.
 BEYOND_DASSL = {
     "DATASET.SUBSAMPLE_CLASSES": Setting(
         "all", "classes: all, or one half of them", ["all", "base", "new"]
@@ -165,7 +165,7 @@ BEYOND_DASSL = {
 # Of a run, by their names in the whole config; a method's own are declared in its file.
 RUN = {key: Setting(DASSLS[key], *told) for key, told in READ.items()} | BEYOND_DASSL
 
-# ---- what methods share, in their own nodes ----
+# ---- shared by methods, in their own nodes ----
 
 PRECISION = {
     "PREC": Setting("fp16", "fp32, amp or fp16, see precision.py", ["fp32", "amp", "fp16"])
@@ -181,13 +181,13 @@ ENCODER = {
 
 
 def add_run_settings(cfg: CfgNode) -> None:
-    """Declares what the trainers read or advise beyond Dassl's keys; a key that a toolbox has declared
+    """Declare the keys that the trainers read or advise beyond Dassl's; a key that a toolbox has declared
     itself keeps its value."""
     declare(cfg, BEYOND_DASSL)
 
 
 def settings_of_run(cfg: CfgNode) -> Settings:
-    """What a config must have but for the nodes of methods and data sets: ``RUN``, and under Dassl the
+    """Return the settings that a config must have beside the nodes of methods and data sets: ``RUN``, and under Dassl the
     keys that it alone reads."""
     there = dict(leaves(cfg))
     return RUN | {key: setting for key, setting in OF_DASSL_ALONE.items() if key in there}

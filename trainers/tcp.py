@@ -20,7 +20,7 @@ from .registration import registered
 from .settings import ENCODER
 
 REDUCTION = 4  # of the width in the bottleneck
-AFTER_CONTEXT = {  # what follows the learned context, if not the class name and a full stop
+AFTER_CONTEXT = {  # the words after the learned context, if not the class name and a full stop
     "OxfordPets": "{}, a type of pet.",
     "OxfordFlowers": "{}, a type of flower.",
     "FGVCAircraft": "{}, a type of aircraft.",
@@ -51,7 +51,7 @@ SETTINGS = {
 
 
 def add_tcp_config(cfg: CfgNode) -> None:
-    """Declares ``cfg.TRAINER.TCP``; the official keys are those of ``TRAINER.COOP``, layer and eps are in its code."""
+    """Declare ``cfg.TRAINER.TCP``; officially its keys are in ``TRAINER.COOP``, layer and eps in its code."""
     cfg.TRAINER.TCP = node_of(SETTINGS)
 
 
@@ -72,7 +72,7 @@ class ClassAwarePrompts(nn.Module):
         self.register_buffer("classes", method.hand_crafted, persistent=False)
         template = AFTER_CONTEXT.get(method.dataset, "{}.")
         self.tokens = FixedTokens(text, method.classnames, len(self.ctx), template=template)
-        self.layers_before = node.LAYER - 1  # that keep what the context has become
+        self.layers_before = node.LAYER - 1  # these keep the context as it has become
 
     def forward(self) -> Prompts:
         hidden = quick_gelu(self.reduce(self.classes))  # (K, E/4)

@@ -1,4 +1,4 @@
-"""Tip-Adapter: zero-shot CLIP plus a cache of the training images' features, in which those similar
+"""Tip-Adapter: zero-shot CLIP plus a cache of the training images' features, where the features similar
 to an image vote with their labels (Zhang et al., 2022, "Tip-Adapter: Training-free Adaption of CLIP
 for Few-shot Classification", §3). Nothing is trained; in ``TipAdapterF`` the kept features are, by
 cross-entropy. α and β are chosen on validation images. Ours: these fit a temperature, which leaves
@@ -93,7 +93,7 @@ class FeatureCache(SizedByState):
 
     @property
     def of_class(self) -> Tensor:
-        """Which class each feature is of, (N, K)."""
+        """Return the class of each feature, (N, K)."""
         return F.one_hot(self.labels, self.classes).float()
 
     def forward(self, features: Tensor, zero_shot: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def votes_by(likeness: Tensor, of_class: Tensor, beta: Tensor | float) -> Tensor
 
 
 def keys_of(features: Tensor) -> Tensor:
-    """What the cache keeps of features (R, N, E), of any length: (N, E), the views' mean, of length one."""
+    """Return the cache's keys of features (R, N, E), of any length: (N, E), the views' mean, of length one."""
     return F.normalize(features.mean(dim=0), dim=-1)
 
 

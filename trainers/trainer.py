@@ -1,7 +1,7 @@
 """MethodTrainer: a ``Run`` as a trainer of Dassl's.
 
 A method's file ends with ``CDC = registered(CDCMethod)``, which makes its trainer, ``trainer_of``, and
-registers it. Its settings are ``cfg.TRAINER.<NAME>``, the trainer's name in capitals. What a run does
+registers it. Its settings are ``cfg.TRAINER.<NAME>``, the trainer's name in capitals. The run
 is in ``run.py``, the training loop in ``fit.py``.
 """
 
@@ -33,8 +33,8 @@ class MethodTrainer(TrainerX):
     Attributes:
         method: the ``Method`` that a subclass trains.
         model: the one of this run.
-        loaders: its images, those of Dassl's ``dm``.
-        run: what trains, resumes, tests and leaves the record.
+        loaders: its images, from Dassl's ``dm``.
+        run: the run that trains, resumes, tests and leaves the record.
     """
 
     method: type[Method]
@@ -113,11 +113,11 @@ class MethodTrainer(TrainerX):
             self.run.evaluation.write_record()
 
     def test(self, split: str | None = None) -> float:
-        """See ``Run.test``."""
+        """Test, by ``Run.test``."""
         return self.run.test(split)
 
     def evaluated(self, split: str, answers: Prediction, labels: Tensor) -> float:
-        """What Dassl's evaluator makes of answers: its first number."""
+        """Return the first number that Dassl's evaluator makes of answers."""
         self.evaluator.reset()
         self.evaluator.process(answers.probability, labels)
         results = self.evaluator.evaluate()
@@ -125,7 +125,7 @@ class MethodTrainer(TrainerX):
             self.write_scalar(f"{split}/{key}", value, self.run.epoch)
         return float(next(iter(results.values())))
 
-    # ---- what is saved ----
+    # ---- saving ----
 
     def save_model(
         self,
@@ -140,11 +140,11 @@ class MethodTrainer(TrainerX):
         self.run.save(model_name or epoch_name(epoch + 1), val_result)
 
     def resume_model_if_exist(self, directory: str) -> int:
-        """See ``Run.resume``."""
+        """Resume, by ``Run.resume``."""
         return self.run.resume(directory)
 
     def load_model(self, directory: str, epoch: int | None = None) -> None:
-        """Loads prompts for a test; see ``Run.load``."""
+        """Load prompts for a test, by ``Run.load``."""
         self.run.load(directory, epoch)
 
 

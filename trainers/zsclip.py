@@ -58,7 +58,7 @@ class NamesAloneMethod(ZeroshotCLIPMethod):
         return "ZeroshotCLIP"
 
     def predict(self, logits: Tensor) -> Prediction:
-        """``Prediction`` from (1, B, K) logits, see ``around``."""
+        """Return the ``Prediction`` from (1, B, K) logits, moved by ``around``."""
         return Prediction(around(logits[0], logits[0]).sigmoid())
 
 

@@ -1,1 +1,1 @@
-"""What everything else may use: errors, files, locks, readers. Nothing here needs torch."""
+"""Basics for every other module: errors, files, locks, readers. Nothing here needs torch."""

@@ -1,13 +1,13 @@
-"""Merges config files and KEY VALUE pairs into a config, and checks what its keys hold; every
+"""Merges config files and KEY VALUE pairs into a config, and checks the values of its keys; every
 mistake is named.
 
-A config file may name files of ``configs/bases`` that it builds on, of which it says only what
-differs; of several the later one wins, and the file itself over all of them::
+A config file may name files of ``configs/bases`` that it builds on, and then has only the
+differences; of several the later one wins, and the file itself over all of them::
 
     BASE: [vit_b16, sgd]
 
-Checks what yacs does not: missing values, elements of lists, infinite or NaN numbers, text that is not
-UTF-8, and what a ``Setting`` takes.
+Checks beyond yacs: missing values, elements of lists, infinite or NaN numbers, text that is not
+UTF-8, and the values that a ``Setting`` takes.
 """
 
 import math
@@ -26,7 +26,7 @@ from .setting import Setting, Settings, Takes
 PACKAGE = Path(__file__).resolve().parents[1]
 # of recipes, bases and data sets: a wheel has them in the package, a checkout beside it
 CONFIGS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
-BASE = "BASE"  # in a file: those that it builds on
+BASE = "BASE"  # in a file: the files that it builds on
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
 WHOLE = re.compile(r"[+-]?\d+")
 WORDS_OF_TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
@@ -36,7 +36,7 @@ def settings_in(words: Sequence[str], what: str) -> dict[str, str]:
     """KEY → value of words KEY VALUE KEY …; of a key that comes twice the last value.
 
     Raises:
-        UserError: one has no value; what: what they are called, for the message.
+        UserError: one has no value; what: their name in the message.
     """
     if len(words) % 2:
         raise UserError(f"{what} must come in pairs, KEY VALUE: {' '.join(words)}")
@@ -72,11 +72,11 @@ def merge(cfg: CfgNode, source: str | Mapping[str, object], what: str, leave_out
 
 
 def read_config(path: str | Path, where: str) -> dict[str, Stored]:
-    """A config file as nested dicts, with what its bases have and it has not; where: what it is,
-    for messages.
+    """Read a config file as nested dicts, with the further values of its bases; where: its name in
+    messages.
 
     Raises:
-        UserError: it is missing, can't be read, is no YAML of keys, or a base of it is unknown.
+        UserError: it is missing, can't be read, is not YAML with keys, or a base of it is unknown.
     """
     if not os.path.isfile(path):
         folder, name = os.path.split(path)
@@ -101,7 +101,7 @@ def read_config(path: str | Path, where: str) -> dict[str, Stored]:
 
 
 def overlaid(below: Mapping[str, Stored], above: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Nested dicts with the values of both, those of ``above`` where both have one."""
+    """Merge nested dicts; where both have a value, the one of ``above`` counts."""
     merged = dict(below)
     for key, value in above.items():
         known = merged.get(key)
@@ -116,12 +116,12 @@ def check_values(values: Mapping[str, object], settings: Settings, path: str = "
     """Each setting must have a value, of its default's type and among those that it takes.
 
     Args:
-        values: a config node, or that of a record as plain dicts; it may have more keys, which are
+        values: a config node, or a record's as plain dicts; it may have more keys, which are
             not looked at.
         path: name of the node with a full stop, for messages.
 
     Raises:
-        UserError: the key, its value, and what it takes.
+        UserError: the key, its value, and the values that it takes.
     """
     given = dict(leaves(values))
     for key, setting in settings.items():
@@ -156,7 +156,7 @@ def check_range(key: str, value: object, takes: Takes) -> None:
     """A value, or each element of a list, must be among those that are taken.
 
     Raises:
-        UserError: see ``check_values``.
+        UserError: as ``check_values``.
     """
     for element in elements_of(value):
         if isinstance(takes, list):
@@ -186,7 +186,7 @@ def mismatch(key: str, value: object, default: object) -> UserError:
 def is_of(type_: type, value: object) -> bool:
     """Whether a value is of a type.
 
-    Of ``float`` are whole numbers too, of ``str`` only what can be written as UTF-8; numbers are
+    Integers pass as ``float``; a ``str`` must be writable as UTF-8; numbers are
     finite, and whole ones below 2⁶³, as torch has no larger ones.
     """
     if type(value) is not type_ and (type_, type(value)) != (float, int):

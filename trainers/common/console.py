@@ -11,14 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TextIO
 
-# what moves the cursor, ends a line, colours, or turns the direction of writing; and bytes that are
+# characters that move the cursor, end a line, colour, or turn the direction of writing; and bytes that are
 # no text
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str, kept: str = "") -> str:
-    """A text, such as a file's name, in which control characters are shown as Python writes them,
-    except those of ``kept``."""
+    """Return a text, such as a file's name, with its control characters as Python writes them,
+    except for the characters of ``kept``."""
     return CONTROL.sub(
         lambda match: match[0] if match[0] in kept else match[0].encode("unicode_escape").decode(),
         text,
@@ -26,8 +26,8 @@ def printable(text: str, kept: str = "") -> str:
 
 
 def shortened(text: str) -> str:
-    """A text of at most 2,000 characters, in which a word of more than 300, such as a path, has its
-    ends only."""
+    """Shorten a text to 2,000 characters, and each word above 300, such as a path, to its two
+    ends."""
     text = re.sub(r"\S{300,}", lambda match: f"{match[0][:150]}…{match[0][-100:]}", text)
     return text if len(text) <= 2000 else f"{text[:1300]} … {text[-600:]}"
 
@@ -76,7 +76,7 @@ def csv_lines(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> Itera
 
 
 def csv_text(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    """A CSV file as one text, see ``csv_lines``."""
+    """Return a CSV file as one text, with the lines of ``csv_lines``."""
     return "".join(csv_lines(columns, rows))
 
 
@@ -124,12 +124,12 @@ def show_messages(*loggers: logging.Logger) -> None:
 
 
 def package_logger() -> logging.Logger:
-    """The logger of this package, above those of its modules."""
+    """Return the logger of this package, the parent of its modules' loggers."""
     return logging.getLogger(__name__.partition(".")[0])
 
 
 class FileOnly(io.TextIOBase):
-    """The file that Dassl's tee writes to, without the console: for what is too long to read before
+    """The file that Dassl's tee writes to, without the console: for texts too long to read before
     the first progress bar.
 
     Args:
@@ -152,7 +152,7 @@ class FileOnly(io.TextIOBase):
 
 @contextlib.contextmanager
 def logged_to(path: str, *loggers: logging.Logger) -> Iterator[FileOnly]:
-    """The messages of loggers go into a file as well, after what it holds, to the end of the block;
+    """Append the messages of loggers to a file as well, to the end of the block;
     yields the file."""
     with open(path, "a", encoding="utf-8", errors="backslashreplace", buffering=1) as file:
         handler = LogHandler(file)

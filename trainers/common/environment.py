@@ -1,4 +1,4 @@
-"""What every command does first, and a library never: a package that is not installed, a closed
+"""The first steps of every command, which a library never takes: a package that is not installed, a closed
 output or a locale without our letters ends in one line instead of a traceback, and threads that
 wait for each other leave the core to others.
 
@@ -22,8 +22,8 @@ SHORT_SPIN = {"GOMP_SPINCOUNT": "15000", "KMP_BLOCKTIME": "0"}
 # OpenBLAS's threads spin likewise, whatever OpenMP is told. numpy and scipy bring one, for whose small
 # products one thread is enough; on x86 torch, whose products are large, has another library.
 X86 = ("x86_64", "AMD64")
-# Files in which Linux says how many microseconds a container may compute in a period, and how long
-# that is; of the second and the first version of its control groups.
+# Linux' files with the microseconds that a container may compute in a period, and the period's
+# length; of the second and the first version of its control groups.
 QUOTAS = (
     ["/sys/fs/cgroup/cpu.max"],
     ["/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"],
@@ -47,7 +47,7 @@ def prepare_threads() -> None:
 
 
 def share_of_cores() -> float:
-    """How many of the machine's cores a container may use; infinite where nothing says so."""
+    """Return the number of cores that a container may use; infinite without a limit."""
     for paths in QUOTAS:
         try:
             quota, period = " ".join(map(read, paths)).split()
@@ -108,5 +108,5 @@ def start_command() -> None:
 
 
 def first_line(docstring: str | None) -> str:
-    """What a command's help says that it does; nothing under ``python -OO``, which drops docstrings."""
+    """Return the first line of a command's help; empty under ``python -OO``, which drops docstrings."""
     return (docstring or "").partition("\n")[0]

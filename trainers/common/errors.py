@@ -1,4 +1,4 @@
-"""The errors that a user can mend: in the input, and what a machine does to a run."""
+"""Errors that a user can mend: mistakes in the input, and failures of the machine."""
 
 import contextlib
 import difflib
@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Iterator
 from .console import Lines, printable, shortened
 from .interruption import REQUEUE, Interrupted, take_interrupts_back
 
-# what raises when a worker of a loader is killed
+# modules that raise when a loader's worker is killed
 LOADER = ("torch.utils.data.dataloader", "torch.utils.data._utils.signal_handling")
-# what torch and the drivers of GPUs say in their RuntimeErrors
+# the words of torch and of GPU drivers in their RuntimeErrors
 NO_MEMORY = re.compile(
     "out of memory|(can.?not|can't) allocate|not enough memory|alloc_failed", re.I
 )
@@ -26,7 +26,7 @@ MACHINES = {
     for name in "EACCES EPERM EIO ENOMEM EMFILE ENFILE ENOSPC EDQUOT EROFS ESTALE ETIMEDOUT".split()
     if hasattr(errno, name)  # Windows has not all
 }
-# of others there is no room
+# other devices' names don't fit in a message
 ADVICE = {
     errno.EACCES: "make it readable and writable",
     errno.EPERM: "make it readable and writable",
@@ -36,8 +36,8 @@ ADVICE = {
 
 
 class UserError(ValueError):
-    """Something in the user's input is wrong. The message is one line: what is wrong, where, and
-    what to do next.
+    """Something in the user's input is wrong. The message is one line: the fault, its place, and
+    the next step.
 
     ``train.py`` prints it without a traceback and exits with code 2; used as a library, it is a
     plain ``ValueError``. A name in it may hold anything: control characters are shown escaped, and
@@ -97,8 +97,8 @@ def lacks_memory(error: BaseException) -> bool:
 
 
 def raise_machines(error: Exception, path: object = None) -> None:
-    """Raises an error again that is no sign of a damaged file: memory is used up, as a MemoryError, a
-    right is missing, or the disk fails. To be called where whatever a reader raises counts as damage.
+    """Raise an error again if it does not show a damaged file: memory is used up, as a MemoryError, a
+    right is missing, or the disk fails. Call it where any error of a reader counts as damage.
 
     Args:
         path: of the file that is read, which the error shall name.
@@ -122,7 +122,7 @@ def is_of_killed_worker(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def blaming_config() -> Iterator[None]:
-    """What Dassl, an optimiser or a transform refuses in this context is the fault of a setting.
+    """Blame a setting for all that Dassl, an optimiser or a transform refuses in this context.
 
     Raises:
         UserError: in place of their error.
@@ -186,7 +186,7 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
 
 
 def discard_output() -> None:
-    """What is left to be written to standard output goes nowhere. It could not be written, and Python
+    """Drop the rest of standard output. It could not be written, and Python
     would try again at its end, and then give exit code 120."""
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -15,7 +15,7 @@ import numpy
 from .errors import UserError
 
 UNFINISHED = ".unfinished"  # ends the name of a file that is being written
-START = 2**16  # bytes that are read of a file, to see whose it is
+START = 2**16  # bytes that are read of a file to recognise its owner
 OWNED = "CDC for prompt learning writes into this folder, and replaces its own files there.\n"
 
 
@@ -27,13 +27,13 @@ def check_output(
 
     Args:
         option: that names it, for the message.
-        mark: what every file begins with that the command has written; white space does not count,
+        mark: the beginning of every file that the command has written; white space does not count,
             since tables are padded.
         inputs: paths of files that the command reads.
         at: where in the file, in bytes, the mark stands.
 
     Raises:
-        UserError: it is somebody's, or see ``is_there``.
+        UserError: it is somebody's, or as ``is_there``.
     """
     if not is_there(option, path):
         return
@@ -57,7 +57,7 @@ def check_folder(option: str, folder: str, owner: str, names: Iterable[str]) -> 
         names: of the files that the command may write; an empty file is nobody's.
 
     Raises:
-        UserError: one of them is somebody's, or see ``is_there``, of the folder and of the files.
+        UserError: one of them is somebody's, or as ``is_there``, for the folder and the files.
     """
     if not is_there(option, folder, is_folder=True):
         return
@@ -72,7 +72,7 @@ def mark_folder(folder: str, owner: str) -> None:
     """Marks a folder that was checked: from now on files of the command's names are its own.
 
     Args:
-        owner: name of the file that marks it, see ``check_folder``.
+        owner: name of the file that marks it, as in ``check_folder``.
     """
     write_text(f"{folder}/{owner}", OWNED)
 
@@ -111,11 +111,11 @@ def write_atomically(path: str, write: Callable[[str], object]) -> None:
     """
     is_there("the file", path)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    # no two writers share it, on any machines; see ``remove_leftovers``
+    # no two writers share it, on any machines; ``remove_leftovers`` knows its ending
     temporary = f"{path}.{socket.gethostname()}-{os.getpid()}{UNFINISHED}"
     try:
         Path(temporary).unlink(missing_ok=True)  # of a process of that number that was killed
-        # a file of our own: what is written would go where a link leads
+        # a file of our own: writing to a link would write to its target
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
         write(temporary)
         with open(temporary, "rb+") as file:
@@ -165,6 +165,6 @@ def file_hash(path: str | Path) -> str:
 
 
 def remove_leftovers(folder: str) -> None:
-    """Deletes what a process that was killed while writing has left in a folder, which is locked."""
+    """Delete the unfinished files of a killed process in a folder, which is locked."""
     for path in Path(folder).glob(f"*{UNFINISHED}"):
         path.unlink()

@@ -14,8 +14,8 @@ LABEL_FILES = (".csv", ".tsv", ".txt", ".json")  # endings of files that name im
 
 
 def listed_path(folder: str, name: str) -> str:
-    """The path of an image that a file names, from a folder if it is no absolute one, from which
-    ``image_name`` has the name again."""
+    """Return the path of an image that a file names, below a folder unless it is absolute;
+    ``image_name`` turns it into the name again."""
     name = os.path.normpath(name)
     if os.path.isabs(name):
         return LISTED + name.lstrip(os.sep)
@@ -23,7 +23,7 @@ def listed_path(folder: str, name: str) -> str:
 
 
 def image_name(path: str) -> str:
-    """What an image is called. One that a file names: as it does, see ``listed_path``. Else its folder
+    """Return an image's name: the one in the file that lists it (``listed_path``), else its folder
     and file name, the same wherever the data lie; of a path with ``/./`` the name starts with the
     folder before it."""
     folder, is_listed, name = path.partition(LISTED)
@@ -36,7 +36,7 @@ def image_name(path: str) -> str:
 
 
 def data_name(name: str, root: str) -> str:
-    """What a data set is called: one's own images by their folder, ``root``, or by the file that names
+    """Return a data set's name: one's own images use their folder (``root``), or the file that lists
     them, without its ending."""
     if name != "ImageFolder":
         return name
@@ -51,7 +51,7 @@ def start_of(digest: bytes) -> int:
 
 
 def note_on_trained(number: int, tested: int) -> str:
-    """What is said where ``number`` of the images tested are files that were trained on; "" of none."""
+    """Return the remark that ``number`` of the tested images were trained on; "" for none."""
     if not number:
         return ""
     return (
@@ -76,7 +76,7 @@ class Named(Protocol):
 def split_hash(
     train: Iterable[Named], val: Iterable[Named], test: Iterable[Named], content: str = ""
 ) -> str:
-    """Fingerprint (16 hex digits) of what a run trains and tests on.
+    """Return the fingerprint (16 hex digits) of the images that a run trains and tests on.
 
     It covers, for train, val and test in their order: file name, folder name, label and class name
     of every image, and the bytes of one's own images, by their hash ``content``; not where the data

@@ -1,6 +1,6 @@
 """Files of repositories on the Hugging Face hub: in the cache of its client, or downloaded to it.
 
-HF_ENDPOINT may name any server, and the client's own downloads join what that server sends (the
+HF_ENDPOINT may name any server, and the client's own downloads join a text of that server (the
 ETag) to a path that they write to. Here every path is made of names of ours, so nothing outside of
 the cache is read, written or removed.
 """
@@ -28,7 +28,7 @@ def cached(repository: str, file: str, revision: str = "main") -> str:
 
     try:
         path = try_to_load_from_cache(repository, file, revision=revision)
-    except ValueError:  # it is no repository's name
+    except ValueError:  # not a repository's name
         return ""
     if not isinstance(path, str):
         return ""
@@ -48,7 +48,7 @@ def download(
 
     Args:
         revision: a branch, or a commit.
-        check: takes the path of what came before it gets its name, and raises what is wrong with it.
+        check: takes the path of the download before it gets its name, and raises if something is wrong.
 
     Raises:
         UserError: the server names a commit that is none, or sends more bytes than it stated.

@@ -1,7 +1,7 @@
 """Opens image files, which may be damaged or hostile; nothing else opens them.
 
-What a picture costs is bounded: its file, its header (``image_headers.py``), its pixels, its shape;
-and a process decodes ``AT_ONCE`` pixels at a time. What the sum of it is, docs/reliability.md says.
+The cost of a picture is bounded: its file, its header (``image_headers.py``), its pixels, its shape;
+and a process decodes ``AT_ONCE`` pixels at a time. docs/reliability.md has the total.
 """
 
 import contextlib
@@ -52,9 +52,9 @@ TILE = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whol
 # whose pictures are decoded before anything knows that they are larger than their file says, up to
 # the libraries' own limits
 MAY_LIE = ("AVIF", "HEIF")
-# of formats of which a pixel takes more time, four seconds for AT_ONCE, or more memory
+# formats whose pixels take more time, four seconds for AT_ONCE, or more memory
 MOST = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
-# Blocks in which Pillow takes memory: a picture of MAX_PIXELS is one, which the C library gives back
+# Size of Pillow's blocks of memory: a picture of MAX_PIXELS is one, which the C library gives back
 # as soon as it is free. Of less than 32 MB, as is the end of a picture in several blocks, it keeps
 # some for each thread that has decoded pictures.
 BLOCK = 2**29
@@ -93,8 +93,8 @@ def open_image(file: str | IO[bytes]) -> Iterator[Image.Image]:
     """The image of a path or an open file, not decoded yet, to the end of the block.
 
     Raises:
-        OSError: no file, or none of ``FORMATS``; ValueError: it is too large, see the limits above,
-            or is a pipe or a device; and whatever else damaged bytes can make Pillow raise.
+        OSError: no file, or none of ``FORMATS``; ValueError: it is larger than the limits above,
+            or a pipe or a device; and any error that damaged bytes can make Pillow raise.
     """
     if isinstance(file, str):
         status = os.stat(file)
@@ -113,7 +113,8 @@ def open_image(file: str | IO[bytes]) -> Iterator[Image.Image]:
 
 
 def check_shape(image: Image.Image) -> None:
-    """
+    """Check that a picture is not too long for its width.
+
     Raises:
         ValueError: it has no pixel or more than ``MAX_PIXELS``, one side is more than ``MAX_RATIO``
             times the other, or nothing says which of its numbers is white.
@@ -134,7 +135,7 @@ def check_shape(image: Image.Image) -> None:
 
 
 def pixels_of(image: Image.Image) -> int:
-    """How many pixels are decoded for an image that is open: of a TIFF at least a tile."""
+    """Return the number of pixels that an open image decodes: at least a tile for a TIFF."""
     tags = getattr(image, "tag_v2", {})
     tile = math.prod(int(tags.get(tag, 0)) for tag in TILE)
     return max(image.width * image.height, tile)
@@ -167,9 +168,9 @@ def decoded(
     the ``AT_ONCE`` pixels.
 
     Args:
-        background: a colour, or None: the picture as a viewer shows it, see ``as_seen``; "": as it
+        background: a colour, or None: the picture as a viewer shows it (``as_seen``); "": as it
             is stored, which is CoOp's way.
-        least: see ``draft``.
+        least: as in ``draft``.
 
     Raises:
         UserError: it can't be read; MemoryError, which says nothing of the picture.
@@ -193,7 +194,7 @@ def decoded(
 
 
 def read_picture(file: str | IO[bytes], background: str = "", least: int = 0) -> Image.Image:
-    """The RGB image of a path or an open file, to be kept; see ``decoded``. (Dassl's own
+    """Return the RGB image of a path or an open file, to be kept; arguments as in ``decoded``. (Dassl's own
     ``read_image`` tries again, for ever.)"""
     with decoded(file, background, least) as image:
         return image
@@ -216,13 +217,13 @@ def reason(error: Exception, image: Image.Image | None = None) -> str:
 
 
 def on_background(image: Image.Image, background: str | None) -> Image.Image:
-    """An image that is open in RGB; background: see ``decoded``."""
+    """Convert an open image to RGB; background: as in ``decoded``."""
     return in_rgb(image) if background == "" else as_seen(image, background)
 
 
 def as_seen(image: Image.Image, background: str | None) -> Image.Image:
-    """An image in RGB as a viewer shows it: see ``upright``, transparent parts on a colour; without
-    one in RGBA, if it has such parts."""
+    """Return an image in RGB as a viewer shows it: ``upright``, transparent parts on a colour; without
+    a colour in RGBA, if it has such parts."""
     image = upright(image)
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -301,7 +302,7 @@ def left_out(paths: Iterable[str]) -> str:
 
 
 def needs_heic(paths: Iterable[str]) -> str:
-    """What to install for photos of an iPhone, if there are any that can't be read; else ""."""
+    """Return the advice on installing a reader for iPhone photos, if some can't be read; else ""."""
     unread = any(path.lower().endswith(HEIC) and not is_image(path) for path in paths)
     return "To take HEIC: pip install pillow-heif" if unread else ""
 
@@ -312,18 +313,18 @@ def named(paths: Iterable[str]) -> str:
 
 
 def transparent_parts(background: str) -> str:
-    """What becomes of transparent parts, in words; ``background``: see ``read_picture``."""
+    """Describe the treatment of transparent parts; ``background``: as in ``read_picture``."""
     return f"put on {background}" if background else "taken as stored, whatever colour lies there"
 
 
 def with_alpha(paths: Iterable[str]) -> int:
-    """How many pictures can have transparent parts, as their headers say; those that can't be
-    opened don't count."""
+    """Count the pictures that can have transparent parts by their headers; unreadable ones don't
+    count."""
     return sum(look_at(path, lambda image: image.has_transparency_data) for path in paths)
 
 
 def look_at(path: str, question: Callable[[Image.Image], bool]) -> bool:
-    """What a picture's header says; False where it can't be read."""
+    """Answer a question by a picture's header; False where it can't be read."""
     try:
         with open_image(path) as image:
             return question(image)
@@ -333,7 +334,7 @@ def look_at(path: str, question: Callable[[Image.Image], bool]) -> bool:
 
 
 class Seen(NamedTuple):
-    """What was seen of a picture.
+    """Facts of a decoded picture.
 
     Attributes:
         reason: why it can't be read; then all else is empty.
@@ -349,17 +350,17 @@ class Seen(NamedTuple):
 
 
 class Keeper(Protocol):
-    """What is given each picture that is looked at, to keep of it what is asked for later.
+    """An object that is given each decoded picture, and keeps the parts that it needs later.
 
     Attributes:
-        least: see ``draft``.
+        least: as in ``draft``.
     """
 
     @property
     def least(self) -> int: ...
 
     def take(self, path: str, image: Image.Image, seen: Image.Image) -> None:
-        """Keeps of a picture what it likes.
+        """Keep the needed parts of a picture.
 
         Args:
             image: as it is decoded; seen: in RGB, as a viewer sees it on white.

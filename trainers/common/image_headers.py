@@ -1,4 +1,4 @@
-"""What a picture's first bytes say that Pillow would act on as soon as it opens the file.
+"""Checks of a picture's first bytes, which Pillow would act on as soon as it opens the file.
 
 A picture whose opening would cost more than its pixels do is refused before Pillow sees it.
 """
@@ -9,20 +9,20 @@ from typing import IO
 
 import numpy
 
-# of a JPEG, each of which passes over all its pixels; cameras and libraries make ten
+# of a JPEG, each over all its pixels; cameras and libraries make ten
 MAX_SCANS = 100
 # bytes of a JPEG that are looked at at a time; between them threads wait for one another
 BLOCK = 2**20
 MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
 MAX_PLAIN = 2**23  # bytes of a PPM in plain text, which Pillow reads in Python: five seconds
-# of a TIFF's tag, all of which become Python's numbers; tiles of 16 pixels need fewer
+# of a TIFF's tag; all become Python's numbers; tiles of 16 pixels need fewer
 MAX_VALUES = 2**20
 # the TIFF's types that stay bytes
 OF_BYTES = 1
 OF_TEXT = 2
 UNDEFINED = 7
 CANVAS = 8  # bytes a pixel, which Pillow takes when it opens a WebP
-MAX_WEBP = 50_000_000  # pixels of a WebP, of which each takes more memory than another format's
+MAX_WEBP = 50_000_000  # pixels of a WebP, each of more memory than another format's
 
 
 def check_header(file: IO[bytes]) -> int:
@@ -33,7 +33,7 @@ def check_header(file: IO[bytes]) -> int:
 
     Raises:
         ValueError: a JPEG has too many scans, a PPM's header is too long or its text is, a TIFF's
-            tag has too many values, or a WebP too many pixels; MemoryError: there is no room for it.
+            tag has too many values, or a WebP too many pixels; MemoryError: it does not fit.
     """
     magic = file.read(2)
     pixels = 0
@@ -50,7 +50,7 @@ def check_header(file: IO[bytes]) -> int:
 
 
 def check_jpeg(file: IO[bytes]) -> None:
-    # those of the pictures in its data included, of which there are a few
+    # including the scans of the few pictures in its data
     scans = 0
     last = b""
     while block := file.read(BLOCK):
@@ -63,7 +63,7 @@ def check_jpeg(file: IO[bytes]) -> None:
 
 def check_ppm(file: IO[bytes], is_plain: bool) -> None:
     head = file.read(MAX_HEADER)
-    # width, height, and the largest value or what comes after
+    # width, height, and the largest value or the bytes after it
     if len(re.sub(rb"#[^\r\n]*", b"", head).split(maxsplit=3)) < 3 and len(head) == MAX_HEADER:
         raise ValueError(f"its header has more than {MAX_HEADER // 2**10} kB")
     if is_plain and file.seek(0, 2) > MAX_PLAIN:

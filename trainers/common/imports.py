@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def importing() -> Iterator[None]:
-    """What is imported in a process's first such context stays to its end, so that the garbage collector
-    passes over it. Torch, torchvision and scikit-learn make half a million objects, through which it
+    """Keep all imports of a process's first such context to its end, so that the garbage collector
+    passes over them. Torch, torchvision and scikit-learn make half a million objects, through which it
     would look seven times, and once more at the end: one and a half seconds of the processor."""
     gc.disable()
     try:

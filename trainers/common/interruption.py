@@ -1,4 +1,4 @@
-"""Ending a run from outside: Ctrl-C, SIGTERM, and SIGUSR1, by which Slurm warns of a time limit.
+"""Ending a run from outside: Ctrl-C, SIGTERM, and SIGUSR1, Slurm's warning of a time limit.
 
 Under ``interruptible`` such a signal ends the run at once, wherever it is: the end of the last
 epoch is on the disk. The command then prints one line and exits with ``REQUEUE``.
@@ -39,7 +39,7 @@ def interrupt(number: int, frame: FrameType | None) -> None:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Context in which a signal raises ``Interrupted``; only the main thread can be interrupted.
+    """Let a signal raise ``Interrupted`` inside the context; only the main thread can be interrupted.
 
     Signals that are ignored when it begins, as under nohup, stay so.
     """

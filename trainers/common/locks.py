@@ -45,7 +45,7 @@ def turn(work: str, folder: str) -> Iterator[bool]:
     be written to.
 
     Args:
-        work: what is done there, for the log.
+        work: the work there, for the log.
     """
     with contextlib.ExitStack() as stack:
         is_locked = True

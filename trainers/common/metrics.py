@@ -15,7 +15,7 @@ from pathlib import Path
 from .readers import parse_json
 
 METRICS_FILE = "metrics.jsonl"
-METRIC_TYPES = {"epoch": int, "loss": float, "acc": float}  # of what readers need
+METRIC_TYPES = {"epoch": int, "loss": float, "acc": float}  # the fields that readers need
 
 
 def start_metrics(folder: str, is_resumed: bool) -> None:
@@ -36,7 +36,7 @@ def write_metrics(folder: str, line: Mapping[str, float]) -> None:
 
 
 def read_metrics(folder: str | Path) -> list[dict[str, float]]:
-    """The lines in their order, without those that are cut or damaged; empty where nothing was
+    """Return the lines in their order, without cut or damaged ones; empty where nothing was
     trained."""
     path = Path(folder, METRICS_FILE)
     lines = []

@@ -1,7 +1,7 @@
 """Reads text, JSON, YAML, arrays, archives and pickles that may be somebody else's, in bounded time and memory.
 
-Each raises ``ValueError`` that says what is wrong with the file; the caller adds which file it is,
-and what to do.
+Each raises a ``ValueError`` with the fault of the file; the caller adds the file's name
+and the next step.
 """
 
 import codecs
@@ -21,10 +21,10 @@ import yaml
 
 MAX_TEXT = 2**26  # bytes of a file of text: a split of a million images
 MAX_YAML = 2**16  # bytes of a config, whose reader is slow: a second
-MAX_DEPTH = 20  # of its nesting, in which the time grows too
+MAX_DEPTH = 20  # of its nesting: reading time grows with it
 UNPACKED = 2**28  # bytes that any archive may unpack to; a larger one to twice its own size
-# What a file of JSON, of YAML or of a checkpoint stores. It is not checked by types, as what
-# ``json.loads`` returns is not: who reads it looks at it.
+# The content of a file of JSON, of YAML or of a checkpoint. Like the result of ``json.loads``
+# it is not checked by types: its reader looks at it.
 Stored = Any
 
 
@@ -51,15 +51,15 @@ def read_text(path: str | Path, most: int = MAX_TEXT) -> str:
 
 
 def read_json(path: str | Path) -> Stored:
-    """See ``parse_json``; also raises what ``read_text`` does."""
+    """Read a file of JSON, as ``parse_json``; also raises the errors of ``read_text``."""
     return parse_json(read_text(path))
 
 
 def parse_json(text: str | bytes) -> Stored:
-    """What is in a JSON text: all numbers are finite, all strings can be written as UTF-8.
+    """Parse a JSON text: all numbers are finite, all strings can be written as UTF-8.
 
     Raises:
-        ValueError: it is no such JSON.
+        ValueError: it is not such JSON.
     """
     try:
         content = json.loads(text, parse_constant=finite, parse_float=finite)
@@ -105,17 +105,17 @@ class PlainLoader(yaml.SafeLoader):
 
 
 def read_yaml(path: str | Path) -> Stored:
-    """What is in a YAML file.
+    """Read a YAML file.
 
     Raises:
-        OSError: it can't be opened; ValueError: it is no such YAML, or see ``read_text``.
+        OSError: it can't be opened; ValueError: it is not such YAML, or as ``read_text``.
     """
     return copy.deepcopy(parse_yaml(read_text(path, MAX_YAML)))  # the caller's own, to be changed
 
 
 @functools.lru_cache(64)  # the plan of a protocol reads the same few files hundreds of times
 def parse_yaml(text: str) -> Stored:
-    """What YAML means; the same object each time, not to be changed."""
+    """Parse YAML; returns the same object each time, not to be changed."""
     try:
         return yaml.load(text, Loader=PlainLoader)
     except yaml.YAMLError as error:
@@ -123,7 +123,8 @@ def parse_yaml(text: str) -> Stored:
 
 
 def check_archive(path: str | Path) -> None:
-    """
+    """Check that an archive is readable and does not unpack to too much.
+
     Raises:
         ValueError: it is a zip archive that unpacks to far more than its own size.
     """

@@ -1,5 +1,5 @@
-"""Recipes: a trainer's settings for a CLIP, and rules, what they are for one protocol, data set or
-number of shots, where the method's authors varied them.
+"""Recipes: a trainer's settings for a CLIP, and rules that change them for one protocol, data set or
+number of shots, as the method's authors did.
 
 A config file of a trainer may end with
 
@@ -10,8 +10,8 @@ A config file of a trainer may end with
       - {protocol: xd, target: imagenetv2, TRAINER.MMRL.SCALE: 1.0}
 
 Lower-case keys are conditions, which must all hold; the others are settings. Rules are applied in
-their order, so a later one wins; they come over the rest of the file and under what is given on the
-command line. ``run.py --plan`` shows what comes of them.
+their order, so a later one wins; they come over the rest of the file and under the options of the
+command line. ``run.py --plan`` shows the result.
 """
 
 import logging
@@ -38,7 +38,7 @@ COUNTS = range(1, 10**4)  # of training images a class
 
 
 def config_names(*folder: str) -> list[str]:
-    """Names of the files in a folder of configs, without their ending; none where there is no such
+    """Return the names of the files in a folder of configs, without their ending; none without the
     folder."""
     return sorted(path.stem for path in Path(CONFIGS, *folder).glob("*.yaml"))
 
@@ -49,8 +49,7 @@ class Rule:
 
     Attributes:
         conditions: ``protocol``, ``dataset``, ``target``, ``shots`` → the values for which it holds.
-            ``dataset`` is what is trained on, ``target`` what such prompts are tested on where it is
-            another.
+            ``dataset`` is trained on; ``target`` is tested on, where it is another.
         settings: KEY → value.
         default_shots: training images a class of a protocol where none are asked for.
     """
@@ -75,11 +74,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A trainer's config file with rules; see the head of this module.
+    """A trainer's config file with rules, as the head of this module explains.
 
     Attributes:
         rules: in their order.
-        settings: KEY → value, the rest of the file and what it builds on.
+        settings: KEY → value, the rest of the file and of its bases.
     """
 
     rules: list[Rule]
@@ -92,9 +91,10 @@ class Recipe:
 
     @classmethod
     def read(cls, path: str) -> "Recipe":
-        """
+        """Read a recipe's file.
+
         Raises:
-            UserError: see ``read_config``; a rule is malformed, or names a protocol or data set that is
+            UserError: as ``read_config``; a rule is malformed, or names a protocol or data set that is
                 not known: it would never hold.
         """
         datasets = config_names("datasets")
@@ -127,12 +127,13 @@ class Recipe:
 
 
 def read_rule(entry: Mapping[str, object], known: Mapping[str, Collection[object]]) -> Rule:
-    """
+    """Read one rule of a recipe.
+
     Args:
         known: condition → the values it may have.
 
     Raises:
-        UserError: see ``Recipe.read``; AttributeError: the entry is no mapping of texts.
+        UserError: as ``Recipe.read``; AttributeError: the entry does not map texts.
     """
     conditions: dict[str, list[Any]] = {}
     settings: dict[str, object] = {}
@@ -178,7 +179,8 @@ def choose_recipe(trainer: str, backbone: str, protocol: str = "") -> str:
 
 
 def check_known(noun: str, name: str, known: Iterable[str]) -> None:
-    """
+    """Check that a name is known.
+
     Raises:
         UserError: the name is none of the known ones; the message names the nearest one.
     """
@@ -203,7 +205,7 @@ def config_path(*place: str, missing: str) -> str:
 
 
 def usual_experiment(cfg: CfgNode) -> str:
-    """Whose rules hold of a run where nobody says: that of all classes, or of a half."""
+    """Return the protocol whose rules hold by default: of all classes, or of a half."""
     return "fewshot" if cfg.DATASET.SUBSAMPLE_CLASSES == "all" else "base2new"
 
 
@@ -221,13 +223,13 @@ def fill_config(
 
     Args:
         dataset_file, recipe_file: paths; "" for none.
-        conditions: what the rules may ask of the run, see ``Rule.conditions``, as the config so far
+        conditions: the run's facts for ``Rule.conditions``, as the config so far
             has it.
         given: KEY → its name for messages, and its value.
-        options: KEY → value; where: what they are called in messages.
+        options: KEY → value; where: their name in messages.
 
     Raises:
-        UserError: see ``merge`` and ``Recipe.read``.
+        UserError: as ``merge`` and ``Recipe.read``.
     """
     recipe = Recipe.read(recipe_file) if recipe_file else Recipe([], {})
     if dataset_file:

@@ -15,10 +15,10 @@ from .readers import Stored, read_arrays, read_json, read_yaml
 
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
-OWNER = "cdc_run.txt"  # marks a run's folder, see ``files.check_folder``
+OWNER = "cdc_run.txt"  # marks a run's folder, for ``files.check_folder``
 FORMAT = 2  # to be raised when a field, or a trainer's name, changes its meaning
 MULTI_LABEL = "multi-label"  # ``task`` of a run whose pictures may have several labels, or none
-Record = dict[str, Stored]  # results.json, see ``engine.testing.Evaluator.write_record``
+Record = dict[str, Stored]  # results.json, as ``engine.testing.Evaluator.write_record`` writes it
 
 SCHEMA = read_yaml(Path(__file__).with_name("record.yaml"))
 LONGEST_TEXT = 4096  # characters of a text, as of a path
@@ -48,7 +48,7 @@ def read_answers(
 
     Raises:
         ValueError: it is another run's file, or was changed: its hash is not in the record.
-        Exception: of any kind, see ``read_arrays``.
+        Exception: of any kind, as ``read_arrays``.
     """
     path = f"{folder}/{answers_file(split)}"
     if file_hash(path) != nested(record, "answers", split):
@@ -82,7 +82,7 @@ def finished_record(folder: str) -> Record:
     """The record of the run in a folder.
 
     Raises:
-        UserError: there is none; see also ``read_record``.
+        UserError: there is none; or as ``read_record``.
     """
     path = Path(folder, FILE_NAME)
     if not path.is_file():
@@ -98,12 +98,12 @@ def is_multi_label(record: Record) -> bool:
 
 
 def described(record: Record, given: Mapping[str, object]) -> dict[str, object]:
-    """What a run is: its protocol and part (such as ``train_base``), data set, classes, trainer,
+    """Describe a run: its protocol and part (such as ``train_base``), data set, classes, trainer,
     recipe, ablation's row, shots and seed.
 
     Args:
         record: the other fields of its record.
-        given: what is known besides; what is not stands in the record, and a run of no protocol has
+        given: further known facts; the others are read from the record, and a run without a protocol has
             no part.
     """
     by_hand = {
@@ -138,20 +138,20 @@ def finite(value: object) -> float | None:
 
 
 def nested(record: Stored, *keys: str) -> Stored:
-    """What is under a path of keys; None where there is none."""
+    """Return the value under a path of keys; None where it is missing."""
     for key in keys:
         record = record.get(key) if isinstance(record, dict) else None
     return record
 
 
 def shown_name(record: Record) -> str:
-    """What a run's data set is called, see ``data_name``."""
+    """Return the name of a run's data set, by ``data_name``."""
     root = nested(record, "config", "DATASET", "ROOT")
     return data_name(record["dataset"], root) if isinstance(root, str) else record["dataset"]
 
 
 def tested_on(record: Record, images: int) -> str:
-    """What a run's accuracy is of, in words: of images that were held out, or of all."""
+    """Say on which images a run's accuracy was measured: held-out ones, or all."""
     folds = record.get("folds")
     noun = "picture" if is_multi_label(record) else "image"
     if not folds:

@@ -13,8 +13,8 @@ OTHER_IMAGES = (
     "its images are others: some were added, removed or changed, or the folder is another"
 )
 
-# What may differ between a finished run and the one that is asked for: places and things that
-# change no figure; and the number of workers, which draw the random views of training images, each
+# Settings that may differ between a finished run and the requested one: places and settings that
+# change no number; and the number of workers, which draw the random views of training images, each
 # from a seed of its own: a run whose memory is short has to go on with fewer.
 NO_MATTER = """
     OUTPUT_DIR RESUME USE_CUDA VERBOSE DATASET.ROOT DATASET.SKIP_SMALL DATALOADER.NUM_WORKERS
@@ -50,7 +50,7 @@ def changes(cfg: CfgNode, record: Record, left_out: Iterable[str] = NO_MATTER) -
 
 
 def differing(now: Mapping[str, str], then: Mapping[str, str], keys: Iterable[str]) -> list[str]:
-    """``KEY old → new`` for those of the keys whose values differ."""
+    """Return ``KEY old → new`` for the keys with different values."""
     return [
         f"{key} {then.get(key, 'absent')} → {now.get(key, 'absent')}"
         for key in sorted(keys)

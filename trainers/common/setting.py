@@ -1,12 +1,12 @@
-"""What a setting is, declared in one place: its default, what it says, and what it takes.
+"""Settings, each declared in one place: its default, its meaning, and the values that it takes.
 
 A method's file lists its settings by name, and the class of the method names that list, ``declared``;
-those of a run are listed in ``trainers/settings.py``. Config nodes are made of the lists and hold plain
+a run's settings are listed in ``trainers/settings.py``. Config nodes are made of the lists and hold plain
 values, so that any toolbox's yacs can copy, merge and dump them. Whoever checks a node names the list
 that it must keep to (``config_files.check_values``): nothing is hidden in a node, where a copy might lose
-it, and no table is filled by imports, which would depend on what has been imported.
+it, and no table is filled by imports, whose order would matter.
 
-What depends on other settings, the data or the CLIP is checked where it is used.
+Values that depend on other settings, the data or the CLIP are checked where they are used.
 """
 
 import copy
@@ -37,11 +37,11 @@ class Setting:
     """A setting.
 
     Attributes:
-        default: all values are of its type; a list's elements of that of its first one, of text where
+        default: all values have its type; a list's elements the type of its first one, text where
             it is empty.
-        says: what it is, for the documentation.
-        takes: the values of that type that it takes, whatever else is set; also None, if that is
-            among those that may be chosen.
+        says: its meaning, for the documentation.
+        takes: the values of that type that it takes, whatever else is set; also None, if that
+            may be chosen.
     """
 
     default: object
@@ -53,7 +53,7 @@ Settings = dict[str, Setting]  # by name, or by ``A.B`` for B in a node A
 
 
 def declare(cfg: CfgNode, settings: Settings) -> None:
-    """Puts settings into a config, all at their defaults; what is there keeps its value."""
+    """Put settings into a config, all at their defaults; settings already there keep their value."""
     for path, setting in settings.items():
         *nodes, key = path.split(".")
         node = cfg

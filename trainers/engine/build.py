@@ -88,7 +88,7 @@ def check_settings(method: type[Method], cfg: CfgNode) -> CfgNode:
 
 
 def take_pixels(cfg: CfgNode, options: Iterable[str]) -> None:
-    """Puts into ``cfg.INPUT`` how the pixels of the CLIP are made, over what files say, which is CLIP's
+    """Set the pixels of the CLIP in ``cfg.INPUT``, over the files' values, which are CLIP's
     own.
 
     options: keys that somebody has set, which stay as they are.

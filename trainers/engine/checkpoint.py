@@ -1,8 +1,8 @@
 """Checkpoints that hold prompts only, load without executing anything, and resume to the same numbers.
 
 Files lie where Dassl puts them: ``<output>/prompt_learner/model.pth.tar-<epoch>`` and
-``model-best.pth.tar``. The end of each epoch is kept until that of the next one; those that
-TRAIN.CHECKPOINT_FREQ asks for, and the last, stay.
+``model-best.pth.tar``. The end of each epoch is kept until the next one ends; every
+TRAIN.CHECKPOINT_FREQ-th, and the last, stay.
 """
 
 import io
@@ -44,22 +44,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-TrainingState = dict[str, Stored]  # of a training, see ``Checkpoints.save``
+TrainingState = dict[str, Stored]  # of a training, as ``Checkpoints.save`` writes it
 
 
 class Training(NamedTuple):
-    """What a checkpoint says of its training: the names of its classes, its settings, as
-    ``config_of_run`` gives them, and its images' files, see ``fingerprints.start_of``; none where it
-    does not say."""
+    """The training of a checkpoint: the names of its classes, its settings, as
+    ``config_of_run`` gives them, and its images' files, by ``fingerprints.start_of``; empty where they are
+    unknown."""
 
     classnames: Sequence[str]
     settings: Mapping[str, str]
     images: frozenset[int] = frozenset()
 
 
-MODEL_NAME = "prompt_learner"  # folder of the checkpoints in that of a run
+MODEL_NAME = "prompt_learner"  # folder of the checkpoints in a run's folder
 BEST = "model-best.pth.tar"
-# of what each file has
+# of the fields that each file has
 STATE_TYPES = {
     "state_dict": dict,
     "epoch": int,
@@ -91,7 +91,7 @@ class Checkpoints:
     with everything that later steps depend on, and written atomically. Steps after it are repeated.
 
     Args:
-        cfg: the run's config; images: what it trains and tests on.
+        cfg: the run's config; images: its training and test images.
         method: whose learner is trained; parts: optimiser and so on, whose state is kept by name.
     """
 
@@ -111,7 +111,7 @@ class Checkpoints:
         """Writes prompts and all that an exact resume needs; never CLIP's weights.
 
         Args:
-            folder: of the checkpoints; epoch: epochs done; facts: what else is to be kept, in types
+            folder: of the checkpoints; epoch: epochs done; facts: further values to keep, in types
                 that load without executing anything.
         """
         state = {
@@ -166,7 +166,7 @@ class Checkpoints:
             state["train_seconds"] = float(state["train_seconds"])
             if not (0 <= state["train_seconds"] < math.inf and 0 < state["epoch"] <= epochs):
                 raise ValueError("its epochs or seconds are no training's")
-        except Exception as error:  # what is whole may still be of another kind
+        except Exception as error:  # a whole file may still be of another kind
             raise_machines(error)
             raise UserError(
                 f"{folder}/{file_name} cannot be resumed ({type(error).__name__}): delete {folder} "
@@ -191,7 +191,7 @@ class Checkpoints:
         self.check_same(differing(now, then, {*now, *then}), state, folder)
 
     def check_same_record(self) -> None:
-        """The record of a run that leaves no checkpoint is only replaced by that of the same run.
+        """Check that the record of a run without checkpoints is only replaced by the same run's.
 
         Raises:
             UserError: settings, class list or images differ; the message names them.
@@ -204,9 +204,10 @@ class Checkpoints:
         self.check_same(changes(self.cfg, record, NOT_PART_OF_A_RUN), record, output)
 
     def check_same(self, changed: list[str], known: Mapping[str, Stored], folder: str) -> None:
-        """
+        """Check that a folder belongs to this run.
+
         Args:
-            changed: settings that differ from those of the run in ``folder``; known: its
+            changed: settings that differ from the run in ``folder``; known: its
                 ``classnames`` and ``split_hash``.
 
         Raises:
@@ -279,15 +280,15 @@ def check_test_folder(trained: str, output: str) -> None:
 def load_trained(
     method: Method, directory: str, cfg: CfgNode, epoch: int | None = None
 ) -> Training:
-    """Loads a run's prompts for evaluation: those of ``epoch`` (from 1); without it the final ones.
+    """Load a run's prompts of ``epoch`` (from 1) for evaluation; without it the final ones.
 
-    The run may be one of the method's authors' code, see ``official``.
+    The run may be one of the method's authors' code (``official``).
 
     Returns:
-        what the checkpoint says of their training; the method's own classes where it does not say.
+        the checkpoint's facts of their training; the method's own classes where it names none.
 
     Raises:
-        UserError: no such checkpoint, or see ``load_prompts`` and ``official.prompts_in``.
+        UserError: no such checkpoint, or as ``load_prompts`` and ``official.prompts_in``.
     """
     layout = LAYOUTS.get(method.name())
     folder = f"{directory}/{MODEL_NAME}"
@@ -334,7 +335,7 @@ def load_prompts(method: Method, state: TrainingState, folder: str, cfg: CfgNode
 def load_state(
     method: Method, state: Mapping[str, Tensor], classnames: Sequence[str], folder: str
 ) -> None:
-    """``Method.load`` of what is in a folder.
+    """Load a folder's state by ``Method.load``.
 
     Raises:
         UserError: it has another shape.
@@ -361,8 +362,8 @@ def newest(folder: str) -> str | None:
 
 
 def write(state: Mapping[str, object], folder: str, file_name: str) -> None:
-    """Writes a checkpoint; where that fails, what was there before still is."""
-    content = io.BytesIO()  # torch's own writing to a file has no error that says what is wrong
+    """Write a checkpoint; if that fails, the former file is still there."""
+    content = io.BytesIO()  # torch's own writing to a file has no error that names the cause
     torch.save(state, content)
     write_bytes(f"{folder}/{file_name}", content.getbuffer())
 
@@ -371,13 +372,13 @@ def load(path: str) -> TrainingState:
     """The dict that ``write`` wrote, on the CPU.
 
     Raises:
-        UserError: see ``read``, or another program wrote it.
+        UserError: as ``read``, or another program wrote it.
     """
     return checked(read(path), path)
 
 
 def read(path: str) -> Stored:
-    """What a file of a checkpoint holds, on the CPU.
+    """Read a checkpoint's file, on the CPU.
 
     Raises:
         UserError: there is no such file (the message lists the epochs that there are), or it can't
@@ -406,7 +407,7 @@ def read(path: str) -> Stored:
 
 
 def checked(state: object, path: str) -> TrainingState:
-    """What ``write`` has written.
+    """Check the content of a file that ``write`` has written.
 
     Raises:
         UserError: it is something else.

@@ -1,7 +1,7 @@
-"""Checks of settings against each other, the CLIP and the data; what a key takes by itself is said where
-it is declared, see ``common.setting``.
+"""Checks of settings against each other, the CLIP and the data; the values that a key takes by itself
+are declared with it (``common.setting``).
 
-Each raises UserError with the key, its value and what it takes.
+Each raises UserError with the key, its value and the values that it takes.
 """
 
 import logging
@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def check_run(cfg: CfgNode) -> None:
-    """Checks the settings that don't belong to a method, each of which is one that its key takes; a
-    method's own see ``Method.check``."""
+    """Check the settings that don't belong to a method, each already one that its key takes; a
+    method's own are checked by ``Method.check``."""
     check_clip(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:

@@ -24,7 +24,7 @@ TrainingBatch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
 
 
 class TrainingBatches(Protocol):
-    """What is trained on: as many batches per epoch as it has, drawn anew whenever it is iterated."""
+    """The training batches: all of an epoch, drawn anew whenever it is iterated."""
 
     def __len__(self) -> int: ...
 
@@ -53,14 +53,14 @@ def fit(
     """Trains a method's learnable parts; it is left in evaluation mode.
 
     Args:
-        method: what is trained, on the device that is computed on.
+        method: the method to train, on its device.
         batches: to train on, on any device, as all images here.
-        optimizer: of the learnable parts, see ``Method.parameter_groups``.
+        optimizer: of the learnable parts (``Method.parameter_groups``).
         schedule: of its learning rate, stepped after each epoch.
-        epochs: of the whole training; done: those that were made before, in a run that goes on.
+        epochs: of the whole training; done: the epochs before, in a run that goes on.
         images: the training images as some methods look at them before and after the epochs;
             without, the first view of ``batches``.
-        validation: images (1, B, 3, H, W) and labels that what is left is fitted to.
+        validation: images (1, B, 3, H, W) and labels, for the fits after the epochs.
         scaler: of the loss under float16; without, a new one.
         after_step: is given each step; after_epoch: the number of each epoch from 0, when its
             prompts are those to keep; after_epochs: comes before ``Method.complete``, to put the
@@ -180,7 +180,7 @@ class OnDevice:
 
 
 def first_views(batches: TrainingBatches, most: int | None, augmented: bool) -> Batches:
-    """The training images as ``batches`` have them, in place of a data set's, see ``TrainingImages``."""
+    """Yield the training images of ``batches`` in place of a data set's ``TrainingImages``."""
     seen = 0
     for images, labels, *_ in batches:
         if most is not None and seen >= most:

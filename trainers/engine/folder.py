@@ -30,7 +30,7 @@ FILES_OF_RUN = (  # of a run's files
 def folder_of_run(name: str, folder: str) -> Iterator[None]:
     """Makes the folder of a run, if it is not there, and locks it to the end of the block.
 
-    name: what the user gives it by, for messages.
+    name: the option that gives it, for messages.
 
     Raises:
         UserError: it can't be written to, another process does, or it holds files of a run's names

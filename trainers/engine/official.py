@@ -19,7 +19,7 @@ from ..method import Method
 from ..prompting.tokens import END_TOKEN, TOKENIZER, tokenize_classes
 
 log = logging.getLogger(__name__)
-ROUNDING = 0.01  # of a tensor's largest number: float16, of which PromptSRC adds up all epochs'
+ROUNDING = 0.01  # of a tensor's largest number: PromptSRC adds up all epochs' float16
 ROWS_AT_ONCE = 256  # that are looked up in the vocabulary together: 50 MB
 
 
@@ -30,9 +30,9 @@ class Layout(NamedTuple):
     """The layout of a method's official checkpoints.
 
     Attributes:
-        folder: of the files, in that of a run.
+        folder: of the files, in a run's folder.
         name: the name there of one of the learner's parameters.
-        settings: those that follow from the shapes of a state, KEY → value.
+        settings: the ones that follow from the shapes of a state, KEY → value.
         shapes: the names of the tensors whose shapes these are; the first is the context, which is
             in every file.
         unused: beginnings of names that change no answer.
@@ -63,7 +63,7 @@ def of_block(name: str) -> str:
 
 
 def numbered(state: OfficialState, start: str, end: str = "") -> int:
-    """How many names of a state are ``start``, a number, ``end``."""
+    """Count the names of a state that are ``start``, a number, ``end``."""
     return sum(name.startswith(start) and name.endswith(end) for name in state)
 
 
@@ -148,7 +148,7 @@ STAND_INS: list[Any] = [  # for ``torch.serialization.safe_globals``: nothing el
 
 
 def is_official(state: object, method: Method | type[Method]) -> bool:
-    """Whether a file's content is that of a checkpoint of the method's authors."""
+    """Whether a file's content is a checkpoint of the method's authors."""
     return (
         isinstance(state, dict)
         and {*state} >= {"state_dict", "epoch", "optimizer", "scheduler"}
@@ -198,7 +198,7 @@ def check_state(state: OfficialState, method: Method | type[Method], path: str) 
 
 
 def is_plain(value: Tensor) -> bool:
-    """Whether a tensor is what a training keeps: real numbers, all of them stored."""
+    """Whether a tensor can come from a training: real numbers, all of them stored."""
     if value.is_quantized or value.is_complex() or value.is_meta or value.is_nested:
         return False
     return value.layout == torch.strided and value.nbytes <= value.untyped_storage().nbytes()
@@ -208,7 +208,7 @@ def prompts_in(state: OfficialState, method: Method, path: str) -> dict[str, Ten
     """The learner's state from an official one.
 
     Args:
-        state: by the official names, see ``check_state``; path: of its file, for messages.
+        state: by the official names, as ``check_state``; path: of its file, for messages.
 
     Raises:
         UserError: it lacks some of the prompts or has more, or is of another CLIP.
@@ -238,14 +238,14 @@ def prompts_in(state: OfficialState, method: Method, path: str) -> dict[str, Ten
 def trained_names(state: OfficialState, method: Method, path: str) -> list[str]:
     """The method's class names in the order in which a file has their contexts.
 
-    A context that all classes share serves any names, in the order in which they are. Each of
+    A context that all classes share serves any names, in their own order. Each of the
     class-specific contexts belongs to a name, whose tokens the file has beside it.
 
     Args:
-        state, path: see ``prompts_in``.
+        state, path: as in ``prompts_in``.
 
     Raises:
-        UserError: the file's contexts are those of other names.
+        UserError: the file's contexts belong to other names.
     """
     given = method.classnames
     if not method.is_class_specific:
@@ -281,8 +281,8 @@ def tokens_of_names(suffix: Tensor, table: Tensor, path: str) -> list[list[int]]
     """The token ids of each of K names, and of the full stop after it.
 
     Args:
-        suffix: (K, S, D), embeddings of what follows each context, rounded to float16; table: (V,
-            D), those of all tokens; path: of the file, for messages.
+        suffix: (K, S, D), embeddings of the tokens after each context, rounded to float16; table: (V,
+            D), embeddings of all tokens; path: of the file, for messages.
 
     Raises:
         UserError: they are another CLIP's.
@@ -311,7 +311,7 @@ OF_CLASSES = ("token_suffix", "prompt_learner.token_suffix")  # the names that w
 
 
 def given_by_clip(state: OfficialState, method: Method) -> dict[str, Tensor]:
-    """What CLIP gives, under the official names."""
+    """Return CLIP's own tensors under the official names."""
     backbone = method.backbone
     learner: Any = method.learner
     places = {

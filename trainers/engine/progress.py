@@ -1,5 +1,5 @@
-"""How a training gets on: its bar, its lines in ``metrics.jsonl`` and the log, and what its steps
-take."""
+"""Progress of a training: its bar, its lines in ``metrics.jsonl`` and the log, and the time of its
+steps."""
 
 import logging
 import time

@@ -39,11 +39,11 @@ class Run:
     """One run.
 
     Args:
-        cfg: its config; loaders: its images; method: what it trains and tests.
-        judge: what the best epoch is chosen by, and a test says.
+        cfg: its config; loaders: its images; method: the method that it trains and tests.
+        judge: the score that chooses the best epoch, and that a test returns.
 
     Attributes:
-        evaluation: its tests; checkpoints: what is saved of it, and how it goes on.
+        evaluation: its tests; checkpoints: its saved states, from which it goes on.
         optimizer, schedule, scaler: of a method that learns.
         done: epochs that were made before this process; epoch: the last one, from 0.
         best_result: of the epochs so far on validation images.
@@ -87,7 +87,7 @@ class Run:
         self.finish()
 
     def prepare(self) -> None:
-        """Does what comes before a training of whatever kind: the folder is this run's, and no former
+        """Prepare a training of any kind: the folder is this run's, and no former
         record stays.
 
         Raises:
@@ -99,7 +99,7 @@ class Run:
         remove_record(self.cfg.OUTPUT_DIR)
 
     def finish(self) -> None:
-        """Does what comes after the training: the answers to the validation images, the test and the
+        """Finish after the training: answer the validation images, test, and write the
         record."""
         self.keep_validation_answers()
         if self.cfg.TEST.NO_TEST:
@@ -128,7 +128,7 @@ class Run:
         return self.pairs(self.loaders.over_training(every, augmented))
 
     def validation_images(self) -> Batches | None:
-        """The images of val that are none of the test's, or of the whole split; see ``whole_validation``."""
+        """Return the images of val that are not test images, or the whole split (``whole_validation``)."""
         loader = self.loaders.own_val
         if loader is None:
             return None
@@ -147,8 +147,8 @@ class Run:
             self.method.describe(self.method.classnames)
 
     def train(self) -> None:
-        """All epochs that are left; the final prompts are those of the last or, by
-        ``TEST.FINAL_MODEL``, of the best one."""
+        """Train all epochs that are left; the final prompts come from the last or, by
+        ``TEST.FINAL_MODEL``, the best one."""
         cfg = self.cfg
         if self.method.learner is None:
             log.info("%s learns nothing: only tested", self.name)
@@ -208,7 +208,7 @@ class Run:
         self.after_epoch()
 
     def after_epoch(self) -> None:
-        """Keeps the prompts and, beside them, those of the best epoch so far."""
+        """Keep the prompts and, beside them, the best epoch's so far."""
         if self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST:
             assert self.loaders.val is not None  # ``check_data`` asks for one
             self.method.eval()
@@ -250,10 +250,10 @@ class Run:
             self.method.eval()
             self.evaluation.keep(self.evaluation.answers(loader, "val"), "val")
 
-    # ---- what is saved ----
+    # ---- saving ----
 
     def save(self, file_name: str, result: float | None = None) -> None:
-        """Writes a checkpoint of the epoch; result: what was judged of it."""
+        """Write a checkpoint of the epoch; result: its score."""
         self.checkpoints.save(
             f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}",
             file_name,
@@ -273,8 +273,8 @@ class Run:
         return self.done
 
     def test_prompts(self, directory: str, epoch: int | None) -> float:
-        """Tests the prompts of another run's folder, see ``load``; the record notes how many of the images
-        these were trained on. Returns what ``test`` does."""
+        """Test the prompts of another run's folder (``load``); the record notes how many of the images
+        these were trained on. Returns the result of ``test``."""
         trained = self.load(directory, epoch)
         images = self.loaders.images
         items = images.val if self.cfg.TEST.SPLIT == "val" else images.test
@@ -287,7 +287,7 @@ class Run:
         return self.test()
 
     def load(self, directory: str, epoch: int | None = None) -> frozenset[int]:
-        """Loads prompts for a test, see ``load_trained``; returns the files that they were trained on.
+        """Load prompts for a test by ``load_trained``; returns the files that they were trained on.
 
         Raises:
             UserError: no folder is given, or there are none that fit.
@@ -302,6 +302,6 @@ class Run:
         return load_trained(self.method, directory, self.cfg, epoch).images
 
     def is_done(self) -> bool:
-        """Whether the run's folder holds all that it would leave, see ``Checkpoints.is_done``."""
+        """Whether the run's folder holds all that it would leave, by ``Checkpoints.is_done``."""
         splits = {self.cfg.TEST.SPLIT} | ({"val"} if self.loaders.own_val else set())
         return self.checkpoints.is_done(sorted(splits))

@@ -1,4 +1,4 @@
-"""What makes a run's numbers traceable: the commit of this code, the versions of what it rests on, and
+"""Facts that make a run's numbers traceable: the commit of this code, the versions of its packages, and
 the GPU."""
 
 import importlib.metadata
@@ -38,8 +38,8 @@ def git_commit() -> str | None:
 
 
 def gpu_facts(device: torch.device) -> dict[str, str | int | bool | None]:
-    """What a GPU's numbers depend on beside the code: its name, driver, CUDA and cuDNN (None where unknown),
-    and whether its products may take the format of 10 bits (TF32) and its sums any order; empty for
+    """Return the facts of a GPU that change numbers: its name, driver, CUDA and cuDNN (None where unknown),
+    whether its products may take the format of 10 bits (TF32) and its sums any order; empty for
     another device."""
     if device.type != "cuda":
         return {}

@@ -47,7 +47,7 @@ def overlay(node: CfgNode, values: Mapping[str, object]) -> None:
 def method_of(cfg: CfgNode, classnames: Sequence[str], multi_label: bool = False) -> Method:
     """The method of a run's config, for any class names; no prompts are loaded.
 
-    multi_label: see ``find_method``.
+    multi_label: as in ``find_method``.
 
     Raises:
         UserError: the config can't work, or its CLIP is not found.
@@ -59,7 +59,7 @@ def method_of(cfg: CfgNode, classnames: Sequence[str], multi_label: bool = False
 @dataclass(frozen=True)
 class SavedRun:
     """A finished run: its trained method, its config, its record, and the files that it was trained on,
-    see ``Training``."""
+    as ``Training`` has them."""
 
     method: Method
     cfg: CfgNode

@@ -17,15 +17,15 @@ def build_schedule(optimizer: Optimizer, optim_cfg: CfgNode) -> LambdaLR:
 
     Args:
         optimizer: its groups' learning rates are the base L; a group with 0 keeps it.
-        optim_cfg: ``cfg.OPTIM``. What the warm-up names, ``WARMUP_CONS_LR`` or ``WARMUP_MIN_LR``, is
-            the rate of every group, whatever its L.
+        optim_cfg: ``cfg.OPTIM``. The warm-up's rate, ``WARMUP_CONS_LR`` or ``WARMUP_MIN_LR``, is
+            every group's, whatever its L.
     """
     bases = [group["lr"] for group in optimizer.param_groups]
     return LambdaLR(optimizer, [partial(factor, base, optim_cfg) for base in bases])
 
 
 def factor(base: float, optim_cfg: CfgNode, epoch: int) -> float:
-    """What a group's learning rate L = ``base`` is multiplied by in an epoch (from 0)."""
+    """Return the factor of a group's learning rate L = ``base`` in an epoch (from 0)."""
     warmup = max(optim_cfg.WARMUP_EPOCH, 0)
     if epoch < warmup:
         is_constant = optim_cfg.WARMUP_TYPE == "constant"

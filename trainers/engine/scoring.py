@@ -1,4 +1,4 @@
-"""What is kept and measured of answers to images: of one label per image, and of any number."""
+"""Arrays and metrics of answers to images: with one label per image, and with any number."""
 
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -36,10 +36,10 @@ class SplitAnswers(NamedTuple):
 
 
 class Scoring(Protocol):
-    """What is kept and measured of answers."""
+    """Makes the arrays and metrics of answers."""
 
     def arrays(self, answered: SplitAnswers) -> Arrays:
-        """Return what is kept of every image, by name."""
+        """Return the kept arrays of all images, by name."""
 
     def metrics(self, answered: SplitAnswers) -> Metrics:
         """Return the measures of the answers."""
@@ -57,17 +57,17 @@ class OneLabel:
     method: Method
 
     def arrays(self, answered: SplitAnswers) -> Arrays:
-        """See ``per_image``; where something is known of groups ``is_new`` (N,), too, see
+        """Return the arrays of ``per_image``; where groups are known ``is_new`` (N,), too, by
         ``Images.are_independent``."""
         arrays = per_image(answered.answers, answered.labels, answered.paths)
         if self.images.groups:
-            # what learns nothing has seen no image
+            # a method that learns nothing has seen no image
             is_unseen = answered.fold is not None or self.method.learner is None
             arrays["is_new"] = self.images.are_independent(answered.paths, is_unseen)
         return arrays
 
     def metrics(self, answered: SplitAnswers) -> Metrics:
-        """See ``measure``; where something is known of groups ``effective_images``, too."""
+        """Return the metrics of ``measure``; where groups are known ``effective_images``, too."""
         answers = answered.answers
         metrics = measure(answers, answered.labels, self.method.classnames)
         if self.images.groups:
@@ -79,7 +79,7 @@ class OneLabel:
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """An image has any number of labels, see ``Images.truth``.
+    """Scores of images with any number of labels (``Images.truth``).
 
     Attributes:
         images: of the run; method: whose answers these are.
@@ -91,8 +91,8 @@ class MultiLabel:
     def arrays(self, answered: SplitAnswers) -> Arrays:
         """Return for N images and K labels ``image`` (N,), ``probability`` (N, K), ``truth`` (N, K), ``group``
         (N,) and ``is_new`` (N,), whether nothing of the image's group was trained on, ``fold`` (N,), from 0,
-        and ``threshold`` (F, K): the least probabilities under which labels are given, to out-of-fold
-        answers those that are best for the other folds."""
+        and ``threshold`` (F, K): the least probabilities under which labels are given, for out-of-fold
+        answers the best thresholds of the other folds."""
         paths = answered.paths
         probability = answered.answers.probability.numpy()
         truth = numpy.array([self.images.truth[path] for path in paths])
@@ -116,7 +116,7 @@ class MultiLabel:
         }
 
     def metrics(self, answered: SplitAnswers) -> Metrics:
-        """See ``measure_multi_label``; ``per_label`` has the ``threshold`` of each, that of later pictures."""
+        """Return the metrics of ``measure_multi_label``; ``per_label`` has each one's ``threshold`` for later pictures."""
         names = self.method.classnames
         arrays = self.arrays(answered)
         truth = arrays["truth"]
@@ -149,5 +149,5 @@ def without_given(measured: Metrics) -> Metrics:
 
 
 def scoring_of(images: Images, method: Method) -> Scoring:
-    """Return what scores the answers to a run's images."""
+    """Return the scoring for a run's images."""
     return MultiLabel(images, method) if images.truth else OneLabel(images, method)

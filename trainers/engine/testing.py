@@ -36,14 +36,14 @@ class Evaluator:
     """Tests a method, keeps its answers, and writes ``results.json``.
 
     Args:
-        cfg: the run's config; images: what it trains and is tested on.
-        method: what is tested.
+        cfg: the run's config; images: its training and test images.
+        method: the tested method.
 
     Attributes:
-        seconds: what training and tests have taken.
-        step_seconds: what each step of the training took.
-        run: what is known of the run beyond its config, for its record.
-        notes: what a reader of its figures has to know.
+        seconds: the time of training and of tests.
+        step_seconds: the time of each training step.
+        run: facts of the run beyond its config, for its record.
+        notes: remarks for a reader of its numbers.
     """
 
     def __init__(self, cfg: CfgNode, images: Images, method: Method) -> None:
@@ -60,19 +60,19 @@ class Evaluator:
         self.rates: list[float] = []  # images per second of the last test's batches
 
     def note_training(self, seconds: float, step_seconds: Sequence[float] = ()) -> None:
-        """Takes note of what the training has taken so far, and each of its steps."""
+        """Note the time of the training so far, and of each of its steps."""
         self.seconds["train"] = seconds
         self.step_seconds = step_seconds
 
     def note_run(self, run: Mapping[str, str | int | None], notes: Sequence[str]) -> None:
-        """Takes note of what is known of the run beyond its config, and of what a reader of its figures
-        has to know."""
+        """Note facts of the run beyond its config, and remarks for a reader of its
+        numbers."""
         self.run = run
         self.notes = notes
 
     @property
     def base_classes(self) -> int:
-        """How many there are where base and new classes are asked for together."""
+        """Return the number of base classes where base and new classes are tested together."""
         return math.ceil(len(self.method.classnames) / 2)
 
     @torch.no_grad()
@@ -105,7 +105,7 @@ class Evaluator:
         return SplitAnswers(Prediction.concatenate(answers), torch.cat(labels), paths)
 
     def keep(self, answered: SplitAnswers, split: str) -> None:
-        """Writes ``predictions-<split>.npz``, what is answered to every image of a split, see ``Scoring``."""
+        """Write ``predictions-<split>.npz``, the answers to every image of a split, by ``Scoring``."""
         arrays = self.scoring.arrays(answered)
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answered.answers, self.base_classes).items():
@@ -155,7 +155,7 @@ class Evaluator:
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
         ``found_in_part`` of ``Images``, if it isn't 0; ``task``, where an image may have several labels;
-        ``gpu`` see ``gpu_facts``;
+        ``gpu``, of ``gpu_facts``;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's.
         """
