@@ -152,7 +152,8 @@ def training_step(
 
 @torch.no_grad()
 def check_last_step(method: Method, batch: TrainingBatch) -> None:
-    """
+    """Check that the answers are finite after the last step.
+
     Raises:
         UserError: the answers to the last batch are infinite or NaN, which the last step can cause
             after the last loss.
