@@ -63,7 +63,7 @@ VARIANTS = {
     "test_open": ", base and new together",
 }  # stands behind the data set's name
 
-Arrays = dict[str, numpy.ndarray]  # by name, as ``trainers.evaluation.prediction.per_image`` gives them
+Arrays = dict[str, numpy.ndarray]  # by name, as ``prediction.per_image``
 Task = tuple[str, str, int]  # as ``FinishedRun.task``
 Curve = dict[int, float]  # epoch → value
 

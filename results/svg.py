@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
 INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # replaced by the page's own ink
-MARK = "<!-- A figure of CDC for prompt learning -->\n"  # begins each: ``check_output`` looks for it
+MARK = "<!-- A figure of CDC for prompt learning -->\n"  # begins each, for ``check_output``
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 
 

@@ -124,7 +124,7 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
         from sklearn.linear_model import LogisticRegression
 
         random.setstate(state)  # the first import draws: a run would depend on earlier imports
-        with warnings.catch_warnings():  # officially, too, the search goes on with an unfinished fit
+        with warnings.catch_warnings():  # as the official search
             warnings.simplefilter("ignore", ConvergenceWarning)
             fit = LogisticRegression(C=C, max_iter=1000).fit(features.numpy(), labels.numpy())
         rows = [torch.from_numpy(part) for part in (fit.coef_, fit.intercept_)]
