@@ -22,14 +22,14 @@ LEAST = 4  # images of a class: below that one of the three parts would be empty
 
 
 def class_folders(folder: str) -> list[str]:
-    """The names of the folders in a folder, sorted, without hidden ones; none where it is no folder."""
+    """The names of the folders in a folder, sorted, without hidden ones; empty where it is not a folder."""
     names = [path.name for path in sorted(Path(folder).glob("[!.]*")) if path.is_dir()]
     return [name for name in names if name != FOLDER]
 
 
 def numbered_files(folder: str) -> Files:
     """Class folder → paths of the files in it, sorted, of folders called by a number or WordNet id;
-    whatever else lies there is no class."""
+    other folders are not classes."""
     return {
         name: list(files_below(f"{folder}/{name}"))
         for name in class_folders(folder)
@@ -44,8 +44,8 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
         may_be_empty: whether a class may have no image.
 
     Raises:
-        UserError: the folder is missing or has no class folders or only one, there is no image at
-            all or none of a class, or a name is not UTF-8.
+        UserError: the folder is missing, has no class folders or only one, has no image, or none
+            of a class, or a name is not UTF-8.
     """
     classes = class_folders(folder)
     files = {}
@@ -67,7 +67,7 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
         for path in files[name]:
             try:
                 path.encode()
-            except UnicodeEncodeError:  # Python's stand-ins for bytes that are no UTF-8
+            except UnicodeEncodeError:  # Python's stand-ins for bytes that are not UTF-8
                 raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
     if not any(files.values()):
         raise UserError(
@@ -79,7 +79,8 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
 
 
 def check_each(folder: str, files: Files) -> None:
-    """
+    """Check that each class has images.
+
     Raises:
         UserError: a class has no image; folder: of the class folders.
     """
@@ -90,7 +91,7 @@ def check_each(folder: str, files: Files) -> None:
 
 
 def endings_in(folder: str) -> str:
-    """How images end, and what it takes to read those in a folder that end otherwise."""
+    """Name the endings of images, and the packages that read a folder's other ones."""
     endings = f"they end in {first_few(ENDINGS)}"
     heic = needs_heic(files_below(folder))
     return f"{endings}. {heic}" if heic else endings
@@ -123,7 +124,7 @@ def read_classnames(path: str, folders: Collection[str] = ()) -> dict[str, str]:
 
 
 def names_of_folders(folder: str, classes: Collection[str]) -> dict[str, str]:
-    """Class folder → class name: its own, or that of a folder's ``CLASSNAMES``."""
+    """Return class folder → class name: its own, or the one in the folder's ``CLASSNAMES``."""
     path = f"{folder}/{CLASSNAMES}"
     return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
 
@@ -132,7 +133,7 @@ def labelled(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) 
     """The lists of a data set; labels follow the order of the classes' names.
 
     Args:
-        parts: those of ``train``, ``val`` and ``test`` that it has; names: class folder → class name.
+        parts: the ones that it has among ``train``, ``val`` and ``test``; names: class folder → class name.
 
     Raises:
         UserError: a part has other class folders than there are names.
@@ -168,7 +169,7 @@ def divide(
     """Class folder → images, divided class by class into train, val and test.
 
     Args:
-        groups: path → its group, whose images go to one part, those of other classes too; without,
+        groups: path → its group, whose images go to one part, in other classes too; without,
             each image is alone.
         shares: of train and val; the rest is for testing.
 

@@ -2,7 +2,7 @@
 
 Where CoOp, or anything built on it, has left ``<data set>/split_fewshot/shot_S-seed_N.pkl``, that
 sample is taken. Else it is drawn with Python's generator freshly seeded, whose state is then
-restored: the sample is CoOp's for that seed, and what follows in the run does not depend on whether
+restored: the sample is CoOp's for that seed, and later draws of the run do not depend on whether
 a file was there. (CoOp's runs do: its first run of a seed goes on with a used generator, later
 ones, which read the file, with a fresh one. Every run here is like the later ones.) Nothing is
 written: the same seed draws the same sample again, whose hash is in the run record. Without a seed
@@ -28,11 +28,11 @@ Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
 class Chosen(NamedTuple):
-    """What a run trains, validates and tests on.
+    """The images that a run trains, validates and tests on.
 
     Attributes:
         val: the test list itself where the data set has no validation images of its own.
-        whole_val: all validation images of the run's classes, of which ``val`` may be a sample.
+        whole_val: all validation images of the run's classes; ``val`` may be a sample of them.
         sample: ``hash`` and ``origin`` of the few-shot sample, None where all images are taken.
     """
 
@@ -46,7 +46,7 @@ class Chosen(NamedTuple):
 def choose(
     cfg: CfgNode, folder: str, train: list[Image], val: list[Image], test: list[Image]
 ) -> Chosen:
-    """What a run takes of a data set.
+    """Choose a run's images from a data set.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation
     images; then ``SUBSAMPLE_CLASSES`` keeps the base or the new classes. ``val`` may be the test
@@ -116,7 +116,7 @@ def resolve(
     Args:
         path: the sample's file; sample: part → list of (path, label).
         parts: part → all its images; shots: part → images a class.
-        folder: the data set's folder; what is in the sample is an image of it or refused.
+        folder: the data set's folder; all in the sample are images of it, or refused.
 
     Raises:
         UserError: a path or label that the split doesn't have, or a class without its number of images.
@@ -137,7 +137,7 @@ def resolve(
 def images_listed(
     path: str, entries: Sequence[tuple[str, int]], images: Sequence[Image], folder: str
 ) -> list[Image]:
-    """Picks from the images below a folder those that a file of CoOp lists by path and label.
+    """Pick the images below a folder that a file of CoOp lists by path and label.
 
     Raises:
         UserError: it lists another image, or one twice.

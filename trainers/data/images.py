@@ -1,4 +1,4 @@
-"""What is known of the images that a run trains, validates and tests on."""
+"""The images that a run trains, validates and tests on, and facts about them."""
 
 import random
 from collections import defaultdict
@@ -17,26 +17,26 @@ Item = Named  # an image of a data set: Dassl's ``Datum``, or ``lists.Image``
 
 @dataclass(frozen=True)
 class Images:
-    """The images of a run. Of the field's data sets most of what follows the first four is not known.
+    """The images of a run. Public data sets leave most fields after the first four empty.
 
     Attributes:
         train_x, val, test: the images of each part, under Dassl's names; val may be empty.
         classnames: the K names, in the order of the labels.
-        whole_val: all validation images of the run's classes, of which ``val`` may be a sample.
+        whole_val: all validation images of the run's classes; ``val`` may be a sample of them.
         fewshot_sample: ``hash`` and ``origin`` of the few-shot sample; None where all images are taken.
         content: hash of the bytes of the images, where they may be replaced from one run to the next;
             else "".
         digests: path → hash of the file's bytes; empty where these are not known.
         broken: part → names of the images that were left out, since they can't be read.
-        notes: what a reader of the run's numbers has to know.
+        notes: remarks for a reader of the run's numbers.
         is_test_only: whether ``train_x`` repeats the test images, for the class names alone.
-        folds: in how many folds the training images answer each other, each by what was fitted without
-            it; 0: in none.
+        folds: number of folds whose training images are each answered by a fit
+            without their fold; 0: none.
         groups: path → the number of the group of images that are not independent of one another; empty
             where nothing is known of groups.
         found_in_part: share, in [0, 1], of the images that look like some of their group and unlike the rest
-            of it, where these are so many that what belongs together is found only in part; else 0.
-        kept: what a look at them has left; None where none was taken.
+            of it, where these are so many that groups are found only in part; else 0.
+        kept: the decoded pictures of a first look at them; None without one.
         truth: path → (K,) bool, which labels the image has; empty where each has the one of its item.
     """
 
@@ -59,17 +59,17 @@ class Images:
 
     @cached_property
     def split_hash(self) -> str:
-        """Their fingerprint, see ``fingerprints.split_hash``."""
+        """Their fingerprint, by ``fingerprints.split_hash``."""
         return split_hash(self.train_x, self.val, self.test, self.content)
 
     @cached_property
     def trained_on(self) -> Sequence[int]:
-        """The files of ``train_x``, each once, see ``fingerprints.start_of``; none where no digests are
-        known."""
+        """The files of ``train_x``, each once, by ``fingerprints.start_of``; empty where digests are
+        unknown."""
         return sorted(self.starts_of(self.train_x)) if self.digests else []
 
     def starts_of(self, items: Iterable[Item]) -> set[int]:
-        """The files of images whose digests are known, see ``fingerprints.start_of``."""
+        """Return the files of images whose digests are known, by ``fingerprints.start_of``."""
         return {start_of(self.digests[str(item.impath)]) for item in items}
 
     @property
@@ -85,10 +85,10 @@ class Images:
         return bool(self.folds) and all(item.impath in trained for item in self.test)
 
     def seen_groups(self, out_of_fold: bool) -> set[int]:
-        """The groups of which an answer may have seen another image: those that were trained on or, where
-        folds answer, those of classes that have no other, which are divided.
+        """Return the groups with another image that the classifier may have seen: all trained ones or, out
+        of fold, the only groups of their classes, which are divided.
 
-        out_of_fold: whether what answers was fitted without the image's fold.
+        out_of_fold: whether the classifier was fitted without the image's fold.
         """
         if self.truth and out_of_fold:  # no label is divided
             return set()
@@ -99,17 +99,17 @@ class Images:
         return set().union(*seen)
 
     def are_independent(self, paths: Sequence[str], out_of_fold: bool = False) -> numpy.ndarray:
-        """Which of the images (N,) count where a promise is made: those of groups that no answer has
-        seen and, of several images of a group, one, whichever. All count where nothing is known of
-        groups; out_of_fold: see ``seen_groups``."""
+        """Return a mask (N,) of the images that count for a promise: one of each group that no classifier has
+        seen. All count where groups are
+        unknown; out_of_fold: as in ``seen_groups``."""
         if not self.groups:
             return numpy.ones(len(paths), bool)
         return are_new([self.groups[path] for path in paths], self.seen_groups(out_of_fold))
 
 
 def are_new(groups: Sequence[Hashable], known: Iterable[Hashable]) -> numpy.ndarray:
-    """Which images (N,) of these groups are new to what has seen the known groups: none of those and,
-    of several images of a group, one, whichever."""
+    """Return a mask (N,) of the images that are new beside the known groups: one of each other
+    group."""
     places = list(range(len(groups)))
     # the first by its name may be the one that the others are copies of
     random.Random("which of a group").shuffle(places)
@@ -122,7 +122,7 @@ def are_new(groups: Sequence[Hashable], known: Iterable[Hashable]) -> numpy.ndar
 
 
 class PlainDataset(Protocol):
-    """What every data set of Dassl's has."""
+    """The attributes of every data set of Dassl's."""
 
     @property
     def train_x(self) -> Sequence[Item]: ...
@@ -146,7 +146,7 @@ class KnownDataset(Protocol):
 
 
 def images_of(dataset: PlainDataset) -> Images:
-    """What is known of a data set's images: what it says itself, of another toolbox's what Dassl has."""
+    """Return a data set's images, with all facts of its own, or Dassl's attributes of another toolbox's."""
     if isinstance(dataset, KnownDataset):
         return dataset.images
     val = dataset.val or ()

@@ -1,4 +1,4 @@
-"""What is kept of pictures that were decoded, so that no file of one's own is decoded twice."""
+"""Decoded pictures in memory, so that no file of one's own is decoded twice."""
 
 import io
 from collections import defaultdict
@@ -29,7 +29,7 @@ class Pictures:
     """Decoded pictures by path, as many as there is room for.
 
     Args:
-        room: bytes for them; form: what is made of each; None: nothing.
+        room: bytes for them; form: the function that reduces each; None: none.
     """
 
     def __init__(self, room: int, form: Form | None = None) -> None:
@@ -43,7 +43,7 @@ class Pictures:
         return Pictures, (0, self.form)
 
     def take(self, path: str, image: Image.Image) -> Image.Image:
-        """What is made of a decoded picture, which is kept if there is room."""
+        """Reduce a decoded picture, and keep the result if there is room."""
         made = image if self.form is None else self.form(image)
         size = bytes_of(made)
         with self.lock:
@@ -59,14 +59,14 @@ class Pictures:
 
 
 def bytes_of(image: Image.Image) -> int:
-    """What a picture takes in memory: Pillow keeps RGB in 32 bits a pixel."""
+    """Return a picture's bytes in memory: Pillow keeps RGB in 32 bits a pixel."""
     return 4 * image.width * image.height
 
 
 def for_crops(least: int) -> Pictures:
     """Pictures for random crops: one's own at two to three times ``SIZE``, all others as they are.
 
-    least: see ``least_side``.
+    least: as in ``least_side``.
     """
     return Pictures(DECODED_BYTES, partial(made_smaller, least=least) if least else None)
 
@@ -90,10 +90,10 @@ def small_jpeg(image: Image.Image) -> bytes:
 
 
 class Kept:
-    """What one look at each of one's own pictures leaves for all that comes later; see ``image_files.Keeper``.
+    """The parts of one's own pictures that a first look keeps for later steps; an ``image_files.Keeper``.
 
     Args:
-        settings: ``cfg.INPUT``; background: see ``decoded``.
+        settings: ``cfg.INPUT``; background: as in ``decoded``.
         has_crops: whether random crops are trained on.
 
     Attributes:
@@ -122,7 +122,7 @@ class Kept:
             self.small[path] = small_jpeg(seen)
 
     def keep_only(self, trained: Collection[str], paths: Collection[str]) -> None:
-        """Forgets what a run does not take: all pictures but those of the paths, and for random crops all
-        but those that it trains on."""
+        """Forget pictures that a run does not take: all beside the paths, and for random crops all
+        beside the trained ones."""
         self.crops.keep_only(trained)
         self.shown.keep_only(paths)

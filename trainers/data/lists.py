@@ -1,4 +1,4 @@
-"""Lists of images: what an image of a list is, and which classes of it are taken."""
+"""Lists of images: an image of a list, and the choice of classes."""
 
 import contextlib
 import math
@@ -25,7 +25,7 @@ Lists = tuple[list[Image], ...]  # of a data set: train, val, test
 
 @contextlib.contextmanager
 def reading(path: str, advice: str) -> Iterator[None]:
-    """Names a file that lists images or classes, and says what to do, where it can't be read in the
+    """Name a file that lists images or classes, and the next step, if it can't be read in the
     block.
 
     Raises:

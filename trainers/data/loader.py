@@ -29,10 +29,10 @@ WORKERS = "fork" if sys.platform == "linux" else None
 
 
 class Batch(TypedDict):
-    """What a loader hands out for B images.
+    """A loader's batch of B images.
 
     img: (B, 3, H, W), or a list of these, one for each view; or (B, E), the CLIP's own features of images
-        where they are known, see ``Towers.encode_images``.
+        where they are known (``Towers.encode_images``).
     label, domain, index: (B,).
     impath: B paths.
     """
@@ -62,15 +62,15 @@ def without_denormals() -> Iterator[None]:
 
 
 class CheckedImages(Dataset[dict[str, object]]):
-    """Images and what a transform makes of them, like Dassl's ``DatasetWrapper``; those that are
-    trained on are kept decoded, and errors say which file is broken.
+    """Images under a transform, like Dassl's ``DatasetWrapper``; training
+    images are kept decoded, and errors say which file is broken.
 
     Args:
         cfg: the run's config; data_source: the images.
         transform: a list in training, one for each view.
         is_train: whether the images are trained on.
-        pictures: those that are decoded already, and room for more; None: room for those that are trained
-            on.
+        pictures: the decoded ones, and room for more; None: room for the training
+            images.
         features: path → features (E,), of images that are known by these and not decoded.
     """
 
@@ -94,8 +94,8 @@ class CheckedImages(Dataset[dict[str, object]]):
         self.background = cfg.INPUT.BACKGROUND
 
     def under(self, transform: View, every: int) -> "CheckedImages":
-        """Each ``every``-th image under another transform, to be looked at in order; what either has
-        decoded serves both."""
+        """Return each ``every``-th image under another transform, in order; pictures decoded by
+        either serve both."""
         other = copy.copy(self)
         other.data_source = self.data_source[::every]
         other.transform = transform
@@ -106,8 +106,8 @@ class CheckedImages(Dataset[dict[str, object]]):
         return len(self.data_source)
 
     def __getitem__(self, index: int) -> dict[str, object]:
-        """A dict like Dassl's: label, domain, impath, index, and img, what the transform makes of it,
-        or a list of what each transform does, or its features.
+        """A dict like Dassl's: label, domain, impath, index, and img, the transform's result,
+        or a list with each transform's, or its features.
 
         Raises:
             UserError: the image can't be read.
@@ -141,7 +141,7 @@ class CheckedImages(Dataset[dict[str, object]]):
 
 
 def steps_of_epoch(images: int, optim: CfgNode, batch_size: int) -> int:
-    """Steps in which an epoch shows every image once: in batches of at most ``batch_size``, and of
+    """Return the number of steps that show every image once: in batches of at most ``batch_size``, and of
     fewer where the epochs would else have less than ``LEAST_STEPS`` steps together.
 
     Args:
@@ -171,7 +171,7 @@ class EvenBatches:
 
 
 def in_even_batches(loader: Loader, optim: CfgNode) -> Loader:
-    """A loader of the same images, all of them in each epoch; see ``steps_of_epoch``."""
+    """Return a loader of the same images, all of them in each epoch, in ``steps_of_epoch``."""
     assert loader.batch_size is not None
     images = len(cast(Sized, loader.sampler))
     steps = steps_of_epoch(images, optim, loader.batch_size)
@@ -196,7 +196,7 @@ def leave_signals_to_parent(worker: int) -> None:
 
 
 def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
-    """A loader of images, with the draws of Dassl's: those that are trained on are shuffled, and an
+    """Make a loader of images, with Dassl's draws: training images are shuffled, and an
     incomplete last batch is left out if there is a whole one.
     """
     node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
@@ -220,9 +220,9 @@ class Loaders:
     """The images of a run as batches.
 
     Attributes:
-        cfg: the run's config; images: what they are made of.
+        cfg: the run's config; images: their images.
         train, val, test: loaders of the splits; val is None where there is none.
-        views: V transforms of training images; augmented: one without what tells them apart.
+        views: V transforms of training images; augmented: one without their own augmentations.
         shown: the transform of test images.
         features: path → the CLIP's own features (E,), of images that batches of tests have so.
     """
@@ -263,7 +263,7 @@ def make_loaders(
     augmented: View,
     features: dict[str, Tensor] | None = None,
 ) -> Loaders:
-    """The loaders of a run, without Dassl; see ``Loaders``."""
+    """Make the ``Loaders`` of a run, without Dassl."""
     shown = pixels_of_test(cfg.INPUT)
     kept = images.kept
     known = {} if features is None else features
@@ -289,7 +289,7 @@ def tested(
     kept: Kept | None,
     features: dict[str, Tensor],
 ) -> Loader:
-    """A loader of images as they are tested, see ``Loaders``."""
+    """Make a loader of test images for ``Loaders``."""
     pictures = None if kept is None else kept.shown
     checked = CheckedImages(cfg, images, shown, pictures=pictures, features=features)
     return make_loader(cfg, checked)

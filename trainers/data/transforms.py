@@ -1,5 +1,5 @@
-"""From a picture to the pixels that a CLIP takes: Dassl's transforms, without Dassl, and what each
-template's view has besides.
+"""From a picture to the pixels that a CLIP takes: Dassl's transforms, without Dassl, and the
+augmentation of each template's view.
 
 A view is the training transform with one more operation. The paper names its two augmentation sets;
 which operations they hold is our choice (docs/method.md).
@@ -22,7 +22,7 @@ OWN = {"random_resized_crop", "random_crop", "center_crop", "random_flip", "norm
 
 
 def pixels_of_test(settings: CfgNode) -> T.Compose:
-    """The transform of test images, PIL image → (3, H, W): see ``shape_of_test``; normalised if
+    """Return the transform of test images, PIL image → (3, H, W), by ``shape_of_test``; normalised if
     ``TRANSFORMS`` names it.
 
     settings: ``cfg.INPUT``.
@@ -45,7 +45,7 @@ def shape_of_test(settings: CfgNode) -> list[TransformStep]:
 
 
 def least_side(settings: CfgNode) -> int:
-    """The pixels that the sides of a JPEG are decoded to at least, see ``image_files.draft``; 0: it is
+    """Return the least pixels that a JPEG's sides are decoded to, for ``image_files.draft``; 0: it is
     decoded as it is. The same in training, tests and labelling, whose pixels are then the same.
 
     settings: ``cfg.INPUT``.
@@ -59,7 +59,7 @@ def steps_of_training(cfg: CfgNode) -> list[TransformStep]:
     draws.
 
     Raises:
-        UserError: it names one that only Dassl has, and there is no Dassl.
+        UserError: it names one that only Dassl has, and Dassl is not installed.
     """
     settings = cfg.INPUT
     names = settings.TRANSFORMS
@@ -96,7 +96,7 @@ def template_views(
     """One transform per template.
 
     Args:
-        steps: what all views share: crop, flip, to a tensor, normalise …
+        steps: shared by all views: crop, flip, to a tensor, normalise …
         settings: ``cfg.INPUT``, which says how strong colour jitter (``COLORJITTER_*``), grayscale
             (``RGS_P``) and blur (``GB_P``, ``GB_K``) are.
         templates: M.

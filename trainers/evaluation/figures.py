@@ -26,7 +26,7 @@ def wilson(number: float, of: float) -> tuple[float, float]:
 
 
 def effective_number(right: numpy.ndarray, groups: numpy.ndarray) -> float:
-    """How many independent images N images are worth, of which several in a group are not independent:
+    """Return the number of independent images that N images are worth, if those of a group are not independent:
     N over the design effect of the share that is answered right (Rao and Scott, 1992, "A Simple
     Method for the Analysis of Clustered Binary Data", §2), at most N. Where all answers are right, or
     all are wrong, nothing shows the effect: then it is the number of groups.
@@ -53,7 +53,7 @@ def voters(templates: int) -> list[str]:
 
 
 def votes_alone(templates: Sequence[float]) -> str:
-    """How often each template alone is right, in words; M accuracies in percent."""
+    """Name each template's own accuracy in words; M accuracies in percent."""
     return f"templates alone {', '.join(f'{accuracy:.1f}' for accuracy in templates)} %"
 
 

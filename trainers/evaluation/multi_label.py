@@ -37,7 +37,7 @@ def thresholds_of_folds(
     probability: numpy.ndarray, truth: numpy.ndarray, fold: numpy.ndarray
 ) -> numpy.ndarray:
     """Return the thresholds (F, K) of each fold that are best for the other folds, so that a picture's
-    labels play no part in what it is given.
+    labels play no part in its answer.
 
     Args:
         probability: (N, K), out of fold; truth: (N, K), bool; fold: (N,), from 0.
@@ -123,7 +123,7 @@ def f1_interval(
     given: numpy.ndarray, truth: numpy.ndarray, groups: numpy.ndarray
 ) -> tuple[float, float]:
     """Return the ends of the 95 % interval of the F1 of all labels together, in percent. Its unit is a
-    group: F1 is a ratio of two sums over groups, whose error is that of its linear part.
+    group: F1 is a ratio of two sums over groups, whose error is its linear part's.
 
     Args:
         given, truth: (N, K), bool; groups: (N,), numbers.

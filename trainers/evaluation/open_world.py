@@ -1,13 +1,13 @@
 """Measures the answers of a run that was trained on base classes and is given base and new
 classes together.
 
-OpenworldAUC also needs what the same prompts answer to either half alone: ``results.openworld``.
+OpenworldAUC also needs the same prompts' answers to either half alone: ``results.openworld``.
 
 References:
     - Zhou et al. (2024), "DeCoOp: Robust Prompt Tuning with Out-of-Distribution Detection": accuracy
       among all classes.
     - Hua et al. (2025), "OpenworldAUC: Towards Unified Evaluation and Optimization for Open-world
-      Prompt Tuning": the largest probability of a base class as what tells the halves apart.
+      Prompt Tuning": the largest probability of a base class tells the halves apart.
 """
 
 from torch import Tensor
@@ -18,13 +18,13 @@ from .uncertainty import auroc
 
 
 def signs_of_new(prediction: Prediction, base: int) -> dict[str, Tensor]:
-    """What may tell images of new classes from those of base classes: name → (N,), larger for new.
+    """Return scores that may tell images of new classes from base ones: name → (N,), larger for new.
 
     ``base_probability`` is the largest probability of a base class, negated; ``new_probability``
     the sum of the new classes' probabilities.
 
     Args:
-        prediction: of N images over K classes, of which the first ``base`` are base classes.
+        prediction: of N images over K classes; the first ``base`` are base classes.
     """
     probability = prediction.probability
     return {
@@ -34,7 +34,7 @@ def signs_of_new(prediction: Prediction, base: int) -> dict[str, Tensor]:
 
 
 def open_world(prediction: Prediction, labels: Tensor, base: int) -> Metrics:
-    """Figures of N images over K classes, of which the first ``base`` were trained on.
+    """Measure N images over K classes; the first ``base`` were trained on.
 
     Args:
         prediction: of images of both; labels: (N,).

@@ -16,12 +16,12 @@ from .uncertainty import adaptive_calibration_error, brier_score, doubt, expecte
 
 TOP = 5  # classes of an image that are kept
 ALIKE = "vote_weight"  # the only field without a batch dimension
-Metrics = dict[str, Stored]  # of a split, as a record has them; see ``measure``
+Metrics = dict[str, Stored]  # of a split, as a record has them, by ``measure``
 
 
 @dataclass
 class Scores:
-    """What one forward pass finds for B images, M templates and K classes; features are normalised,
+    """Scores of one forward pass for B images, M templates and K classes; features are normalised,
     everything is fp32.
 
     Attributes:
@@ -29,9 +29,9 @@ class Scores:
         image_features: (M, B, E), or (1, B, E) where all templates see the same image and the image
             encoder is not prompted.
         text_features: (M, K, E); (B, K, E) where the text depends on the image.
-        images: (V, B, 3, H, W), what was shown, one entry a view.
+        images: (V, B, 3, H, W), the shown pixels, one entry a view.
         unprompted: (V, B, E), CLIP's own features of the images; None until a loss has asked for
-            them, see ``Method.unprompted``.
+            them (``Method.unprompted``).
     """
 
     logits: Tensor
@@ -41,7 +41,7 @@ class Scores:
     unprompted: Tensor | None = field(default=None, kw_only=True)
 
     def of_template(self, m: int) -> "Scores":
-        """One template's, with its own view or, where all see the same, that one."""
+        """Return one template's scores, with its own view or the common one."""
 
         def own(part: Tensor) -> Tensor:
             return part[m % len(part)][None]
@@ -62,7 +62,7 @@ class Prediction:
 
     Attributes:
         probability: (B, K), sums to one.
-        votes: (M, B, K), what each template would answer alone; None where nothing is fused.
+        votes: (M, B, K), each template's own answer; None where nothing is fused.
         vacuity: (B,) in (0, 1], the uncertainty mass of the fused opinion; None where no evidence
             was learned.
         conflict: (B,) in [0, 1), the mass of the templates' joint belief on different classes; None
@@ -106,7 +106,8 @@ class Prediction:
         return all(bool(value.isfinite().all()) for value in self.known().values())
 
     def check_finite(self) -> None:
-        """
+        """Check that the answers are finite.
+
         Raises:
             UserError: an answer is not finite.
         """
@@ -136,7 +137,7 @@ class Prediction:
 
     @staticmethod
     def concatenate(parts: Sequence["Prediction"]) -> "Prediction":
-        """One prediction out of those of several batches."""
+        """Join the predictions of several batches."""
 
         def of_all(name: str, value: Tensor) -> Tensor:
             if name == ALIKE:
@@ -147,7 +148,7 @@ class Prediction:
 
 
 def dimension(name: str, value: Tensor) -> int:
-    """Which dimension of an answer is that of the images: (B,), (M, B), (B, K), (M, B, K)."""
+    """Return the images' dimension in an answer: (B,), (M, B), (B, K), (M, B, K)."""
     return -1 if value.dim() == 1 or name == "vote_vacuity" else -2
 
 
@@ -164,7 +165,7 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
         name → percent for the classes that occur; ``ece`` (expected calibration error, 15
         equal-width bins, percent), ``adaptive_ece`` (15 bins of equally many images), ``nll``
         (nats) and ``brier``; ``uncertainty``, name of a measure of doubt → ``aurc`` and
-        ``error_auroc``, see ``uncertainty.doubt``; where there are templates ``template_accuracy``
+        ``error_auroc``, by ``uncertainty.doubt``; where there are templates ``template_accuracy``
         (M numbers, percent), and ``mean_probability_ece`` and so on of the templates' mean; where
         there is evidence ``mean_vacuity`` in (0, 1] and ``mean_conflict`` in [0, 1).
     """
@@ -220,7 +221,7 @@ def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:
 def per_image(
     prediction: Prediction, labels: Tensor, paths: Sequence[str]
 ) -> dict[str, numpy.ndarray]:
-    """What is kept of every image, for reports: arrays by name.
+    """Return the arrays of every image that reports read, by name.
 
     Args:
         prediction: of N images; labels: (N,); paths: N strings.

@@ -49,7 +49,7 @@ def expected_calibration_error(probability: Tensor, labels: Tensor) -> float:
 
 
 def calibration_error(confidence: Tensor, right: Tensor) -> float:
-    """See ``expected_calibration_error``; of confidences (N,) in answers that are right (N,) or not."""
+    """Return the expected calibration error of confidences (N,) in answers that are right (N,) or not."""
     limits = torch.linspace(0, 1, BINS + 1, dtype=confidence.dtype)
     # (N,), full confidence beyond the last
     place = torch.bucketize(confidence, limits, right=True) - 1
@@ -96,7 +96,7 @@ def selective_risk(uncertainty: Tensor, wrong: Tensor) -> Tensor:
 
 
 def doubt(uncertainty: Tensor, wrong: Tensor) -> dict[str, float | None]:
-    """How well an uncertainty (N,) tells wrong answers (N,) from right ones.
+    """Measure how well an uncertainty (N,) tells wrong answers (N,) from right ones.
 
     Returns:
         dict: ``aurc``, area under the risk–coverage curve (mean of ``selective_risk``) in percent,
@@ -114,7 +114,7 @@ def auroc(uncertainty: Tensor, doubtful: Tensor) -> float | None:
     the larger uncertainty (equal ones: half).
 
     Args:
-        uncertainty: (N,); doubtful: (N,) bool, those that should have the larger ones.
+        uncertainty: (N,); doubtful: (N,) bool, the answers that should have the larger ones.
 
     Returns:
         percent, 50 for chance; None where all are doubtful or none is.
@@ -141,11 +141,11 @@ def temperature_scaled(log_probability: Tensor, temperature: float | Tensor) -> 
 def distance_temperatures(
     tuned: Tensor, tuned_base: Tensor, zero_shot: Tensor, zero_shot_base: Tensor
 ) -> Tensor:
-    """Temperatures (K,) of DAC (Wang et al., 2024): an image's is that of the class that is answered.
+    """Temperatures (K,) of DAC (Wang et al., 2024): an image has its answered class's.
 
     T_k = exp(d_k − d⁰_k), d_k being the mean distance of the class's text from the nearest texts of
     base classes, at most 5, under the prompts, and d⁰_k the same without: where tuning has moved a
-    class away from those that were trained, its answers are made less certain. A text that lies on
+    class away from the trained ones, its answers are made less certain. A text that lies on
     a base class's has T = 1. With M templates d_k is their mean.
 
     Args:

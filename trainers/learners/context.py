@@ -47,7 +47,7 @@ class ContextLearner(nn.Module):
         self.register_buffer("order", torch.stack(order), persistent=False)  # (K, n + r + S)
 
     def own(self) -> Tensor:
-        """What each class has after the context, (K, r + S, D): the words and its name."""
+        """Return each class's embeddings after the context, (K, r + S, D): the words and its name."""
         names = self.tokens.suffix[0]  # (K, S, D)
         return torch.cat([self.tokens.words.expand(len(names), -1, -1), names], dim=1)
 

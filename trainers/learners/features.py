@@ -1,7 +1,7 @@
-"""What Tip-Adapter, GDA and the linear probe share: they are classifiers of the frozen CLIP's image
-features, fitted in seconds.
+"""Classifiers of the frozen CLIP's image features, fitted in seconds: the common part of Tip-Adapter, GDA
+and the linear probe.
 
-Each has settings, such as the weight of its logits beside the texts'. ``held_out_logits`` says what it
+Each has settings, such as the weight of its logits beside the texts'. ``held_out_logits`` gives its
 answers to images that it was not fitted to under each of several settings, and ``fit`` fits it to
 images under one of them. Which setting is taken is up to the caller: a method's ``start`` takes the
 one that is best for validation images, cross-validation the one that is best for folds.
@@ -32,8 +32,8 @@ class Grid:
     """Settings that are compared by the likelihood of held-out labels.
 
     Attributes:
-        settings: in the order in which they are tried.
-        usual: around which the logarithm of each number is normal a priori, see ``MostLikely``.
+        settings: in the order of their trial.
+        usual: the centre of each number's normal logarithm a priori (``MostLikely``).
         falls: after so many settings in a row below the best no more are tried; None: all are.
     """
 
@@ -67,10 +67,10 @@ class MostLikely:
 
     Before, the logarithm of each of its numbers is normal around that of ``grid.usual``, with a standard
     deviation of a factor of ten. The likelihood grows with the number of images and the prior does
-    not: few images, which can't tell, hardly move a setting, and of many the prior is no matter.
+    not: few images, which can't tell, hardly move a setting, and with many the prior hardly counts.
 
     Attributes:
-        setting: the best one of those that were tried.
+        setting: the best tried one.
         is_found: whether no more settings need be tried.
     """
 
@@ -98,7 +98,7 @@ class MostLikely:
 
 
 def number_right(logits: Tensor, labels: Tensor) -> int:
-    """How many of the labels (N,) have the largest of logits (N, K)."""
+    """Count the labels (N,) that have the largest of logits (N, K)."""
     return int((logits.argmax(dim=1) == labels).sum())
 
 
@@ -119,7 +119,7 @@ def templates_for(dataset: str, others: list[str]) -> list[str]:
 
 
 class SizedByState(nn.Module):
-    """A learner that makes its tensors named in ``sized`` as large as those of a state that it
+    """A learner that makes its tensors named in ``sized`` as large as in the state that it
     loads."""
 
     sized: tuple[str, ...]
@@ -135,8 +135,8 @@ class SizedByState(nn.Module):
 
 
 class FeatureMethod(Method):
-    """A classifier of image features, fitted in seconds before the first epoch. It says what its
-    settings are, ``grid``, what they make of held-out images, and fits itself under one of them.
+    """A classifier of image features, fitted in seconds before the first epoch. It has a ``grid`` of
+    settings, answers held-out images under each, and fits itself under one of them.
 
     The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K), which count at its
     ``temperature``. Without its ``class_part``, for classes that were not trained, it gives the
@@ -229,7 +229,7 @@ class FeatureMethod(Method):
         raise NotImplementedError
 
     def fit(self, features: Tensor, labels: Tensor, setting: Numbers) -> None:
-        """Fits the learner to images under a setting, see ``held_out_logits``."""
+        """Fit the learner to images under a setting of ``held_out_logits``."""
         raise NotImplementedError
 
     def set_temperature(self, temperature: float) -> None:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 # The log of the mean evidence over the classes, in nats, that the untrained CLIP would give. Chosen
 # by cross-validation (docs/log.md).
 LEVEL = 4.0
-NO_EVIDENCE = 1e-6  # that of a logit below 0 under EVIDENCE relu, whose log is finite
+NO_EVIDENCE = 1e-6  # of a logit below 0 under EVIDENCE relu: its log is finite
 
 
 class Evidence(nn.Module):
@@ -55,10 +55,10 @@ class Evidence(nn.Module):
     def forward(self, logits: Tensor) -> Tensor:
         """log e^m = l^m − b + c + log max(K, K_trained) in fp32, (M, B, K) → (M, B, K).
 
-        c is ``LEVEL``. On a longer list of classes than the trained one e_k / K, of which belief
-        and vacuity are made, depends on the image and the class alone, so that the vacuity
-        1 / (1 + Σ_k e_k / K) changes only by what the further classes get. On a shorter one the
-        evidence e_k does: a class does not lose what speaks for it because other classes were left
+        c is ``LEVEL``. On a longer list of classes than the trained one e_k / K, the source of belief
+        and vacuity, depends on the image and the class alone, so that the vacuity
+        1 / (1 + Σ_k e_k / K) changes only by the evidence of the further classes. On a shorter one the
+        evidence e_k does: a class does not lose its own because other classes were left
         out.
 
         Of the other kinds e^m is softplus(l^m) or max(l^m, 0), as Han et al. (2021) and Sensoy et
@@ -142,7 +142,7 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
 
     whatever the order, in O(M·K) instead of O(M·K²), and without a division by 1 − C.
 
-    The rule takes the opinions for those of independent witnesses. Witnesses who look at the same
+    The rule takes the opinions as independent witnesses'. Witnesses who look at the same
     picture are not; a reliability ω ≤ 1 counts a witness as ω of an independent one::
 
         1 + e_k / K = Π_m (1 + e_k^m / K)^ω_m.
@@ -172,7 +172,7 @@ def dempster(log_evidences: Tensor, reliability: Tensor | float = 1.0) -> Opinio
 
 
 def fitted_factor(log_evidences: Tensor, labels: Tensor, usual: Sequence[float]) -> float:
-    """The factor in [0.2, 2] by which to multiply usual reliabilities, so that ``dempster``'s
+    """Return the factor in [0.2, 2] of usual reliabilities with which ``dempster``'s
     expected probabilities have the least negative log-likelihood.
 
     Without bounds a small set of images that are all right would make it grow without limit.
@@ -240,7 +240,7 @@ def evidential_loss(opinion: Opinion, labels: Tensor) -> Tensor:
 
         −e_y (ψ′(1 + e_y) − ψ′(S)),   about −(1 − e_y / S) for much evidence and −e_y (π² / 6 − ψ′(S)) → 0 for little,
 
-    never positive, while that of the shares' cross-entropy is −(1 − p_y) with p_y = e_y / Σ_k e_k
+    never positive, while the shares' cross-entropy has −(1 − p_y) with p_y = e_y / Σ_k e_k
     for any amount. So the mean's is at least half of cross-entropy's, at every level and for every
     K.
 

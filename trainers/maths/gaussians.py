@@ -1,7 +1,7 @@
 """Gaussian discriminant analysis of image features: the classifier that few images determine best.
 
 Each class is a normal distribution of features with a mean of its own and one covariance for all.
-Nothing is trained: means and covariance are those of the images.
+Nothing is trained: means and covariance are the images'.
 
 References:
     - Wang et al. (2024), "A Hard-to-Beat Baseline for Training-free CLIP-based Adaptation".
@@ -21,11 +21,11 @@ from .threads import one_thread
 
 log = logging.getLogger(__name__)
 
-FOLDS = 4  # in which each image of a class is held out once
+FOLDS = 4  # each image of a class is held out in one of them
 FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
 NEAREST = 64  # images that, with its text, make a class without images
 TEXT_COPIES = 16  # copies of that text
-MARGIN = 0.5  # nats, see ``among_added``
+MARGIN = 0.5  # nats, in ``among_added``
 MOST_LEVEL = 2.0  # likewise
 WAY_OF_ADDED = (
     "The texts and the level of the Gaussians' evidence say whether an image is of a trained class"
@@ -57,7 +57,7 @@ def shrunken_precision(scatter: Tensor, images: int) -> Tensor:
     """E · (C + tr(C) / (N − 1) I)⁻¹ of the scatter C (E, E) of N images, N − 1 times their
     covariance."""
     trace = scatter.trace() / max(1, images - 1)
-    if trace == 0:  # of one image per class there is no spread: then all directions count alike
+    if trace == 0:  # one image per class has no spread: then all directions count alike
         trace = torch.ones_like(trace)
     ridge = trace * torch.eye(len(scatter)).to(scatter)
     precision: Tensor = len(scatter) * torch.linalg.inv(scatter + ridge)
@@ -83,7 +83,7 @@ def gaussians_of_texts(
     """Means (K, E) and common precision (E, E) of classes that have texts (K, E) and no images.
 
     A mean is over the nearest of the N training images and copies of the text; the precision is the
-    mean of those of each class's nearest images around its text.
+    mean over classes of their nearest images' around the text.
 
     Args:
         features: (N, E), of the training images.
@@ -105,8 +105,8 @@ def gaussians_of_texts(
 
 
 def discriminants(means: Tensor, precision: Tensor) -> tuple[Tensor, Tensor]:
-    """W = μ P (K, E) and b = −½ μᵀ P μ (K,), in fp32: W z + b is the log density of z but for what all
-    classes have in common."""
+    """W = μ P (K, E) and b = −½ μᵀ P μ (K,), in fp32: W z + b is the log density of z up to a term that all
+    classes share."""
     weight = means @ precision
     return weight.float(), -(weight * means).sum(dim=1).float() / 2
 
@@ -124,7 +124,7 @@ def log_densities(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
 def held_out_log_densities(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """``log_densities`` (N, K) of each image under Gaussians of the others.
 
-    The images of each class go to ``FOLDS`` folds in turn; a fold is judged by those of the rest.
+    The images of each class go to ``FOLDS`` folds in turn; a fold is judged by the rest.
     """
     features = features.double()
     number_in_class = F.one_hot(labels, classes).cumsum(dim=0)  # (N, K)
@@ -140,7 +140,7 @@ def held_out_log_densities(features: Tensor, labels: Tensor, classes: int) -> Te
 class GaussianEvidence(nn.Module):
     """Evidence for K classes from image features alone: Gaussians of the training images.
 
-    It gives evidence for the classes that it has seen, and none for others; see ``among_added``. A
+    It gives evidence for the classes that it has seen, and none for others (``among_added``). A
     method that is asked for others alone has None in its place.
 
     Args:
@@ -148,9 +148,9 @@ class GaussianEvidence(nn.Module):
 
     Attributes:
         means: (K, E), precision: (E, E) of the Gaussians; zeros until they are fitted.
-        offset: (), mean over training images of the level, see ``fit``.
-        level_scale: (), s by which the level's deviations are multiplied, at most 1.
-        classes: (K,), those that are asked for, as indices of the trained ones, or ``ADDED``.
+        offset: (), mean over training images of the level, by ``fit``.
+        level_scale: (), factor s of the level's deviations, at most 1.
+        classes: (K,), the listed ones, as indices of the trained ones, or ``ADDED``.
         asked: the same as numbers, which an exported model holds as constants.
         is_fitted: whether the Gaussians are set.
     """
@@ -217,7 +217,7 @@ class GaussianEvidence(nn.Module):
     def with_added(
         self, features: Tensor, logits: Tensor, zero_shot: Tensor, temperature: Tensor
     ) -> Tensor:
-        """Logits (B, K) at a temperature for a list of trained and of added classes, see ``among_added``.
+        """Logits (B, K) at a temperature for a list of trained and of added classes, by ``among_added``.
 
         Args:
             features: (B, E); logits: (B, T), among the T trained classes on the list.
@@ -232,7 +232,7 @@ class GaussianEvidence(nn.Module):
 
 def state_for(state: State, classes: Sequence[int], own: GaussianEvidence) -> State | None:
     """A learner's state whose Gaussians, its ``gaussians``, serve a list of classes; None where they
-    can't: there is no trained class, or others beside them and no evidence that tells.
+    can't: there is no trained class, or others beside them and no evidence to tell them apart.
 
     Args:
         state: of a learner for the trained classes; classes: their numbers, or ``ADDED``.
@@ -251,18 +251,18 @@ def among_added(texts: Tensor, known: Tensor, level: Tensor, asked: Sequence[int
 
     The texts know all classes, images were seen of the trained ones only. The texts say whether an
     image is of a trained class, and so does the level of its evidence, which is 0 for a typical
-    image of theirs; which of the trained classes it is, what has seen them says:
+    image of theirs; the classifier that has seen them chooses among the trained classes:
 
         log P(trained) / P(added) = log Σ_trained p_k / Σ_added p_k + level − MARGIN.
 
     Under ``MARGIN`` 0.5 images of added classes are answered as well as by the texts alone, and
-    those of trained classes far better (chosen by cross-validation, docs/log.md). The level counts
+    trained classes' far better (chosen by cross-validation, docs/log.md). The level counts
     ±``MOST_LEVEL`` at most: pictures unlike all that were trained on can be of either kind.
 
     Args:
         texts: (B, K), log-probabilities log p_k by the texts.
-        known: (B, T), those among the T trained classes on the list, in its order.
-        level: (B,), see ``GaussianEvidence``.
+        known: (B, T), logits among the T trained classes on the list, in its order.
+        level: (B,), as in ``GaussianEvidence``.
         asked: K numbers, ``ADDED`` for the added ones.
     """
     trained = positions_of_trained(asked)
@@ -278,7 +278,7 @@ def among_added(texts: Tensor, known: Tensor, level: Tensor, asked: Sequence[int
 
 
 def positions_of_trained(asked: Sequence[int]) -> list[int]:
-    """Where on a list of classes the trained ones are; see ``among_added``."""
+    """Return the places of the trained classes on a list, for ``among_added``."""
     return [position for position, number in enumerate(asked) if number != ADDED]
 
 

@@ -1,9 +1,9 @@
 """Logistic regression beside logits that are known already, for rising strengths of the data: each fit
-starts where the one before has ended, in coordinates in which it is nearly round.
+starts where the one before has ended, in coordinates that make it nearly round.
 
 Under ``Softmax`` an image has one of K labels; under ``Sigmoid`` each label is a yes-or-no question of its
 own. Known logits t are linear in the features, as CLIP's are. So s t beside W z means that the weights are
-drawn towards those of the texts, s times as large, instead of towards zero.
+drawn towards the texts', s times as large, instead of towards zero.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -50,10 +50,10 @@ class Regression:
 
 
 class Link(Protocol):
-    """How logits become the likelihood of a target.
+    """The likelihood of a target given logits.
 
     Attributes:
-        dtype: in which what belongs to single images is computed; sums and parameters are in float64.
+        dtype: of computations on single images; sums and parameters are in float64.
         block: images that are computed at a time; None: all.
     """
 
@@ -76,7 +76,7 @@ class Link(Protocol):
         (B, K)."""
 
     def text_curvature(self, data: Tensor, texts: Tensor) -> Tensor:
-        """Return the curvature () along the texts' weight; data: (K,), that of the logits, times the strength;
+        """Return the curvature () along the texts' weight; data: (K,), the logits' curvature, times the strength;
         texts: (N, K)."""
 
 
@@ -136,7 +136,7 @@ class Sigmoid:
 
 
 def around(texts: Tensor, of_trained: Tensor) -> Tensor:
-    """Return logits (B, K) of texts minus the mean of those of the trained labels (B, T), in float64."""
+    """Return logits (B, K) of texts minus the trained labels' mean (of (B, T)), in float64."""
     return texts.double() - of_trained.double().mean(dim=1, keepdim=True)
 
 
@@ -153,7 +153,7 @@ def regressions(
     about ten steps.
 
     Args:
-        features: (N, E); target: see the links; texts: (N, K), known logits; strengths: rising.
+        features: (N, E); target: as the link takes it; texts: (N, K), known logits; strengths: rising.
     """
     z, spread, axes, mean = turned(features)
     known = texts.to("cpu", link.dtype)
@@ -213,7 +213,7 @@ class Parameters(NamedTuple):
 
     @classmethod
     def of(cls, vector: Tensor, labels: int) -> "Parameters":
-        """Those that a vector (r K + K + 1,) holds in a row; labels: K."""
+        """Split a vector (r K + K + 1,) into the parameters; labels: K."""
         weight = vector[: -labels - 1].view(-1, labels)
         return cls(weight, vector[-labels - 1 : -1], vector[-1])
 
@@ -245,7 +245,7 @@ class Problem:
     """The regressions' objective in turned coordinates, and the last minimum.
 
     Args:
-        z: (N, r), centred features along axes; target: see the links; texts: (N, K); spread: (r,), λ.
+        z: (N, r), centred features along axes; target: as the link takes it; texts: (N, K); spread: (r,), λ.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class Backbone(nn.Module):
         logit_bias: scalar tensor, which is added to τ · cos; None but for models of a sigmoid loss.
     """
 
-    # what a method asks of them beyond features it has of CLIP's own, see ``Method.check_towers``
+    # a method that needs more than features has CLIP's own, as ``Method.check_towers`` demands
     text: Any
     image: Any
     log_scale: Tensor
@@ -81,8 +81,8 @@ class Backbone(nn.Module):
         return self.encode_tokens(self.text.tokenize_classes(classnames, template), normalize)
 
     def encode_sentences(self, texts: Sequence[Sequence[str]], normalize: bool = True) -> Tensor:
-        """Sum (K, E) fp32 of the features of each of K lists of sentences; what doesn't fit into
-        the encoder's positions is cut off."""
+        """Return the sum (K, E) fp32 of the features of each of K lists of sentences, which are cut to
+        the encoder's positions."""
         every = [text for sentences in texts for text in sentences]
         features = self.encode_tokens(self.text.tokenize_sentences(every), normalize)
         owner = [label for label, sentences in enumerate(texts) for _ in sentences]
@@ -97,7 +97,7 @@ class Backbone(nn.Module):
 
     @cached_property
     def unlearned_tokens(self) -> Tensor:
-        """Which of V tokens it has not learned, (V,) bool."""
+        """Return a mask (V,) of the tokens that it has not learned."""
         unlearned: Tensor = self.text.unlearned_tokens()
         return unlearned
 
@@ -133,7 +133,7 @@ class Backbone(nn.Module):
 
 
 def check_clip(name: str) -> None:
-    """Checks that the name of a CLIP is a known one, or a path; see ``load_backbone``. Nothing is loaded.
+    """Check that the name of a CLIP is a known one, or a path, as ``load_backbone`` takes. Nothing is loaded.
 
     Raises:
         UserError: it is neither.
@@ -148,7 +148,7 @@ def check_clip(name: str) -> None:
 
 
 def source_of(name: str) -> ModuleType | None:
-    """What loads a CLIP of another package's, by its name; None for OpenAI's, ours and plain files."""
+    """Return the module that loads another package's CLIP by its name; None for OpenAI's, ours and plain files."""
     if name.startswith(OPEN_CLIP):
         return open_clip_models
     if name.startswith(hugging_face.PREFIX) or (name not in BACKBONES and os.path.isdir(name)):
@@ -157,8 +157,8 @@ def source_of(name: str) -> ModuleType | None:
 
 
 def pixels_of(name: str) -> Pixels:
-    """How the pixels of a CLIP are made, as far as its name says: nothing of OpenAI's and of plain
-    files, whose recipes say it. Nothing is loaded."""
+    """Return the pixels of a CLIP as far as its name tells: empty for OpenAI's and for plain
+    files, whose recipes have them. Nothing is loaded."""
     source = source_of(name)
     pixels: Pixels = source.pixels(name) if source else {}
     return pixels
@@ -168,9 +168,9 @@ def load_backbone(name: str) -> Backbone:
     """Loads a CLIP in fp32 on the CPU.
 
     Args:
-        name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …, see ``weights.openai``), ``tiny``
-            (ours), ``open_clip:<model>/<weights>`` and others (see ``open_clip_sources.described``),
-            ``hf:<owner>/<name>`` or a folder (see ``hugging_face``), or the path of a file, see
+        name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …, in ``weights.openai``), ``tiny``
+            (ours), ``open_clip:<model>/<weights>`` and others (``open_clip_sources.described``),
+            ``hf:<owner>/<name>`` or a folder (``hugging_face``), or the path of a file, for
             ``read_state_dict``.
 
     Raises:
@@ -206,7 +206,7 @@ def build_backbone(
         state: CLIP's state dict, OpenAI's names.
         source: named in errors.
         head_width, text_head_width: of the attention heads in the image and in the text encoder.
-        activation, normalization, logit_bias: see ``Backbone``.
+        activation, normalization, logit_bias: as in ``Backbone``.
         image, text: towers that are not CLIP's own; the state dict has nothing of theirs.
 
     Raises:

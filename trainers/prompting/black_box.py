@@ -1,6 +1,6 @@
 """Towers of other packages, taken as they are: they give features, and nothing in them is prompted.
 
-Their calls are those of ``ImageEncoder`` and of ``TextEncoder``, as far as features alone need them.
+They have the calls of ``ImageEncoder`` and ``TextEncoder`` that features alone need.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ class ImageBox(nn.Module):
     Args:
         tower: images (N, 3, H, W) → features (N, E), or a tuple that begins with them.
         image_size: in pixels, both sides alike.
-        kind: what messages call it.
+        kind: its name in messages.
     """
 
     takes_prompts = False
@@ -46,7 +46,7 @@ class ImageBox(nn.Module):
             )
 
     def forward(self, images: Tensor, *_: object) -> Tensor:
-        """(V, B, 3, H, W) → (V, B, E). There are no prompts, see ``Method.check_towers``."""
+        """(V, B, 3, H, W) → (V, B, E). There are no prompts: ``Method.check_towers`` refuses them."""
         features = first(self.tower(images.flatten(0, 1)))  # (V·B, E)
         return features.view(*images.shape[:2], -1)
 
@@ -59,7 +59,7 @@ class TextBox(nn.Module):
         tokenizer: of N texts and their length L; longer ones are cut, shorter ones padded.
         context_length: number of positions, L.
         embed_dim: width E of the space shared with images.
-        kind: what messages call it.
+        kind: its name in messages.
     """
 
     takes_prompts = False
@@ -104,7 +104,7 @@ class TextBox(nn.Module):
         return tokens
 
     def tokenize_sentences(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (N, L) of N texts; what does not fit is cut off."""
+        """Return token ids (N, L) of N texts, each cut to L."""
         return self.tokenizer(list(texts), self.context_length)
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which weights these are."""
+"""Hashes of weights."""
 
 import hashlib
 from collections.abc import Iterable

@@ -10,7 +10,7 @@ MOST_PATCHES = 4096  # of an image: attention's memory grows with their square
 
 
 def resize(positions: nn.Parameter, image_size: int, patch_size: int) -> None:
-    """Makes positional embeddings those of images of another size, both sizes in pixels, see
+    """Resize positional embeddings to images of another size, both sizes in pixels, by
     ``interpolate``.
 
     Raises:

@@ -3,8 +3,8 @@
 - ``fp32``: everything in fp32.
 - ``amp``: fp32 weights, encoders under autocast: bfloat16 where the device has it, else float16
   with a loss scaler. Methods whose authors ran them so have float16 wherever it is, and on a CPU
-  fp32: bfloat16 keeps 8 bits of a number, float16 11, and what MMA adds drowns in the rounding.
-- ``fp16``: the weights of the frozen maps in float16 as in CoOp, see ``in_half``; prompts and
+  fp32: bfloat16 keeps 8 bits of a number, float16 11, and MMA's addition drowns in the rounding.
+- ``fp16``: the weights of the frozen maps in float16 as in CoOp (``in_half``); prompts and
   losses in fp32. On a CPU, which computes it up to 19 times more slowly, it becomes fp32. With a
   tower that is taken as it is, whose norms take fp32 weights, it becomes amp.
 """
@@ -28,7 +28,7 @@ SLOW_IN_FP16 = ("cpu",)  # kinds of devices
 
 @dataclass(frozen=True)
 class OfficialPrecision:
-    """How a method's official code departs from what ``PREC`` says.
+    """The differences of a method's official code from ``PREC``.
 
     Attributes:
         stays_fp32: whether PREC fp16 is fp32.
@@ -46,11 +46,11 @@ class OfficialPrecision:
 def precision_on(
     name: str, device: torch.device, official: OfficialPrecision, computes_in_half: bool
 ) -> str:
-    """What a method computes in on a device: fp32, amp or fp16.
+    """Return the precision of a method on a device: fp32, amp or fp16.
 
     Args:
-        name: what is asked for.
-        computes_in_half: see ``Backbone``.
+        name: the requested one.
+        computes_in_half: as in ``Backbone``.
     """
     if name == "fp16" and device.type in SLOW_IN_FP16:
         log.warning(
@@ -71,7 +71,7 @@ def precision_on(
 
 
 def autocast_dtype(precision: str, device: torch.device, amp_is_fp16: bool) -> torch.dtype | None:
-    """What the encoders' maps are computed in under ``amp``; None under any other precision."""
+    """Return the type of the encoders' maps under ``amp``; None under any other precision."""
     if precision != "amp":
         return None
     if amp_is_fp16:

@@ -1,4 +1,4 @@
-"""What a prompt learner hands to the encoders, and how contexts are initialised."""
+"""The output of prompt learners for the encoders, and the initialisation of contexts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -16,17 +16,17 @@ INIT_STD = 0.02  # of contexts that no phrase initialises, as in CoOp and MaPLe
 
 @dataclass
 class Prompts:
-    """Token embeddings for both encoders, for M templates and K classes, and what else is changed
+    """Token embeddings for both encoders, for M templates and K classes, and further changes
     in them.
 
     Attributes:
-        prefix: (M, P, D) of start token, context, fixed words: what the classes of a template
+        prefix: (M, P, D) of start token, context, fixed words: the part that the classes of a template
             share. None, like all of the text's part, where only the image encoder is prompted.
         suffix: (M or 1, K, S, D), each class's own tokens.
         end: (M or 1, K), position of end-of-text in the suffix; on the CPU.
         deep_text: one for each text layer after the first, as far as any has: (M, n, D), or (M, K,
-            n, D) where each class has its own, or None where the layer keeps what the one before it
-            made of its prompts.
+            n, D) where each class has its own, or None where the layer keeps the prompts as the one before
+            it left them.
         visual: one (M, n, D_v) for each image layer, as far as any has.
         text_adapters, image_adapters: one or None for each layer, as far as any has.
         readout: of a second feature of each image, or None.
@@ -43,7 +43,7 @@ class Prompts:
 
     @property
     def classes(self) -> int:
-        """How many there are, K; there is a text's part."""
+        """The number K of classes; there is a text's part."""
         assert self.suffix is not None
         return self.suffix.shape[1]
 
@@ -63,7 +63,7 @@ class Prompts:
     def texts(
         self, classes: slice
     ) -> tuple[Tensor, Tensor, Tensor, Sequence[Tensor | None], Sequence[Adapter | None]]:
-        """What ``TextEncoder`` takes, for some of the classes; there is a text's part."""
+        """Return the arguments of ``TextEncoder`` for some of the classes; there is a text's part."""
         assert self.prefix is not None and self.suffix is not None and self.end is not None
         deep = [
             layer[:, classes] if layer is not None and layer.dim() == 4 else layer
@@ -88,7 +88,7 @@ class FixedTokens(nn.Module):
         n_ctx: number of context tokens n, for which room is left.
         words: M tensors (r_m, D) of fixed words after each context, as ``initial_context`` gives
             them; without any there is one template.
-        template: what follows them, with ``{}`` where the class name goes.
+        template: the text after them, with ``{}`` in place of the class name.
     """
 
     start: Tensor

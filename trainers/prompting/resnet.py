@@ -32,7 +32,7 @@ class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[m
         """(V, B, 3, H, W) → (V, B, E).
 
         There are no prompts, adapters or readout: a convolutional network has no tokens to put them
-        beside and no blocks to change, see ``Method.check_towers``.
+        beside and no blocks to change (``Method.check_towers``).
         """
         features = super().forward(images.flatten(0, 1))  # (V·B, E)
         of_views: Tensor = features.unflatten(0, images.shape[:2])

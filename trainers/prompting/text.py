@@ -6,7 +6,7 @@ follow *exactly*:
 1. Positions after end-of-text can't matter, so they are left out. The texts of all classes and
    templates lie one after the other in one stream, short ones first; linear maps, norms and MLPs see
    the stream, attention sees the texts of one group at a time, which are padded to the longest of
-   them. How many groups there are is a matter of time alone, see ``GROUP_FLOPS``.
+   them. The number of groups matters for time alone (``GROUP_FLOPS``).
 2. Of the last layer's output only that token is read, so only its MLP is computed there.
 3. Whatever all classes of one template share at the start (start token, context tokens, fixed
    words; deep prompts too) sees nothing of the class. It is run once per template, at the end of the
@@ -22,15 +22,15 @@ from torch import Tensor, nn
 from .tokens import tokenize, tokenize_classes, unlearned
 from .transformer import Adapter, LayerNorm, Transformer, attend
 
-# What a device computes in the time that it takes to start a group's operations, in FLOPs. As many
-# may be spent on padding in a group's place. A CPU's is an estimate; a GPU's is that of ten launches of
+# FLOPs that a device computes in the time of starting a group's operations. As many
+# may be spent on padding in a group's place. A CPU's is an estimate; a GPU's is the time of ten launches of
 # 6 µs at a T4's 26 TFLOP/s (docs/performance.md). 0 pads nothing, infinity pads all to the longest.
 GROUP_FLOPS = {"cpu": 8e6, "cuda": 1.6e9}
 LAYOUTS = 64  # that a text encoder keeps: more than one where it encodes classes in chunks
 
 
 class Layout:
-    """How N = M·K texts of different lengths, and the prefixes before them, lie in one stream of
+    """The places of N = M·K texts of different lengths, and of the prefixes before them, in one stream of
     tokens: first the texts' own T, short texts first and padded in groups, then the prefixes'.
 
     A prefix has R rows: R = M as long as each template has one, N where each text has its own. They
@@ -40,7 +40,7 @@ class Layout:
         lengths: M·K of the texts, template by template.
         classes: K.
         device: where the indices below are needed.
-        group_cost: number of tokens of padding that are worth one group less, see ``groups_of``.
+        group_cost: number of tokens of padding that are worth one group less, for ``groups_of``.
 
     Attributes:
         tokens: T.
@@ -106,7 +106,7 @@ class Layout:
         return x, rows
 
     def attend(self, projected: Tensor, rows: int) -> Tensor:
-        """What the stream's tokens see: prefixes themselves, texts their own prefix and themselves, each
+        """Attend in the stream: prefixes to themselves, texts to their own prefix and themselves, each
         token up to its own place.
 
         Args:
@@ -263,7 +263,7 @@ class TextEncoder(nn.Module):
         """The layout of texts of these lengths (M, K), which is made once."""
         of_texts = tuple(lengths.flatten().tolist())
         flops = GROUP_FLOPS.get(device.type, GROUP_FLOPS["cuda"])
-        # of a token in a layer: forward, and backward to what the prompts are made of
+        # of a token in a layer: forward, and backward to the prompts' parameters
         group_cost = flops / (48 * self.width**2)
         key = of_texts, lengths.shape[1], device, group_cost
         if key not in self.layouts:
@@ -278,15 +278,15 @@ class TextEncoder(nn.Module):
         return self.text_projection.shape[1]
 
     def tokenize_classes(self, classnames: Iterable[str], template: str) -> Tensor:
-        """Token ids (K, length), see ``tokens.tokenize_classes``."""
+        """Return token ids (K, length), by ``tokens.tokenize_classes``."""
         return tokenize_classes(classnames, template, self.context_length)
 
     def tokenize_sentences(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (N, length); what does not fit into the positions is cut off."""
+        """Return token ids (N, length), cut to the positions."""
         return tokenize(texts, self.context_length, cut=True)
 
     def unlearned_tokens(self) -> Tensor:
-        """Which of V tokens it has not learned, (V,) bool."""
+        """Return a mask (V,) of the tokens that it has not learned."""
         return unlearned(self.token_embedding.weight)
 
     def signature(self) -> list[Tensor]:
@@ -305,8 +305,8 @@ class TextEncoder(nn.Module):
 
 
 def shared_tokens(tokens: Tensor) -> tuple[int, Tensor]:
-    """How many tokens at the beginning of N texts, (N, length) token ids, are the same in all, at
-    least one; and where they end, (N,)."""
+    """Return the number of tokens that N texts, (N, length) token ids, share at their beginning, at
+    least one; and the places of their ends, (N,)."""
     end = tokens.argmax(dim=1)  # end-of-text has the highest id
     common = int((tokens == tokens[:1]).all(dim=0).int().cumprod(dim=0).sum())
     return max(1, min(common, int(end.min()))), end  # end-of-text stays with the texts

@@ -35,7 +35,7 @@ def tokenize_classes(classnames: Iterable[str], template: str, context_length: i
 
     Raises:
         UserError: a name, which the message quotes, makes its text too long, is nothing to the
-            tokenizer, is no UTF-8, or holds one of the tokenizer's own marks, after which it would
+            tokenizer, is not UTF-8, or holds one of the tokenizer's own marks, after which it would
             not read on.
     """
     texts = []
@@ -52,9 +52,10 @@ def tokenize_classes(classnames: Iterable[str], template: str, context_length: i
 
 
 def check_name(name: str) -> None:
-    """
+    """Check that a class name can be tokenized.
+
     Raises:
-        UserError: see ``tokenize_classes``.
+        UserError: as ``tokenize_classes``.
     """
     try:
         name.encode()
@@ -106,7 +107,7 @@ def phrase_tokens(phrase: str, context_length: int) -> Tensor:
 
 
 def unlearned(rows: Tensor) -> Tensor:
-    """Which of V tokens a CLIP has not learned, (V,) bool: those that share their row of the table
+    """Return a mask (V,) of the tokens that a CLIP has not learned: they share their row of the table
     (V, D) with another."""
     rows = rows.detach()
     are_shared = occur_again(rows[:, :FIRST])  # few are left, which are compared as a whole
@@ -115,7 +116,7 @@ def unlearned(rows: Tensor) -> Tensor:
 
 
 def occur_again(rows: Tensor) -> Tensor:
-    """Which of N rows are equal to another, (N,) bool."""
+    """Return a mask (N,) of the rows that are equal to another."""
     # Adding 0 makes negative zeros positive: their bytes differ. Sorting the rows takes three times as long.
     contents = [row.tobytes() for row in (rows.float() + 0).cpu().numpy()]
     number = Counter(contents)

@@ -19,15 +19,15 @@ class Towers(nn.Module):
 
     Args:
         backbone: the CLIP, in fp32 and on the device that is computed on. It is not changed, and any
-            number of methods can share it; under PREC fp16 the towers are those of a copy, whose maps
+            number of methods can share it; under PREC fp16 the towers are a copy's, whose maps
             are float16.
-        settings: a method's, of which ``PREC`` and ``TEXT_CHUNK`` count.
+        settings: a method's; ``PREC`` and ``TEXT_CHUNK`` count.
         official: how the method's official code departs from ``PREC``.
 
     Attributes:
         backbone: whose towers take prompts.
         teacher: the frozen CLIP of the hand-crafted prompts: the same one, or one in fp32.
-        precision: what is computed in: fp32, amp or fp16.
+        precision: of the computation: fp32, amp or fp16.
         autocast_dtype: of the encoders' maps under amp; None under any other precision.
         backbone_hash: which CLIP this is.
     """
@@ -45,12 +45,12 @@ class Towers(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """What is computed on."""
+        """The device of the computation."""
         return self.backbone.log_scale.device
 
     @property
     def key(self) -> tuple[str, str]:
-        """What the features of unprompted images depend on: the CLIP and the precision."""
+        """The key of unprompted images' features: the CLIP and the precision."""
         return self.backbone_hash, self.precision
 
     def autocast(self) -> torch.autocast:

@@ -52,7 +52,7 @@ def attend(
     L, D).
 
     mask: (L, number of keys), added to their products: −∞ where a query doesn't see a key; ``causal``:
-        it sees those up to itself; all without either.
+        it sees the keys up to itself; all without either.
     """
     dtype = query.dtype
     # on a CPU the backward pass in bfloat16 takes ten times as long as in fp32
@@ -81,7 +81,7 @@ class MLP(nn.Module):
     """Two linear maps with an activation between them: QuickGELU, or GELU, x · Φ(x) (Hendrycks &
     Gimpel, 2016), as most of OpenCLIP's models have it.
 
-    Of QuickGELU both factors go into the matrix products, which scale at no cost. What is left is
+    QuickGELU's two factors go into the matrix products, which scale at no cost. There remains
     one pass over the largest tensor of the block instead of three, and one tensor kept for the
     gradient instead of three.
 
@@ -110,11 +110,11 @@ class MLP(nn.Module):
 
 
 class Adapter(nn.Module):
-    """What a method changes in one frozen block; this one, of which others are made by overriding,
+    """A method's changes in one frozen block; this one, whose functions others override,
     changes nothing.
 
     ``project`` and ``leave`` see tokens in any arrangement (the text encoder packs texts of
-    different lengths one after the other), so what they make of a token may depend on that token
+    different lengths one after the other), so their result for a token may depend on that token
     alone.
     """
 
@@ -160,8 +160,8 @@ class Block(nn.Module):
         return of_heads
 
     def finish(self, x: Tensor, attended: Tensor, adapter: Adapter | None = None) -> Tensor:
-        """The residual around attention and around the MLP, given what the queries of x (…, D)
-        attended to, in the same shape."""
+        """Add the residuals around attention and around the MLP, given the attention's output for the queries
+        x (…, D), in the same shape."""
         attended = x + self.attn.out_proj(attended)
         output = attended + self.mlp(self.ln_2(attended))
         return output if adapter is None else adapter.leave(self, x, output)
@@ -230,7 +230,7 @@ class ImageEncoder(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Takes images of that many pixels from now on, see ``resize``."""
+        """Take images of that many pixels from now on, by ``resize``."""
         resize(self.positional_embedding, image_size, self.conv1.kernel_size[0])
         self.image_size = image_size
 

@@ -1,1 +1,1 @@
-"""What CLIP reads of classes: names, hand-crafted prompts, descriptions."""
+"""Texts of classes for CLIP: names, hand-crafted prompts, descriptions."""

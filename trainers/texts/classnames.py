@@ -29,7 +29,7 @@ COSINES_AT_ONCE = 2**22  # cosines that are looked at together: 32 MB
 
 
 def canonical(name: str) -> str:
-    """A name without what tells no classes apart: case, spaces, underscores, Unicode form."""
+    """Return a name without case, spaces, underscores and Unicode forms, which tell no classes apart."""
     return " ".join(unicodedata.normalize("NFKC", readable(name)).casefold().split())
 
 
@@ -42,7 +42,7 @@ def alike(names: Iterable[str]) -> list[list[str]]:
 
 
 def unknown_words(names: Iterable[str], unknown: Tensor) -> dict[str, list[str]]:
-    """Name → its words of which a token is unknown, (V,) bool; names without such words are left
+    """Return name → its words with a token of ``unknown``, (V,) bool; names without such words are left
     out."""
     found = {}
     for name in names:
@@ -58,7 +58,7 @@ def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list
     Args:
         features: (K, E) of length one; names: K.
     """
-    # what parts near ones is smaller than a float's rounding of their cosine
+    # the distance of near ones is smaller than a float's rounding of their cosine
     features = F.normalize(features.detach().double(), dim=-1)
     pairs: list[list[int]] = []
     rows = max(1, COSINES_AT_ONCE // len(names))
@@ -104,7 +104,7 @@ def check_classes(
 
     Args:
         names: K names; unknown: (V,) bool, the tokens that the CLIP has not learned.
-        features: the names' texts (K, E), of length one; scale: by which cosines become logits.
+        features: the names' texts (K, E), of length one; scale: logits are so many times the cosines.
         are_fixed: the names are a data set's of the field; else they are the user's own, who can
             choose others.
         are_seen: the classes are learned from features of pictures, which tell them apart where texts

@@ -2,7 +2,7 @@
 "What does a platypus look like? Generating customized prompts for zero-shot image classification":
 CuPL).
 
-``DATASET.DESCRIPTIONS`` names a JSON file, class name → list of sentences, the form in which CuPL
+``DATASET.DESCRIPTIONS`` names a JSON file, class name → list of sentences, as CuPL
 and its followers publish them. The sentences count like the hand-crafted prompts of a method: the
 hand-crafted feature of a class is the mean over all of them.
 """
@@ -28,7 +28,7 @@ def note_content(cfg: CfgNode) -> None:
     """Puts the file's fingerprint into the config, so that a run with other sentences is another run.
 
     Raises:
-        UserError: see ``read``.
+        UserError: as ``read``.
     """
     if path := cfg.DATASET.DESCRIPTIONS:
         text, _ = read(path)
@@ -36,10 +36,10 @@ def note_content(cfg: CfgNode) -> None:
 
 
 def read(path: str) -> tuple[str, object]:
-    """The file's text, and what is in it.
+    """Return the file's text, and its content.
 
     Raises:
-        UserError: there is no such file, or it is no JSON.
+        UserError: the file is missing, or not JSON.
     """
     try:
         text = read_text(path)

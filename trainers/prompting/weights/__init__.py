@@ -1,4 +1,4 @@
-"""From a name or a file to a state dict under OpenAI's names, and to what the weights don't
+"""From a name or a file to a state dict under OpenAI's names, and to the facts that weights don't
 show."""
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ Pixels = dict[str, object]
 
 
 class Facts(TypedDict, total=False):
-    """What CLIP's weights don't show, as ``build_backbone`` takes it; OpenAI's models need none.
+    """Facts that CLIP's weights don't show, as ``build_backbone`` takes them; OpenAI's models need none.
 
     head_width, text_head_width: of the attention heads in the image and in the text encoder.
     activation: of the MLPs, ``quick_gelu`` or ``gelu``.

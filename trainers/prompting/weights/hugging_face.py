@@ -23,7 +23,7 @@ RESAMPLINGS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # Pillow's numbers â†
 
 
 def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
-    """State dict of a model, its path, and what the weights don't show.
+    """Return the state dict of a model, its path, and the facts that weights don't show.
 
     Args:
         name: ``hf:<owner>/<name>`` of a model that is in Hugging Face's cache, or, with or without
@@ -163,8 +163,8 @@ def taken_as_it_is(folder: str, settings: object) -> tuple[dict[str, Tensor], st
 
 
 def image_size(tower: object) -> int:
-    """Pixels a side of the images that a config of an image tower tells of; of those that are told as
-    a number of patches, of a square of so many."""
+    """Return the pixels a side of the images of an image tower's config; where it has a number of
+    patches, of a square of so many."""
     vision: Any = tower  # of transformers
     if hasattr(vision, "num_patches"):
         return int(vision.num_patches**0.5) * int(vision.patch_size)
@@ -178,8 +178,7 @@ def folder_of(name: str) -> str:
 
 
 def pixels(name: str) -> Pixels:
-    """How a model's pixels are made, as far as its files say it; ``load`` says what is wrong with
-    them."""
+    """Return a model's pixels, as far as its files tell; ``load`` names their faults."""
     folder = folder_of(name)
     try:
         from transformers import AutoConfig
@@ -199,7 +198,7 @@ def pixels(name: str) -> Pixels:
 
 
 def normalization(path: str) -> Normalization | None:
-    """Mean and standard deviation of the pixels; None where there is no such file.
+    """Mean and standard deviation of the pixels; None where the file is missing.
 
     Raises:
         UserError: it can't be read, or has others than three numbers each.

@@ -1,7 +1,7 @@
 """OpenCLIP's models (Cherti et al., 2023), of its list, of the Hugging Face hub or of a folder.
 
-What they share with OpenAI's, a ViT or ResNet beside a causal text transformer that is read at
-end-of-text, has the same names in the weights. What the weights don't show comes from the package.
+The parts that they share with OpenAI's, a ViT or ResNet beside a causal text transformer that is read at
+end-of-text, have the same names in the weights. Facts that weights don't show come from the package.
 A tower that is another one is taken from the package as it is.
 """
 
@@ -40,11 +40,11 @@ FREE = set(
 
 
 def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
-    """State dict of a model, its path, and what the weights don't show.
+    """Return the state dict of a model, its path, and the facts that weights don't show.
 
     Args:
-        name: see ``described``; in ``open_clip:<model>/<weights>`` weights are a tag of
-            ``open_clip.list_pretrained`` or the path of a file. What is not on this machine is
+        name: as in ``described``; in ``open_clip:<model>/<weights>`` weights are a tag of
+            ``open_clip.list_pretrained`` or the path of a file. Weights that are not on this machine are
             downloaded at first use.
 
     Raises:
@@ -92,8 +92,8 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
 
 
 def pixels(name: str) -> Pixels:
-    """How a model's pixels are made. Nothing is known where the package or the model is not there,
-    which ``load`` says."""
+    """Return a model's pixels; empty without the package or the model, which ``load``
+    reports."""
     try:
         return described(name).pixels
     except (ImportError, UserError):
@@ -107,7 +107,7 @@ def is_cached(repository: str) -> bool:
 
 
 def is_clips(settings: Mapping[str, object], defaults: object) -> bool:
-    """Whether a tower is CLIP's own: what is not ``FREE`` is as in the defaults, a dataclass."""
+    """Whether a tower is CLIP's own: settings that are not ``FREE`` are as in the defaults, a dataclass."""
     usual = vars(defaults)
     return all(
         key in FREE or key in usual and value == usual[key] for key, value in settings.items()
@@ -160,7 +160,7 @@ def text_box(source: Described, tower: nn.Module) -> TextBox:
     """A text tower that is taken as it is, with its tokenizer.
 
     Raises:
-        UserError: see ``tokenizer_of``.
+        UserError: as ``tokenizer_of``.
     """
     if repositories := text_repositories(source):
         log.info(
@@ -208,7 +208,7 @@ def text_repositories(source: Described) -> list[str]:
 
 
 def kind_of(tower: nn.Module) -> str:
-    """What messages call a tower that is taken as it is: the network in it, of timm or transformers, if
+    """Return the name in messages of a tower that is taken as it is: its network, of timm or transformers, if
     it is an adapter for one."""
     has_pooler = hasattr(tower, "pooler")  # of an adapter for transformers
     network = getattr(tower, "trunk", tower.transformer if has_pooler else None)

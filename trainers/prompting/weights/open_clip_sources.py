@@ -1,4 +1,4 @@
-"""Where a model of ``open_clip`` comes from: its list, a repository on the Hugging Face hub, or a
+"""Sources of ``open_clip``'s models: its list, a repository on the Hugging Face hub, or a
 folder. Each source gives the configuration, the pixels and the weights; nothing is built here.
 
 A repository and a folder hold ``open_clip_config.json`` with ``model_cfg`` and ``preprocess_cfg``, as
@@ -22,7 +22,7 @@ PREFIX = "open_clip:"
 HUB = "hf-hub:"  # as open_clip writes it
 FOLDER = "local-dir:"
 CONFIG_FILE = "open_clip_config.json"
-# the weights in a repository or a folder, the first of which is taken
+# the weights in a repository or a folder; the first that exists is taken
 FILE_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 RESIZE_MODES = ("shortest", "squash")
 # of a tokenizer; others, such as trust_remote_code, may run a repository's code
@@ -35,7 +35,7 @@ class Described(NamedTuple):
     """A model whose weights are not read yet.
 
     Attributes:
-        name: what a run calls it.
+        name: its name in a run.
         model: what ``open_clip.get_tokenizer`` knows it by.
         config: with ``embed_dim``, ``vision_cfg`` and ``text_cfg``.
         pixels: how its pixels are made, as far as that is known.
@@ -59,7 +59,7 @@ def described(name: str) -> Described:
             ``open_clip:local-dir:<folder>``.
 
     Raises:
-        UserError: there is no such model, its configuration can't be read, or it is not one of
+        UserError: the model is unknown, its configuration can't be read, or it is not one of
             images and texts. ``weights`` raises it where there are none.
     """
     place = name.removeprefix(PREFIX)
@@ -87,7 +87,7 @@ def in_list(name: str) -> Described:
     """A model of the package, with weights by the name that it has for them, or in a file.
 
     Raises:
-        UserError: see ``described``.
+        UserError: as ``described``.
     """
     import open_clip
 
@@ -116,7 +116,7 @@ def in_list(name: str) -> Described:
 
 
 def listed_weights(name: str, config: Config, tag: Mapping[str, Any]) -> str:
-    """The path of a listed model's weights; tag: what the package knows of them, empty of a file.
+    """The path of a listed model's weights; tag: the package's facts of them, empty for a file.
 
     Raises:
         UserError: there are none, they can't be downloaded, or they were trained with another
@@ -241,7 +241,7 @@ def read_config(name: str, path: str) -> tuple[Config, Mapping[str, Any]]:
     return config, settings
 
 
-# ---- what all sources share ----
+# ---- shared by all sources ----
 
 
 def check_config(name: str, config: Config) -> None:
@@ -277,7 +277,7 @@ def check_config(name: str, config: Config) -> None:
 
 
 def pixels_of(settings: Iterable[Mapping[str, Any]], config: Config) -> Pixels:
-    """How pixels are made by all of several ``preprocess_cfg``, as far as these are the same."""
+    """Return the pixels that several ``preprocess_cfg`` agree on."""
     import open_clip
 
     size = config["vision_cfg"].get("image_size", open_clip.CLIPVisionCfg().image_size)

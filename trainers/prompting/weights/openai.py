@@ -73,8 +73,8 @@ def find(name: str) -> str:
     """Path of the weights of one of OpenAI's names, downloaded if no cache has them.
 
     Raises:
-        UserError: they are not available; the message says what to take instead, and after that lists
-            all places and which file to put where. Or the file in the cache, which is left as it
+        UserError: they are not available; the message names another one to take, and then lists
+            all places and the file for each. Or the file in the cache, which is left as it
             is, is another one.
     """
     folder = os.path.expanduser(CACHE)

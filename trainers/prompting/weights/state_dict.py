@@ -77,7 +77,7 @@ def read(path: str) -> object:
 
 
 def openai_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A CLIP's weights under OpenAI's names, out of those of ``transformers``: linear maps transposed, q, k, v apart."""
+    """Return a CLIP's weights under OpenAI's names, out of ``transformers``' weights: linear maps transposed, q, k, v apart."""
     renamed = {}
     for key, value in state.items():
         for theirs, ours in OF_HUGGING_FACE.items():

@@ -26,7 +26,7 @@ MASK = "attn_mask"  # a tensor of CLIP's modules that is neither parameter nor b
 
 
 class StoredModule:
-    """Stands for a module of the archive: what it holds by name, and the name of its class."""
+    """Stands for a module of the archive: its parts by name, and the name of its class."""
 
     class_name = ""
 
