@@ -1,4 +1,4 @@
-"""Runs whole protocols: trains what is missing, tests what is trained, prints the table.
+"""Runs whole protocols: trains and tests the missing runs, prints the table.
 
     python run.py --protocol base2new --trainer CDC --dataset openmoji --seeds 1 2 3
     python run.py --protocol fewshot --trainer CoOp CDC --dataset openmoji --shots 1 4 16 --jobs 2
@@ -142,18 +142,19 @@ def read_shard(text: str) -> tuple[int, int]:
 
 
 def run(args: argparse.Namespace) -> None:
-    """
+    """Plan, submit or make the runs, as the arguments say.
+
     Raises:
-        UserError: see ``launch.make`` and ``slurm.submit``.
+        UserError: as ``launch.make`` and ``slurm.submit``.
     """
     options = settings_in(args.opts, "options after --")
-    # imported here: what makes runs takes seconds to import, which a plan need not wait for
+    # imported here: the makers of runs take seconds to import, which a plan need not wait for
     from protocols.runs import planned, show_plan
 
     if IMAGE_FOLDER in args.dataset and not (args.backbone or args.config):
         args.backbone = options.get("MODEL.BACKBONE.NAME")
         if not args.backbone:
-            planned(args)  # what is wrong is answered before weights are looked for
+            planned(args)  # mistakes are answered before weights are looked for
             from labelling.own_run import choose_clip
 
             args.backbone, why = choose_clip(args.plan)

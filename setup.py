@@ -1,4 +1,4 @@
-"""How labelling finds the library: it imports ``trainers``, as the folder is called here. In a wheel
+"""Names of the library: labelling imports ``trainers``, as the folder is called here. In a wheel
 the library is ``cdc_trainers``, and ``cdc_labelling`` imports it by that name; an editable
 installation keeps the files as they are, and has the library under both names."""
 

@@ -29,18 +29,18 @@ from trainers.common.interruption import end_with_input, interruptible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code of a run: 0, 2 with one line on standard error for what the user can mend, or 75 if
+    """Return the exit code of a run: 0, 2 with one line on standard error for a user's mistake, or 75 if
     a signal ended it."""
 
     def command() -> None:
-        # imports take seconds, in which a signal ends the run as it does later
+        # imports take seconds; a signal ends the run during them as it does later
         from labelling.checkout.arguments import asked_of_images
         from labelling.request import add_arguments
         from protocols.command_line import parse_arguments
 
         args = parse_arguments(
             arguments, add_arguments
-        )  # what is wrong at first sight is answered at once
+        )  # mistakes at first sight are answered at once
         asked = asked_of_images(args) if args.images else None
         if args.with_parent:
             threading.Thread(target=end_with_input, daemon=True).start()

@@ -21,7 +21,7 @@ MOST_ENTRIES = (
 )
 LONGEST_NAME = 1000  # characters; a system takes 4,096 bytes, with the folder
 LONGEST_READ = 2**20  # bytes; tarfile reads a header, which may hold a name of any length, at once
-# what the readers of archives raise on damaged ones
+# errors of the readers of archives on damaged ones
 DAMAGED = (
     zipfile.BadZipFile,
     tarfile.TarError,
@@ -36,7 +36,7 @@ DAMAGED = (
 
 
 class Member(NamedTuple):
-    """A file in an archive: its name, its size in bytes, and what opens it."""
+    """A file in an archive: its name, its size in bytes, and the function that opens it."""
 
     name: str
     size: int
@@ -49,7 +49,7 @@ def is_archive(name: str) -> bool:
 
 @contextlib.contextmanager
 def blaming(path: str) -> Iterator[None]:
-    """What a reader raises in the block is the fault of the archive.
+    """Blame the archive for a reader's errors in the block.
 
     Raises:
         UserError: it is damaged; OSError: the disk is full, or fails.
@@ -96,7 +96,7 @@ def members(path: str) -> Iterator[Member]:
 
 class Stream:
     """The bytes of a tar archive, read in pieces of a bounded size, and no more than a number of
-    them; what tarfile needs of a file."""
+    them, as a file for tarfile."""
 
     def __init__(self, file: IO[bytes], most: int) -> None:
         self.file = file
@@ -122,7 +122,7 @@ def members_of_tar(path: str, tar: tarfile.TarFile) -> Iterator[Member]:
     """The files of an open tar archive; path: for messages.
 
     Raises:
-        UserError: see ``members``.
+        UserError: as ``members``.
     """
     for number, info in enumerate(tar, 1):
         check_number(path, number)
@@ -176,7 +176,7 @@ def unpack(path: str, folder: str) -> None:
     """Writes the files of an archive below a new folder.
 
     Raises:
-        UserError: the archive is damaged, unpacks to more than its ``limit``, or see ``members``.
+        UserError: the archive is damaged, unpacks to more than its ``limit``, or as ``members``.
         OSError: the disk is full, or fails.
     """
     left = limit(path)

@@ -1,4 +1,4 @@
-"""Base classes of all data sets: a folder, lists of images, and the rule by which a run selects
+"""Base classes of all data sets: a folder, lists of images, and a run's selection
 from them."""
 
 import os
@@ -23,8 +23,8 @@ class ImageDataset(DatasetBase):
         image_dir: folder of the images below the data set's.
         lists: names of the files that list its images or name its classes, in the data set's folder.
         lists_images: whether these files list every image; else its class folders do.
-        advice: what to do where the folder is not there; empty: the command that gets it.
-        images: what is known of the images of a run, see ``Images``.
+        advice: the next step where the folder is missing; empty: the command that gets it.
+        images: the ``Images`` of a run.
     """
 
     advice = ""
@@ -72,7 +72,7 @@ class ImageDataset(DatasetBase):
 
     @classmethod
     def how_to_get(cls, folder: str) -> str:
-        """What to do where the data set's folder, or something in it, is missing."""
+        """Return the next step where the data set's folder, or something in it, is missing."""
         root = folder.removesuffix(cls.dataset_dir).rstrip(os.sep) or os.sep
         return cls.advice or how_to_get(cls.__name__, root)
 
@@ -81,7 +81,7 @@ class ImageDataset(DatasetBase):
         """All images, as three lists of ``Image`` (train, val, test); the files need not be there.
 
         Raises:
-            UserError: what the lists are read from is missing or malformed.
+            UserError: a file with the lists is missing or malformed.
         """
         raise NotImplementedError
 
@@ -92,17 +92,17 @@ class ImageDataset(DatasetBase):
         root: as ``find`` returns it.
 
         Raises:
-            UserError: its images have one label each, or see ``list_images``.
+            UserError: its images have one label each, or as ``list_images``.
         """
         raise UserError(f"the images of {cls.__name__} have one label each")
 
     def choose(
         self, cfg: CfgNode, train: list[Image], val: list[Image], test: list[Image]
     ) -> Images:
-        """What a run trains, validates and tests on.
+        """Return the images that a run trains, validates and tests on.
 
         Raises:
-            UserError: see ``fewshot.choose``.
+            UserError: as ``fewshot.choose``.
         """
         chosen = choose(cfg, self.dataset_dir, train, val, test)
         return Images(

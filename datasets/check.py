@@ -1,9 +1,9 @@
-"""Which data sets are there, whole, and what each is for.
+"""Lists the data sets that are there, whether they are whole, and the protocols of each.
 
     python -m datasets.check --root data
     python -m datasets.check EuroSAT DescribableTextures --root data
 
-For every data set that is there, or those that are named: present (all images of its lists, as many
+For every data set that is there, or every named one: present (all images of its lists, as many
 as papers report), incomplete (something is missing or differs; the last column says what), another
 split (its split file is not CoOp's), or missing; the numbers of images found, with the expected number where it differs; the fingerprint of
 the split; and the protocols that need it. Nothing is written, drawn or downloaded, and the images
@@ -42,7 +42,7 @@ OTHER_SIZE = "complete by its own lists, but of another size than papers report"
 
 
 def check(cls: type[ImageDataset], root: str) -> list[str]:
-    """One row of the table, see HEADERS.
+    """Return one row of the table, with the columns HEADERS.
 
     Args:
         cls: the data set's class.
@@ -83,8 +83,8 @@ def check(cls: type[ImageDataset], root: str) -> list[str]:
 
 
 def foreign_split(cls: type[ImageDataset], folder: str) -> str:
-    """Name of a data set's split file whose content is not that of CoOp's; empty where there is none,
-    or CoOp's is not known."""
+    """Return the name of a data set's split file that differs from CoOp's; empty without one,
+    or where CoOp's is not known."""
     for name in cls.lists:
         if name in SPLITS and file_hash(f"{folder}/{name}") != SPLITS[name]:
             return name

@@ -54,7 +54,7 @@ class GroceryStore(ImageDataset):
 
 
 def cells(line: str) -> list[str]:
-    """What commas separate."""
+    """Split a line at its commas."""
     return [cell.strip() for cell in line.split(",")]
 
 
@@ -83,7 +83,7 @@ class CIFAR10(ImageDataset):
 
 class PACSDomain(ImageDataset):
     """A domain of PACS to train on: 50 % train, 20 % val and 30 % test of each class, as CoOp
-    divides what comes undivided."""
+    divides undivided sets."""
 
     lists_images = False
 

@@ -1,4 +1,4 @@
-"""Importing this registers every data set of the field, and those that are drawn."""
+"""Importing this registers every data set of the field, and the drawn ones."""
 
 from typing import cast
 

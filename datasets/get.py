@@ -6,8 +6,8 @@
 
 Archives come from a mirror on the Hugging Face hub (``all``: its 14 sets), or from the folder that
 --from names, as for ImageNet, which has to be downloaded by hand: its tars and a flat folder of
-validation images are sorted into class folders. grocery_store, cifar10 and pacs are cloned. What is
-there already is not touched, what is half there is completed, and the same command goes on after it
+validation images are sorted into class folders. grocery_store, cifar10 and pacs are cloned. Complete
+sets are not touched, incomplete ones are completed, and the same command goes on after it
 was ended. At the end each set has a line of ``python -m datasets.check``. HF_ENDPOINT names another
 hub, HF_HOME the folder that keeps the archives.
 """
@@ -60,7 +60,7 @@ NAMED_BY_COOP = [
 WHERE_CLASSNAMES = "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub) links it, under ImageNet; put it into FOLDER and give --from FOLDER"
 
 
-# ---- what is there ----
+# ---- sets that are there ----
 
 
 def is_complete(name: str, root: str) -> bool:
@@ -95,7 +95,7 @@ def missing_of(names: Iterable[str], root: str) -> list[str]:
 
 
 def key(file: str) -> str:
-    """What is left of an archive's name without its ending, its case and its dashes."""
+    """Return an archive's name without its ending, its case and its dashes."""
     stem = os.path.basename(file).lower()
     ending = next((end for end in ENDINGS if stem.endswith(end)), "")
     return re.sub(r"[^a-z0-9]", "", stem.removesuffix(ending))
@@ -119,7 +119,7 @@ def archive_of(source: Source, files: Iterable[str], place: str) -> str:
 
 
 class Stated(NamedTuple):
-    """What the hub states of a file: bytes, and SHA-256 (64 hex digits; empty where it states none)."""
+    """The hub's statement on a file: bytes, and SHA-256 (64 hex digits; empty where it states none)."""
 
     size: int
     sha256: str
@@ -130,7 +130,7 @@ class Hub:
     HF_HUB_OFFLINE are its settings.
 
     Attributes:
-        files: path → what the hub states of the file; empty where the hub is not reached.
+        files: path → the hub's statement; empty where the hub is not reached.
     """
 
     def __init__(self) -> None:
@@ -205,7 +205,7 @@ class Hub:
 
 
 def folders_in(folder: str) -> Iterator[str]:
-    """A folder and those below it, the upper ones first, without what macOS puts into archives."""
+    """Yield a folder and the folders below it, the upper ones first, without macOS' additions to archives."""
     level = [folder]
     while level:
         yield from level
@@ -218,8 +218,8 @@ def folders_in(folder: str) -> Iterator[str]:
 
 
 def locate(cls: type[ImageDataset], unpacked: str) -> tuple[str, str]:
-    """The folder with a data set's lists and the one of its images, wherever they are in what was
-    unpacked.
+    """The folder with a data set's lists and the one of its images, wherever they are in the
+    unpacked archive.
 
     Raises:
         UserError: its lists or its images are not in it, or the lists are malformed.
@@ -261,7 +261,7 @@ def unknown(what: str, unpacked: str) -> UserError:
 
 
 def merge(source: str, target: str) -> None:
-    """Moves a file or a folder to a place where some of it may be: what is there stays."""
+    """Move a file or a folder to a place that may have some of it: existing files stay."""
     if not os.path.lexists(target):
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.rename(source, target)
@@ -271,15 +271,15 @@ def merge(source: str, target: str) -> None:
 
 
 def settle(cls: type[ImageDataset], unpacked: str, target: str) -> None:
-    """Moves a data set from what was unpacked to its folder.
+    """Move a data set from the unpacked archive to its folder.
 
     Raises:
-        UserError: see ``locate``.
+        UserError: as ``locate``.
     """
     beside, images = locate(cls, unpacked)
     place = os.path.normpath(f"{beside}/{cls.image_dir}")
     if images == place:
-        merge(beside, target)  # with what else lies there
+        merge(beside, target)  # with all that lies there
         return
     for name in cls.lists:
         if os.path.isfile(f"{beside}/{name}"):
@@ -288,7 +288,7 @@ def settle(cls: type[ImageDataset], unpacked: str, target: str) -> None:
 
 
 def leave_samples_aside(unpacked: str) -> None:
-    """Removes few-shot samples from what was unpacked: a run would take them in place of CoOp's draws."""
+    """Remove few-shot samples from the unpacked archive: a run would take them in place of CoOp's draws."""
     for folder in [*folders_in(unpacked)]:
         samples = f"{folder}/{SAMPLES}"
         if os.path.isdir(samples):
@@ -322,8 +322,8 @@ def add_classnames(root: str, target: str, folder: str | None) -> None:
 
 @contextlib.contextmanager
 def scratch(root: str, name: str) -> Iterator[str]:
-    """Path of a folder below the root that is not there yet, and not any more after the block; what a
-    process that was killed has left there is removed first."""
+    """Path of a folder below the root that is not there yet, and not any more after the block; the remains of a
+    killed process are removed first."""
     place = f"{root}/.{name}{UNFINISHED}"
     shutil.rmtree(place, ignore_errors=True)
     try:
@@ -333,8 +333,10 @@ def scratch(root: str, name: str) -> Iterator[str]:
 
 
 def clone(address: str, folder: str) -> None:
-    """Raises:
-    UserError: there is no git, or it fails.
+    """Clone a repository into a folder, without its history.
+
+    Raises:
+        UserError: git is not installed, or fails.
     """
     command = ["git", "clone", "--quiet", "--depth", "1", address, folder]
     try:
@@ -348,7 +350,7 @@ def clone(address: str, folder: str) -> None:
 
 
 def get(name: str, args: argparse.Namespace, hub: Hub | None) -> None:
-    """Gets what one name brings.
+    """Get the data sets of one name.
 
     Args:
         hub: where archives come from; None: --from.
@@ -386,7 +388,7 @@ def get(name: str, args: argparse.Namespace, hub: Hub | None) -> None:
 
 
 def show_plan(names: Sequence[str], hub: Hub | None) -> str:
-    """A table of what would be downloaded; hub: None where nothing comes from it."""
+    """Return a table of the planned downloads; hub: None where nothing comes from it."""
     rows = []
     total = 0
     for name in names:

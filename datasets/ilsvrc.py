@@ -36,11 +36,11 @@ DEPTH = 5  # of the folders that are looked into: Kaggle's ILSVRC/Data/CLS-LOC/v
 
 
 def sort(folder: str, target: str, labels: str | None) -> None:
-    """Sorts what is in a folder and below it: tars, a flat folder of validation images, class folders.
+    """Sort the files in a folder and below it: tars, a flat folder of validation images, class folders.
 
     Args:
-        target: the data set's folder, in which ``images/train`` and ``images/val`` are made or
-            completed; labels: path of a list of the validation images' classes; None: the devkit.
+        target: the data set's folder: ``images/train`` and ``images/val`` are made or
+            completed there; labels: path of a list of the validation images' classes; None: the devkit.
 
     Raises:
         UserError: nothing of ImageNet is there, a tar is damaged or hostile, or the classes of the
@@ -83,7 +83,7 @@ def sort(folder: str, target: str, labels: str | None) -> None:
         )
 
 
-# ---- what is in the folder ----
+# ---- files in the folder ----
 
 
 def folders_below(folder: str, depth: int = DEPTH) -> Iterator[str]:
@@ -104,7 +104,7 @@ def files_called(name: str, folder: str) -> list[str]:
 
 
 def flat_folders(folder: str) -> Iterator[str]:
-    """The folders in which validation images lie without class folders."""
+    """Yield the folders with validation images outside of class folders."""
     for place in folders_below(folder):
         with os.scandir(place) as entries:
             is_flat = any(name_of_val(entry.name) and entry.is_file() for entry in entries)
@@ -218,7 +218,7 @@ def sort_train(path: str, target: str) -> None:
     """A tar of a tar for each class, ``n01440764.tar``.
 
     Raises:
-        UserError: see ``members``; also for a tar of another name.
+        UserError: as ``members``; also for a tar of another name.
     """
     odd = 0
     for outer in members(path):
@@ -251,7 +251,7 @@ def sort_val(path: str, target: str, wnids: Mapping[str, str]) -> None:
     """A tar of validation images.
 
     Raises:
-        UserError: see ``members`` and ``class_of``.
+        UserError: as ``members`` and ``class_of``.
     """
     odd = 0
     for member in members(path):
@@ -261,11 +261,11 @@ def sort_val(path: str, target: str, wnids: Mapping[str, str]) -> None:
 
 
 def sort_flat(folder: str, target: str, wnids: Mapping[str, str]) -> None:
-    """A folder of validation images: those of the data set's own folder move, others stay where they
+    """Sort a folder of validation images: the ones in the data set's own folder move, others stay where they
     are and are linked, or copied to another disk.
 
     Raises:
-        UserError: see ``class_of``; nothing has moved then.
+        UserError: as ``class_of``; nothing has moved then.
     """
     names = sorted(filter(name_of_val, os.listdir(folder)))
     places = {name: f"{target}/{class_of(name, wnids)}/{name}" for name in names}

@@ -1,7 +1,7 @@
 """ImageNet in CoOp's layout, and the four sets that a prompt learned on it is tested on.
 
-``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``, of which each of the four
-has a copy.
+``imagenet/images/{train,val}/<wnid>/…`` and ``imagenet/classnames.txt``; each of the four
+has a copy of it.
 """
 
 import os

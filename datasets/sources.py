@@ -1,4 +1,4 @@
-"""Where data sets come from, and the command that gets one; see get.yaml."""
+"""Sources of data sets, and the command that gets one, from get.yaml."""
 
 import shlex
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from trainers.common.readers import read_yaml
 
 @dataclass(frozen=True)
 class Source:
-    """What one name of ``python -m datasets.get`` brings.
+    """The source behind one name of ``python -m datasets.get``.
 
     Attributes:
         sets: registered names of the data sets that are read from it.
-        archives: file names of its archive, that of the mirror first; none where it has no mirror.
+        archives: file names of its archive, the mirror's first; empty without a mirror.
         sha256: of the mirror's archive, 64 hex digits; empty where it is not known.
         clone: address for ``git clone``; empty where it has none.
-        by_hand: what has to be downloaded by hand, and where; empty where nothing has.
+        by_hand: the download by hand, and its address; empty where none is needed.
     """
 
     sets: list[str]

@@ -45,7 +45,7 @@ for name, (dataset_dir, image_dir) in FOLDERS.items():
 
 @DATASET_REGISTRY.register()
 class FGVCAircraft(ImageDataset):
-    """FGVC-Aircraft by its own lists: labels are the lines of ``variants.txt``, images those of
+    """FGVC-Aircraft by its own lists: labels are the lines of ``variants.txt``, images are in
     ``images_variant_{train,val,test}.txt``."""
 
     dataset_dir = "fgvc_aircraft"

@@ -2,7 +2,7 @@
 
 The rules are CoOp's (Zhou et al., 2022, "Learning to Prompt for Vision-Language Models" and
 "Conditional Prompt Learning for Vision-Language Models"), so that a split file on a user's disk
-means here what it means there.
+means the same here and there.
 """
 
 import os
@@ -24,7 +24,7 @@ def read_split(path: str, image_dir: str, advice: str = "get it again") -> Lists
         path: the JSON file, ``{"train": [[relative path, label, class name], ...], "val": ...,
             "test": ...}``.
         image_dir: the folder that the relative paths start from.
-        advice: what to do where the file is missing.
+        advice: the next step where the file is missing.
 
     Returns:
         three lists of ``Image`` (train, val, test) in the order of the file.
@@ -47,10 +47,10 @@ def read_lists(folder: str, path: str, entry: Callable[[str], Stored], advice: s
 
     Args:
         folder: that the images lie in; path: of the lists, with ``{}`` for the part's name.
-        entry: makes an entry, see ``image_of``, of a line.
+        entry: makes an entry for ``image_of`` of a line.
 
     Raises:
-        UserError: see ``read_split``.
+        UserError: as ``read_split``.
     """
     lists: Lists = ()
     for source in map(path.format, PARTS):
@@ -68,7 +68,7 @@ def image_of(folder: str, entry: Stored) -> Image:
     Links there may lead anywhere, such as to another drive: the user has made them.
 
     Raises:
-        TypeError, ValueError: it is no such entry; UserError: its path leads out of the folder.
+        TypeError, ValueError: it is not such an entry; UserError: its path leads out of the folder.
     """
     name, label, classname = entry
     if not isinstance(classname, str):
@@ -101,7 +101,7 @@ def make_data(images: Sequence[Item]) -> list[Datum]:
     """Images as Dassl's ``Datum``.
 
     Raises:
-        UserError: there is no file at an ``impath``.
+        UserError: the file of an ``impath`` is missing.
     """
     missing = next((image.impath for image in images if not os.path.isfile(image.impath)), None)
     if missing:

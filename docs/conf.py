@@ -1,6 +1,6 @@
 """Settings of the documentation site, which scripts/docs.sh builds of the Markdown files of this
 folder and of the code: autodoc fills the pages of ``api/`` with docstrings, trainer_pages.py writes
-those of ``trainers/``, which git ignores.
+the pages of ``trainers/``, which git ignores.
 
 Sphinx with MyST and Furo rather than MkDocs with Material: MkDocs' last release is of August 2024,
 and Material for it is only maintained.

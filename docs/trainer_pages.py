@@ -1,5 +1,5 @@
-"""The documentation's pages of the trainers, made of the live code when the site is built: what a
-trainer is, its published and its measured numbers, its recipes and its settings.
+"""The documentation's pages of the trainers, made of the live code when the site is built: a
+trainer's description, its published and its measured numbers, its recipes and its settings.
 """
 
 import csv
@@ -49,7 +49,7 @@ def module_of(name: str) -> ModuleType:
 
 def opening(module: ModuleType) -> tuple[str, str]:
     """The first two sentences of the docstring, in a line and without the name before its colon, and
-    what follows them, as Markdown."""
+    the rest, as Markdown."""
     whole = (inspect.getdoc(module) or "").replace("``", "`")
     text = whole.partition(": ")[2] or whole
     text = text[:1].upper() + text[1:]
@@ -64,7 +64,7 @@ def first_sentence(module: ModuleType) -> str:
 
 
 def page(module: ModuleType, names: list[str]) -> str:
-    """The page of the trainers of one file: what they are, how good, how to train them; then the
+    """Return the page of the trainers of one file: their description, results and commands; then the
     rest of the docstring, the recipes and the settings."""
     file = f"{module.__name__.replace('.', '/')}.py"
     says, further = opening(module)
@@ -129,14 +129,14 @@ def linked(found: re.Match[str]) -> str:
 
 
 def recipe(path: Path) -> str:
-    """A recipe and its head: what it reproduces, costs and should reach."""
+    """Return a recipe and its head: its source, its cost and the expected result."""
     lines = path.read_text("utf-8").splitlines()
     head = [line[1:].strip() for line in takewhile(lambda line: line.startswith("#"), lines)]
     return f"- [{path.stem}](../../{path.relative_to(REPOSITORY).as_posix()}): {' '.join(head)}\n"
 
 
 def settings(name: str) -> Iterator[tuple[str, str, str, str]]:
-    """Of each setting: its key, its default, what it takes, and what it is."""
+    """Yield for each setting its key, its default, the values that it takes, and its meaning."""
     for key, setting in method_class(name).declared.items():
         if isinstance(setting.takes, list):
             takes = ", ".join(f"`{value!r}`" for value in setting.takes)

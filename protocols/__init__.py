@@ -1,7 +1,7 @@
-"""Which runs a protocol consists of, which of them are done, and by which rules a recipe varies."""
+"""Protocols: their runs, the done ones, and the rules that vary a recipe."""
 
 from pathlib import Path
 
 from trainers.common.readers import read_yaml
 
-PROTOCOLS = read_yaml(Path(__file__).with_name("protocols.yaml"))  # name → see there
+PROTOCOLS = read_yaml(Path(__file__).with_name("protocols.yaml"))  # name → description

@@ -24,8 +24,8 @@ from .plan import PlannedRun, conditions_of
 
 
 def extensions() -> Settings:
-    """What a config has beside a run's settings: the factors of a composed set, and the settings of
-    every method that is known by now."""
+    """Return the settings of a config beside a run's: the factors of a composed set, and the settings of
+    every known method."""
     found = under("DATASET.FACTORS", FACTORS)
     for method in METHODS:
         # its import also registers the trainer
@@ -44,7 +44,7 @@ def build_config(args: argparse.Namespace) -> CfgNode:
     """Defaults, data set file, trainer file, its rules, flags, pairs: later ones win.
 
     Raises:
-        UserError: see ``merge``; also for an unknown trainer or data set.
+        UserError: as ``merge``; also for an unknown trainer or data set.
     """
     cfg = get_cfg_default()
     extend_config(cfg)
@@ -75,6 +75,6 @@ def planned_config(run: PlannedRun, root: str, options: Sequence[str] = ()) -> C
         root: folder of the data sets; options: KEY, VALUE, KEY … over the recipe.
 
     Raises:
-        UserError: see ``build_config``.
+        UserError: as ``build_config``.
     """
     return build_config(parse_arguments(run.arguments(root, options)))

@@ -52,7 +52,7 @@ def parse_arguments(
     arguments: Sequence[str] | None,
     add_own: Callable[[argparse._ActionsContainer], None] | None = None,
 ) -> argparse.Namespace:
-    """The arguments of ``train.py``, with those that ``run.py`` gives it.
+    """Return the arguments of ``train.py``, with the ones that ``run.py`` gives it.
 
     add_own: adds what ``--images`` takes besides.
 
@@ -104,5 +104,5 @@ def parse_arguments(
 
 
 def value_of(args: argparse.Namespace, flag: str) -> object:
-    """What is given with a flag; nothing, such as "", where it isn't."""
+    """Return the value of a flag; an empty one, such as "", where it isn't given."""
     return getattr(args, flag.strip("-").replace("-", "_"))

@@ -6,7 +6,7 @@ import torch
 
 
 def visible_gpus() -> list[str]:
-    """What ``CUDA_VISIBLE_DEVICES`` calls each GPU that this process sees; none without one.
+    """Return the names in ``CUDA_VISIBLE_DEVICES`` of the GPUs that this process sees; empty without one.
 
     They are counted by the driver, without a context: that would take memory of each.
     """

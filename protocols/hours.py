@@ -1,4 +1,4 @@
-"""How long trainings take on a GPU, by the steps that ``bash scripts/gpu.sh`` has measured there."""
+"""Time of trainings on a GPU, by the steps that ``bash scripts/gpu.sh`` has measured there."""
 
 import csv
 import os
@@ -36,7 +36,7 @@ class Steps:
     """Milliseconds of measured steps.
 
     Attributes:
-        device: what they were measured on; empty where nothing was.
+        device: of the measurement; empty without one.
         times: (CLIP, trainer, precision, batch) → classes → ms.
     """
 
@@ -47,7 +47,7 @@ class Steps:
 
     @classmethod
     def read(cls, path: str = FILE) -> "Steps":
-        """The steps in a file; none where there is no such file.
+        """Read the steps in a file; empty without the file.
 
         Raises:
             UserError: it is another file than scripts/gpu.sh writes.
@@ -70,8 +70,8 @@ class Steps:
     def milliseconds(
         self, clip: str, trainer: str, precision: str, batch: int, classes: float
     ) -> float | None:
-        """A step's time, on the line through those that were measured with the fewest and the most
-        classes; None where none was."""
+        """Return a step's time, on the line through the measurements with the fewest and the most
+        classes; None without one."""
         times = self.times.get((clip, trainer, precision, batch))
         if not times:
             return None
@@ -100,7 +100,7 @@ class Steps:
 
 
 def classes_of(run: PlannedRun) -> int | None:
-    """How many classes a training has; None where the data set's are not known."""
+    """Return the number of a training's classes; None where the data set's are not known."""
     name = read_yaml(run.dataset_file)["DATASET"]["NAME"]
     sizes = read_yaml(SIZES)
     if name not in sizes:

@@ -36,7 +36,7 @@ PROGRAM = os.path.join(HERE, "train.py")
 
 
 class Maker(Protocol):
-    """Where runs are made.
+    """A place that makes runs.
 
     Attributes:
         at_once: how many are made at the same time.
@@ -53,11 +53,11 @@ class Maker(Protocol):
         """Asks all runs to stop."""
 
     def close(self) -> None:
-        """Gives back what it holds."""
+        """Give back its places."""
 
 
 def make(args: argparse.Namespace) -> list[PlannedRun]:
-    """Makes what is missing of the runs that ``run.py``'s arguments ask for, and returns all of these.
+    """Make the missing runs among those that ``run.py``'s arguments plan, and return all of these.
 
     Raises:
         UserError: the input can't work, before anything is started; or a run failed.
@@ -76,10 +76,10 @@ def make(args: argparse.Namespace) -> list[PlannedRun]:
 
 
 def maker_of(args: argparse.Namespace, configs: Sequence[CfgNode]) -> Maker:
-    """Where the runs of ``run.py``'s arguments are made; configs: theirs.
+    """Return the maker for the runs of ``run.py``'s arguments; configs: theirs.
 
     Raises:
-        UserError: there is no Ray, or no cluster.
+        UserError: Ray is not installed, or has no cluster.
     """
     if args.ray:
         return Cluster(args, PROGRAM)
@@ -93,7 +93,7 @@ def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
     """The config that one of the runs would have.
 
     Raises:
-        UserError: see ``planned_config``; also for a setting that contradicts the protocol.
+        UserError: as ``planned_config``; also for a setting that contradicts the protocol.
     """
     cfg = planned_config(run, args.root, args.opts)
     node = f"TRAINER.{run.trainer.upper()}"
@@ -160,7 +160,7 @@ class Processes:
 
     def make(self, run: PlannedRun) -> int:
         """Makes one run, a call of ``train.py``; its bars are on this command's standard error
-        where no other run is beside it. Returns its exit code; what went wrong stands on standard
+        where no other run is beside it. Returns its exit code; its errors stand on standard
         error."""
         settings = {}
         if self.at_once > 1:
@@ -184,7 +184,7 @@ class Processes:
 
     @contextlib.contextmanager
     def gpu(self) -> Iterator[dict[str, str]]:
-        """Takes a GPU for the time of the block; yields what tells a process of it."""
+        """Takes a GPU for the time of the block; yields the variables that tell a process of it."""
         if not self.on_gpu:
             yield {}
             return
@@ -207,20 +207,20 @@ class Processes:
 
 
 def make_all(runs: Sequence[PlannedRun], done: Collection[PlannedRun], maker: Maker) -> None:
-    """Makes those runs that are not done, and those that test what is trained now. A test waits for
+    """Make the runs that are not done, and the tests of new trainings. A test waits for
     its training; no place is idle while a run waits.
 
     Args:
-        runs: all that are asked for; done: those of them that are done.
+        runs: all planned ones; done: the finished ones among them.
 
     Raises:
-        UserError: one failed, or the prompts that it tests are not trained; those that are under way
+        UserError: one failed, or the prompts that it tests are not trained; started runs
             are finished first, no other is started.
         Interrupted: the command, or a run, was asked to stop; all runs are.
     """
     numbers = {run: number for number, run in enumerate(runs, 1)}
     waiting: deque[PlannedRun] = deque()
-    tests: dict[str, list[PlannedRun]] = {}  # folder of a training → what waits for it
+    tests: dict[str, list[PlannedRun]] = {}  # folder of a training → runs that wait for it
     for chain in chains(runs):
         if chain[0].model:
             waiting.extend(chain)

@@ -18,9 +18,9 @@ from .plan import PlannedRun, is_recorded
 log = logging.getLogger("run")
 
 MOST = 1000  # runs that wait in Ray's queue or are under way; a thread here waits for each
-RETRIES = 100  # machines that a run may lose before it counts as one that gets nowhere
-PATIENCE = 60  # seconds after which a shared disk shows what another machine has written
-END = 2000  # characters of what a failed run says at last
+RETRIES = 100  # machines that a run may lose before it is given up
+PATIENCE = 60  # seconds after which a shared disk shows another machine's files
+END = 2000  # characters of a failed run's last words
 
 
 class Stopped(Exception):
@@ -34,7 +34,7 @@ def work(words: Sequence[str], folder: str) -> tuple[int, str]:
         words: of the command after Python's name; folder: which relative paths start from.
 
     Returns:
-        its exit code, and the end of what it says on standard error.
+        its exit code, and the end of its standard error.
 
     Raises:
         Stopped: it was asked to stop, not by this command.
@@ -67,7 +67,7 @@ class Cluster:
         program: path of ``train.py``, the same on all machines.
 
     Raises:
-        UserError: there is no Ray, or no cluster.
+        UserError: Ray is not installed, or has no cluster.
     """
 
     at_once = MOST
@@ -146,7 +146,7 @@ class Cluster:
 
 
 def share_of(nodes: Sequence[dict[str, object]], jobs: int) -> dict[str, float]:
-    """What one run takes of a machine: resource → number.
+    """Return one run's share of a machine: resource → number.
 
     Args:
         nodes: of the cluster, as ``ray.nodes`` gives them.

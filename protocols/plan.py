@@ -10,7 +10,7 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
   the config's,
 - factors: ``train_biased`` trains on the base classes of a set in which one factor goes with the
   class, and tests where it always does; ``test_independent`` and ``test_reversed`` test the same
-  prompts where it doesn't, see datasets/drawn/factors.py; of the recipe, or of rows of the ablation
+  prompts where it doesn't (datasets/drawn/factors.py); of the recipe, or of rows of the ablation
   that are named,
 - fewshot: ``train_all`` trains on N shots of all classes and tests on them,
 - xd and dg: ``train_source`` trains on all classes of the source, ``xd_from_<source>`` and
@@ -47,7 +47,7 @@ from . import PROTOCOLS
 
 log = logging.getLogger("run")
 
-# protocol → source → what its prompts are tested on
+# protocol → source → data sets that its prompts are tested on
 TARGETS = {
     name: protocol["targets"] for name, protocol in PROTOCOLS.items() if "targets" in protocol
 }
@@ -66,7 +66,7 @@ class PlannedRun:
     Attributes:
         output: folder of the protocol's runs.
         part: of the protocol, such as ``train_base``.
-        dataset: its name in folders and tables: the config file's, or that of one's own folder of
+        dataset: its name in folders and tables: the config file's, or one's own folder's of
             images.
         dataset_file: path of the data set's config file.
         classes: ``all``, ``base`` or ``new``.
@@ -97,7 +97,7 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """What tells it from other runs of its trainer: the ablation's row, or the recipe, with the
+        """Its name among the runs of its trainer: the ablation's row, or the recipe, with the
         backbone where that is another."""
         recipe = Path(self.recipe).stem
         short = short_name(self.backbone or "")
@@ -105,7 +105,7 @@ class PlannedRun:
 
     @property
     def folder(self) -> str:
-        """Where it goes, in CoOp's manner."""
+        """Its folder, in CoOp's manner."""
         place = (self.dataset, f"shots_{self.shots}", self.trainer, self.name, f"seed{self.seed}")
         return os.path.join(self.output, self.part, *place)
 
@@ -117,7 +117,7 @@ class PlannedRun:
 
     @property
     def has_sample(self) -> bool:
-        """Whether its data set has the few-shot sample; that of another set is of no use to a test."""
+        """Whether its data set has the few-shot sample; a test has no use for another set's."""
         return "_from_" not in self.part and self.part != "test_all"
 
     def arguments(self, root: str, options: Sequence[str] = ()) -> list[str]:
@@ -143,8 +143,8 @@ class AblationRow:
     """A variant of a trainer.
 
     Attributes:
-        name: of letters, digits and underscores; also that of its runs' folders.
-        description: what it is, in a few words.
+        name: of letters, digits and underscores; also in its runs' folders.
+        description: a few words.
         recipe: name of the recipe it builds on; ``{}`` in it stands for the one that the other rows
             build on.
         settings: KEY → value on top of it.
@@ -161,12 +161,11 @@ class AblationRow:
 
 
 def ablation_rows(trainer: str, names: Sequence[str] | None = None) -> list[AblationRow]:
-    """The rows of configs/ablations/<trainer>.yaml in their order; with names only those. A name may
-    also be that of a further file, ``readings`` of <trainer>_readings.yaml, all of whose rows are
-    meant.
+    """The rows of configs/ablations/<trainer>.yaml in their order; with names only these. A name may
+    also be a further file's, ``readings`` of <trainer>_readings.yaml, for all of its rows.
 
     Raises:
-        UserError: there is no such file, it isn't a list of rows, or it has no row of one of the names.
+        UserError: the file is missing, isn't a list of rows, or has no row of one of the names.
     """
     rows = read_ablation(config_path("ablations", trainer, missing=f"{trainer} has no ablation"))
     if names is None:
@@ -207,7 +206,7 @@ def read_ablation(path: str) -> list[AblationRow]:
 
 
 def conditions_of(protocol: str, dataset_file: str, shots: int) -> dict[str, str | int]:
-    """What a recipe's rules may ask of a run: condition → its value; see ``Rule.conditions``.
+    """Return a run's facts for a recipe's rules: condition → its value, as in ``Rule.conditions``.
 
     Args:
         protocol: one of ``PROTOCOLS``; dataset_file: config file of the data set that is tested on.
@@ -232,14 +231,14 @@ def plan(
     root: str = "data",
     backbone: str | None = None,
 ) -> list[PlannedRun]:
-    """The runs of a protocol in an order in which each comes after the one whose prompts it tests.
+    """Return the runs of a protocol, each after the one whose prompts it tests.
 
     Args:
         protocol: one of ``PROTOCOLS``; trainer: registered name; dataset: name of a file of
             configs/datasets, the source of xd and dg.
         shots, seeds: lists of numbers; without shots the recipe's own or the protocol's; output:
             folder.
-        config: name of a recipe; without it that of the backbone (without one: tiny for the
+        config: name of a recipe; without it the backbone's (without one: tiny for the
             embedded data, else ViT-B/16).
         rows: names of the ablation's rows, for ablation (without it all of them) and factors
             (without it the recipe).
@@ -302,7 +301,7 @@ def plan(
     return runs
 
 
-# ---- planned runs, and those that are recorded ----
+# ---- planned runs, and recorded ones ----
 
 LINE = ("part", "data set", "trainer", "recipe", "shots")  # columns of a table of planned runs
 
@@ -317,7 +316,7 @@ def is_recorded(run: PlannedRun) -> bool:
 
 
 def by_line(runs: Iterable[PlannedRun]) -> dict[tuple[str | int, ...], list[PlannedRun]]:
-    """The runs by what is in a table's columns ``LINE``; they differ in their seed only."""
+    """Group the runs by a table's columns ``LINE``; those of a group differ in their seed only."""
     lines: dict[tuple[str | int, ...], list[PlannedRun]] = {}
     for run in runs:
         shots = run.shots if run.has_sample else ""

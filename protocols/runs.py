@@ -43,7 +43,7 @@ def planned(args: argparse.Namespace) -> list[PlannedRun]:
     each once.
 
     Raises:
-        UserError: unknown trainer, what doesn't fit the protocol, or see ``plan``.
+        UserError: unknown trainer, an argument that doesn't fit the protocol, or as ``plan``.
     """
     if args.shots and min(args.shots) < 1 or min(args.seeds) < 0:
         raise UserError("--shots must be at least 1 and --seeds at least 0")
@@ -81,11 +81,11 @@ def shard(runs: Iterable[PlannedRun], number: int, count: int) -> list[PlannedRu
 
 
 def show_plan(args: argparse.Namespace) -> str:
-    """A table of the runs, those that differ in their seed only in one line: what the recipe's
-    rules make of each, and what is done.
+    """Return a table of the runs, seeds in one line: each with the settings by the recipe's
+    rules, and its state.
 
     Raises:
-        UserError: see ``planned`` and ``check_options``.
+        UserError: as ``planned`` and ``check_options``.
     """
     runs = planned(args)
     options = settings_in(args.opts, "options after --")
@@ -135,7 +135,7 @@ def show_plan(args: argparse.Namespace) -> str:
 
 
 def check_options(options: Mapping[str, str]) -> None:
-    """Checks KEY → value, those of trainers and of drawn data sets by what they take alone.
+    """Check KEY → value of trainers and of drawn data sets, each by itself.
 
     Raises:
         UserError: a key is unknown, or a value is of another type or out of its range.
@@ -168,7 +168,7 @@ def extensions_with(keys: Iterable[str]) -> Settings:
 
 
 def read_value(text: str) -> object:
-    """What a text says as a Python literal; itself where it is none, as yacs has it."""
+    """Read a text as a Python literal; any other text stays as it is, as yacs has it."""
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):

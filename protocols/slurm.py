@@ -27,8 +27,8 @@ REQUEUES = 100  # time limits that a job may meet before it counts as one that g
 
 
 class Shard(Checkpointable):
-    """The job of one shard, which submitit submits again after a time limit: what is done is
-    skipped, what was started is resumed.
+    """The job of one shard, which submitit submits again after a time limit: finished runs are
+    skipped, started ones resumed.
 
     args: ``run.py``'s arguments with the shard.
     """
@@ -48,15 +48,15 @@ class Shard(Checkpointable):
                 launch.make(self.args)
         except Interrupted as stop:
             if stop.number == signal.SIGUSR1:
-                signal.raise_signal(stop.number)  # by which submitit, too, knows the time limit
+                signal.raise_signal(stop.number)  # submitit, too, knows the time limit by it
             raise
 
 
 def submit(args: argparse.Namespace) -> None:
-    """Submits those of the shards in which a run is missing.
+    """Submit the shards that lack a run.
 
     Raises:
-        UserError: there is no Slurm here, an option is no pair, or Slurm refuses.
+        UserError: Slurm is not installed, an option is not a pair, or Slurm refuses.
     """
     options = sbatch_options(args.slurm)
     runs = planned(args)
@@ -89,7 +89,7 @@ def sbatch_options(pairs: Sequence[str]) -> dict[str, object]:
     """KEY=VALUE pairs of sbatch's options as submitit takes them.
 
     Raises:
-        UserError: one is no such pair, or the time is too short.
+        UserError: one is not such a pair, or the time is too short.
     """
     try:
         options = dict(pair.split("=", 1) for pair in pairs)

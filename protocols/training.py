@@ -1,4 +1,4 @@
-"""Trains or tests one run in this process, see ``train.py``."""
+"""Trains or tests one run in this process, for ``train.py``."""
 
 import argparse
 import contextlib

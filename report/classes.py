@@ -13,13 +13,13 @@ from results.runs import RunSeries
 
 from .pictures import Paths, thumbnail
 
-MATRIX = 25  # classes that are shown in full; of more those that take part in most mistakes
+MATRIX = 25  # most classes that are shown in full; of more, the ones with most mistakes
 CONFUSIONS = 6
 PICTURES = 6  # of each confusion
 
 
 class Row(Protocol):
-    """What is said of one class or label."""
+    """The measures of one class or label."""
 
     @property
     def cells(self) -> list[str]:
@@ -109,7 +109,7 @@ class ClassPage:
         is_whole: whether the table is short enough to be shown without scrolling.
         reading: how to read it; "" where nothing is to be said.
         names: of the classes that the confusion matrix shows, its columns.
-        rows: of the confusion matrix; a class without images has none. Without rows there is no matrix,
+        rows: of the confusion matrix; a class without images has none. Without rows the matrix is left out,
             as where an image may have several labels.
         left_out: how many classes the matrix lacks.
         confusions: the most frequent, at most ``CONFUSIONS``.

@@ -1,4 +1,4 @@
-"""A map of the test images: those that a trained model finds alike lie together."""
+"""A map of the test images: images that a trained model finds alike lie together."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ RING = 60  # of a wrong answer's circle, in points²
 
 
 class Map(NamedTuple):
-    """Where test images lie beside one another.
+    """Places of test images beside one another.
 
     Attributes:
         places: (N, 2), of N images.

@@ -1,4 +1,4 @@
-"""The figures of a report: what is drawn, how it is read, and how it is written, one SVG for light
+"""The figures of a report: their drawing, reading and writing, one SVG for light
 and for dark pages."""
 
 import base64
@@ -66,7 +66,7 @@ class Figure:
         name: of its file, without ending.
         title: stands above it.
         reading: how to read it.
-        alt: what it shows, in words.
+        alt: its content in words.
         draw: draws it on Matplotlib's axes.
     """
 
@@ -79,7 +79,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class DrawnFigure:
-    """One figure on the page: ``reading`` and ``alt`` as those of ``Figure``, ``uri`` the SVG as a
+    """One figure on the page: ``reading`` and ``alt`` as in ``Figure``, ``uri`` the SVG as a
     data URI."""
 
     reading: str
@@ -184,7 +184,7 @@ def answer_figures(series: list[RunSeries], colours: Colours) -> Iterator[Figure
 
 
 def reliability_bins(entry: RunSeries) -> int:
-    """How many points of a reliability diagram the images of a series carry."""
+    """Return the number of points of a reliability diagram that a series has images for."""
     return min(BINS, len(entry.pooled("label")) // PER_POINT)
 
 

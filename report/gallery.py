@@ -1,4 +1,4 @@
-"""The gallery of a report, and the same images as lists beside the page; here that of runs for one label
+"""The gallery of a report, and the same images as lists beside the page; here for runs with one label
 per image: images whose label is probably wrong, and those to label next, with each template's vote."""
 
 import os
@@ -38,7 +38,7 @@ Rows = dict[str, list[tuple[object, ...]]]  # kind of images → rows of a list
 
 @dataclass(frozen=True)
 class Vote:
-    """What one template votes for an image.
+    """One template's vote for an image.
 
     Attributes:
         voter: the template, as in "template 1".
@@ -97,9 +97,9 @@ class Gallery:
     """The gallery of one run.
 
     Attributes:
-        title: which run.
-        reading: what is shown.
-        wrong: how many labels are probably wrong, in a sentence; "" where nothing is said of it.
+        title: the run's name.
+        reading: the explanation of the pictures.
+        wrong: how many labels are probably wrong, in a sentence; "" for no sentence.
         cards: kind, such as ``NEXT`` → the first ``SHOWN`` images of that kind.
     """
 
@@ -115,8 +115,8 @@ def in_order(answered: Sequence[RunSeries]) -> list[RunSeries]:
 
 
 def parts_of(run: FinishedRun) -> dict[str, Arrays]:
-    """Split → the answers to its images by what has not seen them: to those of validation and test, and,
-    where there are some, out of fold to training images."""
+    """Return split → the answers to its images by a classifier that has not seen them: validation and test, and,
+    if there are some, out-of-fold training images."""
     parts = {"train": run.training_answers, "val": run.validation_answers}
     there = {split: answers for split, answers in parts.items() if answers is not None}
     return {**there, "test": run.known_answers}
@@ -149,7 +149,7 @@ def held_out(run: FinishedRun) -> Arrays:
 
 
 def splits_of(parts: Mapping[str, Arrays]) -> numpy.ndarray:
-    """The split (N,) of each image; parts: see ``parts_of``."""
+    """Return the split (N,) of each image; parts: of ``parts_of``."""
     names = [numpy.full(len(answers["image"]), split) for split, answers in parts.items()]
     return numpy.concatenate(names)
 
@@ -167,7 +167,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
 
 
 def wrong_in(answers: Arrays) -> WrongLabels:
-    """Which labels of ``held_out`` answers are probably wrong."""
+    """Return the probably wrong labels of ``held_out`` answers."""
     return probably_wrong(answers["label"], answers["top"], answers["top_probability"])
 
 
@@ -180,7 +180,7 @@ def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
 
 
 def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
-    """The ``Card`` of one image; answers: see ``held_out``."""
+    """Return the ``Card`` of one image; answers: of ``held_out``."""
     return Card(
         image=answers["image"][index],
         split=answers["split"][index],
@@ -195,7 +195,7 @@ def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
 
 
 def picture_of(answers: Arrays, index: int, paths: Paths) -> str | None:
-    """A data URI of one image, None where it is not at hand; answers: see ``held_out``."""
+    """Return a data URI of one image, None where it is not at hand; answers: of ``held_out``."""
     name = answers["image"][index]
     # the path of a name that images of several splits share belongs to the one that was held out
     is_known = answers["split"][index] != "train" or (answers["image"] == name).sum() == 1

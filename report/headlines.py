@@ -1,4 +1,4 @@
-"""The head of a report: what a series reaches, and what to compare it with; here that of runs for one
+"""The head of a report: a series' result beside its comparisons; here for runs with one
 label per image."""
 
 from dataclasses import dataclass
@@ -10,30 +10,30 @@ from trainers.common.console import counted
 from trainers.common.record_file import nested, tested_on
 from trainers.evaluation.figures import votes_alone, wilson
 
-ACCURACY = "accuracy"  # the metric of a headline, and what that is called in it
+ACCURACY = "accuracy"  # the metric of a headline, and its name there
 RIGHT = "right answers"
 
 
 @dataclass(frozen=True)
 class Headline:
-    """What a series reaches, in percent and mean over its seeds, and what to compare it with.
+    """A series' result, in percent and mean over its seeds, beside its comparisons.
 
     Attributes:
-        tested_on, model: see ``RunSeries``; model is its ``name``.
+        tested_on, model: of ``RunSeries``; model is its ``name``.
         trainer: the trainer alone.
         zero_shot_itself: whether nothing was trained.
         seeds: their number.
         images: number of test images, 0 where it is not known.
         of: the same in words, as in "9 test images".
-        measure: what is measured, as in "right answers"; value: of it.
+        measure: its name, as in "right answers"; value: of it.
         low, high: ends of the value's 95 % interval over images like these; None where it is not known.
-        chance: what guessing would reach; chance_of: among what, in words.
-        zero_shot: what the same CLIP reaches without training on the same images, None where it is
+        chance: the result of guessing; chance_of: the choices, in words.
+        zero_shot: the same CLIP's result without training on the same images, None where it is
             not among the runs.
-        commonest: what always answering the commonest class would reach, None where it is not known.
-        facts: what else was measured, name → value in words.
+        commonest: the result of always answering the commonest class, None where it is not known.
+        facts: further measures, name → value in words.
         votes: how often each template alone is right, in words; "" with one template.
-        warning: of templates that are worse than without training, and what to do; "" without any.
+        warning: about templates that are worse than without training, with the next step; "" without any.
     """
 
     tested_on: str
@@ -99,7 +99,7 @@ def headline(entry: RunSeries, untrained: float | None) -> Headline:
 
 
 def single(heads: list[Headline]) -> Headline | None:
-    """The headline that can stand alone: that of the only training, or the only one there is."""
+    """Return the headline that can stand alone: the only training's, or the only one."""
     trained = [head for head in heads if not head.zero_shot_itself]
     if len(trained) == 1:
         return trained[0]
@@ -113,7 +113,7 @@ def template_accuracies(entry: RunSeries) -> list[float]:
 
 
 def votes_in_words(entry: RunSeries, untrained: float | None) -> str:
-    """How often each template alone is right, all together, and the CLIP without training; "" with
+    """Compare each template alone, all together, and the CLIP without training, in words; "" with
     one template."""
     templates = template_accuracies(entry)
     if len(templates) < 2:
@@ -123,8 +123,8 @@ def votes_in_words(entry: RunSeries, untrained: float | None) -> str:
 
 
 def below_untrained(entry: RunSeries, untrained: float | None) -> str:
-    """A warning, with what to do, where templates are worse than the CLIP without training by more
-    than their 95 % intervals (Wilson's); "" where none is, or it is not known."""
+    """Return a warning, with the next step, where templates are worse than the CLIP without training by more
+    than their 95 % intervals (Wilson's); "" where none is, or nothing is known."""
     images = number_of_images(entry)
     templates = template_accuracies(entry)
     if untrained is None or not images:

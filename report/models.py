@@ -14,7 +14,7 @@ from trainers.evaluation.prediction import Prediction
 
 
 def background_of(run: SavedRun) -> str:
-    """What transparent pictures are put on: the run's ``INPUT.BACKGROUND``; white where it took its
+    """Return the background of transparent pictures: the run's ``INPUT.BACKGROUND``; white where it took its
     own pictures as they are stored."""
     return run.cfg.INPUT.BACKGROUND or "white"
 

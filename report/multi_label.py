@@ -1,4 +1,4 @@
-"""What a report shows of multi-label runs: how well labels are ranked and given, label by label, and the
+"""A report's part on multi-label runs: the ranking and giving of labels, label by label, and the
 pictures with the worst mistakes."""
 
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ from .headlines import Headline, mean_of, number_of_images
 from .pictures import Paths
 from .review import least_certain
 
-MAP = "map"  # the metric of a headline, and what that is called in it
+MAP = "map"  # the metric of a headline, and its name there
 MEASURE = "mAP"
-BARS = 8  # labels of a picture that are shown: those that are most wrong
+BARS = 8  # shown labels of a picture: the most wrong ones
 NONE = "none of the labels"
 COLUMNS = (
     "label",
@@ -62,7 +62,7 @@ class LabelRow:
     Attributes:
         name: of the label.
         positives: how many pictures have it.
-        average_precision, f1, ece: see ``measure_multi_label``.
+        average_precision, f1, ece: of ``measure_multi_label``.
         threshold: the least probability under which it is given.
         instead: the label that is wrongly given most often where this one is missed, and how often in all
             seeds; None where there is none.
@@ -249,7 +249,7 @@ def held_out(run: FinishedRun) -> Arrays:
 
 
 def likelihood(labels: numpy.ndarray, probability: numpy.ndarray) -> numpy.ndarray:
-    """How probable (N,) sets of labels are if labels are independent; both (N, K)."""
+    """Return the probability (N,) of sets of labels if labels are independent; both (N, K)."""
     agreeing = numpy.where(labels, probability, 1 - probability.astype(float))
     product: numpy.ndarray = agreeing.prod(axis=1)
     return product
@@ -282,7 +282,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
 
 
 def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
-    """The ``Card`` of one picture; answers: see ``held_out``."""
+    """Return the ``Card`` of one picture; answers: of ``held_out``."""
     given = answers["given"][index]
     truth = answers["truth"][index]
     one = slice(index, index + 1)
@@ -306,7 +306,7 @@ def names_of(run: FinishedRun, labels: numpy.ndarray) -> list[str]:
 
 
 def bars_of(run: FinishedRun, answers: Arrays, index: int) -> list[Bar]:
-    """The bars of labels that a picture has or is given: of more than ``BARS`` those that are most wrong."""
+    """The bars of labels that a picture has or is given: of more than ``BARS`` the most wrong ones."""
     given = answers["given"][index]
     truth = answers["truth"][index]
     probability = answers["probability"][index]

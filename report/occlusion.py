@@ -1,4 +1,4 @@
-"""Where each template looks: how its probability of an image's class falls when places of the image
+"""The places that each template looks at: its probability of an image's class falls when they
 are covered."""
 
 import logging
@@ -33,7 +33,7 @@ GAP = 0.06  # between two pictures there, as a share of a side
 
 
 class Occlusion(NamedTuple):
-    """How templates answer to a picture whose places are covered one after another.
+    """Answers of templates to a picture whose places are covered one after another.
 
     Attributes:
         name: of the picture's class.
@@ -130,7 +130,7 @@ def draw(shown: list[Occlusion], axes: Axes) -> None:
     step = 1 + GAP
     templates = len(shown[0].drops)
     limit = 100 * max(numpy.abs(one.drops).max() for one in shown)
-    # a patch's drop is shown in the middle of what it covers
+    # a patch's drop is shown in its middle
     near = (PATCH - STEP) / 2 / SIDE
     far = near + PLACES * STEP / SIDE
     for row, one in enumerate(shown):

@@ -49,7 +49,7 @@ class Report:
         folders: that the runs lie in or below.
         single: the headline that is shown in large figures, None where several count.
         glance: the headlines as tables, where none is ``single``.
-        notes: what to know before reading on, each once.
+        notes: remarks before reading on, each once.
         classes: a page for each series that has answers.
         tables: of accuracies, calibration and uncertainty.
         sections: of figures.
@@ -89,17 +89,17 @@ def make_report(
         folders: of runs, or that have runs below them.
         output: the page's file, as in ``report.html``; the figures go to ``report_figures``, and the
             lists are such as ``report_label_next.csv``.
-        more: a section's title → what gives its figures, which need the runs' models.
-        root: folder of the data sets; None: what needs images is left out.
-        promise: what the only training can promise of its labels, in words; "": nothing is said.
-        kept: see ``Found``.
+        more: a section's title → the function that draws its figures, which need the runs' models.
+        root: folder of the data sets; None: parts that need images are left out.
+        promise: the only training's promise for its labels, in words; "": none is said.
+        kept: as in ``Found``.
 
     Returns:
         the ``headlines`` of all series.
 
     Raises:
-        UserError: no run in or below one of the folders, a file of a run can't be read, there is no
-        folder ``root``, or what would be written is somebody's.
+        UserError: no run in or below one of the folders, a file of a run can't be read, the
+        folder ``root`` is missing, or a file to be written is somebody's.
     """
     check_root(root)
     check_output("--output", str(output), MARK)
@@ -125,7 +125,7 @@ def make_report(
     notes += [head.warning for head in heads if head.warning]
     notes += [note for run in runs for note in notes_of(run)]
     path = Path(output).absolute()
-    start = str(path.with_suffix(""))  # of what goes beside it
+    start = str(path.with_suffix(""))  # of the files beside it
     trained = [entry for entry in voting_first if not entry.is_zero_shot]
     written = write_lists(lists(trained or voting_first), start)
     sections = write_figures(figures, f"{start}_figures")
@@ -158,7 +158,7 @@ def data_of(entry: RunSeries) -> str:
 def paths_of(
     answered: Sequence[RunSeries], root: str | None, kept: Kept | None
 ) -> dict[str, Paths]:
-    """Data set → the files of its images below ``root``; without root it has none; kept: see ``Found``."""
+    """Data set → the files of its images below ``root``; without root it has none; kept: as in ``Found``."""
     first = {data_of(entry): entry.first for entry in answered}
     return {data: find_images(run, root, kept) if root else {} for data, run in first.items()}
 
@@ -173,8 +173,8 @@ def all_figures(
     """Title of a section → its figures.
 
     Args:
-        answered: the series of whose answers figures are drawn; accuracies: see ``protocol_tables``; more: see
-            ``make_report``; paths: see ``paths_of``.
+        answered: the series of whose answers figures are drawn; accuracies: of ``protocol_tables``; more: as in
+            ``make_report``; paths: of ``paths_of``.
     """
     colours = colours_of(series, accuracies)
     figures = {

@@ -1,4 +1,4 @@
-"""Where a run's images lie, and small pictures of them for a page."""
+"""Places of a run's images, and small pictures of them for a page."""
 
 import base64
 import logging
@@ -25,14 +25,14 @@ class Found(NamedTuple):
 
     Attributes:
         path: its file.
-        kept: what a look at the run's images has left in this process; None without such a look.
+        kept: pictures and features from a look at the run's images in this process; None without one.
     """
 
     path: str
     kept: Kept | None = None
 
     def as_tested(self, background: str, least: int) -> PIL.Image.Image:
-        """The image, or what is kept of it, which the transform of tests leaves as it is; see ``decoded``.
+        """Return the ``decoded`` image, or its kept pixels, which the transform of tests leaves as they are.
 
         Raises:
             UserError: it can't be read.
@@ -41,11 +41,11 @@ class Found(NamedTuple):
         return known or read_picture(self.path, background, least)
 
     def features(self, key: tuple[str, str]) -> Tensor | None:
-        """The features (E,) of a CLIP, see ``Kept``; None where they are not known."""
+        """Return the features (E,) of a CLIP that are ``Kept``; None where they are not known."""
         return None if self.kept is None else self.kept.features.get(key, {}).get(self.path)
 
     def small(self) -> bytes:
-        """A thumbnail, as a JPEG; see ``as_tested``."""
+        """Return a thumbnail, as a JPEG, of ``as_tested``."""
         known = None if self.kept is None else self.kept.small.get(self.path)
         return known or small_jpeg(read_picture(self.path, "white", 2 * SMALL))
 
@@ -68,7 +68,7 @@ def check_root(root: str | None) -> None:
 
 def find_images(run: FinishedRun, root: str, kept: Kept | None = None) -> Paths:
     """The files of the images that a run has answered; none, with a warning, where the data set is
-    not there; kept: see ``Found``.
+    not there; kept: as in ``Found``.
     """
     from datasets.every import data_set  # here, since it takes seconds
 
@@ -100,7 +100,7 @@ def by_name(images: Iterable[Image]) -> dict[str, set[str]]:
 
 
 def thumbnail(image: Found | None) -> str | None:
-    """A small JPEG as a data URI; None where there is no image, or, with a warning, none that can
+    """A small JPEG as a data URI; None without an image, or, with a warning, if it can't
     be read.
     """
     if image is None:

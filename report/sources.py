@@ -1,4 +1,4 @@
-"""Where the numbers of a report come from: its runs, and what a reader has to know of them."""
+"""Sources of a report's numbers: its runs, and remarks on them."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ class RunRow:
     """One run in the list of all runs.
 
     Attributes:
-        folder: without what all folders have in common.
+        folder: without the common part of all folders.
         data: name of the data set.
         classes: ``all``, ``base`` or ``new``.
         commit: first ten digits of the Git commit that made it; "" where it is not known.

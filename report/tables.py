@@ -23,8 +23,8 @@ class Tables:
     """The tables of the page; accuracies, calibration errors and areas are in percent.
 
     Attributes:
-        accuracies: see ``protocol_tables``.
-        measured: see ``measured_tables``.
+        accuracies: of ``protocol_tables``.
+        measured: of ``measured_tables``.
     """
 
     accuracies: list[Table]

@@ -1,4 +1,4 @@
-"""What a report shows of the series of each task: the one place that asks whether an image has one label
+"""A report's parts for the series of each task: the one place that asks whether an image has one label
 or several."""
 
 from collections import defaultdict
@@ -16,14 +16,14 @@ from .pictures import Paths
 
 @dataclass(frozen=True)
 class Shown:
-    """What is shown of the series of one task.
+    """The parts that show the series of one task.
 
     Attributes:
         metric: of the headline; measure: its name in a sentence; column: in a table.
         reading: how to read a table of headlines.
-        headline: of a series and of what the same CLIP reaches untrained, None where it is not known.
+        headline: of a series and of the same CLIP's result untrained, None where it is not known.
         class_page, gallery: of a series that has answers.
-        listed: of a run; see ``gallery.listed``.
+        listed: of a run, as ``gallery.listed``.
         has_figures: whether figures are drawn of its answers, which need one answer per image.
     """
 
@@ -67,13 +67,13 @@ MULTI_LABEL = Shown(
 
 
 def shown_of(entry: RunSeries) -> Shown:
-    """What is shown of a series."""
+    """Return the parts that show a series."""
     return MULTI_LABEL if entry.is_multi_label else ONE_LABEL
 
 
 @dataclass(frozen=True)
 class Glance:
-    """The headlines of one task as a table; see ``Shown``.
+    """The headlines of one task as a table, made by ``Shown``.
 
     Attributes:
         column: name of the column of values; reading: how to read it.
@@ -86,7 +86,7 @@ class Glance:
 
     @property
     def facts(self) -> list[str]:
-        """Names of what else was measured."""
+        """Names of the further measures."""
         return [*dict.fromkeys(name for head in self.heads for name in head.facts)]
 
 
@@ -115,7 +115,7 @@ def glances(heads: Sequence[Headline]) -> list[Glance]:
 
 
 def lists(series: Sequence[RunSeries]) -> Rows:
-    """Kind of images → rows of the first seed of each series, see ``write_lists``."""
+    """Return kind of images → rows of the first seed of each series, for ``write_lists``."""
     rows: Rows = defaultdict(list)
     for entry in series:
         for kind, images in shown_of(entry).listed(entry.first).items():

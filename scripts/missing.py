@@ -22,7 +22,7 @@ MODULES = {"clip-anytorch": "clip", "pillow": "PIL"}  # of packages that have ot
 
 
 def requirements(extras: list[str]) -> list[str]:
-    """What pyproject.toml requires, with those extras."""
+    """Return the requirements in pyproject.toml, with those extras."""
     project = tomllib.loads((HERE / "pyproject.toml").read_text("utf-8"))["project"]
     wanted = list(project["dependencies"])
     for extra in extras:

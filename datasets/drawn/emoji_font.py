@@ -64,7 +64,7 @@ def glyph(hexcode: str) -> tuple[ImageFont.FreeTypeFont, str]:
 
 
 def draw_glyph(canvas: Image.Image, hexcode: str, right: float, down: float) -> None:
-    """Draws an emoji, see ``glyph``, with its middle at a place of the canvas, in pixels."""
+    """Draw an emoji's ``glyph`` with its middle at a place of the canvas, in pixels."""
     font, character = glyph(hexcode)
     ImageDraw.Draw(canvas).text(
         (right, down), character, font=font, embedded_color=True, anchor="mm"
@@ -72,7 +72,7 @@ def draw_glyph(canvas: Image.Image, hexcode: str, right: float, down: float) -> 
 
 
 def draw_emoji(hexcode: str, size: int = 64) -> Image.Image:
-    """hexcode, see ``glyph`` → RGB image on white, size × size pixels, centred."""
+    """Draw an emoji's ``glyph``: RGB image on white, size × size pixels, centred."""
     font, character = glyph(hexcode)
     side = round(font.getlength(character))
     canvas = Image.new("RGB", (side, side), "white")

@@ -61,8 +61,8 @@ def corrupted(hexcode: str, size: int) -> Image.Image:
 def corrupted_at(severity: int, image: Image.Image, name: str) -> Image.Image:
     """An RGB image with the kind of corruption that belongs to its name, at any of ``SEVERITIES``.
 
-    name: an emoji's hexcode, or what else the picture is called. The kind, and where noise falls,
-    are the same at all severities, so that what differs between them is the strength.
+    name: an emoji's hexcode, or another name of the picture. The kind, and the places of noise,
+    are the same at all severities, so that only the strength differs.
     """
     corruption, _ = corruption_of(name)
     return corrupt(
@@ -76,7 +76,7 @@ def corrupt(
     """One corruption (Hendrycks and Dietterich, 2019, "Benchmarking Neural Network Robustness to
     Common Corruptions") of an RGB image.
 
-    kind and strength: see ``CORRUPTIONS``. generator: numpy's, for the two kinds of noise.
+    kind and strength: of ``CORRUPTIONS``. generator: numpy's, for the two kinds of noise.
     """
     if corruption == "blur":
         return image.filter(ImageFilter.GaussianBlur(strength))
@@ -104,7 +104,7 @@ def recoloured(hexcode: str, size: int) -> Image.Image:
     outlines stay dark."""
     generator = draws_of(hexcode, "colours")
     pixels = numpy.asarray(draw_emoji(hexcode, size)) @ hue_rotation(generator.uniform(60, 300)).T
-    paper = 255 - generator.uniform(0, 90, 3)  # what white turns into
+    paper = 255 - generator.uniform(0, 90, 3)  # the new white
     return Image.fromarray((pixels.clip(0, 255) * (paper / 255)).round().astype(numpy.uint8))
 
 

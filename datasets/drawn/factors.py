@@ -48,9 +48,9 @@ SETTINGS = {
 }
 DEFAULTS = node_of(SETTINGS)  # of cfg.DATASET.FACTORS
 
-# Strengths of what is around the object were chosen on train and val images of the base classes,
+# The strengths of the object's surroundings were chosen on train and val images of the base classes,
 # where zero-shot accuracy falls from 55 to 36 %: the tiny CLIP copes with any colour, but not with
-# sharp lines that are no part of the object.
+# sharp lines beside the object.
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
 BORDER = 3  # width
@@ -89,7 +89,7 @@ MARKS: tuple[tuple[str, Place], ...] = (
     (BLACK, lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
     (ORANGE, lambda x, y: abs(x) + abs(y) < 1),  # diamond
 )
-# the object's colours, (S, S, 3) from 0 to 255 → what they are drawn in
+# the object's colours, (S, S, 3) from 0 to 255 → their drawn colours
 Colouring = Callable[[numpy.ndarray], numpy.ndarray]
 STYLES: tuple[Colouring | None, ...] = (
     None,  # OpenMoji's own colours
@@ -167,7 +167,7 @@ def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.I
     that colour on all of them; border and mark are put on top.
 
     Args:
-        hexcode: see ``draw_emoji``; levels: factor → its level, from 0 to LEVELS − 1; without
+        hexcode: as in ``draw_emoji``; levels: factor → its level, from 0 to LEVELS − 1; without
             style the object has its own colours, without companion it is alone; size: pixels a
             side.
 
@@ -246,7 +246,7 @@ class OpenMojiFactors(DrawnDataset):
 
     @classmethod
     def list_images(cls, folder: str, settings: CfgNode = DEFAULTS) -> Lists:
-        """See ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``."""
+        """As ``ImageDataset``; settings: ``cfg.DATASET.FACTORS``."""
         lists: Lists = ()
         for split, images in zip(PARTS, super().list_images(folder)):
             place = f"{folder}/{part_name(split, settings)}"

@@ -78,7 +78,7 @@ class OpenMoji(DrawnDataset):
 
 @DATASET_REGISTRY.register()
 class OpenMojiPeople(DrawnDataset):
-    """A fine-grained task beside OpenMoji's: what a person does or is, in 51 classes of 8 / 2 / 5
+    """A fine-grained task beside OpenMoji's: activities and roles of people, in 51 classes of 8 / 2 / 5
     images.
 
     A class is one emoji in three genders and five skin tones; its test images are of a gender that
@@ -120,7 +120,7 @@ def code_of(image: Image) -> str:
 def draw_folder(folder: str, codes: Collection[str], style: Style | None = None) -> None:
     """Makes ``folder`` hold one PNG a hexcode, SIZE × SIZE pixels, unless it does already.
 
-    style: see ``DrawnDataset``.
+    style: as in ``DrawnDataset``.
 
     The pictures are drawn into a folder beside it that then takes its name, so the folder is
     complete whenever it exists; of processes that start together one draws, and the others wait.

@@ -87,7 +87,7 @@ class DataManager:
             self.show_dataset_summary(cfg)
 
     def show_dataset_summary(self, cfg: CfgNode) -> None:
-        """Print a table; what is empty has no row."""
+        """Print a table; an empty part has no row."""
         data = self.dataset
         counts = {"train_x": data.train_x, "val": data.val, "test": data.test}
         rows = [

@@ -15,7 +15,7 @@ def build_sampler(
     data_source: Sequence[Datum] = (),
     **settings: object,
 ) -> Sampler[int]:
-    """`settings` are those of Dassl's other samplers, which are not here."""
+    """Build a sampler by name; `settings` belong to Dassl's other samplers, which are not here."""
     samplers: dict[str, Callable[[Sequence[Datum]], Sampler[int]]]
     samplers = {"RandomSampler": RandomSampler, "SequentialSampler": SequentialSampler}
     check_availability(sampler_type, list(samplers))

@@ -37,7 +37,7 @@ Names = str | list[str] | None
 
 
 class LoadedBatch(TypedDict):
-    """What a data loader hands out for b images, with one view of each."""
+    """A data loader's batch of b images, with one view of each."""
 
     img: Tensor  # (b, 3, height, width)
     label: Tensor  # (b,), as are the next two
@@ -57,8 +57,8 @@ def SummaryWriter(log_dir: str = "runs", **kwargs: object) -> "TensorBoardWriter
 
 
 class TrainerBase:
-    """Models under names, each perhaps with an optimiser and a scheduler; subclasses say what an
-    epoch is."""
+    """Models under names, each perhaps with an optimiser and a scheduler; subclasses define an
+    epoch."""
 
     def __init__(self) -> None:
         self._models: OrderedDict[str, nn.Module] = OrderedDict()
@@ -263,7 +263,7 @@ class SimpleTrainer(TrainerBase):
         self.lab2cname = dm.lab2cname
 
     def build_model(self) -> None:
-        """Hook: make `self.model` and what trains it, and register them."""
+        """Hook: make `self.model`, its optimiser and its schedule, and register them."""
         raise NotImplementedError
 
     def train(self) -> None:  # type: ignore[override]  # Dassl's two signatures
@@ -337,7 +337,7 @@ class SimpleTrainer(TrainerBase):
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
     def run_epoch(self) -> None:
-        """`forward_backward(batch)` for each batch; prints and records what it reports."""
+        """`forward_backward(batch)` for each batch; prints and records its numbers."""
         self.set_model_mode("train")
         losses = MetricMeter()
         batch_time = AverageMeter()

@@ -1,4 +1,4 @@
-"""The registry of evaluators, and what they have in common."""
+"""The registry of evaluators, and their base."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from dassl.utils.registry import build
 
 
 class EvaluatorBase:
-    """What a trainer needs of an evaluator: reset, process batches, evaluate to a dict whose first
+    """A trainer's interface to an evaluator: reset, process batches, evaluate to a dict whose first
     value is the score."""
 
     def __init__(self, cfg: CfgNode) -> None:

@@ -112,7 +112,7 @@ def resume_from_checkpoint(
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str) -> None:
-    """Load what fits by name and size from a checkpoint or a bare state dict."""
+    """Load the weights that fit by name and size from a checkpoint or a bare state dict."""
     checkpoint = load_checkpoint(weight_path)
     state_dict = _without_module(checkpoint.get("state_dict", checkpoint))
     target = model.state_dict()

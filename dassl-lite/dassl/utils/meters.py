@@ -1,4 +1,4 @@
-"""Running averages of what training reports."""
+"""Running averages of a training's numbers."""
 
 from collections import defaultdict
 from collections.abc import Mapping

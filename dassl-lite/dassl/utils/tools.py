@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 Item = TypeVar("Item")
-# What a file of JSON or a checkpoint stores. It is not checked by types, as what `json.loads` returns
-# is not: who reads it looks at it.
+# The content of a file of JSON or a checkpoint. Like the result of `json.loads` it is not checked by
+# types: its reader looks at it.
 Stored = Any
 # Pillow would start a PostScript interpreter for others
 FORMATS = "JPEG PNG WEBP BMP GIF TIFF PPM".split()

@@ -1,4 +1,4 @@
-"""One image's description, and what a data set is made of."""
+"""One image's description, and the base of data sets."""
 
 import random
 from collections import defaultdict

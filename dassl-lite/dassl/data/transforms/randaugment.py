@@ -7,7 +7,7 @@ import numpy as np
 import torchvision.transforms.functional as F
 from PIL import Image, ImageDraw, ImageOps
 
-GREY = (125, 123, 114)  # what a cut-out is filled with
+GREY = (125, 123, 114)  # fills a cut-out
 Operation = Callable[[Image.Image, float], Image.Image]  # of an image and a strength
 
 

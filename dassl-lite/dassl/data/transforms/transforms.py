@@ -43,7 +43,7 @@ def build_transform(
 def _steps(
     inp: CfgNode, is_train: bool, choices: Collection[str]
 ) -> Iterator[tuple[str, Callable[[Image.Image], object]]]:
-    """(what to print, transform) in order."""
+    """Yield (printed name, transform) in order."""
     size = inp.SIZE
     interp = INTERPOLATION_MODES[inp.INTERPOLATION]
     sides = f"{size[0]}x{size[1]}"
