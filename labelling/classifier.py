@@ -40,7 +40,6 @@ from .pictures import (
     Pictures,
     ReadImages,
     batches_of,
-    is_path,
     read_images,
     transformed,
 )
@@ -52,7 +51,7 @@ from .zero_shot import zero_shot_classifier
 
 if TYPE_CHECKING:
     from .evaluate import Evaluation
-    from .label_cells import Labelled
+    from .label_cells import Labelled, Sources
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +199,7 @@ class PromptedClassifier:
     @classmethod
     def fit(
         cls,
-        images: "str | os.PathLike[str] | Labelled",
+        images: "Sources | Labelled",
         labels: Sequence[object] | None = None,
         *,
         trainer: str | None = None,
@@ -210,6 +209,7 @@ class PromptedClassifier:
         shots: int = SHOTS,
         seed: int = 1,
         group_by: str | None = None,
+        classes_at: int = 1,
         settings: Mapping[str, object] | None = None,
         multi_label: bool | None = None,
         refit: bool = False,
@@ -222,7 +222,8 @@ class PromptedClassifier:
 
         Args:
             images: a folder of class folders, or of ``train`` and ``test``; or a file that names
-                images and labels, CSV or Label Studio's JSON export; or N images, see above,
+                images and labels, CSV or Label Studio's JSON export; or a list of these, of which files
+                correct folders, and later files earlier ones; or N images, see above,
                 with their ``labels``; or a pandas ``DataFrame`` with the columns ``path`` and
                 ``label``; or a torch data set of (image, label), whose labels are numbered by its
                 ``classes``, if it has any.
@@ -241,6 +242,7 @@ class PromptedClassifier:
             group_by: which images belong together, such as those of a patient or a film: ``"folder"``, the
                 one below the class folder that holds them, or a regular expression for the files' names
                 with one group, such as ``r"(.+)_[0-9]+"``; without one those that look alike.
+            classes_at: how many levels below a folder its class folders lie: 2 for ``animals/dogs``.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
             multi_label: whether a picture may have several labels, or none; None: if the file says it, or
                 ``labels`` are sets of names.
@@ -250,18 +252,19 @@ class PromptedClassifier:
         Raises:
             UserError: the input can't work; see also ``load``.
         """
-        from .label_cells import wants_multi_label, write_images
+        from .label_cells import are_sources, wants_multi_label, write_images
 
         multi_label = wants_multi_label(images, labels, multi_label)
         root = images
         made = ""  # folder of what is written of images that are no folder
-        if not is_path(images):
+        if not are_sources(images, labels):
             by_name = os.path.join("output", "fit", text("the trainer", trainer))
             folder = os.path.normpath(text("the output folder", folder) or by_name)
             made = os.path.abspath(f"{folder}-images")
             root = os.path.join(made, f"{os.path.basename(made)}.csv")
         asked = ask(
-            cast(Text, root),
+            cast("Sources", root),
+            classes_at=classes_at,
             multi_label=multi_label,
             trainer=trainer,
             backbone=backbone,
@@ -274,7 +277,7 @@ class PromptedClassifier:
             refit=refit,
         )
         is_new = bool(made) and not os.path.exists(made)
-        if not is_path(images):
+        if made:
             write_images(images, labels, made, multi_label)
         state = rng_state()
         try:
@@ -395,7 +398,7 @@ class PromptedClassifier:
         return torch.cat(parts).numpy()
 
     def evaluate(
-        self, images: "str | os.PathLike[str] | Labelled", labels: Sequence[object] | None = None
+        self, images: "Sources | Labelled", labels: Sequence[object] | None = None
     ) -> "Evaluation":
         """How good the answers to labelled images are; warns of those that were trained on.
 

@@ -5,7 +5,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy
 import torch
@@ -20,10 +20,11 @@ from trainers.evaluation.multi_label import f1_interval, measure_multi_label
 from trainers.evaluation.prediction import Prediction, measure
 
 from .answer import Answers
-from .label_cells import Labelled, labelled_pictures, place_of
+from .label_cells import Labelled, Sources, are_sources, labelled_pictures, place_of
 from .look_alikes import look_alikes
 from .pictures import Picture, is_path
 from .readers.rows import WHOLE
+from .request import root_of
 from .table import Table, read_table
 
 log = logging.getLogger(__name__)
@@ -147,17 +148,17 @@ def of_multi_label(
 
 
 def labelling_of(
-    images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None, multi_label: bool
+    images: Sources | Labelled, labels: Sequence[object] | None, multi_label: bool
 ) -> Labelling:
     """Return labelled images in any form that ``fit`` takes; of a folder with parts those of its test.
 
     Raises:
         UserError: see ``read_table``, ``labelled_pictures``.
     """
-    if not is_path(images):
+    if not are_sources(images, labels):
         pictures, names = labelled_pictures(images, labels, multi_label)
         return Labelling(pictures, names, [""] * len(pictures))
-    table = read_table(os.fspath(images), multi_label)
+    table = read_table(root_of(cast(Sources, images)), multi_label)
     for note in table.notes:
         log.info("%s", note)
     part = tested_part(table)

@@ -17,10 +17,11 @@ from torch.utils.data import Dataset, IterableDataset, Subset
 
 from trainers.common.console import first_few, printable
 from trainers.common.errors import UserError
-from trainers.common.image_files import decoded
+from trainers.common.image_files import decoded, is_image
 
 from .pictures import Picture, Pictures, array_picture, is_path, one_by_one
 from .readers.rows import BETWEEN
+from .request import Text, root_of
 from .table import check_name, means_multi_label
 
 
@@ -36,6 +37,7 @@ class LabelledTable(Protocol):
     def __getitem__(self, name: Literal["label"]) -> Iterable[object]: ...
 
 
+Sources = Text | Sequence[Text]  # a folder or a file that names images, or several
 # images with their labels' names or numbers
 LabelledDataSet = Dataset[tuple[Picture, str | SupportsIndex]]
 # images without their labels, a table with the columns path and label, or a torch data set
@@ -43,17 +45,26 @@ Labelled = Pictures | LabelledTable | LabelledDataSet
 
 
 def wants_multi_label(
-    images: str | os.PathLike[str] | Labelled, labels: Sequence[object] | None, told: bool | None
+    images: Sources | Labelled, labels: Sequence[object] | None, told: bool | None
 ) -> bool:
     """Return whether a picture may have several labels: by the file, see ``means_multi_label``, or by labels
     that are collections of names."""
-    if is_path(images):
-        return means_multi_label(os.fspath(images), told)
+    if are_sources(images, labels):
+        return means_multi_label(root_of(cast(Sources, images)), told)
     if told is not None:
         return told
     if labels is None:
-        labels = list(images["label"]) if "label" in getattr(images, "columns", ()) else []  # type: ignore[index]
+        labels = list(images["label"]) if "label" in getattr(images, "columns", ()) else []  # type: ignore[index, call-overload]
     return any(is_collection(label) for label in labels)
+
+
+def are_sources(images: object, labels: Sequence[object] | None) -> bool:
+    """Return whether images are a folder or a file that names them, or several of these, and not pictures."""
+    if is_path(images):
+        return True
+    if labels is not None or not isinstance(images, (list, tuple)) or not images:
+        return False
+    return all(is_path(one) and not is_image(os.fspath(one)) for one in images)
 
 
 def is_collection(label: object) -> bool:

@@ -7,7 +7,7 @@ import argparse
 import logging
 import operator
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import SupportsIndex
@@ -15,7 +15,13 @@ from typing import SupportsIndex
 from trainers import METHODS, MULTI_LABEL_METHODS
 from trainers.common import console
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import data_name
+from trainers.common.fingerprints import (
+    DEEPER,
+    data_name,
+    joined_roots,
+    places_in,
+    roots_in,
+)
 from trainers.common.recipes import SHOTS, check_known
 
 from .groups import FOLDER, checked_pattern
@@ -40,7 +46,8 @@ class OwnRun:
     """The request for a run on one's own images.
 
     Attributes:
-        images: absolute path of a folder of class folders, or of a file that names images and labels.
+        images: absolute path of a folder of class folders, or of a file that names images and labels, or
+            several, see ``joined_roots``.
         multi_label: whether a picture may have several labels, or none.
         trainer: "": that of the run that there is, else the task's.
         backbone: name of a CLIP; "": the recipe's if one is given, else that of the run that there
@@ -67,8 +74,9 @@ class OwnRun:
 
 
 def ask(
-    images: Text,
+    images: Text | Sequence[Text],
     *,
+    classes_at: int = 1,
     multi_label: bool = False,
     trainer: str | None = None,
     backbone: Text | None = None,
@@ -83,7 +91,8 @@ def ask(
     """The checked request; the images need not be there yet.
 
     Args:
-        images: their folder, or a file that names them; multi_label: see ``OwnRun``.
+        images: their folder, or a file that names them, or several; multi_label: see ``OwnRun``.
+        classes_at: how many levels below a folder its class folders lie.
         folder: where the run goes; without one ``output/<images>/<trainer>/seed<seed>``, of no named
             trainer without ``<trainer>``.
         group_by: which images belong together, see ``groups.named_by``; None: a file's column says it,
@@ -93,7 +102,7 @@ def ask(
         UserError: an argument is of another kind or out of its range, contradicts another, or the
             run would go where the images are.
     """
-    root = os.path.abspath(os.path.expanduser(text("the folder of the images", images)))
+    root = root_of(images, classes_at)
     trainer = text("the trainer", trainer)
     recipe = text("the recipe", recipe)
     seed = whole("the seed", seed)
@@ -126,8 +135,29 @@ def ask(
         raise UserError(
             f"--refit trains on all images, and --shots {run.shots} on a few of each class: leave one of them out"
         )
-    check_place(run.folder, root)
+    for place in places_in(root):
+        check_place(run.folder, place)
     return run
+
+
+def root_of(images: Text | Sequence[Text], classes_at: int = 1) -> str:
+    """Return the root of folders and files, see ``joined_roots``; classes_at: how many levels below a folder
+    its class folders lie.
+
+    Raises:
+        UserError: one is no path, there is none, or the level is below 1 or said of files alone.
+    """
+    given = [images] if isinstance(images, (str, os.PathLike)) else images
+    named = [text("the folder of the images", one) for one in given]
+    if not named:
+        raise UserError("there are no images: give a folder, or a file that names images")
+    roots = [os.path.abspath(os.path.expanduser(one)) for one in named]
+    level = whole("--classes-at", classes_at)
+    if level < 1:
+        raise UserError(f"--classes-at is {level}: give 1 or more, 1 for a folder of class folders")
+    if level > 1 and all(map(os.path.isfile, roots)):
+        raise UserError("--classes-at is for folders, and these are files: leave it out")
+    return joined_roots(one if os.path.isfile(one) else one + DEEPER * (level - 1) for one in roots)
 
 
 def add_arguments(parser: argparse._ActionsContainer) -> None:
@@ -153,6 +183,13 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         help="which images belong together (a patient, a film, a day): folder, the one below the class folder that holds "
         "them, or a regular expression for their names with one group, such as '(.+)_[0-9]+' (default: images that "
         "look alike)",
+    )
+    parser.add_argument(
+        "--classes-at",
+        type=int,
+        default=1,
+        metavar="LEVEL",
+        help="how many levels below the folder the class folders lie: 2 for animals/dogs (default: 1)",
     )
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
@@ -181,7 +218,8 @@ def ask_by(
     of_flags = {"DATASET.SKIP_SMALL": True} if args.skip_small else {}
     asked = ask(
         args.images,
-        multi_label=means_multi_label(args.images, args.multi_label),
+        classes_at=args.classes_at,
+        multi_label=means_multi_label(root_of(args.images), args.multi_label),
         trainer=args.trainer,
         backbone=args.backbone,
         recipe=recipe,
@@ -193,7 +231,7 @@ def ask_by(
         refit=args.refit,
     )
     check_images(asked.images)
-    if os.path.isfile(asked.images):
+    if any(map(os.path.isfile, roots_in(asked.images))):
         read_table(asked.images, asked.multi_label)
     return asked
 
@@ -269,13 +307,14 @@ def checked_settings(settings: object) -> dict[str, object]:
 def check_images(images: str) -> None:
     """
     Raises:
-        UserError: there is neither such a folder nor such a file.
+        UserError: there is neither such a folder nor such a file; images: see ``OwnRun``.
     """
-    if not os.path.isdir(images) and not os.path.isfile(images):
-        raise UserError(
-            f"{images} is not a folder: give the one that holds the class folders, or train and test, or a file that "
-            "names images and labels"
-        )
+    for place in places_in(images):
+        if not os.path.isdir(place) and not os.path.isfile(place):
+            raise UserError(
+                f"{place} is not a folder: give the one that holds the class folders, or train and test, or a file that "
+                "names images and labels"
+            )
 
 
 def check_place(folder: str, images: str) -> None:

@@ -4,6 +4,7 @@
   ``readers.class_folders``; where a picture may have several labels, it lies in the folder of each, as the
   same file, byte by byte.
 - A CSV file, see ``readers.csv_table``; Label Studio's JSON export; COCO's ``instances_*.json``.
+- Several of these: what a file says of a picture corrects what class folders and earlier files say.
 
 What two rows say of one picture is settled here.
 """
@@ -17,13 +18,14 @@ import numpy
 
 from trainers.common.console import counted, first_few, printable
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import image_name
+from trainers.common.fingerprints import image_name, roots_in
 from trainers.common.image_files import is_image, left_out
 from trainers.common.readers import parse_json, read_text
 
 from .readers import coco, csv_table, label_studio
 from .readers.class_folders import read_class_folders
 from .readers.rows import BETWEEN, WHOLE, Row, Source, described, find, located
+from .readers.sources import in_one
 
 MOST_LABELS = (
     1000  # of multi-label pictures: time and memory grow with them, and each needs pictures
@@ -35,7 +37,7 @@ class Table:
     """N pictures and which of K labels each has.
 
     Attributes:
-        place: the folder or the file that says so.
+        place: the folder or the file that says so; of several the first.
         paths: N, each once, in an order that does not depend on that of a file's rows.
         labels: N tuples of places among the ``classnames``, rising; of one where a picture has one label.
         classnames: K names, in the order of the labels.
@@ -90,7 +92,7 @@ class Table:
 
 
 def means_multi_label(path: str, told: bool | None = None) -> bool:
-    """Return whether pictures may have several labels.
+    """Return whether pictures may have several labels, as one of the folders and files of a root says.
 
     Args:
         told: what ``--multi-label`` (True) or ``--single-label`` (False) says; None: nothing. Then a file
@@ -98,6 +100,11 @@ def means_multi_label(path: str, told: bool | None = None) -> bool:
     """
     if told is not None:
         return told
+    return any(file_means_multi_label(one) for one in roots_in(path))
+
+
+def file_means_multi_label(path: str) -> bool:
+    """Return whether a file gives a picture several labels; see ``means_multi_label``."""
     if not os.path.isfile(path):
         return False
     try:
@@ -114,19 +121,49 @@ def is_json(content: str) -> bool:
     return content.lstrip().startswith(("[", "{"))
 
 
-def read_table(place: str, multi_label: bool) -> Table:
-    """Return the pictures of a folder or a file, and their labels.
+def read_table(root: str, multi_label: bool) -> Table:
+    """Return the pictures of a folder or a file, or of several, and their labels.
+
+    root: see ``joined_roots``.
 
     Raises:
-        UserError: it is none of the forms at the head of this module, an image is not there, rows
-            contradict each other, a name can't be one, or no picture has a label.
+        UserError: it is none of the forms at the head of this module, an image is not there, rows of
+            one folder or file contradict each other, a name can't be one, or no picture has a label.
     """
-    if os.path.isdir(place):
+    places = roots_in(root)
+    sources = []
+    names: Mapping[str, str] = {}
+    for place in places:
+        source, names = read_source(place, multi_label)
+        check_labels(source, place, multi_label)
+        sources.append(source)
+        if len(places) > 1:
+            sources[-1] = in_class_names(source, names)
+    if len(places) > 1:
+        names = {}
+    source = in_one(sources, places)
+    check_labels(source, places[0], multi_label)
+    return table_of(source, places[0], names)
+
+
+def read_source(place: str, multi_label: bool) -> tuple[Source, Mapping[str, str]]:
+    """Return what a folder or a file says, each picture once, and class folder → class name where they may
+    differ."""
+    if not os.path.isfile(place):
         source, names = read_class_folders(place, multi_label)
-        return gathered(source, place, multi_label, names)
-    source = read_file(place, multi_label)
-    table = gathered(source, place, multi_label, {})
-    return replace(table, notes=[*table.notes, *notes_on_places(table)])
+        return settled(source, place, multi_label), names
+    source = settled(read_file(place, multi_label), place, multi_label)
+    source.notes.extend(notes_on_places(source, place))
+    return source, {}
+
+
+def in_class_names(source: Source, names: Mapping[str, str]) -> Source:
+    """Return a source whose labels are class names, and not those of class folders."""
+    rows = []
+    for row in source.rows:
+        own = tuple(names.get(name, name) for name in row.names or ())
+        rows.append(row._replace(names=own))
+    return replace(source, rows=rows)
 
 
 def read_file(path: str, multi_label: bool) -> Source:
@@ -170,10 +207,8 @@ def read_file(path: str, multi_label: bool) -> Source:
 # ---- what several rows say of one picture ----
 
 
-def gathered(source: Source, place: str, multi_label: bool, names: Mapping[str, str]) -> Table:
-    """Return the pictures of all rows, each once.
-
-    names: class folder → class name, where they differ.
+def settled(source: Source, place: str, multi_label: bool) -> Source:
+    """Return what a folder or a file says, each picture once.
 
     Raises:
         UserError: see ``read_table``.
@@ -191,25 +226,34 @@ def gathered(source: Source, place: str, multi_label: bool, names: Mapping[str, 
     rows = [*first.values()]
     if is_file:
         rows.sort(key=lambda row: row.image)
-    folders = sorted({*source.labels}.union(*(row.names or () for row in rows)))
-    check_labels(rows, folders, place, multi_label)
-    classnames = [names.get(name, name) for name in folders]
-    number = {name: label for label, name in enumerate(folders)}
     notes = [*source.notes]
     more = len(source.rows) - len(rows)
     if is_file and more and not (multi_label and source.is_row_per_label):
         notes.append(f"Named more than once in {place}, and taken once: {counted(more, 'image')}")
+    return replace(source, rows=rows, notes=notes)
+
+
+def table_of(source: Source, place: str, names: Mapping[str, str]) -> Table:
+    """Return the pictures of a source, each of which it has once; names: class folder → class name, where
+    they differ."""
+    folders = labels_in(source)
+    number = {name: label for label, name in enumerate(folders)}
     return Table(
         place=place,
-        paths=[row.image for row in rows],
-        labels=[tuple(sorted(number[name] for name in row.names or ())) for row in rows],
-        classnames=classnames,
+        paths=[row.image for row in source.rows],
+        labels=[tuple(sorted(number[name] for name in row.names or ())) for row in source.rows],
+        classnames=[names.get(name, name) for name in folders],
         folders=folders,
-        parts=[row.part for row in rows],
-        groups={row.image: row.group for row in rows if row.group},
-        notes=notes,
+        parts=[row.part for row in source.rows],
+        groups={row.image: row.group for row in source.rows if row.group},
+        notes=source.notes,
         warnings=source.warnings,
     )
+
+
+def labels_in(source: Source) -> list[str]:
+    """Return the labels of a source, sorted."""
+    return sorted({*source.labels}.union(*(row.names or () for row in source.rows)))
 
 
 def joined(known: Row, row: Row, source: Source, place: str, multi_label: bool) -> Row:
@@ -255,21 +299,20 @@ def check_name(name: str, where: str, multi_label: bool) -> None:
         raise UserError(f"{where}: the label {name!a} is not a name: give a text of one line")
 
 
-def check_labels(
-    rows: Sequence[Row], folders: Sequence[str], place: str, multi_label: bool
-) -> None:
+def check_labels(source: Source, place: str, multi_label: bool) -> None:
     """Refuse pictures that tell no labels apart.
 
     Raises:
         UserError: there is no picture or label, or there are too many labels.
     """
-    if not rows:
+    labels = labels_in(source)
+    if not source.rows:
         raise UserError(f"{place} has no labelled image: label some first")
-    if not folders:
+    if not labels:
         raise UserError(f"{place} gives no picture a label: label some first")
-    if multi_label and len(folders) > MOST_LABELS:
+    if multi_label and len(labels) > MOST_LABELS:
         raise UserError(
-            f"{place} has {len(folders)} labels, such as {first_few(folders)}: give at most {MOST_LABELS}"
+            f"{place} has {len(labels)} labels, such as {first_few(labels)}: give at most {MOST_LABELS}"
         )
 
 
@@ -293,14 +336,13 @@ def check_occurring(truth: numpy.ndarray, classnames: Sequence[str], place: str)
 # ---- what a reader has to know of a file ----
 
 
-def notes_on_places(table: Table) -> list[str]:
+def notes_on_places(source: Source, place: str) -> list[str]:
     """Return notes on pictures of a file that lie outside of its folder, or move."""
+    paths = [row.image for row in source.rows]
     notes = []
-    inside = os.path.join(os.path.dirname(os.path.abspath(table.place)), "")
-    if outside := sum(not os.path.abspath(path).startswith(inside) for path in table.paths):
-        notes.append(
-            f"{outside} of {len(table.paths)} images lie outside of the folder of {table.place}"
-        )
-    if moving := left_out(filter(is_image, table.paths)):
+    inside = os.path.join(os.path.dirname(os.path.abspath(place)), "")
+    if outside := sum(not os.path.abspath(path).startswith(inside) for path in paths):
+        notes.append(f"{outside} of {len(paths)} images lie outside of the folder of {place}")
+    if moving := left_out(filter(is_image, paths)):
         notes.append(moving)
     return notes

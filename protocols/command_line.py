@@ -14,7 +14,8 @@ FLAGS = {
     "--images": (
         "",
         "your own folder of class folders, or a file that names images and labels (CSV with the columns image and label, "
-        "or Label Studio's JSON export), in place of --root and --dataset-config-file; "
+        "or Label Studio's JSON export), or several, of which files correct folders, and later files earlier ones; in place "
+        "of --root and --dataset-config-file; "
         "defaults: a CLIP that knows photographs (ViT-B/16 on a GPU, else ViT-B/32; tiny where their weights can't be had), "
         "the trainer LinearProbe, its recipe for the CLIP, seed 1, --output-dir output/<images>/<trainer>/seed1 "
         "(without a trainer: output/<images>/seed1), <images> being the name of the folder or of the file",
@@ -36,7 +37,7 @@ OWN = ("--images", "--trainer", "--backbone", "--output-dir")  # flags that come
 EXAMPLES = """\
 examples:
   python train.py --images my_folder
-  python train.py --images labels.csv
+  python train.py --images my_folder corrected.csv
   python train.py --trainer CoOp --config-file configs/trainers/CoOp/vit_b16.yaml \\
       --dataset-config-file configs/datasets/dtd.yaml --root data --seed 1 --output-dir output/dtd
 """
@@ -69,7 +70,8 @@ def parse_arguments(
     further = parser.add_argument_group("CoOp's further arguments")
     for flag, (_, description) in FLAGS.items():
         group = own if flag in OWN else further
-        group.add_argument(flag, default="", help=description)
+        number = "+" if flag == "--images" else None
+        group.add_argument(flag, nargs=number, default="", help=description)
     own.add_argument(
         "--seed",
         type=int,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from results.runs import FinishedRun
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import image_name
+from trainers.common.fingerprints import image_name, places_in
 from trainers.common.image_files import read_picture
 from trainers.data.kept import SMALL, Kept, small_jpeg
 from trainers.data.lists import Image
@@ -59,7 +59,7 @@ def check_root(root: str | None) -> None:
     Raises:
         UserError: a root is given, and it is neither.
     """
-    if root and not os.path.exists(root):
+    if root and not all(map(os.path.exists, places_in(root))):
         raise UserError(
             f"--root {root} is not a folder: give the one that holds the data sets, or leave it out "
             "for what needs no images"

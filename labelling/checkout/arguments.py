@@ -1,6 +1,8 @@
 """What ``train.py`` asks for with ``--images``; without torch, so that a wrong argument is answered at once."""
 
 import argparse
+import os
+import re
 
 from protocols.command_line import KEYS, OWN, value_of
 from trainers.common.config_files import settings_in
@@ -24,10 +26,20 @@ def asked_of_images(args: argparse.Namespace) -> OwnRun:
         raise UserError(
             "--images with --eval-only needs --output-dir: without it the test would take the place of the training"
         )
-    options = settings_in(args.opts, "options after the flags")
+    first_key = next((place for place, word in enumerate(args.images) if is_key(word)), None)
+    words = []
+    if first_key is not None:
+        words = args.images[first_key:]
+        args.images = args.images[:first_key]
+    options = settings_in([*words, *args.opts], "options after the flags")
     settings: dict[str, object] = {}
     for flag, key in KEYS.items():
         if flag not in OWN and (value := value_of(args, flag)):
             settings[key] = value
     settings.update(options)
     return ask_by(args, args.config_file, 1 if args.seed < 0 else args.seed, settings)
+
+
+def is_key(word: str) -> bool:
+    """Return whether a word is a setting's name, as in DATASET.NUM_SHOTS, and no file's."""
+    return bool(re.fullmatch(r"[A-Z]\w*(\.[A-Z]\w*)+", word)) and not os.path.exists(word)

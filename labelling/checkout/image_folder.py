@@ -1,5 +1,5 @@
 """ImageFolder: anybody's folder of class folders as a data set of Dassl; ``--root`` is the folder
-itself, or a file that names images and labels. See ``labelling.own_images``.
+itself, or a file that names images and labels, or several, see ``joined_roots``. See ``labelling.own_images``.
 """
 
 import os
@@ -9,6 +9,7 @@ from yacs.config import CfgNode
 
 from datasets.base import ImageDataset
 from trainers.common.errors import UserError
+from trainers.common.fingerprints import joined_roots, places_in, roots_in
 from trainers.data.lists import Image, Lists
 
 from ..own_images import own_images
@@ -31,8 +32,10 @@ class ImageFolder(ImageDataset):
     def find(cls, root: str) -> str:
         if not root:
             raise UserError(f"ImageFolder needs --root: {cls.advice}")
-        place = cls.place(root)
-        return place if os.path.isfile(place) else super().find(root)
+        for one in places_in(root):
+            if not os.path.isfile(cls.place(one)):
+                super().find(one)
+        return joined_roots(cls.place(one) for one in roots_in(root))
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:

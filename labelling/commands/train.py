@@ -2,6 +2,7 @@
 
     cdc-train my_folder
     cdc-train labels.csv
+    cdc-train my_folder corrected.csv export.json
     cdc-train my_folder --trainer CoOp --backbone RN50 --shots 4 --settings OPTIM.MAX_EPOCH 10
 
 A run that is stopped goes on by the same command; ``cdc-predict`` labels images with it. Input that
@@ -27,9 +28,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument(
         "images",
+        nargs="+",
         metavar="IMAGES",
         help="a folder of class folders, or of train and test; or a file that names images and labels: a CSV file with "
-        "the columns image and label, Label Studio's JSON export, or COCO's instances JSON",
+        "the columns image and label, Label Studio's JSON export, or COCO's instances JSON; or several of these: files "
+        "correct folders, and later files earlier ones",
     )
     parser.add_argument(
         "--trainer", help="a method: CDC, CoOp, MaPLe … (default: LinearProbe, beside the texts)"

@@ -14,14 +14,16 @@ from typing import NamedTuple
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash
-from trainers.common.fingerprints import BELOW
+from trainers.common.fingerprints import BELOW, folder_and_level
 from trainers.common.image_files import files_below, is_image, left_out, named
 from trainers.data.class_folders import (
     CLASSNAMES,
     Files,
+    check_any,
     check_each,
     class_folders,
     image_files,
+    images_of_class,
     names_of_folders,
 )
 from trainers.data.fewshot import FOLDER
@@ -62,15 +64,18 @@ class Layout(NamedTuple):
 def read_class_folders(root: str, multi_label: bool) -> tuple[Source, dict[str, str]]:
     """Return the pictures of class folders, and class folder → class name.
 
-    multi_label: whether a picture has the label of each folder that holds a file of its bytes.
+    Args:
+        root: see ``folder_and_level``.
+        multi_label: whether a picture has the label of each folder that holds a file of its bytes.
 
     Raises:
         UserError: there are no class folders, or no image of a part's class; see also ``layout_of``.
     """
-    layout = layout_of(root)
-    files = files_of_parts(root, layout)
+    root, level = folder_and_level(root)
+    layout = layout_of(root) if level == 1 else layout_of_levels(root)
+    files = files_of_parts(root, layout, level)
     classes = dict.fromkeys(name for of_part in files.values() for name in of_part)
-    notes = [*filter(None, [parts_taken(root, layout)])]
+    notes = [*filter(None, [parts_taken(root, layout), in_several_places(root, layout, level)])]
     empty = [name for name in classes if not any(part.get(name) for part in files.values())]
     if empty and len(classes) - len(empty) > 1:
         for name in empty:
@@ -83,7 +88,7 @@ def read_class_folders(root: str, multi_label: bool) -> tuple[Source, dict[str, 
     rows = [*rows_of(files)]
     if multi_label:
         rows = [*as_first_file(rows)]
-    warnings = [*filter(None, [deeper(files), *files_left_out(root, layout)])]
+    warnings = [*filter(None, [deeper(files), *files_left_out(root, layout, level)])]
     source = Source(rows, notes=notes, warnings=warnings, is_row_per_label=True)
     folders = [name for name in classes if any(name in of_part for of_part in files.values())]
     return source, names_of_folders(root, folders)
@@ -97,10 +102,50 @@ def places_of(root: str, layout: Layout) -> dict[str, str]:
     return {part: layout.parts.get(part, f"{root}/{part}") for part in known}
 
 
-def files_of_parts(root: str, layout: Layout) -> dict[str, Files]:
+def files_of_parts(root: str, layout: Layout, level: int) -> dict[str, Files]:
     """Return part → class folder → paths of its images."""
     places = places_of(root, layout)
+    if level > 1:
+        return {part: files_at(place, level) for part, place in places.items()}
     return {part: image_files(place, may_be_empty=True) for part, place in places.items()}
+
+
+def folders_at(folder: str, level: int) -> list[str]:
+    """Return the folders that lie some levels below a folder, from 1: its own folders."""
+    places = [folder]
+    for _ in range(level):
+        places = [f"{place}/{name}" for place in places for name in class_folders(place)]
+    return places
+
+
+def files_at(folder: str, level: int) -> Files:
+    """Return class folder → paths of its images, of class folders some levels below a folder; those of one
+    name are one class.
+
+    Raises:
+        UserError: there are fewer than two names, or no image at all.
+    """
+    files: Files = defaultdict(list)
+    for place in folders_at(folder, level):
+        files[os.path.basename(place)] += images_of_class(place)
+    if len(files) < 2:
+        raise UserError(
+            f"{folder} has {counted(len(files), 'class folder')} at level {level} ({first_few([*files]) or 'none'}): say "
+            "with --classes-at at which level the class folders lie"
+        )
+    check_any(folder, files)
+    return {name: files[name] for name in sorted(files)}
+
+
+def in_several_places(root: str, layout: Layout, level: int) -> str:
+    """Return which classes have folders in several places, in a sentence; "" where none has."""
+    several: set[str] = set()
+    for place in places_of(root, layout).values():
+        counts = Counter(map(os.path.basename, folders_at(place, level)))
+        several.update(name for name, number in counts.items() if number > 1)
+    if not several:
+        return ""
+    return f"Taken as one class each, since several folders are called so: {first_few(sorted(several))}"
 
 
 def rows_of(files: Mapping[str, Files]) -> Iterator[Row]:
@@ -119,11 +164,13 @@ def as_first_file(rows: list[Row]) -> Iterator[Row]:
         yield row._replace(image=same)
 
 
-def files_left_out(folder: str, layout: Layout) -> Iterator[str]:
+def files_left_out(folder: str, layout: Layout, level: int = 1) -> Iterator[str]:
     """Yield what is left out of class folders, and images that lie outside of them, in a line each; the first
     may be empty."""
     used = [layout.whole] if layout.whole else [*layout.parts.values()]
     places = {folder, *used}
+    for above in range(1, level):
+        places.update(*(folders_at(place, above) for place in used))
     beside = tuple(os.path.join(folder, name, "") for name in layout.beside)
     samples = os.path.join(folder, FOLDER, "")
     inside = []
@@ -188,6 +235,17 @@ def layout_of(folder: str) -> Layout:
             "folder of their own in each of them, or, if these are the classes, call them otherwise"
         )
     return Layout(folder, {}, [])
+
+
+def layout_of_levels(folder: str) -> Layout:
+    """Return how a folder is laid out whose classes lie deeper: parts are called so exactly."""
+    parts: dict[str, str] = {}
+    for name in filter(is_exact, class_folders(folder)):
+        parts.setdefault(PART_OF[name.lower()], f"{folder}/{name}")
+    if "train" not in parts or len(parts) == 1:
+        return Layout(folder, {}, [])
+    used = {*map(os.path.basename, parts.values())}
+    return Layout("", parts, [name for name in class_folders(folder) if name not in used])
 
 
 # ---- by their names ----
@@ -260,8 +318,8 @@ def parts_alike(folder: str, places: Mapping[str, str]) -> dict[str, str]:
     inner = class_folders(next(iter(places.values())))
     raise UserError(
         f"{folder} has {first_few([*places])}, which all hold the same folders ({first_few(inner)}): if {inner[0]} … are "
-        f"the classes, call the others train and test; if {next(iter(places))} … are, name them in {folder}/{CLASSNAMES}, "
-        "a line for each: its folder, a space and its name"
+        f"the classes, call the others train and test, or say --classes-at 2; if {next(iter(places))} … are, name them in "
+        f"{folder}/{CLASSNAMES}, a line for each: its folder, a space and its name"
     )
 
 
@@ -274,8 +332,9 @@ def parts_taken(folder: str, layout: Layout) -> str:
 
 
 def deeper(parts: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
-    """Return a warning where class folders hold nothing but folders, several each, which may be the classes
-    that are meant; "" where one does not.
+    """Return a warning where class folders hold nothing but folders with names, which may be the classes that
+    are meant; "" where one holds an image, each holds one folder or the same ones, or a folder has a number, as
+    those of films and patients have.
 
     parts: part → class folder → paths of its images.
     """
@@ -285,10 +344,16 @@ def deeper(parts: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
             for path in paths:
                 _, is_below, rest = path.partition(BELOW)
                 below[name].add(rest.split(os.sep)[0] if is_below else "")
-    if any("" in folders or len(folders) < 2 for folders in below.values()):
-        return ""
     inner = sorted(set().union(*below.values()))
+    are_same = len({frozenset(folders) for folders in below.values()}) == 1
+    if are_same or len(inner) <= len(below) or not all(map(is_name, inner)):
+        return ""
     return (
         f"The classes are {first_few(sorted(below))}, whose folders hold nothing but folders "
-        f"({first_few(inner)}): if these are the classes, give a folder that holds them directly"
+        f"({first_few(inner)}): if these are the classes, say --classes-at 2"
     )
+
+
+def is_name(folder: str) -> bool:
+    """Return whether a folder is called by words alone."""
+    return bool(folder) and not any(letter.isdigit() for letter in folder)

@@ -28,11 +28,16 @@ def read_tasks(tasks: Stored) -> Source:
         try:
             where = f"task {task.get('id', number)}"
             choices = choices_of_task(task)
-            names = choices[newest(annotations_of(task))] if choices else None
+            names = None
+            time = None
+            if choices:
+                place = newest(annotations_of(task))
+                names = choices[place]
+                time = time_of(annotations_of(task)[place])
             if len({frozenset(names) for names in choices}) > 1:
                 differing.append(where)
             has_predictions |= bool(task.get("predictions"))
-            rows.append(Row(where, address_of(task["data"]), names))
+            rows.append(Row(where, address_of(task["data"]), names, time=time))
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{where} is of another form: {error!r}") from error
         except ValueError as error:

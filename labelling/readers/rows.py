@@ -7,6 +7,7 @@ may lead out of it.
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
@@ -29,6 +30,7 @@ class Row(NamedTuple):
         names: of its labels; None: nobody has looked at it.
         group: name of the group of pictures that it belongs to; "": none.
         part: ``train``, ``val`` or ``test`` where the user has divided the pictures, else ``WHOLE``.
+        time: when a person said it; None: it is not known.
     """
 
     where: str
@@ -36,6 +38,7 @@ class Row(NamedTuple):
     names: tuple[str, ...] | None
     group: str = ""
     part: str = WHOLE
+    time: datetime | None = None
 
 
 @dataclass

@@ -82,7 +82,9 @@ def read(file):
 
 
 def train(task: OwnTask, file, folder, clip, *more, settings=()) -> int:
-    """The exit code of a training on a file, without a report; more: options, settings: KEY, VALUE …"""
+    """The exit code of a training on a file, or on a list of them, without a report; more: options, settings:
+    KEY, VALUE …"""
+    files = file if isinstance(file, list) else [file]
     given = ["--output-dir", folder, "--backbone", clip, task.flag, *more]
     with patch("labelling.after.has_report", return_value=False):
-        return call(cdc_train.main, file, *given, "--settings", *SETTINGS, *settings)
+        return call(cdc_train.main, *files, *given, "--settings", *SETTINGS, *settings)

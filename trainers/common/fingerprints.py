@@ -10,6 +10,7 @@ from .console import counted
 BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
 # in the path of an image that a file names, before the name that it has there
 LISTED = f"{os.sep}.{os.sep}.{os.sep}"
+DEEPER = f"{os.sep}*"  # at the end of a folder whose class folders lie a level deeper
 LABEL_FILES = (".csv", ".tsv", ".txt", ".json")  # endings of files that name images
 
 
@@ -35,12 +36,35 @@ def image_name(path: str) -> str:
     return "/".join(os.path.normpath(path).split(os.sep)[-2:])
 
 
+def joined_roots(roots: Iterable[str]) -> str:
+    """Return several folders and files as one root; each is an absolute path."""
+    return os.pathsep.join(roots)
+
+
+def roots_in(root: str) -> list[str]:
+    """Return the folders and files that a root of one's own images consists of, see ``joined_roots``."""
+    return root.replace(os.pathsep + os.sep, "\0" + os.sep).split("\0")
+
+
+def folder_and_level(root: str) -> tuple[str, int]:
+    """Return a folder and how many levels below it the class folders lie, from 1; of a file 1."""
+    folder = root
+    while folder.endswith(DEEPER):
+        folder = folder.removesuffix(DEEPER)
+    return folder, 1 + (len(root) - len(folder)) // len(DEEPER)
+
+
+def places_in(root: str) -> list[str]:
+    """Return the folders and files of a root, as they can be looked for."""
+    return [folder_and_level(one)[0] for one in roots_in(root)]
+
+
 def data_name(name: str, root: str) -> str:
     """Return a data set's name: one's own images use their folder (``root``), or the file that lists
-    them, without its ending."""
+    them, without its ending; of several the first."""
     if name != "ImageFolder":
         return name
-    own = os.path.basename(os.path.abspath(os.path.expanduser(root)))
+    own = os.path.basename(os.path.abspath(os.path.expanduser(places_in(root)[0])))
     stem, ending = os.path.splitext(own)
     return stem if ending.lower() in LABEL_FILES else own
 

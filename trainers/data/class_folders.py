@@ -59,23 +59,40 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
             f"it, or, if the classes are the folders in it, give {folder}/{classes[0]}"
         )
     for name in classes:
-        place = f"{folder}/{name}"
-        files[name] = [
-            path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
-            for path in filter(is_image, files_below(place))
-        ]
-        for path in files[name]:
-            try:
-                path.encode()
-            except UnicodeEncodeError:  # Python's stand-ins for bytes that are not UTF-8
-                raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
+        files[name] = images_of_class(f"{folder}/{name}")
+    check_any(folder, files)
+    if not may_be_empty:
+        check_each(folder, files)
+    return files
+
+
+def images_of_class(place: str) -> list[str]:
+    """Return the paths of the images in a class folder and below, sorted, see ``BELOW``.
+
+    Raises:
+        UserError: a name is not UTF-8.
+    """
+    paths = [
+        path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
+        for path in filter(is_image, files_below(place))
+    ]
+    for path in paths:
+        try:
+            path.encode()
+        except UnicodeEncodeError:  # Python's stand-ins for bytes that are not UTF-8
+            raise UserError(f"the name {path!a} is not UTF-8: rename it") from None
+    return paths
+
+
+def check_any(folder: str, files: Files) -> None:
+    """
+    Raises:
+        UserError: no class has an image; folder: of the class folders.
+    """
     if not any(files.values()):
         raise UserError(
             f"there is no image in the class folders of {folder} ({endings_in(folder)}): put some there"
         )
-    if not may_be_empty:
-        check_each(folder, files)
-    return files
 
 
 def check_each(folder: str, files: Files) -> None:
