@@ -49,38 +49,53 @@ def sort(folder: str, target: str, labels: str | None) -> None:
     folder = os.path.abspath(folder)
     train = f"{target}/images/train"
     val = f"{target}/images/val"
-    found = False
-    for path in files_called(TRAIN, folder):
-        found = True
+    train_tars = files_called(TRAIN, folder)
+    for path in train_tars:
         log.info("imagenet: sorting %s into %s", path, train)
         with blaming(path):
             sort_train(path, train)
-    flat = [*flat_folders(folder)]
-    tars = [*files_called(VAL, folder)]
-    if flat or tars:
-        found = True
-        wnids = read_labels(labels) if labels else read_devkit(folder)
-        for path in tars:
-            log.info("imagenet: sorting %s into %s", path, val)
-            with blaming(path):
-                sort_val(path, val, wnids)
-        for place in flat:
-            log.info("imagenet: sorting %s into %s", place, val)
-            sort_flat(place, val, wnids)
+    has_val = sort_validation(folder, val, labels)
+    linked = []
     for place, is_val in sorted_folders(folder):
         to = val if is_val else train
         if os.path.realpath(place) != os.path.realpath(to):
-            found = True
-            if os.path.lexists(to):
-                log.info("imagenet: %s is there already, %s is left as it is", to, place)
-                continue
-            log.info("imagenet: %s is a link to %s", to, place)
-            os.makedirs(os.path.dirname(to), exist_ok=True)
-            os.symlink(place, to)
-    if not found:
+            linked.append(place)
+            link_folder(place, to)
+    if not (train_tars or has_val or linked):
         raise UserError(
             f"{folder} has nothing of ImageNet: neither {TRAIN}, {VAL}, images called ILSVRC2012_val_…, nor class folders"
         )
+
+
+def sort_validation(folder: str, val: str, labels: str | None) -> bool:
+    """Sort the tars and flat folders of validation images into ``val``; return whether there are any.
+
+    Raises:
+        UserError: their classes are not known, or a tar is damaged or hostile.
+    """
+    flat = [*flat_folders(folder)]
+    tars = files_called(VAL, folder)
+    if not flat and not tars:
+        return False
+    wnids = read_labels(labels) if labels else read_devkit(folder)
+    for path in tars:
+        log.info("imagenet: sorting %s into %s", path, val)
+        with blaming(path):
+            sort_val(path, val, wnids)
+    for place in flat:
+        log.info("imagenet: sorting %s into %s", place, val)
+        sort_flat(place, val, wnids)
+    return True
+
+
+def link_folder(place: str, to: str) -> None:
+    """Make ``to`` a link to a folder that is sorted already, unless ``to`` is there."""
+    if os.path.lexists(to):
+        log.info("imagenet: %s is there already, %s is left as it is", to, place)
+        return
+    log.info("imagenet: %s is a link to %s", to, place)
+    os.makedirs(os.path.dirname(to), exist_ok=True)
+    os.symlink(place, to)
 
 
 # ---- files in the folder ----

@@ -218,7 +218,7 @@ def make_all(runs: Sequence[PlannedRun], done: Collection[PlannedRun], maker: Ma
             are finished first, no other is started.
         Interrupted: the command, or a run, was asked to stop; all runs are.
     """
-    numbers = {run: number for number, run in enumerate(runs, 1)}
+    places = {run: f"[{number}/{len(runs)}]" for number, run in enumerate(runs, 1)}
     waiting: deque[PlannedRun] = deque()
     tests: dict[str, list[PlannedRun]] = {}  # folder of a training → runs that wait for it
     for chain in chains(runs):
@@ -234,18 +234,14 @@ def make_all(runs: Sequence[PlannedRun], done: Collection[PlannedRun], maker: Ma
             while waiting or running:
                 while waiting and len(running) < maker.at_once:
                     run = waiting.popleft()
-                    is_due = run not in done or run.model in trained
-                    line = run.folder if is_due else f"done already: {run.folder}"
-                    if is_due and run.model and not record_of(run.model):
-                        raise UserError(
-                            f"{run.model} is not trained to its end: run the protocol's training first"
-                        )
-                    log.info("[%d/%d] %s", numbers[run], len(runs), line)
-                    if is_due:
-                        trained.add(run.folder)
-                        running[pool.submit(make_one, run, maker)] = run
-                    else:
+                    if run in done and run.model not in trained:
+                        log.info("%s done already: %s", places[run], run.folder)
                         waiting.extendleft(reversed(tests.pop(run.folder, [])))
+                        continue
+                    check_trained(run)
+                    log.info("%s %s", places[run], run.folder)
+                    trained.add(run.folder)
+                    running[pool.submit(make_one, run, maker)] = run
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     run = running.pop(future)
                     future.result()
@@ -253,6 +249,16 @@ def make_all(runs: Sequence[PlannedRun], done: Collection[PlannedRun], maker: Ma
         except Interrupted:
             maker.stop()
             raise
+
+
+def check_trained(run: PlannedRun) -> None:
+    """Check that the prompts that a run tests are trained.
+
+    Raises:
+        UserError: they are not.
+    """
+    if run.model and not record_of(run.model):
+        raise UserError(f"{run.model} is not trained to its end: run the protocol's training first")
 
 
 def make_one(run: PlannedRun, maker: Maker) -> None:

@@ -219,6 +219,22 @@ def conditions_of(protocol: str, dataset_file: str, shots: int) -> dict[str, str
     return conditions
 
 
+def check_fits(protocol: str, trainer: str, recipe: Recipe, shots: Sequence[int]) -> None:
+    """Check that a recipe, and numbers of shots, fit a protocol.
+
+    Raises:
+        UserError: zeroshot with a trained recipe, or several numbers of shots where one is taken.
+    """
+    if protocol == "zeroshot" and recipe.is_trained:
+        raise UserError(
+            f"zeroshot needs a training-free method such as ZeroshotCLIP; {trainer} is trained: --protocol fewshot"
+        )
+    if "shots" not in PROTOCOLS[protocol] and len(shots) > 1:
+        raise UserError(
+            f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot"
+        )
+
+
 def plan(
     protocol: str,
     trainer: str,
@@ -262,14 +278,7 @@ def plan(
     if not recipe.is_trained and dataset != IMAGE_FOLDER:
         # on which nothing depends, except which of one's own images are tested on
         seeds = seeds[:1]
-    if protocol == "zeroshot" and recipe.is_trained:
-        raise UserError(
-            f"zeroshot needs a training-free method such as ZeroshotCLIP; {trainer} is trained: --protocol fewshot"
-        )
-    if "shots" not in planned and len(shots) > 1:
-        raise UserError(
-            f"--shots {' '.join(map(str, shots))}: {protocol} takes one number; the curve over shots is --protocol fewshot"
-        )
+    check_fits(protocol, trainer, recipe, shots)
     is_varied = protocol == "ablation" or bool(rows)
     variants = [AblationRow("recipe", "as it is")]
     if is_varied:

@@ -42,6 +42,9 @@ TEST = (
 # key of a record → column
 COSTS = {"seconds_per_step": "seconds_per_step", "test_images_per_second": "images_per_second"}
 
+# columns that compare a row's H with the full method's
+COMPARED = ("difference", "lower", "upper", "p")
+
 # bool (S, N_base) and (S, N_new): whether each seed's answer to each image is right
 Right = Sequence[numpy.ndarray]
 
@@ -171,10 +174,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
     """
     of_trainer = table.by_seed.sort_index().loc[key]
     seeds = {name: {*lines.loc[name].index} for name, lines in of_trainer.groupby(level="config")}
-    known: dict[str, str] = {}
-    for rows in (ablation_rows(key[2]), *further_ablations(key[2]).values()):
-        for row in rows:
-            known.setdefault(row.name, row.description)
+    known = descriptions(key[2])
     for name in seeds:
         if row_of(name) not in known:
             log.warning("left out: %s is not a row of %s's ablation", name, key[2])
@@ -195,12 +195,11 @@ def ablation(table: Table, key: Key) -> DataFrame:
         full = name.replace(row_of(name), FULL, 1)
         full = full if full in seeds else FULL
         common = sorted(seeds[name] & seeds.get(full, set()))
-        difference = lower = upper = p = None
+        compared = dict.fromkeys(COMPARED)
         if row_of(name) != FULL and common:
-            difference = (of_trainer["H"][name] - of_trainer["H"][full]).mean()
             resampled = bootstrap_of(members, runs[full], common)
-            lower, upper = ends(resampled)
-            p = chance(resampled)
+            difference = (of_trainer["H"][name] - of_trainer["H"][full]).mean()
+            compared = dict(zip(COMPARED, (difference, *ends(resampled), chance(resampled))))
         records = DataFrame([run.record for run in members if run.seed in seeds[name]])
         costs = records.rename(columns=COSTS).reindex(columns=COSTS.values())
         lines.append(
@@ -209,10 +208,7 @@ def ablation(table: Table, key: Key) -> DataFrame:
                 "description": known[row_of(name)],
                 "seeds": len(seeds[name]),
                 **values,
-                "difference": difference,
-                "lower": lower,
-                "upper": upper,
-                "p": p,
+                **compared,
                 "parameters": records["parameters"][0]["learnable"],
                 **costs.astype(float).median(),
             }
@@ -222,6 +218,15 @@ def ablation(table: Table, key: Key) -> DataFrame:
         is_compared = found["p"].notna()
         found.loc[is_compared, "p"] = by_holm(found.loc[is_compared, "p"])
     return found
+
+
+def descriptions(trainer: str) -> dict[str, str]:
+    """Return the rows of a trainer's ablations, in their files' order: name → description."""
+    known: dict[str, str] = {}
+    for rows in (ablation_rows(trainer), *further_ablations(trainer).values()):
+        for row in rows:
+            known.setdefault(row.name, row.description)
+    return known
 
 
 def row_of(name: str) -> str:

@@ -38,6 +38,7 @@ from .table import tables
 
 if TYPE_CHECKING:
     from .comparison import Difference
+    from .rows import Table
 
 log = logging.getLogger(__name__)
 
@@ -104,57 +105,22 @@ def departures(run: FinishedRun, recipe: str) -> list[str]:
     return changes(planned_config(same, root=""), run.record)
 
 
+# by trainer, config and measure: the differences of the published experiment's data sets
+Differences = dict[tuple[str, str, str], dict[str, float]]
+
+
 def check(args: argparse.Namespace) -> int:
-    """Prints a line for each number; returns 1 where one differs, else 0.
+    """Print a line for each number; return 1 where one differs, else 0.
 
     Raises:
         UserError: no run is there, or none with a published number.
     """
-    # here, since they take seconds: a wrong argument is answered at once
-    from pandas import Series
-
-    from .comparison import LEAST, Difference
-
     counts: Counter[str] = Counter()
-    for table in (table for folder in args.folders for table in tables(collect(folder))):
-        for note in table.notes:
-            log.warning("%s", note)
-        # by trainer, config and measure: the differences of the published experiment's data sets
-        over: dict[tuple[str, str, str], dict[str, float]] = defaultdict(dict)
-        for number in comparisons(table):
-            odd = dict.fromkeys(
-                text for run in table.runs_of(number.row) for text in departures(run, number.recipe)
-            )
-            answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(number)
-            counts[answer] += 1
-            data, _, trainer, config = number.row
-            if not odd and not table.is_average(number.row) and number.name != "average":
-                column = str(number.name)
-                if column in BASE2NEW_MEASURES:
-                    over[trainer, config, column][data] = number.difference
-                else:  # a column is a data set there
-                    over[trainer, config, "accuracy"][column] = number.difference
-            deviation = "" if number.deviation is None else f" ± {number.deviation:.2f}"
-            print(
-                f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
-                f"{number.name}: {number.mean:.2f}{deviation} over {counted(number.seeds, 'seed')}, "
-                f"published {number.published:.2f} "
-                f"({number.difference:+.2f} points; {why})"
-            )
-        means = {}
-        for key, by_data in over.items():
-            if len(by_data) >= LEAST:
-                of = Series(by_data)
-                means[key] = Difference(of, of * math.nan)
-        chances = by_holm(difference.student for difference in means.values())
-        for ((trainer, config, measure), difference), student in zip(means.items(), chances):
-            of = difference.of
-            answer, why = verdict_over_data_sets(difference, student, len(means))
-            counts[answer] += 1
-            print(
-                f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, "
-                f"{len(of)} data sets, {measure}: {difference.mean:+.2f} points ({why})"
-            )
+    for folder in args.folders:
+        for table in tables(collect(folder)):
+            for note in table.notes:
+                log.warning("%s", note)
+            check_means(table.title, check_numbers(table, counts), counts)
     if not counts:
         raise UserError(
             f"nothing to compare in {' '.join(args.folders)}: published numbers are of ViT-B/16, "
@@ -162,6 +128,58 @@ def check(args: argparse.Namespace) -> int:
         )
     print(", ".join(f"{name}: {counts[name]}" for name in VERDICTS))
     return int(counts["differs"] > 0)
+
+
+def check_numbers(table: "Table", counts: Counter[str]) -> Differences:
+    """Print a table's published numbers beside ours, and count their verdicts.
+
+    Returns:
+        the differences of the published experiment's data sets.
+    """
+    over: Differences = defaultdict(dict)
+    for number in comparisons(table):
+        odd = dict.fromkeys(
+            text for run in table.runs_of(number.row) for text in departures(run, number.recipe)
+        )
+        answer, why = (VERDICTS[-1], "; ".join(list(odd)[:3])) if odd else verdict(number)
+        counts[answer] += 1
+        data, _, trainer, config = number.row
+        if not odd and not table.is_average(number.row) and number.name != "average":
+            column = str(number.name)
+            if column in BASE2NEW_MEASURES:
+                over[trainer, config, column][data] = number.difference
+            else:  # a column is a data set there
+                over[trainer, config, "accuracy"][column] = number.difference
+        deviation = "" if number.deviation is None else f" ± {number.deviation:.2f}"
+        print(
+            f"{answer:{len(VERDICTS[-1])}}  {table.title}, {trainer} {config}, {data}, "
+            f"{number.name}: {number.mean:.2f}{deviation} over {counted(number.seeds, 'seed')}, "
+            f"published {number.published:.2f} "
+            f"({number.difference:+.2f} points; {why})"
+        )
+    return over
+
+
+def check_means(title: str, over: Differences, counts: Counter[str]) -> None:
+    """Print the mean differences over ``LEAST`` data sets and more, and count their verdicts."""
+    # here, since they take seconds: a wrong argument is answered at once
+    from pandas import Series
+
+    from .comparison import LEAST, Difference
+
+    means = {}
+    for key, by_data in over.items():
+        if len(by_data) >= LEAST:
+            of = Series(by_data)
+            means[key] = Difference(of, of * math.nan)
+    chances = by_holm(difference.student for difference in means.values())
+    for ((trainer, config, measure), difference), student in zip(means.items(), chances):
+        answer, why = verdict_over_data_sets(difference, student, len(means))
+        counts[answer] += 1
+        print(
+            f"{answer:{len(VERDICTS[-1])}}  {title}, {trainer} {config}, "
+            f"{len(difference.of)} data sets, {measure}: {difference.mean:+.2f} points ({why})"
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -155,17 +155,8 @@ class Checkpoints:
         if self.cfg.RESUME and other is not None:  # its checkpoints will be replaced
             self.check_same_run(load(f"{target}/{other}"), target)
         load_prompts(self.method, state, folder, self.cfg)
-        epochs = self.cfg.OPTIM.MAX_EPOCH
         try:
-            for name, part in self.parts.items():
-                if state[name]:  # a scaler's is empty where the run's device needed none
-                    part.load_state_dict(state[name])
-            self.method.memory.update(state["training_state"])
-            restore_rng_state(state["rng"])
-            state["best_result"] = float(state["best_result"])
-            state["train_seconds"] = float(state["train_seconds"])
-            if not (0 <= state["train_seconds"] < math.inf and 0 < state["epoch"] <= epochs):
-                raise ValueError("its epochs or seconds are no training's")
+            self.restore(state)
         except Exception as error:  # a whole file may still be of another kind
             raise_machines(error)
             raise UserError(
@@ -179,6 +170,23 @@ class Checkpoints:
         done = counted(state["epoch"], "epoch")
         log.info("Resuming from %s/%s: %s done", folder, file_name, done)
         return state
+
+    def restore(self, state: TrainingState) -> None:
+        """Give a checkpoint's states to the optimiser and the other parts, and to the generators.
+
+        Raises:
+            Exception: of any kind; the checkpoint lacks a part of a training's state.
+        """
+        for name, part in self.parts.items():
+            if state[name]:  # a scaler's is empty where the run's device needed none
+                part.load_state_dict(state[name])
+        self.method.memory.update(state["training_state"])
+        restore_rng_state(state["rng"])
+        state["best_result"] = float(state["best_result"])
+        state["train_seconds"] = float(state["train_seconds"])
+        epochs = self.cfg.OPTIM.MAX_EPOCH
+        if not (0 <= state["train_seconds"] < math.inf and 0 < state["epoch"] <= epochs):
+            raise ValueError("no training has these epochs or seconds")
 
     def check_same_run(self, state: TrainingState, folder: str) -> None:
         """A run may only be continued as it was started.
