@@ -38,7 +38,8 @@ def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
     record = read_record(f"{cfg.OUTPUT_DIR}/{FILE_NAME}")
     task = task_of(asked.multi_label)
     untrained = None
-    if run.name != ZERO_SHOT and not cfg.TEST.NO_TEST:
+    has_texts = run.method.backbone.has_texts
+    if run.name != ZERO_SHOT and has_texts and not cfg.TEST.NO_TEST:
         untrained = untrained_record(run, asked)
     if sentence := task.said(record):
         known = task.compared(record, untrained, run.loaders.images)

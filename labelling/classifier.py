@@ -323,8 +323,8 @@ class PromptedClassifier:
         trained = self.method.trained.classnames
         if not self.method.can_answer(names, trained):
             raise UserError(
-                f"this run's contexts are class-specific (TRAINER.{self.record['trainer'].upper()}.CSC): they say nothing of "
-                "classes that they were not trained for; train without CSC to name others"
+                f"this run says nothing of classes that it was not trained for: {self.method.why_trained_alone()}; "
+                "to name others, train with a CLIP's texts and without CSC"
             )
         # what is promised is promised of all of the run's classes
         is_kept = sorted(names) == sorted(trained) or not is_promise(self.rule)

@@ -10,6 +10,7 @@
 """
 
 import json
+import math
 import os
 import warnings
 from typing import Protocol
@@ -206,11 +207,17 @@ def model_card(classifier: Exportable, outputs: list[str], is_merged: bool = Fal
     note = note and f" {markdown(note)}"
     size = classifier.method.backbone.image.image_size
     shape = (size, size)
+    filter_name = f"Image.Resampling.{interpolation.upper()}"
+    border = (1 - cfg.INPUT.CROP_PCT) / 2  # share of the picture that is cut off at each side
+    centre = f", bleed={border:.4g}" if border else ""
     shown = f"on the shorter side ({interpolation}) and\ncropped at the centre"
-    fitted = f"ImageOps.fit(image, {shape}, Image.Resampling.{interpolation.upper()})"
+    fitted = f"ImageOps.fit(image, {shape}, {filter_name}{centre})"
     if cfg.INPUT.SQUASH:
         shown = f"on both sides ({interpolation}),\nwhatever their shape"
-        fitted = f"image.resize({shape}, Image.Resampling.{interpolation.upper()})"
+        whole = math.floor(size / cfg.INPUT.CROP_PCT)
+        edge = (whole - size) // 2
+        centre = f".crop({(edge, edge, edge + size, edge + size)})" if border else ""
+        fitted = f"image.resize({(whole, whole)}, {filter_name}){centre}"
     classes = "\n".join(f"{number}. {markdown(name)}" for number, name in enumerate(names))
     # the example opens a picture as ``image_files.as_seen`` does
     return f"""\

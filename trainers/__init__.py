@@ -98,12 +98,16 @@ def multi_label_class(method: str) -> "type[Method]":
     return cast("type[Method]", getattr(import_module(module, __name__), name))
 
 
-def methods_for(backbone: "Backbone") -> list[str]:
-    """Names of the methods that serve a CLIP whose text encoder takes no prompts."""
+def methods_for(backbone: "Backbone", multi_label: bool = False) -> list[str]:
+    """Names of the methods that serve a backbone whose text encoder takes no prompts, or that has none.
+
+    multi_label: whether those that answer yes or no to each label are meant.
+    """
     served = []
-    for name in METHODS:
-        method = method_class(name)
+    for name in MULTI_LABEL_METHODS if multi_label else METHODS:
+        method = multi_label_class(name) if multi_label else method_class(name)
         serves_images = backbone.takes_visual_prompts or method.text_only is not None
-        if not method.prompts_texts and serves_images:
+        serves_texts = backbone.has_texts or not method.needs_texts
+        if not method.prompts_texts and serves_images and serves_texts:
             served.append(name)
     return served

@@ -195,7 +195,9 @@ class GDAMethod(FeatureMethod):
 
     def fit_text_temperature(self, labels: Tensor) -> None:
         """Sets the temperature under which the training images' labels (N,) are most likely, where each
-        class has a Gaussian of its text and of the other classes' images."""
+        class has a Gaussian of its text and of the other classes' images, if there are texts."""
+        if not self.backbone.has_texts:
+            return
         classifier = self.learner
         features = classifier.features
         repeated = labels.repeat(len(features) // len(labels))

@@ -91,6 +91,7 @@ class Method(nn.Module):
         exceptions: data set → hand-crafted prompt, where the method departs from CoOp's.
         prompts_texts: whether the text encoder is changed, so that it has to be CLIP's own; else the
             texts are hand-crafted.
+        needs_texts: whether it answers by texts, so that the backbone needs a text encoder.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
         fits_features: whether it is a ``features.FeatureMethod``: its training is one fit to image
@@ -108,6 +109,7 @@ class Method(nn.Module):
     whole_validation = False
     exceptions: ClassVar[dict[str, str]] = {}
     prompts_texts = True
+    needs_texts = True
     text_only: ClassVar[dict[str, object] | None] = {}
     fits_features = False
     tells_by_images = False
@@ -207,13 +209,20 @@ class Method(nn.Module):
         path: str,
         others: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        """Refuses a text encoder that is not CLIP's own, unless the texts are hand-crafted; and an image
-        encoder that has no tokens to put prompts beside, unless ``text_only``.
+        """Refuses a backbone without texts, where these are needed; a text encoder that is not CLIP's own,
+        unless the texts are hand-crafted; and an image encoder that has no tokens to put prompts beside,
+        unless ``text_only``.
 
         Args:
             path: the node's name for messages.
             others: gives the names of methods that the CLIP serves, for messages.
         """
+        if not backbone.has_texts and cls.needs_texts:
+            choices = ", ".join(others()) or "a method that learns from pictures alone"
+            raise UserError(
+                f"{path} needs texts of the class names, and the backbone is an {backbone.text.kind}: choose "
+                f"{choices}, or a CLIP as the backbone"
+            )
         if cls.prompts_texts and not backbone.text.takes_prompts:
             names = others()
             choices = f"{', '.join(names)}, or " if names else ""
@@ -456,7 +465,16 @@ class Method(nn.Module):
 
     def can_answer(self, asked: Sequence[str], trained: Sequence[str]) -> bool:
         """Whether a learner that was trained for some classes says anything of those asked for."""
-        return not self.is_class_specific or {*asked} <= {*trained}
+        is_open = self.backbone.has_texts and not self.is_class_specific
+        return is_open or {*asked} <= {*trained}
+
+    def why_trained_alone(self) -> str:
+        """Why it answers among trained classes alone, where it does, in words."""
+        if not self.backbone.has_texts:
+            return (
+                f"its backbone, an {self.backbone.text.kind}, knows classes by their pictures alone"
+            )
+        return f"its contexts are class-specific ({self.path}.CSC)"
 
     def prompts_hash(self, state: State | None = None) -> str | None:
         """Hash of a learner's state (default: the trained one), the same for whatever classes are

@@ -142,6 +142,11 @@ BEYOND_DASSL = {
         False,
         "whether a test image is resized to SIZE whatever its shape; else its centre is cut out",
     ),
+    "INPUT.CROP_PCT": Setting(
+        1.0,
+        "the share of a resized test image's side that is cut out of its centre, as timm has it",
+        above(0, 1),
+    ),
     "DATALOADER.BROKEN_IMAGES": Setting(
         "error",
         "of the data set's listing, images that can't be read or are missing: they end the run, or "

@@ -18,7 +18,7 @@ from tests.runs import refuses
 from trainers.data.transforms import pixels_of_test
 from trainers.prompting.backbone import load_backbone, pixels_of
 from trainers.prompting.tokens import tokenize
-from trainers.prompting.weights import open_clip_sources
+from trainers.prompting.weights import repositories
 from trainers.settings import run_config
 
 open_clip = pytest.importorskip(
@@ -83,7 +83,7 @@ def test_weights_that_cannot_be_downloaded_say_where_they_are(monkeypatch):
         raise FileNotFoundError("no route\nto host")
 
     tag = {"hf_hub": "laion/a-CLIP/b16.pt", "url": "x"}
-    monkeypatch.setattr(open_clip_sources, "download", no_network)
+    monkeypatch.setattr(repositories, "download", no_network)
     monkeypatch.setattr(open_clip, "get_pretrained_cfg", lambda model, name: tag)
     page = "https://huggingface.co/laion/a-CLIP"
     with refuses(rf"no route to host.; fetch their file from {page}, .* open_clip:ViT-B-16/path/"):

@@ -9,7 +9,7 @@ from tests.conftest import make_method
 from tests.runs import refuses
 from trainers import METHODS, method_class
 from trainers.prompting.backbone import Backbone
-from trainers.prompting.black_box import ImageBox, TextBox
+from trainers.prompting.black_box import ImageBox, NoTexts, TextBox
 
 NAMES = ["cat", "dog", "big bus"]
 WIDTH = 48  # of the features of ``vit``
@@ -75,6 +75,47 @@ def test_a_method_takes_the_towers_that_it_does_not_prompt(boxed, name, boxes):
         assert all(torch.isfinite(slope).all() for slope in slopes)
     answer = model.eval().answer(images)
     torch.testing.assert_close(answer.probability.sum(dim=1), torch.ones(6))
+
+
+@pytest.fixture
+def without_texts(boxed):
+    clip = boxed(True, False)
+    kind = "image encoder without texts (Sequential)"
+    return Backbone(NoTexts(clip.image.parameters(), WIDTH, kind), clip.image, clip.log_scale)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_learns_from_pictures_alone_or_refuses_a_backbone_without_texts(
+    without_texts, name
+):
+    method = method_class(name)
+    if method.needs_texts:
+        with refuses(
+            r"needs texts of the class names, and the backbone is an image encoder without texts \(Sequential\): "
+            "choose LinearProbe, TipAdapter, TipAdapterF, GDA, or a CLIP as the backbone"
+        ):
+            make_method(name, without_texts, NAMES)
+        return
+    model = make_method(name, without_texts, NAMES)
+    labels = torch.arange(12) % 3
+    images = torch.randn(1, 12, 3, 32, 32)
+    images[0, torch.arange(12), labels] += 3  # a colour per class
+    model.start(lambda *_, **__: [(images, labels)], [(images, labels)])
+    answer = model.eval().answer(images)
+    assert (answer.probability.argmax(dim=1) == labels).all()
+    order = [2, 0, 1]
+    turned = model.for_classes([NAMES[place] for place in order]).answer(images)
+    torch.testing.assert_close(turned.probability, answer.probability[:, order])
+    assert model.can_answer(NAMES[:2], NAMES)
+    assert not model.can_answer([*NAMES, "sun"], NAMES)
+
+
+def test_the_weights_of_another_image_encoder_without_texts_are_another_signature():
+    one, other = torch.randn(2, 3, 3), torch.randn(2, 3, 3)
+    kept = NoTexts([one], 3, "").signature()[0]
+    assert not torch.equal(kept, NoTexts([other], 3, "").signature()[0])
+    one.zero_()
+    assert kept.any(), "it is no view of the weights"
 
 
 @pytest.mark.parametrize("boxes", [(True, False), (False, True)])

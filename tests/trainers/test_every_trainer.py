@@ -232,7 +232,10 @@ def test_prompts_of_another_trainer_backbone_or_shape_are_refused(
 
 def test_class_specific_contexts_are_refused_on_other_classes(trained, refusal):
     line = refusal(*prompts_of(trained("CoOp", *CSC, *BASE)), *CSC, *NEW, trainer="CoOp")
-    assert "class-specific contexts of 3 other classes" in line
+    assert (
+        "was trained for 3 other classes: it can only be tested on those, since its contexts are class-specific"
+        in line
+    )
 
 
 def test_best_val_deploys_the_best_epoch_and_keeps_its_answers(just_trained, loaded):

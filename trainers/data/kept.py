@@ -104,7 +104,10 @@ class Kept:
     """
 
     def __init__(self, settings: CfgNode, background: str, has_crops: bool) -> None:
-        shape = T.Compose(shape_of_test(settings))
+        steps = shape_of_test(settings)
+        if settings.CROP_PCT != 1:  # what is cut out would be resized, and cut once more
+            steps = steps[:1]
+        shape = T.Compose(steps)
         self.least = least_side(settings)
         self.background = background
         self.has_crops = has_crops

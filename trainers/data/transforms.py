@@ -5,6 +5,7 @@ A view is the training transform with one more operation. The paper names its tw
 which operations they hold is our choice (docs/method.md).
 """
 
+import math
 from collections.abc import Callable
 
 import torchvision.transforms as T
@@ -31,17 +32,18 @@ def pixels_of_test(settings: CfgNode) -> T.Compose:
 
 
 def shape_of_test(settings: CfgNode) -> list[TransformStep]:
-    """The first steps of the transform of test images, which leave an image of ``SIZE`` as it is: the
-    smaller edge resized, the centre cut out, or under ``SQUASH`` the whole image resized, whatever
-    its shape.
+    """The first steps of the transform of test images: the smaller edge resized, or under ``SQUASH`` the
+    whole image, whatever its shape; then the centre cut out. Under ``CROP_PCT`` 1 they leave an image of
+    ``SIZE`` as it is, under any other one the first step leaves what it has made.
 
     settings: ``cfg.INPUT``.
     """
     size = tuple(settings.SIZE)
+    resized = tuple(math.floor(side / settings.CROP_PCT) for side in size)  # as timm rounds it
     interpolation = InterpolationMode(settings.INTERPOLATION)
-    if settings.SQUASH:
-        return [T.Resize(size, interpolation)]
-    return [T.Resize(max(size), interpolation), T.CenterCrop(size)]
+    shape = resized if settings.SQUASH else max(resized)
+    resize = T.Resize(shape, interpolation)
+    return [resize] if shape == size else [resize, T.CenterCrop(size)]
 
 
 def least_side(settings: CfgNode) -> int:

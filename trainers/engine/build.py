@@ -145,9 +145,15 @@ def build_method(
     check_pixels(cfg, backbone)
     settings = declared_settings(method, cfg)
     # the others are looked for where there is something to say of them alone: all are imported for it
-    node = f"TRAINER.{method.name().upper()}"
-    method.check_towers(settings, backbone, node, partial(methods_for, backbone))
+    name = method.name()
+    multi_label = name in MULTI_LABEL_METHODS and multi_label_class(name) is method
+    others = partial(methods_for, backbone, multi_label)
+    method.check_towers(settings, backbone, f"TRAINER.{name.upper()}", others)
     path = cfg.DATASET.DESCRIPTIONS
+    if path and not backbone.has_texts:
+        raise UserError(
+            f"DATASET.DESCRIPTIONS are sentences, and the backbone is an {backbone.text.kind}: leave them out"
+        )
     return method(
         settings,
         classnames,

@@ -334,8 +334,8 @@ def load_prompts(method: Method, state: TrainingState, folder: str, cfg: CfgNode
         )
     if not method.can_answer(method.classnames, state["classnames"]):
         raise UserError(
-            f"{folder} holds class-specific contexts of {len(state['classnames'])} other classes: "
-            "they can only be tested on classes that they were trained for"
+            f"{folder} was trained for {len(state['classnames'])} other classes: it can only be tested on those, since "
+            f"{method.why_trained_alone()}"
         )
     load_state(method, state["state_dict"], state["classnames"], folder)
 

@@ -145,6 +145,7 @@ class FeatureMethod(Method):
 
     learner: nn.Module
     prompts_texts = False
+    needs_texts = False
     fits_features = True
     tells_by_images = True
 

@@ -14,12 +14,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.errors import UserError, nearest, raise_machines
-from .black_box import ImageBox, TextBox
+from .black_box import ImageBox, NoTexts, TextBox
 from .positions import side
 from .resnet import RESNET_STRIDE, ResNetImageEncoder
 from .text import TextEncoder
 from .transformer import QUICK_GELU, ImageEncoder, Transformer
-from .weights import Facts, Normalization, Pixels, hugging_face, open_clip_models, openai
+from .weights import (
+    Facts,
+    Normalization,
+    Pixels,
+    hugging_face,
+    open_clip_models,
+    openai,
+    timm_models,
+)
 from .weights.open_clip_sources import PREFIX as OPEN_CLIP
 from .weights.state_dict import read_state_dict
 
@@ -35,7 +43,7 @@ class Backbone(nn.Module):
     """A frozen CLIP: the two towers and the logit scale.
 
     Args:
-        text: ``TextEncoder``, or ``TextBox``.
+        text: ``TextEncoder``, ``TextBox``, or ``NoTexts`` of an image encoder alone.
         image: ``ImageEncoder``, ``ResNetImageEncoder`` or ``ImageBox``.
         log_scale: scalar tensor, log τ; τ, by which cosines are multiplied, is about 100.
         activation: of the transformers' MLPs.
@@ -52,7 +60,7 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        text: TextEncoder | TextBox,
+        text: TextEncoder | TextBox | NoTexts,
         image: ImageEncoder | ResNetImageEncoder | ImageBox,
         log_scale: Tensor,
         activation: str = QUICK_GELU,
@@ -108,6 +116,11 @@ class Backbone(nn.Module):
         return width
 
     @property
+    def has_texts(self) -> bool:
+        """Whether it has a text encoder: all but image encoders of timm."""
+        return not isinstance(self.text, NoTexts)
+
+    @property
     def takes_visual_prompts(self) -> bool:
         """Whether the image tower is CLIP's own ViT."""
         return bool(self.image.takes_prompts)
@@ -142,8 +155,9 @@ def check_clip(name: str) -> None:
         raise UserError(
             f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
             f"{nearest(name, BACKBONES)}; known: {', '.join(BACKBONES)}, OpenCLIP's as "
-            f"{OPEN_CLIP}<model>/<weights>, and Hugging Face's as "
-            f"{hugging_face.PREFIX}<owner>/<name> or their folder"
+            f"{OPEN_CLIP}<model>/<weights>, Hugging Face's as "
+            f"{hugging_face.PREFIX}<owner>/<name> or their folder, and timm's image encoders as "
+            f"{timm_models.PREFIX}<model>"
         )
 
 
@@ -151,6 +165,8 @@ def source_of(name: str) -> ModuleType | None:
     """Return the module that loads another package's CLIP by its name; None for OpenAI's, ours and plain files."""
     if name.startswith(OPEN_CLIP):
         return open_clip_models
+    if name.startswith(timm_models.PREFIX):
+        return timm_models
     if name.startswith(hugging_face.PREFIX) or (name not in BACKBONES and os.path.isdir(name)):
         return hugging_face
     return None
@@ -170,8 +186,8 @@ def load_backbone(name: str) -> Backbone:
     Args:
         name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …, in ``weights.openai``), ``tiny``
             (ours), ``open_clip:<model>/<weights>`` and others (``open_clip_sources.described``),
-            ``hf:<owner>/<name>`` or a folder (``hugging_face``), or the path of a file, for
-            ``read_state_dict``.
+            ``hf:<owner>/<name>`` or a folder (``hugging_face``), ``timm:<network>`` and others
+            (``timm_models.described``), or the path of a file, for ``read_state_dict``.
 
     Raises:
         UserError: no such name or file, the weights can't be downloaded, or the file holds no CLIP.
@@ -185,7 +201,7 @@ def load_backbone(name: str) -> Backbone:
         state = read_state_dict(path)
     backbone = build_backbone(state, path, **facts)
     image = backbone.image
-    log.info("Loaded CLIP %s: %s, %d pixels", name, image.kind, image.image_size)
+    log.info("Loaded %s: %s, %d pixels", name, image.kind, image.image_size)
     return backbone
 
 
@@ -198,7 +214,7 @@ def build_backbone(
     normalization: Normalization | None = None,
     logit_bias: Tensor | None = None,
     image: ImageBox | None = None,
-    text: TextBox | None = None,
+    text: TextBox | NoTexts | None = None,
 ) -> Backbone:
     """Towers of the sizes that the weights have, with these weights.
 

@@ -22,23 +22,34 @@ class ImageBox(nn.Module):
         tower: images (N, 3, H, W) → features (N, E), or a tuple that begins with them.
         image_size: in pixels, both sides alike.
         kind: its name in messages.
+        resize: makes the tower take images of another size; None: it can't.
     """
 
     takes_prompts = False
     computes_in_half = False
 
-    def __init__(self, tower: nn.Module, image_size: int, kind: str) -> None:
+    def __init__(
+        self,
+        tower: nn.Module,
+        image_size: int,
+        kind: str,
+        resize: Callable[[int], None] | None = None,
+    ) -> None:
         super().__init__()
         self.tower = tower
         self.image_size = image_size
         self.kind = kind
+        self.resize = resize
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Refuses images of another size.
+        """Makes the tower take images of another size.
 
         Raises:
-            UserError: always, unless it is the size that the tower has.
+            UserError: it can't, unless it is the size that it has.
         """
+        if self.resize is not None:
+            self.resize(image_size)
+            self.image_size = image_size
         if image_size != self.image_size:
             raise UserError(
                 f"this image encoder ({self.kind}) takes images of {self.image_size} pixels alone: leave out "
@@ -118,6 +129,37 @@ class TextBox(nn.Module):
     def signature(self) -> list[Tensor]:
         """The first numbers of each of its weights."""
         return [parameter.flatten()[:8] for parameter in self.tower.parameters()]
+
+
+class NoTexts(nn.Module):
+    """Stands beside an image encoder that was trained without texts: every text's features are zeros, so
+    that all texts are equally like any picture. ``Method.check_towers`` refuses it for methods that need texts.
+
+    Args:
+        weights: of the image encoder, which tell it from another; embed_dim: width E of its features.
+        kind: the image encoder's name in messages.
+    """
+
+    takes_prompts = False
+    computes_in_half = False
+
+    def __init__(self, weights: Iterable[Tensor], embed_dim: int, kind: str) -> None:
+        super().__init__()
+        self.embed_dim = embed_dim
+        self.kind = kind
+        self.beginnings = [tensor.detach().flatten()[:8].clone() for tensor in weights]
+
+    def tokenize_classes(self, classnames: Iterable[str], template: str) -> Tensor:
+        """No tokens, (K, 0), for K names."""
+        return torch.zeros(len([*classnames]), 0, dtype=torch.long)
+
+    def encode_tokens(self, tokens: Tensor) -> Tensor:
+        """Zeros (N, E) for N texts."""
+        return torch.zeros(len(tokens), self.embed_dim, device=tokens.device)
+
+    def signature(self) -> list[Tensor]:
+        """The first numbers of each of the image encoder's weights."""
+        return self.beginnings
 
 
 def first(output: Tensor | tuple[Tensor, ...]) -> Tensor:

@@ -80,8 +80,11 @@ def check_names(
 ) -> list[str]:
     """``check_classes`` of K class names in a CLIP's prompts.
 
-    texts: their features (M, K, E) in M prompts; None: they are encoded in a plain one.
+    texts: their features (M, K, E) in M prompts; None: they are encoded in a plain one. Of a backbone
+        without texts nothing is to be checked.
     """
+    if not backbone.has_texts:
+        return []
     if texts is None:
         with torch.no_grad():
             texts = backbone.encode_classes(DEFAULT_TEMPLATE, names)[None]

@@ -6,7 +6,7 @@ from typing import TypedDict
 
 from torch import Tensor
 
-from ..black_box import ImageBox, TextBox
+from ..black_box import ImageBox, NoTexts, TextBox
 
 Normalization = tuple[Sequence[float], Sequence[float]]  # mean and deviation of red, green, blue
 # how a CLIP's pixels are made, as far as is known: keys of ``cfg.INPUT`` → values
@@ -20,7 +20,7 @@ class Facts(TypedDict, total=False):
     activation: of the MLPs, ``quick_gelu`` or ``gelu``.
     normalization: mean and standard deviation of the pixels, three numbers each.
     logit_bias: of models of a sigmoid loss.
-    image, text: towers that are not CLIP's own.
+    image, text: towers that are not CLIP's own; no texts beside an image encoder alone.
     """
 
     head_width: int
@@ -29,4 +29,4 @@ class Facts(TypedDict, total=False):
     normalization: Normalization | None
     logit_bias: Tensor | None
     image: ImageBox
-    text: TextBox
+    text: TextBox | NoTexts

@@ -18,16 +18,8 @@ from ...common.hub import cached
 from ...common.readers import check_archive
 from ..black_box import ImageBox, TextBox, Tokenizer
 from . import Facts, Pixels
-from .open_clip_sources import (
-    FILE_NAMES,
-    FOLDER,
-    HUB,
-    Config,
-    Described,
-    activation_of,
-    described,
-    short,
-)
+from .open_clip_sources import FILE_NAMES, Config, Described, activation_of, described
+from .repositories import FOLDER, HUB, short
 from .state_dict import check_widths, read_state_dict
 
 log = logging.getLogger(__name__)

@@ -5,22 +5,19 @@ A repository and a folder hold ``open_clip_config.json`` with ``model_cfg`` and 
 ``open_clip``'s ``push_to_hf_hub`` and ``save_for_hf`` write them.
 """
 
-import contextlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
 from ...common.errors import UserError, nearest, raise_machines
-from ...common.hub import cached, download
 from ...common.readers import read_json
 from ..transformer import GELU, QUICK_GELU
 from . import Normalization, Pixels
 from .openai import HUB_FILES
+from .repositories import FOLDER, HUB, fetched, first_of, in_folder, short
 
 PREFIX = "open_clip:"
-HUB = "hf-hub:"  # as open_clip writes it
-FOLDER = "local-dir:"
 CONFIG_FILE = "open_clip_config.json"
 # the weights in a repository or a folder; the first that exists is taken
 FILE_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
@@ -72,8 +69,8 @@ def described(name: str) -> Described:
     elif place.startswith(FOLDER):
         folder = os.path.expanduser(place.removeprefix(FOLDER))
         place = f"{FOLDER}{folder}"
-        config, settings = read_config(name, in_folder(folder, [CONFIG_FILE]))
-        weights = partial(in_folder, folder, [*FILE_NAMES, *HUB_FILES])
+        config, settings = read_config(name, in_folder(name, folder, [CONFIG_FILE]))
+        weights = partial(in_folder, name, folder, [*FILE_NAMES, *HUB_FILES])
     else:
         return in_list(name)
     normalization = settings["mean"], settings["std"]
@@ -165,55 +162,6 @@ def activation_of(config: Config) -> str:
 # ---- repositories and folders ----
 
 
-def fetched(name: str, repository: str, files: Sequence[str], revision: str = "main") -> str:
-    """The path of the first of some files that a repository on the hub has: in the cache, or
-    downloaded.
-
-    Raises:
-        UserError: none of them can be had.
-    """
-    try:
-        return first_of(repository, files, revision)
-    except Exception as error:  # of the hub, of the network, or of a name that is none
-        raise_machines(error, repository)
-        raise UserError(
-            f"{name} needs {' or '.join(files)} of the repository {repository}, which can't be had from the hub "
-            f"({short(error)}): check its name; without a network run hf download {repository} --local-dir FOLDER "
-            f"where there is one, and give {PREFIX}{FOLDER}FOLDER"
-        ) from error
-
-
-def first_of(repository: str, files: Sequence[str], revision: str = "main") -> str:
-    """The path of the first of some files that a repository on the hub has: in the cache, or
-    downloaded.
-
-    Raises:
-        Exception: whatever the hub and its client raise for the last of them.
-    """
-    for file in files:
-        if path := cached(repository, file, revision):
-            return path
-    for file in files[:-1]:
-        with contextlib.suppress(FileNotFoundError):  # the hub has another of them
-            return download(repository, file, revision)
-    return download(repository, files[-1], revision)
-
-
-def in_folder(folder: str, files: Sequence[str]) -> str:
-    """The path of the first of some files that a folder has.
-
-    Raises:
-        UserError: it has none of them.
-    """
-    for file in files:
-        if os.path.isfile(f"{folder}/{file}"):
-            return f"{folder}/{file}"
-    raise UserError(
-        f"MODEL.BACKBONE.NAME is {PREFIX}{FOLDER}{folder}, and {folder} has no {', '.join(files)}: give a "
-        "folder as open_clip saves it (one that transformers saved is given as its path alone)"
-    )
-
-
 def read_config(name: str, path: str) -> tuple[Config, Mapping[str, Any]]:
     """``model_cfg`` of a file, and ``preprocess_cfg`` with open_clip's defaults.
 
@@ -294,8 +242,3 @@ def pixels_of(settings: Iterable[Mapping[str, Any]], config: Config) -> Pixels:
     if "SQUASH" in known:
         known["SQUASH"] = known["SQUASH"] == "squash"
     return known
-
-
-def short(error: Exception) -> str:
-    """The beginning of an error's message in one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__
