@@ -243,7 +243,7 @@ def build(source: Described, state: Mapping[str, Tensor]) -> Any:  # noqa: ANN40
         "custom_load": False,  # a format of the first publication, which the hub's copies have not
         "num_classes": classes,  # else timm leaves out, in silence, the weights that are not there
     }
-    network = timm.create_model(
+    network: Any = timm.create_model(
         source.network.partition(".")[0],
         pretrained=True,
         pretrained_cfg=settings,
