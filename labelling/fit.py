@@ -131,7 +131,7 @@ def make(run: Run) -> None:
     if is_feature_classifier(method) and run.loaders.images.folds:
         make_by_folds(run, method)
         return
-    if method.learner is not None:
+    if method.learns_in_epochs:
         log.info("Training takes up to %s", counted(most_minutes(run), "minute"))
     run.make()
 
@@ -180,7 +180,7 @@ def check_refit(run: Run) -> None:
     Raises:
         UserError: the method learns nothing in epochs, or needs validation images for its best epoch.
     """
-    if run.method.fits_features or not run.method.learns:
+    if not run.method.learns_in_epochs:
         raise UserError(
             f"--refit is of trainers that learn in epochs, such as CDC, and {run.name} uses all images already: leave it out"
         )

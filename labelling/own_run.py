@@ -217,7 +217,7 @@ def build_run(
     with blaming_config():
         steps = steps_of_training(cfg)
         views = template_views(steps, cfg.INPUT, *kind.views(settings))
-    is_quick = kind.fits_features or not kind.learns
+    is_quick = not kind.learns_in_epochs
     if images is None:
         kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
         table = read_table(cfg.DATASET.ROOT, task.multi_label)

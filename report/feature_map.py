@@ -88,7 +88,7 @@ def known_features(run: FinishedRun, found: Sequence[Found]) -> Tensor | None:
     """Features (N, E), of length one, of images under a run's prompts, where they are the CLIP's own and all
     known; else None."""
     record = run.record
-    if not find_method(record["trainer"]).fits_features:
+    if find_method(record["trainer"]).learns_in_epochs:
         return None
     key = (record["backbone_hash"], record["precision"])
     known = [image.features(key) for image in found]

@@ -47,6 +47,7 @@ VOCABULARY = 49408  # of CLIP's tokenizer
 TRAINERS = [*METHODS]
 METHOD_OF = {name: method_class(name) for name in TRAINERS}
 LEARNING = [name for name in TRAINERS if METHOD_OF[name].learns]
+IN_EPOCHS = [name for name in TRAINERS if METHOD_OF[name].learns_in_epochs]
 BASE = ("DATASET.SUBSAMPLE_CLASSES", "base")
 NEW = ("DATASET.SUBSAMPLE_CLASSES", "new")
 # What holds for every trainer and takes long is tested for these, and for the others by -m slow:

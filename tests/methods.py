@@ -34,7 +34,11 @@ SMALL = {
     "ZeroshotCLIP2": {},
 }
 # classifiers of image features, fitted in seconds
-FITTED = [name for name in METHODS if method_class(name).fits_features]
+FITTED = [
+    name
+    for name in METHODS
+    if method_class(name).learns and not method_class(name).learns_in_epochs
+]
 # whole numbers that the shape of what is learned follows from
 SHAPES = ("N_CTX", "N_CTX_TEXT", "N_CTX_VISION", "RANK", "ADAPTER_DIM", "N_REP_TOKENS")
 

@@ -116,7 +116,7 @@ def unit(features: Tensor) -> float:
 
 
 class GDAMethod(FeatureMethod):
-    """Training-free: a recipe's single epoch only measures."""
+    """Training-free."""
 
     declared = SETTINGS
     learner: GaussianClassifier

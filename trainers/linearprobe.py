@@ -153,7 +153,7 @@ def searched_strength(accuracy: Callable[[float], float]) -> float:
 
 
 class LinearProbeMethod(FeatureMethod):
-    """Logistic regression on image features; a recipe's single epoch only measures."""
+    """Logistic regression on image features."""
 
     declared = SETTINGS
     learner: Probe

@@ -94,8 +94,8 @@ class Method(nn.Module):
         needs_texts: whether it answers by texts, so that the backbone needs a text encoder.
         text_only: settings under which the image encoder is not prompted, so that any backbone
             serves; None: it always is.
-        fits_features: whether it is a ``features.FeatureMethod``: its training is one fit to image
-            features.
+        learns_in_epochs: whether its learner is trained in epochs; else it learns nothing, or ``start``
+            and ``complete`` fit all of it: it is a ``features.FeatureMethod``.
         tells_by_images: whether images tell the trained classes apart, so that two of them may have one
             text.
         calibrated: names in ``learned`` of what ``calibrate`` fits.
@@ -104,6 +104,7 @@ class Method(nn.Module):
     learner: nn.Module | None
     declared: ClassVar[Settings]
     learns = True
+    learns_in_epochs = True
     official_precision = OfficialPrecision()
     unit_templates = True
     whole_validation = False
@@ -111,7 +112,6 @@ class Method(nn.Module):
     prompts_texts = True
     needs_texts = True
     text_only: ClassVar[dict[str, object] | None] = {}
-    fits_features = False
     tells_by_images = False
     calibrated: tuple[str, ...] = ()
 

@@ -116,7 +116,7 @@ def keys_of(features: Tensor) -> Tensor:
 
 
 class TipAdapterMethod(FeatureMethod):
-    """Training-free: a recipe's single epoch only measures."""
+    """Training-free."""
 
     declared = SETTINGS
     learner: FeatureCache
@@ -218,7 +218,7 @@ class TipAdapterMethod(FeatureMethod):
 class TipAdapterFMethod(TipAdapterMethod):
     """Tip-Adapter whose cached features are fine-tuned."""
 
-    fits_features = False
+    learns_in_epochs = True
 
     def parameter_groups(self, lr: float) -> ParameterGroups:
         return [{"params": [self.learner.keys], "eps": 1e-4}]  # AdamW's, as in the official code

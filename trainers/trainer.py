@@ -91,10 +91,12 @@ class MethodTrainer(TrainerX):
         # a cycle of trainer and run would keep both, and CLIP, in memory after their last use
         trainer = proxy(self)
         self.run = Run(self.cfg, self.loaders, self.model, lambda *given: trainer.evaluated(*given))
-        if self.model.learner is not None:
+        if self.model.learns_in_epochs:
             self.optim = self.run.optimizer
             self.sched = self.run.schedule
             self.register_model(MODEL_NAME, self.model.learner, self.optim, self.sched)
+        elif self.model.learner is not None:
+            self.register_model(MODEL_NAME, self.model.learner)
 
     # ---- training and tests ----
 

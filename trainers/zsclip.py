@@ -35,6 +35,7 @@ class ZeroshotCLIPMethod(Method):
 
     declared = SETTINGS
     learns = False
+    learns_in_epochs = False
     prompts_texts = False
 
     def encode(self) -> tuple[Tensor, None]:

@@ -470,7 +470,7 @@ def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
         backbone = build_backbone(random_clip(shape).state_dict()).to("cuda")
         for name, precision, number in product(METHODS, PRECISIONS, args.classes):
             kind = method_class(name)
-            if not kind.learns or kind.fits_features:
+            if not kind.learns_in_epochs:
                 continue
             cfg = config(name, shape, precision, [*options, *SHORT_START.get(name, [])])
             try:

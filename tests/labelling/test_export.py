@@ -19,7 +19,7 @@ from tests.runs import python, refuses
 from tests.same_run import assert_equal
 from trainers import METHODS, method_class
 from trainers.common.console import markdown, printable
-from trainers.engine.checkpoint import MODEL_NAME
+from trainers.engine.checkpoint import MODEL_NAME, newest
 from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 from trainers.texts.templates import DEFAULT_TEMPLATE
@@ -66,8 +66,9 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded, ge
     stored = load_file(folder / "prompts.safetensors")
     numpy.testing.assert_array_equal(stored.pop("text_features"), classifier.encoded[0])
     if name in LEARNING:
-        place = trained(name) / MODEL_NAME / "model.pth.tar-3"
-        assert_equal(stored, torch.load(place, weights_only=True)["state_dict"], "prompts")
+        place = trained(name) / MODEL_NAME
+        state = torch.load(place / newest(place), weights_only=True)["state_dict"]
+        assert_equal(stored, state, "prompts")
 
 
 @pytest.mark.slow

@@ -14,11 +14,9 @@ import train
 from labelling import PromptedClassifier
 from labelling.commands import train as cdc_train
 from labelling.own_run import trainer_and_clip_of
-from tests.conftest import FEW, slow_but_for
-from tests.methods import FITTED
+from tests.conftest import FEW, IN_EPOCHS, slow_but_for
 from tests.runs import base_arguments, call, contents_of, make_pictures, record_of, refuses
 from tests.same_run import assert_equal, contents
-from trainers import METHODS, method_class
 from trainers.common.config_files import CONFIGS
 from trainers.common.recipes import IMAGE_FOLDER
 from trainers.engine.checkpoint import MODEL_NAME, load, newest, write
@@ -41,14 +39,11 @@ def numbers(folder):
     return found
 
 
-IN_EPOCHS = [name for name in METHODS if name not in FITTED and method_class(name).learns]
-
-
 @slow_but_for(("CDC", FEW[-1]), IN_EPOCHS)
 def test_dassls_trainer_and_ours_make_the_same_run_to_the_bit(
     name, mine, train_on, tmp_path, small_clip_file
 ):
-    """Of what learns in epochs; on our road the others are tested on all images, in folds."""
+    """On our road the others are tested on all images, in folds."""
     words = base_arguments(name, mine, small_clip_file, tmp_path / "dassl")
     words[words.index("--dataset-config-file") + 1] = f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml"
     assert call(train.main, *words, "DATASET.NUM_SHOTS", "-1") == 0

@@ -11,7 +11,7 @@ import copy
 import pytest
 import torch
 
-from tests.conftest import LEARNING, make_method, scrambled, slow_but_for
+from tests.conftest import IN_EPOCHS, LEARNING, make_method, scrambled, slow_but_for
 from tests.pretended_gpu import some_gpu
 from tests.runs import prompts_of
 from tests.trainers.test_every_trainer import spread
@@ -64,15 +64,13 @@ def off_by(value, exact):
     return ((value - exact).norm() / exact.norm()).item()
 
 
-@slow_but_for(FEW, LEARNING)
+@slow_but_for(FEW, IN_EPOCHS)
 def test_a_step_is_the_cpus(gpu, vit, name):
     here, there = both(name, vit)
     assert there.device.type == "cuda"
     assert all(value.is_cuda for value in there.state_dict().values())
     views = torch.randn(here.views(here.settings)[0], 6, 3, 32, 32)
     labels = torch.arange(6) % len(NAMES)
-    if here.fits_features:
-        return
     exact = loss_and_gradients(here, views, labels)
     assert exact.norm() > 0
     assert off_by(loss_and_gradients(there, views, labels), exact) < FP32
@@ -93,7 +91,7 @@ def test_in_half_precision_it_stays_near_the_cpus_fp32(gpu, vit, name, precision
 
 @pytest.mark.slow  # on a pretended GPU, whole runs say it, see test_pretended_gpu.py
 @pytest.mark.parametrize("precision", ["fp32", *HALF])
-@pytest.mark.parametrize("name", LEARNING)
+@pytest.mark.parametrize("name", IN_EPOCHS)
 def test_it_learns_there(gpu, vit, name, precision):
     """With the loss's scaler where the precision needs one."""
     _, there = both(name, vit, PREC=precision)

@@ -13,7 +13,8 @@ from dassl.engine import TRAINER_REGISTRY
 from torch.utils.data import Sampler
 
 from tests import children
-from tests.conftest import BASE, LEARNING, slow_but_for
+from tests.conftest import BASE, IN_EPOCHS, slow_but_for
+from tests.methods import FITTED
 from tests.same_run import assert_same_run
 from train import main
 from trainers.common.files import remove_leftovers, write_text
@@ -79,7 +80,7 @@ MOMENTS = [
 
 
 @pytest.mark.parametrize("owner, name, moment", MOMENTS)
-@slow_but_for(("CDC",), LEARNING, "trainer")
+@slow_but_for(("CDC",), IN_EPOCHS, "trainer")
 def test_a_run_that_is_killed_ends_as_if_it_were_not(
     run, trained, monkeypatch, trainer, owner, name, moment
 ):
@@ -98,6 +99,23 @@ def test_a_run_that_is_killed_ends_as_if_it_were_not(
     torch.manual_seed(12345)  # whatever state the new process is in
     random.seed(12345)
     assert_same_run(whole, run(trainer, *options)[2])
+
+
+@pytest.mark.parametrize(
+    "owner, name, moment",
+    [(Run, "save", 0), (Run, "save", 1), (Method, "answer", 1), (Evaluator, "write_record", 0)],
+)
+@slow_but_for(FITTED[:1], FITTED, "trainer")
+def test_a_fitted_run_that_is_killed_ends_as_if_it_were_not(
+    run, trained, monkeypatch, trainer, owner, name, moment
+):
+    """Before its fit is kept, between its two files, and in its tests."""
+    whole = trained(trainer, *BEST_VAL, *SMALL)
+    with monkeypatch.context() as patch:
+        dies(patch, owner, name, moment, kill)
+        with pytest.raises(Killed):
+            run(trainer, *BEST_VAL, *SMALL)
+    assert_same_run(whole, run(trainer, *BEST_VAL, *SMALL)[2])
 
 
 def test_only_the_last_epochs_end_is_kept_beside_those_that_are_asked_for(run):

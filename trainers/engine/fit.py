@@ -1,4 +1,4 @@
-"""``fit``: the training loop, one for all: Dassl's trainer, ``PromptedClassifier.fit``,
+"""``fit``: the training loop, one for all that learns in epochs: Dassl's trainer, ``PromptedClassifier.fit``,
 cross-validation, and your own tensors in a notebook. It knows no data set, no disk and no command.
 """
 
@@ -50,7 +50,7 @@ def fit(
     after_epoch: Callable[[int], None] = nothing,
     after_epochs: Callable[[], None] = nothing,
 ) -> bool:
-    """Trains a method's learnable parts; it is left in evaluation mode.
+    """Trains a method's learnable parts in epochs; it is left in evaluation mode.
 
     Args:
         method: the method to train, on its device.
@@ -104,6 +104,18 @@ def fit(
     after_epochs()
     with torch.random.fork_rng(devices=[]):
         return method.complete(training, validation)
+
+
+def fit_once(method: Method, images: TrainingImages, validation: Batches | None) -> None:
+    """Fit a method that learns without epochs; it is left in evaluation mode.
+
+    Args:
+        images: the training images, on its device; validation: see ``fit``.
+    """
+    method.eval()
+    with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on its passes
+        method.start(images, validation)
+        method.complete(images, validation)
 
 
 def scaler_of(method: Method) -> GradScaler:

@@ -5,6 +5,7 @@ and leaves its record. Without Dassl: ``MethodTrainer`` is its adapter; the trai
 import logging
 import math
 import os
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from ..data.loader import Loader, Loaders, Pairs
 from ..evaluation.prediction import Prediction, percent_right
 from ..method import Batches, Method
 from .checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
-from .fit import OnDevice, fit, scaler_of
+from .fit import OnDevice, fit, fit_once, scaler_of
 from .optimizer import build_optimizer
 from .progress import Progress
 from .schedule import build_schedule
@@ -44,7 +45,7 @@ class Run:
 
     Attributes:
         evaluation: its tests; checkpoints: its saved states, from which it goes on.
-        optimizer, schedule, scaler: of a method that learns.
+        optimizer, schedule, scaler: of a method that learns in epochs.
         done: epochs that were made before this process; epoch: the last one, from 0.
         best_result: of the epochs so far on validation images.
     """
@@ -59,7 +60,7 @@ class Run:
         self.name: str = cfg.TRAINER.NAME
         self.evaluation = Evaluator(cfg, loaders.images, method)
         parts: dict[str, Any] = {}
-        if method.learner is not None:
+        if method.learns_in_epochs:
             self.optimizer = build_optimizer(method, cfg.OPTIM)
             self.schedule = build_schedule(self.optimizer, cfg.OPTIM)
             self.scaler = scaler_of(method)
@@ -147,16 +148,26 @@ class Run:
             self.method.describe(self.method.classnames)
 
     def train(self) -> None:
-        """Train all epochs that are left; the final prompts come from the last or, by
-        ``TEST.FINAL_MODEL``, the best one."""
-        cfg = self.cfg
+        """Make what is left of the training, and keep what was learned."""
+        output = self.cfg.OUTPUT_DIR
         if self.method.learner is None:
             log.info("%s learns nothing: only tested", self.name)
             self.checkpoints.check_same_record()
-            remove_record(cfg.OUTPUT_DIR)
+            remove_record(output)
             return
-        os.makedirs(cfg.OUTPUT_DIR, exist_ok=True)
-        remove_record(cfg.OUTPUT_DIR)
+        os.makedirs(output, exist_ok=True)
+        remove_record(output)
+        if self.method.learns_in_epochs:
+            self.train_epochs()
+        elif not self.done:
+            started = time.monotonic()
+            fit_once(self.method, self.training_images, self.validation_images())
+            self.keep_fit(time.monotonic() - started)
+
+    def train_epochs(self) -> None:
+        """Make the epochs that are left; the final prompts are those of the last or, by
+        ``TEST.FINAL_MODEL``, of the best one."""
+        cfg = self.cfg
         start_metrics(cfg.OUTPUT_DIR, self.done > 0)
         before = self.evaluation.seconds["train"]
         with Progress(
@@ -202,10 +213,11 @@ class Run:
             )
 
     def keep_fit(self, seconds: float) -> None:
-        """Keeps what was fitted otherwise than in epochs, as the end of the training."""
-        self.epoch = self.cfg.OPTIM.MAX_EPOCH - 1
+        """Keep what was fitted without epochs, as the end of the training."""
         self.evaluation.note_training(seconds)
-        self.after_epoch()
+        if self.cfg.TEST.FINAL_MODEL == "best_val":
+            self.save(BEST)
+        self.save(epoch_name(1))  # last, since a run that has it trains no more
 
     def after_epoch(self) -> None:
         """Keep the prompts and, beside them, the best epoch's so far."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ..evaluation.prediction import Prediction, Scores
 from ..evaluation.uncertainty import fit_temperature
-from ..method import Batches, Encoded, Method, ParameterGroups, TrainingImages
+from ..method import Batches, Encoded, Method, TrainingImages
 from ..texts.templates import SELECTED_TEMPLATES
 
 Numbers = tuple[float, ...]  # a setting: α, or β and α, or C
@@ -135,7 +135,7 @@ class SizedByState(nn.Module):
 
 
 class FeatureMethod(Method):
-    """A classifier of image features, fitted in seconds before the first epoch. It has a ``grid`` of
+    """A classifier of image features, fitted in seconds, without epochs. It has a ``grid`` of
     settings, answers held-out images under each, and fits itself under one of them.
 
     The learner maps features (B, E) and zero-shot logits (B, K) to logits (B, K), which count at its
@@ -146,7 +146,7 @@ class FeatureMethod(Method):
     learner: nn.Module
     prompts_texts = False
     needs_texts = False
-    fits_features = True
+    learns_in_epochs = False
     tells_by_images = True
 
     def hand_crafted_templates(self) -> list[str]:
@@ -173,9 +173,6 @@ class FeatureMethod(Method):
     def learned_figures(self) -> dict[str, float]:
         buffers = self.learner.named_buffers()
         return {name: value.item() for name, value in buffers if value.dim() == 0}
-
-    def parameter_groups(self, lr: float) -> ParameterGroups:
-        return [{"params": list(self.learner.parameters()), "lr": 0.0}]  # epochs learn nothing more
 
     @property
     def augmented_views(self) -> int:
@@ -240,4 +237,4 @@ class FeatureMethod(Method):
 
 def is_feature_classifier(method: Method) -> TypeGuard[FeatureMethod]:
     """Whether a method's training is one fit to image features."""
-    return method.fits_features
+    return method.learner is not None and not method.learns_in_epochs
