@@ -4,6 +4,9 @@ The runs are made up."""
 import csv
 import io
 import json
+import re
+from collections import Counter
+from datetime import date
 from functools import cache
 
 import pytest
@@ -12,16 +15,17 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import plan
 from results import check
-from results.published import Comparison, read_published
+from results.published import PUBLISHED, Comparison, read_published
 from results.table import harmonic_mean, main
 from tests.results import conftest
 from tests.runs import call
+from trainers.common.readers import read_yaml
 
 # ---- the figures ----
 
 # H that are the means of the seeds' or the sets' own, and one that is not that of its parts: see the
 # file
-OTHER_H = {("HPT", ""), ("GDA", ""), ("EvoPrompt", ""), ("RPO", ""), ("DePTPromptSRC", "ucf101")}
+OTHER_H = {("HPT", ""), ("GDA", ""), ("RPO", ""), ("DePTPromptSRC", "ucf101")}
 
 
 def test_h_is_that_of_base_and_new():
@@ -56,12 +60,78 @@ def test_averages_are_those_of_the_eleven_data_sets():
         assert known["base2new_average"][method][:2] == pytest.approx(means, abs=0.0101), method
 
 
-@pytest.mark.parametrize("protocol", ["cross_dataset", "domain_generalisation"])
+TRANSFER = ["cross_dataset", "domain_generalisation"]
+
+
+@pytest.mark.parametrize("protocol", TRANSFER)
 def test_an_average_of_transfer_is_that_of_the_data_sets_that_were_not_trained_on(protocol):
     for method, figures in read_published()[protocol].items():
         if method != "order":
             targets = figures[1:-1]
             assert sum(targets) / len(targets) == pytest.approx(figures[-1], abs=0.0076), method
+
+
+# ---- where they were read ----
+
+EVIDENCE = read_yaml(PUBLISHED.with_name("published_evidence.yaml"))
+PROTOCOLS = ("base2new", "base2new_average", "cross_dataset", "domain_generalisation", "calibration")
+# of a paper that could not be opened: arithmetic alone speaks for it
+WITHOUT_A_LINE = ("base2new", "ZeroshotCLIP")
+
+
+def lines_read():
+    """Protocol, method and line of each row that was read, source by source."""
+    for source in EVIDENCE:
+        for protocol, rows in source["rows"].items():
+            for method, line in rows.items():
+                yield protocol, method, line
+
+
+def means_of_columns(numbers, columns):
+    parts = [numbers[index::columns] for index in range(columns)]
+    return [sum(part) / len(part) for part in parts]
+
+
+def numbers_of(protocol, line):
+    """The row that a line of a source gives, in the order of published.yaml."""
+    numbers = [float(number) for number in re.findall(r"\d+\.\d+", line)]
+    if protocol == "calibration":
+        halves = [re.findall(r"\d+\.\d+", half) for half in line.split(" / ")]
+        return [float(half[-1]) if half else None for half in halves]
+    if protocol == "base2new" and len(numbers) == 22:  # a log of base and new
+        pairs = zip(numbers[::2], numbers[1::2])
+        return [value for base, new in pairs for value in (base, new, harmonic_mean((base, new)))]
+    if protocol == "base2new_average" and len(numbers) == 22:
+        means = means_of_columns(numbers, 2)
+        return [*means, harmonic_mean(means)]
+    if protocol == "base2new_average":
+        return numbers[-4:-1] if "(+" in line else numbers[-3:]
+    return numbers
+
+
+def test_every_published_row_was_read_somewhere_once():
+    known = read_published()
+    rows = [(protocol, method) for protocol in PROTOCOLS for method in known[protocol]]
+    read = Counter((protocol, method) for protocol, method, _ in lines_read())
+    assert {*rows} - {*read} == {WITHOUT_A_LINE} | {(name, "order") for name in TRANSFER}
+    assert {*read} <= {*rows}
+    assert max(read.values()) == 1
+
+
+@pytest.mark.parametrize("protocol, method, line", list(lines_read()), ids=str)
+def test_a_published_row_is_that_of_its_source(protocol, method, line):
+    row = read_published()[protocol][method]
+    if protocol == "base2new":
+        row = [value for numbers in row.values() for value in numbers]
+    assert row == pytest.approx(numbers_of(protocol, line), abs=0.00501)
+
+
+def test_a_source_says_where_what_and_when():
+    for source in EVIDENCE:
+        assert re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", source["at"])
+        assert re.fullmatch("[0-9a-f]{7}", source["commit"])
+        assert {*source} == {"at", "commit", "file", "table", "read", "rows"}
+        assert date(2024, 1, 1) < source["read"]
 
 
 # ---- the verdicts ----
