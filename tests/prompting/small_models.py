@@ -12,6 +12,7 @@ from open_clip import factory
 
 from tests.prompting.models import noisy
 from tests.prompting.small_tokenizer import small_tokenizer
+from trainers.prompting.weights import open_clip_models
 
 # as each calls it
 TIMM_SIZES = [
@@ -91,6 +92,7 @@ def in_small(monkeypatch, name, folder):
     monkeypatch.setattr(
         transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: small_tokenizer(end)
     )
+    monkeypatch.setattr(open_clip_models, "download_those", lambda repository, *_: repository)
     theirs = noisy(open_clip.create_model(name, pretrained_text=False))
     torch.save(theirs.state_dict(), f"{folder}/{name}.pt")
     return theirs, f"open_clip:{name}/{folder}/{name}.pt"

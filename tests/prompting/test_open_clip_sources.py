@@ -1,6 +1,7 @@
 """Models of ``open_clip`` in a folder and in a repository of the hub, with random weights, against
 those that the package itself makes of them. A server here plays the hub."""
 
+import contextlib
 import json
 import logging
 
@@ -12,6 +13,7 @@ from tests.conftest import GOLDEN
 from tests.hub import COMMIT, serving
 from tests.prompting.models import assert_same, double, exact, noisy
 from tests.runs import contents_of, refuses
+from trainers.common.errors import UserError
 from trainers.prompting.backbone import load_backbone, pixels_of
 
 open_clip = pytest.importorskip(
@@ -21,7 +23,9 @@ pytest.importorskip(
     "transformers", reason="transformers is not installed: pip install '.[transformers]'"
 )
 
-from tests.prompting.small_models import in_small  # noqa: E402
+import transformers  # noqa: E402
+
+from tests.prompting.small_models import BERT, in_small  # noqa: E402
 from tests.prompting.small_tokenizer import small_tokenizer  # noqa: E402
 
 TEXTS = ["a photo of a cat.", "two dogs", "a"]
@@ -177,6 +181,74 @@ def test_a_repository_that_cannot_be_had_is_named_with_the_way_around(hub):
 
 
 # ---- text towers that are repositories of their own ----
+
+
+@pytest.fixture
+def with_words(hub, tmp_path):
+    """``with_words(config)``: the hub has a model of a config, whose text tower needs files of the
+    repositories someone/net and someone/words there; the model's folder."""
+    small_tokenizer().save_pretrained(tmp_path / "words")
+    transformers.RobertaConfig(vocab_size=100, **BERT).save_pretrained(tmp_path / "words")
+    for name in ("words", "net"):
+        files = (tmp_path / "words").iterdir()
+        hub.repositories[f"someone/{name}"] = {file.name: file.read_bytes() for file in files}
+
+    def make(config):
+        local = {**config["text_cfg"]}
+        if "hf_model_name" in local:
+            local["hf_model_name"] = f"{tmp_path / 'words'}"
+        folder = write(tmp_path / "saved", {**config, "text_cfg": local})
+        content = json.dumps({"model_cfg": config, "preprocess_cfg": MADE})
+        hub.files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        hub.files["open_clip_config.json"] = content.encode()
+        return folder
+
+    return make
+
+
+NETWORK = {
+    **BLACK_BOX,
+    "text_cfg": {"hf_model_name": "someone/net", "hf_model_pretrained": False, **TOKENIZER},
+}
+WITH_WORDS = pytest.mark.parametrize("config", [BLACK_BOX, NETWORK], ids=["words", "network"])
+
+
+@WITH_WORDS
+def test_a_text_towers_files_are_downloaded_once(hub, with_words, config):
+    folder = with_words(config)
+    name = "open_clip:hf-hub:someone/clip"
+    assert_is(load_backbone(name), folder)
+    asked = len(hub.requests)
+    load_backbone(name)
+    assert len(hub.requests) == asked
+
+
+@WITH_WORDS
+@pytest.mark.parametrize("etag", ["{home}/thesis.txt", "{home}/new.txt", "../../../home/new.txt"])
+def test_an_etag_of_a_text_towers_files_leads_to_no_file(hub, with_words, tmp_path, config, etag):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home/thesis.txt").write_text("mine")
+    with_words(config)
+    hub.etag = etag.format(home=tmp_path / "home")
+    load_backbone("open_clip:hf-hub:someone/clip")
+    assert contents_of(tmp_path / "home") == {tmp_path / "home/thesis.txt": b"mine"}
+
+
+def test_a_tokenizers_code_is_not_run(hub, with_words, tmp_path):
+    with_words(BLACK_BOX)
+    words = hub.repositories["someone/words"]
+    words["tokenizer_config.json"] = b'{"auto_map": {"AutoTokenizer": ["evil.Words", null]}}'
+    words["evil.py"] = f"open({f'{tmp_path}/mark'!r}, 'w')\nclass Words: pass\n".encode()
+    with contextlib.suppress(UserError):
+        load_backbone("open_clip:hf-hub:someone/clip")
+    assert not (tmp_path / "mark").exists()
+    assert "evil.py" not in hub.downloads
+
+
+def test_a_backbone_says_which_commit_its_weights_are_of(hub, saved):
+    folder = saved(hub)
+    assert load_backbone("open_clip:hf-hub:someone/clip").origin == f"someone/clip@{COMMIT}"
+    assert load_backbone(f"open_clip:local-dir:{folder}").origin == ""
 
 
 def test_the_repositories_of_a_text_tower_are_said(monkeypatch, tmp_path, caplog):

@@ -8,7 +8,7 @@ the cache is read, written or removed.
 import io
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from .errors import UserError
 from .files import remove_leftovers, write_atomically, write_text
@@ -82,6 +82,42 @@ def download(
     if commit != revision:
         write_text(os.path.join(folder_of(repository), "refs", revision), commit)
     return path
+
+
+def download_those(repository: str, names: Iterable[str], last: str) -> str:
+    """Download the files of some names that a repository has, and return their folder in the cache.
+
+    Args:
+        names: of files; last: the one of them that is downloaded last. Where the cache has it, the
+            others are there, too, and no server is asked.
+
+    Raises:
+        Exception: as ``download`` raises, or the repository has none of the names.
+    """
+    from huggingface_hub import HfApi
+
+    if path := cached(repository, last):
+        return os.path.dirname(path)
+    has = {*HfApi().list_repo_files(repository)} & {*names}
+    if not has:
+        raise FileNotFoundError(f"{repository} has none of {', '.join(names)}")
+    commit = "main"
+    for file in sorted(has, key=lambda name: (name == last, name)):
+        path = cached(repository, file, commit) or download(repository, file, commit)
+        commit = os.path.basename(os.path.dirname(path))
+    return os.path.dirname(path)
+
+
+def origin(path: str) -> str:
+    """Return the repository and the commit of a file in the cache, ``owner/name@commit``; empty for
+    a file elsewhere."""
+    from huggingface_hub import constants
+
+    if not is_below(path, constants.HF_HUB_CACHE):
+        return ""
+    folder, _, rest = os.path.relpath(path, constants.HF_HUB_CACHE).partition("/snapshots/")
+    repository = folder.removeprefix("models--").replace("--", "/")
+    return f"{repository}@{rest.partition('/')[0]}"
 
 
 class Bounded(io.BufferedWriter):

@@ -155,7 +155,7 @@ class Evaluator:
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
         ``found_in_part`` of ``Images``, if it isn't 0; ``task``, where an image may have several labels;
-        ``gpu``, of ``gpu_facts``;
+        ``gpu``, of ``gpu_facts``; ``backbone_origin``, of ``Backbone``;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's.
         """
@@ -170,6 +170,7 @@ class Evaluator:
             "class_parameters": list(method.class_part.names),
             "found_in_part": images.found_in_part,
             "gpu": gpu_facts(method.device),
+            "backbone_origin": method.towers.backbone.origin,
         }
         record: Record = {
             "format": FORMAT,

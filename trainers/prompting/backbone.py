@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..common.errors import UserError, nearest, raise_machines
+from ..common.hub import origin
 from .black_box import ImageBox, NoTexts, TextBox
 from .positions import side
 from .resnet import RESNET_STRIDE, ResNetImageEncoder
@@ -52,6 +53,7 @@ class Backbone(nn.Module):
         logit_bias: scalar tensor, which is added to τ · cos; None but for models of a sigmoid loss.
     """
 
+    origin = ""  # the repository and commit on the hub that the weights are of, if they are of one
     # a method that needs more than features has CLIP's own, as ``Method.check_towers`` demands
     text: Any
     image: Any
@@ -200,6 +202,7 @@ def load_backbone(name: str) -> Backbone:
         path = openai.find(name) if name in openai.ADDRESSES else str(WEIGHTS.get(name, name))
         state = read_state_dict(path)
     backbone = build_backbone(state, path, **facts)
+    backbone.origin = origin(path)
     image = backbone.image
     log.info("Loaded %s: %s, %d pixels", name, image.kind, image.image_size)
     return backbone

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...common.errors import UserError, raise_machines
-from ...common.hub import cached
+from ...common.hub import cached, download_those
 from ...common.readers import check_archive
 from ..black_box import ImageBox, TextBox, Tokenizer
 from . import Facts, Pixels
@@ -23,6 +23,14 @@ from .repositories import FOLDER, HUB, short
 from .state_dict import check_widths, read_state_dict
 
 log = logging.getLogger(__name__)
+# Files that transformers reads of a text tower's repository. They are downloaded for it: its own
+# downloads join a text of the server to a path.
+NETWORK_FILES = ("config.json",)
+TOKENIZER_FILES = (
+    *("tokenizer_config.json", "tokenizer.json", "tokenizer.model", "special_tokens_map.json"),
+    *("added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "spiece.model"),
+    *("sentencepiece.bpe.model", *NETWORK_FILES),
+)
 # Settings of a tower that are in the weights, are used below, or matter in training only; in CLIP's
 # own towers all others have their defaults.
 FREE = set(
@@ -141,7 +149,10 @@ def build(config: Config) -> nn.Module:
 
     settings: dict[str, Any] = {**config}
     settings.pop("custom_text", None)
-    settings["text_cfg"] = {**settings["text_cfg"], "hf_model_pretrained": False}
+    text = {**settings["text_cfg"], "hf_model_pretrained": False}
+    if network := text.get("hf_model_name"):
+        text["hf_model_name"] = download_those(network, NETWORK_FILES, NETWORK_FILES[0])
+    settings["text_cfg"] = text
     settings["vision_cfg"] = {**settings["vision_cfg"], "timm_model_pretrained": False}
     kind = open_clip.CoCa if "multimodal_cfg" in settings else open_clip.CustomTextCLIP
     model: nn.Module = kind(**settings)
@@ -172,15 +183,25 @@ def tokenizer_of(source: Described) -> tuple[Tokenizer, int]:
     Raises:
         UserError: its files can't be had.
     """
-    import open_clip
+    from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 
+    text = source.config["text_cfg"]
+    length = text.get("context_length", DEFAULT_CONTEXT_LENGTH)
+    settings = {"context_length": length, **text.get("tokenizer_kwargs", {})}
+    repository = text.get("hf_tokenizer_name")
+    if not repository:
+        return SimpleTokenizer(**settings), length
+    if "tokenizer_mode" in text:
+        settings["tokenizer_mode"] = text["tokenizer_mode"]
+    is_folder = source.model.startswith(FOLDER)
     try:
-        tokenizer = open_clip.get_tokenizer(source.model)
-        return tokenizer, tokenizer.context_length
+        folder = source.model.removeprefix(FOLDER)
+        if not is_folder:
+            folder = download_those(repository, TOKENIZER_FILES, TOKENIZER_FILES[0])
+        words = HFTokenizer(folder, local_files_only=True, trust_remote_code=False, **settings)
+        return words, length
     except Exception as error:  # of transformers and of the hub
         raise_machines(error, source.name)
-        repository = source.config["text_cfg"].get("hf_tokenizer_name")
-        is_folder = source.model.startswith(FOLDER)
         place = f" --local-dir {source.model.removeprefix(FOLDER)}" if is_folder else ""
         raise UserError(
             f"the tokenizer of {source.name} can't be had: {short(error)}. It needs transformers (pip install transformers) "
