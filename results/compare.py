@@ -47,10 +47,10 @@ INDEX = ["trainer", DATA, "seed"]
 Differences = dict[tuple[str, str], Difference]  # made by ``differences_of``
 
 
-def scores_of(table: Table, metric: str) -> list[ProtocolScores]:
+def scores_of(table: Table, metric: str, asked: Sequence[str]) -> list[ProtocolScores]:
     """The scores that a table of runs has, without its averages, one for each number of shots.
 
-    A trainer with several recipes or rows has their names after its own.
+    asked: names of trainers, as in ``full_names``.
     """
     heads = table.heads
     frame = table.by_seed.reset_index()
@@ -60,7 +60,7 @@ def scores_of(table: Table, metric: str) -> list[ProtocolScores]:
     for row in frame[heads].itertuples(index=False, name=None):
         records = [run.record for run in table.runs_of(row)]
         are_marked.append(any(record.get("class_parameters") for record in records))
-    frame["trainer"] = full_names(frame)
+    frame["trainer"] = full_names(frame, asked)
     marked = frozenset(frame["trainer"][are_marked])
     columns = [name for name in table.names if name in frame]
     return by_shots(table.title, frame, columns, metric, marked)
@@ -93,13 +93,17 @@ def titled_by_shots(title: str, shots: int) -> str:
     return f"{title}, {shots_in_words(shots)}"
 
 
-def full_names(frame: DataFrame) -> Series:
-    """The trainers of a table's lines, with their recipe or row where a trainer has several."""
+def full_names(frame: DataFrame, asked: Sequence[str] = ()) -> Series:
+    """The trainers of a table's lines, with their recipe or row where a trainer has several, or
+    where it is asked for by that name."""
+    names = frame["trainer"] + " " + frame["config"]
     configs = frame.groupby("trainer")["config"].transform("nunique")
-    return frame["trainer"].where(configs == 1, frame["trainer"] + " " + frame["config"])
+    return frame["trainer"].where((configs == 1) & ~names.isin(asked), names)
 
 
-def kept_scores(path: Path, metric: str = "accuracy") -> list[ProtocolScores]:
+def kept_scores(
+    path: Path, metric: str = "accuracy", asked: Sequence[str] = ()
+) -> list[ProtocolScores]:
     """The scores of a table that ``results.table --format csv`` has written, one for each number of
     shots; its one *seed* is the mean.
 
@@ -109,7 +113,7 @@ def kept_scores(path: Path, metric: str = "accuracy") -> list[ProtocolScores]:
     try:
         frame = read_csv(path)
         frame = frame[~frame[DATA].str.fullmatch(r"average of \d+")].assign(seed=0)
-        frame["trainer"] = full_names(frame)
+        frame["trainer"] = full_names(frame, asked)
         of_mark = (
             frame["trainer"].str.split().str[0].isin(read_published()["trained_classes_alone"])
         )
@@ -164,11 +168,15 @@ def by_index(values: dict[tuple[str, str, int], list[float]], columns: list[str]
     return DataFrame(list(values.values()), index, columns, dtype=float)
 
 
-def read_scores(sources: Sequence[str], metric: str) -> list[ProtocolScores]:
+def read_scores(
+    sources: Sequence[str], metric: str, asked: Sequence[str] = ()
+) -> list[ProtocolScores]:
     """The scores of folders of runs, of tables' CSVs and of files of published numbers, one for each
     protocol, or CSV, and number of shots.
 
     Published trainers are named as such where there are runs, too.
+
+    asked: names of trainers, as in ``full_names``.
 
     Raises:
         UserError: two files have one trainer's numbers; another metric has no published numbers; or as
@@ -184,9 +192,9 @@ def read_scores(sources: Sequence[str], metric: str) -> list[ProtocolScores]:
         for table in tables(collect(*folders), metric, seed_h=True):
             for note in table.notes:
                 log.warning("%s", note)
-            found |= {scores.title: scores for scores in scores_of(table, metric)}
+            found |= {scores.title: scores for scores in scores_of(table, metric, asked)}
     for file in kept:
-        found |= {f"{file} {each.title}": each for each in kept_scores(Path(file), metric)}
+        found |= {f"{file} {each.title}": each for each in kept_scores(Path(file), metric, asked)}
     published = [(file, list(published_scores(Path(file)))) for file in dict.fromkeys(files)]
     refuse_twice(
         ((scores.title, trainer), file)
@@ -341,7 +349,7 @@ def compare(args: argparse.Namespace) -> None:
         check_output("--figure", args.figure, MARK)
     texts = []
     refused = ""
-    for scores in chosen(read_scores(args.sources, args.metric), args.trainers):
+    for scores in chosen(read_scores(args.sources, args.metric, args.trainers), args.trainers):
         try:
             among = differences_of(scores)
             texts += [pair(scores, other, among) for other in scores.trainers[1:]]

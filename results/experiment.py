@@ -19,6 +19,8 @@ OF_ITS_PLACE = """
 """.split()
 IMAGES = "test images"
 CLASSES = "classes"
+# trainers and recipes have settings of their own; in these a difference makes rows no comparison
+BETWEEN_ROWS = {IMAGES, CLASSES, "INPUT.SIZE", "TEST.FINAL_MODEL"}
 ByColumn = dict[tuple[object, ...], Record]  # of a row's runs of one seed
 
 
@@ -115,6 +117,27 @@ def notes_on_columns(cells: Iterable[tuple[str, Mapping[Any, Record]]]) -> list[
         for changes, columns in groupby(said, key=lambda pair: pair[1]):
             names = first_few([str(column) for column, _ in columns])
             rows_of.setdefault(f"{first} and {names} differ in {changes}", []).append(row)
+    return [f"{text}: {first_few(rows)}." for text, rows in rows_of.items()]
+
+
+def notes_on_rows(cells: Iterable[tuple[str, object, Record]]) -> list[str]:
+    """Return a line for each difference in ``BETWEEN_ROWS`` from the first row that has the same cell.
+
+    cells: a row's name, the data set, shots and column of a cell, and a run of it.
+    """
+    first: dict[object, tuple[str, Record]] = {}
+    rows_of: dict[str, list[str]] = {}
+    for row, cell, record in cells:
+        name, reference = first.setdefault(cell, (row, record))
+        if row == name:
+            continue
+        then = facts_of(reference)
+        now = facts_of(record)
+        keys = BETWEEN_ROWS & then.keys() & now.keys()
+        if changes := differing(now, then, keys):
+            rows = rows_of.setdefault(f"{name} and other rows differ in {first_few(changes)}", [])
+            if row not in rows:
+                rows.append(row)
     return [f"{text}: {first_few(rows)}." for text, rows in rows_of.items()]
 
 

@@ -27,7 +27,14 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.record_file import FILE_NAME, finite, nested
 
-from .experiment import named, notes_on_columns, refuse_twice, split, why_split
+from .experiment import (
+    named,
+    notes_on_columns,
+    notes_on_rows,
+    refuse_twice,
+    split,
+    why_split,
+)
 from .openworld import SIGN, openworld_aucs
 from .render import render_all, run_table_command, table_arguments
 from .rows import HEADS, Column, Key, Table, harmonic_mean
@@ -194,16 +201,20 @@ def shown(key: Key) -> str:
 
 
 def differing_columns(lines: Lines, columns: Sequence[Column]) -> list[str]:
-    """Return the differences of columns from a row's first, and of the data sets behind an average, a
-    line each."""
+    """Return the differences of columns from a row's first, of the data sets behind an average, and
+    of rows from the first, a line each."""
     cells: dict[str, dict[Any, Any]] = defaultdict(dict)
     averaged: dict[tuple[str, Key], dict[Any, Any]] = defaultdict(dict)
+    rows: list[tuple[str, object, Any]] = []
     for key, run, values in sorted(lines, key=lambda line: [*columns].index(next(iter(line[2])))):
         column = " ".join(map(str, values))
         cells[shown(key)].setdefault(column, run.record)
         averaged[column, key[1:]].setdefault(key[0], run.record)
+        *place, trainer, config = key
+        recipe = config.partition(", seed")[0]  # what its seeds differ in is said of itself
+        rows.append((f"{trainer} {recipe}", (*place, column), run.record))
     averages = [(f"average, {shown(key)}", records) for (_, key), records in averaged.items()]
-    return notes_on_columns([*cells.items(), *averages])
+    return notes_on_columns([*cells.items(), *averages]) + notes_on_rows(rows)
 
 
 def make_table(title: str, lines: Lines, metric: str, seed_h: bool) -> Table:

@@ -314,6 +314,16 @@ def test_ones_own_runs_are_compared_with_published_rows(tmp_path, printed):
     assert re.search(r"\| base \| +−1.00 ", text)
 
 
+def test_a_trainer_may_be_called_with_its_recipe(tmp_path, printed):
+    """As a table shows it, though its only recipe is left out in the names."""
+    write_sets = [("CDC", 60.0), ("CoOp", 50.0)]
+    for place, data in enumerate("abcde"):
+        for trainer, value in write_sets:
+            conftest.write_pair(tmp_path, trainer, 1, value + place, value, data)
+    assert "CDC minus CoOp" in printed("CDC", "CoOp", "--from", tmp_path)
+    assert "CDC tiny minus CoOp" in printed("CDC tiny", "CoOp", "--from", tmp_path)
+
+
 def test_without_runs_the_published_rows_are_compared(printed, tmp_path):
     picture = tmp_path / "ranks.svg"
     text = printed("MaPLe", "CoOp", "PromptSRC", "--figure", picture)

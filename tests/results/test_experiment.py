@@ -178,6 +178,37 @@ def test_an_average_over_data_sets_says_what_these_differ_in(tmp_path):
     assert "INPUT.SIZE" in note
 
 
+@pytest.mark.parametrize(
+    "change, text",
+    [
+        ({"metrics": {"test": {"accuracy": 50.0, "images": 3}}}, "test images 252 → 3"),
+        ({"classnames": ["a"] * 5}, "classes 23 → 5"),
+        (with_settings(**{"INPUT.SIZE": [32, 32]}), "INPUT.SIZE"),
+        (
+            with_settings(**{"TEST.FINAL_MODEL": "best_val"}),
+            "TEST.FINAL_MODEL 'last_step' → 'best_val'",
+        ),
+    ],
+)
+def test_rows_that_are_no_comparison_say_why(tmp_path, change, text):
+    usual = {"metrics": {"test": {"accuracy": 50.0, "images": 252}}, "classnames": ["a"] * 23}
+    usual |= with_settings(**{"TEST.FINAL_MODEL": "last_step"})
+    conftest.write_pair(tmp_path, "CDC", 1, 50.0, 50.0, **usual)
+    conftest.write_pair(tmp_path, "CoOp", 1, 50.0, 50.0, **{**usual, **change})
+    (made,) = tables(collect(tmp_path))
+    (note,) = made.notes
+    assert note.startswith("CDC tiny and other rows differ in ")
+    assert text in note
+    assert note.endswith(": CoOp tiny.")
+
+
+def test_rows_may_differ_in_the_settings_of_their_trainers(tmp_path):
+    for trainer, rate in (("CDC", 0.1), ("CoOp", 0.2)):
+        conftest.write_pair(tmp_path, trainer, 1, 50.0, 50.0, **with_settings(**{"OPTIM.LR": rate}))
+    (made,) = tables(collect(tmp_path))
+    assert [*made.notes] == []
+
+
 def test_the_document_names_what_may_differ_without_a_word():
     page = (REPOSITORY / "docs/measures.md").read_text("utf-8")
     for key in (*NO_MATTER, *OF_ITS_PLACE):

@@ -74,7 +74,13 @@ def test_an_average_of_transfer_is_that_of_the_data_sets_that_were_not_trained_o
 # ---- where they were read ----
 
 EVIDENCE = read_yaml(PUBLISHED.with_name("published_evidence.yaml"))
-PROTOCOLS = ("base2new", "base2new_average", "cross_dataset", "domain_generalisation", "calibration")
+PROTOCOLS = (
+    "base2new",
+    "base2new_average",
+    "cross_dataset",
+    "domain_generalisation",
+    "calibration",
+)
 # of a paper that could not be opened: arithmetic alone speaks for it
 WITHOUT_A_LINE = ("base2new", "ZeroshotCLIP")
 
