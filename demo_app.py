@@ -61,8 +61,9 @@ def run(args: argparse.Namespace) -> None:
     with importing():
         from labelling.classifier import PromptedClassifier
 
-    rule = rule_of(args.run, Wanted(args.max_error, confidence=args.confidence))
-    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule)
+    wanted = Wanted(args.max_error, confidence=args.confidence)
+    rule = rule_of(args.run, wanted)
+    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule, wanted.withholds)
     answer = among_classes(classifier)
     examples = find_examples(args.run, classifier.record, args.root) if args.root else []
     demo = Demo(classifier, answer, examples)

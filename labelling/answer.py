@@ -1,7 +1,7 @@
 """What a classifier answers to pictures."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -11,6 +11,7 @@ from trainers.evaluation.figures import voters
 from trainers.evaluation.prediction import Prediction
 
 from .bets import Rule
+from .familiar import UNFAMILIAR
 from .readers.rows import BETWEEN
 from .rules import LabelRule
 
@@ -31,7 +32,11 @@ class Answers:
         uncertainty: (N,) in [0, 1]: 1 − the largest probability, which ranks mistakes better than vacuity
             (docs/uncertainty.md); of a multi-label run how probable it is that any label is wrong or
             missing, if labels were independent.
-        doubtful: N, whether an answer is too uncertain for a label; None where nothing says it.
+        doubtful: N, whether an answer is too uncertain for a label, or its picture too unlike the run's; None
+            where nothing says it.
+        unfamiliar: (N,) in (0, 1], p-values: the share of the training pictures that are at least as far from
+            the others as this picture is, so that 1 in 20 of the run's own are below 0.05; None where the run
+            has kept none (``familiar.py``).
         thresholds: (K,), of a multi-label run: the least probability of a label that is given, infinite
             where it never is; None of one label per image.
         vacuity: (N,) in (0, 1], the uncertainty mass of the fused opinion; None where the method
@@ -53,6 +58,7 @@ class Answers:
     probabilities: numpy.ndarray
     uncertainty: numpy.ndarray
     doubtful: list[bool | None]
+    unfamiliar: numpy.ndarray | None = None
     thresholds: numpy.ndarray | None = None
     vacuity: numpy.ndarray | None = None
     conflict: numpy.ndarray | None = None
@@ -75,22 +81,25 @@ class Answers:
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A ``DataFrame``, one row per image: image, label (of a multi-label run ``dog;ball``), of one label
-        its probability, uncertainty, where there are any vacuity and conflict, ``template_1`` …, the class
+        its probability, uncertainty, where there are any unfamiliar, vacuity and conflict, ``template_1`` …, the class
         that each vote is for, and ``template_1_vacuity`` …, how much each leaves open; of a multi-label run
         a column ``probability_<label>`` per label.
         """
         import pandas
 
         columns: dict[str, Any] = {"image": self.images}
+        familiarity = {} if self.unfamiliar is None else {"unfamiliar": self.unfamiliar}
         if self.thresholds is not None:
             columns["label"] = [BETWEEN.join(names) for names in self.labels]
             columns["uncertainty"] = self.uncertainty
+            columns |= familiarity
             for name, probability in zip(self.classnames, self.probabilities.T):
                 columns[f"probability_{name}"] = probability
             return pandas.DataFrame(columns)
         columns["label"] = self.labels
         columns["probability"] = self.probabilities.max(axis=1)
         columns["uncertainty"] = self.uncertainty
+        columns |= familiarity
         if self.vacuity is not None:
             columns.update(vacuity=self.vacuity, conflict=self.conflict)
         names = [voter.replace(" ", "_") for voter in self.voters]
@@ -101,6 +110,14 @@ class Answers:
             for name, vacuity in zip(names, self.vote_vacuity.T):
                 columns[f"{name}_vacuity"] = vacuity
         return pandas.DataFrame(columns)
+
+
+def without_unfamiliar(answers: Answers) -> Answers:
+    """Return the answers with those to pictures unlike the run's as doubtful ones, too."""
+    assert answers.unfamiliar is not None
+    is_odd = (answers.unfamiliar <= UNFAMILIAR).tolist()
+    doubtful: list[bool | None] = [bool(own) or odd for own, odd in zip(answers.doubtful, is_odd)]
+    return replace(answers, doubtful=doubtful)
 
 
 def single_label_answers(
@@ -125,6 +142,7 @@ def single_label_answers(
         probabilities=values["probability"],
         uncertainty=uncertainty,
         doubtful=doubtful,
+        unfamiliar=values.get("unfamiliar"),
         vacuity=values.get("vacuity"),
         conflict=values.get("conflict"),
         voters=() if votes is None else voters(len(votes)),
@@ -153,6 +171,7 @@ def multi_label_answers(
         probabilities=probability,
         uncertainty=1 - agreed.prod(axis=1),
         doubtful=[None] * len(probability),
+        unfamiliar=None if answer.unfamiliar is None else answer.unfamiliar.numpy(),
         thresholds=numpy.broadcast_to(rule.thresholds, len(classnames)),
         note=note,
     )

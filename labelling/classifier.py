@@ -32,7 +32,9 @@ from trainers.evaluation.prediction import Prediction
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
-from .answer import Answers
+from .answer import Answers, without_unfamiliar
+from .appearance import looks_of
+from .familiar import Familiar, read_familiar
 from .fit import fit_folder
 from .official_prompts import BACKBONE, official_classifier
 from .pictures import (
@@ -75,6 +77,8 @@ class PromptedClassifier:
         cfg: the run's config; record: its ``results.json``.
         trained_on: the files of its training images, see ``fingerprints.start_of``.
         rule: which answers are labels; None: those that the method itself gives.
+        familiar: its training images, from which others are told; None where they are not known.
+        withholds: whether images unlike these get no label.
     """
 
     def __init__(
@@ -84,9 +88,13 @@ class PromptedClassifier:
         record: Record,
         trained_on: frozenset[int] = frozenset(),
         rule: LabelRule | None = None,
+        familiar: Familiar | None = None,
+        withholds: bool = False,
     ) -> None:
         self.task = task_of_run(record)
         self.rule = rule
+        self.familiar = familiar
+        self.withholds = withholds and familiar is not None
         self.method = method.eval().requires_grad_(False)
         self.cfg = cfg
         self.record = record
@@ -112,6 +120,7 @@ class PromptedClassifier:
         max_missed: float | None = None,
         min_certainty: float | None = None,
         confidence: float = CONFIDENCE,
+        label_unfamiliar: bool = False,
     ) -> "PromptedClassifier":
         """The classifier that a run has trained, on a GPU if there is one and the run's config
         allows it.
@@ -121,24 +130,25 @@ class PromptedClassifier:
                 ``prompt_learner``.
             backbone: name or file of the CLIP, where it is not where the run found it any more; its
                 weights have to be the same.
-            max_error, max_missed, min_certainty, confidence: which answers are given as labels, as by
-                ``predict.py``; see ``rules.Wanted``.
+            max_error, max_missed, min_certainty, confidence, label_unfamiliar: which answers are given as
+                labels, as by ``predict.py``; see ``rules.Wanted``.
 
         Raises:
             UserError: it holds no finished training of this toolbox or the prompts of another one,
                 or its CLIP is not found or has other weights; or a promise can't be made.
         """
         place = os.fspath(folder)
-        rule = rule_of(place, Wanted(max_error, max_missed, min_certainty, confidence))
-        return cls.of_run(place, backbone, rule)
+        wanted = Wanted(max_error, max_missed, min_certainty, confidence, label_unfamiliar)
+        return cls.of_run(place, backbone, rule_of(place, wanted), wanted.withholds)
 
     @classmethod
     def of_run(
-        cls, folder: str, backbone: Text | None, rule: LabelRule | None
+        cls, folder: str, backbone: Text | None, rule: LabelRule | None, withholds: bool = False
     ) -> "PromptedClassifier":
-        """The classifier that a run has trained, see ``load``; rule: which answers are labels."""
+        """The classifier that a run has trained, see ``load``; rule, withholds: which answers are labels."""
         run = load_run(folder, text("the backbone", backbone))
-        return cls(run.method, run.cfg, run.record, run.images, rule)
+        familiar = read_familiar(folder, run.record)
+        return cls(run.method, run.cfg, run.record, run.images, rule, familiar, withholds)
 
     @classmethod
     def from_official(
@@ -330,7 +340,8 @@ class PromptedClassifier:
         is_kept = sorted(names) == sorted(trained) or not is_promise(self.rule)
         method = self.method.for_classes(names)
         rule = self.rule if is_kept else None
-        other = type(self)(method, self.cfg, self.record, self.trained_on, rule)
+        known = self.trained_on, rule, self.familiar, self.withholds and is_kept
+        other = type(self)(method, self.cfg, self.record, *known)
         texts = None if other.encoded is None else other.encoded[0]  # (M, K, E)
         # pictures tell trained classes apart where their texts don't
         are_distinct = len({*names}) == len(names)
@@ -371,7 +382,9 @@ class PromptedClassifier:
 
     def answers(self, answer: Prediction, names: list[str | None]) -> Answers:
         """A ``Prediction`` of N images, with their names, as ``Answers``."""
-        return self.task.answered(answer, self.method, names, self.rule)
+        answers = self.task.answered(answer, self.method, names, self.rule)
+        has_p_values = answers.unfamiliar is not None
+        return without_unfamiliar(answers) if self.withholds and has_p_values else answers
 
     def predict_proba(self, images: Pictures) -> numpy.ndarray:
         """Probabilities (N, K) of the classes in the order of ``classes_``; see ``predict``."""
@@ -448,9 +461,21 @@ class PromptedClassifier:
     @torch.no_grad()
     def predicted(self, shown: Tensor) -> Prediction:
         """The ``Prediction``, on the CPU, for images as the method takes them, (B, 3, H, W)."""
-        answer = self.method.answer(shown.to(self.method.device)[None], self.encoded)
+        method = self.method
+        images = shown.to(method.device)[None]
+        features = None
+        if self.familiar is not None:
+            with method.towers.autocast():
+                features = method.towers.encode_images(images, normalize=False)  # (1, B, E)
+            if method.fits_features or not method.learns:
+                images = features  # the image encoder is CLIP's own
+        answer = method.answer(images, self.encoded)
         answer.check_finite()
-        return answer.cpu()
+        answer = answer.cpu()
+        if self.familiar is not None and features is not None:
+            p_values = self.familiar.p_values(features[0].cpu().numpy(), looks_of(shown))
+            answer.unfamiliar = torch.from_numpy(p_values)
+        return answer
 
     def batches(
         self, images: Pictures, broken: dict[int, UserError] | None

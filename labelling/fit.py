@@ -9,12 +9,15 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy
 import torch
 from tqdm import tqdm
 
 from trainers.common.console import counted, logged_to, show_messages
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import data_name
+from trainers.common.record_file import FILE_NAME as RECORD
+from trainers.common.record_file import read_record
 from trainers.data.images import Images
 from trainers.data.random_state import seed_all
 from trainers.engine.folder import LOG, folder_of_run
@@ -26,7 +29,9 @@ from trainers.method import Batches
 from trainers.prompting.backbone import Backbone
 
 from .cross_fit import FeatureSet, cross_fit
-from .encode import forget_features, learn_features
+from .encode import Encoded, encoded, forget_features, learn_features
+from .familiar import FILE_NAME as FAMILIAR
+from .familiar import fit_familiar, is_kept
 from .own_run import build_run, completed, config_of_images
 from .request import LOGGERS, OwnRun, check_images
 from .task import task_of
@@ -73,7 +78,7 @@ def opened(
     asked, reasons = completed(asked, [*filter(None, others), asked.folder])
     cfg = config_of_images(asked)
     folder = asked.folder
-    with folder_of_run("the output folder", folder), searching_convolutions():
+    with folder_of_run("the output folder", folder, [FAMILIAR]), searching_convolutions():
         path = os.path.join(folder, LOG)
         with logged_to(path, *loggers) as file:
             given = "\n".join(f"{key}: {value}" for key, value in vars(asked).items())
@@ -121,7 +126,7 @@ def log_images(run: Run) -> None:
 
 def make(run: Run) -> None:
     """Makes a run, if it is not done."""
-    if run.is_done():
+    if is_done(run):
         log.info(
             "Done already: %s; to train again, delete that folder, or give another output folder",
             run.cfg.OUTPUT_DIR,
@@ -133,7 +138,31 @@ def make(run: Run) -> None:
         return
     if method.learns_in_epochs:
         log.info("Training takes up to %s", counted(most_minutes(run), "minute"))
-    run.make()
+        run.prepare()
+    run.train()
+    end(run)
+
+
+def is_done(run: Run) -> bool:
+    """Return whether the run's folder holds all that it would leave."""
+    folder = run.cfg.OUTPUT_DIR
+    return run.is_done() and is_kept(folder, read_record(f"{folder}/{RECORD}"))
+
+
+def end(run: Run) -> None:
+    """Keep the training images of a run that was trained in epochs, or not at all, and test it."""
+    known = encoded(run, run.loaders.images.train_x)
+    keep_familiar(run, known)
+    run.finish()
+    forget_features(run)
+
+
+def keep_familiar(run: Run, known: Encoded) -> None:
+    """Keep the training images of a run, so that others can be told from them."""
+    images = run.loaders.images
+    groups = numpy.array([images.groups[str(item.impath)] for item in images.train_x])
+    familiar = fit_familiar(known.features.numpy(), known.looks, groups, run.cfg.SEED)
+    run.evaluation.keep_file(FAMILIAR, familiar.arrays())
 
 
 def make_asked(run: Run, asked: OwnRun) -> str:
@@ -171,7 +200,7 @@ def make_asked(run: Run, asked: OwnRun) -> str:
         calibrated = {name: fitted[name] for name in other.method.calibrated}
         other.method.learned.load_state_dict(calibrated, strict=False)
         other.checkpoints.save_prompts_again()
-        other.finish()
+        end(other)
     return folder
 
 
@@ -196,9 +225,12 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     """
     run.prepare()
     started = time.monotonic()
-    learn_features(run)
+    looks = learn_features(run)
     answered = out_of_fold(run, method)
     run.keep_fit(time.monotonic() - started)
+    paths = [str(item.impath) for item in run.loaders.images.train_x]
+    features = torch.stack([run.loaders.features[path] for path in paths])
+    keep_familiar(run, Encoded(features, numpy.stack([looks[path] for path in paths])))
     if run.loaders.images.is_tested_in_folds:
         run.evaluation.measure(answered, "test")
         run.evaluation.write_record()

@@ -51,12 +51,19 @@ class Wanted:
         max_missed: of a multi-label run, share of the pictures' labels that may be missed; likewise.
         min_certainty: least probability of a label that is given; None: none.
         confidence: of a promise, in (0, 1).
+        label_unfamiliar: whether pictures unlike the run's get a label under ``max_error``, too.
     """
 
     max_error: float | str | None = None
     max_missed: float | None = None
     min_certainty: float | None = None
     confidence: float = CONFIDENCE
+    label_unfamiliar: bool = False
+
+    @property
+    def withholds(self) -> bool:
+        """Whether pictures unlike the run's get no label."""
+        return self.max_error is not None and not self.label_unfamiliar
 
     def check(self) -> None:
         """Refuse shares that are none, and two wishes at a time.

@@ -1,11 +1,11 @@
-"""What a run says of pictures that it can't know: ten kinds of folders, each asked for pictures kept aside, odd
-ones, another data set's, and those of changed cameras.
+"""What a run says of pictures that it can't know: ten kinds of folders, each trained on as a user does, and
+asked for pictures kept aside, odd ones, another data set's, and those of changed cameras.
 
-    python -m experiments.trust_lab.measure --results experiments/trust_lab/trust.jsonl --seeds 3 4
+    python -m experiments.trust_lab.measure --results experiments/trust_lab/trust.jsonl
     python -m experiments.trust_lab.measure --results experiments/trust_lab/trust.jsonl --show
 
-Seeds 1 and 2 have chosen the score of ``familiar.py`` and the settings of ``report/review.py``.
-Folders of several labels have no promise here. A line on shift is asked for 90 pictures of each kind.
+Seeds 1 and 2 have chosen the score of ``familiar.py`` and the tests of ``shift.py``. A line on shift is asked for
+``ASKED`` pictures of each kind.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -14,45 +14,39 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import csv
 import json
+import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
 import numpy
 import torch
-import torch.nn.functional as F
 from pandas import DataFrame, read_json
 from PIL import Image
 from tabulate import tabulate
 
-from experiments.promises import answers_to, classifier_of, fit_as_runs_do, judge
 from experiments.trust_lab import folders as trust_folders
-from experiments.trust_lab.familiar import UNFAMILIAR, fit_familiar, looks_of
-from experiments.trust_lab.promise import promised_for
-from experiments.trust_lab.shift import too_uncertain, unfamiliar
-from labelling.threshold import CONFIDENCE, OFFERED
-from trainers.data.transforms import pixels_of_test
-from trainers.method import Method
-from trainers.settings import run_config
+from labelling.answer import Answers
+from labelling.classifier import PromptedClassifier
+from labelling.familiar import UNFAMILIAR
+from labelling.rules import LabelRule
+from labelling.shift import lines_after
+from labelling.threshold import Threshold
+from trainers.common.errors import UserError
+from trainers.evaluation.uncertainty import expected_calibration_error
 
 ODD = 15  # odd pictures of each kind
 ASKED = 90  # of another data set, and of each camera
-Seen = tuple[numpy.ndarray, numpy.ndarray]  # features (N, E) and looks (N, S)
-
-
-def seen(method: Method, pictures: Sequence[Image.Image]) -> Seen:
-    node = run_config().INPUT
-    node.SIZE = (method.backbone.image.image_size,) * 2
-    shown = pixels_of_test(node)
-    pixels = torch.stack([shown(picture) for picture in pictures])
-    features = [method.towers.encode_images(some[None])[0] for some in pixels.split(256)]
-    return torch.cat(features).float().numpy(), looks_of(pixels)
+OWN = "kept aside"
+CAMERAS = (OWN, *trust_folders.CAMERAS)  # kinds of pictures whose labels are known
+Line = dict[str, object]
 
 
 def incoming(folder: trust_folders.Folder, seed: int) -> Iterator[tuple[str, list[Image.Image]]]:
-    """What comes in beside the pictures kept aside; a changed camera takes the first ``ASKED`` in an order by
-    chance, see ``chosen``."""
+    """Yield what comes in beside the pictures kept aside; a changed camera takes those that are ``chosen``."""
     draws = numpy.random.default_rng(seed)
     yield "odd", trust_folders.odd(ODD, draws)
     other = trust_folders.draw(trust_folders.ANOTHER[folder.kind], seed + 1000).aside.pictures
@@ -62,98 +56,149 @@ def incoming(folder: trust_folders.Folder, seed: int) -> Iterator[tuple[str, lis
 
 
 def chosen(number: int, seed: int) -> numpy.ndarray:
+    """Return the places of at most ``ASKED`` pictures."""
     order = numpy.random.default_rng(seed).permutation(number)
     return order[:ASKED]
 
 
-@torch.no_grad()
-def judged(kind: str, seed: int) -> Iterator[dict[str, object]]:
-    """A line for each kind of pictures that come in."""
+def write_folder(folder: trust_folders.Folder, place: Path) -> Path:
+    """Write the pictures to train on and a CSV file that names them; groups are named in the kind ``groups``
+    alone, in the others the search for copies finds them."""
+    is_named = folder.kind == "groups"
+    rows = [["image", "label", "group"] if is_named else ["image", "label"]]
+    for number, picture in enumerate(folder.known.pictures):
+        name = f"{number}.png"
+        picture.save(place / name)
+        labels = [folder.names[label] for label in numpy.flatnonzero(folder.known.truth[number])]
+        row = [name, ";".join(labels)]
+        rows.append([*row, str(folder.known.groups[number])] if is_named else row)
+    file = place / "labels.csv"
+    with file.open("w", encoding="utf-8", newline="") as opened:
+        csv.writer(opened).writerows(rows)
+    return file
+
+
+def promised(rule: LabelRule | None) -> float | None:
+    """Return the share of errors that a rule promises; None where it promises nothing."""
+    if isinstance(rule, Threshold):
+        return rule.share if rule.point is not None else None
+    found = re.match(r"At most ([0-9.]+) %", "" if rule is None else rule.says)
+    return float(found[1]) / 100 if found else None
+
+
+def judged(kind: str, seed: int) -> Iterator[Line]:
+    """Yield a line for each kind of pictures that come in."""
     folder = trust_folders.draw(kind, seed)
-    method = classifier_of("LinearProbe", folder.names)
-    features, looks = seen(method, folder.known.pictures)
-    familiar = fit_familiar(features, looks, folder.known.groups)
-    point = None
-    promised = None
-    rejected = numpy.zeros(len(features), bool)
-    if not folder.is_several:
-        labels = torch.from_numpy(folder.known.truth.argmax(axis=1))
-        shown = F.normalize(torch.from_numpy(features), dim=-1)
-        groups = torch.from_numpy(folder.known.groups)
-        uncertainty, wrong = judge(fit_as_runs_do(method, shown, labels, groups), labels)
-        for share in sorted(OFFERED, reverse=True):
-            found = promised_for(uncertainty, wrong, folder.known.groups, share, CONFIDENCE)
-            if found is None:
-                break
-            point, promised = found, share
-        if point is not None:
-            rejected = uncertainty > point.limit
-    aside = folder.aside.truth
-    for name, pictures in [("kept aside", folder.aside.pictures), *incoming(folder, seed)]:
-        asked, their_looks = seen(method, pictures)
-        p_values = familiar.p_values(asked, their_looks)
-        is_own = name == "kept aside" or name in trust_folders.CAMERAS
-        line: dict[str, object] = {
-            "kind": kind,
-            "seed": seed,
-            "asked": name,
-            "pictures": len(pictures),
-            "unfamiliar": int((p_values <= UNFAMILIAR).sum()),
-            "promised": promised,
-        }
-        some = chosen(len(p_values), seed) if name == "kept aside" else numpy.arange(len(p_values))
-        is_said = unfamiliar(p_values[some], familiar.groups).is_shown
-        if point is not None:
-            truth = aside if name == "kept aside" else aside[chosen(len(aside), seed)]
-            given = (
-                torch.from_numpy(truth.argmax(axis=1)) if is_own else torch.zeros(len(asked)).long()
-            )
-            unit = F.normalize(torch.from_numpy(asked), dim=-1)
-            uncertainty, wrong = judge(answers_to(method, unit), given)
-            within = uncertainty <= point.limit
-            labelled = within & (p_values > UNFAMILIAR)
-            beyond = int((~within[some]).sum())
-            shift = too_uncertain(beyond, len(some), rejected, folder.known.groups)
-            is_said |= shift.is_shown
-            line |= {"within": int(within.sum()), "labelled": int(labelled.sum())}
-            if is_own:
-                line["wrong"] = int(wrong[labelled].sum())
-                line["wrong within"] = int(wrong[within].sum())
-        yield line | {"said": bool(is_said)}
+    with tempfile.TemporaryDirectory() as place:
+        file = write_folder(folder, Path(place))
+        run = f"{place}/run"
+        PromptedClassifier.fit(
+            file, backbone="tiny", folder=run, seed=seed, multi_label=folder.is_several
+        )
+        try:
+            classifier = PromptedClassifier.load(run, max_error="best")
+        except UserError:  # of multi-label pictures: nothing can be promised
+            classifier = PromptedClassifier.load(run)
+        share = promised(classifier.rule)
+        aside = truth_of(folder, classifier.classnames)
+        for name, pictures in [(OWN, folder.aside.pictures), *incoming(folder, seed)]:
+            answers = classifier.predict(pictures)
+            assert answers.unfamiliar is not None
+            some = numpy.arange(len(answers))
+            truth = None
+            if name in CAMERAS:
+                truth = aside if name == OWN else aside[chosen(len(aside), seed)]
+            if name == OWN:
+                some = chosen(len(answers), seed)
+            said = lines_after(classifier, run, answers.uncertainty[some], answers.unfamiliar[some])
+            line: Line = {
+                "kind": kind,
+                "seed": seed,
+                "asked": name,
+                "pictures": len(answers),
+                "unfamiliar": int((answers.unfamiliar <= UNFAMILIAR).sum()),
+                "promised": share,
+                "said": bool(said),
+            }
+            yield line | labelled(classifier, answers, truth)
+
+
+def truth_of(folder: trust_folders.Folder, names: Sequence[str]) -> numpy.ndarray:
+    """Return the labels (N, K) of the pictures kept aside, in the order of the names."""
+    truth = folder.aside.truth
+    columns = [folder.names.index(name) for name in names]
+    return truth[:, columns]
+
+
+def labelled(
+    classifier: PromptedClassifier, answers: Answers, truth: numpy.ndarray | None
+) -> dict[str, object]:
+    """Return how many pictures are given a label, with and without those that are unlike the run's, and how
+    many of the labels are given and wrong; accuracy and calibration of one label.
+
+    truth: (N, K); None where no label is right.
+    """
+    rule = classifier.rule
+    known = {name: place for place, name in enumerate(answers.classnames)}
+    if answers.thresholds is None:
+        assert isinstance(rule, Threshold)
+        within = numpy.array([rule.rejects(one) is False for one in answers.uncertainty.tolist()])
+        given = numpy.zeros(answers.probabilities.shape, bool)
+        given[range(len(answers)), [known[label] for label in answers.labels]] = True
+    else:
+        given = numpy.asarray(answers).astype(bool)
+        within = given.any(axis=1)
+    keeps = within & (answers.unfamiliar > UNFAMILIAR)
+    found: dict[str, object] = {"within": int(within.sum()), "labelled": int(keeps.sum())}
+    if truth is None:
+        return found
+    found["given"] = int(given[keeps].sum())
+    found["wrong"] = int((given & ~truth)[keeps].sum())
+    if answers.thresholds is None:
+        right = torch.from_numpy((given & truth).any(axis=1))
+        found["accuracy"] = 100 * float(right.double().mean())
+        probability = torch.from_numpy(answers.probabilities)
+        labels = torch.from_numpy(truth.argmax(axis=1))
+        found["ece"] = float(expected_calibration_error(probability, labels))
+    return found
 
 
 def table(lines: DataFrame) -> str:
-    """A row per kind of pictures that come in; shares in percent, over all folders."""
+    """Return a row per kind of pictures that come in: shares in percent, mean and deviation over the seeds of
+    the means over the folders."""
     rows = []
     for asked, own in lines.groupby("asked", sort=False):
-        given = own[own["promised"].notna()]
+        promises = own[own["promised"].notna()]
         row = {
             "pictures": asked,
             "folders": len(own),
-            "unfamiliar, %": f"{(100 * own['unfamiliar'] / own['pictures']).mean():.1f}",
+            "unfamiliar, %": over_seeds(own, own["unfamiliar"] / own["pictures"]),
             "least": f"{(100 * own['unfamiliar'] / own['pictures']).min():.0f}",
             "most": f"{(100 * own['unfamiliar'] / own['pictures']).max():.0f}",
-            "a line is said": f"{own['said'].sum()} of {len(own)}",
-            "given a label, %": f"{(100 * given['labelled'] / given['pictures']).mean():.1f}",
-            "without p-values": f"{(100 * given['within'] / given['pictures']).mean():.1f}",
+            "labelled, %": over_seeds(promises, promises["labelled"] / promises["pictures"]),
+            "without p-values": over_seeds(promises, promises["within"] / promises["pictures"]),
+            "a line": f"{own['said'].sum()} of {len(own)}",
             "promises broken": "–",
             "of these a line": "–",
         }
-        judged_own = given[given["wrong"].notna()]
-        if len(judged_own):
-            broken = judged_own[
-                judged_own["wrong"] > judged_own["promised"] * judged_own["labelled"]
-            ]
-            row["promises broken"] = f"{len(broken)} of {len(judged_own)}"
+        if asked in CAMERAS:
+            broken = promises[promises["wrong"] > promises["promised"] * promises["given"]]
+            row["promises broken"] = f"{len(broken)} of {len(promises)}"
             row["of these a line"] = f"{broken['said'].sum()} of {len(broken)}"
         rows.append(row)
     return tabulate(rows, headers="keys", tablefmt="github", disable_numparse=True)
 
 
+def over_seeds(lines: DataFrame, share: "DataFrame") -> str:
+    """Return the mean ± deviation over seeds of shares' means, in percent."""
+    means = (100 * share).groupby(lines["seed"]).mean()
+    return f"{means.mean():.1f} ± {means.std():.1f}"
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[3, 4])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[3, 4, 5])
     parser.add_argument("--show", action="store_true", help="only the table of what is kept")
     args = parser.parse_args(arguments)
     done = set()

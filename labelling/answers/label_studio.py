@@ -16,7 +16,8 @@ from .writers import Writer, json_list
 class LabelStudioWriter(Writer):
     """Writes a JSON list of tasks: an image, its most probable class, and the probability as the score; of a
     multi-label run all its labels, as choices of which several may be taken, and one minus the
-    uncertainty as the score.
+    uncertainty as the score. Where that is known, the image's data say how ``unfamiliar`` it is, too, by which
+    tasks can be sorted.
 
     An uncertain image has its prediction, too, to be confirmed by a person.
 
@@ -49,16 +50,19 @@ class LabelStudioWriter(Writer):
 def task(row: Row, model: str, folder: str) -> dict[str, object]:
     """The task of a row; model: what has answered; folder: see ``address``."""
     image = row["image"] or ""
+    data: dict[str, object] = {"image": address(image, folder)}
+    if "unfamiliar" in row:
+        data["unfamiliar"] = row["unfamiliar"]
     if "labels" in row:
-        return task_of(image, row["labels"], 1 - row["uncertainty"], model, folder)
+        return task_of(data, row["labels"], 1 - row["uncertainty"], model)
     first = row["top"][0]
-    return task_of(image, [first["class"]], first["probability"], model, folder)
+    return task_of(data, [first["class"]], first["probability"], model)
 
 
 def task_of(
-    image: str, choices: Sequence[str], score: float, model: str, folder: str
+    data: dict[str, object], choices: Sequence[str], score: float, model: str
 ) -> dict[str, object]:
-    """The task of an image with choices that are predicted; model, folder: see ``task``."""
+    """The task of an image's data with choices that are predicted; model: see ``task``."""
     choice = {
         "from_name": "choice",
         "to_name": "image",
@@ -66,7 +70,7 @@ def task_of(
         "value": {"choices": choices},
     }
     prediction = {"model_version": model, "score": score, "result": [choice]}
-    return {"data": {"image": address(image, folder)}, "predictions": [prediction]}
+    return {"data": data, "predictions": [prediction]}
 
 
 def address(image: str, folder: str) -> str:

@@ -29,8 +29,8 @@ class Labeller:
     """A trained run for ``ray.data.Dataset.map_batches``, one model per actor.
 
     It adds columns to a batch with the column ``image``, paths: ``label`` (None for a doubtful one),
-    ``doubtful`` (None where nothing says it), ``uncertainty``, where the method has them ``vacuity`` and ``conflict``, ``class_1``, ``probability_1`` and so on for the most
-    probable classes, and ``error``, which says why an image can't be read and is else empty. An image
+    ``doubtful`` (None where nothing says it), ``uncertainty``, where there are any ``unfamiliar``, ``vacuity`` and ``conflict``,
+    ``class_1``, ``probability_1`` and so on for the most probable classes, and ``error``, which says why an image can't be read and is else empty. An image
     that can't be read has an empty label and no numbers (NaN).
 
     Args:
@@ -51,8 +51,9 @@ class Labeller:
         probabilities: bool = False,
         wanted: Mapping[str, Any] | None = None,
     ) -> None:
-        rule = rule_of(run, Wanted(**(wanted or {})), classes)
-        classifier = PromptedClassifier.of_run(run, backbone, rule)
+        asked = Wanted(**(wanted or {}))
+        rule = rule_of(run, asked, classes)
+        classifier = PromptedClassifier.of_run(run, backbone, rule, asked.withholds)
         self.classifier = classifier.with_classes(classes) if classes else classifier
         self.topk = topk
         self.probabilities = probabilities

@@ -9,6 +9,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 
+import numpy
+
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.files import check_output
@@ -29,7 +31,7 @@ TABLES = (
     "CREATE TABLE command (text TEXT)",
     "CREATE TABLE images (position INTEGER PRIMARY KEY, path BLOB, size INTEGER, changed INTEGER)",
     "CREATE TABLE answers (position INTEGER PRIMARY KEY, row TEXT, uncertainty REAL, "
-    "doubtful INTEGER, error TEXT)",
+    "unfamiliar REAL, doubtful INTEGER, error TEXT)",
 )
 
 
@@ -227,17 +229,18 @@ class PartFile:
         """Writes the answers to whole batches.
 
         Args:
-            rows: position → what the table will say, with ``uncertainty`` and ``doubtful``.
+            rows: position → what the table will say, with ``uncertainty``, ``doubtful`` and, where that is
+                known, ``unfamiliar``.
             errors: position → why the image can't be read.
         """
-        lines: list[Sequence[object]] = [
-            (position, json.dumps(row), row["uncertainty"], row["doubtful"], None)
-            for position, row in rows.items()
-        ]
-        lines += [(position, None, None, None, error) for position, error in errors.items()]
+        lines: list[Sequence[object]] = []
+        for position, row in rows.items():
+            numbers = row["uncertainty"], row.get("unfamiliar"), row["doubtful"]
+            lines.append((position, json.dumps(row), *numbers, None))
+        lines += [(position, None, None, None, None, error) for position, error in errors.items()]
         with self.transaction():
             self.database.executemany(
-                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", lines
+                "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?)", lines
             )
 
     def rows(self, least_certain_first: bool) -> Iterator[dict[str, object]]:
@@ -257,7 +260,17 @@ class PartFile:
         query = "SELECT error FROM answers WHERE error IS NOT NULL ORDER BY position LIMIT ?"
         return [error for (error,) in self.database.execute(query, [number])]
 
+    def numbers(self) -> tuple[numpy.ndarray, numpy.ndarray | None]:
+        """Return the uncertainties (N,) of the answers, and how unfamiliar their pictures are (N,); None where
+        nothing says it."""
+        query = (
+            "SELECT uncertainty, unfamiliar FROM answers WHERE row IS NOT NULL ORDER BY position"
+        )
+        found = numpy.array(self.database.execute(query).fetchall(), dtype=float)  # (N, 2)
+        uncertainty, unfamiliar = found.T
+        return uncertainty, None if numpy.isnan(unfamiliar).any() else unfamiliar
+
     def rejected(self) -> int | None:
-        """Number of answers that are too uncertain for a label; None without a threshold."""
+        """Number of answers without a label; None where nothing asks for such."""
         (number,) = self.database.execute("SELECT sum(doubtful) FROM answers").fetchone()
         return None if number is None else int(number)

@@ -34,6 +34,7 @@ class Row(TypedDict, total=False):
 
     label: None for a doubtful one; of a multi-label run ``dog;ball``.
     doubtful: None where nothing says what that would be.
+    unfamiliar: not there where nothing says how far a picture is from the run's, see ``Answers``.
     labels: of a multi-label run those of ``label``.
     vacuity, conflict: not there where the method has none.
     top: the most probable classes.
@@ -44,6 +45,7 @@ class Row(TypedDict, total=False):
     label: str | None
     doubtful: bool | None
     uncertainty: float
+    unfamiliar: float
     labels: list[str]
     vacuity: float
     conflict: float
@@ -91,6 +93,8 @@ def rows_of(answers: "Answers", topk: int) -> list[Row]:
             "doubtful": doubtful,
             "uncertainty": float(answers.uncertainty[number]),
         }
+        if answers.unfamiliar is not None:
+            row["unfamiliar"] = float(answers.unfamiliar[number])
         if answers.thresholds is not None:
             row["labels"] = answers.labels[number]
         if answers.vacuity is not None:

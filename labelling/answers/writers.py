@@ -13,6 +13,7 @@ from trainers.common.console import csv_lines, printable
 from trainers.common.files import check_output, write_lines
 from trainers.evaluation.figures import decimal
 
+from ..familiar import UNFAMILIAR
 from .rows import Row, columns_of, rows_of, rows_with_votes
 
 if TYPE_CHECKING:
@@ -120,11 +121,13 @@ class CsvWriter(TableWriter):
 
 def text_line(row: Row) -> str:
     """A line for an image, with tabs in between: image, label, ``?`` for a doubtful one or ``NONE``, the top
-    classes, the uncertainty."""
+    classes, the uncertainty, and whether the picture is unlike the run's."""
     label = row["label"] or ("?" if row["label"] is None else NONE)
     verdicts = {True: ", not sure", False: ", within the limit", None: ""}
     top = ", ".join(f"{of['class']} {100 * of['probability']:.1f} %" for of in row["top"])
     uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"
+    if row.get("unfamiliar", 1.0) <= UNFAMILIAR:
+        uncertainty += ", unlike the run's pictures"
     cells = row["image"] or "", label, top, uncertainty
     return "\t".join(map(printable, cells)) + "\n"
 

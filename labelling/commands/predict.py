@@ -31,7 +31,9 @@ from ..answers.label_studio import LabelStudioWriter
 from ..answers.parquet import ParquetWriter
 from ..answers.part_file import PartFile, part_file
 from ..answers.writers import CsvWriter, JsonWriter, TextWriter, Writer, version_of
+from ..familiar import WITHHELD
 from ..rules import LabelRule, Wanted, rule_of, says
+from ..shift import lines_after
 from ..threshold import Threshold
 from .arguments import add_run_arguments, images_at, share_or_best
 
@@ -98,6 +100,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="give no label where the largest probability is below this; of a multi-label run the labels from it on",
     )
     parser.add_argument(
+        "--label-unfamiliar",
+        action="store_true",
+        help="with --max-error: give a label to images unlike the run's, too, for which its promise says nothing",
+    )
+    parser.add_argument(
         "--probabilities",
         action="store_true",
         help="a column per class in the place of --topk's, in a table",
@@ -138,7 +145,8 @@ def run(args: argparse.Namespace) -> int:
         UserError: the input can't work.
     """
     check_arguments(args)
-    wanted = Wanted(args.max_error, args.max_missed, args.min_certainty, args.confidence)
+    shares = args.max_error, args.max_missed, args.min_certainty, args.confidence
+    wanted = Wanted(*shares, label_unfamiliar=args.label_unfamiliar)
     rule = rule_of(args.run or "", wanted, args.classes)
     writer = writer_for(args)
     writer.check()
@@ -154,13 +162,19 @@ def run(args: argparse.Namespace) -> int:
             )
         writer.write(part.rows(args.least_certain_first), version_of(classifier.method))
         rejected = part.rejected()
+        changed = lines_after(classifier, args.run, *part.numbers()) if args.run else []
         errors = part.errors(NAMED)
     if sentence := says(classifier.rule, classifier.record):
         log.info("%s", sentence)
+    if classifier.withholds:
+        log.info("%s", WITHHELD)
     if isinstance(rule, Threshold) and rule.alternatives():
         log.info("To have such a promise: --max-error best")
-    count = "" if rejected is None else f", {rejected} of them too uncertain for a label"
+    why = "too uncertain or too unfamiliar" if classifier.withholds else "too uncertain"
+    count = "" if rejected is None else f", {rejected} of them {why} for a label"
     log.info("%s%s", counted(answered, "image"), count)
+    for line in changed:
+        log.warning("%s", line)
     if unread:
         more = [f"and {unread - NAMED} more"] if unread > NAMED else []
         log.warning("No answer for %s: %s", counted(unread, "image"), "; ".join(errors + more))
@@ -201,6 +215,7 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
         "--max-missed": args.max_missed,
         "--min-certainty": args.min_certainty,
         "--confidence": args.confidence,
+        "--label-unfamiliar": args.label_unfamiliar,
         "--least-certain-first": args.least_certain_first,
         # the forms keep other fields of an answer
         "--csv": bool(args.csv),
@@ -226,7 +241,7 @@ def label(
 
         from ..answers.answering import fill, here
 
-    classifier = classifier_of(args, rule)
+    classifier = classifier_of(args, rule, wanted.withholds)
     if classifier.method.note:
         log.info("%s", classifier.method.note)
     images, answered, unread = part.counts()
@@ -290,8 +305,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--trainer is that of --prompts, a run knows its own: leave it out")
 
 
-def classifier_of(args: argparse.Namespace, rule: LabelRule | None) -> "PromptedClassifier":
+def classifier_of(
+    args: argparse.Namespace, rule: LabelRule | None, withholds: bool
+) -> "PromptedClassifier":
     """The classifier that is asked for, of a run, of a checkpoint or of names alone, with its classes.
+
+    rule, withholds: see ``PromptedClassifier``.
 
     Raises:
         UserError: see ``PromptedClassifier.load``, ``from_official`` and ``zero_shot``.
@@ -310,7 +329,7 @@ def classifier_of(args: argparse.Namespace, rule: LabelRule | None) -> "Prompted
         classifier = PromptedClassifier.zero_shot(args.classes, args.backbone)
         classifier.rule = rule
         return classifier
-    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule)
+    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule, withholds)
     return classifier.with_classes(args.classes) if args.classes else classifier
 
 

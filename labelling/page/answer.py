@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SHOWN = 5  # classes of the answer
 SHOWN_LABELS = 20  # of a picture that may have several
+UNLIKE = "No label: the picture is unlike the run's."
 NONE = "none of the labels"
 SHOWN_VOTES = 3  # classes of each vote
 
@@ -49,6 +50,8 @@ def describe(
     basis = OTHER_CLASSES
     if isinstance(rule, Threshold):
         said = verdict(rule, uncertainty)
+        if answers.doubtful[0] and not rule.rejects(uncertainty):
+            said = UNLIKE
         basis = f"{others_as_certain(rule.validation, uncertainty)} {explain(rule)}"
     votes = votes_of(answers, 0, SHOWN_VOTES)
     return {
@@ -64,7 +67,18 @@ def describe(
         "agreeing": sum(vote["top"][0]["class"] == answers.labels[0] for vote in votes),
         "vacuity": answers.vacuity,
         "conflict": answers.conflict,
+        "familiarity": familiarity(answers),
     }
+
+
+def familiarity(answers: "Answers") -> str:
+    """Say how far the first image is from the run's; "" where nothing says it."""
+    if answers.unfamiliar is None:
+        return ""
+    share = percent(float(answers.unfamiliar[0]))
+    return (
+        f"Of the run's own pictures {share} are as far from the others as this one is, or farther."
+    )
 
 
 def describe_labels(answers: "Answers", basis: str, truth: str | None) -> dict[str, Any]:
@@ -74,6 +88,9 @@ def describe_labels(answers: "Answers", basis: str, truth: str | None) -> dict[s
     return {
         "label": ", ".join(answers.labels[0]) or NONE,
         "is_right": truth == (", ".join(sorted(answers.labels[0])) or NONE),
+        "verdict": UNLIKE if answers.doubtful[0] else "",
+        "doubtful": answers.doubtful[0],
+        "familiarity": familiarity(answers),
         "basis": basis and f"{basis}.",
         "note": answers.note,
         "truth": truth,

@@ -50,8 +50,18 @@ def read_answers(
         ValueError: it is another run's file, or was changed: its hash is not in the record.
         Exception: of any kind, as ``read_arrays``.
     """
-    path = f"{folder}/{answers_file(split)}"
-    if file_hash(path) != nested(record, "answers", split):
+    return read_kept(f"{folder}/{answers_file(split)}", nested(record, "answers", split))
+
+
+def read_kept(path: str, digest: object) -> dict[str, numpy.ndarray]:
+    """A file of arrays that a run has left, by name.
+
+    digest: its hash, by the run's record.
+
+    Raises:
+        ValueError: it has another hash; Exception: of any kind, see ``read_arrays``.
+    """
+    if file_hash(path) != digest:
         raise ValueError(f"it is not as this run has left it: {FILE_NAME} lacks its hash")
     return read_arrays(path)
 

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..common.errors import UserError
@@ -27,16 +27,18 @@ FILES_OF_RUN = (  # of a run's files
 
 
 @contextlib.contextmanager
-def folder_of_run(name: str, folder: str) -> Iterator[None]:
+def folder_of_run(name: str, folder: str, further: Sequence[str] = ()) -> Iterator[None]:
     """Makes the folder of a run, if it is not there, and locks it to the end of the block.
 
-    name: the option that gives it, for messages.
+    Args:
+        name: the option that gives it, for messages.
+        further: names of files that the run may write besides ``FILES_OF_RUN``.
 
     Raises:
         UserError: it can't be written to, another process does, or it holds files of a run's names
             that no run has written; of one that is raised in the block a new folder is removed again, if it holds nothing but the log.
     """
-    check_folder(name, folder, OWNER, FILES_OF_RUN)
+    check_folder(name, folder, OWNER, [*FILES_OF_RUN, *further])
     place = Path(folder).absolute()
     made = [path for path in (place, *place.parents) if not path.exists()]
     try:

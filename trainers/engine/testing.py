@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 
+import numpy
 import torch
 from tqdm import tqdm
 from yacs.config import CfgNode
@@ -57,6 +58,7 @@ class Evaluator:
         self.notes: Sequence[str] = ()
         self.metrics: dict[str, Metrics] = {}
         self.hashes: dict[str, str] = {}  # split → SHA-256 of the file of answers
+        self.files: dict[str, str] = {}  # name → SHA-256 of other files of arrays
         self.rates: list[float] = []  # images per second of the last test's batches
 
     def note_training(self, seconds: float, step_seconds: Sequence[float] = ()) -> None:
@@ -110,9 +112,17 @@ class Evaluator:
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answered.answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
-        path = f"{self.cfg.OUTPUT_DIR}/{answers_file(split)}"
+        self.hashes[split] = self.written(answers_file(split), arrays)
+
+    def keep_file(self, name: str, arrays: Mapping[str, numpy.ndarray]) -> None:
+        """Writes a further file of arrays into the run's folder, and its hash into the record."""
+        self.files[name] = self.written(name, arrays)
+
+    def written(self, name: str, arrays: Mapping[str, numpy.ndarray]) -> str:
+        """The SHA-256 of a file of arrays, which is written into the run's folder."""
+        path = f"{self.cfg.OUTPUT_DIR}/{name}"
         write_arrays(path, arrays)
-        self.hashes[split] = file_hash(path)
+        return file_hash(path)
 
     def test(self, loader: Loader, split: str) -> SplitAnswers:
         """Answers the images of a split, keeps the answers and measures them."""
@@ -157,7 +167,8 @@ class Evaluator:
         ``found_in_part`` of ``Images``, if it isn't 0; ``task``, where an image may have several labels;
         ``gpu``, of ``gpu_facts``; ``backbone_origin``, of ``Backbone``;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
-        SHA-256 of each file of answers, by split: no other file passes for the run's.
+        SHA-256 of each file of answers, by split: no other file passes for the run's; ``files`` that of
+        other files of arrays, by name.
         """
         cfg = self.cfg
         method = self.method
@@ -168,6 +179,7 @@ class Evaluator:
             "notes": list(self.notes),
             "folds": images.folds if images.is_tested_in_folds else 0,
             "class_parameters": list(method.class_part.names),
+            "files": self.files,
             "found_in_part": images.found_in_part,
             "gpu": gpu_facts(method.device),
             "backbone_origin": method.towers.backbone.origin,

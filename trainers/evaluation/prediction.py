@@ -73,6 +73,8 @@ class Prediction:
             evidence was learned.
         vote_weight: (M,), the shares that the votes have in the answer; they sum to one. None where
             nothing is fused.
+        unfamiliar: (B,) in (0, 1], p-values of whether the images come as the training images came; None
+            where whoever asks has none.
     """
 
     probability: Tensor
@@ -82,6 +84,7 @@ class Prediction:
     energy: Tensor | None = None
     vote_vacuity: Tensor | None = None
     vote_weight: Tensor | None = None
+    unfamiliar: Tensor | None = None
 
     def uncertainties(self) -> dict[str, Tensor]:
         """Measures of uncertainty: name → (B,), larger is more uncertain.

@@ -1,11 +1,9 @@
 """How familiar a picture is to a run: the share of the training pictures that are at least as far from the
 others as this one is.
 
-A picture is far by what it shows or by how it looks. What it shows is the CLIP's features: its distance is
-1 minus the mean cosine to the ``NEAREST`` training pictures. How it looks is a few statistics of its pixels
-(brightness, colours, and contrast at four scales): its distance is Mahalanobis', of one normal distribution
-of the training pictures. A CLIP is trained to ignore how a picture looks, so that features alone find few
-changed cameras (docs/uncertainty.md).
+A picture is far by what it shows or by how it looks. What it shows is the CLIP's own features: its distance is
+1 minus the mean cosine to the ``NEAREST`` training pictures. How it looks is a few statistics of its pixels,
+see ``appearance``: its distance is Mahalanobis', of one normal distribution of the training pictures.
 
 A picture is as far as the larger of both distances is, in standard deviations of their logarithms above
 the mean of the training pictures. Its rank among theirs is a conformal p-value: for a picture that comes as
@@ -21,52 +19,28 @@ References:
       Mahalanobis' distance.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy
-import torch
-import torch.nn.functional as F
-from torch import Tensor
 
-UNFAMILIAR = 0.05  # p-values up to which a picture is unlike the run's
+from trainers.common.errors import UserError, raise_machines
+from trainers.common.record_file import Record, nested, read_kept
+
+FILE_NAME = "familiar.npz"  # in the run's folder
+UNFAMILIAR = float(
+    numpy.float32(0.05)
+)  # p-values up to which a picture is unlike the run's, as fp32 has it
+WITHHELD = (
+    "Pictures unlike the run's get no label, which costs 1 in 20 of those that come as the run's came "
+    "(--label-unfamiliar gives them one)"
+)
 NEAREST = 3  # training pictures that a distance is taken to
 KEPT = 10_000  # training pictures, at most
 FOLDS = 10  # of groups, whose look is judged by the others
 RIDGE = 0.01  # share of the mean variance of standardised statistics that is added to each
 BLOCK = 1000  # pictures whose cosines are computed at a time
-SIDE = 64  # pixels of a side that statistics are taken of
-SCALES = 4  # at which contrast is measured: 64, 32, 16 and 8 pixels a side
-FAINT = 1e-3  # contrast, below which there is none
 NEXT_TO_NOTHING = 1e-6  # a distance, as of a copy
-
-
-def looks_of(pixels: Tensor) -> numpy.ndarray:
-    """How pictures look: 16 statistics each, (B, 16) in fp32.
-
-    They are the means (3) and deviations (3) of the colours, mean and deviation of the saturation, and at
-    each of ``SCALES`` the logarithms of the mean and the root mean square of the differences of neighbours.
-
-    Args:
-        pixels: (B, 3, H, W), as the CLIP is shown them.
-    """
-    small = F.adaptive_avg_pool2d(pixels.float(), SIDE)  # (B, 3, S, S)
-    saturation = small.amax(dim=1) - small.amin(dim=1)  # (B, S, S)
-    found = [
-        small.mean(dim=(2, 3)),
-        small.std(dim=(2, 3)),
-        torch.stack([saturation.mean(dim=(1, 2)), saturation.std(dim=(1, 2))], dim=1),
-    ]
-    grey = small.mean(dim=1, keepdim=True)  # (B, 1, S, S)
-    for _ in range(SCALES):
-        steps = [grey.diff(dim=2).flatten(1), grey.diff(dim=3).flatten(1)]
-        contrast = torch.cat(steps, dim=1).abs()  # (B, 2 S (S − 1))
-        root_mean_square = contrast.square().mean(dim=1).sqrt()
-        means = torch.stack([contrast.mean(dim=1), root_mean_square], dim=1)  # (B, 2)
-        found.append((means + FAINT).log())
-        grey = F.avg_pool2d(grey, 2)
-    return torch.cat(found, dim=1).cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -81,33 +55,25 @@ class Look:
     precision: numpy.ndarray
 
     def distance(self, looks: numpy.ndarray) -> numpy.ndarray:
-        """Mahalanobis' distance, squared, (N,) of statistics (N, S)."""
+        """Return Mahalanobis' distance, squared, (N,) of statistics (N, S)."""
         around = looks - self.mean
         distance: numpy.ndarray = ((around @ self.precision) * around).sum(axis=1)
         return distance
 
 
 def fit_look(looks: numpy.ndarray) -> Look:
-    """The distribution of statistics (N, S), with ``RIDGE``."""
+    """Return the distribution of statistics (N, S), with ``RIDGE``."""
     looks = looks.astype(float)
-    scale = looks.std(axis=0) + 1e-6  # what all pictures share
+    scale = looks.std(axis=0) + 1e-6  # of a statistic that all pictures share
     around = (looks - looks.mean(axis=0)) / scale
     covariance = around.T @ around / len(looks) + RIDGE * numpy.eye(len(scale))
     precision = numpy.linalg.inv(covariance) / scale[:, None] / scale[None, :]
     return Look(looks.mean(axis=0), precision)
 
 
-def content_distance(cosines: numpy.ndarray) -> numpy.ndarray:
-    """1 minus the mean (N,) of the ``NEAREST`` largest of cosines (N, M)."""
-    number = min(NEAREST, cosines.shape[1])
-    largest = numpy.partition(cosines, -number, axis=1)[:, -number:]
-    distance: numpy.ndarray = 1 - largest.mean(axis=1)
-    return distance
-
-
 @dataclass(frozen=True)
 class Familiar:
-    """What is kept of N training pictures in G groups.
+    """N training pictures in G groups, as a run keeps them.
 
     Attributes:
         features: (N, E), of length one, in float16.
@@ -123,16 +89,16 @@ class Familiar:
 
     @property
     def groups(self) -> int:
-        """How many groups there are."""
+        """The number G of groups."""
         return round(float(self.weight.sum()))
 
     @cached_property
     def single(self) -> numpy.ndarray:
-        """The features (N, E) in fp32, in which they are multiplied."""
+        """The features (N, E) in fp32, for multiplications."""
         return self.features.astype(numpy.float32)
 
     def score(self, distances: numpy.ndarray) -> numpy.ndarray:
-        """The larger (L,) of logarithms of distances (L, 2), in the training pictures' deviations."""
+        """Return the larger (L,) of logarithms of distances (L, 2), in the training pictures' deviations."""
         deviation = self.distances.std(axis=0) + 1e-6
         score: numpy.ndarray = ((distances - self.distances.mean(axis=0)) / deviation).max(axis=1)
         return score
@@ -146,10 +112,10 @@ class Familiar:
         return -score[order], numpy.append(0, self.weight[order].cumsum())
 
     def p_values(self, features: numpy.ndarray, looks: numpy.ndarray) -> numpy.ndarray:
-        """How familiar pictures are, (L,) in (0, 1].
+        """Return how familiar pictures are, (L,) in (0, 1].
 
         Args:
-            features: (L, E), of any length; looks: (L, S), see ``looks_of``.
+            features: (L, E), of any length; looks: (L, S), of ``appearance.looks_of``.
         """
         content = []
         for block in numpy.split(unit(features), range(BLOCK, len(features), BLOCK)):
@@ -161,7 +127,7 @@ class Familiar:
         return p_value
 
     def arrays(self) -> dict[str, numpy.ndarray]:
-        """What is kept, by name, as a file of arrays holds it."""
+        """Return what is kept, by name, as a file of arrays holds it."""
         return {
             "features": self.features,
             "weight": self.weight,
@@ -171,20 +137,22 @@ class Familiar:
         }
 
 
-def familiar_of(stored: Mapping[str, numpy.ndarray]) -> Familiar:
-    """What ``Familiar.arrays`` gave."""
-    look = Look(stored["look_mean"], stored["look_precision"])
-    return Familiar(stored["features"], stored["weight"], stored["distances"], look)
+def content_distance(cosines: numpy.ndarray) -> numpy.ndarray:
+    """Return 1 minus the mean (N,) of the ``NEAREST`` largest of cosines (N, M)."""
+    number = min(NEAREST, cosines.shape[1])
+    largest = numpy.partition(cosines, -number, axis=1)[:, -number:]
+    distance: numpy.ndarray = 1 - largest.mean(axis=1)
+    return distance
 
 
 def logarithms(content: numpy.ndarray, look: numpy.ndarray) -> numpy.ndarray:
-    """The logarithms (N, 2) of distances (N,) by content and by look."""
+    """Return the logarithms (N, 2) of distances (N,) by content and by look."""
     found: numpy.ndarray = numpy.log(numpy.stack([content, look], axis=1).clip(NEXT_TO_NOTHING))
     return found
 
 
 def unit(features: numpy.ndarray) -> numpy.ndarray:
-    """Features (N, E) of length one, in fp32."""
+    """Return features (N, E) of length one, in fp32."""
     features = features.astype(numpy.float32)
     scaled: numpy.ndarray = features / numpy.linalg.norm(features, axis=1, keepdims=True)
     return scaled
@@ -193,33 +161,80 @@ def unit(features: numpy.ndarray) -> numpy.ndarray:
 def fit_familiar(
     features: numpy.ndarray, looks: numpy.ndarray, groups: numpy.ndarray, seed: int = 1
 ) -> Familiar:
-    """What has to be kept of training pictures.
+    """Return what has to be kept of training pictures. Of one group alone, which no other can judge, no
+    picture is farther than another.
 
     Args:
-        features: (N, E), of any length; looks: (N, S), see ``looks_of``; groups: (N,), numbers.
+        features: (N, E), of any length; looks: (N, S), of ``appearance.looks_of``; groups: (N,), numbers.
         seed: of the choice of ``KEPT`` pictures, where there are more, and of folds.
-
-    Raises:
-        ValueError: all pictures are of one group, so that none can be judged by others.
     """
     draws = numpy.random.default_rng(seed)
     if len(features) > KEPT:
         chosen = numpy.sort(draws.permutation(len(features))[:KEPT])
         features, looks, groups = features[chosen], looks[chosen], groups[chosen]
     _, group, size = numpy.unique(groups, return_inverse=True, return_counts=True)
-    if len(size) == 1:
-        raise ValueError("all pictures are of one group: none can be judged by others")
     half = unit(features).astype(numpy.float16)
-    known = half.astype(numpy.float32)
+    distances = numpy.zeros((len(half), 2))
+    if len(size) > 1:
+        fold = (draws.permutation(len(size)) % FOLDS)[group]
+        content = content_apart(half.astype(numpy.float32), group)
+        distances = logarithms(content, look_apart(looks, fold))
+    return Familiar(half, 1 / size[group], distances, fit_look(looks))
+
+
+def content_apart(features: numpy.ndarray, group: numpy.ndarray) -> numpy.ndarray:
+    """Return the distance (N,) by content of each picture from those of other groups.
+
+    Args:
+        features: (N, E), of length one; group: (N,), of at least two.
+    """
     content = []
-    for block in numpy.split(numpy.arange(len(known)), range(BLOCK, len(known), BLOCK)):
-        cosines = known[block] @ known.T  # (n, N)
+    for block in numpy.split(numpy.arange(len(features)), range(BLOCK, len(features), BLOCK)):
+        cosines = features[block] @ features.T  # (n, N)
         cosines[group[block, None] == group] = -1
         content.append(content_distance(cosines))
-    fold = (draws.permutation(len(size)) % FOLDS)[group]
-    look_distance = numpy.empty(len(known))
+    return numpy.concatenate(content)
+
+
+def look_apart(looks: numpy.ndarray, fold: numpy.ndarray) -> numpy.ndarray:
+    """Return the distance (N,) by look of each picture from those of other folds.
+
+    Args:
+        looks: (N, S); fold: (N,), of at least two.
+    """
+    distance = numpy.empty(len(looks))
     for part in numpy.unique(fold):
         own = fold == part
-        look_distance[own] = fit_look(looks[~own]).distance(looks[own])
-    distances = logarithms(numpy.concatenate(content), look_distance)
-    return Familiar(half, 1 / size[group], distances, fit_look(looks))
+        distance[own] = fit_look(looks[~own]).distance(looks[own])
+    return distance
+
+
+def read_familiar(folder: str, record: Record) -> Familiar | None:
+    """Return what a run has kept of its training pictures; None where its record names no such file, as of
+    a run on a data set of the field.
+
+    Raises:
+        UserError: the file is missing, damaged, or another run's.
+    """
+    digest = nested(record, "files", FILE_NAME)
+    if digest is None:
+        return None
+    path = f"{folder}/{FILE_NAME}"
+    try:
+        stored = read_kept(path, digest)
+        look = Look(stored["look_mean"], stored["look_precision"])
+        return Familiar(stored["features"], stored["weight"], stored["distances"], look)
+    except Exception as error:  # damaged bytes can raise anything
+        raise_machines(error, path)
+        raise UserError(
+            f"{path} can't be read ({type(error).__name__}: {error}), so that nothing says which pictures are unlike the "
+            "run's: put the run's own file there again, or repeat the run's command, what is trained is only tested again"
+        ) from error
+
+
+def is_kept(folder: str, record: Record) -> bool:
+    """Return whether a run has kept its training pictures, as its record says."""
+    try:
+        return read_familiar(folder, record) is not None
+    except UserError:
+        return False
