@@ -1,2 +1,2 @@
-"""Ideas for trust that are measured and not yet in the product: unfamiliar pictures, changed cameras, chosen corrections,
-promises on groups."""
+"""Trust, measured: how the product deals with unfamiliar pictures and changed cameras; ideas for chosen corrections and
+for promises on groups."""

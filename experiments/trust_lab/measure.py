@@ -147,8 +147,10 @@ def labelled(
         given[range(len(answers)), [known[label] for label in answers.labels]] = True
     else:
         given = numpy.asarray(answers).astype(bool)
-        within = given.any(axis=1)
-    keeps = within & (answers.unfamiliar > UNFAMILIAR)
+        within = numpy.asarray(given.any(axis=1))
+    assert answers.unfamiliar is not None
+    is_familiar = answers.unfamiliar > UNFAMILIAR
+    keeps = within & is_familiar
     found: dict[str, object] = {"within": int(within.sum()), "labelled": int(keeps.sum())}
     if truth is None:
         return found

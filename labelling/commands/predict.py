@@ -161,24 +161,34 @@ def run(args: argparse.Namespace) -> int:
                 f"there is no image to look at: not one can be read; the first: {first}"
             )
         writer.write(part.rows(args.least_certain_first), version_of(classifier.method))
-        rejected = part.rejected()
-        changed = lines_after(classifier, args.run, *part.numbers()) if args.run else []
-        errors = part.errors(NAMED)
-    if sentence := says(classifier.rule, classifier.record):
+        tell(part, classifier, args.run)
+    return 1 if unread else 0
+
+
+def tell(part: PartFile, classifier: "PromptedClassifier", folder: str | None) -> None:
+    """Say which labels are given, of how many images, and where these do not come as the run's came.
+
+    folder: of the run; None: there is none.
+    """
+    rule = classifier.rule
+    if sentence := says(rule, classifier.record):
         log.info("%s", sentence)
     if classifier.withholds:
         log.info("%s", WITHHELD)
     if isinstance(rule, Threshold) and rule.alternatives():
         log.info("To have such a promise: --max-error best")
+    _, answered, unread = part.counts()
+    rejected = part.rejected()
     why = "too uncertain or too unfamiliar" if classifier.withholds else "too uncertain"
     count = "" if rejected is None else f", {rejected} of them {why} for a label"
     log.info("%s%s", counted(answered, "image"), count)
-    for line in changed:
-        log.warning("%s", line)
+    if folder:
+        for line in lines_after(classifier, folder, *part.numbers()):
+            log.warning("%s", line)
     if unread:
+        errors = part.errors(NAMED)
         more = [f"and {unread - NAMED} more"] if unread > NAMED else []
         log.warning("No answer for %s: %s", counted(unread, "image"), "; ".join(errors + more))
-    return 1 if unread else 0
 
 
 def writer_for(args: argparse.Namespace) -> Writer:
