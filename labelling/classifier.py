@@ -467,7 +467,7 @@ class PromptedClassifier:
         if self.familiar is not None:
             with method.towers.autocast():
                 features = method.towers.encode_images(images, normalize=False)  # (1, B, E)
-            if method.fits_features or not method.learns:
+            if not method.learns_in_epochs:
                 images = features  # the image encoder is CLIP's own
         answer = method.answer(images, self.encoded)
         answer.check_finite()

@@ -138,6 +138,7 @@ def make(run: Run) -> None:
         return
     if method.learns_in_epochs:
         log.info("Training takes up to %s", counted(most_minutes(run), "minute"))
+    if method.learner is not None:
         run.prepare()
     run.train()
     end(run)
