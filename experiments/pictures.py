@@ -28,8 +28,9 @@ from PIL import Image, ImageDraw
 from werkzeug.datastructures import FileStorage
 
 from labelling.classifier import PromptedClassifier
-from labelling.page.demo import Demo, among_classes
-from labelling.page.page import HOST, make_app, make_server
+from labelling.serve import HOST
+from labelling.serve.demo import Demo
+from labelling.serve.page import make_app, make_server
 from results.runs import collect
 from trainers.common.record_file import FILE_NAME, read_record
 
@@ -129,7 +130,7 @@ def make_pictures(folder: Path, work: Path) -> list[dict[str, str]]:
     chance = random.Random(0)
     run = train_on_drawings(work, chance)
     classifier = PromptedClassifier.load(run, max_error=MAX_ERROR)
-    demo = Demo(classifier, among_classes(classifier))
+    demo = Demo(classifier)
     content = io.BytesIO()
     draw("boat", chance).save(content, "PNG")
     content.seek(0)

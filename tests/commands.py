@@ -32,7 +32,11 @@ OTHERS = set(
     ".venv/bin/ruff .venv/bin/mypy .venv/bin/lint-imports".split()
 )
 # of our own that pip installs: their modules here
-INSTALLED = {"cdc-train": "labelling.commands.train", "cdc-predict": "labelling.commands.predict"}
+INSTALLED = {
+    "cdc-train": "labelling.commands.train",
+    "cdc-predict": "labelling.commands.predict",
+    "cdc-serve": "labelling.commands.serve",
+}
 MODULES_OF_OTHERS = {"pip", "pytest", "venv"}
 # whose words are not run.py's: they prepare, or check the code
 PREPARING = set(
@@ -204,7 +208,7 @@ def asked_of_python(path, words, settings, folder):
 # ---- docstrings ----
 
 PIECE = re.compile(r"(?m)(?:^ {4}\S.*\n?)+")
-OF_SHELL = re.compile(r"(?m)^ *(?:\w+=\S+ )*(?:python|bash|cdc-train|cdc-predict) ")
+OF_SHELL = re.compile(r"(?m)^ *(?:\w+=\S+ )*(?:python|bash|cdc-train|cdc-predict|cdc-serve) ")
 
 
 def shell_in(docstring):

@@ -120,7 +120,7 @@ def test_where_no_weights_can_be_had_the_advice_works_as_it_is_typed(
         "train.py --trainer CDC --images /nope",
         "run.py --wrong",
         "predict.py --run x y.png --max-error 0.1 --min-certainty 0.5",
-        "demo_app.py --wrong",
+        "serve.py --wrong",
         "-m results.table --wrong",
         "-m report --wrong",
     ],

@@ -179,7 +179,7 @@ for name in sys.argv[1:]:
         for folder in ("trainers", "datasets", "protocols", "results", "report", "labelling")
         for path in sorted((REPOSITORY / folder).rglob("*.py"))
     ]
-    done = python("-c", program, "train", "run", "predict", "demo_app", *modules)
+    done = python("-c", program, "train", "run", "predict", "serve", *modules)
     assert done.returncode == 0, done.stderr
 
 

@@ -10,7 +10,7 @@ import numpy
 import pytest
 import torch
 
-import demo_app
+from labelling.serve.page import make_server
 from trainers.common.image_files import read_picture
 from trainers.common.readers import read_arrays
 from trainers.engine import checkpoint
@@ -85,7 +85,7 @@ def test_a_hostile_file_is_refused(tmp_path, mark, kind):
 def test_the_page_is_served_to_this_machine_only():
     """Other names that lead here, see
     ``app.test_mistakes.test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody``."""
-    server = demo_app.make_server(lambda *_: [], 0)
+    server = make_server(lambda *_: [], 0)
     try:
         assert server.socket.getsockname()[0] == "127.0.0.1"
     finally:

@@ -11,6 +11,14 @@ def train() -> int:
     return main()
 
 
+def serve() -> int:
+    """``cdc-serve``."""
+    start_command()
+    from .serve import main
+
+    return main()
+
+
 def predict() -> int:
     """``cdc-predict``."""
     start_command()

@@ -10,12 +10,13 @@ import numpy
 import pytest
 from PIL import Image
 
-import demo_app
 import predict
 import train
 from labelling import PromptedClassifier, encode
 from labelling.commands import train as cdc_train
 from labelling.rules import offered_labels
+from labelling.serve.demo import Demo, find_examples
+from labelling.serve.page import make_app
 from labelling.table import read_table
 from report.__main__ import main as report
 from results.runs import collect
@@ -338,10 +339,10 @@ def test_the_table_of_results_has_such_runs_in_a_table_of_their_own(run, capsys)
 
 def test_the_page_shows_each_labels_bar_with_its_threshold(run, pictures):
     classifier = PromptedClassifier.load(run)
-    examples = demo_app.find_examples(run, classifier.record, str(pictures / "labels.csv"))
+    examples = find_examples(run, classifier.record, str(pictures / "labels.csv"))
     assert len(examples) == 8
-    demo = demo_app.Demo(classifier, demo_app.among_classes(classifier), examples)
-    client = demo_app.make_app(demo).test_client()
+    demo = Demo(classifier, examples)
+    client = make_app(demo).test_client()
     assert "Class names" not in client.get("/").text
     source = client.post("/", data={"picture": "example-1"}).text
     answers = classifier.predict(examples[0][0])

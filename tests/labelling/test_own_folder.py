@@ -158,7 +158,7 @@ def test_a_process_of_its_own_shows_ones_own_pictures(shapes, tmp_path):
     assert "data:image/" in (folder / "report.html").read_text()
     shown = """
 import sys
-from labelling.page.demo import find_examples
+from labelling.serve.demo import find_examples
 from trainers.common.record_file import read_record
 folder, root = sys.argv[1:]
 print(len(find_examples(folder, read_record(f"{folder}/results.json"), root)))

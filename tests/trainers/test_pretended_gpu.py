@@ -11,7 +11,7 @@ from report import occlusion
 from report.pictures import Found
 from results.runs import collect
 from tests.conftest import BASE, FEW, slow_but_for
-from tests.labelling.page.conftest import make_demo
+from tests.labelling.serve.conftest import make_demo
 from tests.pretended_gpu import Watched, pretended_gpu
 from tests.runs import make_pictures, small_recipe
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name

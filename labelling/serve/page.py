@@ -1,10 +1,13 @@
-"""The page of ``demo_app.py`` as a web application, served to this machine only."""
+"""A run as a web application: the page, and what programs ask; served to this machine only, or to those that
+know the token."""
 
+import hmac
 import logging
 import os
 from collections.abc import Sequence
+from functools import partial
 
-from flask import Flask, Response, abort, render_template, request
+from flask import Flask, Response, abort, make_response, render_template, request
 from waitress import create_server
 from waitress.server import BaseWSGIServer
 
@@ -12,10 +15,12 @@ from trainers.common.errors import UserError
 from trainers.common.image_files import ENDINGS
 from trainers.evaluation.figures import decimal
 
+from . import HOST
 from .answer import percent
+from .bodies import refusal
 from .demo import Demo
+from .programs import add_predict
 
-HOST = "127.0.0.1"  # no other machine can reach it
 MAX_REQUEST = 64 * 2**20  # bytes of all that a browser sends at once
 # a connection that sends nothing is ended, and others are served meanwhile
 CONNECTIONS = {
@@ -34,12 +39,21 @@ HEADERS = {  # whatever got into the page, the browser would load nothing from e
 }
 
 
-def make_app(demo: Demo) -> Flask:
-    """The page as a ``Flask`` application."""
-    app = Flask("demo_app", root_path=os.path.dirname(os.path.abspath(__file__)))
-    app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # against DNS rebinding
+def make_app(demo: Demo, token: str = "", host: str = HOST) -> Flask:
+    """A run as a ``Flask`` application.
+
+    Args:
+        token: that each request has to send; "": none has to.
+        host: that is served, see ``make_server``.
+    """
+    app = Flask("serve", root_path=os.path.dirname(os.path.abspath(__file__)))
+    if host == HOST:
+        app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # against DNS rebinding
     app.jinja_env.filters.update(percent=percent, decimal=decimal)
+    if token:
+        app.before_request(partial(only_with, token))
     app.before_request(only_own_forms)
+    add_predict(app, demo)
     app.after_request(with_headers)
 
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
@@ -85,6 +99,18 @@ def make_app(demo: Demo) -> Flask:
     return app
 
 
+def only_with(token: str) -> Response | None:
+    """Refuse a request without the token: after ``Bearer``, or as the password of anybody, which browsers and
+    Label Studio send."""
+    given = request.authorization
+    sent = "" if given is None else given.token or given.password or ""
+    if hmac.compare_digest(sent.encode(), token.encode()):
+        return None
+    response = make_response(refusal("the token is missing or wrong", 401))
+    response.headers["WWW-Authenticate"] = 'Basic realm="cdc-serve"'
+    return response
+
+
 def only_own_forms() -> None:
     """Refuse a form that another site sends, by what the browser says of where it comes from."""
     own = request.host_url  # with a slash at its end
@@ -106,11 +132,11 @@ def sentence(error: UserError | str) -> str:
     return text and f"{text[0].upper()}{text[1:]}."
 
 
-def make_server(app: Flask, port: int) -> BaseWSGIServer:
-    """A ``waitress`` server for localhost only.
+def make_server(app: Flask, port: int, host: str = HOST) -> BaseWSGIServer:
+    """A ``waitress`` server, by default for this machine only.
 
     Raises:
-        UserError: the port cannot be used.
+        UserError: the port or the host cannot be used.
     """
     # the pictures of a page wait for one another, which is no news
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
@@ -118,9 +144,13 @@ def make_server(app: Flask, port: int) -> BaseWSGIServer:
         raise UserError(f"--port is {port}, it must be between 0, for any that is free, and 65535")
     try:
         return create_server(
-            app, host=HOST, port=port, threads=4, max_request_body_size=MAX_REQUEST, **CONNECTIONS
+            app, host=host, port=port, threads=4, max_request_body_size=MAX_REQUEST, **CONNECTIONS
         )
     except OSError as error:
         raise UserError(
             f"--port {port} cannot be used ({error.strerror}): give another, or 0 for any that is free"
+        ) from error
+    except ValueError as error:  # an address of no machine
+        raise UserError(
+            f"--host {host} cannot be used ({error}): give this machine's address"
         ) from error

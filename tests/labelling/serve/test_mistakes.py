@@ -1,4 +1,4 @@
-"""demo_app.py: every way to ask for the wrong thing, which pictures are kept, and who is served."""
+"""cdc-serve: every way to ask for the wrong thing, which pictures are kept, and who is served."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +10,12 @@ import pytest
 from PIL import Image
 from werkzeug.datastructures import FileStorage
 
-import demo_app
-from labelling.page import demo as asked
-from labelling.page.page import MAX_REQUEST
+from labelling.commands import serve as cdc_serve
+from labelling.serve import demo as asked
+from labelling.serve.demo import Demo, find_examples
+from labelling.serve.page import MAX_REQUEST, make_app, make_server
 from tests.conftest import GOLDEN
-from tests.labelling.page.conftest import Page
+from tests.labelling.serve.conftest import Page
 from tests.runs import PATIENCE, refuses
 
 MISTAKES = GOLDEN["messages"]["page"]
@@ -42,7 +43,7 @@ def test_a_picture_whose_name_is_no_text_is_told_by_its_name(demo, name, is_read
     """A browser sends UTF-8; Flask leaves out all of a form in which a name is something else."""
     head = b'--B\r\nContent-Disposition: form-data; name="upload"; filename="' + name + b'"\r\n\r\n'
     body = head + picture(7).read() + b"\r\n--B--\r\n"
-    client = demo_app.make_app(demo).test_client()
+    client = make_app(demo).test_client()
     page = Page(client.post("/", data=body, content_type="multipart/form-data; boundary=B").text)
     if is_read:
         assert page.error is None
@@ -63,7 +64,7 @@ def picture(number):
 
 
 def test_only_the_last_pictures_are_kept_and_shown_small(demo):
-    pictures = asked.Demo(demo.classifier, demo.answer)
+    pictures = asked.Demo(demo.classifier)
     keys = [pictures.keep([picture(number)]) for number in range(asked.KEPT + 1)]
     with refuses("this picture is not kept any more"):
         pictures.open(keys[0])
@@ -72,7 +73,7 @@ def test_only_the_last_pictures_are_kept_and_shown_small(demo):
 
 
 def test_of_several_pictures_all_are_kept_or_none(demo):
-    pictures = asked.Demo(demo.classifier, demo.answer)
+    pictures = asked.Demo(demo.classifier)
     with refuses("there are 9 pictures: give at most 8 here"):
         pictures.keep([picture(number) for number in range(asked.KEPT + 1)])
     with refuses("image notes.png can't be read"):
@@ -96,9 +97,9 @@ def test_examples_are_test_images_from_the_least_to_the_most_doubted(folder, dem
 
 
 def test_without_its_images_a_run_has_no_examples(folder, demo, tmp_path, caplog):
-    assert demo_app.find_examples(folder, demo.classifier.record, tmp_path) == []
+    assert find_examples(folder, demo.classifier.record, str(tmp_path)) == []
     assert "No examples: " in caplog.text
-    bare = demo_app.make_app(demo_app.Demo(demo.classifier, demo.answer))
+    bare = make_app(Demo(demo.classifier))
     page = Page(bare.test_client().get("/").text)
     assert not page.all("fieldset")
     assert "example" not in page.text
@@ -108,7 +109,7 @@ def test_without_its_images_a_run_has_no_examples(folder, demo, tmp_path, caplog
 
 
 def test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody(demo):
-    client = demo_app.make_app(demo).test_client()
+    client = make_app(demo).test_client()
     assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
     for path in ("/", "/pictures/example-1", "/static/style.css"):
         response = client.get(path, headers={"Host": "localhost:8000"})
@@ -131,14 +132,14 @@ def test_other_hosts_names_get_nothing_and_the_browser_is_told_to_ask_nobody(dem
     ],
 )
 def test_forms_of_other_sites_are_refused(demo, headers, status):
-    client = demo_app.make_app(demo).test_client()
+    client = make_app(demo).test_client()
     headers = {"Host": "localhost", **headers}
     answer = client.post("/", data={"picture": "example-1"}, headers=headers)
     assert answer.status_code == status
 
 
 def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
-    server, started, goes_on = demo_app.make_server(demo_app.make_app(demo), 0), Event(), Event()
+    server, started, goes_on = make_server(make_app(demo), 0), Event(), Event()
     compute, address = demo.classifier.predict, f"http://127.0.0.1:{server.effective_port}/"
 
     def slowly(image):
@@ -173,13 +174,13 @@ def test_others_are_answered_while_one_question_is_computed(demo, monkeypatch):
     ],
 )
 def test_what_cannot_be_served_is_one_line_and_exit_code_2(folder, error_of, words, message):
-    line = error_of(demo_app.main, "--run", folder, *words.split())
+    line = error_of(cdc_serve.main, "--run", folder, *words.split())
     assert line.startswith(f"error: {message}")
 
 
 def test_a_port_that_is_taken_is_named(folder, demo, error_of):
-    server = demo_app.make_server(demo_app.make_app(demo), 0)
+    server = make_server(make_app(demo), 0)
     taken = f"--port {server.effective_port}"
-    line = error_of(demo_app.main, "--run", folder, *taken.split())
+    line = error_of(cdc_serve.main, "--run", folder, *taken.split())
     assert line.startswith(f"error: {taken} cannot be used (Address already in use): give another")
     server.close()

@@ -1,12 +1,13 @@
-"""Fixtures of the tests of ``demo_app.py``'s page: a run to ask, and the page that answers."""
+"""Fixtures of the tests of the page: a run to ask, and the page that answers."""
 
 import io
 import re
 
 import pytest
 
-import demo_app
 from labelling import PromptedClassifier
+from labelling.serve.demo import Demo, find_examples
+from labelling.serve.page import make_app
 from tests import chromium
 
 NASTY = ['<script>alert("1")</script>', "salt & 'pepper'", "a" * 60]
@@ -39,8 +40,8 @@ class Page(chromium.Page):
 
 def make_demo(folder, data_root, max_error=None):
     classifier = PromptedClassifier.load(folder, max_error=max_error)
-    examples = demo_app.find_examples(folder, classifier.record, data_root)
-    return demo_app.Demo(classifier, demo_app.among_classes(classifier), examples)
+    examples = find_examples(folder, classifier.record, data_root)
+    return Demo(classifier, examples, data_root)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def demo(folder, data_root):
 def ask(demo):
     """Gets the page, or, with ``form``, asks it: ``ask(classes="a\\nb", picture="example-1")`` →
     ``Page``; ``sent``: name, content."""
-    client = demo_app.make_app(demo).test_client()
+    client = make_app(demo).test_client()
 
     def start(sent=None, path="/", status=200, **form):
         if sent is not None:

@@ -1,22 +1,22 @@
-"""demo_app.py's page in a browser: with mouse and keyboard, on a phone, in the dark."""
+"""The page in a browser: with mouse and keyboard, on a phone, in the dark."""
 
 import threading
 from types import SimpleNamespace
 
 import pytest
 
-import demo_app
-from labelling.page.answer import percent
-from labelling.page.demo import EXAMPLES
+from labelling.serve.answer import percent
+from labelling.serve.demo import EXAMPLES
+from labelling.serve.page import make_app, make_server
 from tests.chromium import assert_fits_and_is_readable, look, next_page
-from tests.labelling.page.conftest import NASTY
+from tests.labelling.serve.conftest import NASTY
 from tests.runs import CLASSES
 
 
 @pytest.fixture(scope="module")
 def address(demo):
     """Of the page, served."""
-    server = demo_app.make_server(demo_app.make_app(demo), 0)
+    server = make_server(make_app(demo), 0)
     threading.Thread(target=server.run, daemon=True).start()
     yield f"http://127.0.0.1:{server.effective_port}"
     server.close()

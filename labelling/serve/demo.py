@@ -1,4 +1,4 @@
-"""What the page of ``demo_app.py`` asks a trained run: pictures, class names, answers."""
+"""The questions of the page to a trained run: pictures, class names, answers."""
 
 import io
 import logging
@@ -33,7 +33,7 @@ MAX_NAMES = 1000  # that a user may enter
 KEPT = 8  # latest uploaded pictures
 EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
-log = logging.getLogger("demo_app")
+log = logging.getLogger("serve")
 Example = tuple[str, str]  # path of a picture, its class name
 # what is said of a picture, names, and what the data set says of it, if that is known
 Answer = Callable[[Image.Image, list[str], str | None], dict[str, Any]]
@@ -51,10 +51,14 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     Raises:
         UserError: the root is no folder, or the run's predictions can't be read.
     """
-    from report.pictures import check_root, find_images
-    from results.runs import FinishedRun
+    try:
+        from report.pictures import check_root, find_images
+        from results.runs import FinishedRun
 
-    from ..checkout import image_folder  # noqa: F401  (registers ImageFolder, one's own pictures)
+        from ..checkout import image_folder  # noqa: F401  (registers ImageFolder, one's own pictures)
+    except ImportError:
+        log.info("No examples: they are for a checkout of the repository")
+        return []
 
     check_root(root)
     run = FinishedRun(Path(folder).resolve(), record)
@@ -122,19 +126,20 @@ class Demo:
 
     Args:
         classifier: of the run.
-        answer: what it says of a picture, see ``among_classes``.
         examples: list of (path, class name).
+        root: folder whose files programs may name; "": none.
     """
 
     def __init__(
         self,
         classifier: "PromptedClassifier",
-        answer: Answer,
         examples: Sequence[Example] = (),
+        root: str = "",
     ) -> None:
         self.classifier = classifier
-        self.answer = answer
+        self.answer = among_classes(classifier)
         self.classnames = classifier.classnames
+        self.root = root
         self.multi_label = is_multi_label(classifier.record)
         # one question after another: the model is not shared; all else is answered meanwhile
         self.lock = Lock()

@@ -1,4 +1,4 @@
-"""demo_app.py: what the page says of a run's answers."""
+"""cdc-serve: what the page says of a run's answers."""
 
 import io
 import json
@@ -9,15 +9,17 @@ import numpy
 import pytest
 import torch
 
-import demo_app
 import predict
 from labelling import PromptedClassifier
 from labelling.answer import single_label_answers
-from labelling.page.answer import describe, percent
+from labelling.commands import serve as cdc_serve
 from labelling.rules import NOT_KNOWN
+from labelling.serve import page as page_of
+from labelling.serve.answer import describe, percent
+from labelling.serve.page import make_app
 from labelling.threshold import threshold_of
 from tests.conftest import GOLDEN, TRAINERS, slow_but_for
-from tests.labelling.page.conftest import NASTY, Page, make_demo, png
+from tests.labelling.serve.conftest import NASTY, Page, make_demo, png
 from tests.runs import CLASSES, call, write_validation
 from trainers.evaluation.figures import decimal
 from trainers.evaluation.prediction import Prediction
@@ -56,7 +58,7 @@ def test_the_verdict_is_sure_only_where_a_limit_was_measured(
 @slow_but_for(("CDC", "CoOp"), TRAINERS)  # with votes, and without
 def test_every_trainers_answer_is_on_the_page(trained, data_root, name):
     demo = make_demo(trained(name), data_root)
-    page = Page(demo_app.make_app(demo).test_client().get("/?picture=example-3").text)
+    page = Page(make_app(demo).test_client().get("/?picture=example-3").text)
     path, truth = demo.examples["example-3"]
     answers = demo.classifier.predict(path)
 
@@ -104,7 +106,7 @@ def test_an_uploaded_picture_is_answered_and_kept_for_the_next_question(
 
 def test_of_several_pictures_the_first_is_answered_and_the_others_can_be_chosen(trained, data_root):
     demo = make_demo(trained("CDC"), data_root)
-    client = demo_app.make_app(demo).test_client()
+    client = make_app(demo).test_client()
     paths = [f"{data_root}/dtd/images/{name}/13.png" for name in CLASSES[:3]]
     files = [(io.BytesIO(png(path)), f"{number}.png") for number, path in enumerate(paths)]
     page = Page(client.post("/", data={"upload": files}).text)
@@ -126,7 +128,7 @@ def test_of_several_pictures_the_first_is_answered_and_the_others_can_be_chosen(
 def test_another_order_of_the_names_changes_nothing_on_the_page(trained, data_root, trainer):
     """Not even the verdict. What was added is named where it is answered in another way."""
     demo = make_demo(trained(trainer), data_root, max_error=0.5)
-    client = demo_app.make_app(demo).test_client()
+    client = make_app(demo).test_client()
 
     def asked(names):
         form = {"classes": "\n".join(names), "picture": "example-2"}
@@ -145,17 +147,17 @@ def test_its_verdict_is_that_of_predict_in_the_same_words(copied, data_root, cap
     doubts = PromptedClassifier.load(folder).predict(paths).uncertainty
     pages, kinds = [], {True: "doubtful", False: "sure", None: "unknown"}
 
-    def serve(app, port):
+    def serve(app, port, host):
         for number in range(1, 9):
             pages.append(Page(app.test_client().get(f"/?picture=example-{number}").text))
         return SimpleNamespace(effective_port=port, run=lambda: None)
 
-    monkeypatch.setattr(demo_app, "make_server", serve)
+    monkeypatch.setattr(page_of, "make_server", serve)
 
     def flagged(*options):
         """What predict.py flags of the examples, after the page was found to say the same."""
         pages.clear()
-        assert call(demo_app.main, "--run", folder, "--root", data_root, *options) == 0
+        assert call(cdc_serve.main, "--run", folder, "--root", data_root, *options) == 0
         capsys.readouterr()
         assert call(predict.main, "--run", folder, "--json", *options, *paths) == 0
         out, log = capsys.readouterr()

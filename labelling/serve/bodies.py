@@ -1,0 +1,19 @@
+"""Bodies of requests that are JSON, and the answer to those that can't work."""
+
+import json
+from typing import Any
+
+from flask import Response, abort, jsonify, make_response, request
+
+
+def body_json() -> Any:  # noqa: ANN401  (whatever was sent)
+    """The JSON of a request; one that is none ends it with 400."""
+    try:
+        return json.loads(request.get_data())
+    except (ValueError, RecursionError):  # brackets in brackets, a hundred thousand times
+        abort(make_response(refusal("what was sent is no JSON")))
+
+
+def refusal(message: str, status: int = 400) -> tuple[Response, int]:
+    """A response that says what is wrong."""
+    return jsonify({"error": message}), status
