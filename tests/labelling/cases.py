@@ -17,6 +17,7 @@ from tests.runs import call
 
 NAMES = ["blue", "green", "red"]
 PICTURES = 48
+SMALL_BATCHES = ("DATALOADER.TEST.BATCH_SIZE", 16)  # three of the pictures
 SETTINGS = ("INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", 0)
 
 

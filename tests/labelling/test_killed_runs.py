@@ -6,13 +6,12 @@ import numpy
 import pytest
 
 from labelling import encode
-from tests.labelling.cases import over_tasks, train
+from tests.labelling.cases import SMALL_BATCHES, over_tasks, train
 from tests.runs import record_of
 from trainers.engine.run import Run
 from trainers.engine.testing import Evaluator
 
-BLOCK = 16
-SMALL_BATCHES = ("DATALOADER.TEST.BATCH_SIZE", BLOCK)
+BLOCK = SMALL_BATCHES[1]
 
 
 def die(*_, **__):
@@ -38,6 +37,10 @@ def die_before_the_test(patch):
     patch.setattr(Run, "keep_fit", die)
 
 
+def die_in_the_test(patch):
+    patch.setattr(Evaluator, "measure", die)
+
+
 def die_before_the_record(patch):
     patch.setattr(Evaluator, "write_record", die)
 
@@ -54,6 +57,7 @@ def small_blocks(monkeypatch):
         (die_at_a_block, 2),
         (die_in_training, 0),
         (die_before_the_test, 0),
+        (die_in_the_test, 0),
         (die_before_the_record, 0),
     ],
 )

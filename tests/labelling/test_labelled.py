@@ -11,7 +11,7 @@ import predict
 from labelling import PromptedClassifier
 from labelling.answers.on_ray import Labeller
 from labelling.answers.part_file import ENDING
-from tests.labelling.cases import MULTI, NAMES, over_tasks, read
+from tests.labelling.cases import MULTI, NAMES, PICTURES, SMALL_BATCHES, over_tasks, read
 from tests.labelling.test_stopped_labelling import FORMS, stop_after_a_batch
 from tests.runs import call
 
@@ -74,14 +74,28 @@ def test_the_answers_of_another_run_are_not_gone_on_with(task, command, run_of, 
 
 
 @over_tasks
-def test_a_stopped_labelling_ends_with_the_same_table_to_the_byte(task, command, tmp_path):
+def test_a_stopped_labelling_ends_with_the_same_table_to_the_byte(
+    task, command, run_of, tmp_path, monkeypatch
+):
+    """And what was written is not answered again."""
     table = tmp_path / "labels.csv"
-    assert call(predict.main, *command(task, "--probabilities")) == 0
+    words = command(task, "--probabilities")
+    words[1] = run_of(task, settings=SMALL_BATCHES)
+    assert call(predict.main, *words) == 0
     whole = table.read_bytes()
     table.unlink()
-    stop_after_a_batch(command(task, "--probabilities"))
+    stop_after_a_batch(words)
     assert not table.exists()
-    assert call(predict.main, *command(task, "--probabilities")) == 0
+    predicted = PromptedClassifier.predicted
+    asked = []
+
+    def noted(self, shown):
+        asked.append(len(shown))
+        return predicted(self, shown)
+
+    monkeypatch.setattr(PromptedClassifier, "predicted", noted)
+    assert call(predict.main, *words) == 0
+    assert 0 < sum(asked) < PICTURES
     assert table.read_bytes() == whole
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 import predict
 import train
-from labelling import PromptedClassifier, encode
+from labelling import PromptedClassifier
 from labelling.commands import train as cdc_train
 from labelling.rules import offered_labels
 from labelling.serve.demo import Demo, find_examples
@@ -79,44 +79,6 @@ def test_a_run_says_that_several_labels_are_meant_and_how_good_it_is(run):
     assert measured["map"] > 85 > untrained["map"]
     assert "micro_f1" not in untrained
     assert [own["positives"] for own in measured["per_label"].values()] == [24, 24, 24]
-
-
-def test_a_killed_run_goes_on_to_the_same_numbers_and_a_done_one_is_done(
-    pictures, words, run, tmp_path, monkeypatch, capsys
-):
-    monkeypatch.setattr(encode, "BLOCK", 16)
-    words = [*words, "DATALOADER.TEST.BATCH_SIZE", 16]
-    command = [pictures / "labels.csv", "--output-dir", tmp_path / "run", *words]
-    whole = tmp_path / "whole"
-    assert call(cdc_train.main, pictures / "labels.csv", "--output-dir", whole, *words) == 0
-    write = encode.write_block
-
-    def killed(path, *arrays):
-        if "000000016" in path:
-            raise KeyboardInterrupt
-        write(path, *arrays)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(encode, "write_block", killed)
-        assert call(cdc_train.main, *command) == 130
-    assert not (tmp_path / "run/results.json").exists()
-    written = []
-
-    def noted(path, features, key):
-        written.append(len(features))
-        write(path, features, key)
-
-    monkeypatch.setattr(encode, "write_block", noted)
-    assert call(cdc_train.main, *command) == 0
-    assert written == [16, 16]  # of the first block nothing
-    for name in ("metrics", "prompts_hash", "answers"):
-        assert record_of(tmp_path / "run")[name] == record_of(whole)[name]
-    assert call(cdc_train.main, *command) == 0
-    assert len(written) == 2
-    lines = (pictures / "labels.csv").read_text().replace("\n3.png,blue;green", "\n3.png,blue")
-    (pictures / "other.csv").write_text(lines)
-    assert call(cdc_train.main, pictures / "other.csv", *command[1:]) == 2
-    assert "belongs to another run" in capsys.readouterr().err
 
 
 def test_answers_are_sets_and_each_label_has_a_probability_of_its_own(run, pictures, tmp_path):

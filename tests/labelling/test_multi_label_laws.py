@@ -1,68 +1,37 @@
-"""What is chosen for multi-label pictures: settings, samples and promises."""
+"""What is chosen for multi-label pictures: thresholds, samples and promises."""
 
 import json
-import math
 
 import numpy
 import pytest
-import torch
 
+from labelling import PromptedClassifier
 from labelling.bets import BETS, limit_of_error, limit_of_missed
-from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.parts import of_each_label, sampled
 from labelling.rules import Wanted, rule_of
-from labelling.task import MultiLabel
-from tests.runs import make_record, refuses, write_answers
+from tests.labelling.cases import MULTI, NAMES
+from tests.runs import make_record, record_of, refuses, write_answers
+from trainers.common.record_file import read_answers
 from trainers.data.lists import Image
-from trainers.learners.features import Grid
+from trainers.evaluation.multi_label import best_thresholds
 
-# ---- settings ----
-
-
-class Deaf:
-    """A classifier that learns nothing from labels. Its setting says whether it answers with what a
-    picture shows, or with the opposite: labels reach the answers by the choice of the setting alone."""
-
-    grid = Grid([(10 ** (power / 2),) for power in range(-2, 7)], (10**1.5,))
-
-    def held_out_logits(self, features, labels, asked, settings):
-        shown = 2 * (asked > 0).float() - 1
-        return (shown * (math.log10(number) - 1) for (number,) in settings)
-
-    def fit(self, features, labels, setting):
-        pass
+# ---- thresholds ----
 
 
-class Uncalibrated(MultiLabel):
-    """The task without what is set after the choice."""
-
-    def calibrate(self, *_):
-        pass
-
-
-def answers_in_folds(shown, labels):
-    """Probabilities (N, K) of pictures that show (N, K), each answered from the other folds: every fifth
-    picture is in the same one."""
-    features = shown.float()
-    known = FeatureSet(features[None], features, labels, torch.arange(len(labels)) % 5)
-    return cross_fit(Deaf(), Uncalibrated(), known).probability
-
-
-@pytest.mark.parametrize("changed", [[7], [*range(2, 200, 5)]], ids=["a picture's", "a fold's"])
-def test_labels_have_no_part_in_the_setting_of_their_own_fold(changed):
-    """Hardly more than half of the others' labels are what the pictures show: with a whole fold's the
-    opposite setting would be the best."""
-    fold = torch.arange(200) % 5
-    shown = torch.randint(2, (200, 2)).bool()
-    others = (fold != changed[0] % 5).nonzero().flatten()
-    labels = shown.clone()
-    labels[others[:78]] = ~labels[others[:78]]
-    before = answers_in_folds(shown, labels)
-    labels[changed] = ~labels[changed]
-    after = answers_in_folds(shown, labels)
-    own = fold == changed[0] % 5
-    assert before[own].equal(after[own])
-    assert len(changed) == 1 or not before[others].equal(after[others])
+def test_thresholds_are_the_best_for_what_was_answered_out_of_fold(run_of):
+    """Those of a fold for the other folds, those of later pictures for all."""
+    run = run_of(MULTI)
+    arrays = read_answers(str(run), "test", record_of(run))
+    probability, truth, fold = (arrays[name] for name in ("probability", "truth", "fold"))
+    assert len({*fold.tolist()}) == 5
+    for part, own in enumerate(arrays["threshold"]):
+        others = fold != part
+        assert own.tolist() == best_thresholds(probability[others], truth[others]).tolist()
+    best = best_thresholds(probability, truth)
+    assert len({*best.tolist()}) == 3
+    assert PromptedClassifier.load(run).method.learner.thresholds.tolist() == best.tolist()
+    per_label = record_of(run)["metrics"]["test"]["per_label"]
+    assert [per_label[name]["threshold"] for name in NAMES] == best.tolist()
 
 
 # ---- samples ----

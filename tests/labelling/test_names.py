@@ -3,8 +3,10 @@ name is answered by its text."""
 
 import numpy
 
+import predict
 from labelling import PromptedClassifier
-from tests.labelling.cases import MULTI, NAMES, over_tasks
+from tests.labelling.cases import MULTI, NAMES, over_tasks, read
+from tests.runs import call
 
 
 def paths_of(folder):
@@ -12,18 +14,29 @@ def paths_of(folder):
 
 
 @over_tasks
-def test_a_permutation_of_the_names_permutes_the_answers_and_changes_no_label(
-    task, run_of, pictures_of
+def test_a_permutation_of_the_names_permutes_the_answers_and_changes_nothing_else(
+    task, run_of, pictures_of, tmp_path
 ):
+    """In Python and in a table."""
     classifier = PromptedClassifier.load(run_of(task))
-    own = classifier.predict(paths_of(pictures_of(task)))
+    paths = paths_of(pictures_of(task))
+    own = classifier.predict(paths)
     order = [2, 0, 1]
-    other = classifier.with_classes([NAMES[place] for place in order])
-    answers = other.predict(paths_of(pictures_of(task)))
+    names = [NAMES[place] for place in order]
+    answers = classifier.with_classes(names).predict(paths)
+    assert answers.classnames == names
     numpy.testing.assert_allclose(
         answers.probabilities, own.probabilities[:, order], rtol=1e-5, atol=1e-7
     )
-    assert [set(names) for names in answers.labels] == [set(names) for names in own.labels]
+    numpy.testing.assert_allclose(answers.uncertainty, own.uncertainty, rtol=1e-4, atol=1e-6)
+    assert list(map(set, answers.labels)) == list(map(set, own.labels))
+    assert answers.note == own.note == ""
+    table = tmp_path / "table.csv"
+    words = "--run", run_of(task), "--classes", *names, "--probabilities", "--csv", table
+    assert call(predict.main, *paths, *words) == 0
+    for row, known in zip(read(table), own.probabilities):
+        shown = [float(row[f"probability_{name}"]) for name in NAMES]
+        numpy.testing.assert_allclose(shown, known, rtol=1e-4, atol=1e-6)
 
 
 @over_tasks
@@ -33,32 +46,38 @@ def test_a_subset_keeps_what_was_trained_and_its_names_can_be_added_again(
     """Of one label each the others' probabilities are shared out; of several each stays its own."""
     classifier = PromptedClassifier.load(run_of(task))
     own = classifier.predict(paths_of(pictures_of(task)))
-    some = classifier.with_classes(NAMES[:2])
-    expected = own.probabilities[:, :2]
+    some = classifier.with_classes([NAMES[2], NAMES[0]])
+    expected = own.probabilities[:, [2, 0]]
     if task is not MULTI:
         expected = expected / expected.sum(axis=1, keepdims=True)
     answers = some.predict(paths_of(pictures_of(task)))
     numpy.testing.assert_allclose(answers.probabilities, expected, rtol=1e-4, atol=1e-6)
+    assert answers.note == ""
     again = some.with_classes(NAMES).predict(paths_of(pictures_of(task)))
     numpy.testing.assert_allclose(again.probabilities, own.probabilities, rtol=1e-5, atol=1e-7)
 
 
 @over_tasks
-def test_an_added_name_is_answered_by_its_text(task, run_of, pictures_of):
-    """The text of a trained name's twin: of a name alone nothing but the text is known."""
+def test_an_added_name_is_answered_by_its_text_and_takes_nothing_from_the_others(
+    task, run_of, pictures_of
+):
+    """Of a name alone nothing but the text is known. The odds between trained names stay."""
     classifier = PromptedClassifier.load(run_of(task))
     paths = paths_of(pictures_of(task))
-    added = classifier.with_classes([*NAMES, "banana", "car"])
-    exchanged = classifier.with_classes([*NAMES, "car", "banana"])
-    answers = added.predict(paths)
+    own = classifier.predict(paths).probabilities
+    added = classifier.with_classes([*NAMES, "banana", "car"]).predict(paths)
+    exchanged = classifier.with_classes(["car", *NAMES, "banana"]).predict(paths)
     numpy.testing.assert_allclose(
-        answers.probabilities,
-        exchanged.predict(paths).probabilities[:, [0, 1, 2, 4, 3]],
-        rtol=1e-4,
-        atol=1e-6,
+        added.probabilities, exchanged.probabilities[:, [1, 2, 3, 4, 0]], rtol=1e-4, atol=1e-6
     )
-    assert not numpy.allclose(answers.probabilities[:, 3], answers.probabilities[:, 4])
-    assert answers.note
+    assert not numpy.allclose(added.probabilities[:, 3], added.probabilities[:, 4])
+    assert "banana" in added.note
+    trained = added.probabilities[:, :3]
+    if task is MULTI:
+        assert not any({"banana", "car"} & {*labels} for labels in added.labels)
+    else:
+        trained = trained / trained.sum(axis=1, keepdims=True)
+    numpy.testing.assert_allclose(trained, own, rtol=1e-3, atol=1e-5)
 
 
 @over_tasks

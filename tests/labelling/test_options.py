@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy
 import pytest
 
+from labelling import PromptedClassifier
 from labelling.own_images import content_of
 from tests.labelling.cases import MULTI, NAMES, PICTURES, SINGLE, over_tasks, train, write
 from tests.runs import record_of
@@ -149,6 +150,20 @@ def test_small_labels_are_left_out_where_that_is_asked_for(task, own_pictures, t
 
 
 @over_tasks
+def test_small_labels_are_refused_or_trained_on_unless_they_are_left_out(
+    task, own_pictures, trained_on, refused
+):
+    rows = task.rows()
+    for place in range(3):
+        rows[place] = (rows[place][0], "rare")
+    file = write(own_pictures(task) / "rare.csv", rows)
+    if task is MULTI:
+        assert trained_on(task, file)["classnames"] == sorted([*NAMES, "rare"])
+    else:
+        assert "leave these out with --skip-small" in refused(task, file)
+
+
+@over_tasks
 def test_where_every_label_is_small_none_can_be_left_out(task, own_pictures, refused):
     rows = [("0.png", "a"), ("1.png", "b"), ("2.png", "a"), ("3.png", "b")]
     file = write(own_pictures(task) / "rare.csv", rows)
@@ -194,11 +209,13 @@ def test_without_training_a_run_is_built_and_leaves_no_record(
 
 
 @over_tasks
-def test_the_names_alone_can_be_tested(task, pictures_of, trained_on):
+def test_the_names_alone_can_be_tested(task, pictures_of, trained_on, tmp_path):
     record = trained_on(task, pictures_of(task) / "labels.csv", "--trainer", "ZeroshotCLIP")
     assert record["trainer"] == "ZeroshotCLIP"
     assert task.metric in record["metrics"]["test"]
     assert record["parameters"]["learnable"] == 0
+    answers = PromptedClassifier.load(tmp_path / "new").predict([pictures_of(task) / "0.png"])
+    assert len(answers.labels[0]) == 0 if task is MULTI else answers.labels[0] in NAMES
 
 
 @over_tasks

@@ -5,10 +5,11 @@ import json
 import numpy
 import pytest
 
+import predict
 from labelling.rules import Wanted, rule_of
 from labelling.threshold import OFFERED
 from tests.labelling.cases import MULTI, over_tasks
-from tests.runs import make_record, refuses, write_answers, write_validation
+from tests.runs import call, make_record, refuses, write_answers, write_validation
 from trainers.common.errors import UserError
 
 
@@ -54,6 +55,19 @@ def test_the_best_share_is_the_smallest_that_can_be_promised(task, tmp_path):
         assert (best.thresholds == again.thresholds).all()
     else:
         assert best.share == min(had)
+
+
+@over_tasks
+def test_the_best_promise_is_given_or_refused_in_a_line(task, run_of, pictures_of, capsys):
+    capsys.readouterr()
+    words = "--run", run_of(task), "--max-error", "best"
+    code = call(predict.main, *words, pictures_of(task) / "0.png")
+    said = capsys.readouterr()
+    if code == 2:
+        assert "can't promise that at most 20 %" in said.err
+    else:
+        assert code == 0
+        assert "with 95 % confidence" in said.err
 
 
 @over_tasks
