@@ -20,7 +20,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from trainers.common.console import counted
-from trainers.common.environment import first_line
+from trainers.common.environment import first_line, start_command
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import file_hash
 from trainers.common.image_files import transparent_parts, with_alpha
@@ -36,6 +36,7 @@ from ..rules import LabelRule, Wanted, rule_of, says
 from ..shift import lines_after
 from ..threshold import Threshold
 from .arguments import add_run_arguments, images_at, share_or_best
+from .lists import add_version
 
 if TYPE_CHECKING:
     from trainers.evaluation.prediction import Prediction
@@ -50,6 +51,7 @@ BAR: dict[str, Any] = {"unit": "image", "mininterval": 1, "dynamic_ncols": True}
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
+    add_version(parser)
     parser.add_argument(
         "paths",
         nargs="*",
@@ -346,3 +348,8 @@ def classifier_of(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, 1 where images can't be read, or 2 with one line on standard error."""
     return run_tool(run, parse_arguments(arguments), log)
+
+
+if __name__ == "__main__":
+    start_command()
+    sys.exit(main())

@@ -11,21 +11,24 @@ can't work ends with one line on standard error and exit code 2, a run that is a
 
 import argparse
 import logging
+import sys
 from collections.abc import Sequence
 
 from trainers.common.config_files import settings_in
-from trainers.common.environment import first_line
+from trainers.common.environment import first_line, start_command
 from trainers.common.errors import UserError, run_tool
 from trainers.common.imports import importing
 from trainers.common.interruption import interruptible
 
 from ..request import LOGGERS, OwnRun, add_arguments, ask_by
+from .lists import add_list_and_version
 
 log = logging.getLogger(__name__)
 
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
+    add_list_and_version(parser)
     parser.add_argument(
         "images",
         nargs="+",
@@ -130,3 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parse_arguments(arguments)
     with interruptible():
         return run_tool(run, args, *LOGGERS)
+
+
+if __name__ == "__main__":
+    start_command()
+    sys.exit(main())

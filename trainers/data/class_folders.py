@@ -51,7 +51,8 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
     files = {}
     if not classes:
         raise UserError(
-            f"{folder} has no class folders to tell apart: put the images of each class into a folder of their own"
+            f"{folder} has no class folders to tell apart: put the images of each class into a folder of their own. "
+            f"To label images without any labels: cdc-predict --classes cat dog -- {folder}"
         )
     if len(classes) == 1:
         raise UserError(
