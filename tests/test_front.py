@@ -1,0 +1,57 @@
+"""The front: how long README and the documents are, and what a snippet imports."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from tests.runs import REPOSITORY
+from tests.test_documentation import DOCS, DOCUMENTS
+
+README = REPOSITORY / "README.md"
+# the lab book, and pages that are filled from docstrings, are no reading matter
+COUNTED = [
+    README,
+    *DOCS.glob("*.md"),
+    *DOCS.glob("tutorials/*.md"),
+    *DOCS.glob("faithfulness/*.md"),
+]
+IMPORT = re.compile(r"(?m)^\s*(?:from|import) (labelling|trainers)\b")
+
+
+def words(path: Path) -> int:
+    """As ``wc -w`` counts, but for signs that are no words: bars of tables, dashes, equals signs."""
+    return sum(any(map(str.isalnum, word)) for word in path.read_text("utf-8").split())
+
+
+def test_readme_is_read_in_minutes_and_says_where_what_is():
+    text = README.read_text("utf-8")
+    assert len(text.split()) <= 1400
+    first = text.partition("\n## ")[0]
+    for asked_for in (
+        *("One or [several labels", "BioCLIP", "SigLIP 2", "Label Studio", "ONNX", "promises"),
+        *("pip install .", "cdc-train my_folder", "Research:", "Contents:"),
+    ):
+        assert asked_for in first, asked_for
+    for heading in re.findall(r"(?m)^## (.*)$", text):
+        anchor = heading.lower().replace("'", "").replace(" ", "-")
+        assert f"](#{anchor})" in first, heading
+
+
+def test_the_documents_are_read_in_a_day():
+    counted = {path for path in COUNTED if path != DOCS / "log.md"}
+    assert sum(map(words, counted)) <= 21_500
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in DOCUMENTS if page.is_relative_to(DOCS) or page == README], ids=str
+)
+def test_snippets_have_the_installed_names(page):
+    """In a checkout they are the same modules: test_import_names.py."""
+    assert not IMPORT.findall(page.read_text("utf-8"))
+
+
+def test_the_notebook_has_the_installed_names():
+    notebook = nbformat.read(DOCS / "tutorials/quickstart.ipynb", as_version=4)
+    assert not [cell.source for cell in notebook.cells if IMPORT.search(cell.source)]
