@@ -212,7 +212,7 @@ def test_in_an_empty_environment_and_an_empty_folder_it_trains_answers_and_expor
 
 # ---- the pages' commands, typed in order ----
 
-TYPED = ["README.md", "docs/faq.md", "docs/multi_label.md", "docs/tutorials/bioclip.md"]
+TYPED = ["README.md", "docs/faq.md", "docs/multi_label.md"]
 NOT_TYPED = {  # a part of a command → why it is not typed here; its words are read by test_examples.py
     "pip install": "the environment is there",
     "hf download": "from the hub",
@@ -222,10 +222,12 @@ NOT_TYPED = {  # a part of a command → why it is not typed here; its words are
     "--dataset": "takes the field's data, or protocols that take minutes",
     "output/base2new": "of those protocols",
     "bash scripts/": "minutes; scripts have tests of their own",
-    "demo_app.py": "serves until Ctrl-C; tests/labelling/page",
+    "cdc-serve": "serves until Ctrl-C",
     "--backbone RN50": "from OpenAI",
     "--trainer MaPLe": "minutes",
 }
+# what a command may end with instead, since its page says so: a part of it → the line's words
+SAID = {"--max-error": "can't promise that at most"}
 DRAWN = """
 import csv, random
 from pathlib import Path
@@ -303,7 +305,7 @@ def test_a_pages_commands_end_well(wheel_alone, tmp_path, page, has_dassl):
             [*start, *words], cwd=folder, env=env, text=True, capture_output=True, timeout=PATIENCE
         )
         said = f"{program} {' '.join(words)}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        if has_dassl or is_installed:
-            assert done.returncode == 0, said
-        else:
-            assert done.returncode == 0 or "pip install ./dassl-lite" in done.stderr, said
+        expected = [line for part, line in SAID.items() if part in words]
+        if not (has_dassl or is_installed):
+            expected.append("pip install ./dassl-lite")
+        assert done.returncode == 0 or any(line in done.stderr for line in expected), said

@@ -12,15 +12,17 @@ can't be loaded ends with one line on standard error and exit code 2.
 import argparse
 import logging
 import os
+import sys
 from collections.abc import Sequence
 
-from trainers.common.environment import first_line
+from trainers.common.environment import first_line, start_command
 from trainers.common.errors import UserError, run_tool
 from trainers.common.imports import importing
 
 from ..rules import Wanted, rule_of
 from ..serve import HOST
 from .arguments import add_run_arguments, share_or_best
+from .lists import add_version
 
 PORT = 8000
 TOKEN = "CDC_TOKEN"  # the environment variable
@@ -29,6 +31,7 @@ log = logging.getLogger("serve")
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
+    add_version(parser)
     add_run_arguments(parser)
     parser.add_argument(
         "--root",
@@ -101,3 +104,8 @@ def run(args: argparse.Namespace) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 0, or 2 with one line on standard error."""
     return run_tool(run, parse_arguments(arguments), log)
+
+
+if __name__ == "__main__":
+    start_command()
+    sys.exit(main())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from labelling.commands import predict, train
+from labelling.commands import predict, serve, train
 from trainers import METHODS, __version__
 from trainers.prompting.backbone import BACKBONES
 from trainers.settings import RUN
@@ -15,7 +15,7 @@ def printed(main, capsys, *words):
     return capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", [train, predict])
+@pytest.mark.parametrize("command", [train, predict, serve])
 def test_the_version_is_that_of_the_package(command, capsys):
     assert printed(command.main, capsys, "--version") == f"cdc-prompt-learning {__version__}\n"
 
