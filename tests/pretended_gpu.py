@@ -69,11 +69,18 @@ def tensors_in(*parts):
 
 
 class Watched(TorchDispatchMode):
-    """Sees every operation and changes none: under a mode of operations PyTorch takes other paths, whose
-    last digits may differ, so what is compared with the GPU's to the bit is computed under one, too."""
+    """Sees every operation and changes none."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         return func(*args, **(kwargs or {}))
+
+
+@contextlib.contextmanager
+def as_on_a_gpu():
+    """Computes on the CPU as the pretended GPU does, to the bit: texts are padded as there, and under a
+    mode of operations, where PyTorch takes other paths, whose last digits may differ."""
+    with mock.patch.dict(GROUP_FLOPS, cpu=GROUP_FLOPS["cuda"]), Watched():
+        yield
 
 
 class Operations(TorchDispatchMode):
@@ -196,8 +203,6 @@ def pretended_gpu():
         for name, value in cuda.items():
             stack.enter_context(mock.patch(f"torch.cuda.{name}", value))
         stack.enter_context(mock.patch("torch.autocast", autocast_on_the_cpu))
-        # texts are padded as on the CPU, whose numbers these are compared with to the bit
-        stack.enter_context(mock.patch.dict(GROUP_FLOPS, cuda=GROUP_FLOPS["cpu"]))
         stack.enter_context(Functions(marks))
         stack.enter_context(Operations(marks))
         yield

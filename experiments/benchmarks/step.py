@@ -17,8 +17,11 @@ precision, on the GPU; its memory is all that is in use. Without a GPU the steps
 one of the tests, whose times and memory are the CPU's: this shows that they work, and no more.
 scripts/gpu.sh calls it; ``run.py --plan`` reads the file.
 
-With ``--launches`` it counts the operations that a step dispatches, which a GPU waits for where batches
-are small: of a narrow CLIP of ViT-B/16's layers, whose texts are padded as a GPU has them padded.
+With ``--launches`` it counts, for every trainer, the operations that a step dispatches, which a GPU
+waits for where batches are small: of a narrow CLIP of ViT-B/16's layers, whose texts are padded as a GPU
+has them padded. For one number of names it also counts a ViT-B/16's FLOPs and bytes, without computing
+its products, and says how long GPUs take at least, see ``GPUS``. A trainer that changes CLIP's layers
+changes them in the usual way, too.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -27,18 +30,20 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import contextlib
 import csv
 import ctypes
 import io
 import logging
+import math
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
-from itertools import product
+from itertools import product, zip_longest
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import clip
@@ -48,6 +53,7 @@ from pandas import DataFrame, Series
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map_only
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop, sdpa_flop
 from torchvision.models import ResNet50_Weights
@@ -71,6 +77,7 @@ from trainers.prompting.precision import OfficialPrecision
 from trainers.prompting.prompts import Prompts
 from trainers.prompting.text import GROUP_FLOPS
 from trainers.prompting.towers import Towers
+from trainers.prompting.transformer import Adapter, Block, attend
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PRECISION, DTYPE = ("amp", torch.bfloat16) if DEVICE.type == "cuda" else ("fp32", torch.float32)
@@ -78,7 +85,15 @@ TEMPLATES = 4  # M
 BATCH = 4  # images
 # of a trainer whose fit before the first epoch would take minutes, and is no step: one view, once
 SHORT_START = {"ProLIP": ["TRAINER.PROLIP.VIEWS", "1", "TRAINER.PROLIP.STEPS", "1"]}
-LAUNCHED = {"CoOp": 1, "MaPLe": 1, "CDC": TEMPLATES}  # trainer of --launches → its templates
+LAUNCH = 5e-6  # seconds from the start of an operation to that of the next one, at least
+HALF = 2  # bytes of a value in fp16, which the recipes compute in
+COUNTED = 50  # names of which --launches counts FLOPs and bytes
+# GPU → FLOP/s of products in fp16, bytes/s of its memory, by the maker's data sheets
+GPUS = {
+    "T4": (65e12, 320e9),
+    "A100": (312e12, 1555e9),
+    "H100": (989e12, 3350e9),
+}
 PRECISIONS = ("fp32", "amp", "fp16")  # that a method can be asked for
 Work = Callable[[], object]  # what is measured
 Row = dict[str, Any]  # column → value
@@ -96,16 +111,52 @@ SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
 # ---- the usual way: the stock CLIP's modules under the calls of our towers ----
 
 
-def through(transformer: Any, x: Tensor, deep: Sequence[Tensor], first: int) -> Tensor:
-    """(L, B, D) through all blocks; from the second on, deep prompts (n, D) replace the tokens from
-    ``first``."""
-    for layer, block in enumerate(transformer.resblocks):
-        if 0 < layer <= len(deep):
-            prompt = deep[layer - 1].to(x.dtype)[:, None].expand(-1, x.shape[1], -1)  # (n, B, D)
-            end = first % len(x) + len(prompt)
-            x = torch.cat([x[: first % len(x)], prompt, x[end:]])
-        x = block(x)
-    return x
+class Changes(NamedTuple):
+    """Prompts and adapters of one template's layers.
+
+    Attributes:
+        deep: tokens (n, D) or (B, n, D), or None, for each layer from the second on, as far as any has.
+        first: place of the tokens that they replace.
+        adapters: for each layer, as far as any has; entered: how many tokens from the first on adapters
+            take, all of an image, the prefix of texts.
+        blocks: our blocks of the same weights, which take adapters.
+    """
+
+    deep: Sequence[Tensor | None]
+    first: int
+    adapters: Sequence[Adapter | None]
+    entered: int
+    blocks: Sequence[Block]
+
+
+def through(
+    transformer: Any, x: Tensor, changes: Changes, causal: bool = False
+) -> tuple[Tensor, int]:
+    """(L, B, D) through all blocks; and how many tokens stand before a text's own then."""
+    first = changes.first
+    entered = changes.entered
+    layers = zip_longest(transformer.resblocks, [None, *changes.deep], changes.adapters)
+    for layer, (block, prompt, adapter) in enumerate(layers):
+        if prompt is not None:
+            tokens = prompt.to(x.dtype)
+            # (n, B, D)
+            replaced = tokens.transpose(0, 1) if tokens.dim() == 3 else tokens[:, None]
+            replaced = replaced.expand(-1, x.shape[1], -1)
+            end = first % len(x) + len(replaced)
+            x = torch.cat([x[: first % len(x)], replaced, x[end:]])
+        if adapter is None:
+            x = block(x)
+            continue
+        own = changes.blocks[layer]
+        rows = x.transpose(0, 1)  # (B, L, D)
+        entering = adapter.enter(rows[:, :entered])
+        rows = torch.cat([entering, rows[:, entered:]], dim=1)
+        entered = entering.shape[1]
+        attended = attend(*own.project(rows, adapter=adapter).unbind(-3), causal=causal)
+        x = own.finish(rows, attended, adapter).transpose(0, 1)
+        if causal:  # the masks of the stock's blocks are those of 77 positions
+            x = x[:77]
+    return x, entered
 
 
 class UsualTowers(Towers):
@@ -124,18 +175,21 @@ class UsualTowers(Towers):
     def encode_texts(self, prompts: Prompts, normalize: bool = True) -> Tensor:
         """(M, K, E), one template after the other."""
         tower = self.stock
-        deep: Any
-        prefix, suffix, end, deep, _ = prompts.texts(slice(None))
-        templates = len(prefix)
+        prefix, suffix, end, deep, adapters = prompts.texts(slice(None))
+        templates, shared = prefix.shape[:2]
         suffix = suffix.expand(templates, -1, -1, -1)  # (M, K, S, D)
         end = end.expand(templates, -1)  # (M, K)
+        blocks: Any = self.backbone.text.transformer.resblocks
         features = []
-        for prompt, words, last, *layers in zip(prefix, suffix, end, *deep):
-            x = torch.cat([prompt.expand(len(words), -1, -1), words], dim=1)  # (K, P + S, D)
-            x = F.pad(x, (0, 0, 0, 77 - x.shape[1])) + tower.positional_embedding
-            x = through(tower.transformer, x.transpose(0, 1), layers, 1)  # (77, K, D)
+        for m in range(templates):
+            layers = [None if layer is None else layer[m % len(layer)] for layer in deep]
+            changes = Changes(layers, 1, adapters, shared, blocks)
+            x = torch.cat([prefix[m].expand(len(suffix[m]), -1, -1), suffix[m]], dim=1)
+            x = F.pad(x, (0, 0, 0, 77 - x.shape[1])) + tower.positional_embedding  # (K, 77, D)
+            # (77, K, D)
+            x, before = through(tower.transformer, x.transpose(0, 1), changes, causal=True)
             x = tower.ln_final(x.transpose(0, 1))  # (K, 77, D)
-            ends = len(prompt) + last.to(x.device)  # (K,)
+            ends = before + end[m].to(x.device)  # (K,)
             features.append(x[torch.arange(len(x), device=x.device), ends] @ tower.text_projection)
         stacked = torch.stack(features).float()
         return F.normalize(stacked, dim=-1) if normalize else stacked
@@ -143,24 +197,41 @@ class UsualTowers(Towers):
     def encode_images(
         self, images: Tensor, prompts: Prompts | None = None, normalize: bool = True
     ) -> Tensor:
-        """Images (V, B, 3, H, W) → (M, B, E), one template after the other; (V, B, E) without
-        prompts."""
-        visual = self.stock.visual
-        token = visual.class_embedding
+        """Images (V, B, 3, H, W) → (M, B, E), one template after the other; (V, B, E) without prompts, and
+        features (V, B, E) as they are. A readout's feature follows the class token's."""
+        if images.dim() == 3:
+            return super().encode_images(images, prompts, normalize)
+        given = prompts or Prompts()
+        token = self.stock.visual.class_embedding
         none = token.new_empty(len(images), 0, len(token))
-        shown, *deep = prompts.visual if prompts and prompts.visual else [none]
-        images = images.expand(len(shown), -1, -1, -1, -1)
+        shown, *deep = given.visual or [none]
         features = []
-        for view, prompt, *layers in zip(images, shown, *deep):
-            x = visual.conv1(view).flatten(2).transpose(1, 2)  # (B, N, D)
-            first = token.to(x.dtype).expand(len(x), 1, -1)
-            x = torch.cat([first, x], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
-            x = torch.cat([x, prompt.to(x.dtype).expand(len(x), -1, -1)], dim=1)
-            x = visual.ln_pre(x).transpose(0, 1)  # (L, B, D)
-            x = through(visual.transformer, x, layers, -len(prompt))
-            features.append(visual.ln_post(x[0]) @ visual.proj)
+        for m in range(len(shown)):
+            layers = [layer[m] for layer in deep]
+            features += self.encode_view(images[m % len(images)], shown[m], layers, given)
         stacked = torch.stack(features).float()
         return F.normalize(stacked, dim=-1) if normalize else stacked
+
+    def encode_view(
+        self, view: Tensor, prompt: Tensor, deep: Sequence[Tensor], given: Prompts
+    ) -> list[Tensor]:
+        """Features (B, E) of images (B, 3, H, W) under one template: the class token's and, where the
+        prompts have one, the readout's."""
+        visual = self.stock.visual
+        token = visual.class_embedding
+        blocks: Any = self.backbone.image.transformer.resblocks
+        x = visual.conv1(view).flatten(2).transpose(1, 2)  # (B, N, D)
+        first = token.to(x.dtype).expand(len(x), 1, -1)
+        x = torch.cat([first, x], dim=1) + visual.positional_embedding  # (B, 1 + N, D)
+        x = torch.cat([x, prompt.to(x.dtype).expand(len(x), -1, -1)], dim=1)
+        x = visual.ln_pre(x).transpose(0, 1)  # (L, B, D)
+        changes = Changes(deep, -len(prompt), given.image_adapters, len(x), blocks)
+        x, _ = through(visual.transformer, x, changes)
+        features = [visual.ln_post(x[0]) @ visual.proj]
+        if given.readout:
+            read = visual.ln_post(x[1 : 1 + given.readout.tokens].transpose(0, 1))  # (B, R, D)
+            features.append(given.readout.feature(read))
+        return features
 
 
 def usual_dempster(log_evidence: Tensor, reliability: Tensor | float = 1.0) -> Opinion:
@@ -223,7 +294,8 @@ def method_of(cfg: CfgNode, classes: int, backbone: Backbone) -> Method:
 
 
 def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any, Any]:
-    """A method on random weights, in our and in the usual way: two methods that share what they learn.
+    """A method on random weights, in our and in the usual way: two methods that share what they learn and
+    have looked at a batch as before a training's first epoch.
 
     Args:
         name: as registered; shape: see ``SHAPES``; classes: K, at most 1000; settings: keys of the
@@ -232,18 +304,20 @@ def build(name: str, shape: str, classes: int, **settings: object) -> tuple[Any,
     stock = random_clip(shape)
     node = f"TRAINER.{name.upper()}."
     pairs = [text for key, value in settings.items() for text in (node + key, str(value))]
-    cfg = config(name, shape, PRECISION, pairs)
+    cfg = config(name, shape, PRECISION, [*pairs, *SHORT_START.get(name, [])])
     ours: Any = method_of(cfg, classes, build_backbone(stock.state_dict()).to(DEVICE))
+    first = random_images(ours, 1, BATCH), torch.arange(BATCH, device=ours.device) % classes
+    ours.start(lambda most=None, augmented=False: [first], None)
     ours.optim = build_optimizer(ours, cfg.OPTIM)
     stock = stock.to(DEVICE).requires_grad_(False)
     towers = UsualTowers(ours.backbone, ours.settings, ours.official_precision, stock)
     kind: Any = UsualCDCMethod if name == "CDC" else type(ours)
     usual: Any = kind(ours.settings, ours.classnames, towers, ours.dataset, path=ours.path)
+    usual.start(lambda most=None, augmented=False: [first], None)
     usual.learner = ours.learner
     usual.optim = ours.optim
-    if name == "CDC":
-        for method in (ours, usual):
-            method.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
+    for method in (ours, usual):
+        method.hand_crafted  # noqa: B018  (encoded once in a run, hence no part of a step)
     return ours, usual
 
 
@@ -332,25 +406,60 @@ def count_flops(work: Work) -> int:
 
 
 class Launches(TorchDispatchMode):
-    """Counts the operations that make a tensor or change one, while it lasts: not views, and not what only
-    takes memory."""
+    """Counts the operations that make a tensor or change one, while it lasts, the values that they read and
+    write, and their FLOPs: not views, and not what only takes memory.
 
-    def __init__(self) -> None:
+    Args:
+        is_computed: whether products, convolutions and attention are; otherwise zeros stand in for them, so
+            that a large model's step takes seconds and little memory.
+    """
+
+    def __init__(self, is_computed: bool = True) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.is_computed = is_computed
         self.count = 0
+        self.values = 0
+        self.flops = 0
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
+        kwargs = kwargs or {}
         returns = func._schema.returns
         is_view = any(each.alias_info and not each.alias_info.is_write for each in returns)
         name = func.overloadpacket.__name__
         makes_tensor = any(str(each.type) == "Tensor" for each in returns)
         is_empty = name.startswith(("empty", "new_empty"))
-        is_launch = makes_tensor and not is_view and not is_empty and name != "_unsafe_view"
-        if is_launch:
+        flops_of = flop_registry.get(func.overloadpacket)
+        if flops_of is None or self.is_computed:
+            result = func(*args, **kwargs)
+        else:
+            result = zeros(func, args, kwargs)
+        if makes_tensor and not is_view and not is_empty and name != "_unsafe_view":
             self.count += 1
-        return func(*args, **(kwargs or {}))
+            self.values += sum(map(distinct_values, tree_leaves((args, kwargs, result))))
+        if flops_of is not None:
+            self.flops += flops_of(*args, **kwargs, out_val=result)
+        return result
+
+
+def distinct_values(part: object) -> int:
+    """How many values a tensor has in memory; 0 of anything else."""
+    if not isinstance(part, Tensor):
+        return 0
+    return math.prod(size for size, step in zip(part.shape, part.stride()) if step)
+
+
+def zeros(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+    """Results of an operation's shape and layout without its numbers."""
+    on_meta = tree_map_only(Tensor, lambda part: part.to("meta"), (args, kwargs))
+    shapes = func(*on_meta[0], **on_meta[1])
+
+    def zero(part: Tensor) -> Tensor:
+        whole = torch.zeros(part.untyped_storage().nbytes() // part.itemsize, dtype=part.dtype)
+        return whole.as_strided(part.shape, part.stride()).to(DEVICE)
+
+    return tree_map_only(Tensor, zero, shapes)
 
 
 def count_launches(work: Work) -> int:
@@ -361,6 +470,28 @@ def count_launches(work: Work) -> int:
         work()
     count: int = launches.count
     return count
+
+
+class Cost(NamedTuple):
+    """Launches, FLOPs and bytes of a step in fp16."""
+
+    launches: int
+    flops: int
+    size: int
+
+    def seconds(self, peak: float, bandwidth: float) -> float:
+        """The least time on a GPU that computes ``peak`` FLOP/s and moves ``bandwidth`` bytes/s."""
+        return max(self.flops / peak, self.size / bandwidth, self.launches * LAUNCH)
+
+
+def count_cost(work: Work) -> Cost:
+    """The cost of one call whose products are not computed; the call before it has made what is made
+    once."""
+    with Launches(is_computed=False):
+        work()
+    with Launches(is_computed=False) as launches:
+        work()
+    return Cost(launches.count, launches.flops, HALF * launches.values)
 
 
 def added_memory(work: Work) -> float:
@@ -462,16 +593,13 @@ def measure_step(method: Method, cfg: CfgNode, rounds: int) -> dict[str, float]:
 def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
     """A row of ``COLUMNS`` for each trainer that learns in steps, precision and number of classes, and
     whether all could be measured."""
-    shape: str = args.shape
+    shape: str = args.shape or "tiny"
     options = ["DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)] if args.batch else []
     rows: list[Row] = []
     is_whole = True
     with some_gpu() as device:
         backbone = build_backbone(random_clip(shape).state_dict()).to("cuda")
-        for name, precision, number in product(METHODS, PRECISIONS, args.classes):
-            kind = method_class(name)
-            if not kind.learns_in_epochs:
-                continue
+        for name, precision, number in product(in_steps(), PRECISIONS, args.classes or [50, 100]):
             cfg = config(name, shape, precision, [*options, *SHORT_START.get(name, [])])
             try:
                 measured = measure_step(method_of(cfg, number, backbone), cfg, args.rounds)
@@ -537,31 +665,72 @@ def compare_ways(shape: str, classes: int, rounds: int) -> None:
         print(f"\nK = {classes}: {title}\n{rows}", flush=True)
 
 
-def compare_launches(classes: Sequence[int]) -> None:
-    """Prints the operations of a training step of ``BATCH`` images, in Markdown."""
-    widths = [SHAPES[shape][0][7] for shape in ("narrow", "ViT-B/16")]
-    # padding is worth as many tokens as in a ViT-B/16, see ``TextEncoder.layout``
-    as_on_gpu = GROUP_FLOPS["cuda"] * (widths[0] / widths[1]) ** 2
+@contextlib.contextmanager
+def layout_of_gpu(shape: str) -> Iterator[None]:
+    """Pads texts as on a GPU, to the end of the block, with a text tower as wide as ViT-B/16's."""
+    widths = [SHAPES[each][0][7] for each in (shape, "ViT-B/16")]
+    # padding is worth as many tokens there, see ``TextEncoder.layout``
+    flops = GROUP_FLOPS["cuda"] * (widths[0] / widths[1]) ** 2
+    with mock.patch.dict(GROUP_FLOPS, {DEVICE.type: flops}):
+        yield
+
+
+def in_steps() -> list[str]:
+    """Return the trainers that learn in steps."""
+    kinds = {name: method_class(name) for name in METHODS}
+    return [name for name, kind in kinds.items() if kind.learns_in_epochs]
+
+
+def steps_of(name: str, shape: str, classes: int) -> list[Work]:
+    """A training step of ``BATCH`` images in the usual way and in ours."""
+    ours, usual = build(name, shape, classes)
+    views, _ = ours.views(ours.settings)
+    return [training_step(method, views, BATCH) for method in (usual, ours)]
+
+
+def count_all_launches(classes: Sequence[int]) -> list[Row]:
+    """The operations of a step of every trainer."""
     rows: list[Row] = []
-    with mock.patch.dict(GROUP_FLOPS, {DEVICE.type: as_on_gpu}):
-        for (name, templates), number in product(LAUNCHED.items(), classes):
-            settings = {"N_TEMPLATES": templates} if name == "CDC" else {}
-            ours, usual = build(name, "narrow", number, **settings)
-            counts = []
-            for method in (usual, ours):
-                counts.append(count_launches(training_step(method, templates, BATCH)))
-            first, second = counts
-            title = f"{name}, {templates} templates" if templates > 1 else name
-            rows.append(
-                {
-                    "trainer": title,
-                    "names": number,
-                    "usual": f"{first:,}",
-                    "ours": f"{second:,}",
-                    "ratio": f"{second / first:.2f}",
-                }
-            )
-    print(tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True))
+    for name, number in product(in_steps(), classes):
+        with layout_of_gpu("narrow"):
+            usual, ours = map(count_launches, steps_of(name, "narrow", number))
+        row = {"trainer": name, "names": number, "usual": f"{usual:,}", "ours": f"{ours:,}"}
+        rows.append({**row, "ratio": f"{ours / usual:.2f}"})
+    return rows
+
+
+def count_all_costs(shape: str, classes: int) -> list[Row]:
+    """What a step of every trainer costs in the usual way → in ours, and the least milliseconds of it on
+    each GPU."""
+    rows: list[Row] = []
+    for name in in_steps():
+        with layout_of_gpu(shape), Launches(is_computed=False):
+            works = steps_of(name, shape, classes)
+        with layout_of_gpu(shape):
+            costs = [count_cost(work) for work in works]
+        row = {
+            "trainer": name,
+            "launches": change([cost.launches for cost in costs], ",.0f"),
+            "GFLOP": change([cost.flops / 1e9 for cost in costs], ",.0f"),
+            "GB moved": change([cost.size / 1e9 for cost in costs], ",.1f"),
+        }
+        for gpu, (peak, bandwidth) in GPUS.items():
+            times = [1000 * cost.seconds(peak, bandwidth) for cost in costs]
+            row[f"{gpu}, ms"] = change(times, ".0f")
+        rows.append(row)
+    return rows
+
+
+def change(values: Sequence[float], form: str) -> str:
+    usual, ours = (format(value, form) for value in values)
+    return f"{usual} → {ours}"
+
+
+def compare_launches(classes: Sequence[int], shape: str) -> None:
+    """Prints the operations of a training step of ``BATCH`` images, and what it costs, in Markdown."""
+    for rows in (count_all_launches(classes), count_all_costs(shape, COUNTED)):
+        print(tabulate(rows, headers="keys", tablefmt="pipe", disable_numparse=True), flush=True)
+        print()
 
 
 def run(args: argparse.Namespace) -> int:
@@ -571,31 +740,32 @@ def run(args: argparse.Namespace) -> int:
         UserError: the file to write is somebody's, or no step can be measured.
     """
     if args.launches:
-        compare_launches(args.classes)
+        compare_launches(args.classes or [5, 50, 500], args.shape or "ViT-B/16")
         return 0
     if not args.every:
-        for classes in args.classes:
-            compare_ways(args.shape, classes, args.rounds)
+        for classes in args.classes or [50, 100]:
+            compare_ways(args.shape or "tiny", classes, args.rounds)
         return 0
     check_output("--every", args.every, ",".join(COLUMNS))
     rows, is_whole = measure_all(args)
     if not rows:
         raise UserError("no step could be measured: the lines above say why")
-    print(f"{shown(rows)}\n\n{args.shape} on {rows[0]['device']}, torch {torch.__version__}")
+    print(f"{shown(rows)}\n\n{rows[0]['CLIP']} on {rows[0]['device']}, torch {torch.__version__}")
     write_rows(args.every, rows)
     return 0 if is_whole else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("--shape", choices=SHAPES, default="tiny", help="of the random backbone")
-    parser.add_argument("--classes", type=int, nargs="+", default=[50, 100], metavar="K")
+    parser.add_argument("--shape", choices=SHAPES, help="of the random backbone (tiny)")
+    parser.add_argument("--classes", type=int, nargs="+", metavar="K", help="names (50 100)")
     parser.add_argument("--rounds", type=int, default=5, help="of which medians are taken (5)")
     parser.add_argument("--batch", type=int, help="with --every: images in it (the recipe's)")
     parser.add_argument(
         "--launches",
         action="store_true",
-        help="count the operations of a step as a GPU has them, in our and in the usual way",
+        help="count a step of every trainer as a GPU has it, in the usual way and in ours: operations with --classes (5 50 500) "
+        "names, and the FLOPs, bytes and least time of --shape (ViT-B/16)",
     )
     parser.add_argument(
         "--every",

@@ -7,6 +7,7 @@ from experiments.benchmarks import step
 from protocols.hours import COLUMNS, Steps
 from tests.conftest import scrambled
 from tests.runs import call
+from trainers import METHODS
 from trainers.common.errors import UserError
 
 CLASSES = 5
@@ -66,17 +67,63 @@ def test_launches_are_what_makes_or_changes_a_tensor():
     assert step.count_launches(lambda: torch.empty(3).expand(2, 3)) == 0
 
 
-def test_the_table_of_launches_has_both_ways(capsys, monkeypatch):
-    monkeypatch.setitem(step.SHAPES, "narrow", step.SHAPES["smallest"])
-    monkeypatch.setattr(step, "LAUNCHED", {"CDC": 2})
-    assert call(step.main, "--launches", "--classes", 3) == 0
-    header, _, row = capsys.readouterr().out.splitlines()
+@pytest.mark.parametrize("name", [name for name in step.in_steps() if METHODS[name][0] == "."])
+def test_every_trainer_has_a_usual_way_that_gives_the_same_numbers(name):
+    """The loss of a step and the gradients of all that is learned, with CLIP's layers as many as its recipe
+    wants; without what is drawn in a step."""
+    torch.manual_seed(1)
+    ours, usual = step.build(name, "narrow", CLASSES)
+    if name != "ProLIP":  # whose projection keeps the norm of its start
+        scrambled(ours.learner)
+    ours.optim.step = lambda: None
+    parts = []
+    for method in (ours, usual):
+        torch.manual_seed(2)
+        loss = step.training_step(method.eval(), method.views(method.settings)[0], 2)()
+        gradients = (p.grad for p in method.learner.parameters() if p.grad is not None)
+        parts.append(torch.cat([loss.flatten(), *(each.flatten() for each in gradients)]))
+    assert len(parts[0]) > 1
+    assert (parts[0] - parts[1]).norm() < 1e-4 * parts[1].norm()
+
+
+def test_a_step_costs_the_same_whether_or_not_its_products_are_computed():
+    """And its FLOPs are torch's own count."""
+    with step.layout_of_gpu("narrow"):
+        _, ours = step.steps_of("MaPLe", "narrow", CLASSES)
+        cost = step.count_cost(ours)
+        assert cost.launches == step.count_launches(ours)
+        assert cost.flops == step.count_flops(ours)
+
+
+def test_bytes_are_those_that_an_operation_reads_and_writes():
+    a = torch.randn(3, 5)
+    b = torch.randn(5, 1).expand(5, 7)  # five values
+    cost = step.count_cost(lambda: a @ b)
+    assert cost == (1, 2 * 3 * 5 * 7, 2 * (15 + 5 + 21))
+
+
+def test_a_step_takes_the_longest_of_what_it_needs():
+    """Of computing, of moving and of starting operations."""
+    assert step.Cost(10, 200, 30).seconds(peak=1, bandwidth=1) == 200
+    assert step.Cost(10, 20, 30).seconds(peak=1, bandwidth=1) == 30
+    assert step.Cost(10, 2, 3).seconds(peak=1e9, bandwidth=1e9) == 10 * step.LAUNCH
+
+
+def test_the_tables_of_launches_have_both_ways(capsys, monkeypatch):
+    monkeypatch.setattr(step, "in_steps", lambda: ["CDC"])
+    monkeypatch.setattr(step, "COUNTED", 3)
+    assert call(step.main, "--launches", "--classes", 3, "--shape", "narrow") == 0
+    launches, costs = capsys.readouterr().out.strip().split("\n\n")
+    header, _, row = launches.splitlines()
     assert header.split() == "| trainer | names | usual | ours | ratio |".split()
     _, trainer, names, usual, ours, ratio, _ = (part.strip() for part in row.split("|"))
-    assert (trainer, names) == ("CDC, 2 templates", "3")
+    assert (trainer, names) == ("CDC", "3")
     counts = [int(count.replace(",", "")) for count in (usual, ours)]
-    assert 0 < counts[1] < counts[0]
+    assert 0 < counts[1] < 0.4 * counts[0]
     assert float(ratio) == pytest.approx(counts[1] / counts[0], abs=0.01)
+    header, _, row = costs.splitlines()
+    assert [part.strip() for part in header.split("|")[1:4]] == ["trainer", "launches", "GFLOP"]
+    assert row.split("|")[2].strip() == f"{usual} → {ours}"
 
 
 def every(tmp_path, capsys):

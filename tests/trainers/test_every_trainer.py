@@ -19,7 +19,7 @@ from tests.conftest import (
     slow_but_for,
 )
 from tests.methods import shape_setting_of
-from tests.pretended_gpu import Watched, pretended_gpu
+from tests.pretended_gpu import as_on_a_gpu, pretended_gpu
 from tests.runs import call, change_split, make_textures, prompts_of, record_of, words_of
 from tests.same_run import assert_equal, kept_answers
 from train import main
@@ -48,7 +48,7 @@ def saved(folder, name=""):
 @pytest.fixture(scope="module", params=TRAINERS)
 def of_each(request, just_trained):
     """A trainer's name, and its object and folder after a run on the base classes."""
-    with Watched():
+    with as_on_a_gpu():
         return request.param, *just_trained(request.param, *SMALL)
 
 
@@ -102,7 +102,7 @@ def test_text_is_encoded_once_a_test(of_each, monkeypatch):
     encoder, calls = trainer.model.backbone.text, []
     forward = encoder.forward
     monkeypatch.setattr(encoder, "forward", lambda *parts: calls.append(1) or forward(*parts))
-    with Watched():  # the run keeps these answers, which other tests look at
+    with as_on_a_gpu():  # the run keeps these answers, which other tests look at
         trainer.test()
     assert len(trainer.test_loader) == 2
     if METHOD_OF[name].prompts_texts:

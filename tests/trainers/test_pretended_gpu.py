@@ -12,7 +12,7 @@ from report.pictures import Found
 from results.runs import collect
 from tests.conftest import BASE, FEW, slow_but_for
 from tests.labelling.serve.conftest import make_demo
-from tests.pretended_gpu import Watched, pretended_gpu
+from tests.pretended_gpu import as_on_a_gpu, pretended_gpu
 from tests.runs import make_pictures, small_recipe
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 
@@ -32,9 +32,9 @@ def all_at_a_time(monkeypatch):
 def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     run, stopped, all_at_a_time, name
 ):
-    with Watched():
+    with as_on_a_gpu():
         _, expected, folder = run(name, *EACH_EPOCH, name="cpu")
-    stopped(folder, epoch=2, name="gpu")
+        stopped(folder, epoch=2, name="gpu")
     with pretended_gpu():
         _, record, _ = run(name, *EACH_EPOCH, name="gpu")
     assert record["device"] == "cuda:0"
@@ -78,7 +78,8 @@ def test_pictures_of_ones_own_are_trained_on_and_answered_there(
         asked = [each.predict(shown).probabilities for each in (classifier, others)]
         return classifier.record, asked
 
-    expected, here = answers("cpu")
+    with as_on_a_gpu():
+        expected, here = answers("cpu")
     with pretended_gpu():
         record, there = answers("gpu")
     assert record["device"] == "cuda:0"

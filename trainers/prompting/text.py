@@ -7,7 +7,8 @@ follow *exactly*:
    templates lie one after the other in one stream, short ones first; linear maps, norms and MLPs see
    the stream, attention sees the texts of one group at a time, which are padded to the longest of
    them. The number of groups matters for time alone (``GROUP_FLOPS``).
-2. Of the last layer's output only that token is read, so only its MLP is computed there.
+2. Of the last layer's output only that token is read, so only its query and its MLP are computed
+   there.
 3. Whatever all classes of one template share at the start (start token, context tokens, fixed
    words; deep prompts too) sees nothing of the class. It is run once per template, at the end of the
    stream, and each class's own tokens attend to its keys and values.
@@ -45,10 +46,12 @@ class Layout:
     Attributes:
         tokens: T.
         text, position: (T,) which text a token belongs to, and where in it the token stands.
-        end: (N,) place of each text's last token in the stream.
         order, template: (N,) the text that comes first, second, …; and its template.
+        place: (N,) of each text in that order.
+        end: (N,) place of the last token of the text that comes first, second, … in the stream.
         lengths, counts, sizes: of each group: its texts' length, how many of the N they are, and how
             many of the T their tokens are.
+        ends: of each group: where in its texts their last tokens stand, (n,); None where none is padded.
     """
 
     def __init__(
@@ -64,14 +67,17 @@ class Layout:
         padded = torch.tensor(self.lengths).repeat_interleave(torch.tensor(self.counts))  # (N,)
         starts = padded.cumsum(0) - padded  # (N,)
         position = torch.arange(self.tokens) - starts.repeat_interleave(padded)
-        end = torch.empty_like(starts)
-        end[order] = starts + in_order - 1
         self.order = order.to(device)
+        self.place = order.argsort().to(device)
         self.template = (order // classes).to(device)
         self.text = order.repeat_interleave(padded).to(device)
         self.position = position.to(device)
-        self.end = end.to(device)
-        self.masks: dict[tuple[int, int, torch.dtype], Tensor] = {}
+        self.end = (starts + in_order - 1).to(device)
+        self.ends: list[Tensor | None] = []
+        for length, own in zip(self.lengths, in_order.split(self.counts)):
+            is_padded = bool(own[0] < length)
+            self.ends.append((own - 1).to(device) if is_padded else None)
+        self.masks: dict[tuple[object, ...], Tensor] = {}
 
     def own_tokens(self, suffix: Tensor) -> Tensor:
         """(T, D) the texts' own tokens, of (M or 1, K, S, D)."""
@@ -119,23 +125,50 @@ class Layout:
         prefix = prefix.unflatten(0, (-1, rows)).transpose(0, 1)  # (R, P, 3, H, D/H)
         query, shared = prefix.split([1, 2], dim=2)
         of_prefix = attend(query.squeeze(2), *shared.unbind(2), causal=True)  # (R, P, D)
-        if rows == 1:
-            shared = shared.expand(len(self.order), -1, -1, -1, -1)
-        else:
-            # (N, P, 2, H, D/H)
-            shared = shared.index_select(
-                0, self.order if rows == len(self.order) else self.template
-            )
         outputs = []
-        for length, own, before in zip(self.lengths, groups, shared.split(self.counts)):
+        for length, own, before in zip(self.lengths, groups, self.prefixes(shared)):
             query, own = own.unflatten(0, (-1, length)).split([1, 2], dim=2)
             key, value = torch.cat([before, own], dim=1).unbind(2)  # (n, P + L, H, D/H)
-            mask = self.mask(length, key)
+            mask = self.causal_mask(length, key)
             outputs.append(attend(query.squeeze(2), key, value, mask).flatten(0, 1))  # (n·L, D)
         outputs.append(of_prefix.transpose(0, 1).flatten(0, 1))
         return torch.cat(outputs)
 
-    def mask(self, length: int, key: Tensor) -> Tensor:
+    def attend_from_ends(self, query: Tensor, projected: Tensor, rows: int) -> Tensor:
+        """What the last token of each text sees: its own prefix and the text.
+
+        Args:
+            query: (N, H, D/H) of these tokens, in the texts' order in the stream.
+            projected: (T + P·R, 2, H, D/H) keys and values of the stream.
+
+        Returns:
+            (N, D), in the same order.
+        """
+        *groups, prefix = projected.split([*self.sizes, len(projected) - self.tokens])
+        shared = prefix.unflatten(0, (-1, rows)).transpose(0, 1)  # (R, P, 2, H, D/H)
+        outputs = []
+        queries = query.unsqueeze(1).split(self.counts)  # (n, 1, H, D/H) each
+        parts = zip(self.lengths, queries, groups, self.prefixes(shared), self.ends)
+        for length, asking, own, before, end in parts:
+            own = own.unflatten(0, (-1, length))
+            key, value = torch.cat([before, own], dim=1).unbind(2)  # (n, P + L, H, D/H)
+            outputs.append(
+                attend(asking, key, value, self.end_mask(length, key, end)).flatten(0, 1)
+            )
+        return torch.cat(outputs)
+
+    def prefixes(self, shared: Tensor) -> Sequence[Tensor]:
+        """The keys and values of each text's prefix, (n, P, 2, H, D/H) for each group, out of the
+        prefixes' (R, P, 2, H, D/H)."""
+        if len(shared) == 1:
+            of_texts = shared.expand(len(self.order), -1, -1, -1, -1)
+        else:
+            rows = self.order if len(shared) == len(self.order) else self.template
+            of_texts = shared.index_select(0, rows)
+        split: Sequence[Tensor] = of_texts.split(self.counts)
+        return split
+
+    def causal_mask(self, length: int, key: Tensor) -> Tensor:
         """Added to the products of a group's queries and keys (n, P + L, H, D/H): 0 where a token sees
         another one, (L, P + L), −∞ elsewhere. Made once, as most layers have the same P."""
         keys = key.shape[1]
@@ -143,6 +176,20 @@ class Layout:
         if shape not in self.masks:
             hidden = torch.full((length, keys), -torch.inf, dtype=key.dtype, device=key.device)
             self.masks[shape] = hidden.triu(keys - length + 1)
+        return self.masks[shape]
+
+    def end_mask(self, length: int, key: Tensor, end: Tensor | None) -> Tensor | None:
+        """The same for the last tokens alone, (n, 1, 1, P + L), which stand at ``end`` (n,) in their texts;
+        None where no text is padded, whose last token sees all of it."""
+        if end is None:
+            return None
+        keys = key.shape[1]
+        shape = ("end", length, keys, key.dtype)
+        if shape not in self.masks:
+            place = torch.arange(keys, device=key.device) - (keys - length)  # (P + L,)
+            mask = torch.zeros(len(end), keys, dtype=key.dtype, device=key.device)
+            hidden = mask.masked_fill(place > end[:, None], -torch.inf)
+            self.masks[shape] = hidden[:, None, None]
         return self.masks[shape]
 
 
@@ -252,11 +299,11 @@ class TextEncoder(nn.Module):
         # the last layer's output is read at end-of-text only: the other tokens need not get that far
         last, prompt, adapter = layers[-1]
         x, rows = layout.enter(x, rows, prompt, adapter)
-        attended = layout.attend(last.project(x, adapter=adapter), rows)
         read = x.index_select(0, layout.end)  # (N, D)
-        feature = last.finish(read, attended.index_select(0, layout.end), adapter)
-        feature = self.ln_final(feature) @ self.text_projection  # (N, E)
-        features: Tensor = feature.unflatten(0, lengths.shape)  # (M, K, E)
+        query = last.project(read, "q", adapter).squeeze(-3)  # (N, H, D/H)
+        attended = layout.attend_from_ends(query, last.project(x, "kv", adapter), rows)
+        feature = self.ln_final(last.finish(read, attended, adapter)) @ self.text_projection
+        features: Tensor = feature[layout.place].unflatten(0, lengths.shape)  # (M, K, E)
         return features
 
     def layout(self, lengths: Tensor, device: torch.device) -> Layout:
