@@ -15,11 +15,11 @@ from typing import IO, Any, NamedTuple, cast
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.readers import UNPACKED
 
-ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 MOST_ENTRIES = (
     300_000  # files and folders; the largest archive of the field, SUN397's, has 109,000 images
 )
-LONGEST_NAME = 1000  # characters; a system takes 4,096 bytes, with the folder
+LONGEST_MEMBER = 1000  # characters; a system takes 4,096 bytes, with the folder
 LONGEST_READ = 2**20  # bytes; tarfile reads a header, which may hold a name of any length, at once
 # errors of the readers of archives on damaged ones
 DAMAGED = (
@@ -44,7 +44,7 @@ class Member(NamedTuple):
 
 
 def is_archive(name: str) -> bool:
-    return name.lower().endswith(ENDINGS)
+    return name.lower().endswith(ARCHIVE_ENDINGS)
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def members(path: str) -> Iterator[Member]:
 
     Raises:
         UserError: it holds a link, a device, a name that leads out of it or is longer than
-            ``LONGEST_NAME``, or more than ``MOST_ENTRIES``.
+            ``LONGEST_MEMBER``, or more than ``MOST_ENTRIES``.
     """
     if path.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
@@ -156,9 +156,9 @@ def checked(path: str, member: Member) -> Member:
     """The member, whose name stays below the folder that the archive is unpacked to, on any system.
 
     Raises:
-        UserError: it doesn't, or is longer than ``LONGEST_NAME``.
+        UserError: it doesn't, or is longer than ``LONGEST_MEMBER``.
     """
-    if len(member.name) > LONGEST_NAME:
+    if len(member.name) > LONGEST_MEMBER:
         raise refused(path, f"{member.name[:40]}…", f"has a name of {len(member.name)} characters")
     parts = re.split(r"[/\\]", member.name)
     if os.pardir in parts or not parts[0] or ":" in parts[0] or "\0" in member.name:

@@ -34,7 +34,7 @@ from trainers.common.readers import read_yaml
 
 # name → numbers of classes and of the parts' images, protocols, source
 EXPECTED = read_yaml(Path(__file__).with_suffix(".yaml"))
-HEADERS = (
+CHECK_HEADERS = (
     "data set|state|classes|train|val|test|split|needed by|where to get it, or what is wrong"
 ).split("|")
 OTHER_SPLIT = "another split"
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [check(data_set(name), args.root) for name in args.names or EXPECTED]
     missing = [row[0] for row in rows if row[1] == "missing" and not args.names]
     shown = [row for row in rows if row[0] not in missing]
-    print(tabulate(shown, HEADERS, disable_numparse=True))
+    print(tabulate(shown, CHECK_HEADERS, disable_numparse=True))
     if missing:
         print(f"Not there: {', '.join(missing)}; given by name, it says where to get it")
     return 0

@@ -33,10 +33,10 @@ from huggingface_hub.hf_api import RepoFile
 from tabulate import tabulate
 
 from datasets import check, ilsvrc
-from datasets.archives import ENDINGS, is_archive, unpack
+from datasets.archives import ARCHIVE_ENDINGS, is_archive, unpack
 from datasets.base import ImageDataset
 from datasets.every import data_set
-from datasets.imagenet import CLASSNAMES
+from datasets.imagenet import CLASSNAMES_FILE
 from datasets.sources import MIRROR, REVISION, SOURCES, Source
 from trainers.common.console import first_few
 from trainers.common.errors import UserError, nearest, raise_machines, run_tool
@@ -44,18 +44,18 @@ from trainers.common.files import UNFINISHED, file_hash
 from trainers.common.hub import cached, download
 from trainers.common.locks import only_writer
 from trainers.data.class_folders import class_folders
-from trainers.data.fewshot import FOLDER as SAMPLES
+from trainers.data.fewshot import SAMPLES_FOLDER as SAMPLES
 
 log = logging.getLogger("get")
 
-ALL = "all"
+ALL_SETS = "all"
 MIRRORED = [name for name, source in SOURCES.items() if source.archives]
 # folders of data sets that need CoOp's class names of ImageNet, and so may have them
 NAMED_BY_COOP = [
     data_set(name).dataset_dir
     for source in SOURCES.values()
     for name in source.sets
-    if CLASSNAMES in data_set(name).lists
+    if CLASSNAMES_FILE in data_set(name).lists
 ]
 WHERE_CLASSNAMES = "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub) links it, under ImageNet; put it into FOLDER and give --from FOLDER"
 
@@ -65,9 +65,9 @@ WHERE_CLASSNAMES = "CoOp's DATASETS.md (KaiyangZhou/CoOp on GitHub) links it, un
 
 def is_complete(name: str, root: str) -> bool:
     """Whether all images of a data set's own lists, or class folders, are there."""
-    row = dict(zip(check.HEADERS, check.check(data_set(name), root)))
+    row = dict(zip(check.CHECK_HEADERS, check.check(data_set(name), root)))
     is_all_there = row["state"] in ("present", check.OTHER_SPLIT)
-    return is_all_there or row[check.HEADERS[-1]] == check.OTHER_SIZE
+    return is_all_there or row[check.CHECK_HEADERS[-1]] == check.OTHER_SIZE
 
 
 def is_the_fields(name: str, root: str) -> bool:
@@ -97,7 +97,7 @@ def missing_of(names: Iterable[str], root: str) -> list[str]:
 def key(file: str) -> str:
     """Return an archive's name without its ending, its case and its dashes."""
     stem = os.path.basename(file).lower()
-    ending = next((end for end in ENDINGS if stem.endswith(end)), "")
+    ending = next((end for end in ARCHIVE_ENDINGS if stem.endswith(end)), "")
     return re.sub(r"[^a-z0-9]", "", stem.removesuffix(ending))
 
 
@@ -306,15 +306,15 @@ def add_classnames(root: str, target: str, folder: str | None) -> None:
     Raises:
         UserError: none has them.
     """
-    if os.path.exists(f"{target}/{CLASSNAMES}"):
+    if os.path.exists(f"{target}/{CLASSNAMES_FILE}"):
         return
     places = [f"{root}/{place}" for place in NAMED_BY_COOP]
     for place in [folder, *places] if folder else places:
-        if os.path.isfile(f"{place}/{CLASSNAMES}"):
-            shutil.copyfile(f"{place}/{CLASSNAMES}", f"{target}/{CLASSNAMES}{UNFINISHED}")
-            os.rename(f"{target}/{CLASSNAMES}{UNFINISHED}", f"{target}/{CLASSNAMES}")
+        if os.path.isfile(f"{place}/{CLASSNAMES_FILE}"):
+            shutil.copyfile(f"{place}/{CLASSNAMES_FILE}", f"{target}/{CLASSNAMES_FILE}{UNFINISHED}")
+            os.rename(f"{target}/{CLASSNAMES_FILE}{UNFINISHED}", f"{target}/{CLASSNAMES_FILE}")
             return
-    raise UserError(f"{target} lacks {CLASSNAMES}: {WHERE_CLASSNAMES}")
+    raise UserError(f"{target} lacks {CLASSNAMES_FILE}: {WHERE_CLASSNAMES}")
 
 
 # ---- the command ----
@@ -364,7 +364,7 @@ def get(name: str, args: argparse.Namespace, hub: Hub | None) -> None:
     target = cls.place(root)
     if source.by_hand:
         if args.source is None:
-            raise UserError(f"{cls.how_to_get(target)}; {CLASSNAMES}: {WHERE_CLASSNAMES}")
+            raise UserError(f"{cls.how_to_get(target)}; {CLASSNAMES_FILE}: {WHERE_CLASSNAMES}")
         ilsvrc.sort(args.source, target, args.labels)
         add_classnames(root, target, args.source)
         return
@@ -383,7 +383,7 @@ def get(name: str, args: argparse.Namespace, hub: Hub | None) -> None:
         unpack(path, place)
         leave_samples_aside(place)
         settle(cls, place, target)
-        if CLASSNAMES in cls.lists:
+        if CLASSNAMES_FILE in cls.lists:
             add_classnames(root, target, args.source)
 
 
@@ -414,7 +414,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError: the command can't work; OSError: the disk is full, or fails.
     """
-    names = list(dict.fromkeys(MIRRORED if ALL in args.names else args.names))
+    names = list(dict.fromkeys(MIRRORED if ALL_SETS in args.names else args.names))
     args.root = os.path.abspath(os.path.expanduser(args.root))
     if args.source is not None and not os.path.isdir(args.source):
         raise UserError(f"--from {args.source} is no folder: give the one with what you downloaded")
@@ -446,7 +446,7 @@ def run(args: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    known = [ALL, *SOURCES]
+    known = [ALL_SETS, *SOURCES]
     parser.add_argument("names", nargs="+", metavar="NAME", help=f"what to get: {', '.join(known)}")
     parser.add_argument("--root", default="data", help="folder of the data sets (data)")
     parser.add_argument(

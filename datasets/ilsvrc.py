@@ -31,7 +31,7 @@ TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
 WNID = r"n\d{8}"
 # a validation image, and after it the class, with anything but another image between them: lines
 # "name wnid", "name number wnid", Kaggle's LOC_val_solution.csv, valprep.sh, JSON
-LABEL = re.compile(rf"(ILSVRC2012_val_\d{{8}})(?:(?!ILSVRC2012_val_).)*?\b({WNID})\b")
+LABEL_LINE = re.compile(rf"(ILSVRC2012_val_\d{{8}})(?:(?!ILSVRC2012_val_).)*?\b({WNID})\b")
 DEPTH = 5  # of the folders that are looked into: Kaggle's ILSVRC/Data/CLS-LOC/val, and one more
 
 
@@ -155,7 +155,7 @@ def read_labels(path: str) -> dict[str, str]:
         UserError: it can't be read, or names no image with its WordNet id.
     """
     with reading(path, "give a list of the validation images as --labels"):
-        labels = dict(pair for line in read_lines(path) for pair in LABEL.findall(line))
+        labels = dict(pair for line in read_lines(path) for pair in LABEL_LINE.findall(line))
     if not labels:
         raise UserError(
             f"--labels {path} has no line with an image and its WordNet id, such as ILSVRC2012_val_00000001.JPEG n01751748: "

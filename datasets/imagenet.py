@@ -18,7 +18,7 @@ from trainers.data.pickles import read_pickle
 
 from .base import ImageDataset, TargetDataset, register
 
-CLASSNAMES = "classnames.txt"
+CLASSNAMES_FILE = "classnames.txt"
 DEVKIT = "ILSVRC2012_devkit_t12.tar.gz"
 
 
@@ -29,7 +29,7 @@ class ImageNet(ImageDataset):
 
     dataset_dir = "imagenet"
     image_dir = "images"
-    lists = (CLASSNAMES,)
+    lists = (CLASSNAMES_FILE,)
     lists_images = False
 
     @classmethod
@@ -46,7 +46,9 @@ class ImageNet(ImageDataset):
                 f"{root}/imagenet/images/val sorts the validation images, with {DEVKIT} of image-net.org in that folder "
                 "or a list of their classes as --labels"
             )
-        names = read_classnames(f"{folder}/{CLASSNAMES}", sorted({*parts["train"], *parts["test"]}))
+        names = read_classnames(
+            f"{folder}/{CLASSNAMES_FILE}", sorted({*parts["train"], *parts["test"]})
+        )
         train, _, test = labelled(f"{folder}/images", parts, names)
         return in_coops_order(train, folder), test, test
 
@@ -87,7 +89,7 @@ class ImageNetVariant(TargetDataset):
     """
 
     source = "ImageNet"
-    lists = (CLASSNAMES,)
+    lists = (CLASSNAMES_FILE,)
     lists_images = False
     has_all = by_line = False
 
@@ -95,7 +97,7 @@ class ImageNetVariant(TargetDataset):
     def list_images(cls, folder: str) -> Lists:
         place = f"{folder}/{cls.image_dir}"
         files = numbered_files(place)
-        names = read_classnames(f"{folder}/{CLASSNAMES}", () if cls.has_all else files)
+        names = read_classnames(f"{folder}/{CLASSNAMES_FILE}", () if cls.has_all else files)
         if cls.by_line:
             names = {str(line): name for line, name in enumerate(names.values())}
         return labelled(place, {"test": files}, names)

@@ -16,9 +16,9 @@ from trainers import METHODS, method_class
 
 DOCS = Path(__file__).resolve().parent
 REPOSITORY = DOCS.parent
-CONFIGS = REPOSITORY / "configs/trainers"
+RECIPES = REPOSITORY / "configs/trainers"
 MODEL_CARD = "trainers/prompting/weights/tiny.md"
-MEASURED = DOCS / "data/base_to_new.csv"
+MEASURED_PAGE = DOCS / "data/base_to_new.csv"
 # a path in running text: neither in a link, nor an authors' file with its line
 PATH = re.compile(r"(?<![\[(/\w.])((?:\w+/)+[\w.]+\.(?:md|py|yaml|csv))(?![\w/:\])])")
 
@@ -79,7 +79,7 @@ def page(module: ModuleType, names: list[str]) -> str:
     ]
     for name in names:
         parts.append(f"## Recipes of {name}\n")
-        parts += map(recipe, sorted((CONFIGS / name).glob("*.yaml")))
+        parts += map(recipe, sorted((RECIPES / name).glob("*.yaml")))
         parts.append(f"## Settings of {name}\n")
         parts.append(
             f"In `TRAINER.{name.upper()}`; a recipe's values come on top of the defaults.\n"
@@ -95,7 +95,7 @@ def page(module: ModuleType, names: list[str]) -> str:
 def numbers(names: list[str]) -> str:
     """The table of published and of measured accuracies in base-to-new."""
     published = read_published()["base2new_average"]
-    with open(MEASURED, encoding="utf-8", newline="") as file:
+    with open(MEASURED_PAGE, encoding="utf-8", newline="") as file:
         measured = {row["trainer"]: row for row in csv.DictReader(file)}
     lines = ["| base-to-new, accuracy in % | base | new | H |", "|---|---|---|---|"]
     for name in names:

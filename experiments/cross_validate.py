@@ -59,7 +59,7 @@ from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.training import build
 from results.rows import harmonic_mean
-from results.svg import MARK
+from results.svg import SVG_MARK
 from trainers.common.config_files import CONFIGS
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import check_output, write_text
@@ -250,7 +250,7 @@ def compare(args: argparse.Namespace) -> None:
     compared = differences(settings, rows, args.first)
     print(table(settings, rows), difference_table(compared), verdicts(compared), sep="\n\n")
     if args.figure:
-        check_output("--figure", args.figure, MARK)
+        check_output("--figure", args.figure, SVG_MARK)
         titles = {each["name"]: each.get("description", each["name"]) for each in settings}
         write_text(args.figure, draw(compared.rename(titles)))
 

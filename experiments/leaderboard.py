@@ -26,7 +26,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from results.svg import MARK, STYLE, svg_of
+from results.svg import STYLE, SVG_MARK, svg_of
 from trainers.common.errors import UserError, exit_code, raise_machines
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_text
@@ -87,7 +87,7 @@ def read_table(path: str) -> pandas.DataFrame:
 
 def make(args: argparse.Namespace) -> None:
     """The whole command."""
-    check_output("picture", args.picture, MARK, [args.table])
+    check_output("picture", args.picture, SVG_MARK, [args.table])
     write_text(os.path.abspath(args.picture), draw(read_table(args.table)))
 
 

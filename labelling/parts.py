@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
-from trainers.data.class_folders import LEAST, Files, divide, labelled
+from trainers.data.class_folders import LEAST_IMAGES, Files, divide, labelled
 from trainers.data.fewshot import VALIDATION_SHOTS, Chosen
 from trainers.data.lists import PARTS, Image, Lists
 
@@ -241,5 +241,5 @@ def too_small(table: Table) -> list[int]:
     if table.is_divided:
         return []
     sizes = numpy.bincount([label for (label,) in table.labels], minlength=len(table.folders))
-    small: list[int] = numpy.flatnonzero(sizes < LEAST).tolist()
+    small: list[int] = numpy.flatnonzero(sizes < LEAST_IMAGES).tolist()
     return small

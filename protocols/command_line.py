@@ -34,7 +34,7 @@ FLAGS = {
     "--head": ("MODEL.HEAD.NAME", "Dassl's MODEL.HEAD.NAME"),
 }
 OWN = ("--images", "--trainer", "--backbone", "--output-dir")  # flags that come first in --help
-EXAMPLES = """\
+EXAMPLE_COMMANDS = """\
 examples:
   python train.py --images my_folder
   python train.py --images my_folder corrected.csv
@@ -63,7 +63,7 @@ def parse_arguments(
     parser = argparse.ArgumentParser(
         description="Trains or tests one run: the command that CoOp's users know, arguments unchanged.",
         usage="%(prog)s [options] [KEY VALUE …]",
-        epilog=EXAMPLES,
+        epilog=EXAMPLE_COMMANDS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     own = parser.add_argument_group("your own pictures")

@@ -13,7 +13,7 @@ from trainers.common.readers import read_yaml
 from .plan import PlannedRun
 
 FILE = "output/gpu.csv"  # where scripts/gpu.sh leaves the steps
-COLUMNS = [
+STEP_COLUMNS = [
     "device",
     "CLIP",
     "trainer",
@@ -25,7 +25,7 @@ COLUMNS = [
     "GFLOP",
     "% of peak",
 ]
-PRECISION = "fp16"  # what PREC is where a recipe has none
+USUAL_PRECISION = "fp16"  # what PREC is where a recipe has none
 SIZES = (
     Path(__file__).parent.parent / "datasets/check.yaml"
 )  # data set → its numbers, of classes first
@@ -88,7 +88,7 @@ class Steps:
         """
         classes = classes_of(run)
         batch = int(str(settings["DATALOADER.TRAIN_X.BATCH_SIZE"]))
-        precision = str(settings.get(f"TRAINER.{run.trainer.upper()}.PREC", PRECISION))
+        precision = str(settings.get(f"TRAINER.{run.trainer.upper()}.PREC", USUAL_PRECISION))
         clip = str(settings["MODEL.BACKBONE.NAME"])
         if classes is None:
             return None

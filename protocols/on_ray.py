@@ -17,9 +17,9 @@ from .plan import PlannedRun, is_recorded
 
 log = logging.getLogger("run")
 
-MOST = 1000  # runs that wait in Ray's queue or are under way; a thread here waits for each
+MOST_RUNS = 1000  # runs that wait in Ray's queue or are under way; a thread here waits for each
 RETRIES = 100  # machines that a run may lose before it is given up
-PATIENCE = 60  # seconds after which a shared disk shows another machine's files
+DISK_PATIENCE = 60  # seconds after which a shared disk shows another machine's files
 END = 2000  # characters of a failed run's last words
 
 
@@ -70,7 +70,7 @@ class Cluster:
         UserError: Ray is not installed, or has no cluster.
     """
 
-    at_once = MOST
+    at_once = MOST_RUNS
 
     def __init__(self, args: argparse.Namespace, program: str) -> None:
         try:
@@ -129,7 +129,7 @@ class Cluster:
             del self.tasks[run]
         if code:
             sys.stderr.write(said)
-        last = time.monotonic() + PATIENCE
+        last = time.monotonic() + DISK_PATIENCE
         while not code and not is_recorded(run) and time.monotonic() < last:
             time.sleep(1)
         return int(code)

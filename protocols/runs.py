@@ -30,7 +30,7 @@ from .plan import (
     seeds_of,
 )
 
-COLUMNS = {
+PLAN_COLUMNS = {
     "CLIP": "MODEL.BACKBONE.NAME",
     "epochs": "OPTIM.MAX_EPOCH",
     "batch": "DATALOADER.TRAIN_X.BATCH_SIZE",
@@ -103,9 +103,9 @@ def show_plan(args: argparse.Namespace) -> str:
         for rule in rules:
             settings |= rule.settings
         if run.backbone:
-            settings[COLUMNS["CLIP"]] = run.backbone
+            settings[PLAN_COLUMNS["CLIP"]] = run.backbone
         settings |= {**options, **settings_in(run.settings, "settings")}
-        shown = [settings[key] for key in COLUMNS.values()]
+        shown = [settings[key] for key in PLAN_COLUMNS.values()]
         held = list(map(str, rules))
         if run.model:
             of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
@@ -121,7 +121,7 @@ def show_plan(args: argparse.Namespace) -> str:
                 hours += missing * each
         seeds = (seeds_of(group), seeds_of(filter(is_recorded, group)))
         rows.append((*line, *shown, "; ".join(held), *seeds))
-    heads = [*LINE, *COLUMNS, "rules, a later one wins", "seeds", "done"]
+    heads = [*LINE, *PLAN_COLUMNS, "rules, a later one wins", "seeds", "done"]
     done = sum(map(is_recorded, runs))
     text = (
         f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing. Weights of other CLIPs than {EMBEDDED} are "

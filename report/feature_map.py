@@ -26,10 +26,10 @@ from .pictures import Found, Paths
 log = logging.getLogger(__name__)
 
 FEWEST = 21  # images, below which a map shows nothing
-MOST = 200  # that are encoded once more for it
-NAMED = 12  # classes, above which a legend would cover the page
-STEPS = 500  # of t-SNE: twice as many make its divergence smaller by less than 4 %, and the map no clearer
-NEIGHBOURS = 10.0  # t-SNE's perplexity: about how many images are an image's neighbours
+MOST_ENCODED = 200  # that are encoded once more for it
+NAMED_CLASSES = 12  # classes, above which a legend would cover the page
+MAP_STEPS = 500  # of t-SNE: twice as many make its divergence smaller by less than 4 %, and the map no clearer
+MAP_NEIGHBOURS = 10.0  # t-SNE's perplexity: about how many images are an image's neighbours
 RING = 60  # of a wrong answer's circle, in points²
 
 
@@ -48,7 +48,7 @@ class Map(NamedTuple):
 
 
 def map_of(run: FinishedRun, paths: Paths) -> Map | None:
-    """The map of a run's test images, at most ``MOST`` of them, as many of the first as of the last;
+    """The map of a run's test images, at most ``MOST_ENCODED`` of them, as many of the first as of the last;
     None where fewer than ``FEWEST`` are at hand.
 
     Args:
@@ -63,7 +63,7 @@ def map_of(run: FinishedRun, paths: Paths) -> Map | None:
     known = [number for number, name in enumerate(answers["image"]) if name in paths]
     if len(known) < FEWEST:
         return None
-    spread = numpy.linspace(0, len(known) - 1, min(MOST, len(known))).round().astype(int)
+    spread = numpy.linspace(0, len(known) - 1, min(MOST_ENCODED, len(known))).round().astype(int)
     chosen = numpy.array(known)[spread]
     found = [paths[answers["image"][number]] for number in chosen]
     features = known_features(run, found)  # (N, E)
@@ -71,12 +71,12 @@ def map_of(run: FinishedRun, paths: Paths) -> Map | None:
         saved = load_run(str(run.folder))
         how = background_of(saved), least_side(saved.cfg.INPUT)
         features = features_of(saved, (image.as_tested(*how) for image in found))
-    perplexity = min(NEIGHBOURS, (len(chosen) - 1) / 3)
+    perplexity = min(MAP_NEIGHBOURS, (len(chosen) - 1) / 3)
     flat = TSNE(
         perplexity=perplexity,
         metric="cosine",
         init="random",
-        max_iter=STEPS,
+        max_iter=MAP_STEPS,
         random_state=0,
         n_jobs=1,
     )
@@ -140,5 +140,5 @@ def draw(made: Map, axes: Axes) -> None:
     x, y = made.places[~made.right].T
     axes.scatter(x, y, s=RING, facecolors="none", edgecolors=INK, linewidths=1)
     axes.set(xticks=[], yticks=[])
-    if len(names) <= NAMED:
+    if len(names) <= NAMED_CLASSES:
         finish(axes)

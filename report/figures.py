@@ -22,11 +22,11 @@ from results.answers import histogram, reliability_points, risk_coverage
 from results.kept import read_uncertainties
 from results.rows import Table
 from results.runs import Arrays, Curve, RunSeries, training_curve
-from results.svg import INK, MARK, STYLE, svg_of
+from results.svg import INK, STYLE, SVG_MARK, svg_of
 from trainers.common.files import check_output, write_text
 from trainers.evaluation.uncertainty import BINS
 
-SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
+FIGURE_SIZE = (4.8, 3.7)  # inches; shrunk to a phone's width the text is still readable
 RISK_LINES = {"max_probability": ("probability", "-"), "vacuity": ("vacuity", "--")}  # of risk
 PER_POINT = (
     10  # images, at least, of a reliability diagram's points: a share of fewer is too uncertain
@@ -326,9 +326,9 @@ def write_figure(figure: Figure, folder: str, taken: Counter[str]) -> str:
     taken[stem] += 1
     number = f"-{taken[stem]}" if taken[stem] > 1 else ""
     path = os.path.join(folder, f"{stem}{number}.svg")
-    check_output("figure", path, MARK)
+    check_output("figure", path, SVG_MARK)
     with rc_context(STYLE):
-        canvas = Canvas(figsize=SIZE, layout="constrained")
+        canvas = Canvas(figsize=FIGURE_SIZE, layout="constrained")
         axes = canvas.subplots()
         figure.draw(axes)
         axes.set_title(textwrap.fill(figure.title, 52))

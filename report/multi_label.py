@@ -33,8 +33,8 @@ from .review import least_certain
 MAP = "map"  # the metric of a headline, and its name there
 MEASURE = "mAP"
 BARS = 8  # shown labels of a picture: the most wrong ones
-NONE = "none of the labels"
-COLUMNS = (
+NO_LABEL = "none of the labels"
+LABEL_COLUMNS = (
     "label",
     "average precision",
     "pictures",
@@ -43,7 +43,7 @@ COLUMNS = (
     "ECE",
     "wrongly given most often where it is missed",
 )
-READING = (
+MULTI_LABEL_READING = (
     "mAP is the mean of the labels' average precisions. Each label is given from the probability on "
     "that is best for its F1; in cross-validation each fold's by the thresholds of the other folds."
 )
@@ -171,10 +171,10 @@ def class_page(entry: RunSeries, _: Paths) -> ClassPage:
         title=entry.where,
         seeds=len(entry.runs),
         heading="The labels, the least average precision first",
-        columns=COLUMNS,
+        columns=LABEL_COLUMNS,
         classes=rows,
         is_whole=len(rows) <= MATRIX,
-        reading=READING,
+        reading=MULTI_LABEL_READING,
         names=[],
         rows=[],
         left_out=0,
@@ -291,8 +291,8 @@ def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
         image=answers["image"][index],
         split=answers["split"][index],
         picture=picture_of(answers, index, paths),
-        truth=", ".join(names_of(run, truth)) or NONE,
-        answer=", ".join(names_of(run, given)) or NONE,
+        truth=", ".join(names_of(run, truth)) or NO_LABEL,
+        answer=", ".join(names_of(run, given)) or NO_LABEL,
         probability=100 * float(probability[0]),
         right=bool((given == truth).all()),
         votes=[],

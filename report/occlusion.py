@@ -24,11 +24,11 @@ log = logging.getLogger(__name__)
 
 SIDE = 224  # pixels of the picture
 PATCH = 56  # of the patch
-STEP = 28  # between the patch's places
-PLACES = 1 + (SIDE - PATCH) // STEP  # of the patch, in each direction
-GREY = (128, 128, 128)
-SHOWN = 4  # images
-SMALL = 96  # pixels of a picture's side in the figure
+STRIDE = 28  # between the patch's places
+PATCH_PLACES = 1 + (SIDE - PATCH) // STRIDE  # of the patch, in each direction
+COVER = (128, 128, 128)
+MOST_SHOWN = 4  # images
+PICTURE_SIDE = 96  # pixels of a picture's side in the figure
 GAP = 0.06  # between two pictures there, as a share of a side
 
 
@@ -63,7 +63,7 @@ def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
     chosen: dict[int, Found] = {}
     for index in numpy.argsort(answers[UNCERTAINTY], kind="stable"):
         found = paths.get(answers["image"][index])
-        if found and answers["right"][index] and len(chosen) < SHOWN:
+        if found and answers["right"][index] and len(chosen) < MOST_SHOWN:
             chosen.setdefault(answers["label"][index], found)
     if not chosen:
         return []
@@ -73,15 +73,15 @@ def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
         whole = found.as_tested(background_of(saved), least_side(saved.cfg.INPUT))
         picture = ImageOps.fit(whole, (SIDE, SIDE))
         covered = [picture]  # the first one stays whole
-        for row, column in numpy.ndindex(PLACES, PLACES):
+        for row, column in numpy.ndindex(PATCH_PLACES, PATCH_PLACES):
             covered.append(picture.copy())
-            left = column * STEP
-            top = row * STEP
-            covered[-1].paste(GREY, (left, top, left + PATCH, top + PATCH))
+            left = column * STRIDE
+            top = row * STRIDE
+            covered[-1].paste(COVER, (left, top, left + PATCH, top + PATCH))
         votes = prediction_of(saved, covered).votes  # (M, 1 + PLACES², K)
         assert votes is not None
         of_class = votes[:, :, label].numpy()
-        drops = (of_class[:, :1] - of_class[:, 1:]).reshape(-1, PLACES, PLACES)
+        drops = (of_class[:, :1] - of_class[:, 1:]).reshape(-1, PATCH_PLACES, PATCH_PLACES)
         made.append(Occlusion(saved.method.classnames[label], picture, drops))
     return made
 
@@ -131,10 +131,10 @@ def draw(shown: list[Occlusion], axes: Axes) -> None:
     templates = len(shown[0].drops)
     limit = 100 * max(numpy.abs(one.drops).max() for one in shown)
     # a patch's drop is shown in its middle
-    near = (PATCH - STEP) / 2 / SIDE
-    far = near + PLACES * STEP / SIDE
+    near = (PATCH - STRIDE) / 2 / SIDE
+    far = near + PATCH_PLACES * STRIDE / SIDE
     for row, one in enumerate(shown):
-        small = one.picture.resize((SMALL, SMALL))
+        small = one.picture.resize((PICTURE_SIDE, PICTURE_SIDE))
         top = row * step
         axes.imshow(small, extent=(0, 1, top + 1, top))
         for column, drop in enumerate(one.drops, 1):

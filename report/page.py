@@ -36,7 +36,7 @@ from .sources import RunRow, measures_of, notes_of, run_rows, warn_without_answe
 from .tables import Tables, measured_tables, protocol_tables
 from .tasks import Glance, glances, headlines, lists, shown_of
 
-MARK = "<!DOCTYPE html>\n<!-- A report of CDC for prompt learning -->\n"  # begins the template
+PAGE_MARK = "<!DOCTYPE html>\n<!-- A report of CDC for prompt learning -->\n"  # begins the template
 # makes figures of series that have answers; its second argument: data set → its images' files
 MoreFigures = Callable[[list[RunSeries], dict[str, Paths]], Iterable[Figure]]
 
@@ -102,7 +102,7 @@ def make_report(
         folder ``root`` is missing, or a file to be written is somebody's.
     """
     check_root(root)
-    check_output("--output", str(output), MARK)
+    check_output("--output", str(output), PAGE_MARK)
     with warnings_noted() as warnings:
         runs = collect(*folders)
         accuracies = protocol_tables(folders)

@@ -14,7 +14,7 @@ from results.runs import FinishedRun
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name, places_in
 from trainers.common.image_files import read_picture
-from trainers.data.kept import SMALL, Kept, small_jpeg
+from trainers.data.kept import THUMBNAIL, Kept, small_jpeg
 from trainers.data.lists import Image
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ class Found(NamedTuple):
     def small(self) -> bytes:
         """Return a thumbnail, as a JPEG, of ``as_tested``."""
         known = None if self.kept is None else self.kept.small.get(self.path)
-        return known or small_jpeg(read_picture(self.path, "white", 2 * SMALL))
+        return known or small_jpeg(read_picture(self.path, "white", 2 * THUMBNAIL))
 
 
 Paths = dict[str, Found]  # name of an image, as the answers have it → its file

@@ -51,7 +51,7 @@ ONE_LABEL = Shown(
     listed=gallery.listed,
     has_figures=True,
 )
-MULTI_LABEL = Shown(
+SHOWN_OF_MULTI_LABEL = Shown(
     metric=multi_label.MAP,
     measure=multi_label.MEASURE,
     column="mAP",
@@ -68,7 +68,7 @@ MULTI_LABEL = Shown(
 
 def shown_of(entry: RunSeries) -> Shown:
     """Return the parts that show a series."""
-    return MULTI_LABEL if entry.is_multi_label else ONE_LABEL
+    return SHOWN_OF_MULTI_LABEL if entry.is_multi_label else ONE_LABEL
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def headlines(series: Sequence[RunSeries]) -> list[Headline]:
 def glances(heads: Sequence[Headline]) -> list[Glance]:
     """A ``Glance`` for each task that has headlines."""
     made = []
-    for shown in (ONE_LABEL, MULTI_LABEL):
+    for shown in (ONE_LABEL, SHOWN_OF_MULTI_LABEL):
         of_task = [head for head in heads if head.measure == shown.measure]
         if of_task:
             made.append(Glance(shown.column, shown.reading, of_task))

@@ -35,7 +35,7 @@ from .table import BASE2NEW, tables
 log = logging.getLogger(__name__)
 
 FULL = "full"  # the row that the others are compared with
-RESAMPLES = 2000
+BOOTSTRAP_DRAWS = 2000
 TEST = (
     "Interval and p: bootstrap over seeds and test images; p by Holm over the table's differences."
 )
@@ -68,7 +68,7 @@ def chance(differences: numpy.ndarray) -> float:
 
 def bootstrap(row: Right, full: Right) -> numpy.ndarray:
     """Resampled differences of mean H between two rows of runs, (R,) in points of percent; R is
-    ``RESAMPLES``.
+    ``BOOTSTRAP_DRAWS``.
 
     A resample draws, with replacement, as many seeds, base images and new images as there are, the
     same for both rows: they share few-shot samples and test images, so an easy seed or image
@@ -88,7 +88,7 @@ def bootstrap(row: Right, full: Right) -> numpy.ndarray:
     generator = numpy.random.default_rng(0)
     sizes = len(full[0]), full[0].shape[1], full[1].shape[1]
     seeds, base, new = (
-        generator.multinomial(size, numpy.full(size, 1 / size), RESAMPLES) for size in sizes
+        generator.multinomial(size, numpy.full(size, 1 / size), BOOTSTRAP_DRAWS) for size in sizes
     )  # (R, S), (R, N), (R, N)
     differences: numpy.ndarray
     differences = resampled_h(row, seeds, base, new) - resampled_h(full, seeds, base, new)

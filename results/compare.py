@@ -34,11 +34,11 @@ from trainers.common.readers import read_yaml
 from .comparison import DATA, PRIMARY, Difference, ProtocolScores, Ranking, powerless_over, signed
 from .experiment import refuse_twice
 from .holm import by_holm, holm_over
-from .published import BASE2NEW_MEASURES, PUBLISHED, SHOTS, TRANSFER_LISTS, read_published
+from .published import BASE2NEW_MEASURES, PUBLISHED, PUBLISHED_SHOTS, TRANSFER_LISTS, read_published
 from .render import DAGGER, MEANING, write_cells
 from .rows import Column, Table
 from .runs import collect, shots_in_words
-from .svg import MARK
+from .svg import SVG_MARK
 from .table import BASE2NEW, SOURCE, tables
 
 log = logging.getLogger(__name__)
@@ -145,7 +145,7 @@ def published_scores(path: Path) -> Iterator[ProtocolScores]:
             for trainer, sets in known["base2new"].items()
             for data, numbers in sets.items()
         }
-        title = titled_by_shots(BASE2NEW, SHOTS)
+        title = titled_by_shots(BASE2NEW, PUBLISHED_SHOTS)
         yield ProtocolScores(title, by_index(pairs, BASE2NEW_MEASURES), marked)
         for title, protocol in TRANSFER_LISTS.items():
             rows = dict(known[protocol])
@@ -155,7 +155,7 @@ def published_scores(path: Path) -> Iterator[ProtocolScores]:
                 for trainer, row in rows.items()
                 for data, value in zip(tested, row[1:])
             }
-            title = titled_by_shots(title, SHOTS)
+            title = titled_by_shots(title, PUBLISHED_SHOTS)
             yield ProtocolScores(title, by_index(values, ["accuracy"]), marked)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
@@ -346,7 +346,7 @@ def compare(args: argparse.Namespace) -> None:
             is somebody's.
     """
     if args.figure:
-        check_output("--figure", args.figure, MARK)
+        check_output("--figure", args.figure, SVG_MARK)
     texts = []
     refused = ""
     for scores in chosen(read_scores(args.sources, args.metric, args.trainers), args.trainers):

@@ -28,7 +28,7 @@ from .svg import STYLE, svg_of
 
 LEAST = 5  # data sets: with four, t's interval is 3.2 standard errors wide to each side
 POWER = 0.8  # the chance to show a difference that is there: four times in five
-MOST = 1000  # data sets: a larger number says no more than "no number that anyone has"
+MOST_DATA_SETS = 1000  # data sets: a larger number says no more than "no number that anyone has"
 RESAMPLES = 9999
 DATA = "data set"
 OF_TRAINED = ("base", "H")  # measures that are of the trained classes, at least in part
@@ -160,9 +160,9 @@ class Difference:
     @cached_property
     def deciding_data_sets(self) -> int | None:
         """Return the number of data sets like these that would show a difference as large as the mean with a chance of
-        ``POWER``; None: more than ``MOST``."""
+        ``POWER``; None: more than ``MOST_DATA_SETS``."""
         deviation = self.of.std()
-        if not self.mean or abs(self.mean) < effect_shown_by(MOST) * deviation:
+        if not self.mean or abs(self.mean) < effect_shown_by(MOST_DATA_SETS) * deviation:
             return None
         if abs(self.mean) >= effect_shown_by(LEAST) * deviation:
             return LEAST
@@ -229,7 +229,7 @@ class Difference:
             f"p {student:.2g}{holm_over(family)}"
         )
         number = self.deciding_data_sets
-        enough = f"more than {MOST:,}" if number is None else f"{number:,}"
+        enough = f"more than {MOST_DATA_SETS:,}" if number is None else f"{number:,}"
         if student < ALPHA:
             side = "above" if self.mean > 0 else "below"
             return signed(

@@ -13,10 +13,10 @@ from trainers.common.record_file import OWNER, Record
 
 from .runs import Arrays, FinishedRun
 
-FORMAT = 4  # to be raised when a field changes its meaning or one is added that tables show
+KEPT_FORMAT = 4  # to be raised when a field changes its meaning or one is added that tables show
 SCALED = "scaled_max_probability"
-MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
-KEPT = "uncertainty.json"
+KEPT_MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
+KEPT_FILE = "uncertainty.json"
 IMAGES = "uncertainty.npz"
 Kept = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
@@ -36,12 +36,12 @@ def write_kept(folder: Path, record: Record, numbers: Kept, arrays: Arrays) -> N
     Raises:
         UserError: somebody's files of these names are there.
     """
-    check_folder("the run's folder", str(folder), OWNER, (KEPT, IMAGES))
+    check_folder("the run's folder", str(folder), OWNER, (KEPT_FILE, IMAGES))
     mark_folder(str(folder), OWNER)
     write_arrays(str(folder / IMAGES), arrays)
     content = {**facts(folder, record), **numbers}
     text = json.dumps({**content, "sha256": fingerprint(content)}, indent=2)
-    write_text(str(folder / KEPT), text + "\n")
+    write_text(str(folder / KEPT_FILE), text + "\n")
 
 
 def read_kept(folder: Path, record: Record) -> Kept | None:
@@ -52,7 +52,7 @@ def read_kept(folder: Path, record: Record) -> Kept | None:
         record: the run's ``results.json``.
     """
     try:
-        numbers = read_json(folder / KEPT)
+        numbers = read_json(folder / KEPT_FILE)
         is_sound = numbers.pop("sha256") == fingerprint(numbers)
         return numbers if is_sound and facts(folder, record).items() <= numbers.items() else None
     except Exception as error:  # damaged files can raise anything
@@ -64,7 +64,7 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
     """Return the facts that the numbers depend on: if one has changed, they are computed again."""
     made_from = ("prompts_hash", "backbone_hash", "split_hash", "finished")
     return {
-        "format": FORMAT,
+        "format": KEPT_FORMAT,
         "made_from": {name: record[name] for name in made_from},
         "images_sha256": file_hash(folder / IMAGES),
     }

@@ -15,8 +15,8 @@ from trainers.common.readers import read_yaml
 from .rows import Column, Key, Table
 
 PUBLISHED = Path(__file__).with_name("published.yaml")
-BACKBONE = "ViT-B/16"
-SHOTS = 16
+PUBLISHED_CLIP = "ViT-B/16"
+PUBLISHED_SHOTS = 16
 BASE2NEW_MEASURES = ["base", "new", "H"]  # order of the numbers
 TRANSFER_LISTS = {
     "cross-data-set from imagenet": "cross_dataset",
@@ -72,7 +72,7 @@ def published_beside(table: Table, row: Key) -> tuple[str, dict[Any, float]]:
     data, shots, trainer, _ = row
     config = table.runs_of(row)[0].config  # a row's may name its seeds
     backbones = {run.record["config"]["MODEL"]["BACKBONE"]["NAME"] for run in table.runs_of(row)}
-    if backbones != {BACKBONE} or shots != SHOTS:
+    if backbones != {PUBLISHED_CLIP} or shots != PUBLISHED_SHOTS:
         return "", {}
     known = read_published()
     is_average = table.is_average(row)

@@ -17,7 +17,7 @@ from trainers.evaluation.uncertainty import (
     expected_calibration_error,
 )
 
-ROUNDING = 1e-4  # relative, for sums of float32: processors round otherwise
+SUM_ROUNDING = 1e-4  # relative, for sums of float32: processors round otherwise
 Arrays = Mapping[str, numpy.ndarray]
 Numbers = dict[str, float | None]  # by the metric's name, with dots between levels
 
@@ -150,7 +150,7 @@ def agree(told: object, measured: float | None, slack: float) -> bool:
     """Whether two numbers are one, but for rounding and as much as ``slack``."""
     if not isinstance(told, (int, float)) or measured is None:
         return told is measured
-    return math.isclose(told, measured, rel_tol=ROUNDING, abs_tol=max(slack, 1e-6))
+    return math.isclose(told, measured, rel_tol=SUM_ROUNDING, abs_tol=max(slack, 1e-6))
 
 
 def said(number: float | None) -> str:

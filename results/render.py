@@ -22,7 +22,7 @@ from .rows import Table
 
 log = logging.getLogger(__name__)
 
-FORMATS = {
+STYLES = {
     "text": "simple",
     "markdown": "github",
     "csv": "",
@@ -54,7 +54,7 @@ def legend(trainers: Iterable[str], style: str = "text") -> str:
 
 
 def below(lines: Iterable[str], style: str) -> str:
-    """Lines below a table, in one of ``FORMATS``; CSV has none, where they are warnings."""
+    """Lines below a table, in one of ``STYLES``; CSV has none, where they are warnings."""
     if style == "csv":
         for line in lines:
             log.warning("%s", line)
@@ -69,7 +69,7 @@ def summary(mean: float, deviation: float) -> str:
 
 
 def render(table: Table, style: str = "text", with_published: bool = False) -> str:
-    """A table in one of ``FORMATS``; in CSV means and deviations have columns of their own, in HTML
+    """A table in one of ``STYLES``; in CSV means and deviations have columns of their own, in HTML
     all is escaped. Trainers that learn parts for the trained classes alone are marked, except in
     CSV, and a line below explains the mark; the other lines are the table's notes.
 
@@ -108,13 +108,13 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
 
 
 def write_cells(cells: DataFrame, style: str, left: int) -> str:
-    """Cells in one of ``FORMATS``; left: how many columns are aligned at the left."""
+    """Cells in one of ``STYLES``; left: how many columns are aligned at the left."""
     if style == "csv":
         cells = cells.rename(columns=table_cell).map(table_cell)
         text: str = cells.to_csv(index=False, float_format="%.4f", lineterminator="\n")
         return text
     alignment = ("left",) * left + ("right",) * (cells.shape[1] - left)
-    layout = {"tablefmt": FORMATS[style], "disable_numparse": True, "colalign": alignment}
+    layout = {"tablefmt": STYLES[style], "disable_numparse": True, "colalign": alignment}
     table: str = cells.to_markdown(index=False, **layout) + "\n"
     return table
 
@@ -164,7 +164,7 @@ def table_arguments(description: str | None, folder: str) -> argparse.ArgumentPa
     """
     parser = argparse.ArgumentParser(description=first_line(description))
     parser.add_argument("folder", help=folder)
-    parser.add_argument("--format", choices=FORMATS, default="text")
+    parser.add_argument("--format", choices=STYLES, default="text")
     parser.add_argument("--output", help="write to this file instead of standard output")
     return parser
 

@@ -33,7 +33,14 @@ log = logging.getLogger(__name__)
 PREDICTIONS = answers_file("test")
 REQUIRED = ("image", "label", "top", "top_probability", "max_probability")
 MEASURED = ("images", "map", "ece", "per_label")  # by every multi-label run that was tested
-MULTI_LABEL = ("image", "probability", "truth", "group", "fold", "threshold")  # of such a run
+MULTI_LABEL_ARRAYS = (
+    "image",
+    "probability",
+    "truth",
+    "group",
+    "fold",
+    "threshold",
+)  # of such a run
 LABELS = ("label", "top", "vote")  # arrays of numbers of classes
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
 # array → kind of its values, and its shape: N images, T most probable classes, M templates, K classes, F folds;
@@ -174,7 +181,7 @@ class FinishedRun:
             raise_machines(error, path)
             why = " ".join(str(error).split())
             raise UserError(f"{path} can't be read ({why}): run it again") from error
-        required = MULTI_LABEL if self.is_multi_label else REQUIRED
+        required = MULTI_LABEL_ARRAYS if self.is_multi_label else REQUIRED
         check_layout(arrays, path, len(self.classnames), required)
         if not self.is_multi_label:
             arrays["answer"] = arrays["top"][:, 0]

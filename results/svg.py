@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Canvas
 PAPERS = {"light": "#ffffff", "dark": "#171b21"}
 INKS = {"light": "#1d2430", "dark": "#e4e8ee"}
 INK = "#123456"  # replaced by the page's own ink
-MARK = "<!-- A figure of CDC for prompt learning -->\n"  # begins each, for ``check_output``
+SVG_MARK = "<!-- A figure of CDC for prompt learning -->\n"  # begins each, for ``check_output``
 STYLE = rc_params_from_file(Path(__file__).with_suffix(".mplstyle"), use_default_template=False)
 
 
@@ -21,4 +21,4 @@ def svg_of(canvas: Canvas) -> str:
         f"@media(prefers-color-scheme:dark){{svg{{color:{INKS['dark']}}}}}</style>"
     )
     svg = buffer.getvalue().replace(INK, "currentColor").replace("</style>", ink, 1)
-    return MARK + svg[svg.index("<svg") :]  # SVG needs no head
+    return SVG_MARK + svg[svg.index("<svg") :]  # SVG needs no head

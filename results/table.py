@@ -57,18 +57,18 @@ GIVEN: dict[Column, str] = {
 }  # of multi-label runs that give labels
 BASE2NEW = "base-to-new"
 TOGETHER = "base and new together"
-FACTORS = "a factor that goes with the class"
+FACTOR_TITLE = "a factor that goes with the class"
 FEWSHOT = "few-shot, by shots"
 ZEROSHOT = "zero-shot"
 SOURCE = "source"
-MULTI_LABEL = "multi-label"
+MULTI_LABEL_TITLE = "multi-label"
 RANKING = "multi-label, ranked and not given"  # by names alone
-UNSHOT = (FEWSHOT, ZEROSHOT, MULTI_LABEL, RANKING)  # whose rows are not of a number of shots
+UNSHOT = (FEWSHOT, ZEROSHOT, MULTI_LABEL_TITLE, RANKING)  # whose rows are not of a number of shots
 TRANSFER = {"xd": "cross-data-set", "dg": "domain generalisation"}
 PLACES = {
     "train_base": (BASE2NEW, "base", "base"),
     "test_new": (BASE2NEW, "new", "new"),
-    **{part: (FACTORS, version, "base") for part, version in FACTOR_PARTS.items()},
+    **{part: (FACTOR_TITLE, version, "base") for part, version in FACTOR_PARTS.items()},
     "train_all": (FEWSHOT, "", "all"),
     "test_all": (ZEROSHOT, "all classes", "all"),
     "test_open": (TOGETHER, "all classes", "all"),
@@ -77,10 +77,10 @@ PLACES = {
 
 
 # title → column → metric, where a table has more than an accuracy
-SHOWN = {TOGETHER: OPEN, MULTI_LABEL: GIVEN, RANKING: RANKED}
+SHOWN = {TOGETHER: OPEN, MULTI_LABEL_TITLE: GIVEN, RANKING: RANKED}
 COLUMNS: dict[str, list[Column]] = {
     BASE2NEW: ["base", "new"],
-    FACTORS: [*FACTOR_PARTS.values()],
+    FACTOR_TITLE: [*FACTOR_PARTS.values()],
     **{title: [*shown] for title, shown in SHOWN.items()},
 }  # the others: every column that occurs
 
@@ -91,7 +91,7 @@ def place(run: FinishedRun) -> tuple[str, Key, Column] | None:
     data = what["dataset"]
     shots = what["shots"]
     if run.is_multi_label:
-        title = MULTI_LABEL if "micro_f1" in run.metrics else RANKING
+        title = MULTI_LABEL_TITLE if "micro_f1" in run.metrics else RANKING
         return title, (data, run.record["trainer"], run.config), "all labels"
     protocol, _, source = run.part.partition("_from_")
     if protocol in TRANSFER and source:
@@ -238,7 +238,7 @@ def make_table(title: str, lines: Lines, metric: str, seed_h: bool) -> Table:
     has_h = metric in SHARES and {"base", "new"} <= {*columns}
     if has_h:
         whole["H"] = harmonic_mean((whole["base"], whole["new"]))
-    elif name == FACTORS:
+    elif name == FACTOR_TITLE:
         whole["drop"] = whole["aligned"] - whole["reversed"]
     elif name in TRANSFER.values():
         whole["average"] = whole.iloc[:, 1:].mean(axis=1)

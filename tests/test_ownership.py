@@ -138,7 +138,7 @@ def stop_labelling(folder):
 
 
 WRITERS = {  # file → what writes it into a folder, and the module that looks whose it is
-    **{f"table.{style}": (write_table(style), "results/render.py") for style in render.FORMATS},
+    **{f"table.{style}": (write_table(style), "results/render.py") for style in render.STYLES},
     "ranks.svg": (draw_ranks, "results/compare.py"),
     "curve.svg": (draw_curve, "report/figures.py"),
     "report.html": (write_page, "report/page.py"),
@@ -185,7 +185,7 @@ def somebodys(tmp_path_factory):
     database = sqlite3.connect(folder / "other.sqlite")
     database.execute("CREATE TABLE bees (name TEXT)")
     database.close()
-    for style in render.FORMATS:
+    for style in render.STYLES:
         write_table(style)(folder)
     for write in (draw_curve, write_page, write_image_lists, stop_labelling):
         write(folder)
@@ -228,7 +228,7 @@ def write_measures(folder):
             ("export to", name)
             for name in ("model.onnx", "prompts.safetensors", "clip.safetensors", "README.md")
         ),
-        *(("the run's folder", name) for name in (kept.KEPT, kept.IMAGES)),
+        *(("the run's folder", name) for name in (kept.KEPT_FILE, kept.IMAGES)),
     ],
 )
 def test_what_writes_many_files_replaces_nobodys(run, loaded, tmp_path, what, name):
@@ -252,10 +252,10 @@ def test_in_a_folder_of_its_own_a_run_makes_damaged_files_again(tmp_path):
             for name in NAMES_OF_RUN:
                 (tmp_path / name).write_text("damaged")
     write_measures(tmp_path)
-    for name in (kept.KEPT, kept.IMAGES):
+    for name in (kept.KEPT_FILE, kept.IMAGES):
         (tmp_path / name).write_text("damaged")
     write_measures(tmp_path)
-    assert b"damaged" not in (tmp_path / kept.KEPT).read_bytes()
+    assert b"damaged" not in (tmp_path / kept.KEPT_FILE).read_bytes()
 
 
 def test_an_export_replaces_the_files_of_an_export(loaded, tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ from .prompting.prompts import FixedTokens, Prompts, context_of_phrase
 from .registration import registered
 from .settings import ENCODER
 
-REDUCTION = 16  # of the width in the meta-net's hidden layer
+META_REDUCTION = 16  # of the width in the meta-net's hidden layer
 TEXTS_AT_ONCE = 8192  # images × classes in one pass of the text encoder, at most (but one image at least), to bound the memory
 
 
@@ -44,7 +44,7 @@ class ConditionalContext(nn.Module):
         text = method.backbone.text
         embed_dim = method.backbone.embed_dim
         self.ctx = nn.Parameter(context_of_phrase(text, node.N_CTX, node.CTX_INIT))  # (n, D)
-        hidden = embed_dim // REDUCTION
+        hidden = embed_dim // META_REDUCTION
         self.meta_net = nn.Sequential(
             OrderedDict(
                 linear1=nn.Linear(embed_dim, hidden),

@@ -21,7 +21,7 @@ from .method import Encoded, Figures, Method
 from .prompting.prompts import Prompts
 from .registration import registered
 
-REDUCTION = 4  # of the width in the adapters
+ADAPTER_REDUCTION = 4  # of the width in the adapters
 IMAGE_SHARE = 0.1  # of the adapter in the features
 TEXT_SHARE = 0.2
 
@@ -44,7 +44,7 @@ class OutputAdapter(nn.Module):
 
     def __init__(self, embed_dim: int, share: float) -> None:
         super().__init__()
-        hidden = embed_dim // REDUCTION
+        hidden = embed_dim // ADAPTER_REDUCTION
         self.fc = nn.Sequential(
             nn.Linear(embed_dim, hidden, bias=False),
             nn.ReLU(),

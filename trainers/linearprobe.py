@@ -43,8 +43,8 @@ from .settings import PRECISION
 log = logging.getLogger(__name__)
 
 GRID = [1e6, 1e4, 1e2, 1.0, 1e-2, 1e-4, 1e-6]  # values of C that are tried first
-STEPS = 8  # of the search between the best one's neighbours
-FALLS = 2  # values in a row below the best, after which it is asked for no more
+SEARCH_STEPS = 8  # of the search between the best one's neighbours
+SEARCH_FALLS = 2  # values in a row below the best, after which it is asked for no more
 
 
 SETTINGS = {
@@ -136,12 +136,12 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
 
 
 def searched_strength(accuracy: Callable[[float], float]) -> float:
-    """The C that the official search ends at: the best of ``GRID``, then ``STEPS`` halvings of the
+    """The C that the official search ends at: the best of ``GRID``, then ``SEARCH_STEPS`` halvings of the
     interval from a tenth to ten times it, each dropping the end with the lower accuracy."""
     middle = math.log10(max(GRID, key=accuracy))
     left = middle - 1
     right = middle + 1
-    for _ in range(STEPS):
+    for _ in range(SEARCH_STEPS):
         centre = (left + right) / 2
         if accuracy(10**left) < accuracy(10**right):
             best = right
@@ -176,7 +176,7 @@ class LinearProbeMethod(FeatureMethod):
 
     @property
     def grid(self) -> Grid:
-        return Grid([(strength,) for strength in STRENGTHS], (self.settings.C,), FALLS)
+        return Grid([(strength,) for strength in STRENGTHS], (self.settings.C,), SEARCH_FALLS)
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:

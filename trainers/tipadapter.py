@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 PAIRS_AT_ONCE = 2**24  # pairs of images that are compared at once, 64 MiB
 # values of the ``grid``
 BETAS = [10 ** (power / 2) for power in range(-1, 4)]
-ALPHAS = [10 ** (power / 2) for power in range(-2, 5)]
+TIP_ALPHAS = [10 ** (power / 2) for power in range(-2, 5)]
 
 
 SETTINGS = {
@@ -149,8 +149,8 @@ class TipAdapterMethod(FeatureMethod):
     def grid(self) -> Grid:
         """The values of (β, α) that are tried."""
         node = self.settings
-        usual = (max(node.INIT_BETA, BETAS[0]), max(node.INIT_ALPHA, ALPHAS[0]))  # may be 0
-        return Grid([*product(BETAS, ALPHAS)], usual)
+        usual = (max(node.INIT_BETA, BETAS[0]), max(node.INIT_ALPHA, TIP_ALPHAS[0]))  # may be 0
+        return Grid([*product(BETAS, TIP_ALPHAS)], usual)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
         """Fills the cache."""

@@ -12,9 +12,9 @@ from PIL import Image, ImageFilter
 
 from .emoji_font import FONT_SIZE, draw_emoji
 
-INK = 70  # a pixel whose channels are all darker belongs to OpenMoji's black outline
+INK_COLOUR = 70  # a pixel whose channels are all darker belongs to OpenMoji's black outline
 EDGE = 40  # two neighbours that differ by more in a channel have a line between them
-LINE = 3  # width in pixels at FONT_SIZE; odd
+LINE_WIDTH = 3  # width in pixels at FONT_SIZE; odd
 
 # kind: its strengths at severity 1 to 5, chosen for 64 x 64 pixels by eye: recognisable at 1, hard at 5
 CORRUPTIONS = {
@@ -39,11 +39,11 @@ def sketch(hexcode: str, size: int) -> Image.Image:
     """hexcode → RGB image, size × size: black lines on white, where the outline is or one colour
     meets another."""
     pixels = numpy.asarray(draw_emoji(hexcode, FONT_SIZE)).astype(numpy.int16)  # (S, S, 3)
-    lines = pixels.max(2) < INK
+    lines = pixels.max(2) < INK_COLOUR
     for axis in (0, 1):
         steps = numpy.diff(pixels, axis=axis, append=pixels.take([-1], axis))
         lines |= numpy.abs(steps).max(2) > EDGE
-    paper = Image.fromarray(~lines).convert("L").filter(ImageFilter.MinFilter(LINE))
+    paper = Image.fromarray(~lines).convert("L").filter(ImageFilter.MinFilter(LINE_WIDTH))
     return paper.resize((size, size), Image.Resampling.LANCZOS).convert("RGB")
 
 

@@ -23,7 +23,7 @@ from trainers.data.lists import PARTS, Image, Lists
 
 from ..base import ImageDataset
 from .emoji_font import draw_glyph
-from .emoji_styles import INK, draws_of, hue_rotation
+from .emoji_styles import INK_COLOUR, draws_of, hue_rotation
 from .openmoji import SIZE, DrawnDataset, code_of, draw_folder, image_path
 
 AROUND = ("background", "cast", "border", "position", "mark")  # each picture has a level of these
@@ -54,7 +54,7 @@ DEFAULTS = node_of(SETTINGS)  # of cfg.DATASET.FACTORS
 CANVAS = 384  # pixels a side that are drawn, then averaged down; an emoji's own box is 319 wide
 UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
 BORDER = 3  # width
-MARK = 5  # width; it touches the border in the upper right corner
+MARK_WIDTH = 5  # width; it touches the border in the upper right corner
 TINT = "16"  # of ff: how opaque the border is
 BLACK = "#141414"
 RED = "#dc2828"
@@ -74,7 +74,7 @@ BACKGROUNDS: tuple[tuple[str, str, Place], ...] = (
 # factors of red, green, blue
 CASTS = ((1, 1, 1), (1, 0.7, 0.7), (0.7, 1, 0.7), (0.7, 0.7, 1), (1, 1, 0.7))
 BORDERS = (BLACK, RED, GREEN, BLUE, ORANGE)
-POSITIONS = (
+OBJECT_POSITIONS = (
     (0, 0),
     (-5, -5),
     (5, -5),
@@ -94,7 +94,9 @@ Colouring = Callable[[numpy.ndarray], numpy.ndarray]
 STYLES: tuple[Colouring | None, ...] = (
     None,  # OpenMoji's own colours
     lambda colours: colours.mean(axis=2, keepdims=True).repeat(3, axis=2),  # grey
-    lambda colours: 255.0 * (colours.max(axis=2, keepdims=True) >= INK).repeat(3, axis=2),  # lines
+    lambda colours: (
+        255.0 * (colours.max(axis=2, keepdims=True) >= INK_COLOUR).repeat(3, axis=2)
+    ),  # lines
     lambda colours: numpy.full_like(colours, 20),  # a silhouette
     lambda colours: colours @ hue_rotation(180).T,  # other hues
 )
@@ -126,7 +128,7 @@ def cover(border: int, mark: int, size: int) -> Picture.Image:
     """Border and mark on a transparent ground, RGBA, size × size."""
     x, y = grid()
     colour, where = MARKS[mark]
-    radius = MARK / 2
+    radius = MARK_WIDTH / 2
     right = (x - 64 + BORDER + radius) / radius
     down = (y - BORDER - radius) / radius
     is_mark = where(right, down) & (abs(right) < 1) & (abs(down) < 1)
@@ -175,7 +177,7 @@ def compose(hexcode: str, levels: dict[str, int], size: int = SIZE) -> Picture.I
         RGB image, size × size.
     """
     canvas = paper(levels["background"]).copy()
-    right, down = (CANVAS / 2 + UNIT * shift for shift in POSITIONS[levels["position"]])
+    right, down = (CANVAS / 2 + UNIT * shift for shift in OBJECT_POSITIONS[levels["position"]])
     style = STYLES[levels.get("style", 0)]
     if style is None:
         draw_glyph(canvas, hexcode, right, down)

@@ -61,7 +61,7 @@ from yacs.config import CfgNode
 
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
-from protocols.hours import COLUMNS
+from protocols.hours import STEP_COLUMNS
 from tests.pretended_gpu import some_gpu
 from trainers import METHODS, method_class
 from trainers.cdc import CDCMethod
@@ -591,7 +591,7 @@ def measure_step(method: Method, cfg: CfgNode, rounds: int) -> dict[str, float]:
 
 
 def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
-    """A row of ``COLUMNS`` for each trainer that learns in steps, precision and number of classes, and
+    """A row of ``STEP_COLUMNS`` for each trainer that learns in steps, precision and number of classes, and
     whether all could be measured."""
     shape: str = args.shape or "tiny"
     options = ["DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)] if args.batch else []
@@ -609,7 +609,7 @@ def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
                 continue
             batch = cfg.DATALOADER.TRAIN_X.BATCH_SIZE
             fixed = (device, shape, name, precision, number, batch)
-            rows.append(dict(zip(COLUMNS, (*fixed, *measured.values()))))
+            rows.append(dict(zip(STEP_COLUMNS, (*fixed, *measured.values()))))
             log.info("%s, %s, %d classes: %.1f ms", name, precision, number, measured["ms"])
     return rows, is_whole
 
@@ -627,7 +627,7 @@ def shown(rows: Sequence[Row]) -> str:
 def write_rows(path: str, rows: Sequence[Row]) -> None:
     """Writes the rows as CSV."""
     text = io.StringIO()
-    table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(text, STEP_COLUMNS, lineterminator="\n")
     table.writeheader()
     table.writerows(rows)
     write_text(path, text.getvalue())
@@ -746,7 +746,7 @@ def run(args: argparse.Namespace) -> int:
         for classes in args.classes or [50, 100]:
             compare_ways(args.shape or "tiny", classes, args.rounds)
         return 0
-    check_output("--every", args.every, ",".join(COLUMNS))
+    check_output("--every", args.every, ",".join(STEP_COLUMNS))
     rows, is_whole = measure_all(args)
     if not rows:
         raise UserError("no step could be measured: the lines above say why")

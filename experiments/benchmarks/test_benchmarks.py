@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.benchmarks import step
-from protocols.hours import COLUMNS, Steps
+from protocols.hours import STEP_COLUMNS, Steps
 from tests.conftest import scrambled
 from tests.runs import call
 from trainers import METHODS
@@ -141,7 +141,7 @@ def test_a_step_of_every_trainer_is_measured_in_every_precision(tmp_path, capsys
     assert "smallest on a pretended GPU" in printed.out
     lines = (tmp_path / "gpu.csv").read_text().splitlines()
     assert len(lines) == 1 + 2 * 3 * 2
-    assert lines[0] == ",".join(COLUMNS)
+    assert lines[0] == ",".join(STEP_COLUMNS)
     steps = Steps.read(tmp_path / "gpu.csv")
     assert "pretended" in steps.device
     assert {key[1:3] for key in steps.times} == {
@@ -154,7 +154,7 @@ def test_a_step_of_every_trainer_is_measured_in_every_precision(tmp_path, capsys
 
 def test_a_step_that_fails_is_told_and_the_others_are_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(step, "METHODS", ["CoOp", "VPT"])
-    measured = dict(zip(COLUMNS[6:], (1.0, 2.0, 3.0, 4.0)))
+    measured = dict(zip(STEP_COLUMNS[6:], (1.0, 2.0, 3.0, 4.0)))
     errors = {"VPT": torch.OutOfMemoryError("CUDA out of memory"), "CoOp": None}
 
     def measure(method, cfg, rounds):

@@ -31,7 +31,7 @@ from pandas import Series
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import Table
 from results.runs import FACTOR_PARTS, Arrays, FinishedRun, collect
-from results.table import FACTORS, tables
+from results.table import FACTOR_TITLE, tables
 from trainers.common.errors import UserError
 
 GROUP = 10  # images that a group has at least
@@ -99,7 +99,7 @@ def factor_tables(folder: str) -> list[Table]:
     Raises:
         UserError: no run of the protocol lies there, or one can't be read.
     """
-    table = next((table for table in tables(collect(folder)) if table.title == FACTORS), None)
+    table = next((table for table in tables(collect(folder)) if table.title == FACTOR_TITLE), None)
     if table is None or table.frame.empty:
         raise UserError(
             f"no run of the protocol factors below {folder}: run.py --protocol factors makes them"
@@ -116,7 +116,7 @@ def factor_tables(folder: str) -> list[Table]:
             frame.loc[(*key, seed), name] = value
         if drops := vote_drops(runs["aligned"], runs["reversed"]):
             of_votes.append((tuple(key), seed, drops))
-    found = [Table(FACTORS.capitalize(), frame.assign(drop=drop), table.runs)]
+    found = [Table(FACTOR_TITLE.capitalize(), frame.assign(drop=drop), table.runs)]
     if of_votes:
         found.append(Table.of("Drop of each template alone", table.heads, of_votes))
     return found

@@ -42,7 +42,7 @@ from torch import Tensor
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from labelling.classifier import PromptedClassifier
-from results.kept import MEASURES, SCALED, Kept
+from results.kept import KEPT_MEASURES, SCALED, Kept
 from results.runs import Arrays
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
@@ -204,11 +204,11 @@ def mean(values: Tensor) -> float:
 
 
 def uncertainties_of(prediction: Prediction, temperature: float | None) -> dict[str, Tensor]:
-    """Name of a measure → (N,) float32, in the order of ``MEASURES``."""
+    """Name of a measure → (N,) float32, in the order of ``KEPT_MEASURES``."""
     values = prediction.uncertainties()
     if temperature is not None:
         values[SCALED] = 1 - scaled(prediction, temperature).max(dim=1).values
-    return {name: values[name].float() for name in MEASURES if name in values}
+    return {name: values[name].float() for name in KEPT_MEASURES if name in values}
 
 
 def told_apart(known: Tensor, others: Tensor) -> float | None:

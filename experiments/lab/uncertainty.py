@@ -27,7 +27,7 @@ from itertools import product
 
 from tqdm import tqdm
 
-from results.kept import CALIBRATION, MEASURES, SCALED, Kept, read_kept, write_kept
+from results.kept import CALIBRATION, KEPT_MEASURES, SCALED, Kept, read_kept, write_kept
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
@@ -87,7 +87,7 @@ def uncertainty_tables(runs: Sequence[Measured]) -> list[Table]:
         # no new class is among the answers
         accuracy = by_group(**run["accuracy"], new=0.0)
         lines[MEANS].append(((*key, "accuracy"), seed, accuracy))
-        for name in MEASURES:
+        for name in KEPT_MEASURES:
             if name not in run["doubt"]:
                 continue
             doubt = run["doubt"][name]

@@ -26,7 +26,7 @@ from trainers.data.class_folders import (
     images_of_class,
     names_of_folders,
 )
-from trainers.data.fewshot import FOLDER
+from trainers.data.fewshot import SAMPLES_FOLDER
 from trainers.data.lists import PARTS
 
 from .rows import WHOLE, Row, Source
@@ -172,7 +172,7 @@ def files_left_out(folder: str, layout: Layout, level: int = 1) -> Iterator[str]
     for above in range(1, level):
         places.update(*(folders_at(place, above) for place in used))
     beside = tuple(os.path.join(folder, name, "") for name in layout.beside)
-    samples = os.path.join(folder, FOLDER, "")
+    samples = os.path.join(folder, SAMPLES_FOLDER, "")
     inside = []
     outside = []
     unused: dict[str, int] = Counter()

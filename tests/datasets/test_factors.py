@@ -46,7 +46,7 @@ def frame(width):
     return ~inside
 
 
-BORDER, MARK = factors.BORDER, factors.MARK
+BORDER, MARK = factors.BORDER, factors.MARK_WIDTH
 CORNER = np.zeros((64, 64), bool)
 CORNER[BORDER : BORDER + MARK, -BORDER - MARK : -BORDER] = True
 
@@ -64,7 +64,7 @@ def test_each_factor_is_seen_where_it_should_be_and_nowhere_else(level):
     assert behind[[8, 8, 56, 56], [8, 40, 8, 56]].all()
     assert not behind[28:40, 28:40].any()  # the apple is opaque
     assert not behind[CORNER].all()  # the mark is on top
-    right, down = factors.POSITIONS[level]
+    right, down = factors.OBJECT_POSITIONS[level]
     moved = pixels(position=level)[20 + down : 44 + down, 20 + right : 44 + right]
     assert np.array_equal(moved, pixels()[20:44, 20:44])
     assert not (changed("position", level) & frame(BORDER)).any()

@@ -21,7 +21,7 @@ from tests.same_run import kept_answers
 from trainers.common import image_files
 from trainers.common.image_files import look_through, read_picture
 from trainers.data import kept
-from trainers.data.kept import SMALL, Kept, Pictures, for_crops
+from trainers.data.kept import THUMBNAIL, Kept, Pictures, for_crops
 from trainers.data.transforms import least_side, pixels_of_test
 from trainers.engine import build
 from trainers.prompting.backbone import load_backbone
@@ -242,4 +242,4 @@ def test_what_a_look_keeps_are_the_pixels_that_labelling_reads(tmp_path, kind, b
     expected = transformed(path, background, shown, least_side(settings))
     assert torch.equal(shown(keeper.shown.images[path]), expected)
     assert min(keeper.crops.images[path].size) in (2 * SIZE, 300 // 4)
-    assert max(Image.open(io.BytesIO(keeper.small[path])).size) <= SMALL
+    assert max(Image.open(io.BytesIO(keeper.small[path])).size) <= THUMBNAIL

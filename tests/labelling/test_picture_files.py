@@ -60,7 +60,7 @@ def test_a_picture_that_would_cost_too_much_is_refused_in_a_line(tmp_path, kind)
 
 def test_scans_are_counted_that_begin_in_one_block_and_end_in_the_next(tmp_path, monkeypatch):
     block = 8
-    monkeypatch.setattr(image_headers, "BLOCK", block)
+    monkeypatch.setattr(image_headers, "HEADER_BLOCK", block)
     path = tmp_path / "x.jpg"
     for scans in (100, 101):
         path.write_bytes(

@@ -4,11 +4,11 @@ import pytest
 
 import run as protocol_run
 from protocols import hours
-from protocols.hours import COLUMNS, Steps
+from protocols.hours import STEP_COLUMNS, Steps
 from tests.commands import asked_of_python
 from tests.runs import REPOSITORY, call, refuses
 
-HEAD = ",".join(COLUMNS)
+HEAD = ",".join(STEP_COLUMNS)
 ROWS = """H100,ViT-B/16,CoOp,fp16,50,32,100,2,900,10
 H100,ViT-B/16,CoOp,fp16,500,32,190,4,1900,12
 H100,ViT-B/16,CoOp,fp32,500,32,999,4,1900,12

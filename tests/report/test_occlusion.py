@@ -6,7 +6,7 @@ import torch
 from PIL import Image, ImageOps
 
 from labelling import PromptedClassifier
-from report.occlusion import GREY, PATCH, PLACES, SIDE, STEP, occlusion_figures, occlusions
+from report.occlusion import COVER, PATCH, PATCH_PLACES, SIDE, STRIDE, occlusion_figures, occlusions
 from report.page import make_report
 from report.pictures import Found
 from results.runs import collect
@@ -28,10 +28,10 @@ def test_maps_are_of_the_least_doubted_right_answers_one_a_class(trained, data_r
     label, file = next(iter(images.items()))
     whole = ImageOps.fit(Image.open(paths[file].path), (SIDE, SIDE))
     covered = whole.copy()
-    covered.paste(GREY, (2 * STEP, STEP, 2 * STEP + PATCH, STEP + PATCH))
+    covered.paste(COVER, (2 * STRIDE, STRIDE, 2 * STRIDE + PATCH, STRIDE + PATCH))
     votes = torch.as_tensor(classifier.predict([whole, covered]).votes)[:, :, label]
     drops = found[0][2]
-    assert drops.shape == (4, PLACES, PLACES)
+    assert drops.shape == (4, PATCH_PLACES, PATCH_PLACES)
     assert drops[:, 1, 2] == pytest.approx((votes[0] - votes[1]).numpy(), abs=1e-6)
 
 

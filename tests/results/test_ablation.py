@@ -44,7 +44,7 @@ def test_resampling_is_the_loop_over_drawn_seeds_and_images():
 
 
 def test_images_alone_give_the_quantiles_of_the_binomial_distribution(monkeypatch):
-    monkeypatch.setattr("results.ablation.RESAMPLES", 50000)
+    monkeypatch.setattr("results.ablation.BOOTSTRAP_DRAWS", 50000)
     base, new = numpy.arange(40)[None] < 25, numpy.ones((1, 3), dtype=bool)
     found = ends(bootstrap((base, new), (base & False, new)))
     accuracies = [100 * binom.ppf(quantile, 40, 25 / 40) / 40 for quantile in (0.025, 0.975)]

@@ -10,7 +10,7 @@ from pandas import read_csv
 
 from results import after_runs, compare, table
 from results.experiment import OF_ITS_PLACE
-from results.render import FORMATS, render
+from results.render import STYLES, render
 from results.runs import collect, group
 from results.table import tables
 from tests.results import conftest
@@ -145,7 +145,7 @@ def test_a_reports_series_and_the_lines_after_runs_are_one_experiment_each(tmp_p
     assert [row[-2] for row in rows] == ["1 2", "3"]
 
 
-@pytest.mark.parametrize("style", FORMATS)
+@pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("change", [*SETTINGS, "commit", "precision", "device"])
 def test_columns_that_differ_have_a_line_below_the_table(tmp_path, caplog, change, style):
     for part, classes, facts in (

@@ -16,7 +16,7 @@ from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.setting import node_of
 from trainers.maths.logistic import (
     BIAS_PRIOR,
-    BLOCK,
+    IMAGES_AT_ONCE,
     STRENGTHS,
     TEXT_PRIOR,
     Sigmoid,
@@ -102,7 +102,7 @@ def test_blocks_of_images_change_nothing(monkeypatch):
     whole, *_ = regressions(features, truth.float(), texts, [1.0], Sigmoid())
     monkeypatch.setattr(Sigmoid, "block", 7)
     parts, *_ = regressions(features, truth.float(), texts, [1.0], Sigmoid())
-    assert len(features) < BLOCK
+    assert len(features) < IMAGES_AT_ONCE
     torch.testing.assert_close(parts.weight, whole.weight, rtol=1e-3, atol=1e-4)
 
 

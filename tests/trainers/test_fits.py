@@ -12,9 +12,9 @@ from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas.adapters import ProLIP
 from trainers.gda import ALPHAS
-from trainers.linearprobe import GRID, STEPS, fitted, searched_strength
+from trainers.linearprobe import GRID, SEARCH_STEPS, fitted, searched_strength
 from trainers.maths.gaussians import (
-    FOLDS,
+    DENSITY_FOLDS,
     discriminants,
     fit_gaussians,
     gaussians_of_texts,
@@ -76,7 +76,7 @@ def test_each_image_is_judged_by_the_images_of_other_folds():
     found = held_out_log_densities(features, labels, CLASSES)
     folds = torch.empty_like(labels)
     for k in range(CLASSES):  # round the folds
-        folds[labels == k] = torch.arange(1, 1 + (labels == k).sum()) % FOLDS
+        folds[labels == k] = torch.arange(1, 1 + (labels == k).sum()) % DENSITY_FOLDS
     for index, fold in enumerate(folds):
         means, precision = by_numpy(features[folds != fold], labels[folds != fold])
         away = features[index].numpy() - means  # (K, E)
@@ -153,7 +153,9 @@ def test_prolips_training_is_the_published_loop(in_float64, views):
     / shots."""
     ours, stock = pair("vit")
     names = ["banded", "dotted", "striped"]
-    method = make_method("ProLIP", ours, names, LR=1e-2, STEPS=7, VIEWS=views, REG_WEIGHT=1.0)
+    method = make_method(
+        "ProLIP", ours, names, LR=1e-2, SEARCH_STEPS=7, VIEWS=views, REG_WEIGHT=1.0
+    )
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     shown = [torch.randn(1, 6, 3, 32, 32) for _ in range(views)]
     waiting = iter(shown)
@@ -219,7 +221,7 @@ def test_the_search_ends_where_the_official_one_does(peak):
 
     best = max(GRID, key=accuracy)
     left, right = 0.1 * best, 10 * best
-    for _ in range(STEPS):
+    for _ in range(SEARCH_STEPS):
         final = right if accuracy(left) < accuracy(right) else left
         middle = (left * right) ** 0.5
         left, right = (middle, right) if final == right else (left, middle)

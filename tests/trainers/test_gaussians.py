@@ -16,7 +16,7 @@ from tests.trainers.test_fits import images
 from trainers.evaluation.uncertainty import TEMPERATURE_BOUNDS
 from trainers.maths.gaussians import (
     ADDED,
-    FACTORS,
+    DENSITY_FACTORS,
     MARGIN,
     GaussianEvidence,
     among_added,
@@ -36,9 +36,11 @@ def test_its_log_evidence_is_of_the_densities_that_are_most_likely_on_held_out_i
     gaussians = GaussianEvidence(6, 4)
     gaussians.fit(pictures, labels)
     held_out = held_out_log_densities(pictures, labels, 4).numpy()
-    right = [log_softmax(factor * held_out, axis=1)[range(40), labels] for factor in FACTORS]
-    best = FACTORS[int(numpy.argmax([likely.mean() for likely in right]))]
-    assert FACTORS[0] < best < FACTORS[-1]
+    right = [
+        log_softmax(factor * held_out, axis=1)[range(40), labels] for factor in DENSITY_FACTORS
+    ]
+    best = DENSITY_FACTORS[int(numpy.argmax([likely.mean() for likely in right]))]
+    assert DENSITY_FACTORS[0] < best < DENSITY_FACTORS[-1]
     levels = logsumexp(best * held_out, axis=1)
     assert levels.std(ddof=1) > 1.2
     means, precision = (value.numpy() for value in fit_gaussians(pictures, labels, 4))

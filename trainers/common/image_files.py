@@ -53,11 +53,11 @@ TILE = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whol
 # the libraries' own limits
 MAY_LIE = ("AVIF", "HEIF")
 # formats whose pixels take more time, four seconds for AT_ONCE, or more memory
-MOST = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
+MOST_PIXELS = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
 # Size of Pillow's blocks of memory: a picture of MAX_PIXELS is one, which the C library gives back
 # as soon as it is free. Of less than 32 MB, as is the end of a picture in several blocks, it keeps
 # some for each thread that has decoded pictures.
-BLOCK = 2**29
+MEMORY_BLOCK = 2**29
 COARSE = 24  # pixels of a side, at which pictures are compared
 
 
@@ -119,7 +119,7 @@ def check_shape(image: Image.Image) -> None:
         ValueError: it has no pixel or more than ``MAX_PIXELS``, one side is more than ``MAX_RATIO``
             times the other, or nothing says which of its numbers is white.
     """
-    most = MOST.get(str(image.format), MAX_PIXELS)
+    most = MOST_PIXELS.get(str(image.format), MAX_PIXELS)
     width, height = image.size
     pixels = pixels_of(image)
     if not 0 < pixels <= most or max(image.size) > MAX_RATIO * min(image.size):
@@ -144,7 +144,7 @@ def pixels_of(image: Image.Image) -> int:
 @contextlib.contextmanager
 def room_for(image: Image.Image) -> Iterator[None]:
     """Has an image decoded when there is room for it, to the end of the block."""
-    Image.core.set_block_size(BLOCK)  # type: ignore[attr-defined]  # Pillow exports no allocator
+    Image.core.set_block_size(MEMORY_BLOCK)  # type: ignore[attr-defined]  # Pillow exports no allocator
     pixels = AT_ONCE if image.format in MAY_LIE else pixels_of(image)
     # a WebP has its room since it was opened
     with contextlib.nullcontext() if image.format == "WEBP" else ROOM.taken(pixels):

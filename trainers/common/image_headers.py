@@ -12,7 +12,7 @@ import numpy
 # of a JPEG, each over all its pixels; cameras and libraries make ten
 MAX_SCANS = 100
 # bytes of a JPEG that are looked at at a time; between them threads wait for one another
-BLOCK = 2**20
+HEADER_BLOCK = 2**20
 MAX_HEADER = 2**16  # bytes of a PPM's, which Pillow reads one by one
 MAX_PLAIN = 2**23  # bytes of a PPM in plain text, which Pillow reads in Python: five seconds
 # of a TIFF's tag; all become Python's numbers; tiles of 16 pixels need fewer
@@ -21,7 +21,7 @@ MAX_VALUES = 2**20
 OF_BYTES = 1
 OF_TEXT = 2
 UNDEFINED = 7
-CANVAS = 8  # bytes a pixel, which Pillow takes when it opens a WebP
+CANVAS_BYTES = 8  # bytes a pixel, which Pillow takes when it opens a WebP
 MAX_WEBP = 50_000_000  # pixels of a WebP, each of more memory than another format's
 
 
@@ -53,7 +53,7 @@ def check_jpeg(file: IO[bytes]) -> None:
     # including the scans of the few pictures in its data
     scans = 0
     last = b""
-    while block := file.read(BLOCK):
+    while block := file.read(HEADER_BLOCK):
         content = numpy.frombuffer(last + block, numpy.uint8)  # four times as fast as ``count``
         scans += numpy.count_nonzero((content[:-1] == 0xFF) & (content[1:] == 0xDA))
         last = block[-1:]
@@ -108,5 +108,7 @@ def check_webp(head: bytes) -> int:
         raise ValueError(
             f"it has {width} × {height} pixels: the limit of a WebP is {MAX_WEBP // 10**6} million"
         )
-    numpy.empty(CANVAS * width * height, numpy.uint8)  # where Pillow would say that it is damaged
+    numpy.empty(
+        CANVAS_BYTES * width * height, numpy.uint8
+    )  # where Pillow would say that it is damaged
     return width * height

@@ -11,20 +11,20 @@ from ..common.console import counted, first_few
 from ..common.errors import UserError
 from ..common.fingerprints import BELOW
 from ..common.image_files import ENDINGS, files_below, is_image, needs_heic
-from .fewshot import FOLDER
+from .fewshot import SAMPLES_FOLDER
 from .lists import PARTS, Image, Lists, read_lines, reading
 
 Files = dict[str, list[str]]  # class folder → paths of images
 # train and val, as CoOp divides data sets that come undivided; the rest is for testing
 SHARES = 0.5, 0.2
 CLASSNAMES = "classnames.txt"  # file beside class folders that names them
-LEAST = 4  # images of a class: below that one of the three parts would be empty
+LEAST_IMAGES = 4  # images of a class: below that one of the three parts would be empty
 
 
 def class_folders(folder: str) -> list[str]:
     """The names of the folders in a folder, sorted, without hidden ones; empty where it is not a folder."""
     names = [path.name for path in sorted(Path(folder).glob("[!.]*")) if path.is_dir()]
-    return [name for name in names if name != FOLDER]
+    return [name for name in names if name != SAMPLES_FOLDER]
 
 
 def numbered_files(folder: str) -> Files:
@@ -172,10 +172,12 @@ def labelled(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) 
 def small_classes(files: Files) -> str:
     """The classes that have too few images to divide, with their numbers, in words; "" where there is
     none."""
-    small = [f"{name} ({len(paths)})" for name, paths in files.items() if len(paths) < LEAST]
+    small = [f"{name} ({len(paths)})" for name, paths in files.items() if len(paths) < LEAST_IMAGES]
     if not small:
         return ""
-    return f"{counted(len(small), 'class')} with fewer than {LEAST} images: {', '.join(small)}"
+    return (
+        f"{counted(len(small), 'class')} with fewer than {LEAST_IMAGES} images: {', '.join(small)}"
+    )
 
 
 def divide(
@@ -192,7 +194,7 @@ def divide(
         shares: of train and val; the rest is for testing.
 
     Raises:
-        UserError: classes have so few images, less than ``LEAST``, that a part would be empty.
+        UserError: classes have so few images, less than ``LEAST_IMAGES``, that a part would be empty.
     """
     if small := small_classes(files):
         raise UserError(f"{folder}: {small} can't be divided into train, val and test")

@@ -23,7 +23,7 @@ from .lists import Image, subsample_classes
 from .pickles import read_pickle
 
 VALIDATION_SHOTS = 4  # at most, as in CoOp
-FOLDER = "split_fewshot"
+SAMPLES_FOLDER = "split_fewshot"
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
@@ -78,7 +78,7 @@ def choose(
 def sample_of(folder: str, parts: Parts, shots: Mapping[str, int], seed: int) -> tuple[Parts, str]:
     """The sample of a seed, CoOp's where its file is in the data set's folder, else drawn, and where
     it is from. With a seed the generator is left as it was."""
-    coops = f"{folder}/{FOLDER}/shot_{shots['train']}-seed_{seed}.pkl"
+    coops = f"{folder}/{SAMPLES_FOLDER}/shot_{shots['train']}-seed_{seed}.pkl"
     if seed >= 0 and os.path.isfile(coops):
         sample = resolve(coops, read_pickle(coops, parts), parts, shots, folder)
         return sample, f"CoOp: {os.path.basename(coops)}"

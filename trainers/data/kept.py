@@ -20,7 +20,7 @@ from .transforms import least_side, shape_of_test
 DECODED_BYTES = 2**30
 SHOWN_BYTES = 2**29  # 2,600 pictures of 224 pixels
 MOST_SMALL = 20_000  # thumbnails, of 3 KB each; a report decodes the others that it shows
-SMALL = 112  # pixels of a thumbnail's longer side
+THUMBNAIL = 112  # pixels of a thumbnail's longer side
 LARGE = 1.5  # times ``least_side``: larger pictures are made smaller for random crops
 Form = Callable[[Image.Image], Image.Image]
 
@@ -83,7 +83,7 @@ def made_smaller(image: Image.Image, least: int) -> Image.Image:
 def small_jpeg(image: Image.Image) -> bytes:
     """A thumbnail of an RGB picture."""
     small = image.copy()
-    small.thumbnail((SMALL, SMALL))
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, format="JPEG", quality=85)
     return buffer.getvalue()

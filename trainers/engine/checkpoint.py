@@ -58,7 +58,7 @@ class Training(NamedTuple):
 
 
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in a run's folder
-BEST = "model-best.pth.tar"
+BEST_FILE = "model-best.pth.tar"
 # of the fields that each file has
 STATE_TYPES = {
     "state_dict": dict,
@@ -132,7 +132,7 @@ class Checkpoints:
         log.info("Checkpoint saved to %s/%s", folder, file_name)
         every = self.cfg.TRAIN.CHECKPOINT_FREQ
         for done in epochs_in(folder):
-            if file_name != BEST and done < epoch and (every <= 0 or done % every):
+            if file_name != BEST_FILE and done < epoch and (every <= 0 or done % every):
                 os.remove(f"{folder}/{epoch_name(done)}")
 
     def resume(self, directory: str) -> TrainingState | None:
@@ -163,10 +163,10 @@ class Checkpoints:
                 f"{folder}/{file_name} cannot be resumed ({type(error).__name__}): delete {folder} "
                 "to start over"
             ) from error
-        best = Path(folder, BEST)
+        best = Path(folder, BEST_FILE)
         if self.cfg.RESUME and best.is_file():
             # the best epoch so far may stay the best: it has to be found in this run's folder
-            write_bytes(f"{target}/{BEST}", best.read_bytes())
+            write_bytes(f"{target}/{BEST_FILE}", best.read_bytes())
         done = counted(state["epoch"], "epoch")
         log.info("Resuming from %s/%s: %s done", folder, file_name, done)
         return state
@@ -360,7 +360,7 @@ def load_state(
 
 def final(folder: str, cfg: CfgNode) -> str:
     """Name of the file with a training's final prompts: the best ones under ``best_val``."""
-    return BEST if cfg.TEST.FINAL_MODEL == "best_val" else newest(folder) or BEST
+    return BEST_FILE if cfg.TEST.FINAL_MODEL == "best_val" else newest(folder) or BEST_FILE
 
 
 def newest(folder: str) -> str | None:

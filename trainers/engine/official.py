@@ -19,14 +19,14 @@ from ..method import Method
 from ..prompting.tokens import END_TOKEN, TOKENIZER, tokenize_classes
 
 log = logging.getLogger(__name__)
-ROUNDING = 0.01  # of a tensor's largest number: PromptSRC adds up all epochs' float16
+HALF_ROUNDING = 0.01  # of a tensor's largest number: PromptSRC adds up all epochs' float16
 ROWS_AT_ONCE = 256  # that are looked up in the vocabulary together: 50 MB
 
 
 OfficialState = Mapping[str, Tensor]  # by the official names
 
 
-class Layout(NamedTuple):
+class OfficialLayout(NamedTuple):
     """The layout of a method's official checkpoints.
 
     Attributes:
@@ -101,15 +101,15 @@ def of_independent_prompts(state: OfficialState) -> dict[str, object]:
 
 
 LAYOUTS = {
-    "CoOp": Layout("prompt_learner", same, of_context, ("ctx",)),
-    "CoCoOp": Layout("prompt_learner", same, of_shared_context, ("ctx",)),
-    "KgCoOp": Layout(
+    "CoOp": OfficialLayout("prompt_learner", same, of_context, ("ctx",)),
+    "CoCoOp": OfficialLayout("prompt_learner", same, of_shared_context, ("ctx",)),
+    "KgCoOp": OfficialLayout(
         "prompt_learner", same, of_shared_context, ("ctx",), unused=("bias_vectors", "meta_net.")
     ),
-    "MaPLe": Layout(
+    "MaPLe": OfficialLayout(
         "MultiModalPromptLearner", of_learner, of_coupled_prompts, ("prompt_learner.ctx",)
     ),
-    "PromptSRC": Layout(
+    "PromptSRC": OfficialLayout(
         "VLPromptLearner",
         of_block,
         of_independent_prompts,
@@ -117,7 +117,7 @@ LAYOUTS = {
     ),
 }
 # the beginning of a name → the trainer whose files have it; KgCoOp's have CoCoOp's, too
-MARKS = {
+KEY_MARKS = {
     "bias_vectors": "KgCoOp",
     "meta_net.": "CoCoOp",
     "prompt_learner.proj.": "MaPLe",
@@ -175,7 +175,7 @@ def check_state(state: OfficialState, method: Method | type[Method], path: str) 
             f"{path} has tensors that are quantized, complex, sparse or without numbers "
             f"({first_few(sorted(odd))}): give a file as the authors' code writes it"
         )
-    for mark, writer in MARKS.items():
+    for mark, writer in KEY_MARKS.items():
         if any(name.startswith(mark) for name in state):
             if writer != trainer:
                 raise UserError(
@@ -336,4 +336,4 @@ def is_alike(theirs: Tensor, ours: Tensor) -> bool:
     if theirs.shape != ours.shape or not theirs.numel():
         return False
     difference = (theirs.float() - ours.float().cpu()).abs().max()
-    return bool(difference <= ROUNDING * ours.float().abs().max())
+    return bool(difference <= HALF_ROUNDING * ours.float().abs().max())

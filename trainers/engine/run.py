@@ -19,7 +19,7 @@ from ..common.record_file import remove_record
 from ..data.loader import Loader, Loaders, Pairs
 from ..evaluation.prediction import Prediction, percent_right
 from ..method import Batches, Method
-from .checkpoint import BEST, MODEL_NAME, Checkpoints, epoch_name, load_trained
+from .checkpoint import BEST_FILE, MODEL_NAME, Checkpoints, epoch_name, load_trained
 from .fit import OnDevice, fit, fit_once, scaler_of
 from .optimizer import build_optimizer
 from .progress import Progress
@@ -216,7 +216,7 @@ class Run:
         """Keep what was fitted without epochs, as the end of the training."""
         self.evaluation.note_training(seconds)
         if self.cfg.TEST.FINAL_MODEL == "best_val":
-            self.save(BEST)
+            self.save(BEST_FILE)
         self.save(epoch_name(1))  # last, since a run that has it trains no more
 
     def after_epoch(self) -> None:
@@ -228,7 +228,7 @@ class Run:
             result = self.judge("val", answers, labels)
             if result > self.best_result:
                 self.best_result = result
-                self.save(BEST, result)
+                self.save(BEST_FILE, result)
         self.save(epoch_name(self.epoch + 1))
 
     # ---- tests ----

@@ -21,9 +21,9 @@ from .threads import one_thread
 
 log = logging.getLogger(__name__)
 
-FOLDS = 4  # each image of a class is held out in one of them
-FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
-NEAREST = 64  # images that, with its text, make a class without images
+DENSITY_FOLDS = 4  # each image of a class is held out in one of them
+DENSITY_FACTORS = [1.15**power for power in range(-60, 41)]  # of log-densities, 2e-4 to 268
+NEAREST_IMAGES = 64  # images that, with its text, make a class without images
 TEXT_COPIES = 16  # copies of that text
 MARGIN = 0.5  # nats, in ``among_added``
 MOST_LEVEL = 2.0  # likewise
@@ -95,7 +95,7 @@ def gaussians_of_texts(
     if labels is not None:
         similarity.scatter_(0, labels[None], -torch.inf)
         count -= int(labels.bincount().max())
-    count = min(NEAREST, count)
+    count = min(NEAREST_IMAGES, count)
     nearest = features[similarity.topk(count).indices]  # (K, k, E)
     means = (nearest.sum(dim=1) + TEXT_COPIES * texts) / (count + TEXT_COPIES)
     precision = torch.zeros_like(texts.t() @ texts)
@@ -124,14 +124,14 @@ def log_densities(features: Tensor, means: Tensor, precision: Tensor) -> Tensor:
 def held_out_log_densities(features: Tensor, labels: Tensor, classes: int) -> Tensor:
     """``log_densities`` (N, K) of each image under Gaussians of the others.
 
-    The images of each class go to ``FOLDS`` folds in turn; a fold is judged by the rest.
+    The images of each class go to ``DENSITY_FOLDS`` folds in turn; a fold is judged by the rest.
     """
     features = features.double()
     number_in_class = F.one_hot(labels, classes).cumsum(dim=0)  # (N, K)
     turn = number_in_class.gather(1, labels[:, None])[:, 0]  # (N,), which image of its class
     densities = features.new_empty(len(labels), classes)
-    for fold in range(FOLDS):
-        held = turn % FOLDS == fold
+    for fold in range(DENSITY_FOLDS):
+        held = turn % DENSITY_FOLDS == fold
         means, precision = fit_gaussians(features[~held], labels[~held], classes)
         densities[held] = log_densities(features[held], means, precision)
     return densities
@@ -175,7 +175,7 @@ class GaussianEvidence(nn.Module):
     def fit(self, features: Tensor, labels: Tensor) -> None:
         """Sets the Gaussians of features (N, E), of length one, with labels (N,).
 
-        The log-densities are multiplied by the factor of ``FACTORS`` under which the labels of
+        The log-densities are multiplied by the factor of ``DENSITY_FACTORS`` under which the labels of
         held-out images are most likely: densities in many dimensions are far too sure. Their level,
         log Σ_k e_k / K, has a mean of 0 over these images and a standard deviation of at most 1: it
         differs between images by far more than it tells of any class, and an image without any
@@ -187,7 +187,7 @@ class GaussianEvidence(nn.Module):
             log.info("The Gaussians give no evidence: no class has a second training image")
             return
         held_out = held_out_log_densities(features, labels, classes)  # (N, K)
-        factor = min(FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
+        factor = min(DENSITY_FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
         means, precision = fit_gaussians(features, labels, classes)
         self.means.copy_(means)
         self.precision.copy_(factor * precision)

@@ -27,7 +27,9 @@ TEXT_PRIOR = 1e-2
 STRENGTHS = [10 ** (power / 2) for power in range(-2, 7)]
 TOLERANCE = 1e-4  # share of the objective that a last step gains
 MOST_STEPS = 200  # at most, of a fit
-BLOCK = 2048  # images whose yes-or-no errors are computed at a time: 100 labels of them are 1.6 MB
+IMAGES_AT_ONCE = (
+    2048  # images whose yes-or-no errors are computed at a time: 100 labels of them are 1.6 MB
+)
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Sigmoid:
     """Any number of labels per image: the target is (N, K), zeros and ones. In fp32, twice as fast."""
 
     dtype = torch.float32
-    block = BLOCK
+    block = IMAGES_AT_ONCE
 
     def first(self, target: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
         """Each label as often as it occurs, beside the texts' answers."""

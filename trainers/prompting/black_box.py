@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..common.errors import UserError
-from .tokens import SHOWN, TOKENIZER, check_name, readable
+from .tokens import SHOWN_CHARACTERS, TOKENIZER, check_name, readable
 
 TEXTS_A_PASS = 128  # that are encoded at a time: each has all positions, as padding is read
 Tokenizer = Callable[[list[str], int], Tensor]  # N texts, their length L → token ids (N, L)
@@ -109,7 +109,7 @@ class TextBox(nn.Module):
         if is_cut.any():
             name = names[int(is_cut.int().argmax())]
             raise UserError(
-                f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: with it a "
+                f"the class name {name[:SHOWN_CHARACTERS]!r}{' …' if name[SHOWN_CHARACTERS:] else ''} is too long: with it a "
                 f"prompt has more than the {self.context_length} tokens that fit; shorten it"
             )
         return tokens

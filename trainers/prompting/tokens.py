@@ -13,7 +13,7 @@ from .clip_package import clip_module
 TOKENIZER = clip_module("simple_tokenizer").SimpleTokenizer()
 START_TOKEN = TOKENIZER.encoder["<|startoftext|>"]
 END_TOKEN = TOKENIZER.encoder["<|endoftext|>"]
-SHOWN = 60  # characters of a name in a message
+SHOWN_CHARACTERS = 60  # characters of a name in a message
 FIRST = 8  # numbers of a token's row that tell it from almost all others
 LONGEST_NAME = 1000  # characters of a name: the tokenizer's time grows with their square
 
@@ -45,7 +45,7 @@ def tokenize_classes(classnames: Iterable[str], template: str, context_length: i
         count = 2 + len(token_ids(texts[-1]))
         if count > context_length:
             raise UserError(
-                f"the class name {name[:SHOWN]!r}{' …' if name[SHOWN:] else ''} is too long: "
+                f"the class name {name[:SHOWN_CHARACTERS]!r}{' …' if name[SHOWN_CHARACTERS:] else ''} is too long: "
                 f"with it a prompt has {count} tokens, and {context_length} fit; shorten it, or give fewer context tokens"
             )
     return tokenize(texts, context_length)
@@ -63,7 +63,7 @@ def check_name(name: str) -> None:
         raise UserError(f"the class name {name!a} is no UTF-8: rename it") from None
     if len(name) > LONGEST_NAME:
         raise UserError(
-            f"the class name {name[:SHOWN]!r} … is too long: it has {len(name)} characters"
+            f"the class name {name[:SHOWN_CHARACTERS]!r} … is too long: it has {len(name)} characters"
         )
     tokens = token_ids(readable(name))
     if not tokens:

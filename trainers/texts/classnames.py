@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # distance of two texts' features below which they are one: rounding's in half precision
 SAME = 1e-4
 RATIO = 1.5  # of two classes' probabilities: where no picture can exceed it, they are too near
-PAIRS = 1000  # that are found, at most
+SHOWN_PAIRS = 1000  # that are found, at most
 COSINES_AT_ONCE = 2**22  # cosines that are looked at together: 32 MB
 
 
@@ -65,10 +65,10 @@ def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list
     for first in range(0, len(names), rows):
         cosines = features[first : first + rows] @ features[first:].T  # (rows, K − first)
         are_close = (cosines >= 1 - distance**2 / 2).triu(diagonal=1)
-        pairs += (first + are_close.nonzero()[:PAIRS]).tolist()
-        if len(pairs) >= PAIRS:
+        pairs += (first + are_close.nonzero()[:SHOWN_PAIRS]).tolist()
+        if len(pairs) >= SHOWN_PAIRS:
             break
-    return [f"{names[a]!r} = {names[b]!r}" for a, b in pairs[:PAIRS]]
+    return [f"{names[a]!r} = {names[b]!r}" for a, b in pairs[:SHOWN_PAIRS]]
 
 
 def check_names(
