@@ -8,6 +8,13 @@ from labelling.own_images import own_images
 from labelling.table import read_table
 from labelling.task import task_of
 
+CFG = SimpleNamespace(
+    DATASET=SimpleNamespace(NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False, GROUP_BY=""),
+    DATALOADER=SimpleNamespace(BROKEN_IMAGES="skip"),
+    INPUT=SimpleNamespace(BACKGROUND="white"),
+    SEED=1,
+)
+
 
 def read_labels(path):
     """Paths and names of the labels of pictures of one label each, in the table's order."""

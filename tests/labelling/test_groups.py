@@ -1,5 +1,8 @@
 """Which images belong together by a rule, and what becomes of a film."""
 
+from pathlib import Path
+
+import numpy
 import PIL.Image
 import pytest
 from hypothesis import given
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 from labelling import PromptedClassifier, groups
 from labelling.groups import FILM, STRETCHES, in_stretches, named_by
 from labelling.request import ask
+from tests.labelling.tables import CFG, images_in
 from tests.same_run import kept_answers
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW, listed_path
@@ -100,3 +104,31 @@ def test_a_group_that_is_most_of_its_class_is_divided_and_every_other_one_is_who
     assert max(sizes) - min(sizes) <= 1
     assert f"class 0 look like one another in a row, {film} images" in said
     assert groups.by_numbers("frame2") < groups.by_numbers("frame10")
+
+
+@pytest.mark.parametrize("multi_label", [False, True], ids=["single-label", "multi-label"])
+def test_a_belt_of_pictures_that_look_alike_is_divided_in_stretches(tmp_path, multi_label):
+    """120 frames of one camera, whose labels may differ: neighbours in time are in one fold."""
+    rng = numpy.random.default_rng(0)
+    scene = rng.integers(0, 256, (32, 32, 3))
+    rows = []
+    for number in range(160):
+        is_frame = number < 120
+        shown = (
+            scene + rng.normal(0, 2, scene.shape) if is_frame else rng.integers(0, 256, scene.shape)
+        )
+        PIL.Image.fromarray(shown.clip(0, 255).astype("uint8")).save(tmp_path / f"{number}.png")
+        label = "belt" if is_frame else "other"
+        if multi_label and number % 3 == 0:
+            label += ";rare"
+        rows.append(f"{number}.png,{label}")
+    file = tmp_path / "labels.csv"
+    file.write_text("\n".join(["image,label", *rows]))
+    made = images_in(file, CFG, True, multi_label)
+    assert f"divided into {STRETCHES} stretches" in " ".join(made.notes)
+    group_of = {int(Path(path).stem): group for path, group in made.groups.items()}
+    stretches = [group_of[number] for number in range(120)]
+    assert [stretches.count(own) for own in dict.fromkeys(stretches)] == [12] * STRETCHES
+    others = {group_of[number] for number in range(120, 160)}
+    assert len(others) == 40
+    assert not others & {*stretches}

@@ -2,13 +2,11 @@
 but names."""
 
 import re
-from types import SimpleNamespace
 
 import numpy
 import pytest
 
 from labelling import PromptedClassifier
-from labelling.own_images import content_of
 from tests.labelling.cases import MULTI, NAMES, PICTURES, SINGLE, over_tasks, train, write
 from tests.runs import record_of
 from trainers.common.record_file import read_answers
@@ -84,16 +82,6 @@ def test_other_groups_are_another_run(task, own_pictures, trained_on, refused):
     assert "belongs to another run (its images are others" in refused(task, file)
     write(file, grouped_rows(task, 12)[::-1], columns)
     trained_on(task, file)
-
-
-def test_groups_are_in_a_run_s_hash_also_where_they_change_no_part():
-    """Which of the pictures belong together, besides their bytes and their order."""
-    images = SimpleNamespace(digests={"a.png": b"a", "b.png": b"b"}, truth={}, classnames=NAMES)
-    hashes = {
-        content_of(images, groups)
-        for groups in ({}, {"a.png": "x"}, {"b.png": "x"}, {"a.png": "x", "b.png": "x"})
-    }
-    assert len(hashes) == 4
 
 
 @over_tasks

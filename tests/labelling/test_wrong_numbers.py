@@ -11,17 +11,11 @@ from PIL import Image
 from labelling.evaluate import labelling_of
 from labelling.own_images import content_of
 from labelling.table import means_multi_label, read_table
-from tests.labelling.tables import images_in
+from tests.labelling.tables import CFG, images_in
 from tests.runs import refuses
 from trainers.common.console import csv_lines
 
 BOTH = pytest.mark.parametrize("multi_label", [False, True], ids=["single-label", "multi-label"])
-CFG = SimpleNamespace(
-    DATASET=SimpleNamespace(NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False, GROUP_BY=""),
-    DATALOADER=SimpleNamespace(BROKEN_IMAGES="skip"),
-    INPUT=SimpleNamespace(BACKGROUND="white"),
-    SEED=1,
-)
 
 
 @pytest.fixture
@@ -289,5 +283,19 @@ def test_what_is_said_to_belong_together_is_part_of_what_a_run_is_of(folder, mul
         truth={"a.png": 1} if multi_label else {},
         classnames=["x"],
     )
-    hashes = {content_of(known, {"a.png": one, "b.png": two}) for one, two in ("xy", "xx", "yx")}
-    assert len(hashes | {content_of(known, {})}) == 4
+    named = [{"a.png": one, "b.png": two} for one, two in ("xy", "xx", "yx")]
+    hashes = {content_of(known, names) for names in (*named, {"a.png": "x"}, {"b.png": "x"}, {})}
+    assert len(hashes) == 6
+
+
+@BOTH
+def test_names_of_labels_are_part_of_what_a_run_is_of(folder, multi_label):
+    """Two labels whose names are exchanged are other labels."""
+    hashes = set()
+    for names in (("dog", "cat"), ("cat", "dog"), ("wolf", "lynx")):
+        lines = [f"{number}.png,{names[number % 2]}" for number in range(16)]
+        for number in range(16):
+            Image.effect_noise((32, 32), 60 + number).save(folder / f"{number}.png")
+        file = write(folder / "x.csv", "image,label", *lines)
+        hashes.add(images_in(file, CFG, True, multi_label).split_hash)
+    assert len(hashes) == 3
