@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from trainers.common.errors import UserError
@@ -53,24 +53,26 @@ def task(row: Row, model: str, folder: str) -> dict[str, object]:
     data: dict[str, object] = {"image": address(image, folder)}
     if "unfamiliar" in row:
         data["unfamiliar"] = row["unfamiliar"]
-    if "labels" in row:
-        return task_of(data, row["labels"], 1 - row["uncertainty"], model)
-    first = row["top"][0]
-    return task_of(data, [first["class"]], first["probability"], model)
+    return {"data": data, "predictions": [prediction_of(row, model)]}
 
 
-def task_of(
-    data: dict[str, object], choices: Sequence[str], score: float, model: str
+def prediction_of(
+    row: Row, model: str, from_name: str = "choice", to_name: str = "image"
 ) -> dict[str, object]:
-    """The task of an image's data with choices that are predicted; model: see ``task``."""
+    """Return the prediction of a row: its labels as choices.
+
+    from_name, to_name: of the choices and of the picture in the labelling interface.
+    """
+    first = row["top"][0]
+    choices = row.get("labels", [first["class"]])
     choice = {
-        "from_name": "choice",
-        "to_name": "image",
+        "from_name": from_name,
+        "to_name": to_name,
         "type": "choices",
         "value": {"choices": choices},
     }
-    prediction = {"model_version": model, "score": score, "result": [choice]}
-    return {"data": data, "predictions": [prediction]}
+    score = 1 - row["uncertainty"] if "labels" in row else first["probability"]
+    return {"model_version": model, "score": score, "result": [choice]}
 
 
 def address(image: str, folder: str) -> str:

@@ -1,43 +1,28 @@
-"""Answers for programs: pictures in, rows of JSON out, as ``cdc-predict --json`` prints them."""
+"""``POST /predict`` for programs: pictures in, rows of JSON out; or Label Studio's tasks."""
 
 import io
-import os
-from collections.abc import Iterable, Iterator, Sequence
-from typing import IO, TYPE_CHECKING, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
 from flask import Flask, Response, jsonify, request
-from torch import Tensor
 
-from trainers.common.errors import UserError
-from trainers.common.image_files import decoded
-from trainers.data.transforms import least_side
-
-from ..answers.rows import Row, rows_with_votes
+from .asked import Answer, below, rows
 from .bodies import body_json, refusal
-from .demo import Demo
+from .label_studio import predictions
 
 if TYPE_CHECKING:
-    from ..classifier import PromptedClassifier
-
-TOPK = 5  # most probable classes of a row, as cdc-predict has them
-NOT_BELOW = "is no picture below the folder that --root names"
-Named = tuple[str | None, IO[bytes] | str]  # a picture's name in its row; its open file, or path
+    from .demo import Demo
 
 
-class Answer(Row, total=False):
-    """The answer to a picture; of one that can't be read its name and the ``error`` alone."""
-
-    error: str
-
-
-def add_predict(app: Flask, demo: Demo) -> None:
+def add_predict(app: Flask, demo: "Demo") -> None:
     """Add ``POST /predict`` to an application: a picture's bytes, several as a form, or JSON of paths."""
 
     @app.post("/predict")
     def predict() -> Response | tuple[Response, int]:
         if request.mimetype == "application/json":
             content = body_json()
+            if isinstance(content, dict) and "tasks" in content:
+                return predictions(demo, content)
             paths = content.get("paths") if isinstance(content, dict) else None
             if not isinstance(paths, list) or not all(isinstance(path, str) for path in paths):
                 return refusal('the JSON is no {"paths": ["cat.jpg", …]}')
@@ -60,68 +45,3 @@ def answered(table: Sequence[Answer]) -> Response | tuple[Response, int]:
     if len(errors) == len(table):
         return refusal(f"not one picture can be read; the first: {errors[0]}")
     return jsonify(table)
-
-
-def below(root: str, path: str) -> str:
-    """The absolute path of a file below a folder; "" where there is no such file there.
-
-    Links are followed first: one that leads out of the folder is not below it.
-    """
-    try:
-        place = os.path.realpath(os.path.join(root, path))
-        inside = os.path.join(os.path.realpath(root), "")
-        return place if place.startswith(inside) and os.path.isfile(place) else ""
-    except (ValueError, OSError):  # a NUL, or a name that is too long
-        return ""
-
-
-def rows(demo: Demo, pictures: Iterable[Named]) -> list[Answer]:
-    """The answers to pictures, in their order; batch by batch, so that few are in memory."""
-    classifier = (
-        demo.classifier
-    )  # the same for all, even if a newer round takes its place meanwhile
-    size: int = classifier.cfg.DATALOADER.TEST.BATCH_SIZE
-    table: list[Answer] = []
-    batch: list[tuple[str | None, Tensor | UserError]] = []
-    for name, file in pictures:
-        batch.append((name, pixels(classifier, name, file)))
-        if len(batch) == size:
-            table += answers_to(demo, classifier, batch)
-            batch = []
-    table += answers_to(demo, classifier, batch)
-    return table
-
-
-def pixels(
-    classifier: "PromptedClassifier", name: str | None, file: IO[bytes] | str
-) -> Tensor | UserError:
-    """A picture's pixels (3, H, W) as the run's test takes them, or why it can't be read."""
-    shown = name or "that was sent"
-    if file == "":
-        return UserError(f"{shown} {NOT_BELOW}")
-    try:
-        with decoded(file, classifier.background, least_side(classifier.cfg.INPUT)) as picture:
-            made: Tensor = classifier.transform(picture)
-            return made
-    except UserError as error:
-        return UserError(str(error).replace(str(file), shown))
-
-
-def answers_to(
-    demo: Demo,
-    classifier: "PromptedClassifier",
-    batch: Sequence[tuple[str | None, Tensor | UserError]],
-) -> Iterator[Answer]:
-    """Yield the rows of a batch."""
-    readable = [(name, shown) for name, shown in batch if isinstance(shown, Tensor)]
-    known: Iterator[Row] = iter(())
-    if readable:
-        with demo.lock:  # one question after another
-            prediction = classifier.predicted(torch.stack([shown for _, shown in readable]))
-        answers = classifier.answers(prediction, [name for name, _ in readable])
-        known = iter(rows_with_votes(answers, TOPK))
-    for name, shown in batch:
-        if isinstance(shown, UserError):
-            yield {"image": name, "error": str(shown)}
-        else:
-            yield cast(Answer, next(known))
