@@ -46,7 +46,8 @@ from .pictures import (
     transformed,
 )
 from .request import Text, ask, checked_names, text
-from .rules import LabelRule, Wanted, is_promise, rule_of
+from .rules import LabelRule, Wanted, is_promise, least_certainty, rule_of
+from .shared import HUB, load_shared, push
 from .task import task_of_run
 from .threshold import CONFIDENCE
 from .zero_shot import zero_shot_classifier
@@ -127,7 +128,8 @@ class PromptedClassifier:
 
         Args:
             folder: the run's output folder, with ``results.json`` and, where anything was learned,
-                ``prompt_learner``.
+                ``prompt_learner``; or ``hf:<owner>/<name>`` of one that ``push_to_hub`` has shared, and
+                ``hf:<owner>/<name>@<commit>`` for one that stays as it is.
             backbone: name or file of the CLIP, where it is not where the run found it any more; its
                 weights have to be the same.
             max_error, max_missed, min_certainty, confidence, label_unfamiliar: which answers are given as
@@ -139,6 +141,8 @@ class PromptedClassifier:
         """
         place = os.fspath(folder)
         wanted = Wanted(max_error, max_missed, min_certainty, confidence, label_unfamiliar)
+        if place.startswith(HUB):
+            return cls.of_hub(place, backbone, wanted)
         return cls.of_run(place, backbone, rule_of(place, wanted), wanted.withholds)
 
     @classmethod
@@ -149,6 +153,22 @@ class PromptedClassifier:
         run = load_run(folder, text("the backbone", backbone))
         familiar = read_familiar(folder, run.record)
         return cls(run.method, run.cfg, run.record, run.images, rule, familiar, withholds)
+
+    @classmethod
+    def of_hub(cls, name: str, backbone: Text | None, wanted: Wanted) -> "PromptedClassifier":
+        """The classifier of a run on the hub, see ``load``. Its pictures are not there, so it promises nothing.
+
+        Raises:
+            UserError: see ``shared.load_shared``; or a promise is asked for.
+        """
+        wanted.check()
+        if wanted.max_error is not None or wanted.max_missed is not None:
+            raise UserError(
+                f"{name} has no answers to pictures, which a promise rests on: load the run's own folder, or give min_certainty"
+            )
+        run = load_shared(name, text("the backbone", backbone))
+        rule = None if wanted.min_certainty is None else least_certainty(run.record, wanted)
+        return cls(run.method, run.cfg, run.record, run.images, rule)
 
     @classmethod
     def from_official(
@@ -494,6 +514,15 @@ class PromptedClassifier:
             return transformed(image, self.background, self.transform, least_side(self.cfg.INPUT))
         except UserError as error:
             return error
+
+    def push_to_hub(self, repository: str, *, private: bool = True) -> str:
+        """Write the run to a repository of the Hugging Face hub, ``<owner>/<name>``, for ``load``; return the
+        commit. There are the learned weights, the record and a card, and neither pictures nor their names.
+
+        Raises:
+            UserError: the hub refuses, or this classifier has other classes than its run.
+        """
+        return push(self, repository, private)
 
     def export(self, folder: str | os.PathLike[str]) -> None:
         """Writes the classifier for programs without this toolbox; see ``export.py``.

@@ -147,6 +147,16 @@ def rule_of(
     return threshold_of(folder, wanted.max_error, wanted.confidence) if is_own else None
 
 
+def least_certainty(record: Record, wanted: Wanted) -> LabelRule:
+    """Return the rule of a least probability, whatever the task."""
+    if is_multi_label(record):
+        rule = multi_label_rule("", record, wanted)
+        assert rule is not None  # since a certainty is given
+        return rule
+    assert wanted.min_certainty is not None
+    return LeastCertainty(wanted.min_certainty)
+
+
 def multi_label_rule(folder: str, record: Record, wanted: Wanted) -> Rule | None:
     """Return which labels of multi-label pictures are given; see ``rule_of``."""
     certainty = wanted.min_certainty

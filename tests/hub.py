@@ -1,6 +1,8 @@
 """A server on this machine that speaks as much of the Hugging Face hub's protocol as a download
-takes: what a repository is at, its list of files, and a file, whole or from a byte on."""
+and an upload take: what a repository is at, its list of files, a file, whole or from a byte on, and a
+commit."""
 
+import base64
 import hashlib
 import http.server
 import json
@@ -26,6 +28,37 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.answer(with_body=True)
+
+    def do_POST(self):
+        """Takes a commit as its client sends it: a line of JSON for each file, its content in base64."""
+        path = unquote(urlsplit(self.path).path)
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.requests.append(path)
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = (
+                f"{asked['organization']}/{asked['name']}"
+                if asked.get("organization")
+                else asked["name"]
+            )
+            self.server.repositories.setdefault(name, {})
+            self.server.private[name] = asked.get("private") or asked.get("visibility") == "private"
+            self.send_json({"url": f"{self.server.url}/{name}"})
+        elif "/preupload/" in path:
+            files = json.loads(body)["files"]
+            facts = {"uploadMode": "regular", "shouldIgnore": False, "oid": None}
+            self.send_json({"files": [{"path": file["path"], **facts} for file in files]})
+        elif "/commit/" in path:
+            name = "/".join(path.removeprefix("/api/models/").split("/")[:2])
+            for line in body.splitlines():
+                item = json.loads(line)
+                if item["key"] == "file":
+                    content = base64.b64decode(item["value"]["content"])
+                    self.server.repositories[name][item["value"]["path"]] = content
+            url = f"{self.server.url}/{name}/commit/{self.server.commit}"
+            self.send_json({"success": True, "commitOid": self.server.commit, "commitUrl": url})
+        else:
+            self.send_json({"errors": [], "warnings": []})
 
     def answer(self, with_body):
         path = unquote(urlsplit(self.path).path)
@@ -89,7 +122,7 @@ class Hub(http.server.ThreadingHTTPServer):
 
     Attributes:
         repositories: name → its files, name → bytes; ``files``: those of the first.
-        commit: what every repository is at.
+        commit: what every repository is at; private: name → whether it was made so.
         hashes: name → the hash that it states in place of the file's own; sizes: likewise.
         etag: what it sends as the ETag of any file, if not the hash; surplus: bytes that it sends
             after any file.
@@ -105,6 +138,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.repositories = {repository: {}}
         self.first = repository
         self.commit = COMMIT
+        self.private = {}
         self.hashes, self.sizes, self.redirects, self.cuts = {}, {}, {}, {}
         self.etag, self.surplus = "", b""
         self.downloads, self.requests, self.revisions = [], [], []
