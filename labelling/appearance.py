@@ -18,19 +18,20 @@ def looks_of(pixels: Tensor) -> numpy.ndarray:
 
     pixels: (B, 3, H, W), as the CLIP is shown them.
     """
-    small = F.adaptive_avg_pool2d(pixels.float(), SIDE)  # (B, 3, S, S)
-    saturation = small.amax(dim=1) - small.amin(dim=1)  # (B, S, S)
-    found = [
-        small.mean(dim=(2, 3)),
-        small.std(dim=(2, 3)),
-        torch.stack([saturation.mean(dim=(1, 2)), saturation.std(dim=(1, 2))], dim=1),
-    ]
-    grey = small.mean(dim=1, keepdim=True)  # (B, 1, S, S)
+    small = pixels.float()
+    if small.shape[2:] != (SIDE, SIDE):
+        small = F.adaptive_avg_pool2d(small, SIDE)  # (B, 3, S, S)
+    colours = small.flatten(2)  # (B, 3, S²)
+    saturation = colours.amax(dim=1) - colours.amin(dim=1)  # (B, S²)
+    variance, mean = torch.var_mean(colours, dim=2)  # (B, 3)
+    of_saturation, mean_saturation = torch.var_mean(saturation, dim=1)  # (B,)
+    found = [mean, variance.sqrt(), torch.stack([mean_saturation, of_saturation.sqrt()], dim=1)]
+    grey = small.mean(dim=1)  # (B, S, S)
     for _ in range(SCALES):
-        steps = [grey.diff(dim=2).flatten(1), grey.diff(dim=3).flatten(1)]
-        contrast = torch.cat(steps, dim=1).abs()  # (B, 2 S (S − 1))
-        root_mean_square = contrast.square().mean(dim=1).sqrt()
-        means = torch.stack([contrast.mean(dim=1), root_mean_square], dim=1)  # (B, 2)
-        found.append((means + FAINT).log())
+        steps = grey.diff(dim=1).flatten(1), grey.diff(dim=2).flatten(1)  # (B, S (S − 1)) each
+        number = sum(part.shape[1] for part in steps)
+        absolute = sum(torch.linalg.vector_norm(part, 1, dim=1) for part in steps) / number
+        squared = sum(torch.linalg.vector_norm(part, 2, dim=1).square() for part in steps) / number
+        found.append((torch.stack([absolute, squared.sqrt()], dim=1) + FAINT).log())
         grey = F.avg_pool2d(grey, 2)
     return torch.cat(found, dim=1).cpu().numpy()
