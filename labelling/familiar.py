@@ -126,6 +126,13 @@ class Familiar:
         p_value: numpy.ndarray = (1 + sums[number]) / (self.groups + 1)
         return p_value
 
+    def own_p_values(self) -> numpy.ndarray:
+        """Return how familiar the N pictures themselves are, each to those of other groups, (N,) in (0, 1]."""
+        known, sums = self.farthest_first
+        number = numpy.searchsorted(known, -self.score(self.distances), side="right")  # itself, too
+        p_value: numpy.ndarray = sums[number] / self.groups
+        return p_value
+
     def arrays(self) -> dict[str, numpy.ndarray]:
         """Return what is kept, by name, as a file of arrays holds it."""
         return {

@@ -158,12 +158,14 @@ def end(run: Run) -> None:
     forget_features(run)
 
 
-def keep_familiar(run: Run, known: Encoded) -> None:
-    """Keep the training images of a run, so that others can be told from them."""
+def keep_familiar(run: Run, known: Encoded) -> numpy.ndarray:
+    """Keep the training images of a run, so that others can be told from them; return how familiar the kept
+    ones are to those of other groups, see ``Familiar.own_p_values``."""
     images = run.loaders.images
     groups = numpy.array([images.groups[str(item.impath)] for item in images.train_x])
     familiar = fit_familiar(known.features.numpy(), known.looks, groups, run.cfg.SEED)
     run.evaluation.keep_file(FAMILIAR, familiar.arrays())
+    return familiar.own_p_values()
 
 
 def make_asked(run: Run, asked: OwnRun) -> str:
@@ -231,7 +233,10 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     run.keep_fit(time.monotonic() - started)
     paths = [str(item.impath) for item in run.loaders.images.train_x]
     features = torch.stack([run.loaders.features[path] for path in paths])
-    keep_familiar(run, Encoded(features, numpy.stack([looks[path] for path in paths])))
+    known = Encoded(features, numpy.stack([looks[path] for path in paths]))
+    p_values = keep_familiar(run, known)
+    if len(p_values) == len(paths):  # of more no picture is asked whether it is one of the kept
+        answered.answers.unfamiliar = torch.from_numpy(p_values)
     if run.loaders.images.is_tested_in_folds:
         run.evaluation.measure(answered, "test")
         run.evaluation.write_record()

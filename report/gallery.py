@@ -32,7 +32,7 @@ READING = (
     "certain images, which are worth labelling next. Fused votes are shown with their probability, "
     "their weight in the answer and their vacuity, the share of belief that they hold back."
 )
-LIST_COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty")
+LIST_COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty", "unfamiliar")
 Rows = dict[str, list[tuple[object, ...]]]  # kind of images → rows of a list
 
 
@@ -239,10 +239,17 @@ def listed(run: FinishedRun) -> Rows:
                 run.class_name(answers["answer"][index]),
                 float(answers["top_probability"][index, 0]),
                 float(answers[UNCERTAINTY][index]),
+                unfamiliar_of(answers, index),
             )
             for index in order[:LISTED]
         ]
     return made
+
+
+def unfamiliar_of(answers: Arrays, index: int) -> float | str:
+    """Return the p-value of an image that is unlike the run's; "" where nothing says it, as of images that were
+    held out from a training in epochs."""
+    return float(answers["unfamiliar"][index]) if "unfamiliar" in answers else ""
 
 
 def write_lists(rows: Rows, start: str) -> list[str]:

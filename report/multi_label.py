@@ -25,6 +25,7 @@ from .gallery import (
     parts_of,
     picture_of,
     splits_of,
+    unfamiliar_of,
 )
 from .headlines import Headline, mean_of, number_of_images
 from .pictures import Paths
@@ -235,7 +236,8 @@ def taken_for(
 
 def held_out(run: FinishedRun) -> Arrays:
     """The answers of all ``parts_of`` a multi-label run: ``image``, ``split`` (N,); ``truth``, ``given``
-    (N, K), bool; ``probability`` and the ``threshold`` of the picture's fold (N, K)."""
+    (N, K), bool; ``probability`` and the ``threshold`` of the picture's fold (N, K); where that is known of all
+    ``unfamiliar`` (N,)."""
     parts = parts_of(run)
     joined = {
         name: numpy.concatenate([answers[name] for answers in parts.values()])
@@ -245,6 +247,8 @@ def held_out(run: FinishedRun) -> Arrays:
     thresholds = [answers["threshold"][answers["fold"]] for answers in parts.values()]
     joined["threshold"] = numpy.concatenate(thresholds)
     joined["split"] = splits_of(parts)
+    if all("unfamiliar" in answers for answers in parts.values()):
+        joined["unfamiliar"] = numpy.concatenate([own["unfamiliar"] for own in parts.values()])
     return joined
 
 
@@ -349,6 +353,7 @@ def listed(run: FinishedRun) -> Rows:
                 ";".join(names_of(run, answers["given"][index])),
                 float(probability[index]),
                 float(1 - probability[index]),
+                unfamiliar_of(answers, index),
             )
             for index in order[:LISTED]
         ]

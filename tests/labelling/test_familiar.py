@@ -80,6 +80,14 @@ def test_pictures_that_come_as_the_training_pictures_came_are_seldom_unfamiliar(
     assert 0.02 < numpy.mean(shares) <= 0.07
 
 
+def test_a_training_pictures_own_p_value_is_its_rank_among_all():
+    """Alone in its group: as a new picture's among the others."""
+    known = fit_familiar(*drawn(numpy.random.default_rng(0), 40))
+    score = known.score(known.distances).tolist()
+    expected = [(1 + sum(other > own for other in score)) / 40 for own in score]
+    numpy.testing.assert_allclose(known.own_p_values(), expected)
+
+
 def test_copies_in_a_group_count_once():
     """Each picture of a group twice: the distances from other groups hardly move, and nothing counts twice."""
     draws = numpy.random.default_rng(0)

@@ -9,11 +9,15 @@ from PIL import Image
 
 import predict
 from labelling import PromptedClassifier
+from labelling.answers.on_ray import Labeller
 from labelling.appearance import looks_of
 from labelling.familiar import FILE_NAME, UNFAMILIAR, read_familiar
 from labelling.shift import LEAST
+from report import gallery, multi_label
+from results.runs import FinishedRun
 from tests.labelling.cases import MULTI, PICTURES, over_tasks, read, train
 from tests.runs import call, record_of, refuses
+from trainers.common.record_file import read_answers
 
 FEW = 3  # odd pictures
 
@@ -72,6 +76,22 @@ def test_a_task_for_label_studio_says_it_too(task, run_of, odd, capsys):
 
 
 @over_tasks
+def test_a_parquet_table_and_rays_actors_say_it_too(task, run_of, odd, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    images = sorted(odd.iterdir())[:FEW]
+    expected = PromptedClassifier.load(run_of(task)).predict(images).unfamiliar
+    file = tmp_path / "table.parquet"
+    assert call(predict.main, "--run", run_of(task), *images, "--parquet", file) == 0
+    assert parquet.read_table(file)["unfamiliar"].to_pylist() == pytest.approx(expected.tolist())
+    names = numpy.array([*map(str, images), str(tmp_path / "gone.png")], dtype=object)
+    actor = Labeller(str(run_of(task)), wanted={"max_error": 0.9})
+    columns = actor({"image": names})
+    assert columns["unfamiliar"][:FEW] == pytest.approx(expected)
+    assert numpy.isnan(columns["unfamiliar"][FEW])
+    assert columns["label"][:FEW].tolist() == [None] * FEW
+
+
+@over_tasks
 def test_a_promise_gives_no_label_to_what_is_unlike_the_runs(task, run_of, odd, capsys):
     """Unless that is asked for; with a share so large that it can be promised."""
     images = sorted(odd.iterdir())[:FEW]
@@ -124,6 +144,18 @@ def test_a_run_keeps_its_training_pictures_as_its_clip_sees_them(task, run_of, p
     numpy.testing.assert_allclose(
         kept.look.mean, looks_of(pixels).mean(axis=0), rtol=1e-4, atol=1e-5
     )
+
+
+@over_tasks
+def test_a_run_says_how_unfamiliar_its_own_pictures_are(task, run_of):
+    """To those of other groups, which its report lists."""
+    run = run_of(task)
+    kept = read_answers(run, "test", record_of(run))["unfamiliar"]
+    expected = read_familiar(str(run), record_of(run)).own_p_values()
+    assert kept.tolist() == expected.tolist()
+    rows = (multi_label if task is MULTI else gallery).listed(FinishedRun(run, record_of(run)))
+    listed = rows[gallery.NEXT]
+    assert sorted(row[-1] for row in listed) == sorted(expected.tolist())
 
 
 @over_tasks

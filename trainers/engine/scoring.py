@@ -91,7 +91,7 @@ class MultiLabel:
     def arrays(self, answered: SplitAnswers) -> Arrays:
         """Return for N images and K labels ``image`` (N,), ``probability`` (N, K), ``truth`` (N, K), ``group``
         (N,) and ``is_new`` (N,), whether nothing of the image's group was trained on, ``fold`` (N,), from 0,
-        and ``threshold`` (F, K): the least probabilities under which labels are given, for out-of-fold
+        where that is known ``unfamiliar`` (N,), and ``threshold`` (F, K): the least probabilities under which labels are given, for out-of-fold
         answers the best thresholds of the other folds."""
         paths = answered.paths
         probability = answered.answers.probability.numpy()
@@ -105,7 +105,9 @@ class MultiLabel:
         groups = [self.images.groups[path] for path in paths]
         is_unseen = answered.fold is not None or self.method.learner is None
         seen = self.images.seen_groups(is_unseen)
+        unfamiliar = answered.answers.unfamiliar
         return {
+            **({} if unfamiliar is None else {"unfamiliar": unfamiliar.numpy()}),
             "image": numpy.array([image_name(path) for path in paths]),
             "probability": probability,
             "truth": truth,

@@ -233,7 +233,8 @@ def per_image(
         ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5
         or K) the most probable classes, and the measures of doubt (N,) by name; where there are
         templates ``vote`` and ``vote_probability`` (M, N), each one's own
-        answer, and ``vote_weight`` (M,), and where there is evidence ``vote_vacuity`` (M, N).
+        answer, and ``vote_weight`` (M,), and where there is evidence ``vote_vacuity`` (M, N); where
+        that is known ``unfamiliar`` (N,).
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
     arrays = {
@@ -248,6 +249,8 @@ def per_image(
         arrays["vote_vacuity"] = prediction.vote_vacuity
     if prediction.vote_weight is not None:
         arrays["vote_weight"] = prediction.vote_weight
+    if prediction.unfamiliar is not None:
+        arrays["unfamiliar"] = prediction.unfamiliar
     return {
         "image": numpy.array([image_name(path) for path in paths]),
         **{name: value.numpy() for name, value in arrays.items()},
