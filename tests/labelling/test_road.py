@@ -31,8 +31,10 @@ def mine(tmp_path):
 
 
 def numbers(folder):
-    """All that a run says but what its config and its notes are called."""
+    """All that a run says but what its config and its notes are called, and what is kept of one's own pictures
+    beside it."""
     found = contents(folder)
+    found["record"].pop("files", None)
     found["record"].pop("notes", None)
     for state in found["checkpoints"].values():
         del state["config"]
