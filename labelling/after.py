@@ -16,6 +16,7 @@ from trainers.engine.run import Run
 from .fit import opened
 from .own_run import for_trainer
 from .request import OwnRun
+from .rounds import progress_said
 from .rules import offered, offered_labels
 from .task import task_of
 from .threshold import validation_if_any
@@ -45,6 +46,8 @@ def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
         known = task.compared(record, untrained, run.loaders.images)
         others = ", ".join(f"{name} {value:.1f} %" for name, value in known.items())
         log.info("%s; for comparison: %s", sentence, others)
+    if sentence := progress_said(cfg.OUTPUT_DIR):
+        log.info("%s", sentence)
     if has_report():
         page, heads = write_report(run, asked)
         for head in [head for head in heads if head.trainer == run.name][:1]:

@@ -1,10 +1,10 @@
-"""Features of a run's pictures, each encoded once, in blocks that a killed run takes again."""
+"""Features of a run's pictures, each encoded once, in blocks that a killed run and the next round take again."""
 
 import hashlib
 import logging
 import os
-import shutil
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from trainers.common.errors import raise_machines
 from trainers.common.files import write_arrays
 from trainers.common.readers import read_arrays
 from trainers.data.images import Item
@@ -55,21 +56,30 @@ def learn_features(run: Run) -> dict[str, numpy.ndarray]:
 
 
 def encoded(run: Run, items: Sequence[Item]) -> Encoded:
-    """Return the features of N images and how they look; finished blocks are written into the run's folder,
-    and those that are there are read."""
+    """Return the features of N images and how they look; blocks of both lie in the run's folder, from which a
+    killed run and the next round take the images that they know, by their bytes."""
     folder = f"{run.cfg.OUTPUT_DIR}/{FEATURES}"
     key = key_of(run)
+    contents = [run.loaders.images.digests[str(item.impath)].hex() for item in items]
+    known = kept(folder, key)
+    missing = {content: item for content, item in zip(contents, items) if content not in known}
+    for start, block in blocks_of(run, [*missing.values()]):
+        part = [*missing][start : start + len(block.looks)]
+        write_block(f"{folder}/{number_after(folder):09d}.npz", block, part, key)
+        known.update(rows_of(block, part))
+    features = torch.stack([known[content].features for content in contents])
+    return Encoded(features, numpy.stack([known[content].looks for content in contents]))
+
+
+def blocks_of(run: Run, items: Sequence[Item]) -> Iterator[tuple[int, Encoded]]:
+    """Yield where each block of images starts, and the block."""
+    if not items:
+        return
     per_batch = run.cfg.DATALOADER.TEST.BATCH_SIZE
     size = max(1, BLOCK // per_batch) * per_batch
-    parts: list[Encoded] = []
-    done = 0
-    while done < len(items) and (known := kept(f"{folder}/{done:09d}.npz", key)) is not None:
-        parts.append(known)
-        done += len(known.features)
-    if done == len(items):
-        return joined(parts)
+    start = 0
     with torch.random.fork_rng(devices=[]):  # a loader draws a seed
-        shown = run.pairs(run.loaders.over(items[done:]))
+        shown = run.pairs(run.loaders.over(items))
         batches = tqdm(shown, "Looking at the images", mininterval=1, dynamic_ncols=True)
         block: list[Encoded] = []
         number = 0
@@ -78,13 +88,11 @@ def encoded(run: Run, items: Sequence[Item]) -> Encoded:
             (features,), _ = run.method.towers.features_of([batch], normalize=False)  # (B, E)
             block.append(Encoded(features.cpu(), looks_of(pixels)))
             number += len(pixels)
-            if number == size or done + number == len(items):
-                parts.append(joined(block))
-                write_block(f"{folder}/{done:09d}.npz", parts[-1], key)
-                done += number
+            if number == size or start + number == len(items):
+                yield start, joined(block)
+                start += number
                 block = []
                 number = 0
-    return joined(parts)
 
 
 def joined(parts: Sequence[Encoded]) -> Encoded:
@@ -93,33 +101,72 @@ def joined(parts: Sequence[Encoded]) -> Encoded:
     return Encoded(features, numpy.concatenate([part.looks for part in parts]))
 
 
+def rows_of(block: Encoded, contents: Sequence[str]) -> dict[str, Encoded]:
+    """Return content → features (E,) and looks (S,); contents: n hashes of the bytes of a block's images.
+
+    Raises:
+        ValueError: there are more or fewer of these.
+    """
+    rows = zip(contents, block.features, block.looks, strict=True)
+    return {content: Encoded(features, looks) for content, features, looks in rows}
+
+
 def key_of(run: Run) -> str:
-    """Return a hash of what features follow from: pictures, CLIP, precision and how pictures are shown."""
+    """Return a hash of what an image's features follow from: CLIP, precision and how it is shown."""
     towers = run.method.towers
-    parts = run.loaders.images.split_hash, towers.backbone_hash, towers.precision, run.cfg.INPUT
+    parts = towers.backbone_hash, towers.precision, run.cfg.INPUT
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def kept(place: str, key: str) -> Encoded | None:
-    """Return the images of a block; None where there is none of this run that can be read."""
-    if not os.path.isfile(place):
-        return None
+def blocks_in(folder: str) -> list[str]:
+    """Return the paths of the blocks in a folder, the oldest first."""
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    return [f"{folder}/{name}" for name in sorted(names) if re.fullmatch(r"\d{9}\.npz", name)]
+
+
+def number_after(folder: str) -> int:
+    """Return the number of the next block in a folder."""
+    blocks = blocks_in(folder)
+    return 1 + int(os.path.basename(blocks[-1])[:9]) if blocks else 0
+
+
+def kept(folder: str, key: str) -> dict[str, Encoded]:
+    """Return the images of the blocks in a folder, see ``rows_of``; a block of another key, or one that can't
+    be read, is removed."""
+    known: dict[str, Encoded] = {}
+    for place in blocks_in(folder):
+        found = read_block(place)
+        if found is not None and found[0] == key:
+            known.update(found[1])
+            continue
+        if found is None:
+            log.warning("%s can't be read, and is made again", place)
+        os.remove(place)
+    return known
+
+
+def images_in(folder: str) -> dict[str, Encoded]:
+    """Return the images that a run has encoded, see ``rows_of``; folder: of the run."""
+    known: dict[str, Encoded] = {}
+    for place in blocks_in(f"{folder}/{FEATURES}"):
+        found = read_block(place)
+        known.update(found[1] if found else {})
+    return known
+
+
+def read_block(place: str) -> tuple[str, dict[str, Encoded]] | None:
+    """Return a block's key and its images, see ``rows_of``; None where it can't be read."""
     try:
         arrays = read_arrays(place)
-        found = Encoded(torch.from_numpy(arrays["features"]), arrays["looks"])
-        return found if str(arrays["key"]) == key else None
-    except Exception:  # damaged bytes can raise anything: the features are made again
-        log.warning("%s can't be read, and is made again", place)
+        block = Encoded(torch.from_numpy(arrays["features"]), arrays["looks"])
+        return str(arrays["key"]), rows_of(block, arrays["content"].tolist())
+    except Exception as error:  # damaged bytes can raise anything
+        raise_machines(error, place)
         return None
 
 
-def write_block(place: str, images: Encoded, key: str) -> None:
-    """Write the images of a block."""
+def write_block(place: str, images: Encoded, contents: Sequence[str], key: str) -> None:
+    """Write the images of a block; contents: hashes of their bytes."""
     os.makedirs(os.path.dirname(place), exist_ok=True)
-    arrays = {"features": images.features.numpy(), "looks": images.looks, "key": numpy.array(key)}
-    write_arrays(place, arrays)
-
-
-def forget_features(run: Run) -> None:
-    """Remove the blocks of a run that is done."""
-    shutil.rmtree(f"{run.cfg.OUTPUT_DIR}/{FEATURES}", ignore_errors=True)
+    arrays = {"features": images.features.numpy(), "looks": images.looks}
+    write_arrays(place, {**arrays, "content": numpy.array(contents), "key": numpy.array(key)})

@@ -29,15 +29,15 @@ from trainers.method import Batches
 from trainers.prompting.backbone import Backbone
 
 from .cross_fit import FeatureSet, cross_fit
-from .encode import Encoded, encoded, forget_features, learn_features
+from .encode import Encoded, encoded, learn_features
 from .familiar import FILE_NAME as FAMILIAR
 from .familiar import fit_familiar, is_kept
 from .own_run import build_run, completed, config_of_images
 from .request import LOGGERS, OwnRun, check_images
+from .rounds import REFIT, begin_round, end_round, progress_said
 from .task import task_of
 
 log = logging.getLogger(__name__)
-REFIT = "refit"  # folder, in the run's, of what was trained on all images
 PROBES = 8  # images of the pass from which a training's time is estimated
 
 
@@ -49,7 +49,10 @@ def fit_folder(asked: OwnRun) -> str:
         UserError: the input can't work.
     """
     with opened(asked) as run:
-        return make_asked(run, asked)
+        folder = make_asked(run, asked)
+        if sentence := progress_said(run.cfg.OUTPUT_DIR):
+            log.info("%s", sentence)
+        return folder
 
 
 @contextlib.contextmanager
@@ -125,23 +128,26 @@ def log_images(run: Run) -> None:
 
 
 def make(run: Run) -> None:
-    """Makes a run, if it is not done."""
+    """Makes a run, if it is not done; where its folder has a round on other pictures, the next one."""
     if is_done(run):
+        end_round(run)  # which a killed command may have left out
         log.info(
             "Done already: %s; to train again, delete that folder, or give another output folder",
             run.cfg.OUTPUT_DIR,
         )
         return
+    begin_round(run, task_of(bool(run.loaders.images.truth)))
     method = run.method
     if is_feature_classifier(method) and run.loaders.images.folds:
         make_by_folds(run, method)
-        return
-    if method.learns_in_epochs:
-        log.info("Training takes up to %s", counted(most_minutes(run), "minute"))
-    if method.learner is not None:
-        run.prepare()
-    run.train()
-    end(run)
+    else:
+        if method.learns_in_epochs:
+            log.info("Training takes up to %s", counted(most_minutes(run), "minute"))
+        if method.learner is not None:
+            run.prepare()
+        run.train()
+        end(run)
+    end_round(run)
 
 
 def is_done(run: Run) -> bool:
@@ -155,7 +161,6 @@ def end(run: Run) -> None:
     known = encoded(run, run.loaders.images.train_x)
     keep_familiar(run, known)
     run.finish()
-    forget_features(run)
 
 
 def keep_familiar(run: Run, known: Encoded) -> numpy.ndarray:
@@ -243,7 +248,6 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     else:
         run.evaluation.keep(answered, "train")
         run.finish()
-    forget_features(run)
 
 
 @torch.no_grad()

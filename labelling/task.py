@@ -24,7 +24,7 @@ from trainers.data.images import Images
 from trainers.data.lists import Image, Lists, classnames_of
 from trainers.engine.scoring import label_thresholds
 from trainers.evaluation.figures import wilson
-from trainers.evaluation.multi_label import best_thresholds
+from trainers.evaluation.multi_label import best_thresholds, measure_multi_label
 from trainers.evaluation.prediction import Prediction
 from trainers.learners.features import (
     FeatureMethod,
@@ -226,6 +226,31 @@ class SingleLabel:
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %){doubt}"
         )
 
+    def headline(self, metrics: Mapping[str, Any]) -> str:
+        """Return the measure that rounds are compared by, in percent; "" where there is none."""
+        if "accuracy" not in metrics:
+            return ""
+        independent = metrics.get("effective_images", metrics["images"])
+        low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
+        return f"accuracy {metrics['accuracy']:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
+
+    def score(
+        self,
+        arrays: Mapping[str, numpy.ndarray],
+        classnames: Sequence[str],
+        truth: numpy.ndarray,
+        names: Sequence[str],
+    ) -> float:
+        """Return the measure of ``headline`` of kept answers to N pictures, in percent.
+
+        Args:
+            arrays: by name, of the pictures; classnames: of the run that has answered.
+            truth: (N, L) bool, which of L labels each picture has; names: theirs.
+        """
+        given = [classnames[label] for label in arrays["top"][:, 0]]
+        right = [row[names.index(name)] for row, name in zip(truth, given) if name in names]
+        return 100 * float(numpy.sum(right)) / len(truth)
+
     def compared(
         self, record: Record, untrained: Record | None, images: Images
     ) -> dict[str, float]:
@@ -357,6 +382,19 @@ class MultiLabel:
         if "micro_f1" in metrics:
             f1s = f"; F1 of all labels {metrics['micro_f1']:.1f} %, mean of the labels' {metrics['macro_f1']:.1f} %"
         return f"mAP: {metrics['map']:.1f} % of {tested_on(record, metrics['images'])}{f1s}{doubt}"
+
+    def headline(self, metrics: Mapping[str, Any]) -> str:
+        return f"mAP {metrics['map']:.1f} %" if "map" in metrics else ""
+
+    def score(
+        self,
+        arrays: Mapping[str, numpy.ndarray],
+        classnames: Sequence[str],
+        truth: numpy.ndarray,
+        names: Sequence[str],
+    ) -> float:
+        own = arrays["probability"][:, [classnames.index(name) for name in names]]
+        return float(measure_multi_label(own, own >= 0.5, truth, names)["map"])
 
     def compared(
         self, record: Record, untrained: Record | None, images: Images

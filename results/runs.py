@@ -19,6 +19,7 @@ from trainers.common.files import file_hash
 from trainers.common.metrics import read_metrics
 from trainers.common.record_file import (
     FILE_NAME,
+    ROUNDS,
     Record,
     answers_file,
     is_multi_label,
@@ -307,7 +308,7 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
     """
     runs: dict[Path, FinishedRun] = {}
     for folder in folders:
-        paths = sorted(Path(folder).rglob(FILE_NAME))
+        paths = sorted(path for path in Path(folder).rglob(FILE_NAME) if is_newest(path, folder))
         if not paths:
             raise UserError(
                 f"no {FILE_NAME} in or below {folder}: give the folder of a finished run, or one "
@@ -317,6 +318,11 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
             place = path.parent.resolve()
             runs[place] = runs.get(place) or read_run(place)
     return list(runs.values())
+
+
+def is_newest(path: Path, folder: str | Path) -> bool:
+    """Return whether a record below a folder is a run's newest one, and not of a former round."""
+    return ROUNDS not in path.relative_to(folder).parts
 
 
 def read_run(folder: Path) -> FinishedRun:

@@ -15,6 +15,8 @@ from .readers import Stored, read_arrays, read_json, read_yaml
 
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 FILE_NAME = "results.json"
+PICTURES = "pictures.json"  # of one's own images: which a run has, and their labels
+ROUNDS = "rounds"  # folder, in that of a run, of the rounds before it
 OWNER = "cdc_run.txt"  # marks a run's folder, for ``files.check_folder``
 FORMAT = 2  # to be raised when a field, or a trainer's name, changes its meaning
 MULTI_LABEL = "multi-label"  # ``task`` of a run whose pictures may have several labels, or none

@@ -86,9 +86,10 @@ def images_of_class(place: str) -> list[str]:
 
 
 def check_any(folder: str, files: Files) -> None:
-    """
+    """Check that a class has an image; folder: of the class folders.
+
     Raises:
-        UserError: no class has an image; folder: of the class folders.
+        UserError: none has.
     """
     if not any(files.values()):
         raise UserError(

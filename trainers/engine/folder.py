@@ -11,7 +11,7 @@ from ..common.locks import LOCK_FILE as LOCK
 from ..common.locks import only_writer
 from ..common.metrics import METRICS_FILE as METRICS
 from ..common.record_file import FILE_NAME as RECORD
-from ..common.record_file import OWNER, answers_file
+from ..common.record_file import OWNER, PICTURES, answers_file
 
 LOG = "log.txt"
 OF_TRAINING = answers_file("train")  # out of fold
@@ -21,6 +21,7 @@ FILES_OF_RUN = (  # of a run's files
     OF_TRAINING,
     answers_file("val"),
     answers_file("test"),
+    PICTURES,
     RECORD,
     LOCK,
 )

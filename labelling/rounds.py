@@ -1,0 +1,239 @@
+"""Rounds of one run: pictures are labelled or corrected, and the same command trains again.
+
+A run's folder holds the newest round. The ones before it stay below ``rounds/1``, ``rounds/2`` …, each with
+its record, checkpoint and answers, so that it can be loaded. Each step leaves a folder from which the same
+command goes on.
+"""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy
+
+from trainers.common.console import counted, first_few
+from trainers.common.errors import UserError
+from trainers.common.files import write_text
+from trainers.common.fingerprints import image_name
+from trainers.common.readers import read_json
+from trainers.common.record_file import (
+    FILE_NAME,
+    PICTURES,
+    ROUNDS,
+    Record,
+    answers_file,
+    is_multi_label,
+    read_answers,
+    read_record,
+    remove_record,
+)
+from trainers.common.same_run import changes
+from trainers.data.images import Images
+from trainers.engine.checkpoint import MODEL_NAME
+from trainers.engine.run import Run
+
+from .familiar import FILE_NAME as FAMILIAR
+from .task import Task, task_of_run, tested_metrics
+
+log = logging.getLogger(__name__)
+UNFINISHED = "unfinished"
+REFIT = "refit"  # folder, in the run's, of what was trained on all images
+PARTS = (MODEL_NAME, REFIT, FAMILIAR, *map(answers_file, ("train", "val", "test")))  # of a round
+
+
+class Labelled(NamedTuple):
+    """A picture of a round.
+
+    Attributes:
+        content: hash of its bytes; labels: their names, sorted.
+    """
+
+    content: str
+    labels: tuple[str, ...]
+
+
+Pictures = Mapping[str, Labelled]  # by its name in the answers
+
+
+def begin_round(run: Run, task: Task) -> None:
+    """Keep the finished round of a run's folder below ``ROUNDS`` and make room for the next one, where the
+    folder's round has the same settings and CLIP, some of the same pictures, and others or other labels."""
+    folder = run.cfg.OUTPUT_DIR
+    now = pictures_of(run.loaders.images)
+    former = former_pictures(run, task)
+    what = differences(former, now) if former else ""
+    if not what:
+        return
+    place = keep(folder)
+    log.info("The next round: %s; the former round stays in %s", what, place)
+    for name in PARTS:
+        part = f"{folder}/{name}"
+        if os.path.isdir(part):
+            shutil.rmtree(part)
+        elif os.path.isfile(part):
+            os.remove(part)
+    remove_record(folder)  # last but one: without a record nothing is a former round
+
+
+def end_round(run: Run) -> None:
+    """Write which pictures a finished round has, and with which labels."""
+    text = json.dumps(pictures_of(run.loaders.images), ensure_ascii=False, indent=0)
+    write_text(f"{run.cfg.OUTPUT_DIR}/{PICTURES}", text + "\n")
+
+
+def pictures_of(images: Images) -> dict[str, Labelled]:
+    """Return the pictures of a run."""
+    pictures = {}
+    for item in (*images.train_x, *images.whole_val, *images.val, *images.test):
+        path = str(item.impath)
+        labels = [item.classname]
+        if images.truth:
+            has = numpy.flatnonzero(images.truth[path]).tolist()
+            labels = [images.classnames[label] for label in has]
+        pictures[image_name(path)] = Labelled(images.digests[path].hex(), tuple(sorted(labels)))
+    return pictures
+
+
+def read_pictures(folder: str) -> dict[str, Labelled]:
+    """Return the pictures of the round in a folder; none where they are not known."""
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+        known = read_json(f"{folder}/{PICTURES}").items()
+        return {name: Labelled(content, tuple(labels)) for name, (content, labels) in known}
+    return {}
+
+
+def former_pictures(run: Run, task: Task) -> dict[str, Labelled]:
+    """Return the pictures of the finished round in a run's folder; none where it was made with other
+    settings, by another CLIP or for another task."""
+    folder = run.cfg.OUTPUT_DIR
+    try:
+        record = read_record(f"{folder}/{FILE_NAME}")
+    except UserError:
+        return {}
+    is_same = (
+        not changes(run.cfg, record)
+        and record["backbone_hash"] == run.method.towers.backbone_hash
+        and is_multi_label(record) == task.multi_label
+    )
+    return read_pictures(folder) if is_same else {}
+
+
+def differences(former: Pictures, now: Pictures) -> str:
+    """Return how the pictures of two rounds differ, in words: by their content, whatever they are called;
+    "" where they don't, or have nothing in common."""
+    before = dict(former.values())
+    after = dict(now.values())
+    common = before.keys() & after.keys()
+    more = len(after.keys() - before.keys())
+    gone = len(before.keys() - after.keys())
+    changed = sum(before[content] != after[content] for content in common)
+    if not common or not more + gone + changed:
+        return ""
+    names = {label for labels in after.values() for label in labels}
+    known = {label for labels in before.values() for label in labels}
+    said = [
+        (more, f"{counted(more, 'picture')} more"),
+        (changed, f"{counted(changed, 'label')} changed"),
+        (gone, f"{gone} gone"),
+        (len(names - known), f"new classes: {first_few(sorted(names - known))}"),
+        (len(known - names), f"classes gone: {first_few(sorted(known - names))}"),
+    ]
+    return ", ".join(words for number, words in said if number)
+
+
+# ---- the folder ----
+
+
+def kept_rounds(folder: str) -> list[str]:
+    """Return the folders of the former rounds of a run, the oldest first."""
+    place = f"{folder}/{ROUNDS}"
+    names = os.listdir(place) if os.path.isdir(place) else []
+    return [f"{place}/{name}" for name in sorted(filter(str.isdecimal, names), key=int)]
+
+
+def keep(folder: str) -> str:
+    """Copy the finished round of a folder below ``ROUNDS``, where it is whole or not there; return the copy.
+    One that a killed command has copied stays."""
+    known = kept_rounds(folder)
+    if known and read_bytes(f"{known[-1]}/{FILE_NAME}") == read_bytes(f"{folder}/{FILE_NAME}"):
+        return known[-1]
+    place = f"{folder}/{ROUNDS}/{len(known) + 1}"
+    unfinished = f"{folder}/{ROUNDS}/{UNFINISHED}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    os.makedirs(unfinished)
+    for name in (*PARTS, PICTURES, FILE_NAME):
+        if os.path.isdir(f"{folder}/{name}"):
+            shutil.copytree(f"{folder}/{name}", f"{unfinished}/{name}")
+        elif os.path.isfile(f"{folder}/{name}"):
+            shutil.copy2(f"{folder}/{name}", f"{unfinished}/{name}")
+    os.rename(unfinished, place)
+    return place
+
+
+def read_bytes(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+# ---- the comparison ----
+
+
+def progress_said(folder: str) -> str:
+    """Return how good a round is beside the former one, in a sentence without its full stop; "" where there
+    is none, or one was not tested."""
+    known = kept_rounds(folder)
+    if not known:
+        return ""
+    record = read_record(f"{folder}/{FILE_NAME}")
+    former = read_record(f"{known[-1]}/{FILE_NAME}")
+    task = task_of_run(record)
+    now = task.headline(tested_metrics(record))
+    before = task.headline(tested_metrics(former))
+    if not now or not before:
+        return ""
+    said = f"This round: {now}, before {before}"
+    with contextlib.suppress(OSError, ValueError, LookupError):
+        both = on_both(folder, record, known[-1], former)
+        if both is not None:
+            number, of_now, of_former = both
+            said += (
+                f"; on the {counted(number, 'picture')} of both rounds, by today's labels, {of_now:.1f} %, before "
+                f"{of_former:.1f} %"
+            )
+    return said
+
+
+def on_both(
+    folder: str, record: Record, place: str, former: Record
+) -> tuple[int, float, float] | None:
+    """Return how many pictures two rounds have both tested, and how good each is on these, in percent, by
+    the newer one's labels; None where there is none.
+
+    folder, record: of the newer round; place, former: of the other.
+    """
+    task = task_of_run(record)
+    split = record["config"]["TEST"]["SPLIT"]
+    pictures = [read_pictures(folder), read_pictures(place)]
+    answers = [read_answers(folder, split, record), read_answers(place, split, former)]
+    rows = [
+        {own[name].content: row for row, name in enumerate(of["image"].tolist()) if name in own}
+        for own, of in zip(pictures, answers)
+    ]
+    labels: dict[str, Sequence[str]] = dict(pictures[0].values())
+    common = sorted(rows[0].keys() & rows[1].keys() & labels.keys())
+    names = sorted({*record["classnames"]} & {*former["classnames"]})
+    common = [content for content in common if {*labels[content]} <= {*names}]
+    if not common:
+        return None
+    truth = numpy.array([[name in labels[content] for name in names] for content in common])
+
+    def score(one: Record, of: Mapping[str, numpy.ndarray], row: Mapping[str, int]) -> float:
+        places = [row[content] for content in common]
+        part = {name: array[places] for name, array in of.items() if len(array) == len(of["image"])}
+        return task.score(part, one["classnames"], truth, names)
+
+    return len(common), score(record, answers[0], rows[0]), score(former, answers[1], rows[1])

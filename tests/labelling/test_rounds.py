@@ -1,0 +1,277 @@
+"""The next round of a run by the same command: what is kept, said and compared, and that a killed one goes on."""
+
+import functools
+import os
+import shutil
+from unittest.mock import patch
+
+import numpy
+import pytest
+from PIL import Image
+
+from labelling import PromptedClassifier, encode, fit, rounds
+from labelling.rounds import Labelled, differences
+from results.runs import collect
+from tests.labelling.cases import MULTI, PICTURES, SINGLE, over_tasks, train, write
+from tests.runs import make_pictures, record_of
+from tests.same_run import assert_same_run
+from trainers.common.record_file import read_answers
+from trainers.engine.run import Run
+from trainers.engine.testing import Evaluator
+
+FIRST = 40  # pictures of the first round
+BLOCKS = ("DATALOADER.TEST.BATCH_SIZE", 4)
+ROUND = "the next round: 8 pictures more, 1 label changed, 1 gone"
+
+
+def second_rows(task):
+    """All pictures but the first, of which one has another label."""
+    rows = task.rows()
+    rows[3] = (rows[3][0], "red" if rows[3][1] != "red" else "blue")
+    return rows[1:]
+
+
+@pytest.fixture(scope="session")
+def first_of(pictures_of, tmp_path_factory, small_clip_file):
+    """``first_of(task)``: the folder of a first round, to be left as it is."""
+
+    @functools.cache
+    def make(task):
+        place = tmp_path_factory.mktemp("rounds")
+        file = write(pictures_of(task) / "first.csv", task.rows()[:FIRST])
+        with patch.object(encode, "BLOCK", 4):
+            assert train(task, file, place / "run", small_clip_file, settings=BLOCKS) == 0
+        return place / "run"
+
+    return make
+
+
+@pytest.fixture
+def in_rounds(first_of, own_pictures, tmp_path, small_clip_file, monkeypatch):
+    """``in_rounds(task)``: a copy of a first round, and a function that makes the second one."""
+    monkeypatch.setattr(encode, "BLOCK", 4)
+
+    def first(task):
+        folder = shutil.copytree(first_of(task), tmp_path / "run")
+        file = own_pictures(task) / "labels.csv"
+
+        def second(*more):
+            write(file, second_rows(task))
+            return train(task, file, folder, small_clip_file, *more, settings=BLOCKS)
+
+        return folder, second
+
+    return first
+
+
+@pytest.fixture(scope="session")
+def whole_of(first_of, pictures_of, tmp_path_factory, small_clip_file):
+    """``whole_of(task)``: the folder of both rounds, made without an interruption, to be left as it is."""
+
+    @functools.cache
+    def make(task):
+        place = tmp_path_factory.mktemp("rounds")
+        folder = shutil.copytree(first_of(task), place / "run")
+        shutil.copytree(pictures_of(task), place / "pictures")
+        file = write(place / "pictures/labels.csv", second_rows(task))
+        with patch.object(encode, "BLOCK", 4):
+            assert train(task, file, folder, small_clip_file, settings=BLOCKS) == 0
+        return folder
+
+    return make
+
+
+@over_tasks
+def test_the_same_command_makes_the_next_round(task, in_rounds, capsys, monkeypatch):
+    folder, second = in_rounds(task)
+    shutil.copytree(folder, folder.with_name("former"))
+    encoded = []
+    write_block = encode.write_block
+
+    def noted(place, features, *others):
+        encoded.append(len(features))
+        write_block(place, features, *others)
+
+    monkeypatch.setattr(encode, "write_block", noted)
+    capsys.readouterr()
+    assert second() == 0
+    said = "".join(capsys.readouterr())
+    assert ROUND in said.lower()
+    assert encoded == [4, 4]  # the new ones
+    former = folder / "rounds/1"
+    assert_same_run(former, folder.with_name("former"))
+    for name in ("results.json", "predictions-test.npz"):
+        assert os.path.getmtime(former / name) == os.path.getmtime(
+            folder.with_name("former") / name
+        )
+    assert PromptedClassifier.load(former).classnames == ["blue", "green", "red"]
+    assert len(collect(folder.parent / "run")) == 1 + len([*folder.glob("ZeroshotCLIP")])
+    capsys.readouterr()
+    assert second() == 0
+    assert "Done already" in "".join(capsys.readouterr())
+    assert [path.name for path in (folder / "rounds").iterdir()] == ["1"]
+
+
+@over_tasks
+def test_rounds_are_compared_on_the_pictures_of_both(task, in_rounds, capsys):
+    """By today's labels, against a plain recount."""
+    folder, second = in_rounds(task)
+    assert second() == 0
+    said = "".join(capsys.readouterr())
+    labels = {name: own.split(";") if own else [] for name, own in second_rows(task)}
+    scores = []
+    for place in (folder, folder / "rounds/1"):
+        record = record_of(place)
+        answers = read_answers(place, "test", record)
+        both = [row for row, name in enumerate(answers["image"]) if labels_of_both(name)]
+        names = record["classnames"]
+        if task is SINGLE:
+            right = [names[answers["top"][row][0]] in labels[answers["image"][row]] for row in both]
+            scores.append(100 * numpy.mean(right))
+        else:
+            precisions = []
+            for label, name in enumerate(names):
+                order = sorted(both, key=lambda row: -answers["probability"][row, label])
+                has = [name in labels[answers["image"][row]] for row in order]
+                found = numpy.cumsum(has) / numpy.arange(1, len(has) + 1)
+                precisions.append(found[has].mean())
+            scores.append(100 * numpy.mean(precisions))
+    line = next(line for line in said.splitlines() if "This round" in line)
+    assert f"on the {FIRST - 1} pictures of both rounds" in line
+    assert f"{scores[0]:.1f} %, before {scores[1]:.1f} %" in line
+    metric = "accuracy" if task is SINGLE else "map"
+    for place in (folder, folder / "rounds/1"):
+        assert f"{record_of(place)['metrics']['test'][metric]:.1f} %" in line
+
+
+def labels_of_both(name):
+    number = int(name.partition(".")[0])
+    return 0 < number < FIRST
+
+
+def die(*_, **__):
+    raise KeyboardInterrupt
+
+
+def after(call):
+    """Do something, and die."""
+
+    def both(*words, **options):
+        call(*words, **options)
+        die()
+
+    return both
+
+
+KILLS = {
+    "while the former round is copied": lambda patch: patch.setattr(rounds.shutil, "copy2", die),
+    "before the copy has its name": lambda patch: patch.setattr(rounds.os, "rename", die),
+    "before anything is removed": lambda patch: patch.setattr(rounds, "keep", after(rounds.keep)),
+    "while it is removed": lambda patch: patch.setattr(
+        rounds.shutil, "rmtree", after(rounds.shutil.rmtree)
+    ),
+    "before the record is removed": lambda patch: patch.setattr(rounds, "remove_record", die),
+    "after it": lambda patch: patch.setattr(fit, "begin_round", after(fit.begin_round)),
+    "between two blocks": lambda patch: patch.setattr(
+        encode, "write_block", after(encode.write_block)
+    ),
+    "in the training": lambda patch: patch.setattr(fit, "cross_fit", die),
+    "before the test": lambda patch: patch.setattr(Run, "keep_fit", die),
+    "before the record": lambda patch: patch.setattr(Evaluator, "write_record", die),
+    "after the record": lambda patch: patch.setattr(fit, "end_round", die),
+}
+
+
+@over_tasks
+@pytest.mark.parametrize("kill", KILLS.values(), ids=[*KILLS])
+def test_a_killed_round_goes_on_to_the_same_bytes(task, kill, in_rounds, whole_of, monkeypatch):
+    folder, second = in_rounds(task)
+    with monkeypatch.context() as patched:
+        kill(patched)
+        assert second() == 130
+    assert second() == 0
+    whole = whole_of(task)
+    assert_same_run(folder, whole)
+    assert_same_run(folder / "rounds/1", whole / "rounds/1")
+    assert [path.name for path in (folder / "rounds").iterdir()] == ["1"]
+    pictures = "pictures.json"
+    assert (folder / pictures).read_bytes() == (whole / pictures).read_bytes()
+
+
+@over_tasks
+@pytest.mark.parametrize("more", [("--seed", "2"), ("--skip-small", "--shots", "6")])
+def test_other_settings_are_another_run(task, in_rounds, more, capsys):
+    folder, second = in_rounds(task)
+    before = {path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"}
+    assert second(*more) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+    after = {path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"}
+    assert after == before
+
+
+@over_tasks
+def test_pictures_of_which_none_is_known_are_another_run(
+    task, in_rounds, own_pictures, tmp_path, small_clip_file, capsys
+):
+    folder, _ = in_rounds(task)
+    other = own_pictures(task)
+    for path in other.glob("*.png"):
+        with Image.open(path) as picture:
+            picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(path)
+    assert train(task, other / "labels.csv", folder, small_clip_file, settings=BLOCKS) == 2
+    assert "its images are others" in capsys.readouterr().err
+    assert not (folder / "rounds").exists()
+
+
+@over_tasks
+def test_a_third_round_is_compared_with_the_second(task, in_rounds, small_clip_file, capsys):
+    folder, second = in_rounds(task)
+    assert second() == 0
+    file = write(folder.with_name("pictures") / "labels.csv", task.rows())
+    capsys.readouterr()
+    assert train(task, file, folder, small_clip_file, settings=BLOCKS) == 0
+    assert "1 picture more, 1 label changed; the former" in "".join(capsys.readouterr())
+    assert sorted(path.name for path in (folder / "rounds").iterdir()) == ["1", "2"]
+    assert record_of(folder)["metrics"]["test"]["images"] == PICTURES
+
+
+def test_what_changed_in_words():
+    def of(**pictures):
+        return {name: Labelled(name[0], tuple(own)) for name, own in pictures.items()}
+
+    first = of(a=["x"], b=["x"], c=["y"])
+    assert differences(first, first) == ""
+    assert differences(first, of(a2=["x"], b2=["x"], c2=["y"])) == ""  # renamed
+    assert differences(first, of(d=["x"])) == ""  # nothing in common
+    said = differences(first, of(a=["y"], c=["y"], d=["z"], e=["z"]))
+    assert said == "2 pictures more, 1 label changed, 1 gone, new classes: z, classes gone: x"
+    assert differences(of(a=["x", "y"]), of(a=[])) == "1 label changed, classes gone: x, y"
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_training_in_epochs_has_rounds_too(tmp_path, refit):
+    folder = make_pictures(tmp_path / "shapes", names=("red square", "blue quokka"), count=10)
+    settings = {"OPTIM.MAX_EPOCH": 1, "DATALOADER.NUM_WORKERS": 0}
+    options = {"trainer": "CoOp", "backbone": "tiny", "folder": tmp_path / "run", "refit": refit}
+    PromptedClassifier.fit(folder, settings=settings, **options)
+    first = record_of(tmp_path / "run")
+    gone = sorted((folder / "red square").iterdir())[0]
+    gone.rename(folder / "blue quokka" / "moved.png")
+    PromptedClassifier.fit(folder, settings=settings, **options)
+    assert "1 label changed; the former" in (tmp_path / "run/log.txt").read_text()
+    kept = record_of(tmp_path / "run/rounds/1")
+    assert (
+        kept["prompts_hash"] == first["prompts_hash"] != record_of(tmp_path / "run")["prompts_hash"]
+    )
+    assert (tmp_path / "run/rounds/1/refit/results.json").exists() == refit
+    fresh = {**options, "folder": tmp_path / "fresh", "refit": False}
+    PromptedClassifier.fit(folder, settings=settings, **fresh)
+    hashes = {record_of(tmp_path / name)["prompts_hash"] for name in ("run", "fresh")}
+    assert len(hashes) == 1
+
+
+def test_multi_label_rounds_are_of_their_task(in_rounds, own_pictures, tmp_path, small_clip_file):
+    folder, _ = in_rounds(MULTI)
+    own_pictures(SINGLE)
+    file = write(tmp_path / "pictures" / "single.csv", SINGLE.rows())
+    assert train(SINGLE, file, folder, small_clip_file, settings=BLOCKS) == 2
