@@ -481,21 +481,28 @@ class PromptedClassifier:
     @torch.no_grad()
     def predicted(self, shown: Tensor) -> Prediction:
         """The ``Prediction``, on the CPU, for images as the method takes them, (B, 3, H, W)."""
+        if self.familiar is not None:
+            return self.predicted_with_features(shown)[0]
+        answer = self.method.answer(shown.to(self.method.device)[None], self.encoded)
+        answer.check_finite()
+        return answer.cpu()
+
+    @torch.no_grad()
+    def predicted_with_features(self, shown: Tensor) -> tuple[Prediction, Tensor]:
+        """Return the ``Prediction`` of images, see ``predicted``, and the CLIP's own features (B, E) of them, of any
+        length, both on the CPU."""
         method = self.method
         images = shown.to(method.device)[None]
-        features = None
-        if self.familiar is not None:
-            with method.towers.autocast():
-                features = method.towers.encode_images(images, normalize=False)  # (1, B, E)
-            if not method.learns_in_epochs:
-                images = features  # the image encoder is CLIP's own
-        answer = method.answer(images, self.encoded)
+        with method.towers.autocast():
+            features = method.towers.encode_images(images, normalize=False)  # (1, B, E)
+        # where nothing is learned in epochs the image encoder is CLIP's own
+        answer = method.answer(images if method.learns_in_epochs else features, self.encoded)
         answer.check_finite()
         answer = answer.cpu()
-        if self.familiar is not None and features is not None:
+        if self.familiar is not None:
             p_values = self.familiar.p_values(features[0].cpu().numpy(), looks_of(shown))
             answer.unfamiliar = torch.from_numpy(p_values)
-        return answer
+        return answer, features[0].float().cpu()
 
     def batches(
         self, images: Pictures, broken: dict[int, UserError] | None

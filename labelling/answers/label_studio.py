@@ -9,7 +9,7 @@ from trainers.common.errors import UserError
 from trainers.common.files import write_lines
 
 from ..readers.rows import LOCAL
-from .rows import Row
+from .rows import ASKED_WITH, Row
 from .writers import Writer, json_list
 
 
@@ -53,6 +53,8 @@ def task(row: Row, model: str, folder: str) -> dict[str, object]:
     data: dict[str, object] = {"image": address(image, folder)}
     if "unfamiliar" in row:
         data["unfamiliar"] = row["unfamiliar"]
+    if "asked_with" in row:
+        data[ASKED_WITH] = row["asked_with"]
     return {"data": data, "predictions": [prediction_of(row, model)]}
 
 

@@ -255,6 +255,22 @@ class PartFile:
         for (row,) in self.database.execute(query):
             yield json.loads(row)
 
+    def rows_at(self, positions: Iterable[int]) -> Iterator[dict[str, object]]:
+        """The answers to the images at some positions, in this order."""
+        query = "SELECT row FROM answers WHERE position = ?"
+        for position in positions:
+            (row,) = self.database.execute(query, [position]).fetchone()
+            yield json.loads(row)
+
+    def answered(self) -> Iterator[tuple[int, str, dict[str, object]]]:
+        """Position, path and answer of each image that has one, in their order, read one by one."""
+        query = (
+            "SELECT position, path, row FROM images JOIN answers USING (position) "
+            "WHERE row IS NOT NULL ORDER BY position"
+        )
+        for position, path, row in self.database.execute(query):
+            yield position, os.fsdecode(path), json.loads(row)
+
     def errors(self, number: int) -> list[str]:
         """Reasons why images can't be read, of the first ``number`` of these."""
         query = "SELECT error FROM answers WHERE error IS NOT NULL ORDER BY position LIMIT ?"

@@ -10,6 +10,7 @@ from ..readers.rows import BETWEEN
 if TYPE_CHECKING:
     from ..answer import Answers
 
+ASKED_WITH = "asked_with"  # column: with which probability an image was asked for
 # one of the most probable classes; of a multi-label run with the least probability of a label that is
 # given, 1 where it never is
 Top = TypedDict("Top", {"class": str, "probability": float, "threshold": float}, total=False)
@@ -37,6 +38,8 @@ class Row(TypedDict, total=False):
     unfamiliar: not there where nothing says how far a picture is from the run's, see ``Answers``.
     labels: of a multi-label run those of ``label``.
     vacuity, conflict: not there where the method has none.
+    asked_with: of an image that is to be labelled next: 1 if it was chosen, else the probability of being drawn
+        at random.
     top: the most probable classes.
     votes: not there where none are fused.
     """
@@ -49,6 +52,7 @@ class Row(TypedDict, total=False):
     labels: list[str]
     vacuity: float
     conflict: float
+    asked_with: float
     top: list[Top]
     votes: list[Vote]
 

@@ -15,7 +15,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ from .arguments import add_run_arguments, images_at, share_or_best
 from .lists import add_version
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trainers.evaluation.prediction import Prediction
 
     from ..answers.answering import Rows
@@ -116,6 +118,19 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="begin with the most uncertain images: those to look at, or to label, first",
     )
+    parser.add_argument(
+        "--label-next",
+        type=int,
+        metavar="N",
+        help="write the N images to label next, none that the run has labels of: different ones while few are labelled, "
+        "later the most uncertain, of near-duplicates one",
+    )
+    parser.add_argument(
+        "--at-random",
+        action="store_true",
+        help="with --label-next: draw a tenth of them at random, and add a column asked_with, the probability with which "
+        "each image was asked for, so that answers to these can be counted for all",
+    )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--csv", metavar="FILE", help="write a table to this file")
     output.add_argument(
@@ -162,7 +177,10 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(
                 f"there is no image to look at: not one can be read; the first: {first}"
             )
-        writer.write(part.rows(args.least_certain_first), version_of(classifier.method))
+        rows: Iterator[Mapping[str, object]] = part.rows(args.least_certain_first)
+        if args.label_next is not None:
+            rows = rows_to_label(part, classifier, args.run, args.label_next, args.at_random)
+        writer.write(rows, version_of(classifier.method))
         tell(part, classifier, args.run)
     return 1 if unread else 0
 
@@ -229,6 +247,7 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
         "--confidence": args.confidence,
         "--label-unfamiliar": args.label_unfamiliar,
         "--least-certain-first": args.least_certain_first,
+        "--label-next": args.label_next is not None,  # keeps features
         # the forms keep other fields of an answer
         "--csv": bool(args.csv),
         "--parquet": bool(args.parquet),
@@ -252,6 +271,7 @@ def label(
         from tqdm import tqdm
 
         from ..answers.answering import fill, here
+        from ..answers.to_label import with_features
 
     classifier = classifier_of(args, rule, wanted.withholds)
     if classifier.method.note:
@@ -272,7 +292,16 @@ def label(
         def rows(prediction: "Prediction", names: list[str | None]) -> "Rows":
             return writer.rows(classifier.answers(prediction, names), args.topk)
 
-        answers = here(classifier.read_batch, missing, classifier.predicted, rows)
+        def rows_with(computed: "tuple[Prediction, Tensor]", names: list[str | None]) -> "Rows":
+            prediction, features = computed
+            return [*map(with_features, rows(prediction, names), features.numpy())]
+
+        if args.label_next is None:
+            answers = here(classifier.read_batch, missing, classifier.predicted, rows)
+        else:
+            answers = here(
+                classifier.read_batch, missing, classifier.predicted_with_features, rows_with
+            )
     with (
         tqdm(total=images, initial=answered + unread, **BAR) as progress,
         closing(fill(part, answers)) as filled,
@@ -280,6 +309,17 @@ def label(
         for number in filled:
             progress.update(number)
     return classifier
+
+
+def rows_to_label(
+    part: PartFile, classifier: "PromptedClassifier", folder: str, number: int, at_random: bool
+) -> Iterator[Mapping[str, object]]:
+    """Return the rows of the images to label next, see ``answers.to_label``."""
+    from ..answers.to_label import to_label
+
+    rows, sentence = to_label(part, classifier, folder, number, at_random)
+    log.info("%s", sentence)
+    return rows
 
 
 def labeller_of(args: argparse.Namespace, wanted: Wanted) -> dict[str, object]:
@@ -309,6 +349,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     if args.topk < 1:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
+    if args.at_random and args.label_next is None:
+        raise UserError("--at-random is for --label-next: give that number too, or leave it out")
+    if args.label_next is not None:
+        check_label_next(args)
     if args.prompts and not (args.trainer and args.classes):
         raise UserError(
             "--prompts says neither the trainer nor the classes: give --trainer and --classes too"
@@ -317,9 +361,30 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--trainer is that of --prompts, a run knows its own: leave it out")
 
 
+<<<<<<< HEAD
 def classifier_of(
     args: argparse.Namespace, rule: LabelRule | None, withholds: bool
 ) -> "PromptedClassifier":
+=======
+def check_label_next(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        UserError: there is no run whose pictures are known, it is on other machines, or none is asked for.
+    """
+    if not args.run or args.classes:
+        raise UserError(
+            "--label-next chooses what teaches a run most: give --run, and no --classes"
+        )
+    if args.ray:
+        raise UserError("--label-next compares all images in one process: leave out --ray")
+    if args.least_certain_first:
+        raise UserError("--label-next has an order of its own: leave out --least-certain-first")
+    if args.label_next < 1:
+        raise UserError(f"--label-next is {args.label_next}, it must be at least 1")
+
+
+def classifier_of(args: argparse.Namespace, rule: LabelRule | None) -> "PromptedClassifier":
+>>>>>>> 2abdd8f5 (predict.py --label-next writes the pictures to label next, and --at-random draws an honest tenth)
     """The classifier that is asked for, of a run, of a checkpoint or of names alone, with its classes.
 
     rule, withholds: see ``PromptedClassifier``.

@@ -1,0 +1,224 @@
+"""What labelling the pictures gains that predict.py --label-next chooses, beside the most uncertain ones and
+chance.
+
+    python -m experiments.label_next --results experiments/label_next.jsonl         # measures what the file lacks
+    python -m experiments.label_next --results experiments/label_next.jsonl --show  # the table
+
+- Of each folder's pool 30 pictures are labelled at first, drawn by chance, then as many more as there are:
+  60, 120, 240 and 480. After each round the probe is fitted to all that are labelled, under its usual setting, on
+  the tiny CLIP's features, and tested on pictures kept aside: accuracy, of scenes mAP, in percent.
+- The switch from spread to uncertain was chosen on the folders of ``CHOSEN_ON`` and is reported on the others.
+"""
+
+from trainers.common.environment import first_line, start_command
+
+if __name__ == "__main__":
+    start_command()
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy
+import torch
+from pandas import DataFrame
+from PIL import Image
+from tabulate import tabulate
+
+from experiments.pictures import DRAWINGS
+from experiments.promises import classifier_of, features_of
+from experiments.trust_lab import folders
+from labelling.next_labels import most_uncertain, next_to_label, spread
+from trainers.evaluation.multi_label import measure_multi_label
+
+SEEDS = (0, 1, 2)
+BUDGETS = (30, 60, 120, 240, 480)  # labelled pictures
+CHOSEN_ON = ("many", "recoloured")
+REPORTED = ("digits", "drawings", "senders", "scenes")
+Choice = Callable[[numpy.ndarray, numpy.ndarray, numpy.ndarray, float, int], numpy.ndarray]
+Parts = tuple[list[str], folders.Drawn, folders.Drawn]  # names, the pool, and what is kept aside
+Draw = Callable[[numpy.random.Generator], Parts]
+
+
+def digits(draws: numpy.random.Generator) -> Parts:
+    every = folders.digits(170, draws)
+    labels = every.truth.argmax(axis=1)
+    is_pool = numpy.arange(len(labels)) % 170 < 120
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+    parts = []
+    for part in (is_pool, ~is_pool):
+        pictures = [every.pictures[place] for place in numpy.flatnonzero(part)]
+        parts.append(folders.one_label(pictures, labels[part].tolist()))
+    return names, parts[0], parts[1]
+
+
+def emojis(
+    number: int, each: int, shown: Callable[[str, numpy.random.Generator], Image.Image]
+) -> Draw:
+    return lambda draws: folders.emoji_parts([each] * number, draws, shown)
+
+
+def senders(draws: numpy.random.Generator) -> Parts:
+    return [*DRAWINGS], folders.senders(200, draws), folders.senders(80, draws)
+
+
+def scenes(draws: numpy.random.Generator) -> Parts:
+    return [*DRAWINGS], folders.shape_scenes(1200, draws), folders.shape_scenes(400, draws)
+
+
+KINDS: dict[str, Draw] = {
+    "many": emojis(30, 40, folders.plain),
+    "recoloured": emojis(12, 80, folders.in_other_colours),
+    "digits": digits,
+    "drawings": emojis(10, 120, folders.plain),
+    "senders": senders,
+    "scenes": scenes,
+}
+
+
+def by_chance(
+    features: numpy.ndarray,
+    uncertainty: numpy.ndarray,
+    known: numpy.ndarray,
+    per_class: float,
+    number: int,
+) -> numpy.ndarray:
+    return numpy.random.default_rng(len(features)).permutation(len(features))[:number]
+
+
+def the_most_uncertain(
+    features: numpy.ndarray,
+    uncertainty: numpy.ndarray,
+    known: numpy.ndarray,
+    per_class: float,
+    number: int,
+) -> numpy.ndarray:
+    return most_uncertain(uncertainty)[:number]
+
+
+def by_clusters(
+    features: numpy.ndarray,
+    uncertainty: numpy.ndarray,
+    known: numpy.ndarray,
+    per_class: float,
+    number: int,
+) -> numpy.ndarray:
+    return spread(features, known, number)
+
+
+def by_centres(
+    features: numpy.ndarray,
+    uncertainty: numpy.ndarray,
+    known: numpy.ndarray,
+    per_class: float,
+    number: int,
+) -> numpy.ndarray:
+    """k-centre: each next picture is the one that is farthest from all that are known or chosen."""
+    nearest = (features @ known.T).max(axis=1)
+    chosen = []
+    for _ in range(min(number, len(features))):
+        place = int(nearest.argmin())
+        chosen.append(place)
+        nearest = numpy.maximum(nearest, features @ features[place])
+        nearest[place] = numpy.inf
+    return numpy.array(chosen)
+
+
+CHOICES: dict[str, Choice] = {
+    "chance": by_chance,
+    "uncertain": the_most_uncertain,
+    "k-means": by_clusters,
+    "k-centre": by_centres,
+    "--label-next": next_to_label,
+}
+
+
+@torch.no_grad()
+def judged(kind: str, seed: int) -> Iterator[dict[str, object]]:
+    """A line for each choice and number of labelled pictures."""
+    draws = numpy.random.default_rng([seed, [*KINDS].index(kind)])
+    names, pool, aside = KINDS[kind](draws)
+    is_several = kind == "scenes"
+    method = classifier_of("BinaryProbe" if is_several else "LinearProbe", names)
+    features = features_of(method, pool.pictures)
+    asked = features_of(method, aside.pictures)
+    target = torch.from_numpy(pool.truth if is_several else pool.truth.argmax(axis=1))
+
+    def answers(shown: torch.Tensor) -> numpy.ndarray:
+        logits = method.learner(shown, method.zero_shot(shown))
+        return method.predict(logits[None]).probability.numpy()
+
+    first = draws.permutation(len(features))[: BUDGETS[0]]
+    for name, choice in CHOICES.items():
+        labelled = first
+        for budget in BUDGETS:
+            rest = numpy.setdiff1d(numpy.arange(len(features)), labelled)
+            if budget > len(labelled):
+                probability = answers(features[rest])
+                sure = numpy.maximum(probability, 1 - probability).prod(axis=1)
+                uncertainty = 1 - (sure if is_several else probability.max(axis=1))
+                chosen = choice(
+                    features[rest].numpy(),
+                    uncertainty,
+                    features[labelled].numpy(),
+                    len(labelled) / len(names),
+                    budget - len(labelled),
+                )
+                labelled = numpy.concatenate([labelled, rest[chosen]])
+            method.fit(features[labelled][None], target[labelled], method.grid.usual)
+            found = answers(asked)
+            right = 100 * float((found.argmax(axis=1) == aside.truth.argmax(axis=1)).mean())
+            if is_several:
+                measured = measure_multi_label(found, found >= 0.5, aside.truth, names)
+                right = float(measured["map"])
+            yield {
+                "kind": kind,
+                "seed": seed,
+                "choice": name,
+                "labelled": len(labelled),
+                "per class": len(labelled) / len(names),
+                "right": right,
+            }
+
+
+def table(lines: DataFrame) -> str:
+    """A row per folder and number of labelled pictures: mean and deviation over the seeds."""
+    rows = []
+    for (kind, labelled), own in lines.groupby(["kind", "labelled"], sort=False):
+        if labelled == BUDGETS[0]:
+            continue
+        role = "chosen on" if kind in CHOSEN_ON else "reported"
+        row = {"folder": f"{kind} ({role})", "labelled": labelled}
+        row["per class"] = f"{own['per class'].iloc[0]:.0f}"
+        for name in CHOICES:
+            right = own[own["choice"] == name]["right"]
+            row[name] = f"{right.mean():.1f} ± {right.std():.1f}"
+        rows.append(row)
+    return tabulate(DataFrame(rows), headers="keys", tablefmt="github", showindex=False)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser.add_argument("--results", type=Path, required=True, help="file of lines")
+    parser.add_argument("--show", action="store_true", help="print the table, measure nothing")
+    args = parser.parse_args()
+    known = []
+    if args.results.exists():
+        known = [json.loads(line) for line in args.results.read_text().splitlines()]
+    if not args.show:
+        done = {(line["kind"], line["seed"]) for line in known}
+        for kind in KINDS:
+            for seed in SEEDS:
+                if (kind, seed) not in done:
+                    lines = [*judged(kind, seed)]
+                    known += lines
+                    with args.results.open("a") as file:
+                        file.writelines(json.dumps(line) + "\n" for line in lines)
+    print(table(DataFrame(known)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

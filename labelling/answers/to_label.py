@@ -1,0 +1,134 @@
+"""Which of many answered images to label next: those that a run has no labels of, of near-duplicates one."""
+
+import base64
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy
+
+from trainers.common.console import counted
+from trainers.common.errors import UserError
+from trainers.common.files import file_hash
+from trainers.common.fingerprints import start_of
+from trainers.common.image_files import look_through
+
+from ..encode import images_in
+from ..evaluate import groups_of
+from ..familiar import UNFAMILIAR
+from ..next_labels import FEW, most_uncertain, next_to_label
+from ..rounds import read_pictures
+from .part_file import PartFile
+from .rows import ASKED_WITH
+
+if TYPE_CHECKING:
+    from ..classifier import PromptedClassifier
+
+log = logging.getLogger(__name__)
+FEATURES = "features"  # field of a row, until it is written
+STORED = "<f2"  # as which a feature's numbers are kept
+LOOKED_AT = 3  # times as many candidates are looked at for near-duplicates as are asked for
+RANDOM = 10  # one in so many is drawn at random
+MIXED = 10  # one in so many, at most, is asked for since it is unlike the run's pictures
+
+
+def with_features(row: Mapping[str, object], features: numpy.ndarray) -> dict[str, object]:
+    """Return a row with the features (E,) of its image."""
+    return {**row, FEATURES: base64.b64encode(features.astype(STORED).tobytes()).decode()}
+
+
+def features_of(row: Mapping[str, object]) -> numpy.ndarray:
+    """Return the features (E,) of a row's image, of length one."""
+    stored = base64.b64decode(str(row[FEATURES]))
+    found = numpy.frombuffer(stored, STORED).astype(numpy.float32)
+    unit: numpy.ndarray = found / numpy.linalg.norm(found)
+    return unit
+
+
+def to_label(
+    part: PartFile, classifier: "PromptedClassifier", folder: str, number: int, at_random: bool
+) -> tuple[Iterator[Mapping[str, object]], str]:
+    """Return the rows of the images to label next, and how they were chosen, in a sentence.
+
+    Args:
+        folder: of the run; number: of images.
+        at_random: whether a tenth is drawn at random of all that were not chosen. Then each row says
+            with which probability its image was asked for.
+
+    Raises:
+        UserError: the run has labels of all images.
+    """
+    pictures = read_pictures(folder)
+    labelled = {picture.content for picture in pictures.values()}
+    positions: list[int] = []
+    paths: list[str] = []
+    uncertainty: list[float] = []
+    unfamiliar: list[float] = []
+    features: list[numpy.ndarray] = []
+    for position, path, row in part.answered():
+        content = file_hash(path)
+        if content in labelled or start_of(bytes.fromhex(content)) in classifier.trained_on:
+            continue
+        positions.append(position)
+        paths.append(path)
+        uncertainty.append(float(str(row["uncertainty"])))
+        unfamiliar.append(float(str(row.get("unfamiliar", 1))))
+        features.append(features_of(row))
+    if not positions:
+        raise UserError("the run has labels of all these images: give others")
+    known = known_features(folder, labelled)
+    per_class = (len(labelled) or len(classifier.trained_on)) / len(classifier.classnames)
+    drawn = min(number, len(positions)) // RANDOM if at_random else 0
+    order = next_to_label(
+        numpy.array(features), numpy.array(uncertainty), known, per_class, number - drawn
+    )
+    others = most_uncertain(numpy.array(uncertainty))
+    odd = numpy.argsort(unfamiliar, kind="stable")[: sum(p <= UNFAMILIAR for p in unfamiliar)]
+    first = odd[: number // MIXED].tolist()
+    candidates = [*dict.fromkeys([*first, *order.tolist(), *others.tolist()])][: LOOKED_AT * number]
+    chosen = once_each(candidates, paths)[: number - drawn]
+    asked = [(place, 1.0) for place in chosen]
+    rest = numpy.setdiff1d(numpy.arange(len(positions)), chosen)
+    drawn = min(drawn, len(rest))
+    for turn, place in enumerate(numpy.random.default_rng(0).choice(rest, drawn, replace=False)):
+        asked.insert((turn + 1) * RANDOM - 1, (int(place), drawn / len(rest)))
+    way = "different ones" if per_class < FEW else "the most uncertain"
+    sentence = (
+        f"To label next: {counted(len(asked), 'image')} of {len(positions)} without labels, {way}, since "
+        f"{per_class:.0f} images per class are labelled"
+    )
+    if drawn:
+        sentence += f"; {drawn} of them drawn at random"
+    return rows_of(part, positions, asked, at_random), sentence
+
+
+def known_features(folder: str, labelled: set[str]) -> numpy.ndarray:
+    """Return the features (M, E), of length one, of a run's labelled pictures; none where it keeps none."""
+    every = images_in(folder)
+    known = [every[content].features.numpy() for content in sorted(every.keys() & labelled)]
+    if not known:
+        return numpy.zeros((0, 0), numpy.float32)
+    found = numpy.array(known, numpy.float32)
+    unit: numpy.ndarray = found / numpy.linalg.norm(found, axis=1, keepdims=True)
+    return unit
+
+
+def once_each(places: Sequence[int], paths: Sequence[str]) -> list[int]:
+    """Return the places of images, of near-duplicates the first; paths: of all images."""
+    looks = look_through([paths[place] for place in places])
+    groups = groups_of([""] * len(looks), looks, numpy.zeros(len(looks), int)).tolist()
+    first: dict[int, int] = {}
+    for place, group in zip(places, groups):
+        first.setdefault(group, place)
+    return [*first.values()]
+
+
+def rows_of(
+    part: PartFile, positions: Sequence[int], asked: Sequence[tuple[int, float]], at_random: bool
+) -> Iterator[Mapping[str, object]]:
+    """Yield the rows of images; asked: the place of each among the positions, and the probability with which
+    it was asked for."""
+    rows = part.rows_at(positions[place] for place, _ in asked)
+    for row, (_, probability) in zip(rows, asked):
+        del row[FEATURES]
+        yield {**row, ASKED_WITH: probability} if at_random else row
