@@ -1,5 +1,5 @@
 """The gallery of a report, and the same images as lists beside the page; here for runs with one label
-per image: images whose label is probably wrong, and those to label next, with each template's vote."""
+per image: images whose label is probably wrong, and the least certain ones, with each template's vote."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -21,15 +21,19 @@ from .review import WrongLabels, least_certain, probably_wrong
 SHOWN = 8  # images of each kind
 LISTED = 1000  # images of a run in a list, at most
 WRONG_LABELS = "Labels that are probably wrong"
-NEXT = "To label next: the least certain"
+LEAST_CERTAIN = "The least certain"
+LABEL_NEXT = (
+    "These have labels already: of pictures without labels, python predict.py --run RUN new_photos --label-next 50 writes "
+    "those to label next."
+)
 MISTAKES = "Worst mistakes"
 # of the lists' files
-ENDINGS = {WRONG_LABELS: "wrong_labels", MISTAKES: "worst_mistakes", NEXT: "label_next"}
+ENDINGS = {WRONG_LABELS: "wrong_labels", MISTAKES: "worst_mistakes", LEAST_CERTAIN: "least_certain"}
 READING = (
     "Images of one seed, each answered by a model that has not seen it. First those whose given label "
     "is probably wrong, or where the model is wrongly sure, the most probably wrong first: the share of "
     "wrong labels is fitted together with a temperature. Then the least "
-    "certain images, which are worth labelling next. Fused votes are shown with their probability, "
+    f"certain images. {LABEL_NEXT} Fused votes are shown with their probability, "
     "their weight in the answer and their vacuity, the share of belief that they hold back."
 )
 LIST_COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty", "unfamiliar")
@@ -100,7 +104,7 @@ class Gallery:
         title: the run's name.
         reading: the explanation of the pictures.
         wrong: how many labels are probably wrong, in a sentence; "" for no sentence.
-        cards: kind, such as ``NEXT`` → the first ``SHOWN`` images of that kind.
+        cards: kind, such as ``LEAST_CERTAIN`` → the first ``SHOWN`` images of that kind.
     """
 
     title: str
@@ -172,10 +176,10 @@ def wrong_in(answers: Arrays) -> WrongLabels:
 
 
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """``WRONG_LABELS`` and ``NEXT`` → indices of such images, in the order of ``review``."""
+    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → indices of such images, in the order of ``review``."""
     return {
         WRONG_LABELS: wrong_in(answers).listed,
-        NEXT: least_certain(answers[UNCERTAINTY]),
+        LEAST_CERTAIN: least_certain(answers[UNCERTAINTY]),
     }
 
 
@@ -226,7 +230,7 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
 
 
 def listed(run: FinishedRun) -> Rows:
-    """``WRONG_LABELS`` and ``NEXT`` → a row of ``LIST_COLUMNS`` for each such image, at most
+    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such image, at most
     ``LISTED``; of a run for one label per image."""
     answers = held_out(run)
     made: Rows = {}
@@ -253,10 +257,10 @@ def unfamiliar_of(answers: Arrays, index: int) -> float | str:
 
 
 def write_lists(rows: Rows, start: str) -> list[str]:
-    """Writes the lists of the galleries' images as tables, such as ``<start>_label_next.csv``.
+    """Writes the lists of the galleries' images as tables, such as ``<start>_least_certain.csv``.
 
     Args:
-        rows: kind, such as ``NEXT`` → rows of ``SERIES_HEADS`` and ``LIST_COLUMNS``.
+        rows: kind, such as ``LEAST_CERTAIN`` → rows of ``SERIES_HEADS`` and ``LIST_COLUMNS``.
 
     Returns:
         the names of the files.

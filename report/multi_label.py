@@ -14,9 +14,10 @@ from trainers.evaluation.multi_label import f1_interval, given_in
 
 from .classes import MATRIX, ClassPage, with_number
 from .gallery import (
+    LABEL_NEXT,
+    LEAST_CERTAIN,
     LISTED,
     MISTAKES,
-    NEXT,
     SHOWN,
     Bar,
     Card,
@@ -51,8 +52,7 @@ MULTI_LABEL_READING = (
 GALLERY = (
     "Pictures of one seed, each answered by a model that has not seen it, with labels that they have or "
     "are given; the line in a bar is the label's threshold. First those that are given other labels "
-    "than they have, the least probable labels first. Then the least certain pictures, which are worth "
-    "labelling next."
+    f"than they have, the least probable labels first. Then the least certain pictures. {LABEL_NEXT}"
 )
 
 
@@ -260,7 +260,7 @@ def likelihood(labels: numpy.ndarray, probability: numpy.ndarray) -> numpy.ndarr
 
 
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """``MISTAKES`` and ``NEXT`` → indices of such pictures, in order; none where no label is ever
+    """``MISTAKES`` and ``LEAST_CERTAIN`` → indices of such pictures, in order; none where no label is ever
     given. Mistakes come by how improbable the picture's own labels are."""
     if numpy.isinf(answers["threshold"]).all():
         return {}
@@ -269,7 +269,7 @@ def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
     mistakes = numpy.flatnonzero(is_wrong)
     return {
         MISTAKES: mistakes[numpy.argsort(own[mistakes], kind="stable")],
-        NEXT: least_certain(1 - likelihood(answers["given"], answers["probability"])),
+        LEAST_CERTAIN: least_certain(1 - likelihood(answers["given"], answers["probability"])),
     }
 
 
@@ -339,7 +339,7 @@ def verdict(given: bool, true: bool) -> str:
 
 
 def listed(run: FinishedRun) -> Rows:
-    """``MISTAKES`` and ``NEXT`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``LISTED``; of
+    """``MISTAKES`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``LISTED``; of
     a multi-label run."""
     answers = held_out(run)
     probability = likelihood(answers["given"], answers["probability"])

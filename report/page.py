@@ -88,7 +88,7 @@ def make_report(
     Args:
         folders: of runs, or that have runs below them.
         output: the page's file, as in ``report.html``; the figures go to ``report_figures``, and the
-            lists are such as ``report_label_next.csv``.
+            lists are such as ``report_least_certain.csv``.
         more: a section's title → the function that draws its figures, which need the runs' models.
         root: folder of the data sets; None: parts that need images are left out.
         promise: the only training's promise for its labels, in words; "": none is said.

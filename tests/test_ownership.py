@@ -143,7 +143,7 @@ WRITERS = {  # file → what writes it into a folder, and the module that looks 
     "curve.svg": (draw_curve, "report/figures.py"),
     "report.html": (write_page, "report/page.py"),
     "report_wrong_labels.csv": (write_image_lists, "report/gallery.py"),
-    "report_label_next.csv": (write_image_lists, "report/gallery.py"),
+    "report_least_certain.csv": (write_image_lists, "report/gallery.py"),
     "labels.csv": (label("--csv", "labels.csv"), "labelling/answers/writers.py"),
     "labels.json": (label("--label-studio", "labels.json"), "labelling/answers/writers.py"),
     "labels.parquet": (label("--parquet", "labels.parquet"), "labelling/answers/writers.py"),
@@ -151,8 +151,8 @@ WRITERS = {  # file → what writes it into a folder, and the module that looks 
 }
 ALIKE = {  # of one kind
     "ranks.svg": "curve.svg",
-    "report_wrong_labels.csv": "report_label_next.csv",
-    "report_label_next.csv": "report_wrong_labels.csv",
+    "report_wrong_labels.csv": "report_least_certain.csv",
+    "report_least_certain.csv": "report_wrong_labels.csv",
 }
 FOLDERS = ["trainers/engine/folder.py", "results/kept.py", "labelling/export.py"]  # see below
 SOMEBODYS = {  # files that look like ours

@@ -361,11 +361,6 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("--trainer is that of --prompts, a run knows its own: leave it out")
 
 
-<<<<<<< HEAD
-def classifier_of(
-    args: argparse.Namespace, rule: LabelRule | None, withholds: bool
-) -> "PromptedClassifier":
-=======
 def check_label_next(args: argparse.Namespace) -> None:
     """
     Raises:
@@ -383,8 +378,9 @@ def check_label_next(args: argparse.Namespace) -> None:
         raise UserError(f"--label-next is {args.label_next}, it must be at least 1")
 
 
-def classifier_of(args: argparse.Namespace, rule: LabelRule | None) -> "PromptedClassifier":
->>>>>>> 2abdd8f5 (predict.py --label-next writes the pictures to label next, and --at-random draws an honest tenth)
+def classifier_of(
+    args: argparse.Namespace, rule: LabelRule | None, withholds: bool
+) -> "PromptedClassifier":
     """The classifier that is asked for, of a run, of a checkpoint or of names alone, with its classes.
 
     rule, withholds: see ``PromptedClassifier``.

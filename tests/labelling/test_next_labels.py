@@ -82,7 +82,7 @@ def test_answers_to_what_was_asked_for_are_trained_on(task, run_of, pool, tmp_pa
     )
     stored = json.loads(tasks.read_text())
     assert [one["data"]["asked_with"] for one in stored] == [
-        pytest.approx(float(row["asked_with"])) for row in read(file)
+        pytest.approx(float(row["asked_with"]), rel=1e-4) for row in read(file)
     ]
     for one in stored:
         one["annotations"] = [{"result": one["predictions"][0]["result"]}]
@@ -101,9 +101,9 @@ def test_a_killed_choice_goes_on_to_the_same_bytes(task, run_of, pool, tmp_path,
         raise KeyboardInterrupt
 
     command = "--run", run_of(task), folder, "--label-next", WANTED, *more, tmp_path / "n.csv"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(cdc_predict, "rows_to_label", die)
-        call(cdc_predict.main, *command)
+        assert call(cdc_predict.main, *command) == 130
     assert (tmp_path / "n.csv.part").exists()
     with monkeypatch.context() as patch:
         patch.setattr("labelling.classifier.PromptedClassifier.predicted_with_features", die)

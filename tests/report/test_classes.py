@@ -13,7 +13,7 @@ from PIL import Image
 
 from report import classes
 from report.classes import class_page
-from report.gallery import NEXT, WRONG_LABELS, gallery
+from report.gallery import LEAST_CERTAIN, WRONG_LABELS, gallery
 from report.page import make_report
 from report.pictures import find_images
 from report.review import WrongLabels
@@ -132,7 +132,7 @@ def test_gallery_order_and_what_stands_on_a_card(tmp_path, monkeypatch):
     answers["max_probability"] = answers["max_probability"].astype("float32")
     write_run(tmp_path, "train_base", "CDC", 1, "base", answers, names=("cat", "dog", "eel"))
     cards = gallery(*group(collect(tmp_path)), {}).cards
-    suspicious, uncertain = cards[WRONG_LABELS], cards[NEXT]
+    suspicious, uncertain = cards[WRONG_LABELS], cards[LEAST_CERTAIN]
     orders = ["".join(card.image[2] for card in of_kind) for of_kind in (suspicious, uncertain)]
     assert orders == known["orders"]
     assert [card.right for card in uncertain] == known["right"]
@@ -155,7 +155,7 @@ def test_the_lists_are_of_validation_and_test_images_and_each_vote_has_its_weigh
     assert "template 2: " in text
     assert "weight 20" in text
     assert "weight 80" in text
-    queue = pandas.read_csv(tmp_path / "page_label_next.csv")
+    queue = pandas.read_csv(tmp_path / "page_least_certain.csv")
     names, uncertainties = (
         numpy.concatenate([of[name] for of in parts]) for name in ("image", UNCERTAINTY)
     )
@@ -177,7 +177,7 @@ def test_pictures_are_those_of_the_test_images_and_others_are_said_not_shown(
     pixels = {
         name: numpy.asarray(Image.open(f"{data_root}/dtd/images/{name}"), float) for name in images
     }
-    for card in gallery(entry, find_images(entry.first, data_root)).cards[NEXT]:
+    for card in gallery(entry, find_images(entry.first, data_root)).cards[LEAST_CERTAIN]:
         head, content = card.picture.split(",")
         assert head == "data:image/jpeg;base64"
         shown = numpy.asarray(Image.open(io.BytesIO(base64.b64decode(content))), float)

@@ -11,7 +11,7 @@ import pandas
 import pytest
 from PIL import Image as Pictures
 
-from report.gallery import MISTAKES, NEXT, WRONG_LABELS
+from report.gallery import LEAST_CERTAIN, MISTAKES, WRONG_LABELS
 from report.multi_label import taken_for
 from report.page import make_report
 from report.pictures import find_images
@@ -244,11 +244,11 @@ def test_gallery_and_lists_have_the_same_pictures_in_one_order(task, tmp_path, m
     (entry,) = series_of(tmp_path / "runs")
     made = shown_of(entry).gallery(entry, {})
     make_report([tmp_path / "runs"], tmp_path / "page.html", {})
-    assert set(made.cards) == {task.wrong, NEXT}
+    assert set(made.cards) == {task.wrong, LEAST_CERTAIN}
     assert not any(card.right for card in made.cards[task.wrong])
     assert made.cards[task.wrong]
     name = "worst_mistakes" if task.wrong == MISTAKES else "wrong_labels"
-    for kind, ending in ((task.wrong, name), (NEXT, "label_next")):
+    for kind, ending in ((task.wrong, name), (LEAST_CERTAIN, "least_certain")):
         listed = pandas.read_csv(tmp_path / f"page_{ending}.csv")
         shown = [card.image for card in made.cards[kind]]
         assert listed["image"][: len(shown)].tolist() == shown
@@ -284,7 +284,7 @@ def test_a_picture_is_the_one_that_the_answers_name(task, tmp_path, monkeypatch)
     task.write(tmp_path / "runs", "CDC", arrays)
     (entry,) = series_of(tmp_path / "runs")
     made = shown_of(entry).gallery(entry, find_images(entry.first, str(tmp_path)))
-    for card in made.cards[NEXT]:
+    for card in made.cards[LEAST_CERTAIN]:
         content = base64.b64decode(card.picture.split(",")[1])
         shown = numpy.asarray(Pictures.open(io.BytesIO(content)), float).mean(axis=(0, 1))
         nearest = numpy.abs(colours - shown).sum(axis=1).argmin()
@@ -355,7 +355,7 @@ def test_each_split_has_the_thresholds_of_its_own_folds(tmp_path):
     folder = write_multi_label(tmp_path, "BinaryProbe", held_out)
     write_answers(folder, "train", trained)
     (entry,) = series_of(tmp_path)
-    rows = shown_of(entry).listed(entry.first)[NEXT]
+    rows = shown_of(entry).listed(entry.first)[LEAST_CERTAIN]
     expected = {}
     for split, arrays in (("train", trained), ("test", held_out)):
         given = arrays["probability"] >= arrays["threshold"][arrays["fold"]]
@@ -364,7 +364,7 @@ def test_each_split_has_the_thresholds_of_its_own_folds(tmp_path):
     assert {row[:2]: row[3] for row in rows} == expected
     arrays = {"train": trained, "test": held_out}
     bars = 0
-    for card in shown_of(entry).gallery(entry, {}).cards[NEXT]:
+    for card in shown_of(entry).gallery(entry, {}).cards[LEAST_CERTAIN]:
         own = arrays[card.split]
         (place,) = numpy.flatnonzero(own["image"] == card.image)
         least = own["threshold"][own["fold"][place]]
