@@ -153,7 +153,7 @@ def judged(kind: str, seed: int) -> Iterator[dict[str, object]]:
     first = draws.permutation(len(features))[: BUDGETS[0]]
     for name, choice in CHOICES.items():
         labelled = first
-        for budget in BUDGETS:
+        for budget in [number for number in BUDGETS if number <= len(features)]:
             rest = numpy.setdiff1d(numpy.arange(len(features)), labelled)
             if budget > len(labelled):
                 probability = answers(features[rest])

@@ -73,9 +73,9 @@ def test_a_killed_run_goes_on_to_the_same_numbers(
     made = []
     write_block = encode.write_block
 
-    def noted(place, features, *others):
-        made.append(len(features))
-        write_block(place, features, *others)
+    def noted(place, images, contents, key):
+        made.append(len(contents))
+        write_block(place, images, contents, key)
 
     monkeypatch.setattr(encode, "write_block", noted)
     assert train(*command, settings=SMALL_BATCHES) == 0

@@ -88,9 +88,9 @@ def test_the_same_command_makes_the_next_round(task, in_rounds, capsys, monkeypa
     encoded = []
     write_block = encode.write_block
 
-    def noted(place, features, *others):
-        encoded.append(len(features))
-        write_block(place, features, *others)
+    def noted(place, images, contents, key):
+        encoded.append(len(contents))
+        write_block(place, images, contents, key)
 
     monkeypatch.setattr(encode, "write_block", noted)
     capsys.readouterr()
