@@ -87,6 +87,12 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "machine; one shows its progress, several share the CPU's cores (default: 1)",
     )
     parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "mps"),
+        default="auto",
+        help="where to compute; CUDA_VISIBLE_DEVICES chooses among several GPUs (default: auto, a GPU if there is one)",
+    )
+    parser.add_argument(
         "--stage", choices=("train", "test"), help="only train, or only test what is trained"
     )
     parser.add_argument(
@@ -126,7 +132,10 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="after --: pairs that override all config files, as in train.py; an ablation's rows "
         "override them in turn",
     )
-    return parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
+    if args.device != "auto":
+        args.opts = ["DEVICE", args.device, *args.opts]
+    return args
 
 
 def read_shard(text: str) -> tuple[int, int]:

@@ -27,6 +27,7 @@ from trainers.common.recipes import SHOTS
 from trainers.common.record_file import Record, shown_name
 from trainers.data.random_state import restore_rng_state, rng_state
 from trainers.data.transforms import least_side, pixels_of_test
+from trainers.devices import AUTO
 from trainers.engine.saved_run import load_run, method_of
 from trainers.evaluation.prediction import Prediction
 from trainers.method import Method
@@ -122,9 +123,9 @@ class PromptedClassifier:
         min_certainty: float | None = None,
         confidence: float = CONFIDENCE,
         label_unfamiliar: bool = False,
+        device: str = AUTO,
     ) -> "PromptedClassifier":
-        """The classifier that a run has trained, on a GPU if there is one and the run's config
-        allows it.
+        """The classifier that a run has trained.
 
         Args:
             folder: the run's output folder, with ``results.json`` and, where anything was learned,
@@ -134,6 +135,7 @@ class PromptedClassifier:
                 weights have to be the same.
             max_error, max_missed, min_certainty, confidence, label_unfamiliar: which answers are given as
                 labels, as by ``predict.py``; see ``rules.Wanted``.
+            device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
 
         Raises:
             UserError: it holds no finished training of this toolbox or the prompts of another one,
@@ -142,20 +144,27 @@ class PromptedClassifier:
         place = os.fspath(folder)
         wanted = Wanted(max_error, max_missed, min_certainty, confidence, label_unfamiliar)
         if place.startswith(HUB):
-            return cls.of_hub(place, backbone, wanted)
-        return cls.of_run(place, backbone, rule_of(place, wanted), wanted.withholds)
+            return cls.of_hub(place, backbone, wanted, device)
+        return cls.of_run(place, backbone, rule_of(place, wanted), wanted.withholds, device)
 
     @classmethod
     def of_run(
-        cls, folder: str, backbone: Text | None, rule: LabelRule | None, withholds: bool = False
+        cls,
+        folder: str,
+        backbone: Text | None,
+        rule: LabelRule | None,
+        withholds: bool = False,
+        device: str = AUTO,
     ) -> "PromptedClassifier":
         """The classifier that a run has trained, see ``load``; rule, withholds: which answers are labels."""
-        run = load_run(folder, text("the backbone", backbone))
+        run = load_run(folder, text("the backbone", backbone), device)
         familiar = read_familiar(folder, run.record)
         return cls(run.method, run.cfg, run.record, run.images, rule, familiar, withholds)
 
     @classmethod
-    def of_hub(cls, name: str, backbone: Text | None, wanted: Wanted) -> "PromptedClassifier":
+    def of_hub(
+        cls, name: str, backbone: Text | None, wanted: Wanted, device: str = AUTO
+    ) -> "PromptedClassifier":
         """The classifier of a run on the hub, see ``load``. Its pictures are not there, so it promises nothing.
 
         Raises:
@@ -166,7 +175,7 @@ class PromptedClassifier:
             raise UserError(
                 f"{name} has no answers to pictures, which a promise rests on: load the run's own folder, or give min_certainty"
             )
-        run = load_shared(name, text("the backbone", backbone))
+        run = load_shared(name, text("the backbone", backbone), device)
         rule = None if wanted.min_certainty is None else least_certainty(run.record, wanted)
         return cls(run.method, run.cfg, run.record, run.images, rule)
 
@@ -207,6 +216,7 @@ class PromptedClassifier:
         backbone: Text | None = None,
         *,
         multi_label: bool = False,
+        device: str = AUTO,
     ) -> "PromptedClassifier":
         """A CLIP as it is, by class names alone, with the sentences of zero-shot CLIP (``ZeroshotCLIP2``).
 
@@ -217,11 +227,12 @@ class PromptedClassifier:
                 ``fit``.
             multi_label: whether each label has a probability of its own, by one sentence (``ZeroshotCLIP``);
                 no label is given.
+            device: see ``load``.
 
         Raises:
             UserError: the names don't work, or the CLIP is not found.
         """
-        method, cfg, record, why = zero_shot_classifier(classnames, backbone, multi_label)
+        method, cfg, record, why = zero_shot_classifier(classnames, backbone, multi_label, device)
         if why:
             log.info("%s", why)
         return cls(method, cfg, record)
@@ -243,6 +254,7 @@ class PromptedClassifier:
         settings: Mapping[str, object] | None = None,
         multi_label: bool | None = None,
         refit: bool = False,
+        device: str | None = None,
     ) -> "PromptedClassifier":
         """Trains a classifier on your own images, with the numbers of ``train.py --images``.
 
@@ -278,6 +290,7 @@ class PromptedClassifier:
                 ``labels`` are sets of names.
             refit: trains once more on all images, those of the test too, into ``<folder>/refit``, which
                 is returned: of trainers that learn in epochs.
+            device: see ``load``; None: what the settings say.
 
         Raises:
             UserError: the input can't work; see also ``load``.
@@ -305,13 +318,14 @@ class PromptedClassifier:
             group_by=group_by,
             settings=settings,
             refit=refit,
+            device=device,
         )
         is_new = bool(made) and not os.path.exists(made)
         if made:
             write_images(images, labels, made, multi_label)
         state = rng_state()
         try:
-            return cls.load(fit_folder(asked))
+            return cls.load(fit_folder(asked), device=device or AUTO)
         except UserError:
             if is_new:  # so that the corrected call finds its place free
                 shutil.rmtree(made)
@@ -540,7 +554,7 @@ class PromptedClassifier:
 
         cfg = self.cfg.clone()
         cfg.defrost()
-        cfg.USE_CUDA = False
+        cfg.DEVICE = "cpu"
         cfg.TRAINER[cfg.TRAINER.NAME.upper()].PREC = "fp32"
         cfg.freeze()
         method = method_of(cfg, self.classnames)

@@ -16,10 +16,10 @@ from trainers.common.errors import UserError
 from trainers.common.recipes import check_known, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import FORMAT, Record
 from trainers.common.setting import node_of
+from trainers.devices import device_of
 from trainers.engine.build import (
     check_pixels,
     check_settings,
-    device_of,
     find_method,
     settings_with,
 )

@@ -30,10 +30,10 @@ from trainers.data.images import Images
 from trainers.data.kept import Kept
 from trainers.data.loader import make_loaders
 from trainers.data.transforms import steps_of_training, template_views
+from trainers.devices import device_of
 from trainers.engine.build import (
     build_method,
     check_settings,
-    device_of,
     find_method,
     settings_with,
     take_pixels,

@@ -87,6 +87,7 @@ def ask(
     group_by: str | None = None,
     settings: Mapping[str, object] | None = None,
     refit: bool = False,
+    device: str | None = None,
 ) -> OwnRun:
     """The checked request; the images need not be there yet.
 
@@ -97,6 +98,7 @@ def ask(
             trainer without ``<trainer>``.
         group_by: which images belong together, see ``groups.named_by``; None: a file's column says it,
             or they look alike.
+        device: the name of the device; None: the settings' one.
 
     Raises:
         UserError: an argument is of another kind or out of its range, contradicts another, or the
@@ -117,6 +119,8 @@ def ask(
         if rule != FOLDER:
             checked_pattern(rule)
         settings[GROUP_BY] = rule
+    if device is not None:
+        settings["DEVICE"] = device
     named = settings.get("MODEL.BACKBONE.NAME")
     by_name = os.path.join("output", data_name("ImageFolder", root), trainer, f"seed{seed}")
     run = OwnRun(

@@ -22,6 +22,7 @@ from trainers.common.record_file import (
     nested,
     shown_name,
 )
+from trainers.devices import AUTO
 from trainers.engine.build import check_settings, find_method
 from trainers.engine.checkpoint import load_state
 from trainers.engine.saved_run import SavedRun, config_of, method_of
@@ -127,12 +128,12 @@ print(classifier.predict("cat.jpg").labels)
 """
 
 
-def load_shared(name: str, backbone: str) -> SavedRun:
+def load_shared(name: str, backbone: str, device: str = AUTO) -> SavedRun:
     """Load a run from the hub.
 
     Args:
         name: ``hf:<owner>/<name>``, or ``hf:<owner>/<name>@<commit>`` for the same one for ever.
-        backbone: as in ``load_run``.
+        backbone, device: as in ``load_run``.
 
     Raises:
         UserError: it can't be had, or holds no run, or another one than its record tells of.
@@ -146,6 +147,7 @@ def load_shared(name: str, backbone: str) -> SavedRun:
     cfg = config_of(record, kind)
     if backbone:
         cfg.MODEL.BACKBONE.NAME = backbone
+    cfg.DEVICE = device
     cfg.freeze()
     check_settings(kind, cfg)
     method = method_of(cfg, record["classnames"], multi_label)

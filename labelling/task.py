@@ -335,7 +335,7 @@ class MultiLabel:
     def log_likelihood(self, logits: Tensor, target: Tensor) -> Tensor:
         """At the temperature 1 alone."""
         loss = F.binary_cross_entropy_with_logits(
-            logits.double(), target.to(logits.device).double(), reduction="sum"
+            logits.cpu().double(), target.cpu().double(), reduction="sum"
         )
         return torch.tensor([-loss.item()], dtype=torch.float64)
 

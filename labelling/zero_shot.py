@@ -8,6 +8,7 @@ from trainers.common.config_files import CONFIGS, check_values
 from trainers.common.recipes import IMAGE_FOLDER, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import MULTI_LABEL, Record
 from trainers.common.setting import node_of
+from trainers.devices import AUTO
 from trainers.engine.build import find_method, settings_with, take_pixels
 from trainers.engine.saved_run import method_of
 from trainers.method import Method
@@ -22,7 +23,10 @@ TRAINERS = {False: "ZeroshotCLIP2", True: "ZeroshotCLIP"}
 
 
 def zero_shot_classifier(
-    classnames: Iterable[str], backbone: Text | None, multi_label: bool = False
+    classnames: Iterable[str],
+    backbone: Text | None,
+    multi_label: bool = False,
+    device: str = AUTO,
 ) -> tuple[Method, CfgNode, Record, str]:
     """What ``PromptedClassifier`` is made of, see ``PromptedClassifier.zero_shot``; and a sentence that
     says why this CLIP is taken, "" where it was given."""
@@ -39,6 +43,7 @@ def zero_shot_classifier(
     given: dict[str, tuple[str, object]] = {
         "TRAINER.NAME": ("trainer", trainer),
         "MODEL.BACKBONE.NAME": ("backbone", clip),
+        "DEVICE": ("device", device),
     }
     pictures = f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml"
     fill_config(cfg, pictures, recipe, lambda _: {}, given, {})

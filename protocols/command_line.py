@@ -29,11 +29,21 @@ FLAGS = {
     "--root": ("DATASET.ROOT", "folder of the data sets"),
     "--config-file": ("", "configs/trainers/<trainer>/<recipe>.yaml"),
     "--dataset-config-file": ("", "configs/datasets/<name>.yaml"),
+    "--device": (
+        "DEVICE",
+        "where to compute: auto, cpu, cuda, cuda:1 or mps, Apple's, untried (default: auto, a GPU if there is one)",
+    ),
     "--resume": ("RESUME", "folder of a run to continue from (default: --output-dir)"),
     "--model-dir": ("", "with --eval-only: folder of the training run"),
     "--head": ("MODEL.HEAD.NAME", "Dassl's MODEL.HEAD.NAME"),
 }
-OWN = ("--images", "--trainer", "--backbone", "--output-dir")  # flags that come first in --help
+OWN = (
+    "--images",
+    "--trainer",
+    "--backbone",
+    "--output-dir",
+    "--device",
+)  # flags that come first in --help
 EXAMPLE_COMMANDS = """\
 examples:
   python train.py --images my_folder

@@ -22,6 +22,7 @@ from trainers.common.interruption import REQUEUE, Interrupted
 from trainers.common.record_file import FILE_NAME, Record, read_record
 from trainers.common.same_run import OTHER_IMAGES, changes
 from trainers.data.images import images_of
+from trainers.devices import wants_cuda
 
 from .arguments import planned_config
 from .gpus import visible_gpus
@@ -83,7 +84,7 @@ def maker_of(args: argparse.Namespace, configs: Sequence[CfgNode]) -> Maker:
     """
     if args.ray:
         return Cluster(args, PROGRAM)
-    gpus = visible_gpus() if any(cfg.USE_CUDA for cfg in configs) else []
+    gpus = visible_gpus() if any(map(wants_cuda, configs)) else []
     if len(gpus) > 1:
         log.info("%s: %s on each at a time", counted(len(gpus), "GPU"), counted(args.jobs, "run"))
     return Processes(args, gpus)

@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 from datasets.base import TargetDataset
 from trainers.common.console import FileOnly, log_to_stdout
 from trainers.common.errors import UserError, blaming_config
+from trainers.devices import wants_cuda
 from trainers.engine.checkpoint import check_test_folder
 from trainers.engine.folder import folder_of_run
 from trainers.texts.classnames import check_names
@@ -56,7 +57,7 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
         f"** Arguments **\n{given}\n** Config **\n{cfg}\n** System **\n{collect_env_info()}\n"
     )
     log.info("Config, versions and all that follows: %s", os.path.join(cfg.OUTPUT_DIR, "log.txt"))
-    torch.backends.cudnn.benchmark = torch.cuda.is_available() and cfg.USE_CUDA
+    torch.backends.cudnn.benchmark = torch.cuda.is_available() and wants_cuda(cfg)
     with contextlib.redirect_stdout(details):
         trainer = build(cfg)
         notes = check_names(

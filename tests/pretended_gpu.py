@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers.prompting.text import GROUP_FLOPS
 
-GPU = torch.device("cuda", 0)  # a tensor on a real one names its number
+GPUS = {kind: torch.device(kind, 0) for kind in ("cuda", "mps")}  # a real one names its number, too
 CPU = torch.device("cpu")
 aten = torch.ops.aten
 COPIES = {aten.copy_.default, aten._to_copy.default, aten.set_.source_Tensor}
@@ -36,7 +36,8 @@ class Marks:
     """Which storages are the GPU's. A weak reference keeps a storage's address from being given to
     another one."""
 
-    def __init__(self):
+    def __init__(self, device):
+        self.device = device
         self.kept = {}
         self.is_inside = False  # a function of the GPU's tensors, which makes others beside them
 
@@ -110,7 +111,15 @@ class Operations(TorchDispatchMode):
         if (marked and not is_moved_in_place) or is_made_inside:
             for tensor in tensors_in(result):
                 self.marks.add(tensor)
+                self.refuse_float64(tensor)
         return result
+
+    def refuse_float64(self, tensor):
+        """As Apple's GPUs do."""
+        if self.marks.device.type == "mps" and tensor.dtype == torch.float64:
+            raise TypeError(
+                "the MPS framework doesn't support float64. Please use float32 instead."
+            )
 
 
 class Functions(TorchFunctionMode):
@@ -125,9 +134,9 @@ class Functions(TorchFunctionMode):
         first = args[0] if args else None
         is_here = isinstance(first, torch.Tensor) and self.marks.has(first)
         if func == torch.Tensor.device.__get__:
-            return GPU if is_here else CPU
+            return self.marks.device if is_here else CPU
         if func == torch.Tensor.is_cuda.__get__:
-            return is_here
+            return is_here and self.marks.device.type == "cuda"
         if func == torch.Tensor.is_cpu.__get__:
             return not is_here
         if func in FOR_THE_CPU_ALONE and is_here:
@@ -135,13 +144,13 @@ class Functions(TorchFunctionMode):
         if func is torch.Tensor.to:
             return self.moved(first, args[1:], kwargs)
         if func is torch.Tensor.cuda:
-            return self.moved(first, [GPU], {})
+            return self.moved(first, [self.marks.device], {})
         if func is torch.Tensor.cpu:
             return self.moved(first, [CPU], {})
         if func is torch.Tensor.new_tensor and "device" not in kwargs:
-            kwargs["device"] = GPU if is_here else CPU
+            kwargs["device"] = self.marks.device if is_here else CPU
         wanted = kwargs.get("device")
-        if wanted is None or torch.device(wanted).type != "cuda":
+        if wanted is None or torch.device(wanted).type != self.marks.device.type:
             before = self.marks.is_inside
             self.marks.is_inside = any(map(self.marks.has, tensors_in(args, kwargs)))
             try:
@@ -164,7 +173,7 @@ class Functions(TorchFunctionMode):
         args = list(args)
         for number, value in enumerate(args):
             if isinstance(value, torch.Tensor):
-                target = GPU if self.marks.has(value) else CPU
+                target = self.marks.device if self.marks.has(value) else CPU
                 args[number] = value.dtype
             elif isinstance(value, str | torch.device):
                 target = torch.device(value)
@@ -174,25 +183,27 @@ class Functions(TorchFunctionMode):
             kwargs["device"] = CPU
         is_here = self.marks.has(tensor)
         result = tensor.to(*args, **kwargs)
-        if target is None or (target.type == "cuda") == is_here:
+        if target is None or (target.type == self.marks.device.type) == is_here:
             return result
         copied = result.clone()
         return self.marks.remove(copied) if is_here else self.marks.add(copied)
 
 
 @contextlib.contextmanager
-def pretended_gpu():
-    """While it lasts, programs find a GPU."""
-    marks = Marks()
+def pretended_gpu(kind="cuda"):
+    """While it lasts, programs find a GPU: one of CUDA's, or Apple's, mps, which has no float64."""
+    marks = Marks(GPUS[kind])
+    has_cuda = kind == "cuda"
     autocast = torch.autocast
 
     def autocast_on_the_cpu(device_type, *args, **kwargs):
         return autocast("cpu", *args, **kwargs)
 
     cuda = {
-        "is_available": lambda: True,
-        "is_initialized": lambda: True,
-        "device_count": lambda: 1,
+        "is_available": lambda: has_cuda,
+        "is_initialized": lambda: has_cuda,
+        "device_count": lambda: int(has_cuda),
+        "set_device": lambda device: None,
         "get_device_name": lambda device=None: "pretended",
         "is_bf16_supported": lambda including_emulation=True: True,
         "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),
@@ -203,6 +214,7 @@ def pretended_gpu():
         for name, value in cuda.items():
             stack.enter_context(mock.patch(f"torch.cuda.{name}", value))
         stack.enter_context(mock.patch("torch.autocast", autocast_on_the_cpu))
+        stack.enter_context(mock.patch("torch.backends.mps.is_available", lambda: not has_cuda))
         stack.enter_context(Functions(marks))
         stack.enter_context(Operations(marks))
         yield

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .class_part import ADDED, ClassPart, State
 from .common.console import first_few
+from .common.errors import UserError
 from .evaluation.prediction import Prediction, Scores
 from .learners.features import FeatureMethod, Grid, Numbers
 from .maths.logistic import STRENGTHS, Sigmoid, around, regressions
@@ -58,6 +59,10 @@ class BinaryProbeMethod(FeatureMethod):
     class_part = ClassPart(rows={"weight": 0, "bias": 0, "thresholds": 0})
 
     def build(self) -> YesOrNo:
+        if self.device.type == "mps":
+            raise UserError(
+                "BinaryProbe answers in float64, which Apple's GPUs lack: give --device cpu"
+            )
         return YesOrNo(len(self.classnames), self.backbone.embed_dim)
 
     @cached_property

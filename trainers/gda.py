@@ -160,7 +160,8 @@ class GDAMethod(FeatureMethod):
         fit = fit_gaussians if self.settings.SHRINK else pooled_gaussians
         repeated = labels.repeat(len(features))
         means, precision = fit(features.flatten(0, 1), repeated, len(self.classnames))
-        return discriminants(means, precision)
+        weight, bias = discriminants(means, precision)
+        return weight.to(features.device), bias.to(features.device)
 
     @torch.no_grad()
     def held_out_logits(
@@ -202,7 +203,8 @@ class GDAMethod(FeatureMethod):
         features = classifier.features
         repeated = labels.repeat(len(features) // len(labels))
         gaussians = gaussians_of_texts(features, self.hand_crafted, repeated)
-        votes = F.linear(features, *discriminants(*gaussians))
+        weight, bias = (part.to(self.device) for part in discriminants(*gaussians))
+        votes = F.linear(features, weight, bias)
         logits = self.zero_shot(features) + classifier.alpha.item() * votes
         classifier.text_temperature.fill_(best_temperature(logits, repeated))
 
@@ -228,7 +230,8 @@ class GDAMethod(FeatureMethod):
         super().load(state, classnames)
         if self.left_out:
             means, precision = gaussians_of_texts(self.learner.features, self.hand_crafted)
-            self.learner.others = discriminants(means, precision)
+            weight, bias = discriminants(means, precision)
+            self.learner.others = weight.to(self.device), bias.to(self.device)
 
     def way_of_added(self) -> str:
         if self.left_out:

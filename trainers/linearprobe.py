@@ -23,6 +23,7 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart, State
 from .common.setting import Setting, above, node_of
+from .devices import in_float64
 from .learners.features import (
     FeatureMethod,
     Grid,
@@ -112,7 +113,7 @@ def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Te
 
     A class without images gets the smallest bias of a float, and is never answered.
     """
-    features = features.double().cpu()
+    features = features.cpu().double()
     labels = labels.cpu()
     weight = features.new_zeros(classes, features.shape[1])
     bias = features.new_zeros(classes)
@@ -237,8 +238,9 @@ class LinearProbeMethod(FeatureMethod):
             return
         for strength in strengths:
             parts = fitted(seen, labels, strength, len(self.classnames))
-            weight, bias = (part.to(self.device) for part in parts)
-            yield asked.double() @ weight.t() + bias
+            values = in_float64(asked)
+            weight, bias = (part.to(values.device) for part in parts)
+            yield values @ weight.t() + bias
 
     @torch.no_grad()
     def fit(self, features: Tensor, labels: Tensor, setting: Numbers) -> None:

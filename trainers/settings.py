@@ -114,6 +114,10 @@ OF_DASSL_ALONE = {
 }
 # Keys that the trainers read or advise beyond Dassl's.
 BEYOND_DASSL = {
+    "DEVICE": Setting(
+        "auto",
+        "what is computed on: auto (a GPU by USE_CUDA, else the CPU), cpu, cuda, cuda:1 or mps (Apple's, untried)",
+    ),
     "DATASET.SUBSAMPLE_CLASSES": Setting(
         "all", "classes: all, or one half of them", ["all", "base", "new"]
     ),

@@ -18,6 +18,7 @@ from .common.console import show_messages
 from .data.images import images_of
 from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
 from .data.transforms import pixels_of_test, steps_of_training, template_views
+from .devices import device_of
 from .engine.build import build_method, check_settings, declared_settings
 from .engine.checkpoint import MODEL_NAME, epoch_name
 from .engine.checks import check_data, check_run
@@ -87,6 +88,7 @@ class MethodTrainer(TrainerX):
 
     def build_model(self) -> None:
         classnames = list(self.loaders.images.classnames)
+        self.device = device_of(self.cfg)
         self.model = build_method(self.method, self.cfg, classnames, self.device)
         # a cycle of trainer and run would keep both, and CLIP, in memory after their last use
         trainer = proxy(self)

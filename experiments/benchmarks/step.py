@@ -94,6 +94,20 @@ GPUS = {
     "A100": (312e12, 1555e9),
     "H100": (989e12, 3350e9),
 }
+# the eleven data sets of base-to-new
+FIELD = (
+    "imagenet",
+    "caltech101",
+    "oxford_pets",
+    "stanford_cars",
+    "oxford_flowers",
+    "food101",
+    "fgvc_aircraft",
+    "sun397",
+    "dtd",
+    "eurosat",
+    "ucf101",
+)
 PRECISIONS = ("fp32", "amp", "fp16")  # that a method can be asked for
 Work = Callable[[], object]  # what is measured
 Row = dict[str, Any]  # column → value
@@ -275,14 +289,33 @@ def evenly_spaced(classes: int) -> list[str]:
     return [names[index * len(names) // classes] for index in range(classes)]
 
 
-def config(name: str, shape: str, precision: str, options: Sequence[str] = ()) -> CfgNode:
-    """The config of a method's recipe for a shape; options: KEY, VALUE, KEY … over the recipe."""
+def config(
+    name: str,
+    shape: str,
+    precision: str,
+    options: Sequence[str] = (),
+    data: str = "imagenet",
+) -> CfgNode:
+    """The config of a method's recipe for a shape; options: KEY, VALUE, KEY … over the recipe; data: name of
+    a file in configs/datasets."""
     sizes, recipe = SHAPES[shape]
     words = ["--trainer", name, "--config-file", f"{CONFIGS}/trainers/{name}/{recipe}.yaml"]
-    words += ["--dataset-config-file", f"{CONFIGS}/datasets/imagenet.yaml"]
+    words += ["--dataset-config-file", f"{CONFIGS}/datasets/{data}.yaml"]
     words += ["INPUT.SIZE", str((sizes[1],) * 2), "VERBOSE", "False"]
     words += [f"TRAINER.{name.upper()}.PREC", precision, *options]
     return build_config(parse_arguments(words))
+
+
+def configs_by_batch(
+    name: str, shape: str, precision: str, options: Sequence[str]
+) -> dict[int, CfgNode]:
+    """A config of ``config`` for each number of images in a batch that the recipe has on the field's data
+    sets."""
+    configs: dict[int, CfgNode] = {}
+    for data in FIELD:
+        cfg = config(name, shape, precision, options, data)
+        configs.setdefault(cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg)
+    return configs
 
 
 def method_of(cfg: CfgNode, classes: int, backbone: Backbone) -> Method:
@@ -591,26 +624,28 @@ def measure_step(method: Method, cfg: CfgNode, rounds: int) -> dict[str, float]:
 
 
 def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
-    """A row of ``STEP_COLUMNS`` for each trainer that learns in steps, precision and number of classes, and
-    whether all could be measured."""
+    """A row of ``STEP_COLUMNS`` for each trainer that learns in steps, precision, number of classes and of images
+    in a batch, and whether all could be measured."""
     shape: str = args.shape or "tiny"
     options = ["DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)] if args.batch else []
     rows: list[Row] = []
     is_whole = True
     with some_gpu() as device:
         backbone = build_backbone(random_clip(shape).state_dict()).to("cuda")
-        for name, precision, number in product(in_steps(), PRECISIONS, args.classes or [50, 100]):
-            cfg = config(name, shape, precision, [*options, *SHORT_START.get(name, [])])
-            try:
-                measured = measure_step(method_of(cfg, number, backbone), cfg, args.rounds)
-            except (UserError, RuntimeError) as error:  # a GPU's memory is used up, too
-                is_whole = False
-                log.error("error: %s, %s, %d classes: %s", name, precision, number, error)
-                continue
-            batch = cfg.DATALOADER.TRAIN_X.BATCH_SIZE
-            fixed = (device, shape, name, precision, number, batch)
-            rows.append(dict(zip(STEP_COLUMNS, (*fixed, *measured.values()))))
-            log.info("%s, %s, %d classes: %.1f ms", name, precision, number, measured["ms"])
+        for name, precision in product(in_steps(), PRECISIONS):
+            given = [*options, *SHORT_START.get(name, [])]
+            by_batch = configs_by_batch(name, shape, precision, given)
+            for (batch, cfg), number in product(by_batch.items(), args.classes or [50, 100]):
+                asked = f"{name}, {precision}, {number} classes, batches of {batch}"
+                try:
+                    measured = measure_step(method_of(cfg, number, backbone), cfg, args.rounds)
+                except (UserError, RuntimeError) as error:  # a GPU's memory is used up, too
+                    is_whole = False
+                    log.error("error: %s: %s", asked, error)
+                    continue
+                fixed = (device, shape, name, precision, number, batch)
+                rows.append(dict(zip(STEP_COLUMNS, (*fixed, *measured.values()))))
+                log.info("%s: %.1f ms", asked, measured["ms"])
     return rows, is_whole
 
 

@@ -126,6 +126,14 @@ def test_the_tables_of_launches_have_both_ways(capsys, monkeypatch):
     assert row.split("|")[2].strip() == f"{usual} → {ours}"
 
 
+@pytest.mark.parametrize(("name", "batches"), [("MMA", {16, 128}), ("CoOp", {32})])
+def test_a_step_is_measured_in_every_batch_of_the_fields_data_sets(name, batches):
+    """So that a plan has the hours of all of them."""
+    found = step.configs_by_batch(name, "narrow", "fp32", [])
+    assert {*found} == batches
+    assert all(cfg.DATALOADER.TRAIN_X.BATCH_SIZE == batch for batch, cfg in found.items())
+
+
 def every(tmp_path, capsys):
     words = "--shape smallest --classes 2 3 --batch 2 --rounds 1 --every".split()
     code = call(step.main, *words, tmp_path / "gpu.csv")
@@ -165,7 +173,7 @@ def test_a_step_that_fails_is_told_and_the_others_are_measured(tmp_path, capsys,
     monkeypatch.setattr(step, "measure_step", measure)
     code, printed = every(tmp_path, capsys)
     assert code == 1
-    assert "error: VPT, fp32, 2 classes: CUDA out of memory" in printed.err
+    assert "error: VPT, fp32, 2 classes, batches of 2: CUDA out of memory" in printed.err
     assert "| CoOp " in printed.out
     assert {key[1] for key in Steps.read(tmp_path / "gpu.csv").times} == {"CoOp"}
     errors["CoOp"] = UserError("the loss is nan")

@@ -32,7 +32,7 @@ def asked_of_images(args: argparse.Namespace) -> OwnRun:
         words = args.images[first_key:]
         args.images = args.images[:first_key]
     options = settings_in([*words, *args.opts], "options after the flags")
-    settings: dict[str, object] = {}
+    settings: dict[str, object] = {"DEVICE": args.device} if args.device else {}
     for flag, key in KEYS.items():
         if flag not in OWN and (value := value_of(args, flag)):
             settings[key] = value

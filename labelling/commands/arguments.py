@@ -14,6 +14,7 @@ from trainers.common.image_files import ENDINGS, files_below, is_image, left_out
 from ..threshold import BEST, CONFIDENCE
 
 log = logging.getLogger("predict")
+DEVICE = "where to compute: auto, cpu, cuda, cuda:1 or mps, Apple's, untried (default: auto, a GPU if there is one)"
 
 
 def add_run_arguments(
@@ -30,6 +31,7 @@ def add_run_arguments(
         "--backbone",
         help="name or file of the run's CLIP, if it is no longer where the training found it",
     )
+    parser.add_argument("--device", default="auto", help=DEVICE)
     parser.add_argument(
         "--confidence",
         type=float,

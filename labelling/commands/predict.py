@@ -394,15 +394,15 @@ def classifier_of(
     if args.prompts:
         backbone = args.backbone or BACKBONE
         classifier = PromptedClassifier.from_official(
-            args.prompts, args.trainer, args.classes, backbone
+            args.prompts, args.trainer, args.classes, backbone, {"DEVICE": args.device}
         )
         classifier.rule = rule
         return classifier
     if not args.run:
-        classifier = PromptedClassifier.zero_shot(args.classes, args.backbone)
+        classifier = PromptedClassifier.zero_shot(args.classes, args.backbone, device=args.device)
         classifier.rule = rule
         return classifier
-    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule, withholds)
+    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule, withholds, args.device)
     return classifier.with_classes(args.classes) if args.classes else classifier
 
 

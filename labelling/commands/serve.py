@@ -90,7 +90,9 @@ def run(args: argparse.Namespace) -> None:
 
     wanted = Wanted(args.max_error, confidence=args.confidence)
     rule = rule_of(args.run, wanted)
-    classifier = PromptedClassifier.of_run(args.run, args.backbone, rule, wanted.withholds)
+    classifier = PromptedClassifier.of_run(
+        args.run, args.backbone, rule, wanted.withholds, args.device
+    )
     examples = find_examples(args.run, classifier.record, root) if root else []
     # a file that names pictures is the root of a run on them
     demo = Demo(

@@ -21,6 +21,7 @@ from trainers.common.imports import importing
 from trainers.common.interruption import interruptible
 
 from ..request import LOGGERS, OwnRun, add_arguments, ask_by
+from .arguments import DEVICE
 from .lists import add_list_and_version
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="where the run goes (default: output/<images>/<trainer>/seed<seed>, without a trainer output/<images>/seed<seed>, <images> being the name of the folder or of the file)",
     )
     add_arguments(parser)
+    parser.add_argument("--device", help=DEVICE)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--eval-only", action="store_true", help="test what --model-dir has trained")
     mode.add_argument("--no-train", action="store_true", help="build the model without training it")
@@ -90,6 +92,8 @@ def run(args: argparse.Namespace) -> None:
             "--eval-only needs --output-dir: without it the test would take the place of the training"
         )
     settings = settings_in(args.settings, "--settings")
+    if args.device:
+        settings["DEVICE"] = args.device
     asked = ask_by(args, args.recipe, args.seed, settings)
     make(asked, args, "cdc-predict", LOGGERS)
 

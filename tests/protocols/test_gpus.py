@@ -117,7 +117,7 @@ def test_a_setting_that_wants_the_cpu_gets_no_gpu(gpus, tmp_path):
     gpus(4)
     args = SimpleNamespace(ray=None, jobs=2)
     for use, at_once in ((True, 8), (False, 2)):
-        maker = launch.maker_of(args, [SimpleNamespace(USE_CUDA=use)])
+        maker = launch.maker_of(args, [SimpleNamespace(USE_CUDA=use, DEVICE="auto")])
         assert maker.at_once == at_once
 
 

@@ -7,13 +7,15 @@ import torch
 from PIL import Image
 
 from labelling import PromptedClassifier
+from labelling.commands import predict, train
 from report import occlusion
 from report.pictures import Found
 from results.runs import collect
-from tests.conftest import BASE, FEW, slow_but_for
+from tests.conftest import BASE, FEW, LEARNING, slow_but_for
 from tests.labelling.serve.conftest import make_demo
 from tests.pretended_gpu import as_on_a_gpu, pretended_gpu
-from tests.runs import make_pictures, small_recipe
+from tests.runs import call, make_pictures, record_of, small_recipe
+from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
 
 pytestmark = pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true")
@@ -42,6 +44,34 @@ def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     assert "gpu" not in expected
     assert record["prompts_hash"] == expected["prompts_hash"]
     assert record["metrics"] == expected["metrics"]
+
+
+@slow_but_for(("CDC", "CoOp", "GDA"), LEARNING)
+def test_apples_gpu_has_the_cpus_numbers_without_float64(run, name):
+    """What is computed in float64 stays on the CPU."""
+    with as_on_a_gpu():
+        _, expected, _ = run(name, *BASE, name="cpu")
+    with pretended_gpu("mps"):
+        trainer, record, _ = run(name, *BASE, "DEVICE", "mps", name="mps")
+        assert trainer.model.device.type == "mps"
+    assert record["device"] == "mps:0"
+    for measure in ("accuracy", "nll", "brier"):
+        value = expected["metrics"]["test"][measure]
+        assert record["metrics"]["test"][measure] == pytest.approx(value, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cuda:1", "mps", "gpu", "cuda:", "cpu:1", "cuda:x"])
+def test_a_device_that_is_not_there_is_named(run, name):
+    with pretended_gpu(), pytest.raises(UserError, match=f"the device is '?{name}"):
+        run("CoOp", "DEVICE", name)
+
+
+def test_a_named_device_is_taken_whatever_others_there_are(run):
+    with pretended_gpu():
+        _, record, _ = run("CoOp", "DEVICE", "cpu", "OPTIM.MAX_EPOCH", "1", name="cpu")
+        assert record["device"] == "cpu"
+        _, record, _ = run("CoOp", "DEVICE", "cuda:0", "OPTIM.MAX_EPOCH", "1", name="gpu")
+        assert record["device"] == "cuda:0"
 
 
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
@@ -87,6 +117,20 @@ def test_pictures_of_ones_own_are_trained_on_and_answered_there(
     assert record["prompts_hash"] == expected["prompts_hash"]
     for one, other in zip(here, there):
         numpy.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
+
+
+def test_ones_own_run_is_made_and_answers_on_the_device_that_is_named(tmp_path, capsys):
+    images = make_pictures(tmp_path / "pictures", count=10)
+    folder = tmp_path / "run"
+    with pretended_gpu():
+        words = [images, "--backbone", "tiny", "--output-dir", folder, "--device", "cpu"]
+        assert call(train.main, *words) == 0
+        assert record_of(folder)["device"] == "cpu"
+        there = PromptedClassifier.load(folder, device="cuda:0")
+        assert there.method.device.type == "cuda"
+        assert call(predict.main, "--run", folder, "--device", "cpu", images / "ant") == 0
+        assert call(predict.main, "--run", folder, "--device", "mps", images / "ant") == 2
+    assert "the device is mps, and torch sees 1 of CUDA's" in capsys.readouterr().err
 
 
 def test_what_looks_at_a_finished_run_does_so_there(trained, data_root):

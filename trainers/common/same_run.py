@@ -17,7 +17,7 @@ OTHER_IMAGES = (
 # change no number; and the number of workers, which draw the random views of training images, each
 # from a seed of its own: a run whose memory is short has to go on with fewer.
 NO_MATTER = """
-    OUTPUT_DIR RESUME USE_CUDA VERBOSE DATASET.ROOT DATASET.SKIP_SMALL DATALOADER.NUM_WORKERS
+    OUTPUT_DIR RESUME USE_CUDA DEVICE VERBOSE DATASET.ROOT DATASET.SKIP_SMALL DATALOADER.NUM_WORKERS
     DATALOADER.BROKEN_IMAGES DATALOADER.TEST.BATCH_SIZE TRAIN.PRINT_FREQ TRAIN.CHECKPOINT_FREQ
 """.split()
 # and, of a run that wrote a checkpoint and one that resumes it, how they are tested

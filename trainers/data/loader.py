@@ -19,6 +19,7 @@ from yacs.config import CfgNode
 
 from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
+from ..devices import wants_cuda
 from .images import Images, Item
 from .kept import Kept, Pictures, for_crops
 from .transforms import View, least_side, pixels_of_test
@@ -207,7 +208,7 @@ def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
         sampler=RandomSampler(images) if images.is_train else SequentialSampler(images),
         num_workers=0 if are_known else cfg.DATALOADER.NUM_WORKERS,
         drop_last=images.is_train and len(images) >= node.BATCH_SIZE,
-        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        pin_memory=torch.cuda.is_available() and wants_cuda(cfg),
     )
     if images.is_train and cfg.OPTIM.LEAST_STEPS:
         loader = in_even_batches(loader, cfg.OPTIM)

@@ -119,11 +119,6 @@ def check_pixels(cfg: CfgNode, backbone: Backbone) -> None:
             )
 
 
-def device_of(cfg: CfgNode) -> torch.device:
-    """A GPU if there is one and the config allows it, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-
-
 def build_method(
     method: type[Method],
     cfg: CfgNode,

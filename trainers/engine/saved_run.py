@@ -12,8 +12,9 @@ from ..common.errors import UserError
 from ..common.record_file import FILE_NAME, Record, finished_record, is_multi_label
 from ..common.same_run import config_of_run, differing
 from ..common.setting import node_of
+from ..devices import AUTO, device_of
 from ..method import Method
-from .build import build_method, check_settings, device_of, find_method, settings_with
+from .build import build_method, check_settings, find_method, settings_with
 from .checkpoint import MODEL_NAME, Training, load_trained
 
 
@@ -67,15 +68,15 @@ class SavedRun:
     images: frozenset[int]
 
 
-def load_run(folder: str, backbone: str = "") -> SavedRun:
-    """The run of a folder with its trained method, on a GPU if there is one and the run's config allows
-    it.
+def load_run(folder: str, backbone: str = "", device: str = AUTO) -> SavedRun:
+    """The run of a folder with its trained method.
 
     Args:
         folder: the run's output folder, with ``results.json`` and, where anything was learned,
             ``prompt_learner``.
         backbone: name or file of the CLIP, where it is not where the run found it any more; its
             weights have to be the same.
+        device: what it is to answer on, whatever it was trained on: auto, cpu, cuda:1 or mps.
 
     Raises:
         UserError: it holds no finished training of this toolbox or the prompts of another one, or
@@ -90,6 +91,7 @@ def load_run(folder: str, backbone: str = "") -> SavedRun:
     told = config_of_run(cfg)
     if backbone:
         cfg.MODEL.BACKBONE.NAME = backbone
+    cfg.DEVICE = device
     cfg.freeze()
     check_settings(kind, cfg)
     prompts = f"{folder}/{MODEL_NAME}"

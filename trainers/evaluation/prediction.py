@@ -12,6 +12,7 @@ from torch import Tensor
 from ..common.errors import UserError
 from ..common.fingerprints import image_name
 from ..common.readers import Stored
+from ..devices import in_float64
 from .uncertainty import adaptive_calibration_error, brier_score, doubt, expected_calibration_error
 
 TOP = 5  # classes of an image that are kept
@@ -204,7 +205,7 @@ def measure(prediction: Prediction, labels: Tensor, classnames: Sequence[str]) -
 
 
 def percent_right(answer: Tensor, labels: Tensor | int) -> float:
-    return 100 * (answer == labels).double().mean().item()
+    return 100 * in_float64(answer == labels).mean().item()
 
 
 def calibration(probability: Tensor, labels: Tensor) -> dict[str, float]:

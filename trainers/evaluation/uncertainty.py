@@ -19,6 +19,7 @@ import math
 import torch
 from torch import Tensor
 
+from ..devices import in_float64
 from ..maths.threads import one_thread
 
 BINS = 15
@@ -135,7 +136,7 @@ def temperature_scaled(log_probability: Tensor, temperature: float | Tensor) -> 
     for nothing but p where it is none, as with the expected probabilities of a Dirichlet. T > 1
     makes answers less certain; which class is the most probable stays.
     """
-    return (log_probability.double() / temperature).softmax(dim=1)
+    return (in_float64(log_probability) / temperature).softmax(dim=1)
 
 
 def distance_temperatures(
@@ -186,7 +187,8 @@ def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
     """
     if log_probability.shape[1] == 1:
         return 1.0
-    log_probability = log_probability.double()
+    log_probability = in_float64(log_probability)
+    labels = labels.to(log_probability.device)
     own = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
     others = log_probability.scatter(1, labels[:, None], -math.inf).amax(dim=1)  # (N,)
     unseen = 1 / (len(labels) + 2)

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..devices import in_float64
 from ..evaluation.prediction import Prediction, Scores
 from ..evaluation.uncertainty import fit_temperature
 from ..method import Batches, Encoded, Method, TrainingImages
@@ -44,7 +45,8 @@ class Grid:
 
 def log_likelihood(logits: Tensor, labels: Tensor) -> Tensor:
     """The log-likelihood (T,) of labels (N,) under logits (N, K) at each of ``TEMPERATURES``, in float64."""
-    logits = logits.double()
+    logits = in_float64(logits)
+    labels = labels.to(logits.device)
     values = [
         -F.cross_entropy(logits / temperature, labels, reduction="sum").item()
         for temperature in TEMPERATURES
@@ -99,7 +101,7 @@ class MostLikely:
 
 def number_right(logits: Tensor, labels: Tensor) -> int:
     """Count the labels (N,) that have the largest of logits (N, K)."""
-    return int((logits.argmax(dim=1) == labels).sum())
+    return int((logits.argmax(dim=1) == labels.to(logits.device)).sum())
 
 
 def best_temperature(logits: Tensor, labels: Tensor) -> float:

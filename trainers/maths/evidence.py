@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..devices import in_float64
+
 # The log of the mean evidence over the classes, in nats, that the untrained CLIP would give. Chosen
 # by cross-validation (docs/log.md).
 LEVEL = 4.0
@@ -182,7 +184,8 @@ def fitted_factor(log_evidences: Tensor, labels: Tensor, usual: Sequence[float])
         labels: (N,) class indices.
         usual: M reliabilities.
     """
-    log_evidences = log_evidences.double()
+    log_evidences = in_float64(log_evidences)
+    labels = labels.to(log_evidences.device)
     weights = torch.tensor(usual, dtype=log_evidences.dtype)
 
     def loss(factor: float) -> float:

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..class_part import ADDED, State
+from ..devices import in_float64
 from .threads import one_thread
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ def fit_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Tenso
     Args:
         features: (N, E); labels: (N,); classes: K.
     """
-    features = features.double()
+    features = in_float64(features)
+    labels = labels.to(features.device)
     members = F.one_hot(labels, classes).double()  # (N, K)
     counts = members.sum(dim=0)[:, None]  # (K, 1)
     means = members.t() @ features / counts.clamp(min=1)
@@ -69,8 +71,10 @@ def pooled_gaussians(features: Tensor, labels: Tensor, classes: int) -> tuple[Te
     """Means (K, E) of (N, E) features, and the pseudo-inverse (E, E) of the mean over the classes of
     their covariances; in float64, cut off where the official one, in float32, is."""
     means, _ = fit_gaussians(features, labels, classes)
+    features = in_float64(features)
+    labels = labels.to(features.device)
     counts = labels.bincount(minlength=classes).clamp(min=2)
-    around = features.double() - means[labels]  # (N, E)
+    around = features - means[labels]  # (N, E)
     covariance = around.t() @ (around / (classes * (counts[labels, None] - 1)))
     rtol = len(covariance) * torch.finfo(torch.float32).eps
     return means, torch.linalg.pinv(covariance, rtol=rtol, hermitian=True)
@@ -89,10 +93,12 @@ def gaussians_of_texts(
         features: (N, E), of the training images.
         labels: (N,), of the same, if the classes do have images: none is near its own class.
     """
-    features, texts = features.double(), texts.double()
+    features = in_float64(features)
+    texts = in_float64(texts)
     similarity = texts @ features.t()  # (K, N)
     count = len(features)
     if labels is not None:
+        labels = labels.to(texts.device)
         similarity.scatter_(0, labels[None], -torch.inf)
         count -= int(labels.bincount().max())
     count = min(NEAREST_IMAGES, count)
@@ -126,7 +132,8 @@ def held_out_log_densities(features: Tensor, labels: Tensor, classes: int) -> Te
 
     The images of each class go to ``DENSITY_FOLDS`` folds in turn; a fold is judged by the rest.
     """
-    features = features.double()
+    features = in_float64(features)
+    labels = labels.to(features.device)
     number_in_class = F.one_hot(labels, classes).cumsum(dim=0)  # (N, K)
     turn = number_in_class.gather(1, labels[:, None])[:, 0]  # (N,), which image of its class
     densities = features.new_empty(len(labels), classes)
@@ -187,6 +194,7 @@ class GaussianEvidence(nn.Module):
             log.info("The Gaussians give no evidence: no class has a second training image")
             return
         held_out = held_out_log_densities(features, labels, classes)  # (N, K)
+        labels = labels.to(held_out.device)
         factor = min(DENSITY_FACTORS, key=lambda by: F.cross_entropy(by * held_out, labels).item())
         means, precision = fit_gaussians(features, labels, classes)
         self.means.copy_(means)

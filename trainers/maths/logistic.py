@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..devices import in_float64
 from .threads import one_thread
 
 # a direction's share of the largest spread, below which nothing is learned in it
@@ -46,9 +47,10 @@ class Regression:
 
     def __call__(self, features: Tensor, texts: Tensor) -> Tensor:
         """Logits (N, K) of features (N, E) and known logits (N, K), on their device."""
+        features = in_float64(features)
         device = features.device
-        from_features = features.double() @ self.weight.to(device).t() + self.bias.to(device)
-        return from_features + self.text_weight.to(device) * texts.double()
+        from_features = features @ self.weight.to(device).t() + self.bias.to(device)
+        return from_features + self.text_weight.to(device) * in_float64(texts)
 
 
 class Link(Protocol):
@@ -139,7 +141,7 @@ class Sigmoid:
 
 def around(texts: Tensor, of_trained: Tensor) -> Tensor:
     """Return logits (B, K) of texts minus the trained labels' mean (of (B, T)), in float64."""
-    return texts.double() - of_trained.double().mean(dim=1, keepdim=True)
+    return in_float64(texts) - in_float64(of_trained).mean(dim=1, keepdim=True)
 
 
 def regressions(
@@ -170,7 +172,7 @@ def regressions(
 def turned(features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features (N, E), centred and turned to the axes of their spread: these (N, r), the spread (r,), λ, the
     axes (E, r) and the mean (E,), in float64 on the CPU. Axes of next to no spread are left out."""
-    z = features.double().cpu()
+    z = features.cpu().double()
     mean = z.mean(dim=0)
     z = z - mean
     spread, axes = torch.linalg.eigh(z.t() @ z)

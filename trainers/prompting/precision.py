@@ -76,7 +76,9 @@ def autocast_dtype(precision: str, device: torch.device, amp_is_fp16: bool) -> t
         return None
     if amp_is_fp16:
         return torch.float16
-    has_bfloat16 = device.type == "cpu" or torch.cuda.is_bf16_supported(including_emulation=False)
+    has_bfloat16 = device.type == "cpu" or (
+        device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
     return torch.bfloat16 if has_bfloat16 else torch.float16
 
 

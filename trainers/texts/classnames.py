@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..common.console import first_few
 from ..common.errors import UserError
+from ..devices import in_float64
 from ..prompting.backbone import Backbone
 from ..prompting.tokens import readable, token_ids
 from .templates import DEFAULT_TEMPLATE
@@ -59,7 +60,7 @@ def close_pairs(features: Tensor, names: Sequence[str], distance: float) -> list
         features: (K, E) of length one; names: K.
     """
     # the distance of near ones is smaller than a float's rounding of their cosine
-    features = F.normalize(features.detach().double(), dim=-1)
+    features = F.normalize(in_float64(features.detach()), dim=-1)
     pairs: list[list[int]] = []
     rows = max(1, COSINES_AT_ONCE // len(names))
     for first in range(0, len(names), rows):
