@@ -312,8 +312,8 @@ def configs_by_batch(
     """A config of ``config`` for each number of images in a batch that the recipe has on the field's data
     sets."""
     configs: dict[int, CfgNode] = {}
-    for data in FIELD:
-        cfg = config(name, shape, precision, options, data)
+    for data, classes in product(FIELD, ("base", "all")):  # base-to-new's rules, and few-shot's
+        cfg = config(name, shape, precision, [*options, "DATASET.SUBSAMPLE_CLASSES", classes], data)
         configs.setdefault(cfg.DATALOADER.TRAIN_X.BATCH_SIZE, cfg)
     return configs
 

@@ -126,7 +126,9 @@ def test_the_tables_of_launches_have_both_ways(capsys, monkeypatch):
     assert row.split("|")[2].strip() == f"{usual} → {ours}"
 
 
-@pytest.mark.parametrize(("name", "batches"), [("MMA", {16, 128}), ("CoOp", {32})])
+@pytest.mark.parametrize(
+    ("name", "batches"), [("MMA", {16, 128}), ("MMRL", {4, 32}), ("CoOp", {32})]
+)
 def test_a_step_is_measured_in_every_batch_of_the_fields_data_sets(name, batches):
     """So that a plan has the hours of all of them."""
     found = step.configs_by_batch(name, "narrow", "fp32", [])
