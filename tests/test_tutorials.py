@@ -15,7 +15,7 @@ from tests.tutorials import blocks, checkout, follow
 
 # What a reader goes through in one folder; plug_in.md is another folder's, in another environment:
 # test_wheels.py.
-COURSES = ["own_trainer", "first_run cluster", "own_images report", "bioclip"]
+COURSES = ["own_trainer", "first_run cluster", "own_images report", "rounds", "bioclip"]
 
 
 @pytest.mark.slow
