@@ -31,7 +31,11 @@ from experiments.pictures import DRAWINGS
 from experiments.promises import classifier_of, features_of
 from experiments.trust_lab import folders
 from labelling.next_labels import most_uncertain, next_to_label, spread
+from trainers.binaryprobe import BinaryProbeMethod
+from trainers.common.setting import node_of
 from trainers.evaluation.multi_label import measure_multi_label
+from trainers.learners.features import FeatureMethod
+from trainers.prompting.backbone import load_backbone
 
 SEEDS = (0, 1, 2)
 BUDGETS = (30, 60, 120, 240, 480)  # labelled pictures
@@ -135,13 +139,22 @@ CHOICES: dict[str, Choice] = {
 }
 
 
+def several_of(names: list[str]) -> FeatureMethod:
+    """``BinaryProbe`` on the tiny CLIP, as its recipe has it."""
+    kind = BinaryProbeMethod
+    node = node_of(kind.declared)
+    node.PREC = "fp32"
+    method: FeatureMethod = kind(node, names, load_backbone("tiny")).eval()
+    return method
+
+
 @torch.no_grad()
 def judged(kind: str, seed: int) -> Iterator[dict[str, object]]:
     """A line for each choice and number of labelled pictures."""
     draws = numpy.random.default_rng([seed, [*KINDS].index(kind)])
     names, pool, aside = KINDS[kind](draws)
     is_several = kind == "scenes"
-    method = classifier_of("BinaryProbe" if is_several else "LinearProbe", names)
+    method = several_of(names) if is_several else classifier_of("LinearProbe", names)
     features = features_of(method, pool.pictures)
     asked = features_of(method, aside.pictures)
     target = torch.from_numpy(pool.truth if is_several else pool.truth.argmax(axis=1))
