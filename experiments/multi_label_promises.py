@@ -28,8 +28,8 @@ from scipy.special import expit
 from tabulate import tabulate
 from torch import Tensor
 
-from labelling.bets import PROMISES
 from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.limits import PROMISES
 from labelling.parts import stratified_folds
 from labelling.task import FOLDS, MULTI_LABEL
 from labelling.threshold import CONFIDENCE, OFFERED

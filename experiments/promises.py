@@ -42,10 +42,9 @@ from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.look_alikes import share_partial
 from labelling.parts import folds
 from labelling.task import CHEAP, FOLDS, MANY_FOLDS, SINGLE_LABEL
-from labelling.threshold import BEST, CONFIDENCE, OFFERED, points_of, possible
+from labelling.threshold import BEST, CONFIDENCE, OFFERED, Held, possible
 from tests import bursts, copies
 from trainers import method_class, method_node
-from trainers.data.images import are_new
 from trainers.data.transforms import pixels_of_test
 from trainers.evaluation.figures import effective_number, wilson
 from trainers.evaluation.prediction import Prediction
@@ -185,8 +184,7 @@ def judged(
     uncertainty, wrong = judge(answers, folder.labels)
     other_uncertainty, other_wrong = judge(answers_to(method, others.features), others.labels)
 
-    counts = are_new(groups.tolist(), ())
-    shares = possible(points_of(uncertainty[counts], wrong[counts]))
+    shares = possible(Held(uncertainty, wrong, groups.numpy()))
     offers = [(f"{100 * share:g} %", share, point) for share, point in shares.items()]
     if shares:
         offers.append((BEST, *min(shares.items())))

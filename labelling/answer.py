@@ -10,8 +10,8 @@ from numpy.typing import DTypeLike
 from trainers.evaluation.figures import voters
 from trainers.evaluation.prediction import Prediction
 
-from .bets import Rule
 from .familiar import UNFAMILIAR
+from .limits import Rule
 from .readers.rows import BETWEEN
 from .rules import LabelRule
 

@@ -1,12 +1,12 @@
 """Which answers of a run are given as labels, as ``--max-error``, ``--max-missed`` and ``--min-certainty`` ask for
 it, and what that promises, in words. Without torch: what can't be promised is said at once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy
 
-from trainers.common.console import counted
+from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.record_file import (
     Record,
@@ -15,8 +15,9 @@ from trainers.common.record_file import (
     read_answers,
 )
 from trainers.evaluation.figures import decimal, wilson
+from trainers.evaluation.multi_label import given_in
 
-from .bets import PROMISES, Rule, smallest_share
+from .limits import NEVER, PROMISES, Rule, Worth, smallest_share, worth_of
 from .threshold import (
     BEST,
     CONFIDENCE,
@@ -39,6 +40,7 @@ WHAT = {
     "--max-error": "of the labels that are given are wrong",
     "--max-missed": "of the labels that pictures have are missed",
 }
+MANY = 1.5  # times as many labels as the best F1 gives, from which on the cost of a promise is said
 BY_F1 = "Each label is given from the probability on that is best for its F1; nothing is promised"
 
 
@@ -183,8 +185,9 @@ def promised_rule(
             f"{folder} promises nothing, since copies were found only in part: name what belongs together, by a column group "
             "or by --group-by, and train again, or leave the promise out"
         )
-    answers = validation_answers(folder, record)
-    groups = len(numpy.unique(answers[2]))
+    held = held_sets(folder, record)
+    answers = held.probability, held.truth, held.group
+    groups = len(numpy.unique(held.group))
     found: float | None = None
     if share == BEST:
         found = smallest_share(option, *answers, confidence)
@@ -198,15 +201,48 @@ def promised_rule(
             "wrong: give a larger share, add pictures, or leave the promise out"
         )
     what = f"At most {100 * found:g} % {WHAT[option]}"
-    sure = f"with {100 * confidence:g} % confidence, on pictures like the run's"
-    return Rule(rule.thresholds, rule.most, f"{what}, {sure}")
+    sentences = [f"{what}, with {100 * confidence:g} % confidence, on pictures like the run's"]
+    left_out = [
+        name for name, limit in zip(record["classnames"], rule.thresholds) if limit == NEVER
+    ]
+    if left_out:
+        sentences.append(f"Never given, since it can't be promised of them: {first_few(left_out)}")
+    promised = worth_of(rule.given(held.probability), held.truth)
+    sentences += compared(promised, worth_of(held.given, held.truth))
+    return Rule(rule.thresholds, rule.most, ". ".join(sentences))
 
 
-def validation_answers(
-    folder: str, record: Record
-) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-    """Return a multi-label run's answers to pictures that it was not trained on: probability (N, K), truth
-    (N, K) and group (N,).
+def compared(promised: Worth, best: Worth) -> Iterator[str]:
+    """Yield what a promise gives beside the labels that are best for F1, in sentences; the last one where it
+    gives more than half as many again."""
+    yield (
+        f"Labels a picture: {best.given:.1f} without the promise, {promised.given:.1f} with it; of the labels that pictures "
+        f"have {100 * best.found:.0f} % are given without, {100 * promised.found:.0f} % with it"
+    )
+    if promised.given > MANY * best.given:
+        yield (
+            f"That costs: {promised.given:.1f} labels a picture, about {100 * promised.wrong:.0f} in 100 of them wrong "
+            f"(without the promise {100 * best.wrong:.0f} in 100)"
+        )
+
+
+@dataclass(frozen=True)
+class HeldSets:
+    """A multi-label run's answers to N pictures that it was not trained on.
+
+    Attributes:
+        probability, truth, given: (N, K), of K labels, which the pictures have, and which the run's own
+            thresholds give; group: (N,), numbers.
+    """
+
+    probability: numpy.ndarray
+    truth: numpy.ndarray
+    given: numpy.ndarray
+    group: numpy.ndarray
+
+
+def held_sets(folder: str, record: Record) -> HeldSets:
+    """Return a multi-label run's answers to pictures that it was not trained on.
 
     Raises:
         UserError: there are none that can be read.
@@ -214,7 +250,12 @@ def validation_answers(
     try:
         kept = read_answers(folder, split_of(record), record)
         is_new = kept["is_new"]
-        return kept["probability"][is_new], kept["truth"][is_new], kept["group"][is_new]
+        return HeldSets(
+            kept["probability"][is_new],
+            kept["truth"][is_new],
+            given_in(kept)[is_new],
+            kept["group"][is_new],
+        )
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, folder)
         raise unreadable(f"the answers in {folder}", error) from error
@@ -234,7 +275,8 @@ def offered_labels(folder: str) -> str:
     record = finished_record(folder)
     if "found_in_part" in record:
         return "Nothing can be promised, since copies were found only in part: name what belongs together, by a column group or by --group-by"
-    answers = validation_answers(folder, record)
+    held = held_sets(folder, record)
+    answers = held.probability, held.truth, held.group
     sentences = []
     for option, what in WHAT.items():
         share = smallest_share(option, *answers, CONFIDENCE)
@@ -262,13 +304,18 @@ def explain(threshold: Threshold) -> str:
     validation = threshold.validation
     if not validation.points:
         return validation.reason or NO_VALIDATION
-    sentences = limit(threshold), not_counted(validation), alternatives(threshold)
+    sentences = (
+        limit(threshold),
+        in_groups(validation),
+        not_counted(validation),
+        alternatives(threshold),
+    )
     return " ".join(filter(None, sentences))
 
 
 def offered(validation: Validation) -> str:
     """What ``--max-error`` can promise of a run's labels, at which shares; or why it can't."""
-    shares = possible(validation.points) if validation.points else {}
+    shares = possible(validation.held) if validation.held is not None else {}
     if not shares:
         best = best_threshold(validation) if validation.points else Threshold(validation)
         return explain(best)
@@ -322,10 +369,12 @@ def limit(threshold: Threshold) -> str:
             f"{point.wrong} of them wrong. {CAVEATS}"
         )
     needed = images_needed(threshold.share, risk_of(threshold.share, threshold.confidence))
-    if needed > every.answered:
+    groups = validation.held.groups if validation.held is not None else 0
+    if needed > groups:
+        unit = noun(validation) if groups == every.answered else "group"
         return (
             f"No limit can promise {promised}: too few pictures. That takes at least "
-            f"{counted(needed, noun(validation))} without a mistake, and the run has {every.answered}."
+            f"{counted(needed, unit)} without a mistake, and the run has {groups}."
         )
     enough = [point for point in validation.points if point.answered >= needed]
     if few := [point for point in enough if point.wrong < threshold.share * point.answered]:
@@ -338,12 +387,23 @@ def limit(threshold: Threshold) -> str:
     )
 
 
+def in_groups(validation: Validation) -> str:
+    """How many groups the images are of; "" where each stands alone."""
+    held = validation.held
+    if held is None or held.groups == len(held.wrong):
+        return ""
+    return (
+        f"These {len(held.wrong)} are of {counted(held.groups, 'group')} of images that belong together: each counts "
+        "once, as the mean of its images, and the promise is of images of other groups."
+    )
+
+
 def not_counted(validation: Validation) -> str:
     """How many images are not counted, and why; "" where all are."""
     if not validation.uncounted:
         return ""
     images = counted(validation.uncounted, noun(validation))
-    return f"Not counted: {images} that look like training images or like one of these."
+    return f"Not counted: {images} of groups that were trained on, too."
 
 
 def alternatives(threshold: Threshold) -> str:

@@ -35,7 +35,7 @@ from trainers.learners.features import (
 from trainers.method import Method
 
 from .answer import Answers, multi_label_answers, single_label_answers
-from .bets import Rule
+from .limits import Rule
 from .parts import (
     Numbers,
     files_of,

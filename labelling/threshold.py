@@ -6,21 +6,23 @@ a share of errors, ``best_threshold`` the smallest share for which there is one.
 both, as a command asks for it. ``explain.py`` says in words what was found.
 
 A threshold is a promise: at most that share of the accepted answers is wrong, on pictures like the
-validation images. Its confidence, 95 %, is of the promises that are given, see ``risk_of``. The bound holds for independent images. So
-near-duplicates of training images are not counted, and a group of near-duplicates counts once.
-Nothing is promised for classes other than the run's own.
+validation images, of other groups. Its confidence, 95 %, is of the promises that are given, see ``risk_of``.
+The bound holds for independent groups: of pictures that look alike or that the user says belong together, all
+count, as one mean. Groups that were trained on are not counted. Nothing is promised for classes other than
+the run's own.
 
 References:
     - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
       Control", §2: fixed-sequence testing, from one start or several.
     - Geifman and El-Yaniv (2017), "Selective Classification for Deep Neural Networks": the exact
-      binomial bound on the error of the accepted answers.
+      binomial bound on the error of the accepted answers; of groups see ``means``.
 """
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 
 import numpy
 
@@ -33,8 +35,10 @@ from trainers.common.record_file import (
     read_record,
 )
 
+from .means import chance_of_mean
+
 NOTHING_NEW = (
-    "No rejection threshold can be set: a class has no validation image that looks unlike those that were trained "
+    "No rejection threshold can be set: all validation images of a class belong together with images that were trained "
     "on. Add images of other scenes."
 )
 FOUND_IN_PART = (
@@ -46,6 +50,8 @@ BEST = "best"  # asks for the smallest share of ``OFFERED`` that can be promised
 OFFERED = (0.05, 0.1, 0.2)  # shares of errors
 # an image alone and the same image in a batch differ in the last digits of the uncertainty
 ROUNDING = 1e-4
+MOST_TESTED = 500  # points of images in groups, each of which takes milliseconds
+ROUNDED = 1e-6  # what a sum of parts of groups may lack
 
 
 @dataclass(frozen=True)
@@ -65,26 +71,87 @@ class Point:
     wrong: int
 
 
-def points_of(uncertainty: numpy.ndarray, wrong: numpy.ndarray) -> list[Point]:
-    """A point for each uncertainty of a run's N validation images, upwards.
+@dataclass(frozen=True)
+class Held:
+    """A run's answers to N images that it was not trained on.
 
-    Args:
+    Attributes:
         uncertainty: (N,) in [0, 1], larger is less certain; wrong: (N,) bool.
-
-    Raises:
-        ValueError: there is no image, an uncertainty is not finite, or there are more of one than
-            of the other.
+        group: (N,), numbers: images of one depend on each other; None: each is alone.
     """
-    if not numpy.isfinite(numpy.abs(uncertainty).max()):
-        raise ValueError("an uncertainty is not finite")
-    # equal ones stand or fall together
-    values, places, counts = numpy.unique(uncertainty, return_inverse=True, return_counts=True)
-    values = values.astype(float)
-    between = numpy.append((values[:-1] + values[1:]) / 2, math.inf)
-    limits = numpy.minimum(values * (1 + ROUNDING), between)
-    wrongs = numpy.bincount(places[wrong], minlength=len(counts)).cumsum()
-    columns = (column.tolist() for column in (values, limits, counts.cumsum(), wrongs))
-    return [Point(*point) for point in zip(*columns)]
+
+    uncertainty: numpy.ndarray
+    wrong: numpy.ndarray
+    group: numpy.ndarray | None = None
+
+    def check(self) -> None:
+        """
+        Raises:
+            ValueError: there is no image, an uncertainty is not finite, or there are more of one than
+                of the other.
+        """
+        if not numpy.isfinite(numpy.abs(self.uncertainty).max()):
+            raise ValueError("an uncertainty is not finite")
+        if not len(self.uncertainty) == len(self.wrong):
+            raise ValueError("there are more answers than uncertainties, or fewer")
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """A point for each uncertainty, upwards."""
+        # equal ones stand or fall together
+        values, places, counts = numpy.unique(
+            self.uncertainty, return_inverse=True, return_counts=True
+        )
+        values = values.astype(float)
+        between = numpy.append((values[:-1] + values[1:]) / 2, math.inf)
+        limits = numpy.minimum(values * (1 + ROUNDING), between)
+        wrongs = numpy.bincount(places[self.wrong], minlength=len(counts)).cumsum()
+        columns = (column.tolist() for column in (values, limits, counts.cumsum(), wrongs))
+        return [Point(*point) for point in zip(*columns)]
+
+    @cached_property
+    def groups(self) -> int:
+        """How many groups there are, G."""
+        return len(self.uncertainty) if self.group is None else len(numpy.unique(self.group))
+
+    def means(self, values: numpy.ndarray) -> numpy.ndarray:
+        """The mean (G,) of values (N,) over each group."""
+        _, place, size = numpy.unique(self.group, return_inverse=True, return_counts=True)
+        return numpy.bincount(place, values) / size
+
+    def tested(self) -> list[Point]:
+        """The points that a limit is looked for among."""
+        if self.groups == len(self.uncertainty):
+            return self.points
+        return self.points[:: math.ceil(len(self.points) / MOST_TESTED)]
+
+    def chances(self, points: Sequence[Point], share: float) -> Callable[[int], float]:
+        """A function of the place of a point: how probable so few mistakes among the images, or groups of
+        them, that it accepts would be if more than a share of the accepted answers were wrong."""
+        if self.groups == len(self.uncertainty):
+            # here, since it takes a second to import: wrong arguments are answered at once
+            from scipy.stats import binom
+
+            answered = numpy.array([point.answered for point in points])
+            wrong = numpy.array([point.wrong for point in points])
+            every = binom.cdf(wrong, answered, share)
+            return lambda place: float(every[place])
+
+        @cache
+        def chance(place: int) -> float:
+            is_accepted = self.uncertainty <= points[place].uncertainty
+            return chance_of_mean(self.means((self.wrong - share) * is_accepted), 1 - share)
+
+        return chance
+
+    def accepted(self, points: Sequence[Point]) -> list[float]:
+        """How many groups each point accepts, a part of one as its share."""
+        if self.groups == len(self.uncertainty):
+            return [point.answered for point in points]
+        return [
+            float(self.means(self.uncertainty <= point.uncertainty).sum()) + ROUNDED
+            for point in points
+        ]
 
 
 def risk_of(share: float, confidence: float = CONFIDENCE) -> float:
@@ -106,45 +173,41 @@ def images_needed(share: float, risk: float) -> int:
     return math.ceil(math.log(risk) / math.log1p(-share))
 
 
-def promised(points: Sequence[Point], share: float, confidence: float = CONFIDENCE) -> Point | None:
+def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point | None:
     """The point with the most answers of which at most a share is wrong on pictures like these, except
     with the probability ``risk_of``; None where there is none.
 
-    A point is accepted where so few mistakes among its n images would have a probability of at most
-    ``risk_of`` / J if the error were larger: Bin(n, share) ≤ wrong. Points are looked at from J starts
-    upwards, and from each start up to the first that is not accepted, so that all that are accepted
-    hold together (Bonferroni over the starts, fixed-sequence testing from each). The starts are the m,
-    2 m, 4 m … most certain images, m being the least number that can be accepted at all, and J as many
-    as there are images for: which images are wrong has no part in it.
+    A point is accepted where so few mistakes among its n groups would have a probability of at most
+    ``risk_of`` / J if the error were larger, see ``Held.chances``: of images that stand alone, Bin(n, share) ≤
+    wrong. Points are looked at from J starts upwards, and from each start up to the first that is not
+    accepted, so that all that are accepted hold together (Bonferroni over the starts, fixed-sequence testing
+    from each). The starts are the m, 2 m, 4 m … most certain groups, m being the least number that can be
+    accepted at all, and J as many as there are groups for: which images are wrong has no part in it.
 
     Args:
-        points: of ``points_of``; share, confidence: in (0, 1).
+        share, confidence: in (0, 1).
     """
-    # here, since it takes a second to import: wrong arguments are answered at once
-    from scipy.stats import binom
-
-    images = points[-1].answered
     risk = risk_of(share, confidence)
     starts = 1
-    while images_needed(share, risk / (starts + 1)) * 2**starts <= images:
+    while images_needed(share, risk / (starts + 1)) * 2**starts <= held.groups:
         starts += 1
     least = images_needed(share, risk / starts)
-    answered = numpy.array([point.answered for point in points])
-    wrong = numpy.array([point.wrong for point in points])
-    is_accepted = binom.cdf(wrong, answered, share) <= risk / starts
+    points = held.tested()
+    accepted = held.accepted(points)
+    chance = held.chances(points, share)
     found = None
     for doublings in range(starts):
-        for point, accepted in zip(points, is_accepted):
-            if point.answered < least * 2**doublings:
+        for place, point in enumerate(points):
+            if accepted[place] < least * 2**doublings:
                 continue
-            if not accepted:
+            if chance(place) > risk / starts:
                 break
             if found is None or point.answered > found.answered:
                 found = point
     return found
 
 
-def possible(points: Sequence[Point], confidence: float = CONFIDENCE) -> dict[float, Point]:
+def possible(held: Held, confidence: float = CONFIDENCE) -> dict[float, Point]:
     """The shares of ``OFFERED`` that can be promised, upwards, with their points, see ``promised``.
 
     The largest is tested first, and a smaller one if the larger ones can be promised (fixed-sequence
@@ -152,7 +215,7 @@ def possible(points: Sequence[Point], confidence: float = CONFIDENCE) -> dict[fl
     """
     found: dict[float, Point] = {}
     for share in reversed(OFFERED):
-        point = promised(points, share, confidence)
+        point = promised(held, share, confidence)
         if point is None:
             break
         found = {share: point, **found}
@@ -164,17 +227,22 @@ class Validation:
     """A run's answers to images that it was not trained on; a threshold is chosen on them.
 
     Attributes:
-        points: see ``points_of``; empty where no threshold can be chosen.
+        held: the answers that count; None where no threshold can be chosen.
         reason: why there are none, in sentences; "" for others.
-        uncounted: number of images that look like a training image, or like one that counts.
+        uncounted: number of images of groups that were trained on.
         is_folds: whether each image was answered by a classifier of the folds without it, so that
             these are all of the run's images.
     """
 
-    points: Sequence[Point] = ()
+    held: Held | None = None
     reason: str = ""
     uncounted: int = 0
     is_folds: bool = False
+
+    @property
+    def points(self) -> Sequence[Point]:
+        """See ``Held.points``; empty where no threshold can be chosen."""
+        return self.held.points if self.held is not None else ()
 
 
 def record_in(folder: str) -> Record:
@@ -230,12 +298,14 @@ def read_validation(folder: str) -> Validation:
         is_new = kept.get("is_new", numpy.ones(len(labels), bool))
         uncounted = int((~is_new).sum())
         if {*labels[is_new].tolist()} != {*labels.tolist()}:
-            return Validation([], NOTHING_NEW, uncounted, is_folds)
+            return Validation(None, NOTHING_NEW, uncounted, is_folds)
         if record.get("found_in_part"):
-            return Validation([], FOUND_IN_PART, uncounted, is_folds)
+            return Validation(None, FOUND_IN_PART, uncounted, is_folds)
         wrong = kept["top"][:, 0] != labels
-        points = points_of(kept["max_probability"][is_new], wrong[is_new])
-        return Validation(points, "", uncounted, is_folds)
+        group = kept.get("group", numpy.arange(len(labels)))
+        held = Held(kept["max_probability"][is_new], wrong[is_new], group[is_new])
+        held.check()
+        return Validation(held, "", uncounted, is_folds)
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, path)
         raise unreadable(path, error) from error
@@ -276,23 +346,24 @@ class Threshold:
 
     def alternatives(self) -> dict[float, Point]:
         """The other shares of ``OFFERED`` that can be promised; {} where this one can."""
-        points = self.validation.points
-        if self.point is not None or not points:
+        held = self.validation.held
+        if self.point is not None or held is None:
             return {}
-        shares = possible(points, self.confidence)
+        shares = possible(held, self.confidence)
         return {share: point for share, point in shares.items() if share != self.share}
 
 
 def threshold_at(share: float, validation: Validation, confidence: float = CONFIDENCE) -> Threshold:
-    """The threshold for a share of errors; validation: with points."""
-    point = promised(validation.points, share, confidence)
+    """The threshold for a share of errors; no point where nothing can be promised."""
+    held = validation.held
+    point = None if held is None else promised(held, share, confidence)
     return Threshold(validation, confidence, share, point)
 
 
 def best_threshold(validation: Validation, confidence: float = CONFIDENCE) -> Threshold:
     """The threshold for the smallest share of ``OFFERED`` that can be promised, or for the largest
-    where none can; validation: with points."""
-    shares = possible(validation.points, confidence)
+    where none can."""
+    shares = {} if validation.held is None else possible(validation.held, confidence)
     share = min(shares, default=OFFERED[-1])
     return Threshold(validation, confidence, share, shares.get(share), is_best=True)
 

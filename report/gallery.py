@@ -16,7 +16,7 @@ from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
 
 from .pictures import Paths, thumbnail
-from .review import WrongLabels, least_certain, probably_wrong
+from .review import WrongLabels, least_certain, probably_wrong, wrong_labels
 
 SHOWN = 8  # images of each kind
 LISTED = 1000  # images of a run in a list, at most
@@ -26,9 +26,7 @@ LABEL_NEXT = (
     "These have labels already: of pictures without labels, python predict.py --run RUN new_photos --label-next 50 writes "
     "those to label next."
 )
-MISTAKES = "Worst mistakes"
-# of the lists' files
-ENDINGS = {WRONG_LABELS: "wrong_labels", MISTAKES: "worst_mistakes", LEAST_CERTAIN: "least_certain"}
+ENDINGS = {WRONG_LABELS: "wrong_labels", LEAST_CERTAIN: "least_certain"}  # of the lists' files
 READING = (
     "Images of one seed, each answered by a model that has not seen it. First those whose given label "
     "is probably wrong, or where the model is wrongly sure, the most probably wrong first: the share of "
@@ -171,7 +169,9 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
 
 
 def wrong_in(answers: Arrays) -> WrongLabels:
-    """Return the probably wrong labels of ``held_out`` answers."""
+    """Return the probably wrong labels of ``held_out`` answers, by all probabilities where these are kept."""
+    if "probability" in answers:
+        return wrong_labels(answers["probability"], answers["label"])
     return probably_wrong(answers["label"], answers["top"], answers["top_probability"])
 
 

@@ -1,5 +1,5 @@
-"""A report's part on multi-label runs: the ranking and giving of labels, label by label, and the
-pictures with the worst mistakes."""
+"""A report's part on multi-label runs: the ranking and giving of labels, label by label, and pictures with a
+label that is probably wrong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from .gallery import (
     LABEL_NEXT,
     LEAST_CERTAIN,
     LISTED,
-    MISTAKES,
     SHOWN,
+    WRONG_LABELS,
     Bar,
     Card,
     Gallery,
@@ -30,7 +30,7 @@ from .gallery import (
 )
 from .headlines import Headline, mean_of, number_of_images
 from .pictures import Paths
-from .review import least_certain
+from .review import WrongLabels, least_certain, wrong_in_sets
 
 MAP = "map"  # the metric of a headline, and its name there
 MEASURE = "mAP"
@@ -51,8 +51,9 @@ MULTI_LABEL_READING = (
 )
 GALLERY = (
     "Pictures of one seed, each answered by a model that has not seen it, with labels that they have or "
-    "are given; the line in a bar is the label's threshold. First those that are given other labels "
-    f"than they have, the least probable labels first. Then the least certain pictures. {LABEL_NEXT}"
+    "are given; the line in a bar is the label's threshold. First those with a label that is probably "
+    "wrong or missing, the most probably wrong first: the share of wrong labels is fitted together with a "
+    f"temperature. Then the least certain pictures. {LABEL_NEXT}"
 )
 
 
@@ -259,16 +260,18 @@ def likelihood(labels: numpy.ndarray, probability: numpy.ndarray) -> numpy.ndarr
     return product
 
 
+def wrong_in(answers: Arrays) -> WrongLabels:
+    """Which pictures of ``held_out`` answers probably have a wrong label."""
+    return wrong_in_sets(answers["probability"], answers["truth"])
+
+
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """``MISTAKES`` and ``LEAST_CERTAIN`` → indices of such pictures, in order; none where no label is ever
-    given. Mistakes come by how improbable the picture's own labels are."""
+    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → indices of such pictures, in order; none where no label is ever
+    given."""
     if numpy.isinf(answers["threshold"]).all():
         return {}
-    own = likelihood(answers["truth"], answers["probability"])
-    is_wrong = (answers["given"] != answers["truth"]).any(axis=1)
-    mistakes = numpy.flatnonzero(is_wrong)
     return {
-        MISTAKES: mistakes[numpy.argsort(own[mistakes], kind="stable")],
+        WRONG_LABELS: wrong_in(answers).listed,
         LEAST_CERTAIN: least_certain(1 - likelihood(answers["given"], answers["probability"])),
     }
 
@@ -282,7 +285,8 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
         for kind, order in orders(answers).items()
     }
-    return Gallery(f"{entry.where}, seed {run.seed}", GALLERY, "", cards)
+    says = wrong_in(answers).says() if cards else ""
+    return Gallery(f"{entry.where}, seed {run.seed}", GALLERY, says, cards)
 
 
 def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
@@ -339,7 +343,7 @@ def verdict(given: bool, true: bool) -> str:
 
 
 def listed(run: FinishedRun) -> Rows:
-    """``MISTAKES`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``LISTED``; of
+    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``LISTED``; of
     a multi-label run."""
     answers = held_out(run)
     probability = likelihood(answers["given"], answers["probability"])

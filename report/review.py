@@ -10,8 +10,9 @@ wrong labels are fitted together, to answers q ∝ p^(1/T) out of fold: a label 
 
 and its mean over a list is the share of wrong labels that the list should have. It does not depend on a
 temperature that the answers have had before. Nothing is listed where a share of 0 explains the labels about
-as well. On drawn folders it finds more wrong labels in a list of the same length than confident learning
-(Northcutt, Jiang and Chuang, 2021) does, and lists less where all are right (docs/uncertainty.md).
+as well. Of multi-label pictures each label is a question of two answers, right or wrong by itself, and the
+pictures with any wrong label are listed. It finds as many wrong labels as confident learning (Northcutt,
+Jiang and Chuang, 2021) does, and lists far less where all are right (docs/uncertainty.md).
 
 References:
     - Lawrence and Schölkopf (2001), "Estimating a Kernel Fisher Discriminant in the Presence of Label
@@ -32,8 +33,13 @@ from trainers.common.console import counted
 
 USUAL = 0.033  # share of wrong labels, around which its logarithm is normal a priori
 SPREAD = math.log(3)  # its standard deviation: a factor of three
-LISTED = 0.1  # probability to be wrong, down to which labels are listed
+# what is listed was chosen with seeds 1 to 5 of experiments/wrong_labels.py
+LISTED = 0.05  # probability of a wrong label, down to which labels are listed
+LISTED_PICTURE = 0.1  # likewise, of any label of a multi-label picture
 FALSE_ALARM = 0.2  # of folders without wrong labels, at most, that get a list
+FALSE_ALARM_OF_SETS = (
+    0.05  # likewise of multi-label pictures, whose labels are many and depend on each other
+)
 LOG_TEMPERATURES = (-4.0, 4.0)
 STARTS = (-1.0, 0.0)  # of the logarithm of the temperature
 LEAST = 1e-30  # a probability in fp32 that counts as none
@@ -41,15 +47,17 @@ LEAST = 1e-30  # a probability in fp32 that counts as none
 
 @dataclass(frozen=True)
 class WrongLabels:
-    """Which of N labels are probably wrong.
+    """Which of N pictures probably have a wrong label.
 
     Attributes:
-        probability: (N,), that each is wrong.
+        probability: (N,), that the label, or any of a multi-label picture, is wrong.
         listed: indices of those to look at, the most probably wrong first.
+        is_multi_label: whether a picture may have several labels.
     """
 
     probability: numpy.ndarray
     listed: numpy.ndarray
+    is_multi_label: bool = False
 
     @property
     def precision(self) -> float:
@@ -57,11 +65,13 @@ class WrongLabels:
         return float(self.probability[self.listed].mean()) if len(self.listed) else 0.0
 
     def says(self) -> str:
-        """How many labels are listed, and how many of them are to be expected wrong, in a sentence."""
+        """How many are listed, and how many of them are to be expected wrong, in a sentence."""
         if not len(self.listed):
             return "Nothing shows that any label is wrong"
-        number = counted(len(self.listed), "label")
-        return f"{number}, about {100 * self.precision:.0f} in 100 of which are wrong"
+        share = f"about {100 * self.precision:.0f} in 100 of which"
+        if self.is_multi_label:
+            return f"{counted(len(self.listed), 'picture')}, {share} have a wrong label"
+        return f"{counted(len(self.listed), 'label')}, {share} are wrong"
 
 
 @dataclass(frozen=True)
@@ -91,7 +101,8 @@ class Noisy:
         right, wrong = self.parts(log_temperature, math.exp(log_share))
         return -float(numpy.log((right + wrong).clip(LEAST)).sum())
 
-    def fitted(self) -> WrongLabels:
+    def fitted(self) -> tuple[numpy.ndarray, float]:
+        """The probability (N,) that each label is wrong, and that of so much evidence where none is."""
         from scipy.optimize import minimize, minimize_scalar  # here: they take a second to import
 
         def penalised(parameters: numpy.ndarray) -> float:
@@ -107,11 +118,8 @@ class Noisy:
         best = min(found, key=lambda one: float(one.fun))
         none = minimize_scalar(self.loss, bounds=LOG_TEMPERATURES, method="bounded")
         right, wrong = self.parts(best.x[0], math.exp(best.x[1]))
-        probability = wrong / (right + wrong).clip(LEAST)
-        order = numpy.argsort(-probability, kind="stable")
-        is_shown = chance_of(float(none.fun) - self.loss(*best.x)) <= FALSE_ALARM
-        listed = order[probability[order] >= LISTED] if is_shown else order[:0]
-        return WrongLabels(probability, listed)
+        chance = chance_of(float(none.fun) - self.loss(*best.x))
+        return wrong / (right + wrong).clip(LEAST), chance
 
 
 def chance_of(gain: float) -> float:
@@ -122,18 +130,24 @@ def chance_of(gain: float) -> float:
 
 def wrong_labels(probability: numpy.ndarray, label: numpy.ndarray) -> WrongLabels:
     """Which labels (N,) are probably wrong, by probabilities (N, K) out of fold."""
-    return Noisy(logarithms(probability), numpy.ones(probability.shape[1]), label).fitted()
+    noisy = Noisy(logarithms(probability), numpy.ones(probability.shape[1]), label)
+    probability, chance = noisy.fitted()
+    return listed_down_to(LISTED, probability, chance <= FALSE_ALARM)
 
 
 def wrong_in_sets(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabels:
-    """Which of N · K given or missing labels are probably wrong, each index being picture · K + label.
+    """Which multi-label pictures probably have a wrong label, given or missing: labels are as if independent.
 
     Args:
         probability: (N, K), of each label, out of fold; truth: (N, K), bool.
     """
     of_label = probability.ravel()
-    both = numpy.stack([1 - of_label, of_label], axis=1)
-    return wrong_labels(both, truth.ravel().astype(int))
+    both = numpy.stack([1 - of_label, of_label], axis=1)  # (N · K, 2)
+    own = truth.ravel().astype(int)
+    of_cell, chance = Noisy(logarithms(both), numpy.ones(2), own).fitted()
+    right = (1 - of_cell).reshape(truth.shape).prod(axis=1)
+    is_shown = chance <= FALSE_ALARM_OF_SETS
+    return listed_down_to(LISTED_PICTURE, 1 - right, is_shown, is_multi_label=True)
 
 
 def probably_wrong(
@@ -149,12 +163,24 @@ def probably_wrong(
     others = max(int(label.max()), int(top.max())) + 1 - kept
     is_own = top == label[:, None]
     own = numpy.where(is_own.any(axis=1), is_own.argmax(axis=1), kept)
-    if not others:
-        return Noisy(logarithms(top_probability), numpy.ones(kept), own).fitted()
-    left = (1 - top_probability.sum(axis=1, dtype=float)).clip(0) / others
-    least = top_probability[:, -1].astype(float)
-    columns = numpy.column_stack([top_probability, numpy.minimum(left, least)])
-    return Noisy(logarithms(columns), numpy.append(numpy.ones(kept), others), own).fitted()
+    columns = top_probability
+    copies = numpy.ones(kept)
+    if others:
+        left = (1 - top_probability.sum(axis=1, dtype=float)).clip(0) / others
+        least = top_probability[:, -1].astype(float)
+        columns = numpy.column_stack([top_probability, numpy.minimum(left, least)])
+        copies = numpy.append(copies, others)
+    probability, chance = Noisy(logarithms(columns), copies, own).fitted()
+    return listed_down_to(LISTED, probability, chance <= FALSE_ALARM)
+
+
+def listed_down_to(
+    least: float, probability: numpy.ndarray, is_shown: bool, is_multi_label: bool = False
+) -> WrongLabels:
+    """What is listed of probabilities (N,) to be wrong; nothing where no wrong label is shown."""
+    order = numpy.argsort(-probability, kind="stable")
+    listed = order[probability[order] >= least] if is_shown else order[:0]
+    return WrongLabels(probability, listed, is_multi_label)
 
 
 def logarithms(probability: numpy.ndarray) -> numpy.ndarray:

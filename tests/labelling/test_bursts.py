@@ -55,25 +55,27 @@ def test_no_scene_is_in_two_parts(write_bursts):
     assert all(scenes)
 
 
-def test_one_shot_of_each_scene_counts_in_a_promise(write_bursts, tmp_path, capsys, no_figures):
+def test_each_scene_counts_once_in_a_promise(write_bursts, tmp_path, capsys, no_figures):
     """Where pictures answer each other in folds."""
     folder, place = write_bursts(scenes=4, shots=2), tmp_path / "run"
     PromptedClassifier.fit(folder, trainer="ZeroshotCLIP", backbone="tiny", folder=place)
     kept = kept_answers(place, "test")
-    shown = [scene_of(path) for path in kept["image"]]
-    counted = [scene for scene, is_new in zip(shown, kept["is_new"]) if is_new]
-    assert sorted(counted) == sorted({*shown})
-    assert len(shown) == 2 * len(counted)
+    assert kept["is_new"].all()
+    scenes = {}
+    for path, own in zip(kept["image"], kept["group"]):
+        scenes.setdefault(scene_of(path), []).append(own)
+    assert {len({*groups}) for groups in scenes.values()} == {1}
     words = "--run", place, "--max-error", "best", folder / CLASSES[0] / "00-0.png"
     assert call(predict.main, *words) == 0
-    assert f"Not counted: {len(counted)} " in capsys.readouterr().err
+    assert f"These {len(kept['image'])} are of {len(scenes)} groups" in capsys.readouterr().err
 
 
 def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothing(write_bursts):
     parts = ("train", "train", "val", "test")
     folder = write_bursts(3, part_of=lambda scene, shot: parts[shot])
     images = build("ImageFolder", folder).images
-    assert not images.are_independent([image.impath for image in images.val]).any()
+    seen = images.seen_groups(out_of_fold=False)
+    assert {images.groups[str(image.impath)] for image in images.val} <= seen
     said = " ".join(images.notes)
     assert "Training images look like 6 test images, such as train/land vehicle/00-0.png" in said
     assert "look like 6 validation images" in said

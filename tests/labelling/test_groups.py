@@ -74,8 +74,9 @@ def test_by_a_rule_no_group_is_divided_and_another_rule_is_another_run(
     assert classifier.record["config"]["DATASET"]["GROUP_BY"] == "([0-9])_"
     assert "24 images belong together, in 6 groups" in " ".join(classifier.record["notes"])
     kept = kept_answers(place, "test")
-    counted = [path.split("/")[-1][0] for path, new in zip(kept["image"], kept["is_new"]) if new]
-    assert sorted(counted) == [*"012345"]
+    counted = {(path.split("/")[-1][0], group) for path, group in zip(kept["image"], kept["group"])}
+    assert sorted(name for name, _ in counted) == [*"012345"]
+    assert kept["is_new"].all()
     with pytest.raises(UserError, match="belongs to another run"):
         PromptedClassifier.fit(tmp_path / "data", group_by="([0-9]_[0-9])", **rules)
 

@@ -4,9 +4,10 @@ import json
 
 import numpy
 import pytest
+from scipy.stats import binom
 
 from labelling import PromptedClassifier
-from labelling.bets import BETS, limit_of_error, limit_of_missed
+from labelling.limits import TOGETHER, limit_of_error, limit_of_missed
 from labelling.parts import of_each_label, sampled
 from labelling.rules import Wanted, rule_of
 from tests.labelling.cases import MULTI, NAMES
@@ -77,25 +78,23 @@ def test_a_promise_of_several_starts_takes_as_much_more_evidence():
     """Bonferroni: 64 equal answers, of which there are two starts, with 64 and with 32 labels."""
     probability = numpy.full((64, 1), 0.9)
     between = 0
-    for share in numpy.linspace(0.1, 0.5, 9):
+    for share in (0.1, 0.3, 0.5):
         for wrong in range(32):
             truth = numpy.ones((64, 1), bool)
             truth[:wrong] = False
-            bets = numpy.array(BETS)[:, None] / (1 - share)
-            excess = numpy.where(truth[:, 0], -share, 1 - share)
-            evidence = numpy.prod(1 - bets * excess, axis=1).mean()
+            chance = binom.cdf(wrong, 64, share)
             rule = limit_of_error(probability, truth, numpy.arange(64), share, 0.95)
-            assert (rule is not None) == (evidence >= 2 / 0.05)
-            between += 1 / 0.05 <= evidence < 2 / 0.05
+            assert (rule is not None) == (chance <= TOGETHER * 0.05 / 2)
+            between += TOGETHER * 0.05 / 2 < chance <= TOGETHER * 0.05
     assert between
 
 
 @pytest.mark.parametrize("limit", [limit_of_error, limit_of_missed])
-def test_bets_are_for_as_many_labels_as_a_picture_can_have(limit):
-    """The largest excess of a group, with all of its labels wrong, loses no more than the bet."""
+def test_limits_are_for_as_many_labels_as_a_picture_can_have(limit):
+    """Where all labels of some pictures are wrong."""
     rng = numpy.random.default_rng(0)
     truth = numpy.ones((200, 3), bool)
-    truth[:40] = False  # where everything that is given is wrong
+    truth[:60] = False  # where everything that is given is wrong
     probability = 0.5 + 0.4 * truth + 0.01 * rng.random((200, 3))
     with numpy.errstate(invalid="raise", divide="raise"):
         rule = limit(probability, truth, numpy.arange(200), 0.3, 0.95)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from labelling.threshold import (
     OFFERED,
+    Held,
     Validation,
     best_threshold,
-    points_of,
     possible,
     promised,
     threshold_at,
@@ -36,7 +36,7 @@ def test_a_point_counts_every_image_and_every_mistake_up_to_its_uncertainty(imag
     """Also where several have the same uncertainty."""
     uncertainty = [step / 4 for step, _ in images]
     wrong = [is_wrong for _, is_wrong in images]
-    points = points_of(numpy.array(uncertainty), numpy.array(wrong))
+    points = Held(numpy.array(uncertainty), numpy.array(wrong)).points
     assert [point.uncertainty for point in points] == sorted({*uncertainty})
     for point in points:
         within = [mistake for value, mistake in zip(uncertainty, wrong) if value <= point.limit]
@@ -54,8 +54,8 @@ def test_a_small_share_takes_more_images_than_its_confidence_alone(share, part, 
     least = next(n for n in range(1, 1000) if (1 - share) ** n <= risk * part)
     for images in (least - 1, least):
         uncertainty = numpy.linspace(0.1, 0.9, images)
-        points = points_of(uncertainty, numpy.zeros(images, bool))
-        assert (promised(points, share, 1 - risk) is not None) == (images == least)
+        held = Held(uncertainty, numpy.zeros(images, bool))
+        assert (promised(held, share, 1 - risk) is not None) == (images == least)
 
 
 def accepted_by_loops(wrong, share, risk):
@@ -87,7 +87,7 @@ def accepted_by_loops(wrong, share, risk):
 @given(mistakes, st.sampled_from([(0.05, 0.05 / 16), (0.1, 0.05 / 4), (0.2, 0.05), (0.3, 0.05)]))
 def test_the_limit_is_that_of_loops_over_binomial_sums(wrong, rule):
     share, risk = rule
-    point = promised(points_of(numpy.arange(1, len(wrong) + 1) / 1000, numpy.array(wrong)), share)
+    point = promised(Held(numpy.arange(1, len(wrong) + 1) / 1000, numpy.array(wrong)), share)
     assert (point.answered if point else 0) == accepted_by_loops(wrong, share, risk)
 
 
@@ -98,13 +98,13 @@ def test_the_best_share_is_the_smallest_of_those_that_are_given_when_asked_for(
 ):
     """And no larger one of them is refused, nor answers fewer."""
     uncertainty = (1 + numpy.arange(len(wrong)) // ties) / 1000
-    validation = Validation(points_of(uncertainty, numpy.array(wrong)))
+    validation = Validation(Held(uncertainty, numpy.array(wrong)))
     asked = {share: threshold_at(share, validation, confidence).point for share in OFFERED}
     had = {share: point for share, point in asked.items() if point is not None}
     assert [*had] == [share for share in OFFERED if share >= min(had, default=1)]
     answered = [point.answered for point in had.values()]
     assert answered == sorted(answered)
-    assert possible(validation.points, confidence) == had
+    assert possible(validation.held, confidence) == had
     best = best_threshold(validation, confidence)
     assert best.share == min(had, default=OFFERED[-1])
     assert best.point == had.get(best.share)

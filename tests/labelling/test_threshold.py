@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from labelling.rules import Wanted, explain, offered, others_as_certain
-from labelling.threshold import BEST, OFFERED, points_of, possible, promised, threshold_of
+from labelling.threshold import BEST, OFFERED, Held, possible, promised, threshold_of
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
 
@@ -37,7 +37,7 @@ def test_one_start_accepts_what_the_exact_bound_accepts(images, most):
     for wrong in range(3):
         uncertainty = numpy.linspace(0.1, 0.9, images)
         last = numpy.arange(images) >= images - wrong  # the most uncertain are wrong
-        point = promised(points_of(uncertainty, last), 0.2)
+        point = promised(Held(uncertainty, last), 0.2)
         accepted = point is not None and point.wrong == wrong
         assert accepted == (wrong <= most) == (tail(wrong, images, 0.2) <= 0.05)
 
@@ -51,8 +51,8 @@ def test_a_promise_is_broken_as_rarely_as_it_says(number, images):
     broken = kept = 0
     for _ in range(number):
         uncertainty, chance = generator.random((2, images))
-        broken += promised(points_of(uncertainty, chance < 0.2001), 0.2) is not None
-        kept += promised(points_of(uncertainty, chance < 0.02), 0.2) is not None
+        broken += promised(Held(uncertainty, chance < 0.2001), 0.2) is not None
+        kept += promised(Held(uncertainty, chance < 0.02), 0.2) is not None
     deviation = (number * 0.05 * 0.95) ** 0.5
     assert 0 < broken <= number * 0.05 + 3 * deviation
     assert kept > 0.7 * number
@@ -66,7 +66,7 @@ def test_the_smallest_share_that_can_be_had_is_broken_as_rarely(error, number=40
     broken = 0
     for _ in range(number):
         wrong = generator.random(images) < error
-        shares = possible(points_of(generator.random(images), wrong))
+        shares = possible(Held(generator.random(images), wrong))
         broken += min(shares, default=1) < error
     assert broken <= number * 0.05 + 3 * (number * 0.05 * 0.95) ** 0.5
 
@@ -80,7 +80,7 @@ def test_a_limit_is_at_an_accepted_point_and_answers_the_images_up_to_it(
     images, max_error, confidence
 ):
     uncertainty, wrong = map(numpy.array, zip(*images))
-    point = promised(points_of(uncertainty / 7, wrong), max_error, confidence)
+    point = promised(Held(uncertainty / 7, wrong), max_error, confidence)
     if point is not None:
         answered = uncertainty / 7 <= point.limit
         assert (point.answered, point.wrong) == (answered.sum(), wrong[answered].sum())
@@ -93,27 +93,36 @@ def test_copies_promise_nothing_more(tmp_path_factory, wrong, copies, max_error)
     """Neither copies of one another nor those of training images, which are answered with certainty."""
     folder = tmp_path_factory.mktemp("run")
     number = len(wrong)
-    uncertainty, places = numpy.arange(1, number + 1) / 100, numpy.arange(copies * number)
+    uncertainty = numpy.arange(1, number + 1) / 100
     write_validation(folder, uncertainty, wrong, is_new=numpy.ones(number, bool))
     alone = threshold_of(folder, max_error)
     assert "Not counted" not in explain(alone)
+    assert "groups of images" not in explain(alone)
     write_validation(
         folder,
         [*uncertainty.repeat(copies), *[1e-3] * 50],
         [*numpy.repeat(wrong, copies), *[False] * 50],
-        is_new=numpy.append(places % copies == 0, [False] * 50),
+        is_new=numpy.arange(copies * number + 50) < copies * number,
+        group=numpy.append(numpy.arange(number).repeat(copies), [number] * 50),
     )
     found = threshold_of(folder, max_error)
-    assert found.point == alone.point
-    assert "Not counted" in explain(found)
+    assert (found.point is None) == (alone.point is None)
+    if alone.point is not None:
+        assert found.point.limit == alone.point.limit
+        numbers = copies * alone.point.answered, copies * alone.point.wrong
+        assert (found.point.answered, found.point.wrong) == numbers
+    assert "Not counted: 50 validation images of groups that were trained on" in explain(found)
+    said = f"These {copies * number} are of {number} groups of images that belong together"
+    assert (said in explain(found)) == (copies > 1)
 
 
 def test_a_class_without_a_new_image_is_promised_nothing(tmp_path):
     write_validation(tmp_path, numpy.arange(90) / 100, numpy.zeros(90), is_new=numpy.arange(90) < 0)
-    assert "a class has no validation image that looks unlike those" in explain(
-        threshold_of(tmp_path)
+    assert (
+        "all validation images of a class belong together with images that were trained on"
+        in explain(threshold_of(tmp_path))
     )
-    with refuses("a class has no validation image that looks unlike those .* Add images"):
+    with refuses("all validation images of a class belong together .* Add images"):
         threshold_of(tmp_path, 0.2)
 
 

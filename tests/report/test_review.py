@@ -9,6 +9,7 @@ import pytest
 from report.review import (
     FALSE_ALARM,
     LISTED,
+    LISTED_PICTURE,
     Noisy,
     WrongLabels,
     probably_wrong,
@@ -61,8 +62,19 @@ def test_wrong_labels_are_listed_with_the_precision_that_is_expected(temperature
     assert expected / listed == pytest.approx(found / listed, abs=0.1)
 
 
-def test_where_all_labels_are_right_few_folders_have_a_list():
-    lists = [len(wrong_labels(*made_up(seed, 0)[:2]).listed) for seed in range(60)]
+def in_sets(seed, share, labels=5, images=300):
+    """Probabilities (N, K) under which labels are drawn, given labels (N, K), and which pictures have a wrong
+    one: missing, or of another picture."""
+    draws = numpy.random.default_rng(seed)
+    probability = 1 / (1 + numpy.exp(-draws.normal(-2, 4, (images, labels))))
+    truth = draws.random((images, labels)) < probability
+    wrong = draws.random((images, labels)) < share
+    return probability, truth ^ wrong, wrong.any(axis=1)
+
+
+@pytest.mark.parametrize("made, found", [(made_up, wrong_labels), (in_sets, wrong_in_sets)])
+def test_where_all_labels_are_right_few_folders_have_a_list(made, found):
+    lists = [len(found(*made(seed, 0)[:2]).listed) for seed in range(60)]
     assert numpy.count_nonzero(lists) <= 1.5 * FALSE_ALARM * 60
     assert sum(lists) < 0.02 * 60 * 300
 
@@ -95,20 +107,38 @@ def test_certain_answers_in_single_precision_have_finite_probabilities():
     assert {*sure.tolist()} <= {*found.listed.tolist()}
 
 
-def test_the_sentence_says_how_many_are_to_be_expected_wrong():
-    found = WrongLabels(numpy.array([0.5, 0.3, 0.0]), numpy.array([0, 1]))
-    assert found.says() == "2 labels, about 40 in 100 of which are wrong"
+@pytest.mark.parametrize(
+    "is_multi_label, words",
+    [(False, "2 labels, {} are wrong"), (True, "2 pictures, {} have a wrong label")],
+)
+def test_the_sentence_says_how_many_are_to_be_expected_wrong(is_multi_label, words):
+    found = WrongLabels(numpy.array([0.5, 0.3, 0.0]), numpy.array([0, 1]), is_multi_label)
+    assert found.says() == words.format("about 40 in 100 of which")
     none = WrongLabels(numpy.zeros(3), numpy.array([], int))
     assert none.says() == "Nothing shows that any label is wrong"
 
 
-def test_wrong_labels_of_sets_are_cells():
+def test_pictures_with_a_wrong_label_are_listed_with_the_precision_that_is_expected():
     """Labels that were removed from pictures and added to others."""
-    draws = numpy.random.default_rng(0)
-    probability = 1 / (1 + numpy.exp(-draws.normal(-2, 4, (300, 5))))
-    truth = draws.random((300, 5)) < probability
-    wrong = draws.random((300, 5)) < 0.05
-    found = wrong_in_sets(probability, truth ^ wrong)
-    assert found.probability.shape == (1500,)
-    assert wrong.ravel()[found.listed].mean() == pytest.approx(found.precision, abs=0.15)
-    assert wrong.ravel()[found.listed].sum() > 0.4 * wrong.sum()
+    found = missed = listed = 0
+    expected = 0.0
+    for seed in range(10):
+        probability, truth, wrong = in_sets(seed, 0.03)
+        by = wrong_in_sets(probability, truth)
+        assert by.probability.shape == (300,)
+        assert (by.probability[by.listed] >= LISTED_PICTURE).all()
+        found += wrong[by.listed].sum()
+        missed += wrong.sum() - wrong[by.listed].sum()
+        listed += len(by.listed)
+        expected += by.precision * len(by.listed)
+    assert found > 0.6 * (found + missed)
+    assert expected / listed == pytest.approx(found / listed, abs=0.1)
+
+
+def test_a_picture_is_wrong_where_any_of_its_labels_is():
+    """By the probabilities of its labels, each fitted as an answer of two classes."""
+    probability, truth, _ = in_sets(0, 0.05)
+    cells = numpy.stack([1 - probability.ravel(), probability.ravel()], axis=1)
+    of_cell = wrong_labels(cells, truth.ravel().astype(int)).probability.reshape(truth.shape)
+    expected = [1 - math.prod(1 - each for each in row) for row in of_cell.tolist()]
+    assert wrong_in_sets(probability, truth).probability == pytest.approx(expected)

@@ -11,7 +11,7 @@ import pandas
 import pytest
 from PIL import Image as Pictures
 
-from report.gallery import LEAST_CERTAIN, MISTAKES, WRONG_LABELS
+from report.gallery import LEAST_CERTAIN, WRONG_LABELS
 from report.multi_label import taken_for
 from report.page import make_report
 from report.pictures import find_images
@@ -39,7 +39,7 @@ FOLDER = "pictures"
 @dataclass(frozen=True)
 class Case:
     """A task: how a run of it is written, answers of ``number`` pictures and their metrics, the headline's
-    metric and words, and the kind of pictures that are wrong."""
+    metric and words."""
 
     write: Any
     answers: Any
@@ -47,7 +47,6 @@ class Case:
     metric: str
     words: str
     of: str
-    wrong: str
 
 
 def write_one_label(root, trainer, arrays, names=LABELS):
@@ -72,7 +71,6 @@ ONE_LABEL = Case(
     "accuracy",
     "right answers",
     "40 test images",
-    WRONG_LABELS,
 )
 MULTI_LABEL = Case(
     write_multi_label,
@@ -81,7 +79,6 @@ MULTI_LABEL = Case(
     "map",
     "mAP",
     "all 40 pictures by 5-fold cross-validation",
-    MISTAKES,
 )
 over_tasks = pytest.mark.parametrize("task", [ONE_LABEL, MULTI_LABEL], ids=lambda task: task.metric)
 
@@ -235,20 +232,17 @@ def test_a_label_that_is_missed_is_taken_for_the_one_that_is_wrongly_given_there
 @over_tasks
 def test_gallery_and_lists_have_the_same_pictures_in_one_order(task, tmp_path, monkeypatch):
     """Whatever labels are taken for wrong."""
-
-    def mistakes(label, top, top_probability):
-        return WrongLabels(numpy.full(len(label), 0.4), numpy.flatnonzero(top[:, 0] != label))
-
-    monkeypatch.setattr("report.gallery.probably_wrong", mistakes)
+    found = WrongLabels(numpy.full(40, 0.4), numpy.array([7, 3, 12]), task is MULTI_LABEL)
+    monkeypatch.setattr("report.gallery.probably_wrong", lambda *answers: found)
+    monkeypatch.setattr("report.multi_label.wrong_in_sets", lambda *answers: found)
     task.write(tmp_path / "runs", "CDC", task.answers(1))
     (entry,) = series_of(tmp_path / "runs")
     made = shown_of(entry).gallery(entry, {})
     make_report([tmp_path / "runs"], tmp_path / "page.html", {})
-    assert set(made.cards) == {task.wrong, LEAST_CERTAIN}
-    assert not any(card.right for card in made.cards[task.wrong])
-    assert made.cards[task.wrong]
-    name = "worst_mistakes" if task.wrong == MISTAKES else "wrong_labels"
-    for kind, ending in ((task.wrong, name), (LEAST_CERTAIN, "least_certain")):
+    assert found.says() in text_of(tmp_path / "page.html")
+    assert set(made.cards) == {WRONG_LABELS, LEAST_CERTAIN}
+    assert len(made.cards[WRONG_LABELS]) == 3
+    for kind, ending in ((WRONG_LABELS, "wrong_labels"), (LEAST_CERTAIN, "least_certain")):
         listed = pandas.read_csv(tmp_path / f"page_{ending}.csv")
         shown = [card.image for card in made.cards[kind]]
         assert listed["image"][: len(shown)].tolist() == shown
@@ -327,7 +321,9 @@ def test_the_list_of_runs_has_the_measures_of_the_task(task, tmp_path):
     assert f"<td>{metrics[task.metric]:.2f}</td><td>{metrics['macro_f1']:.2f}</td>" in source
 
 
-def test_mistakes_come_by_how_improbable_their_own_labels_are_and_right_ones_do_not_come(tmp_path):
+def test_a_card_of_several_labels_has_those_that_it_has_or_is_given(tmp_path, monkeypatch):
+    found = WrongLabels(numpy.full(3, 0.4), numpy.array([1, 0]), is_multi_label=True)
+    monkeypatch.setattr("report.multi_label.wrong_in_sets", lambda *answers: found)
     answers = {
         "image": numpy.array(["p/a.png", "p/b.png", "p/c.png"]),
         "probability": numpy.array([[0.6, 0.1, 0.1], [0.9, 0.1, 0.2], [0.9, 0.1, 0.1]], "float32"),
@@ -338,7 +334,7 @@ def test_mistakes_come_by_how_improbable_their_own_labels_are_and_right_ones_do_
     }
     write_multi_label(tmp_path, "BinaryProbe", answers, ["ball", "cat", "dog"])
     (entry,) = series_of(tmp_path)
-    first, second = shown_of(entry).gallery(entry, {}).cards[MISTAKES]
+    first, second = shown_of(entry).gallery(entry, {}).cards[WRONG_LABELS]
     assert [first.image, second.image] == ["p/b.png", "p/a.png"]
     assert (first.truth, first.answer) == ("cat", "ball")
     assert first.probability == pytest.approx(100 * 0.9 * 0.9 * 0.8)

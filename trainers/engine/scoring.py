@@ -19,6 +19,7 @@ from ..evaluation.prediction import Metrics, Prediction, measure, per_image
 from ..method import Method
 
 Arrays = dict[str, numpy.ndarray]
+MOST_KEPT = 10**7  # probabilities of a split, 40 MB
 
 
 class SplitAnswers(NamedTuple):
@@ -57,13 +58,14 @@ class OneLabel:
     method: Method
 
     def arrays(self, answered: SplitAnswers) -> Arrays:
-        """Return the arrays of ``per_image``; where groups are known ``is_new`` (N,), too, by
-        ``Images.are_independent``."""
+        """Return the arrays of ``per_image``; where groups are known ``group`` and ``is_new`` (N,), too,
+        by ``groups_of``, and ``probability`` (N, K) of up to ``MOST_KEPT`` numbers."""
         arrays = per_image(answered.answers, answered.labels, answered.paths)
+        probability = answered.answers.probability
         if self.images.groups:
-            # a method that learns nothing has seen no image
-            is_unseen = answered.fold is not None or self.method.learner is None
-            arrays["is_new"] = self.images.are_independent(answered.paths, is_unseen)
+            arrays |= groups_of(self.images, self.method, answered)
+            if probability.numel() <= MOST_KEPT:
+                arrays["probability"] = probability.numpy()
         return arrays
 
     def metrics(self, answered: SplitAnswers) -> Metrics:
@@ -102,17 +104,13 @@ class MultiLabel:
         else:
             fold = answered.fold.numpy()
             thresholds = thresholds_of_folds(probability, truth, fold)
-        groups = [self.images.groups[path] for path in paths]
-        is_unseen = answered.fold is not None or self.method.learner is None
-        seen = self.images.seen_groups(is_unseen)
         unfamiliar = answered.answers.unfamiliar
         return {
             **({} if unfamiliar is None else {"unfamiliar": unfamiliar.numpy()}),
             "image": numpy.array([image_name(path) for path in paths]),
             "probability": probability,
             "truth": truth,
-            "group": numpy.array(groups),
-            "is_new": numpy.array([group not in seen for group in groups]),
+            **groups_of(self.images, self.method, answered),
             "fold": fold,
             "threshold": thresholds,
         }
@@ -132,6 +130,19 @@ class MultiLabel:
         for name, threshold in zip(names, thresholds.tolist()):
             measured["per_label"][name]["threshold"] = threshold if threshold < numpy.inf else None
         return measured
+
+
+def groups_of(images: Images, method: Method, answered: SplitAnswers) -> Arrays:
+    """Return the ``group`` (N,) of each image, a number, and whether nothing of it was trained on, ``is_new``
+    (N,)."""
+    # a method that learns nothing has seen no image
+    is_unseen = answered.fold is not None or method.learner is None
+    seen = images.seen_groups(is_unseen)
+    groups = [images.groups[path] for path in answered.paths]
+    return {
+        "group": numpy.array(groups),
+        "is_new": numpy.array([group not in seen for group in groups]),
+    }
 
 
 def label_thresholds(method: Method) -> numpy.ndarray:

@@ -5,18 +5,20 @@ import math
 import numpy
 import pytest
 
-from labelling.bets import (
-    BETS,
+from labelling.limits import (
     LEAST,
     LIMITS,
+    NEVER,
     PROMISES,
     Rule,
     above,
-    against,
     limit_of_error,
     limit_of_missed,
+    lowest_limit,
     smallest_share,
+    worth_of,
 )
+from labelling.means import chance_of_mean
 from labelling.parts import stratified_folds
 from labelling.threshold import OFFERED
 from trainers.evaluation.multi_label import best_thresholds, thresholds_of_folds
@@ -96,57 +98,34 @@ def test_sums_above_each_limit_are_means_over_a_groups_pictures():
             assert found[place, number] == pytest.approx((passed & truth[own]).sum() / own.sum())
 
 
-def test_evidence_is_the_mean_product_of_the_bets():
-    excess = numpy.array([[-0.1, 0.9], [-0.2, -0.1]])
-    expected = numpy.mean([numpy.prod(1 - bet / 1.8 * excess, axis=0) for bet in BETS], axis=0)
-    numpy.testing.assert_allclose(against(excess, 1.8), expected)
-
-
-def test_evidence_is_rarely_large_where_the_promise_is_broken():
-    """At a mean of zero, in at most 5 % of many draws it is 20 or more (Markov)."""
-    rng = numpy.random.default_rng(0)
-    wrong = rng.random((200, 4000)) < 0.2
-    assert (against(wrong - 0.2, 0.8) >= 20).mean() <= 0.05
-    right = rng.random((200, 4000)) < 0.05
-    assert (against(right - 0.2, 0.8) >= 20).mean() > 0.9
-
-
-def evidence_by_loops(excess, most):
-    """The mean over the bets of the products over groups, each 1 − bet / most · excess."""
-    return math.fsum(math.prod(1 - bet / most * each for each in excess) for bet in BETS) / len(
-        BETS
-    )
-
-
 def mean_over_pictures(groups, values):
     """The mean of the values of each group's pictures."""
-    return [math.fsum(own) / len(own) for own in ([*values[groups == name]] for name in {*groups})]
+    return numpy.array([numpy.mean(values[groups == name]) for name in sorted({*groups})])
 
 
-def error_limit_by_loops(probability, truth, groups, share, confidence):
-    """See ``limit_of_error``."""
-    most = int(truth.sum(axis=1).max())
-    rank = (-probability).argsort(axis=1, kind="stable").argsort(axis=1)
-    passed, having = [], []
+def error_limit_by_loops(answer, wrong, groups, share, risk):
+    """See ``lowest_limit``."""
+    most = answer.shape[1]
+    chances, having = [], []
     limits = [*LIMITS[::-1]]
     for limit in limits:
-        given = (probability >= limit) & (rank < most)
-        wrong = (given & ~truth).sum(axis=1) - share * given.sum(axis=1)
-        passed.append(evidence_by_loops(mean_over_pictures(groups, wrong), (1 - share) * most))
-        having.append(len({*groups[given.any(axis=1)]}))
+        given = answer >= limit
+        excess = (given & wrong).sum(axis=1) - share * given.sum(axis=1)
+        chances.append(chance_of_mean(mean_over_pictures(groups, excess), (1 - share) * most))
+        having.append(math.fsum(mean_over_pictures(groups, given.sum(axis=1))) + 1e-9)
     starts = []
-    number = len({*groups})
+    number = len({*groups}) * most
     while number >= LEAST:
         reached = [place for place, count in enumerate(having) if count >= number]
         starts += reached[:1]
         number //= 2
-    best = None
+    best = NEVER
     for start in starts:
         place = start
-        while place < len(limits) and passed[place] >= len(starts) / (1 - confidence):
-            best = place if best is None else max(best, place)
+        while place < len(limits) and chances[place] <= risk / len(starts):
+            best = min(best, limits[place])
             place += 1
-    return None if best is None else limits[best]
+    return best
 
 
 def missed_limit_by_loops(probability, truth, groups, share, confidence):
@@ -155,8 +134,8 @@ def missed_limit_by_loops(probability, truth, groups, share, confidence):
     best = None
     for limit in LIMITS:
         missed = (truth & (probability < limit)).sum(axis=1) - share * truth.sum(axis=1)
-        evidence = evidence_by_loops(mean_over_pictures(groups, missed), (1 - share) * most)
-        if evidence < 1 / (1 - confidence):
+        excess = mean_over_pictures(groups, missed)
+        if chance_of_mean(excess, (1 - share) * most) > 1 - confidence:
             break
         best = limit
     return best
@@ -165,19 +144,67 @@ def missed_limit_by_loops(probability, truth, groups, share, confidence):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_limits_are_those_of_loops(seed, share):
-    """Labels of a picture together, groups once, and a risk that all starts share."""
+    """Groups once, and a risk that all starts share."""
     probability, truth, groups = drawn(300, sharpness=4.0, seed=seed)
-    truth[truth.all(axis=1), 0] = False
-    for limit, expected in (
-        (limit_of_error, error_limit_by_loops),
-        (limit_of_missed, missed_limit_by_loops),
-    ):
-        rule = limit(probability, truth, groups, share, 0.95)
-        found = None if rule is None else rule.thresholds[0]
-        assert found == expected(probability, truth, groups, share, 0.95)
-        if rule is not None:
-            most = truth.sum(axis=1).max() if limit is limit_of_error else truth.shape[1]
-            assert rule.most == most
+    found = lowest_limit(probability, ~truth, groups, share, 0.05)
+    assert found == error_limit_by_loops(probability, ~truth, groups, share, 0.05)
+    rule = limit_of_missed(probability, truth, groups, share, 0.95)
+    expected = missed_limit_by_loops(probability, truth, groups, share, 0.95)
+    assert (None if rule is None else rule.thresholds[0]) == expected
+    if rule is not None:
+        assert rule.most == truth.shape[1]
+
+
+def likely(seed, pictures, wrong_of):
+    """Probabilities and labels of pictures: each label is likely for two in five, and then wrong by
+    ``wrong_of``."""
+    draws = numpy.random.default_rng(seed)
+    shape = pictures, len(wrong_of)
+    is_likely = draws.random(shape) < 0.4
+    probability = numpy.where(
+        is_likely, draws.uniform(0.6, 1, shape), draws.uniform(0, 0.01, shape)
+    )
+    return probability, is_likely & (draws.random(shape) >= numpy.array(wrong_of))
+
+
+def test_a_label_that_is_often_wrong_is_left_out_and_spoils_no_other():
+    probability, truth = likely(0, 800, [0.01, 0.01, 0.7])
+    rule = limit_of_error(probability, truth, numpy.arange(800), 0.1, 0.95)
+    assert (rule.thresholds == NEVER).tolist() == [False, False, True]
+    worth = worth_of(rule.given(probability), truth)
+    assert worth.wrong < 0.1
+    assert worth.given > 0.6
+
+
+def test_one_limit_of_all_labels_is_given_what_labels_alone_are_too_few_for():
+    probability, truth = likely(0, 100, [0.02] * 8)
+    rule = limit_of_error(probability, truth, numpy.arange(100), 0.2, 0.95)
+    assert len({*rule.thresholds}) == 1
+    alone = [
+        limit_of_error(probability[:, [k]], truth[:, [k]], numpy.arange(100), 0.05, 0.95)
+        for k in range(8)
+    ]
+    assert alone == [None] * 8
+
+
+def test_at_the_edge_limits_are_given_no_more_often_than_their_risk():
+    """Each label is wrong in exactly the share that is promised."""
+    given = 0
+    for seed in range(200):
+        probability, truth = likely(seed, 150, [0.2] * 4)
+        given += limit_of_error(probability, truth, numpy.arange(150), 0.2, 0.95) is not None
+    assert given <= 200 * 0.05 + 3 * (200 * 0.05) ** 0.5
+
+
+def test_the_worth_of_labels_is_what_a_loop_counts():
+    given, truth = numpy.random.default_rng(0).random((2, 30, 4)) < 0.4
+    cells = [*zip(given.ravel().tolist(), truth.ravel().tolist())]
+    right = cells.count((True, True))
+    all_given = right + cells.count((True, False))
+    worth = worth_of(given, truth)
+    assert worth.given == pytest.approx(all_given / 30)
+    assert worth.wrong == pytest.approx(1 - right / all_given)
+    assert worth.found == pytest.approx(right / (right + cells.count((False, True))))
 
 
 @pytest.mark.parametrize("limit, share", [(limit_of_error, 0.3), (limit_of_missed, 0.3)])
