@@ -57,7 +57,7 @@ def limit_of_error(
     share: float,
     confidence: float,
 ) -> Rule | None:
-    """The lowest limits under which at most a share of the given labels is wrong; None where none can be
+    """Return the lowest limits under which at most a share of the given labels is wrong; None where none can be
     promised.
 
     Two ways are tested: with ``TOGETHER`` of the risk one limit for all labels, which share their evidence, a
@@ -93,7 +93,7 @@ def limit_of_error(
 def lowest_limit(
     answer: numpy.ndarray, wrong: numpy.ndarray, groups: numpy.ndarray, share: float, risk: float
 ) -> float:
-    """The lowest of ``LIMITS`` under which at most a share of the labels is wrong, ``NEVER`` where none can be
+    """Return the lowest of ``LIMITS`` under which at most a share of the labels is wrong, ``NEVER`` where none can be
     promised.
 
     Limits are tested downwards from several starts: where all pictures have M labels, half as many are given,
@@ -189,7 +189,7 @@ class Worth:
 
 
 def worth_of(given: numpy.ndarray, truth: numpy.ndarray) -> Worth:
-    """The ``Worth`` of labels (N, K), bool, beside the true ones (N, K)."""
+    """Return the ``Worth`` of labels (N, K), bool, beside the true ones (N, K)."""
     right = int((given & truth).sum())
     return Worth(
         given=float(given.sum(axis=1).mean()),

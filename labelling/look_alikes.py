@@ -10,8 +10,8 @@ A burst's shots look like one another, all of them, or nearly so. Where many pic
 their group, and not even nearly like the rest of it, the search finds only a part of what belongs
 together.
 
-Tests, choices and promises count only pictures unlike every training picture, and one of several that
-look alike: see ``Images.are_independent``.
+Tests, choices and promises count only pictures unlike every training picture, and several that look alike
+as one, their mean: see ``threshold.Held``.
 
 References:
     - Baker and Matthews (2004), "Lucas-Kanade 20 Years On: A Unifying Framework", §3.2: the inverse

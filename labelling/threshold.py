@@ -115,19 +115,22 @@ class Held:
         return len(self.uncertainty) if self.group is None else len(numpy.unique(self.group))
 
     def means(self, values: numpy.ndarray) -> numpy.ndarray:
-        """The mean (G,) of values (N,) over each group."""
+        """Return the mean (G,) of values (N,) over each group."""
+        if self.group is None:
+            return values
         _, place, size = numpy.unique(self.group, return_inverse=True, return_counts=True)
-        return numpy.bincount(place, values) / size
+        mean: numpy.ndarray = numpy.bincount(place, values) / size
+        return mean
 
     def tested(self) -> list[Point]:
-        """The points that a limit is looked for among."""
+        """Return the points that a limit is looked for among."""
         if self.groups == len(self.uncertainty):
             return self.points
         return self.points[:: math.ceil(len(self.points) / MOST_TESTED)]
 
     def chances(self, points: Sequence[Point], share: float) -> Callable[[int], float]:
-        """A function of the place of a point: how probable so few mistakes among the images, or groups of
-        them, that it accepts would be if more than a share of the accepted answers were wrong."""
+        """Return a function of the place of a point: the probability of so few mistakes among the groups that
+        it accepts if more than a share of the accepted answers were wrong."""
         if self.groups == len(self.uncertainty):
             # here, since it takes a second to import: wrong arguments are answered at once
             from scipy.stats import binom
@@ -145,7 +148,7 @@ class Held:
         return chance
 
     def accepted(self, points: Sequence[Point]) -> list[float]:
-        """How many groups each point accepts, a part of one as its share."""
+        """Return how many groups each point accepts, a part of one as its share."""
         if self.groups == len(self.uncertainty):
             return [point.answered for point in points]
         return [
