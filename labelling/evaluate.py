@@ -16,7 +16,7 @@ from trainers.common.files import file_hash
 from trainers.common.fingerprints import note_on_trained, start_of
 from trainers.common.image_files import Seen, look_through
 from trainers.evaluation.figures import effective_number, wilson
-from trainers.evaluation.multi_label import f1_interval, measure_multi_label
+from trainers.evaluation.multi_label import f1, f1_interval, measure_multi_label
 from trainers.evaluation.prediction import Prediction, measure
 
 from .answer import Answers
@@ -36,7 +36,8 @@ class Evaluation:
 
     Attributes:
         images: N.
-        accuracy: share of right answers; None of a multi-label run.
+        accuracy: share of right answers; None of a multi-label run. Where a program asked for the pictures with
+            known probabilities (column ``asked_with``), it and ``micro_f1`` are of all those it could ask for.
         interval: ends of the 95 % interval of the accuracy, see ``wilson``, or of a multi-label run of
             ``micro_f1``; images that belong together are worth fewer, see ``effective_number``.
         macro_f1: mean of F1 over the classes that occur.
@@ -65,11 +66,15 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class Labelling:
-    """N pictures, the names of each one's labels, and the name of its group, "" for none."""
+    """N pictures, the names of each one's labels, the name of its group, "" for none, and its weight.
+
+    A picture that a program asked for with a known probability stands for 1 / that many; others have 1.
+    """
 
     pictures: Sequence[Picture]
     names: Sequence[tuple[str, ...]]
     groups: Sequence[str]
+    weight: numpy.ndarray
 
 
 def evaluated(
@@ -91,18 +96,18 @@ def evaluated(
     classes = numpy.zeros(len(truth), int) if multi_label else truth.argmax(axis=1)
     groups = groups_of(known.groups, looks, classes)
     if multi_label:
-        return of_multi_label(answers, truth, groups, seen)
-    return of_single_label(answers, truth.argmax(axis=1), groups, seen)
+        return of_multi_label(answers, truth, groups, seen, known.weight)
+    return of_single_label(answers, truth.argmax(axis=1), groups, seen, known.weight)
 
 
 def of_single_label(
-    answers: Answers, truth: numpy.ndarray, groups: numpy.ndarray, seen: int
+    answers: Answers, truth: numpy.ndarray, groups: numpy.ndarray, seen: int, weight: numpy.ndarray
 ) -> Evaluation:
-    """Return the measures of answers to pictures of one label (N,) each, of groups (N,)."""
+    """Return the measures of answers to pictures of one label (N,) each, of groups and weights (N,)."""
     answered = answers.probabilities.argmax(axis=1)
     is_right = answered == truth
-    accuracy = float(is_right.mean())
-    independent = effective_number(is_right, groups)
+    accuracy = float(numpy.average(is_right, weights=weight))
+    independent = weighted_number(is_right, groups, weight)
     number = len(answers.classnames)
     confusion = numpy.zeros((number, number), dtype=int)
     numpy.add.at(confusion, (truth, answered), 1)
@@ -120,13 +125,36 @@ def of_single_label(
     )
 
 
+def weighted_number(right: numpy.ndarray, groups: numpy.ndarray, weight: numpy.ndarray) -> float:
+    """Return the number of independent pictures that N pictures of different weights are worth.
+
+    Args:
+        right: (N,) bool; groups: (N,), numbers; weight: (N,), above 0.
+
+    References:
+        - Horvitz and Thompson (1952), "A Generalization of Sampling Without Replacement from a Finite
+          Universe": weights of 1 over the probability of having been asked for.
+        - Cochran (1977), "Sampling Techniques", 3rd edition, §6.3: the variance of a ratio of sums.
+    """
+    if (weight == weight[0]).all():
+        return effective_number(right, groups)
+    share = numpy.average(right, weights=weight)
+    if share in (0, 1):
+        return float(weight.sum() ** 2 / (weight**2).sum())
+    _, place = numpy.unique(groups, return_inverse=True)
+    rest = numpy.bincount(place, weight * (right - share))  # (G,)
+    variance = len(rest) / max(1, len(rest) - 1) * (rest**2).sum() / weight.sum() ** 2
+    return float(min(len(right), share * (1 - share) / variance))
+
+
 def of_multi_label(
-    answers: Answers, truth: numpy.ndarray, groups: numpy.ndarray, seen: int
+    answers: Answers, truth: numpy.ndarray, groups: numpy.ndarray, seen: int, weight: numpy.ndarray
 ) -> Evaluation:
-    """Return the measures of answers to pictures with labels (N, K), bool, of groups (N,)."""
+    """Return the measures of answers to pictures with labels (N, K), bool, of groups and weights (N,)."""
     given = numpy.asarray(answers, bool)
     measured = measure_multi_label(answers.probabilities, given, truth, answers.classnames)
-    low, high = f1_interval(given, truth, groups)
+    measured["micro_f1"] = f1(given, truth, weight)
+    low, high = f1_interval(given, truth, groups, weight)
 
     def share(name: str) -> float | None:
         value = measured[name]
@@ -157,7 +185,7 @@ def labelling_of(
     """
     if not are_sources(images, labels):
         pictures, names = labelled_pictures(images, labels, multi_label)
-        return Labelling(pictures, names, [""] * len(pictures))
+        return Labelling(pictures, names, [""] * len(pictures), numpy.ones(len(pictures)))
     table = read_table(root_of(cast(Sources, images)), multi_label)
     for note in table.notes:
         log.info("%s", note)
@@ -168,6 +196,7 @@ def labelling_of(
         [os.path.abspath(path) for path in paths],
         [tuple(table.classnames[label] for label in table.labels[place]) for place in places],
         [table.groups.get(path, "") for path in paths],
+        numpy.array([1 / table.asked_with.get(path, 1.0) for path in paths]),
     )
 
 

@@ -75,6 +75,7 @@ def own_images(
         folds=folds,
         groups=grouping.groups,
         found_in_part=grouping.found_in_part,
+        is_chosen=table.is_chosen,
         kept=kept,
         truth=truth,
     )

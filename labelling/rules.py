@@ -185,6 +185,12 @@ def promised_rule(
             f"{folder} promises nothing, since copies were found only in part: name what belongs together, by a column group "
             "or by --group-by, and train again, or leave the promise out"
         )
+    if "is_chosen" in record:
+        raise UserError(
+            f"{folder} promises nothing, since its pictures are more, or less, certain than those that nobody has looked at: "
+            "label some that are drawn at random (predict.py --label-next N --at-random) and train again, or leave the "
+            "promise out"
+        )
     held = held_sets(folder, record)
     answers = held.probability, held.truth, held.group
     groups = len(numpy.unique(held.group))
@@ -275,6 +281,11 @@ def offered_labels(folder: str) -> str:
     record = finished_record(folder)
     if "found_in_part" in record:
         return "Nothing can be promised, since copies were found only in part: name what belongs together, by a column group or by --group-by"
+    if "is_chosen" in record:
+        return (
+            "Nothing can be promised, since the pictures are more, or less, certain than those that nobody has looked at: "
+            "label some that are drawn at random"
+        )
     held = held_sets(folder, record)
     answers = held.probability, held.truth, held.group
     sentences = []

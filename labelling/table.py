@@ -12,7 +12,7 @@ What two rows say of one picture is settled here.
 import csv
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy
 
@@ -45,6 +45,8 @@ class Table:
         parts: N, ``train``, ``val`` or ``test``, where the user has divided them, else ``WHOLE``.
         groups: path → name of the group of pictures that are not independent, where it is said.
         notes: what a reader of a run's numbers has to know; warnings: likewise, of what may be wrong.
+        asked_with: path → probability with which a program asked for the picture, where it is known.
+        is_chosen: whether the pictures are shown to be more, or less, certain than others of the source.
     """
 
     place: str
@@ -56,6 +58,8 @@ class Table:
     groups: Mapping[str, str]
     notes: list[str]
     warnings: list[str]
+    asked_with: Mapping[str, float] = field(default_factory=dict)
+    is_chosen: bool = False
 
     @property
     def truth(self) -> numpy.ndarray:
@@ -248,6 +252,8 @@ def table_of(source: Source, place: str, names: Mapping[str, str]) -> Table:
         groups={row.image: row.group for row in source.rows if row.group},
         notes=source.notes,
         warnings=source.warnings,
+        asked_with={row.image: row.asked_with for row in source.rows if row.asked_with is not None},
+        is_chosen=source.is_chosen,
     )
 
 

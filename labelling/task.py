@@ -55,6 +55,7 @@ FOLDS = 5  # in which many images answer each other
 MANY_FOLDS = 10  # in which few do
 CHEAP = 2000  # images, up to which ten fits take seconds
 SMALL = 10  # images of a class, below which its accuracy rests on one or two
+CHOSEN = ", of pictures that were chosen by how certain they are"
 BY_NAMES = (
     "Answered by the names alone: the numbers rank pictures and labels, and no label is given until labelled pictures "
     "have been trained on"
@@ -218,6 +219,8 @@ class SingleLabel:
         doubt = ""
         if "found_in_part" in record:
             doubt = ", too high: copies were found only in part"
+        elif "is_chosen" in record:
+            doubt = CHOSEN
         elif "folds" in record:
             # what is kept is fitted to all images, and what was tested to a part of them
             least = "at least about "
@@ -377,7 +380,9 @@ class MultiLabel:
         metrics = tested_metrics(record)
         if "map" not in metrics:
             return ""
-        doubt = ", too high: copies were found only in part" if "found_in_part" in record else ""
+        doubt = CHOSEN if "is_chosen" in record else ""
+        if "found_in_part" in record:
+            doubt = ", too high: copies were found only in part"
         f1s = ""
         if "micro_f1" in metrics:
             f1s = f"; F1 of all labels {metrics['micro_f1']:.1f} %, mean of the labels' {metrics['macro_f1']:.1f} %"

@@ -45,6 +45,10 @@ FOUND_IN_PART = (
     "No rejection threshold can be set: many images look like some of their group and unlike the rest of it, so that "
     "copies were found only in part. Name what belongs together, by a column group or by --group-by, and train again."
 )
+CHOSEN = (
+    "No rejection threshold can be set: the labelled images are more, or less, certain than those that nobody has looked "
+    "at. Label some that are drawn at random (predict.py --label-next N --at-random), and train again."
+)
 CONFIDENCE = 0.95  # of a promise, unless another is given
 BEST = "best"  # asks for the smallest share of ``OFFERED`` that can be promised
 OFFERED = (0.05, 0.1, 0.2)  # shares of errors
@@ -304,6 +308,8 @@ def read_validation(folder: str) -> Validation:
             return Validation(None, NOTHING_NEW, uncounted, is_folds)
         if record.get("found_in_part"):
             return Validation(None, FOUND_IN_PART, uncounted, is_folds)
+        if record.get("is_chosen"):
+            return Validation(None, CHOSEN, uncounted, is_folds)
         wrong = kept["top"][:, 0] != labels
         group = kept.get("group", numpy.arange(len(labels)))
         held = Held(kept["max_probability"][is_new], wrong[is_new], group[is_new])

@@ -1,14 +1,18 @@
 """CSV files that name pictures and their labels: the columns ``image`` and ``label``, whose cells hold one
 name, or several with ``;`` between them, ``dog;ball``, and nothing, or ``;`` alone, for "none of them"; or
 ``image`` and a column of 0 and 1 per label. A column ``group`` may say which pictures belong together: a
-patient, a film, a day."""
+patient, a film, a day; a column ``asked_with``, of ``predict.py --label-next N --at-random``, with which
+probability each was asked for."""
 
 import csv
 import io
 from collections.abc import Sequence
 
+import numpy
+
 from trainers.common.errors import UserError
 
+from ..corrections import chosen
 from .rows import BETWEEN, Row, Source
 
 DELIMITERS = ",;\t"  # Excel's, in different countries, and of its Unicode text
@@ -16,9 +20,11 @@ IMAGE = "image"
 LABEL = "label"
 GROUP = "group"
 CORRECTED = "corrected"  # column of what a person says of a run's answer
-ANSWERED = {"doubtful", "uncertainty"}  # columns that no table of predict.py --csv lacks
+UNCERTAINTY = "uncertainty"
+ASKED_WITH = "asked_with"
+ANSWERED = {"doubtful", UNCERTAINTY}  # columns that no table of predict.py --csv lacks
 # columns, in capitals or not; others are labels
-KNOWN = {IMAGE, LABEL, GROUP, CORRECTED, *ANSWERED}
+KNOWN = {IMAGE, LABEL, GROUP, CORRECTED, ASKED_WITH, *ANSWERED}
 YES = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
 FORMULA = (
     "=",
@@ -45,6 +51,7 @@ def read_csv(content: str, multi_label: bool) -> Source:
     labels = label_columns(columns) if multi_label else []
     column = column_of_labels(columns)
     rows = []
+    uncertainty = []
     try:
         for cells in table:
             where = f"line {table.line_num}"
@@ -56,11 +63,51 @@ def read_csv(content: str, multi_label: bool) -> Source:
             else:
                 names = names_in(cells[column], column, multi_label, where)
             if cells[IMAGE] or names:
-                rows.append(Row(where, cells[IMAGE], names, cells.get(GROUP, "").strip()))
+                asked_with = asked_with_in(cells, where)
+                group = cells.get(GROUP, "").strip()
+                row = Row(where, cells[IMAGE], names, group, asked_with=asked_with)
+                rows.append(row)
+                uncertainty.append(cells.get(UNCERTAINTY, ""))
     except csv.Error as error:
         raise ValueError(f"line {table.line_num + 1}: {error}") from error
     is_row_per_label = not labels and all(len(row.names or ()) <= 1 for row in rows)
-    return Source(rows, labels, is_row_per_label=is_row_per_label)
+    source = Source(rows, labels, is_row_per_label=is_row_per_label)
+    if column == CORRECTED and ASKED_WITH not in columns:
+        note_chosen(source, uncertainty)
+    return source
+
+
+def note_chosen(source: Source, uncertainty: Sequence[str]) -> None:
+    """Note of a source whether its corrected rows are more, or less, certain than the others.
+
+    uncertainty: N cells; nothing is noted where any is no number.
+    """
+    try:
+        values = numpy.array([float(cell) for cell in uncertainty])
+    except ValueError:
+        return
+    found = chosen(values, numpy.array([row.names is not None for row in source.rows], bool))
+    source.is_chosen = found.is_shown
+    source.warnings += filter(None, [found.says()])
+
+
+def asked_with_in(cells: dict[str, str], where: str) -> float | None:
+    """Return the probability with which a picture was asked for; None where no column has it.
+
+    Raises:
+        ValueError: it is not in (0, 1].
+    """
+    if ASKED_WITH not in cells:
+        return None
+    try:
+        probability = float(cells[ASKED_WITH])
+    except ValueError:
+        probability = 0.0
+    if not 0 < probability <= 1:
+        raise ValueError(
+            f"{where} has {cells[ASKED_WITH]!r} for {ASKED_WITH}, which is a probability above 0 and at most 1"
+        )
+    return probability
 
 
 def table_of(content: str) -> "csv.DictReader[str]":

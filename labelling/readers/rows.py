@@ -31,6 +31,7 @@ class Row(NamedTuple):
         group: name of the group of pictures that it belongs to; "": none.
         part: ``train``, ``val`` or ``test`` where the user has divided the pictures, else ``WHOLE``.
         time: when a person said it; None: it is not known.
+        asked_with: probability in (0, 1] with which a program asked for the picture; None: it is not known.
     """
 
     where: str
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     group: str = ""
     part: str = WHOLE
     time: datetime | None = None
+    asked_with: float | None = None
 
 
 @dataclass
@@ -50,6 +52,7 @@ class Source:
         labels: that it names whether or not a picture has them.
         notes: what a reader of a run's numbers has to know of it; warnings: likewise, of what may be wrong.
         is_row_per_label: whether rows of one label each may stand for the labels of one picture.
+        is_chosen: whether the pictures are shown to be more, or less, certain than others of the file.
     """
 
     rows: list[Row]
@@ -57,6 +60,7 @@ class Source:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     is_row_per_label: bool = False
+    is_chosen: bool = False
 
 
 Find = Callable[

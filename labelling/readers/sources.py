@@ -53,6 +53,7 @@ def in_one(sources: Sequence[Source], places: Sequence[str]) -> Source:
         sum((source.labels for source in sources), []),
         notes,
         sum((source.warnings for source in sources), []),
+        is_chosen=any(source.is_chosen for source in sources),
     )
 
 

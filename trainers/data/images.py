@@ -35,6 +35,7 @@ class Images:
             where nothing is known of groups.
         found_in_part: share, in [0, 1], of the images that look like some of their group and unlike the rest
             of it, where these are so many that groups are found only in part; else 0.
+        is_chosen: whether the images were shown to be more, or less, certain than others that were not labelled.
         kept: the decoded pictures of a first look at them; None without one.
         truth: path → (K,) bool, which labels the image has; empty where each has the one of its item.
     """
@@ -53,6 +54,7 @@ class Images:
     folds: int = 0
     groups: Mapping[str, int] = field(default_factory=dict)
     found_in_part: float = 0.0
+    is_chosen: bool = False
     kept: Kept | None = None
     truth: Mapping[str, numpy.ndarray] = field(default_factory=dict)
 

@@ -164,7 +164,7 @@ class Evaluator:
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
-        ``found_in_part`` of ``Images``, if it isn't 0; ``task``, where an image may have several labels;
+        ``found_in_part`` and ``is_chosen`` of ``Images``, if there is something to say; ``task``, where an image may have several labels;
         ``gpu``, of ``gpu_facts``; ``backbone_origin``, of ``Backbone``;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's; ``files`` that of
@@ -181,6 +181,7 @@ class Evaluator:
             "class_parameters": list(method.class_part.names),
             "files": self.files,
             "found_in_part": images.found_in_part,
+            "is_chosen": images.is_chosen,
             "gpu": gpu_facts(method.device),
             "backbone_origin": method.towers.backbone.origin,
         }

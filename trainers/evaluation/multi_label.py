@@ -112,32 +112,41 @@ def mean_of(measure: str, labels: Sequence[Mapping[str, float | int | None]]) ->
     return float(numpy.mean([values[measure] for values in labels]))
 
 
-def f1(given: numpy.ndarray, truth: numpy.ndarray) -> float:
-    """Return 2 · right / (given + true) in percent, of bool arrays of one shape; 0 where there is
-    neither."""
-    count = int(given.sum()) + int(truth.sum())
-    return 200 * int((given & truth).sum()) / count if count else 0.0
+def f1(given: numpy.ndarray, truth: numpy.ndarray, weight: numpy.ndarray | None = None) -> float:
+    """Return 2 · right / (given + true) in percent, of bool arrays (N, ...); 0 where there is neither.
+
+    weight: (N,), of each image; None: all have the same.
+    """
+    images = len(given)
+    each = numpy.ones(images) if weight is None else weight
+    right = (given & truth).reshape(images, -1).sum(axis=1) @ each
+    count = (given.reshape(images, -1).sum(axis=1) + truth.reshape(images, -1).sum(axis=1)) @ each
+    return float(200 * right / count) if count else 0.0
 
 
 def f1_interval(
-    given: numpy.ndarray, truth: numpy.ndarray, groups: numpy.ndarray
+    given: numpy.ndarray,
+    truth: numpy.ndarray,
+    groups: numpy.ndarray,
+    weight: numpy.ndarray | None = None,
 ) -> tuple[float, float]:
     """Return the ends of the 95 % interval of the F1 of all labels together, in percent. Its unit is a
     group: F1 is a ratio of two sums over groups, whose error is its linear part's.
 
     Args:
-        given, truth: (N, K), bool; groups: (N,), numbers.
+        given, truth: (N, K), bool; groups: (N,), numbers; weight: (N,), of each image; None: all have the same.
 
     References:
         Cochran (1977), "Sampling Techniques", 3rd edition, §6.3: the variance of a ratio estimate.
     """
     _, place = numpy.unique(groups, return_inverse=True)
     number = place.max() + 1
-    right = numpy.bincount(place, (given & truth).sum(axis=1))  # (G,)
-    counts = numpy.bincount(place, given.sum(axis=1) + truth.sum(axis=1))
+    each = numpy.ones(len(groups)) if weight is None else weight
+    right = numpy.bincount(place, each * (given & truth).sum(axis=1))  # (G,)
+    counts = numpy.bincount(place, each * (given.sum(axis=1) + truth.sum(axis=1)))
     if not counts.sum():
         return 0.0, 100.0
-    ratio = f1(given, truth) / 100
+    ratio = f1(given, truth, weight) / 100
     rest = 2 * right - ratio * counts
     error = numpy.sqrt(number / max(number - 1, 1) * numpy.square(rest).sum()) / counts.sum()
     return 100 * max(0.0, ratio - Z * error), 100 * min(1.0, ratio + Z * error)

@@ -1,11 +1,8 @@
-"""What corrected rows of a table say of all its rows: whether they were chosen by certainty, and the accuracy
-where a program chose them with known probabilities. Pure functions.
+"""Whether corrected rows of a table were chosen by certainty, so that they say nothing of the other rows.
 
 References:
-    - Mann and Whitney (1947), "On a Test of Whether one of Two Random Variables is Stochastically Larger
-      than the Other": the test of ranks.
-    - Horvitz and Thompson (1952), "A Generalization of Sampling Without Replacement from a Finite Universe":
-      weights of one over the probability of having been asked for; Hájek (1971): divided by their sum.
+    Mann and Whitney (1947), "On a Test of Whether one of Two Random Variables is Stochastically Larger than
+    the Other": the test of ranks.
 """
 
 from dataclasses import dataclass
@@ -36,19 +33,19 @@ class Chosen:
         return self.p_value < CHANCE
 
     def says(self) -> str:
-        """What the corrected rows are, in a sentence; "" where they may be like the rest."""
+        """Return a sentence on the corrected rows; "" where they may be like the rest."""
         if not self.is_shown:
             return ""
         which = "more" if self.rank < 0.5 else "less"
         return (
             f"The {self.corrected} rows that were looked at are {which} certain than the other "
             f"{self.rows - self.corrected}: the accuracy is of pictures like these, and nothing is promised for "
-            "the others. For an honest number, look at rows that were drawn at random"
+            "the others. Rows that are drawn at random say it: predict.py --label-next N --at-random"
         )
 
 
 def chosen(uncertainty: numpy.ndarray, is_corrected: numpy.ndarray) -> Chosen:
-    """Compares the ranks of corrected rows with those of the rest, two-sided.
+    """Compare the ranks of corrected rows with those of the rest, two-sided.
 
     Args:
         uncertainty: (N,), of all rows; is_corrected: (N,), bool.
@@ -62,16 +59,3 @@ def chosen(uncertainty: numpy.ndarray, is_corrected: numpy.ndarray) -> Chosen:
     found = mannwhitneyu(uncertainty[is_corrected], uncertainty[~is_corrected])
     rank = float(found.statistic) / (corrected * (rows - corrected))
     return Chosen(corrected, rows, rank, float(found.pvalue))
-
-
-def weighted_accuracy(right: numpy.ndarray, probability: numpy.ndarray) -> float:
-    """The accuracy in [0, 1] of all rows, by corrected ones that a program asked for: the mean of what is right
-    (n,), bool, with weights of 1 / the probability (n,) of having been asked for.
-
-    Raises:
-        ValueError: a probability is not in (0, 1]: rows that could not be asked for have no weight.
-    """
-    if not ((probability > 0) & (probability <= 1)).all():
-        raise ValueError("a probability of having been asked for is not above 0 and at most 1")
-    weight = 1 / probability
-    return float((weight * right).sum() / weight.sum())
