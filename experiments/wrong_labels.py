@@ -72,8 +72,9 @@ KINDS: dict[str, Callable[[Generator], Folder]] = {
     "8 classes": partial(folders.of_emojis, "8 classes", [14] * 8, folders.plain),
     "30 classes": partial(folders.of_emojis, "30 classes", [20] * 30, folders.plain),
     "views": views,
-    **folders.KINDS,
 }
+for known in ("digits", "shapes", "photographs", "shapes, several", "emojis, several"):
+    KINDS[known] = folders.KINDS[known]
 
 
 def swapped(truth: numpy.ndarray, draws: Generator) -> tuple[numpy.ndarray, numpy.ndarray]:

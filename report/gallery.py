@@ -136,7 +136,8 @@ def held_out(run: FinishedRun) -> Arrays:
         if name == "vote_weight":  # the same for all images
             joined[name] = values
         elif all(name in answers for answers in there.values()):
-            images = 0 if name.startswith("top") else -1  # their dimension: (N,), (N, T), (M, N)
+            # their dimension: (N,), (N, T), (N, K), (M, N)
+            images = 0 if name.startswith(("top", "probability")) else -1
             try:
                 joined[name] = numpy.concatenate(
                     [answers[name] for answers in there.values()], axis=images

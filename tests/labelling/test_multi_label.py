@@ -227,7 +227,10 @@ def test_too_few_groups_are_refused_in_one_line(pictures, words, tmp_path, capsy
             ["--max-error", "0.01"],
             "can't promise that at most 1 % of the labels that are given are wrong",
         ),
-        (["--max-error", "best"], "can't promise that at most 20 % of the labels"),
+        (
+            ["--max-error", "best", "--confidence", "0.999999"],
+            "can't promise that at most 20 % of the labels",
+        ),
         (["--max-missed", "2"], "--max-missed is 2.0"),
         (["--probabilities"], "give --csv FILE"),
     ],
