@@ -152,9 +152,10 @@ def own_uncertainty(classifier: "PromptedClassifier", folder: str) -> numpy.ndar
     except Exception as error:  # it has none, or damaged bytes, which can raise anything
         raise_machines(error, folder)
         return None
-    if not classifier.task.multi_label:
-        uncertainty = kept["max_probability"]
-        return uncertainty[kept["is_new"]] if "is_new" in kept else uncertainty
+    if "group" not in kept:  # the field's data sets know of none
+        return kept["max_probability"]
     is_one = kept["is_new"] & are_new(kept["group"].tolist(), ())
+    if not classifier.task.multi_label:
+        return kept["max_probability"][is_one]
     shown = Prediction(torch.from_numpy(kept["probability"][is_one]))
     return classifier.answers(shown, [None] * int(is_one.sum())).uncertainty

@@ -12,6 +12,7 @@ from labelling.parts import folds
 from tests import bursts, copies
 from trainers.common.image_files import COARSE
 from trainers.data.class_folders import SHARES, divide
+from trainers.data.images import are_new
 
 SOME = ("country flag", "mammal")
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
@@ -174,6 +175,23 @@ def test_folds_divide_no_group_of_a_class_that_has_another(groups, number, seed)
             assert len(fold[labels == label].unique()) > 1, "others of its class answer each"
     alone = folds(labels, number, seed, torch.arange(len(groups)))
     assert alone.equal(folds(labels, number, seed))
+
+
+@given(GROUPS, st.sets(st.integers(0, 12)))
+def test_one_of_each_group_is_new_to_what_has_seen_none_of_it(groups, known):
+    new = are_new(groups, known)
+    counted = [group for group, is_new in zip(groups, new) if is_new]
+    assert sorted(counted) == sorted({*groups} - known)
+
+
+def test_which_of_a_group_counts_is_drawn_evenly_and_is_the_same_every_time():
+    """The first by its name may be what the others are copies of."""
+    groups = [place // 4 for place in range(4000)]
+    new = are_new(groups, ())
+    for counted in new.reshape(-1, 4).sum(axis=0):
+        deviation = (1000 * 1 / 4 * 3 / 4) ** 0.5
+        assert abs(counted - 250) < 4 * deviation
+    assert (are_new(groups, ()) == new).all()
 
 
 @pytest.mark.parametrize("channels", [(0, 1, 2), (2,)], ids=["light", "blue light"])

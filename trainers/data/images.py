@@ -1,7 +1,8 @@
 """The images that a run trains, validates and tests on, and facts about them."""
 
+import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -98,6 +99,20 @@ class Images:
             by_class[item.label].add(self.groups[str(item.impath)])
         seen = [own for own in by_class.values() if not out_of_fold or len(own) == 1]
         return set().union(*seen)
+
+
+def are_new(groups: Sequence[Hashable], known: Iterable[Hashable]) -> numpy.ndarray:
+    """Return a mask (N,) of the images that are new beside the known groups: one of each other
+    group."""
+    places = list(range(len(groups)))
+    # the first by its name may be the one that the others are copies of
+    random.Random("which of a group").shuffle(places)
+    found = set(known)
+    new = numpy.zeros(len(groups), bool)
+    for place in places:
+        new[place] = groups[place] not in found
+        found.add(groups[place])
+    return new
 
 
 class PlainDataset(Protocol):

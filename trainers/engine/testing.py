@@ -164,8 +164,8 @@ class Evaluator:
         ``class_parameters`` names the learned parts, if any, that serve the trained classes alone;
         ``learned`` holds figures of the prompts, for CDC the ``reliability`` of its templates;
         ``fewshot_sample`` hash and origin (None: all images, or another toolbox's data set);
-        ``found_in_part`` and ``is_chosen`` of ``Images``, if there is something to say; ``task``, where an image may have several labels;
-        ``gpu``, of ``gpu_facts``; ``backbone_origin``, of ``Backbone``;
+        ``found_in_part`` and ``is_chosen`` of ``Images``, where they say something; ``task``, where an image may
+        have several labels; ``gpu``, of ``gpu_facts``; ``backbone_origin``, of ``Backbone``;
         ``folds``, where all images are trained on and tested in folds, in how many; ``answers`` the
         SHA-256 of each file of answers, by split: no other file passes for the run's; ``files`` that of
         other files of arrays, by name.
