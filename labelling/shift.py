@@ -152,10 +152,12 @@ def own_uncertainty(classifier: "PromptedClassifier", folder: str) -> numpy.ndar
     except Exception as error:  # it has none, or damaged bytes, which can raise anything
         raise_machines(error, folder)
         return None
-    if "group" not in kept:  # the field's data sets know of none
-        return kept["max_probability"]
-    is_one = kept["is_new"] & are_new(kept["group"].tolist(), ())
+    group = kept.get("group")  # the field's data sets know of none
+    is_one = numpy.ones(len(kept["image"]), bool)
+    if group is not None:
+        is_one = kept["is_new"] & are_new(group.tolist(), ())
     if not classifier.task.multi_label:
-        return kept["max_probability"][is_one]
+        uncertainty: numpy.ndarray = kept["max_probability"][is_one]
+        return uncertainty
     shown = Prediction(torch.from_numpy(kept["probability"][is_one]))
     return classifier.answers(shown, [None] * int(is_one.sum())).uncertainty
