@@ -15,7 +15,7 @@ from labelling.familiar import FILE_NAME, UNFAMILIAR, read_familiar
 from labelling.shift import LEAST
 from report import gallery, multi_label
 from results.runs import FinishedRun
-from tests.labelling.cases import MULTI, PICTURES, over_tasks, read, train
+from tests.labelling.cases import MULTI, PICTURES, SINGLE, over_tasks, read, train
 from tests.runs import call, record_of, refuses
 from trainers.common.record_file import read_answers
 
@@ -190,3 +190,14 @@ def test_class_names_do_not_change_how_unfamiliar_a_picture_is(task, run_of, odd
 def test_names_alone_know_no_pictures(odd):
     classifier = PromptedClassifier.zero_shot(["ant", "bee"], "tiny")
     assert classifier.predict(sorted(odd.iterdir())[:FEW]).unfamiliar is None
+
+
+def test_prompts_tell_odd_pictures_by_the_features_of_their_clip(
+    pictures_of, small_clip_file, odd, tmp_path
+):
+    settings = "OPTIM.MAX_EPOCH", 1, "TRAINER.CDC.PROMPT_DEPTH", 3
+    words = tmp_path / "run", small_clip_file, "--trainer", "CDC"
+    assert train(SINGLE, pictures_of(SINGLE) / "labels.csv", *words, settings=settings) == 0
+    images = sorted(odd.iterdir())[:FEW]
+    answers = PromptedClassifier.load(tmp_path / "run").predict(images)
+    assert (answers.unfamiliar <= UNFAMILIAR).all()
