@@ -47,6 +47,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "given is wrong, as in predict.py; without it no answer is called unsure",
     )
     parser.add_argument(
+        "--train-after",
+        type=int,
+        default=0,
+        metavar="N",
+        help="after each N annotations from Label Studio the run's next round is trained, while the former one "
+        "answers; needs --root (default: 0, never)",
+    )
+    parser.add_argument(
         "--port",
         type=int,
         default=PORT,
@@ -77,6 +85,8 @@ def run(args: argparse.Namespace) -> None:
     root = args.root or ""
     if root and not os.path.exists(root):
         raise UserError(f"--root {root} is not a folder")
+    if args.train_after and not root:
+        raise UserError("--train-after learns from pictures below --root: give that folder, too")
     # here, since it takes seconds: wrong arguments are answered at once
     with importing():
         try:
@@ -87,18 +97,24 @@ def run(args: argparse.Namespace) -> None:
             ) from error
         from ..classifier import PromptedClassifier
         from ..serve.demo import Demo, find_examples
+        from ..serve.rounds import Rounds
 
     wanted = Wanted(args.max_error, confidence=args.confidence)
-    rule = rule_of(args.run, wanted)
-    classifier = PromptedClassifier.of_run(
-        args.run, args.backbone, rule, wanted.withholds, args.device
-    )
+
+    def load() -> PromptedClassifier:
+        rule = rule_of(args.run, wanted)
+        return PromptedClassifier.of_run(
+            args.run, args.backbone, rule, wanted.withholds, args.device
+        )
+
+    classifier = load()
     examples = find_examples(args.run, classifier.record, root) if root else []
     # a file that names pictures is the root of a run on them
     demo = Demo(
         classifier, examples, os.path.dirname(root) or "." if os.path.isfile(root) else root
     )
-    server = make_server(make_app(demo, token, args.host), args.port, args.host)
+    rounds = Rounds(demo, args.run, load, args.train_after) if args.train_after else None
+    server = make_server(make_app(demo, token, args.host, rounds), args.port, args.host)
     log.info("Open http://%s:%s in a browser; Ctrl-C ends it", args.host, server.effective_port)
     server.run()
 

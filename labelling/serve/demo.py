@@ -148,6 +148,13 @@ class Demo:
         }
         self.sent: deque[Sent] = deque(maxlen=KEPT)
 
+    def take(self, classifier: "PromptedClassifier") -> None:
+        """Have another round of the run answer from now on."""
+        with self.lock:
+            self.classifier = classifier
+            self.answer = among_classes(classifier)
+            self.classnames = classifier.classnames
+
     @property
     def title(self) -> str:
         record = self.classifier.record

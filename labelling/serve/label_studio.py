@@ -1,7 +1,7 @@
 """Label Studio's ML backend: it asks for predictions of tasks, and tells of annotations.
 
 The protocol is that of ``label-studio-ml-backend``: ``/health``, ``/setup`` with the labelling interface,
-``/predict`` with tasks, ``/webhook`` with an annotation, from which nothing is learned yet. No address is fetched: a task's picture is a file below
+``/predict`` with tasks, ``/webhook`` with an annotation. No address is fetched: a task's picture is a file below
 the server's root, as Label Studio's local storage names it.
 """
 
@@ -24,8 +24,10 @@ from .bodies import body_json, refusal
 
 if TYPE_CHECKING:
     from .demo import Demo
+    from .rounds import Rounds
 
 log = logging.getLogger("serve")
+CHANGES = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED")
 
 
 class Interface(NamedTuple):
@@ -93,8 +95,8 @@ def check_interface(interface: Interface, demo: "Demo") -> None:
         )
 
 
-def add_label_studio(app: Flask, demo: "Demo") -> None:
-    """Add the addresses of an ML backend to an application."""
+def add_label_studio(app: Flask, demo: "Demo", rounds: "Rounds | None") -> None:
+    """Add the addresses of an ML backend to an application; rounds: None, where none are made."""
 
     @app.get("/health")
     def health() -> Response:
@@ -113,8 +115,26 @@ def add_label_studio(app: Flask, demo: "Demo") -> None:
         return jsonify({"model_version": version_of(demo.classifier.method)})
 
     @app.post("/webhook")
-    def webhook() -> Response:
-        return jsonify({"status": "ignored", "reason": "the run is trained again by cdc-train"})
+    def webhook() -> Response | tuple[Response, int]:
+        content = body_json()
+        action = content.get("action") if isinstance(content, dict) else None
+        if not isinstance(action, str):
+            return refusal("the webhook has no action")
+        if rounds is None:
+            return jsonify(
+                {"status": "ignored", "reason": "no rounds are made here: --train-after"}
+            )
+        if action == "START_TRAINING":
+            return jsonify({"status": rounds.begin()}), 201
+        if action not in CHANGES:
+            return jsonify({"status": "ignored", "reason": f"nothing is learned from {action}"})
+        try:
+            place = place_of(demo, content.get("task"))
+            return jsonify(
+                {"status": rounds.note(action, place, content["task"], content["annotation"])}
+            ), 201
+        except (UserError, LookupError, TypeError, AttributeError, ValueError) as error:
+            return refusal(f"the annotation can't be taken: {error}")
 
 
 def place_of(demo: "Demo", task: Any) -> str:  # noqa: ANN401  (whatever was sent)

@@ -21,6 +21,7 @@ from .bodies import refusal
 from .demo import Demo
 from .label_studio import add_label_studio
 from .programs import add_predict
+from .rounds import Rounds
 
 MAX_REQUEST = 64 * 2**20  # bytes of all that a browser sends at once
 # a connection that sends nothing is ended, and others are served meanwhile
@@ -40,12 +41,13 @@ HEADERS = {  # whatever got into the page, the browser would load nothing from e
 }
 
 
-def make_app(demo: Demo, token: str = "", host: str = HOST) -> Flask:
+def make_app(demo: Demo, token: str = "", host: str = HOST, rounds: Rounds | None = None) -> Flask:
     """A run as a ``Flask`` application.
 
     Args:
         token: that each request has to send; "": none has to.
         host: that is served, as in ``make_server``.
+        rounds: which Label Studio's annotations make; None: none.
     """
     app = Flask("serve", root_path=os.path.dirname(os.path.abspath(__file__)))
     if host == HOST:
@@ -55,7 +57,7 @@ def make_app(demo: Demo, token: str = "", host: str = HOST) -> Flask:
         app.before_request(partial(only_with, token))
     app.before_request(only_own_forms)
     add_predict(app, demo)
-    add_label_studio(app, demo)
+    add_label_studio(app, demo, rounds)
     app.after_request(with_headers)
 
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:

@@ -1,13 +1,23 @@
-"""Label Studio's ML backend by its protocol's JSON."""
+"""Label Studio's ML backend by its protocol's JSON: predictions, annotations, and a new round of them."""
+
+import json
+import shutil
 
 import pytest
 
 from labelling import PromptedClassifier
+from labelling.commands import serve as cdc_serve
+from labelling.commands import train as cdc_train
+from labelling.own_run import completed, config_of_images
+from labelling.request import ask_by
 from labelling.serve.demo import Demo
 from labelling.serve.label_studio import read_interface
 from labelling.serve.page import make_app
+from labelling.serve.rounds import ANNOTATIONS, Rounds, words_of
 from tests.labelling.cases import NAMES, SINGLE, over_tasks
-from tests.runs import refuses
+from tests.runs import record_of, refuses
+from trainers.common.config_files import settings_in
+from trainers.common.same_run import changes
 
 
 def interface(task, names=NAMES):
@@ -23,25 +33,38 @@ def task_of(number, **facts):
     return {"id": number, "data": {"image": f"/data/local-files/?d={number}.png"}, **facts}
 
 
-@pytest.fixture
-def backend(run_of, pictures_of):
-    """``backend(task)``: a client of the task's run on its pictures, and the classifier."""
+def annotation(names, number=1):
+    result = {
+        "from_name": "colour",
+        "to_name": "photo",
+        "type": "choices",
+        "value": {"choices": list(names)},
+    }
+    return {"id": number, "result": [result], "created_at": "2026-01-01T00:00:00Z"}
 
-    def start(task):
-        classifier = PromptedClassifier.load(run_of(task))
-        return make_app(Demo(classifier, root=str(pictures_of(task)))).test_client(), classifier
+
+@pytest.fixture
+def backend(run_of, pictures_of, tmp_path):
+    """``backend(task)``: a client, and the rounds of a copy of the task's run on a copy of its pictures."""
+
+    def start(task, after=100):
+        folder = shutil.copytree(run_of(task), tmp_path / "run")
+        load = lambda: PromptedClassifier.load(folder)  # noqa: E731
+        demo = Demo(load(), root=str(pictures_of(task)))
+        rounds = Rounds(demo, str(folder), load, after)
+        return make_app(demo, rounds=rounds).test_client(), rounds
 
     return start
 
 
 @over_tasks
 def test_tasks_get_the_predictions_of_the_run(task, backend, pictures_of):
-    client, classifier = backend(task)
+    client, rounds = backend(task)
     assert client.get("/health").json["status"] == "UP"
     set_up = client.post("/setup", json={"project": "1.2", "schema": interface(task)})
     asked = {"tasks": [task_of(number) for number in range(6)], "label_config": interface(task)}
     answer = client.post("/predict", json=asked).json
-    known = classifier.predict([str(pictures_of(task) / f"{n}.png") for n in range(6)])
+    known = rounds.demo.classifier.predict([str(pictures_of(task) / f"{n}.png") for n in range(6)])
     assert answer["model_version"] == set_up.json["model_version"]
     for found, label in zip(answer["results"], known.labels, strict=True):
         (result,) = found["result"]
@@ -93,6 +116,13 @@ def test_an_interface_expands_no_entities():
     [
         ("/setup", {}),
         ("/setup", []),
+        ("/webhook", {"action": 3}),
+        ("/webhook", {"action": "ANNOTATION_CREATED"}),
+        ("/webhook", {"action": "ANNOTATION_CREATED", "task": task_of(1)}),
+        (
+            "/webhook",
+            {"action": "ANNOTATION_CREATED", "task": task_of(1), "annotation": {"result": 3}},
+        ),
         ("/predict", {"tasks": 3}),
         ("/predict", {"tasks": [3]}),
         ("/predict", {"tasks": [{"data": {"image": 3}}]}),
@@ -100,7 +130,96 @@ def test_an_interface_expands_no_entities():
     ],
 )
 def test_other_bodies_are_refused_in_one_line(backend, path, content):
-    client, _ = backend(SINGLE)
+    client, rounds = backend(SINGLE)
     response = client.post(path, json=content)
     assert response.status_code == 400
     assert "\n" not in response.json["error"]
+    assert not rounds.tasks
+
+
+# ---- rounds ----
+
+
+@over_tasks
+def test_annotations_are_kept_as_an_export_and_survive_a_restart(task, backend):
+    client, rounds = backend(task)
+    names = task.own(5)
+
+    def send(action, number=5, **facts):
+        body = {"action": action, "task": task_of(number), "annotation": annotation(names, **facts)}
+        response = client.post("/webhook", json=body)
+        assert response.status_code in (200, 201)
+        return response.json["status"]
+
+    assert send("ANNOTATION_CREATED") == "kept"
+    assert send("ANNOTATION_UPDATED") == "kept"
+    assert send("PROJECT_UPDATED") == "ignored"
+    again = Rounds(rounds.demo, rounds.folder, rounds.load, 0)
+    assert again.tasks == rounds.tasks
+    ((kept,),) = [one["annotations"] for one in again.tasks.values()]
+    assert kept["result"] == annotation(names)["result"]
+    assert send("ANNOTATION_DELETED") == "kept"
+    assert [one["annotations"] for one in rounds.tasks.values()] == [[]]
+
+
+@over_tasks
+def test_the_next_rounds_command_has_the_settings_of_the_run(task, run_of, pictures_of, tmp_path):
+    folder = str(run_of(task))
+    file = tmp_path / "annotations.json"
+    image = str(pictures_of(task) / "1.png")
+    note = annotation(task.own(1))
+    file.write_text(json.dumps([{"data": {"image": image}, "annotations": [note]}]))
+    words = words_of(folder, str(file))
+    args = cdc_train.parse_arguments(words)
+    asked = ask_by(args, args.recipe, args.seed, settings_in(args.settings, "--settings"))
+    assert asked.multi_label == task.task.multi_label
+    assert not changes(config_of_images(completed(asked, [])[0]), record_of(folder))
+
+
+def test_a_round_that_fails_is_said_and_the_former_one_answers(backend, caplog):
+    client, rounds = backend(SINGLE, after=1)
+    before = rounds.demo.classifier
+    names = ["blue"]
+    body = {"action": "ANNOTATION_CREATED", "task": task_of(0), "annotation": annotation(names)}
+    shutil.rmtree(f"{rounds.folder}/prompt_learner")
+    with open(f"{rounds.folder}/results.json", "w") as file:
+        file.write("no record")
+    assert client.post("/webhook", json=body).json["status"] == "a round is trained"
+    rounds.training.join()
+    assert "No round was made, the former one answers" in caplog.text
+    assert rounds.demo.classifier is before
+    assert client.post("/predict", json={"tasks": [task_of(0)]}).json["results"][0]["result"]
+
+
+@over_tasks
+def test_annotations_make_a_new_round_while_the_old_one_answers(task, backend, pictures_of):
+    client, rounds = backend(task, after=2)
+    before = rounds.demo.classifier
+    said = []
+    for number in (1, 2):
+        note = annotation(["red"], number)
+        body = {"action": "ANNOTATION_CREATED", "task": task_of(number), "annotation": note}
+        said.append(client.post("/webhook", json=body).json["status"])
+    assert said == ["kept", "a round is trained"]
+    results = client.post("/predict", json={"tasks": [task_of(0)]}).json["results"]
+    assert results[0]["result"], "meanwhile"
+    assert (
+        client.post("/webhook", json={"action": "START_TRAINING"}).json["status"].startswith("kept")
+    )
+    rounds.training.join()
+    assert rounds.demo.classifier is not before
+    assert json.load(open(f"{rounds.folder}/rounds/1/results.json"))
+
+
+def test_a_users_file_is_not_taken_for_annotations(own_run):
+    folder = own_run(SINGLE)
+    file = folder.with_name(folder.name + ANNOTATIONS)
+    file.write_text("mine")
+    with refuses("is not a file of annotations that cdc-serve has written"):
+        Rounds(None, str(folder), None, 1)
+    assert file.read_text() == "mine"
+
+
+def test_rounds_need_a_root(run_of, error_of):
+    line = error_of(cdc_serve.main, "--run", run_of(SINGLE), "--train-after", "20")
+    assert line.startswith("error: --train-after learns from pictures below --root")
