@@ -282,8 +282,10 @@ class PromptedClassifier:
             shots: training images per class, at most; −1: all.
             seed: of the sample and the training, 0 or more.
             group_by: which images belong together, such as those of a patient or a film: ``"folder"``, the
-                one below the class folder that holds them, or a regular expression for the files' names
-                with one group, such as ``r"(.+)_[0-9]+"``; without one those that look alike.
+                one below the class folder that holds them, a regular expression for the files' names
+                with one group, such as ``r"(.+)_[0-9]+"``, whose groups are of one class each unless it begins
+                with ``across:``; or ``"none"``: each image is independent. Images without a named group
+                belong together if they are copies.
             classes_at: how many levels below a folder its class folders lie: 2 for ``animals/dogs``.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
             multi_label: whether a picture may have several labels, or none; None: if the file says it, or

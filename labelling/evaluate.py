@@ -234,17 +234,16 @@ def looks_at(pictures: Sequence[Picture]) -> list[Seen | None]:
 def groups_of(
     named: Sequence[str], looks: Sequence[Seen | None], classes: numpy.ndarray
 ) -> numpy.ndarray:
-    """Return the number (N,) of the group of each picture: by its name where groups are named, else files of
-    a class that look alike are one. What is no file, or has no name, is alone.
+    """Return the number (N,) of the group of each picture: by its name, or of files without
+    one by evidence that they are copies, of one class. A picture that is not a file is alone.
 
     Args:
         named: N names, "" for none; looks: see ``looks_at``; classes: (N,).
     """
-    if not any(named):
-        coarse = [look and look.coarse for look in looks]
-        return numpy.array(look_alikes(coarse, classes.tolist()).groups)
+    coarse = [None if name else look and look.coarse for name, look in zip(named, looks)]
+    alike = look_alikes(coarse, classes.tolist()).groups
     first: dict[str, int] = {}
-    places = [first.setdefault(name, place) if name else place for place, name in enumerate(named)]
+    places = [first.setdefault(name, place) if name else place for name, place in zip(named, alike)]
     return numpy.array(places)
 
 

@@ -6,6 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+import regex
+
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW, LISTED, image_name
@@ -13,21 +15,29 @@ from trainers.data.lists import Image
 
 from .table import Table
 
+NONE = "none"  # each image is independent: nothing is looked for
 FOLDER = "folder"  # groups are the folders that hold the images
+ACROSS = "across:"  # before a pattern: a group may have images of several classes
+NOTHING_LOOKED_FOR = (
+    "By --group-by none each image is independent, as you say: copies are not looked for"
+)
+SECONDS = 1.0  # that a pattern may take for a name
 FILM = 20  # images that look alike: of fewer any number may be copies of one
 STRETCHES = 10  # in which a film is divided, as many as there are folds
 Groups = Mapping[str, int]  # path → the number of the group of images that belong together
 
 
-def named_by(rule: str, images: Iterable[Image]) -> dict[str, str]:
-    """Path → name of the image's group, of those that have one.
+def named_by(rule: str, images: Iterable[Image], across: bool = False) -> dict[str, str]:
+    """Return path → name of the image's group, of those that have one.
 
     Args:
         rule: ``FOLDER``, which holds the image, below its class folder or as a file names it; or a
-            regular expression for the beginning of the file's name, whose one group is the name.
+            regular expression for the beginning of the file's name, whose one group is the name. A pattern's
+            groups are of one class each, unless it begins with ``ACROSS``.
+        across: whether groups have images of several classes anyway, as those of multi-label images do.
 
     Raises:
-        UserError: it is no such rule, or no image has a group by it.
+        UserError: it is no such rule, no image has a group by it, or it takes too long.
     """
     pattern = None if rule == FOLDER else checked_pattern(rule)
     groups = {}
@@ -37,8 +47,9 @@ def named_by(rule: str, images: Iterable[Image]) -> dict[str, str]:
             inside = image_name(path) if LISTED in path else path.partition(BELOW)[2]
             name = os.path.dirname(inside)
         else:
-            found = pattern.match(os.path.basename(path))
-            name = found[1] if found else ""
+            name = matched(pattern, rule, os.path.basename(path))
+            if name and not across and not rule.startswith(ACROSS):
+                name = f"{image.classname}/{name}"
         if name:
             groups[path] = name
     if not groups:
@@ -47,29 +58,45 @@ def named_by(rule: str, images: Iterable[Image]) -> dict[str, str]:
     return groups
 
 
-def checked_pattern(rule: str) -> re.Pattern[str]:
-    """
+def matched(pattern: "regex.Pattern[str]", rule: str, name: str) -> str:
+    """Return the name of the group of a file by a rule's pattern, or "".
+
     Raises:
-        UserError: a rule for names is no regular expression with one group.
+        UserError: the pattern takes too long.
     """
-    advice = f"give {FOLDER}, or a regular expression with one group, such as '(.+)_[0-9]+'"
     try:
-        pattern = re.compile(rule)
-    except re.error as error:
+        found = pattern.match(name, timeout=SECONDS)
+    except TimeoutError as error:
+        raise UserError(
+            f"--group-by {rule!r} takes more than {SECONDS:g} s for {name}: write it without a repetition inside a repetition"
+        ) from error
+    return (found[1] or "") if found else ""
+
+
+def checked_pattern(rule: str) -> "regex.Pattern[str]":
+    """Return a rule's pattern.
+
+    Raises:
+        UserError: the rule is not a regular expression with one group.
+    """
+    advice = f"give {NONE}, {FOLDER}, or a regular expression with one group, such as '(.+)_[0-9]+'"
+    try:
+        pattern = regex.compile(rule.removeprefix(ACROSS))
+    except regex.error as error:
         raise UserError(f"--group-by is {rule!r} ({error}): {advice}") from error
     if pattern.groups != 1:
         raise UserError(f"--group-by is {rule!r}, with {pattern.groups} groups: {advice}")
     return pattern
 
 
-def numbered(images: Sequence[Image], named_groups: Mapping[str, str]) -> Groups:
-    """The groups that have a name: nothing is guessed, and an image without one is alone."""
+def numbered(paths: Sequence[str], named_groups: Mapping[str, str]) -> Groups:
+    """Return the number of each image's group: images without a name are alone."""
     numbers: dict[str, int] = {}
     groups = {}
-    for image in images:
-        own = named_groups.get(image.impath)
-        name = f"image {image.impath}" if own is None else f"group {own}"
-        groups[image.impath] = numbers.setdefault(name, len(numbers))
+    for path in paths:
+        own = named_groups.get(path)
+        name = f"image {path}" if own is None else f"group {own}"
+        groups[path] = numbers.setdefault(name, len(numbers))
     return groups
 
 
@@ -118,6 +145,19 @@ def in_stretches(images: Sequence[Image], groups: Groups) -> tuple[Groups, str]:
         f"as frames of a film do: they are divided into {STRETCHES} stretches each in the order of their names, so "
         "that what is said is of other stretches of these films, and not of new ones"
     )
+
+
+def note_on_rule(rule: str, across: bool, named: int, groups: int, images: int) -> str:
+    """Return how many of the images have a group by a rule, or by a column where it is "", and of which classes."""
+    where = f"By --group-by {rule}" if rule else "By the column group"
+    single = rule and rule != FOLDER and not across and not rule.startswith(ACROSS)
+    classes = (
+        f"of one class each ({ACROSS} before the pattern for groups of several)"
+        if single
+        else "of any classes"
+    )
+    others = "" if named == images else "; among the others copies are looked for"
+    return f"{where} {named} of {counted(images, 'image')} have a group: {counted(groups, 'group')}, {classes}{others}"
 
 
 def note_on_partial(share: float, advice: str) -> str:

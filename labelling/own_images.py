@@ -23,7 +23,17 @@ from trainers.data.kept import Kept
 from trainers.data.lists import Image, Lists
 from trainers.texts.classnames import alike
 
-from .groups import Groups, check_groups, in_stretches, named_by, note_on_partial, numbered
+from .groups import (
+    NONE,
+    NOTHING_LOOKED_FOR,
+    Groups,
+    check_groups,
+    in_stretches,
+    named_by,
+    note_on_partial,
+    note_on_rule,
+    numbered,
+)
 from .look_alikes import look_alikes, share_partial
 from .table import Table
 from .task import Task
@@ -138,36 +148,45 @@ class Grouping:
 
 
 def grouped(table: Table, task: Task, every: Sequence[Image], seen: SeenOf, rule: str) -> Grouping:
-    """Return which images belong together: by a rule for their names or a file's column, else by how alike
-    they look.
+    """Return which images belong together: by a rule for their names or a file's column, and of those without
+    such a name by how alike they look; all are alone where the rule is ``NONE``.
 
     Raises:
         UserError: there is a rule and a column, or see ``named_by``, ``check_groups``.
     """
+    paths = [image.impath for image in every]
     names = table.groups
+    if rule and names:
+        raise UserError(f"{table.place} has a column group: leave out --group-by, or that column")
+    if rule == NONE:
+        return Grouping(numbered(paths, {}), {}, 0.0, warned([NOTHING_LOOKED_FOR]))
     if rule:
-        if names:
-            raise UserError(
-                f"{table.place} has a column group: leave out --group-by, or that column"
-            )
-        names = named_by(rule, every)
-    if names:
-        groups = numbered(every, names)
-        check_groups(table, groups)
-        return Grouping(groups, names, 0.0, ())
-    coarse = [seen[image.impath].coarse for image in every]
-    looked = look_alikes(coarse, task.searched_classes(every))
-    found = {image.impath: number for image, number in zip(every, looked.groups)}
-    partial = [image.impath for image, is_partial in zip(every, looked.is_partial) if is_partial]
-    groups = found
+        names = named_by(rule, every, across=task.multi_label)
     notes = []
+    if names:
+        named = len({*paths} & {*names})
+        notes.append(
+            note_on_rule(rule, task.multi_label, named, len({*names.values()}), len({*paths}))
+        )
+        log.info("%s", notes[0])
+    unnamed = [image for image in every if image.impath not in names]
+    coarse = [seen[image.impath].coarse for image in unnamed]
+    looked = look_alikes(coarse, task.searched_classes(unnamed))
+    found: Groups = {image.impath: number for image, number in zip(unnamed, looked.groups)}
+    partial = [image.impath for image, is_partial in zip(unnamed, looked.is_partial) if is_partial]
+    alike = found
     if not table.is_divided:
-        groups, film = in_stretches(every, found)
+        alike, film = in_stretches(unnamed, found)
         notes += warned([film])
-        partial = [path for path in partial if groups[path] == found[path]]
+        partial = [path for path in partial if alike[path] == found[path]]
     share = share_partial(len(partial), len(every))
     notes += warned([note_on_partial(share, "by a column group or by --group-by")])
-    return Grouping(groups, {}, share, notes)
+    by_look = {path: f"image {number}" for path, number in alike.items()}
+    by_name = {path: f"name {name}" for path, name in names.items()}
+    groups = numbered(paths, {**by_look, **by_name})
+    if names:
+        check_groups(table, groups)
+    return Grouping(groups, names, share, notes)
 
 
 def content_of(images: Images, named_groups: Mapping[str, str]) -> str:

@@ -24,7 +24,7 @@ from trainers.common.fingerprints import (
 )
 from trainers.common.recipes import SHOTS, check_known
 
-from .groups import FOLDER, checked_pattern
+from .groups import FOLDER, NONE, checked_pattern
 from .table import means_multi_label, read_table
 
 Text = str | os.PathLike[str]
@@ -116,7 +116,7 @@ def ask(
         raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
     settings = checked_settings({} if settings is None else settings)
     if rule := text("--group-by", group_by):
-        if rule != FOLDER:
+        if rule not in (FOLDER, NONE):
             checked_pattern(rule)
         settings[GROUP_BY] = rule
     if device is not None:
@@ -185,8 +185,9 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         "--group-by",
         metavar="RULE",
         help="which images belong together (a patient, a film, a day): folder, the one below the class folder that holds "
-        "them, or a regular expression for their names with one group, such as '(.+)_[0-9]+' (default: images that "
-        "look alike)",
+        "them; a regular expression for their names with one group, such as '(.+)_[0-9]+', whose groups are of one class "
+        "each unless it begins with across:; or none, each image is independent (default, and for images without a named "
+        "group: copies)",
     )
     parser.add_argument(
         "--classes-at",

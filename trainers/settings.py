@@ -129,7 +129,7 @@ BEYOND_DASSL = {
     ),
     "DATASET.GROUP_BY": Setting(
         "",
-        "of one's own images: which belong together: folder, or a regular expression for names; empty: those that look alike",
+        "of one's own images: which belong together: folder, a regular expression for names, or none; empty: copies",
     ),
     "INPUT.BACKGROUND": Setting(
         "",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy
 import PIL.Image
+import PIL.ImageOps
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,8 +29,49 @@ def test_a_rule_groups_by_the_folder_below_the_class_or_by_the_names_beginning()
     listed = listed_path("/data", "scans/anna/3.png")
     every = [image(path) for path in (below, alone, listed)]
     assert named_by("folder", every) == {below: "anna", listed: "scans/anna"}
-    assert named_by("([0-9])", every) == {below: "1", alone: "2", listed: "3"}
-    assert named_by("(1|2)?", every) == {below: "1", alone: "2"}, "an empty group is none"
+    assert named_by("([0-9])", every) == {
+        below: "class 0/1",
+        alone: "class 0/2",
+        listed: "class 0/3",
+    }
+    assert {*named_by("(1|2)?", every)} == {below, alone}, "an empty group is none"
+
+
+def test_a_patterns_groups_are_of_one_class_unless_it_says_otherwise():
+    every = [image("/data/cat/0.jpg", 0), image("/data/dog/0.jpg", 1)]
+    assert len({*named_by("(.+)", every).values()}) == 2
+    assert len({*named_by("across:(.+)", every).values()}) == 1
+    assert len({*named_by("(.+)", every, across=True).values()}) == 1, "of multi-label images"
+
+
+def test_a_pattern_that_hangs_is_refused():
+    name = 40 * "a" + "!.png"
+    with pytest.raises(UserError, match="takes more than 1 s for a+!.png: write it without"):
+        named_by("((?:a|aa)+)$", [image(f"/data/cat/{name}")])
+
+
+def test_by_none_each_image_is_alone_and_images_without_a_named_group_are_looked_at(
+    tmp_path, caplog
+):
+    """Of eight scenes with a copy each; two files of one class fit the pattern."""
+    draws = numpy.random.default_rng(0)
+    for name in ("one", "two"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for scene in range(4):
+            cells = draws.integers(40, 256, (12, 12, 3), dtype="uint8")
+            picture = PIL.Image.fromarray(cells.repeat(8, axis=0).repeat(8, axis=1))
+            picture.save(tmp_path / "data" / name / f"scene{scene}.png")
+            PIL.ImageOps.mirror(picture).save(tmp_path / "data" / name / f"mirror{scene}.png")
+    run = {"trainer": "GDA", "backbone": "tiny"}
+    none = PromptedClassifier.fit(tmp_path / "data", group_by="none", folder=tmp_path / "n", **run)
+    assert none.record["metrics"]["test"].get("effective_images", 16) == 16
+    assert "By --group-by none each image is independent" in " ".join(none.record["notes"])
+    some = PromptedClassifier.fit(
+        tmp_path / "data", group_by="(scene[01])", folder=tmp_path / "s", **run
+    )
+    said = " ".join(some.record["notes"])
+    assert "have a group: 4 groups, of one class each" in said
+    assert "8 images belong together, in 4 groups" in said, "mirrored ones of the two other scenes"
 
 
 @pytest.mark.parametrize(
@@ -41,7 +83,7 @@ def test_a_rule_groups_by_the_folder_below_the_class_or_by_the_names_beginning()
     ],
 )
 def test_a_rule_that_can_not_work_is_refused_before_anything_is_read(rule, said):
-    with pytest.raises(UserError, match="give folder, or a regular expression") as refused:
+    with pytest.raises(UserError, match="give none, folder, or a regular expression") as refused:
         ask("/no/such/folder", group_by=rule)
     assert said in str(refused.value)
 
@@ -70,8 +112,8 @@ def test_by_a_rule_no_group_is_divided_and_another_rule_is_another_run(
                 picture.save(tmp_path / "data" / name / f"{group}_{shot}.png")
     place = tmp_path / "run"
     rules = {"trainer": "GDA", "backbone": "tiny", "folder": place}
-    classifier = PromptedClassifier.fit(tmp_path / "data", group_by="([0-9])_", **rules)
-    assert classifier.record["config"]["DATASET"]["GROUP_BY"] == "([0-9])_"
+    classifier = PromptedClassifier.fit(tmp_path / "data", group_by="across:([0-9])_", **rules)
+    assert classifier.record["config"]["DATASET"]["GROUP_BY"] == "across:([0-9])_"
     assert "24 images belong together, in 6 groups" in " ".join(classifier.record["notes"])
     kept = kept_answers(place, "test")
     counted = {(path.split("/")[-1][0], group) for path, group in zip(kept["image"], kept["group"])}
