@@ -56,7 +56,7 @@ def test_a_group_is_in_one_fold_and_counts_once(task, road, own_pictures, traine
         trained_on(task, file)
         own = [place // 4 for place in range(PICTURES)]
     else:
-        trained_on(task, folder / "labels.csv", "--group-by", "([0-9]+)[0-9].png|[0-9].png")
+        trained_on(task, folder / "labels.csv", "--group-by", "across:([0-9]+)[0-9].png|[0-9].png")
     answers = read_answers(str(tmp_path / "new"), "test", record_of(tmp_path / "new"))
     place = [int(re.findall("[0-9]+", name)[-1]) for name in answers["image"]]
     if road == "column":
