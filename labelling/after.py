@@ -1,4 +1,4 @@
-"""What follows a training on one's own pictures: the same CLIP without training, for comparison, a report
+"""Steps after a training on one's own pictures: the same CLIP without training, for comparison, a report
 where its packages are there, and how to go on."""
 
 import importlib.util
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
-DRAWING = ("jinja2", "matplotlib", "pandas")  # what a report needs
+DRAWING = ("jinja2", "matplotlib", "pandas")  # packages that a report needs
 
 
 def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
     """Say how good a run is that is made, write ``report.html`` into its folder, and say how to go on.
 
     Args:
-        folder: of what labels images; predict: the command that does.
+        folder: of the run that labels images; predict: the command for it.
     """
     cfg = run.cfg
     record = read_record(f"{cfg.OUTPUT_DIR}/{FILE_NAME}")

@@ -1,4 +1,4 @@
-"""What a classifier answers to pictures."""
+"""A classifier's answers to pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Answers:
-    """What a classifier says about N images over K classes; numpy arrays in fp32.
+    """A classifier's answers to N images over K classes; numpy arrays in fp32.
 
     Attributes:
         classnames: the K names.

@@ -1,4 +1,4 @@
-"""How a picture looks, whatever it shows: a few statistics of its pixels. A CLIP is trained to ignore these, so
+"""The appearance of a picture, whatever it shows: a few statistics of its pixels. A CLIP is trained to ignore these, so
 that its features alone find few changed cameras (docs/log.md)."""
 
 import numpy

@@ -77,7 +77,7 @@ class PromptedClassifier:
     Args:
         method: whose prompts are loaded.
         cfg: the run's config; record: its ``results.json``.
-        trained_on: the files of its training images, see ``fingerprints.start_of``.
+        trained_on: the files of its training images (``fingerprints.start_of``).
         rule: which answers are labels; None: those that the method itself gives.
         familiar: its training images, from which others are told; None where they are not known.
         withholds: whether images unlike these get no label.
@@ -134,7 +134,7 @@ class PromptedClassifier:
             backbone: name or file of the CLIP, where it is not where the run found it any more; its
                 weights have to be the same.
             max_error, max_missed, min_certainty, confidence, label_unfamiliar: which answers are given as
-                labels, as by ``predict.py``; see ``rules.Wanted``.
+                labels, as by ``predict.py`` (``rules.Wanted``).
             device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
 
         Raises:
@@ -156,7 +156,7 @@ class PromptedClassifier:
         withholds: bool = False,
         device: str = AUTO,
     ) -> "PromptedClassifier":
-        """The classifier that a run has trained, see ``load``; rule, withholds: which answers are labels."""
+        """The classifier that a run has trained (``load``); rule, withholds: which answers are labels."""
         run = load_run(folder, text("the backbone", backbone), device)
         familiar = read_familiar(folder, run.record)
         return cls(run.method, run.cfg, run.record, run.images, rule, familiar, withholds)
@@ -165,10 +165,10 @@ class PromptedClassifier:
     def of_hub(
         cls, name: str, backbone: Text | None, wanted: Wanted, device: str = AUTO
     ) -> "PromptedClassifier":
-        """The classifier of a run on the hub, see ``load``. Its pictures are not there, so it promises nothing.
+        """The classifier of a run on the hub (``load``). Its pictures are not there, so it promises nothing.
 
         Raises:
-            UserError: see ``shared.load_shared``; or a promise is asked for.
+            UserError: as ``shared.load_shared``; or a promise is asked for.
         """
         wanted.check()
         if wanted.max_error is not None or wanted.max_missed is not None:
@@ -227,7 +227,7 @@ class PromptedClassifier:
                 ``fit``.
             multi_label: whether each label has a probability of its own, by one sentence (``ZeroshotCLIP``);
                 no label is given.
-            device: see ``load``.
+            device: as in ``load``.
 
         Raises:
             UserError: the names don't work, or the CLIP is not found.
@@ -270,7 +270,7 @@ class PromptedClassifier:
                 ``label``; or a torch data set of (image, label), whose labels are numbered by its
                 ``classes``, if it has any.
             labels: N class names, or N sets of names where a picture may have several.
-            trainer: name of a method, see ``list_trainers``; without one ``LinearProbe``, a
+            trainer: name of a method (``list_trainers``); without one ``LinearProbe``, a
                 regression on image features beside the texts.
             backbone: name or file of a CLIP; without one ViT-B/16 on a GPU, else ViT-B/32, and where
                 their weights can't be had the tiny one that comes with the package.
@@ -292,10 +292,10 @@ class PromptedClassifier:
                 ``labels`` are sets of names.
             refit: trains once more on all images, those of the test too, into ``<folder>/refit``, which
                 is returned: of trainers that learn in epochs.
-            device: see ``load``; None: what the settings say.
+            device: as in ``load``; None: what the settings say.
 
         Raises:
-            UserError: the input can't work; see also ``load``.
+            UserError: the input can't work (``load``).
         """
         from .label_cells import are_sources, wants_multi_label, write_images
 
@@ -337,7 +337,7 @@ class PromptedClassifier:
 
     @property
     def background(self) -> str:
-        """What transparent pictures are put on: the run's ``INPUT.BACKGROUND``; white where it took
+        """The background of transparent pictures: the run's ``INPUT.BACKGROUND``; white where it took
         its own pictures as they are stored."""
         return self.cfg.INPUT.BACKGROUND or "white"
 
@@ -411,7 +411,7 @@ class PromptedClassifier:
                 without it the first one is raised.
 
         Raises:
-            UserError: see ``predict``; no image is no error.
+            UserError: as ``predict``; no image is no error.
         """
         for prediction, names in self.predictions(images, broken):
             yield self.answers(prediction, names)
@@ -423,7 +423,7 @@ class PromptedClassifier:
         return without_unfamiliar(answers) if self.withholds and has_p_values else answers
 
     def predict_proba(self, images: Pictures) -> numpy.ndarray:
-        """Probabilities (N, K) of the classes in the order of ``classes_``; see ``predict``."""
+        """Probabilities (N, K) of the classes in the order of ``classes_`` (``predict``)."""
         return self.predict(images).probabilities
 
     def features(self, images: Pictures) -> numpy.ndarray:
@@ -433,7 +433,7 @@ class PromptedClassifier:
         normalised. Where only the text is prompted, they are CLIP's own.
 
         Raises:
-            UserError: see ``predict``.
+            UserError: as ``predict``.
         """
         parts = []
         with torch.no_grad():
@@ -449,14 +449,14 @@ class PromptedClassifier:
     def evaluate(
         self, images: "Sources | Labelled", labels: Sequence[object] | None = None
     ) -> "Evaluation":
-        """How good the answers to labelled images are; warns of those that were trained on.
+        """Measure the answers to labelled images; warn of images that were trained on.
 
         Args:
             images, labels: in any form that ``fit`` takes. Of a folder all images count, or those of
                 its ``test``, if it has one; class folders are named as in training.
 
         Raises:
-            UserError: see ``predict``; or a label is none of ``classes_``.
+            UserError: as ``predict``; or a label is none of ``classes_``.
         """
         from .evaluate import evaluated, labelling_of, truth_of
 
@@ -505,7 +505,7 @@ class PromptedClassifier:
 
     @torch.no_grad()
     def predicted_with_features(self, shown: Tensor) -> tuple[Prediction, Tensor]:
-        """Return the ``Prediction`` of images, see ``predicted``, and the CLIP's own features (B, E) of them, of any
+        """Return the ``Prediction`` of images (``predicted``), and the CLIP's own features (B, E) of them, of any
         length, both on the CPU."""
         method = self.method
         images = shown.to(method.device)[None]
@@ -524,7 +524,7 @@ class PromptedClassifier:
         self, images: Pictures, broken: dict[int, UserError] | None
     ) -> Generator[tuple[Tensor, list[str | None]], None, None]:
         """Images as ``read_batch`` has them, (B, 3, H, W), and their names, while the next ones are read;
-        broken: see ``predict_batches``."""
+        broken: as in ``predict_batches``."""
         return batches_of(images, self.cfg.DATALOADER.TEST.BATCH_SIZE, self.read_batch, broken)
 
     def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> ReadImages:
@@ -548,7 +548,7 @@ class PromptedClassifier:
         return push(self, repository, private)
 
     def export(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the classifier for programs without this toolbox; see ``export.py``.
+        """Writes the classifier for programs without this toolbox (``export.py``).
 
         Everything is computed in fp32 on the CPU, whatever the run's precision.
         """

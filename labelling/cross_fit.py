@@ -26,9 +26,9 @@ class FeatureSet:
     """Pictures whose features are known, of any length.
 
     Attributes:
-        views: (R, N, E), what a classifier is fitted to, see ``FeatureMethod.views_of``.
+        views: (R, N, E), what a classifier is fitted to (``FeatureMethod.views_of``).
         shown: (N, E), the pictures as they are tested.
-        target: (N,) labels or (N, K) bool, see ``Task.target``.
+        target: (N,) labels or (N, K) bool (``Task.target``).
         fold: (N,), from 0, of each picture.
     """
 

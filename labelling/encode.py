@@ -42,7 +42,7 @@ def learn_features(run: Run) -> dict[str, numpy.ndarray]:
     the untrained CLIP and the map of a report take these features, and no pixels.
 
     Returns:
-        path → statistics (S,) of how each image looks, see ``appearance``.
+        path → statistics (S,) of how each image looks (``appearance``).
     """
     loaders = run.loaders
     images = loaders.images
@@ -131,7 +131,7 @@ def number_after(folder: str) -> int:
 
 
 def kept(folder: str, key: str) -> dict[str, Encoded]:
-    """Return the images of the blocks in a folder, see ``rows_of``; a block of another key, or one that can't
+    """Return the images of the blocks in a folder (``rows_of``); a block of another key, or one that can't
     be read, is removed."""
     known: dict[str, Encoded] = {}
     for place in blocks_in(folder):
@@ -146,7 +146,7 @@ def kept(folder: str, key: str) -> dict[str, Encoded]:
 
 
 def images_in(folder: str) -> dict[str, Encoded]:
-    """Return the images that a run has encoded, see ``rows_of``; folder: of the run."""
+    """Return the images that a run has encoded (``rows_of``); folder: of the run."""
     known: dict[str, Encoded] = {}
     for place in blocks_in(f"{folder}/{FEATURES}"):
         found = read_block(place)
@@ -155,7 +155,7 @@ def images_in(folder: str) -> dict[str, Encoded]:
 
 
 def read_block(place: str) -> tuple[str, dict[str, Encoded]] | None:
-    """Return a block's key and its images, see ``rows_of``; None where it can't be read."""
+    """Return a block's key and its images (``rows_of``); None where it can't be read."""
     try:
         arrays = read_arrays(place)
         block = Encoded(torch.from_numpy(arrays["features"]), arrays["looks"])

@@ -30,11 +30,11 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
     """A classifier of images that scikit-learn can clone, fit and score.
 
     Images are given as an array or list of N paths, or of any that ``PromptedClassifier`` takes. Of
-    those to fit, a part is kept aside as in every training, see ``PromptedClassifier.fit``; of the
+    those to fit, a part is kept aside as in every training (``PromptedClassifier.fit``); of the
     run nothing is kept but the classifier.
 
     Args:
-        trainer, backbone, recipe, shots, seed, settings: see ``PromptedClassifier.fit``.
+        trainer, backbone, recipe, shots, seed, settings: as in ``PromptedClassifier.fit``.
         classnames: what the labels 0, 1 … are called, in the order of the alphabet, where scikit-learn
             itself numbers the classes before it fits: ``cross_val_predict`` of probabilities,
             ``StackingClassifier``, ``CalibratedClassifierCV(ensemble=False)``.
@@ -69,7 +69,7 @@ class ClipClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # s
         """Trains on N images and their N class names, or numbers of ``classnames``: CLIP reads the names.
 
         Raises:
-            UserError: a number has no name; or see ``PromptedClassifier.fit``.
+            UserError: a number has no name; or as ``PromptedClassifier.fit``.
         """
         given = numpy.asarray(labels)
         is_numbered = given.dtype.kind in "iu"

@@ -1,4 +1,4 @@
-"""How good a classifier's answers to labelled pictures are."""
+"""Evaluation of a classifier's answers to labelled pictures."""
 
 import logging
 import os
@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Evaluation:
-    """How good the answers to N labelled images over K classes are; shares in [0, 1].
+    """Measures of the answers to N labelled images over K classes; shares in [0, 1].
 
     Attributes:
         images: N.
         accuracy: share of right answers; None of a multi-label run. Where a program asked for the pictures with
             known probabilities (column ``asked_with``), it and ``micro_f1`` are of all those it could ask for.
-        interval: ends of the 95 % interval of the accuracy, see ``wilson``, or of a multi-label run of
-            ``micro_f1``; images that belong together are worth fewer, see ``effective_number``.
+        interval: ends of the 95 % interval of the accuracy (``wilson``), or of a multi-label run of
+            ``micro_f1``; images that belong together are worth fewer (``effective_number``).
         macro_f1: mean of F1 over the classes that occur.
         ece: expected calibration error over 15 bins of equal width.
         confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
@@ -47,7 +47,7 @@ class Evaluation:
         trained_on: how many of the images the classifier was trained on, byte for byte; 0 where it does
             not know.
         answers: to the images.
-        mean_average_precision, micro_f1: of a multi-label run, see ``measure_multi_label``; else None.
+        mean_average_precision, micro_f1: of a multi-label run (``measure_multi_label``); else None.
         per_label: likewise, its measures of each label, in percent; else empty.
     """
 
@@ -84,10 +84,10 @@ def evaluated(
     trained_on: frozenset[int],
     multi_label: bool,
 ) -> Evaluation:
-    """Return how good answers to N labelled pictures are; warn of those that were trained on.
+    """Measure answers to N labelled pictures; warn of pictures that were trained on.
 
     Args:
-        truth: which labels (N, K), bool, the pictures have; trained_on: see ``fingerprints.start_of``.
+        truth: which labels (N, K), bool, the pictures have; trained_on: as in ``fingerprints.start_of``.
     """
     looks = looks_at(known.pictures)
     seen = number_seen(known.pictures, looks, trained_on)
@@ -178,10 +178,10 @@ def of_multi_label(
 def labelling_of(
     images: Sources | Labelled, labels: Sequence[object] | None, multi_label: bool
 ) -> Labelling:
-    """Return labelled images in any form that ``fit`` takes; of a folder with parts those of its test.
+    """Read labelled images in any form that ``fit`` takes; of a folder with parts only its test.
 
     Raises:
-        UserError: see ``read_table``, ``labelled_pictures``.
+        UserError: as ``read_table``, ``labelled_pictures``.
     """
     if not are_sources(images, labels):
         pictures, names = labelled_pictures(images, labels, multi_label)
@@ -225,7 +225,7 @@ def truth_of(names: Sequence[tuple[str, ...]], classnames: Sequence[str]) -> num
 
 
 def looks_at(pictures: Sequence[Picture]) -> list[Seen | None]:
-    """Return what is seen of each picture; None of what is no file."""
+    """Look at each picture; None for one that is not a file."""
     files = [os.fspath(picture) for picture in pictures if is_path(picture)]
     looks = iter(look_through(files))
     return [next(looks) if is_path(picture) else None for picture in pictures]
@@ -238,7 +238,7 @@ def groups_of(
     one by evidence that they are copies, of one class. A picture that is not a file is alone.
 
     Args:
-        named: N names, "" for none; looks: see ``looks_at``; classes: (N,).
+        named: N names, "" for none; looks: as in ``looks_at``; classes: (N,).
     """
     coarse = [None if name else look and look.coarse for name, look in zip(named, looks)]
     alike = look_alikes(coarse, classes.tolist()).groups
@@ -253,7 +253,7 @@ def number_seen(
     """Return how many pictures are files that were trained on, or would be if ``fit`` wrote them.
 
     Args:
-        looks: see ``looks_at``; trained_on: see ``fingerprints.start_of``.
+        looks: as in ``looks_at``; trained_on: as in ``fingerprints.start_of``.
     """
     if not trained_on:
         return 0

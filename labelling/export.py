@@ -6,7 +6,7 @@
   texts' features.
 - ``clip.safetensors``, for LoRA and ProLIP, which merge exactly: the changed CLIP under OpenAI's
   names. What prompts and other adapters learn can't be merged.
-- ``README.md``: what it is, what it was measured at, how to call it.
+- ``README.md``: its description, its measures, and how to call it.
 """
 
 import json
@@ -33,9 +33,9 @@ MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"
 MERGED = "clip.safetensors"
 CARD = "README.md"
-OWNER = "cdc_export.txt"  # marks the folder of an export, see ``check_folder``
+OWNER = "cdc_export.txt"  # marks the folder of an export (``check_folder``)
 OPSET = 18
-ON_CARD = {  # of a split: what the card calls them
+ON_CARD = {  # of a split: their names on the card
     "images": ("images", "{}"),
     "accuracy": ("accuracy", "{:.2f} %"),
     "macro_f1": ("macro F1", "{:.2f} %"),
@@ -63,7 +63,7 @@ class Exportable(Protocol):
 
 
 class FusedClassifier(nn.Module):
-    """What is exported: pixels (B, 3, H, W) in [0, 1] → probability (B, K) and, where the method
+    """The exported model: pixels (B, 3, H, W) in [0, 1] → probability (B, K) and, where the method
     has one, vacuity (B,).
 
     Args:

@@ -1,4 +1,4 @@
-"""How familiar a picture is to a run: the share of the training pictures that are at least as far from the
+"""Familiarity of a picture to a run: the share of the training pictures that are at least as far from the
 others as this one is.
 
 A picture is far by what it shows or by how it looks. What it shows is the CLIP's own features: its distance is
@@ -134,7 +134,7 @@ class Familiar:
         return p_value
 
     def arrays(self) -> dict[str, numpy.ndarray]:
-        """Return what is kept, by name, as a file of arrays holds it."""
+        """Return the kept arrays by name, for a file."""
         return {
             "features": self.features,
             "weight": self.weight,
@@ -168,7 +168,7 @@ def unit(features: numpy.ndarray) -> numpy.ndarray:
 def fit_familiar(
     features: numpy.ndarray, looks: numpy.ndarray, groups: numpy.ndarray, seed: int = 1
 ) -> Familiar:
-    """Return what has to be kept of training pictures. Of one group alone, which no other can judge, no
+    """Keep the features and looks of training pictures. Of one group alone, which no other can judge, no
     picture is farther than another.
 
     Args:
@@ -217,7 +217,7 @@ def look_apart(looks: numpy.ndarray, fold: numpy.ndarray) -> numpy.ndarray:
 
 
 def read_familiar(folder: str, record: Record) -> Familiar | None:
-    """Return what a run has kept of its training pictures; None where its record names no such file, as of
+    """Read a run's familiarity of its training pictures; None where its record names no such file, as of
     a run on a data set of the field.
 
     Raises:

@@ -44,7 +44,7 @@ PROBES = 8  # images of the pass from which a training's time is estimated
 
 def fit_folder(asked: OwnRun) -> str:
     """Makes the run of a folder of class folders, if it is not done, and returns the folder of what
-    labels images, see ``make_asked``.
+    labels images (``make_asked``).
 
     Raises:
         UserError: the input can't work.
@@ -72,7 +72,7 @@ def opened(
     Args:
         others: folders of runs, "" for none, whose trainer and CLIP it takes where none is given.
         loggers: whose messages are meant.
-        images, backbone, can_fold: see ``build_run``.
+        images, backbone, can_fold: as in ``build_run``.
 
     Raises:
         UserError: the input can't work.
@@ -166,7 +166,7 @@ def end(run: Run) -> None:
 
 def keep_familiar(run: Run, known: Encoded) -> numpy.ndarray:
     """Keep the training images of a run, so that others can be told from them; return how familiar the kept
-    ones are to those of other groups, see ``Familiar.own_p_values``."""
+    ones are to those of other groups (``Familiar.own_p_values``)."""
     images = run.loaders.images
     groups = numpy.array([images.groups[str(item.impath)] for item in images.train_x])
     familiar = fit_familiar(known.features.numpy(), known.looks, groups, run.cfg.SEED)
@@ -175,8 +175,8 @@ def keep_familiar(run: Run, known: Encoded) -> numpy.ndarray:
 
 
 def make_asked(run: Run, asked: OwnRun) -> str:
-    """Makes a run and, with ``asked.refit``, what is trained on all of its images; returns the folder
-    of what labels images: the run's, or that of the second training.
+    """Make a run and, with ``asked.refit``, a second training on all of its images; return the folder
+    that labels images: the run's, or the second training's.
 
     Raises:
         UserError: the method can't be trained once more.
@@ -205,7 +205,7 @@ def make_asked(run: Run, asked: OwnRun) -> str:
         log.info("Training takes up to %s", counted(most_minutes(other), "minute"))
         other.prepare()
         other.train()
-        # what validation images have fitted: here none are left that it was not trained on
+        # calibration is copied: no unseen image is left to fit it
         calibrated = {name: fitted[name] for name in other.method.calibrated}
         other.method.learned.load_state_dict(calibrated, strict=False)
         other.checkpoints.save_prompts_again()
@@ -214,7 +214,8 @@ def make_asked(run: Run, asked: OwnRun) -> str:
 
 
 def check_refit(run: Run) -> None:
-    """
+    """Check that a run can be trained once more on all images.
+
     Raises:
         UserError: the method learns nothing in epochs, or needs validation images for its best epoch.
     """
@@ -253,7 +254,7 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
 
 @torch.no_grad()
 def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
-    """Fits a classifier to the training images, see ``cross_fit``."""
+    """Fits a classifier to the training images (``cross_fit``)."""
     method.eval()
     images = run.loaders.images
     task = task_of(bool(images.truth))
@@ -281,7 +282,7 @@ def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
 
 
 def most_minutes(run: Run) -> int:
-    """How many minutes a training takes at most: a step costs up to three passes, forward and back. One
+    """Return the minutes that a training takes at most: a step costs up to three passes, forward and back. One
     is timed, the second one, to its end on the device."""
     method = run.method
     optim = run.cfg.OPTIM
@@ -306,7 +307,7 @@ def most_minutes(run: Run) -> int:
 
 
 def machine() -> str:
-    """What the numbers depend on besides the config, in lines."""
+    """Describe the machine and the packages, which numbers depend on, in lines."""
     known = "\n".join(f"{name}: {version}" for name, version in versions().items())
     gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     built = f"{torch.__config__.show()}{torch.__config__.parallel_info()}"

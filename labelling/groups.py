@@ -1,4 +1,4 @@
-"""Which images of one's own belong together: by name, or by a rule for their names, and what becomes of a
+"""Groups of one's own images: by name, or by a rule for their names, and the division of a
 group that is most of its class."""
 
 import os
@@ -161,7 +161,7 @@ def note_on_rule(rule: str, across: bool, named: int, groups: int, images: int) 
 
 
 def note_on_partial(share: float, advice: str) -> str:
-    """What it means that a share of images looks like some of their group and unlike the rest; "" for 0.
+    """Explain that a share of images looks like some of their group and unlike the rest; "" for 0.
 
     advice: how a run like this is told which images belong together.
     """
@@ -175,6 +175,6 @@ def note_on_partial(share: float, advice: str) -> str:
 
 
 def by_numbers(path: str) -> list[tuple[int, str]]:
-    """What paths are sorted by, so that frame 2 comes before frame 10."""
+    """Return the sorting key of a path: frame 2 comes before frame 10."""
     parts = re.split(r"(\d+)", path)
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]

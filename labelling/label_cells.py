@@ -47,7 +47,7 @@ Labelled = Pictures | LabelledTable | LabelledDataSet
 def wants_multi_label(
     images: Sources | Labelled, labels: Sequence[object] | None, told: bool | None
 ) -> bool:
-    """Return whether a picture may have several labels: by the file, see ``means_multi_label``, or by labels
+    """Return whether a picture may have several labels: by the file (``means_multi_label``), or by labels
     that are collections of names."""
     if are_sources(images, labels):
         return means_multi_label(root_of(cast(Sources, images)), told)
@@ -74,7 +74,7 @@ def is_collection(label: object) -> bool:
 def write_images(
     images: Labelled, labels: Sequence[object] | None, folder: str, multi_label: bool
 ) -> str:
-    """Make a file that names images and their labels, see ``write_table``; return it.
+    """Make a file that names images and their labels (``write_table``); return it.
 
     Raises:
         UserError: there are no labels, or one is no name or, of a multi-label run, no set of names.
@@ -109,7 +109,7 @@ def labelled_pictures(
     """Return N pictures and the names of each one's labels.
 
     Raises:
-        UserError: see ``write_images``; or there are more of one than of the other.
+        UserError: as ``write_images``; or there are more of one than of the other.
     """
     pictures, given = pictures_and_labels(images, labels)
     if len(pictures) != len(given):
@@ -127,10 +127,10 @@ def pictures_and_labels(
 
     Args:
         images: images in any form, with ``labels``; a ``DataFrame`` with the columns ``path`` and
-            ``label``; or a torch data set, see ``of_data_set``.
+            ``label``; or a torch data set (``of_data_set``).
 
     Raises:
-        UserError: there are no labels, or see ``of_data_set``.
+        UserError: there are no labels, or as ``of_data_set``.
     """
     if labels is not None:
         return list(one_by_one(cast(Pictures, images))), list(labels)
@@ -182,7 +182,7 @@ def of_data_set(images: LabelledDataSet) -> tuple[list[Picture], list[object]]:
 
 
 def name_of(label: object, names: Sequence[object] | None, number: int) -> object:
-    """The name of a label of the image of that number, see ``of_data_set``."""
+    """The name of a label of the image of that number (``of_data_set``)."""
     if isinstance(label, str):
         return label
     try:

@@ -1,4 +1,4 @@
-"""Which labels of a multi-label picture are given so that a promise is kept: those from a limit on.
+"""Limits from which on the labels of a multi-label picture are given, so that a promise is kept.
 
 ``--max-error X`` promises, with a confidence of 95 %, that at most a share X of the labels that are given
 is wrong, and ``--max-missed X`` that at most a share X of the labels that pictures have is not given, on
@@ -29,12 +29,12 @@ NEVER = numpy.inf  # the limit of a label that is not given
 
 @dataclass(frozen=True)
 class Rule:
-    """Which labels a picture is given.
+    """A rule for the labels that a picture is given.
 
     Attributes:
         thresholds: (K,), or () of all, the least probability of each.
         most: that a picture is given, the most probable ones.
-        says: which labels are given, and what that promises, in a sentence.
+        says: the given labels and their promise, in a sentence.
         is_any: whether it serves any list of labels.
     """
 
@@ -211,7 +211,7 @@ def smallest_share(
     """Return the smallest share of ``OFFERED`` that can be promised, the largest being tested first; None
     where none can.
 
-    option: of ``PROMISES``; the others: see ``limit_of_error``.
+    option: of ``PROMISES``; the others: as in ``limit_of_error``.
     """
     found = None
     for share in sorted(OFFERED, reverse=True):

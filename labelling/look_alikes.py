@@ -1,7 +1,7 @@
-"""Which pictures of a class look alike: copies, a picture in another size or format, mirrored, turned or
+"""Search for pictures of a class that look alike: copies, a picture in another size or format, mirrored, turned or
 with black boxes in it, and the shots of a burst or the frames of a film.
 
-They are compared from afar, see ``image_files.look``, and blurred. Each picture is held against those
+They are compared from afar (``image_files.look``), and blurred. Each picture is held against those
 that are nearest to it in one of ``VIEWS``: a few steps of registration take away what a hand that moves
 and another light change, and what is left is compared with what the picture shows. Groups are what is
 connected so. What is black all over is taken for a cover, and is not compared.
@@ -11,7 +11,7 @@ their group, and not even nearly like the rest of it, the search finds only a pa
 together.
 
 Tests, choices and promises count only pictures unlike every training picture, and several that look alike
-as one, their mean: see ``threshold.Held``.
+as one, their mean: as in ``threshold.Held``.
 
 References:
     - Baker and Matthews (2004), "Lucas-Kanade 20 Years On: A Unifying Framework", §3.2: the inverse
@@ -31,8 +31,8 @@ from tqdm import tqdm
 from trainers.common.image_files import COARSE
 from trainers.maths.threads import one_thread
 
-# The share of what a picture shows, up to which the rest of a difference is none. experiments/copies.py
-# measures what is found and what is taken for alike.
+# Two pictures look alike if they differ by at most this share of their contrast. experiments/copies.py
+# measures the found copies and the mistakes.
 ALIKE = 0.1
 NEARLY = 0.15  # of two of a group, which others hold together
 HOPELESS = 0.6  # of what it shows: further steps of registration do not bring that below ``ALIKE``
@@ -50,7 +50,7 @@ CELL = 3  # coarse pixels of a side of a cell of a pattern
 BLACK = 8  # of 255: a cover's light is at most that in each channel
 SOLID = 2  # coarse pixels of a side: what is black and smaller than that square is a line
 DARK = 1 / 3  # share of a picture: one that is black in more of it has no covers
-# Share of the pictures that are partial, see ``LookAlikes``, up to which what belongs together is found:
+# Share of the pictures that are partial (``LookAlikes``), up to which what belongs together is found:
 # experiments/promises.py measures what promises hold.
 MOST_PARTIAL = 0.03
 LEAST = 0.5  # share of two pictures that has to be left to compare
@@ -59,7 +59,7 @@ PAIRS = 128  # pictures that are held against another at a time: 8 MB
 
 
 class LookAlikes(NamedTuple):
-    """What is found among N pictures.
+    """The groups found among N pictures.
 
     Attributes:
         groups: the number of each picture's group: where the first picture that looks like it, or like
@@ -77,7 +77,7 @@ def look_alikes(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> 
     """Finds which pictures of a class look alike.
 
     Args:
-        seen: (3 · ``COARSE``²,) each, see ``image_files.Seen``; None for what can't be read.
+        seen: (3 · ``COARSE``²,) each (``image_files.Seen``); None for what can't be read.
         labels: the class of each; pictures of two classes that look alike show fine differences.
     """
     found = LookAlikes([*range(len(seen))], [False] * len(seen))
@@ -108,7 +108,7 @@ def share_partial(partial: int, images: int) -> float:
 
 @one_thread()
 def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
-    """What is found among N pictures (N, 3 · ``COARSE``²) of a class."""
+    """Search among N pictures (N, 3 · ``COARSE``²) of a class."""
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
     images = uncovered(different)  # (U, 4, C, C)
     pairs, left = held_against(images, progress.update)
@@ -142,7 +142,7 @@ def connected(pairs: Tensor, number: int) -> Tensor:
 
 
 def views() -> Tensor:
-    """(V, 2, 3): how copies are turned or moved, see ``moved_by``: not at all, by quarters, mirrored and each
+    """(V, 2, 3): how copies are turned or moved (``moved_by``): not at all, by quarters, mirrored and each
     of these, and by ``TILT`` to both sides, mirrored or not; by ``SHIFT`` to each side."""
     turns = [0.0, math.pi / 2, math.pi, -math.pi / 2, TILT, -TILT]
     angles = torch.tensor(turns).repeat(2)
@@ -214,7 +214,7 @@ def held_against(
 
     Returns:
         The pairs (P, 2) that differ by no more than ``NEARLY``, each once or twice, and by how much they
-        differ (P,), see ``difference``.
+        differ (P,) (``difference``).
     """
     number = len(images)
     patterns = torch.cat([pattern(moved_by(images, view.expand(number, 2, 3))) for view in VIEWS])
@@ -242,8 +242,8 @@ def held_against(
 
 
 def difference(images: Tensor, others: Tensor) -> Tensor:
-    """What is left of the difference of others (P, 4, C, C) from images (P, 4, C, C), when those are
-    moved and lit like these, as a share (P,) of what they show; infinite where that takes another
+    """Return the remaining difference of others (P, 4, C, C) from images (P, 4, C, C), when the others are
+    moved and lit like these, as a share (P,) of their contrast; infinite where that takes another
     light or a larger motion, or too little of both is known."""
     motion, share = explained(images, others)
     is_other = (motion.abs() > torch.tensor(MOST)).any(dim=1)
@@ -311,7 +311,7 @@ def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
 
 
 def as_affine(motion: Tensor) -> Tensor:
-    """(P, 2, 3), see ``moved_by``, of a motion (P, 4): to the right and down in coarse pixels, the scale
+    """(P, 2, 3) (``moved_by``), of a motion (P, 4): to the right and down in coarse pixels, the scale
     less 1, the angle in radians."""
     right, down, scale, angle = motion.unbind(1)
     across = torch.stack([1 + scale, -angle, 2 * right / COARSE], dim=1)
@@ -320,7 +320,7 @@ def as_affine(motion: Tensor) -> Tensor:
 
 
 def one_after_the_other(first: Tensor, second: Tensor) -> Tensor:
-    """Takes places as first (P, 2, 3), see ``moved_by``, and what comes of them as second (P, 2, 3)."""
+    """Takes places as first (P, 2, 3) (``moved_by``), and what comes of them as second (P, 2, 3)."""
     turned = second[:, :, :2] @ first
     return torch.cat([turned[:, :, :2], turned[:, :, 2:] + second[:, :, 2:]], dim=2)
 

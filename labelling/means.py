@@ -1,4 +1,4 @@
-"""How sure it is that groups of pictures have fewer mistakes, in the mean, than a promise allows.
+"""A test whether groups of pictures have fewer mistakes, in the mean, than a promise allows.
 
 Pictures of a group depend on each other, and labels of a picture: the unit of a promise is a group, and all
 of its pictures count, as their mean. The excess of a group is how many of its labels are wrong, minus the

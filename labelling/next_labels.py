@@ -1,4 +1,4 @@
-"""Which unlabelled pictures to label next: spread over the features while few are labelled, the most uncertain
+"""Choice of unlabelled pictures to label next: spread over the features while few are labelled, the most uncertain
 ones later.
 
 While few are labelled, answers are too poor to say where they are unsure: pictures are clustered, and the

@@ -49,7 +49,7 @@ def official_classifier(
     backbone: Text,
     settings: Mapping[str, object] | None,
 ) -> tuple[Method, CfgNode, Record]:
-    """The parts of a ``PromptedClassifier``, see ``PromptedClassifier.from_official``."""
+    """The parts of a ``PromptedClassifier`` (``PromptedClassifier.from_official``)."""
     path = text("the checkpoint", checkpoint)
     check_known("trainer with official checkpoints", trainer, LAYOUTS)
     names = checked_names(classnames)
@@ -73,7 +73,7 @@ def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
     """The tensors of an official checkpoint by their official names.
 
     Raises:
-        UserError: there is no such file, or it holds something else, see ``check_state``.
+        UserError: there is no such file, or it holds something else (``check_state``).
     """
     if not os.path.isfile(path):
         raise UserError(f"there is no file {path}: give a checkpoint, such as model.pth.tar-50")
@@ -104,7 +104,7 @@ def config_for(
     """The recipe for the CLIP, with what follows from the prompts' shapes, and the settings over it.
 
     Raises:
-        UserError: see ``fill_config``.
+        UserError: as ``fill_config``.
     """
     trainer = kind.name()
     known = settings_with(kind)
@@ -123,7 +123,7 @@ def config_for(
 
 
 def record_of(method: Method, cfg: CfgNode, path: str) -> Record:
-    """What is known of the authors' run, as ``results.json`` has it: nothing was measured here."""
+    """Return the known facts of the authors' run, as ``results.json`` has them: nothing was measured here."""
     learnable, total = method.count_parameters()
     known = {"trainer": method.name(), "dataset": os.path.basename(path), "classes": "all"}
     return {

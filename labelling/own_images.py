@@ -47,7 +47,7 @@ Parts = Mapping[str, Sequence[Item]]
 def own_images(
     table: Table, task: Task, cfg: CfgNode, can_fold: bool, kept: Kept | None = None
 ) -> Images:
-    """Return what a run takes of one's own images.
+    """Choose the images of a run from one's own images.
 
     Images that can't be read are reported before training.
 
@@ -58,7 +58,7 @@ def own_images(
 
     Raises:
         UserError: there are images that can't be read and they are not to be skipped, or nothing is
-            left of a class or of the test; or see ``Task.checked``, ``Task.check_images``.
+            left of a class or of the test; or as ``Task.checked``, ``Task.check_images``.
     """
     for note in table.notes:
         log.info("%s", note)
@@ -128,13 +128,13 @@ def seen_of(images: Iterable[Image], kept: Kept | None) -> SeenOf:
 
 @dataclass(frozen=True)
 class Grouping:
-    """Which images belong together.
+    """The groups of images that belong together.
 
     Attributes:
         groups: path → number.
         names: path → the name of its group, where groups are named, by a file or a rule.
-        found_in_part: see ``Images``.
-        notes: what a reader has to know of it.
+        found_in_part: as in ``Images``.
+        notes: remarks on it for a reader.
     """
 
     groups: Groups
@@ -152,7 +152,7 @@ def grouped(table: Table, task: Task, every: Sequence[Image], seen: SeenOf, rule
     such a name by how alike they look; all are alone where the rule is ``NONE``.
 
     Raises:
-        UserError: there is a rule and a column, or see ``named_by``, ``check_groups``.
+        UserError: there is a rule and a column, or as ``named_by``, ``check_groups``.
     """
     paths = [image.impath for image in every]
     names = table.groups
@@ -201,7 +201,7 @@ def content_of(images: Images, named_groups: Mapping[str, str]) -> str:
 
 
 def say_transparent(seen: SeenOf, images: Images, background: str) -> None:
-    """Say what becomes of transparent parts, if there are any; background: see ``read_picture``."""
+    """Say how transparent parts are treated, if there are any; background: as in ``read_picture``."""
     number = len(images.digests)
     if transparent := sum(seen[path].is_transparent for path in images.digests):
         log.info(
@@ -274,7 +274,7 @@ def lost(parts: Parts, left: Parts, in_folds: bool) -> dict[str, list[str]]:
     return names
 
 
-# ---- what a reader has to know ----
+# ---- remarks for a reader ----
 
 
 def shown(path: str, folder: str) -> str:
@@ -283,7 +283,7 @@ def shown(path: str, folder: str) -> str:
 
 
 def note_on_few(tested: int) -> str:
-    """Return what the accuracy of few images rests on; tested: how many are held out."""
+    """Return a remark on the accuracy of few images; tested: number of held-out ones."""
     note = (
         f"The accuracy is of {counted(tested, 'image')}, held out. Of so few images a trainer of image features, "
         "such as GDA, is tested on all by cross-validation, and trained on all"

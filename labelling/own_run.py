@@ -112,7 +112,7 @@ def trainer_and_clip_of(folder: str) -> tuple[str, str]:
 
 
 def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, list[str]]:
-    """Completes a request by a trainer, a CLIP and the file of a recipe, see ``OwnRun``; returns it
+    """Completes a request by a trainer, a CLIP and the file of a recipe (``OwnRun``); returns it
     with sentences that say why these are taken, none where they were given.
 
     Args:
@@ -150,7 +150,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
     """The config of a run whose trainer and recipe are known, the latter as a file.
 
     Raises:
-        UserError: see ``fill_config``.
+        UserError: as ``fill_config``.
     """
     method = find_method(run.trainer, run.multi_label)
     settings = settings_with(method)

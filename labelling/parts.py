@@ -1,4 +1,4 @@
-"""How pictures are divided into train, val and test where the user has not done it, into folds, and sampled.
+"""Division of pictures into train, val and test where the user has not done it, and into folds; sampling.
 
 Pictures of one label are divided class by class into 50 % train, 20 % val and 30 % test. Multi-label
 pictures are divided in the same shares so that each part has its share of every label. Where there is no
@@ -64,7 +64,7 @@ def in_classes(table: Table, groups: Numbers | None = None) -> Lists:
 
 
 def in_label_sets(table: Table, groups: Numbers | None = None) -> Lists:
-    """Return train, val and test of multi-label pictures; see ``in_classes``."""
+    """Return train, val and test of multi-label pictures (``in_classes``)."""
     items = label_sets(table)
     lists: dict[str, list[Image]] = {part: [] for part in PARTS}
     for item, part in zip(items, table.parts):

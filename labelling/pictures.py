@@ -43,7 +43,7 @@ def one_by_one(images: Pictures) -> Iterable[Picture]:
 def ahead(
     items: Iterable[Given], work: Callable[[Given], Result], number: int
 ) -> Generator[Result, None, None]:
-    """What ``work`` makes of each item, in a thread of its own: while the caller has one result the next
+    """Yield the result of ``work`` for each item, made in a thread of its own: while the caller has one result the next
     ``number`` are made, and no more."""
     thread = ThreadPoolExecutor(max_workers=1)
     begun: deque[Future[Result]] = deque()
@@ -61,11 +61,11 @@ def ahead(
 def transformed(
     image: Picture, background: str, transform: Callable[[Image.Image], Tensor], least: int
 ) -> Tensor:
-    """What a transform makes of an image of any kind: of a path or a PIL image of what a viewer
-    shows, see ``as_seen``; least: see ``draft``.
+    """Apply a transform to an image of any kind: to a path or a PIL image as a viewer
+    shows it (``as_seen``); least: as in ``draft``.
 
     Raises:
-        UserError: see ``PromptedClassifier.predict``.
+        UserError: as ``PromptedClassifier.predict``.
     """
     if is_path(image):
         image = os.fspath(image)

@@ -1,6 +1,6 @@
 """The request for a run on one's own images, by ``train.py --images``, ``cdc-train`` or ``fit``.
 
-Without torch: what is wrong at first sight is answered at once.
+Without torch: mistakes at first sight are answered at once.
 """
 
 import argparse
@@ -47,7 +47,7 @@ class OwnRun:
 
     Attributes:
         images: absolute path of a folder of class folders, or of a file that names images and labels, or
-            several, see ``joined_roots``.
+            several (``joined_roots``).
         multi_label: whether a picture may have several labels, or none.
         trainer: "": that of the run that there is, else the task's.
         backbone: name of a CLIP; "": the recipe's if one is given, else that of the run that there
@@ -92,11 +92,11 @@ def ask(
     """The checked request; the images need not be there yet.
 
     Args:
-        images: their folder, or a file that names them, or several; multi_label: see ``OwnRun``.
+        images: their folder, or a file that names them, or several; multi_label: as in ``OwnRun``.
         classes_at: how many levels below a folder its class folders lie.
         folder: where the run goes; without one ``output/<images>/<trainer>/seed<seed>``, of no named
             trainer without ``<trainer>``.
-        group_by: which images belong together, see ``groups.named_by``; None: a file's column says it,
+        group_by: which images belong together (``groups.named_by``); None: a file's column says it,
             or they look alike.
         device: the name of the device; None: the settings' one.
 
@@ -145,7 +145,7 @@ def ask(
 
 
 def root_of(images: Text | Sequence[Text], classes_at: int = 1) -> str:
-    """Return the root of folders and files, see ``joined_roots``; classes_at: how many levels below a folder
+    """Return the root of folders and files (``joined_roots``); classes_at: how many levels below a folder
     its class folders lie.
 
     Raises:
@@ -215,10 +215,10 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
 def ask_by(
     args: argparse.Namespace, recipe: str | None, seed: int, settings: Mapping[str, object]
 ) -> OwnRun:
-    """Return the request of a command's arguments, see ``add_arguments``; the images are there.
+    """Return the request of a command's arguments (``add_arguments``); the images are there.
 
     Raises:
-        UserError: they are not, an argument can't work, or see ``read_table``.
+        UserError: they are not, an argument can't work, or as ``read_table``.
     """
     of_flags = {"DATASET.SKIP_SMALL": True} if args.skip_small else {}
     asked = ask(
@@ -259,7 +259,7 @@ def text(name: str, value: object) -> str:
     """A text or a path as a text; "" for None.
 
     Raises:
-        UserError: it is neither, or no path has that name; name: what it is, for the message.
+        UserError: it is neither, or no path has that name; name: its name in the message.
     """
     if value is None:
         return ""
@@ -271,9 +271,10 @@ def text(name: str, value: object) -> str:
 
 
 def whole(name: str, value: SupportsIndex) -> int:
-    """
+    """Return a whole number.
+
     Raises:
-        UserError: it is no whole number; name: what it is, for the message.
+        UserError: it is not one; name: its name in the message.
     """
     if isinstance(value, bool) or not isinstance(value, SupportsIndex):
         raise UserError(f"{name} is {value!r}: give a whole number, such as 1")
@@ -295,9 +296,10 @@ def checked_names(classnames: Iterable[object]) -> list[str]:
 
 
 def checked_settings(settings: object) -> dict[str, object]:
-    """
+    """Return settings KEY → value.
+
     Raises:
-        UserError: they are no mapping of keys, or one of them has an argument of its own.
+        UserError: they do not map keys, or one of them has an argument of its own.
     """
     if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
         raise UserError(
@@ -310,9 +312,10 @@ def checked_settings(settings: object) -> dict[str, object]:
 
 
 def check_images(images: str) -> None:
-    """
+    """Check that the folders and files of images are there.
+
     Raises:
-        UserError: there is neither such a folder nor such a file; images: see ``OwnRun``.
+        UserError: there is neither such a folder nor such a file; images: as in ``OwnRun``.
     """
     for place in places_in(images):
         if not os.path.isdir(place) and not os.path.isfile(place):

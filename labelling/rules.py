@@ -1,5 +1,5 @@
-"""Which answers of a run are given as labels, as ``--max-error``, ``--max-missed`` and ``--min-certainty`` ask for
-it, and what that promises, in words. Without torch: what can't be promised is said at once."""
+"""Rules for the answers of a run that are given as labels, by ``--max-error``, ``--max-missed`` and ``--min-certainty``,
+and their promises in words. Without torch: impossible promises are refused at once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ BY_F1 = "Each label is given from the probability on that is best for its F1; no
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is asked of the labels that are given.
+    """The user's demands on the given labels.
 
     Attributes:
         max_error: share of the given labels that may be wrong, or ``BEST``; None: no promise.
@@ -160,7 +160,7 @@ def least_certainty(record: Record, wanted: Wanted) -> LabelRule:
 
 
 def multi_label_rule(folder: str, record: Record, wanted: Wanted) -> Rule | None:
-    """Return which labels of multi-label pictures are given; see ``rule_of``."""
+    """Return which labels of multi-label pictures are given (``rule_of``)."""
     certainty = wanted.min_certainty
     if certainty is not None:
         says = f"Labels of a probability of at least {certainty:g} are given; nothing is promised"
@@ -268,7 +268,7 @@ def held_sets(folder: str, record: Record) -> HeldSets:
 
 
 def says(rule: LabelRule | None, record: Record) -> str:
-    """Return what a rule promises, in sentences; "" where there is nothing to say."""
+    """Return a rule's promise, in sentences; "" for none."""
     if isinstance(rule, Threshold):
         return explain(rule)
     if rule is None:
@@ -311,7 +311,7 @@ NO_VALIDATION = "No rejection threshold can be set: the run has no answers on va
 
 
 def explain(threshold: Threshold) -> str:
-    """Says what is rejected, and why."""
+    """Describe the rejected answers, and the reason."""
     validation = threshold.validation
     if not validation.points:
         return validation.reason or NO_VALIDATION
@@ -325,7 +325,7 @@ def explain(threshold: Threshold) -> str:
 
 
 def offered(validation: Validation) -> str:
-    """What ``--max-error`` can promise of a run's labels, at which shares; or why it can't."""
+    """Say which promises ``--max-error`` can make for a run's labels; or why it can't."""
     shares = possible(validation.held) if validation.held is not None else {}
     if not shares:
         best = best_threshold(validation) if validation.points else Threshold(validation)
@@ -351,7 +351,7 @@ def verdict(threshold: Threshold, uncertainty: float) -> str:
 
 
 def others_as_certain(validation: Validation, uncertainty: float) -> str:
-    """How often the run was wrong where it was at least as certain as about one answer; "" where it
+    """Say how often the run was wrong where it was at least as certain as about one answer; "" where it
     has no answers to validation images."""
     if not validation.points:
         return ""
@@ -399,7 +399,7 @@ def limit(threshold: Threshold) -> str:
 
 
 def in_groups(validation: Validation) -> str:
-    """How many groups the images are of; "" where each stands alone."""
+    """Say how many groups the images have; "" where each stands alone."""
     held = validation.held
     if held is None or held.groups == len(held.wrong):
         return ""
@@ -410,7 +410,7 @@ def in_groups(validation: Validation) -> str:
 
 
 def not_counted(validation: Validation) -> str:
-    """How many images are not counted, and why; "" where all are."""
+    """Say how many images are not counted, and why; "" where all are."""
     if not validation.uncounted:
         return ""
     images = counted(validation.uncounted, noun(validation))
@@ -447,7 +447,7 @@ def noun(validation: Validation) -> str:
 
 
 def mistakes(point: Point) -> str:
-    """How many of the accepted answers are wrong, as numbers and as a share with its interval."""
+    """Say how many of the accepted answers are wrong, as numbers and as a share with its interval."""
     low, high = wilson(point.wrong, point.answered)
     percents = f"{100 * point.wrong / point.answered:.1f} %".replace(".0 %", " %")
     interval = f"{100 * low:.0f} to {100 * high:.0f} %"

@@ -1,4 +1,4 @@
-"""Runs on the Hugging Face hub: what labels pictures, the record and a card; never pictures or their names."""
+"""Runs on the Hugging Face hub: checkpoint, record and a card; never pictures or their names."""
 
 import contextlib
 import json

@@ -34,7 +34,7 @@ FALSE_ALARM = 0.005  # of each of two tests
 
 @dataclass(frozen=True)
 class Shift:
-    """How many of N pictures are odd in one way.
+    """The number of N pictures that are odd in one way.
 
     Attributes:
         found, asked: how many are odd, and N.
@@ -93,7 +93,7 @@ def less_certain(uncertainty: numpy.ndarray, own: numpy.ndarray) -> Shift:
 
 
 def lines(unlike: Shift | None, uncertain: Shift | None) -> list[str]:
-    """Return what is said after a labelling, in sentences; none where nothing is shown.
+    """Return the sentences after a labelling; none where no shift is shown.
 
     Args:
         unlike, uncertain: of the two tests; None where the run has kept nothing to compare with.
@@ -120,7 +120,7 @@ def lines_after(
     uncertainty: numpy.ndarray,
     p_values: numpy.ndarray | None,
 ) -> list[str]:
-    """Return what is said after a classifier has labelled N pictures, see ``lines``.
+    """Return the ``lines`` after a classifier has labelled N pictures.
 
     Args:
         folder: of the classifier's run; uncertainty: (N,), of the answers; p_values: (N,), how unfamiliar the

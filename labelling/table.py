@@ -3,10 +3,10 @@
 - A folder of class folders, or of ``train``, ``test`` and perhaps ``val`` with class folders, see
   ``readers.class_folders``; where a picture may have several labels, it lies in the folder of each, as the
   same file, byte by byte.
-- A CSV file, see ``readers.csv_table``; Label Studio's JSON export; COCO's ``instances_*.json``.
+- A CSV file (``readers.csv_table``); Label Studio's JSON export; COCO's ``instances_*.json``.
 - Several of these: what a file says of a picture corrects what class folders and earlier files say.
 
-What two rows say of one picture is settled here.
+Two rows of one picture become one here.
 """
 
 import csv
@@ -44,7 +44,7 @@ class Table:
         folders: K names that class folders have; the same as ``classnames`` where nothing renames them.
         parts: N, ``train``, ``val`` or ``test``, where the user has divided them, else ``WHOLE``.
         groups: path → name of the group of pictures that are not independent, where it is said.
-        notes: what a reader of a run's numbers has to know; warnings: likewise, of what may be wrong.
+        notes: remarks for a reader of a run's numbers; warnings: likewise, on possible mistakes.
         asked_with: path → probability with which a program asked for the picture, where it is known.
         is_chosen: whether the pictures are shown to be more, or less, certain than others of the source.
     """
@@ -63,7 +63,7 @@ class Table:
 
     @property
     def truth(self) -> numpy.ndarray:
-        """Which labels (N, K), bool, each picture has."""
+        """The labels (N, K) of the pictures, bool."""
         truth = numpy.zeros((len(self.paths), len(self.classnames)), bool)
         for row, own in zip(truth, self.labels):
             row[[*own]] = True
@@ -108,7 +108,7 @@ def means_multi_label(path: str, told: bool | None = None) -> bool:
 
 
 def file_means_multi_label(path: str) -> bool:
-    """Return whether a file gives a picture several labels; see ``means_multi_label``."""
+    """Return whether a file gives a picture several labels (``means_multi_label``)."""
     if not os.path.isfile(path):
         return False
     try:
@@ -118,7 +118,7 @@ def file_means_multi_label(path: str) -> bool:
         stored = parse_json(content)
         return isinstance(stored, dict) or label_studio.looks_multi_label(stored)
     except (ValueError, LookupError, TypeError, AttributeError, csv.Error):
-        return False  # who reads it says what is wrong
+        return False  # its reader names the mistake
 
 
 def is_json(content: str) -> bool:
@@ -128,7 +128,7 @@ def is_json(content: str) -> bool:
 def read_table(root: str, multi_label: bool) -> Table:
     """Return the pictures of a folder or a file, or of several, and their labels.
 
-    root: see ``joined_roots``.
+    root: as in ``joined_roots``.
 
     Raises:
         UserError: it is none of the forms at the head of this module, an image is not there, rows of
@@ -151,7 +151,7 @@ def read_table(root: str, multi_label: bool) -> Table:
 
 
 def read_source(place: str, multi_label: bool) -> tuple[Source, Mapping[str, str]]:
-    """Return what a folder or a file says, each picture once, and class folder → class name where they may
+    """Read a folder or a file, each picture once, and class folder → class name where they may
     differ."""
     if not os.path.isfile(place):
         source, names = read_class_folders(place, multi_label)
@@ -171,10 +171,10 @@ def in_class_names(source: Source, names: Mapping[str, str]) -> Source:
 
 
 def read_file(path: str, multi_label: bool) -> Source:
-    """Return what a file says, with the paths of its images.
+    """Read a file, with the paths of its images.
 
     Raises:
-        UserError: see ``read_table``.
+        UserError: as ``read_table``.
     """
     try:
         content = read_text(path)
@@ -208,14 +208,14 @@ def read_file(path: str, multi_label: bool) -> Source:
     return replace(source, rows=[*located(seen, path, locate)])
 
 
-# ---- what several rows say of one picture ----
+# ---- several rows of one picture ----
 
 
 def settled(source: Source, place: str, multi_label: bool) -> Source:
-    """Return what a folder or a file says, each picture once.
+    """Join the rows of a folder or a file, so that each picture is there once.
 
     Raises:
-        UserError: see ``read_table``.
+        UserError: as ``read_table``.
     """
     for name in source.labels:
         check_name(name, f"{place}, line 1", multi_label)
@@ -263,7 +263,7 @@ def labels_in(source: Source) -> list[str]:
 
 
 def joined(known: Row, row: Row, source: Source, place: str, multi_label: bool) -> Row:
-    """Return what two rows say of one picture.
+    """Join two rows of one picture.
 
     Raises:
         UserError: they contradict each other.
@@ -292,7 +292,7 @@ def joined(known: Row, row: Row, source: Source, place: str, multi_label: bool) 
 
 
 def check_name(name: str, where: str, multi_label: bool) -> None:
-    """Refuse what can't be the name of a label.
+    """Refuse a name that a label can't have.
 
     Raises:
         UserError: it is empty, no text of one line, or has the mark that stands between names.
@@ -339,7 +339,7 @@ def check_occurring(truth: numpy.ndarray, classnames: Sequence[str], place: str)
             )
 
 
-# ---- what a reader has to know of a file ----
+# ---- remarks on a file for a reader ----
 
 
 def notes_on_places(source: Source, place: str) -> list[str]:

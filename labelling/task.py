@@ -2,7 +2,7 @@
 several.
 
 A task says how a table is divided and sampled, how likely labels are under logits, and which methods can
-learn it. What is kept and measured of answers follows from ``Images.truth``, see ``engine.scoring``.
+learn it. What is kept and measured of answers follows from ``Images.truth`` (``engine.scoring``).
 """
 
 from collections import Counter
@@ -51,8 +51,8 @@ from .readers.rows import WHOLE
 from .rules import LabelRule
 from .table import Table, check_occurring
 
-FOLDS = 5  # in which many images answer each other
-MANY_FOLDS = 10  # in which few do
+FOLDS = 5  # of many images
+MANY_FOLDS = 10  # of few images
 CHEAP = 2000  # images, up to which ten fits take seconds
 SMALL = 10  # images of a class, below which its accuracy rests on one or two
 CHOSEN = ", of pictures that were chosen by how certain they are"
@@ -109,7 +109,7 @@ class SingleLabel:
         return {}
 
     def chosen(self, cfg: CfgNode, table: Table, lists: Lists, truth: Truth) -> Chosen:
-        """Return what a run trains, validates and tests on."""
+        """Choose the images that a run trains, validates and tests on."""
         return choose(cfg, table.place, *lists)
 
     def classnames(self, table: Table, trained: Sequence[Image]) -> list[str]:

@@ -3,10 +3,10 @@
 A threshold is chosen in two steps. ``read_validation`` reads how uncertain a run's answers to its
 validation images are, and which of them are wrong. ``threshold_at`` finds the largest uncertainty for
 a share of errors, ``best_threshold`` the smallest share for which there is one. ``threshold_of`` does
-both, as a command asks for it. ``explain.py`` says in words what was found.
+both, as a command asks for it. ``rules.py`` says the result in words.
 
 A threshold is a promise: at most that share of the accepted answers is wrong, on pictures like the
-validation images, of other groups. Its confidence, 95 %, is of the promises that are given, see ``risk_of``.
+validation images, of other groups. Its confidence, 95 %, is of the promises that are given (``risk_of``).
 The bound holds for independent groups: of pictures that look alike or that the user says belong together, all
 count, as one mean. Groups that were trained on are not counted. Nothing is promised for classes other than
 the run's own.
@@ -89,7 +89,8 @@ class Held:
     group: numpy.ndarray | None = None
 
     def check(self) -> None:
-        """
+        """Check the numbers of answers.
+
         Raises:
             ValueError: there is no image, an uncertainty is not finite, or there are more of one than
                 of the other.
@@ -115,7 +116,7 @@ class Held:
 
     @cached_property
     def groups(self) -> int:
-        """How many groups there are, G."""
+        """The number G of groups."""
         return len(self.uncertainty) if self.group is None else len(numpy.unique(self.group))
 
     def means(self, values: numpy.ndarray) -> numpy.ndarray:
@@ -185,7 +186,7 @@ def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point 
     with the probability ``risk_of``; None where there is none.
 
     A point is accepted where so few mistakes among its n groups would have a probability of at most
-    ``risk_of`` / J if the error were larger, see ``Held.chances``: of images that stand alone, Bin(n, share) ≤
+    ``risk_of`` / J if the error were larger (``Held.chances``): of images that stand alone, Bin(n, share) ≤
     wrong. Points are looked at from J starts upwards, and from each start up to the first that is not
     accepted, so that all that are accepted hold together (Bonferroni over the starts, fixed-sequence testing
     from each). The starts are the m, 2 m, 4 m … most certain groups, m being the least number that can be
@@ -215,7 +216,7 @@ def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point 
 
 
 def possible(held: Held, confidence: float = CONFIDENCE) -> dict[float, Point]:
-    """The shares of ``OFFERED`` that can be promised, upwards, with their points, see ``promised``.
+    """The shares of ``OFFERED`` that can be promised, upwards, with their points (``promised``).
 
     The largest is tested first, and a smaller one if the larger ones can be promised (fixed-sequence
     testing), so that each is what ``--max-error`` gives for it.
@@ -248,7 +249,7 @@ class Validation:
 
     @property
     def points(self) -> Sequence[Point]:
-        """See ``Held.points``; empty where no threshold can be chosen."""
+        """The points of ``Held``; empty where no threshold can be chosen."""
         return self.held.points if self.held is not None else ()
 
 
@@ -331,14 +332,14 @@ def unreadable(what: str, error: Exception) -> UserError:
 
 @dataclass(frozen=True)
 class Threshold:
-    """Which answers of a run are accepted, and which are rejected as too uncertain.
+    """A limit of uncertainty: answers of a run up to it are accepted, the others rejected.
 
     Attributes:
-        validation: what it was chosen on.
+        validation: the answers that it was chosen on.
         confidence: in (0, 1), of the promise.
         share: in (0, 1), of the accepted answers that may be wrong; None: no answer is judged.
         point: of the most uncertain answers that are accepted; None: all answers are rejected.
-        is_best: whether the share was chosen, too, see ``best_threshold``.
+        is_best: whether the share was chosen, too (``best_threshold``).
     """
 
     validation: Validation
@@ -388,7 +389,7 @@ def threshold_of(
         confidence: of the promise.
 
     Raises:
-        UserError: a threshold is asked for and the run has no answers to validation images that count, see ``read_validation``.
+        UserError: a threshold is asked for and the run has no answers to validation images that count (``read_validation``).
     """
     if max_error is None:
         return Threshold(validation_if_any(folder), confidence)
@@ -401,7 +402,7 @@ def threshold_of(
 
 
 def validation_if_any(folder: str) -> Validation:
-    """See ``read_validation``; without points where a run has no answers that can be read."""
+    """Read a run's validation; without points where it has no readable answers."""
     try:
         return read_validation(folder)
     except UserError:

@@ -28,7 +28,7 @@ def zero_shot_classifier(
     multi_label: bool = False,
     device: str = AUTO,
 ) -> tuple[Method, CfgNode, Record, str]:
-    """What ``PromptedClassifier`` is made of, see ``PromptedClassifier.zero_shot``; and a sentence that
+    """Return the parts of ``PromptedClassifier.zero_shot``, and a sentence that
     says why this CLIP is taken, "" where it was given."""
     names = checked_names(classnames)
     clip = text("the backbone", backbone)

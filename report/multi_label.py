@@ -261,7 +261,7 @@ def likelihood(labels: numpy.ndarray, probability: numpy.ndarray) -> numpy.ndarr
 
 
 def wrong_in(answers: Arrays) -> WrongLabels:
-    """Which pictures of ``held_out`` answers probably have a wrong label."""
+    """Return the pictures of ``held_out`` answers that probably have a wrong label."""
     return wrong_in_sets(answers["probability"], answers["truth"])
 
 

@@ -1,4 +1,4 @@
-"""Which pictures a person should look at: those whose given label is probably wrong, and those to
+"""Choice of pictures that a person should look at: pictures whose given label is probably wrong, and those to
 label next. Pure functions on the answers to images that nothing was trained on.
 
 Wrong labels are found by a likelihood. A classifier's answers come from labels some of which are wrong, and
@@ -47,7 +47,7 @@ LEAST = 1e-30  # a probability in fp32 that counts as none
 
 @dataclass(frozen=True)
 class WrongLabels:
-    """Which of N pictures probably have a wrong label.
+    """The pictures among N that probably have a wrong label.
 
     Attributes:
         probability: (N,), that the label, or any of a multi-label picture, is wrong.
@@ -65,7 +65,7 @@ class WrongLabels:
         return float(self.probability[self.listed].mean()) if len(self.listed) else 0.0
 
     def says(self) -> str:
-        """How many are listed, and how many of them are to be expected wrong, in a sentence."""
+        """Say how many are listed, and how many of them are to be expected wrong."""
         if not len(self.listed):
             return "Nothing shows that any label is wrong"
         share = f"about {100 * self.precision:.0f} in 100 of which"
@@ -129,14 +129,14 @@ def chance_of(gain: float) -> float:
 
 
 def wrong_labels(probability: numpy.ndarray, label: numpy.ndarray) -> WrongLabels:
-    """Which labels (N,) are probably wrong, by probabilities (N, K) out of fold."""
+    """Find the probably wrong labels (N,), by probabilities (N, K) out of fold."""
     noisy = Noisy(logarithms(probability), numpy.ones(probability.shape[1]), label)
     probability, chance = noisy.fitted()
     return listed_down_to(LISTED, probability, chance <= FALSE_ALARM)
 
 
 def wrong_in_sets(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabels:
-    """Which multi-label pictures probably have a wrong label, given or missing: labels are as if independent.
+    """Find the multi-label pictures that probably have a wrong label, given or missing: labels are as if independent.
 
     Args:
         probability: (N, K), of each label, out of fold; truth: (N, K), bool.
@@ -153,7 +153,7 @@ def wrong_in_sets(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabe
 def probably_wrong(
     label: numpy.ndarray, top: numpy.ndarray, top_probability: numpy.ndarray
 ) -> WrongLabels:
-    """Which labels are probably wrong, where the most probable classes alone are kept: the others share what
+    """Find the probably wrong labels, where only the most probable classes are kept: the others share what
     is left.
 
     Args:
@@ -177,7 +177,7 @@ def probably_wrong(
 def listed_down_to(
     least: float, probability: numpy.ndarray, is_shown: bool, is_multi_label: bool = False
 ) -> WrongLabels:
-    """What is listed of probabilities (N,) to be wrong; nothing where no wrong label is shown."""
+    """Return the listed pictures by probabilities (N,) to be wrong; none where no wrong label is shown."""
     order = numpy.argsort(-probability, kind="stable")
     listed = order[probability[order] >= least] if is_shown else order[:0]
     return WrongLabels(probability, listed, is_multi_label)

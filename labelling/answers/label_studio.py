@@ -36,7 +36,7 @@ class LabelStudioWriter(Writer):
         """The paths of the images one by one.
 
         Raises:
-            UserError: see ``address``.
+            UserError: as ``address``.
         """
         for image in images:
             address(image, self.folder)
@@ -48,7 +48,7 @@ class LabelStudioWriter(Writer):
 
 
 def task(row: Row, model: str, folder: str) -> dict[str, object]:
-    """The task of a row; model: what has answered; folder: see ``address``."""
+    """The task of a row; model: what has answered; folder: as in ``address``."""
     image = row["image"] or ""
     data: dict[str, object] = {"image": address(image, folder)}
     if "unfamiliar" in row:
@@ -78,7 +78,7 @@ def prediction_of(
 
 
 def address(image: str, folder: str) -> str:
-    """Where Label Studio finds an image below a folder, which is an absolute path.
+    """Return Label Studio's address of an image below a folder, which is an absolute path.
 
     Raises:
         UserError: it does not lie in the folder, or its name is not UTF-8.

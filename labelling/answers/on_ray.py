@@ -35,11 +35,11 @@ class Labeller:
 
     Args:
         run: folder of a finished training, where every machine finds it.
-        backbone: see ``PromptedClassifier.load``; classes: see ``with_classes``; without them the
+        backbone: as in ``PromptedClassifier.load``; classes: as in ``with_classes``; without them the
             run's own.
         topk: number of most probable classes; probabilities: whether there is a column
             ``probability_<class>`` per class instead.
-        wanted: what is asked of the labels that are given, see ``rules.Wanted``.
+        wanted: what is asked of the labels that are given (``rules.Wanted``).
     """
 
     def __init__(

@@ -21,7 +21,8 @@ class ParquetWriter(TableWriter):
     mark = "PAR1"
 
     def check(self) -> None:
-        """
+        """Check that pyarrow is installed and that the file is not somebody's.
+
         Raises:
             UserError: there is no pyarrow, or the file is there and is no table of this command; see
                 ``check_output``.

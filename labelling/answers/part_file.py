@@ -101,7 +101,7 @@ def as_users(error: sqlite3.Error, path: str) -> Exception:
 
 
 class PartFile:
-    """Images by their positions, from 0, and the answers to some of them; see ``part_file``.
+    """Images by their positions, from 0, and the answers to some of them (``part_file``).
 
     One thread may ``add`` answers while another asks what is ``missing``.
     """
@@ -143,7 +143,8 @@ class PartFile:
             )
 
     def compare(self, command: Mapping[str, object], paths: Iterable[str]) -> None:
-        """
+        """Check that the file belongs to this command.
+
         Raises:
             UserError: the file was begun by another command, or for other images, or one of these
                 has changed.

@@ -35,7 +35,7 @@ class Row(TypedDict, total=False):
 
     label: None for a doubtful one; of a multi-label run ``dog;ball``.
     doubtful: None where nothing says what that would be.
-    unfamiliar: not there where nothing says how far a picture is from the run's, see ``Answers``.
+    unfamiliar: not there where nothing says how far a picture is from the run's (``Answers``).
     labels: of a multi-label run those of ``label``.
     vacuity, conflict: not there where the method has none.
     asked_with: of an image that is to be labelled next: 1 if it was chosen, else the probability of being drawn

@@ -1,4 +1,4 @@
-"""Which of many answered images to label next: those that a run has no labels of, of near-duplicates one."""
+"""Choice of the images to label next: images without a label in the run, one of near-duplicates."""
 
 import base64
 import logging

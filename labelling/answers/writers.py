@@ -1,4 +1,4 @@
-"""What every form of the answers has in common, and the forms that are text."""
+"""The base of all forms of the answers, and the forms that are text."""
 
 import json
 import os
@@ -34,7 +34,7 @@ class Writer(ABC):
 
     Attributes:
         option: that names the file.
-        mark: what a file in this form begins with, see ``check_output``.
+        mark: what a file in this form begins with (``check_output``).
         path: of the file, as it was given; "": standard output.
     """
 
@@ -62,7 +62,7 @@ class Writer(ABC):
         return images
 
     def rows(self, answers: "Answers", topk: int) -> Sequence[Mapping[str, object]]:
-        """Return rows of answers, kept until they are written; see ``rows.rows_of``."""
+        """Return rows of answers, kept until they are written (``rows.rows_of``)."""
         return rows_of(answers, topk)
 
     @abstractmethod
@@ -110,7 +110,7 @@ class TableWriter(Writer):
 
 
 class CsvWriter(TableWriter):
-    """Writes a CSV file, see ``csv_lines``."""
+    """Writes a CSV file (``csv_lines``)."""
 
     option = "--csv"
     mark = "\ufeffimage,label,doubtful,uncertainty"
@@ -142,7 +142,7 @@ def json_list(items: Iterable[str]) -> Iterator[str]:
 
 
 def table_lines(table: Iterable[Mapping[str, object]]) -> Iterator[str]:
-    """The lines of a CSV file of at least one row of columns; see ``csv_lines``."""
+    """The lines of a CSV file of at least one row of columns (``csv_lines``)."""
     rows = iter(table)
     first = next(rows)
     return csv_lines(first, (row.values() for row in chain([first], rows)))

@@ -1,1 +1,1 @@
-"""What a checkout has beyond the installed package: one's own images in protocols, and a report after training."""
+"""Parts of a checkout beyond the installed package: one's own images in protocols, and a report after training."""

@@ -1,4 +1,4 @@
-"""What ``train.py`` asks for with ``--images``; without torch, so that a wrong argument is answered at once."""
+"""The request of ``train.py --images``; without torch, so that a wrong argument is answered at once."""
 
 import argparse
 import os
@@ -16,7 +16,7 @@ def asked_of_images(args: argparse.Namespace) -> OwnRun:
 
     Raises:
         UserError: no such folder, another data set is given as well, the test would take a
-            training's place, or see ``ask_by``.
+            training's place, or as ``ask_by``.
     """
     if args.root or args.dataset_config_file:
         raise UserError(

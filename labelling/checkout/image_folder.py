@@ -1,5 +1,5 @@
 """ImageFolder: anybody's folder of class folders as a data set of Dassl; ``--root`` is the folder
-itself, or a file that names images and labels, or several, see ``joined_roots``. See ``labelling.own_images``.
+itself, or a file that names images and labels, or several (``joined_roots``). See ``labelling.own_images``.
 """
 
 import os
@@ -46,5 +46,5 @@ class ImageFolder(ImageDataset):
 
     @classmethod
     def multi_label_images(cls, root: str) -> list[Image]:
-        """The pictures of a folder or a file of multi-label pictures, see ``Task.items``."""
+        """The pictures of a folder or a file of multi-label pictures (``Task.items``)."""
         return MULTI_LABEL.items(read_table(cls.find(root), multi_label=True))

@@ -1,4 +1,4 @@
-"""What commands that answer with a run are told: which run, and which images."""
+"""Arguments of commands that answer with a run: the run, and the images."""
 
 import argparse
 import glob

@@ -233,8 +233,8 @@ def writer_for(args: argparse.Namespace) -> Writer:
 
 
 def command_of(args: argparse.Namespace) -> dict[str, object]:
-    """What the part file depends on besides the images: option → value; of a run the hash of its
-    record, of ``--prompts`` that of the file."""
+    """Return the options that the part file depends on besides the images: option → value; for a run the hash of its
+    record, for ``--prompts`` the hash of the file."""
     source = args.prompts or f"{args.run or ''}/{FILE_NAME}"
     return {
         "--trainer": args.trainer,
@@ -314,7 +314,7 @@ def label(
 def rows_to_label(
     part: PartFile, classifier: "PromptedClassifier", folder: str, number: int, at_random: bool
 ) -> Iterator[Mapping[str, object]]:
-    """Return the rows of the images to label next, see ``answers.to_label``."""
+    """Return the rows of the images to label next (``answers.to_label``)."""
     from ..answers.to_label import to_label
 
     rows, sentence = to_label(part, classifier, folder, number, at_random)
@@ -338,10 +338,11 @@ def labeller_of(args: argparse.Namespace, wanted: Wanted) -> dict[str, object]:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """
+    """Check arguments against each other.
+
     Raises:
-        UserError: a checkpoint lacks what it does not say itself, or a run is told what it says; or
-            no class is to be listed.
+        UserError: a checkpoint needs an argument, or a run is given one that its record has; or
+            the list of classes is empty.
     """
     if not (args.run or args.prompts or args.classes):
         raise UserError(
@@ -362,7 +363,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def check_label_next(args: argparse.Namespace) -> None:
-    """
+    """Check that the images to label next can be chosen.
+
     Raises:
         UserError: there is no run whose pictures are known, it is on other machines, or none is asked for.
     """
@@ -383,10 +385,10 @@ def classifier_of(
 ) -> "PromptedClassifier":
     """The classifier that is asked for, of a run, of a checkpoint or of names alone, with its classes.
 
-    rule, withholds: see ``PromptedClassifier``.
+    rule, withholds: as in ``PromptedClassifier``.
 
     Raises:
-        UserError: see ``PromptedClassifier.load``, ``from_official`` and ``zero_shot``.
+        UserError: as ``PromptedClassifier.load``, ``from_official`` and ``zero_shot``.
     """
     from ..classifier import PromptedClassifier
     from ..official_prompts import BACKBONE

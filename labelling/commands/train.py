@@ -109,7 +109,7 @@ def make(
 
     Args:
         args: ``eval_only``, with prompts of ``model_dir`` and ``load_epoch``, or ``no_train``.
-        predict: the command that labels images; loggers: see ``opened``.
+        predict: the command that labels images; loggers: as in ``opened``.
         others: folders of runs whose trainer and CLIP are taken where none is given.
 
     Raises:

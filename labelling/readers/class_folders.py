@@ -47,7 +47,7 @@ PLAIN = {"set", "sets", "data", "dataset", "images", "image", "imgs", "img", "pi
 
 
 class Layout(NamedTuple):
-    """How a folder of images is laid out.
+    """The layout of a folder of images.
 
     Attributes:
         whole: the folder whose class folders are to be divided; "" where there are parts.
@@ -65,11 +65,11 @@ def read_class_folders(root: str, multi_label: bool) -> tuple[Source, dict[str, 
     """Return the pictures of class folders, and class folder → class name.
 
     Args:
-        root: see ``folder_and_level``.
+        root: as in ``folder_and_level``.
         multi_label: whether a picture has the label of each folder that holds a file of its bytes.
 
     Raises:
-        UserError: there are no class folders, or no image of a part's class; see also ``layout_of``.
+        UserError: there are no class folders, or no image of a part's class (``layout_of``).
     """
     root, level = folder_and_level(root)
     layout = layout_of(root) if level == 1 else layout_of_levels(root)
@@ -197,7 +197,7 @@ def files_left_out(folder: str, layout: Layout, level: int = 1) -> Iterator[str]
 
 
 def layout_of(folder: str) -> Layout:
-    """How a folder is laid out, decided by what is there: a part holds class folders, at once or in its
+    """Return the layout of a folder, decided by its folders: a part holds class folders, at once or in its
     only folder, so that a class may be called train, too. A single part is one only where no other
     class lies beside it. Folders that all hold the same class folders are parts, whatever they are
     called.
@@ -261,7 +261,7 @@ def is_exact(name: str) -> bool:
 
 
 def parts_named(names: Sequence[str]) -> dict[str, str]:
-    """Those of the folders that are called by a part → the part, as in ``valid``, ``seg_train`` or
+    """Return the folders that are called by a part → the part, as in ``valid``, ``seg_train`` or
     ``test1``. Phrases, such as ``test tube``, are classes, and so are ``train_station`` and
     ``test_tube`` where no other folder is surely called by a part."""
     named = {}
@@ -324,7 +324,7 @@ def parts_alike(folder: str, places: Mapping[str, str]) -> dict[str, str]:
 
 
 def parts_taken(folder: str, layout: Layout) -> str:
-    """Which folder is taken for which part, in a sentence; "" where their names say it."""
+    """Name the folder of each part, in a sentence; "" where their names say it."""
     names = {part: os.path.relpath(place, folder) for part, place in layout.parts.items()}
     if all(is_exact(name.split(os.sep)[0]) for name in names.values()):
         return ""

@@ -52,7 +52,7 @@ def check_ids(what: str, entries: Sequence[Stored]) -> None:
 
 
 def find_coco(row: Row, folder: str, path: str) -> str:
-    """Return the file that a row means, see ``rows.find``; COCO's images lie in a folder beside that of the
+    """Return the file that a row means (``rows.find``); COCO's images lie in a folder beside that of the
     file, too, which is called by its part: ``annotations/instances_val2017.json`` and ``val2017/``."""
     part = Path(path).stem.removeprefix("instances_")
     for beside in (part, f"../{part}", "images", "../images"):

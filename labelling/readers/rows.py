@@ -22,7 +22,7 @@ WHOLE = "whole"  # part of pictures that are to be divided
 
 
 class Row(NamedTuple):
-    """What is said of one picture.
+    """One row: a picture and its labels.
 
     Attributes:
         where: it is said, as in ``line 3``.
@@ -45,12 +45,12 @@ class Row(NamedTuple):
 
 @dataclass
 class Source:
-    """What a folder or a file says.
+    """The content of a folder or a file.
 
     Attributes:
         rows: of its pictures.
         labels: that it names whether or not a picture has them.
-        notes: what a reader of a run's numbers has to know of it; warnings: likewise, of what may be wrong.
+        notes: remarks for a reader of a run's numbers; warnings: likewise, on possible mistakes.
         is_row_per_label: whether rows of one label each may stand for the labels of one picture.
         is_chosen: whether the pictures are shown to be more, or less, certain than others of the file.
     """
@@ -72,7 +72,7 @@ def located(rows: Iterable[Row], path: str, locate: Find) -> Iterator[Row]:
     """Yield the rows of a file with the paths of their images.
 
     Raises:
-        UserError: see ``find``.
+        UserError: as ``find``.
     """
     folder = os.path.dirname(os.path.abspath(path))
     for row in rows:

@@ -68,7 +68,7 @@ def known_as(file: str, rows: dict[str, Row], sizes: dict[int, list[str]]) -> st
 
 
 def newer(known: Row, row: Row) -> tuple[Row, str]:
-    """Return what holds of what two sources say of a picture, and what was corrected; "" where they agree."""
+    """Return the row that holds of two sources' rows for a picture, and the correction in words; "" where they agree."""
     group = row.group or known.group
     if {*(known.names or ())} == {*(row.names or ())}:
         return known._replace(group=group, time=row.time or known.time), ""

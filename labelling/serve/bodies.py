@@ -15,5 +15,5 @@ def body_json() -> Any:  # noqa: ANN401  (whatever was sent)
 
 
 def refusal(message: str, status: int = 400) -> tuple[Response, int]:
-    """A response that says what is wrong."""
+    """Return a response that names the mistake."""
     return jsonify({"error": message}), status

@@ -35,7 +35,7 @@ EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
 log = logging.getLogger("serve")
 Example = tuple[str, str]  # path of a picture, its class name
-# what is said of a picture, names, and what the data set says of it, if that is known
+# of a picture, names, and its label in the data set, if that is known
 Answer = Callable[[Image.Image, list[str], str | None], dict[str, Any]]
 Sent = tuple[
     str, str, bytes
@@ -74,7 +74,7 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
 
 
 def uncertainty_of(answers: "Arrays") -> numpy.ndarray:
-    """Return the uncertainty (N,) of a run's kept answers, see ``Answers``."""
+    """Return the uncertainty (N,) of a run's kept answers (``Answers``)."""
     # here, since they take seconds
     from results.answers import UNCERTAINTY
     from trainers.evaluation.multi_label import given_in
@@ -105,7 +105,7 @@ def truth_in_words(run: "FinishedRun", place: int) -> str:
 
 
 def among_classes(classifier: "PromptedClassifier") -> Answer:
-    """Return what a classifier says of a picture among class names, see ``answer.describe``; a multi-label
+    """Return what a classifier says of a picture among class names (``answer.describe``); a multi-label
     run answers by its own labels."""
     # the last list of names, which the next picture is often asked about, too
     with_classes = lru_cache(maxsize=1)(classifier.with_classes)
@@ -168,7 +168,7 @@ class Demo:
 
     @property
     def tested(self) -> str:
-        """How good the run's answers to its test images are, in words; "" where it was not tested."""
+        """The run's accuracy on its test images, in words; "" where it was not tested."""
         record = self.classifier.record
         said = self.classifier.task.said(record)
         metrics = record["metrics"].get("test", {})
@@ -221,7 +221,7 @@ class Demo:
         raise UserError("this picture is not kept any more: choose it again")
 
     def shown(self, key: str) -> bytes:
-        """A PNG of at most ``PIXELS`` pixels a side, as bytes; see ``open``."""
+        """A PNG of at most ``PIXELS`` pixels a side, as bytes (``open``)."""
         small = self.open(key)
         buffer = io.BytesIO()
         small.thumbnail((PIXELS, PIXELS), Image.Resampling.LANCZOS)
@@ -229,7 +229,7 @@ class Demo:
         return buffer.getvalue()
 
     def ask(self, image: Image.Image, names: list[str], truth: str | None = None) -> dict[str, Any]:
-        """The answer to a picture among names, see ``among_classes``.
+        """The answer to a picture among names (``among_classes``).
 
         Args:
             truth: what the data set says of an example.

@@ -135,7 +135,7 @@ def check_value(key: str, value: object, setting: Setting) -> None:
     default if that has several.
 
     Raises:
-        UserError: see ``check_values``.
+        UserError: as ``check_values``.
     """
     if value is None and isinstance(setting.takes, list) and None in setting.takes:
         return

@@ -42,7 +42,7 @@ def joined_roots(roots: Iterable[str]) -> str:
 
 
 def roots_in(root: str) -> list[str]:
-    """Return the folders and files that a root of one's own images consists of, see ``joined_roots``."""
+    """Return the folders and files that a root of one's own images consists of (``joined_roots``)."""
     return root.replace(os.pathsep + os.sep, "\0" + os.sep).split("\0")
 
 

@@ -61,7 +61,7 @@ def read_kept(path: str, digest: object) -> dict[str, numpy.ndarray]:
     digest: its hash, by the run's record.
 
     Raises:
-        ValueError: it has another hash; Exception: of any kind, see ``read_arrays``.
+        ValueError: it has another hash; Exception: of any kind (``read_arrays``).
     """
     if file_hash(path) != digest:
         raise ValueError(f"it is not as this run has left it: {FILE_NAME} lacks its hash")

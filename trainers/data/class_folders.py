@@ -68,7 +68,7 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
 
 
 def images_of_class(place: str) -> list[str]:
-    """Return the paths of the images in a class folder and below, sorted, see ``BELOW``.
+    """Return the paths of the images in a class folder and below, sorted (``BELOW``).
 
     Raises:
         UserError: a name is not UTF-8.

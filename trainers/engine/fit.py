@@ -110,7 +110,7 @@ def fit_once(method: Method, images: TrainingImages, validation: Batches | None)
     """Fit a method that learns without epochs; it is left in evaluation mode.
 
     Args:
-        images: the training images, on its device; validation: see ``fit``.
+        images: the training images, on its device; validation: as in ``fit``.
     """
     method.eval()
     with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on its passes

@@ -135,7 +135,7 @@ class Layout:
         return torch.cat(outputs)
 
     def attend_from_ends(self, query: Tensor, projected: Tensor, rows: int) -> Tensor:
-        """What the last token of each text sees: its own prefix and the text.
+        """Attend from the last token of each text to its own prefix and the text.
 
         Args:
             query: (N, H, D/H) of these tokens, in the texts' order in the stream.
@@ -179,7 +179,7 @@ class Layout:
         return self.masks[shape]
 
     def end_mask(self, length: int, key: Tensor, end: Tensor | None) -> Tensor | None:
-        """The same for the last tokens alone, (n, 1, 1, P + L), which stand at ``end`` (n,) in their texts;
+        """Return the mask for the last tokens alone, (n, 1, 1, P + L), which stand at ``end`` (n,) in their texts;
         None where no text is padded, whose last token sees all of it."""
         if end is None:
             return None

@@ -80,7 +80,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
 
 
 def pixels(name: str) -> Pixels:
-    """How a network's pixels are made, by timm's own data config. Nothing is known where the package or the
+    """Return a network's pixels, by timm's own data config. Nothing is known where the package or the
     network is not there, which ``load`` says."""
     try:
         settings = described(name).settings
@@ -133,7 +133,7 @@ def in_list(name: str) -> Described:
     """A network of timm's list, with weights that it knows or those of a file.
 
     Raises:
-        UserError: see ``described``.
+        UserError: as ``described``.
     """
     import timm
 
