@@ -204,7 +204,7 @@ class PromptedClassifier:
                 nothing.
 
         Raises:
-            UserError: the file is no such checkpoint, or is of another trainer, CLIP or shape, or has
+            UserError: the file is not such a checkpoint, or is of another trainer, CLIP or shape, or has
                 class-specific contexts of other names.
         """
         return cls(*official_classifier(checkpoint, trainer, classnames, backbone, settings))
@@ -301,7 +301,7 @@ class PromptedClassifier:
 
         multi_label = wants_multi_label(images, labels, multi_label)
         root = images
-        made = ""  # folder of what is written of images that are no folder
+        made = ""  # folder of the written list of images that are not in a folder
         if not are_sources(images, labels):
             by_name = os.path.join("output", "fit", text("the trainer", trainer))
             folder = os.path.normpath(text("the output folder", folder) or by_name)
@@ -396,7 +396,7 @@ class PromptedClassifier:
 
         Raises:
             UserError: no image, one that can't be read (the message names it), or an array or
-                tensor that is no image.
+                tensor that is not an image.
         """
         return self.answers(*self.prediction(images, broken))
 
@@ -411,7 +411,7 @@ class PromptedClassifier:
                 without it the first one is raised.
 
         Raises:
-            UserError: as ``predict``; no image is no error.
+            UserError: as ``predict``; an empty list is allowed.
         """
         for prediction, names in self.predictions(images, broken):
             yield self.answers(prediction, names)

@@ -37,7 +37,7 @@ def named_by(rule: str, images: Iterable[Image], across: bool = False) -> dict[s
         across: whether groups have images of several classes anyway, as those of multi-label images do.
 
     Raises:
-        UserError: it is no such rule, no image has a group by it, or it takes too long.
+        UserError: it is not such a rule, no image has a group by it, or it takes too long.
     """
     pattern = None if rule == FOLDER else checked_pattern(rule)
     groups = {}

@@ -79,7 +79,7 @@ def array_picture(image: object) -> Image.Image:
     """A tensor or an array as a PIL image.
 
     Raises:
-        UserError: it is no image.
+        UserError: it is not an image.
     """
     pixels: Any = image  # asked for what an array has, whatever it is
     try:

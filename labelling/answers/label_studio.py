@@ -91,7 +91,7 @@ def address(image: str, folder: str) -> str:
         )
     try:
         return f"{LOCAL}?d={quote(place)}"
-    except UnicodeEncodeError as error:  # bytes that are no text
+    except UnicodeEncodeError as error:  # bytes that are not text
         raise UserError(
             f"--label-studio: the name {image} is not UTF-8, and Label Studio reads no other: rename the file"
         ) from error

@@ -98,7 +98,7 @@ def on_ray(address: str, missing: Missing, arguments: Mapping[str, object]) -> I
         arguments: of a ``Labeller``.
 
     Raises:
-        UserError: there is no Ray, no cluster, or it gives up.
+        UserError: Ray is not installed, its cluster is missing, or gives up.
     """
     batches = list(missing)
     if not batches:

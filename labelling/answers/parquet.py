@@ -24,7 +24,7 @@ class ParquetWriter(TableWriter):
         """Check that pyarrow is installed and that the file is not somebody's.
 
         Raises:
-            UserError: there is no pyarrow, or the file is there and is no table of this command; see
+            UserError: pyarrow is not installed, or the file is there and not a table of this command; see
                 ``check_output``.
         """
         try:
@@ -68,7 +68,7 @@ def write_table(path: str, rows: Iterator[dict[str, object]]) -> None:
     )
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while part:
-            # an image's name may hold bytes that are no text
+            # an image's name may hold bytes that are not text
             shown = [{**row, "image": printable(str(row["image"]))} for row in part]
             writer.write_table(pyarrow.Table.from_pylist(shown, schema))
             part = list(islice(rows, ROWS))

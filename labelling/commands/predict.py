@@ -215,7 +215,7 @@ def writer_for(args: argparse.Namespace) -> Writer:
     """The writer of the answers.
 
     Raises:
-        UserError: a Ray cluster is asked for what it does not make, or columns of what is no table.
+        UserError: a Ray cluster is asked for a form that it does not make, or a form without columns for columns.
     """
     if args.ray and not (args.run and (args.csv or args.parquet)):
         raise UserError("--ray writes a table of a --run: give --csv FILE or --parquet FILE")

@@ -53,7 +53,7 @@ class Layout(NamedTuple):
         whole: the folder whose class folders are to be divided; "" where there are parts.
         parts: part → its folder; without ``whole`` it has ``train`` and ``test``, or ``val``, which is
             tested on then.
-        beside: names of the folders beside the parts, which are no class.
+        beside: names of the folders beside the parts, which are not classes.
     """
 
     whole: str
@@ -282,7 +282,7 @@ def parts_named(names: Sequence[str]) -> dict[str, str]:
 
 def are_alike(folder: str, names: Sequence[str], places: Mapping[str, str]) -> bool:
     """Whether all folders hold the same class folders and nothing else, and may be parts by their
-    names, which are no phrases.
+    names, which are not phrases.
 
     places: folder's name → where its class folders are.
     """

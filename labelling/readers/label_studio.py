@@ -67,7 +67,7 @@ def choices_of(annotation: Stored) -> tuple[str, ...]:
     """Return the choices of an annotation, each once.
 
     Raises:
-        ValueError: they are no list.
+        ValueError: they are not a list.
     """
     choices: list[str] = []
     for result in annotation["result"]:

@@ -49,7 +49,7 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     There are none, with a warning, where the run was not tested or its data set is not below ``root``.
 
     Raises:
-        UserError: the root is no folder, or the run's predictions can't be read.
+        UserError: the root is not a folder, or the run's predictions can't be read.
     """
     try:
         from report.pictures import check_root, find_images

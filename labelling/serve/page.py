@@ -142,7 +142,7 @@ def make_server(app: Flask, port: int, host: str = HOST) -> BaseWSGIServer:
     Raises:
         UserError: the port or the host cannot be used.
     """
-    # the pictures of a page wait for one another, which is no news
+    # the pictures of a page wait for one another, as usual
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     if not 0 <= port < 2**16:  # waitress takes what is left of it modulo 65536
         raise UserError(f"--port is {port}, it must be between 0, for any that is free, and 65535")
