@@ -158,6 +158,25 @@ def facts(classifier: Exportable) -> dict[str, str]:
     }
 
 
+def measures_on_card(record: Record) -> str:
+    """Return the measures of a run's first tested split, as Markdown."""
+    for split, measures in record["metrics"].items():
+        lines = [
+            f"| {name} | {form.format(measures[key])} |"
+            for key, (name, form) in ON_CARD.items()
+            if finite(measures.get(key)) is not None
+        ]
+        return "\n".join(
+            [
+                "On the run's own images and classes, computed in its own precision.\n",
+                f"| {markdown(split)} | |",
+                "| --- | --- |",
+                *lines,
+            ]
+        )
+    return "The run was not tested."
+
+
 def model_card(classifier: Exportable, outputs: list[str], is_merged: bool = False) -> str:
     """The text of ``CARD``; what comes from the record or the user is shown as it is, whatever a
     page would make of it."""
@@ -180,21 +199,7 @@ def model_card(classifier: Exportable, outputs: list[str], is_merged: bool = Fal
         "torch": nested(record, "versions", "torch"),
     }
     made = "\n".join(f"| {name} | {markdown(str(value))} |" for name, value in origin.items())
-    tested = "The run was not tested."
-    for split, measures in [*record["metrics"].items()][:1]:
-        lines = [
-            f"| {name} | {form.format(measures[key])} |"
-            for key, (name, form) in ON_CARD.items()
-            if finite(measures.get(key)) is not None
-        ]
-        tested = "\n".join(
-            [
-                "On the run's own images and classes, computed in its own precision.\n",
-                f"| {markdown(split)} | |",
-                "| --- | --- |",
-                *lines,
-            ]
-        )
+    tested = measures_on_card(record)
     vacuity = " and `vacuity` (N,) in (0, 1], which is large where the model has no evidence"
     vacuity = vacuity if "vacuity" in outputs else ""
     merged = (

@@ -147,6 +147,30 @@ class Grouping:
         return bool(self.names)
 
 
+def by_look(
+    images: Sequence[Image], task: Task, seen: SeenOf, is_divided: bool
+) -> tuple[dict[str, str], list[str], str]:
+    """Group images of a class that look alike.
+
+    Args:
+        is_divided: whether the user has divided the images into parts; else a film is divided into stretches.
+
+    Returns:
+        path → name of its group; paths of the images that look like some of their group and unlike the rest;
+        a remark on films, "" for none.
+    """
+    coarse = [seen[image.impath].coarse for image in images]
+    looked = look_alikes(coarse, task.searched_classes(images))
+    found: Groups = {image.impath: number for image, number in zip(images, looked.groups)}
+    partial = [image.impath for image, is_partial in zip(images, looked.is_partial) if is_partial]
+    alike = found
+    film = ""
+    if not is_divided:
+        alike, film = in_stretches(images, found)
+        partial = [path for path in partial if alike[path] == found[path]]
+    return {path: f"image {number}" for path, number in alike.items()}, partial, film
+
+
 def grouped(table: Table, task: Task, every: Sequence[Image], seen: SeenOf, rule: str) -> Grouping:
     """Return which images belong together: by a rule for their names or a file's column, and of those without
     such a name by how alike they look; all are alone where the rule is ``NONE``.
@@ -170,20 +194,11 @@ def grouped(table: Table, task: Task, every: Sequence[Image], seen: SeenOf, rule
         )
         log.info("%s", notes[0])
     unnamed = [image for image in every if image.impath not in names]
-    coarse = [seen[image.impath].coarse for image in unnamed]
-    looked = look_alikes(coarse, task.searched_classes(unnamed))
-    found: Groups = {image.impath: number for image, number in zip(unnamed, looked.groups)}
-    partial = [image.impath for image, is_partial in zip(unnamed, looked.is_partial) if is_partial]
-    alike = found
-    if not table.is_divided:
-        alike, film = in_stretches(unnamed, found)
-        notes += warned([film])
-        partial = [path for path in partial if alike[path] == found[path]]
+    alike, partial, film = by_look(unnamed, task, seen, table.is_divided)
     share = share_partial(len(partial), len(every))
-    notes += warned([note_on_partial(share, "by a column group or by --group-by")])
-    by_look = {path: f"image {number}" for path, number in alike.items()}
+    notes += warned([film, note_on_partial(share, "by a column group or by --group-by")])
     by_name = {path: f"name {name}" for path, name in names.items()}
-    groups = numbered(paths, {**by_look, **by_name})
+    groups = numbered(paths, {**alike, **by_name})
     if names:
         check_groups(table, groups)
     return Grouping(groups, names, share, notes)

@@ -163,15 +163,20 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
             if lacking
             else "no run of a protocol's is done there: run scripts/cdc/demo.sh or run.py first"
         )
-    for title, lines in lines_of.items():
-        if " from " in title:
-            rows = {key for key, *_ in lines}
-            lines += [line for line in sources if line[0] in rows]
+    add_sources(lines_of, sources)
     warn_of(lines_of)
     return [
         make_table(title, lines_of[title], metric, seed_h)
         for title in sorted(lines_of, key=lambda title: (title != BASE2NEW, title))
     ]
+
+
+def add_sources(lines_of: dict[str, Lines], sources: Lines) -> None:
+    """Add the runs on the source of a transfer to the rows of its tables."""
+    for title, lines in lines_of.items():
+        if " from " in title:
+            rows = {key for key, *_ in lines}
+            lines += [line for line in sources if line[0] in rows]
 
 
 def experiments(lines: Lines) -> tuple[Lines, list[str]]:
@@ -288,9 +293,7 @@ def warn_of(lines_of: dict[str, Lines]) -> None:
         for key, run, _ in lines:
             record = run.record
             what = run.record["run"]
-            for part, names in record["skipped_images"].items():
-                text = "not on all images: %s skipped %s that could not be read"
-                log.warning(text, run.folder, counted(len(names), f"{part} image"))
+            warn_of_skipped(run)
             left_out = nested(run.metrics, "open", "left_out")
             if isinstance(left_out, list) and left_out:
                 partial[record["trainer"]] = ", ".join(map(str, left_out))
@@ -313,6 +316,13 @@ def warn_of(lines_of: dict[str, Lines]) -> None:
     for (_, text), different in values.items():
         if len(different) > 1:
             log.warning("%s", text)
+
+
+def warn_of_skipped(run: FinishedRun) -> None:
+    """Warns of images that a run could not read."""
+    for part, names in run.record["skipped_images"].items():
+        text = "not on all images: %s skipped %s that could not be read"
+        log.warning(text, run.folder, counted(len(names), f"{part} image"))
 
 
 def rendered(args: argparse.Namespace) -> str:

@@ -2,8 +2,8 @@
 
 import base64
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy
 
@@ -45,6 +45,40 @@ def features_of(row: Mapping[str, object]) -> numpy.ndarray:
     return unit
 
 
+class Pool(NamedTuple):
+    """Images without labels: their positions in the part file, paths, and the model's answers to them."""
+
+    positions: list[int]
+    paths: list[str]
+    uncertainty: list[float]
+    unfamiliar: list[float]  # p-values
+    features: list[numpy.ndarray]  # (E,) each, of length one
+
+
+def unlabelled(part: PartFile, labelled: Collection[str], trained_on: Collection[int]) -> Pool:
+    """Return the answered images that a run has no labels of.
+
+    Args:
+        labelled: contents of the run's pictures; trained_on: as in ``fingerprints.start_of``.
+
+    Raises:
+        UserError: the run has labels of all images.
+    """
+    pool = Pool([], [], [], [], [])
+    for position, path, row in part.answered():
+        content = file_hash(path)
+        if content in labelled or start_of(bytes.fromhex(content)) in trained_on:
+            continue
+        pool.positions.append(position)
+        pool.paths.append(path)
+        pool.uncertainty.append(float(str(row["uncertainty"])))
+        pool.unfamiliar.append(float(str(row.get("unfamiliar", 1))))
+        pool.features.append(features_of(row))
+    if not pool.positions:
+        raise UserError("the run has labels of all these images: give others")
+    return pool
+
+
 def to_label(
     part: PartFile, classifier: "PromptedClassifier", folder: str, number: int, at_random: bool
 ) -> tuple[Iterator[Mapping[str, object]], str]:
@@ -60,46 +94,31 @@ def to_label(
     """
     pictures = read_pictures(folder)
     labelled = {picture.content for picture in pictures.values()}
-    positions: list[int] = []
-    paths: list[str] = []
-    uncertainty: list[float] = []
-    unfamiliar: list[float] = []
-    features: list[numpy.ndarray] = []
-    for position, path, row in part.answered():
-        content = file_hash(path)
-        if content in labelled or start_of(bytes.fromhex(content)) in classifier.trained_on:
-            continue
-        positions.append(position)
-        paths.append(path)
-        uncertainty.append(float(str(row["uncertainty"])))
-        unfamiliar.append(float(str(row.get("unfamiliar", 1))))
-        features.append(features_of(row))
-    if not positions:
-        raise UserError("the run has labels of all these images: give others")
+    pool = unlabelled(part, labelled, classifier.trained_on)
     known = known_features(folder, labelled)
     per_class = (len(labelled) or len(classifier.trained_on)) / len(classifier.classnames)
-    drawn = min(number, len(positions)) // RANDOM if at_random else 0
-    order = next_to_label(
-        numpy.array(features), numpy.array(uncertainty), known, per_class, number - drawn
-    )
-    others = most_uncertain(numpy.array(uncertainty))
-    odd = numpy.argsort(unfamiliar, kind="stable")[: sum(p <= UNFAMILIAR for p in unfamiliar)]
+    drawn = min(number, len(pool.positions)) // RANDOM if at_random else 0
+    uncertainty = numpy.array(pool.uncertainty)
+    order = next_to_label(numpy.array(pool.features), uncertainty, known, per_class, number - drawn)
+    others = most_uncertain(uncertainty)
+    odd = numpy.flatnonzero(numpy.array(pool.unfamiliar) <= UNFAMILIAR)
+    odd = odd[numpy.argsort(numpy.array(pool.unfamiliar)[odd], kind="stable")]
     first = odd[: number // MIXED].tolist()
     candidates = [*dict.fromkeys([*first, *order.tolist(), *others.tolist()])][: LOOKED_AT * number]
-    chosen = once_each(candidates, paths)[: number - drawn]
+    chosen = once_each(candidates, pool.paths)[: number - drawn]
     asked = [(place, 1.0) for place in chosen]
-    rest = numpy.setdiff1d(numpy.arange(len(positions)), chosen)
+    rest = numpy.setdiff1d(numpy.arange(len(pool.positions)), chosen)
     drawn = min(drawn, len(rest))
     for turn, place in enumerate(numpy.random.default_rng(0).choice(rest, drawn, replace=False)):
         asked.insert((turn + 1) * RANDOM - 1, (int(place), drawn / len(rest)))
     way = "different ones" if per_class < FEW else "the most uncertain"
     sentence = (
-        f"To label next: {counted(len(asked), 'image')} of {len(positions)} without labels, {way}, since "
+        f"To label next: {counted(len(asked), 'image')} of {len(pool.positions)} without labels, {way}, since "
         f"{per_class:.0f} images per class are labelled"
     )
     if drawn:
         sentence += f"; {drawn} of them drawn at random"
-    return rows_of(part, positions, asked, at_random), sentence
+    return rows_of(part, pool.positions, asked, at_random), sentence
 
 
 def known_features(folder: str, labelled: set[str]) -> numpy.ndarray:
