@@ -226,6 +226,7 @@ def write_validation(folder, uncertainty, wrong, **more):
     if not Path(folder, "results.json").exists():
         Path(folder, "results.json").write_text(json.dumps(make_record()))
     wrong = numpy.array(wrong, int)
-    facts = {"label": 0 * wrong, "top": wrong[:, None], **more}
+    names = numpy.array([f"{number}.png" for number in range(len(wrong))])
+    facts = {"image": names, "label": 0 * wrong, "top": wrong[:, None], **more}
     doubts = numpy.array(uncertainty, "float32")
     write_answers(folder, "val", {"max_probability": doubts, **facts})
