@@ -79,7 +79,7 @@ def uncertainty_of(answers: "Arrays") -> numpy.ndarray:
     from results.answers import UNCERTAINTY
     from trainers.evaluation.multi_label import given_in
 
-    if "probability" not in answers:
+    if UNCERTAINTY in answers:  # an image has one label
         known: numpy.ndarray = answers[UNCERTAINTY]
         return known
     probability = answers["probability"]

@@ -163,7 +163,8 @@ from trainers.common.record_file import read_record
 folder, root = sys.argv[1:]
 print(len(find_examples(folder, read_record(f"{folder}/results.json"), root)))
 """
-    assert python("-c", shown, folder, shapes).stdout == "8\n"
+    found = python("-c", shown, folder, shapes)
+    assert found.stdout == "8\n", found.stderr
 
 
 LOG = [  # of the run on the shapes
