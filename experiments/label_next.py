@@ -18,7 +18,7 @@ if __name__ == "__main__":
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy
@@ -209,11 +209,11 @@ def table(lines: DataFrame) -> str:
     return tabulate(DataFrame(rows), headers="keys", tablefmt="github", showindex=False)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("--results", type=Path, required=True, help="file of lines")
     parser.add_argument("--show", action="store_true", help="print the table, measure nothing")
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     known = []
     if args.results.exists():
         known = [json.loads(line) for line in args.results.read_text().splitlines()]

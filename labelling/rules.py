@@ -15,7 +15,6 @@ from trainers.common.record_file import (
     read_answers,
 )
 from trainers.evaluation.figures import decimal, wilson
-from trainers.evaluation.multi_label import given_in
 
 from .limits import NEVER, PROMISES, Rule, Worth, smallest_share, worth_of
 from .threshold import (
@@ -253,6 +252,9 @@ def held_sets(folder: str, record: Record) -> HeldSets:
     Raises:
         UserError: there are none that can be read.
     """
+    # here, since it takes seconds: an impossible promise is refused at once
+    from trainers.evaluation.multi_label import given_in
+
     try:
         kept = read_answers(folder, split_of(record), record)
         is_new = kept["is_new"]

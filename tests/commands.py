@@ -154,7 +154,7 @@ def check_training(args):
     """A trainer and files that exist, and settings that the config takes."""
     trainer = args.trainer or SINGLE_LABEL.trainer
     assert trainer in METHODS, trainer
-    write_descriptions(args.opts)
+    write_descriptions([*(args.images or ()), *args.opts])
     if args.images:
         with mock.patch("labelling.request.check_images"):  # they need not be there
             config_of_images(for_trainer(asked_of_images(args), trainer))
@@ -167,8 +167,8 @@ def check_training(args):
 
 def write_descriptions(options):
     """The files of sentences that settings name, which a config is made with."""
-    for value in options[1::2]:
-        if value.endswith(".json"):
+    for key, value in zip(options, options[1:]):
+        if key == "DATASET.DESCRIPTIONS":
             Path(value).parent.mkdir(parents=True, exist_ok=True)
             Path(value).write_text('{"cat": ["a cat."]}')
 

@@ -244,7 +244,7 @@ def test_every_command_prepares_its_process_before_it_imports_anything(path):
 def test_every_installed_command_prepares_its_process_before_it_imports_anything():
     text = (REPOSITORY / "pyproject.toml").read_text("utf-8")
     scripts = re.findall(r'(?m)^cdc-\w+ = "cdc_([\w.]+):(\w+)"$', text)
-    assert len(scripts) == 2
+    assert len(scripts) == 3
     for module, name in scripts:
         body = ast.parse((REPOSITORY / f"{module.replace('.', '/')}.py").read_text("utf-8")).body
         _, imported, *functions = body  # after the docstring

@@ -11,6 +11,11 @@ Answers are kept beside the table that will be, in a file that ends in .part: af
 command goes on where it was. The table appears when it is whole.
 """
 
+from trainers.common.environment import first_line, start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import os
@@ -20,7 +25,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from trainers.common.console import counted
-from trainers.common.environment import first_line, start_command
 from trainers.common.errors import UserError, run_tool
 from trainers.common.files import file_hash
 from trainers.common.image_files import transparent_parts, with_alpha
@@ -414,5 +418,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    start_command()
     sys.exit(main())

@@ -9,13 +9,17 @@ It is served to this machine only, unless --host says otherwise, and asks nothin
 can't be loaded ends with one line on standard error and exit code 2.
 """
 
+from trainers.common.environment import first_line, start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import os
 import sys
 from collections.abc import Sequence
 
-from trainers.common.environment import first_line, start_command
 from trainers.common.errors import UserError, run_tool
 from trainers.common.imports import importing
 
@@ -125,5 +129,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    start_command()
     sys.exit(main())

@@ -9,13 +9,17 @@ A run that is stopped goes on by the same command; ``cdc-predict`` labels images
 can't work ends with one line on standard error and exit code 2, a run that is asked to stop with 75.
 """
 
+from trainers.common.environment import first_line, start_command
+
+if __name__ == "__main__":
+    start_command()
+
 import argparse
 import logging
 import sys
 from collections.abc import Sequence
 
 from trainers.common.config_files import settings_in
-from trainers.common.environment import first_line, start_command
 from trainers.common.errors import UserError, run_tool
 from trainers.common.imports import importing
 from trainers.common.interruption import interruptible
@@ -140,5 +144,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    start_command()
     sys.exit(main())

@@ -153,9 +153,7 @@ def test_prolips_training_is_the_published_loop(in_float64, views):
     / shots."""
     ours, stock = pair("vit")
     names = ["banded", "dotted", "striped"]
-    method = make_method(
-        "ProLIP", ours, names, LR=1e-2, SEARCH_STEPS=7, VIEWS=views, REG_WEIGHT=1.0
-    )
+    method = make_method("ProLIP", ours, names, LR=1e-2, STEPS=7, VIEWS=views, REG_WEIGHT=1.0)
     labels = torch.tensor([0, 1, 2, 0, 1, 2])
     shown = [torch.randn(1, 6, 3, 32, 32) for _ in range(views)]
     waiting = iter(shown)
