@@ -87,6 +87,8 @@ def random_clip(
     transformer_layers=4,
 ):
     """A small CLIP of the installed ``clip`` package with random weights large enough for every part to matter."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)  # a test in float64 may be the first that needs it
     torch.manual_seed(0)
     model = clip.model.CLIP(
         embed_dim=48,
@@ -104,6 +106,7 @@ def random_clip(
         for name, parameter in model.named_parameters():
             if name != "logit_scale" and parameter.dim() > 0:
                 parameter.add_(torch.randn_like(parameter) * 0.05)
+    torch.set_default_dtype(default)
     return model.float().eval().requires_grad_(False)
 
 
