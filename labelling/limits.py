@@ -17,12 +17,11 @@ from dataclasses import dataclass
 import numpy
 
 from .means import chance_of_mean
-from .threshold import OFFERED
+from .threshold import OFFERED, ROUNDED
 
 # logits of the limits that are tested
 LIMITS = 1 / (1 + numpy.exp(-numpy.linspace(-8, 8, 321)))
 LEAST = 32  # labels, those of a group as their mean, below which no test is begun
-ROUNDED = 1e-6  # what a sum of parts of groups may lack
 TOGETHER = 0.8  # of the risk, for one limit of all labels, which can mostly be promised if any can
 NEVER = numpy.inf  # the limit of a label that is not given
 

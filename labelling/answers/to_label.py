@@ -15,7 +15,7 @@ from trainers.common.image_files import look_through
 
 from ..encode import images_in
 from ..evaluate import groups_of
-from ..familiar import UNFAMILIAR
+from ..familiar import UNFAMILIAR, unit
 from ..next_labels import FEW, most_uncertain, next_to_label
 from ..rounds import read_pictures
 from .part_file import PartFile
@@ -41,8 +41,8 @@ def features_of(row: Mapping[str, object]) -> numpy.ndarray:
     """Return the features (E,) of a row's image, of length one."""
     stored = base64.b64decode(str(row[FEATURES]))
     found = numpy.frombuffer(stored, STORED).astype(numpy.float32)
-    unit: numpy.ndarray = found / numpy.linalg.norm(found)
-    return unit
+    scaled: numpy.ndarray = found / numpy.linalg.norm(found)
+    return scaled
 
 
 class Pool(NamedTuple):
@@ -127,9 +127,7 @@ def known_features(folder: str, labelled: set[str]) -> numpy.ndarray:
     known = [every[content].features.numpy() for content in sorted(every.keys() & labelled)]
     if not known:
         return numpy.zeros((0, 0), numpy.float32)
-    found = numpy.array(known, numpy.float32)
-    unit: numpy.ndarray = found / numpy.linalg.norm(found, axis=1, keepdims=True)
-    return unit
+    return unit(numpy.array(known))
 
 
 def once_each(places: Sequence[int], paths: Sequence[str]) -> list[int]:
