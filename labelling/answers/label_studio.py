@@ -8,8 +8,9 @@ from urllib.parse import quote
 from trainers.common.errors import UserError
 from trainers.common.files import write_lines
 
+from ..readers.csv_table import ASKED_WITH
 from ..readers.rows import LOCAL
-from .rows import ASKED_WITH, Row
+from .rows import Row
 from .writers import Writer, json_list
 
 

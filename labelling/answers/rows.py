@@ -10,7 +10,6 @@ from ..readers.rows import BETWEEN
 if TYPE_CHECKING:
     from ..answer import Answers
 
-ASKED_WITH = "asked_with"  # column: with which probability an image was asked for
 # one of the most probable classes; of a multi-label run with the least probability of a label that is
 # given, 1 where it never is
 Top = TypedDict("Top", {"class": str, "probability": float, "threshold": float}, total=False)

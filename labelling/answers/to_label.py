@@ -17,9 +17,9 @@ from ..encode import images_in
 from ..evaluate import groups_of
 from ..familiar import UNFAMILIAR, unit
 from ..next_labels import FEW, most_uncertain, next_to_label
+from ..readers.csv_table import ASKED_WITH
 from ..rounds import read_pictures
 from .part_file import PartFile
-from .rows import ASKED_WITH
 
 if TYPE_CHECKING:
     from ..classifier import PromptedClassifier

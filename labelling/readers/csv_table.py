@@ -21,7 +21,7 @@ LABEL = "label"
 GROUP = "group"
 CORRECTED = "corrected"  # column of what a person says of a run's answer
 UNCERTAINTY = "uncertainty"
-ASKED_WITH = "asked_with"
+ASKED_WITH = "asked_with"  # column: with which probability a program asked for the picture
 ANSWERED = {"doubtful", UNCERTAINTY}  # columns that no table of predict.py --csv lacks
 # columns, in capitals or not; others are labels
 KNOWN = {IMAGE, LABEL, GROUP, CORRECTED, ASKED_WITH, *ANSWERED}
