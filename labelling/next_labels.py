@@ -1,5 +1,5 @@
 """Choice of unlabelled pictures to label next: spread over the features while few are labelled, the most uncertain
-ones later.
+ones later; with several labels per picture spread throughout.
 
 While few are labelled, answers are too poor to say where they are unsure: pictures are clustered, and the
 one nearest to the centre of each cluster that holds no labelled picture is asked for, the largest cluster
@@ -9,6 +9,8 @@ measures both, and where the switch lies.
 
 import numpy
 from numpy.random import Generator
+
+from trainers.maths.threads import one_thread
 
 FEW = 20  # labelled pictures per class, below which the next ones are spread
 MOST = 20_000  # pictures that are clustered; of more a sample
@@ -20,16 +22,23 @@ def next_to_label(
     known: numpy.ndarray,
     per_class: float,
     number: int,
+    multi_label: bool,
 ) -> numpy.ndarray:
     """Return the places of pictures in the order to label them, ``number`` at most.
 
     Args:
         features: (N, E), of length one; uncertainty: (N,) of the answers.
         known: (M, E), of the labelled pictures; per_class: how many these are for each class.
+        multi_label: whether a picture may have several labels.
     """
-    if per_class < FEW:
+    if is_spread(per_class, multi_label):
         return spread(features, known, number)
     return most_uncertain(uncertainty)[:number]
+
+
+def is_spread(per_class: float, multi_label: bool) -> bool:
+    """Return whether the next pictures are spread over the features, rather than the most uncertain ones."""
+    return multi_label or per_class < FEW
 
 
 def most_uncertain(uncertainty: numpy.ndarray) -> numpy.ndarray:
@@ -37,6 +46,7 @@ def most_uncertain(uncertainty: numpy.ndarray) -> numpy.ndarray:
     return numpy.argsort(-uncertainty, kind="stable")
 
 
+@one_thread()  # OpenMP's sums, and so the choice, would depend on their number
 def spread(features: numpy.ndarray, known: numpy.ndarray, number: int) -> numpy.ndarray:
     """Return the places of typical pictures of different kinds, see the head of this module."""
     # here, since it takes a second

@@ -30,6 +30,7 @@ from dataclasses import dataclass
 import numpy
 
 from trainers.common.console import counted
+from trainers.maths.threads import one_thread
 
 USUAL = 0.033  # share of wrong labels, around which its logarithm is normal a priori
 SPREAD = math.log(3)  # its standard deviation: a factor of three
@@ -101,6 +102,7 @@ class Noisy:
         right, wrong = self.parts(log_temperature, math.exp(log_share))
         return -float(numpy.log((right + wrong).clip(LEAST)).sum())
 
+    @one_thread()
     def fitted(self) -> tuple[numpy.ndarray, float]:
         """The probability (N,) that each label is wrong, and that of so much evidence where none is."""
         from scipy.optimize import minimize, minimize_scalar  # here: they take a second to import

@@ -12,11 +12,12 @@ from trainers.common.errors import UserError
 from trainers.common.files import file_hash
 from trainers.common.fingerprints import start_of
 from trainers.common.image_files import look_through
+from trainers.common.record_file import is_multi_label
 
 from ..encode import images_in
 from ..evaluate import groups_of
 from ..familiar import UNFAMILIAR, unit
-from ..next_labels import FEW, most_uncertain, next_to_label
+from ..next_labels import is_spread, most_uncertain, next_to_label
 from ..readers.csv_table import ASKED_WITH
 from ..rounds import read_pictures
 from .part_file import PartFile
@@ -25,16 +26,20 @@ if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
 
 log = logging.getLogger(__name__)
-FEATURES = "features"  # field of a row, until it is written
+FEATURES = "features"  # fields of a row, until it is written
+CONTENT = "content"
 STORED = "<f2"  # as which a feature's numbers are kept
 LOOKED_AT = 3  # times as many candidates are looked at for near-duplicates as are asked for
 RANDOM = 10  # one in so many is drawn at random
 MIXED = 10  # one in so many, at most, is asked for since it is unlike the run's pictures
 
 
-def with_features(row: Mapping[str, object], features: numpy.ndarray) -> dict[str, object]:
-    """Return a row with the features (E,) of its image."""
-    return {**row, FEATURES: base64.b64encode(features.astype(STORED).tobytes()).decode()}
+def with_features(
+    row: Mapping[str, object], features: numpy.ndarray, path: str
+) -> dict[str, object]:
+    """Return a row with the features (E,) of its image and the hash of the image's bytes, which were read just now."""
+    stored = base64.b64encode(features.astype(STORED).tobytes()).decode()
+    return {**row, FEATURES: stored, CONTENT: file_hash(path)}
 
 
 def features_of(row: Mapping[str, object]) -> numpy.ndarray:
@@ -66,7 +71,7 @@ def unlabelled(part: PartFile, labelled: Collection[str], trained_on: Collection
     """
     pool = Pool([], [], [], [], [])
     for position, path, row in part.answered():
-        content = file_hash(path)
+        content = str(row[CONTENT])
         if content in labelled or start_of(bytes.fromhex(content)) in trained_on:
             continue
         pool.positions.append(position)
@@ -99,7 +104,9 @@ def to_label(
     per_class = (len(labelled) or len(classifier.trained_on)) / len(classifier.classnames)
     drawn = min(number, len(pool.positions)) // RANDOM if at_random else 0
     uncertainty = numpy.array(pool.uncertainty)
-    order = next_to_label(numpy.array(pool.features), uncertainty, known, per_class, number - drawn)
+    multi_label = is_multi_label(classifier.record)
+    features = numpy.array(pool.features)
+    order = next_to_label(features, uncertainty, known, per_class, number - drawn, multi_label)
     others = most_uncertain(uncertainty)
     odd = numpy.flatnonzero(numpy.array(pool.unfamiliar) <= UNFAMILIAR)
     odd = odd[numpy.argsort(numpy.array(pool.unfamiliar)[odd], kind="stable")]
@@ -111,11 +118,12 @@ def to_label(
     drawn = min(drawn, len(rest))
     for turn, place in enumerate(numpy.random.default_rng(0).choice(rest, drawn, replace=False)):
         asked.insert((turn + 1) * RANDOM - 1, (int(place), drawn / len(rest)))
-    way = "different ones" if per_class < FEW else "the most uncertain"
-    sentence = (
-        f"To label next: {counted(len(asked), 'image')} of {len(pool.positions)} without labels, {way}, since "
-        f"{per_class:.0f} images per class are labelled"
-    )
+    way = f"the most uncertain, since {per_class:.0f} images per class are labelled"
+    if multi_label:
+        way = "different ones, as always with several labels per image"
+    elif is_spread(per_class, multi_label):
+        way = f"different ones, since {per_class:.0f} images per class are labelled"
+    sentence = f"To label next: {counted(len(asked), 'image')} of {len(pool.positions)} without labels, {way}"
     if drawn:
         sentence += f"; {drawn} of them drawn at random"
     return rows_of(part, pool.positions, asked, at_random), sentence
@@ -147,5 +155,5 @@ def rows_of(
     it was asked for."""
     rows = part.rows_at(positions[place] for place, _ in asked)
     for row, (_, probability) in zip(rows, asked):
-        del row[FEATURES]
+        del row[FEATURES], row[CONTENT]
         yield {**row, ASKED_WITH: probability} if at_random else row

@@ -298,7 +298,8 @@ def label(
 
         def rows_with(computed: "tuple[Prediction, Tensor]", names: list[str | None]) -> "Rows":
             prediction, features = computed
-            return [*map(with_features, rows(prediction, names), features.numpy())]
+            paths = map(str, names)
+            return [*map(with_features, rows(prediction, names), features.numpy(), paths)]
 
         if args.label_next is None:
             answers = here(classifier.read_batch, missing, classifier.predicted, rows)

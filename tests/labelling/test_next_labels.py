@@ -148,15 +148,22 @@ def test_while_few_are_labelled_each_kind_is_asked_for_but_the_labelled_one():
     features = kinds(10, draws)
     known = features[:1]
     uncertainty = numpy.arange(40) / 40
-    chosen = next_to_label(features, uncertainty, known, FEW - 1, 3)
+    chosen = next_to_label(features, uncertainty, known, FEW - 1, 3, False)
     assert sorted(chosen // 10) == [1, 2, 3]
 
 
 def test_later_the_most_uncertain_are_asked_for():
     features = kinds(10, numpy.random.default_rng(0))
     uncertainty = numpy.arange(40) / 40
-    assert [*next_to_label(features, uncertainty, features, FEW, 3)] == [39, 38, 37]
+    assert [*next_to_label(features, uncertainty, features, FEW, 3, False)] == [39, 38, 37]
     assert [*most_uncertain(numpy.array([0.5, 0.7, 0.5]))] == [1, 0, 2]
+
+
+def test_with_several_labels_each_kind_is_asked_for_however_many_are_labelled():
+    features = kinds(10, numpy.random.default_rng(0))
+    uncertainty = numpy.arange(40) / 40
+    chosen = next_to_label(features, uncertainty, features[:1], 100 * FEW, 3, True)
+    assert sorted(chosen // 10) == [1, 2, 3]
 
 
 @given(st.integers(1, 30), st.integers(0, 20), st.integers(1, 40), st.integers(0, 3))
