@@ -16,7 +16,7 @@ import pytest
 from tests.commands import asked_of_python
 from tests.runs import REPOSITORY, code_files, python
 from trainers.common import environment
-from trainers.common.imports import importing
+from trainers.common.imports import freeze, importing
 
 OF_PROTOCOL = "base2new_train.sh CDC x 1"
 OF_TESTS = "test.sh"
@@ -189,6 +189,7 @@ class Garbage:
 
 def test_the_collector_passes_over_what_a_command_imports_and_not_over_what_comes_later():
     gc.unfreeze()  # of commands that other tests have called
+    freeze.cache_clear()
     try:
         with pytest.raises(ModuleNotFoundError), importing():
             assert not gc.isenabled()
@@ -208,7 +209,7 @@ def test_the_collector_passes_over_what_a_command_imports_and_not_over_what_come
 def test_nothing_is_left_for_the_collector_at_a_commands_end():
     program = """
 import atexit, gc
-from trainers.common.imports import importing
+from trainers.common.imports import freeze, importing
 atexit.register(lambda: print(len(gc.get_objects())))  # the last
 with importing():
     import json

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import functools
 import gc
 import sys
 from collections.abc import Iterator
@@ -20,10 +21,15 @@ def importing() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():  # once, since garbage that is there would stay, too
-            gc.freeze()
-            atexit.register(gc.freeze)
+        freeze()
         gc.enable()
+
+
+@functools.cache  # once, since garbage that is there would stay, too
+def freeze() -> None:
+    """Let the garbage collector pass over all objects that there are, now and at the end of the process."""
+    gc.freeze()
+    atexit.register(gc.freeze)
 
 
 class SecondName(MetaPathFinder, Loader):
