@@ -118,15 +118,19 @@ def to_label(
     drawn = min(drawn, len(rest))
     for turn, place in enumerate(numpy.random.default_rng(0).choice(rest, drawn, replace=False)):
         asked.insert((turn + 1) * RANDOM - 1, (int(place), drawn / len(rest)))
-    way = f"the most uncertain, since {per_class:.0f} images per class are labelled"
-    if multi_label:
-        way = "different ones, as always with several labels per image"
-    elif is_spread(per_class, multi_label):
-        way = f"different ones, since {per_class:.0f} images per class are labelled"
+    way = way_said(per_class, multi_label)
     sentence = f"To label next: {counted(len(asked), 'image')} of {len(pool.positions)} without labels, {way}"
     if drawn:
         sentence += f"; {drawn} of them drawn at random"
     return rows_of(part, pool.positions, asked, at_random), sentence
+
+
+def way_said(per_class: float, multi_label: bool) -> str:
+    """Return how images are chosen and why, in words; per_class, multi_label: as in ``next_to_label``."""
+    if multi_label:
+        return "different ones, as always with several labels per image"
+    way = "different ones" if is_spread(per_class, multi_label) else "the most uncertain"
+    return f"{way}, since {per_class:.0f} images per class are labelled"
 
 
 def known_features(folder: str, labelled: set[str]) -> numpy.ndarray:
