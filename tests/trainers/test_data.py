@@ -68,7 +68,7 @@ def test_each_epoch_has_all_images_once_in_even_batches_and_steps_are_enough(
     optim = CfgNode({"LEAST_STEPS": least, "MAX_EPOCH": epochs})
     steps = data.steps_of_epoch(images, optim, batch_size)
     order = random.Random(seed).sample(range(images), images)
-    epoch = [*data.EvenBatches(order, steps)]
+    epoch = [[drawn.index for drawn in batch] for batch in data.EvenBatches(order, steps)]
     assert sum(epoch, []) == order
     assert len(epoch) == steps
     sizes = {*map(len, epoch)}
@@ -87,6 +87,35 @@ def test_on_ones_own_pictures_none_sits_out_an_epoch(run):
         epoch = [batch["impath"] for batch in trainer.train_loader_x]
         assert sorted(sum(epoch, [])) == everything
         assert [*map(len, epoch)] == [4] * 3 + [3] * 4
+
+
+@pytest.mark.parametrize("trainer", ["CoOp", "CDC", "TipAdapterF"])
+def test_on_ones_own_pictures_workers_change_no_number(run, trainer):
+    """Views follow from seed, epoch and image, whichever process makes them."""
+    numbers = []
+    for workers in (0, 1, 2):
+        views = ("INPUT.TRANSFORMS", "('random_resized_crop', 'randaugment', 'normalize')")
+        options = ("OPTIM.LEAST_STEPS", 9, "DATALOADER.NUM_WORKERS", workers, *views)
+        finished, record, _ = run(trainer, *map(str, options), name=f"{workers}")
+        numbers.append((finished.method.state_dict(), record["metrics"]))
+    for other in numbers[1:]:
+        assert_equal(other, numbers[0], "workers")
+
+
+def test_workers_of_short_epochs_stay_and_are_no_more_than_cores(run, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
+    options = "OPTIM.LEAST_STEPS 21 DATALOADER.NUM_WORKERS 64".split()
+    trainer, _, _ = run("CoOp", *options, flags=("--no-train",))
+    loader = trainer.train_loader_x
+    assert loader.num_workers == 2
+    epochs = []
+    for _ in range(3):
+        first, *_ = [batch["img"] for batch in loader]
+        epochs.append((loader._iterator, first))
+    (iterator, first), *others = epochs
+    for same, other in others:
+        assert same is iterator
+        assert not torch.equal(other[0], first[0])
 
 
 # ---- the blur of views ----

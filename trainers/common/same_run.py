@@ -14,8 +14,8 @@ OTHER_IMAGES = (
 )
 
 # Settings that may differ between a finished run and the requested one: places and settings that
-# change no number; and the number of workers, which draw the random views of training images, each
-# from a seed of its own: a run whose memory is short has to go on with fewer.
+# change no number; and the number of workers, of which without OPTIM.LEAST_STEPS each draws random
+# views from a seed of its own: a run whose memory is short has to go on with fewer.
 NO_MATTER = """
     OUTPUT_DIR RESUME USE_CUDA DEVICE VERBOSE DATASET.ROOT DATASET.SKIP_SMALL DATALOADER.NUM_WORKERS
     DATALOADER.BROKEN_IMAGES DATALOADER.TEST.BATCH_SIZE TRAIN.PRINT_FREQ TRAIN.CHECKPOINT_FREQ

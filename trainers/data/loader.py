@@ -5,12 +5,15 @@ be read is named, and workers leave signals to their parent.
 import contextlib
 import copy
 import math
+import os
+import random
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import TypedDict, cast
+from typing import NamedTuple, TypedDict, cast
 
+import numpy
 import torch
 from PIL import Image
 from torch import Tensor
@@ -27,6 +30,8 @@ from .transforms import View, least_side, pixels_of_test
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
 # that they are forked from: started from a server they would outlive a run that is killed.
 WORKERS = "fork" if sys.platform == "linux" else None
+# Workers of epochs with fewer steps stay between epochs: starting them takes longer than such an epoch.
+FEW_STEPS = 50
 
 
 class Batch(TypedDict):
@@ -60,6 +65,29 @@ def without_denormals() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+class Drawn(NamedTuple):
+    """An image, by its index, and the seed that its views are drawn from."""
+
+    index: int
+    seed: int
+
+
+@contextlib.contextmanager
+def drawing_from(seed: int) -> Iterator[None]:
+    """Has Python's, numpy's and torch's draws in the block come from a seed; those after it go on as before it."""
+    of_python = random.getstate()
+    of_numpy = numpy.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        random.seed(seed)
+        numpy.random.seed(seed % 2**32)
+        torch.default_generator.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(of_python)
+            numpy.random.set_state(of_numpy)
 
 
 class CheckedImages(Dataset[dict[str, object]]):
@@ -106,13 +134,17 @@ class CheckedImages(Dataset[dict[str, object]]):
     def __len__(self) -> int:
         return len(self.data_source)
 
-    def __getitem__(self, index: int) -> dict[str, object]:
+    def __getitem__(self, index: int | Drawn) -> dict[str, object]:
         """A dict like Dassl's: label, domain, impath, index, and img, the transform's result,
-        or a list with each transform's, or its features.
+        or a list with each transform's, or its features. Views of a ``Drawn`` image come from its
+        seed alone, whichever process makes them.
 
         Raises:
             UserError: the image can't be read.
         """
+        if isinstance(index, Drawn):
+            with drawing_from(index.seed):
+                return self[index.index]
         item = self.data_source[index]
         path = str(item.impath)
         shown: Tensor | list[Tensor]
@@ -153,10 +185,11 @@ def steps_of_epoch(images: int, optim: CfgNode, batch_size: int) -> int:
 
 
 class EvenBatches:
-    """All indices of a sampler in batches whose sizes differ by one at most.
+    """All indices of a sampler in batches whose sizes differ by one at most, each with a seed for its
+    image's views, which follows from torch's generator, the epoch and the index.
 
     Args:
-        sampler: yields each index once; steps: number of batches.
+        sampler: yields each index below its length once; steps: number of batches.
     """
 
     def __init__(self, sampler: Iterable[int], steps: int) -> None:
@@ -166,22 +199,45 @@ class EvenBatches:
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[list[int]]:
-        for batch in torch.tensor(list(self.sampler)).tensor_split(self.steps):
-            yield batch.tolist()
+    def __iter__(self) -> Iterator[list[Drawn]]:
+        of_epoch = torch.Generator().manual_seed(drawn_seeds(1)[0])
+        order = list(self.sampler)
+        seeds = drawn_seeds(len(order), of_epoch)
+        for batch in torch.tensor(order).tensor_split(self.steps):
+            yield [Drawn(index, seeds[index]) for index in batch.tolist()]
+
+
+def drawn_seeds(number: int, generator: torch.Generator | None = None) -> list[int]:
+    """Draw seeds in [0, 2^63) from a generator; None: torch's own."""
+    seeds: list[int] = torch.empty(number, dtype=torch.int64).random_(generator=generator).tolist()
+    return seeds
 
 
 def in_even_batches(loader: Loader, optim: CfgNode) -> Loader:
-    """Return a loader of the same images, all of them in each epoch, in ``steps_of_epoch``."""
+    """Return a loader of the same images, all of them in each epoch, in ``steps_of_epoch``, whose batches
+    depend on no number of workers."""
     assert loader.batch_size is not None
     images = len(cast(Sized, loader.sampler))
     steps = steps_of_epoch(images, optim, loader.batch_size)
+    workers = at_most_cores(loader.num_workers)
     return DataLoader(
         loader.dataset,
         batch_sampler=EvenBatches(loader.sampler, steps),
-        num_workers=loader.num_workers,
+        num_workers=workers,
         pin_memory=loader.pin_memory,
+        # the seed that torch draws whenever workers start: not out of the training's own draws
+        generator=torch.Generator(),
+        persistent_workers=workers > 0 and steps < FEW_STEPS,
     )
+
+
+def at_most_cores(workers: int) -> int:
+    """Return the number of workers, but no more than this process has cores."""
+    if hasattr(
+        os, "sched_getaffinity"
+    ):  # Linux; Slurm and taskset give a process some of the cores
+        return min(workers, len(os.sched_getaffinity(0)))
+    return min(workers, os.cpu_count() or 1)
 
 
 def prepare_workers(loader: Loader) -> None:
@@ -249,7 +305,11 @@ class Loaders:
         if least_side(self.cfg.INPUT) and not augmented:  # those for crops are smaller
             return self.over(images.data_source[::every])
         transform = self.augmented if augmented else self.shown
-        return make_loader(self.cfg, images.under(transform, every))
+        loader = make_loader(self.cfg, images.under(transform, every))
+        if augmented and self.cfg.OPTIM.LEAST_STEPS:
+            loader = in_even_batches(loader, self.cfg.OPTIM)
+            prepare_workers(loader)
+        return loader
 
     @property
     def own_val(self) -> Loader | None:
