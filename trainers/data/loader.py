@@ -258,11 +258,14 @@ def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
     """
     node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
     are_known = all(str(item.impath) in images.features for item in images.data_source)
+    workers = 0 if are_known else cfg.DATALOADER.NUM_WORKERS
+    if not images.is_train or cfg.OPTIM.LEAST_STEPS:  # else their number is Dassl's, and decides the views
+        workers = at_most_cores(workers)
     loader: Loader = DataLoader(
         images,
         batch_size=node.BATCH_SIZE,
         sampler=RandomSampler(images) if images.is_train else SequentialSampler(images),
-        num_workers=0 if are_known else cfg.DATALOADER.NUM_WORKERS,
+        num_workers=workers,
         drop_last=images.is_train and len(images) >= node.BATCH_SIZE,
         pin_memory=torch.cuda.is_available() and wants_cuda(cfg),
     )
