@@ -68,7 +68,7 @@ def test_each_epoch_has_all_images_once_in_even_batches_and_steps_are_enough(
     optim = CfgNode({"LEAST_STEPS": least, "MAX_EPOCH": epochs})
     steps = data.steps_of_epoch(images, optim, batch_size)
     order = random.Random(seed).sample(range(images), images)
-    epoch = [[drawn.index for drawn in batch] for batch in data.EvenBatches(order, steps)]
+    epoch = [[drawn.image for drawn in batch] for batch in data.EvenBatches(order, steps)]
     assert sum(epoch, []) == order
     assert len(epoch) == steps
     sizes = {*map(len, epoch)}

@@ -67,6 +67,7 @@ OPTIONS = {
     "CDC": (*BEST_VAL, "TRAINER.CDC.PREC", "amp", "TRAINER.CDC.N_TEMPLATES", "2"),
     "ProGrad": ("OPTIM.NAME", "adamw", "DATALOADER.TRAIN_X.SAMPLER", "ByPython"),
     "CoPrompt": ("DATALOADER.NUM_WORKERS", "2"),
+    "CoOp": ("DATALOADER.NUM_WORKERS", "2", "OPTIM.LEAST_STEPS", "9"),  # which stay between epochs
 }
 SMALL = (*BASE, "DATALOADER.TRAIN_X.BATCH_SIZE", "4")
 MOMENTS = [

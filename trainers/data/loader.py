@@ -68,9 +68,9 @@ def without_denormals() -> Iterator[None]:
 
 
 class Drawn(NamedTuple):
-    """An image, by its index, and the seed that its views are drawn from."""
+    """An image, by its index in the data set, and the seed that its views are drawn from."""
 
-    index: int
+    image: int
     seed: int
 
 
@@ -144,7 +144,7 @@ class CheckedImages(Dataset[dict[str, object]]):
         """
         if isinstance(index, Drawn):
             with drawing_from(index.seed):
-                return self[index.index]
+                return self[index.image]
         item = self.data_source[index]
         path = str(item.impath)
         shown: Tensor | list[Tensor]
@@ -259,7 +259,8 @@ def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
     node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
     are_known = all(str(item.impath) in images.features for item in images.data_source)
     workers = 0 if are_known else cfg.DATALOADER.NUM_WORKERS
-    if not images.is_train or cfg.OPTIM.LEAST_STEPS:  # else their number is Dassl's, and decides the views
+    # else their number is Dassl's, and decides the views
+    if not images.is_train or cfg.OPTIM.LEAST_STEPS:
         workers = at_most_cores(workers)
     loader: Loader = DataLoader(
         images,
