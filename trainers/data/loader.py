@@ -259,8 +259,7 @@ def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
     node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
     are_known = all(str(item.impath) in images.features for item in images.data_source)
     workers = 0 if are_known else cfg.DATALOADER.NUM_WORKERS
-    # else their number is Dassl's, and decides the views
-    if not images.is_train or cfg.OPTIM.LEAST_STEPS:
+    if cfg.OPTIM.LEAST_STEPS:  # else their number decides the views, as in Dassl
         workers = at_most_cores(workers)
     loader: Loader = DataLoader(
         images,
