@@ -412,6 +412,57 @@ def test_the_command_prints_every_family_with_its_size_and_verdicts(capsys):
     assert size.endswith("(7)")
 
 
+# the log's rows of verdicts that changed: their family, and its differences
+CHANGED = {
+    "prompts in the text encoder only, minus CDC, H": (
+        "ablation: one change alone",
+        ["text_alone − full_fp32, H"],
+    ),
+    "softplus and the KL term over 50 epochs, H": (
+        "ablation: one change alone",
+        ["softplus_kl50 − full_fp32, H"],
+    ),
+    "GDA by its authors' rules minus ours, H": (
+        "log: GDA by its authors' rules",
+        ["gda_authors − gda, H"],
+    ),
+    "CDC minus PromptSRC on the tuned tasks, H": (
+        "ablation: the tuned tasks",
+        ["cdc − promptsrc, H"],
+    ),
+    "`softplus`, `relu`, `divergence`, `text`, `literal` minus CDC, H": (
+        "ablation: readings",
+        [f"{name} − full, H" for name in ("softplus", "relu", "divergence", "text", "literal")],
+    ),
+    "`LinearProbe` minus `TipAdapter`, 16 pictures": (
+        "choosing: 16 pictures per class",
+        ["TipAdapter − LinearProbe, accuracy"],
+    ),
+}
+
+
+def test_the_log_lists_the_verdicts_that_one_family_changed():
+    """What is, is what the command prints; what was, is Holm's correction of the same p."""
+    listed = table_of("docs/log.md", "| difference | was | is |")
+    families = verdicts.families()
+    assert {*CHANGED} == {name for name in listed if listed[name][1] != "interval alone"}
+    unjudged = {"text_alone − full_fp32, base", "independent − full, ece_new"}
+    assert unjudged.isdisjoint(itertools.chain(*families.values()))
+    for name, (table, differences) in CHANGED.items():
+        was, now = listed[name]
+        family = families[table]
+        judged = verdicts.judged(family).loc[differences]
+        least = max(judged["holm"], key=float)
+        assert least in now
+        assert now.endswith("alone)" if len(family) == 1 else f"of {len(family)})")
+        sides = {"above": "below", "below": "above"} if name.startswith("`LinearProbe`") else {}
+        assert {sides.get(side, side) for side in judged["shown"]} == {now.split()[0]}
+        if before := re.fullmatch(r"not shown \((.+) of (\d+)\)", was):
+            alone = family[differences[0]].student
+            p, size = map(float, before.groups())
+            assert max(alone, 0.05) <= p <= min(1, alone * size)
+
+
 def test_each_occasion_of_the_tasks_put_aside_is_what_its_file_says(put_aside):
     to_averaged, to_promptsrc = (
         put_aside("CDC tiny", other, "H").of for other in ("CDC views", "PromptSRC")
