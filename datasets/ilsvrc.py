@@ -24,7 +24,7 @@ from .imagenet import DEVKIT
 
 log = logging.getLogger("get")
 
-TRAIN = "ILSVRC2012_img_train.tar"
+TRAIN_ARCHIVE = "ILSVRC2012_img_train.tar"
 VAL = "ILSVRC2012_img_val.tar"
 META = "data/meta.mat"
 TRUTH = "data/ILSVRC2012_validation_ground_truth.txt"
@@ -49,7 +49,7 @@ def sort(folder: str, target: str, labels: str | None) -> None:
     folder = os.path.abspath(folder)
     train = f"{target}/images/train"
     val = f"{target}/images/val"
-    train_tars = files_called(TRAIN, folder)
+    train_tars = files_called(TRAIN_ARCHIVE, folder)
     for path in train_tars:
         log.info("imagenet: sorting %s into %s", path, train)
         with blaming(path):
@@ -63,7 +63,7 @@ def sort(folder: str, target: str, labels: str | None) -> None:
             link_folder(place, to)
     if not (train_tars or has_val or linked):
         raise UserError(
-            f"{folder} has nothing of ImageNet: neither {TRAIN}, {VAL}, images called ILSVRC2012_val_…, nor class folders"
+            f"{folder} has nothing of ImageNet: neither {TRAIN_ARCHIVE}, {VAL}, images called ILSVRC2012_val_…, nor class folders"
         )
 
 

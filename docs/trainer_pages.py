@@ -20,7 +20,7 @@ RECIPES = REPOSITORY / "configs/trainers"
 MODEL_CARD = "trainers/prompting/weights/tiny.md"
 MEASURED_PAGE = DOCS / "data/base_to_new.csv"
 # a path in running text: neither in a link, nor an authors' file with its line
-PATH = re.compile(r"(?<![\[(/\w.])((?:\w+/)+[\w.]+\.(?:md|py|yaml|csv))(?![\w/:\])])")
+REPOSITORY_PATH = re.compile(r"(?<![\[(/\w.])((?:\w+/)+[\w.]+\.(?:md|py|yaml|csv))(?![\w/:\])])")
 
 
 def write_pages(folder: Path) -> None:
@@ -89,7 +89,7 @@ def page(module: ModuleType, names: list[str]) -> str:
             row = (f"`{key}`", f"`{default}`", takes, says)
             parts.append("| " + " | ".join(cell.replace("|", r"\|") for cell in row) + " |")
         parts.append("")
-    return PATH.sub(linked, "\n".join(parts))
+    return REPOSITORY_PATH.sub(linked, "\n".join(parts))
 
 
 def numbers(names: list[str]) -> str:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, Series, isna
 from tabulate import tabulate
 
-from results.comparison import LEAST, Difference, powerless_over, signed
+from results.comparison import FEWEST_DATA_SETS, Difference, powerless_over, signed
 from results.render import DAGGER
 from results.svg import STYLE, svg_of
 from trainers.common.errors import UserError
@@ -66,7 +66,7 @@ def differences(
 
     Returns:
         a line a setting: ``tasks`` and ``runs`` that both have; for each of ``COMPARED`` the
-        ``Difference`` over tasks, of fewer than ``LEAST`` the mean, NaN without any and where one
+        ``Difference`` over tasks, of fewer than ``FEWEST_DATA_SETS`` the mean, NaN without any and where one
         of both, whose description says so by †, keeps a classifier of the trained classes.
 
     Raises:
@@ -101,7 +101,7 @@ def over_tasks(values: Series) -> Difference | float:
     directions counting once; see ``differences``."""
     tasks = values.dropna().groupby(lambda key: task_of(key[0]))
     means = tasks.mean()
-    return Difference(means, tasks.sem()) if len(means) >= LEAST else float(means.mean())
+    return Difference(means, tasks.sem()) if len(means) >= FEWEST_DATA_SETS else float(means.mean())
 
 
 def cell(difference: Difference | float) -> str:

@@ -7,7 +7,7 @@ chance.
 - Of each folder's pool 30 pictures are labelled at first, drawn by chance, then as many more as there are:
   60, 120, 240 and 480. After each round the probe is fitted to all that are labelled, under its usual setting, on
   the tiny CLIP's features, and tested on pictures kept aside: accuracy, with several labels mAP, in percent.
-- ``k-means, then uncertain`` switches at ``FEW`` labelled pictures per class. With one label per picture
+- ``k-means, then uncertain`` switches at ``FEW_PER_CLASS`` labelled pictures per class. With one label per picture
   ``--label-next`` does so, and the switch was set before any of this was measured. With several labels it is
   ``k-means`` throughout: chosen on the folders ``CHOSEN_ON``, reported on the other ones.
 """

@@ -36,7 +36,7 @@ from datasets.drawn.openmoji import SPLIT
 from experiments.promises import features_of
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.parts import folds, stratified_folds
-from labelling.task import FOLDS, MULTI_LABEL, SINGLE_LABEL
+from labelling.task import FOLDS, MULTI_LABEL_TASK, SINGLE_LABEL
 from trainers import method_class, method_node
 from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.readers import read_json as read_stored
@@ -153,7 +153,7 @@ class Ways:
         fold = stratified_folds(truth, numpy.arange(len(truth)), FOLDS, seed)
         target = torch.from_numpy(truth)
         known = FeatureSet(features[None], features, target, torch.from_numpy(fold))
-        cross_fit(method, MULTI_LABEL, known)
+        cross_fit(method, MULTI_LABEL_TASK, known)
         logits = method.learner(asked, method.texts(asked))
         probability = logits.sigmoid().float().numpy()
         return probability, probability >= label_thresholds(method)

@@ -31,7 +31,7 @@ from torch import Tensor
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.limits import PROMISES
 from labelling.parts import stratified_folds
-from labelling.task import FOLDS, MULTI_LABEL
+from labelling.task import FOLDS, MULTI_LABEL_TASK
 from labelling.threshold import CONFIDENCE, OFFERED
 from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.setting import node_of
@@ -108,7 +108,7 @@ def judged(seed: int, scenes: int, labels: str) -> DataFrame:
     texts_of = F.normalize(torch.from_numpy(truth_of) + noise, dim=0)
     probe = probe_of(texts_of)
     known = FeatureSet(features[None], features, torch.from_numpy(truth), torch.from_numpy(fold))
-    out_of_fold = cross_fit(probe, MULTI_LABEL, known).probability.numpy()
+    out_of_fold = cross_fit(probe, MULTI_LABEL_TASK, known).probability.numpy()
     shown, other, _ = drawn(rng, OTHERS, False, truth_of, sharpness)
     with torch.no_grad():
         logits = probe.learner(shown, probe.texts(shown))

@@ -39,10 +39,10 @@ from tabulate import tabulate
 
 from datasets.drawn.emoji_font import draw_emoji
 from experiments.promises import features_of
-from labelling.threshold import BEST, threshold_of
+from labelling.threshold import BEST_PROMISE, threshold_of
 from tests.bursts import SIZE, codes, groups, shots
 from trainers import method_class, method_node
-from trainers.common.record_file import FILE_NAME, read_record
+from trainers.common.record_file import RECORD_FILE, read_record
 from trainers.evaluation.figures import wilson
 from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
@@ -196,16 +196,16 @@ def judged(name: str, seed: int) -> dict[str, object]:
         run = Path(work, "run")
         training = f"train.py --images {source} --backbone tiny --output-dir {run}".split()
         call_killed(training, run / "log.txt")
-        record = read_record(str(run / FILE_NAME))
+        record = read_record(str(run / RECORD_FILE))
         metrics = record["metrics"]["test"]
         independent = metrics["effective_images"]
         low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
         in_part = "found_in_part" in record  # then nothing is promised
-        threshold = threshold_of(str(run), None if in_part else BEST)
+        threshold = threshold_of(str(run), None if in_part else BEST_PROMISE)
         table = Path(work, "labels.csv")
         asking = f"predict.py --run {run} --csv {table} {work}/aside".split()
         if not in_part:
-            asking += ["--max-error", BEST]
+            asking += ["--max-error", BEST_PROMISE]
         call_killed(asking, Path(f"{table}.part"))
         with open(table, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))

@@ -32,7 +32,7 @@ from labelling.serve import HOST
 from labelling.serve.demo import Demo
 from labelling.serve.page import make_app, make_server
 from results.runs import collect
-from trainers.common.record_file import FILE_NAME, read_record
+from trainers.common.record_file import RECORD_FILE, read_record
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NUMBERS = "data/pictures.csv"  # what the pictures show, below their folder
@@ -168,7 +168,7 @@ def make_figures(folder: Path, work: Path) -> list[dict[str, str]]:
 
 def shown(pictures: str, run: Path) -> dict[str, str]:
     """What pictures show of a run: its trainer, its test images, and how many % of them are right."""
-    record = read_record(run / FILE_NAME)
+    record = read_record(run / RECORD_FILE)
     test = record["metrics"]["test"]
     return {
         "pictures": pictures,

@@ -42,7 +42,7 @@ from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.look_alikes import share_partial
 from labelling.parts import folds
 from labelling.task import CHEAP, FOLDS, MANY_FOLDS, SINGLE_LABEL
-from labelling.threshold import BEST, CONFIDENCE, OFFERED, Held, possible
+from labelling.threshold import BEST_PROMISE, CONFIDENCE, OFFERED, Held, possible
 from tests import bursts, copies
 from trainers import method_class, method_node
 from trainers.data.transforms import pixels_of_test
@@ -187,7 +187,7 @@ def judged(
     shares = possible(Held(uncertainty, wrong, groups.numpy()))
     offers = [(f"{100 * share:g} %", share, point) for share, point in shares.items()]
     if shares:
-        offers.append((BEST, *min(shares.items())))
+        offers.append((BEST_PROMISE, *min(shares.items())))
     promises = []
     for name, share, point in offers:
         is_given = other_uncertainty <= point.limit
@@ -267,7 +267,7 @@ def measure(
             "refused": found[way, "any", "refused"],
             "above": found[way, "any", "above"],
         }
-        for name in (*(f"{100 * share:g} %" for share in OFFERED), BEST):
+        for name in (*(f"{100 * share:g} %" for share in OFFERED), BEST_PROMISE):
             row[name] = in_words(found, way, name)
         yield row
 

@@ -36,7 +36,7 @@ from experiments.trust_lab import folders
 from experiments.trust_lab.folders import Folder
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.parts import stratified_folds
-from labelling.task import FOLDS, MULTI_LABEL
+from labelling.task import FOLDS, MULTI_LABEL_TASK
 from report.review import WrongLabels, wrong_in_sets, wrong_labels
 from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.setting import node_of
@@ -102,7 +102,7 @@ def out_of_fold(folder: Folder, features: Tensor, truth: numpy.ndarray) -> numpy
     probe = BinaryProbeMethod(node, folder.names, load_backbone("tiny")).eval()
     fold = torch.from_numpy(stratified_folds(truth, groups, FOLDS, 1))
     known = FeatureSet(features[None], features, torch.from_numpy(truth), fold)
-    return cross_fit(probe, MULTI_LABEL, known).probability.numpy()
+    return cross_fit(probe, MULTI_LABEL_TASK, known).probability.numpy()
 
 
 def ours(probability: numpy.ndarray, truth: numpy.ndarray, is_several: bool) -> WrongLabels:

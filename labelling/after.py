@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trainers.common.console import without_handlers
 from trainers.common.errors import UserError
-from trainers.common.record_file import FILE_NAME, Record, read_record, remove_record
+from trainers.common.record_file import RECORD_FILE, ZERO_SHOT, Record, read_record, remove_record
 from trainers.engine.run import Run
 
 from .fit import opened
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from report.headlines import Headline
 
 log = logging.getLogger(__name__)
-ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
 DRAWING = ("jinja2", "matplotlib", "pandas")  # packages that a report needs
 
 
@@ -36,7 +35,7 @@ def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
         folder: of the run that labels images; predict: the command for it.
     """
     cfg = run.cfg
-    record = read_record(f"{cfg.OUTPUT_DIR}/{FILE_NAME}")
+    record = read_record(f"{cfg.OUTPUT_DIR}/{RECORD_FILE}")
     task = task_of(asked.multi_label)
     untrained = None
     has_texts = run.method.backbone.has_texts
@@ -91,7 +90,7 @@ def make_untrained(run: Run, asked: OwnRun) -> Record:
         if not other.is_done():
             remove_record(other.cfg.OUTPUT_DIR)  # of a run that was made again, on other images
             other.make()
-        return read_record(f"{other.cfg.OUTPUT_DIR}/{FILE_NAME}")
+        return read_record(f"{other.cfg.OUTPUT_DIR}/{RECORD_FILE}")
 
 
 def has_report() -> bool:

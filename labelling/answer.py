@@ -11,7 +11,7 @@ from trainers.evaluation.figures import voters
 from trainers.evaluation.prediction import Prediction
 
 from .familiar import UNFAMILIAR
-from .limits import Rule
+from .limits import LabelLimits
 from .readers.rows import BETWEEN
 from .rules import LabelRule
 
@@ -133,7 +133,7 @@ def single_label_answers(
     vacuities = values.get("vote_vacuity")  # (M, N)
     uncertainty = answer.uncertainties()["max_probability"].numpy()
     doubtful: list[bool | None] = [None] * len(uncertainty)
-    if rule is not None and not isinstance(rule, Rule):
+    if rule is not None and not isinstance(rule, LabelLimits):
         doubtful = [rule.rejects(one) for one in uncertainty.tolist()]
     return Answers(
         classnames=classnames,
@@ -154,7 +154,7 @@ def single_label_answers(
 
 
 def multi_label_answers(
-    answer: Prediction, classnames: list[str], names: list[str | None], rule: Rule, note: str
+    answer: Prediction, classnames: list[str], names: list[str | None], rule: LabelLimits, note: str
 ) -> Answers:
     """Return a ``Prediction`` of N images, with their names, as ``Answers`` of any number of labels each."""
     probability = answer.probability.numpy()

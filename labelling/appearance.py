@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SIDE = 64  # pixels of a side that statistics are taken of
+STATISTICS_SIDE = 64  # pixels of a side that statistics are taken of
 SCALES = 4  # at which contrast is measured: 64, 32, 16 and 8 pixels a side
-FAINT = 1e-3  # contrast, below which there is none
+NO_CONTRAST = 1e-3  # contrast, below which there is none
 
 
 def looks_of(pixels: Tensor) -> numpy.ndarray:
@@ -19,8 +19,8 @@ def looks_of(pixels: Tensor) -> numpy.ndarray:
     pixels: (B, 3, H, W), as the CLIP is shown them.
     """
     small = pixels.float()
-    if small.shape[2:] != (SIDE, SIDE):
-        small = F.adaptive_avg_pool2d(small, SIDE)  # (B, 3, S, S)
+    if small.shape[2:] != (STATISTICS_SIDE, STATISTICS_SIDE):
+        small = F.adaptive_avg_pool2d(small, STATISTICS_SIDE)  # (B, 3, S, S)
     colours = small.flatten(2)  # (B, 3, S²)
     saturation = colours.amax(dim=1) - colours.amin(dim=1)  # (B, S²)
     variance, mean = torch.var_mean(colours, dim=2)  # (B, 3)
@@ -32,6 +32,6 @@ def looks_of(pixels: Tensor) -> numpy.ndarray:
         number = sum(part.shape[1] for part in steps)
         absolute = sum(torch.linalg.vector_norm(part, 1, dim=1) for part in steps) / number
         squared = sum(torch.linalg.vector_norm(part, 2, dim=1).square() for part in steps) / number
-        found.append((torch.stack([absolute, squared.sqrt()], dim=1) + FAINT).log())
+        found.append((torch.stack([absolute, squared.sqrt()], dim=1) + NO_CONTRAST).log())
         grey = F.avg_pool2d(grey, 2)
     return torch.cat(found, dim=1).cpu().numpy()

@@ -48,7 +48,7 @@ from .pictures import (
 )
 from .request import Text, ask, checked_names, text
 from .rules import LabelRule, Wanted, is_promise, least_certainty, rule_of
-from .shared import HUB, load_shared, push
+from .shared import HUB_RUN, load_shared, push
 from .task import task_of_run
 from .threshold import CONFIDENCE
 from .zero_shot import zero_shot_classifier
@@ -143,7 +143,7 @@ class PromptedClassifier:
         """
         place = os.fspath(folder)
         wanted = Wanted(max_error, max_missed, min_certainty, confidence, label_unfamiliar)
-        if place.startswith(HUB):
+        if place.startswith(HUB_RUN):
             return cls.of_hub(place, backbone, wanted, device)
         return cls.of_run(place, backbone, rule_of(place, wanted), wanted.withholds, device)
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy
 
 CHANCE = 0.01  # below which rows are said to have been chosen
-FEW = 5  # rows of either kind, below which nothing is tested
+FEWEST_ROWS = 5  # rows of either kind, below which nothing is tested
 
 
 @dataclass(frozen=True)
-class Chosen:
+class CorrectedRows:
     """Whether corrected rows are like the rest.
 
     Attributes:
@@ -44,7 +44,7 @@ class Chosen:
         )
 
 
-def chosen(uncertainty: numpy.ndarray, is_corrected: numpy.ndarray) -> Chosen:
+def chosen(uncertainty: numpy.ndarray, is_corrected: numpy.ndarray) -> CorrectedRows:
     """Compare the ranks of corrected rows with those of the rest, two-sided.
 
     Args:
@@ -52,10 +52,10 @@ def chosen(uncertainty: numpy.ndarray, is_corrected: numpy.ndarray) -> Chosen:
     """
     corrected = int(is_corrected.sum())
     rows = len(uncertainty)
-    if min(corrected, rows - corrected) < FEW:
-        return Chosen(corrected, rows, 0.5, 1.0)
+    if min(corrected, rows - corrected) < FEWEST_ROWS:
+        return CorrectedRows(corrected, rows, 0.5, 1.0)
     from scipy.stats import mannwhitneyu  # here, since it takes a second to import
 
     found = mannwhitneyu(uncertainty[is_corrected], uncertainty[~is_corrected])
     rank = float(found.statistic) / (corrected * (rows - corrected))
-    return Chosen(corrected, rows, rank, float(found.pvalue))
+    return CorrectedRows(corrected, rows, rank, float(found.pvalue))

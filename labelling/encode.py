@@ -21,8 +21,8 @@ from trainers.engine.run import Run
 from .appearance import looks_of
 
 log = logging.getLogger(__name__)
-BLOCK = 256  # pictures of a block, about: a whole number of batches
-FEATURES = "features"  # folder of the blocks, in that of a run
+PICTURES_PER_BLOCK = 256  # pictures of a block, about: a whole number of batches
+FEATURES_FOLDER = "features"  # folder of the blocks, in that of a run
 
 
 class Encoded(NamedTuple):
@@ -58,7 +58,7 @@ def learn_features(run: Run) -> dict[str, numpy.ndarray]:
 def encoded(run: Run, items: Sequence[Item]) -> Encoded:
     """Return the features of N images and how they look; blocks of both lie in the run's folder, from which a
     killed run and the next round take the images that they know, by their bytes."""
-    folder = f"{run.cfg.OUTPUT_DIR}/{FEATURES}"
+    folder = f"{run.cfg.OUTPUT_DIR}/{FEATURES_FOLDER}"
     key = key_of(run)
     contents = [run.loaders.images.digests[str(item.impath)].hex() for item in items]
     known = kept(folder, key)
@@ -76,7 +76,7 @@ def blocks_of(run: Run, items: Sequence[Item]) -> Iterator[tuple[int, Encoded]]:
     if not items:
         return
     per_batch = run.cfg.DATALOADER.TEST.BATCH_SIZE
-    size = max(1, BLOCK // per_batch) * per_batch
+    size = max(1, PICTURES_PER_BLOCK // per_batch) * per_batch
     start = 0
     with torch.random.fork_rng(devices=[]):  # a loader draws a seed
         shown = run.pairs(run.loaders.over(items))
@@ -148,7 +148,7 @@ def kept(folder: str, key: str) -> dict[str, Encoded]:
 def images_in(folder: str) -> dict[str, Encoded]:
     """Return the images that a run has encoded (``rows_of``); folder: of the run."""
     known: dict[str, Encoded] = {}
-    for place in blocks_in(f"{folder}/{FEATURES}"):
+    for place in blocks_in(f"{folder}/{FEATURES_FOLDER}"):
         found = read_block(place)
         known.update(found[1] if found else {})
     return known

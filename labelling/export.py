@@ -33,7 +33,7 @@ MODEL = "model.onnx"
 PROMPTS = "prompts.safetensors"
 MERGED = "clip.safetensors"
 CARD = "README.md"
-OWNER = "cdc_export.txt"  # marks the folder of an export (``check_folder``)
+EXPORT_OWNER = "cdc_export.txt"  # marks the folder of an export (``check_folder``)
 OPSET = 18
 ON_CARD = {  # of a split: their names on the card
     "images": ("images", "{}"),
@@ -43,7 +43,7 @@ ON_CARD = {  # of a split: their names on the card
     "nll": ("negative log-likelihood", "{:.4f}"),
 }
 # of the model's probabilities and vacuities against torch's in fp32; a test holds it
-TOLERANCE = 1e-4
+EXPORT_TOLERANCE = 1e-4
 
 
 class Exportable(Protocol):
@@ -105,9 +105,9 @@ def export(classifier: Exportable, folder: str | os.PathLike[str]) -> None:
             f"{classifier.record['trainer']} can't be exported: its texts depend on the image, so the model would need the "
             "text encoder for every image; load the run with PromptedClassifier instead"
         )
-    check_folder("export to", os.fspath(folder), OWNER, (CARD, MODEL, PROMPTS, MERGED))
+    check_folder("export to", os.fspath(folder), EXPORT_OWNER, (CARD, MODEL, PROMPTS, MERGED))
     mark_folder(
-        os.fspath(folder), OWNER
+        os.fspath(folder), EXPORT_OWNER
     )  # before the work: it may be on a disk that can't be written
     last = classifier.transform.transforms[-1]  # which the model takes over
     model = FusedClassifier(classifier, last if isinstance(last, T.Normalize) else None).eval()
@@ -241,7 +241,7 @@ An image classifier: the CLIP {markdown(cfg.MODEL.BACKBONE.NAME)} under prompts 
 ## Use
 
 `{MODEL}` takes `pixels`, fp32 (N, 3, {size}, {size}), red, green, blue in [0, 1], and gives `probability` (N, K){vacuity}. It
-normalises the pixels itself. The run's test images were resized to {size} pixels {shown}. Its outputs are those of torch in fp32 to {TOLERANCE:g}.
+normalises the pixels itself. The run's test images were resized to {size} pixels {shown}. Its outputs are those of torch in fp32 to {EXPORT_TOLERANCE:g}.
 
 ```python
 import json

@@ -2,7 +2,7 @@
 others as this one is.
 
 A picture is far by what it shows or by how it looks. What it shows is the CLIP's own features: its distance is
-1 minus the mean cosine to the ``NEAREST`` training pictures. How it looks is a few statistics of its pixels,
+1 minus the mean cosine to the ``NEAREST_REFERENCES`` training pictures. How it looks is a few statistics of its pixels,
 see ``appearance``: its distance is Mahalanobis', of one normal distribution of the training pictures.
 
 A picture is as far as the larger of both distances is, in standard deviations of their logarithms above
@@ -27,7 +27,7 @@ import numpy
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.record_file import Record, nested, read_kept
 
-FILE_NAME = "familiar.npz"  # in the run's folder
+FAMILIAR_FILE = "familiar.npz"  # in the run's folder
 UNFAMILIAR = float(
     numpy.float32(0.05)
 )  # p-values up to which a picture is unlike the run's, as fp32 has it
@@ -35,11 +35,11 @@ WITHHELD = (
     "Pictures unlike the run's get no label, which costs 1 in 20 of those that come as the run's came "
     "(--label-unfamiliar gives them one)"
 )
-NEAREST = 3  # training pictures that a distance is taken to
-KEPT = 10_000  # training pictures, at most
-FOLDS = 10  # of groups, whose look is judged by the others
+NEAREST_REFERENCES = 3  # training pictures that a distance is taken to
+MOST_REFERENCES = 10_000  # training pictures, at most
+LOOK_FOLDS = 10  # of groups, whose look is judged by the others
 RIDGE = 0.01  # share of the mean variance of standardised statistics that is added to each
-BLOCK = 1000  # pictures whose cosines are computed at a time
+COSINES_PER_BLOCK = 1000  # pictures whose cosines are computed at a time
 NEXT_TO_NOTHING = 1e-6  # a distance, as of a copy
 
 
@@ -118,7 +118,9 @@ class Familiar:
             features: (L, E), of any length; looks: (L, S), of ``appearance.looks_of``.
         """
         content = []
-        for block in numpy.split(unit(features), range(BLOCK, len(features), BLOCK)):
+        for block in numpy.split(
+            unit(features), range(COSINES_PER_BLOCK, len(features), COSINES_PER_BLOCK)
+        ):
             content.append(content_distance(block @ self.single.T))
         score = self.score(logarithms(numpy.concatenate(content), self.look.distance(looks)))
         known, sums = self.farthest_first
@@ -145,8 +147,8 @@ class Familiar:
 
 
 def content_distance(cosines: numpy.ndarray) -> numpy.ndarray:
-    """Return 1 minus the mean (N,) of the ``NEAREST`` largest of cosines (N, M)."""
-    number = min(NEAREST, cosines.shape[1])
+    """Return 1 minus the mean (N,) of the ``NEAREST_REFERENCES`` largest of cosines (N, M)."""
+    number = min(NEAREST_REFERENCES, cosines.shape[1])
     largest = numpy.partition(cosines, -number, axis=1)[:, -number:]
     distance: numpy.ndarray = 1 - largest.mean(axis=1)
     return distance
@@ -173,17 +175,17 @@ def fit_familiar(
 
     Args:
         features: (N, E), of any length; looks: (N, S), of ``appearance.looks_of``; groups: (N,), numbers.
-        seed: of the choice of ``KEPT`` pictures, where there are more, and of folds.
+        seed: of the choice of ``MOST_REFERENCES`` pictures, where there are more, and of folds.
     """
     draws = numpy.random.default_rng(seed)
-    if len(features) > KEPT:
-        chosen = numpy.sort(draws.permutation(len(features))[:KEPT])
+    if len(features) > MOST_REFERENCES:
+        chosen = numpy.sort(draws.permutation(len(features))[:MOST_REFERENCES])
         features, looks, groups = features[chosen], looks[chosen], groups[chosen]
     _, group, size = numpy.unique(groups, return_inverse=True, return_counts=True)
     half = unit(features).astype(numpy.float16)
     distances = numpy.zeros((len(half), 2))
     if len(size) > 1:
-        fold = (draws.permutation(len(size)) % FOLDS)[group]
+        fold = (draws.permutation(len(size)) % LOOK_FOLDS)[group]
         content = content_apart(half.astype(numpy.float32), group)
         distances = logarithms(content, look_apart(looks, fold))
     return Familiar(half, 1 / size[group], distances, fit_look(looks))
@@ -196,7 +198,9 @@ def content_apart(features: numpy.ndarray, group: numpy.ndarray) -> numpy.ndarra
         features: (N, E), of length one; group: (N,), of at least two.
     """
     content = []
-    for block in numpy.split(numpy.arange(len(features)), range(BLOCK, len(features), BLOCK)):
+    for block in numpy.split(
+        numpy.arange(len(features)), range(COSINES_PER_BLOCK, len(features), COSINES_PER_BLOCK)
+    ):
         cosines = features[block] @ features.T  # (n, N)
         cosines[group[block, None] == group] = -1
         content.append(content_distance(cosines))
@@ -223,10 +227,10 @@ def read_familiar(folder: str, record: Record) -> Familiar | None:
     Raises:
         UserError: the file is missing, damaged, or another run's.
     """
-    digest = nested(record, "files", FILE_NAME)
+    digest = nested(record, "files", FAMILIAR_FILE)
     if digest is None:
         return None
-    path = f"{folder}/{FILE_NAME}"
+    path = f"{folder}/{FAMILIAR_FILE}"
     try:
         stored = read_kept(path, digest)
         look = Look(stored["look_mean"], stored["look_precision"])

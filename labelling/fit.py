@@ -16,8 +16,7 @@ from tqdm import tqdm
 from trainers.common.console import counted, logged_to, show_messages
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import data_name
-from trainers.common.record_file import FILE_NAME as RECORD
-from trainers.common.record_file import read_record
+from trainers.common.record_file import RECORD_FILE, read_record
 from trainers.data.images import Images
 from trainers.data.random_state import seed_all
 from trainers.devices import wait_for
@@ -31,8 +30,7 @@ from trainers.prompting.backbone import Backbone
 
 from .cross_fit import FeatureSet, cross_fit
 from .encode import Encoded, encoded, learn_features
-from .familiar import FILE_NAME as FAMILIAR
-from .familiar import fit_familiar, is_kept
+from .familiar import FAMILIAR_FILE, fit_familiar, is_kept
 from .own_run import build_run, completed, config_of_images
 from .request import LOGGERS, OwnRun, check_images
 from .rounds import REFIT, begin_round, end_round, progress_said
@@ -82,7 +80,7 @@ def opened(
     asked, reasons = completed(asked, [*filter(None, others), asked.folder])
     cfg = config_of_images(asked)
     folder = asked.folder
-    with folder_of_run("the output folder", folder, [FAMILIAR]), searching_convolutions():
+    with folder_of_run("the output folder", folder, [FAMILIAR_FILE]), searching_convolutions():
         path = os.path.join(folder, LOG)
         with logged_to(path, *loggers) as file:
             given = "\n".join(f"{key}: {value}" for key, value in vars(asked).items())
@@ -154,7 +152,7 @@ def make(run: Run) -> None:
 def is_done(run: Run) -> bool:
     """Return whether the run's folder holds all that it would leave."""
     folder = run.cfg.OUTPUT_DIR
-    return run.is_done() and is_kept(folder, read_record(f"{folder}/{RECORD}"))
+    return run.is_done() and is_kept(folder, read_record(f"{folder}/{RECORD_FILE}"))
 
 
 def end(run: Run) -> None:
@@ -170,7 +168,7 @@ def keep_familiar(run: Run, known: Encoded) -> numpy.ndarray:
     images = run.loaders.images
     groups = numpy.array([images.groups[str(item.impath)] for item in images.train_x])
     familiar = fit_familiar(known.features.numpy(), known.looks, groups, run.cfg.SEED)
-    run.evaluation.keep_file(FAMILIAR, familiar.arrays())
+    run.evaluation.keep_file(FAMILIAR_FILE, familiar.arrays())
     return familiar.own_p_values()
 
 

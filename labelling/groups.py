@@ -10,7 +10,7 @@ import regex
 
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import BELOW, LISTED, image_name
+from trainers.common.fingerprints import BELOW_MARK, LISTED_MARK, image_name
 from trainers.data.lists import Image
 
 from .table import Table
@@ -44,7 +44,7 @@ def named_by(rule: str, images: Iterable[Image], across: bool = False) -> dict[s
     for image in images:
         path = image.impath
         if pattern is None:
-            inside = image_name(path) if LISTED in path else path.partition(BELOW)[2]
+            inside = image_name(path) if LISTED_MARK in path else path.partition(BELOW_MARK)[2]
             name = os.path.dirname(inside)
         else:
             name = matched(pattern, rule, os.path.basename(path))

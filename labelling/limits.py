@@ -21,13 +21,15 @@ from .threshold import OFFERED, ROUNDED
 
 # logits of the limits that are tested
 LIMITS = 1 / (1 + numpy.exp(-numpy.linspace(-8, 8, 321)))
-LEAST = 32  # labels, those of a group as their mean, below which no test is begun
-TOGETHER = 0.8  # of the risk, for one limit of all labels, which can mostly be promised if any can
+FEWEST_LABELS = 32  # labels, those of a group as their mean, below which no test is begun
+JOINT_SHARE = (
+    0.8  # of the risk, for one limit of all labels, which is mostly promised if any can be
+)
 NEVER = numpy.inf  # the limit of a label that is not given
 
 
 @dataclass(frozen=True)
-class Rule:
+class LabelLimits:
     """A rule for the labels that a picture is given.
 
     Attributes:
@@ -55,11 +57,11 @@ def limit_of_error(
     groups: numpy.ndarray,
     share: float,
     confidence: float,
-) -> Rule | None:
+) -> LabelLimits | None:
     """Return the lowest limits under which at most a share of the given labels is wrong; None where none can be
     promised.
 
-    Two ways are tested: with ``TOGETHER`` of the risk one limit for all labels, which share their evidence, a
+    Two ways are tested: with ``JOINT_SHARE`` of the risk one limit for all labels, which share their evidence, a
     picture being given at most as many labels as any of these has; with the rest a limit for each label,
     whose risks are equal parts of it (Bonferroni), labels that can't be promised being left out, so that a
     label that is often wrong spoils no other. The way that gives more labels to these pictures is taken:
@@ -76,16 +78,16 @@ def limit_of_error(
     top = numpy.argsort(-probability, axis=1, kind="stable")[:, :most]
     answer = numpy.take_along_axis(probability, top, axis=1)
     wrong = ~numpy.take_along_axis(truth, top, axis=1)
-    limit = lowest_limit(answer, wrong, groups, share, TOGETHER * risk)
+    limit = lowest_limit(answer, wrong, groups, share, JOINT_SHARE * risk)
     if limit < NEVER:
-        ways.append(Rule(numpy.full(labels, limit), most))
-    each = (1 - TOGETHER) * risk / labels
+        ways.append(LabelLimits(numpy.full(labels, limit), most))
+    each = (1 - JOINT_SHARE) * risk / labels
     limits = [
         lowest_limit(probability[:, [label]], ~truth[:, [label]], groups, share, each)
         for label in range(labels)
     ]
     if min(limits) < NEVER:
-        ways.append(Rule(numpy.array(limits), labels))
+        ways.append(LabelLimits(numpy.array(limits), labels))
     return max(ways, key=lambda way: int(way.given(probability).sum()), default=None)
 
 
@@ -96,7 +98,7 @@ def lowest_limit(
     promised.
 
     Limits are tested downwards from several starts: where all pictures have M labels, half as many are given,
-    a quarter … down to ``LEAST``, pictures of a group together counting as one.
+    a quarter … down to ``FEWEST_LABELS``, pictures of a group together counting as one.
 
     Args:
         answer: (N, M), the probabilities of a picture's labels; wrong: (N, M), bool; groups: (N,), numbers.
@@ -125,7 +127,7 @@ def starts_at(given: numpy.ndarray, most: int) -> Iterator[int]:
     given: (L,), how many are under each limit.
     """
     number = most
-    while number >= LEAST:
+    while number >= FEWEST_LABELS:
         if given[0] >= number:
             yield int(numpy.flatnonzero(given >= number)[-1])
         number //= 2
@@ -137,7 +139,7 @@ def limit_of_missed(
     groups: numpy.ndarray,
     share: float,
     confidence: float,
-) -> Rule | None:
+) -> LabelLimits | None:
     """The highest limit under which at most a share of the labels that pictures have is not given; None
     where none can be promised. It holds for pictures of at most as many labels as any of these has.
 
@@ -154,7 +156,7 @@ def limit_of_missed(
         end += 1
     if not end:
         return None
-    return Rule(numpy.full(truth.shape[1], LIMITS[end - 1]), truth.shape[1])
+    return LabelLimits(numpy.full(truth.shape[1], LIMITS[end - 1]), truth.shape[1])
 
 
 def above(answer: numpy.ndarray, values: numpy.ndarray, groups: numpy.ndarray) -> numpy.ndarray:

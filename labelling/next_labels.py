@@ -12,8 +12,8 @@ from numpy.random import Generator
 
 from trainers.maths.threads import one_thread
 
-FEW = 20  # labelled pictures per class, below which the next ones are spread
-MOST = 20_000  # pictures that are clustered; of more a sample
+FEW_PER_CLASS = 20  # labelled pictures per class, below which the next ones are spread
+MOST_CLUSTERED = 20_000  # pictures that are clustered; of more a sample
 
 
 def next_to_label(
@@ -38,7 +38,7 @@ def next_to_label(
 
 def is_spread(per_class: float, multi_label: bool) -> bool:
     """Return whether the next pictures are spread over the features, rather than the most uncertain ones."""
-    return multi_label or per_class < FEW
+    return multi_label or per_class < FEW_PER_CLASS
 
 
 def most_uncertain(uncertainty: numpy.ndarray) -> numpy.ndarray:
@@ -72,7 +72,7 @@ def spread(features: numpy.ndarray, known: numpy.ndarray, number: int) -> numpy.
 
 
 def sample(number: int, draws: Generator) -> numpy.ndarray:
-    """Return the places of up to ``MOST`` of a number of pictures."""
-    if number <= MOST:
+    """Return the places of up to ``MOST_CLUSTERED`` of a number of pictures."""
+    if number <= MOST_CLUSTERED:
         return numpy.arange(number)
-    return numpy.sort(draws.choice(number, MOST, replace=False))
+    return numpy.sort(draws.choice(number, MOST_CLUSTERED, replace=False))

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import LISTED, image_name
+from trainers.common.fingerprints import LISTED_MARK, image_name
 from trainers.common.image_files import Seen, look_through, needs_heic, transparent_parts
 from trainers.data.images import Images, Item
 from trainers.data.kept import Kept
@@ -39,7 +39,7 @@ from .table import Table
 from .task import Task
 
 log = logging.getLogger(__name__)
-FEW = 100  # images, below which a part of them tells too little
+FEWEST_TO_DIVIDE = 100  # images, below which a part of them tells too little
 SeenOf = Mapping[str, Seen]  # path → what was seen of the picture
 Parts = Mapping[str, Sequence[Item]]
 
@@ -74,7 +74,12 @@ def own_images(
     truth = task.truth(table)
     chosen = task.chosen(cfg, table, lists, truth)
     folds = task.number_of_folds(chosen.train) if can_fold else 0
-    if not task.multi_label and not table.is_divided and not folds and len(every) < FEW:
+    if (
+        not task.multi_label
+        and not table.is_divided
+        and not folds
+        and len(every) < FEWEST_TO_DIVIDE
+    ):
         notes.append(note_on_few(len(chosen.test)))
     made = Images(
         chosen.train,
@@ -294,7 +299,7 @@ def lost(parts: Parts, left: Parts, in_folds: bool) -> dict[str, list[str]]:
 
 def shown(path: str, folder: str) -> str:
     """Return an image's path for a message: below the folder, or as a file names it."""
-    return image_name(path) if LISTED in path else os.path.relpath(path, folder)
+    return image_name(path) if LISTED_MARK in path else os.path.relpath(path, folder)
 
 
 def note_on_few(tested: int) -> str:

@@ -24,7 +24,7 @@ from trainers.common.recipes import (
     recipe_path,
     usual_experiment,
 )
-from trainers.common.record_file import FILE_NAME, read_record
+from trainers.common.record_file import RECORD_FILE, read_record
 from trainers.common.setting import node_of
 from trainers.data.images import Images
 from trainers.data.kept import Kept
@@ -106,7 +106,7 @@ def trainer_and_clip_of(folder: str) -> tuple[str, str]:
             state = load(f"{place}/{checkpoint}")
             clip = ast.literal_eval(state["config"]["MODEL.BACKBONE.NAME"])
             return str(state["trainer"]), str(clip)
-        record = read_record(f"{folder}/{FILE_NAME}")
+        record = read_record(f"{folder}/{RECORD_FILE}")
         return record["trainer"], record["config"]["MODEL"]["BACKBONE"]["NAME"]
     return "", ""
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
 from trainers.data.class_folders import LEAST_IMAGES, Files, divide, labelled
-from trainers.data.fewshot import VALIDATION_SHOTS, Chosen
+from trainers.data.fewshot import VALIDATION_SHOTS, FewShot
 from trainers.data.lists import PARTS, Image, Lists
 
 from .readers.rows import BETWEEN, WHOLE
@@ -200,7 +200,7 @@ def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) 
 # ---- few-shot samples of multi-label pictures ----
 
 
-def sampled(shots: int, seed: int, lists: Lists, truth: Mapping[str, numpy.ndarray]) -> Chosen:
+def sampled(shots: int, seed: int, lists: Lists, truth: Mapping[str, numpy.ndarray]) -> FewShot:
     """Return a sample with ``shots`` training pictures of each label, and as many of none; all pictures
     where ``shots`` is below 1.
 
@@ -209,13 +209,13 @@ def sampled(shots: int, seed: int, lists: Lists, truth: Mapping[str, numpy.ndarr
     """
     train, val, test = lists
     if shots < 1:
-        return Chosen(train, val, test, val, None)
+        return FewShot(train, val, test, val, None)
     few = of_each_label(train, truth, shots, seed)
     few_val = val
     if val is not test:
         few_val = of_each_label(val, truth, min(shots, VALIDATION_SHOTS), seed)
     sample = {"hash": split_hash(few, few_val, ()), "origin": f"drawn with seed {seed}"}
-    return Chosen(few, few_val, test, val, sample)
+    return FewShot(few, few_val, test, val, sample)
 
 
 def of_each_label(

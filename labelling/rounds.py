@@ -21,8 +21,8 @@ from trainers.common.files import write_text
 from trainers.common.fingerprints import image_name
 from trainers.common.readers import read_json
 from trainers.common.record_file import (
-    FILE_NAME,
     PICTURES,
+    RECORD_FILE,
     ROUNDS,
     Record,
     answers_file,
@@ -36,13 +36,13 @@ from trainers.data.images import Images
 from trainers.engine.checkpoint import MODEL_NAME
 from trainers.engine.run import Run
 
-from .familiar import FILE_NAME as FAMILIAR
+from .familiar import FAMILIAR_FILE
 from .task import Task, task_of_run, tested_metrics
 
 log = logging.getLogger(__name__)
-UNFINISHED = "unfinished"
+UNFINISHED_ROUND = "unfinished"
 REFIT = "refit"  # folder, in the run's, of what was trained on all images
-PARTS = (MODEL_NAME, REFIT, FAMILIAR, *map(answers_file, ("train", "val", "test")))  # of a round
+ROUND_FILES = (MODEL_NAME, REFIT, FAMILIAR_FILE, *map(answers_file, ("train", "val", "test")))
 
 
 class Labelled(NamedTuple):
@@ -70,7 +70,7 @@ def begin_round(run: Run, task: Task) -> None:
         return
     place = keep(folder)
     log.info("The next round: %s; the former round stays in %s", what, place)
-    for name in PARTS:
+    for name in ROUND_FILES:
         part = f"{folder}/{name}"
         if os.path.isdir(part):
             shutil.rmtree(part)
@@ -111,7 +111,7 @@ def former_pictures(run: Run, task: Task) -> dict[str, Labelled]:
     settings, by another CLIP or for another task."""
     folder = run.cfg.OUTPUT_DIR
     try:
-        record = read_record(f"{folder}/{FILE_NAME}")
+        record = read_record(f"{folder}/{RECORD_FILE}")
     except UserError:
         return {}
     is_same = (
@@ -159,13 +159,13 @@ def keep(folder: str) -> str:
     """Copy the finished round of a folder below ``ROUNDS``, where it is whole or not there; return the copy.
     One that a killed command has copied stays."""
     known = kept_rounds(folder)
-    if known and read_bytes(f"{known[-1]}/{FILE_NAME}") == read_bytes(f"{folder}/{FILE_NAME}"):
+    if known and read_bytes(f"{known[-1]}/{RECORD_FILE}") == read_bytes(f"{folder}/{RECORD_FILE}"):
         return known[-1]
     place = f"{folder}/{ROUNDS}/{len(known) + 1}"
-    unfinished = f"{folder}/{ROUNDS}/{UNFINISHED}"
+    unfinished = f"{folder}/{ROUNDS}/{UNFINISHED_ROUND}"
     shutil.rmtree(unfinished, ignore_errors=True)
     os.makedirs(unfinished)
-    for name in (*PARTS, PICTURES, FILE_NAME):
+    for name in (*ROUND_FILES, PICTURES, RECORD_FILE):
         if os.path.isdir(f"{folder}/{name}"):
             shutil.copytree(f"{folder}/{name}", f"{unfinished}/{name}")
         elif os.path.isfile(f"{folder}/{name}"):
@@ -188,8 +188,8 @@ def progress_said(folder: str) -> str:
     known = kept_rounds(folder)
     if not known:
         return ""
-    record = read_record(f"{folder}/{FILE_NAME}")
-    former = read_record(f"{known[-1]}/{FILE_NAME}")
+    record = read_record(f"{folder}/{RECORD_FILE}")
+    former = read_record(f"{known[-1]}/{RECORD_FILE}")
     task = task_of_run(record)
     now = task.headline(tested_metrics(record))
     before = task.headline(tested_metrics(former))

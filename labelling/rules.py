@@ -16,9 +16,9 @@ from trainers.common.record_file import (
 )
 from trainers.evaluation.figures import decimal, wilson
 
-from .limits import NEVER, PROMISES, Rule, Worth, smallest_share, worth_of
+from .limits import NEVER, PROMISES, LabelLimits, Worth, smallest_share, worth_of
 from .threshold import (
-    BEST,
+    BEST_PROMISE,
     CONFIDENCE,
     OFFERED,
     ROUNDING,
@@ -48,7 +48,7 @@ class Wanted:
     """The user's demands on the given labels.
 
     Attributes:
-        max_error: share of the given labels that may be wrong, or ``BEST``; None: no promise.
+        max_error: share of the given labels that may be wrong, or ``BEST_PROMISE``; None: no promise.
         max_missed: of a multi-label run, share of the pictures' labels that may be missed; likewise.
         min_certainty: least probability of a label that is given; None: none.
         confidence: of a promise, in (0, 1).
@@ -108,12 +108,14 @@ class LeastCertainty:
         return ""
 
 
-LabelRule = Threshold | LeastCertainty | Rule
+LabelRule = Threshold | LeastCertainty | LabelLimits
 
 
 def is_promise(rule: LabelRule | None) -> bool:
     """Return whether a rule holds for all of a run's classes together and for no others."""
-    return not isinstance(rule, LeastCertainty) and not (isinstance(rule, Rule) and rule.is_any)
+    return not isinstance(rule, LeastCertainty) and not (
+        isinstance(rule, LabelLimits) and rule.is_any
+    )
 
 
 def rule_of(
@@ -158,12 +160,12 @@ def least_certainty(record: Record, wanted: Wanted) -> LabelRule:
     return LeastCertainty(wanted.min_certainty)
 
 
-def multi_label_rule(folder: str, record: Record, wanted: Wanted) -> Rule | None:
+def multi_label_rule(folder: str, record: Record, wanted: Wanted) -> LabelLimits | None:
     """Return which labels of multi-label pictures are given (``rule_of``)."""
     certainty = wanted.min_certainty
     if certainty is not None:
         says = f"Labels of a probability of at least {certainty:g} are given; nothing is promised"
-        return Rule(numpy.array(certainty), len(record["classnames"]), says, is_any=True)
+        return LabelLimits(numpy.array(certainty), len(record["classnames"]), says, is_any=True)
     asked = {"--max-error": wanted.max_error, "--max-missed": wanted.max_missed}
     for option, share in asked.items():
         if share is not None:
@@ -173,7 +175,7 @@ def multi_label_rule(folder: str, record: Record, wanted: Wanted) -> Rule | None
 
 def promised_rule(
     folder: str, record: Record, option: str, share: float | str, confidence: float
-) -> Rule:
+) -> LabelLimits:
     """Return the rule that keeps a promise.
 
     Raises:
@@ -194,7 +196,7 @@ def promised_rule(
     answers = held.probability, held.truth, held.group
     groups = len(numpy.unique(held.group))
     found: float | None = None
-    if share == BEST:
+    if share == BEST_PROMISE:
         found = smallest_share(option, *answers, confidence)
     else:
         found = float(share)
@@ -214,7 +216,7 @@ def promised_rule(
         sentences.append(f"Never given, since it can't be promised of them: {first_few(left_out)}")
     promised = worth_of(rule.given(held.probability), held.truth)
     sentences += compared(promised, worth_of(held.given, held.truth))
-    return Rule(rule.thresholds, rule.most, ". ".join(sentences))
+    return LabelLimits(rule.thresholds, rule.most, ". ".join(sentences))
 
 
 def compared(promised: Worth, best: Worth) -> Iterator[str]:

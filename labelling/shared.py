@@ -15,7 +15,7 @@ from trainers.common.files import file_hash
 from trainers.common.fingerprints import data_name
 from trainers.common.hub import cached, download
 from trainers.common.record_file import (
-    FILE_NAME,
+    RECORD_FILE,
     Record,
     finished_record,
     is_multi_label,
@@ -27,15 +27,14 @@ from trainers.engine.build import check_settings, find_method
 from trainers.engine.checkpoint import load_state
 from trainers.engine.saved_run import SavedRun, config_of, method_of
 
-from .export import Exportable
+from .export import CARD, Exportable
 from .task import task_of_run
 
-HUB = "hf:"  # of the name of a run on the hub
-WEIGHTS = "model.safetensors"  # the learner's state
-CARD = "README.md"
+HUB_RUN = "hf:"  # of the name of a run on the hub
+WEIGHTS_FILE = "model.safetensors"  # the learner's state
 # fields of a record that name pictures, or files that stay here
-PRIVATE = ("notes", "skipped_images", "answers", "files")
-PATHS = ("OUTPUT_DIR", "RESUME")  # of its config
+PRIVATE_FIELDS = ("notes", "skipped_images", "answers", "files")
+PATH_SETTINGS = ("OUTPUT_DIR", "RESUME")  # of its config
 
 
 def push(classifier: Exportable, repository: str, private: bool) -> str:
@@ -71,21 +70,23 @@ def write_shared(classifier: Exportable, folder: str, repository: str) -> None:
     learner = classifier.method.learner
     state = {} if learner is None else classifier.method.trained.state
     tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    save_file(tensors, f"{folder}/{WEIGHTS}")
-    record = public(classifier.record) | {"files": {WEIGHTS: file_hash(f"{folder}/{WEIGHTS}")}}
+    save_file(tensors, f"{folder}/{WEIGHTS_FILE}")
+    record = public(classifier.record) | {
+        "files": {WEIGHTS_FILE: file_hash(f"{folder}/{WEIGHTS_FILE}")}
+    }
     text = json.dumps(record, indent=2)
-    Path(folder, FILE_NAME).write_text(text + "\n", encoding="utf-8")
+    Path(folder, RECORD_FILE).write_text(text + "\n", encoding="utf-8")
     Path(folder, CARD).write_text(card(classifier, repository), encoding="utf-8")
 
 
 def public(record: Record) -> dict[str, Any]:
     """Return a record without names of pictures and paths of this machine."""
     known: dict[str, Any] = json.loads(json.dumps(record))
-    for field in PRIVATE:
+    for field in PRIVATE_FIELDS:
         known.pop(field, None)
     known["skipped_images"] = {}
     config = known["config"]
-    for key in PATHS:
+    for key in PATH_SETTINGS:
         if key in config:
             config[key] = ""
     data = config["DATASET"]
@@ -122,7 +123,7 @@ tags: [clip, prompt-learning]
 ```python
 from cdc_labelling import PromptedClassifier
 
-classifier = PromptedClassifier.load({json.dumps(HUB + repository)})
+classifier = PromptedClassifier.load({json.dumps(HUB_RUN + repository)})
 print(classifier.predict("cat.jpg").labels)
 ```
 """
@@ -138,8 +139,8 @@ def load_shared(name: str, backbone: str, device: str = AUTO) -> SavedRun:
     Raises:
         UserError: it can't be had, or holds no run, or another one than its record tells of.
     """
-    repository, _, revision = name.removeprefix(HUB).partition("@")
-    record_path = fetched(repository, FILE_NAME, revision or "main")
+    repository, _, revision = name.removeprefix(HUB_RUN).partition("@")
+    record_path = fetched(repository, RECORD_FILE, revision or "main")
     folder = os.path.dirname(record_path)
     record = finished_record(folder)
     multi_label = is_multi_label(record)
@@ -156,8 +157,8 @@ def load_shared(name: str, backbone: str, device: str = AUTO) -> SavedRun:
             f"{name} was trained for another backbone than {cfg.MODEL.BACKBONE.NAME}: give backbone= the one that its card names"
         )
     if method.learner is not None:
-        path = fetched(repository, WEIGHTS, os.path.basename(folder))
-        if file_hash(path) != nested(record, "files", WEIGHTS):
+        path = fetched(repository, WEIGHTS_FILE, os.path.basename(folder))
+        if file_hash(path) != nested(record, "files", WEIGHTS_FILE):
             raise UserError(
                 f"{name} holds other weights than its record tells of: share the run again"
             )
@@ -186,7 +187,7 @@ def fetched(repository: str, file: str, revision: str) -> str:
             if path := cached(repository, file, revision):
                 return path
         raise UserError(
-            f"{HUB}{repository} has no {file} at {revision} that can be had from the hub ({short(error)}): check its name"
+            f"{HUB_RUN}{repository} has no {file} at {revision} that can be had from the hub ({short(error)}): check its name"
         ) from error
 
 

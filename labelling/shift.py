@@ -28,7 +28,7 @@ from .threshold import split_of
 if TYPE_CHECKING:
     from .classifier import PromptedClassifier
 
-LEAST = 30  # pictures, below which nothing is tested
+FEWEST_PICTURES = 30  # pictures, below which nothing is tested
 FALSE_ALARM = 0.005  # of each of two tests
 
 
@@ -50,7 +50,7 @@ class Shift:
     @property
     def is_shown(self) -> bool:
         """Whether there are pictures enough, and too many of them are odd."""
-        return self.asked >= LEAST and self.p_value <= FALSE_ALARM
+        return self.asked >= FEWEST_PICTURES and self.p_value <= FALSE_ALARM
 
 
 def unfamiliar(p_values: numpy.ndarray, groups: int) -> Shift:

@@ -19,7 +19,7 @@ from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.record_file import Record, is_multi_label, tested_on
 from trainers.data.class_folders import small_classes
-from trainers.data.fewshot import Chosen, choose
+from trainers.data.fewshot import FewShot, choose
 from trainers.data.images import Images
 from trainers.data.lists import Image, Lists, classnames_of
 from trainers.engine.scoring import label_thresholds
@@ -35,7 +35,7 @@ from trainers.learners.features import (
 from trainers.method import Method
 
 from .answer import Answers, multi_label_answers, single_label_answers
-from .limits import Rule
+from .limits import LabelLimits
 from .parts import (
     Numbers,
     files_of,
@@ -108,7 +108,7 @@ class SingleLabel:
         """Return ``Images.truth``."""
         return {}
 
-    def chosen(self, cfg: CfgNode, table: Table, lists: Lists, truth: Truth) -> Chosen:
+    def chosen(self, cfg: CfgNode, table: Table, lists: Lists, truth: Truth) -> FewShot:
         """Choose the images that a run trains, validates and tests on."""
         return choose(cfg, table.place, *lists)
 
@@ -300,7 +300,7 @@ class MultiLabel:
     def truth(self, table: Table) -> Truth:
         return dict(zip(table.paths, table.truth))
 
-    def chosen(self, cfg: CfgNode, table: Table, lists: Lists, truth: Truth) -> Chosen:
+    def chosen(self, cfg: CfgNode, table: Table, lists: Lists, truth: Truth) -> FewShot:
         if cfg.DATASET.SUBSAMPLE_CLASSES != "all":
             raise UserError(
                 "DATASET.SUBSAMPLE_CLASSES halves classes of which a picture has one: leave it out of a multi-label run"
@@ -371,8 +371,8 @@ class MultiLabel:
         names: list[str | None],
         rule: LabelRule | None,
     ) -> Answers:
-        if not isinstance(rule, Rule):
-            rule = Rule(label_thresholds(method), len(method.classnames))
+        if not isinstance(rule, LabelLimits):
+            rule = LabelLimits(label_thresholds(method), len(method.classnames))
         note = method.note if method.learns else BY_NAMES
         return multi_label_answers(answer, method.classnames, names, rule, note)
 
@@ -429,12 +429,12 @@ def note_on_small(number: "Counter[str]") -> Iterator[str]:
 
 Task = SingleLabel | MultiLabel
 SINGLE_LABEL = SingleLabel()
-MULTI_LABEL = MultiLabel()
+MULTI_LABEL_TASK = MultiLabel()
 
 
 def task_of(multi_label: bool) -> Task:
     """Return the task of pictures of one label, or of any number."""
-    return MULTI_LABEL if multi_label else SINGLE_LABEL
+    return MULTI_LABEL_TASK if multi_label else SINGLE_LABEL
 
 
 def task_of_run(record: Record) -> Task:

@@ -27,8 +27,8 @@ from functools import cache, cached_property
 import numpy
 
 from trainers.common.errors import UserError, raise_machines
-from trainers.common.record_file import FILE_NAME as RECORD
 from trainers.common.record_file import (
+    RECORD_FILE,
     Record,
     answers_file,
     read_answers,
@@ -45,12 +45,12 @@ FOUND_IN_PART = (
     "No rejection threshold can be set: many images look like some of their group and unlike the rest of it, so that "
     "copies were found only in part. Name what belongs together, by a column group or by --group-by, and train again."
 )
-CHOSEN = (
+CHOSEN_VALIDATION = (
     "No rejection threshold can be set: the labelled images are more, or less, certain than those that nobody has looked "
     "at. Label some that are drawn at random (predict.py --label-next N --at-random), and train again."
 )
 CONFIDENCE = 0.95  # of a promise, unless another is given
-BEST = "best"  # asks for the smallest share of ``OFFERED`` that can be promised
+BEST_PROMISE = "best"  # asks for the smallest share of ``OFFERED`` that can be promised
 OFFERED = (0.05, 0.1, 0.2)  # shares of errors
 # an image alone and the same image in a batch differ in the last digits of the uncertainty
 ROUNDING = 1e-4
@@ -255,7 +255,7 @@ class Validation:
 
 def record_in(folder: str) -> Record:
     """A run's record; {} where it has none."""
-    path = f"{folder}/{RECORD}"
+    path = f"{folder}/{RECORD_FILE}"
     return read_record(path) if os.path.isfile(path) else {}
 
 
@@ -310,7 +310,7 @@ def read_validation(folder: str) -> Validation:
         if record.get("found_in_part"):
             return Validation(None, FOUND_IN_PART, uncounted, is_folds)
         if record.get("is_chosen"):
-            return Validation(None, CHOSEN, uncounted, is_folds)
+            return Validation(None, CHOSEN_VALIDATION, uncounted, is_folds)
         wrong = kept["top"][:, 0] != labels
         group = kept.get("group", numpy.arange(len(labels)))
         held = Held(kept["max_probability"][is_new], wrong[is_new], group[is_new])
@@ -385,7 +385,7 @@ def threshold_of(
 
     Args:
         folder: the run's.
-        max_error: share of errors, or ``BEST``; None: no answer is judged.
+        max_error: share of errors, or ``BEST_PROMISE``; None: no answer is judged.
         confidence: of the promise.
 
     Raises:
@@ -396,7 +396,7 @@ def threshold_of(
     validation = read_validation(folder)
     if not validation.points:
         raise UserError(f"{folder}: {validation.reason}")
-    if max_error == BEST:
+    if max_error == BEST_PROMISE:
         return best_threshold(validation, confidence)
     return threshold_at(float(max_error), validation, confidence)
 

@@ -37,7 +37,7 @@ FLAGS = {
     "--model-dir": ("", "with --eval-only: folder of the training run"),
     "--head": ("MODEL.HEAD.NAME", "Dassl's MODEL.HEAD.NAME"),
 }
-OWN = (
+FIRST_FLAGS = (
     "--images",
     "--trainer",
     "--backbone",
@@ -79,7 +79,7 @@ def parse_arguments(
     own = parser.add_argument_group("your own pictures")
     further = parser.add_argument_group("CoOp's further arguments")
     for flag, (_, description) in FLAGS.items():
-        group = own if flag in OWN else further
+        group = own if flag in FIRST_FLAGS else further
         number = "+" if flag == "--images" else None
         group.add_argument(flag, nargs=number, default="", help=description)
     own.add_argument(

@@ -19,7 +19,7 @@ from yacs.config import CfgNode
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.interruption import REQUEUE, Interrupted
-from trainers.common.record_file import FILE_NAME, Record, read_record
+from trainers.common.record_file import RECORD_FILE, Record, read_record
 from trainers.common.same_run import OTHER_IMAGES, changes
 from trainers.data.images import images_of
 from trainers.devices import wants_cuda
@@ -108,7 +108,7 @@ def wanted_config(run: PlannedRun, args: argparse.Namespace) -> CfgNode:
 
 def record_of(folder: str) -> Record:
     """The record of the run in a folder; empty where it has none yet."""
-    path = f"{folder}/{FILE_NAME}"
+    path = f"{folder}/{RECORD_FILE}"
     return read_record(path) if os.path.isfile(path) else {}
 
 

@@ -41,7 +41,7 @@ from trainers.common.recipes import (
     recipe_path,
     short_name,
 )
-from trainers.common.record_file import FILE_NAME
+from trainers.common.record_file import RECORD_FILE
 
 from . import PROTOCOLS
 
@@ -206,7 +206,7 @@ def read_ablation(path: str) -> list[AblationRow]:
 
 
 def conditions_of(protocol: str, dataset_file: str, shots: int) -> dict[str, str | int]:
-    """Return a run's facts for a recipe's rules: condition → its value, as in ``Rule.conditions``.
+    """Return a run's facts for a recipe's rules: condition → its value, as in ``SettingsRule.conditions``.
 
     Args:
         protocol: one of ``PROTOCOLS``; dataset_file: config file of the data set that is tested on.
@@ -321,7 +321,7 @@ def default_output(protocol: str) -> str:
 
 
 def is_recorded(run: PlannedRun) -> bool:
-    return os.path.isfile(f"{run.folder}/{FILE_NAME}")
+    return os.path.isfile(f"{run.folder}/{RECORD_FILE}")
 
 
 def by_line(runs: Iterable[PlannedRun]) -> dict[tuple[str | int, ...], list[PlannedRun]]:

@@ -15,7 +15,7 @@ from .pictures import Paths, thumbnail
 
 MATRIX = 25  # most classes that are shown in full; of more, the ones with most mistakes
 CONFUSIONS = 6
-PICTURES = 6  # of each confusion
+PICTURES_PER_CONFUSION = 6  # of each confusion
 
 
 class Row(Protocol):
@@ -87,7 +87,7 @@ class Confusion:
         truth, answer: names of the two classes.
         number: how many images of ``truth`` are answered so, all seeds together.
         of: the number of images of ``truth``, likewise.
-        images: the first ``PICTURES`` of them, those with the highest probability first.
+        images: the first ``PICTURES_PER_CONFUSION`` of them, those with the highest probability first.
     """
 
     truth: str
@@ -221,5 +221,5 @@ def mistaken_images(entry: RunSeries, truth: int, answer: int, paths: Paths) -> 
     highest = pandas.concat(taken).groupby(level=0, sort=False).max()
     return [
         MistakenImage(image, 100 * float(probability), thumbnail(paths.get(image)))
-        for image, probability in highest.nlargest(PICTURES).items()
+        for image, probability in highest.nlargest(PICTURES_PER_CONFUSION).items()
     ]

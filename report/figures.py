@@ -54,7 +54,7 @@ TRAINING = {
     ),
 }
 MARKERS = "osD^vP*Xh"  # not as many as colours: the pairs come again after 72 lines
-LABELS = 6  # of a logarithmic axis, at most: more run into one another
+MOST_AXIS_LABELS = 6  # of a logarithmic axis, at most: more run into one another
 Colours = dict[str, str]  # a model's name → Matplotlib's colour
 
 
@@ -270,7 +270,7 @@ def draw_vacuities(axes: Axes, groups: Arrays) -> None:
         axes.stairs(share, edges, color=colour, ls=line, lw=1.6, label=label)
     axes.set_xscale("log")
     subs = (1,) if edges[-1] > 100 * edges[0] else (1, 2, 5)
-    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=LABELS))
+    axes.xaxis.set_major_locator(LogLocator(subs=subs, numticks=MOST_AXIS_LABELS))
     axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel="vacuity", ylabel="share of the images in %")

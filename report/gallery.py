@@ -18,15 +18,15 @@ from trainers.common.files import check_output, write_text
 from .pictures import Paths, thumbnail
 from .review import WrongLabels, least_certain, probably_wrong, wrong_labels
 
-SHOWN = 8  # images of each kind
-LISTED = 1000  # images of a run in a list, at most
+SHOWN_IMAGES = 8  # images of each kind
+MOST_LISTED = 1000  # images of a run in a list, at most
 WRONG_LABELS = "Labels that are probably wrong"
 LEAST_CERTAIN = "The least certain"
 LABEL_NEXT = (
     "These have labels already: of pictures without labels, python predict.py --run RUN new_photos --label-next 50 writes "
     "those to label next."
 )
-ENDINGS = {WRONG_LABELS: "wrong_labels", LEAST_CERTAIN: "least_certain"}  # of the lists' files
+LIST_ENDINGS = {WRONG_LABELS: "wrong_labels", LEAST_CERTAIN: "least_certain"}  # of the lists' files
 READING = (
     "Images of one seed, each answered by a model that has not seen it. First those whose given label "
     "is probably wrong, or where the model is wrongly sure, the most probably wrong first: the share of "
@@ -102,7 +102,7 @@ class Gallery:
         title: the run's name.
         reading: the explanation of the pictures.
         wrong: how many labels are probably wrong, in a sentence; "" for no sentence.
-        cards: kind, such as ``LEAST_CERTAIN`` → the first ``SHOWN`` images of that kind.
+        cards: kind, such as ``LEAST_CERTAIN`` → the first ``SHOWN_IMAGES`` images of that kind.
     """
 
     title: str
@@ -163,7 +163,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     run = entry.first
     answers = held_out(run)
     cards = {
-        kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
+        kind: [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
         for kind, order in orders(answers).items()
     }
     return Gallery(f"{entry.where}, seed {run.seed}", READING, wrong_in(answers).says(), cards)
@@ -232,7 +232,7 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
 
 def listed(run: FinishedRun) -> Rows:
     """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such image, at most
-    ``LISTED``; of a run for one label per image."""
+    ``MOST_LISTED``; of a run for one label per image."""
     answers = held_out(run)
     made: Rows = {}
     for kind, order in orders(answers).items():
@@ -246,7 +246,7 @@ def listed(run: FinishedRun) -> Rows:
                 float(answers[UNCERTAINTY][index]),
                 unfamiliar_of(answers, index),
             )
-            for index in order[:LISTED]
+            for index in order[:MOST_LISTED]
         ]
     return made
 
@@ -268,7 +268,7 @@ def write_lists(rows: Rows, start: str) -> list[str]:
     """
     written = []
     for kind, of_kind in rows.items():
-        path = f"{start}_{ENDINGS[kind]}.csv"
+        path = f"{start}_{LIST_ENDINGS[kind]}.csv"
         check_output("the list", path, f"\ufeff{','.join(SERIES_HEADS)},image,")
         write_text(path, csv_text((*SERIES_HEADS, *LIST_COLUMNS), of_kind))
         written.append(os.path.basename(path))

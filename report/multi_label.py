@@ -16,8 +16,8 @@ from .classes import MATRIX, ClassPage, with_number
 from .gallery import (
     LABEL_NEXT,
     LEAST_CERTAIN,
-    LISTED,
-    SHOWN,
+    MOST_LISTED,
+    SHOWN_IMAGES,
     WRONG_LABELS,
     Bar,
     Card,
@@ -282,7 +282,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     run = entry.first
     answers = held_out(run)
     cards = {
-        kind: [card(run, answers, index, paths) for index in order[:SHOWN]]
+        kind: [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
         for kind, order in orders(answers).items()
     }
     says = wrong_in(answers).says() if cards else ""
@@ -343,7 +343,7 @@ def verdict(given: bool, true: bool) -> str:
 
 
 def listed(run: FinishedRun) -> Rows:
-    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``LISTED``; of
+    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``MOST_LISTED``; of
     a multi-label run."""
     answers = held_out(run)
     probability = likelihood(answers["given"], answers["probability"])
@@ -359,6 +359,6 @@ def listed(run: FinishedRun) -> Rows:
                 float(1 - probability[index]),
                 unfamiliar_of(answers, index),
             )
-            for index in order[:LISTED]
+            for index in order[:MOST_LISTED]
         ]
     return made

@@ -29,7 +29,7 @@ from .figures import (
     vacuity_figures,
     write_figure,
 )
-from .gallery import LISTED, Gallery, in_order, write_lists
+from .gallery import MOST_LISTED, Gallery, in_order, write_lists
 from .headlines import Headline, single
 from .pictures import Paths, check_root, find_images
 from .sources import RunRow, measures_of, notes_of, run_rows, warn_without_answers, warnings_noted
@@ -219,6 +219,6 @@ def html_of(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"papers": PAPERS, "inks": INKS, "listed": LISTED}
+    environment.globals |= {"papers": PAPERS, "inks": INKS, "listed": MOST_LISTED}
     environment.filters |= {"counted": counted, "decimal": decimal, "table": render}
     return environment.get_template("report_template.html").render(report=report)

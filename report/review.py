@@ -32,18 +32,18 @@ import numpy
 from trainers.common.console import counted
 from trainers.maths.threads import one_thread
 
-USUAL = 0.033  # share of wrong labels, around which its logarithm is normal a priori
+USUAL_SHARE = 0.033  # share of wrong labels, around which its logarithm is normal a priori
 SPREAD = math.log(3)  # its standard deviation: a factor of three
 # what is listed was chosen with seeds 1 to 5 of experiments/wrong_labels.py
-LISTED = 0.05  # probability of a wrong label, down to which labels are listed
+LIKELY_WRONG = 0.05  # probability of a wrong label, down to which labels are listed
 LISTED_PICTURE = 0.1  # likewise, of any label of a multi-label picture
-FALSE_ALARM = 0.2  # of folders without wrong labels, at most, that get a list
+FALSE_LISTS = 0.2  # of folders without wrong labels, at most, that get a list
 FALSE_ALARM_OF_SETS = (
     0.05  # likewise of multi-label pictures, whose labels are many and depend on each other
 )
 LOG_TEMPERATURES = (-4.0, 4.0)
 STARTS = (-1.0, 0.0)  # of the logarithm of the temperature
-LEAST = 1e-30  # a probability in fp32 that counts as none
+VANISHING = 1e-30  # a probability in fp32 that counts as none
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Noisy:
     def loss(self, log_temperature: float, log_share: float = -math.inf) -> float:
         """Minus the logarithm of the likelihood of all labels; that of the share's prior is not in it."""
         right, wrong = self.parts(log_temperature, math.exp(log_share))
-        return -float(numpy.log((right + wrong).clip(LEAST)).sum())
+        return -float(numpy.log((right + wrong).clip(VANISHING)).sum())
 
     @one_thread()
     def fitted(self) -> tuple[numpy.ndarray, float]:
@@ -109,19 +109,19 @@ class Noisy:
 
         def penalised(parameters: numpy.ndarray) -> float:
             log_temperature, log_share = parameters.tolist()
-            away: float = (log_share - math.log(USUAL)) / SPREAD
+            away: float = (log_share - math.log(USUAL_SHARE)) / SPREAD
             return self.loss(log_temperature, log_share) + away**2 / 2
 
         bounds = [LOG_TEMPERATURES, (math.log(1e-5), math.log(0.5))]
         found = [
-            minimize(penalised, (start, math.log(USUAL)), method="L-BFGS-B", bounds=bounds)
+            minimize(penalised, (start, math.log(USUAL_SHARE)), method="L-BFGS-B", bounds=bounds)
             for start in STARTS
         ]
         best = min(found, key=lambda one: float(one.fun))
         none = minimize_scalar(self.loss, bounds=LOG_TEMPERATURES, method="bounded")
         right, wrong = self.parts(best.x[0], math.exp(best.x[1]))
         chance = chance_of(float(none.fun) - self.loss(*best.x))
-        return wrong / (right + wrong).clip(LEAST), chance
+        return wrong / (right + wrong).clip(VANISHING), chance
 
 
 def chance_of(gain: float) -> float:
@@ -134,7 +134,7 @@ def wrong_labels(probability: numpy.ndarray, label: numpy.ndarray) -> WrongLabel
     """Find the probably wrong labels (N,), by probabilities (N, K) out of fold."""
     noisy = Noisy(logarithms(probability), numpy.ones(probability.shape[1]), label)
     probability, chance = noisy.fitted()
-    return listed_down_to(LISTED, probability, chance <= FALSE_ALARM)
+    return listed_down_to(LIKELY_WRONG, probability, chance <= FALSE_LISTS)
 
 
 def wrong_in_sets(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabels:
@@ -173,7 +173,7 @@ def probably_wrong(
         columns = numpy.column_stack([top_probability, numpy.minimum(left, least)])
         copies = numpy.append(copies, others)
     probability, chance = Noisy(logarithms(columns), copies, own).fitted()
-    return listed_down_to(LISTED, probability, chance <= FALSE_ALARM)
+    return listed_down_to(LIKELY_WRONG, probability, chance <= FALSE_LISTS)
 
 
 def listed_down_to(
@@ -186,7 +186,7 @@ def listed_down_to(
 
 
 def logarithms(probability: numpy.ndarray) -> numpy.ndarray:
-    found: numpy.ndarray = numpy.log(probability.astype(float).clip(LEAST))
+    found: numpy.ndarray = numpy.log(probability.astype(float).clip(VANISHING))
     return found
 
 

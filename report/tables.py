@@ -14,7 +14,7 @@ from trainers.common.errors import UserError
 log = logging.getLogger(__name__)
 
 CALIBRATION_COLUMNS = {"accuracy": "accuracy"} | CALIBRATION
-LABEL_COLUMNS = {"map": "mAP", "micro_f1": "micro F1", "macro_f1": "macro F1", "ece": "ECE"}
+MULTI_LABEL_MEASURES = {"map": "mAP", "micro_f1": "micro F1", "macro_f1": "macro F1", "ece": "ECE"}
 MEASURED_BY = {"aurc": "AURC", "error_auroc": "error AUROC"}
 
 
@@ -64,7 +64,7 @@ def measured_tables(series: list[RunSeries]) -> list[Table]:
         for run in entry.runs:
             values = {title: run.metrics.get(name) for name, title in CALIBRATION_COLUMNS.items()}
             calibration.append((key, run.seed, values))
-            values = {title: run.metrics.get(name) for name, title in LABEL_COLUMNS.items()}
+            values = {title: run.metrics.get(name) for name, title in MULTI_LABEL_MEASURES.items()}
             labels.append((key, run.seed, values))
             for measure, worth in run.metrics.get("uncertainty", {}).items():
                 values = {title: worth[name] for name, title in MEASURED_BY.items()}

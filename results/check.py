@@ -161,15 +161,15 @@ def check_numbers(table: "Table", counts: Counter[str]) -> Differences:
 
 
 def check_means(title: str, over: Differences, counts: Counter[str]) -> None:
-    """Print the mean differences over ``LEAST`` data sets and more, and count their verdicts."""
+    """Print the mean differences over ``FEWEST_DATA_SETS`` data sets and more, and count their verdicts."""
     # here, since they take seconds: a wrong argument is answered at once
     from pandas import Series
 
-    from .comparison import LEAST, Difference
+    from .comparison import FEWEST_DATA_SETS, Difference
 
     means = {}
     for key, by_data in over.items():
-        if len(by_data) >= LEAST:
+        if len(by_data) >= FEWEST_DATA_SETS:
             of = Series(by_data)
             means[key] = Difference(of, of * math.nan)
     chances = by_holm(difference.student for difference in means.values())

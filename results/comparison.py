@@ -2,7 +2,7 @@
 
 The unit is the data set: seeds and folds of one are averaged first, since a claim about a method is
 one about further data sets. Intervals are Student's t over the data sets' differences; of fewer
-than ``LEAST`` there is none. Which differences are judged, and over which both tests' p are
+than ``FEWEST_DATA_SETS`` there is none. Which differences are judged, and over which both tests' p are
 corrected, is fixed before any number is seen (``ProtocolScores.judged``).
 """
 
@@ -26,7 +26,7 @@ from .holm import ALPHA, by_holm, holm_over
 from .rows import CONFIDENCE_LEVEL
 from .svg import STYLE, svg_of
 
-LEAST = 5  # data sets: with four, t's interval is 3.2 standard errors wide to each side
+FEWEST_DATA_SETS = 5  # data sets: with four, t's interval is 3.2 standard errors wide to each side
 POWER = 0.8  # the chance to show a difference that is there: four times in five
 MOST_DATA_SETS = 1000  # data sets: a larger number says no more than "no number that anyone has"
 RESAMPLES = 9999
@@ -73,17 +73,17 @@ class Difference:
         of: by data set, the mean over seeds; errors: its standard errors over seeds, NaN of one.
 
     Raises:
-        UserError: there are fewer than ``LEAST``.
+        UserError: there are fewer than ``FEWEST_DATA_SETS``.
     """
 
     of: Series
     errors: Series
 
     def __post_init__(self) -> None:
-        if len(self.of) < LEAST:
+        if len(self.of) < FEWEST_DATA_SETS:
             raise UserError(
                 f"{counted(len(self.of), 'data set')} in common say nothing of further ones: "
-                f"compare over at least {LEAST}"
+                f"compare over at least {FEWEST_DATA_SETS}"
             )
 
     @classmethod
@@ -164,8 +164,8 @@ class Difference:
         deviation = self.of.std()
         if not self.mean or abs(self.mean) < effect_shown_by(MOST_DATA_SETS) * deviation:
             return None
-        if abs(self.mean) >= effect_shown_by(LEAST) * deviation:
-            return LEAST
+        if abs(self.mean) >= effect_shown_by(FEWEST_DATA_SETS) * deviation:
+            return FEWEST_DATA_SETS
         from statsmodels.stats.power import TTestPower  # here, since it takes a second
 
         effect = abs(self.mean) / deviation
@@ -325,14 +325,14 @@ class Ranking:
         """Out of values by trainer, data set and seed.
 
         Raises:
-            UserError: there are fewer than ``LEAST`` data sets or three trainers.
+            UserError: there are fewer than ``FEWEST_DATA_SETS`` data sets or three trainers.
         """
         table = values.groupby(level=["trainer", DATA], sort=False).mean().unstack("trainer")
         table = table.dropna()
-        if len(table) < LEAST or table.shape[1] < 3:
+        if len(table) < FEWEST_DATA_SETS or table.shape[1] < 3:
             raise UserError(
                 f"{counted(table.shape[1], 'trainer')} on {counted(len(table), DATA)} that all have: "
-                f"ranks take three trainers and {LEAST} data sets"
+                f"ranks take three trainers and {FEWEST_DATA_SETS} data sets"
             )
         return cls(table)
 

@@ -18,10 +18,10 @@ OF_ITS_PLACE = """
     SEED DATASET.NAME DATASET.NUM_SHOTS DATASET.SUBSAMPLE_CLASSES DATASET.FACTORS TEST.OPEN
     DATASET.DESCRIPTIONS MODEL.BACKBONE.NAME
 """.split()
-IMAGES = "test images"
-CLASSES = "classes"
+TEST_IMAGES = "test images"
+CLASS_COUNT = "classes"
 # trainers and recipes have settings of their own; in these a difference makes rows no comparison
-BETWEEN_ROWS = {IMAGES, CLASSES, "INPUT.SIZE", "TEST.FINAL_MODEL"}
+BETWEEN_ROWS = {TEST_IMAGES, CLASS_COUNT, "INPUT.SIZE", "TEST.FINAL_MODEL"}
 ByColumn = dict[tuple[object, ...], Record]  # of a row's runs of one seed
 
 
@@ -37,8 +37,8 @@ def facts_of(record: Record) -> dict[str, str]:
         "precision": record["precision"],
         "device": str(nested(record, "gpu", "name") or record["device"]),
         "the CLIP's weights": str(record["backbone_hash"])[:10],
-        IMAGES: str(nested(record, "metrics", "test", "images")),
-        CLASSES: str(len(record["classnames"])),
+        TEST_IMAGES: str(nested(record, "metrics", "test", "images")),
+        CLASS_COUNT: str(len(record["classnames"])),
     }
 
 
@@ -52,7 +52,7 @@ def changes_between(first: Record, second: Record) -> list[str]:
     keys = then.keys() & now.keys()
     is_same_data = first["run"]["dataset"] == second["run"]["dataset"]
     if not is_same_data or first["run"]["classes"] != second["run"]["classes"]:
-        keys -= {IMAGES, CLASSES}
+        keys -= {TEST_IMAGES, CLASS_COUNT}
     if not is_same_data:
         keys = {key for key in keys if not key.startswith("DATASET.")}
     return differing(now, then, keys)

@@ -17,7 +17,7 @@ KEPT_FORMAT = 4  # to be raised when a field changes its meaning or one is added
 SCALED = "scaled_max_probability"
 KEPT_MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
 KEPT_FILE = "uncertainty.json"
-IMAGES = "uncertainty.npz"
+UNCERTAINTY_FILE = "uncertainty.npz"
 Kept = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
     "ece": "ECE",
@@ -36,9 +36,9 @@ def write_kept(folder: Path, record: Record, numbers: Kept, arrays: Arrays) -> N
     Raises:
         UserError: somebody's files of these names are there.
     """
-    check_folder("the run's folder", str(folder), OWNER, (KEPT_FILE, IMAGES))
+    check_folder("the run's folder", str(folder), OWNER, (KEPT_FILE, UNCERTAINTY_FILE))
     mark_folder(str(folder), OWNER)
-    write_arrays(str(folder / IMAGES), arrays)
+    write_arrays(str(folder / UNCERTAINTY_FILE), arrays)
     content = {**facts(folder, record), **numbers}
     text = json.dumps({**content, "sha256": fingerprint(content)}, indent=2)
     write_text(str(folder / KEPT_FILE), text + "\n")
@@ -66,7 +66,7 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
     return {
         "format": KEPT_FORMAT,
         "made_from": {name: record[name] for name in made_from},
-        "images_sha256": file_hash(folder / IMAGES),
+        "images_sha256": file_hash(folder / UNCERTAINTY_FILE),
     }
 
 
@@ -79,4 +79,4 @@ def read_uncertainties(run: FinishedRun) -> Arrays:
     """Return the arrays of ``uncertainty.npz`` (``experiments.lab.image_groups``); empty where there is
     none, or it is older than the run."""
     is_kept = read_kept(run.folder, run.record)
-    return read_arrays(run.folder / IMAGES) if is_kept else {}
+    return read_arrays(run.folder / UNCERTAINTY_FILE) if is_kept else {}

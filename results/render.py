@@ -34,7 +34,7 @@ MEANING = (
     f"{DAGGER} learns parts for the trained classes alone, most often a classifier of image features: "
     "on base classes compare it with others that are marked."
 )
-BELOW = {
+LINE_BELOW = {
     "text": "\n{}\n",
     "markdown": "\n{}\n",
     "latex": "% {}\n",
@@ -60,7 +60,7 @@ def below(lines: Iterable[str], style: str) -> str:
             log.warning("%s", line)
         return ""
     texts = map(html.escape, lines) if style == "html" else lines
-    return "".join(map(BELOW[style].format, texts))
+    return "".join(map(LINE_BELOW[style].format, texts))
 
 
 def summary(mean: float, deviation: float) -> str:

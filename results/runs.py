@@ -18,8 +18,9 @@ from trainers.common.errors import UserError, raise_machines
 from trainers.common.files import file_hash
 from trainers.common.metrics import read_metrics
 from trainers.common.record_file import (
-    FILE_NAME,
+    RECORD_FILE,
     ROUNDS,
+    ZERO_SHOT,
     Record,
     answers_file,
     is_multi_label,
@@ -42,7 +43,7 @@ MULTI_LABEL_ARRAYS = (
     "fold",
     "threshold",
 )  # of such a run
-LABELS = ("label", "top", "vote")  # arrays of numbers of classes
+CLASS_NUMBERS = ("label", "top", "vote")  # arrays of numbers of classes
 VOTES = ("vote", "vote_probability")  # of runs whose templates vote
 # array → kind of its values, and its shape: N images, T most probable classes, M templates, K classes, F folds;
 # the others: numbers (N,)
@@ -63,7 +64,6 @@ LAYOUT = {
     "threshold": ("f", "FK"),
 }
 HALVES = ("train_base", "test_new")  # parts of base-to-new
-ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
 # part of the protocol → version of the test images
 FACTOR_PARTS = {part: version for part, _, _, version in PROTOCOLS["factors"]["parts"]}
 VARIANTS = {
@@ -231,7 +231,7 @@ def check_layout(arrays: Arrays, path: Path, classes: int, required: tuple[str, 
             fits = fits and sizes.setdefault(axis, size) == size
         if not fits:
             odd.append(name)
-    ends = dict.fromkeys(LABELS, (0, classes - 1))
+    ends = dict.fromkeys(CLASS_NUMBERS, (0, classes - 1))
     ends |= {"probability": (0, 1), "fold": (0, sizes.get("F", 1) - 1)}
     for name, (least, most) in ends.items():
         is_known = name in arrays and name not in odd
@@ -308,10 +308,10 @@ def collect(*folders: str | Path) -> list[FinishedRun]:
     """
     runs: dict[Path, FinishedRun] = {}
     for folder in folders:
-        paths = sorted(path for path in Path(folder).rglob(FILE_NAME) if is_newest(path, folder))
+        paths = sorted(path for path in Path(folder).rglob(RECORD_FILE) if is_newest(path, folder))
         if not paths:
             raise UserError(
-                f"no {FILE_NAME} in or below {folder}: give the folder of a finished run, or one "
+                f"no {RECORD_FILE} in or below {folder}: give the folder of a finished run, or one "
                 "that holds such folders"
             )
         for path in paths:
@@ -335,7 +335,7 @@ def read_run(folder: Path) -> FinishedRun:
     # here, since it needs torch, and a wrong argument is answered before
     from .remeasured import contradiction
 
-    run = FinishedRun(folder, read_record(folder / FILE_NAME))
+    run = FinishedRun(folder, read_record(folder / RECORD_FILE))
     if run.is_multi_label and run.metrics:
         check_labels(run)
     for split_, known in run.record.get("answers", {}).items():
@@ -351,7 +351,7 @@ def read_run(folder: Path) -> FinishedRun:
             continue
         if odd := contradiction(metrics, arrays, run.classnames, run.is_multi_label):
             raise UserError(
-                f"{folder / FILE_NAME} tells of {split_} {odd} in {path.name}: put the run's own record "
+                f"{folder / RECORD_FILE} tells of {split_} {odd} in {path.name}: put the run's own record "
                 "there again, or delete the folder and run it again"
             )
     return run
@@ -368,7 +368,7 @@ def check_labels(run: FinishedRun) -> None:
         missing = ["per_label of each label"]
     if missing:
         raise UserError(
-            f"{run.folder / FILE_NAME} is not a multi-label run's record (its metrics lack "
+            f"{run.folder / RECORD_FILE} is not a multi-label run's record (its metrics lack "
             f"{', '.join(missing)}): put the run's own record there again, or delete the folder and "
             "run it again"
         )

@@ -25,7 +25,7 @@ from pandas import DataFrame, concat
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.record_file import FILE_NAME, finite, nested
+from trainers.common.record_file import RECORD_FILE, finite, nested
 
 from .experiment import (
     named,
@@ -65,7 +65,7 @@ MULTI_LABEL_TITLE = "multi-label"
 RANKING = "multi-label, ranked and not given"  # by names alone
 UNSHOT = (FEWSHOT, ZEROSHOT, MULTI_LABEL_TITLE, RANKING)  # whose rows are not of a number of shots
 TRANSFER = {"xd": "cross-data-set", "dg": "domain generalisation"}
-PLACES = {
+COLUMN_OF_PART = {
     "train_base": (BASE2NEW, "base", "base"),
     "test_new": (BASE2NEW, "new", "new"),
     **{part: (FACTOR_TITLE, version, "base") for part, version in FACTOR_PARTS.items()},
@@ -77,11 +77,11 @@ PLACES = {
 
 
 # title → column → metric, where a table has more than an accuracy
-SHOWN = {TOGETHER: OPEN, MULTI_LABEL_TITLE: GIVEN, RANKING: RANKED}
+METRIC_COLUMNS = {TOGETHER: OPEN, MULTI_LABEL_TITLE: GIVEN, RANKING: RANKED}
 COLUMNS: dict[str, list[Column]] = {
     BASE2NEW: ["base", "new"],
     FACTOR_TITLE: [*FACTOR_PARTS.values()],
-    **{title: [*shown] for title, shown in SHOWN.items()},
+    **{title: [*shown] for title, shown in METRIC_COLUMNS.items()},
 }  # the others: every column that occurs
 
 
@@ -98,8 +98,8 @@ def place(run: FinishedRun) -> tuple[str, Key, Column] | None:
         title = f"{TRANSFER[protocol]} from {source}"
         column = data
         classes = "all"
-    elif run.part in PLACES:
-        title, column, classes = PLACES[run.part]
+    elif run.part in COLUMN_OF_PART:
+        title, column, classes = COLUMN_OF_PART[run.part]
     else:
         return None
     if what["classes"] != classes or not run.metrics:
@@ -139,7 +139,7 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
         if placed is None:
             continue
         title, key, column = placed
-        several = SHOWN.get(title) if metric == "accuracy" else None
+        several = METRIC_COLUMNS.get(title) if metric == "accuracy" else None
         metrics = run.metrics
         if run.folder in aucs:
             metrics = {**metrics, "open": {**metrics["open"], "openworld_auc": aucs[run.folder]}}
@@ -158,7 +158,7 @@ def tables(runs: list[FinishedRun], metric: str = "accuracy", seed_h: bool = Fal
         log.warning("left out: %d run(s) that have no %s", lacking, metric)
     if not lines_of:
         raise NoTable(
-            f"none of the runs has the metric {metric!r}; it is a key of their {FILE_NAME}, such "
+            f"none of the runs has the metric {metric!r}; it is a key of their {RECORD_FILE}, such "
             "as accuracy, macro_f1, ece, nll, uncertainty.max_probability.aurc"
             if lacking
             else "no run of a protocol's is done there: run scripts/cdc/demo.sh or run.py first"
@@ -227,7 +227,7 @@ def make_table(title: str, lines: Lines, metric: str, seed_h: bool) -> Table:
     lines, notes = experiments(lines)
     name = title.split(" from ")[0]
     heads = [head for head in HEADS if head != "shots" or title not in UNSHOT]
-    columns = None if name in SHOWN and metric != "accuracy" else COLUMNS.get(name)
+    columns = None if name in METRIC_COLUMNS and metric != "accuracy" else COLUMNS.get(name)
     if columns is None:
         seen = {column for *_, values in lines for column in values}
         columns = sorted(seen, key=lambda column: (column != SOURCE, column))

@@ -18,7 +18,7 @@ from dassl.data.datasets import Datum
 
 from datasets.splits import read_split
 from labelling.threshold import read_validation
-from results.kept import IMAGES, KEPT_FILE, read_kept, write_kept
+from results.kept import KEPT_FILE, UNCERTAINTY_FILE, read_kept, write_kept
 from results.runs import FinishedRun
 from tests.runs import contents_of, record_of, refuses
 from train import main
@@ -143,7 +143,7 @@ def test_a_training_that_can_not_look_at_what_is_there_is_not_begun_anew(
 
 def test_measures_that_are_damaged_or_another_runs_are_not_taken(tmp_path):
     record = dict.fromkeys(("prompts_hash", "backbone_hash", "split_hash", "finished"), "x")
-    for name in (KEPT_FILE, IMAGES):
+    for name in (KEPT_FILE, UNCERTAINTY_FILE):
         write_kept(tmp_path, record, {"a": [1.5, None]}, {"d": numpy.arange(3)})
         assert read_kept(tmp_path, record)["a"] == [1.5, None]
         os.truncate(tmp_path / name, 100)

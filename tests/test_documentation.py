@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from mdit_py_plugins.anchors import anchors_plugin
 
 from docs import trainer_pages
-from docs.trainer_pages import PATH, linked, module_of, opening, settings
+from docs.trainer_pages import REPOSITORY_PATH, linked, module_of, opening, settings
 from results.published import read_published
 from tests.runs import PATIENCE, REPOSITORY
 from trainers import METHODS, method_node
@@ -127,7 +127,7 @@ def test_a_trainers_page_opens_with_what_it_is_and_how_good(name):
     for value in [f"{value:.2f}" for value in figures] + [*means.to_numpy().ravel()]:
         assert f"| {value} |" in table, value
     assert f"python train.py --trainer {name} --images" in rest
-    assert PATH.sub(linked, text) == text, "each path is a link"
+    assert REPOSITORY_PATH.sub(linked, text) == text, "each path is a link"
     assert "](../faithfulness" in rest
 
 

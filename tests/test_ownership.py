@@ -228,7 +228,7 @@ def write_measures(folder):
             ("export to", name)
             for name in ("model.onnx", "prompts.safetensors", "clip.safetensors", "README.md")
         ),
-        *(("the run's folder", name) for name in (kept.KEPT_FILE, kept.IMAGES)),
+        *(("the run's folder", name) for name in (kept.KEPT_FILE, kept.UNCERTAINTY_FILE)),
     ],
 )
 def test_what_writes_many_files_replaces_nobodys(run, loaded, tmp_path, what, name):
@@ -252,7 +252,7 @@ def test_in_a_folder_of_its_own_a_run_makes_damaged_files_again(tmp_path):
             for name in NAMES_OF_RUN:
                 (tmp_path / name).write_text("damaged")
     write_measures(tmp_path)
-    for name in (kept.KEPT_FILE, kept.IMAGES):
+    for name in (kept.KEPT_FILE, kept.UNCERTAINTY_FILE):
         (tmp_path / name).write_text("damaged")
     write_measures(tmp_path)
     assert b"damaged" not in (tmp_path / kept.KEPT_FILE).read_bytes()
@@ -260,7 +260,7 @@ def test_in_a_folder_of_its_own_a_run_makes_damaged_files_again(tmp_path):
 
 def test_an_export_replaces_the_files_of_an_export(loaded, tmp_path, monkeypatch):
     """What it leaves: test_export.py."""
-    (tmp_path / export.OWNER).touch()
+    (tmp_path / export.EXPORT_OWNER).touch()
     for name in ("README.md", "model.onnx"):
         (tmp_path / name).write_text("damaged")
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: 1 / 0)

@@ -25,7 +25,7 @@ from .maths.logistic import STRENGTHS, Sigmoid, around, regressions
 from .method import Encoded
 from .settings import PRECISION
 
-USUAL = 31.6  # the strength that is likeliest a priori, as in ``LinearProbe``
+USUAL_STRENGTH = 31.6  # the strength that is likeliest a priori, as in ``LinearProbe``
 FALLS = 2  # strengths in a row below the best, after which no more are tried
 
 
@@ -43,7 +43,7 @@ class YesOrNo(nn.Module):
         self.bias = nn.Parameter(zeros.new_zeros(classes))
         self.text_weight = nn.Parameter(zeros.new_ones(()))
         self.register_buffer("thresholds", zeros.new_full((classes,), torch.inf))
-        self.register_buffer("C", zeros.new_tensor(USUAL))
+        self.register_buffer("C", zeros.new_tensor(USUAL_STRENGTH))
 
     def forward(self, features: Tensor, texts: Tensor) -> Tensor:
         """(B, E), (B, K) → (B, K)."""
@@ -113,7 +113,7 @@ class BinaryProbeMethod(FeatureMethod):
 
     @property
     def grid(self) -> Grid:
-        return Grid([(strength,) for strength in STRENGTHS], (USUAL,), FALLS)
+        return Grid([(strength,) for strength in STRENGTHS], (USUAL_STRENGTH,), FALLS)
 
     def learned_figures(self) -> dict[str, float]:
         return {"C": self.learner.C.item(), "text_weight": self.learner.text_weight.item()}

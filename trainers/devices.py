@@ -11,7 +11,7 @@ from yacs.config import CfgNode
 from .common.errors import UserError
 
 AUTO = "auto"  # CUDA's GPU, if there is one and USE_CUDA allows it, else the CPU
-KINDS = ("cpu", "cuda", "mps")
+DEVICE_TYPES = ("cpu", "cuda", "mps")
 
 
 def device_of(cfg: CfgNode) -> torch.device:
@@ -36,7 +36,7 @@ def named(name: str) -> torch.device:
         UserError: it is another kind, or this machine has none.
     """
     kind, _, number = name.partition(":")
-    if kind not in KINDS or not (number or "0").isdigit() or name.endswith(":"):
+    if kind not in DEVICE_TYPES or not (number or "0").isdigit() or name.endswith(":"):
         raise UserError(f"the device is {name!r}: give auto, cpu, cuda, cuda:1 or mps")
     counts = {
         "cpu": 1,

@@ -13,8 +13,8 @@ from .common.config_files import PACKAGE, leaves
 from .common.setting import ANY, Setting, Settings, Takes, above, at_least, declare, node_of
 
 # a wheel has them in the package, a checkout beside it
-PLACES = (PACKAGE / "dassls", PACKAGE.parent / "dassl-lite/dassl/config/data")
-DEFAULTS: Path = next(path for path in PLACES if path.is_dir()) / "defaults.yaml"
+CONFIG_FOLDERS = (PACKAGE / "dassls", PACKAGE.parent / "dassl-lite/dassl/config/data")
+DEFAULTS: Path = next(path for path in CONFIG_FOLDERS if path.is_dir()) / "defaults.yaml"
 DASSLS: dict[str, object] = dict(leaves(yaml.full_load(DEFAULTS.read_text("utf-8"))))
 
 # Dassl's; a few are not in dassl-lite, which says so

@@ -13,7 +13,7 @@ from importlib.resources import as_file
 from PIL import Image, ImageDraw, ImageFont
 
 FONT_SIZE = 256  # pixels an em; drawn large, then averaged down
-PRIVATE = 0xF0000  # first code point of a private plane, where no character lives
+PRIVATE_PLANE = 0xF0000  # first code point of a private plane, where no character lives
 VARIATION = 0xFE0F  # asks for the coloured form; the font has no other
 
 
@@ -39,7 +39,7 @@ def load_font() -> tuple[ImageFont.FreeTypeFont, dict[tuple[int, ...], str]]:
                     for ligature in ligatures:
                         sequence = [points_of[glyph] for glyph in (first, *ligature.Component)]
                         glyphs[without_variation(sequence)] = ligature.LigGlyph
-        characters = {points: chr(PRIVATE + i) for i, points in enumerate(sorted(glyphs))}
+        characters = {points: chr(PRIVATE_PLANE + i) for i, points in enumerate(sorted(glyphs))}
         tables = [table for table in font["cmap"].tables if table.format == 12]
         for table in tables:
             table.cmap = {ord(characters[points]): glyph for points, glyph in glyphs.items()}

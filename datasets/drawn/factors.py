@@ -56,7 +56,7 @@ UNIT = CANVAS / 64  # lengths below are in units of 1/64 of a side
 BORDER = 3  # width
 MARK_WIDTH = 5  # width; it touches the border in the upper right corner
 TINT = "16"  # of ff: how opaque the border is
-BLACK = "#141414"
+NEARLY_BLACK = "#141414"
 RED = "#dc2828"
 GREEN = "#1e963c"
 BLUE = "#2850dc"
@@ -73,7 +73,7 @@ BACKGROUNDS: tuple[tuple[str, str, Place], ...] = (
 )
 # factors of red, green, blue
 CASTS = ((1, 1, 1), (1, 0.7, 0.7), (0.7, 1, 0.7), (0.7, 0.7, 1), (1, 1, 0.7))
-BORDERS = (BLACK, RED, GREEN, BLUE, ORANGE)
+BORDERS = (NEARLY_BLACK, RED, GREEN, BLUE, ORANGE)
 OBJECT_POSITIONS = (
     (0, 0),
     (-5, -5),
@@ -86,7 +86,7 @@ MARKS: tuple[tuple[str, Place], ...] = (
     (RED, lambda x, y: x**2 + y**2 < 1),  # disc
     (BLUE, lambda x, y: numpy.maximum(abs(x), abs(y)) < 0.85),  # square
     (GREEN, lambda x, y: 2 * abs(x) < 1 + y),  # triangle
-    (BLACK, lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
+    (NEARLY_BLACK, lambda x, y: numpy.minimum(abs(x), abs(y)) < 0.3),  # cross
     (ORANGE, lambda x, y: abs(x) + abs(y) < 1),  # diamond
 )
 # the object's colours, (S, S, 3) from 0 to 255 → their drawn colours

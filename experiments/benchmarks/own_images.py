@@ -51,7 +51,7 @@ from labelling.parts import folds
 from labelling.task import FOLDS, SINGLE_LABEL
 from trainers import method_class, method_node
 from trainers.learners.features import is_feature_classifier
-from trainers.prompting.backbone import WEIGHTS, build_backbone
+from trainers.prompting.backbone import OWN_WEIGHTS, build_backbone
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's
@@ -242,7 +242,7 @@ def measure_by_hand() -> None:
             ours = []
             theirs = []
             for number in range(ROUNDS):
-                by_hand = [f"{work}/by_hand.py", f"{work}/{name}", str(WEIGHTS["tiny"])]
+                by_hand = [f"{work}/by_hand.py", f"{work}/{name}", str(OWN_WEIGHTS["tiny"])]
                 theirs.append(cost_of(by_hand))
                 ours.append(cost_of(training(f"{work}/{name}", f"{work}/{name}-{number}")))
             for who, costs in (("by hand", theirs), ("train.py", ours)):

@@ -11,7 +11,7 @@ from trainers.common.files import write_atomically
 from .writers import TableWriter
 
 ROWS = 10_000  # that are in memory, and in a row group
-FIRST = ["image", "label", "doubtful", "uncertainty"]  # columns of every table
+FIRST_COLUMNS = ["image", "label", "doubtful", "uncertainty"]  # columns of every table
 
 
 class ParquetWriter(TableWriter):
@@ -41,7 +41,7 @@ class ParquetWriter(TableWriter):
             names = read_schema(self.path).names
         except ArrowException:
             names = []
-        if names[: len(FIRST)] != FIRST:
+        if names[: len(FIRST_COLUMNS)] != FIRST_COLUMNS:
             raise UserError(
                 f"--parquet {self.path} exists already, and was not written by this command: give another name, or delete it first"
             )

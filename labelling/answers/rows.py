@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 Top = TypedDict("Top", {"class": str, "probability": float, "threshold": float}, total=False)
 
 
-class Vote(TypedDict):
+class RankedClass(TypedDict):
     """A vote on an image.
 
     voter: its name; weight: its share in the answer.
@@ -53,7 +53,7 @@ class Row(TypedDict, total=False):
     conflict: float
     asked_with: float
     top: list[Top]
-    votes: list[Vote]
+    votes: list[RankedClass]
 
 
 def most_probable(probabilities: numpy.ndarray, names: Sequence[str], number: int) -> list[Top]:
@@ -62,7 +62,7 @@ def most_probable(probabilities: numpy.ndarray, names: Sequence[str], number: in
     return [{"class": names[label], "probability": float(probabilities[label])} for label in order]
 
 
-def votes_of(answers: "Answers", image: int, number: int) -> list[Vote]:
+def votes_of(answers: "Answers", image: int, number: int) -> list[RankedClass]:
     """The votes on an image, each with its ``number`` most probable classes; none where none are
     fused."""
     if answers.votes is None or answers.vote_weights is None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
 
 log = logging.getLogger(__name__)
-FEATURES = "features"  # fields of a row, until it is written
+FEATURES_FIELD = "features"  # fields of a row, until it is written
 CONTENT = "content"
 STORED = "<f2"  # as which a feature's numbers are kept
 LOOKED_AT = 3  # times as many candidates are looked at for near-duplicates as are asked for
@@ -39,12 +39,12 @@ def with_features(
 ) -> dict[str, object]:
     """Return a row with the features (E,) of its image and the hash of the image's bytes, which were read just now."""
     stored = base64.b64encode(features.astype(STORED).tobytes()).decode()
-    return {**row, FEATURES: stored, CONTENT: file_hash(path)}
+    return {**row, FEATURES_FIELD: stored, CONTENT: file_hash(path)}
 
 
 def features_of(row: Mapping[str, object]) -> numpy.ndarray:
     """Return the features (E,) of a row's image, of length one."""
-    stored = base64.b64decode(str(row[FEATURES]))
+    stored = base64.b64decode(str(row[FEATURES_FIELD]))
     found = numpy.frombuffer(stored, STORED).astype(numpy.float32)
     scaled: numpy.ndarray = found / numpy.linalg.norm(found)
     return scaled
@@ -159,5 +159,5 @@ def rows_of(
     it was asked for."""
     rows = part.rows_at(positions[place] for place, _ in asked)
     for row, (_, probability) in zip(rows, asked):
-        del row[FEATURES], row[CONTENT]
+        del row[FEATURES_FIELD], row[CONTENT]
         yield {**row, ASKED_WITH: probability} if at_random else row

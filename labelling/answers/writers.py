@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..answer import Answers
 
-NONE = "none of them"  # in a line of text, of a multi-label picture
+NO_LABELS = "none of them"  # in a line of text, of a multi-label picture
 
 
 def version_of(method: "Method") -> str:
@@ -120,9 +120,9 @@ class CsvWriter(TableWriter):
 
 
 def text_line(row: Row) -> str:
-    """A line for an image, with tabs in between: image, label, ``?`` for a doubtful one or ``NONE``, the top
+    """A line for an image, with tabs in between: image, label, ``?`` for a doubtful one or ``NO_LABELS``, the top
     classes, the uncertainty, and whether the picture is unlike the run's."""
-    label = row["label"] or ("?" if row["label"] is None else NONE)
+    label = row["label"] or ("?" if row["label"] is None else NO_LABELS)
     verdicts = {True: ", not sure", False: ", within the limit", None: ""}
     top = ", ".join(f"{of['class']} {100 * of['probability']:.1f} %" for of in row["top"])
     uncertainty = f"uncertainty {decimal(row['uncertainty'])}{verdicts[row['doubtful']]}"

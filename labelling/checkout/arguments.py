@@ -4,7 +4,7 @@ import argparse
 import os
 import re
 
-from protocols.command_line import KEYS, OWN, value_of
+from protocols.command_line import FIRST_FLAGS, KEYS, value_of
 from trainers.common.config_files import settings_in
 from trainers.common.errors import UserError
 
@@ -34,7 +34,7 @@ def asked_of_images(args: argparse.Namespace) -> OwnRun:
     options = settings_in([*words, *args.opts], "options after the flags")
     settings: dict[str, object] = {"DEVICE": args.device} if args.device else {}
     for flag, key in KEYS.items():
-        if flag not in OWN and (value := value_of(args, flag)):
+        if flag not in FIRST_FLAGS and (value := value_of(args, flag)):
             settings[key] = value
     settings.update(options)
     return ask_by(args, args.config_file, 1 if args.seed < 0 else args.seed, settings)

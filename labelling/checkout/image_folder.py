@@ -14,7 +14,7 @@ from trainers.data.lists import Image, Lists
 
 from ..own_images import own_images
 from ..table import read_table
-from ..task import MULTI_LABEL, SINGLE_LABEL
+from ..task import MULTI_LABEL_TASK, SINGLE_LABEL
 
 
 @DATASET_REGISTRY.register()
@@ -47,4 +47,4 @@ class ImageFolder(ImageDataset):
     @classmethod
     def multi_label_images(cls, root: str) -> list[Image]:
         """The pictures of a folder or a file of multi-label pictures (``Task.items``)."""
-        return MULTI_LABEL.items(read_table(cls.find(root), multi_label=True))
+        return MULTI_LABEL_TASK.items(read_table(cls.find(root), multi_label=True))

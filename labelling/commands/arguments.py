@@ -9,9 +9,9 @@ from itertools import chain
 
 from trainers.common.console import first_few
 from trainers.common.errors import UserError
-from trainers.common.image_files import ENDINGS, files_below, is_image, left_out
+from trainers.common.image_files import IMAGE_ENDINGS, files_below, is_image, left_out
 
-from ..threshold import BEST, CONFIDENCE
+from ..threshold import BEST_PROMISE, CONFIDENCE
 
 log = logging.getLogger("predict")
 DEVICE = "where to compute: auto, cpu, cuda, cuda:1 or mps, Apple's, untried (default: auto, a GPU if there is one)"
@@ -42,8 +42,8 @@ def add_run_arguments(
 
 
 def share_or_best(text: str) -> float | str:
-    """Reads the value of ``--max-error``: a share, or ``BEST``; anything else raises ValueError."""
-    return text if text == BEST else float(text)
+    """Reads the value of ``--max-error``: a share, or ``BEST_PROMISE``; anything else raises ValueError."""
+    return text if text == BEST_PROMISE else float(text)
 
 
 def paths_in(lines: Iterable[str]) -> Iterator[str]:
@@ -80,6 +80,6 @@ def images_at(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
                 log.info(line)
     if is_empty:
         raise UserError(
-            f"there is no image to label (they end in {first_few(ENDINGS)}): give files, folders, "
+            f"there is no image to label (they end in {first_few(IMAGE_ENDINGS)}): give files, folders, "
             "patterns, or - for a list on standard input, before --classes, which takes all words after it"
         )

@@ -8,7 +8,7 @@ from trainers import METHODS, MULTI_LABEL_METHODS, __version__, method_class, mu
 from trainers.common.imports import importing
 from trainers.common.setting import Settings, under
 
-KINDS = ("trainers", "clips", "settings")
+LISTABLE = ("trainers", "clips", "settings")
 # beside those that have a name of their own
 FURTHER_CLIPS = {
     "path/to/clip.pt": "a file in OpenAI's format",
@@ -22,7 +22,7 @@ FURTHER_CLIPS = {
 def add_list_and_version(parser: argparse.ArgumentParser) -> None:
     """Adds ``--list`` and ``--version``, which end the command."""
     parser.add_argument(
-        "--list", action=List, choices=KINDS, help="print the names of one kind, and end"
+        "--list", action=List, choices=LISTABLE, help="print the names of one kind, and end"
     )
     add_version(parser)
 
@@ -33,7 +33,7 @@ def add_version(parser: argparse.ArgumentParser) -> None:
 
 
 class List(argparse.Action):
-    """Prints what ``KINDS`` are and ends the command, as ``--help`` does."""
+    """Prints what ``LISTABLE`` are and ends the command, as ``--help`` does."""
 
     def __call__(
         self,

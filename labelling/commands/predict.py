@@ -29,7 +29,7 @@ from trainers.common.errors import UserError, run_tool
 from trainers.common.files import file_hash
 from trainers.common.image_files import transparent_parts, with_alpha
 from trainers.common.imports import importing
-from trainers.common.record_file import FILE_NAME
+from trainers.common.record_file import RECORD_FILE
 
 from ..answers.label_studio import LabelStudioWriter
 from ..answers.parquet import ParquetWriter
@@ -239,7 +239,7 @@ def writer_for(args: argparse.Namespace) -> Writer:
 def command_of(args: argparse.Namespace) -> dict[str, object]:
     """Return the options that the part file depends on besides the images: option → value; for a run the hash of its
     record, for ``--prompts`` the hash of the file."""
-    source = args.prompts or f"{args.run or ''}/{FILE_NAME}"
+    source = args.prompts or f"{args.run or ''}/{RECORD_FILE}"
     return {
         "--trainer": args.trainer,
         "--classes": args.classes,

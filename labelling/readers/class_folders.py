@@ -14,7 +14,7 @@ from typing import NamedTuple
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash
-from trainers.common.fingerprints import BELOW, folder_and_level
+from trainers.common.fingerprints import BELOW_MARK, folder_and_level
 from trainers.common.image_files import files_below, is_image, left_out, named
 from trainers.data.class_folders import (
     CLASSNAMES,
@@ -342,7 +342,7 @@ def deeper(parts: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
     for files in parts.values():
         for name, paths in files.items():
             for path in paths:
-                _, is_below, rest = path.partition(BELOW)
+                _, is_below, rest = path.partition(BELOW_MARK)
                 below[name].add(rest.split(os.sep)[0] if is_below else "")
     inner = sorted(set().union(*below.values()))
     are_same = len({frozenset(folders) for folders in below.values()}) == 1

@@ -20,9 +20,9 @@ IMAGE = "image"
 LABEL = "label"
 GROUP = "group"
 CORRECTED = "corrected"  # column of what a person says of a run's answer
-UNCERTAINTY = "uncertainty"
+UNCERTAINTY_COLUMN = "uncertainty"
 ASKED_WITH = "asked_with"  # column: with which probability a program asked for the picture
-ANSWERED = {"doubtful", UNCERTAINTY}  # columns that no table of predict.py --csv lacks
+ANSWERED = {"doubtful", UNCERTAINTY_COLUMN}  # columns that no table of predict.py --csv lacks
 # columns, in capitals or not; others are labels
 KNOWN = {IMAGE, LABEL, GROUP, CORRECTED, ASKED_WITH, *ANSWERED}
 YES = {"1": True, "1.0": True, "true": True, "0": False, "0.0": False, "false": False}
@@ -67,7 +67,7 @@ def read_csv(content: str, multi_label: bool) -> Source:
                 group = cells.get(GROUP, "").strip()
                 row = Row(where, cells[IMAGE], names, group, asked_with=asked_with)
                 rows.append(row)
-                uncertainty.append(cells.get(UNCERTAINTY, ""))
+                uncertainty.append(cells.get(UNCERTAINTY_COLUMN, ""))
     except csv.Error as error:
         raise ValueError(f"line {table.line_num + 1}: {error}") from error
     is_row_per_label = not labels and all(len(row.names or ()) <= 1 for row in rows)

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
     from ..answer import Answers
 
-SHOWN = 5  # classes of the answer
+SHOWN_CLASSES = 5  # classes of the answer
 SHOWN_LABELS = 20  # of a picture that may have several
 UNLIKE = "No label: the picture is unlike the run's."
-NONE = "none of the labels"
+NONE_OF_THE_LABELS = "none of the labels"
 SHOWN_VOTES = 3  # classes of each vote
 
 
@@ -62,7 +62,7 @@ def describe(
         "basis": basis,
         "note": answers.note,
         "truth": truth,
-        "classes": most_probable(answers.probabilities[0], names, SHOWN),
+        "classes": most_probable(answers.probabilities[0], names, SHOWN_CLASSES),
         "votes": votes,
         "agreeing": sum(vote["top"][0]["class"] == answers.labels[0] for vote in votes),
         "vacuity": answers.vacuity,
@@ -86,8 +86,8 @@ def describe_labels(answers: "Answers", basis: str, truth: str | None) -> dict[s
     labels = most_probable(answers.probabilities[0], answers.classnames, SHOWN_LABELS)
     add_thresholds(labels, answers)
     return {
-        "label": ", ".join(answers.labels[0]) or NONE,
-        "is_right": truth == (", ".join(sorted(answers.labels[0])) or NONE),
+        "label": ", ".join(answers.labels[0]) or NONE_OF_THE_LABELS,
+        "is_right": truth == (", ".join(sorted(answers.labels[0])) or NONE_OF_THE_LABELS),
         "verdict": UNLIKE if answers.doubtful[0] else "",
         "doubtful": answers.doubtful[0],
         "familiarity": familiarity(answers),

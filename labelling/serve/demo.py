@@ -20,7 +20,7 @@ from trainers.common.image_files import read_picture
 from trainers.common.record_file import Record, is_multi_label, shown_name
 from trainers.evaluation.figures import votes_alone
 
-from .answer import NONE, describe
+from .answer import NONE_OF_THE_LABELS, describe
 
 if TYPE_CHECKING:
     from werkzeug.datastructures import FileStorage
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
 
 MAX_NAMES = 1000  # that a user may enter
-KEPT = 8  # latest uploaded pictures
+KEPT_UPLOADS = 8  # latest uploaded pictures
 EXAMPLES = 8
 PIXELS = 384  # of the longer side of a picture on the page
 log = logging.getLogger("serve")
@@ -101,7 +101,7 @@ def truth_in_words(run: "FinishedRun", place: int) -> str:
     if "truth" not in answers:
         return run.class_name(int(answers["label"][place]))
     names = [name for name, has in zip(run.classnames, answers["truth"][place]) if has]
-    return ", ".join(names) or NONE
+    return ", ".join(names) or NONE_OF_THE_LABELS
 
 
 def among_classes(classifier: "PromptedClassifier") -> Answer:
@@ -121,7 +121,7 @@ def among_classes(classifier: "PromptedClassifier") -> Answer:
 
 
 class Demo:
-    """A run to ask, and the pictures that it can be asked about: the examples, and the last ``KEPT``
+    """A run to ask, and the pictures that it can be asked about: the examples, and the last ``KEPT_UPLOADS``
     that the browser has sent.
 
     Args:
@@ -146,7 +146,7 @@ class Demo:
         self.examples = {
             f"example-{number}": example for number, example in enumerate(examples, start=1)
         }
-        self.sent: deque[Sent] = deque(maxlen=KEPT)
+        self.sent: deque[Sent] = deque(maxlen=KEPT_UPLOADS)
 
     def take(self, classifier: "PromptedClassifier") -> None:
         """Have another round of the run answer from now on."""
@@ -182,9 +182,9 @@ class Demo:
         Raises:
             UserError: there are too many, or one can't be read; then none is kept.
         """
-        if len(files) > KEPT:
+        if len(files) > KEPT_UPLOADS:
             raise UserError(
-                f"there are {len(files)} pictures: give at most {KEPT} here, and more to predict.py"
+                f"there are {len(files)} pictures: give at most {KEPT_UPLOADS} here, and more to predict.py"
             )
         pictures = []
         for file in files:

@@ -12,7 +12,7 @@ from waitress import create_server
 from waitress.server import BaseWSGIServer
 
 from trainers.common.errors import UserError
-from trainers.common.image_files import ENDINGS
+from trainers.common.image_files import IMAGE_ENDINGS
 from trainers.evaluation.figures import decimal
 
 from . import HOST
@@ -63,7 +63,12 @@ def make_app(demo: Demo, token: str = "", host: str = HOST, rounds: Rounds | Non
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
         """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""
         return render_template(
-            "page.html", demo=demo, names=names, error=sentence(error), endings=ENDINGS, **shown
+            "page.html",
+            demo=demo,
+            names=names,
+            error=sentence(error),
+            endings=IMAGE_ENDINGS,
+            **shown,
         )
 
     @app.route("/", methods=["GET", "POST"])

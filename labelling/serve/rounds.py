@@ -16,7 +16,7 @@ from trainers.common.errors import UserError
 from trainers.common.files import write_text
 from trainers.common.fingerprints import roots_in
 from trainers.common.readers import read_json
-from trainers.common.record_file import FILE_NAME, is_multi_label, read_record
+from trainers.common.record_file import RECORD_FILE, is_multi_label, read_record
 
 from ..own_run import completed, config_of_images
 from ..request import ARGUMENTS, ask
@@ -29,8 +29,8 @@ log = logging.getLogger("serve")
 # end of the name of a file beside the run: an export of the annotations that were sent
 ANNOTATIONS = "-annotations.json"
 # starts cdc-train; the first word is the folder of the package, in the place of the working folder
-TRAIN = "import sys; sys.path[0] = sys.argv.pop(1); from {}.commands.installed import train; sys.exit(train())"
-KEPT = ("id", "result", "created_at", "updated_at", "was_cancelled")  # of an annotation
+TRAIN_PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from {}.commands.installed import train; sys.exit(train())"
+ANNOTATION_FIELDS = ("id", "result", "created_at", "updated_at", "was_cancelled")
 
 
 class Rounds:
@@ -69,7 +69,7 @@ class Rounds:
         Raises:
             LookupError, TypeError, AttributeError: the annotation is of another form.
         """
-        made = {key: annotation[key] for key in KEPT if key in annotation}
+        made = {key: annotation[key] for key in ANNOTATION_FIELDS if key in annotation}
         if not isinstance(made["result"], list):
             raise TypeError("its result is no list")
         with self.lock:
@@ -102,7 +102,7 @@ class Rounds:
         try:
             words = words_of(self.folder, self.file)
             package = Path(__file__).parents[1]
-            program = TRAIN.format(__name__.partition(".")[0])
+            program = TRAIN_PROGRAM.format(__name__.partition(".")[0])
             command = [sys.executable, "-c", program, str(package.parent), *words]
             log.info("A round is trained with %s", counted(len(self.tasks), "annotated picture"))
             done = subprocess.run(command, capture_output=True, text=True, errors="replace")
@@ -142,7 +142,7 @@ def words_of(folder: str, annotations: str) -> list[str]:
     Raises:
         UserError: the folder holds no finished run, or its pictures are elsewhere.
     """
-    record = read_record(f"{folder}/{FILE_NAME}")
+    record = read_record(f"{folder}/{RECORD_FILE}")
     known = dict(leaves(record["config"]))
     multi_label = is_multi_label(record)
     roots = [root for root in roots_in(str(known["DATASET.ROOT"])) if root != annotations]

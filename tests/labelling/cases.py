@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from labelling.commands import train as cdc_train
-from labelling.task import MULTI_LABEL, SINGLE_LABEL, Task
+from labelling.task import MULTI_LABEL_TASK, SINGLE_LABEL, Task
 from tests.runs import call
 
 NAMES = ["blue", "green", "red"]
@@ -65,7 +65,7 @@ class OwnTask:
 
 
 SINGLE = OwnTask(SINGLE_LABEL, one_colour, "accuracy")
-MULTI = OwnTask(MULTI_LABEL, any_colours, "map")
+MULTI = OwnTask(MULTI_LABEL_TASK, any_colours, "map")
 over_tasks = pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single-label", "multi-label"])
 
 

@@ -56,13 +56,15 @@ def test_the_onnx_model_says_what_torch_says(trained, tmp_path, name, loaded, ge
     pixels = torch.randint(256, (40, 3, 32, 32)).byte()  # of the model's size: nothing is resized
     for images in (40, 1):
         answers = classifier.predict(pixels[:images])
-        assert answers.probabilities.std() > 20 * export.TOLERANCE, "images and classes differ"
+        assert answers.probabilities.std() > 20 * export.EXPORT_TOLERANCE, (
+            "images and classes differ"
+        )
         expected = [answers.probabilities]
         if answers.vacuity is not None:
             expected.append(answers.vacuity)
         outputs = session.run(None, {"pixels": pixels[:images].float().numpy() / 255})
         for output, known in zip(outputs, expected, strict=True):
-            numpy.testing.assert_allclose(output, known, rtol=0, atol=export.TOLERANCE)
+            numpy.testing.assert_allclose(output, known, rtol=0, atol=export.EXPORT_TOLERANCE)
     stored = load_file(folder / "prompts.safetensors")
     numpy.testing.assert_array_equal(stored.pop("text_features"), classifier.encoded[0])
     if name in LEARNING:
@@ -82,7 +84,7 @@ def test_an_export_of_names_that_were_added_and_taken_away_is_that_of_the_first(
     pixels = torch.randint(256, (5, 3, 32, 32)).byte()
     probability, *_ = session.run(None, {"pixels": pixels.float().numpy() / 255})
     known = classifier.predict(pixels).probabilities[:, ::-1]
-    numpy.testing.assert_allclose(probability, known, rtol=0, atol=export.TOLERANCE)
+    numpy.testing.assert_allclose(probability, known, rtol=0, atol=export.EXPORT_TOLERANCE)
 
 
 @pytest.mark.parametrize("name", ["CLIPLoRA", "ProLIP"])

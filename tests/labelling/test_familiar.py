@@ -10,7 +10,7 @@ import torch
 
 from labelling import familiar
 from labelling.appearance import looks_of
-from labelling.familiar import FILE_NAME, Familiar, fit_familiar, read_familiar
+from labelling.familiar import FAMILIAR_FILE, Familiar, fit_familiar, read_familiar
 from trainers.common.files import file_hash, write_arrays
 
 WIDTH = 12
@@ -108,18 +108,18 @@ def test_too_few_groups_find_nothing_unfamiliar():
 
 
 def test_what_is_kept_is_small_and_gives_the_same_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(familiar, "KEPT", 50)
-    monkeypatch.setattr(familiar, "BLOCK", 7)
+    monkeypatch.setattr(familiar, "MOST_REFERENCES", 50)
+    monkeypatch.setattr(familiar, "COSINES_PER_BLOCK", 7)
     draws = numpy.random.default_rng(0)
     known = fit_familiar(*drawn(draws, 80))
     assert known.features.shape == (50, WIDTH)
     assert known.features.dtype == numpy.float16
     features, looks, _ = drawn(draws, 20)
-    write_arrays(str(tmp_path / FILE_NAME), known.arrays())
-    record = {"files": {FILE_NAME: file_hash(tmp_path / FILE_NAME)}}
+    write_arrays(str(tmp_path / FAMILIAR_FILE), known.arrays())
+    record = {"files": {FAMILIAR_FILE: file_hash(tmp_path / FAMILIAR_FILE)}}
     again = read_familiar(str(tmp_path), record)
     assert (again.p_values(features, looks) == known.p_values(features, looks)).all()
-    monkeypatch.setattr(familiar, "BLOCK", 1000)
+    monkeypatch.setattr(familiar, "COSINES_PER_BLOCK", 1000)
     numpy.testing.assert_allclose(again.p_values(features, looks), known.p_values(features, looks))
 
 

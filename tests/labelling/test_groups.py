@@ -15,7 +15,7 @@ from labelling.request import ask
 from tests.labelling.tables import CFG, images_in
 from tests.same_run import kept_answers
 from trainers.common.errors import UserError
-from trainers.common.fingerprints import BELOW, listed_path
+from trainers.common.fingerprints import BELOW_MARK, listed_path
 from trainers.data.lists import Image
 
 
@@ -24,7 +24,7 @@ def image(path, label=0):
 
 
 def test_a_rule_groups_by_the_folder_below_the_class_or_by_the_names_beginning():
-    below = f"/data/cat{BELOW}anna/1.png"
+    below = f"/data/cat{BELOW_MARK}anna/1.png"
     alone = "/data/cat/2.png"
     listed = listed_path("/data", "scans/anna/3.png")
     every = [image(path) for path in (below, alone, listed)]

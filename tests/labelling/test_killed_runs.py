@@ -47,7 +47,7 @@ def die_before_the_record(patch):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(encode, "BLOCK", BLOCK)
+    monkeypatch.setattr(encode, "PICTURES_PER_BLOCK", BLOCK)
 
 
 @over_tasks

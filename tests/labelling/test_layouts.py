@@ -118,7 +118,9 @@ def test_one_class_with_images_is_none_to_tell_apart(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.heic", "A.HEIC", "a.HEIF"])
 def test_a_single_heic_names_what_to_install(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("trainers.common.image_files.ENDINGS", (".png",))  # as without pillow-heif
+    monkeypatch.setattr(
+        "trainers.common.image_files.IMAGE_ENDINGS", (".png",)
+    )  # as without pillow-heif
     advice = "pip install pillow-heif"
     assert advice in needs_heic([name])
     for place in ("ant", "bee"):

@@ -6,11 +6,11 @@ import numpy
 import pytest
 
 from labelling.limits import (
-    LEAST,
+    FEWEST_LABELS,
     LIMITS,
     NEVER,
     PROMISES,
-    Rule,
+    LabelLimits,
     above,
     limit_of_error,
     limit_of_missed,
@@ -83,7 +83,7 @@ def test_the_smallest_share_that_can_be_promised_is_what_the_limits_give():
 
 
 def test_a_rule_gives_the_most_probable_labels_first():
-    rule = Rule(numpy.array([0.5, 0.2, 0.1]), most=2)
+    rule = LabelLimits(numpy.array([0.5, 0.2, 0.1]), most=2)
     given = rule.given(numpy.array([[0.6, 0.3, 0.9], [0.4, 0.1, 0.05]]))
     assert given.tolist() == [[True, False, True], [False, False, False]]
 
@@ -115,7 +115,7 @@ def error_limit_by_loops(answer, wrong, groups, share, risk):
         having.append(math.fsum(mean_over_pictures(groups, given.sum(axis=1))) + 1e-9)
     starts = []
     number = len({*groups}) * most
-    while number >= LEAST:
+    while number >= FEWEST_LABELS:
         reached = [place for place, count in enumerate(having) if count >= number]
         starts += reached[:1]
         number //= 2

@@ -11,7 +11,7 @@ from labelling.look_alikes import look_alikes, share_partial
 from labelling.parts import folds
 from tests import bursts, copies
 from trainers.common.image_files import COARSE
-from trainers.data.class_folders import SHARES, divide
+from trainers.data.class_folders import PART_SHARES, divide
 from trainers.data.images import are_new
 
 SOME = ("country flag", "mammal")
@@ -158,7 +158,7 @@ def test_no_group_is_divided_and_each_part_has_its_share(groups):
     places = {*zip(groups, (part_of[path] for path in paths))}
     assert len(places) == len({*groups}), "a group is in one part"
     largest = max(map(groups.count, groups))
-    for share, part in zip(SHARES, parts.values()):
+    for share, part in zip(PART_SHARES, parts.values()):
         assert part["class"], "no part is empty"
         assert abs(len(part["class"]) - share * len(groups)) <= largest + 1
 

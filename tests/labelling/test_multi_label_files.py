@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from labelling.table import means_multi_label, read_table
-from labelling.task import MULTI_LABEL
+from labelling.task import MULTI_LABEL_TASK
 from tests.labelling.tables import label_sets, read_labels
 from tests.runs import refuses
 
@@ -62,7 +62,7 @@ def as_coco(folder):
 
 def checked(path):
     """What a run would take of a file."""
-    MULTI_LABEL.checked(read_table(path, multi_label=True), skips=False)
+    MULTI_LABEL_TASK.checked(read_table(path, multi_label=True), skips=False)
 
 
 def write(path, *lines):

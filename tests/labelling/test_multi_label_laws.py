@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from labelling import PromptedClassifier
-from labelling.limits import TOGETHER, limit_of_error, limit_of_missed
+from labelling.limits import JOINT_SHARE, limit_of_error, limit_of_missed
 from labelling.parts import of_each_label, sampled
 from labelling.rules import Wanted, rule_of
 from tests.labelling.cases import MULTI, NAMES
@@ -84,8 +84,8 @@ def test_a_promise_of_several_starts_takes_as_much_more_evidence():
             truth[:wrong] = False
             chance = binom.cdf(wrong, 64, share)
             rule = limit_of_error(probability, truth, numpy.arange(64), share, 0.95)
-            assert (rule is not None) == (chance <= TOGETHER * 0.05 / 2)
-            between += TOGETHER * 0.05 / 2 < chance <= TOGETHER * 0.05
+            assert (rule is not None) == (chance <= JOINT_SHARE * 0.05 / 2)
+            between += JOINT_SHARE * 0.05 / 2 < chance <= JOINT_SHARE * 0.05
     assert between
 
 

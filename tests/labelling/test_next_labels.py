@@ -12,7 +12,7 @@ from PIL import Image
 
 from labelling import next_labels
 from labelling.commands import predict as cdc_predict
-from labelling.next_labels import FEW, most_uncertain, next_to_label, spread
+from labelling.next_labels import FEW_PER_CLASS, most_uncertain, next_to_label, spread
 from labelling.table import read_table
 from tests.labelling.cases import over_tasks, read, write
 from tests.runs import call
@@ -148,21 +148,21 @@ def test_while_few_are_labelled_each_kind_is_asked_for_but_the_labelled_one():
     features = kinds(10, draws)
     known = features[:1]
     uncertainty = numpy.arange(40) / 40
-    chosen = next_to_label(features, uncertainty, known, FEW - 1, 3, False)
+    chosen = next_to_label(features, uncertainty, known, FEW_PER_CLASS - 1, 3, False)
     assert sorted(chosen // 10) == [1, 2, 3]
 
 
 def test_later_the_most_uncertain_are_asked_for():
     features = kinds(10, numpy.random.default_rng(0))
     uncertainty = numpy.arange(40) / 40
-    assert [*next_to_label(features, uncertainty, features, FEW, 3, False)] == [39, 38, 37]
+    assert [*next_to_label(features, uncertainty, features, FEW_PER_CLASS, 3, False)] == [39, 38, 37]
     assert [*most_uncertain(numpy.array([0.5, 0.7, 0.5]))] == [1, 0, 2]
 
 
 def test_with_several_labels_each_kind_is_asked_for_however_many_are_labelled():
     features = kinds(10, numpy.random.default_rng(0))
     uncertainty = numpy.arange(40) / 40
-    chosen = next_to_label(features, uncertainty, features[:1], 100 * FEW, 3, True)
+    chosen = next_to_label(features, uncertainty, features[:1], 100 * FEW_PER_CLASS, 3, True)
     assert sorted(chosen // 10) == [1, 2, 3]
 
 
@@ -177,6 +177,6 @@ def test_a_choice_is_of_pictures_once_each(number, labelled, wanted, seed):
 
 
 def test_of_more_than_can_be_clustered_a_sample_is(monkeypatch):
-    monkeypatch.setattr(next_labels, "MOST", 10)
+    monkeypatch.setattr(next_labels, "MOST_CLUSTERED", 10)
     features = kinds(10, numpy.random.default_rng(0))
     assert len({*spread(features, features, 5).tolist()}) == 5

@@ -98,7 +98,7 @@ def test_what_is_left_out_is_counted_and_named(folder, train_on, monkeypatch):
     frames = [Image.fromarray(drawn(seed, (200, 0, 0))) for seed in range(3)]
     frames[0].save(f"{folder}/ant/moves.gif", save_all=True, append_images=frames[1:])
     files = "trainers.common.image_files"
-    monkeypatch.setattr(f"{files}.ENDINGS", (".png", ".gif"))  # as without pillow-heif
+    monkeypatch.setattr(f"{files}.IMAGE_ENDINGS", (".png", ".gif"))  # as without pillow-heif
     _, record, log = train_on(folder, trainer="ZeroshotCLIP")
     for line in (
         "Left out: 2 .heic (x.heic, y.HEIC); 1 .svg (drawing.svg). "

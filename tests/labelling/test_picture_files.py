@@ -153,7 +153,7 @@ def test_pictures_are_transformed_before_the_next_ones_are_decoded(loaded, data_
 # ---- memory ----
 
 
-@slow_but_for(("PNG",), image_files.FORMATS, "kind")
+@slow_but_for(("PNG",), image_files.DECODED_FORMATS, "kind")
 def test_a_lack_of_memory_is_never_told_as_a_broken_picture(tmp_path, kind):
     """Most decoders say that a picture is damaged where they get no memory for it."""
     path = tmp_path / "x"
@@ -182,7 +182,7 @@ def test_a_lack_of_memory_is_never_told_as_a_broken_picture(tmp_path, kind):
 def test_four_of_the_largest_pictures_at_once_take_no_more_memory_than_documented(
     tmp_path, kind, side, mode
 ):
-    if kind not in image_files.FORMATS:
+    if kind not in image_files.DECODED_FORMATS:
         pytest.skip(f"this Pillow has no {kind}")
     fast = {"WEBP": {"lossless": True, "quality": 0, "method": 0}, "AVIF": {"speed": 10}}
     (tmp_path / "x").write_bytes(saved_as(kind, (side, side), mode, **fast.get(kind, {})))

@@ -39,7 +39,7 @@ def first_of(pictures_of, tmp_path_factory, small_clip_file):
     def make(task):
         place = tmp_path_factory.mktemp("rounds")
         file = write(pictures_of(task) / "first.csv", task.rows()[:FIRST])
-        with patch.object(encode, "BLOCK", 4):
+        with patch.object(encode, "PICTURES_PER_BLOCK", 4):
             assert train(task, file, place / "run", small_clip_file, settings=BLOCKS) == 0
         return place / "run"
 
@@ -49,7 +49,7 @@ def first_of(pictures_of, tmp_path_factory, small_clip_file):
 @pytest.fixture
 def in_rounds(first_of, own_pictures, tmp_path, small_clip_file, monkeypatch):
     """``in_rounds(task)``: a copy of a first round, and a function that makes the second one."""
-    monkeypatch.setattr(encode, "BLOCK", 4)
+    monkeypatch.setattr(encode, "PICTURES_PER_BLOCK", 4)
 
     def first(task):
         folder = shutil.copytree(first_of(task), tmp_path / "run")
@@ -74,7 +74,7 @@ def whole_of(first_of, pictures_of, tmp_path_factory, small_clip_file):
         folder = shutil.copytree(first_of(task), place / "run")
         shutil.copytree(pictures_of(task), place / "pictures")
         file = write(place / "pictures/labels.csv", second_rows(task))
-        with patch.object(encode, "BLOCK", 4):
+        with patch.object(encode, "PICTURES_PER_BLOCK", 4):
             assert train(task, file, folder, small_clip_file, settings=BLOCKS) == 0
         return folder
 

@@ -9,7 +9,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from labelling import PromptedClassifier
-from labelling.shared import CARD, WEIGHTS
+from labelling.shared import CARD, WEIGHTS_FILE
 from tests.hub import COMMIT, serving
 from tests.labelling.cases import SINGLE, over_tasks
 from tests.runs import refuses
@@ -66,7 +66,7 @@ def test_no_picture_no_name_and_no_place_of_this_machine_is_shared(
     classifier.record["skipped_images"] = {"train": ["secret.png"]}
     classifier.push_to_hub("me/colours")
     files = hub.repositories["me/colours"]
-    assert {*files} == {"results.json", WEIGHTS, CARD}
+    assert {*files} == {"results.json", WEIGHTS_FILE, CARD}
     for content in files.values():
         for secret in (b"secret.png", b"7.png", bytes(pictures_of(task)), bytes(run_of(task))):
             assert secret not in content
@@ -91,16 +91,16 @@ def test_what_is_no_shared_run_is_refused(shared, hub, small_clip_file, tmp_path
         PromptedClassifier.load(NAME, backbone="tiny")
     files = hub.repositories["me/colours"]
     weights = tmp_path / "weights.safetensors"
-    weights.write_bytes(files[WEIGHTS])
+    weights.write_bytes(files[WEIGHTS_FILE])
     state = load_file(weights)
     save_file({**state, "bias": state["bias"] + 1}, weights)
-    files[WEIGHTS] = weights.read_bytes()
+    files[WEIGHTS_FILE] = weights.read_bytes()
     shutil.rmtree(tmp_path / "cache")
     with refuses("holds other weights than its record tells of"):
         PromptedClassifier.load(NAME, backbone=small_clip_file)
-    files[WEIGHTS] = b"no weights"
+    files[WEIGHTS_FILE] = b"no weights"
     digest = hashlib.sha256(b"no weights").hexdigest()
-    record = json.loads(files["results.json"]) | {"files": {WEIGHTS: digest}}
+    record = json.loads(files["results.json"]) | {"files": {WEIGHTS_FILE: digest}}
     files["results.json"] = json.dumps(record).encode()
     shutil.rmtree(tmp_path / "cache")
     with refuses("can't be read"):

@@ -7,7 +7,7 @@ import numpy
 import pytest
 
 from labelling.familiar import fit_familiar
-from labelling.shift import LEAST, Shift, less_certain, lines, unfamiliar
+from labelling.shift import FEWEST_PICTURES, Shift, less_certain, lines, unfamiliar
 
 WIDTH = 8
 
@@ -41,9 +41,9 @@ def test_pictures_of_a_changed_camera_raise_the_alarm():
 
 
 def test_nothing_is_said_of_few_pictures_or_after_few_groups():
-    assert not unfamiliar(numpy.zeros(LEAST - 1), 1000).is_shown
-    assert unfamiliar(numpy.zeros(LEAST), 1000).is_shown
-    assert unfamiliar(numpy.zeros(LEAST), 18).p_value == 1
+    assert not unfamiliar(numpy.zeros(FEWEST_PICTURES - 1), 1000).is_shown
+    assert unfamiliar(numpy.zeros(FEWEST_PICTURES), 1000).is_shown
+    assert unfamiliar(numpy.zeros(FEWEST_PICTURES), 18).p_value == 1
 
 
 @pytest.mark.parametrize("own, asked", [(25, 30), (60, 300), (300, 90)])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from labelling.rules import Wanted, explain, offered, others_as_certain
-from labelling.threshold import BEST, OFFERED, Held, possible, promised, threshold_of
+from labelling.threshold import BEST_PROMISE, OFFERED, Held, possible, promised, threshold_of
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
 
@@ -128,7 +128,7 @@ def test_a_class_without_a_new_image_is_promised_nothing(tmp_path):
 
 def test_the_best_share_is_the_smallest_that_holds_beside_the_others(measured):
     uncertainty = numpy.arange(1, 61) / 100
-    found = measured(uncertainty, numpy.arange(60) == 50, BEST)
+    found = measured(uncertainty, numpy.arange(60) == 50, BEST_PROMISE)
     assert found.share == 0.1
     start = (
         "The limit that promises at most 10 % errors with 95 % confidence, the smallest share that"
@@ -136,7 +136,7 @@ def test_the_best_share_is_the_smallest_that_holds_beside_the_others(measured):
     assert explain(found).startswith(start)
     assert not found.rejects(0.3)
     assert found.rejects(0.9)
-    none = measured(uncertainty, numpy.arange(60) % 2, BEST)
+    none = measured(uncertainty, numpy.arange(60) % 2, BEST_PROMISE)
     assert none.rejects(0.001)
     assert explain(none).startswith("No limit promises at most 20 % errors")
 
@@ -169,7 +169,7 @@ def test_what_a_report_offers_is_what_each_share_is_given(measured, mistakes):
     """Of 60 validation images: the shares that are named can be promised, and no others."""
     uncertainty = numpy.arange(1, 61) / 100
     wrong = numpy.isin(numpy.arange(60), mistakes)
-    said = offered(measured(uncertainty, wrong, BEST).validation)
+    said = offered(measured(uncertainty, wrong, BEST_PROMISE).validation)
     named = re.findall(r"at most (\d+) % errors, giving (\d+) of 60", said)
     held = [(share, measured(uncertainty, wrong, share).point) for share in OFFERED]
     held = [(f"{100 * share:g}", f"{point.answered}") for share, point in held if point]

@@ -11,8 +11,8 @@ import predict
 from labelling import PromptedClassifier
 from labelling.answers.on_ray import Labeller
 from labelling.appearance import looks_of
-from labelling.familiar import FILE_NAME, UNFAMILIAR, read_familiar
-from labelling.shift import LEAST
+from labelling.familiar import FAMILIAR_FILE, UNFAMILIAR, read_familiar
+from labelling.shift import FEWEST_PICTURES
 from report import gallery, multi_label
 from results.runs import FinishedRun
 from tests.labelling.cases import MULTI, PICTURES, SINGLE, over_tasks, read, train
@@ -27,7 +27,7 @@ def odd(tmp_path):
     """Pictures of one colour each, where the run's are noise."""
     folder = tmp_path / "odd"
     folder.mkdir()
-    for number in range(LEAST):
+    for number in range(FEWEST_PICTURES):
         Image.new("RGB", (32, 32), (8 * number, 0, 255)).save(folder / f"{number}.png")
     return folder
 
@@ -117,14 +117,14 @@ def test_a_promise_gives_no_label_to_what_is_unlike_the_runs(task, run_of, odd, 
 def test_labelling_pictures_of_another_kind_says_so(task, run_of, pictures_of, odd, capsys):
     code, _, said = label(capsys, "--run", run_of(task), odd)
     assert code == 0
-    assert f"{LEAST} of {LEAST} pictures are unlike the run's" in said
-    own = own_of(pictures_of(task))[:LEAST]
+    assert f"{FEWEST_PICTURES} of {FEWEST_PICTURES} pictures are unlike the run's" in said
+    own = own_of(pictures_of(task))[:FEWEST_PICTURES]
     assert "unlike" not in label(capsys, "--run", run_of(task), *own)[2]
 
 
 @over_tasks
 def test_fewer_pictures_say_nothing(task, run_of, odd, capsys):
-    few = sorted(odd.iterdir())[: LEAST - 1]
+    few = sorted(odd.iterdir())[: FEWEST_PICTURES - 1]
     assert "are unlike the run's (" not in label(capsys, "--run", run_of(task), *few)[2]
 
 
@@ -164,7 +164,7 @@ def test_what_a_run_keeps_is_refused_where_it_is_damaged_and_made_again(
     task, damage, own_run, pictures_of, small_clip_file
 ):
     run = own_run(task)
-    file = run / FILE_NAME
+    file = run / FAMILIAR_FILE
     content = file.read_bytes()
     if damage == "gone":
         file.unlink()

@@ -13,7 +13,7 @@ from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
 from tests.prompting.models import NAMES, SIZES, assert_same, double, pair, relative
 from tests.runs import REPOSITORY, refuses
-from trainers.prompting.backbone import WEIGHTS, load_backbone
+from trainers.prompting.backbone import OWN_WEIGHTS, load_backbone
 from trainers.prompting.hashes import tensor_hash
 
 
@@ -61,7 +61,7 @@ def test_the_backbone_is_told_by_the_weights_that_earlier_runs_have_recorded(vit
 def test_the_tiny_clip_is_what_the_unmodified_clip_package_loads(monkeypatch, tmp_path):
     (tmp_path / "tiny").mkdir()  # a known name is no folder
     monkeypatch.chdir(tmp_path)
-    ours, (stock, _) = load_backbone("tiny"), clip.load(str(WEIGHTS["tiny"]), device="cpu")
+    ours, (stock, _) = load_backbone("tiny"), clip.load(str(OWN_WEIGHTS["tiny"]), device="cpu")
     images, tokens = torch.randn(1, 2, 3, 64, 64), clip.tokenize(["a cat", "two dogs"])
     assert relative(ours.image(images)[0], stock.encode_image(images[0])) < 1e-4
     assert relative(ours.text.encode_tokens(tokens), stock.encode_text(tokens)) < 1e-4
@@ -128,7 +128,7 @@ def test_the_committed_weights_have_the_model_cards_accuracy():
     stated = re.search(r'"a photo of a {}.", val \| ([0-9.]+)', card)
     split = json.loads(SPLIT.read_text("utf-8"))["val"]
     names = sorted({name for *_, name in split})
-    stock, preprocess = clip.load(str(WEIGHTS["tiny"]), device="cpu")
+    stock, preprocess = clip.load(str(OWN_WEIGHTS["tiny"]), device="cpu")
     with torch.no_grad():
         images = torch.stack([preprocess(draw_emoji(code)) for code, _, _ in split])
         logits, _ = stock(images, clip.tokenize([f"a photo of a {name}." for name in names]))

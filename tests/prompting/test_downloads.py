@@ -57,7 +57,7 @@ def server(monkeypatch, tmp_path, stock_vit):
         monkeypatch.setenv("no_proxy", "*")
         monkeypatch.setitem(openai.ADDRESSES, "ViT-B/16", f"{url}/{sha256['pt']}/ViT-B-16.pt")
         monkeypatch.setitem(openai.TIMM, "ViT-B/16", (REPOSITORY, sha256["safetensors"]))
-        monkeypatch.setattr(openai, "HUB", url)
+        monkeypatch.setattr(openai, "HUB_ADDRESS", url)
         monkeypatch.setattr(openai, "CACHE", f"{tmp_path}/cache")
         monkeypatch.setattr(openai, "TIMEOUT", PATIENCE)  # a busy machine's answer is not too late
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", f"{tmp_path}/hub")

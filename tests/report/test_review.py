@@ -7,8 +7,8 @@ import numpy
 import pytest
 
 from report.review import (
-    FALSE_ALARM,
-    LISTED,
+    FALSE_LISTS,
+    LIKELY_WRONG,
     LISTED_PICTURE,
     Noisy,
     WrongLabels,
@@ -57,7 +57,7 @@ def test_wrong_labels_are_listed_with_the_precision_that_is_expected(temperature
         listed += len(by.listed)
         expected += by.precision * len(by.listed)
         assert (numpy.diff(by.probability[by.listed]) <= 0).all()
-        assert (by.probability[by.listed] >= LISTED).all()
+        assert (by.probability[by.listed] >= LIKELY_WRONG).all()
     assert found > 0.7 * (found + missed)
     assert expected / listed == pytest.approx(found / listed, abs=0.1)
 
@@ -75,7 +75,7 @@ def in_sets(seed, share, labels=5, images=300):
 @pytest.mark.parametrize("made, found", [(made_up, wrong_labels), (in_sets, wrong_in_sets)])
 def test_where_all_labels_are_right_few_folders_have_a_list(made, found):
     lists = [len(found(*made(seed, 0)[:2]).listed) for seed in range(60)]
-    assert numpy.count_nonzero(lists) <= 1.5 * FALSE_ALARM * 60
+    assert numpy.count_nonzero(lists) <= 1.5 * FALSE_LISTS * 60
     assert sum(lists) < 0.02 * 60 * 300
 
 

@@ -11,7 +11,7 @@ from pandas import DataFrame, MultiIndex, Series
 from scipy import stats
 
 from results import compare, table
-from results.comparison import LEAST, POWER, Difference, Ranking, powerless_over
+from results.comparison import FEWEST_DATA_SETS, POWER, Difference, Ranking, powerless_over
 from results.holm import by_holm
 from results.published import PUBLISHED, read_published
 from tests.conftest import make_method
@@ -75,7 +75,7 @@ def test_the_number_of_data_sets_that_would_decide_shows_the_difference_four_tim
 
     number = found.deciding_data_sets
     assert power(number) >= POWER - 1e-6
-    assert number == LEAST or power(number - 1) < POWER
+    assert number == FEWEST_DATA_SETS or power(number - 1) < POWER
     assert f" {number} such data sets would" in found.verdict("A", "B")
 
 
@@ -96,7 +96,7 @@ def test_equal_differences_need_no_interval(value):
     found = difference_of([[value]] * 6)
     assert found.interval == (value, value)
     assert found.is_real == (value > 0)
-    assert found.deciding_data_sets == (LEAST if value else None)
+    assert found.deciding_data_sets == (FEWEST_DATA_SETS if value else None)
 
 
 def test_ranks_are_demsars_with_holms_and_nemenyis_p():

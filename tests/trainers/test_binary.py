@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sklearn.linear_model import LogisticRegression
 
 from labelling.cross_fit import FeatureSet, cross_fit
-from labelling.task import MULTI_LABEL
+from labelling.task import MULTI_LABEL_TASK
 from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.setting import node_of
 from trainers.maths.logistic import (
@@ -123,5 +123,5 @@ def test_a_hundred_labels_of_ten_thousand_pictures_take_at_most_90_seconds_of_a_
     method.given = torch.linalg.lstsq(features, texts).solution
     known = FeatureSet(features[None], features, truth, torch.arange(10_000) % 5)
     started = time.process_time()
-    cross_fit(method, MULTI_LABEL, known)
+    cross_fit(method, MULTI_LABEL_TASK, known)
     assert time.process_time() - started < 90

@@ -85,7 +85,7 @@ def test_hand_crafted_prompts_of_many_classes_are_encoded_in_parts(vit, monkeypa
     whole = vit.encode_classes("a {}.", names)
     sizes = []
     encode = vit.text.encode_tokens
-    monkeypatch.setattr("trainers.prompting.backbone.CLASSES", 4)
+    monkeypatch.setattr("trainers.prompting.backbone.TEXTS_AT_A_TIME", 4)
     monkeypatch.setattr(
         vit.text, "encode_tokens", lambda tokens: sizes.append(len(tokens)) or encode(tokens)
     )

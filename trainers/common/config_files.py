@@ -28,7 +28,7 @@ PACKAGE = Path(__file__).resolve().parents[1]
 CONFIGS = next(path for path in (PACKAGE / "configs", PACKAGE.parent / "configs") if path.is_dir())
 BASE = "BASE"  # in a file: the files that it builds on
 HOLDS = {"at least": operator.ge, "at most": operator.le, "above": operator.gt}
-WHOLE = re.compile(r"[+-]?\d+")
+WHOLE_NUMBER = re.compile(r"[+-]?\d+")
 WORDS_OF_TYPES = {bool: "a truth value", int: "a whole number", float: "a number", str: "a text"}
 
 
@@ -59,7 +59,7 @@ def merge(cfg: CfgNode, source: str | Mapping[str, object], what: str, leave_out
     known = dict(leaves(cfg))
     for key, value in settings.items():
         if key in known:
-            if isinstance(known[key], float) and WHOLE.fullmatch(str(value)):
+            if isinstance(known[key], float) and WHOLE_NUMBER.fullmatch(str(value)):
                 value = float(str(value))  # which yacs asks to be written 0.0
             try:
                 cfg.merge_from_list([key, value])

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from .console import counted
 
-BELOW = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
+BELOW_MARK = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
 # in the path of an image that a file names, before the name that it has there
-LISTED = f"{os.sep}.{os.sep}.{os.sep}"
+LISTED_MARK = f"{os.sep}.{os.sep}.{os.sep}"
 DEEPER = f"{os.sep}*"  # at the end of a folder whose class folders lie a level deeper
 LABEL_FILES = (".csv", ".tsv", ".txt", ".json")  # endings of files that name images
 
@@ -19,18 +19,18 @@ def listed_path(folder: str, name: str) -> str:
     ``image_name`` turns it into the name again."""
     name = os.path.normpath(name)
     if os.path.isabs(name):
-        return LISTED + name.lstrip(os.sep)
-    return os.path.abspath(folder) + LISTED + name
+        return LISTED_MARK + name.lstrip(os.sep)
+    return os.path.abspath(folder) + LISTED_MARK + name
 
 
 def image_name(path: str) -> str:
     """Return an image's name: the one in the file that lists it (``listed_path``), else its folder
     and file name, the same wherever the data lie; of a path with ``/./`` the name starts with the
     folder before it."""
-    folder, is_listed, name = path.partition(LISTED)
+    folder, is_listed, name = path.partition(LISTED_MARK)
     if is_listed:
         return (name if folder else os.sep + name).replace(os.sep, "/")
-    folder, below, name = path.partition(BELOW)
+    folder, below, name = path.partition(BELOW_MARK)
     if below:
         return "/".join([os.path.basename(folder), *os.path.normpath(name).split(os.sep)])
     return "/".join(os.path.normpath(path).split(os.sep)[-2:])

@@ -29,14 +29,14 @@ with contextlib.suppress(ImportError):
     pillow_heif.register_heif_opener()
 EXTENSIONS = Image.registered_extensions()  # ending → format
 # Pillow would open many more formats, and start a PostScript interpreter for some.
-FORMATS = [
+DECODED_FORMATS = [
     name
     for name in "JPEG PNG WEBP BMP GIF TIFF PPM HEIF AVIF JPEG2000".split()
     if name in Image.OPEN
 ]
 # of files that are taken for images
-ENDINGS = tuple(
-    ending for format_ in FORMATS for ending, name in EXTENSIONS.items() if name == format_
+IMAGE_ENDINGS = tuple(
+    ending for format_ in DECODED_FORMATS for ending, name in EXTENSIONS.items() if name == format_
 )
 HEIC = (".heic", ".heif")  # of photos of an iPhone, which need pillow-heif
 MAX_BYTES = 2**30  # of a file; a picture of MAX_PIXELS that is not compressed has 720 MB at most
@@ -48,7 +48,7 @@ BYTES_A_PIXEL = (
 )
 OF_16_BITS = ("PNG", "PPM")  # whose grey pixels Pillow opens as numbers of 32 bits
 ORIENTATION = ExifTags.Base.Orientation
-TILE = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whole
+TILE_TAGS = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whole
 # whose pictures are decoded before anything knows that they are larger than their file says, up to
 # the libraries' own limits
 MAY_LIE = ("AVIF", "HEIF")
@@ -93,7 +93,7 @@ def open_image(file: str | IO[bytes]) -> Iterator[Image.Image]:
     """The image of a path or an open file, not decoded yet, to the end of the block.
 
     Raises:
-        OSError: no file, or none of ``FORMATS``; ValueError: it is larger than the limits above,
+        OSError: no file, or none of ``DECODED_FORMATS``; ValueError: it is larger than the limits above,
             or a pipe or a device; and any error that damaged bytes can make Pillow raise.
     """
     if isinstance(file, str):
@@ -107,7 +107,7 @@ def open_image(file: str | IO[bytes]) -> Iterator[Image.Image]:
     with open(file, "rb") if isinstance(file, str) else contextlib.nullcontext(file) as content:
         pixels = check_header(content)
         room = ROOM.taken(pixels) if pixels else contextlib.nullcontext()
-        with room, Image.open(content, formats=FORMATS) as image:
+        with room, Image.open(content, formats=DECODED_FORMATS) as image:
             check_shape(image)
             yield image
 
@@ -137,7 +137,7 @@ def check_shape(image: Image.Image) -> None:
 def pixels_of(image: Image.Image) -> int:
     """Return the number of pixels that an open image decodes: at least a tile for a TIFF."""
     tags = getattr(image, "tag_v2", {})
-    tile = math.prod(int(tags.get(tag, 0)) for tag in TILE)
+    tile = math.prod(int(tags.get(tag, 0)) for tag in TILE_TAGS)
     return max(image.width * image.height, tile)
 
 
@@ -271,7 +271,7 @@ def files_below(folder: str) -> Iterator[str]:
 
 def is_image(path: str) -> bool:
     """Whether a file is taken for an image, by its name."""
-    return path.lower().endswith(ENDINGS)
+    return path.lower().endswith(IMAGE_ENDINGS)
 
 
 def left_out(paths: Iterable[str]) -> str:

@@ -44,7 +44,7 @@ def config_names(*folder: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class Rule:
+class SettingsRule:
     """Settings and when they hold.
 
     Attributes:
@@ -81,7 +81,7 @@ class Recipe:
         settings: KEY → value, the rest of the file and of its bases.
     """
 
-    rules: list[Rule]
+    rules: list[SettingsRule]
     settings: dict[str, object]
 
     @property
@@ -114,7 +114,7 @@ class Recipe:
             ) from error
         return cls(rules, dict(leaves(settings)))
 
-    def holding(self, **run: object) -> list[Rule]:
+    def holding(self, **run: object) -> list[SettingsRule]:
         """The rules all of whose conditions hold for a run, condition → its value there; one that
         is left out does not hold."""
         return [rule for rule in self.rules if rule.holds(run)]
@@ -126,7 +126,7 @@ class Recipe:
         return [rule.default_shots for rule in holding if rule.default_shots][-1:]
 
 
-def read_rule(entry: Mapping[str, object], known: Mapping[str, Collection[object]]) -> Rule:
+def read_rule(entry: Mapping[str, object], known: Mapping[str, Collection[object]]) -> SettingsRule:
     """Read one rule of a recipe.
 
     Args:
@@ -148,7 +148,7 @@ def read_rule(entry: Mapping[str, object], known: Mapping[str, Collection[object
             if name not in known[key]:
                 raise UserError(f"{KEY}: {key} can't be {name!r}{nearest(name, known[key])}")
     [default_shots] = conditions.pop("default_shots", [None])
-    return Rule(conditions, settings, default_shots)
+    return SettingsRule(conditions, settings, default_shots)
 
 
 def recipe_path(trainer: str, config: str) -> str:
@@ -223,7 +223,7 @@ def fill_config(
 
     Args:
         dataset_file, recipe_file: paths; "" for none.
-        conditions: the run's facts for ``Rule.conditions``, as the config so far
+        conditions: the run's facts for ``SettingsRule.conditions``, as the config so far
             has it.
         given: KEY → its name for messages, and its value.
         options: KEY → value; where: their name in messages.

@@ -14,7 +14,8 @@ from .fingerprints import data_name
 from .readers import Stored, read_arrays, read_json, read_yaml
 
 DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
-FILE_NAME = "results.json"
+RECORD_FILE = "results.json"
+ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
 PICTURES = "pictures.json"  # of one's own images: which a run has, and their labels
 ROUNDS = "rounds"  # folder, in that of a run, of the rounds before it
 OWNER = "cdc_run.txt"  # marks a run's folder, for ``files.check_folder``
@@ -64,7 +65,7 @@ def read_kept(path: str, digest: object) -> dict[str, numpy.ndarray]:
         ValueError: it has another hash; Exception: of any kind (``read_arrays``).
     """
     if file_hash(path) != digest:
-        raise ValueError(f"it is not as this run has left it: {FILE_NAME} lacks its hash")
+        raise ValueError(f"it is not as this run has left it: {RECORD_FILE} lacks its hash")
     return read_arrays(path)
 
 
@@ -96,10 +97,10 @@ def finished_record(folder: str) -> Record:
     Raises:
         UserError: there is none; or as ``read_record``.
     """
-    path = Path(folder, FILE_NAME)
+    path = Path(folder, RECORD_FILE)
     if not path.is_file():
         raise UserError(
-            f"{folder} holds no finished run, there is no {FILE_NAME}: give the folder of a training that has ended"
+            f"{folder} holds no finished run, there is no {RECORD_FILE}: give the folder of a training that has ended"
         )
     return read_record(path)
 
@@ -173,4 +174,4 @@ def tested_on(record: Record, images: int) -> str:
 
 def remove_record(folder: str) -> None:
     """Deletes the record, which marks the run as not done."""
-    Path(folder, FILE_NAME).unlink(missing_ok=True)
+    Path(folder, RECORD_FILE).unlink(missing_ok=True)

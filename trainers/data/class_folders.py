@@ -9,14 +9,14 @@ from pathlib import Path
 
 from ..common.console import counted, first_few
 from ..common.errors import UserError
-from ..common.fingerprints import BELOW
-from ..common.image_files import ENDINGS, files_below, is_image, needs_heic
+from ..common.fingerprints import BELOW_MARK
+from ..common.image_files import IMAGE_ENDINGS, files_below, is_image, needs_heic
 from .fewshot import SAMPLES_FOLDER
 from .lists import PARTS, Image, Lists, read_lines, reading
 
 Files = dict[str, list[str]]  # class folder → paths of images
 # train and val, as CoOp divides data sets that come undivided; the rest is for testing
-SHARES = 0.5, 0.2
+PART_SHARES = 0.5, 0.2
 CLASSNAMES = "classnames.txt"  # file beside class folders that names them
 LEAST_IMAGES = 4  # images of a class: below that one of the three parts would be empty
 
@@ -68,13 +68,15 @@ def image_files(folder: str, may_be_empty: bool = False) -> Files:
 
 
 def images_of_class(place: str) -> list[str]:
-    """Return the paths of the images in a class folder and below, sorted (``BELOW``).
+    """Return the paths of the images in a class folder and below, sorted (``BELOW_MARK``).
 
     Raises:
         UserError: a name is not UTF-8.
     """
     paths = [
-        path if os.path.dirname(path) == place else place + BELOW + os.path.relpath(path, place)
+        path
+        if os.path.dirname(path) == place
+        else place + BELOW_MARK + os.path.relpath(path, place)
         for path in filter(is_image, files_below(place))
     ]
     for path in paths:
@@ -111,7 +113,7 @@ def check_each(folder: str, files: Files) -> None:
 
 def endings_in(folder: str) -> str:
     """Name the endings of images, and the packages that read a folder's other ones."""
-    endings = f"they end in {first_few(ENDINGS)}"
+    endings = f"they end in {first_few(IMAGE_ENDINGS)}"
     heic = needs_heic(files_below(folder))
     return f"{endings}. {heic}" if heic else endings
 
@@ -185,7 +187,7 @@ def divide(
     folder: str,
     files: Files,
     groups: Mapping[str, Hashable] | None = None,
-    shares: tuple[float, float] = SHARES,
+    shares: tuple[float, float] = PART_SHARES,
 ) -> dict[str, Files]:
     """Class folder → images, divided class by class into train, val and test.
 

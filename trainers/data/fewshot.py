@@ -27,7 +27,7 @@ SAMPLES_FOLDER = "split_fewshot"
 Parts = Mapping[str, list[Image]]  # by their names: train, val
 
 
-class Chosen(NamedTuple):
+class FewShot(NamedTuple):
     """The images that a run trains, validates and tests on.
 
     Attributes:
@@ -45,7 +45,7 @@ class Chosen(NamedTuple):
 
 def choose(
     cfg: CfgNode, folder: str, train: list[Image], val: list[Image], test: list[Image]
-) -> Chosen:
+) -> FewShot:
     """Choose a run's images from a data set.
 
     With ``NUM_SHOTS`` ≥ 1 that many training images a class are taken and at most 4 validation
@@ -72,7 +72,7 @@ def choose(
     train, val, test, whole = subsample_classes(
         train, val, test, whole, subsample=cfg.DATASET.SUBSAMPLE_CLASSES
     )
-    return Chosen(train, test if val_is_test else val, test, whole, sample)
+    return FewShot(train, test if val_is_test else val, test, whole, sample)
 
 
 def sample_of(folder: str, parts: Parts, shots: Mapping[str, int], seed: int) -> tuple[Parts, str]:

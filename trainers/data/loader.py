@@ -29,7 +29,7 @@ from .transforms import View, least_side, pixels_of_test
 
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
 # that they are forked from: started from a server they would outlive a run that is killed.
-WORKERS = "fork" if sys.platform == "linux" else None
+START_METHOD = "fork" if sys.platform == "linux" else None
 # Workers of epochs with fewer steps stay between epochs: starting them takes longer than such an epoch.
 FEW_STEPS = 50
 
@@ -243,7 +243,7 @@ def at_most_cores(workers: int) -> int:
 def prepare_workers(loader: Loader) -> None:
     """Makes a loader's workers end with this process, and not by a signal to the whole job."""
     loader.worker_init_fn = leave_signals_to_parent
-    loader.multiprocessing_context = WORKERS if loader.num_workers > 0 else None
+    loader.multiprocessing_context = START_METHOD if loader.num_workers > 0 else None
 
 
 def leave_signals_to_parent(worker: int) -> None:

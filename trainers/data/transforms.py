@@ -19,7 +19,7 @@ from ..host import has_dassl, training_transforms
 
 TransformStep = Callable[[Image.Image | Tensor], Image.Image | Tensor]  # of a transform
 View = Callable[[Image.Image], Tensor]  # a whole transform, PIL image → (3, H, W)
-OWN = {"random_resized_crop", "random_crop", "center_crop", "random_flip", "normalize"}
+OWN_TRANSFORMS = {"random_resized_crop", "random_crop", "center_crop", "random_flip", "normalize"}
 
 
 def pixels_of_test(settings: CfgNode) -> T.Compose:
@@ -65,7 +65,7 @@ def steps_of_training(cfg: CfgNode) -> list[TransformStep]:
     """
     settings = cfg.INPUT
     names = settings.TRANSFORMS
-    if others := [name for name in names if name not in OWN]:
+    if others := [name for name in names if name not in OWN_TRANSFORMS]:
         if not has_dassl():
             raise UserError(
                 f"INPUT.TRANSFORMS has {others[0]}, which Dassl makes: install dassl-lite, or leave it out"

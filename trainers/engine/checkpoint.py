@@ -23,7 +23,7 @@ from ..common.console import counted, first_few
 from ..common.errors import UserError, raise_machines
 from ..common.files import remove_leftovers, write_bytes
 from ..common.readers import Stored, check_archive
-from ..common.record_file import FILE_NAME, read_answers, read_record
+from ..common.record_file import RECORD_FILE, read_answers, read_record
 from ..common.same_run import NOT_PART_OF_A_RUN, OTHER_IMAGES, changes, config_of_run, differing
 from ..data.images import Images
 from ..data.random_state import restore_rng_state, rng_state
@@ -69,7 +69,7 @@ STATE_TYPES = {
     "backbone_hash": str,
     "split_hash": str,
 }
-NOT_KNOWN = torch.empty(0, dtype=torch.int64)  # on which images an older checkpoint was trained
+UNKNOWN_IMAGES = torch.empty(0, dtype=torch.int64)  # those of an older checkpoint
 
 
 def epoch_name(epochs: int) -> str:
@@ -206,7 +206,7 @@ class Checkpoints:
         """
         output = self.cfg.OUTPUT_DIR
         try:
-            record = read_record(f"{output}/{FILE_NAME}")
+            record = read_record(f"{output}/{RECORD_FILE}")
         except UserError:
             return  # there is none, or a damaged one, which is made again
         self.check_same(changes(self.cfg, record, NOT_PART_OF_A_RUN), record, output)
@@ -253,7 +253,7 @@ class Checkpoints:
         folder = f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
         learns = self.method.learner is not None
         try:
-            record = read_record(f"{output}/{FILE_NAME}")
+            record = read_record(f"{output}/{RECORD_FILE}")
             if changes(self.cfg, record) or self.differs(record["split_hash"]):
                 return False
             if record["classnames"] != self.method.classnames:
@@ -315,7 +315,7 @@ def load_trained(
     state = checked(content, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
-    images = frozenset(state.get("trained_on", NOT_KNOWN).flatten().tolist())
+    images = frozenset(state.get("trained_on", UNKNOWN_IMAGES).flatten().tolist())
     return Training(state["classnames"], state["config"], images)
 
 
@@ -425,7 +425,7 @@ def checked(state: object, path: str) -> TrainingState:
         or not all(isinstance(state.get(key), type_) for key, type_ in STATE_TYPES.items())
         or not all(map(torch.is_tensor, state["state_dict"].values()))
         or not all(isinstance(name, str) for name in state["classnames"] or [None])
-        or not torch.is_tensor(state.get("trained_on", NOT_KNOWN))
+        or not torch.is_tensor(state.get("trained_on", UNKNOWN_IMAGES))
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
     return state

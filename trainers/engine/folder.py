@@ -10,8 +10,7 @@ from ..common.files import check_folder, mark_folder, remove_leftovers
 from ..common.locks import LOCK_FILE as LOCK
 from ..common.locks import only_writer
 from ..common.metrics import METRICS_FILE as METRICS
-from ..common.record_file import FILE_NAME as RECORD
-from ..common.record_file import OWNER, PICTURES, answers_file
+from ..common.record_file import OWNER, PICTURES, RECORD_FILE, answers_file
 
 LOG = "log.txt"
 OF_TRAINING = answers_file("train")  # out of fold
@@ -22,7 +21,7 @@ FILES_OF_RUN = (  # of a run's files
     answers_file("val"),
     answers_file("test"),
     PICTURES,
-    RECORD,
+    RECORD_FILE,
     LOCK,
 )
 

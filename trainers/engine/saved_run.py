@@ -9,7 +9,7 @@ from yacs.config import CfgNode
 from ..common.config_files import check_values
 from ..common.console import first_few
 from ..common.errors import UserError
-from ..common.record_file import FILE_NAME, Record, finished_record, is_multi_label
+from ..common.record_file import RECORD_FILE, Record, finished_record, is_multi_label
 from ..common.same_run import config_of_run, differing
 from ..common.setting import node_of
 from ..devices import AUTO, device_of
@@ -83,7 +83,7 @@ def load_run(folder: str, backbone: str = "", device: str = AUTO) -> SavedRun:
             its record tells of other settings than its prompts were trained with, or its CLIP is
             not found or has other weights.
     """
-    path = f"{folder}/{FILE_NAME}"
+    path = f"{folder}/{RECORD_FILE}"
     record = finished_record(folder)
     multi_label = is_multi_label(record)
     kind = find_method(record["trainer"], multi_label)

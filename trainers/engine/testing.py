@@ -15,9 +15,9 @@ from yacs.config import CfgNode
 
 from ..common.files import file_hash, write_arrays, write_text
 from ..common.record_file import (
-    FILE_NAME,
     FORMAT,
     MULTI_LABEL,
+    RECORD_FILE,
     Record,
     answers_file,
     described,
@@ -215,7 +215,7 @@ class Evaluator:
         }
         record["run"] = described(record, self.run)
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
-        write_text(f"{cfg.OUTPUT_DIR}/{FILE_NAME}", text + "\n")
+        write_text(f"{cfg.OUTPUT_DIR}/{RECORD_FILE}", text + "\n")
 
 
 def median(values: Sequence[float], digits: int) -> float | None:

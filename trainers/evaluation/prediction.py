@@ -16,7 +16,7 @@ from ..devices import in_float64
 from .uncertainty import adaptive_calibration_error, brier_score, doubt, expected_calibration_error
 
 TOP = 5  # classes of an image that are kept
-ALIKE = "vote_weight"  # the only field without a batch dimension
+WITHOUT_BATCH = "vote_weight"  # the only field without a batch dimension
 Metrics = dict[str, Stored]  # of a split, as a record has them, by ``measure``
 
 
@@ -135,7 +135,11 @@ class Prediction:
         """The answers to some of the images, or to all in another order; chosen: (n,) indices."""
 
         def of_chosen(name: str, value: Tensor) -> Tensor:
-            return value if name == ALIKE else value.index_select(dimension(name, value), chosen)
+            return (
+                value
+                if name == WITHOUT_BATCH
+                else value.index_select(dimension(name, value), chosen)
+            )
 
         return self.with_each(of_chosen)
 
@@ -144,7 +148,7 @@ class Prediction:
         """Join the predictions of several batches."""
 
         def of_all(name: str, value: Tensor) -> Tensor:
-            if name == ALIKE:
+            if name == WITHOUT_BATCH:
                 return value
             return torch.cat([getattr(part, name) for part in parts], dimension(name, value))
 

@@ -26,7 +26,7 @@ BIAS_PRIOR = 1e-2
 TEXT_PRIOR = 1e-2
 # values of the strength C that a likelihood is asked for
 STRENGTHS = [10 ** (power / 2) for power in range(-2, 7)]
-TOLERANCE = 1e-4  # share of the objective that a last step gains
+LAST_GAIN = 1e-4  # share of the objective that a last step gains
 MOST_STEPS = 200  # at most, of a fit
 IMAGES_AT_ONCE = (
     2048  # images whose yes-or-no errors are computed at a time: 100 labels of them are 1.6 MB
@@ -203,7 +203,7 @@ def minimum_near(
         (start / scale).numpy(),
         jac=True,
         method="L-BFGS-B",
-        options={"ftol": TOLERANCE, "gtol": 0.0, "maxiter": MOST_STEPS},
+        options={"ftol": LAST_GAIN, "gtol": 0.0, "maxiter": MOST_STEPS},
     )
     return torch.from_numpy(found.x) * scale
 

@@ -29,14 +29,14 @@ from .weights import (
     openai,
     timm_models,
 )
-from .weights.open_clip_sources import PREFIX as OPEN_CLIP
+from .weights.open_clip_sources import OPEN_CLIP_PREFIX as OPEN_CLIP
 from .weights.state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
 
-WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # ours: 64 pixels, for OpenMoji
-BACKBONES = (*WEIGHTS, *openai.ADDRESSES)
-CLASSES = 2048  # texts that are encoded at a time
+OWN_WEIGHTS = {"tiny": Path(__file__).parent / "weights" / "tiny.pt"}  # 64 pixels, for OpenMoji
+BACKBONES = (*OWN_WEIGHTS, *openai.ADDRESSES)
+TEXTS_AT_A_TIME = 2048  # texts that are encoded at a time
 HEAD_WIDTH = 64  # of OpenAI's models; the one size that CLIP's state dict does not show
 
 
@@ -101,7 +101,7 @@ class Backbone(nn.Module):
 
     def encode_tokens(self, tokens: Tensor, normalize: bool) -> Tensor:
         """Features (N, E) fp32 of token ids (N, length)."""
-        parts = tokens.to(self.log_scale.device).split(CLASSES)
+        parts = tokens.to(self.log_scale.device).split(TEXTS_AT_A_TIME)
         features = torch.cat([self.text.encode_tokens(part) for part in parts]).float()
         return F.normalize(features, dim=-1) if normalize else features
 
@@ -158,8 +158,8 @@ def check_clip(name: str) -> None:
             f"MODEL.BACKBONE.NAME is {name!r}, which is neither a file nor a known CLIP"
             f"{nearest(name, BACKBONES)}; known: {', '.join(BACKBONES)}, OpenCLIP's as "
             f"{OPEN_CLIP}<model>/<weights>, Hugging Face's as "
-            f"{hugging_face.PREFIX}<owner>/<name> or their folder, and timm's image encoders as "
-            f"{timm_models.PREFIX}<model>"
+            f"{hugging_face.HF_PREFIX}<owner>/<name> or their folder, and timm's image encoders as "
+            f"{timm_models.TIMM_PREFIX}<model>"
         )
 
 
@@ -167,9 +167,9 @@ def source_of(name: str) -> ModuleType | None:
     """Return the module that loads another package's CLIP by its name; None for OpenAI's, ours and plain files."""
     if name.startswith(OPEN_CLIP):
         return open_clip_models
-    if name.startswith(timm_models.PREFIX):
+    if name.startswith(timm_models.TIMM_PREFIX):
         return timm_models
-    if name.startswith(hugging_face.PREFIX) or (name not in BACKBONES and os.path.isdir(name)):
+    if name.startswith(hugging_face.HF_PREFIX) or (name not in BACKBONES and os.path.isdir(name)):
         return hugging_face
     return None
 
@@ -199,7 +199,7 @@ def load_backbone(name: str) -> Backbone:
     if source := source_of(name):
         state, path, facts = source.load(name)
     else:
-        path = openai.find(name) if name in openai.ADDRESSES else str(WEIGHTS.get(name, name))
+        path = openai.find(name) if name in openai.ADDRESSES else str(OWN_WEIGHTS.get(name, name))
         state = read_state_dict(path)
     backbone = build_backbone(state, path, **facts)
     backbone.origin = origin(path)

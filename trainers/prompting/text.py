@@ -27,7 +27,7 @@ from .transformer import Adapter, LayerNorm, Transformer, attend
 # may be spent on padding in a group's place. A CPU's is an estimate; a GPU's is the time of ten launches of
 # 6 µs at a T4's 26 TFLOP/s (docs/performance.md). 0 pads nothing, infinity pads all to the longest.
 GROUP_FLOPS = {"cpu": 8e6, "cuda": 1.6e9}
-LAYOUTS = 64  # that a text encoder keeps: more than one where it encodes classes in chunks
+MOST_LAYOUTS = 64  # that a text encoder keeps: more than one where it encodes classes in chunks
 
 
 class Layout:
@@ -314,7 +314,7 @@ class TextEncoder(nn.Module):
         group_cost = flops / (48 * self.width**2)
         key = of_texts, lengths.shape[1], device, group_cost
         if key not in self.layouts:
-            if len(self.layouts) == LAYOUTS:
+            if len(self.layouts) == MOST_LAYOUTS:
                 self.layouts.clear()
             self.layouts[key] = Layout(*key)
         return self.layouts[key]

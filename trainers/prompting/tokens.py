@@ -14,7 +14,7 @@ TOKENIZER = clip_module("simple_tokenizer").SimpleTokenizer()
 START_TOKEN = TOKENIZER.encoder["<|startoftext|>"]
 END_TOKEN = TOKENIZER.encoder["<|endoftext|>"]
 SHOWN_CHARACTERS = 60  # characters of a name in a message
-FIRST = 8  # numbers of a token's row that tell it from almost all others
+FIRST_NUMBERS = 8  # numbers of a token's row that tell it from almost all others
 LONGEST_NAME = 1000  # characters of a name: the tokenizer's time grows with their square
 
 
@@ -110,7 +110,7 @@ def unlearned(rows: Tensor) -> Tensor:
     """Return a mask (V,) of the tokens that a CLIP has not learned: they share their row of the table
     (V, D) with another."""
     rows = rows.detach()
-    are_shared = occur_again(rows[:, :FIRST])  # few are left, which are compared as a whole
+    are_shared = occur_again(rows[:, :FIRST_NUMBERS])  # few are left, which are compared as a whole
     are_shared[are_shared.clone()] = occur_again(rows[are_shared])
     return are_shared
 

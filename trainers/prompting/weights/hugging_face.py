@@ -15,7 +15,7 @@ from . import Facts, Normalization, Pixels
 from .openai import HUB_FILES
 from .state_dict import check_widths, read_state_dict
 
-PREFIX = "hf:"
+HF_PREFIX = "hf:"
 EPSILON = 1e-5  # of CLIP's layer norms
 # model types whose towers are taken as they are: of SigLIP, SigLIP 2 for any shape, MetaCLIP 2
 TAKEN = ("siglip", "siglip2", "metaclip_2")
@@ -42,9 +42,9 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
         ) from error
     folder = folder_of(name)
     if not folder:
-        place = os.path.expanduser(name.removeprefix(PREFIX))
+        place = os.path.expanduser(name.removeprefix(HF_PREFIX))
         raise UserError(
-            f"MODEL.BACKBONE.NAME is {PREFIX}{place}, which is neither a folder nor in "
+            f"MODEL.BACKBONE.NAME is {HF_PREFIX}{place}, which is neither a folder nor in "
             f"Hugging Face's cache: download it (hf download {place}), or give the folder it is in"
         )
     try:
@@ -173,7 +173,7 @@ def image_size(tower: object) -> int:
 
 def folder_of(name: str) -> str:
     """The folder of a model; "" where there is none."""
-    place = os.path.expanduser(name.removeprefix(PREFIX))
+    place = os.path.expanduser(name.removeprefix(HF_PREFIX))
     return place if os.path.isdir(place) else os.path.dirname(cached(place, "config.json"))
 
 

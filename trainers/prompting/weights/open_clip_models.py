@@ -19,7 +19,7 @@ from ...common.readers import check_archive
 from ..black_box import ImageBox, TextBox, Tokenizer
 from . import Facts, Pixels
 from .open_clip_sources import FILE_NAMES, Config, Described, activation_of, described
-from .repositories import FOLDER, HUB, short
+from .repositories import FOLDER_PREFIX, HUB_PREFIX, short
 from .state_dict import check_widths, read_state_dict
 
 log = logging.getLogger(__name__)
@@ -193,16 +193,16 @@ def tokenizer_of(source: Described) -> tuple[Tokenizer, int]:
         return SimpleTokenizer(**settings), length
     if "tokenizer_mode" in text:
         settings["tokenizer_mode"] = text["tokenizer_mode"]
-    is_folder = source.model.startswith(FOLDER)
+    is_folder = source.model.startswith(FOLDER_PREFIX)
     try:
-        folder = source.model.removeprefix(FOLDER)
+        folder = source.model.removeprefix(FOLDER_PREFIX)
         if not is_folder:
             folder = download_those(repository, TOKENIZER_FILES, TOKENIZER_FILES[0])
         words = HFTokenizer(folder, local_files_only=True, trust_remote_code=False, **settings)
         return words, length
     except Exception as error:  # of transformers and of the hub
         raise_machines(error, source.name)
-        place = f" --local-dir {source.model.removeprefix(FOLDER)}" if is_folder else ""
+        place = f" --local-dir {source.model.removeprefix(FOLDER_PREFIX)}" if is_folder else ""
         raise UserError(
             f"the tokenizer of {source.name} can't be had: {short(error)}. It needs transformers (pip install transformers) "
             f"and the tokenizer's files of {repository}: where there is a network, hf download {repository}{place}"
@@ -213,9 +213,9 @@ def text_repositories(source: Described) -> list[str]:
     """The repositories on the hub that a text tower needs beside the model's own: of its network's
     configuration and of its tokenizer."""
     text = source.config["text_cfg"]
-    own = source.model.removeprefix(HUB)
+    own = source.model.removeprefix(HUB_PREFIX)
     names = [text.get("hf_model_name")]
-    if not source.model.startswith(FOLDER):  # where open_clip looks for the tokenizer
+    if not source.model.startswith(FOLDER_PREFIX):  # where open_clip looks for the tokenizer
         names.append(text.get("hf_tokenizer_name"))
     return [name for name in dict.fromkeys(names) if name and name != own]
 

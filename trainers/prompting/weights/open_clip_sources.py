@@ -15,10 +15,10 @@ from ...common.readers import read_json
 from ..transformer import GELU, QUICK_GELU
 from . import Normalization, Pixels
 from .openai import HUB_FILES
-from .repositories import FOLDER, HUB, fetched, first_of, in_folder, short
+from .repositories import FOLDER_PREFIX, HUB_PREFIX, fetched, first_of, in_folder, short
 
-PREFIX = "open_clip:"
-CONFIG_FILE = "open_clip_config.json"
+OPEN_CLIP_PREFIX = "open_clip:"
+OPEN_CLIP_CONFIG = "open_clip_config.json"
 # the weights in a repository or a folder; the first that exists is taken
 FILE_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 RESIZE_MODES = ("shortest", "squash")
@@ -59,17 +59,17 @@ def described(name: str) -> Described:
         UserError: the model is unknown, its configuration can't be read, or it is not one of
             images and texts. ``weights`` raises it where there are none.
     """
-    place = name.removeprefix(PREFIX)
-    if place.startswith(HUB):
-        repository = place.removeprefix(HUB)
-        path = fetched(name, repository, [CONFIG_FILE])
+    place = name.removeprefix(OPEN_CLIP_PREFIX)
+    if place.startswith(HUB_PREFIX):
+        repository = place.removeprefix(HUB_PREFIX)
+        path = fetched(name, repository, [OPEN_CLIP_CONFIG])
         config, settings = read_config(name, path)
         commit = os.path.basename(os.path.dirname(path))
         weights = partial(fetched, name, repository, FILE_NAMES, commit)
-    elif place.startswith(FOLDER):
-        folder = os.path.expanduser(place.removeprefix(FOLDER))
-        place = f"{FOLDER}{folder}"
-        config, settings = read_config(name, in_folder(name, folder, [CONFIG_FILE]))
+    elif place.startswith(FOLDER_PREFIX):
+        folder = os.path.expanduser(place.removeprefix(FOLDER_PREFIX))
+        place = f"{FOLDER_PREFIX}{folder}"
+        config, settings = read_config(name, in_folder(name, folder, [OPEN_CLIP_CONFIG]))
         weights = partial(in_folder, name, folder, [*FILE_NAMES, *HUB_FILES])
     else:
         return in_list(name)
@@ -88,13 +88,13 @@ def in_list(name: str) -> Described:
     """
     import open_clip
 
-    model, _, weights = name.removeprefix(PREFIX).partition("/")
+    model, _, weights = name.removeprefix(OPEN_CLIP_PREFIX).partition("/")
     known = open_clip.list_models()
     if model not in known:
         raise UserError(
             f"MODEL.BACKBONE.NAME is {name!r}, and open_clip has no model {model!r}"
-            f"{nearest(model, known)}; open_clip.list_models() lists them, and {PREFIX}{HUB}<owner>/<name> "
-            f"and {PREFIX}{FOLDER}<folder> take others"
+            f"{nearest(model, known)}; open_clip.list_models() lists them, and {OPEN_CLIP_PREFIX}{HUB_PREFIX}<owner>/<name> "
+            f"and {OPEN_CLIP_PREFIX}{FOLDER_PREFIX}<folder> take others"
         )
     config = open_clip.get_model_config(model)
     check_config(name, config)
@@ -121,7 +121,7 @@ def listed_weights(name: str, config: Config, tag: Mapping[str, Any]) -> str:
     """
     import open_clip
 
-    model, _, weights = name.removeprefix(PREFIX).partition("/")
+    model, _, weights = name.removeprefix(OPEN_CLIP_PREFIX).partition("/")
     if not tag and os.path.isfile(weights):
         return weights
     if not tag:
@@ -136,7 +136,7 @@ def listed_weights(name: str, config: Config, tag: Mapping[str, Any]) -> str:
         other = model.removesuffix("-quickgelu") if is_quick else f"{model}-quickgelu"
         raise UserError(
             f"the weights {weights} were trained with the activation {trained}, {model} has "
-            f"{activation_of(config)}: use {PREFIX}{other}/{weights}"
+            f"{activation_of(config)}: use {OPEN_CLIP_PREFIX}{other}/{weights}"
         )
     repository, file = os.path.split(tag.get("hf_hub") or "")
     files = [f"{os.path.splitext(file)[0]}.safetensors", file] if file else FILE_NAMES
@@ -150,7 +150,7 @@ def listed_weights(name: str, config: Config, tag: Mapping[str, Any]) -> str:
         raise UserError(
             f"the weights of {name} can't be downloaded ({short(error)}); "
             f"fetch their file from {f'https://huggingface.co/{repository}' if repository else tag['url']}, "
-            f"put it anywhere, and give MODEL.BACKBONE.NAME {PREFIX}{model}/path/to/the/file"
+            f"put it anywhere, and give MODEL.BACKBONE.NAME {OPEN_CLIP_PREFIX}{model}/path/to/the/file"
         ) from error
 
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 CACHE = "~/.cache/clip"  # the package ``clip`` keeps them there, too
 TIMEOUT = 10  # seconds without a connection or without another byte
-PATHS = {  # name: <SHA-256 of the file>/<file>, as in the package ``clip``
+OPENAI_FILES = {  # name: <SHA-256 of the file>/<file>, as in the package ``clip``
     "RN50": "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762/RN50.pt",
     "RN101": "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599/RN101.pt",
     "RN50x4": "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd/RN50x4.pt",
@@ -33,9 +33,10 @@ PATHS = {  # name: <SHA-256 of the file>/<file>, as in the package ``clip``
     "ViT-L/14@336px": "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02/ViT-L-14-336px.pt",
 }
 ADDRESSES = {
-    name: f"https://openaipublic.azureedge.net/clip/models/{file}" for name, file in PATHS.items()
+    name: f"https://openaipublic.azureedge.net/clip/models/{file}"
+    for name, file in OPENAI_FILES.items()
 }
-HUB = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+HUB_ADDRESS = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
 HUB_FILE = "open_clip_model.safetensors"
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 TIMM = {  # name: the hub's repository, and the SHA-256 of HUB_FILE in it, as far as it is known
@@ -83,7 +84,7 @@ def find(name: str) -> str:
     target = os.path.join(folder, os.path.basename(address))
     sources = [(address, target, address.split("/")[-2])]
     if sha256:
-        url = f"{HUB}/{repository}/resolve/main/{HUB_FILE}"
+        url = f"{HUB_ADDRESS}/{repository}/resolve/main/{HUB_FILE}"
         sources.append((url, f"{os.path.splitext(target)[0]}.safetensors", sha256))
     for _, path, expected in sources:
         if os.path.isfile(path):

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from ...common.errors import UserError, raise_machines
 from ...common.hub import cached, download
 
-HUB = "hf-hub:"  # as open_clip and timm write it
-FOLDER = "local-dir:"
+HUB_PREFIX = "hf-hub:"  # as open_clip and timm write it
+FOLDER_PREFIX = "local-dir:"
 
 
 def fetched(name: str, repository: str, files: Sequence[str], revision: str = "main") -> str:
@@ -25,7 +25,7 @@ def fetched(name: str, repository: str, files: Sequence[str], revision: str = "m
         raise UserError(
             f"{name} needs {' or '.join(files)} of the repository {repository}, which can't be had from the hub "
             f"({short(error)}): check its name; without a network run hf download {repository} --local-dir FOLDER "
-            f"where there is one, and give {name.partition(':')[0]}:{FOLDER}FOLDER"
+            f"where there is one, and give {name.partition(':')[0]}:{FOLDER_PREFIX}FOLDER"
         ) from error
 
 
@@ -56,7 +56,7 @@ def in_folder(name: str, folder: str, files: Sequence[str]) -> str:
             return f"{folder}/{file}"
     package = name.partition(":")[0]
     raise UserError(
-        f"MODEL.BACKBONE.NAME is {package}:{FOLDER}{folder}, and {folder} has no {', '.join(files)}: give a "
+        f"MODEL.BACKBONE.NAME is {package}:{FOLDER_PREFIX}{folder}, and {folder} has no {', '.join(files)}: give a "
         f"folder as {package} saves it (one that transformers saved is given as its path alone)"
     )
 

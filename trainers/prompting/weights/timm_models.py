@@ -20,12 +20,12 @@ from ...common.readers import read_json
 from ..black_box import ImageBox, NoTexts
 from . import Facts, Pixels
 from .openai import HUB_FILES
-from .repositories import FOLDER, HUB, fetched, in_folder, short
+from .repositories import FOLDER_PREFIX, HUB_PREFIX, fetched, in_folder, short
 from .state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
-PREFIX = "timm:"
-CONFIG_FILE = "config.json"
+TIMM_PREFIX = "timm:"
+TIMM_CONFIG = "config.json"
 LOG_SCALE = math.log(100)  # CLIP's: no text is compared with, and zeros stay zeros
 # of ``timm.create_model``: a repository's ``model_args`` may change the network, and nothing else
 NOT_OF_THE_NETWORK = {"checkpoint_path", "pretrained", "scriptable", "exportable", "cache_dir"}
@@ -113,15 +113,15 @@ def described(name: str) -> Described:
         raise UserError(
             f"MODEL.BACKBONE.NAME {name} needs the package timm ({error}): pip install timm"
         ) from error
-    place = name.removeprefix(PREFIX)
-    if place.startswith(HUB):
-        repository = place.removeprefix(HUB)
-        path = fetched(name, repository, [CONFIG_FILE])
+    place = name.removeprefix(TIMM_PREFIX)
+    if place.startswith(HUB_PREFIX):
+        repository = place.removeprefix(HUB_PREFIX)
+        path = fetched(name, repository, [TIMM_CONFIG])
         commit = os.path.basename(os.path.dirname(path))
         source = in_config(name, path, partial(fetched, name, repository, HUB_FILES, commit))
-    elif place.startswith(FOLDER):
-        folder = os.path.expanduser(place.removeprefix(FOLDER))
-        path = in_folder(name, folder, [CONFIG_FILE])
+    elif place.startswith(FOLDER_PREFIX):
+        folder = os.path.expanduser(place.removeprefix(FOLDER_PREFIX))
+        path = in_folder(name, folder, [TIMM_CONFIG])
         source = in_config(name, path, partial(in_folder, name, folder, HUB_FILES))
     else:
         source = in_list(name)
@@ -137,14 +137,14 @@ def in_list(name: str) -> Described:
     """
     import timm
 
-    network, _, file = name.removeprefix(PREFIX).partition("/")
+    network, _, file = name.removeprefix(TIMM_PREFIX).partition("/")
     settings = timm.get_pretrained_cfg(network) if timm.is_model(network) else None
     if settings is None:
         known = [*timm.list_models(), *timm.list_pretrained()]
         raise UserError(
             f"MODEL.BACKBONE.NAME is {name!r}, and timm has no network or weights {network!r}"
-            f"{nearest(network, known)}; timm.list_pretrained() lists them, and {PREFIX}{HUB}<owner>/<name> "
-            f"and {PREFIX}{FOLDER}<folder> take others"
+            f"{nearest(network, known)}; timm.list_pretrained() lists them, and {TIMM_PREFIX}{HUB_PREFIX}<owner>/<name> "
+            f"and {TIMM_PREFIX}{FOLDER_PREFIX}<folder> take others"
         )
     if file:
         own = dataclasses.replace(settings, license=None)
@@ -152,7 +152,7 @@ def in_list(name: str) -> Described:
     if not settings.hf_hub_id:
         where = f": download {settings.url}, and" if settings.url else ":"
         raise UserError(
-            f"the hub has no weights of {name}{where} give {PREFIX}{network}/path/to/the/file"
+            f"the hub has no weights of {name}{where} give {TIMM_PREFIX}{network}/path/to/the/file"
         )
     weights = partial(fetched, name, settings.hf_hub_id, HUB_FILES)
     return Described(name, network, settings, {}, weights)
