@@ -17,7 +17,7 @@ from report.page import make_report
 from report.pictures import find_images
 from report.review import WrongLabels
 from report.tasks import headlines, shown_of
-from results.runs import ZERO_SHOT, collect, group
+from results.runs import collect, group
 from tests.results.conftest import (
     LABELS,
     NASTY,
@@ -30,6 +30,7 @@ from tests.results.conftest import (
     write_run,
 )
 from tests.runs import change_record, record_of, write_answers
+from trainers.common.record_file import ZERO_SHOT
 from trainers.data.lists import Image
 from trainers.evaluation.multi_label import f1_interval, given_in
 

@@ -9,11 +9,10 @@ import torch
 
 from protocols.plan import PROTOCOL_OF
 from report.__main__ import main
-from results.runs import ZERO_SHOT
 from tests import chromium
 from tests.runs import call, make_record, write_answers
 from trainers.common.metrics import write_metrics
-from trainers.common.record_file import MULTI_LABEL
+from trainers.common.record_file import MULTI_LABEL, ZERO_SHOT
 from trainers.evaluation.multi_label import (
     best_thresholds,
     given_in,

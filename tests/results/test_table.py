@@ -9,12 +9,12 @@ import pytest
 
 from report import __main__ as report
 from results import ablation, check
-from results.runs import ZERO_SHOT, collect
+from results.runs import collect
 from results.table import harmonic_mean, main, tables
 from tests.conftest import GOLDEN
 from tests.results.conftest import values, write, write_labels, write_pair
 from tests.runs import call, change_record
-from trainers.common.record_file import FORMAT
+from trainers.common.record_file import FORMAT, ZERO_SHOT
 
 PAIRS = [(80.0, 60.0), (70.0, 70.0), (75.0, 50.0)]  # base and new of CDC's seeds 1, 2, 3
 COMMANDS = [module.main for module in (check, ablation, report)]
