@@ -106,7 +106,7 @@ KINDS = {
 # ---- the pictures ----
 
 
-def divided(kind: Kind, seed: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+def divide(kind: Kind, seed: int) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
     """Code points and classes of the drawings to train on, and of those to keep aside."""
     known = codes()
     twins = groups([draw_emoji(code, SIZE) for code, _ in known], [name for _, name in known])
@@ -186,7 +186,7 @@ def judged(name: str, seed: int) -> dict[str, object]:
     """A line of the results."""
     kind = KINDS[name]
     draws = numpy.random.default_rng(seed)
-    emojis, others = divided(kind, seed)
+    emojis, others = divide(kind, seed)
     with tempfile.TemporaryDirectory() as work:
         source = f"{work}/pictures"
         trained = write(drawn(kind, emojis, draws), Path(source))

@@ -134,7 +134,7 @@ def make_pictures(folder: Path, work: Path) -> list[dict[str, str]]:
     content = io.BytesIO()
     draw("boat", chance).save(content, "PNG")
     content.seek(0)
-    key = demo.keep([FileStorage(content, "boat.png")])
+    key = demo.keep_uploads([FileStorage(content, "boat.png")])
     server = make_server(make_app(demo), 0)
     threading.Thread(target=server.run, daemon=True).start()
     take(f"http://{HOST}:{server.effective_port}/?picture={key}", 440, folder / "page.png")

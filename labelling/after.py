@@ -13,7 +13,7 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import RECORD_FILE, ZERO_SHOT, Record, read_record, remove_record
 from trainers.engine.run import Run
 
-from .fit import opened
+from .fit import open_run
 from .own_run import for_trainer
 from .request import OwnRun
 from .rounds import progress_said
@@ -86,7 +86,7 @@ def make_untrained(run: Run, asked: OwnRun) -> Record:
     images = run.loaders.images
     towers = run.method.towers
     backbone = None if towers.precision == "fp16" else towers.backbone  # whose maps are float16
-    with opened(for_trainer(untrained, ZERO_SHOT), images=images, backbone=backbone) as other:
+    with open_run(for_trainer(untrained, ZERO_SHOT), images=images, backbone=backbone) as other:
         if not other.is_done():
             remove_record(other.cfg.OUTPUT_DIR)  # of a run that was made again, on other images
             other.make()

@@ -46,7 +46,7 @@ from .pictures import (
     read_images,
     transformed,
 )
-from .request import Text, ask, checked_names, text
+from .request import Text, ask, checked_names, checked_text
 from .rules import LabelRule, Wanted, is_promise, least_certainty, rule_of
 from .shared import HUB_RUN, load_shared, push
 from .task import task_of_run
@@ -157,7 +157,7 @@ class PromptedClassifier:
         device: str = AUTO,
     ) -> "PromptedClassifier":
         """The classifier that a run has trained (``load``); rule, withholds: which answers are labels."""
-        run = load_run(folder, text("the backbone", backbone), device)
+        run = load_run(folder, checked_text("the backbone", backbone), device)
         familiar = read_familiar(folder, run.record)
         return cls(run.method, run.cfg, run.record, run.images, rule, familiar, withholds)
 
@@ -175,7 +175,7 @@ class PromptedClassifier:
             raise UserError(
                 f"{name} has no answers to pictures, which a promise rests on: load the run's own folder, or give min_certainty"
             )
-        run = load_shared(name, text("the backbone", backbone), device)
+        run = load_shared(name, checked_text("the backbone", backbone), device)
         rule = None if wanted.min_certainty is None else least_certainty(run.record, wanted)
         return cls(run.method, run.cfg, run.record, run.images, rule)
 
@@ -303,8 +303,8 @@ class PromptedClassifier:
         root = images
         made = ""  # folder of the written list of images that are not in a folder
         if not are_sources(images, labels):
-            by_name = os.path.join("output", "fit", text("the trainer", trainer))
-            folder = os.path.normpath(text("the output folder", folder) or by_name)
+            by_name = os.path.join("output", "fit", checked_text("the trainer", trainer))
+            folder = os.path.normpath(checked_text("the output folder", folder) or by_name)
             made = os.path.abspath(f"{folder}-images")
             root = os.path.join(made, f"{os.path.basename(made)}.csv")
         asked = ask(

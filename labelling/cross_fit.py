@@ -104,9 +104,9 @@ def search(
             task.log_likelihood(of_fold, known.target[place])
             for of_fold, place in zip(logits, places)
         ]  # (T,) each
-        whole.note(setting, total(likelihoods))
+        whole.add(setting, total(likelihoods))
         for part, one in enumerate(without):
-            one.note(setting, total(likelihoods[:part] + likelihoods[part + 1 :]))
+            one.add(setting, total(likelihoods[:part] + likelihoods[part + 1 :]))
         note()
         if whole.is_found and all(one.is_found for one in without):
             break

@@ -61,7 +61,7 @@ def encoded(run: Run, items: Sequence[Item]) -> Encoded:
     folder = f"{run.cfg.OUTPUT_DIR}/{FEATURES_FOLDER}"
     key = key_of(run)
     contents = [run.loaders.images.digests[str(item.impath)].hex() for item in items]
-    known = kept(folder, key)
+    known = read_blocks(folder, key)
     missing = {content: item for content, item in zip(contents, items) if content not in known}
     for start, block in blocks_of(run, [*missing.values()]):
         part = [*missing][start : start + len(block.looks)]
@@ -130,7 +130,7 @@ def number_after(folder: str) -> int:
     return 1 + int(os.path.basename(blocks[-1])[:9]) if blocks else 0
 
 
-def kept(folder: str, key: str) -> dict[str, Encoded]:
+def read_blocks(folder: str, key: str) -> dict[str, Encoded]:
     """Return the images of the blocks in a folder (``rows_of``); a block of another key, or one that can't
     be read, is removed."""
     known: dict[str, Encoded] = {}

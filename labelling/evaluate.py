@@ -14,7 +14,7 @@ from trainers.common.console import first_few
 from trainers.common.errors import UserError, nearest
 from trainers.common.files import file_hash
 from trainers.common.fingerprints import note_on_trained, start_of
-from trainers.common.image_files import Seen, look_through
+from trainers.common.image_files import PictureFacts, look_through
 from trainers.evaluation.figures import effective_number, wilson
 from trainers.evaluation.multi_label import f1, f1_interval, measure_multi_label
 from trainers.evaluation.prediction import Prediction, measure
@@ -224,7 +224,7 @@ def truth_of(names: Sequence[tuple[str, ...]], classnames: Sequence[str]) -> num
     return truth
 
 
-def looks_at(pictures: Sequence[Picture]) -> list[Seen | None]:
+def looks_at(pictures: Sequence[Picture]) -> list[PictureFacts | None]:
     """Look at each picture; None for one that is not a file."""
     files = [os.fspath(picture) for picture in pictures if is_path(picture)]
     looks = iter(look_through(files))
@@ -232,7 +232,7 @@ def looks_at(pictures: Sequence[Picture]) -> list[Seen | None]:
 
 
 def groups_of(
-    named: Sequence[str], looks: Sequence[Seen | None], classes: numpy.ndarray
+    named: Sequence[str], looks: Sequence[PictureFacts | None], classes: numpy.ndarray
 ) -> numpy.ndarray:
     """Return the number (N,) of the group of each picture: by its name, or of files without
     one by evidence that they are copies, of one class. A picture that is not a file is alone.
@@ -248,7 +248,7 @@ def groups_of(
 
 
 def number_seen(
-    pictures: Sequence[Picture], looks: Sequence[Seen | None], trained_on: frozenset[int]
+    pictures: Sequence[Picture], looks: Sequence[PictureFacts | None], trained_on: frozenset[int]
 ) -> int:
     """Return how many pictures are files that were trained on, or would be if ``fit`` wrote them.
 

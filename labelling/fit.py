@@ -31,7 +31,7 @@ from trainers.prompting.backbone import Backbone
 from .cross_fit import FeatureSet, cross_fit
 from .encode import Encoded, encoded, learn_features
 from .familiar import FAMILIAR_FILE, fit_familiar, is_kept
-from .own_run import build_run, completed, config_of_images
+from .own_run import build_run, complete, config_of_images
 from .request import LOGGERS, OwnRun, check_images
 from .rounds import REFIT, begin_round, end_round, progress_said
 from .task import task_of
@@ -47,7 +47,7 @@ def fit_folder(asked: OwnRun) -> str:
     Raises:
         UserError: the input can't work.
     """
-    with opened(asked) as run:
+    with open_run(asked) as run:
         folder = make_asked(run, asked)
         if sentence := progress_said(run.cfg.OUTPUT_DIR):
             log.info("%s", sentence)
@@ -55,7 +55,7 @@ def fit_folder(asked: OwnRun) -> str:
 
 
 @contextlib.contextmanager
-def opened(
+def open_run(
     asked: OwnRun,
     others: Iterable[str] = (),
     loggers: Sequence[logging.Logger] = LOGGERS,
@@ -77,7 +77,7 @@ def opened(
     """
     check_images(asked.images)
     show_messages(*LOGGERS)
-    asked, reasons = completed(asked, [*filter(None, others), asked.folder])
+    asked, reasons = complete(asked, [*filter(None, others), asked.folder])
     cfg = config_of_images(asked)
     folder = asked.folder
     with folder_of_run("the output folder", folder, [FAMILIAR_FILE]), searching_convolutions():
@@ -198,7 +198,7 @@ def make_asked(run: Run, asked: OwnRun) -> str:
     fitted = run.method.learned.state_dict()
     again = replace(asked, folder=folder, settings={**asked.settings, "TEST.NO_TEST": True})
     whole = replace(images, train_x=every, val=(), test=(), whole_val=())
-    with opened(again, [own], images=whole) as other:
+    with open_run(again, [own], images=whole) as other:
         other.evaluation.notes = [note]
         log.info("Training takes up to %s", counted(most_minutes(other), "minute"))
         other.prepare()
@@ -235,7 +235,7 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     started = time.monotonic()
     looks = learn_features(run)
     answered = out_of_fold(run, method)
-    run.keep_fit(time.monotonic() - started)
+    run.end_without_epochs(time.monotonic() - started)
     paths = [str(item.impath) for item in run.loaders.images.train_x]
     features = torch.stack([run.loaders.features[path] for path in paths])
     known = Encoded(features, numpy.stack([looks[path] for path in paths]))
@@ -246,7 +246,7 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
         run.evaluation.measure(answered, "test")
         run.evaluation.write_record()
     else:
-        run.evaluation.keep(answered, "train")
+        run.evaluation.keep_answers(answered, "train")
         run.finish()
 
 

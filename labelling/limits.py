@@ -104,9 +104,9 @@ def lowest_limit(
         answer: (N, M), the probabilities of a picture's labels; wrong: (N, M), bool; groups: (N,), numbers.
         share, risk: in (0, 1), of wrong labels, and of a promise that is false.
     """
-    given = above(answer, numpy.ones_like(answer), groups)  # (G, L)
+    given = sums_above_limits(answer, numpy.ones_like(answer), groups)  # (G, L)
     starts = [*starts_at(given.sum(axis=0) + ROUNDED, len(given) * answer.shape[1])]
-    excess = above(answer, wrong - share, groups)
+    excess = sums_above_limits(answer, wrong - share, groups)
     most = (1 - share) * answer.shape[1]
     found = NEVER
     for start in starts:
@@ -146,8 +146,10 @@ def limit_of_missed(
     Limits are tested from the lowest on, under which everything is given. See ``limit_of_error``.
     """
     most = int(truth.sum(axis=1).max())
-    found = above(probability, truth.astype(float), groups)  # (G, L)
-    number = above(numpy.ones((len(truth), 1)), truth.sum(axis=1, keepdims=True), groups)
+    found = sums_above_limits(probability, truth.astype(float), groups)  # (G, L)
+    number = sums_above_limits(
+        numpy.ones((len(truth), 1)), truth.sum(axis=1, keepdims=True), groups
+    )
     excess = (1 - share) * number - found
     end = 0
     while end < len(LIMITS):
@@ -159,7 +161,9 @@ def limit_of_missed(
     return LabelLimits(numpy.full(truth.shape[1], LIMITS[end - 1]), truth.shape[1])
 
 
-def above(answer: numpy.ndarray, values: numpy.ndarray, groups: numpy.ndarray) -> numpy.ndarray:
+def sums_above_limits(
+    answer: numpy.ndarray, values: numpy.ndarray, groups: numpy.ndarray
+) -> numpy.ndarray:
     """The sum (G, L) of the values of each group's answers that are at least each of ``LIMITS``, as the mean
     over the group's pictures.
 

@@ -77,7 +77,7 @@ def look_alikes(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> 
     """Finds which pictures of a class look alike.
 
     Args:
-        seen: (3 · ``COARSE``²,) each (``image_files.Seen``); None for what can't be read.
+        seen: (3 · ``COARSE``²,) each (``image_files.PictureFacts``); None for what can't be read.
         labels: the class of each; pictures of two classes that look alike show fine differences.
     """
     found = LookAlikes([*range(len(seen))], [False] * len(seen))

@@ -37,7 +37,7 @@ from trainers.method import Method
 from trainers.prompting.backbone import load_backbone
 from trainers.texts.classnames import check_names
 
-from .request import Text, checked_names, checked_settings, text
+from .request import Text, checked_names, checked_settings, checked_text
 
 BACKBONE = "ViT-B/16"  # of nearly all checkpoints that were released
 
@@ -50,13 +50,13 @@ def official_classifier(
     settings: Mapping[str, object] | None,
 ) -> tuple[Method, CfgNode, Record]:
     """The parts of a ``PromptedClassifier`` (``PromptedClassifier.from_official``)."""
-    path = text("the checkpoint", checkpoint)
+    path = checked_text("the checkpoint", checkpoint)
     check_known("trainer with official checkpoints", trainer, LAYOUTS)
     names = checked_names(classnames)
     kind = find_method(trainer)
     state = official_state(path, kind)
     given = checked_settings({} if settings is None else settings)
-    cfg = config_for(state, kind, text("the backbone", backbone), given)
+    cfg = config_for(state, kind, checked_text("the backbone", backbone), given)
     clip = load_backbone(cfg.MODEL.BACKBONE.NAME)
     cfg.INPUT.SIZE = (clip.image.image_size, clip.image.image_size)
     check_pixels(cfg, clip)

@@ -17,9 +17,9 @@ from yacs.config import CfgNode
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import LISTED_MARK, image_name
-from trainers.common.image_files import Seen, look_through, needs_heic, transparent_parts
+from trainers.common.image_files import PictureFacts, look_through, needs_heic, transparent_parts
 from trainers.data.images import Images, Item
-from trainers.data.kept import Kept
+from trainers.data.kept import PictureCache
 from trainers.data.lists import Image, Lists
 from trainers.texts.classnames import alike
 
@@ -40,12 +40,12 @@ from .task import Task
 
 log = logging.getLogger(__name__)
 FEWEST_TO_DIVIDE = 100  # images, below which a part of them tells too little
-SeenOf = Mapping[str, Seen]  # path → what was seen of the picture
+FactsOf = Mapping[str, PictureFacts]  # path → what was seen of the picture
 Parts = Mapping[str, Sequence[Item]]
 
 
 def own_images(
-    table: Table, task: Task, cfg: CfgNode, can_fold: bool, kept: Kept | None = None
+    table: Table, task: Task, cfg: CfgNode, can_fold: bool, kept: PictureCache | None = None
 ) -> Images:
     """Choose the images of a run from one's own images.
 
@@ -63,12 +63,12 @@ def own_images(
     for note in table.notes:
         log.info("%s", note)
     table, notes = task.checked(table, cfg.DATASET.SKIP_SMALL)
-    notes = [*table.notes, *warned([*notes, *table.warnings, *names_alike(table.classnames)])]
+    notes = [*table.notes, *log_warnings([*notes, *table.warnings, *names_alike(table.classnames)])]
     every = task.items(table)
     seen = seen_of(every, kept)
     grouping = grouped(table, task, every, seen, cfg.DATASET.GROUP_BY)
     notes += grouping.notes
-    lists = task.divided(table, grouping.groups)
+    lists = task.divide(table, grouping.groups)
     if can_fold and cfg.DATASET.NUM_SHOTS < 1:
         lists = all_trained(lists, table.is_divided)
     truth = task.truth(table)
@@ -97,10 +97,10 @@ def own_images(
     made = seen_images(made, table.place, seen, cfg.DATALOADER.BROKEN_IMAGES == "skip")
     made = replace(made, content=content_of(made, grouping.names))
     task.check_images(table.place, made)
-    notes += warned(copies_of_trained(table.place, made, grouping.are_named))
+    notes += log_warnings(copies_of_trained(table.place, made, grouping.are_named))
     if not table.is_divided:
         notes += notes_on_groups(made, grouping.are_named)
-    notes += warned(files_in_two_classes(table.place, made))
+    notes += log_warnings(files_in_two_classes(table.place, made))
     say_transparent(seen, made, cfg.INPUT.BACKGROUND)
     return replace(made, notes=notes)
 
@@ -125,7 +125,7 @@ def by_class(images: Iterable[Image]) -> list[Image]:
 # ---- a look at each picture ----
 
 
-def seen_of(images: Iterable[Image], kept: Kept | None) -> SeenOf:
+def seen_of(images: Iterable[Image], kept: PictureCache | None) -> FactsOf:
     """Return what is seen of each file of the images, which is looked at once."""
     paths = [*dict.fromkeys(image.impath for image in images)]
     return dict(zip(paths, look_through(paths, kept)))
@@ -153,7 +153,7 @@ class Grouping:
 
 
 def by_look(
-    images: Sequence[Image], task: Task, seen: SeenOf, is_divided: bool
+    images: Sequence[Image], task: Task, seen: FactsOf, is_divided: bool
 ) -> tuple[dict[str, str], list[str], str]:
     """Group images of a class that look alike.
 
@@ -176,7 +176,7 @@ def by_look(
     return {path: f"image {number}" for path, number in alike.items()}, partial, film
 
 
-def grouped(table: Table, task: Task, every: Sequence[Image], seen: SeenOf, rule: str) -> Grouping:
+def grouped(table: Table, task: Task, every: Sequence[Image], seen: FactsOf, rule: str) -> Grouping:
     """Return which images belong together: by a rule for their names or a file's column, and of those without
     such a name by how alike they look; all are alone where the rule is ``NONE``.
 
@@ -188,7 +188,7 @@ def grouped(table: Table, task: Task, every: Sequence[Image], seen: SeenOf, rule
     if rule and names:
         raise UserError(f"{table.place} has a column group: leave out --group-by, or that column")
     if rule == NONE:
-        return Grouping(numbered(paths, {}), {}, 0.0, warned([NOTHING_LOOKED_FOR]))
+        return Grouping(numbered(paths, {}), {}, 0.0, log_warnings([NOTHING_LOOKED_FOR]))
     if rule:
         names = named_by(rule, every, across=task.multi_label)
     notes = []
@@ -201,7 +201,7 @@ def grouped(table: Table, task: Task, every: Sequence[Image], seen: SeenOf, rule
     unnamed = [image for image in every if image.impath not in names]
     alike, partial, film = by_look(unnamed, task, seen, table.is_divided)
     share = share_partial(len(partial), len(every))
-    notes += warned([film, note_on_partial(share, "by a column group or by --group-by")])
+    notes += log_warnings([film, note_on_partial(share, "by a column group or by --group-by")])
     by_name = {path: f"name {name}" for path, name in names.items()}
     groups = numbered(paths, {**alike, **by_name})
     if names:
@@ -220,7 +220,7 @@ def content_of(images: Images, named_groups: Mapping[str, str]) -> str:
     return content.hexdigest()
 
 
-def say_transparent(seen: SeenOf, images: Images, background: str) -> None:
+def say_transparent(seen: FactsOf, images: Images, background: str) -> None:
     """Say how transparent parts are treated, if there are any; background: as in ``read_picture``."""
     number = len(images.digests)
     if transparent := sum(seen[path].is_transparent for path in images.digests):
@@ -235,7 +235,7 @@ def say_transparent(seen: SeenOf, images: Images, background: str) -> None:
 # ---- images that can't be read ----
 
 
-def seen_images(images: Images, folder: str, seen: SeenOf, skips: bool) -> Images:
+def seen_images(images: Images, folder: str, seen: FactsOf, skips: bool) -> Images:
     """Return the images with their digests and without the unreadable ones, which are ``broken``; what a
     look has kept of others is forgotten.
 
@@ -371,7 +371,7 @@ def names_alike(classnames: Sequence[str]) -> list[str]:
     ]
 
 
-def warned(sentences: Iterable[str]) -> list[str]:
+def log_warnings(sentences: Iterable[str]) -> list[str]:
     """Return the sentences that say anything, each of which is logged as a warning."""
     notes = [sentence for sentence in sentences if sentence]
     for note in notes:

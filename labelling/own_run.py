@@ -27,7 +27,7 @@ from trainers.common.recipes import (
 from trainers.common.record_file import RECORD_FILE, read_record
 from trainers.common.setting import node_of
 from trainers.data.images import Images
-from trainers.data.kept import Kept
+from trainers.data.kept import PictureCache
 from trainers.data.loader import make_loaders
 from trainers.data.transforms import steps_of_training, template_views
 from trainers.devices import device_of
@@ -46,7 +46,7 @@ from trainers.prompting.weights import open_clip_models, openai
 from trainers.texts.classnames import check_names
 from trainers.texts.descriptions import note_content
 
-from .own_images import own_images, warned
+from .own_images import log_warnings, own_images
 from .request import OwnRun
 from .table import read_table
 from .task import Task, task_of
@@ -111,7 +111,7 @@ def trainer_and_clip_of(folder: str) -> tuple[str, str]:
     return "", ""
 
 
-def completed(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, list[str]]:
+def complete(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, list[str]]:
     """Completes a request by a trainer, a CLIP and the file of a recipe (``OwnRun``); returns it
     with sentences that say why these are taken, none where they were given.
 
@@ -219,7 +219,7 @@ def build_run(
         views = template_views(steps, cfg.INPUT, *kind.views(settings))
     is_quick = not kind.learns_in_epochs
     if images is None:
-        kept = Kept(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
+        kept = PictureCache(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
         table = read_table(cfg.DATASET.ROOT, task.multi_label)
         images = own_images(table, task, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)
@@ -234,6 +234,6 @@ def build_run(
     notes = check_names(
         method.backbone, method.classnames, are_fixed=False, are_seen=method.tells_by_images
     )
-    notes = [*notes, *images.notes, *warned(task.notes_on_classes(images))]
+    notes = [*notes, *images.notes, *log_warnings(task.notes_on_classes(images))]
     run.evaluation.note_run({"recipe": Path(recipe).stem}, notes)
     return run

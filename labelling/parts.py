@@ -65,7 +65,7 @@ def in_classes(table: Table, groups: Numbers | None = None) -> Lists:
 
 def in_label_sets(table: Table, groups: Numbers | None = None) -> Lists:
     """Return train, val and test of multi-label pictures (``in_classes``)."""
-    items = label_sets(table)
+    items = items_by_label_set(table)
     lists: dict[str, list[Image]] = {part: [] for part in PARTS}
     for item, part in zip(items, table.parts):
         if part != WHOLE:
@@ -102,7 +102,7 @@ def stratified(
     return [part_of_fold[one] for one in fold]
 
 
-def label_sets(table: Table) -> list[Image]:
+def items_by_label_set(table: Table) -> list[Image]:
     """Return multi-label pictures as items, whose class is their set of labels."""
     sets = sorted({*table.labels})
     number = {own: place for place, own in enumerate(sets)}

@@ -105,9 +105,9 @@ def ask(
             run would go where the images are.
     """
     root = root_of(images, classes_at)
-    trainer = text("the trainer", trainer)
-    recipe = text("the recipe", recipe)
-    seed = whole("the seed", seed)
+    trainer = checked_text("the trainer", trainer)
+    recipe = checked_text("the recipe", recipe)
+    seed = checked_integer("the seed", seed)
     if trainer:
         check_trainer(trainer, multi_label)
     if recipe and not trainer:
@@ -115,7 +115,7 @@ def ask(
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
     settings = checked_settings({} if settings is None else settings)
-    if rule := text("--group-by", group_by):
+    if rule := checked_text("--group-by", group_by):
         if rule not in (FOLDER, NONE):
             checked_pattern(rule)
         settings[GROUP_BY] = rule
@@ -127,10 +127,11 @@ def ask(
         images=root,
         multi_label=multi_label,
         trainer=trainer,
-        backbone=text("the backbone", backbone) or text("MODEL.BACKBONE.NAME", named),
+        backbone=checked_text("the backbone", backbone)
+        or checked_text("MODEL.BACKBONE.NAME", named),
         recipe=recipe,
-        folder=os.path.normpath(text("the output folder", folder) or by_name),
-        shots=whole("the number of shots", shots),
+        folder=os.path.normpath(checked_text("the output folder", folder) or by_name),
+        shots=checked_integer("the number of shots", shots),
         seed=seed,
         settings=settings,
         refit=refit,
@@ -152,11 +153,11 @@ def root_of(images: Text | Sequence[Text], classes_at: int = 1) -> str:
         UserError: one is no path, there is none, or the level is below 1 or said of files alone.
     """
     given = [images] if isinstance(images, (str, os.PathLike)) else images
-    named = [text("the folder of the images", one) for one in given]
+    named = [checked_text("the folder of the images", one) for one in given]
     if not named:
         raise UserError("there are no images: give a folder, or a file that names images")
     roots = [os.path.abspath(os.path.expanduser(one)) for one in named]
-    level = whole("--classes-at", classes_at)
+    level = checked_integer("--classes-at", classes_at)
     if level < 1:
         raise UserError(f"--classes-at is {level}: give 1 or more, 1 for a folder of class folders")
     if level > 1 and all(map(os.path.isfile, roots)):
@@ -255,7 +256,7 @@ def check_trainer(trainer: str, multi_label: bool) -> None:
     check_known("trainer", trainer, MULTI_LABEL_METHODS if multi_label else METHODS)
 
 
-def text(name: str, value: object) -> str:
+def checked_text(name: str, value: object) -> str:
     """A text or a path as a text; "" for None.
 
     Raises:
@@ -270,7 +271,7 @@ def text(name: str, value: object) -> str:
     return value
 
 
-def whole(name: str, value: SupportsIndex) -> int:
+def checked_integer(name: str, value: SupportsIndex) -> int:
     """Return a whole number.
 
     Raises:

@@ -68,7 +68,7 @@ def begin_round(run: Run, task: Task) -> None:
     what = differences(former, now) if former else ""
     if not what:
         return
-    place = keep(folder)
+    place = keep_round(folder)
     log.info("The next round: %s; the former round stays in %s", what, place)
     for name in ROUND_FILES:
         part = f"{folder}/{name}"
@@ -155,7 +155,7 @@ def kept_rounds(folder: str) -> list[str]:
     return [f"{place}/{name}" for name in sorted(filter(str.isdecimal, names), key=int)]
 
 
-def keep(folder: str) -> str:
+def keep_round(folder: str) -> str:
     """Copy the finished round of a folder below ``ROUNDS``, where it is whole or not there; return the copy.
     One that a killed command has copied stays."""
     known = kept_rounds(folder)

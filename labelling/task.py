@@ -42,7 +42,7 @@ from .parts import (
     folds,
     in_classes,
     in_label_sets,
-    label_sets,
+    items_by_label_set,
     sampled,
     stratified_folds,
     too_small,
@@ -100,7 +100,7 @@ class SingleLabel:
         """Return all pictures as items of a data set, in the order in which they are looked at."""
         return sum(in_classes(table), [])
 
-    def divided(self, table: Table, groups: Numbers | None = None) -> Lists:
+    def divide(self, table: Table, groups: Numbers | None = None) -> Lists:
         """Return train, val and test; groups: path → those that are not divided."""
         return in_classes(table, groups)
 
@@ -292,9 +292,9 @@ class MultiLabel:
         return table, notes
 
     def items(self, table: Table) -> list[Image]:
-        return label_sets(table)
+        return items_by_label_set(table)
 
-    def divided(self, table: Table, groups: Numbers | None = None) -> Lists:
+    def divide(self, table: Table, groups: Numbers | None = None) -> Lists:
         return in_label_sets(table, groups)
 
     def truth(self, table: Table) -> Truth:

@@ -16,7 +16,7 @@ from trainers.texts.classnames import check_names
 
 from .official_prompts import record_of
 from .own_run import choose_clip
-from .request import Text, checked_names, text
+from .request import Text, checked_names, checked_text
 
 # several sentences for each name, "a photo of the large {}." and others; of multi-label pictures one
 TRAINERS = {False: "ZeroshotCLIP2", True: "ZeroshotCLIP"}
@@ -31,7 +31,7 @@ def zero_shot_classifier(
     """Return the parts of ``PromptedClassifier.zero_shot``, and a sentence that
     says why this CLIP is taken, "" where it was given."""
     names = checked_names(classnames)
-    clip = text("the backbone", backbone)
+    clip = checked_text("the backbone", backbone)
     why = ""
     if not clip:
         clip, why = choose_clip()

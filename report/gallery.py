@@ -230,7 +230,7 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
     return votes
 
 
-def listed(run: FinishedRun) -> Rows:
+def images_to_list(run: FinishedRun) -> Rows:
     """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such image, at most
     ``MOST_LISTED``; of a run for one label per image."""
     answers = held_out(run)

@@ -342,7 +342,7 @@ def verdict(given: bool, true: bool) -> str:
     return "wrong" if given else "missed"
 
 
-def listed(run: FinishedRun) -> Rows:
+def images_to_list(run: FinishedRun) -> Rows:
     """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``MOST_LISTED``; of
     a multi-label run."""
     answers = held_out(run)

@@ -14,7 +14,7 @@ from results.runs import RunSeries, collect, group, with_answers
 from results.svg import INKS, PAPERS
 from trainers.common.console import counted
 from trainers.common.files import check_output, write_text
-from trainers.data.kept import Kept
+from trainers.data.kept import PictureCache
 from trainers.evaluation.figures import decimal
 
 from .classes import ClassPage
@@ -81,7 +81,7 @@ def make_report(
     more: Mapping[str, MoreFigures],
     root: str | None = None,
     promise: str = "",
-    kept: Kept | None = None,
+    kept: PictureCache | None = None,
 ) -> list[Headline]:
     """Writes the report, and beside it a folder of its figures and lists of images.
 
@@ -156,7 +156,7 @@ def data_of(entry: RunSeries) -> str:
 
 
 def paths_of(
-    answered: Sequence[RunSeries], root: str | None, kept: Kept | None
+    answered: Sequence[RunSeries], root: str | None, kept: PictureCache | None
 ) -> dict[str, Paths]:
     """Data set → the files of its images below ``root``; without root it has none; kept: as in ``Found``."""
     first = {data_of(entry): entry.first for entry in answered}

@@ -14,7 +14,7 @@ from results.runs import FinishedRun
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name, places_in
 from trainers.common.image_files import read_picture
-from trainers.data.kept import THUMBNAIL, Kept, small_jpeg
+from trainers.data.kept import THUMBNAIL, PictureCache, small_jpeg
 from trainers.data.lists import Image
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Found(NamedTuple):
     """
 
     path: str
-    kept: Kept | None = None
+    kept: PictureCache | None = None
 
     def as_tested(self, background: str, least: int) -> PIL.Image.Image:
         """Return the ``decoded`` image, or its kept pixels, which the transform of tests leaves as they are.
@@ -41,7 +41,7 @@ class Found(NamedTuple):
         return known or read_picture(self.path, background, least)
 
     def features(self, key: tuple[str, str]) -> Tensor | None:
-        """Return the features (E,) of a CLIP that are ``Kept``; None where they are not known."""
+        """Return the features (E,) of a CLIP that are ``PictureCache``; None where they are not known."""
         return None if self.kept is None else self.kept.features.get(key, {}).get(self.path)
 
     def small(self) -> bytes:
@@ -66,7 +66,7 @@ def check_root(root: str | None) -> None:
         )
 
 
-def find_images(run: FinishedRun, root: str, kept: Kept | None = None) -> Paths:
+def find_images(run: FinishedRun, root: str, kept: PictureCache | None = None) -> Paths:
     """The files of the images that a run has answered; none, with a warning, where the data set is
     not there; kept: as in ``Found``.
     """

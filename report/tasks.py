@@ -23,7 +23,7 @@ class Shown:
         reading: how to read a table of headlines.
         headline: of a series and of the same CLIP's result untrained, None where it is not known.
         class_page, gallery: of a series that has answers.
-        listed: of a run, as ``gallery.listed``.
+        images_to_list: of a run, as ``gallery.images_to_list``.
         has_figures: whether figures are drawn of its answers, which need one answer per image.
     """
 
@@ -34,7 +34,7 @@ class Shown:
     headline: Callable[[RunSeries, float | None], Headline]
     class_page: Callable[[RunSeries, Paths], ClassPage]
     gallery: Callable[[RunSeries, Paths], Gallery]
-    listed: Callable[[FinishedRun], Rows]
+    images_to_list: Callable[[FinishedRun], Rows]
     has_figures: bool
 
 
@@ -48,7 +48,7 @@ ONE_LABEL = Shown(
     headline=headline,
     class_page=classes.class_page,
     gallery=gallery.gallery,
-    listed=gallery.listed,
+    images_to_list=gallery.images_to_list,
     has_figures=True,
 )
 SHOWN_OF_MULTI_LABEL = Shown(
@@ -61,7 +61,7 @@ SHOWN_OF_MULTI_LABEL = Shown(
     headline=multi_label.headline,
     class_page=multi_label.class_page,
     gallery=multi_label.gallery,
-    listed=multi_label.listed,
+    images_to_list=multi_label.images_to_list,
     has_figures=False,
 )
 
@@ -118,6 +118,6 @@ def lists(series: Sequence[RunSeries]) -> Rows:
     """Return kind of images → rows of the first seed of each series, for ``write_lists``."""
     rows: Rows = defaultdict(list)
     for entry in series:
-        for kind, images in shown_of(entry).listed(entry.first).items():
+        for kind, images in shown_of(entry).images_to_list(entry.first).items():
             rows[kind] += [(entry.tested_on, entry.name, *image) for image in images]
     return rows

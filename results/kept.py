@@ -18,7 +18,7 @@ SCALED = "scaled_max_probability"
 KEPT_MEASURES = ("max_probability", SCALED, "energy", "vacuity", "conflict")  # in the tables' order
 KEPT_FILE = "uncertainty.json"
 UNCERTAINTY_FILE = "uncertainty.npz"
-Kept = dict[str, Any]  # uncertainty.json
+UncertaintyRecord = dict[str, Any]  # uncertainty.json
 CALIBRATION = {
     "ece": "ECE",
     "adaptive_ece": "adaptive ECE",
@@ -27,7 +27,7 @@ CALIBRATION = {
 }  # figure → column of a table
 
 
-def write_kept(folder: Path, record: Record, numbers: Kept, arrays: Arrays) -> None:
+def write_kept(folder: Path, record: Record, numbers: UncertaintyRecord, arrays: Arrays) -> None:
     """Writes both files into a run's folder; the JSON, which says that they are there, last.
 
     Args:
@@ -44,7 +44,7 @@ def write_kept(folder: Path, record: Record, numbers: Kept, arrays: Arrays) -> N
     write_text(str(folder / KEPT_FILE), text + "\n")
 
 
-def read_kept(folder: Path, record: Record) -> Kept | None:
+def read_kept(folder: Path, record: Record) -> UncertaintyRecord | None:
     """``uncertainty.json`` of a run's folder, or None where it or ``uncertainty.npz`` is missing,
     damaged, or another run's or version's.
 
@@ -70,7 +70,7 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
     }
 
 
-def fingerprint(content: Kept) -> str:
+def fingerprint(content: UncertaintyRecord) -> str:
     """SHA-256 of what JSON holds of a dict."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart, State
-from .common.setting import Setting, above, node_of
+from .common.setting import Setting, larger_than, node_of
 from .devices import in_float64
 from .learners.features import (
     FeatureMethod,
@@ -53,7 +53,7 @@ SETTINGS = {
         31.6,
         "inverse strength where there are no validation images: CLIP's 0.316, which is for features of "
         "length 10",
-        above(0),
+        larger_than(0),
     ),
     "BESIDE_TEXTS": Setting(
         False, "whether the texts' logits count beside the probe's; officially not"
@@ -212,7 +212,7 @@ class LinearProbeMethod(FeatureMethod):
             path = self.held_out_logits(features, labels, asked, settings)
             tried = {}
             for setting, tried[setting] in zip(settings, path):
-                search.note(setting, log_likelihood(tried[setting], answers))
+                search.add(setting, log_likelihood(tried[setting], answers))
                 if search.is_found:
                     break
             return search.setting, tried[search.setting]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .common.errors import UserError
-from .common.setting import COUNT, Setting, above, at_least, node_of
+from .common.setting import COUNT, Setting, at_least, larger_than, node_of
 from .method import Method
 from .prompting.precision import OfficialPrecision
 from .prompting.prompts import FixedTokens, Prompts
@@ -28,7 +28,9 @@ SETTINGS = {
     "ADAPTER_START": Setting(5, "first layer with an adapter, from 1", COUNT),
     "ADAPTER_END": Setting(12, "last one", COUNT),
     "ADAPTER_DIM": Setting(32, "width d of the shared projection", at_least(1, 65536)),
-    "ADAPTER_SCALE": Setting(0.001, "s, by which an adapter's output is multiplied", above(0)),
+    "ADAPTER_SCALE": Setting(
+        0.001, "s, by which an adapter's output is multiplied", larger_than(0)
+    ),
     **ENCODER,
 }
 

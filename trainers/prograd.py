@@ -10,7 +10,7 @@ from yacs.config import CfgNode
 
 from .class_part import ClassPart
 from .common.errors import UserError
-from .common.setting import COUNT, Setting, above, at_least, node_of
+from .common.setting import COUNT, Setting, at_least, larger_than, node_of
 from .evaluation.prediction import Scores
 from .learners.context import POSITIONS, ContextLearner
 from .method import Figures, Method
@@ -34,7 +34,7 @@ SETTINGS = {
         "how much of the part that works against CLIP is taken away; 0 is CoOp",
         at_least(0),
     ),
-    "T": Setting(1.0, "temperature of the distance to zero-shot CLIP", above(0)),
+    "T": Setting(1.0, "temperature of the distance to zero-shot CLIP", larger_than(0)),
 }
 
 

@@ -10,7 +10,7 @@ import yaml
 from yacs.config import CfgNode
 
 from .common.config_files import PACKAGE, leaves
-from .common.setting import ANY, Setting, Settings, Takes, above, at_least, declare, node_of
+from .common.setting import ANY, Setting, Settings, Takes, at_least, declare, larger_than, node_of
 
 # a wheel has them in the package, a checkout beside it
 CONFIG_FOLDERS = (PACKAGE / "dassls", PACKAGE.parent / "dassl-lite/dassl/config/data")
@@ -54,11 +54,11 @@ READ: dict[str, tuple[str, Takes]] = {
     # no CLIP takes images as they are
     "INPUT.NO_TRANSFORM": ("whether images stay as they are", [False]),
     "INPUT.PIXEL_MEAN": ("taken from red, green, blue in [0, 1]", ANY),
-    "INPUT.PIXEL_STD": ("that red, green, blue are divided by then", above(0)),
+    "INPUT.PIXEL_STD": ("that red, green, blue are divided by then", larger_than(0)),
     "INPUT.CROP_PADDING": ("of random_crop: pixels on each side", at_least(0, 4096)),
     "INPUT.RRCROP_SCALE": (
         "of random_resized_crop: least and largest share of the area",
-        above(0, 1),
+        larger_than(0, 1),
     ),
     "INPUT.RANDAUGMENT_N": ("operations of randaugment", at_least(0, 100)),
     "INPUT.RANDAUGMENT_M": ("their strength", at_least(0, 30)),
@@ -78,7 +78,7 @@ READ: dict[str, tuple[str, Takes]] = {
     "DATALOADER.TEST.BATCH_SIZE": ("test images in a batch", BATCH),
     "MODEL.BACKBONE.NAME": ("the CLIP: its name or file", ANY),
     "OPTIM.NAME": ("optimiser", ["adam", "adamw", "amsgrad", "radam", "rmsprop", "sgd"]),
-    "OPTIM.LR": ("learning rate", above(0, 1e38)),
+    "OPTIM.LR": ("learning rate", larger_than(0, 1e38)),
     "OPTIM.WEIGHT_DECAY": ("weight decay", NUMBER),
     "OPTIM.MOMENTUM": ("momentum, of sgd and rmsprop", NUMBER),
     "OPTIM.SGD_DAMPNING": ("dampening of sgd's momentum", NUMBER),
@@ -149,7 +149,7 @@ BEYOND_DASSL = {
     "INPUT.CROP_PCT": Setting(
         1.0,
         "the share of a resized test image's side that is cut out of its centre, as timm has it",
-        above(0, 1),
+        larger_than(0, 1),
     ),
     "DATALOADER.BROKEN_IMAGES": Setting(
         "error",

@@ -10,7 +10,7 @@ from dataclasses import replace
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.setting import COUNT, Setting, above, at_least, node_of
+from .common.setting import COUNT, Setting, at_least, larger_than, node_of
 from .evaluation.prediction import Scores
 from .kgcoop import knowledge_guided_loss
 from .method import Figures, Method, ParameterGroups
@@ -44,7 +44,7 @@ SETTINGS = {
         1e-3,
         "of OPTIM.NAME adam: gradients much smaller than this make small steps; found for fp16, "
         "where 1e-8 is zero",
-        above(0),
+        larger_than(0),
     ),
     **ENCODER,
 }

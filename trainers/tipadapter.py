@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ADDED, ClassPart, State
-from .common.setting import Setting, above, at_least, node_of
+from .common.setting import Setting, at_least, larger_than, node_of
 from .learners.features import (
     FeatureMethod,
     Grid,
@@ -39,7 +39,9 @@ TIP_ALPHAS = [10 ** (power / 2) for power in range(-2, 5)]
 SETTINGS = {
     "INIT_BETA": Setting(1.0, "β, how sharply the cache tells images apart", at_least(0)),
     "INIT_ALPHA": Setting(1.17, "α, weight of the cache's logits", at_least(0)),
-    "SEARCH_SCALE": Setting([7.0, 3.0], "β and α are searched for from 0.1 up to these", above(0)),
+    "SEARCH_SCALE": Setting(
+        [7.0, 3.0], "β and α are searched for from 0.1 up to these", larger_than(0)
+    ),
     "SEARCH_STEP": Setting([200, 20], "values of each", at_least(1, 10000)),
     "AUGMENT_EPOCH": Setting(
         10,

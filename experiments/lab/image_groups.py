@@ -42,7 +42,7 @@ from torch import Tensor
 import datasets.every  # noqa: F401  (registers the data sets)
 from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
 from labelling.classifier import PromptedClassifier
-from results.kept import KEPT_MEASURES, SCALED, Kept
+from results.kept import KEPT_MEASURES, SCALED, UncertaintyRecord
 from results.runs import Arrays
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name
@@ -66,7 +66,9 @@ Table = dict[str, dict[str, Tensor]]  # group → measure → a value for each i
 Calibration = dict[str, float]  # see ``trainers.evaluation.prediction.calibration``
 
 
-def evaluate(folder: str | Path, root: str | Path | None = None) -> tuple[Kept, Arrays]:
+def evaluate(
+    folder: str | Path, root: str | Path | None = None
+) -> tuple[UncertaintyRecord, Arrays]:
     """Shows a trained base run the three groups of images.
 
     Args:

@@ -27,7 +27,14 @@ from itertools import product
 
 from tqdm import tqdm
 
-from results.kept import CALIBRATION, KEPT_MEASURES, SCALED, Kept, read_kept, write_kept
+from results.kept import (
+    CALIBRATION,
+    KEPT_MEASURES,
+    SCALED,
+    UncertaintyRecord,
+    read_kept,
+    write_kept,
+)
 from results.render import render_all, run_table_command, table_arguments
 from results.rows import HEADS, Key, Line, Table
 from results.runs import collect
@@ -47,7 +54,7 @@ CALIBRATED = (
 )
 FURTHER_HEADS = {APART: ["measure"], MEANS: ["figure"], CALIBRATED: ["classes", "scaling"]}
 
-Measured = tuple[Key, int, Kept]  # a run's row in the tables, its seed, its numbers
+Measured = tuple[Key, int, UncertaintyRecord]  # a run's row in the tables, its seed, its numbers
 
 
 def measured(folder: str, root: str | None) -> list[Measured]:

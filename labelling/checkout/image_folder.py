@@ -42,7 +42,7 @@ class ImageFolder(ImageDataset):
         """Without a look at the images: those that look alike may be divided here."""
         table = read_table(folder, multi_label=False)
         large, _ = SINGLE_LABEL.checked(table, skips=True)
-        return SINGLE_LABEL.divided(large)
+        return SINGLE_LABEL.divide(large)
 
     @classmethod
     def multi_label_images(cls, root: str) -> list[Image]:

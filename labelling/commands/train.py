@@ -113,7 +113,7 @@ def make(
 
     Args:
         args: ``eval_only``, with prompts of ``model_dir`` and ``load_epoch``, or ``no_train``.
-        predict: the command that labels images; loggers: as in ``opened``.
+        predict: the command that labels images; loggers: as in ``open_run``.
         others: folders of runs whose trainer and CLIP are taken where none is given.
 
     Raises:
@@ -124,12 +124,12 @@ def make(
         from trainers.engine.checkpoint import check_test_folder
 
         from ..after import finish
-        from ..fit import make_asked, opened
+        from ..fit import make_asked, open_run
 
     if args.eval_only:
         check_test_folder(args.model_dir, asked.folder)
     known = (args.model_dir, *others)
-    with opened(asked, known, loggers, can_fold=not args.eval_only) as made:
+    with open_run(asked, known, loggers, can_fold=not args.eval_only) as made:
         if args.eval_only:
             made.test_prompts(args.model_dir, args.load_epoch)
         elif not args.no_train:

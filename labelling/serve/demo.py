@@ -176,7 +176,7 @@ class Demo:
         votes = f" ({votes_alone(templates)})" if len(templates) > 1 else ""
         return said and f"{said}{votes}."
 
-    def keep(self, files: Sequence["FileStorage"]) -> str:
+    def keep_uploads(self, files: Sequence["FileStorage"]) -> str:
         """Keeps pictures that the browser has sent, ``werkzeug`` files; returns the key of the first.
 
         Raises:

@@ -131,7 +131,11 @@ def add_label_studio(app: Flask, demo: "Demo", rounds: "Rounds | None") -> None:
         try:
             place = place_of(demo, content.get("task"))
             return jsonify(
-                {"status": rounds.note(action, place, content["task"], content["annotation"])}
+                {
+                    "status": rounds.take_annotation(
+                        action, place, content["task"], content["annotation"]
+                    )
+                }
             ), 201
         except (UserError, LookupError, TypeError, AttributeError, ValueError) as error:
             return refusal(f"the annotation can't be taken: {error}")

@@ -83,7 +83,7 @@ def make_app(demo: Demo, token: str = "", host: str = HOST, rounds: Rounds | Non
             return page(lines)
         try:
             if uploads and "picture" not in request.form:
-                key = demo.keep(uploads)
+                key = demo.keep_uploads(uploads)
             if not key and request.content_length and not (request.form or request.files):
                 raise UserError(
                     "what was sent can't be read, which happens where a picture's name is not UTF-8: rename it, or take an example"

@@ -18,7 +18,7 @@ from trainers.common.fingerprints import roots_in
 from trainers.common.readers import read_json
 from trainers.common.record_file import RECORD_FILE, is_multi_label, read_record
 
-from ..own_run import completed, config_of_images
+from ..own_run import complete, config_of_images
 from ..request import ARGUMENTS, ask
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Rounds:
         self.lock = Lock()
         self.training: Thread | None = None
 
-    def note(
+    def take_annotation(
         self, action: str, place: str, task: Mapping[str, Any], annotation: Mapping[str, Any]
     ) -> str:
         """Keep an annotation of a picture, and begin a round if it is time; return what happens, in words.
@@ -156,7 +156,7 @@ def words_of(folder: str, annotations: str) -> list[str]:
         shots=int(str(known["DATASET.NUM_SHOTS"])),
         seed=int(str(known["SEED"])),
     )
-    usual = dict(leaves(config_of_images(completed(request, [])[0])))
+    usual = dict(leaves(config_of_images(complete(request, [])[0])))
     settings: list[str] = []
     for key, value in usual.items():
         own = known.get(key, value)

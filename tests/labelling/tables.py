@@ -29,7 +29,7 @@ def labelled_in(path):
     return [*known.pictures], [name for (name,) in known.names]
 
 
-def label_sets(path):
+def read_label_sets(path):
     """File name → names of the labels of multi-label pictures."""
     table = read_table(str(path), multi_label=True)
     return {

@@ -21,7 +21,7 @@ from tests.same_run import kept_answers
 from trainers.common import image_files
 from trainers.common.image_files import look_through, read_picture
 from trainers.data import kept
-from trainers.data.kept import THUMBNAIL, Kept, Pictures, for_crops
+from trainers.data.kept import THUMBNAIL, PictureCache, Pictures, for_crops
 from trainers.data.transforms import least_side, pixels_of_test
 from trainers.engine import build
 from trainers.prompting.backbone import load_backbone
@@ -236,7 +236,7 @@ def test_what_a_look_keeps_are_the_pixels_that_labelling_reads(tmp_path, kind, b
     settings.SIZE = (SIZE, SIZE)
     settings.DECODED_AT = 2
     shown = pixels_of_test(settings)
-    keeper = Kept(settings, background, has_crops=True)
+    keeper = PictureCache(settings, background, has_crops=True)
     (seen,) = look_through([path], keeper)
     assert not seen.reason
     expected = transformed(path, background, shown, least_side(settings))

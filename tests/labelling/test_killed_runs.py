@@ -34,7 +34,7 @@ def die_in_training(patch):
 
 
 def die_before_the_test(patch):
-    patch.setattr(Run, "keep_fit", die)
+    patch.setattr(Run, "end_without_epochs", die)
 
 
 def die_in_the_test(patch):

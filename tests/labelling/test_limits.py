@@ -11,11 +11,11 @@ from labelling.limits import (
     NEVER,
     PROMISES,
     LabelLimits,
-    above,
     limit_of_error,
     limit_of_missed,
     lowest_limit,
     smallest_share,
+    sums_above_limits,
     worth_of,
 )
 from labelling.means import chance_of_mean
@@ -90,7 +90,7 @@ def test_a_rule_gives_the_most_probable_labels_first():
 
 def test_sums_above_each_limit_are_means_over_a_groups_pictures():
     probability, truth, groups = drawn(30)
-    found = above(probability, truth.astype(float), groups)
+    found = sums_above_limits(probability, truth.astype(float), groups)
     for place, name in enumerate(numpy.unique(groups)):
         own = groups == name
         for number in (0, 100, 320):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from labelling.table import means_multi_label, read_table
 from labelling.task import MULTI_LABEL_TASK
-from tests.labelling.tables import label_sets, read_labels
+from tests.labelling.tables import read_label_sets, read_labels
 from tests.runs import refuses
 
 SETS = {"a.png": {"dog", "ball"}, "b.png": {"dog"}, "c.png": set(), "d.png": {"cat", "ball"}}
@@ -72,7 +72,7 @@ def write(path, *lines):
 
 @pytest.mark.parametrize("form", [as_cells, as_table, as_rows, as_tasks, as_coco])
 def test_each_form_says_the_same(folder, form):
-    assert label_sets(form(folder)) == SETS
+    assert read_label_sets(form(folder)) == SETS
 
 
 @pytest.mark.parametrize("form", [as_cells, as_table, as_tasks, as_coco])
@@ -108,7 +108,7 @@ def test_of_answers_what_a_person_says_counts_and_what_nobody_has_looked_at_does
         'c.png;dog;;0.5;";"',
     )
     assert means_multi_label(file)
-    assert label_sets(file) == {"a.png": {"cat", "dog"}, "c.png": set()}
+    assert read_label_sets(file) == {"a.png": {"cat", "dog"}, "c.png": set()}
 
 
 def test_answers_that_a_person_has_left_one_label_each_still_mean_several(folder):
@@ -120,7 +120,7 @@ def test_answers_that_a_person_has_left_one_label_each_still_mean_several(folder
         "b.png,dog,,0.5,cat",
     )
     assert means_multi_label(file)
-    assert label_sets(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
+    assert read_label_sets(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
 
     def choices(*names):
         return {"result": [{"type": "choices", "value": {"choices": names}}]}
@@ -137,7 +137,7 @@ def test_answers_that_a_person_has_left_one_label_each_still_mean_several(folder
     tasks[1]["predictions"] = [choices("dog", "ball")]
     file = write(folder / "several.json", json.dumps(tasks))
     assert means_multi_label(file)
-    assert label_sets(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
+    assert read_label_sets(file) == {"a.png": {"dog"}, "b.png": {"cat"}}
     for task in tasks:
         task["annotations"] = []
     with refuses("has predictions only, which are no labels"):
@@ -149,7 +149,7 @@ def test_a_picture_in_the_folders_of_two_classes_has_both(folder):
         for label in own:
             (folder / "classes" / label).mkdir(parents=True, exist_ok=True)
             shutil.copy(folder / name, folder / "classes" / label / f"{label} {name}")
-    found = sorted(map(sorted, label_sets(str(folder / "classes")).values()))
+    found = sorted(map(sorted, read_label_sets(str(folder / "classes")).values()))
     assert found == sorted(sorted(own) for own in SETS.values() if own)
     assert not means_multi_label(str(folder / "classes"))
 

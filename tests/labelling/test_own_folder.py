@@ -22,7 +22,7 @@ from labelling.checkout.image_folder import ImageFolder
 from labelling.commands import predict as cdc_predict
 from labelling.commands import train as cdc_train
 from labelling.label_cells import pictures_and_labels, write_images
-from labelling.own_run import completed
+from labelling.own_run import complete
 from labelling.request import add_arguments
 from labelling.rules import explain, offered
 from labelling.task import SINGLE_LABEL
@@ -63,7 +63,7 @@ def written_out(shapes):
             ["--trainer", trainer, "--images", str(shapes), *more], add_arguments
         )
         asked = asked_of_images(args)
-        run, reasons = completed(asked, [*filter(None, [args.resume]), asked.folder])
+        run, reasons = complete(asked, [*filter(None, [args.resume]), asked.folder])
         place = f"{REPOSITORY}/configs/trainers/"
         return run.recipe.removeprefix(place).removesuffix(".yaml"), run.backbone, " ".join(reasons)
 

@@ -166,7 +166,9 @@ def after(call):
 KILLS = {
     "while the former round is copied": lambda patch: patch.setattr(rounds.shutil, "copy2", die),
     "before the copy has its name": lambda patch: patch.setattr(rounds.os, "rename", die),
-    "before anything is removed": lambda patch: patch.setattr(rounds, "keep", after(rounds.keep)),
+    "before anything is removed": lambda patch: patch.setattr(
+        rounds, "keep_round", after(rounds.keep_round)
+    ),
     "while it is removed": lambda patch: patch.setattr(
         rounds.shutil, "rmtree", after(rounds.shutil.rmtree)
     ),
@@ -176,7 +178,7 @@ KILLS = {
         encode, "write_block", after(encode.write_block)
     ),
     "in the training": lambda patch: patch.setattr(fit, "cross_fit", die),
-    "before the test": lambda patch: patch.setattr(Run, "keep_fit", die),
+    "before the test": lambda patch: patch.setattr(Run, "end_without_epochs", die),
     "before the record": lambda patch: patch.setattr(Evaluator, "write_record", die),
     "after the record": lambda patch: patch.setattr(fit, "end_round", die),
 }

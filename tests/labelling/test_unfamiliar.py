@@ -153,7 +153,9 @@ def test_a_run_says_how_unfamiliar_its_own_pictures_are(task, run_of):
     kept = read_answers(run, "test", record_of(run))["unfamiliar"]
     expected = read_familiar(str(run), record_of(run)).own_p_values()
     assert kept.tolist() == expected.tolist()
-    rows = (multi_label if task is MULTI else gallery).listed(FinishedRun(run, record_of(run)))
+    rows = (multi_label if task is MULTI else gallery).images_to_list(
+        FinishedRun(run, record_of(run))
+    )
     listed = rows[gallery.LEAST_CERTAIN]
     assert sorted(row[-1] for row in listed) == sorted(expected.tolist())
 

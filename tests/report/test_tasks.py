@@ -352,7 +352,7 @@ def test_each_split_has_the_thresholds_of_its_own_folds(tmp_path):
     folder = write_multi_label(tmp_path, "BinaryProbe", held_out)
     write_answers(folder, "train", trained)
     (entry,) = series_of(tmp_path)
-    rows = shown_of(entry).listed(entry.first)[LEAST_CERTAIN]
+    rows = shown_of(entry).images_to_list(entry.first)[LEAST_CERTAIN]
     expected = {}
     for split, arrays in (("train", trained), ("test", held_out)):
         given = arrays["probability"] >= arrays["threshold"][arrays["fold"]]

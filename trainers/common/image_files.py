@@ -333,7 +333,7 @@ def look_at(path: str, question: Callable[[Image.Image], bool]) -> bool:
         return False
 
 
-class Seen(NamedTuple):
+class PictureFacts(NamedTuple):
     """Facts of a decoded picture.
 
     Attributes:
@@ -349,7 +349,7 @@ class Seen(NamedTuple):
     coarse: numpy.ndarray | None = None
 
 
-class Keeper(Protocol):
+class PictureSink(Protocol):
     """An object that is given each decoded picture, and keeps the parts that it needs later.
 
     Attributes:
@@ -367,7 +367,7 @@ class Keeper(Protocol):
         """
 
 
-def look(path: str, keeper: Keeper | None = None) -> Seen:
+def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
     """Decodes a picture, a large one without a ``keeper`` as coarsely as its format allows."""
     image = None
     try:
@@ -384,9 +384,9 @@ def look(path: str, keeper: Keeper | None = None) -> Seen:
                 if keeper is not None:
                     keeper.take(path, image, seen)
         coarse = numpy.asarray(small).ravel()
-        return Seen("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
+        return PictureFacts("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
     except Exception as error:  # as in ``decoded``
-        return Seen(reason(error, image))
+        return PictureFacts(reason(error, image))
 
 
 def state_of(path: str) -> tuple[int, int]:
@@ -397,7 +397,7 @@ def state_of(path: str) -> tuple[int, int]:
     return 0, 0
 
 
-def look_through(paths: Sequence[str], keeper: Keeper | None = None) -> list[Seen]:
+def look_through(paths: Sequence[str], keeper: PictureSink | None = None) -> list[PictureFacts]:
     """Decodes pictures, each once; the keeper is given them in threads."""
     return thread_map(  # Pillow decodes without Python's lock
         lambda path: look(path, keeper),

@@ -24,7 +24,7 @@ def at_least(least: float, most: float | None = None) -> Bounds:
     return {"at least": least} if most is None else {"at least": least, "at most": most}
 
 
-def above(limit: float, most: float | None = None) -> Bounds:
+def larger_than(limit: float, most: float | None = None) -> Bounds:
     """Numbers larger than ``limit``, up to ``most``."""
     return {"above": limit} if most is None else {"above": limit, "at most": most}
 

@@ -10,7 +10,7 @@ from typing import Protocol, runtime_checkable
 import numpy
 
 from ..common.fingerprints import Named, split_hash, start_of
-from .kept import Kept
+from .kept import PictureCache
 
 Item = Named  # an image of a data set: Dassl's ``Datum``, or ``lists.Image``
 
@@ -56,7 +56,7 @@ class Images:
     groups: Mapping[str, int] = field(default_factory=dict)
     found_in_part: float = 0.0
     is_chosen: bool = False
-    kept: Kept | None = None
+    kept: PictureCache | None = None
     truth: Mapping[str, numpy.ndarray] = field(default_factory=dict)
 
     @cached_property

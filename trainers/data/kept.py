@@ -89,8 +89,8 @@ def small_jpeg(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-class Kept:
-    """The parts of one's own pictures that a first look keeps for later steps; an ``image_files.Keeper``.
+class PictureCache:
+    """The parts of one's own pictures that a first look keeps for later steps; an ``image_files.PictureSink``.
 
     Args:
         settings: ``cfg.INPUT``; background: as in ``decoded``.

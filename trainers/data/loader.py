@@ -24,7 +24,7 @@ from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
 from ..devices import wants_cuda
 from .images import Images, Item
-from .kept import Kept, Pictures, for_crops
+from .kept import PictureCache, Pictures, for_crops
 from .transforms import View, least_side, pixels_of_test
 
 # How a loader's workers are started, None being Python's own way. Forked, they end with the process
@@ -350,7 +350,7 @@ def tested(
     cfg: CfgNode,
     images: Sequence[Item],
     shown: View,
-    kept: Kept | None,
+    kept: PictureCache | None,
     features: dict[str, Tensor],
 ) -> Loader:
     """Make a loader of test images for ``Loaders``."""

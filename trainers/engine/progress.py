@@ -68,7 +68,7 @@ class Progress:
         """Since it started."""
         return time.monotonic() - self.started
 
-    def note(self, step: Step) -> None:
+    def take_step(self, step: Step) -> None:
         """Takes note of a step."""
         epoch = step.epoch + 1
         batch = step.batch + 1

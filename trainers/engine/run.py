@@ -162,7 +162,7 @@ class Run:
         elif not self.done:
             started = time.monotonic()
             fit_once(self.method, self.training_images, self.validation_images())
-            self.keep_fit(time.monotonic() - started)
+            self.end_without_epochs(time.monotonic() - started)
 
     def train_epochs(self) -> None:
         """Make the epochs that are left; the final prompts are those of the last or, by
@@ -200,7 +200,7 @@ class Run:
                 validation=self.validation_images(),
                 scaler=self.scaler,
                 done=self.done,
-                after_step=progress.note,
+                after_step=progress.take_step,
                 after_epoch=after_epoch,
                 after_epochs=after_epochs,
             )
@@ -212,7 +212,7 @@ class Run:
                 f"DATASET.DESCRIPTIONS made no difference: {self.name} holds to no hand-crafted prompts"
             )
 
-    def keep_fit(self, seconds: float) -> None:
+    def end_without_epochs(self, seconds: float) -> None:
         """Keep what was fitted without epochs, as the end of the training."""
         self.evaluation.note_training(seconds)
         if self.cfg.TEST.FINAL_MODEL == "best_val":
@@ -260,7 +260,7 @@ class Run:
         loader = self.loaders.own_val
         if loader is not None and self.cfg.TEST.SPLIT != "val" and not self.cfg.TEST.NO_TEST:
             self.method.eval()
-            self.evaluation.keep(self.evaluation.answers(loader, "val"), "val")
+            self.evaluation.keep_answers(self.evaluation.answers(loader, "val"), "val")
 
     # ---- saving ----
 

@@ -106,7 +106,7 @@ class Evaluator:
             paths += batch["impath"]
         return SplitAnswers(Prediction.concatenate(answers), torch.cat(labels), paths)
 
-    def keep(self, answered: SplitAnswers, split: str) -> None:
+    def keep_answers(self, answered: SplitAnswers, split: str) -> None:
         """Write ``predictions-<split>.npz``, the answers to every image of a split, by ``Scoring``."""
         arrays = self.scoring.arrays(answered)
         if self.cfg.TEST.OPEN:
@@ -134,7 +134,7 @@ class Evaluator:
 
     def measure(self, answered: SplitAnswers, split: str) -> None:
         """Measures the answers to a split, and keeps them."""
-        self.keep(answered, split)
+        self.keep_answers(answered, split)
         self.metrics[split] = self.scoring.metrics(answered)
         if self.cfg.TEST.OPEN:
             left_out = list(self.method.left_out)

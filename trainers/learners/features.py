@@ -83,7 +83,7 @@ class MostLikely:
         self.most = -math.inf
         self.fallen = 0
 
-    def note(self, setting: Numbers, likelihood: Tensor) -> None:
+    def add(self, setting: Numbers, likelihood: Tensor) -> None:
         """Takes note of a setting's ``log_likelihood`` (T,); of none after ``is_found``."""
         if self.is_found:
             return

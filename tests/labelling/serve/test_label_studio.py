@@ -9,7 +9,7 @@ import pytest
 from labelling import PromptedClassifier
 from labelling.commands import serve as cdc_serve
 from labelling.commands import train as cdc_train
-from labelling.own_run import completed, config_of_images
+from labelling.own_run import complete, config_of_images
 from labelling.request import ask_by
 from labelling.serve.demo import Demo
 from labelling.serve.label_studio import read_interface
@@ -174,7 +174,7 @@ def test_the_next_rounds_command_has_the_settings_of_the_run(task, run_of, pictu
     args = cdc_train.parse_arguments(words)
     asked = ask_by(args, args.recipe, args.seed, settings_in(args.settings, "--settings"))
     assert asked.multi_label == task.task.multi_label
-    assert not changes(config_of_images(completed(asked, [])[0]), record_of(folder))
+    assert not changes(config_of_images(complete(asked, [])[0]), record_of(folder))
 
 
 def test_a_round_that_fails_is_said_and_the_former_one_answers(backend, caplog, monkeypatch):

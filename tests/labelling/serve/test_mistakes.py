@@ -65,7 +65,7 @@ def picture(number):
 
 def test_only_the_last_pictures_are_kept_and_shown_small(demo):
     pictures = asked.Demo(demo.classifier)
-    keys = [pictures.keep([picture(number)]) for number in range(asked.KEPT_UPLOADS + 1)]
+    keys = [pictures.keep_uploads([picture(number)]) for number in range(asked.KEPT_UPLOADS + 1)]
     with refuses("this picture is not kept any more"):
         pictures.open(keys[0])
     assert pictures.open(keys[1]).getpixel((0, 0)) == (1, 0, 0)
@@ -75,11 +75,11 @@ def test_only_the_last_pictures_are_kept_and_shown_small(demo):
 def test_of_several_pictures_all_are_kept_or_none(demo):
     pictures = asked.Demo(demo.classifier)
     with refuses("there are 9 pictures: give at most 8 here"):
-        pictures.keep([picture(number) for number in range(asked.KEPT_UPLOADS + 1)])
+        pictures.keep_uploads([picture(number) for number in range(asked.KEPT_UPLOADS + 1)])
     with refuses("image notes.png can't be read"):
-        pictures.keep([picture(1), FileStorage(io.BytesIO(b"no picture"), "notes.png")])
+        pictures.keep_uploads([picture(1), FileStorage(io.BytesIO(b"no picture"), "notes.png")])
     assert not pictures.sent
-    first = pictures.keep([picture(number) for number in range(asked.KEPT_UPLOADS)])
+    first = pictures.keep_uploads([picture(number) for number in range(asked.KEPT_UPLOADS)])
     assert len(pictures.sent) == asked.KEPT_UPLOADS
     assert pictures.open(first).getpixel((0, 0)) == (0, 0, 0)
 
