@@ -33,7 +33,7 @@ from experiments import multi_label
 from experiments.pictures import DRAWINGS
 from experiments.promises import classifier_of, features_of
 from experiments.trust_lab import folders
-from labelling.next_labels import FEW, most_uncertain, spread
+from labelling.next_labels import FEW_PER_CLASS, most_uncertain, spread
 from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.setting import node_of
 from trainers.evaluation.multi_label import measure_multi_label
@@ -200,7 +200,7 @@ def in_turn(
     per_class: float,
     number: int,
 ) -> numpy.ndarray:
-    if per_class < FEW:
+    if per_class < FEW_PER_CLASS:
         return spread(features, known, number)
     return most_uncertain(uncertainty)[:number]
 

@@ -155,7 +155,11 @@ def test_while_few_are_labelled_each_kind_is_asked_for_but_the_labelled_one():
 def test_later_the_most_uncertain_are_asked_for():
     features = kinds(10, numpy.random.default_rng(0))
     uncertainty = numpy.arange(40) / 40
-    assert [*next_to_label(features, uncertainty, features, FEW_PER_CLASS, 3, False)] == [39, 38, 37]
+    assert [*next_to_label(features, uncertainty, features, FEW_PER_CLASS, 3, False)] == [
+        39,
+        38,
+        37,
+    ]
     assert [*most_uncertain(numpy.array([0.5, 0.7, 0.5]))] == [1, 0, 2]
 
 
