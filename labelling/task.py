@@ -54,7 +54,7 @@ from .table import Table, check_occurring
 FOLDS = 5  # of many images
 MANY_FOLDS = 10  # of few images
 CHEAP = 2000  # images, up to which ten fits take seconds
-SMALL = 10  # images of a class, below which its accuracy rests on one or two
+SMALL = 10  # images of a class, below which its accuracy rests on a few
 CHOSEN = ", of pictures that were chosen by how certain they are"
 BY_NAMES = (
     "Answered by the names alone: the numbers rank pictures and labels, and no label is given until labelled pictures "
@@ -423,7 +423,7 @@ def note_on_small(number: "Counter[str]") -> Iterator[str]:
         rarest, least = number.most_common()[-1]
         yield (
             f"Fewer than {SMALL} images are in {counted(few, 'class')}, such as {rarest} ({least}): an "
-            "accuracy there rests on one or two"
+            "accuracy there rests on a few; label more"
         )
 
 

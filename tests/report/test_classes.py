@@ -73,6 +73,7 @@ def test_the_headline_compares_with_the_same_clip_untrained_chance_and_the_commo
     assert itself.zero_shot_itself
     make_report([tmp_path], tmp_path / "page.html", {})
     text = " ".join(Page(tmp_path / "page.html").text.replace("\xa0", " ").split())
+    assert text.count("Report on openmoji") == 2  # title and head; "on 2 runs" for two trainings
     assert "66.7 % right answers by CDC tiny on openmoji, 9 test images." in text
     assert "lies within the interval" not in text  # 33.3 does not
 
