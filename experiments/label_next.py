@@ -18,6 +18,7 @@ if __name__ == "__main__":
     start_command()
 
 import argparse
+import functools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -33,7 +34,7 @@ from experiments import multi_label
 from experiments.pictures import DRAWINGS
 from experiments.promises import classifier_of, features_of
 from experiments.trust_lab import folders
-from labelling.next_labels import FEW_PER_CLASS, most_uncertain, spread
+from labelling.next_labels import most_uncertain, next_to_label, spread
 from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.setting import node_of
 from trainers.evaluation.multi_label import measure_multi_label
@@ -78,7 +79,7 @@ def scenes(draws: numpy.random.Generator) -> Parts:
     return [*DRAWINGS], folders.shape_scenes(POOL, draws), folders.shape_scenes(ASIDE, draws)
 
 
-def with_paper(draws: numpy.random.Generator) -> Parts:
+def lit_scenes(draws: numpy.random.Generator) -> Parts:
     """Scenes of shapes, each picture in light of its own and with noise."""
     names, *parts = scenes(draws)
     changed = []
@@ -113,19 +114,26 @@ def quarters(one_each: Draw) -> Draw:
             truth = numpy.zeros((number, len(names)), bool)
             pictures = []
             for place in range(number):
-                whole = Image.new("RGB", (folders.SIZE, folders.SIZE), "white")
                 size = draws.integers(1, 4)
-                chosen = draws.choice(len(names), size, replace=False, p=often / often.sum())
-                for label, quarter in zip(chosen, draws.permutation(4)):
-                    of_label = numpy.flatnonzero(part.truth[:, label])
-                    small = part.pictures[draws.choice(of_label)].reduce(2)
-                    whole.paste(small, (small.width * (quarter % 2), small.height * (quarter // 2)))
-                    truth[place, label] = True
-                pictures.append(whole)
+                labels = draws.choice(len(names), size, replace=False, p=often / often.sum())
+                pictures.append(in_quarters(part, labels, draws))
+                truth[place, labels] = True
             scenes.append(folders.Drawn(pictures, truth, numpy.arange(number)))
         return names, scenes[0], scenes[1]
 
     return draw
+
+
+def in_quarters(
+    part: folders.Drawn, labels: numpy.ndarray, draws: numpy.random.Generator
+) -> Image.Image:
+    """Draw a picture of each label, at half its size, in a quarter of its own."""
+    whole = Image.new("RGB", (folders.SIZE, folders.SIZE), "white")
+    for label, quarter in zip(labels, draws.permutation(4)):
+        of_label = numpy.flatnonzero(part.truth[:, label])
+        small = part.pictures[draws.choice(of_label)].reduce(2)
+        whole.paste(small, (small.width * (quarter % 2), small.height * (quarter // 2)))
+    return whole
 
 
 KINDS: dict[str, Draw] = {
@@ -135,7 +143,7 @@ KINDS: dict[str, Draw] = {
     "drawings": emojis(10, 120, folders.plain),
     "senders": senders,
     "scenes": scenes,
-    "scenes in other light": with_paper,
+    "scenes in other light": lit_scenes,
     "scenes of emojis": emoji_scenes,
     "scenes of drawings": quarters(emojis(10, 120, folders.plain)),
     "scenes of digits": quarters(digits),
@@ -193,24 +201,12 @@ def by_centres(
     return numpy.array(chosen)
 
 
-def in_turn(
-    features: numpy.ndarray,
-    uncertainty: numpy.ndarray,
-    known: numpy.ndarray,
-    per_class: float,
-    number: int,
-) -> numpy.ndarray:
-    if per_class < FEW_PER_CLASS:
-        return spread(features, known, number)
-    return most_uncertain(uncertainty)[:number]
-
-
 CHOICES: dict[str, Choice] = {
     "chance": by_chance,
     "uncertain": the_most_uncertain,
     "k-means": by_clusters,
     "k-centre": by_centres,
-    "k-means, then uncertain": in_turn,
+    "k-means, then uncertain": functools.partial(next_to_label, multi_label=False),
 }
 
 

@@ -298,8 +298,7 @@ def label(
 
         def rows_with(computed: "tuple[Prediction, Tensor]", names: list[str | None]) -> "Rows":
             prediction, features = computed
-            paths = map(str, names)
-            return [*map(with_features, rows(prediction, names), features.numpy(), paths)]
+            return [*map(with_features, rows(prediction, names), features.numpy(), map(str, names))]
 
         if args.label_next is None:
             answers = here(classifier.read_batch, missing, classifier.predicted, rows)

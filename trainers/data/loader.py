@@ -233,9 +233,7 @@ def in_even_batches(loader: Loader, optim: CfgNode) -> Loader:
 
 def at_most_cores(workers: int) -> int:
     """Return the number of workers, but no more than this process has cores."""
-    if hasattr(
-        os, "sched_getaffinity"
-    ):  # Linux; Slurm and taskset give a process some of the cores
+    if hasattr(os, "sched_getaffinity"):  # of Linux, where Slurm may give some of the cores
         return min(workers, len(os.sched_getaffinity(0)))
     return min(workers, os.cpu_count() or 1)
 
@@ -252,9 +250,11 @@ def leave_signals_to_parent(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
+def make_loader(cfg: CfgNode, images: CheckedImages, augmented: bool = False) -> Loader:
     """Make a loader of images, with Dassl's draws: training images are shuffled, and an
     incomplete last batch is left out if there is a whole one.
+
+    augmented: views of images that are not shuffled are drawn at random, too.
     """
     node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
     are_known = all(str(item.impath) in images.features for item in images.data_source)
@@ -269,7 +269,7 @@ def make_loader(cfg: CfgNode, images: CheckedImages) -> Loader:
         drop_last=images.is_train and len(images) >= node.BATCH_SIZE,
         pin_memory=torch.cuda.is_available() and wants_cuda(cfg),
     )
-    if images.is_train and cfg.OPTIM.LEAST_STEPS:
+    if (images.is_train or augmented) and cfg.OPTIM.LEAST_STEPS:
         loader = in_even_batches(loader, cfg.OPTIM)
     prepare_workers(loader)
     return loader
@@ -308,11 +308,7 @@ class Loaders:
         if least_side(self.cfg.INPUT) and not augmented:  # those for crops are smaller
             return self.over(images.data_source[::every])
         transform = self.augmented if augmented else self.shown
-        loader = make_loader(self.cfg, images.under(transform, every))
-        if augmented and self.cfg.OPTIM.LEAST_STEPS:
-            loader = in_even_batches(loader, self.cfg.OPTIM)
-            prepare_workers(loader)
-        return loader
+        return make_loader(self.cfg, images.under(transform, every), augmented)
 
     @property
     def own_val(self) -> Loader | None:
