@@ -17,6 +17,7 @@ from dassl.data.datasets import build_dataset
 from yacs.config import CfgNode
 
 from trainers.common.console import counted
+from trainers.common.environment import OWN_CORES, usable_cores
 from trainers.common.errors import UserError
 from trainers.common.interruption import REQUEUE, Interrupted
 from trainers.common.record_file import RECORD_FILE, Record, read_record
@@ -166,7 +167,11 @@ class Processes:
         settings = {}
         if self.at_once > 1:
             threads = max(1, torch.get_num_threads() // self.at_once)
-            settings = {"OMP_NUM_THREADS": str(threads), "TQDM_DISABLE": "1"}
+            settings = {
+                "OMP_NUM_THREADS": str(threads),
+                OWN_CORES: str(max(1, usable_cores() // self.at_once)),
+                "TQDM_DISABLE": "1",
+            }
         words = run.arguments(self.args.root, self.args.opts)
         with (
             self.gpu() as chosen,

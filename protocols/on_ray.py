@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from subprocess import DEVNULL, PIPE, Popen
 
+from trainers.common.environment import OWN_CORES
 from trainers.common.errors import UserError
 from trainers.common.interruption import REQUEUE
 
@@ -27,11 +28,12 @@ class Stopped(Exception):
     """A run was asked to stop on its machine, which is about to go: it is to be started again."""
 
 
-def work(words: Sequence[str], folder: str) -> tuple[int, str]:
+def work(words: Sequence[str], folder: str, cores: float) -> tuple[int, str]:
     """Makes one run on one of the machines.
 
     Args:
         words: of the command after Python's name; folder: which relative paths start from.
+        cores: that are its own.
 
     Returns:
         its exit code, and the end of its standard error.
@@ -45,7 +47,7 @@ def work(words: Sequence[str], folder: str) -> tuple[int, str]:
         stdin=PIPE,  # whose end tells the process that this one has ended
         stdout=DEVNULL,
         stderr=PIPE,
-        env={**os.environ, "TQDM_DISABLE": "1"},
+        env={**os.environ, "TQDM_DISABLE": "1", OWN_CORES: str(max(1, int(cores)))},
     ) as process:
         assert process.stderr is not None
         try:
@@ -100,6 +102,7 @@ class Cluster:
         self.tasks: dict[PlannedRun, object] = {}
         share = share_of(ray.nodes(), args.jobs)
         log.info("Ray: each run takes %s", " and ".join(f"{n:g} {of}" for of, n in share.items()))
+        self.cores = share["CPU"]
         self.task = ray.remote(work).options(
             num_gpus=share.get("GPU", 0),
             num_cpus=share["CPU"],
@@ -114,7 +117,7 @@ class Cluster:
             UserError: Ray gives it up.
         """
         words = [self.program, "--with-parent", *run.arguments(self.args.root, self.args.opts)]
-        self.tasks[run] = self.task.remote(words, os.getcwd())
+        self.tasks[run] = self.task.remote(words, os.getcwd(), self.cores)
         if self.is_stopping.is_set():
             self.ray.cancel(self.tasks[run])
         try:

@@ -12,8 +12,6 @@ from trainers.common.record_file import Record, nested
 from trainers.common.same_run import NO_MATTER, config_of_run, differing
 
 # already said by a row's head or a column, and files whose content is held by a hash
-# without OPTIM.LEAST_STEPS each draws views of training images from a seed of its own
-WORKERS = "DATALOADER.NUM_WORKERS"
 OF_ITS_PLACE = """
     SEED DATASET.NAME DATASET.NUM_SHOTS DATASET.SUBSAMPLE_CLASSES DATASET.FACTORS TEST.OPEN
     DATASET.DESCRIPTIONS MODEL.BACKBONE.NAME
@@ -28,11 +26,8 @@ ByColumn = dict[tuple[object, ...], Record]  # of a row's runs of one seed
 def facts_of(record: Record) -> dict[str, str]:
     """Return the facts of a run's experiment, by name: its settings, commit, precision, device, CLIP, and how
     many test images and classes there were."""
-    changing_nothing = [*NO_MATTER, *OF_ITS_PLACE]
-    if not nested(record, "config", "OPTIM", "LEAST_STEPS"):
-        changing_nothing.remove(WORKERS)
     return {
-        **config_of_run(record["config"], changing_nothing),
+        **config_of_run(record["config"], [*NO_MATTER, *OF_ITS_PLACE]),
         "commit": (record["git_commit"] or "unknown")[:10],
         "precision": record["precision"],
         "device": str(nested(record, "gpu", "name") or record["device"]),

@@ -16,7 +16,7 @@ from yacs.config import CfgNode
 from .common.config_files import check_values
 from .common.console import show_messages
 from .data.images import images_of
-from .data.loader import CheckedImages, Loaders, in_even_batches, prepare_workers
+from .data.loader import CheckedImages, Loaders, for_any_machine, prepare_workers
 from .data.transforms import pixels_of_test, steps_of_training, template_views
 from .devices import device_of
 from .engine.build import build_method, check_settings, declared_settings
@@ -63,9 +63,7 @@ class MethodTrainer(TrainerX):
         self.dm = dm = DataManager(
             cfg, custom_tfm_train=views, custom_tfm_test=shown, dataset_wrapper=CheckedImages
         )
-        self.train_loader_x = dm.train_loader_x
-        if cfg.OPTIM.LEAST_STEPS:
-            self.train_loader_x = in_even_batches(dm.train_loader_x, cfg.OPTIM)
+        self.train_loader_x = for_any_machine(dm.train_loader_x, cfg.OPTIM)
         self.val_loader = dm.val_loader
         self.test_loader = dm.test_loader
         for loader in filter(None, (self.train_loader_x, dm.val_loader, dm.test_loader)):

@@ -135,7 +135,7 @@ def test_runs_on_ray_are_those_of_one_process_and_lost_ones_are_made_again(start
 
 def task_of(program):
     """``work`` with a program in place of train.py."""
-    return on_ray.work(["-c", program], str(REPOSITORY))
+    return on_ray.work(["-c", program], str(REPOSITORY), 1)
 
 
 def test_what_a_machine_says_of_a_run_is_its_code_and_its_last_lines():

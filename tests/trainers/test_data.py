@@ -104,18 +104,48 @@ def test_on_ones_own_pictures_workers_change_no_number(run, trainer):
 
 def test_workers_of_short_epochs_stay_and_are_no_more_than_cores(run, monkeypatch):
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1}, raising=False)
-    options = "OPTIM.LEAST_STEPS 21 DATALOADER.NUM_WORKERS 64".split()
-    trainer, _, _ = run("CoOp", *options, flags=("--no-train",))
-    loader = trainer.train_loader_x
-    assert loader.num_workers == 2
-    epochs = []
-    for _ in range(3):
-        first, *_ = [batch["img"] for batch in loader]
-        epochs.append((loader._iterator, first))
-    (iterator, first), *others = epochs
-    for same, other in others:
-        assert same is iterator
-        assert not torch.equal(other[0], first[0])
+    for least in ("0", "21"):
+        options = "OPTIM.LEAST_STEPS", least, "DATALOADER.NUM_WORKERS", "64"
+        trainer, _, _ = run("CoOp", *options, flags=("--no-train",))
+        loader = trainer.train_loader_x
+        assert loader.num_workers == trainer.test_loader.num_workers == 2
+        epochs = []
+        for _ in range(3):
+            first, *_ = [batch["img"] for batch in loader]
+            epochs.append((loader._iterator, first))
+        (iterator, first), *others = epochs
+        for same, other in others:
+            assert same is iterator
+            assert not torch.equal(other[0], first[0])
+
+
+class ByAll:
+    """A view that draws from each of the generators that torch starts in a worker."""
+
+    def __call__(self, image):
+        drawn = [random.random(), numpy.random.random(), torch.rand(1).item()]
+        return torch.tensor(drawn, dtype=torch.float64)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 4])
+def test_on_any_number_of_cores_workers_draw_dassls_views(run, monkeypatch, cores):
+    """In each epoch, and what is drawn afterwards is the same, too."""
+    trainer, _, _ = run("CoOp", "DATALOADER.NUM_WORKERS", "4", flags=("--no-train",))
+    images = data.CheckedImages(trainer.cfg, trainer.dm.dataset.train_x, ByAll(), is_train=True)
+
+    def drawn(loader):
+        set_random_seed(5)
+        epochs = [(batch["index"], batch["img"]) for _ in range(3) for batch in loader]
+        return epochs, torch.rand(1), loader.num_workers
+
+    dassls = torch.utils.data.DataLoader(images, batch_size=4, shuffle=True, num_workers=4)
+    theirs, after, _ = drawn(dassls)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {*range(cores)}, raising=False)
+    ours, later, processes = drawn(data.for_any_machine(dassls, trainer.cfg.OPTIM))
+    assert processes == {1: 1, 2: 2, 3: 2, 4: 4}[cores]
+    assert len({*torch.stack([img for _, img in ours]).flatten().tolist()}) == 3 * 24 * 3
+    assert_equal(ours, theirs, "epochs")
+    assert torch.equal(later, after)
 
 
 # ---- the blur of views ----

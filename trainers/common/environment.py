@@ -30,6 +30,8 @@ QUOTAS = (
     ["/sys/fs/cgroup/cpu.max"],
     ["/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu/cpu.cfs_period_us"],
 )
+# the environment variable by which run.py tells each of several runs how many cores are its own
+OWN_CORES = "CDC_CORES"
 
 
 def prepare_threads() -> None:
@@ -46,6 +48,17 @@ def prepare_threads() -> None:
     cores = share_of_cores()
     if cores < (os.cpu_count() or 1):
         os.environ.setdefault("OMP_NUM_THREADS", str(max(1, round(cores))))
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use, at least one: no more than the system gives it,
+    its container has, and ``run.py --jobs`` leaves it beside other runs."""
+    if hasattr(os, "sched_getaffinity"):  # of Linux, where Slurm may give some of the cores
+        given = len(os.sched_getaffinity(0))
+    else:
+        given = os.cpu_count() or 1
+    own = int(os.environ.get(OWN_CORES, given))
+    return max(1, int(min(given, own, share_of_cores())))
 
 
 def share_of_cores() -> float:

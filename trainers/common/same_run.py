@@ -13,13 +13,15 @@ OTHER_IMAGES = (
     "its images are others: some were added, removed or changed, or the folder is another"
 )
 
-# Settings that may differ between a finished run and the requested one: places and settings that
-# change no number; and the number of workers, of which without OPTIM.LEAST_STEPS each draws random
-# views from a seed of its own: a run whose memory is short has to go on with fewer.
+# Settings that may differ between a finished run and the requested one: places, and what changes no
+# number.
 NO_MATTER = """
-    OUTPUT_DIR RESUME USE_CUDA DEVICE VERBOSE DATASET.ROOT DATASET.SKIP_SMALL DATALOADER.NUM_WORKERS
-    DATALOADER.BROKEN_IMAGES DATALOADER.TEST.BATCH_SIZE TRAIN.PRINT_FREQ TRAIN.CHECKPOINT_FREQ
+    OUTPUT_DIR RESUME USE_CUDA DEVICE VERBOSE DATASET.ROOT DATASET.SKIP_SMALL DATALOADER.BROKEN_IMAGES
+    DATALOADER.TEST.BATCH_SIZE TRAIN.PRINT_FREQ TRAIN.CHECKPOINT_FREQ
 """.split()
+# nor does this one with OPTIM.LEAST_STEPS; without it the views of a training image are drawn by the worker
+# that its batch falls to, as in Dassl
+WORKERS = "DATALOADER.NUM_WORKERS"
 # and, of a run that wrote a checkpoint and one that resumes it, how they are tested
 NOT_PART_OF_A_RUN = (*NO_MATTER, "DATALOADER.TEST", "TEST")
 
@@ -31,6 +33,8 @@ def config_of_run(
     trainers' nodes and ``left_out``."""
     name = str(nested(cfg, "TRAINER", "NAME")).upper()
     of_trainer = f"TRAINER.{name}.", "TRAINER.NAME"
+    if nested(cfg, "OPTIM", "LEAST_STEPS"):
+        left_out = [*left_out, WORKERS]
     others = tuple(f"{other}." for other in left_out)
     return {
         key: value

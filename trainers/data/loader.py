@@ -5,13 +5,12 @@ be read is named, and workers leave signals to their parent.
 import contextlib
 import copy
 import math
-import os
 import random
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
-from typing import NamedTuple, TypedDict, cast
+from typing import Any, NamedTuple, TypedDict, cast
 
 import numpy
 import torch
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from yacs.config import CfgNode
 
+from ..common.environment import usable_cores
 from ..common.image_files import read_picture
 from ..common.interruption import SIGNALS
 from ..devices import wants_cuda
@@ -74,6 +74,56 @@ class Drawn(NamedTuple):
     seed: int
 
 
+class Dealt(NamedTuple):
+    """An image, by its index in the data set, with the seed of the epoch's workers and the number of the one
+    that its batch falls to."""
+
+    image: int
+    seed: int
+    worker: int
+
+
+class Generators:
+    """The random generators of an epoch's workers in the process that makes their batches, which may do
+    the work of several.
+
+    Attributes:
+        seed: of the epoch's workers; worker: the one whose numbers the process draws now.
+        states: where the others' generators stand, by worker.
+    """
+
+    def __init__(self) -> None:
+        self.seed = -1
+        self.worker = -1
+        self.states: dict[int, tuple[Any, Any, Tensor]] = {}
+
+    def become(self, seed: int, worker: int) -> None:
+        """Draws from here on what this worker draws, which torch starts at its seed."""
+        if (seed, worker) == (self.seed, self.worker):
+            return
+        if seed == self.seed:
+            self.states[self.worker] = (
+                random.getstate(),
+                numpy.random.get_state(),
+                torch.get_rng_state(),
+            )
+        else:
+            self.seed = seed
+            self.states.clear()
+        self.worker = worker
+        if worker not in self.states:
+            random.seed(seed + worker)
+            torch.manual_seed(seed + worker)
+            # torch's way from a seed to numpy's
+            words = [worker, seed % 2**32, seed >> 32, 0]
+            numpy.random.seed(numpy.random.SeedSequence(words).generate_state(4))
+            return
+        of_python, of_numpy, of_torch = self.states[worker]
+        random.setstate(of_python)
+        numpy.random.set_state(of_numpy)
+        torch.set_rng_state(of_torch)
+
+
 @contextlib.contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
     """Has Python's, numpy's and torch's draws in the block come from a seed; those after it go on as before it."""
@@ -121,6 +171,7 @@ class CheckedImages(Dataset[dict[str, object]]):
         self.pictures = pictures
         self.features = {} if features is None else features
         self.background = cfg.INPUT.BACKGROUND
+        self.generators = Generators()
 
     def under(self, transform: View, every: int) -> "CheckedImages":
         """Return each ``every``-th image under another transform, in order; pictures decoded by
@@ -134,10 +185,10 @@ class CheckedImages(Dataset[dict[str, object]]):
     def __len__(self) -> int:
         return len(self.data_source)
 
-    def __getitem__(self, index: int | Drawn) -> dict[str, object]:
+    def __getitem__(self, index: int | Drawn | Dealt) -> dict[str, object]:
         """A dict like Dassl's: label, domain, impath, index, and img, the transform's result,
         or a list with each transform's, or its features. Views of a ``Drawn`` image come from its
-        seed alone, whichever process makes them.
+        seed alone, those of a ``Dealt`` one from its worker's numbers, whichever process makes them.
 
         Raises:
             UserError: the image can't be read.
@@ -145,6 +196,9 @@ class CheckedImages(Dataset[dict[str, object]]):
         if isinstance(index, Drawn):
             with drawing_from(index.seed):
                 return self[index.image]
+        if isinstance(index, Dealt):
+            self.generators.become(index.seed, index.worker)
+            return self[index.image]
         item = self.data_source[index]
         path = str(item.impath)
         shown: Tensor | list[Tensor]
@@ -213,33 +267,61 @@ def drawn_seeds(number: int, generator: torch.Generator | None = None) -> list[i
     return seeds
 
 
-def in_even_batches(loader: Loader, optim: CfgNode) -> Loader:
-    """Return a loader of the same images, all of them in each epoch, in ``steps_of_epoch``, whose batches
-    depend on no number of workers."""
-    assert loader.batch_size is not None
-    images = len(cast(Sized, loader.sampler))
-    steps = steps_of_epoch(images, optim, loader.batch_size)
-    workers = at_most_cores(loader.num_workers)
+class DealtBatches:
+    """A loader's batches, dealt to its workers in turn, as torch does it and with the draws of torch's: the
+    workers' seed comes from torch's generator, before the order of the images.
+
+    Args:
+        batches: of indices; workers: number of workers.
+    """
+
+    def __init__(self, batches: Iterable[list[int]], workers: int) -> None:
+        self.batches = batches
+        self.workers = workers
+
+    def __len__(self) -> int:
+        return len(cast(Sized, self.batches))
+
+    def __iter__(self) -> Iterator[list[Dealt]]:
+        (seed,) = drawn_seeds(1)
+        for number, batch in enumerate(self.batches):
+            yield [Dealt(index, seed, number % self.workers) for index in batch]
+
+
+def for_any_machine(loader: Loader, optim: CfgNode) -> Loader:
+    """Return a loader of the same images whose random views depend on no number of cores; with
+    ``OPTIM.LEAST_STEPS`` on no number of workers either, with all images in each epoch, in
+    ``steps_of_epoch``."""
+    workers = loader.num_workers
+    batches: EvenBatches | DealtBatches
+    if optim.LEAST_STEPS:
+        assert loader.batch_size is not None
+        images = len(cast(Sized, loader.sampler))
+        batches = EvenBatches(loader.sampler, steps_of_epoch(images, optim, loader.batch_size))
+        processes = min(workers, usable_cores())
+    elif workers:
+        batches = DealtBatches(cast(Iterable[list[int]], loader.batch_sampler), workers)
+        # torch deals batches to processes in turn: only so do all of a worker's fall to the same one
+        processes = max(
+            n for n in range(1, workers + 1) if workers % n == 0 and n <= usable_cores()
+        )
+    else:  # this process draws all, as Dassl's
+        return loader
     return DataLoader(
         loader.dataset,
-        batch_sampler=EvenBatches(loader.sampler, steps),
-        num_workers=workers,
+        batch_sampler=batches,
+        num_workers=processes,
         pin_memory=loader.pin_memory,
-        # the seed that torch draws whenever workers start: not out of the training's own draws
+        # the seed that torch draws whenever processes start: not out of the training's own draws
         generator=torch.Generator(),
-        persistent_workers=workers > 0 and steps < FEW_STEPS,
+        persistent_workers=processes > 0 and len(batches) < FEW_STEPS,
     )
 
 
-def at_most_cores(workers: int) -> int:
-    """Return the number of workers, but no more than this process has cores."""
-    if hasattr(os, "sched_getaffinity"):  # of Linux, where Slurm may give some of the cores
-        return min(workers, len(os.sched_getaffinity(0)))
-    return min(workers, os.cpu_count() or 1)
-
-
 def prepare_workers(loader: Loader) -> None:
-    """Makes a loader's workers end with this process, and not by a signal to the whole job."""
+    """Makes a loader's workers no more than the cores, and end with this process, and not by a signal to the
+    whole job."""
+    loader.num_workers = min(loader.num_workers, usable_cores())
     loader.worker_init_fn = leave_signals_to_parent
     loader.multiprocessing_context = START_METHOD if loader.num_workers > 0 else None
 
@@ -258,19 +340,16 @@ def make_loader(cfg: CfgNode, images: CheckedImages, augmented: bool = False) ->
     """
     node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
     are_known = all(str(item.impath) in images.features for item in images.data_source)
-    workers = 0 if are_known else cfg.DATALOADER.NUM_WORKERS
-    if cfg.OPTIM.LEAST_STEPS:  # else their number decides the views, as in Dassl
-        workers = at_most_cores(workers)
     loader: Loader = DataLoader(
         images,
         batch_size=node.BATCH_SIZE,
         sampler=RandomSampler(images) if images.is_train else SequentialSampler(images),
-        num_workers=workers,
+        num_workers=0 if are_known else cfg.DATALOADER.NUM_WORKERS,
         drop_last=images.is_train and len(images) >= node.BATCH_SIZE,
         pin_memory=torch.cuda.is_available() and wants_cuda(cfg),
     )
-    if (images.is_train or augmented) and cfg.OPTIM.LEAST_STEPS:
-        loader = in_even_batches(loader, cfg.OPTIM)
+    if images.is_train or augmented:
+        loader = for_any_machine(loader, cfg.OPTIM)
     prepare_workers(loader)
     return loader
 
