@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from protocols.plan import plan
 from trainers.common.console import counted
 from trainers.common.errors import UserError, exit_code
-from trainers.common.same_run import changes
+from trainers.common.same_run import NO_MATTER, WORKERS, changes
 
 from .holm import ALPHA, by_holm, holm_over
 from .published import BASE2NEW_MEASURES, Comparison, comparisons
@@ -102,7 +102,8 @@ def departures(run: FinishedRun, recipe: str) -> list[str]:
     same = next(other for other in planned if (other.part, other.dataset) == tested)
     if run.config != same.name:
         return [f"recipe {run.config} → {same.name}"]
-    return changes(planned_config(same, root=""), run.record)
+    # its draws are others than the published ones anyway
+    return changes(planned_config(same, root=""), run.record, [*NO_MATTER, WORKERS])
 
 
 # by trainer, config and measure: the differences of the published experiment's data sets

@@ -319,6 +319,26 @@ def test_a_container_with_a_share_of_a_machine_has_as_many_threads(
     assert os.environ["OMP_NUM_THREADS"] == "7", "the user's own"
 
 
+@pytest.mark.parametrize(
+    "share, own, usable",
+    [
+        ("max 100000", None, 16),
+        ("400000 100000", None, 4),
+        ("50000 100000", None, 1),
+        ("400000 100000", "2", 2),  # of run.py --jobs
+        ("100000 100000", "2", 1),
+    ],
+)
+def test_a_process_may_use_the_cores_that_system_container_and_run_py_leave_it(
+    tmp_path, monkeypatch, share, own, usable
+):
+    (tmp_path / "cpu.max").write_text(f"{share}\n")
+    monkeypatch.setattr(environment, "QUOTAS", [[f"{tmp_path}/cpu.max"]])
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {*range(16)}, raising=False)
+    monkeypatch.setattr(os, "environ", {environment.OWN_CORES: own} if own else {})
+    assert environment.usable_cores() == usable
+
+
 # ---- scripts in CoOp's manner ----
 
 

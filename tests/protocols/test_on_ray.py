@@ -147,7 +147,7 @@ def test_what_a_machine_says_of_a_run_is_its_code_and_its_last_lines():
 
 
 def test_a_run_that_fails_on_a_machine_ends_the_command_with_its_line(start, play, monkeypatch):
-    monkeypatch.setattr(on_ray, "work", lambda words, folder: (2, "error: no such thing\n"))
+    monkeypatch.setattr(on_ray, "work", lambda words, folder, cores: (2, "error: no such thing\n"))
     play(FakeRay([{"CPU": 1}]))
     code, printed = start("o", "--ray", "auto")
     assert code == 2
@@ -184,7 +184,7 @@ def test_a_command_that_is_asked_to_stop_cancels_its_tasks(play, monkeypatch):
         raise fake.RayError("cancelled")
 
     monkeypatch.setattr(fake, "get", get)
-    monkeypatch.setattr(on_ray, "work", lambda words, folder: (0, ""))
+    monkeypatch.setattr(on_ray, "work", lambda words, folder, cores: (0, ""))
     play(fake)
     args = protocol_run.parse_arguments([*WORDS.split(), "--ray", "auto"])
     cluster = on_ray.Cluster(args, f"{REPOSITORY}/train.py")

@@ -20,6 +20,7 @@ from tests.conftest import GOLDEN
 from tests.runs import REPOSITORY, call, make_record, record_of, refuses
 from trainers import METHODS
 from trainers.common.config_files import CONFIGS
+from trainers.common.environment import OWN_CORES
 from trainers.common.record_file import read_record
 
 
@@ -29,11 +30,12 @@ def calls(monkeypatch):
     is in ``calls.die``."""
 
     class Calls:
-        noted, die, threads, exit_code = [], set(), set(), 1
+        noted, die, threads, cores, exit_code = [], set(), set(), set(), 1
 
     def start(command, env, **_):
         assert command[1:3] == [f"{REPOSITORY}/train.py", "--with-parent"]
         Calls.threads.add(env["OMP_NUM_THREADS"] if "TQDM_DISABLE" in env else None)
+        Calls.cores.add(env.get(OWN_CORES))
         arguments = parse_arguments(command[3:])
         Calls.noted.append(arguments)
         os.makedirs(f"{arguments.output_dir}/prompt_learner", exist_ok=True)
@@ -164,11 +166,13 @@ def test_a_done_run_is_skipped_and_a_half_done_one_or_one_with_other_settings_ne
     assert made("--stage train") == [False]
     assert "2 runs: 1 done, 1 missing. " in start("base2new --seeds 1 --plan")[2].out
     assert made() == [True]
-    assert made("-- DATALOADER.NUM_WORKERS 1") == []
-    code, noted, printed = start("base2new --seeds 1 -- OPTIM.LR 0.5")
-    assert code == 2
-    assert not noted
-    assert "OPTIM.LR 0.02 → 0.5" in printed.err
+    assert made("-- TRAIN.PRINT_FREQ 1") == []
+    for change in ("OPTIM.LR 0.02 → 0.5", "DATALOADER.NUM_WORKERS 0 → 1"):
+        key, _, _, value = change.split()
+        code, noted, printed = start(f"base2new --seeds 1 -- {key} {value}")
+        assert code == 2
+        assert not noted
+        assert change in printed.err
     (trained,) = start.output.glob("train_base/**/results.json")
     trained.write_text(trained.read_text().replace('"prompts 1"', '"other prompts"'))
     assert made() == [True], "other prompts are tested again"
@@ -176,10 +180,11 @@ def test_a_done_run_is_skipped_and_a_half_done_one_or_one_with_other_settings_ne
     assert made() == [False, True]
 
 
-def test_runs_side_by_side_are_the_same_runs_and_share_the_cores(start, calls):
+def test_runs_side_by_side_are_the_same_runs_and_share_the_cores(start, calls, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {*range(16)}, raising=False)
     words = "base2new --seeds 1 2 --trainer CoOp CDC"
     one = start(words)
-    assert calls.threads == {None}
+    assert calls.threads == calls.cores == {None}
     assert start(f"{words} --jobs 3")[:2] == (0, [])
     shutil.rmtree(start.output)
     three = start(f"{words} --jobs 3")
@@ -189,6 +194,7 @@ def test_runs_side_by_side_are_the_same_runs_and_share_the_cores(start, calls):
     assert one[2].out == three[2].out
     assert "[8/8]" in three[2].err
     assert calls.threads == {None, str(max(1, torch.get_num_threads() // 3))}
+    assert calls.cores == {None, "5"}
     tests = [run for run in three[1] if run.eval_only]
     assert all(folders.index(run.model_dir) < folders.index(run.output_dir) for run in tests)
 

@@ -41,7 +41,7 @@ def test_a_record_with_other_settings_than_the_checkpoints_is_refused(copied, ke
     "trainer, key, value",
     [
         ("CoOp", "OUTPUT_DIR", "elsewhere"),
-        ("CoOp", "DATALOADER.NUM_WORKERS", 7),
+        ("ZeroshotCLIP", "DATALOADER.NUM_WORKERS", 7),
         ("CoOp", "DATALOADER.TEST.BATCH_SIZE", 7),
         ("ZeroshotCLIP", "INPUT.PIXEL_MEAN", [0.5, 0.5, 0.5]),  # which has no checkpoint
     ],

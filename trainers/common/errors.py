@@ -67,9 +67,9 @@ def line_for_user(error: Exception) -> str | None:
     if lacks_memory(error):
         place = "the GPU's memory" if re.search("CUDA|CUBLAS|HIP|MPS", str(error)) else "memory"
         return (
-            f"{place} is used up: end other programs, or take less: TRAINER.<NAME>.TEXT_CHUNK 100, which changes "
-            "no result, fewer DATALOADER.NUM_WORKERS, which draw other random views of the training images, "
-            "TRAINER.<NAME>.PREC fp16 on a GPU, half of DATALOADER.TRAIN_X.BATCH_SIZE with half of OPTIM.LR, "
+            f"{place} is used up: end other programs, or give another output folder and take less: "
+            "TRAINER.<NAME>.TEXT_CHUNK 100, which changes no result, fewer DATALOADER.NUM_WORKERS, which change "
+            "none of one's own pictures, TRAINER.<NAME>.PREC fp16 on a GPU, half of DATALOADER.TRAIN_X.BATCH_SIZE with half of OPTIM.LR, "
             "a smaller CLIP, or smaller pictures"
         )
     if is_of_killed_worker(error):
@@ -78,8 +78,8 @@ def line_for_user(error: Exception) -> str | None:
             what = f"DataLoader worker has ended ({error.strerror})"
         return (
             f"{what}: give the same command again, a training resumes from its newest "
-            "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS, which draws "
-            "other random views of the training images from there on"
+            "checkpoint; if it happens again, memory is short: lower DATALOADER.NUM_WORKERS, and unless the "
+            "pictures are one's own give another output folder, since this number decides their random views"
         )
     if isinstance(error, OSError):
         path = shortened(printable(str(error.filename or "a file")))
