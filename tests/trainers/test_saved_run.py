@@ -13,6 +13,7 @@ EDITED = {
     "INPUT.BACKGROUND": "white",
     "TRAINER.COOP.CLASS_TOKEN_POSITION": "front",
     "TRAINER.COOP.PREC": "amp",
+    "DATALOADER.NUM_WORKERS": 7,
 }
 
 
