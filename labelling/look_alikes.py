@@ -93,7 +93,7 @@ def look_alikes(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> 
         dynamic_ncols=True,
     ) as progress:
         for places in classes.values():
-            shown = numpy.stack([seen[place] for place in places])  # type: ignore[misc]
+            shown = numpy.stack([numpy.asarray(seen[place]) for place in places])
             for place, first, is_partial in zip(places, *in_class(shown, progress)):
                 found.groups[place] = places[first]
                 found.is_partial[place] = is_partial

@@ -134,7 +134,7 @@ def stratified_folds(
     while (is_left := fold_of_group < 0).any():
         left = counts[is_left].sum(axis=0)  # (K,)
         if left.any():
-            rarest = int(numpy.where(left > 0, left, numpy.inf).argmin())
+            rarest = int(numpy.argmin(numpy.where(left > 0, left, numpy.inf)))
             having = numpy.flatnonzero(is_left & (counts[:, rarest] > 0)).tolist()
             chosen = sorted(having, key=lambda group: -counts[group, rarest])
         else:

@@ -29,7 +29,7 @@ INDEXING = {
     aten._index_put_impl_.default,
 }
 # of a GPU's tensor they would read its memory as the CPU's
-FOR_THE_CPU_ALONE = {torch.Tensor.numpy, torch.Tensor.__array__, torch.Tensor.pin_memory}
+FOR_THE_CPU_ALONE = {torch.Tensor.numpy, torch.Tensor.__array__}
 
 
 class Marks:
@@ -199,6 +199,12 @@ def pretended_gpu(kind="cuda"):
     def autocast_on_the_cpu(device_type, *args, **kwargs):
         return autocast("cpu", *args, **kwargs)
 
+    def pinned(tensor, device=None):
+        """Copies, as a pinned tensor is one: a torch that is built for CUDA would ask the driver."""
+        if marks.has(tensor):
+            raise RuntimeError("cannot pin 'torch.cuda.FloatTensor': only dense CPU tensors are")
+        return tensor.clone()
+
     cuda = {
         "is_available": lambda: has_cuda,
         "is_initialized": lambda: has_cuda,
@@ -214,6 +220,7 @@ def pretended_gpu(kind="cuda"):
         for name, value in cuda.items():
             stack.enter_context(mock.patch(f"torch.cuda.{name}", value))
         stack.enter_context(mock.patch("torch.autocast", autocast_on_the_cpu))
+        stack.enter_context(mock.patch("torch.Tensor.pin_memory", pinned))
         stack.enter_context(mock.patch("torch.backends.mps.is_available", lambda: not has_cuda))
         stack.enter_context(Functions(marks))
         stack.enter_context(Operations(marks))

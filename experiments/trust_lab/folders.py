@@ -245,7 +245,9 @@ def of_digits(draws: Generator) -> Folder:
     labels = every.truth.argmax(axis=1)
     is_known = numpy.arange(len(labels)) % 80 < 40
     known, aside = (
-        one_label([every.pictures[index] for index in numpy.flatnonzero(part)], labels[part])
+        one_label(
+            [every.pictures[index] for index in numpy.flatnonzero(part)], labels[part].tolist()
+        )
         for part in (is_known, ~is_known)
     )
     names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

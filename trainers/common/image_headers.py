@@ -55,7 +55,7 @@ def check_jpeg(file: IO[bytes]) -> None:
     last = b""
     while block := file.read(HEADER_BLOCK):
         content = numpy.frombuffer(last + block, numpy.uint8)  # four times as fast as ``count``
-        scans += numpy.count_nonzero((content[:-1] == 0xFF) & (content[1:] == 0xDA))
+        scans += int(numpy.count_nonzero((content[:-1] == 0xFF) & (content[1:] == 0xDA)))
         last = block[-1:]
     if scans > MAX_SCANS:
         raise ValueError(f"it is a JPEG of more than {MAX_SCANS} scans: save it again")

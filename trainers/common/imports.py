@@ -29,7 +29,16 @@ def importing() -> Iterator[None]:
 def freeze() -> None:
     """Let the garbage collector pass over all objects that there are, now and at the end of the process."""
     gc.freeze()
-    atexit.register(gc.freeze)
+    atexit.register(pass_over_at_exit)
+
+
+def pass_over_at_exit() -> None:
+    """Let the garbage collector pass over all objects at the process's end, but for triton's (a part of
+    torch's builds for CUDA), which prints pages of what it calls leaked if they are not collected."""
+    if "triton" in sys.modules:
+        gc.unfreeze()
+    else:
+        gc.freeze()
 
 
 class SecondName(MetaPathFinder, Loader):

@@ -140,7 +140,7 @@ def f1_interval(
         Cochran (1977), "Sampling Techniques", 3rd edition, §6.3: the variance of a ratio estimate.
     """
     _, place = numpy.unique(groups, return_inverse=True)
-    number = place.max() + 1
+    number = int(numpy.max(place)) + 1
     each = numpy.ones(len(groups)) if weight is None else weight
     right = numpy.bincount(place, each * (given & truth).sum(axis=1))  # (G,)
     counts = numpy.bincount(place, each * (given.sum(axis=1) + truth.sum(axis=1)))
