@@ -221,6 +221,7 @@ def pretended_gpu(kind="cuda"):
             stack.enter_context(mock.patch(f"torch.cuda.{name}", value))
         stack.enter_context(mock.patch("torch.autocast", autocast_on_the_cpu))
         stack.enter_context(mock.patch("torch.Tensor.pin_memory", pinned))
+        stack.enter_context(mock.patch("torch.backends.cudnn.version", lambda: None))
         stack.enter_context(mock.patch("torch.backends.mps.is_available", lambda: not has_cuda))
         stack.enter_context(Functions(marks))
         stack.enter_context(Operations(marks))
