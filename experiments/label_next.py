@@ -2,7 +2,8 @@
 chance.
 
     python -m experiments.label_next --results experiments/label_next.jsonl         # measures what the file lacks
-    python -m experiments.label_next --results experiments/label_next.jsonl --show  # the table
+    # the tables, and the picture in docs/tutorials/rounds.md
+    python -m experiments.label_next --results experiments/label_next.jsonl --show --figure docs/label_next.svg
 
 - Of each folder's pool 30 pictures are labelled at first, drawn by chance, then as many more as there are:
   60, 120, 240 and 480. After each round the probe is fitted to all that are labelled, under its usual setting, on
@@ -26,6 +27,9 @@ from pathlib import Path
 
 import numpy
 import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from pandas import DataFrame
 from PIL import Image, ImageEnhance
 from tabulate import tabulate
@@ -35,7 +39,10 @@ from experiments.pictures import DRAWINGS
 from experiments.promises import classifier_of, features_of
 from experiments.trust_lab import folders
 from labelling.next_labels import most_uncertain, next_to_label, spread
+from results.svg import STYLE, SVG_MARK, svg_of
 from trainers.binaryprobe import BinaryProbeMethod
+from trainers.common.errors import exit_code
+from trainers.common.files import check_output, write_text
 from trainers.common.setting import node_of
 from trainers.evaluation.multi_label import measure_multi_label
 from trainers.learners.features import FeatureMethod
@@ -43,6 +50,8 @@ from trainers.prompting.backbone import load_backbone
 
 SEEDS = (0, 1, 2)
 BUDGETS = (30, 60, 120, 240, 480)  # labelled pictures
+OFFERED = "--label-next"
+SHOWN = {"chance": "s--", "most uncertain": "^:", OFFERED: "o-"}  # and how their curves are drawn
 Choice = Callable[[numpy.ndarray, numpy.ndarray, numpy.ndarray, float, int], numpy.ndarray]
 Parts = tuple[list[str], folders.Drawn, folders.Drawn]  # names, the pool, and what is kept aside
 Draw = Callable[[numpy.random.Generator], Parts]
@@ -282,11 +291,64 @@ def table(lines: DataFrame) -> str:
     return tabulate(DataFrame(rows), headers="keys", tablefmt="github", showindex=False)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("--results", type=Path, required=True, help="file of lines")
-    parser.add_argument("--show", action="store_true", help="print the table, measure nothing")
-    args = parser.parse_args(arguments)
+def reported(lines: DataFrame) -> DataFrame:
+    """The lines of folders on which nothing was chosen: of chance, the most uncertain pictures and
+    ``--label-next``, whose names are ``shown``."""
+    others = lines[~lines["kind"].isin(CHOSEN_ON)]
+    is_several = others["kind"].str.startswith("scenes")
+    offered = is_several.map({True: "k-means", False: "k-means, then uncertain"})
+    shown = others["choice"].replace({"uncertain": "most uncertain"})
+    shown[others["choice"] == offered] = OFFERED
+    kept = others.assign(shown=shown)
+    return kept[kept["shown"].isin(SHOWN)]
+
+
+def gains(lines: DataFrame) -> str:
+    """A row per reported folder: how many points more ``--label-next`` gives than chance, by the number of
+    labelled pictures, mean and deviation of the pairs over the seeds."""
+    right = reported(lines).set_index(["kind", "labelled", "seed", "shown"])["right"].unstack()
+    pairs = (right[OFFERED] - right["chance"]).groupby(["kind", "labelled"], sort=False)
+    cells = pairs.agg(lambda points: f"{points.mean():+.1f} ± {points.std():.1f}").unstack()
+    by_kind = cells.reindex([kind for kind in KINDS if kind in cells.index])[[*BUDGETS[1:]]]
+    return tabulate(by_kind.rename_axis("folder").fillna(""), "keys", "github")
+
+
+def draw(lines: DataFrame) -> str:
+    """The curves of the reported folders as SVG, with their deviations over the seeds."""
+    known = reported(lines)
+    kinds = [kind for kind in KINDS if kind in {*known["kind"]}]
+    # letters as text
+    with rc_context({**STYLE, "svg.fonttype": "none"}):
+        figure = Figure(figsize=(9, 5), layout="constrained")
+        panels = figure.subplots(2, -(-len(kinds) // 2), squeeze=False)
+        for axes, kind in zip(panels.flat, kinds):
+            draw_folder(axes, known[known["kind"] == kind])
+            axes.set(
+                title=kind, ylabel="mAP in %" if kind.startswith("scenes") else "accuracy in %"
+            )
+        figure.supxlabel("labelled pictures", fontsize="medium")
+        figure.legend(
+            *panels[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=3
+        )
+        return svg_of(figure)
+
+
+def draw_folder(axes: Axes, lines: DataFrame) -> None:
+    """The curve of each choice."""
+    for shown, line in SHOWN.items():
+        right = lines[lines["shown"] == shown].groupby("labelled")["right"]
+        mean = right.mean()
+        axes.errorbar(mean.index, mean, yerr=right.std(), fmt=line, capsize=2, label=shown)
+    axes.set_xscale("log")
+    axes.set_xticks(BUDGETS, labels=map(str, BUDGETS))
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+
+
+def make(args: argparse.Namespace) -> None:
+    """The whole command."""
+    if args.figure:
+        check_output("--figure", args.figure, SVG_MARK, [args.results])
     known = []
     if args.results.exists():
         known = [json.loads(line) for line in args.results.read_text().splitlines()]
@@ -299,8 +361,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     known += lines
                     with args.results.open("a") as file:
                         file.writelines(json.dumps(line) + "\n" for line in lines)
-    print(table(DataFrame(known)))
-    return 0
+    measured = DataFrame(known)
+    print(table(measured))
+    print(f"\n{OFFERED} minus chance, in points\n\n{gains(measured)}")
+    if args.figure:
+        write_text(args.figure, draw(measured))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code: 0, or 2 with one line on standard error."""
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser.add_argument("--results", type=Path, required=True, help="file of lines")
+    parser.add_argument("--show", action="store_true", help="print the tables, measure nothing")
+    parser.add_argument("--figure", help="SVG file for the picture of the curves")
+    return exit_code(make, parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def decoding(files: Sequence[bytes]) -> float:
     """Return the milliseconds that decoding a picture takes."""
     start = time.perf_counter()
     for file in files:
-        with decoded(io.BytesIO(file), (255, 255, 255), 224) as picture:
+        with decoded(io.BytesIO(file), "white", 64) as picture:
             picture.load()
     return 1000 * (time.perf_counter() - start) / len(files)
 
@@ -107,9 +107,7 @@ def in_a_row(address: str, files: Sequence[bytes], requests: int) -> list[float]
     return [ask(address, files[number % len(files)]) for number in range(requests)]
 
 
-def side_by_side(
-    address: str, files: Sequence[bytes], clients: int, seconds: float
-) -> list[float]:
+def side_by_side(address: str, files: Sequence[bytes], clients: int, seconds: float) -> list[float]:
     """Have clients ask for some seconds; the milliseconds of each request."""
     end = time.monotonic() + seconds
 
@@ -128,14 +126,20 @@ def row(what: str, times: Sequence[float], before: float, after: float) -> list[
     """A row of the table."""
     middle, most = numpy.nanpercentile(times, (50, 99))
     errors = int(numpy.isnan(times).sum())
-    return [what, len(times), errors, f"{middle:.0f}", f"{most:.0f}", f"{before:.0f}", f"{after:.0f}"]
+    return [
+        what,
+        len(times),
+        errors,
+        f"{middle:.0f}",
+        f"{most:.0f}",
+        f"{before:.0f}",
+        f"{after:.0f}",
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument(
-        "--requests", type=int, default=10000, help="in a row (default: 10000)"
-    )
+    parser.add_argument("--requests", type=int, default=10000, help="in a row (default: 10000)")
     parser.add_argument("--clients", type=int, default=20, help="side by side (default: 20)")
     parser.add_argument("--seconds", type=float, default=60, help="of the clients (default: 60)")
     args = parser.parse_args(arguments)
