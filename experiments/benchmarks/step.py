@@ -2,6 +2,7 @@
 
     python -m experiments.benchmarks.step --shape ViT-B/16 --classes 50 100
     python -m experiments.benchmarks.step --shape ViT-B/16 --classes 50 500 --every output/gpu.csv
+    python -m experiments.benchmarks.step --shape ViT-B/16 --classes 50 500 --minutes
 
 The usual way is that of the CoOp and MaPLe repositories: the ``clip`` package's transformer over all
 77 positions of every text, templates in a loop, all layers on all tokens, opinions fused two at a time
@@ -15,7 +16,9 @@ reaches in the same run. Memory is what one call adds at its peak to what was in
 With ``--every`` it measures a step of every trainer instead, in the batches of its recipe and in each
 precision, on the GPU; its memory is all that is in use. Without a GPU the steps run on the pretended
 one of the tests, whose times and memory are the CPU's: this shows that they work, and no more.
-scripts/gpu.sh calls it; ``run.py --plan`` reads the file.
+scripts/gpu.sh calls it; ``run.py --plan`` reads the file. ``--minutes`` says by arithmetic how long that takes
+at least on each of ``GPUS``: all passes are counted, of the warm-up and of what comes before a training's first
+epoch, too.
 
 With ``--launches`` it counts, for every trainer, the operations that a step dispatches, which a GPU
 waits for where batches are small: of a narrow CLIP of ViT-B/16's layers, whose texts are padded as a GPU
@@ -88,12 +91,7 @@ SHORT_START = {"ProLIP": ["TRAINER.PROLIP.VIEWS", "1", "TRAINER.PROLIP.STEPS", "
 LAUNCH = 5e-6  # seconds from the start of an operation to that of the next one, at least
 HALF = 2  # bytes of a value in fp16, which the recipes compute in
 COUNTED = 50  # names of which --launches counts FLOPs and bytes
-# GPU → FLOP/s of products in fp16, bytes/s of its memory, by the maker's data sheets
-GPUS = {
-    "T4": (65e12, 320e9),
-    "A100": (312e12, 1555e9),
-    "H100": (989e12, 3350e9),
-}
+PRECISIONS = ("fp32", "amp", "fp16")  # that a method can be asked for
 # the eleven data sets of base-to-new
 FIELD = (
     "imagenet",
@@ -108,10 +106,28 @@ FIELD = (
     "eurosat",
     "ucf101",
 )
-PRECISIONS = ("fp32", "amp", "fp16")  # that a method can be asked for
 Work = Callable[[], object]  # what is measured
 Row = dict[str, Any]  # column → value
 log = logging.getLogger("step")
+
+
+class Gpu(NamedTuple):
+    """What a GPU can do, by its maker's data sheet.
+
+    Attributes:
+        half, single: FLOP/s of products in fp16 and in fp32; bandwidth: bytes/s of its memory.
+    """
+
+    half: float
+    single: float
+    bandwidth: float
+
+
+GPUS = {
+    "T4": Gpu(65e12, 8.1e12, 320e9),
+    "A100": Gpu(312e12, 19.5e12, 1555e9),
+    "H100": Gpu(989e12, 67e12, 3350e9),
+}
 
 # shape: arguments of clip.model.CLIP up to the vocabulary, and the recipe of that size
 SHAPES: dict[str, tuple[tuple[int, ...], str]] = {
@@ -506,7 +522,7 @@ def count_launches(work: Work) -> int:
 
 
 class Cost(NamedTuple):
-    """Launches, FLOPs and bytes of a step in fp16."""
+    """Launches, FLOPs and bytes in fp16 of a step or of several."""
 
     launches: int
     flops: int
@@ -587,12 +603,9 @@ def compare(works: dict[str, Work], rounds: int, peak: float) -> DataFrame:
 # ---- a step of every trainer ----
 
 
-def measure_step(method: Method, cfg: CfgNode, rounds: int) -> dict[str, float]:
-    """Milliseconds, memory, FLOPs and share of the peak of a step of ``fit``, on a random batch.
-
-    Args:
-        cfg: the method's; rounds: steps of which the median is taken.
-    """
+def started(method: Method, cfg: CfgNode) -> Work:
+    """A step of ``fit`` on a random batch, of a method that has done what comes before the first epoch; cfg:
+    the method's."""
     optimizer = build_optimizer(method, cfg.OPTIM)
     scaler = fit.scaler_of(method)
     views, _ = method.views(method.settings)
@@ -608,6 +621,16 @@ def measure_step(method: Method, cfg: CfgNode, rounds: int) -> dict[str, float]:
 
     method.start(shown, None)
     method.train()
+    return step
+
+
+def measure_step(method: Method, cfg: CfgNode, rounds: int) -> dict[str, float]:
+    """Milliseconds, memory, FLOPs and share of the peak of a step of ``fit``, on a random batch.
+
+    Args:
+        cfg: the method's; rounds: steps of which the median is taken.
+    """
+    step = started(method, cfg)
     flops = count_flops(step)  # warms up as well
     forget_peak()
     seconds = median(timer(step).timeit(1).mean for _ in range(rounds))
@@ -623,19 +646,28 @@ def measure_step(method: Method, cfg: CfgNode, rounds: int) -> dict[str, float]:
     }
 
 
+def configs_of(args: argparse.Namespace, precision: str) -> Iterator[tuple[CfgNode, int]]:
+    """The config and the number of classes of each step that is measured in a precision."""
+    shape: str = args.shape or "tiny"
+    options = ["DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)] if args.batch else []
+    for name in in_steps():
+        given = [*options, *SHORT_START.get(name, [])]
+        by_batch = configs_by_batch(name, shape, precision, given)
+        yield from product(by_batch.values(), args.classes or [50, 100])
+
+
 def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
     """A row of ``STEP_COLUMNS`` for each trainer that learns in steps, precision, number of classes and of images
     in a batch, and whether all could be measured."""
     shape: str = args.shape or "tiny"
-    options = ["DATALOADER.TRAIN_X.BATCH_SIZE", str(args.batch)] if args.batch else []
     rows: list[Row] = []
     is_whole = True
     with some_gpu() as device:
         backbone = build_backbone(random_clip(shape).state_dict()).to("cuda")
-        for name, precision in product(in_steps(), PRECISIONS):
-            given = [*options, *SHORT_START.get(name, [])]
-            by_batch = configs_by_batch(name, shape, precision, given)
-            for (batch, cfg), number in product(by_batch.items(), args.classes or [50, 100]):
+        for precision in PRECISIONS:
+            for cfg, number in configs_of(args, precision):
+                name = cfg.TRAINER.NAME
+                batch = cfg.DATALOADER.TRAIN_X.BATCH_SIZE
                 asked = f"{name}, {precision}, {number} classes, batches of {batch}"
                 try:
                     measured = measure_step(method_of(cfg, number, backbone), cfg, args.rounds)
@@ -647,6 +679,35 @@ def measure_all(args: argparse.Namespace) -> tuple[list[Row], bool]:
                 rows.append(dict(zip(STEP_COLUMNS, (*fixed, *measured.values()))))
                 log.info("%s: %.1f ms", asked, measured["ms"])
     return rows, is_whole
+
+
+def count_minutes(args: argparse.Namespace) -> list[Row]:
+    """The least minutes on each GPU of all that ``measure_all`` does there, by precision; what amp casts is left
+    out."""
+    shape: str = args.shape or "tiny"
+    backbone = build_backbone(random_clip(shape).state_dict())
+    minutes = {precision: dict.fromkeys(GPUS, 0.0) for precision in PRECISIONS}
+    for cfg, number in configs_of(args, "fp32"):
+        with layout_of_gpu(shape):
+            with Launches(is_computed=False) as start:
+                step = started(method_of(cfg, number, backbone), cfg)
+            with Launches(is_computed=False) as each:
+                step()
+        steps = 1 + args.rounds  # one to warm up
+        half = Cost(
+            start.count + steps * each.count,
+            start.flops + steps * each.flops,
+            HALF * (start.values + steps * each.values),
+        )
+        log.info("%s, %d classes: %d GFLOP", cfg.TRAINER.NAME, number, half.flops / 1e9)
+        single = half._replace(size=2 * half.size)
+        for gpu, speed in GPUS.items():
+            minutes["fp32"][gpu] += single.seconds(speed.single, speed.bandwidth) / 60
+            for precision in ("amp", "fp16"):
+                minutes[precision][gpu] += half.seconds(speed.half, speed.bandwidth) / 60
+    rows: list[Row] = [{"precision": name, **times} for name, times in minutes.items()]
+    total = {gpu: sum(times[gpu] for times in minutes.values()) for gpu in GPUS}
+    return [*rows, {"precision": "all", **total}]
 
 
 def shown(rows: Sequence[Row]) -> str:
@@ -749,8 +810,8 @@ def count_all_costs(shape: str, classes: int) -> list[Row]:
             "GFLOP": change([cost.flops / 1e9 for cost in costs], ",.0f"),
             "GB moved": change([cost.size / 1e9 for cost in costs], ",.1f"),
         }
-        for gpu, (peak, bandwidth) in GPUS.items():
-            times = [1000 * cost.seconds(peak, bandwidth) for cost in costs]
+        for gpu, speed in GPUS.items():
+            times = [1000 * cost.seconds(speed.half, speed.bandwidth) for cost in costs]
             row[f"{gpu}, ms"] = change(times, ".0f")
         rows.append(row)
     return rows
@@ -776,6 +837,9 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.launches:
         compare_launches(args.classes or [5, 50, 500], args.shape or "ViT-B/16")
+        return 0
+    if args.minutes:
+        print(tabulate(count_minutes(args), headers="keys", tablefmt="pipe", floatfmt=".1f"))
         return 0
     if not args.every:
         for classes in args.classes or [50, 100]:
@@ -806,6 +870,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--every",
         metavar="FILE.csv",
         help="measure a step of every trainer on a GPU, for run.py --plan",
+    )
+    parser.add_argument(
+        "--minutes", action="store_true", help="say how long --every takes on GPUs at least"
     )
     return run_tool(run, parser.parse_args(arguments), log)
 
