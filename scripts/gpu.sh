@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a GPU's owner types first, five minutes on one GPU: bash scripts/gpu.sh [pytest's arguments]
+# What a GPU's owner types first: bash scripts/gpu.sh [pytest's arguments]
+# Two minutes of tests, and steps that take a T4 at least 2.3 minutes by arithmetic: the line of steps below with --minutes for --every FILE.
 # Says what the device is; compares every method with the CPU within the tolerances that tests/trainers/test_gpu.py names; and measures a step of
 # every trainer on random weights of ViT-B/16 in fp32, amp and fp16: milliseconds, memory and share of the GPU's peak, as a table for
 # docs/performance.md and as output/gpu.csv, from which run.py --plan and scripts/paper.sh --plan say how many hours their trainings take.

@@ -162,6 +162,31 @@ def test_a_step_of_every_trainer_is_measured_in_every_precision(tmp_path, capsys
     assert all(ms > 0 for times in steps.times.values() for ms in times.values())
 
 
+def test_the_minutes_are_those_of_all_steps_that_are_measured(capsys, monkeypatch):
+    """Of a warm-up and each round in each precision, and what a trainer does before its first epoch; where FLOPs
+    decide they take the longer in fp32."""
+    monkeypatch.setattr(step, "METHODS", ["CoOp"])
+    speeds = {"one": step.Gpu(half=2e9, single=1e9, bandwidth=1e30)}
+    monkeypatch.setattr(step, "GPUS", speeds)
+    monkeypatch.setattr(step, "LAUNCH", 0.0)
+    words = "--shape smallest --classes 3 --batch 2 --rounds 2000 --minutes".split()
+    assert call(step.main, *words) == 0
+    lines = capsys.readouterr().out.splitlines()[2:]
+    minutes = {name: float(time) for _, name, time, _ in map(cells, lines)}
+    cfg = step.config("CoOp", "smallest", "fp32", ["DATALOADER.TRAIN_X.BATCH_SIZE", "2"])
+    backbone = step.build_backbone(step.random_clip("smallest").state_dict())
+    flops = step.count_flops(step.started(step.method_of(cfg, 3, backbone), cfg))
+    assert minutes["fp32"] == pytest.approx(2001 * flops / 1e9 / 60, abs=0.06, rel=0.01)
+    for precision in ("amp", "fp16"):
+        assert minutes[precision] == pytest.approx(minutes["fp32"] / 2, abs=0.1)
+    assert minutes["all"] == pytest.approx(2 * minutes["fp32"], abs=0.2)
+
+
+def cells(line):
+    """Of a row of a table in Markdown."""
+    return [cell.strip() for cell in line.split("|")]
+
+
 def test_a_step_that_fails_is_told_and_the_others_are_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(step, "METHODS", ["CoOp", "VPT"])
     measured = dict(zip(STEP_COLUMNS[6:], (1.0, 2.0, 3.0, 4.0)))

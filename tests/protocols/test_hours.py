@@ -1,11 +1,16 @@
 """run.py --plan says how long trainings take, by the steps that scripts/gpu.sh has measured."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 import run as protocol_run
 from protocols import hours
 from protocols.hours import STEP_COLUMNS, Steps
 from tests.commands import asked_of_python
+from tests.conftest import IN_EPOCHS
 from tests.runs import REPOSITORY, call, refuses
 
 HEAD = ",".join(STEP_COLUMNS)
@@ -89,3 +94,16 @@ def test_the_script_compares_with_the_cpu_and_measures_where_plans_look(tmp_path
     compared, measured = asked_of_python(script, [], {}, tmp_path)
     assert compared == "-m pytest -q -m gpu tests/trainers/test_gpu.py "
     assert measured.endswith(f"--every {hours.FILE} ")
+
+
+@pytest.mark.slow
+def test_the_script_ends_green_without_a_gpu_with_a_table_for_the_page():
+    """On the pretended one; of the tests marked gpu, which all slow runs have, with CDC's alone."""
+    words = ["bash", "scripts/gpu.sh", "-k", "CDC", "-p", "no:cacheprovider"]
+    env = {**os.environ, "VIRTUAL_ENV": sys.prefix, "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(words, cwd=REPOSITORY, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout
+    rows = [line.split("|") for line in done.stdout.splitlines() if line.startswith("| ")]
+    assert [row[1].strip() for row in rows] == ["trainer", *IN_EPOCHS]
+    assert all(len(row) == 8 for row in rows)
