@@ -35,13 +35,14 @@ class LabelLimits:
     Attributes:
         thresholds: (K,), or () of all, the least probability of each.
         most: that a picture is given, the most probable ones.
-        says: the given labels and their promise, in a sentence.
+        says: the given labels and their promise, in a sentence; further: its cost, in sentences.
         is_any: whether it serves any list of labels.
     """
 
     thresholds: numpy.ndarray
     most: int
     says: str = ""
+    further: str = ""
     is_any: bool = False
 
     def given(self, probability: numpy.ndarray) -> numpy.ndarray:

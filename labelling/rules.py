@@ -208,15 +208,16 @@ def promised_rule(
             "wrong: give a larger share, add pictures, or leave the promise out"
         )
     what = f"At most {100 * found:g} % {WHAT[option]}"
-    sentences = [f"{what}, with {100 * confidence:g} % confidence, on pictures like the run's"]
+    sentence = f"{what}, with {100 * confidence:g} % confidence, on pictures like the run's"
+    further = []
     left_out = [
         name for name, limit in zip(record["classnames"], rule.thresholds) if limit == NEVER
     ]
     if left_out:
-        sentences.append(f"Never given, since it can't be promised of them: {first_few(left_out)}")
+        further.append(f"Never given, since it can't be promised of them: {first_few(left_out)}")
     promised = worth_of(rule.given(held.probability), held.truth)
-    sentences += compared(promised, worth_of(held.given, held.truth))
-    return LabelLimits(rule.thresholds, rule.most, ". ".join(sentences))
+    further += compared(promised, worth_of(held.given, held.truth))
+    return LabelLimits(rule.thresholds, rule.most, sentence, ". ".join(further))
 
 
 def compared(promised: Worth, best: Worth) -> Iterator[str]:
@@ -272,12 +273,21 @@ def held_sets(folder: str, record: Record) -> HeldSets:
 
 
 def says(rule: LabelRule | None, record: Record) -> str:
-    """Return a rule's promise, in sentences; "" for none."""
+    """Return a rule's promise in one sentence, and the other promises where it can't be kept; "" for none."""
     if isinstance(rule, Threshold):
-        return explain(rule)
+        return in_short(rule)
     if rule is None:
         return BY_F1 if is_multi_label(record) and record["parameters"]["learnable"] else ""
     return rule.says
+
+
+def says_in_full(rule: LabelRule | None, record: Record) -> str:
+    """Return a rule's promise with its cost and limits, in sentences; "" for none."""
+    if isinstance(rule, Threshold):
+        return explain(rule)
+    if isinstance(rule, LabelLimits) and rule.further:
+        return f"{rule.says}. {rule.further}"
+    return says(rule, record)
 
 
 def offered_labels(folder: str) -> str:
@@ -326,6 +336,19 @@ def explain(threshold: Threshold) -> str:
         alternatives(threshold),
     )
     return " ".join(filter(None, sentences))
+
+
+def in_short(threshold: Threshold) -> str:
+    """Describe the rejected answers in one sentence; where nothing is promised, say why and which promises can
+    be kept."""
+    validation = threshold.validation
+    if threshold.point is None or threshold.share is None:
+        return explain(threshold)
+    every = counted(validation.points[-1].answered, noun(validation))
+    return (
+        f"The limit that promises {promise(threshold.share, threshold.confidence)}, on pictures like the run's {every}, "
+        f"gives {threshold.point.answered} of these a label."
+    )
 
 
 def offered(validation: Validation) -> str:

@@ -36,7 +36,7 @@ from ..answers.parquet import ParquetWriter
 from ..answers.part_file import PartFile, part_file
 from ..answers.writers import CsvWriter, JsonWriter, TextWriter, Writer, version_of
 from ..familiar import WITHHELD
-from ..rules import LabelRule, Wanted, rule_of, says
+from ..rules import LabelRule, Wanted, rule_of, says, says_in_full
 from ..shift import lines_after
 from ..threshold import Threshold
 from .arguments import add_run_arguments, images_at, share_or_best
@@ -113,6 +113,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="with --max-error: give a label to images unlike the run's, too, for which its promise says nothing",
     )
     parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="say all about the promise: on which images it was measured, its cost, and when it is broken",
+    )
+    parser.add_argument(
         "--probabilities",
         action="store_true",
         help="a column per class in the place of --topk's, in a table",
@@ -185,22 +190,28 @@ def run(args: argparse.Namespace) -> int:
         if args.label_next is not None:
             rows = rows_to_label(part, classifier, args.run, args.label_next, args.at_random)
         writer.write(rows, version_of(classifier.method))
+        log_promise(classifier, args.explain)
         tell(part, classifier, args.run)
     return 1 if unread else 0
 
 
-def tell(part: PartFile, classifier: "PromptedClassifier", folder: str | None) -> None:
-    """Say which labels are given, of how many images, and where these do not come as the run's came.
-
-    folder: of the run; None: there is none.
-    """
+def log_promise(classifier: "PromptedClassifier", is_explained: bool) -> None:
+    """Log the promise of the labels: in one sentence, or with its cost and limits and the images that get none."""
     rule = classifier.rule
-    if sentence := says(rule, classifier.record):
+    said = says_in_full if is_explained else says
+    if sentence := said(rule, classifier.record):
         log.info("%s", sentence)
-    if classifier.withholds:
+    if is_explained and classifier.withholds:
         log.info("%s", WITHHELD)
     if isinstance(rule, Threshold) and rule.alternatives():
         log.info("To have such a promise: --max-error best")
+
+
+def tell(part: PartFile, classifier: "PromptedClassifier", folder: str | None) -> None:
+    """Say how many images have an answer, and where these do not come as the run's came.
+
+    folder: of the run; None: there is none.
+    """
     _, answered, unread = part.counts()
     rejected = part.rejected()
     why = "too uncertain or too unfamiliar" if classifier.withholds else "too uncertain"

@@ -9,7 +9,7 @@ from ..rules import (
     LabelRule,
     explain,
     others_as_certain,
-    says,
+    says_in_full,
     verdict,
 )
 from ..threshold import Threshold
@@ -43,7 +43,7 @@ def describe(
         truth: the class of an example, where it is among those asked for, or its labels.
     """
     if answers.thresholds is not None:
-        return describe_labels(answers, says(rule, record), truth)
+        return describe_labels(answers, says_in_full(rule, record), truth)
     names = answers.classnames
     uncertainty = float(answers.uncertainty[0])
     said = NOT_KNOWN

@@ -83,9 +83,11 @@ class Progress:
             left = self.seconds / len(self.step_seconds) * steps
             place = {"epoch": epoch, "epochs": self.epochs, "batch": batch, "batches": self.batches}
             write_metrics(self.folder, {**place, **means, "lr": step.lr, "eta": round(left, 1)})
-            shown = " ".join(f"{name} {value:.4f}" for name, value in means.items())
+            # within an epoch the loss alone: all values stand in metrics.jsonl
+            shown = means if batch == self.batches else {"loss": means["loss"]}
+            words = " ".join(f"{name} {value:.4f}" for name, value in shown.items())
             log.info(
-                f"epoch [{epoch}/{self.epochs}] batch [{batch}/{self.batches}] {shown} "
+                f"epoch [{epoch}/{self.epochs}] batch [{batch}/{self.batches}] {words} "
                 f"lr {step.lr:.4e} eta {left:.0f} s"
             )
         self.bar.update()
