@@ -11,6 +11,7 @@ import pytest
 
 import predict
 from labelling import PromptedClassifier
+from labelling.rules import CAVEATS
 from tests.runs import CLASSES, write_validation
 
 
@@ -83,7 +84,10 @@ def test_another_order_of_the_names_changes_no_answer_and_no_promise(
     first = json.loads(said(*asked, run=str(folder)))
     turned = json.loads(said(*asked, "--classes", *CLASSES[::-1], run=str(folder)))
     assert "The limit that promises at most 50 % errors" in said.log
+    assert CAVEATS not in said.log
     assert {row["doubtful"] for row in first} == {False}
+    said("--explain", *asked, run=str(folder))
+    assert CAVEATS in said.log
     for row, other in zip(first, turned, strict=True):
         assert row["label"] == other["label"]
         assert row["doubtful"] == other["doubtful"]

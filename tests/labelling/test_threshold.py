@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from labelling.rules import Wanted, explain, offered, others_as_certain
+from labelling.rules import Wanted, explain, in_short, offered, others_as_certain
 from labelling.threshold import BEST_PROMISE, OFFERED, Held, possible, promised, threshold_of
 from tests.conftest import GOLDEN
 from tests.runs import refuses, write_validation
@@ -158,6 +158,11 @@ def test_the_rule_in_words_says_what_is_promised_and_what_can_be_had(
     wrong = numpy.isin(numpy.arange(60), mistakes)
     found = measured(uncertainty, wrong, max_error)
     assert explain(found) == words
+    if found.point is not None:
+        assert in_short(found).startswith(
+            f"The limit that promises at most {100 * found.share:g} %"
+        )
+        assert in_short(found).count(". ") == 0, "one sentence"
     expected = None if max_error is None else words.startswith("No limit")
     assert found.rejects(0.01) is expected
     for percent in re.findall(r"at most (\d+) % errors, answering", words):  # it holds

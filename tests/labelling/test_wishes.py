@@ -51,6 +51,8 @@ def test_the_best_share_is_the_smallest_that_can_be_promised(task, tmp_path):
     best = rule_of(str(tmp_path), Wanted(max_error="best"))
     if task is MULTI:
         assert best.says.startswith(f"At most {100 * min(had):g} % of the labels")
+        assert best.says.count(". ") == 0, "one sentence"
+        assert "Labels a picture: " in best.further
         again = rule_of(str(tmp_path), Wanted(max_error=min(had)))
         assert (best.thresholds == again.thresholds).all()
     else:
