@@ -178,7 +178,7 @@ def test_what_is_flagged_follows_from_the_error_that_is_allowed(said, copied, fo
     assert sorted(sure) == u[:3].tolist()
     for line in (
         "on pictures like the run's 7 validation images",
-        "Within it: 5 of these, 1 of them wrong.",
+        "gives 5 of these a label.",
         "6 images, 3 of them too uncertain for a label",
     ):
         assert line in said.log
