@@ -8,6 +8,7 @@ import numpy
 from numpy.typing import DTypeLike
 
 from trainers.evaluation.figures import voters
+from trainers.evaluation.multi_label import likelihood
 from trainers.evaluation.prediction import Prediction
 
 from .familiar import UNFAMILIAR
@@ -163,13 +164,12 @@ def multi_label_answers(
     for own, has in zip(probability, given):
         order = numpy.argsort(-own, kind="stable")
         labels.append([classnames[label] for label in order if has[label]])
-    agreed = numpy.where(given, probability, 1 - probability)
     return Answers(
         classnames=classnames,
         images=names,
         labels=labels,
         probabilities=probability,
-        uncertainty=1 - agreed.prod(axis=1),
+        uncertainty=(1 - likelihood(given, probability)).astype(probability.dtype),
         doubtful=[None] * len(probability),
         unfamiliar=None if answer.unfamiliar is None else answer.unfamiliar.numpy(),
         thresholds=numpy.broadcast_to(rule.thresholds, len(classnames)),

@@ -10,7 +10,7 @@ import numpy
 from results.runs import Arrays, FinishedRun, RunSeries
 from trainers.common.console import counted
 from trainers.common.record_file import tested_on
-from trainers.evaluation.multi_label import f1_interval, given_in
+from trainers.evaluation.multi_label import f1_interval, given_in, likelihood
 
 from .classes import MATRIX, ClassPage, with_number
 from .gallery import (
@@ -251,13 +251,6 @@ def held_out(run: FinishedRun) -> Arrays:
     if all("unfamiliar" in answers for answers in parts.values()):
         joined["unfamiliar"] = numpy.concatenate([own["unfamiliar"] for own in parts.values()])
     return joined
-
-
-def likelihood(labels: numpy.ndarray, probability: numpy.ndarray) -> numpy.ndarray:
-    """Return the probability (N,) of sets of labels if labels are independent; both (N, K)."""
-    agreeing = numpy.where(labels, probability, 1 - probability.astype(float))
-    product: numpy.ndarray = agreeing.prod(axis=1)
-    return product
 
 
 def wrong_in(answers: Arrays) -> WrongLabels:

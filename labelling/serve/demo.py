@@ -77,15 +77,12 @@ def uncertainty_of(answers: "Arrays") -> numpy.ndarray:
     """Return the uncertainty (N,) of a run's kept answers (``Answers``)."""
     # here, since they take seconds
     from results.answers import UNCERTAINTY
-    from trainers.evaluation.multi_label import given_in
+    from trainers.evaluation.multi_label import given_in, likelihood
 
     if UNCERTAINTY in answers:  # an image has one label
         known: numpy.ndarray = answers[UNCERTAINTY]
         return known
-    probability = answers["probability"]
-    agreed = numpy.where(given_in(answers), probability, 1 - probability)
-    uncertainty: numpy.ndarray = 1 - agreed.prod(axis=1)
-    return uncertainty
+    return 1 - likelihood(given_in(answers), answers["probability"])
 
 
 def spread(uncertainty: numpy.ndarray) -> numpy.ndarray:

@@ -56,6 +56,13 @@ def given_in(arrays: Mapping[str, numpy.ndarray]) -> numpy.ndarray:
     return given
 
 
+def likelihood(labels: numpy.ndarray, probability: numpy.ndarray) -> numpy.ndarray:
+    """Return the probability (N,), float64, of sets of labels if labels are independent; both (N, K)."""
+    agreeing = numpy.where(labels, probability, 1 - probability.astype(float))
+    product: numpy.ndarray = agreeing.prod(axis=1)
+    return product
+
+
 def measure_multi_label(
     probability: numpy.ndarray,
     given: numpy.ndarray,
