@@ -14,7 +14,6 @@ TOKENIZER = clip_module("simple_tokenizer").SimpleTokenizer()
 START_TOKEN = TOKENIZER.encoder["<|startoftext|>"]
 END_TOKEN = TOKENIZER.encoder["<|endoftext|>"]
 SHOWN_CHARACTERS = 60  # characters of a name in a message
-FIRST_NUMBERS = 8  # numbers of a token's row that tell it from almost all others
 LONGEST_NAME = 1000  # characters of a name: the tokenizer's time grows with their square
 
 
@@ -109,16 +108,16 @@ def phrase_tokens(phrase: str, context_length: int) -> Tensor:
 def unlearned(rows: Tensor) -> Tensor:
     """Return a mask (V,) of the tokens that a CLIP has not learned: they share their row of the table
     (V, D) with another."""
-    rows = rows.detach()
-    are_shared = occur_again(rows[:, :FIRST_NUMBERS])  # few are left, which are compared as a whole
-    are_shared[are_shared.clone()] = occur_again(rows[are_shared])
-    return are_shared
-
-
-def occur_again(rows: Tensor) -> Tensor:
-    """Return a mask (N,) of the rows that are equal to another."""
-    # Adding 0 makes negative zeros positive: their bytes differ. Sorting the rows takes three times as long.
-    contents = [row.tobytes() for row in (rows.float() + 0).cpu().numpy()]
+    device = rows.device
+    rows = rows.detach().cpu()
+    # Adding 0 makes negative zeros positive: their bits differ.
+    beginnings = (
+        (rows[:, :2].float() + 0).contiguous().view(torch.int64)[:, 0]
+    )  # two numbers as one
+    _, place, count = beginnings.unique(return_inverse=True, return_counts=True)
+    are_shared = count[place] > 1  # few are left, which are compared as a whole
+    contents = [row.tobytes() for row in (rows[are_shared].float() + 0).numpy()]
     number = Counter(contents)
-    are_equal = [number[content] > 1 for content in contents]
-    return torch.tensor(are_equal, dtype=torch.bool, device=rows.device)
+    is_repeated = [number[content] > 1 for content in contents]
+    are_shared[are_shared.clone()] = torch.tensor(is_repeated, dtype=torch.bool)
+    return are_shared.to(device)
