@@ -115,7 +115,7 @@ def unlearned(rows: Tensor) -> Tensor:
         (rows[:, :2].float() + 0).contiguous().view(torch.int64)[:, 0]
     )  # two numbers as one
     _, place, count = beginnings.unique(return_inverse=True, return_counts=True)
-    are_shared = count[place] > 1  # few are left, which are compared as a whole
+    are_shared: Tensor = count[place] > 1  # few are left, which are compared as a whole
     contents = [row.tobytes() for row in (rows[are_shared].float() + 0).numpy()]
     number = Counter(contents)
     is_repeated = [number[content] > 1 for content in contents]
