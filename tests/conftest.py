@@ -56,11 +56,13 @@ NEW = ("DATASET.SUBSAMPLE_CLASSES", "new")
 FEW = ("CDC", "MaPLe", "CoOp", TRAINERS[-1])
 
 
-def slow_but_for(few, names, argument="name"):
-    """A test for each of the names; for all but those of ``few`` it is slow."""
+def slow_but_for(few, names, argument="name", indirect=False):
+    """A test for each of the names; for all but those of ``few`` it is slow. ``indirect``: the argument
+    is a fixture, which takes the name."""
     return pytest.mark.parametrize(
         argument,
         [name if name in few else pytest.param(name, marks=pytest.mark.slow) for name in names],
+        indirect=indirect,
     )
 
 

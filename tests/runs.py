@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -43,6 +44,16 @@ def code_files():
 def call(main, *words):
     """The exit code of a command; words: of any type, as they are typed."""
     return main([*map(str, words)])
+
+
+def wait_until(condition):
+    """Wait until a condition holds; fail where it does not after so many looks: a clock goes on while
+    the machine is suspended."""
+    for _ in range(10 * PATIENCE):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"not within {PATIENCE} seconds: {condition}")
 
 
 def python(*words, cwd=REPOSITORY, text=True, **settings):

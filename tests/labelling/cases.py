@@ -66,7 +66,25 @@ class OwnTask:
 
 SINGLE = OwnTask(SINGLE_LABEL, one_colour, "accuracy")
 MULTI = OwnTask(MULTI_LABEL_TASK, any_colours, "map")
-over_tasks = pytest.mark.parametrize("task", [SINGLE, MULTI], ids=["single-label", "multi-label"])
+TASKS = {"single-label": SINGLE, "multi-label": MULTI}
+over_tasks = pytest.mark.parametrize("task", TASKS.values(), ids=[*TASKS])
+
+
+def by_turns(argument, cases):
+    """A test for each task with each case, a value by its name: every other pair is slow."""
+    return pytest.mark.parametrize(
+        f"task, {argument}",
+        [
+            pytest.param(
+                task,
+                value,
+                id=f"{name}-{case}",
+                marks=[pytest.mark.slow] if (place + case_place) % 2 else [],
+            )
+            for place, (name, task) in enumerate(TASKS.items())
+            for case_place, (case, value) in enumerate(cases.items())
+        ],
+    )
 
 
 def write(file: Path, rows, columns=("image", "label")) -> Path:

@@ -6,7 +6,7 @@ import numpy
 import pytest
 
 from labelling import encode
-from tests.labelling.cases import SMALL_BATCHES, over_tasks, train
+from tests.labelling.cases import SMALL_BATCHES, by_turns, over_tasks, train
 from tests.runs import record_of
 from trainers.engine.run import Run
 from trainers.engine.testing import Evaluator
@@ -50,21 +50,22 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(encode, "PICTURES_PER_BLOCK", BLOCK)
 
 
-@over_tasks
-@pytest.mark.parametrize(
-    "kill, blocks",
-    [
-        (die_at_a_block, 2),
-        (die_in_training, 0),
-        (die_before_the_test, 0),
-        (die_in_the_test, 0),
-        (die_before_the_record, 0),
-    ],
-)
+# how a run is killed, and how many of its three blocks are encoded afterwards
+KILLS = {
+    "at a block": (die_at_a_block, 2),
+    "in training": (die_in_training, 0),
+    "before the test": (die_before_the_test, 0),
+    "in the test": (die_in_the_test, 0),
+    "before the record": (die_before_the_record, 0),
+}
+
+
+@by_turns("kill_and_blocks", KILLS)
 def test_a_killed_run_goes_on_to_the_same_numbers(
-    task, kill, blocks, run_of, pictures_of, small_clip_file, tmp_path, monkeypatch, small_blocks
+    task, kill_and_blocks, run_of, pictures_of, small_clip_file, tmp_path, monkeypatch, small_blocks
 ):
     """And encodes no picture of a finished block again."""
+    kill, blocks = kill_and_blocks
     command = task, pictures_of(task) / "labels.csv", tmp_path / "run", small_clip_file
     with monkeypatch.context() as patch:
         kill(patch)

@@ -21,6 +21,7 @@ from labelling.limits import (
 from labelling.means import chance_of_mean
 from labelling.parts import stratified_folds
 from labelling.threshold import OFFERED
+from tests.conftest import slow_but_for
 from trainers.evaluation.multi_label import best_thresholds, thresholds_of_folds
 
 
@@ -141,7 +142,7 @@ def missed_limit_by_loops(probability, truth, groups, share, confidence):
     return best
 
 
-@pytest.mark.parametrize("seed", range(4))
+@slow_but_for((0, 1), range(4), "seed")
 @pytest.mark.parametrize("share", [0.1, 0.3])
 def test_limits_are_those_of_loops(seed, share):
     """Groups once, and a risk that all starts share."""

@@ -12,7 +12,7 @@ from PIL import Image
 from labelling import PromptedClassifier, encode, fit, rounds
 from labelling.rounds import Labelled, differences
 from results.runs import collect
-from tests.labelling.cases import MULTI, PICTURES, SINGLE, over_tasks, train, write
+from tests.labelling.cases import MULTI, PICTURES, SINGLE, by_turns, over_tasks, train, write
 from tests.runs import make_pictures, record_of
 from tests.same_run import assert_same_run
 from trainers.common.record_file import read_answers
@@ -184,8 +184,7 @@ KILLS = {
 }
 
 
-@over_tasks
-@pytest.mark.parametrize("kill", KILLS.values(), ids=[*KILLS])
+@by_turns("kill", KILLS)
 def test_a_killed_round_goes_on_to_the_same_bytes(task, kill, in_rounds, whole_of, monkeypatch):
     folder, second = in_rounds(task)
     with monkeypatch.context() as patched:
@@ -250,7 +249,7 @@ def test_what_changed_in_words():
     assert differences(of(a=["x", "y"]), of(a=[])) == "1 label changed, classes gone: x, y"
 
 
-@pytest.mark.parametrize("refit", [False, True])
+@pytest.mark.parametrize("refit", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_training_in_epochs_has_rounds_too(tmp_path, refit):
     folder = make_pictures(tmp_path / "shapes", names=("red square", "blue quokka"), count=10)
     settings = {"OPTIM.MAX_EPOCH": 1, "DATALOADER.NUM_WORKERS": 0}

@@ -6,13 +6,14 @@ import shutil
 
 import pytest
 
+import train as train_py
 from labelling.evaluate import labelling_of
 from labelling.readers.class_folders import read_class_folders
 from labelling.request import check_images, root_of
 from labelling.table import means_multi_label, read_table
 from tests.datasets.miniatures import image_folder
-from tests.labelling.cases import MULTI, SINGLE, over_tasks, read, train, write
-from tests.runs import python, record_of, refuses
+from tests.labelling.cases import MULTI, SETTINGS, SINGLE, over_tasks, read, train, write
+from tests.runs import call, record_of, refuses
 
 
 def names_in(table):
@@ -197,13 +198,12 @@ def test_a_run_on_several_is_the_run_on_their_union(
     assert union["metrics"] == whole["metrics"]
 
 
-def test_train_py_takes_several_and_settings_after_them(own_pictures, tmp_path, small_clip_file):
+def test_train_py_takes_several_and_settings_after_them(
+    own_pictures, tmp_path, small_clip_file, capsys, no_figures
+):
     folder = own_pictures(SINGLE)
     other = write(folder / "corrected.csv", [("3.png", "red")])
-    ended = python(
-        *("train.py", "--backbone", small_clip_file, "--output-dir", tmp_path / "run"),
-        *("--images", folder / "labels.csv", other),
-        *("INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", "0"),
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert "Corrected: 1 image: 3.png is red" in ended.stdout
+    words = ["--backbone", small_clip_file, "--output-dir", tmp_path / "run"]
+    words += ["--images", folder / "labels.csv", other]
+    assert call(train_py.main, *words, *SETTINGS) == 0
+    assert "Corrected: 1 image: 3.png is red" in capsys.readouterr().out

@@ -4,13 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
 
 import run as protocol_run
-from tests.runs import PATIENCE, REPOSITORY, call, make_small_options, python
+from tests.runs import PATIENCE, REPOSITORY, call, make_small_options, python, wait_until
 from trainers.engine.checkpoint import newest
 
 
@@ -68,19 +67,10 @@ def writers_of(path):
     }
 
 
-def wait_until(condition):
-    started = time.monotonic()
-    while not condition():
-        assert time.monotonic() - started < PATIENCE
-        time.sleep(0.1)
-
-
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "send, number, seeds",
-    [
-        (os.killpg, signal.SIGUSR1, [1]),
-        pytest.param(os.kill, signal.SIGINT, [1, 2], marks=pytest.mark.slow),
-    ],
+    [(os.killpg, signal.SIGUSR1, [1]), (os.kill, signal.SIGINT, [1, 2])],
 )
 def test_a_command_that_is_asked_to_stop_ends_its_runs(data_root, tmp_path, send, number, seeds):
     """A signal that goes to all processes, as Slurm sends it, or to this one alone."""

@@ -83,6 +83,7 @@ def test_training_changes_all_that_is_learned_and_saved_and_nothing_of_clip(run,
         assert newest(folder / MODEL_NAME) == f"model.pth.tar-{last}"
 
 
+@slow_but_for((*FEW, "TipAdapterF"), TRAINERS, "of_each", indirect=True)
 def test_on_a_gpu_it_is_the_same_run(run, of_each):
     """On one that is pretended: what meets on it is on it."""
     name, _, folder = of_each

@@ -107,7 +107,7 @@ def test_it_learns_there(gpu, vit, name, precision):
     assert any(not torch.equal(before[key], after[key]) for key in after)
 
 
-@slow_but_for(("CDC",), FEW)
+@slow_but_for(("CoOp",), FEW)
 def test_a_run_made_there_answers_alike_on_the_cpu(gpu, run, name):
     trainer, record, folder = run(name)
     assert record["device"] == "cuda:0"

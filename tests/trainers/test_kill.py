@@ -2,13 +2,12 @@
 not been."""
 
 import random
-import time
 
 import psutil
 
 from tests import children
 from tests.conftest import slow_but_for
-from tests.runs import PATIENCE
+from tests.runs import wait_until
 from tests.same_run import assert_same_run
 
 SEED = 20261125
@@ -52,7 +51,13 @@ def test_workers_of_a_run_that_is_killed_end_with_it(arguments, tmp_path):
     assert children.finish(words, tmp_path / "said", *prepare) == -9
     workers = [int(number) for number in (tmp_path / "workers").read_text().split()]
     assert len(workers) == 2
-    until = time.monotonic() + PATIENCE
-    while any(map(psutil.pid_exists, workers)) and time.monotonic() < until:
-        time.sleep(0.2)
-    assert not any(map(psutil.pid_exists, workers))
+    wait_until(lambda: not any(map(is_running, workers)))
+
+
+def is_running(number):
+    """Whether a process runs: one that has ended stays in the list until its parent, who may be
+    late, has asked for its exit code."""
+    try:
+        return psutil.Process(number).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
