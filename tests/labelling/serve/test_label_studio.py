@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import shutil
 
 import pytest
@@ -15,7 +16,8 @@ from labelling.serve.demo import Demo
 from labelling.serve.label_studio import read_interface
 from labelling.serve.page import make_app
 from labelling.serve.rounds import ANNOTATIONS, Rounds, words_of
-from tests.labelling.cases import NAMES, SINGLE, over_tasks
+from labelling.table import read_table
+from tests.labelling.cases import NAMES, PICTURES, SINGLE, over_tasks
 from tests.runs import record_of, refuses
 from trainers.common.config_files import settings_in
 from trainers.common.same_run import changes
@@ -212,6 +214,61 @@ def test_annotations_make_a_new_round_while_the_old_one_answers(task, backend, p
     rounds.training.join()
     assert rounds.demo.classifier is not before
     assert json.load(open(f"{rounds.folder}/rounds/1/results.json"))
+
+
+def chosen_in(row):
+    """The choices of a row of Label Studio's JSON_MIN, which is flat where there is one."""
+    chosen = row.get("colour") or []
+    if isinstance(chosen, dict):
+        return chosen["choices"]
+    return [chosen] if isinstance(chosen, str) else chosen
+
+
+@pytest.mark.slow
+@over_tasks
+def test_label_studios_own_client_takes_and_reads_a_whole_round(
+    task, backend, pictures_of, tmp_path
+):
+    """Predictions are valid by its rules, and what is kept of annotations is, by its converter, what a round is
+    trained on."""
+    from label_studio_sdk.converter import Converter  # slow to import
+    from label_studio_sdk.label_interface import LabelInterface
+
+    schema = interface(task)
+    client, rounds = backend(task, after=PICTURES)
+    interface_of_client = LabelInterface(schema)
+    tasks = [task_of(number) for number in range(PICTURES)]
+
+    def check_predictions():
+        asked = {"tasks": tasks, "label_config": schema}
+        for found in client.post("/predict", json=asked).json["results"]:
+            assert interface_of_client.validate_prediction(found)
+            found["result"][0]["value"]["choices"] = ["no such colour"]
+            assert not interface_of_client.validate_prediction(found)
+
+    check_predictions()
+    before = rounds.demo.classifier
+    for number, own in enumerate(tasks):
+        note = annotation(task.own(number), number)
+        assert interface_of_client.validate_annotation(note)
+        body = {"action": "ANNOTATION_CREATED", "task": own, "annotation": note}
+        said = client.post("/webhook", json=body).json["status"]
+    assert said == "a round is trained"
+    rounds.training.join()
+    assert rounds.demo.classifier is not before
+    check_predictions()
+    converter = Converter(schema, str(tmp_path), download_resources=False)
+    converter.convert_to_json_min(rounds.file, str(tmp_path / "read"), is_dir=False)
+    table = read_table(rounds.file, task.task.multi_label)
+    known = {}
+    for path, has in zip(table.paths, table.truth):
+        known[os.path.realpath(path)] = [
+            name for name, is_own in zip(table.classnames, has) if is_own
+        ]
+    read = json.loads((tmp_path / "read/result.json").read_text())
+    assert len(read) == len(known) == PICTURES
+    for row in read:
+        assert sorted(chosen_in(row)) == sorted(known[row["image"]])
 
 
 def test_a_users_file_is_not_taken_for_annotations(own_run):
