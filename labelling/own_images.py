@@ -128,7 +128,10 @@ def by_class(images: Iterable[Image]) -> list[Image]:
 def seen_of(images: Iterable[Image], kept: PictureCache | None) -> FactsOf:
     """Return what is seen of each file of the images, which is looked at once."""
     paths = [*dict.fromkeys(image.impath for image in images)]
-    return dict(zip(paths, look_through(paths, kept)))
+    facts = look_through(paths, kept)
+    if kept is not None:
+        kept.add_facts(facts)
+    return dict(zip(paths, facts))
 
 
 @dataclass(frozen=True)

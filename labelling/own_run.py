@@ -48,6 +48,7 @@ from trainers.texts.descriptions import note_content
 
 from .own_images import log_warnings, own_images
 from .request import OwnRun
+from .seen import read_seen
 from .table import read_table
 from .task import Task, task_of
 
@@ -220,6 +221,7 @@ def build_run(
     is_quick = not kind.learns_in_epochs
     if images is None:
         kept = PictureCache(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
+        read_seen(cfg.OUTPUT_DIR, kept)
         table = read_table(cfg.DATASET.ROOT, task.multi_label)
         images = own_images(table, task, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)

@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import IO, NamedTuple, Protocol
 
 import numpy
@@ -354,10 +354,14 @@ class PictureSink(Protocol):
 
     Attributes:
         least: as in ``draft``.
+        facts: hash of a file's bytes → facts of a picture that need not be decoded.
     """
 
     @property
     def least(self) -> int: ...
+
+    @property
+    def facts(self) -> Mapping[bytes, PictureFacts]: ...
 
     def take(self, path: str, image: Image.Image, seen: Image.Image) -> None:
         """Keep the needed parts of a picture.
@@ -368,10 +372,14 @@ class PictureSink(Protocol):
 
 
 def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
-    """Decodes a picture, a large one without a ``keeper`` as coarsely as its format allows."""
+    """Decodes a picture, unless its ``keeper`` knows its facts; a large one without a ``keeper`` as coarsely as
+    its format allows."""
     image = None
     try:
         with open_image(path) as image:
+            digest = bytes.fromhex(file_hash(path))
+            if keeper is not None and digest in keeper.facts:
+                return keeper.facts[digest]
             draft(image, COARSE if keeper is None else keeper.least)
             with room_for(image):
                 image.load()
@@ -384,7 +392,7 @@ def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
                 if keeper is not None:
                     keeper.take(path, image, seen)
         coarse = numpy.asarray(small).ravel()
-        return PictureFacts("", is_transparent, bytes.fromhex(file_hash(path)), coarse)
+        return PictureFacts("", is_transparent, digest, coarse)
     except Exception as error:  # as in ``decoded``
         return PictureFacts(reason(error, image))
 

@@ -2,7 +2,7 @@
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from threading import Lock
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 from yacs.config import CfgNode
 
-from ..common.image_files import on_background
+from ..common.image_files import PictureFacts, on_background
 from .transforms import least_side, shape_of_test
 
 # of decoded pictures that a run keeps in memory, at most; others are decoded each time: those for
@@ -101,6 +101,7 @@ class PictureCache:
         small: path → its ``small_jpeg``.
         features: ``Towers.key`` → path → that CLIP's own features (E,) of the picture as it is tested, of
             any length.
+        facts: hash of a file's bytes → facts of the picture, of former rounds' as well.
     """
 
     def __init__(self, settings: CfgNode, background: str, has_crops: bool) -> None:
@@ -115,6 +116,11 @@ class PictureCache:
         self.shown = Pictures(SHOWN_BYTES, shape)
         self.small: dict[str, bytes] = {}
         self.features: dict[tuple[str, str], dict[str, Tensor]] = defaultdict(dict)
+        self.facts: dict[bytes, PictureFacts] = {}
+
+    def add_facts(self, facts: Iterable[PictureFacts]) -> None:
+        """Keep the facts of pictures that can be read."""
+        self.facts.update({one.digest: one for one in facts if not one.reason})
 
     def take(self, path: str, image: Image.Image, seen: Image.Image) -> None:
         picture = seen if self.background == "white" else on_background(image, self.background)
