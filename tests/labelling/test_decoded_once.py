@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 import predict
-from labelling import PromptedClassifier, after
+from labelling import PromptedClassifier
 from labelling.commands import train
 from labelling.pictures import transformed
 from tests.conftest import slow_but_for
@@ -114,19 +114,6 @@ def test_a_training_on_several_labels_decodes_each_file_once(parts, small_clip_f
     words = [table, "--backbone", small_clip_file, "--output-dir", parts.parent / "out"]
     assert call(train.main, *words, "--settings", "INPUT.SIZE", f"({SIZE}, {SIZE})") == 0
     assert decodes == Counter(files)
-
-
-def test_the_next_round_decodes_new_pictures_alone(parts, train_on, decodes, monkeypatch):
-    monkeypatch.setattr(after, "write_report", lambda *_: ("", []))  # which shows some again
-    folder = parts / "test"
-    assert train_on(folder)[0] == 0
-    known = sorted(folder.rglob("*.jpg"))
-    new = known[0].with_name("new.jpg")
-    with Image.open(known[0]) as picture:
-        picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(new)
-    decodes.clear()
-    assert train_on(folder)[0] == 0
-    assert decodes == Counter([str(new)])
 
 
 @slow_but_for(("LinearProbe",), ("LinearProbe", "CoOp"), "trainer")

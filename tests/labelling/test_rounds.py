@@ -16,6 +16,7 @@ from tests.labelling.cases import MULTI, PICTURES, SINGLE, by_turns, over_tasks,
 from tests.runs import make_pictures, record_of
 from tests.same_run import assert_same_run
 from trainers.common.record_file import read_answers
+from trainers.data.kept import PictureCache
 from trainers.engine.run import Run
 from trainers.engine.testing import Evaluator
 
@@ -93,11 +94,20 @@ def test_the_same_command_makes_the_next_round(task, in_rounds, capsys, monkeypa
         write_block(place, images, contents, key)
 
     monkeypatch.setattr(encode, "write_block", noted)
+    decoded = []
+    take = PictureCache.take
+
+    def taken(self, path, *images):
+        decoded.append(path)
+        take(self, path, *images)
+
+    monkeypatch.setattr(PictureCache, "take", taken)
     capsys.readouterr()
     assert second() == 0
     said = "".join(capsys.readouterr())
     assert ROUND in said.lower()
     assert encoded == [4, 4]  # the new ones
+    assert len({*decoded}) == len(decoded) == 8
     former = folder / "rounds/1"
     assert_same_run(former, folder.with_name("former"))
     for name in ("results.json", "predictions-test.npz"):
