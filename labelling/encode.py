@@ -19,10 +19,10 @@ from trainers.data.images import Item
 from trainers.engine.run import Run
 
 from .appearance import looks_of
+from .seen import FEATURES_FOLDER
 
 log = logging.getLogger(__name__)
 PICTURES_PER_BLOCK = 256  # pictures of a block, about: a whole number of batches
-FEATURES_FOLDER = "features"  # folder of the blocks, in that of a run
 
 
 class Encoded(NamedTuple):

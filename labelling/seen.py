@@ -10,8 +10,7 @@ from trainers.common.image_files import PictureFacts
 from trainers.common.readers import read_arrays
 from trainers.data.kept import PictureCache
 
-from .encode import FEATURES_FOLDER
-
+FEATURES_FOLDER = "features"  # in the folder of a run
 SEEN_FILE = f"{FEATURES_FOLDER}/seen.npz"
 
 
