@@ -19,7 +19,7 @@ from trainers.data.images import Item
 from trainers.engine.run import Run
 
 from .appearance import looks_of
-from .seen import FEATURES_FOLDER
+from .seen import FEATURES_FOLDER, write_seen
 
 log = logging.getLogger(__name__)
 PICTURES_PER_BLOCK = 256  # pictures of a block, about: a whole number of batches
@@ -63,6 +63,8 @@ def encoded(run: Run, items: Sequence[Item]) -> Encoded:
     contents = [run.loaders.images.digests[str(item.impath)].hex() for item in items]
     known = read_blocks(folder, key)
     missing = {content: item for content, item in zip(contents, items) if content not in known}
+    if missing and run.loaders.images.kept is not None:
+        write_seen(run.cfg.OUTPUT_DIR, run.loaders.images.kept)
     for start, block in blocks_of(run, [*missing.values()]):
         part = [*missing][start : start + len(block.looks)]
         write_block(f"{folder}/{number_after(folder):09d}.npz", block, part, key)

@@ -34,7 +34,6 @@ from .familiar import FAMILIAR_FILE, fit_familiar, is_kept
 from .own_run import build_run, complete, config_of_images
 from .request import LOGGERS, OwnRun, check_images
 from .rounds import REFIT, begin_round, end_round, progress_said
-from .seen import write_seen
 from .task import task_of
 
 log = logging.getLogger(__name__)
@@ -137,8 +136,6 @@ def make(run: Run) -> None:
         )
         return
     begin_round(run, task_of(bool(run.loaders.images.truth)))
-    if (kept := run.loaders.images.kept) is not None:
-        write_seen(run.cfg.OUTPUT_DIR, kept)
     method = run.method
     if is_feature_classifier(method) and run.loaders.images.folds:
         make_by_folds(run, method)
