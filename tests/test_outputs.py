@@ -15,7 +15,7 @@ import predict
 from tests.datasets.miniatures import image_folder
 from tests.datasets.test_every_dataset import build
 from tests.runs import REPOSITORY, call, contents_of, refuses
-from trainers.common.console import Lines, printable
+from trainers.common.console import Lines, logged_to, printable
 from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
 
@@ -149,3 +149,9 @@ def test_output_that_takes_nothing_is_a_line(closed, message):
     assert "Traceback" not in done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.startswith("error: "))
     assert message in line
+
+
+def test_a_log_that_is_closed_is_collected_without_a_complaint(tmp_path):
+    with logged_to(str(tmp_path / "log.txt")) as log:
+        pass
+    log.close()  # as Python does when it collects a stream; from 3.13 on it says what fails there

@@ -147,7 +147,8 @@ class FileOnly(io.TextIOBase):
             raise
 
     def flush(self) -> None:
-        self.file.flush()
+        if not self.file.closed:  # by its block; Python flushes this one whenever it is collected
+            self.file.flush()
 
 
 @contextlib.contextmanager
