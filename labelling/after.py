@@ -17,9 +17,7 @@ from .fit import open_run
 from .own_run import for_trainer
 from .request import OwnRun
 from .rounds import progress_said
-from .rules import offered, offered_labels
 from .task import task_of
-from .threshold import validation_if_any
 
 if TYPE_CHECKING:
     from report.headlines import Headline
@@ -38,9 +36,10 @@ def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
     record = read_record(f"{cfg.OUTPUT_DIR}/{RECORD_FILE}")
     task = task_of(asked.multi_label)
     untrained = None
-    has_texts = run.method.backbone.has_texts
-    if run.name != ZERO_SHOT and has_texts and not cfg.TEST.NO_TEST:
+    why_alone = why_not_compared(run)
+    if not why_alone:
         untrained = untrained_record(run, asked)
+        why_alone = "" if untrained else "the test of it failed (log.txt says why)"
     if sentence := task.said(record):
         known = task.compared(record, untrained, run.loaders.images)
         others = ", ".join(f"{name} {value:.1f} %" for name, value in known.items())
@@ -48,7 +47,7 @@ def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
     if sentence := progress_said(cfg.OUTPUT_DIR):
         log.info("%s", sentence)
     if has_report():
-        page, heads = write_report(run, asked)
+        page, heads = write_report(run, asked, why_alone)
         for head in [head for head in heads if head.trainer == run.name][:1]:
             if head.votes:
                 log.info("%s", head.votes)
@@ -56,6 +55,15 @@ def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
                 log.warning("%s", head.warning)
         log.info("Look at the run: %s", page)
     log.info("Label images with: %s --run %s PATH …", predict, shlex.quote(folder))
+
+
+def why_not_compared(run: Run) -> str:
+    """Return why a run is not compared with its CLIP untrained; "" where it is."""
+    if run.name == ZERO_SHOT:
+        return "this is it"
+    if not run.method.backbone.has_texts:
+        return "this backbone has no text encoder, so it answers nothing without training"
+    return "nothing was tested (TEST.NO_TEST)" if run.cfg.TEST.NO_TEST else ""
 
 
 def untrained_record(run: Run, asked: OwnRun) -> Record | None:
@@ -99,19 +107,25 @@ def has_report() -> bool:
     return in_checkout and all(importlib.util.find_spec(name) for name in DRAWING)
 
 
-def write_report(run: Run, asked: OwnRun) -> "tuple[str, list[Headline]]":
-    """Write the report of a run into its folder; return the page and the headlines."""
+def write_report(run: Run, asked: OwnRun, why_alone: str) -> "tuple[str, list[Headline]]":
+    """Write the report of a run into its folder; return the page and the headlines.
+
+    why_alone: why the untrained CLIP was not tested, "" where it was.
+    """
     # here, since every other run can do without what draws, and without Dassl's data sets
+    from report import own
     from report.of_models import MODEL_FIGURES
     from report.page import make_report
 
     from .checkout import image_folder  # noqa: F401  (registers ImageFolder)
+    from .checkout.offers import multi_label_offer, offer_of
 
     folder = run.cfg.OUTPUT_DIR
-    if asked.multi_label:
-        promise = "" if run.cfg.TEST.NO_TEST else offered_labels(folder)
-    else:
-        promise = offered(validation_if_any(folder))
+    offer = None
+    if not run.cfg.TEST.NO_TEST:
+        offer = multi_label_offer(folder) if asked.multi_label else offer_of(folder)
     page = os.path.join(folder, "report.html")
     kept = run.loaders.images.kept
-    return page, make_report([folder], page, MODEL_FIGURES, run.cfg.DATASET.ROOT, promise, kept)
+    root = run.cfg.DATASET.ROOT
+    heads = make_report([folder], page, MODEL_FIGURES, root, own.OwnRun(offer, why_alone), kept)
+    return page, heads

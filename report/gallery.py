@@ -2,6 +2,7 @@
 per image: images whose label is probably wrong, and the least certain ones, with each template's vote."""
 
 import os
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,7 +22,10 @@ from .review import WrongLabels, least_certain, probably_wrong, wrong_labels
 SHOWN_IMAGES = 8  # images of each kind
 MOST_LISTED = 1000  # images of a run in a list, at most
 WRONG_LABELS = "Labels that are probably wrong"
+MISTAKES = "Other mistakes, the surest first"
+UNLIKE = "Unlike the rest of the pictures"
 LEAST_CERTAIN = "The least certain"
+UNUSUAL = 0.05  # p-value of a picture that is shown as unlike the rest
 LABEL_NEXT = (
     "These have labels already: of pictures without labels, python predict.py --run RUN new_photos --label-next 50 writes "
     "those to label next."
@@ -30,7 +34,8 @@ LIST_ENDINGS = {WRONG_LABELS: "wrong_labels", LEAST_CERTAIN: "least_certain"}  #
 READING = (
     "Images of one seed, each answered by a model that has not seen it. First those whose given label "
     "is probably wrong, or where the model is wrongly sure, the most probably wrong first: the share of "
-    "wrong labels is fitted together with a temperature. Then the least "
+    "wrong labels is fitted together with a temperature. Then other mistakes, the images farthest from all others where "
+    "that is known, near-duplicates (or other images of one group) in pairs, differently labelled ones first, and the least "
     f"certain images. {LABEL_NEXT} Fused votes are shown with their probability, "
     "their weight in the answer and their vacuity, the share of belief that they hold back."
 )
@@ -94,6 +99,22 @@ class Card:
     bars: list[Bar]
 
 
+class Twin(NamedTuple):
+    """One of two images of a group: its name, its data URI (None where it is not at hand), and its given labels."""
+
+    image: str
+    picture: str | None
+    truth: str
+
+
+class Pair(NamedTuple):
+    """Two images of a group, with different labels where the group has such."""
+
+    first: Twin
+    second: Twin
+    size: int  # images of the group
+
+
 @dataclass(frozen=True)
 class Gallery:
     """The gallery of one run.
@@ -103,12 +124,14 @@ class Gallery:
         reading: the explanation of the pictures.
         wrong: how many labels are probably wrong, in a sentence; "" for no sentence.
         cards: kind, such as ``LEAST_CERTAIN`` → the first ``SHOWN_IMAGES`` images of that kind.
+        pairs: of near-duplicates, or of images of one group; at most ``SHOWN_IMAGES``.
     """
 
     title: str
     reading: str
     wrong: str
     cards: dict[str, list[Card]]
+    pairs: list[Pair]
 
 
 def in_order(answered: Sequence[RunSeries]) -> list[RunSeries]:
@@ -166,7 +189,14 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         kind: [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
         for kind, order in orders(answers).items()
     }
-    return Gallery(f"{entry.where}, seed {run.seed}", READING, wrong_in(answers).says(), cards)
+    truth = [run.class_name(label) for label in answers["label"]]
+    return Gallery(
+        title=f"{entry.where}, seed {run.seed}",
+        reading=READING,
+        wrong=wrong_in(answers).says(),
+        cards=cards,
+        pairs=pairs_of(answers, truth, paths),
+    )
 
 
 def wrong_in(answers: Arrays) -> WrongLabels:
@@ -177,11 +207,60 @@ def wrong_in(answers: Arrays) -> WrongLabels:
 
 
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → indices of such images, in the order of ``review``."""
+    """Kind, such as ``LEAST_CERTAIN`` → indices of such images, those to look at first in front."""
+    listed = wrong_in(answers).listed
+    mistakes = other_mistakes(answers["right"], listed, answers["top_probability"][:, 0])
     return {
-        WRONG_LABELS: wrong_in(answers).listed,
+        WRONG_LABELS: listed,
+        MISTAKES: mistakes,
+        **unlike_the_rest(answers),
         LEAST_CERTAIN: least_certain(answers[UNCERTAINTY]),
     }
+
+
+def other_mistakes(
+    right: numpy.ndarray, listed: numpy.ndarray, probability: numpy.ndarray
+) -> numpy.ndarray:
+    """Return indices of wrong answers that are not listed yet, the most probable first.
+
+    Args:
+        right: (N,) bool; listed: indices; probability: (N,), of the answers.
+    """
+    wrong = numpy.setdiff1d(numpy.flatnonzero(~right), listed)
+    surest_first: numpy.ndarray = wrong[numpy.argsort(-probability[wrong], kind="stable")]
+    return surest_first
+
+
+def unlike_the_rest(answers: Arrays) -> dict[str, numpy.ndarray]:
+    """``UNLIKE`` → indices of images farther from all others than most are; {} where nothing says it."""
+    if "unfamiliar" not in answers:
+        return {}
+    p_values = answers["unfamiliar"]
+    order = numpy.argsort(p_values, kind="stable")
+    return {UNLIKE: order[p_values[order] <= UNUSUAL]}
+
+
+def pairs_of(answers: Arrays, truth: Sequence[str], paths: Paths) -> list[Pair]:
+    """Return two images of each group of several, differently labelled ones first; none where groups are unknown.
+
+    Args:
+        answers: of N images, with their ``group``; truth: N given labels in words.
+    """
+    members = defaultdict(list)
+    for index, group in enumerate(answers.get("group", ())):
+        members[int(group)].append(index)
+    chosen = []
+    for of_group in members.values():
+        first = of_group[0]
+        others = [index for index in of_group if truth[index] != truth[first]]
+        if len(of_group) > 1:
+            chosen.append((first, [*others, of_group[1]][0], len(of_group)))
+    chosen.sort(key=lambda pair: truth[pair[0]] == truth[pair[1]])
+
+    def twin(index: int) -> Twin:
+        return Twin(answers["image"][index], picture_of(answers, index, paths), truth[index])
+
+    return [Pair(twin(first), twin(second), size) for first, second, size in chosen[:SHOWN_IMAGES]]
 
 
 def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
@@ -231,11 +310,13 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
 
 
 def images_to_list(run: FinishedRun) -> Rows:
-    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such image, at most
-    ``MOST_LISTED``; of a run for one label per image."""
+    """Kind of ``LIST_ENDINGS`` → a row of ``LIST_COLUMNS`` for each such image, at most ``MOST_LISTED``; of a run
+    for one label per image."""
     answers = held_out(run)
+    found = orders(answers)
     made: Rows = {}
-    for kind, order in orders(answers).items():
+    for kind in LIST_ENDINGS:
+        order = found[kind]
         made[kind] = [
             (
                 answers["image"][index],

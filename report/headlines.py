@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy
 
-from results.runs import RunSeries
+from results.runs import FinishedRun, RunSeries
 from trainers.common.console import counted
 from trainers.common.record_file import nested, tested_on
 from trainers.evaluation.figures import votes_alone, wilson
@@ -26,6 +26,8 @@ class Headline:
         images: number of test images, 0 where it is not known.
         of: the same in words, as in "9 test images".
         measure: its name, as in "right answers"; value: of it.
+        is_least: whether the kept classifier has seen more than those that were tested, so that it is at least about
+            as good.
         low, high: ends of the value's 95 % interval over images like these; None where it is not known.
         chance: the result of guessing; chance_of: the choices, in words.
         zero_shot: the same CLIP's result without training on the same images, None where it is
@@ -45,6 +47,7 @@ class Headline:
     of: str
     measure: str
     value: float
+    is_least: bool
     low: float | None
     high: float | None
     chance: float
@@ -86,6 +89,7 @@ def headline(entry: RunSeries, untrained: float | None) -> Headline:
         of=tested_on(run.record, images),
         measure=RIGHT,
         value=accuracy,
+        is_least=is_least(run),
         low=low,
         high=high,
         chance=100 / classes,
@@ -96,6 +100,11 @@ def headline(entry: RunSeries, untrained: float | None) -> Headline:
         votes=votes_in_words(entry, untrained),
         warning=below_untrained(entry, untrained),
     )
+
+
+def is_least(run: FinishedRun) -> bool:
+    """Return whether a run was tested out of fold on pictures that stand for others."""
+    return "folds" in run.record and not {"found_in_part", "is_chosen"} & run.record.keys()
 
 
 def single(heads: list[Headline]) -> Headline | None:

@@ -16,6 +16,8 @@ from .classes import MATRIX, ClassPage, with_number
 from .gallery import (
     LABEL_NEXT,
     LEAST_CERTAIN,
+    LIST_ENDINGS,
+    MISTAKES,
     MOST_LISTED,
     SHOWN_IMAGES,
     WRONG_LABELS,
@@ -23,12 +25,15 @@ from .gallery import (
     Card,
     Gallery,
     Rows,
+    other_mistakes,
+    pairs_of,
     parts_of,
     picture_of,
     splits_of,
     unfamiliar_of,
+    unlike_the_rest,
 )
-from .headlines import Headline, mean_of, number_of_images
+from .headlines import Headline, is_least, mean_of, number_of_images
 from .pictures import Paths
 from .review import WrongLabels, least_certain, wrong_in_sets
 
@@ -53,7 +58,9 @@ GALLERY = (
     "Pictures of one seed, each answered by a model that has not seen it, with labels that they have or "
     "are given; the line in a bar is the label's threshold. First those with a label that is probably "
     "wrong or missing, the most probably wrong first: the share of wrong labels is fitted together with a "
-    f"temperature. Then the least certain pictures. {LABEL_NEXT}"
+    "temperature. Then other mistakes, the pictures farthest from all others where that is known, near-duplicates (or other "
+    "pictures of one group) in pairs, differently labelled ones first, and the least certain pictures. "
+    f"{LABEL_NEXT}"
 )
 
 
@@ -111,6 +118,7 @@ def headline(entry: RunSeries, untrained: float | None) -> Headline:
         of=tested_on(entry.first.record, images),
         measure=MEASURE,
         value=mean_of(entry, MAP),
+        is_least=is_least(entry.first),
         low=None,
         high=None,
         chance=chance(entry.first),
@@ -250,6 +258,7 @@ def held_out(run: FinishedRun) -> Arrays:
     joined["split"] = splits_of(parts)
     if all("unfamiliar" in answers for answers in parts.values()):
         joined["unfamiliar"] = numpy.concatenate([own["unfamiliar"] for own in parts.values()])
+    joined["group"] = numpy.concatenate([own["group"] for own in parts.values()])
     return joined
 
 
@@ -259,13 +268,17 @@ def wrong_in(answers: Arrays) -> WrongLabels:
 
 
 def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → indices of such pictures, in order; none where no label is ever
-    given."""
+    """Kind, such as ``LEAST_CERTAIN`` → indices of such pictures, in order; none where no label is ever given."""
     if numpy.isinf(answers["threshold"]).all():
         return {}
+    probability = likelihood(answers["given"], answers["probability"])
+    listed = wrong_in(answers).listed
+    right = (answers["given"] == answers["truth"]).all(axis=1)
     return {
-        WRONG_LABELS: wrong_in(answers).listed,
-        LEAST_CERTAIN: least_certain(1 - likelihood(answers["given"], answers["probability"])),
+        WRONG_LABELS: listed,
+        MISTAKES: other_mistakes(right, listed, probability),
+        **unlike_the_rest(answers),
+        LEAST_CERTAIN: least_certain(1 - probability),
     }
 
 
@@ -279,7 +292,14 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         for kind, order in orders(answers).items()
     }
     says = wrong_in(answers).says() if cards else ""
-    return Gallery(f"{entry.where}, seed {run.seed}", GALLERY, says, cards)
+    truth = [", ".join(names_of(run, labels)) or NO_LABEL for labels in answers["truth"]]
+    return Gallery(
+        title=f"{entry.where}, seed {run.seed}",
+        reading=GALLERY,
+        wrong=says,
+        cards=cards,
+        pairs=pairs_of(answers, truth, paths) if cards else [],
+    )
 
 
 def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
@@ -336,12 +356,14 @@ def verdict(given: bool, true: bool) -> str:
 
 
 def images_to_list(run: FinishedRun) -> Rows:
-    """``WRONG_LABELS`` and ``LEAST_CERTAIN`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``MOST_LISTED``; of
-    a multi-label run."""
+    """Kind of ``LIST_ENDINGS`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``MOST_LISTED``; of a
+    multi-label run."""
     answers = held_out(run)
     probability = likelihood(answers["given"], answers["probability"])
+    found = orders(answers)
     made: Rows = {}
-    for kind, order in orders(answers).items():
+    for kind in [kind for kind in LIST_ENDINGS if kind in found]:
+        order = found[kind]
         made[kind] = [
             (
                 answers["image"][index],

@@ -31,6 +31,7 @@ from .figures import (
 )
 from .gallery import MOST_LISTED, Gallery, in_order, write_lists
 from .headlines import Headline, single
+from .own import PROMISED, OwnRun, offer_figure
 from .pictures import Paths, check_root, find_images
 from .sources import RunRow, measures_of, notes_of, run_rows, warn_without_answers, warnings_noted
 from .tables import Tables, measured_tables, protocol_tables
@@ -42,6 +43,19 @@ MoreFigures = Callable[[list[RunSeries], dict[str, Paths]], Iterable[Figure]]
 
 
 @dataclass(frozen=True)
+class Answers:
+    """The answers of several series.
+
+    Attributes:
+        classes: a page for each series that has answers.
+        galleries: of the first seed of each of them.
+    """
+
+    classes: list[ClassPage]
+    galleries: list[Gallery]
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything on the page, in its order; a part without content is left out.
 
@@ -50,10 +64,12 @@ class Report:
         single: the headline that is shown in large figures, None where several count.
         glance: the headlines as tables, where none is ``single``.
         notes: remarks before reading on, each once.
-        classes: a page for each series that has answers.
+        own: of the only training, if it is on one's own pictures.
+        promise: its chart, if anything can be promised.
+        answers: of all series or, where one training stands alone, its own.
+        untrained: of the same CLIP without that training.
         tables: of accuracies, calibration and uncertainty.
         sections: of figures.
-        galleries: of the first seed of each series that has answers.
         lists: names of the files beside the page that list the galleries' images.
         has_pictures: whether it was made with the folder of the data sets.
         measures: columns of ``runs``.
@@ -62,13 +78,14 @@ class Report:
 
     folders: Sequence[str | Path]
     single: Headline | None
-    promise: str
+    own: OwnRun | None
+    promise: list[Section]
     glance: list[Glance]
     notes: list[str]
-    classes: list[ClassPage]
+    answers: Answers
+    untrained: Answers
     tables: Tables
     sections: list[Section]
-    galleries: list[Gallery]
     lists: list[str]
     has_pictures: bool
     measures: list[str]
@@ -80,7 +97,7 @@ def make_report(
     output: str | Path,
     more: Mapping[str, MoreFigures],
     root: str | None = None,
-    promise: str = "",
+    own: OwnRun | None = None,
     kept: PictureCache | None = None,
 ) -> list[Headline]:
     """Writes the report, and beside it a folder of its figures and lists of images.
@@ -91,7 +108,7 @@ def make_report(
             lists are such as ``report_least_certain.csv``.
         more: a section's title → the function that draws its figures, which need the runs' models.
         root: folder of the data sets; None: parts that need images are left out.
-        promise: the only training's promise for its labels, in words; "": none is said.
+        own: of the only training, if it is on one's own pictures.
         kept: as in ``Found``.
 
     Returns:
@@ -112,34 +129,35 @@ def make_report(
         paths = paths_of(answered, root, kept)
         drawn = [entry for entry in answered if shown_of(entry).has_figures]
         figures = all_figures(series, drawn, accuracies, more, paths)
-        trained_first = sorted(answered, key=lambda entry: entry.is_zero_shot)
-        classes = [
-            shown_of(entry).class_page(entry, paths[data_of(entry)]) for entry in trained_first
-        ]
-        voting_first = in_order(answered)
-        galleries = [
-            shown_of(entry).gallery(entry, paths[data_of(entry)]) for entry in voting_first
-        ]
-    heads = headlines(series)
+        heads = headlines(series)
+        alone = single(heads)
+        trained = [entry for entry in answered if not entry.is_zero_shot]
+        untrained = [entry for entry in answered if entry.is_zero_shot]
+        if alone:
+            shown = answers_of(trained or untrained, paths)
+            aside = answers_of(untrained if trained else [], paths)
+        else:
+            shown, aside = answers_of(answered, paths), Answers([], [])
     notes = [record.getMessage() for record in warnings.buffer]
     notes += [head.warning for head in heads if head.warning]
     notes += [note for run in runs for note in notes_of(run)]
     path = Path(output).absolute()
     start = str(path.with_suffix(""))  # of the files beside it
-    trained = [entry for entry in voting_first if not entry.is_zero_shot]
-    written = write_lists(lists(trained or voting_first), start)
+    written = write_lists(lists(in_order(trained or untrained)), start)
+    offer = own.offer if own else None
+    promised = [offer_figure(offer)] if offer and offer.kept else []
     sections = write_figures(figures, f"{start}_figures")
-    alone = single(heads)
     report = Report(
         folders=folders,
         single=alone,
-        promise=promise,
+        own=own,
+        promise=write_figures({PROMISED: promised}, f"{start}_figures"),
         glance=[] if alone else glances(heads),
         notes=[*dict.fromkeys(notes)],
-        classes=classes,
+        answers=shown,
+        untrained=aside,
         tables=Tables(accuracies, measured_tables(series)),
         sections=sections,
-        galleries=[made for made in galleries if made.cards],
         lists=written,
         has_pictures=bool(root),
         measures=measures_of(runs),
@@ -147,6 +165,16 @@ def make_report(
     )
     write_text(str(path), html_of(report))
     return heads
+
+
+def answers_of(series: Sequence[RunSeries], paths: Mapping[str, Paths]) -> Answers:
+    """Return the answers of series, those that were trained first; paths: of ``paths_of``."""
+    trained_first = sorted(series, key=lambda entry: entry.is_zero_shot)
+    classes = [shown_of(entry).class_page(entry, paths[data_of(entry)]) for entry in trained_first]
+    galleries = [
+        shown_of(entry).gallery(entry, paths[data_of(entry)]) for entry in in_order(series)
+    ]
+    return Answers(classes, [made for made in galleries if made.cards])
 
 
 def data_of(entry: RunSeries) -> str:

@@ -11,8 +11,9 @@ import pandas
 import pytest
 from PIL import Image as Pictures
 
-from report.gallery import LEAST_CERTAIN, WRONG_LABELS
+from report.gallery import LEAST_CERTAIN, MISTAKES, WRONG_LABELS
 from report.multi_label import taken_for
+from report.own import PROMISED, Given, Offer, OwnRun
 from report.page import make_report
 from report.pictures import find_images
 from report.review import WrongLabels
@@ -81,6 +82,14 @@ MULTI_LABEL = Case(
     "mAP",
     "all 40 pictures by 5-fold cross-validation",
 )
+OFFER = Offer(
+    "A promise.",
+    numpy.linspace(0.1, 1, 10),
+    numpy.linspace(0, 0.3, 10),
+    {0.1: Given(0.4, 0.05)},
+    "of the pictures",
+)
+OWN = OwnRun(OFFER)
 over_tasks = pytest.mark.parametrize("task", [ONE_LABEL, MULTI_LABEL], ids=lambda task: task.metric)
 
 
@@ -101,9 +110,7 @@ def test_the_page_begins_with_what_was_measured_of_which_pictures_beside_the_unt
 ):
     trained = task.write(tmp_path / "runs", "CDC", task.answers(1))
     untrained = task.write(tmp_path / "runs", ZERO_SHOT, task.answers(2))
-    head, itself = make_report(
-        [tmp_path / "runs"], tmp_path / "page.html", {}, promise="A promise."
-    )
+    head, itself = make_report([tmp_path / "runs"], tmp_path / "page.html", {}, own=OWN)
     value, zero_shot = (
         record_of(folder)["metrics"]["test"][task.metric] for folder in (trained, untrained)
     )
@@ -114,6 +121,38 @@ def test_the_page_begins_with_what_was_measured_of_which_pictures_beside_the_unt
     assert f"the same CLIP untrained (zero-shot) {zero_shot:.1f} %" in text
     assert f"chance, {head.chance_of} {head.chance:.1f} %" in text
     assert "A promise." in text
+
+
+@over_tasks
+def test_a_report_on_own_pictures_goes_from_the_number_to_pictures_and_folds_research(
+    task, tmp_path
+):
+    answers = task.answers(1)
+    answers["group"] = numpy.arange(40) // 2
+    task.write(tmp_path / "runs", "CDC", answers)
+    task.write(tmp_path / "runs", ZERO_SHOT, task.answers(2))
+    make_report([tmp_path / "runs"], tmp_path / "page.html", {}, own=OWN)
+    shown, folded = text_of(tmp_path / "page.html").split("For research Tables, calibration")
+    order = (
+        "A promise.",
+        PROMISED,
+        "Pictures to look at",
+        WRONG_LABELS,
+        MISTAKES,
+        "Near-duplicates",
+        LEAST_CERTAIN,
+        "least accurate first" if task is ONE_LABEL else "least average precision first",
+    )
+    places = [shown.rindex(words) for words in order]
+    assert places == sorted(places)
+    assert "Where the numbers come from" in folded
+    assert ZERO_SHOT not in shown[shown.rindex("Pictures to look at") :]
+    assert ZERO_SHOT in folded
+    source = (tmp_path / "page.html").read_text()
+    research = source.index('<h2 id="research">')
+    assert source.index('alt="Share of wrong labels') < source.index('<h2 id="gallery">')
+    assert source.index('<h2 id="gallery">') < source.index('<h2 id="classes">') < research
+    assert source[research:].split("<details")[1].startswith("><summary>")
 
 
 @over_tasks
@@ -241,7 +280,7 @@ def test_gallery_and_lists_have_the_same_pictures_in_one_order(task, tmp_path, m
     made = shown_of(entry).gallery(entry, {})
     make_report([tmp_path / "runs"], tmp_path / "page.html", {})
     assert found.says() in text_of(tmp_path / "page.html")
-    assert set(made.cards) == {WRONG_LABELS, LEAST_CERTAIN}
+    assert set(made.cards) == {WRONG_LABELS, MISTAKES, LEAST_CERTAIN}
     assert len(made.cards[WRONG_LABELS]) == 3
     for kind, ending in ((WRONG_LABELS, "wrong_labels"), (LEAST_CERTAIN, "least_certain")):
         listed = pandas.read_csv(tmp_path / f"page_{ending}.csv")
