@@ -222,7 +222,7 @@ def build_run(
     if images is None:
         kept = PictureCache(cfg.INPUT, cfg.INPUT.BACKGROUND, has_crops=not is_quick)
         read_seen(cfg.OUTPUT_DIR, kept)
-        table = read_table(cfg.DATASET.ROOT, task.multi_label)
+        table = read_table(cfg.DATASET.ROOT, task.multi_label, cfg.DATASET.BOXES)
         images = own_images(table, task, cfg, can_fold and is_quick, kept)
     check_data(cfg, images)
     device = device_of(cfg)

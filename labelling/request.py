@@ -31,6 +31,7 @@ Text = str | os.PathLike[str]
 # of this package and of the library
 LOGGERS = tuple(logging.getLogger(name.partition(".")[0]) for name in (__name__, console.__name__))
 GROUP_BY = "DATASET.GROUP_BY"
+BOXES = "DATASET.BOXES"
 # settings that follow from an argument → which one
 ARGUMENTS = {
     "DATASET.ROOT": "the folder of the images",
@@ -38,6 +39,7 @@ ARGUMENTS = {
     "SEED": "the seed",
     "TRAINER.NAME": "the trainer",
     GROUP_BY: "how images are grouped",
+    BOXES: "whether boxes are pictures",
 }
 
 
@@ -85,6 +87,7 @@ def ask(
     shots: int = SHOTS,
     seed: int = 1,
     group_by: str | None = None,
+    boxes: bool = False,
     settings: Mapping[str, object] | None = None,
     refit: bool = False,
     device: str | None = None,
@@ -98,6 +101,7 @@ def ask(
             trainer without ``<trainer>``.
         group_by: which images belong together (``groups.named_by``); None: a file's column says it,
             or they look alike.
+        boxes: whether each box of a file is a picture; the boxes of a photograph belong together.
         device: the name of the device; None: the settings' one.
 
     Raises:
@@ -119,6 +123,17 @@ def ask(
         if rule not in (FOLDER, NONE):
             checked_pattern(rule)
         settings[GROUP_BY] = rule
+    if boxes and rule:
+        raise UserError(
+            "with --boxes the boxes of a photograph belong together: leave out --group-by, or give a CSV file with a column "
+            "group that names what photographs belong together"
+        )
+    if boxes and all(map(os.path.isdir, roots_in(root))):
+        raise UserError(
+            "--boxes is for COCO's and Label Studio's files, and these are folders: leave it out"
+        )
+    if boxes:
+        settings[BOXES] = True
     if device is not None:
         settings["DEVICE"] = device
     named = settings.get("MODEL.BACKBONE.NAME")
@@ -197,6 +212,11 @@ def add_arguments(parser: argparse._ActionsContainer) -> None:
         metavar="LEVEL",
         help="how many levels below the folder the class folders lie: 2 for animals/dogs (default: 1)",
     )
+    parser.add_argument(
+        "--boxes",
+        action="store_true",
+        help="each box of COCO's or Label Studio's file is a picture, its crop, and the boxes of a photograph belong together",
+    )
     labels = parser.add_mutually_exclusive_group()
     labels.add_argument(
         "--multi-label",
@@ -225,7 +245,7 @@ def ask_by(
     asked = ask(
         args.images,
         classes_at=args.classes_at,
-        multi_label=means_multi_label(root_of(args.images), args.multi_label),
+        multi_label=means_multi_label(root_of(args.images), args.multi_label, args.boxes),
         trainer=args.trainer,
         backbone=args.backbone,
         recipe=recipe,
@@ -233,12 +253,13 @@ def ask_by(
         shots=args.shots,
         seed=seed,
         group_by=args.group_by,
+        boxes=args.boxes,
         settings={**of_flags, **settings},
         refit=args.refit,
     )
     check_images(asked.images)
     if any(map(os.path.isfile, roots_in(asked.images))):
-        read_table(asked.images, asked.multi_label)
+        read_table(asked.images, asked.multi_label, args.boxes)
     return asked
 
 

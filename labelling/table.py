@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy
 
+from trainers.common.boxes import box_of, file_of
 from trainers.common.console import counted, first_few, printable
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name, roots_in
@@ -95,15 +96,16 @@ class Table:
         )
 
 
-def means_multi_label(path: str, told: bool | None = None) -> bool:
+def means_multi_label(path: str, told: bool | None = None, boxes: bool = False) -> bool:
     """Return whether pictures may have several labels, as one of the folders and files of a root says.
 
     Args:
+        boxes: whether each box is a picture, which has one label unless something else is told.
         told: what ``--multi-label`` (True) or ``--single-label`` (False) says; None: nothing. Then a file
             decides by its form; a folder, and what can't be read, means one label.
     """
-    if told is not None:
-        return told
+    if told is not None or boxes:
+        return bool(told)
     return any(file_means_multi_label(one) for one in roots_in(path))
 
 
@@ -125,10 +127,12 @@ def is_json(content: str) -> bool:
     return content.lstrip().startswith(("[", "{"))
 
 
-def read_table(root: str, multi_label: bool) -> Table:
+def read_table(root: str, multi_label: bool, boxes: bool = False) -> Table:
     """Return the pictures of a folder or a file, or of several, and their labels.
 
-    root: as in ``joined_roots``.
+    Args:
+        root: as in ``joined_roots``.
+        boxes: whether each box of a file is a picture; the boxes of a photograph are a group.
 
     Raises:
         UserError: it is none of the forms at the head of this module, an image is not there, rows of
@@ -138,7 +142,7 @@ def read_table(root: str, multi_label: bool) -> Table:
     sources = []
     names: Mapping[str, str] = {}
     for place in places:
-        source, names = read_source(place, multi_label)
+        source, names = read_source(place, multi_label, boxes)
         check_labels(source, place, multi_label)
         sources.append(source)
         if len(places) > 1:
@@ -150,13 +154,13 @@ def read_table(root: str, multi_label: bool) -> Table:
     return table_of(source, places[0], names)
 
 
-def read_source(place: str, multi_label: bool) -> tuple[Source, Mapping[str, str]]:
+def read_source(place: str, multi_label: bool, boxes: bool) -> tuple[Source, Mapping[str, str]]:
     """Read a folder or a file, each picture once, and class folder → class name where they may
     differ."""
     if not os.path.isfile(place):
         source, names = read_class_folders(place, multi_label)
         return settled(source, place, multi_label), names
-    source = settled(read_file(place, multi_label), place, multi_label)
+    source = settled(read_file(place, multi_label, boxes), place, multi_label)
     source.notes.extend(notes_on_places(source, place))
     return source, {}
 
@@ -170,7 +174,7 @@ def in_class_names(source: Source, names: Mapping[str, str]) -> Source:
     return replace(source, rows=rows)
 
 
-def read_file(path: str, multi_label: bool) -> Source:
+def read_file(path: str, multi_label: bool, boxes: bool = False) -> Source:
     """Read a file, with the paths of its images.
 
     Raises:
@@ -183,9 +187,11 @@ def read_file(path: str, multi_label: bool) -> Source:
             source = csv_table.read_csv(content, multi_label)
         else:
             stored = parse_json(content)
-            if isinstance(stored, dict) and multi_label:
-                source = coco.read_coco(stored)
+            if isinstance(stored, dict) and (multi_label or boxes):
+                source = coco.read_coco_boxes(stored) if boxes else coco.read_coco(stored)
                 locate = coco.find_coco
+            elif boxes:
+                source = label_studio.read_rectangles(stored)
             else:
                 source = label_studio.read_tasks(stored)
     except UserError as error:
@@ -249,12 +255,19 @@ def table_of(source: Source, place: str, names: Mapping[str, str]) -> Table:
         classnames=[names.get(name, name) for name in folders],
         folders=folders,
         parts=[row.part for row in source.rows],
-        groups={row.image: row.group for row in source.rows if row.group},
+        groups={row.image: group for row in source.rows if (group := group_of(row))},
         notes=source.notes,
         warnings=source.warnings,
         asked_with={row.image: row.asked_with for row in source.rows if row.asked_with is not None},
         is_chosen=source.is_chosen,
     )
+
+
+def group_of(row: Row) -> str:
+    """Return the name of a row's group: of a box without one its photograph; "" for none."""
+    if row.group or box_of(row.image) is None:
+        return row.group
+    return image_name(file_of(row.image))
 
 
 def labels_in(source: Source) -> list[str]:

@@ -131,6 +131,10 @@ BEYOND_DASSL = {
         "",
         "of one's own images: which belong together: folder, a regular expression for names, or none; empty: copies",
     ),
+    "DATASET.BOXES": Setting(
+        False,
+        "of one's own images: whether each box of COCO's or Label Studio's file is a picture, its crop",
+    ),
     "INPUT.BACKGROUND": Setting(
         "",
         "a colour: transparent pictures are put on it, and all are turned as their EXIF data say; "

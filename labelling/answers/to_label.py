@@ -9,7 +9,7 @@ import numpy
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.files import file_hash
+from trainers.common.image_files import content_hash
 from trainers.common.fingerprints import start_of
 from trainers.common.image_files import look_through
 from trainers.common.record_file import is_multi_label
@@ -39,7 +39,7 @@ def with_features(
 ) -> dict[str, object]:
     """Return a row with the features (E,) of its image and the hash of the image's bytes, which were read just now."""
     stored = base64.b64encode(features.astype(STORED).tobytes()).decode()
-    return {**row, FEATURES_FIELD: stored, CONTENT: file_hash(path)}
+    return {**row, FEATURES_FIELD: stored, CONTENT: content_hash(path)}
 
 
 def features_of(row: Mapping[str, object]) -> numpy.ndarray:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime, timezone
 
+from trainers.common.boxes import Box, boxed, cut_off, whole_pixels
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.readers import Stored
 
-from .rows import Row, Source
+from .rows import NO_PIXEL, Row, Source, left_out_because
 
 NOT_CONFIRMED = "has predictions only, which are no labels: confirm or correct them in Label Studio, then export annotations (JSON)"
 
@@ -51,6 +52,66 @@ def read_tasks(tasks: Stored) -> Source:
             "is taken"
         )
     return Source(rows, notes=notes)
+
+
+def read_rectangles(tasks: Stored) -> Source:
+    """Return a row for each rectangle with a label of each task's newest annotation.
+
+    Raises:
+        ValueError: it is no export of Label Studio's, a rectangle is turned, or has no single label.
+    """
+    if not isinstance(tasks, list):
+        raise ValueError("it is no list of tasks")
+    rows = []
+    outside = []
+    for number, task in enumerate(tasks, 1):
+        where = f"task {number}"
+        try:
+            where = f"task {task.get('id', number)}"
+            annotations = annotations_of(task)
+            if not annotations:
+                continue
+            annotation = annotations[newest(annotations)]
+            image = address_of(task["data"])
+            for result in annotation["result"]:
+                if result["type"] != "rectanglelabels":
+                    continue
+                box = box_in(result)
+                if box is None:
+                    outside.append(where)
+                    continue
+                names = tuple(name.strip() for name in result["value"]["rectanglelabels"])
+                rows.append(Row(where, boxed(image, box), names, time=time_of(annotation)))
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(f"{where} is of another form: {error!r}") from error
+        except ValueError as error:
+            raise ValueError(f"{where} has {error}") from error
+    return Source(rows, notes=left_out_because(NO_PIXEL, outside), is_row_per_label=True)
+
+
+def box_in(result: Stored) -> Box | None:
+    """Return the box of a rectangle, which Label Studio gives in percent of the photograph; None where no pixel
+    lies in it.
+
+    Raises:
+        ValueError: it is turned, or a number is not finite.
+    """
+    value = result["value"]
+    if value.get("rotation"):
+        raise ValueError(
+            f"a rectangle that is turned by {value['rotation']:g} degrees: draw it upright"
+        )
+    width, height = result["original_width"], result["original_height"]
+    box = whole_pixels(
+        *(rounded(value[key], side) for key, side in (("x", width), ("y", height))),
+        *(rounded(value[key], side) for key, side in (("width", width), ("height", height))),
+    )
+    return None if box is None else cut_off(box, width, height)
+
+
+def rounded(percent: float, side: int) -> float:
+    """Return a share of a side in pixels: a millionth of a pixel is an error of floating point."""
+    return round(percent / 100 * side, 6)
 
 
 def annotations_of(task: Stored) -> list[Stored]:

@@ -5,19 +5,21 @@ may lead out of it.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 from urllib.parse import parse_qs
 
-from trainers.common.console import printable
+from trainers.common.boxes import file_of
+from trainers.common.console import counted, first_few, printable
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import listed_path
 
 LOCAL = "/data/local-files/"  # of the addresses that Label Studio gives to files of its own machine
 UPLOADED = "/data/upload/"  # of those that were uploaded, whose names it has put a mark before
 BETWEEN = ";"  # names in a cell
+NO_PIXEL = "no pixel of the photograph lies in them"
 WHOLE = "whole"  # part of pictures that are to be divided
 
 
@@ -96,12 +98,22 @@ def find(row: Row, folder: str, path: str) -> str:
     names = names_of(row.image)
     places = [listed_path(place, name) for place in (folder, os.getcwd()) for name in names]
     for place in places:
-        if os.path.isfile(place):
+        if os.path.isfile(file_of(place)):
             return place
     raise UserError(
         f"{where} names {row.image!r}{named}, and there is no file {os.path.abspath(places[0])}: put the image "
         "there, or write its path"
     )
+
+
+def left_out_because(reason: str, places: Sequence[str]) -> list[str]:
+    """Return a note on rectangles that are left out, in a list; none without such rectangles.
+
+    places: where each is said.
+    """
+    if not places:
+        return []
+    return [f"Left out, since {reason}: {counted(len(places), 'rectangle')} ({first_few(places)})"]
 
 
 def described(row: Row) -> str:

@@ -5,9 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from trainers.common.console import counted, first_few
-from trainers.common.files import file_hash
 from trainers.common.fingerprints import image_name
-from trainers.common.image_files import state_of
+from trainers.common.image_files import content_hash, state_of
 
 from .rows import WHOLE, Row, Source, described
 
@@ -63,8 +62,8 @@ def known_as(file: str, rows: dict[str, Row], sizes: dict[int, list[str]]) -> st
         return file
     size, _ = state_of(file)
     alike = sizes.get(size, ()) if size > 0 else ()
-    digest = file_hash(file) if alike else ""
-    return next((known for known in alike if file_hash(known) == digest), file)
+    digest = content_hash(file) if alike else ""
+    return next((known for known in alike if content_hash(known) == digest), file)
 
 
 def newer(known: Row, row: Row) -> tuple[Row, str]:

@@ -5,6 +5,7 @@ and a process decodes ``AT_ONCE`` pixels at a time. docs/reliability.md has the 
 """
 
 import contextlib
+import hashlib
 import math
 import os
 import stat
@@ -18,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
+from .boxes import box_of, file_of
 from .console import first_few, printable
 from .errors import UserError, raise_machines
 from .files import file_hash
@@ -164,8 +166,8 @@ def draft(image: Image.Image, least: int) -> None:
 def decoded(
     file: str | IO[bytes] | Image.Image, background: str | None = "", least: int = 0
 ) -> Iterator[Image.Image]:
-    """The RGB image of a path, an open file or a PIL image; to the end of the block it counts among
-    the ``AT_ONCE`` pixels.
+    """The RGB image of a path, an open file or a PIL image, of a path with a box its crop (``boxes``); to
+    the end of the block it counts among the ``AT_ONCE`` pixels.
 
     Args:
         background: a colour, or None: the picture as a viewer shows it (``as_seen``); "": as it
@@ -182,15 +184,47 @@ def decoded(
                 check_shape(file)
                 image = file  # which stays open
             else:
-                image = stack.enter_context(open_image(file))
-                draft(image, least)
+                image = stack.enter_context(open_image(file_in(file)))
+                if not has_box(file):
+                    draft(image, least)
             stack.enter_context(room_for(image))
-            picture = on_background(image, background)
+            picture = on_background(part_of(image, file), background)
         except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
             raise UserError(
                 f"image {file} can't be read ({reason(error, image)}): replace it, or leave it out"
             ) from error
         yield picture
+
+
+def file_in(file: str | IO[bytes]) -> str | IO[bytes]:
+    """Return the file that is to be opened for a picture."""
+    return file_of(file) if isinstance(file, str) else file
+
+
+def has_box(file: object) -> bool:
+    """Whether a picture is a box in a photograph."""
+    return isinstance(file, str) and box_of(file) is not None
+
+
+def part_of(image: Image.Image, file: object) -> Image.Image:
+    """Return a photograph's part that is the picture of a path: of one without a box the same image.
+
+    Raises:
+        ValueError: the box ends outside of the photograph, or one side is too long for the other.
+    """
+    box = box_of(file) if isinstance(file, str) else None
+    if box is None:
+        return image
+    image = upright(image)
+    _, _, right, bottom = box.corners
+    if right > image.width or bottom > image.height:
+        raise ValueError(
+            f"the box ends at {right} × {bottom}, the photograph has {image.width} × {image.height} pixels"
+        )
+    part = image.crop(box.corners)
+    part.format = image.format
+    check_shape(part)
+    return part
 
 
 def read_picture(file: str | IO[bytes], background: str = "", least: int = 0) -> Image.Image:
@@ -270,8 +304,8 @@ def files_below(folder: str) -> Iterator[str]:
 
 
 def is_image(path: str) -> bool:
-    """Whether a file is taken for an image, by its name."""
-    return path.lower().endswith(IMAGE_ENDINGS)
+    """Whether a file, or the file of a box, is taken for an image, by its name."""
+    return file_of(path).lower().endswith(IMAGE_ENDINGS)
 
 
 def left_out(paths: Iterable[str]) -> str:
@@ -326,7 +360,7 @@ def with_alpha(paths: Iterable[str]) -> int:
 def look_at(path: str, question: Callable[[Image.Image], bool]) -> bool:
     """Answer a question by a picture's header; False where it can't be read."""
     try:
-        with open_image(path) as image:
+        with open_image(file_of(path)) as image:
             return question(image)
     except Exception as error:  # as in ``decoded``
         reason(error)
@@ -339,7 +373,7 @@ class PictureFacts(NamedTuple):
     Attributes:
         reason: why it can't be read; then all else is empty.
         is_transparent: whether it has transparent parts.
-        digest: hash of its bytes.
+        digest: its ``content_hash``.
         coarse: (3 · ``COARSE``²,) uint8, as a viewer sees it from afar.
     """
 
@@ -376,13 +410,16 @@ def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
     its format allows."""
     image = None
     try:
-        with open_image(path) as image:
-            digest = bytes.fromhex(file_hash(path))
+        with open_image(file_of(path)) as photo:
+            image = photo
+            digest = bytes.fromhex(content_hash(path))
             if keeper is not None and digest in keeper.facts:
                 return keeper.facts[digest]
-            draft(image, COARSE if keeper is None else keeper.least)
-            with room_for(image):
-                image.load()
+            if not has_box(path):
+                draft(image, COARSE if keeper is None else keeper.least)
+            with room_for(photo):
+                photo.load()
+                image = part_of(photo, path)
                 is_transparent = (
                     image.has_transparency_data
                     and min(image.convert("RGBA").getchannel("A").tobytes()) < 255
@@ -397,10 +434,19 @@ def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
         return PictureFacts(reason(error, image))
 
 
+def content_hash(path: str) -> str:
+    """Return the SHA-256 of a file's bytes, of a box's picture of these and the box; 64 hex digits."""
+    content = file_hash(file_of(path))
+    box = box_of(path)
+    if box is None:
+        return content
+    return hashlib.sha256(f"{content} {box.corners}".encode()).hexdigest()
+
+
 def state_of(path: str) -> tuple[int, int]:
     """A file's size and when it was changed, in ns; zeros where it is not there."""
     with contextlib.suppress(OSError, ValueError):
-        known = os.stat(path)
+        known = os.stat(file_of(path))
         return known.st_size, known.st_mtime_ns
     return 0, 0
 
