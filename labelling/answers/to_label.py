@@ -9,9 +9,8 @@ import numpy
 
 from trainers.common.console import counted
 from trainers.common.errors import UserError
-from trainers.common.image_files import content_hash
 from trainers.common.fingerprints import start_of
-from trainers.common.image_files import look_through
+from trainers.common.image_files import content_hash, look_through
 from trainers.common.record_file import is_multi_label
 
 from ..encode import images_in
