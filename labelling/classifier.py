@@ -251,6 +251,7 @@ class PromptedClassifier:
         seed: int = 1,
         group_by: str | None = None,
         classes_at: int = 1,
+        boxes: bool = False,
         settings: Mapping[str, object] | None = None,
         multi_label: bool | None = None,
         refit: bool = False,
@@ -287,6 +288,8 @@ class PromptedClassifier:
                 with ``across:``; or ``"none"``: each image is independent. Images without a named group
                 belong together if they are copies.
             classes_at: how many levels below a folder its class folders lie: 2 for ``animals/dogs``.
+            boxes: whether each box of COCO's or Label Studio's file is a picture, its crop; the boxes of a
+                photograph belong together. ``evaluate`` then takes such files in the same way.
             settings: KEY → value over the recipe's, such as ``{"OPTIM.MAX_EPOCH": 5}``.
             multi_label: whether a picture may have several labels, or none; None: if the file says it, or
                 ``labels`` are sets of names.
@@ -299,7 +302,7 @@ class PromptedClassifier:
         """
         from .label_cells import are_sources, wants_multi_label, write_images
 
-        multi_label = wants_multi_label(images, labels, multi_label)
+        multi_label = wants_multi_label(images, labels, multi_label, boxes)
         root = images
         made = ""  # folder of the written list of images that are not in a folder
         if not are_sources(images, labels):
@@ -318,6 +321,7 @@ class PromptedClassifier:
             shots=shots,
             seed=seed,
             group_by=group_by,
+            boxes=boxes,
             settings=settings,
             refit=refit,
             device=device,
@@ -461,7 +465,7 @@ class PromptedClassifier:
         from .evaluate import evaluated, labelling_of, truth_of
 
         multi_label = self.task.multi_label
-        known = labelling_of(images, labels, multi_label)
+        known = labelling_of(images, labels, multi_label, self.cfg.DATASET.BOXES)
         truth = truth_of(known.names, self.classnames)
         answers = self.predict(known.pictures)
         return evaluated(known, answers, truth, self.trained_on, multi_label)

@@ -176,9 +176,14 @@ def of_multi_label(
 
 
 def labelling_of(
-    images: Sources | Labelled, labels: Sequence[object] | None, multi_label: bool
+    images: Sources | Labelled,
+    labels: Sequence[object] | None,
+    multi_label: bool,
+    boxes: bool = False,
 ) -> Labelling:
     """Read labelled images in any form that ``fit`` takes; of a folder with parts only its test.
+
+    boxes: as in ``read_table``.
 
     Raises:
         UserError: as ``read_table``, ``labelled_pictures``.
@@ -186,7 +191,7 @@ def labelling_of(
     if not are_sources(images, labels):
         pictures, names = labelled_pictures(images, labels, multi_label)
         return Labelling(pictures, names, [""] * len(pictures), numpy.ones(len(pictures)))
-    table = read_table(root_of(cast(Sources, images)), multi_label)
+    table = read_table(root_of(cast(Sources, images)), multi_label, boxes)
     for note in table.notes:
         log.info("%s", note)
     part = tested_part(table)

@@ -4,10 +4,11 @@ group that is most of its class."""
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import regex
 
+from trainers.common.boxes import box_of, file_of
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import BELOW_MARK, LISTED_MARK, image_name
@@ -147,17 +148,31 @@ def in_stretches(images: Sequence[Image], groups: Groups) -> tuple[Groups, str]:
     )
 
 
-def note_on_rule(rule: str, across: bool, named: int, groups: int, images: int) -> str:
-    """Return how many of the images have a group by a rule, or by a column where it is "", and of which classes."""
-    where = f"By --group-by {rule}" if rule else "By the column group"
+def said_by(names: Mapping[str, str]) -> str:
+    """Return what a file says groups by; names: path → name of its group."""
+    are_photographs = all(
+        box_of(path) is not None and name == image_name(file_of(path))
+        for path, name in names.items()
+    )
+    return "their photographs" if are_photographs else "the column group"
+
+
+def note_on_rule(rule: str, across: bool, names: Mapping[str, str], paths: Collection[str]) -> str:
+    """Return how many of the images have a group by a rule, or by their file where it is "", and of which classes.
+
+    names: path → name of its group; paths: of all images, each once.
+    """
+    where = f"By --group-by {rule}" if rule else f"By {said_by(names)}"
+    named = len(paths & names.keys())
     single = rule and rule != FOLDER and not across and not rule.startswith(ACROSS)
     classes = (
         f"of one class each ({ACROSS} before the pattern for groups of several)"
         if single
         else "of any classes"
     )
-    others = "" if named == images else "; among the others copies are looked for"
-    return f"{where} {named} of {counted(images, 'image')} have a group: {counted(groups, 'group')}, {classes}{others}"
+    groups = len({*names.values()})
+    others = "" if named == len(paths) else "; among the others copies are looked for"
+    return f"{where} {named} of {counted(len(paths), 'image')} have a group: {counted(groups, 'group')}, {classes}{others}"
 
 
 def note_on_partial(share: float, advice: str) -> str:

@@ -45,12 +45,15 @@ Labelled = Pictures | LabelledTable | LabelledDataSet
 
 
 def wants_multi_label(
-    images: Sources | Labelled, labels: Sequence[object] | None, told: bool | None
+    images: Sources | Labelled,
+    labels: Sequence[object] | None,
+    told: bool | None,
+    boxes: bool = False,
 ) -> bool:
     """Return whether a picture may have several labels: by the file (``means_multi_label``), or by labels
     that are collections of names."""
     if are_sources(images, labels):
-        return means_multi_label(root_of(cast(Sources, images)), told)
+        return means_multi_label(root_of(cast(Sources, images)), told, boxes)
     if told is not None:
         return told
     if labels is None:

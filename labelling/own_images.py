@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 import numpy
 from yacs.config import CfgNode
 
+from trainers.common.boxes import box_of
 from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import LISTED_MARK, image_name
@@ -33,6 +34,7 @@ from .groups import (
     note_on_partial,
     note_on_rule,
     numbered,
+    said_by,
 )
 from .look_alikes import look_alikes, share_partial
 from .table import Table
@@ -57,9 +59,11 @@ def own_images(
         kept: is given each image as it is decoded, and ends with those of the run.
 
     Raises:
-        UserError: there are images that can't be read and they are not to be skipped, or nothing is
-            left of a class or of the test; or as ``Task.checked``, ``Task.check_images``.
+        UserError: boxes are asked for and there are none; images can't be read and they are not to be
+            skipped; nothing is left of a class or of the test; or as ``Task.checked``, ``Task.check_images``.
     """
+    if cfg.DATASET.BOXES and not any(map(box_of, table.paths)):
+        raise UserError(f"{table.place} has no boxes: leave out --boxes")
     for note in table.notes:
         log.info("%s", note)
     table, notes = task.checked(table, cfg.DATASET.SKIP_SMALL)
@@ -189,17 +193,16 @@ def grouped(table: Table, task: Task, every: Sequence[Image], seen: FactsOf, rul
     paths = [image.impath for image in every]
     names = table.groups
     if rule and names:
-        raise UserError(f"{table.place} has a column group: leave out --group-by, or that column")
+        raise UserError(
+            f"{table.place} says which images belong together, by {said_by(names)}: leave out --group-by"
+        )
     if rule == NONE:
         return Grouping(numbered(paths, {}), {}, 0.0, log_warnings([NOTHING_LOOKED_FOR]))
     if rule:
         names = named_by(rule, every, across=task.multi_label)
     notes = []
     if names:
-        named = len({*paths} & {*names})
-        notes.append(
-            note_on_rule(rule, task.multi_label, named, len({*names.values()}), len({*paths}))
-        )
+        notes.append(note_on_rule(rule, task.multi_label, names, {*paths}))
         log.info("%s", notes[0])
     unnamed = [image for image in every if image.impath not in names]
     alike, partial, film = by_look(unnamed, task, seen, table.is_divided)

@@ -123,15 +123,6 @@ def ask(
         if rule not in (FOLDER, NONE):
             checked_pattern(rule)
         settings[GROUP_BY] = rule
-    if boxes and rule:
-        raise UserError(
-            "with --boxes the boxes of a photograph belong together: leave out --group-by, or give a CSV file with a column "
-            "group that names what photographs belong together"
-        )
-    if boxes and all(map(os.path.isdir, roots_in(root))):
-        raise UserError(
-            "--boxes is for COCO's and Label Studio's files, and these are folders: leave it out"
-        )
     if boxes:
         settings[BOXES] = True
     if device is not None:

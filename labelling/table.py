@@ -255,7 +255,7 @@ def table_of(source: Source, place: str, names: Mapping[str, str]) -> Table:
         classnames=[names.get(name, name) for name in folders],
         folders=folders,
         parts=[row.part for row in source.rows],
-        groups={row.image: group for row in source.rows if (group := group_of(row))},
+        groups=groups_in(source.rows, place),
         notes=source.notes,
         warnings=source.warnings,
         asked_with={row.image: row.asked_with for row in source.rows if row.asked_with is not None},
@@ -263,11 +263,31 @@ def table_of(source: Source, place: str, names: Mapping[str, str]) -> Table:
     )
 
 
-def group_of(row: Row) -> str:
-    """Return the name of a row's group: of a box without one its photograph; "" for none."""
-    if row.group or box_of(row.image) is None:
-        return row.group
-    return image_name(file_of(row.image))
+def groups_in(rows: Sequence[Row], place: str) -> dict[str, str]:
+    """Return path → name of its group, where one is said; the boxes of a photograph are one group.
+
+    Raises:
+        UserError: boxes of one photograph have different groups.
+    """
+    groups = {row.image: row.group for row in rows if row.group}
+    of_photograph: dict[str, str] = {}
+    for row in rows:
+        if box_of(row.image) is None:
+            continue
+        file = file_of(row.image)
+        group = row.group or image_name(file)
+        known = of_photograph.setdefault(os.path.realpath(file), group)
+        if row.group and row.group != known:
+            raise UserError(
+                f"{place}, {row.where}: {image_name(row.image)!r} is of the group {row.group}, and another box of "
+                f"its photograph of {known}: give all boxes of a photograph one group"
+            )
+        groups[row.image] = known
+    for row in rows if of_photograph else ():
+        whole = of_photograph.get(os.path.realpath(row.image))
+        if whole is not None:
+            groups.setdefault(row.image, whole)
+    return groups
 
 
 def labels_in(source: Source) -> list[str]:

@@ -25,7 +25,7 @@ class ImageFolder(ImageDataset):
 
     def __init__(self, cfg: CfgNode) -> None:
         self.dataset_dir = self.find(cfg.DATASET.ROOT)
-        table = read_table(self.dataset_dir, multi_label=False)
+        table = read_table(self.dataset_dir, multi_label=False, boxes=cfg.DATASET.BOXES)
         self.take(own_images(table, SINGLE_LABEL, cfg, can_fold=False))
 
     @classmethod

@@ -9,7 +9,7 @@ from trainers.common.boxes import boxed, cut_off, file_of, whole_pixels
 from trainers.common.fingerprints import listed_path
 from trainers.common.readers import Stored
 
-from .rows import NO_PIXEL, Row, Source, find, left_out_because
+from .rows import EACH_BOX, NO_PIXEL, Row, Source, find, left_out_because
 
 
 def read_coco(content: Mapping[str, Stored]) -> Source:
@@ -27,7 +27,8 @@ def read_coco(content: Mapping[str, Stored]) -> Source:
     for number, image in images.items():
         own = tuple(dict.fromkeys(found[number]))
         rows.append(Row(f"image {number}", image["file_name"], own))
-    return Source(rows)
+    has_boxes = any(note.get("bbox") for note in content["annotations"])
+    return Source(rows, notes=[EACH_BOX] if has_boxes else [])
 
 
 def read_coco_boxes(content: Mapping[str, Stored]) -> Source:

@@ -19,6 +19,7 @@ from trainers.common.fingerprints import listed_path
 LOCAL = "/data/local-files/"  # of the addresses that Label Studio gives to files of its own machine
 UPLOADED = "/data/upload/"  # of those that were uploaded, whose names it has put a mark before
 BETWEEN = ";"  # names in a cell
+EACH_BOX = "It has boxes: with --boxes each of them is a picture of its own"
 NO_PIXEL = "no pixel of the photograph lies in them"
 WHOLE = "whole"  # part of pictures that are to be divided
 

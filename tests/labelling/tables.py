@@ -9,7 +9,9 @@ from labelling.table import read_table
 from labelling.task import task_of
 
 CFG = SimpleNamespace(
-    DATASET=SimpleNamespace(NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False, GROUP_BY=""),
+    DATASET=SimpleNamespace(
+        NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False, GROUP_BY="", BOXES=False
+    ),
     DATALOADER=SimpleNamespace(BROKEN_IMAGES="skip"),
     INPUT=SimpleNamespace(BACKGROUND="white"),
     SEED=1,

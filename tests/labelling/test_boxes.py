@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from labelling.commands import train as cdc_train
+from labelling.commands.train import main as cdc_train
 from labelling.readers import coco, label_studio
 from labelling.table import read_table
 from tests.runs import call
@@ -20,7 +20,7 @@ from trainers.common.image_files import content_hash, decoded, look
 NAMES = ["blue", "green", "red"]
 SIDE = 32
 PHOTOGRAPHS = 16
-SETTINGS = ("INPUT.SIZE", "(32, 32)", "DATALOADER.NUM_WORKERS", 0)
+SETTINGS = ("DATALOADER.NUM_WORKERS", 0)
 
 
 def photograph(number):
@@ -78,7 +78,7 @@ def sets(tmp_path_factory):
     ]
     boxes = [["image", "label"]]
     crops = [["image", "label", "group"]]
-    for number, place, box, name in every_box():
+    for number, _, box, name in every_box():
         notes.append(
             {
                 "id": len(notes),
@@ -89,7 +89,7 @@ def sets(tmp_path_factory):
         )
         tasks[number]["annotations"][0]["result"].append(rectangle(box, rectanglelabels=[name]))
         boxes.append([boxed(f"{number:02d}.png", box), name])
-        crop = f"{number:02d}_{place}.png"
+        crop = f"{number:02d}_{box.left:02d}_{box.top:02d}.png"  # in the order of the boxes' names
         Image.open(folder / f"{number:02d}.png").crop(box.corners).save(folder / crop)
         crops.append([crop, name, f"{number:02d}"])
     content = {

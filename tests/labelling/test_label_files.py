@@ -21,7 +21,9 @@ from trainers.common.fingerprints import image_name
 
 NAMES = ("Käse", "bee, wild")
 CFG = SimpleNamespace(
-    DATASET=SimpleNamespace(NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False, GROUP_BY=""),
+    DATASET=SimpleNamespace(
+        NUM_SHOTS=-1, SUBSAMPLE_CLASSES="all", SKIP_SMALL=False, GROUP_BY="", BOXES=False
+    ),
     DATALOADER=SimpleNamespace(BROKEN_IMAGES="skip"),
     INPUT=SimpleNamespace(BACKGROUND="white"),
 )

@@ -85,7 +85,7 @@ def test_other_groups_are_another_run(task, own_pictures, trained_on, refused):
 @over_tasks
 def test_a_column_and_a_rule_for_groups_contradict(task, own_pictures, refused):
     file = write(own_pictures(task) / "g.csv", grouped_rows(task, 12), ("image", "label", "group"))
-    assert "has a column group: leave out --group-by" in refused(task, file, "--group-by", "(.)")
+    assert "by the column group: leave out --group-by" in refused(task, file, "--group-by", "(.)")
 
 
 @over_tasks
