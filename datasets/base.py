@@ -86,10 +86,10 @@ class ImageDataset(DatasetBase):
         raise NotImplementedError
 
     @classmethod
-    def multi_label_images(cls, root: str) -> list[Image]:
-        """All pictures of multi-label data.
+    def undivided_images(cls, root: str, boxes: bool) -> list[Image]:
+        """All pictures of multi-label data, or all boxes of a file.
 
-        root: as ``find`` returns it.
+        root: as ``find`` returns it; boxes: whether each box is a picture.
 
         Raises:
             UserError: its images have one label each, or as ``list_images``.

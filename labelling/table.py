@@ -10,6 +10,7 @@ Two rows of one picture become one here.
 """
 
 import csv
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,9 +26,10 @@ from trainers.common.readers import parse_json, read_text
 
 from .readers import coco, csv_table, label_studio
 from .readers.class_folders import read_class_folders
-from .readers.rows import BETWEEN, WHOLE, Row, Source, described, find, located
+from .readers.rows import BETWEEN, WHOLE, Find, Row, Source, described, find, located
 from .readers.sources import in_one
 
+log = logging.getLogger(__name__)
 MOST_LABELS = (
     1000  # of multi-label pictures: time and memory grow with them, and each needs pictures
 )
@@ -180,29 +182,7 @@ def read_file(path: str, multi_label: bool, boxes: bool = False) -> Source:
     Raises:
         UserError: as ``read_table``.
     """
-    try:
-        content = read_text(path)
-        locate = find
-        if not is_json(content):
-            source = csv_table.read_csv(content, multi_label)
-        else:
-            stored = parse_json(content)
-            if isinstance(stored, dict) and (multi_label or boxes):
-                source = coco.read_coco_boxes(stored) if boxes else coco.read_coco(stored)
-                locate = coco.find_coco
-            elif boxes:
-                source = label_studio.read_rectangles(stored)
-            else:
-                source = label_studio.read_tasks(stored)
-    except UserError as error:
-        raise UserError(f"{path} {error}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
-        raise UserError(
-            f"{path} is no folder, and names no labelled images ({error}): give a folder of class folders (unpack an "
-            "archive first), a CSV file with the columns image and label (dog;ball where there are several), or image "
-            "and a column of 0 and 1 per label, saved as UTF-8 (in Excel: CSV UTF-8), Label Studio's JSON export, or "
-            "COCO's instances JSON"
-        ) from error
+    source, locate = parse_file(path, multi_label, boxes)
     seen = [row for row in source.rows if row.names or (multi_label and row.names is not None)]
     for row in seen:
         if not multi_label and len(row.names or ()) > 1:
@@ -212,6 +192,49 @@ def read_file(path: str, multi_label: bool, boxes: bool = False) -> Source:
     if unseen := len(source.rows) - len(seen):
         source.notes.append(f"Left out of {path}: {counted(unseen, 'image')} without a label")
     return replace(source, rows=[*located(seen, path, locate)])
+
+
+def boxes_in(path: str) -> list[str]:
+    """Return the paths of the boxes of a file, each once, whether they have labels or not.
+
+    Raises:
+        UserError: it has none, or as ``read_table``.
+    """
+    source, locate = parse_file(path, multi_label=True, boxes=True)
+    rows = located(source.rows, path, locate)
+    paths = [os.path.normpath(row.image) for row in rows if box_of(row.image) is not None]
+    if not paths:
+        raise UserError(f"{path} has no boxes: leave out --boxes")
+    for note in source.notes:
+        log.info("%s", note)
+    return [*dict.fromkeys(paths)]
+
+
+def parse_file(path: str, multi_label: bool, boxes: bool) -> tuple[Source, Find]:
+    """Read a file, and choose how its images are found.
+
+    Raises:
+        UserError: it has none of the forms at the head of this module.
+    """
+    try:
+        content = read_text(path)
+        if not is_json(content):
+            return csv_table.read_csv(content, multi_label), find
+        stored = parse_json(content)
+        if isinstance(stored, dict) and (multi_label or boxes):
+            source = coco.read_coco_boxes(stored) if boxes else coco.read_coco(stored)
+            return source, coco.find_coco
+        read = label_studio.read_rectangles if boxes else label_studio.read_tasks
+        return read(stored), find
+    except UserError as error:
+        raise UserError(f"{path} {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, csv.Error) as error:
+        raise UserError(
+            f"{path} is no folder, and names no labelled images ({error}): give a folder of class folders (unpack an "
+            "archive first), a CSV file with the columns image and label (dog;ball where there are several), or image "
+            "and a column of 0 and 1 per label, saved as UTF-8 (in Excel: CSV UTF-8), Label Studio's JSON export, or "
+            "COCO's instances JSON"
+        ) from error
 
 
 # ---- several rows of one picture ----

@@ -76,9 +76,10 @@ def find_images(run: FinishedRun, root: str, kept: PictureCache | None = None) -
     try:
         dataset = data_set(name)
         place = dataset.find(root)
-        if run.is_multi_label:
+        boxes = run.record["config"]["DATASET"].get("BOXES", False)
+        if run.is_multi_label or boxes:
             trained = []
-            held_out = dataset.multi_label_images(place)
+            held_out = dataset.undivided_images(place, boxes)
         else:
             trained, validated, tested = dataset.list_images(place)
             held_out = [*validated, *tested]

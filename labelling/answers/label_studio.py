@@ -2,11 +2,13 @@
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from urllib.parse import quote
 
+from trainers.common.boxes import box_of, file_of
 from trainers.common.errors import UserError
 from trainers.common.files import write_lines
+from trainers.common.image_files import upright_size
 
 from ..readers.csv_table import ASKED_WITH
 from ..readers.rows import LOCAL
@@ -17,7 +19,8 @@ from .writers import Writer, json_list
 class LabelStudioWriter(Writer):
     """Writes a JSON list of tasks: an image, its most probable class, and the probability as the score; of a
     multi-label run all its labels, as choices of which several may be taken, and one minus the
-    uncertainty as the score. Where that is known, the image's data say how ``unfamiliar`` it is, too, by which
+    uncertainty as the score. The boxes of a photograph are rectangles of one task, each with its label and score;
+    the least score is the task's. Where that is known, the image's data say how ``unfamiliar`` it is, too, by which
     tasks can be sorted.
 
     An uncertain image has its prediction, too, to be confirmed by a person.
@@ -40,23 +43,65 @@ class LabelStudioWriter(Writer):
             UserError: as ``address``.
         """
         for image in images:
-            address(image, self.folder)
+            address(file_of(image), self.folder)
             yield image
 
     def write(self, rows: Iterator[Row], model: str) -> None:
-        tasks = (json.dumps(task(row, model, self.folder)) for row in rows)
+        tasks = (json.dumps(task(own, model, self.folder)) for own in by_photograph(rows))
         write_lines(os.path.abspath(self.path), json_list(tasks))
 
 
-def task(row: Row, model: str, folder: str) -> dict[str, object]:
-    """The task of a row; model: what has answered; folder: as in ``address``."""
-    image = row["image"] or ""
-    data: dict[str, object] = {"image": address(image, folder)}
-    if "unfamiliar" in row:
-        data["unfamiliar"] = row["unfamiliar"]
-    if "asked_with" in row:
-        data[ASKED_WITH] = row["asked_with"]
-    return {"data": data, "predictions": [prediction_of(row, model)]}
+def by_photograph(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """Yield the row of each whole picture, then the rows of each photograph's boxes, in the order of their first."""
+    boxes: dict[str, list[Row]] = {}
+    for row in rows:
+        image = row["image"] or ""
+        if box_of(image) is None:
+            yield [row]
+        else:
+            boxes.setdefault(file_of(image), []).append(row)
+    yield from boxes.values()
+
+
+def task(rows: Sequence[Row], model: str, folder: str) -> dict[str, object]:
+    """Return the task of a picture, or of a photograph's boxes; model: what has answered; folder: as in ``address``."""
+    image = rows[0]["image"] or ""
+    data: dict[str, object] = {"image": address(file_of(image), folder)}
+    if "unfamiliar" in rows[0]:
+        data["unfamiliar"] = min(row["unfamiliar"] for row in rows)
+    if "asked_with" in rows[0]:
+        data[ASKED_WITH] = rows[0]["asked_with"]
+    predict = prediction_of(rows[0], model) if box_of(image) is None else rectangles_of(rows, model)
+    return {"data": data, "predictions": [predict]}
+
+
+def rectangles_of(rows: Sequence[Row], model: str) -> dict[str, object]:
+    """Return the prediction of the boxes of a photograph: a rectangle with its labels for each."""
+    width, height = upright_size(rows[0]["image"] or "")
+    results = []
+    for row in rows:
+        box = box_of(row["image"] or "")
+        assert box is not None
+        value = {
+            "x": 100 * box.left / width,
+            "y": 100 * box.top / height,
+            "width": 100 * box.width / width,
+            "height": 100 * box.height / height,
+            "rotation": 0,
+            "rectanglelabels": labels_in(row),
+        }
+        rectangle = {
+            "from_name": "label",
+            "to_name": "image",
+            "type": "rectanglelabels",
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "value": value,
+            "score": score_of(row),
+        }
+        results.append(rectangle)
+    return {"model_version": model, "score": min(map(score_of, rows)), "result": results}
 
 
 def prediction_of(
@@ -66,16 +111,23 @@ def prediction_of(
 
     from_name, to_name: of the choices and of the picture in the labelling interface.
     """
-    first = row["top"][0]
-    choices = row.get("labels", [first["class"]])
     choice = {
         "from_name": from_name,
         "to_name": to_name,
         "type": "choices",
-        "value": {"choices": choices},
+        "value": {"choices": labels_in(row)},
     }
-    score = 1 - row["uncertainty"] if "labels" in row else first["probability"]
-    return {"model_version": model, "score": score, "result": [choice]}
+    return {"model_version": model, "score": score_of(row), "result": [choice]}
+
+
+def labels_in(row: Row) -> list[str]:
+    """Return the labels of a row, of an uncertain one too: of a multi-label run those it gives."""
+    return row.get("labels", [row["top"][0]["class"]])
+
+
+def score_of(row: Row) -> float:
+    """Return the score of a row in [0, 1]."""
+    return 1 - row["uncertainty"] if "labels" in row else row["top"][0]["probability"]
 
 
 def address(image: str, folder: str) -> str:

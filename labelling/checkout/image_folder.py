@@ -45,6 +45,6 @@ class ImageFolder(ImageDataset):
         return SINGLE_LABEL.divide(large)
 
     @classmethod
-    def multi_label_images(cls, root: str) -> list[Image]:
-        """The pictures of a folder or a file of multi-label pictures (``Task.items``)."""
-        return MULTI_LABEL_TASK.items(read_table(cls.find(root), multi_label=True))
+    def undivided_images(cls, root: str, boxes: bool) -> list[Image]:
+        """The pictures of a folder or a file of multi-label pictures, or a file's boxes (``Task.items``)."""
+        return MULTI_LABEL_TASK.items(read_table(cls.find(root), multi_label=True, boxes=boxes))

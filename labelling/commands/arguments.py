@@ -11,6 +11,7 @@ from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.image_files import IMAGE_ENDINGS, files_below, is_image, left_out
 
+from ..table import boxes_in
 from ..threshold import BEST_PROMISE, CONFIDENCE
 
 log = logging.getLogger("predict")
@@ -55,8 +56,10 @@ def paths_in(lines: Iterable[str]) -> Iterator[str]:
         mark = ""
 
 
-def images_at(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
+def images_at(given: Sequence[str], stdin: Iterable[str], boxes: bool = False) -> Iterator[str]:
     """Paths of the given images, one by one, in their order; those of a folder sorted.
+
+    boxes: whether each file names boxes, which are the images (``boxes_in``).
 
     Raises:
         UserError: something is no file, no folder and no pattern that anything fits, or nothing is
@@ -69,6 +72,10 @@ def images_at(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
         if not matches:
             raise UserError(f"{place!a} is not a file, a folder or a pattern that matches any")
         for match in matches:
+            if boxes:
+                is_empty = False
+                yield from boxes_in(match)
+                continue
             if not os.path.isdir(match):
                 is_empty = False
                 yield match

@@ -80,6 +80,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--run and --prompts the CLIP as it is tells them apart",
     )
     parser.add_argument(
+        "--boxes",
+        action="store_true",
+        help="each PATH is COCO's or Label Studio's file: label its boxes, which may have labels or none",
+    )
+    parser.add_argument(
         "--topk",
         type=int,
         default=5,
@@ -176,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     rule = rule_of(args.run or "", wanted, args.classes)
     writer = writer_for(args)
     writer.check()
-    images = writer.checked(images_at(args.paths, sys.stdin or ()))
+    images = writer.checked(images_at(args.paths, sys.stdin or (), args.boxes))
     with part_file(writer.path, command_of(args), images) as part:
         classifier = label(part, args, writer, wanted, rule)
         part.check_whole()
@@ -367,6 +372,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
     if args.at_random and args.label_next is None:
         raise UserError("--at-random is for --label-next: give that number too, or leave it out")
+    if args.boxes and args.at_random and args.label_studio:
+        raise UserError(
+            "--label-studio has no place for the probability of each box: give --csv FILE, or leave out --at-random"
+        )
     if args.label_next is not None:
         check_label_next(args)
     if args.prompts and not (args.trainer and args.classes):

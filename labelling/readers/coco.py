@@ -32,7 +32,8 @@ def read_coco(content: Mapping[str, Stored]) -> Source:
 
 
 def read_coco_boxes(content: Mapping[str, Stored]) -> Source:
-    """Return a row for each box of a file of COCO's, without those of crowds, which are no single thing.
+    """Return a row for each box of a file of COCO's, without crowds, which are no single thing. A detector's box
+    without a category has no label.
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError: as ``read_coco``, or a box is none.
@@ -57,8 +58,9 @@ def read_coco_boxes(content: Mapping[str, Stored]) -> Source:
         if box is None:
             outside.append(where)
             continue
-        path = boxed(image["file_name"], box)
-        rows.append(Row(where, path, (names[note["category_id"]],)))
+        category = note.get("category_id")
+        own = None if category is None else (names[category],)
+        rows.append(Row(where, boxed(image["file_name"], box), own))
     notes = left_out_because("they are crowds (iscrowd)", crowds)
     notes += left_out_because(NO_PIXEL, outside)
     return Source(rows, notes=notes, is_row_per_label=True)
@@ -78,7 +80,7 @@ def names_and_images(
     images = {image["id"]: image for image in content["images"]}
     for note in content["annotations"]:
         for key, known in (("category_id", names), ("image_id", images)):
-            if note[key] not in known:
+            if note.get(key) is not None and note[key] not in known:
                 raise ValueError(f"annotation {note.get('id')} has an unknown {key}")
     for number, image in images.items():
         if not isinstance(image["file_name"], str):

@@ -10,6 +10,7 @@ from trainers.common.readers import Stored
 
 from .rows import NO_PIXEL, Row, Source, left_out_because
 
+RECTANGLES = ("rectanglelabels", "rectangle")  # types of results, with labels and without
 NOT_CONFIRMED = "has predictions only, which are no labels: confirm or correct them in Label Studio, then export annotations (JSON)"
 
 
@@ -55,7 +56,8 @@ def read_tasks(tasks: Stored) -> Source:
 
 
 def read_rectangles(tasks: Stored) -> Source:
-    """Return a row for each rectangle with a label of each task's newest annotation.
+    """Return a row for each rectangle of each task's newest annotation or, without labels, which nobody has
+    confirmed, of its first prediction.
 
     Raises:
         ValueError: it is no export of Label Studio's, a rectangle is turned, or has no single label.
@@ -68,20 +70,22 @@ def read_rectangles(tasks: Stored) -> Source:
         where = f"task {number}"
         try:
             where = f"task {task.get('id', number)}"
-            annotations = annotations_of(task)
-            if not annotations:
-                continue
-            annotation = annotations[newest(annotations)]
             image = address_of(task["data"])
-            for result in annotation["result"]:
-                if result["type"] != "rectanglelabels":
+            annotations = annotations_of(task)
+            if annotations:
+                note = annotations[newest(annotations)]
+            else:
+                note = next(iter(task.get("predictions") or ()), {"result": []})
+            for result in note["result"]:
+                if result["type"] not in RECTANGLES:
                     continue
                 box = box_in(result)
                 if box is None:
                     outside.append(where)
                     continue
-                names = tuple(name.strip() for name in result["value"]["rectanglelabels"])
-                rows.append(Row(where, boxed(image, box), names, time=time_of(annotation)))
+                given = result["value"].get("rectanglelabels") if annotations else None
+                names = tuple(name.strip() for name in given) if given else None
+                rows.append(Row(where, boxed(image, box), names, time=time_of(note)))
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{where} is of another form: {error!r}") from error
         except ValueError as error:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from PIL import Image
 
+from trainers.common.boxes import file_of
 from trainers.common.console import printable
 from trainers.common.errors import UserError
 from trainers.common.image_files import read_picture
@@ -66,7 +67,7 @@ def find_examples(folder: str | Path, record: Record, root: str) -> list[Example
     if run.answers and (paths := find_images(run, root)):
         for place in spread(uncertainty_of(run.answers)):
             image = str(run.answers["image"][place])
-            if image in paths and os.path.isfile(paths[image].path):
+            if image in paths and os.path.isfile(file_of(paths[image].path)):
                 examples.append((paths[image].path, truth_in_words(run, place)))
     if not examples:
         log.warning("No examples: the run was not tested, or its test images are not in %s", root)

@@ -19,7 +19,7 @@ from trainers.common.readers import read_json
 from trainers.common.record_file import RECORD_FILE, is_multi_label, read_record
 
 from ..own_run import complete, config_of_images
-from ..request import ARGUMENTS, ask
+from ..request import ARGUMENTS, GROUP_BY, ask
 
 if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
@@ -155,6 +155,7 @@ def words_of(folder: str, annotations: str) -> list[str]:
         folder=folder,
         shots=int(str(known["DATASET.NUM_SHOTS"])),
         seed=int(str(known["SEED"])),
+        group_by=str(known[GROUP_BY]),
     )
     usual = dict(leaves(config_of_images(complete(request, [])[0])))
     settings: list[str] = []
@@ -176,4 +177,6 @@ def words_of(folder: str, annotations: str) -> list[str]:
         str(request.seed),
         "--multi-label" if multi_label else "--single-label",
     ]
+    if known[GROUP_BY]:
+        words += ["--group-by", str(known[GROUP_BY])]
     return [*words, "--settings", *settings] if settings else words

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy
 import pytest
@@ -9,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
+from labelling import PromptedClassifier
+from labelling.commands.predict import main as predict
 from labelling.commands.train import main as cdc_train
 from labelling.readers import coco, label_studio
 from labelling.table import read_table
@@ -216,12 +219,49 @@ def arrays_of(folder):
         return {name: stored[name] for name in stored.files if stored[name].dtype.kind in "fiub"}
 
 
-@pytest.mark.parametrize("file", ["coco.json", "tasks.json", "boxes.csv"])
-def test_a_run_on_boxes_is_the_run_on_their_crops(sets, tmp_path, file):
-    common = ["--trainer", "LinearProbe", "--backbone", "tiny", "--settings", *SETTINGS]
-    call(cdc_train, sets / "crops.csv", "--output-dir", tmp_path / "crops", *common)
-    call(cdc_train, sets / file, "--boxes", "--output-dir", tmp_path / "boxes", *common)
-    crops, boxes = arrays_of(tmp_path / "crops"), arrays_of(tmp_path / "boxes")
-    assert crops.keys() == boxes.keys() and crops
-    for name, values in crops.items():
-        numpy.testing.assert_array_equal(boxes[name], values, err_msg=name)
+def train(images, folder, *words):
+    common = ["--backbone", "tiny", *words, "--settings", *SETTINGS]
+    assert not call(cdc_train, images, "--output-dir", folder, *common)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("multi_label", [(), ("--multi-label",)])
+def test_a_run_on_boxes_is_the_run_on_their_crops(sets, tmp_path, multi_label):
+    words = multi_label
+    expected = arrays_of(train(sets / "crops.csv", tmp_path / "crops", *words))
+    for file in ("coco.json", "tasks.json", "boxes.csv"):
+        boxes = arrays_of(train(sets / file, tmp_path / file, "--boxes", *words))
+        assert expected.keys() == boxes.keys() and expected
+        for name, values in expected.items():
+            numpy.testing.assert_array_equal(boxes[name], values, err_msg=name)
+
+
+@pytest.mark.slow
+def test_answers_to_boxes_come_back_as_labelled_boxes(sets, tmp_path, capsys):
+    folder = train(sets / "coco.json", tmp_path / "run", "--boxes")
+    assert "By their photographs 64 of 64 images have a group: 16 groups" in capsys.readouterr().err
+    boxes = json.loads((sets / "coco.json").read_text())
+    for note in boxes["annotations"]:
+        del note["category_id"]  # as of a detector
+    (sets / "detected.json").write_text(json.dumps(boxes))
+    asked = ["--run", folder, sets / "detected.json", "--boxes"]
+    assert not call(predict, *asked, "--csv", tmp_path / "answers.csv")
+    assert not call(predict, *asked, "--label-studio", sets / "answers.json")
+    with open(tmp_path / "answers.csv", encoding="utf-8-sig", newline="") as stream:
+        rows = [*csv.DictReader(stream)]
+    given = {row["image"]: row["label"] for row in rows}
+    assert [*given] == [boxed(str(sets / f"{n:02d}.png"), box) for n, _, box, _ in every_box()]
+    tasks = json.loads((sets / "answers.json").read_text())
+    assert len(tasks) == PHOTOGRAPHS
+    exported = [{"data": task["data"], "annotations": task["predictions"]} for task in tasks]
+    (sets / "exported.json").write_text(json.dumps(exported))
+    table = read_table(str(sets / "exported.json"), multi_label=False, boxes=True)
+    labels = [table.classnames[own[0]] for own in table.labels]
+    assert {os.path.normpath(path): name for path, name in zip(table.paths, labels)} == given
+    right = sum(
+        given[boxed(str(sets / f"{n:02d}.png"), box)] == name for n, _, box, name in every_box()
+    )
+    assert right > 0.8 * len(given)
+    classifier = PromptedClassifier.load(folder)
+    assert classifier.evaluate(sets / "coco.json").accuracy == right / len(given)

@@ -311,7 +311,7 @@ def test_a_picture_is_the_one_that_the_answers_name(task, tmp_path, monkeypatch)
         def list_images(self, folder):
             return [], [], paths
 
-        def multi_label_images(self, root):
+        def undivided_images(self, root, boxes):
             return paths
 
     monkeypatch.setattr("datasets.every.data_set", lambda name: Lists())

@@ -50,6 +50,7 @@ BYTES_A_PIXEL = (
 )
 OF_16_BITS = ("PNG", "PPM")  # whose grey pixels Pillow opens as numbers of 32 bits
 ORIENTATION = ExifTags.Base.Orientation
+SIDEWAYS = (5, 6, 7, 8)  # orientations whose width is shown as the height
 TILE_TAGS = 322, 323  # a TIFF's tags with the sides of a tile, which is decoded whole
 # whose pictures are decoded before anything knows that they are larger than their file says, up to
 # the libraries' own limits
@@ -432,6 +433,13 @@ def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
         return PictureFacts("", is_transparent, digest, coarse)
     except Exception as error:  # as in ``decoded``
         return PictureFacts(reason(error, image))
+
+
+def upright_size(path: str) -> tuple[int, int]:
+    """Return the width and the height of a picture's file as a viewer shows it, by its header."""
+    with open_image(file_of(path)) as image:
+        is_turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        return (image.height, image.width) if is_turned else image.size
 
 
 def content_hash(path: str) -> str:
