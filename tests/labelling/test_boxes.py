@@ -14,7 +14,9 @@ from labelling import PromptedClassifier
 from labelling.commands.predict import main as predict
 from labelling.commands.train import main as cdc_train
 from labelling.readers import coco, label_studio
-from labelling.table import read_table
+from labelling.readers.rows import EACH_BOX
+from labelling.request import root_of
+from labelling.table import boxes_in, read_table
 from tests.runs import call
 from trainers.common.boxes import Box, box_of, boxed, cut_off, file_of, whole_pixels
 from trainers.common.errors import UserError
@@ -209,6 +211,54 @@ def test_a_file_whose_boxes_are_not_clear_is_refused(tmp_path):
     with pytest.raises(UserError, match="annotation 2.* is cat, and dog in annotation 1"):
         read_table(str(tmp_path / "coco.json"), multi_label=False, boxes=True)
     assert read_table(str(tmp_path / "coco.json"), multi_label=True, boxes=True).labels == [(0, 1)]
+
+
+def test_a_row_of_a_table_corrects_a_box(sets, tmp_path):
+    box = boxed(str(sets / "03.png"), quarters()[0])
+    (tmp_path / "answers.csv").write_text(f'image,corrected\n"{box}",green\n')
+    root = root_of([sets / "coco.json", tmp_path / "answers.csv"])
+    before = read_table(str(sets / "coco.json"), multi_label=False, boxes=True)
+    after = read_table(root, multi_label=False, boxes=True)
+    assert len(after.paths) == len(before.paths) == 4 * PHOTOGRAPHS
+    assert {*after.groups.values()} == {*before.groups.values()}
+    changed = [
+        (os.path.normpath(path), after.classnames[new[0]])
+        for path, old, new in zip(before.paths, before.labels, after.labels)
+        if old != new
+    ]
+    assert changed == [(box, "green")]
+
+
+@pytest.mark.parametrize("boxes", [False, True])
+def test_a_photograph_and_its_boxes_have_one_group(sets, tmp_path, boxes):
+    photo = sets / "03.png"
+    first, second, *_ = quarters()
+    rows = [["image", "label", "group"], [boxed(str(photo), first), "red", "a"]]
+    rows += [[boxed(str(photo), second), "blue", ""], [str(photo), "green", ""]]
+    file = tmp_path / "rows.csv"
+    with open(file, "w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    assert {*read_table(str(file), False, boxes).groups.values()} == {"a"}
+    rows[2][2] = "b"
+    with open(file, "w", newline="") as stream:
+        csv.writer(stream).writerows(rows)
+    with pytest.raises(UserError, match="give all boxes of a photograph one group"):
+        read_table(str(file), False, boxes)
+
+
+def test_a_file_of_boxes_names_the_flag_and_pictures_without_boxes_refuse_it(sets, tmp_path):
+    assert EACH_BOX in read_table(str(sets / "coco.json"), multi_label=True).notes
+    with pytest.raises(UserError, match="has no boxes: leave out --boxes"):
+        boxes_in(str(sets / "crops.csv"))
+    command = [
+        sets / "crops.csv",
+        "--boxes",
+        "--output-dir",
+        tmp_path / "run",
+        "--backbone",
+        "tiny",
+    ]
+    assert call(cdc_train, *command, "--trainer", "LinearProbe") == 2
 
 
 # ---- runs ----
