@@ -294,7 +294,7 @@ def groups_in(rows: Sequence[Row], place: str) -> dict[str, str]:
     """
     groups = {row.image: row.group for row in rows if row.group}
     of_photograph: dict[str, str] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: not row.group):
         if box_of(row.image) is None:
             continue
         file = file_of(row.image)

@@ -215,7 +215,7 @@ def test_a_file_whose_boxes_are_not_clear_is_refused(tmp_path):
 
 def test_a_row_of_a_table_corrects_a_box(sets, tmp_path):
     box = boxed(str(sets / "03.png"), quarters()[0])
-    (tmp_path / "answers.csv").write_text(f'image,corrected\n"{box}",green\n')
+    (tmp_path / "answers.csv").write_text(f'image,label,corrected\n"{box}",red,green\n')
     root = root_of([sets / "coco.json", tmp_path / "answers.csv"])
     before = read_table(str(sets / "coco.json"), multi_label=False, boxes=True)
     after = read_table(root, multi_label=False, boxes=True)
@@ -233,13 +233,13 @@ def test_a_row_of_a_table_corrects_a_box(sets, tmp_path):
 def test_a_photograph_and_its_boxes_have_one_group(sets, tmp_path, boxes):
     photo = sets / "03.png"
     first, second, *_ = quarters()
-    rows = [["image", "label", "group"], [boxed(str(photo), first), "red", "a"]]
-    rows += [[boxed(str(photo), second), "blue", ""], [str(photo), "green", ""]]
+    rows = [["image", "label", "group"], [boxed(str(photo), first), "red", ""]]
+    rows += [[boxed(str(photo), second), "blue", "a"], [str(photo), "green", ""]]
     file = tmp_path / "rows.csv"
     with open(file, "w", newline="") as stream:
         csv.writer(stream).writerows(rows)
     assert {*read_table(str(file), False, boxes).groups.values()} == {"a"}
-    rows[2][2] = "b"
+    rows[1][2] = "b"
     with open(file, "w", newline="") as stream:
         csv.writer(stream).writerows(rows)
     with pytest.raises(UserError, match="give all boxes of a photograph one group"):
