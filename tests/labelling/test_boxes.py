@@ -215,7 +215,9 @@ def test_a_file_whose_boxes_are_not_clear_is_refused(tmp_path):
 
 def test_a_row_of_a_table_corrects_a_box(sets, tmp_path):
     box = boxed(str(sets / "03.png"), quarters()[0])
-    (tmp_path / "answers.csv").write_text(f'image,label,corrected\n"{box}",red,green\n')
+    (tmp_path / "answers.csv").write_text(
+        f'image,label,doubtful,uncertainty,corrected\n"{box}",red,,0.1,green\n'
+    )
     root = root_of([sets / "coco.json", tmp_path / "answers.csv"])
     before = read_table(str(sets / "coco.json"), multi_label=False, boxes=True)
     after = read_table(root, multi_label=False, boxes=True)
