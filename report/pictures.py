@@ -14,6 +14,7 @@ from results.runs import FinishedRun
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name, places_in
 from trainers.common.image_files import read_picture
+from trainers.common.record_file import nested
 from trainers.data.kept import THUMBNAIL, PictureCache, small_jpeg
 from trainers.data.lists import Image
 
@@ -76,7 +77,7 @@ def find_images(run: FinishedRun, root: str, kept: PictureCache | None = None) -
     try:
         dataset = data_set(name)
         place = dataset.find(root)
-        boxes = run.record["config"]["DATASET"].get("BOXES", False)
+        boxes = bool(nested(run.record["config"], "DATASET", "BOXES"))
         if run.is_multi_label or boxes:
             trained = []
             held_out = dataset.undivided_images(place, boxes)
