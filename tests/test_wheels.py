@@ -173,6 +173,7 @@ def alone(built, tmp_path_factory):
     return folder / "bin"
 
 
+@pytest.mark.slow
 def test_the_library_works_without_labelling(python, tmp_path):
     """And labelling imports it by the name that it has in a wheel."""
     program = """

@@ -213,12 +213,12 @@ def test_one_command_trains_and_its_run_labels_images(shapes, asked, tmp_path, m
 
 
 def test_fit_is_the_run_of_the_command_on_a_folder_or_on_images_with_labels(
-    data_root, small_clip_file, tmp_path
+    shapes, small_clip_file, tmp_path
 ):
     """Where there is no Dassl, and its answers, too; with images that are given one by one as well: they
     have the same classes, in the same order."""
-    folder = f"{data_root}/dtd/images"
-    paths = sorted(map(str, Path(folder).glob("*/*.png")))
+    folder = str(shapes)
+    paths = sorted(map(str, shapes.glob("*/*.bmp")))
     recipe = small_recipe("CoOp")
     options = f"--config-file {recipe} --seed 3 OPTIM.MAX_EPOCH 2 DATALOADER.NUM_WORKERS 0".split()
     words = ["--images", folder, "--trainer", "CoOp", "--backbone", small_clip_file]

@@ -7,7 +7,7 @@ import pytest
 
 import predict
 from labelling import PromptedClassifier
-from tests.labelling.cases import NAMES, over_tasks, train
+from tests.labelling.cases import NAMES, by_turns, over_tasks, train
 from tests.runs import change_record, contents_of, record_of, refuses
 
 
@@ -55,8 +55,10 @@ def test_an_edited_run_labels_nothing(task, edit, message, own_run, run_of, pict
     assert re.search(message, error_of(predict.main, "--run", folder, picture))
 
 
-@over_tasks
-@pytest.mark.parametrize("edit", [permute_names, change_pixels, delete_prompts, claim_another_hash])
+EDITS = (permute_names, change_pixels, delete_prompts, claim_another_hash)
+
+
+@by_turns("edit", {edit.__name__: edit for edit in EDITS})
 def test_the_command_of_an_edited_run_makes_it_again(
     task, edit, own_run, run_of, pictures_of, small_clip_file, capsys
 ):

@@ -197,7 +197,9 @@ def test_a_round_that_fails_is_said_and_the_former_one_answers(backend, caplog, 
 
 
 @over_tasks
-def test_annotations_make_a_new_round_while_the_old_one_answers(task, backend, pictures_of):
+def test_annotations_make_a_new_round_while_the_old_one_answers(
+    task, backend, pictures_of, no_figures
+):
     client, rounds = backend(task, after=2)
     before = rounds.demo.classifier
     said = []
