@@ -17,7 +17,8 @@ from labelling.serve.label_studio import read_interface
 from labelling.serve.page import make_app
 from labelling.serve.rounds import ANNOTATIONS, Rounds, words_of
 from labelling.table import read_table
-from tests.labelling.cases import NAMES, PICTURES, SINGLE, over_tasks
+from tests.conftest import slow_but_for
+from tests.labelling.cases import NAMES, PICTURES, SINGLE, TASKS, over_tasks
 from tests.runs import record_of, refuses
 from trainers.common.config_files import settings_in
 from trainers.common.same_run import changes
@@ -196,11 +197,9 @@ def test_a_round_that_fails_is_said_and_the_former_one_answers(backend, caplog, 
     assert client.post("/predict", json={"tasks": [task_of(0)]}).json["results"][0]["result"]
 
 
-@over_tasks
-def test_annotations_make_a_new_round_while_the_old_one_answers(
-    task, backend, pictures_of, no_figures
-):
-    client, rounds = backend(task, after=2)
+@slow_but_for(["multi-label"], TASKS)
+def test_annotations_make_a_new_round_while_the_old_one_answers(name, backend):
+    client, rounds = backend(TASKS[name], after=2)
     before = rounds.demo.classifier
     said = []
     for number in (1, 2):
