@@ -214,7 +214,8 @@ def test_in_an_empty_environment_and_an_empty_folder_it_trains_answers_and_expor
 
 # ---- the pages' commands, typed in order ----
 
-TYPED = ["README.md", "docs/faq.md", "docs/multi_label.md"]
+NAMES = "ablation benchmark choosing factors faq index log multi_label uncertainty"
+TYPED = ["README.md", *(f"docs/{name}.md" for name in NAMES.split())]
 NOT_TYPED = {  # a part of a command → why it is not typed here; its words are read by test_examples.py
     "pip install": "the environment is there",
     "hf download": "from the hub",
@@ -222,7 +223,13 @@ NOT_TYPED = {  # a part of a command → why it is not typed here; its words are
     "hf-hub:": "from the hub",
     "--prompts": "a file of the method's authors",
     "--dataset": "takes the field's data, or protocols that take minutes",
+    "output/ablation": "of those protocols",
     "output/base2new": "of those protocols",
+    "output/factors": "of those protocols",
+    "experiments.copies": "minutes",
+    "experiments.more_pictures": "minutes",
+    "experiments.promises": "minutes",
+    "experiments.trust_lab": "an hour",
     "bash scripts/": "minutes; scripts have tests of their own",
     "cdc-serve": "serves until Ctrl-C",
     "--backbone RN50": "from OpenAI",

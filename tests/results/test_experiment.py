@@ -210,7 +210,7 @@ def test_rows_may_differ_in_the_settings_of_their_trainers(tmp_path):
 
 
 def test_the_document_names_what_may_differ_without_a_word():
-    page = (REPOSITORY / "docs/measures.md").read_text("utf-8")
+    page = (REPOSITORY / "docs/api/results.md").read_text("utf-8")
     for key in (*NO_MATTER, *OF_ITS_PLACE):
         assert f"`{key}`" in page, key
 
