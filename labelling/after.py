@@ -127,5 +127,7 @@ def write_report(run: Run, asked: OwnRun, why_alone: str) -> "tuple[str, list[He
     page = os.path.join(folder, "report.html")
     kept = run.loaders.images.kept
     root = run.cfg.DATASET.ROOT
-    heads = make_report([folder], page, MODEL_FIGURES, root, own.OwnRun(offer, why_alone), kept)
+    heads = make_report(
+        [folder], page, MODEL_FIGURES, root, own.OwnTraining(offer, why_alone), kept
+    )
     return page, heads

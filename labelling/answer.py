@@ -77,8 +77,11 @@ class Answers:
         multi-label run whether each is given (N, K)."""
         if self.thresholds is None:
             return numpy.array(self.labels, dtype)
-        given = [[name in own for name in self.classnames] for own in self.labels]
-        return numpy.array(given, dtype)
+        shape = len(self.labels), len(self.classnames)
+        given = numpy.zeros(shape, bool if dtype is None else dtype)
+        for number, own in enumerate(self.labels):
+            given[number] = [name in own for name in self.classnames]
+        return given
 
     def to_pandas(self) -> "pandas.DataFrame":
         """A ``DataFrame``, one row per image: image, label (of a multi-label run ``dog;ball``), of one label

@@ -197,9 +197,12 @@ def labelling_of(
     part = tested_part(table)
     places = [place for place, own in enumerate(table.parts) if own == part]
     paths = [table.paths[place] for place in places]
+    given = []
+    for place in places:
+        given.append(tuple(table.classnames[label] for label in table.labels[place]))
     return Labelling(
         [os.path.abspath(path) for path in paths],
-        [tuple(table.classnames[label] for label in table.labels[place]) for place in places],
+        given,
         [table.groups.get(path, "") for path in paths],
         numpy.array([1 / table.asked_with.get(path, 1.0) for path in paths]),
     )

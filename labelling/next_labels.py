@@ -60,7 +60,8 @@ def spread(features: numpy.ndarray, known: numpy.ndarray, number: int) -> numpy.
     clusters = min(number + len(labelled), len(points))
     found = KMeans(clusters, n_init=1, max_iter=20, random_state=0).fit(points)
     distance = numpy.linalg.norm(points - found.cluster_centers_[found.labels_], axis=1)
-    own, of_known = found.labels_[: len(pool)], found.labels_[len(pool) :]
+    own = found.labels_[: len(pool)]
+    of_known = found.labels_[len(pool) :]
     sizes = numpy.bincount(own, minlength=clusters)
     has_known = numpy.bincount(of_known, minlength=clusters) > 0
     order = numpy.lexsort((-sizes, has_known))  # without labelled pictures first, then by size

@@ -106,7 +106,9 @@ def items_by_label_set(table: Table) -> list[Image]:
     """Return multi-label pictures as items, whose class is their set of labels."""
     sets = sorted({*table.labels})
     number = {own: place for place, own in enumerate(sets)}
-    names = {own: BETWEEN.join(table.classnames[label] for label in own) for own in sets}
+    names = {}
+    for own in sets:
+        names[own] = BETWEEN.join(table.classnames[label] for label in own)
     return [Image(path, number[own], names[own]) for path, own in zip(table.paths, table.labels)]
 
 

@@ -219,17 +219,19 @@ def on_both(
     split = record["config"]["TEST"]["SPLIT"]
     pictures = [read_pictures(folder), read_pictures(place)]
     answers = [read_answers(folder, split, record), read_answers(place, split, former)]
-    rows = [
-        {own[name].content: row for row, name in enumerate(of["image"].tolist()) if name in own}
-        for own, of in zip(pictures, answers)
-    ]
+    rows = []  # of each run: content → row
+    for own, of in zip(pictures, answers):
+        places = enumerate(of["image"].tolist())
+        rows.append({own[name].content: row for row, name in places if name in own})
     labels: dict[str, Sequence[str]] = dict(pictures[0].values())
     common = sorted(rows[0].keys() & rows[1].keys() & labels.keys())
     names = sorted({*record["classnames"]} & {*former["classnames"]})
     common = [content for content in common if {*labels[content]} <= {*names}]
     if not common:
         return None
-    truth = numpy.array([[name in labels[content] for name in names] for content in common])
+    truth = numpy.zeros((len(common), len(names)), bool)
+    for number, content in enumerate(common):
+        truth[number] = [name in labels[content] for name in names]
 
     def score(one: Record, of: Mapping[str, numpy.ndarray], row: Mapping[str, int]) -> float:
         places = [row[content] for content in common]

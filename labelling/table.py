@@ -90,9 +90,12 @@ class Table:
         """Return the table without some of the labels, which are given by their places; pictures stay."""
         kept = [label for label in range(len(self.classnames)) if label not in {*left_out}]
         place = {label: number for number, label in enumerate(kept)}
+        labels = []
+        for own in self.labels:
+            labels.append(tuple(place[one] for one in own if one in place))
         return replace(
             self,
-            labels=[tuple(place[one] for one in own if one in place) for own in self.labels],
+            labels=labels,
             classnames=[self.classnames[label] for label in kept],
             folders=[self.folders[label] for label in kept],
         )
@@ -271,10 +274,13 @@ def table_of(source: Source, place: str, names: Mapping[str, str]) -> Table:
     they differ."""
     folders = labels_in(source)
     number = {name: label for label, name in enumerate(folders)}
+    labels = []
+    for row in source.rows:
+        labels.append(tuple(sorted(number[name] for name in row.names or ())))
     return Table(
         place=place,
         paths=[row.image for row in source.rows],
-        labels=[tuple(sorted(number[name] for name in row.names or ())) for row in source.rows],
+        labels=labels,
         classnames=[names.get(name, name) for name in folders],
         folders=folders,
         parts=[row.part for row in source.rows],

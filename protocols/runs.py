@@ -3,7 +3,7 @@ A plan is answered at once, without torch, unless options name a trainer's setti
 
 import argparse
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
 
 from dassl.config import get_cfg_default
@@ -14,7 +14,7 @@ from trainers.common.config_files import check_range, check_values, leaves, merg
 from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.files import is_there
-from trainers.common.recipes import EMBEDDED, Recipe, check_known
+from trainers.common.recipes import EMBEDDED, Recipe, SettingsRule, check_known
 from trainers.common.setting import Settings, under
 from trainers.settings import add_run_settings, settings_of_run
 
@@ -99,12 +99,7 @@ def show_plan(args: argparse.Namespace) -> str:
         run = group[0]
         recipe = Recipe.read(run.recipe)
         rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
-        settings = {**dict(leaves(get_cfg_default())), **recipe.settings}
-        for rule in rules:
-            settings |= rule.settings
-        if run.backbone:
-            settings[PLAN_COLUMNS["CLIP"]] = run.backbone
-        settings |= {**options, **settings_in(run.settings, "settings")}
+        settings = settings_of(run, recipe, rules, options)
         shown = [settings[key] for key in PLAN_COLUMNS.values()]
         held = list(map(str, rules))
         if run.model:
@@ -119,9 +114,20 @@ def show_plan(args: argparse.Namespace) -> str:
                 unmeasured += missing
             else:
                 hours += missing * each
-        seeds = (seeds_of(group), seeds_of(filter(is_recorded, group)))
-        rows.append((*line, *shown, "; ".join(held), *seeds))
+        done = filter(is_recorded, group)
+        rows.append((*line, *shown, "; ".join(held), seeds_of(group), seeds_of(done)))
     heads = [*LINE, *PLAN_COLUMNS, "rules, a later one wins", "seeds", "done"]
+    table = tabulate(rows, heads, "simple", disable_numparse=True)
+    return f"{table}\n{progress_in_words(runs, steps, hours, unmeasured)}\n"
+
+
+def progress_in_words(
+    runs: Sequence[PlannedRun], steps: Steps, hours: float, unmeasured: int
+) -> str:
+    """Say how many runs are done, and the hours of steps that the missing ones take.
+
+    unmeasured: missing trainings without a measured step.
+    """
     done = sum(map(is_recorded, runs))
     text = (
         f"{counted(len(runs), 'run')}: {done} done, {len(runs) - done} missing. Weights of other CLIPs than {EMBEDDED} are "
@@ -131,7 +137,19 @@ def show_plan(args: argparse.Namespace) -> str:
         text += f"\nTraining what is missing takes {hours:,.1f} hours of steps on one {steps.device} (by {FILE})"
     if steps.device and unmeasured:
         text += f", without {counted(unmeasured, 'training')} of which no step was measured"
-    return f"{tabulate(rows, heads, 'simple', disable_numparse=True)}\n{text}\n"
+    return text
+
+
+def settings_of(
+    run: PlannedRun, recipe: Recipe, rules: Iterable[SettingsRule], options: Mapping[str, str]
+) -> dict[str, object]:
+    """Return key → value of all settings of a run: Dassl's own, then the recipe's, its rules', and the options."""
+    settings = {**dict(leaves(get_cfg_default())), **recipe.settings}
+    for rule in rules:
+        settings |= rule.settings
+    if run.backbone:
+        settings[PLAN_COLUMNS["CLIP"]] = run.backbone
+    return {**settings, **options, **settings_in(run.settings, "settings")}
 
 
 def check_options(options: Mapping[str, str]) -> None:

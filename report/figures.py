@@ -128,10 +128,11 @@ def curve(table: Table, data: str, colours: Colours) -> Figure:
         axes.set(xlabel="training images per class", ylabel="accuracy in % on all classes")
         finish(axes)
 
-    described = "; ".join(
-        f"{' '.join(model)}: " + ", ".join(f"{shots} {mean:.1f}" for shots, mean in row.items())
-        for model, row in means.iterrows()
-    )
+    lines = []
+    for model, row in means.iterrows():
+        values = ", ".join(f"{shots} {mean:.1f}" for shots, mean in row.items())
+        lines.append(f"{' '.join(model)}: {values}")
+    described = "; ".join(lines)
     return Figure(
         f"curve {data}",
         f"Few-shot learning, {data}",

@@ -23,7 +23,7 @@ SHOWN_IMAGES = 8  # images of each kind
 MOST_LISTED = 1000  # images of a run in a list, at most
 WRONG_LABELS = "Labels that are probably wrong"
 MISTAKES = "Other mistakes, the surest first"
-UNLIKE = "Unlike the rest of the pictures"
+UNLIKE_OTHERS = "Unlike the rest of the pictures"
 LEAST_CERTAIN = "The least certain"
 UNUSUAL = 0.05  # p-value of a picture that is shown as unlike the rest
 LABEL_NEXT = (
@@ -185,10 +185,9 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     lacks there are names only."""
     run = entry.first
     answers = held_out(run)
-    cards = {
-        kind: [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
-        for kind, order in orders(answers).items()
-    }
+    cards = {}
+    for kind, order in orders(answers).items():
+        cards[kind] = [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
     truth = [run.class_name(label) for label in answers["label"]]
     return Gallery(
         title=f"{entry.where}, seed {run.seed}",
@@ -232,12 +231,12 @@ def other_mistakes(
 
 
 def unlike_the_rest(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """``UNLIKE`` → indices of images farther from all others than most are; {} where nothing says it."""
+    """``UNLIKE_OTHERS`` → indices of images farther from all others than most are; {} where nothing says it."""
     if "unfamiliar" not in answers:
         return {}
     p_values = answers["unfamiliar"]
     order = numpy.argsort(p_values, kind="stable")
-    return {UNLIKE: order[p_values[order] <= UNUSUAL]}
+    return {UNLIKE_OTHERS: order[p_values[order] <= UNUSUAL]}
 
 
 def pairs_of(answers: Arrays, truth: Sequence[str], paths: Paths) -> list[Pair]:

@@ -248,17 +248,15 @@ def held_out(run: FinishedRun) -> Arrays:
     (N, K), bool; ``probability`` and the ``threshold`` of the picture's fold (N, K); where that is known of all
     ``unfamiliar`` (N,)."""
     parts = parts_of(run)
-    joined = {
-        name: numpy.concatenate([answers[name] for answers in parts.values()])
-        for name in ("image", "truth", "probability")
-    }
+    joined = {}
+    for name in ("image", "truth", "probability", "group"):
+        joined[name] = numpy.concatenate([answers[name] for answers in parts.values()])
     joined["given"] = numpy.concatenate([given_in(answers) for answers in parts.values()])
     thresholds = [answers["threshold"][answers["fold"]] for answers in parts.values()]
     joined["threshold"] = numpy.concatenate(thresholds)
     joined["split"] = splits_of(parts)
     if all("unfamiliar" in answers for answers in parts.values()):
         joined["unfamiliar"] = numpy.concatenate([own["unfamiliar"] for own in parts.values()])
-    joined["group"] = numpy.concatenate([own["group"] for own in parts.values()])
     return joined
 
 
@@ -287,10 +285,9 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     are names only."""
     run = entry.first
     answers = held_out(run)
-    cards = {
-        kind: [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
-        for kind, order in orders(answers).items()
-    }
+    cards = {}
+    for kind, order in orders(answers).items():
+        cards[kind] = [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
     says = wrong_in(answers).says() if cards else ""
     truth = [", ".join(names_of(run, labels)) or NO_LABEL for labels in answers["truth"]]
     return Gallery(

@@ -47,7 +47,7 @@ class Offer:
 
 
 @dataclass(frozen=True)
-class OwnRun:
+class OwnTraining:
     """The facts about a training on one's own pictures that its records lack.
 
     Attributes:

@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from results.render import render
 from results.rows import Table
-from results.runs import RunSeries, collect, group, with_answers
+from results.runs import FinishedRun, RunSeries, collect, group, with_answers
 from results.svg import INKS, PAPERS
 from trainers.common.console import counted
 from trainers.common.files import check_output, write_text
@@ -31,7 +31,7 @@ from .figures import (
 )
 from .gallery import MOST_LISTED, Gallery, in_order, write_lists
 from .headlines import Headline, single
-from .own import PROMISED, OwnRun, offer_figure
+from .own import PROMISED, OwnTraining, offer_figure
 from .pictures import Paths, check_root, find_images
 from .sources import RunRow, measures_of, notes_of, run_rows, warn_without_answers, warnings_noted
 from .tables import Tables, measured_tables, protocol_tables
@@ -43,7 +43,7 @@ MoreFigures = Callable[[list[RunSeries], dict[str, Paths]], Iterable[Figure]]
 
 
 @dataclass(frozen=True)
-class Answers:
+class AnswerPages:
     """The answers of several series.
 
     Attributes:
@@ -78,12 +78,12 @@ class Report:
 
     folders: Sequence[str | Path]
     single: Headline | None
-    own: OwnRun | None
+    own: OwnTraining | None
     promise: list[Section]
     glance: list[Glance]
     notes: list[str]
-    answers: Answers
-    untrained: Answers
+    answers: AnswerPages
+    untrained: AnswerPages
     tables: Tables
     sections: list[Section]
     lists: list[str]
@@ -97,7 +97,7 @@ def make_report(
     output: str | Path,
     more: Mapping[str, MoreFigures],
     root: str | None = None,
-    own: OwnRun | None = None,
+    own: OwnTraining | None = None,
     kept: PictureCache | None = None,
 ) -> list[Headline]:
     """Writes the report, and beside it a folder of its figures and lists of images.
@@ -137,10 +137,7 @@ def make_report(
             shown = answers_of(trained or untrained, paths)
             aside = answers_of(untrained if trained else [], paths)
         else:
-            shown, aside = answers_of(answered, paths), Answers([], [])
-    notes = [record.getMessage() for record in warnings.buffer]
-    notes += [head.warning for head in heads if head.warning]
-    notes += [note for run in runs for note in notes_of(run)]
+            shown, aside = answers_of(answered, paths), AnswerPages([], [])
     path = Path(output).absolute()
     start = str(path.with_suffix(""))  # of the files beside it
     written = write_lists(lists(in_order(trained or untrained)), start)
@@ -153,7 +150,7 @@ def make_report(
         own=own,
         promise=write_figures({PROMISED: promised}, f"{start}_figures"),
         glance=[] if alone else glances(heads),
-        notes=[*dict.fromkeys(notes)],
+        notes=notes_on([record.getMessage() for record in warnings.buffer], heads, runs),
         answers=shown,
         untrained=aside,
         tables=Tables(accuracies, measured_tables(series)),
@@ -167,14 +164,24 @@ def make_report(
     return heads
 
 
-def answers_of(series: Sequence[RunSeries], paths: Mapping[str, Paths]) -> Answers:
+def notes_on(
+    warnings: Iterable[str], heads: Iterable[Headline], runs: Iterable[FinishedRun]
+) -> list[str]:
+    """Return the remarks to know before reading on, each once: warnings, and those of headlines and runs."""
+    notes = [*warnings, *(head.warning for head in heads if head.warning)]
+    for run in runs:
+        notes += notes_of(run)
+    return [*dict.fromkeys(notes)]
+
+
+def answers_of(series: Sequence[RunSeries], paths: Mapping[str, Paths]) -> AnswerPages:
     """Return the answers of series, those that were trained first; paths: of ``paths_of``."""
     trained_first = sorted(series, key=lambda entry: entry.is_zero_shot)
     classes = [shown_of(entry).class_page(entry, paths[data_of(entry)]) for entry in trained_first]
     galleries = [
         shown_of(entry).gallery(entry, paths[data_of(entry)]) for entry in in_order(series)
     ]
-    return Answers(classes, [made for made in galleries if made.cards])
+    return AnswerPages(classes, [made for made in galleries if made.cards])
 
 
 def data_of(entry: RunSeries) -> str:

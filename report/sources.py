@@ -43,7 +43,8 @@ class RunRow:
 
 def measures_of(runs: Sequence[FinishedRun]) -> list[str]:
     """Names of the ``MEASURES`` that a run has."""
-    return [name for name, metric in MEASURES.items() if any(metric in run.metrics for run in runs)]
+    known = {metric for run in runs for metric in run.metrics}
+    return [name for name, metric in MEASURES.items() if metric in known]
 
 
 def run_rows(runs: Sequence[FinishedRun]) -> list[RunRow]:

@@ -1,5 +1,5 @@
-"""What can be promised of a run's labels, as the chart of its report: of one label per picture and of multi-label
-pictures."""
+"""The promises that can be kept about a run's labels, for the chart of its report: with one label per picture, and
+multi-label."""
 
 import numpy
 

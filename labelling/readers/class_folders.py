@@ -76,7 +76,8 @@ def read_class_folders(root: str, multi_label: bool) -> tuple[Source, dict[str, 
     files = files_of_parts(root, layout, level)
     classes = dict.fromkeys(name for of_part in files.values() for name in of_part)
     notes = [*filter(None, [parts_taken(root, layout), in_several_places(root, layout, level)])]
-    empty = [name for name in classes if not any(part.get(name) for part in files.values())]
+    filled = {name for part in files.values() for name, own in part.items() if own}
+    empty = [name for name in classes if name not in filled]
     if empty and len(classes) - len(empty) > 1:
         for name in empty:
             for of_part in files.values():
@@ -90,7 +91,8 @@ def read_class_folders(root: str, multi_label: bool) -> tuple[Source, dict[str, 
         rows = [*as_first_file(rows)]
     warnings = [*filter(None, [deeper(files), *files_left_out(root, layout, level)])]
     source = Source(rows, notes=notes, warnings=warnings, is_row_per_label=True)
-    folders = [name for name in classes if any(name in of_part for of_part in files.values())]
+    there = {name for of_part in files.values() for name in of_part}
+    folders = [name for name in classes if name in there]
     return source, names_of_folders(root, folders)
 
 

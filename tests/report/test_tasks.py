@@ -13,7 +13,7 @@ from PIL import Image as Pictures
 
 from report.gallery import LEAST_CERTAIN, MISTAKES, WRONG_LABELS
 from report.multi_label import taken_for
-from report.own import PROMISED, Given, Offer, OwnRun
+from report.own import PROMISED, Given, Offer, OwnTraining
 from report.page import make_report
 from report.pictures import find_images
 from report.review import WrongLabels
@@ -89,7 +89,7 @@ OFFER = Offer(
     {0.1: Given(0.4, 0.05)},
     "of the pictures",
 )
-OWN = OwnRun(OFFER)
+OWN = OwnTraining(OFFER)
 over_tasks = pytest.mark.parametrize("task", [ONE_LABEL, MULTI_LABEL], ids=lambda task: task.metric)
 
 

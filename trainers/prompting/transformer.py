@@ -326,14 +326,20 @@ class ImageEncoder(nn.Module):
             if block is not last:
                 attended = attend(*block.project(x, adapter=adapter).unbind(-3))
                 x = block.finish(x, attended, adapter)
-        # the last layer's output is read at the class token only, and where a readout is
-        read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
-        key, value = last.project(x, "kv", last_adapter).unbind(-3)  # (M·B, 1 + N (+ n), H, D/H)
-        (query,) = last.project(read, "q", last_adapter).unbind(-3)  # (M·B, R, H, D/H)
-        attended = attend(query, key, value)
-        read = self.ln_post(last.finish(read, attended, last_adapter))  # (M·B, R, D)
+        read = self.read_last(x, last, last_adapter, readout)  # (M·B, R, D)
         features = [read[:, 0] @ self.proj]  # (M·B, E)
         if readout:
             features.append(readout.feature(read[:, 1:]).to(read.dtype))
         features = [feature.view(templates, batch, -1) for feature in features]
         return torch.stack(features, dim=1).flatten(0, 1)  # (M, B, E)
+
+    def read_last(
+        self, x: Tensor, last: Block, adapter: Adapter | None, readout: Readout | None
+    ) -> Tensor:
+        """Return the last layer's output at the class token and where a readout is, R tokens of x (M·B, L, D)."""
+        read = x[:, : 1 + readout.tokens] if readout else x[:, :1]  # (M·B, R, D)
+        key, value = last.project(x, "kv", adapter).unbind(-3)  # (M·B, L, H, D/H)
+        (query,) = last.project(read, "q", adapter).unbind(-3)  # (M·B, R, H, D/H)
+        attended = attend(query, key, value)
+        output: Tensor = self.ln_post(last.finish(read, attended, adapter))
+        return output

@@ -61,13 +61,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
         )
     vision = config.vision_config
     text = config.text_config
-    for key in ("hidden_act", "layer_norm_eps"):
-        values = getattr(vision, key), getattr(text, key)
-        if values[0] != values[1] or values[0] not in (QUICK_GELU, GELU, EPSILON):
-            raise UserError(
-                f"{name} can't be used: {key} is {values[0]} in its image encoder and {values[1]} "
-                f"in its text encoder; CLIP's are quick_gelu or gelu in both, and {EPSILON}"
-            )
+    check_alike(name, vision, text)
     paths = [f"{folder}/{file}" for file in HUB_FILES]
     path = next(filter(os.path.isfile, paths), "")
     if not path:
@@ -84,6 +78,23 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
         "normalization": normalization(f"{folder}/preprocessor_config.json"),
     }
     return state, path, facts
+
+
+def check_alike(name: str, vision: object, text: object) -> None:
+    """Check that a CLIP's two towers have the same activation and the same epsilon, which ours have.
+
+    vision, text: their configurations.
+
+    Raises:
+        UserError: they have not.
+    """
+    for key in ("hidden_act", "layer_norm_eps"):
+        values = getattr(vision, key), getattr(text, key)
+        if values[0] != values[1] or values[0] not in (QUICK_GELU, GELU, EPSILON):
+            raise UserError(
+                f"{name} can't be used: {key} is {values[0]} in its image encoder and {values[1]} "
+                f"in its text encoder; CLIP's are quick_gelu or gelu in both, and {EPSILON}"
+            )
 
 
 class Features(nn.Module):
