@@ -25,6 +25,7 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.recipes import SHOTS
 from trainers.common.record_file import Record, shown_name
+from trainers.common.trained_on import UNKNOWN_PICTURES, TrainedOn
 from trainers.data.random_state import restore_rng_state, rng_state
 from trainers.data.transforms import least_side, pixels_of_test
 from trainers.devices import AUTO
@@ -77,7 +78,7 @@ class PromptedClassifier:
     Args:
         method: whose prompts are loaded.
         cfg: the run's config; record: its ``results.json``.
-        trained_on: the files of its training images (``fingerprints.start_of``).
+        trained_on: its training images, to know them again.
         rule: which answers are labels; None: those that the method itself gives.
         familiar: its training images, from which others are told; None where they are not known.
         withholds: whether images unlike these get no label.
@@ -88,7 +89,7 @@ class PromptedClassifier:
         method: Method,
         cfg: CfgNode,
         record: Record,
-        trained_on: frozenset[int] = frozenset(),
+        trained_on: TrainedOn = UNKNOWN_PICTURES,
         rule: LabelRule | None = None,
         familiar: Familiar | None = None,
         withholds: bool = False,

@@ -12,9 +12,8 @@ import torch
 
 from trainers.common.console import first_few
 from trainers.common.errors import UserError, nearest
-from trainers.common.files import file_hash
-from trainers.common.fingerprints import note_on_trained, start_of
-from trainers.common.image_files import PictureFacts, look_through
+from trainers.common.image_files import PictureFacts, look, look_through
+from trainers.common.trained_on import TrainedOn, note_on_trained, thumbnail
 from trainers.evaluation.figures import effective_number, wilson
 from trainers.evaluation.multi_label import f1, f1_interval, measure_multi_label
 from trainers.evaluation.prediction import Prediction, measure
@@ -44,8 +43,8 @@ class Evaluation:
         ece: expected calibration error over 15 bins of equal width.
         confusion: (K, K) numbers of images, a row for each true class, a column for each answer, in
             the order of ``classes_``; None of a multi-label run.
-        trained_on: how many of the images the classifier was trained on, byte for byte; 0 where it does
-            not know.
+        trained_on: how many of the images the classifier was trained on, as the same file or saved again; 0
+            where it does not know.
         answers: to the images.
         mean_average_precision, micro_f1: of a multi-label run (``measure_multi_label``); else None.
         per_label: likewise, its measures of each label, in percent; else empty.
@@ -81,17 +80,17 @@ def evaluated(
     known: Labelling,
     answers: Answers,
     truth: numpy.ndarray,
-    trained_on: frozenset[int],
+    trained_on: TrainedOn,
     multi_label: bool,
 ) -> Evaluation:
     """Measure answers to N labelled pictures; warn of pictures that were trained on.
 
     Args:
-        truth: which labels (N, K), bool, the pictures have; trained_on: as in ``fingerprints.start_of``.
+        truth: which labels (N, K), bool, the pictures have.
     """
     looks = looks_at(known.pictures)
-    seen = number_seen(known.pictures, looks, trained_on)
-    if note := note_on_trained(seen, len(known.names)):
+    seen, note = seen_in_training(known.pictures, looks, trained_on)
+    if note:
         log.warning("%s", note)
     classes = numpy.zeros(len(truth), int) if multi_label else truth.argmax(axis=1)
     groups = groups_of(known.groups, looks, classes)
@@ -255,23 +254,25 @@ def groups_of(
     return numpy.array(places)
 
 
-def number_seen(
-    pictures: Sequence[Picture], looks: Sequence[PictureFacts | None], trained_on: frozenset[int]
-) -> int:
-    """Return how many pictures are files that were trained on, or would be if ``fit`` wrote them.
+def seen_in_training(
+    pictures: Sequence[Picture], looks: Sequence[PictureFacts | None], trained_on: TrainedOn
+) -> tuple[int, str]:
+    """Return how many pictures were trained on, and a remark, "" for none (``note_on_trained``); a picture that
+    is not a file counts as the one that ``fit`` would write.
 
     Args:
-        looks: as in ``looks_at``; trained_on: as in ``fingerprints.start_of``.
+        looks: as in ``looks_at``.
     """
-    if not trained_on:
-        return 0
-    number = 0
+    if not trained_on.files:
+        return 0, ""
+    facts: list[PictureFacts] = []
+    names = []
     with tempfile.TemporaryDirectory() as folder:
-        for picture, look in zip(pictures, looks):
-            if look is None:
-                name = place_of(picture, "picture.png", folder)
-                digest = bytes.fromhex(file_hash(f"{folder}/{name}"))
-            else:
-                digest = look.digest
-            number += start_of(digest) in trained_on
-    return number
+        for number, (picture, seen) in enumerate(zip(pictures, looks), 1):
+            if seen is None:
+                seen = look(f"{folder}/{place_of(picture, 'picture.png', folder)}")
+            facts.append(seen)
+            names.append(os.path.basename(picture) if is_path(picture) else f"image {number}")
+    digests = [each.digest for each in facts]
+    thumbnails = [thumbnail(cast(numpy.ndarray, each.coarse)) for each in facts]
+    return note_on_trained(trained_on, digests, numpy.array(thumbnails), names)

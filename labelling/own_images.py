@@ -19,6 +19,7 @@ from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import LISTED_MARK, image_name
 from trainers.common.image_files import PictureFacts, look_through, needs_heic, transparent_parts
+from trainers.common.trained_on import thumbnail
 from trainers.data.images import Images, Item
 from trainers.data.kept import PictureCache
 from trainers.data.lists import Image, Lists
@@ -264,6 +265,9 @@ def seen_images(images: Images, folder: str, seen: FactsOf, skips: bool) -> Imag
         test=left["test"],
         whole_val=left["val"],
         digests={path: seen[path].digest for path in paths},
+        thumbnails={
+            path: thumbnail(coarse) for path in paths if (coarse := seen[path].coarse) is not None
+        },
         broken=lost(parts, left, images.is_tested_in_folds),
     )
     if not reasons:

@@ -22,6 +22,7 @@ from trainers.common.record_file import (
     nested,
     shown_name,
 )
+from trainers.common.trained_on import UNKNOWN_PICTURES
 from trainers.devices import AUTO
 from trainers.engine.build import check_settings, find_method
 from trainers.engine.checkpoint import load_state
@@ -170,7 +171,7 @@ def load_shared(name: str, backbone: str, device: str = AUTO) -> SavedRun:
                 f"{path} can't be read ({short(error)}): share the run again"
             ) from error
         load_state(method, state, record["classnames"], path)
-    return SavedRun(method, cfg, record, frozenset())
+    return SavedRun(method, cfg, record, UNKNOWN_PICTURES)
 
 
 def fetched(repository: str, file: str, revision: str) -> str:

@@ -98,9 +98,9 @@ def to_label(
     """
     pictures = read_pictures(folder)
     labelled = {picture.content for picture in pictures.values()}
-    pool = unlabelled(part, labelled, classifier.trained_on)
+    pool = unlabelled(part, labelled, classifier.trained_on.files)
     known = known_features(folder, labelled)
-    per_class = (len(labelled) or len(classifier.trained_on)) / len(classifier.classnames)
+    per_class = (len(labelled) or len(classifier.trained_on.files)) / len(classifier.classnames)
     drawn = min(number, len(pool.positions)) // RANDOM if at_random else 0
     uncertainty = numpy.array(pool.uncertainty)
     multi_label = is_multi_label(classifier.record)

@@ -28,8 +28,8 @@ def test_all_images_are_trained_on_and_each_number_says_which_training_it_is_of(
     run = tmp_path / "run"
     refitted = fit(shapes, run, "CDC", refit=True)
     tested = PromptedClassifier.load(run)
-    assert len(tested.trained_on) < 20
-    assert len(refitted.trained_on) == 20  # pictures are numbered by their bytes
+    assert len(tested.trained_on.files) < 20
+    assert len(refitted.trained_on.files) == 20  # pictures are numbered by their bytes
     reliability = "evidence.reliability"
     known = tested.method.learned.state_dict()[reliability]
     assert torch.equal(refitted.method.learned.state_dict()[reliability], known)

@@ -5,8 +5,6 @@ import os
 from collections.abc import Iterable
 from typing import Protocol
 
-from .console import counted
-
 BELOW_MARK = f"{os.sep}.{os.sep}"  # in the path of an image in a folder below its class folder, after the class folder
 # in the path of an image that a file names, before the name that it has there
 LISTED_MARK = f"{os.sep}.{os.sep}.{os.sep}"
@@ -72,16 +70,6 @@ def data_name(name: str, root: str) -> str:
 def start_of(digest: bytes) -> int:
     """The first 8 bytes of a file's hash as a number of 64 bits: enough to know the file again."""
     return int.from_bytes(digest[:8], "little", signed=True)
-
-
-def note_on_trained(number: int, tested: int) -> str:
-    """Return the remark that ``number`` of the tested images were trained on; "" for none."""
-    if not number:
-        return ""
-    return (
-        f"{number} of {counted(tested, 'image')} tested were trained on, byte for byte: "
-        "an accuracy on these is not a test"
-    )
 
 
 class Named(Protocol):

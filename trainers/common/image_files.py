@@ -62,6 +62,8 @@ MOST_PIXELS = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
 # some for each thread that has decoded pictures.
 MEMORY_BLOCK = 2**29
 COARSE = 24  # pixels of a side, at which pictures are compared
+# of which a JPEG is decoded for that: its own reduction to fewer shows fine detail in another light than a mean does
+CLEAR = 4 * COARSE
 
 
 class Room:
@@ -417,7 +419,7 @@ def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
             if keeper is not None and digest in keeper.facts:
                 return keeper.facts[digest]
             if not has_box(path):
-                draft(image, COARSE if keeper is None else keeper.least)
+                draft(image, CLEAR if keeper is None else keeper.least)
             with room_for(photo):
                 photo.load()
                 image = part_of(photo, path)

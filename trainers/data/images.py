@@ -9,7 +9,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy
 
-from ..common.fingerprints import Named, split_hash, start_of
+from ..common.fingerprints import Named, image_name, split_hash, start_of
+from ..common.trained_on import LENGTH, UNKNOWN_PICTURES, TrainedOn, note_on_trained
 from .kept import PictureCache
 
 Item = Named  # an image of a data set: Dassl's ``Datum``, or ``lists.Image``
@@ -27,6 +28,7 @@ class Images:
         content: hash of the bytes of the images, where they may be replaced from one run to the next;
             else "".
         digests: path → hash of the file's bytes; empty where these are not known.
+        thumbnails: path → small picture (``trained_on.thumbnail``); empty where these are not known.
         broken: part → names of the images that were left out, since they can't be read.
         notes: remarks for a reader of the run's numbers.
         is_test_only: whether ``train_x`` repeats the test images, for the class names alone.
@@ -49,6 +51,7 @@ class Images:
     fewshot_sample: Mapping[str, str] | None = None
     content: str = ""
     digests: Mapping[str, bytes] = field(default_factory=dict)
+    thumbnails: Mapping[str, numpy.ndarray] = field(default_factory=dict)
     broken: Mapping[str, Sequence[str]] = field(default_factory=dict)
     notes: Sequence[str] = ()
     is_test_only: bool = False
@@ -65,14 +68,25 @@ class Images:
         return split_hash(self.train_x, self.val, self.test, self.content)
 
     @cached_property
-    def trained_on(self) -> Sequence[int]:
-        """The files of ``train_x``, each once, by ``fingerprints.start_of``; empty where digests are
-        unknown."""
-        return sorted(self.starts_of(self.train_x)) if self.digests else []
+    def trained_on(self) -> TrainedOn:
+        """The training images, to know them again; empty where digests are unknown."""
+        if not self.digests:
+            return UNKNOWN_PICTURES
+        files = {start_of(self.digests[str(item.impath)]) for item in self.train_x}
+        return TrainedOn(frozenset(files), self.small(self.train_x))
 
-    def starts_of(self, items: Iterable[Item]) -> set[int]:
-        """Return the files of images whose digests are known, by ``fingerprints.start_of``."""
-        return {start_of(self.digests[str(item.impath)]) for item in items}
+    def note_on_trained(self, items: Sequence[Item], trained: TrainedOn) -> str:
+        """Return the remark that some of the images were trained on, "" for none or where digests are unknown."""
+        if not self.digests:
+            return ""
+        digests = [self.digests[str(item.impath)] for item in items]
+        names = [image_name(str(item.impath)) for item in items]
+        return note_on_trained(trained, digests, self.small(items), names)[1]
+
+    def small(self, items: Sequence[Item]) -> numpy.ndarray:
+        """Return the thumbnails of images (N, ``trained_on.LENGTH``)."""
+        own = [self.thumbnails[str(item.impath)] for item in items]
+        return numpy.array(own, numpy.uint8).reshape(-1, LENGTH)
 
     @property
     def validates_on_test_images(self) -> bool:

@@ -25,6 +25,7 @@ from ..common.files import remove_leftovers, write_bytes
 from ..common.readers import Stored, check_archive
 from ..common.record_file import RECORD_FILE, read_answers, read_record
 from ..common.same_run import NOT_PART_OF_A_RUN, OTHER_IMAGES, changes, config_of_run, differing
+from ..common.trained_on import UNKNOWN_PICTURES, TrainedOn
 from ..data.images import Images
 from ..data.random_state import restore_rng_state, rng_state
 from ..method import Method
@@ -49,12 +50,11 @@ TrainingState = dict[str, Stored]  # of a training, as ``Checkpoints.save`` writ
 
 class Training(NamedTuple):
     """The training of a checkpoint: the names of its classes, its settings, as
-    ``config_of_run`` gives them, and its images' files, by ``fingerprints.start_of``; empty where they are
-    unknown."""
+    ``config_of_run`` gives them, and its images, as far as they are known."""
 
     classnames: Sequence[str]
     settings: Mapping[str, str]
-    images: frozenset[int] = frozenset()
+    images: TrainedOn = UNKNOWN_PICTURES
 
 
 MODEL_NAME = "prompt_learner"  # folder of the checkpoints in a run's folder
@@ -68,8 +68,9 @@ STATE_TYPES = {
     "config": dict,
     "backbone_hash": str,
     "split_hash": str,
+    "trained_on": torch.Tensor,
+    "thumbnails": torch.Tensor,
 }
-UNKNOWN_IMAGES = torch.empty(0, dtype=torch.int64)  # those of an older checkpoint
 
 
 def epoch_name(epochs: int) -> str:
@@ -114,6 +115,7 @@ class Checkpoints:
             folder: of the checkpoints; epoch: epochs done; facts: further values to keep, in types
                 that load without executing anything.
         """
+        trained_on = self.images.trained_on
         state = {
             "epoch": epoch,
             "rng": rng_state(),
@@ -125,7 +127,8 @@ class Checkpoints:
             "backbone_hash": self.method.towers.backbone_hash,
             "config": config_of_run(self.cfg),
             "split_hash": self.images.split_hash,
-            "trained_on": torch.tensor(self.images.trained_on, dtype=torch.int64),
+            "trained_on": torch.tensor(sorted(trained_on.files), dtype=torch.int64),
+            "thumbnails": torch.from_numpy(trained_on.thumbnails),
             **facts,
         }
         write(state, folder, file_name)
@@ -315,7 +318,7 @@ def load_trained(
     state = checked(content, path)
     load_prompts(method, state, folder, cfg)
     log.info("Loading weights to %s from %s (epoch = %d)", MODEL_NAME, path, state["epoch"])
-    images = frozenset(state.get("trained_on", UNKNOWN_IMAGES).flatten().tolist())
+    images = TrainedOn(frozenset(state["trained_on"].tolist()), state["thumbnails"].numpy())
     return Training(state["classnames"], state["config"], images)
 
 
@@ -425,7 +428,6 @@ def checked(state: object, path: str) -> TrainingState:
         or not all(isinstance(state.get(key), type_) for key, type_ in STATE_TYPES.items())
         or not all(map(torch.is_tensor, state["state_dict"].values()))
         or not all(isinstance(name, str) for name in state["classnames"] or [None])
-        or not torch.is_tensor(state.get("trained_on", UNKNOWN_IMAGES))
     ):
         raise UserError(f"checkpoint {path} was not written by this toolbox")
     return state

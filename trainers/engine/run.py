@@ -13,9 +13,10 @@ from torch import Tensor
 from yacs.config import CfgNode
 
 from ..common.errors import UserError
-from ..common.fingerprints import data_name, note_on_trained
+from ..common.fingerprints import data_name
 from ..common.metrics import start_metrics
 from ..common.record_file import remove_record
+from ..common.trained_on import UNKNOWN_PICTURES, TrainedOn
 from ..data.loader import Loader, Loaders, Pairs
 from ..evaluation.prediction import Prediction, percent_right
 from ..method import Batches, Method
@@ -291,22 +292,21 @@ class Run:
         images = self.loaders.images
         items = images.val if self.cfg.TEST.SPLIT == "val" else images.test
         if images.digests:
-            seen = sum(bool(images.starts_of([item]) & trained) for item in items)
-            if note := note_on_trained(seen, len(items)):
+            if note := images.note_on_trained(items, trained):
                 log.warning("%s", note)
                 self.evaluation.notes = [*self.evaluation.notes, note]
         remove_record(self.cfg.OUTPUT_DIR)
         return self.test()
 
-    def load(self, directory: str, epoch: int | None = None) -> frozenset[int]:
-        """Load prompts for a test by ``load_trained``; returns the files that they were trained on.
+    def load(self, directory: str, epoch: int | None = None) -> TrainedOn:
+        """Load prompts for a test by ``load_trained``; returns the images that they were trained on.
 
         Raises:
             UserError: no folder is given, or there are none that fit.
         """
         if self.method.learner is None:
             log.info("%s learns nothing, so nothing is loaded", self.name)
-            return frozenset()
+            return UNKNOWN_PICTURES
         if not directory:
             raise UserError(
                 f"--eval-only of {self.name} needs --model-dir, the folder of a finished training"

@@ -12,6 +12,7 @@ from ..common.errors import UserError
 from ..common.record_file import RECORD_FILE, Record, finished_record, is_multi_label
 from ..common.same_run import config_of_run, differing
 from ..common.setting import node_of
+from ..common.trained_on import TrainedOn
 from ..devices import AUTO, device_of
 from ..method import Method
 from .build import build_method, check_settings, find_method, settings_with
@@ -59,13 +60,12 @@ def method_of(cfg: CfgNode, classnames: Sequence[str], multi_label: bool = False
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run: its trained method, its config, its record, and the files that it was trained on,
-    as ``Training`` has them."""
+    """A finished run: its trained method, its config, its record, and the images that it was trained on."""
 
     method: Method
     cfg: CfgNode
     record: Record
-    images: frozenset[int]
+    images: TrainedOn
 
 
 def load_run(folder: str, backbone: str = "", device: str = AUTO) -> SavedRun:
