@@ -27,8 +27,8 @@ html_css_files = ["site.css"]
 
 # the site's menu, caption → pages; no page has it, so that they read well as plain Markdown
 MENU = {
-    "Use it": "in_ten_lines tutorials/first_run tutorials/own_images tutorials/rounds tutorials/bioclip choosing multi_label serving faq "
-    "tutorials/report backbones uncertainty tutorials/cluster",
+    "Use it": "in_ten_lines tutorials/first_run tutorials/own_images tutorials/rounds tutorials/bioclip choosing multi_label boxes serving "
+    "faq tutorials/report backbones uncertainty tutorials/cluster",
     "Research": "protocols reproduce benchmark ablation method factors faithfulness faithfulness/prompts "
     "faithfulness/layers tutorials/own_trainer tutorials/plug_in",
     "Work on it": "reliability measures performance log",
