@@ -5,6 +5,7 @@ command beside ten lines by hand.
     python -m experiments.benchmarks.own_images                     # all
     python -m experiments.benchmarks.own_images --parts features --images 1000 16000
     python -m experiments.benchmarks.own_images --parts by-hand     # 200 photos of 12 MP, 80 small pictures
+    python -m experiments.benchmarks.own_images --parts next-round  # 1,000 pictures, then 20 more
 
 Features are drawn at random around a centre per class, as many numbers as a ViT-B has, with 100
 classes; from them to the probe that is kept, and to an answer to each out of fold, is what
@@ -17,6 +18,9 @@ The photos are coloured patches under grain, JPEGs of 4 MB. Both take turns, ``R
 of torch; the processor's seconds are those of the median round, start-up included, memory is the largest.
 A decode is a file's pixels read once. Labelling is of predict.py: its seconds for all photos minus those for four,
 per photo, with the tiny CLIP's pass.
+
+The next round is the same command on a file that names 20 pictures more, JPEGs of 500 × 375 pixels in four classes;
+by the tiny CLIP and by a ViT-B/32 with random weights.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -57,6 +61,8 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 PROCESSES = multiprocessing.get_context("spawn")  # fresh ones: peaks of memory are a process's
 CLASSES = 100
 WIDTH = 512  # numbers of a feature
+BEFORE, MORE = 1000, 20  # pictures of a first round, and new ones of the next
+VIT_B32 = (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12)
 SHAPE = (WIDTH, 32, 1, 64, 8, 77, 49408, 64, 1, 1)  # of a CLIP that has such features
 NOISE = 5.0  # of a feature, in the spread of the centres: about as hard as photographs
 PICTURES = 1000  # of the command
@@ -167,6 +173,20 @@ def draw_photos(folder: Path) -> None:
         photo.save(place / f"{number}.jpg", quality=90)
 
 
+def draw_listed(folder: Path) -> list[str]:
+    """Draw JPEGs of colours that blend into one another; return the rows of a file that names them."""
+    generator = numpy.random.default_rng(0)
+    rows = []
+    for number in range(BEFORE + MORE):
+        kind = number % FEW_KINDS
+        pixels = generator.integers(0, 256, (12, 16, 3), dtype=numpy.uint8)
+        pixels[..., kind % 3] //= 1 + kind
+        picture = Image.fromarray(pixels).resize((500, 375), Image.Resampling.BICUBIC)
+        picture.save(folder / f"{number}.jpg", quality=90)
+        rows.append(f"{number}.jpg,kind {kind}")
+    return rows
+
+
 class Cost(NamedTuple):
     """What a program has cost with its children: seconds of the clock and of the processor, gigabytes at
     most; and how many files it has decoded."""
@@ -210,9 +230,9 @@ def measure_features(sizes: Sequence[int]) -> None:
     print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
 
 
-def training(pictures: str, output: str) -> list[str]:
-    """The program that trains on a folder."""
-    return f"train.py --images {pictures} --backbone tiny --output-dir {output}".split()
+def training(pictures: str, output: str, backbone: str = "tiny") -> list[str]:
+    """The program that trains on a folder, or a file that names pictures."""
+    return f"train.py --images {pictures} --backbone {backbone} --output-dir {output}".split()
 
 
 def measure_command() -> None:
@@ -255,6 +275,31 @@ def measure_by_hand() -> None:
         measure_labelling(f"{work}/photos", f"{work}/photos-0")
 
 
+def measure_next_round() -> None:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with tempfile.TemporaryDirectory() as work:
+        lines = draw_listed(Path(work))
+        listed = Path(work, "labels.csv")
+        torch.manual_seed(0)
+        large = f"{work}/vit_b32.pt"
+        torch.save(clip.model.CLIP(*VIT_B32).float().state_dict(), large)
+        rows = []
+        for name, backbone in (("tiny", "tiny"), ("ViT-B/32", large)):
+            costs: list[tuple[float, float]] = []
+            for number in range(ROUNDS):
+                program = training(str(listed), f"{work}/{name[:4]}{number}", backbone)
+                seconds = []
+                for pictures in (BEFORE, BEFORE + MORE):
+                    listed.write_text("\n".join(["image,label", *lines[:pictures], ""]))
+                    seconds.append(cost_of(program).processor)
+                costs.append((seconds[0], seconds[1]))
+            first, following = map(numpy.array, zip(*costs))
+            share = following / first
+            rows.append((name, median(first), median(following), share.mean(), share.std(ddof=1)))
+        titles = ("CLIP", "first round, s", "next one, s", "share", "deviation")
+        print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
+
+
 def measure_labelling(photos: str, run: str) -> None:
     """What a photo costs predict.py, besides its start."""
     paths = sorted(str(path) for path in Path(photos).rglob("*.jpg"))
@@ -270,7 +315,7 @@ def measure_labelling(photos: str, run: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    choices = ["features", "command", "by-hand"]
+    choices = ["features", "command", "by-hand", "next-round"]
     parser.add_argument("--parts", nargs="+", choices=choices, default=choices)
     parser.add_argument("--images", nargs="+", type=int, default=[1000, 4000, 10000, 16000])
     args = parser.parse_args(arguments)
@@ -280,6 +325,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure_command()
     if "by-hand" in args.parts:
         measure_by_hand()
+    if "next-round" in args.parts:
+        measure_next_round()
 
 
 if __name__ == "__main__":
