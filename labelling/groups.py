@@ -175,16 +175,35 @@ def note_on_rule(rule: str, across: bool, names: Mapping[str, str], paths: Colle
     return f"{where} {named} of {counted(len(paths), 'image')} have a group: {counted(groups, 'group')}, {classes}{others}"
 
 
-def note_on_partial(share: float, advice: str) -> str:
+def pairs_in_part(partial: Iterable[str], group_of: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return for each group with partial images the first of these and another image of the group.
+
+    Args:
+        partial: paths of images that look like some of their group and unlike the rest; group_of: path → name.
+    """
+    first: dict[str, str] = {}
+    for path in partial:
+        first.setdefault(group_of[path], path)
+    other: dict[str, str] = {}
+    for path, group in group_of.items():
+        if path != first.get(group):
+            other.setdefault(group, path)
+    return [(path, other[group]) for group, path in first.items()]
+
+
+def note_on_partial(share: float, pairs: Sequence[tuple[str, str]], advice: str) -> str:
     """Explain that a share of images looks like some of their group and unlike the rest; "" for 0.
 
-    advice: how a run like this is told which images belong together.
+    Args:
+        pairs: names of two images of a group each; advice: how a run like this is told which images belong
+            together.
     """
     if not share:
         return ""
+    some = ", ".join(f"{one} and {other}" for one, other in pairs[:3])
     return (
         f"{100 * share:.0f} % of the images look like some of their group and unlike the rest of it, as copies do that are "
-        "zoomed, covered or changed in several ways: others will not have been found, so that accuracies are too high, and "
+        f"zoomed, covered or changed in several ways (look at {some}): others will not have been found, so that accuracies are too high, and "
         f"--max-error promises nothing. Name what belongs together, {advice}"
     )
 

@@ -35,6 +35,7 @@ from .groups import (
     note_on_partial,
     note_on_rule,
     numbered,
+    pairs_in_part,
     said_by,
 )
 from .look_alikes import look_alikes, share_partial
@@ -208,7 +209,12 @@ def grouped(table: Table, task: Task, every: Sequence[Image], seen: FactsOf, rul
     unnamed = [image for image in every if image.impath not in names]
     alike, partial, film = by_look(unnamed, task, seen, table.is_divided)
     share = share_partial(len(partial), len(every))
-    notes += log_warnings([film, note_on_partial(share, "by a column group or by --group-by")])
+    pairs = [
+        (shown(one, table.place), shown(other, table.place))
+        for one, other in pairs_in_part(partial, alike)
+    ]
+    advice = "by a column group or by --group-by"
+    notes += log_warnings([film, note_on_partial(share, pairs, advice)])
     by_name = {path: f"name {name}" for path, name in names.items()}
     groups = numbered(paths, {**alike, **by_name})
     if names:

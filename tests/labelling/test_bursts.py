@@ -1,5 +1,6 @@
 """A folder of bursts, from pictures to a promise: all that is said is about new scenes."""
 
+import re
 from collections import defaultdict
 
 import numpy
@@ -100,6 +101,9 @@ def test_copies_that_are_found_in_part_promise_nothing_until_their_groups_are_na
     assert "too high: copies were found only in part" in said and "at least" not in said
     [note] = [note for note in classifier.record["notes"] if "--group-by" in note]
     assert "--max-error promises nothing" in note
+    pairs = re.findall(r"(?:look at|,) ([\w ]+/\d\d)_\d.png and ([\w ]+/\d\d)_\d.png", note)
+    assert len(pairs) == 3
+    assert all(one == other for one, other in pairs), "each is of one scene"
     [picture, *_] = (folder / name).iterdir()
     words = "--max-error", "0.2", picture
     assert call(predict.main, "--run", tmp_path / "guessed", *words) == 2
