@@ -14,8 +14,9 @@ LIGHT_SIDE = 12  # cells of a side of a thumbnail's light
 COLOUR_SIDE = 4  # of its colours, which JPEG keeps coarsely
 LENGTH = LIGHT_SIDE**2 + 2 * COLOUR_SIDE**2  # numbers of a thumbnail
 # Two thumbnails are of one picture if their root mean square difference is below both limits. They were chosen on half
-# of the sources of twelve kinds of pictures; on the other half all pictures saved as JPEG of quality 90 were
-# known (of coarse sprites 95 %; scans of 8 × 8 pixels never), and no independent ones but twins among emojis (2 %).
+# of the sources of twelve kinds of pictures, where of scans of 8 × 8 pixels none was known; on the other half
+# all pictures saved as JPEG of quality 90 were known (of coarse sprites 95 %), and no independent ones but twins
+# among emojis (2 %). Lossy WebP was not measured.
 SAVED_AGAIN = 2.0  # of 255
 SHARE = 0.2  # of the deviation of its light, which is small in a faint picture
 BLOCK = 256  # pictures compared at a time
