@@ -3,8 +3,7 @@
 ``--max-error X`` promises, with a confidence of 95 %, that at most a share X of the labels that are given
 is wrong, and ``--max-missed X`` that at most a share X of the labels that pictures have is not given, on
 pictures like those that were trained on. Limits are tested by ``chance_of_mean``, of groups, in an order that
-labels have no part in, up to the first that could break the promise, so that all before hold together
-(fixed-sequence testing).
+labels have no part in, up to the first that could break the promise, so that all before hold together.
 
 References:
     - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
@@ -98,8 +97,9 @@ def lowest_limit(
     """Return the lowest of ``LIMITS`` under which at most a share of the labels is wrong, ``NEVER`` where none can be
     promised.
 
-    Limits are tested downwards from several starts: where all pictures have M labels, half as many are given,
-    a quarter … down to ``FEWEST_LABELS``, pictures of a group together counting as one.
+    Limits are tested downwards, by the fallback procedure of ``threshold.promised``. Its starts are where all
+    pictures have M labels, half as many are given, a quarter … down to ``FEWEST_LABELS``, pictures of a
+    group together counting as one.
 
     Args:
         answer: (N, M), the probabilities of a picture's labels; wrong: (N, M), bool; groups: (N,), numbers.
@@ -110,15 +110,16 @@ def lowest_limit(
     excess = sums_above_limits(answer, wrong - share, groups)
     most = (1 - share) * answer.shape[1]
     found = NEVER
-    for start in starts:
-        chance = 1.0
-        for place in range(start, -1, -1):
-            # under many limits the same labels are given
-            if place == start or (excess[:, place] != excess[:, place + 1]).any():
-                chance = chance_of_mean(excess[:, place], most)
-            if chance > risk / len(starts):
-                break
-            found = min(found, float(LIMITS[place]))
+    level = 0.0
+    for place in range(max(starts, default=-1), -1, -1):
+        level += starts.count(place) * risk / len(starts)
+        # under many limits the same labels are given
+        if place in starts or (excess[:, place] != excess[:, place + 1]).any():
+            chance = chance_of_mean(excess[:, place], most)
+        if chance <= level:
+            found = float(LIMITS[place])
+        else:
+            level = 0.0
     return found
 
 

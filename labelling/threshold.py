@@ -13,7 +13,9 @@ the run's own.
 
 References:
     - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
-      Control", §2: fixed-sequence testing, from one start or several.
+      Control", §2: tests of limits in a fixed sequence.
+    - Wiens and Dmitrienko (2005), "The Fallback Procedure for Evaluating a Single Family of Hypotheses":
+      a sequence with several starts.
     - Geifman and El-Yaniv (2017), "Selective Classification for Deep Neural Networks": the exact
       binomial bound on the error of the accepted answers; of groups see ``means``.
 """
@@ -185,12 +187,13 @@ def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point 
     """The point with the most answers of which at most a share is wrong on pictures like these, except
     with the probability ``risk_of``; None where there is none.
 
-    A point is accepted where so few mistakes among its n groups would have a probability of at most
-    ``risk_of`` / J if the error were larger (``Held.chances``): of images that stand alone, Bin(n, share) ≤
-    wrong. Points are looked at from J starts upwards, and from each start up to the first that is not
-    accepted, so that all that are accepted hold together (Bonferroni over the starts, fixed-sequence testing
-    from each). The starts are the m, 2 m, 4 m … most certain groups, m being the least number that can be
-    accepted at all, and J as many as there are groups for: which images are wrong has no part in it.
+    A point is accepted where so few mistakes among its n groups would have a probability of at most a
+    level if the error were larger (``Held.chances``): of images that stand alone, Bin(n, share) ≤ wrong.
+    Points are looked at upwards. J starts share ``risk_of``: at each the level rises by a J-th of it, and at a
+    point that is not accepted it falls to 0, until the next start (the fallback procedure), so that all that are
+    accepted hold together. The starts are the m, 2 m, 4 m … most certain groups, m being the least
+    number that can be accepted at all, and J as many as there are groups for: which images are wrong has
+    no part in it.
 
     Args:
         share, confidence: in (0, 1).
@@ -204,14 +207,18 @@ def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point 
     accepted = held.accepted(points)
     chance = held.chances(points, share)
     found = None
-    for doublings in range(starts):
-        for place, point in enumerate(points):
-            if accepted[place] < least * 2**doublings:
-                continue
-            if chance(place) > risk / starts:
-                break
-            if found is None or point.answered > found.answered:
-                found = point
+    level = 0.0
+    begun = 0
+    for place, point in enumerate(points):
+        while begun < starts and accepted[place] >= least * 2**begun:
+            level += risk / starts
+            begun += 1
+        if not level:
+            continue
+        if chance(place) <= level:
+            found = point
+        else:
+            level = 0.0
     return found
 
 

@@ -123,7 +123,11 @@ def error_limit_by_loops(answer, wrong, groups, share, risk):
     best = NEVER
     for start in starts:
         place = start
-        while place < len(limits) and chances[place] <= risk / len(starts):
+        shared = 0
+        while place < len(limits):
+            shared += starts.count(place)  # and those of later starts, while nothing has failed
+            if chances[place] > shared * risk / len(starts):
+                break
             best = min(best, limits[place])
             place += 1
     return best

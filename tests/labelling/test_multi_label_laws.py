@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from labelling import PromptedClassifier
-from labelling.limits import JOINT_SHARE, limit_of_error, limit_of_missed
+from labelling.limits import JOINT_SHARE, limit_of_error, limit_of_missed, starts_at
 from labelling.parts import of_each_label, sampled
 from labelling.rules import Wanted, rule_of
 from tests.labelling.cases import MULTI, NAMES
@@ -74,19 +74,18 @@ def test_a_sample_leaves_the_test_as_it_is_and_says_how_it_was_drawn():
 # ---- promises ----
 
 
-def test_a_promise_of_several_starts_takes_as_much_more_evidence():
-    """Bonferroni: 64 equal answers, of which there are two starts, with 64 and with 32 labels."""
-    probability = numpy.full((64, 1), 0.9)
-    between = 0
+@pytest.mark.parametrize("answers, starts", [(64, 2), (63, 1)])
+def test_a_limit_that_is_several_starts_has_the_risk_of_all(answers, starts):
+    """Equal answers stand under one limit, whatever number of them the starts ask for."""
+    probability = numpy.full((answers, 1), 0.9)
+    assert len([*starts_at(numpy.full(321, answers), answers)]) == starts
     for share in (0.1, 0.3, 0.5):
         for wrong in range(32):
-            truth = numpy.ones((64, 1), bool)
+            truth = numpy.ones((answers, 1), bool)
             truth[:wrong] = False
-            chance = binom.cdf(wrong, 64, share)
-            rule = limit_of_error(probability, truth, numpy.arange(64), share, 0.95)
-            assert (rule is not None) == (chance <= JOINT_SHARE * 0.05 / 2)
-            between += JOINT_SHARE * 0.05 / 2 < chance <= JOINT_SHARE * 0.05
-    assert between
+            chance = binom.cdf(wrong, answers, share)
+            rule = limit_of_error(probability, truth, numpy.arange(answers), share, 0.95)
+            assert (rule is not None) == (chance <= JOINT_SHARE * 0.05)
 
 
 @pytest.mark.parametrize("limit", [limit_of_error, limit_of_missed])

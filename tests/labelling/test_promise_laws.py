@@ -77,7 +77,11 @@ def accepted_by_loops(wrong, share, risk):
     most = 0
     for start in starts:
         images = start
-        while images <= len(wrong) and at_most(sum(wrong[:images]), images) <= risk / len(starts):
+        shared = 0
+        while images <= len(wrong):
+            shared += images in starts  # the shares of later starts, while nothing has failed
+            if at_most(sum(wrong[:images]), images) > shared * risk / len(starts):
+                break
             most = max(most, images)
             images += 1
     return most
