@@ -1,5 +1,5 @@
 """Whether labelled pictures come as the run's own came: a test of how many are unlike these, and one of how
-certain the answers are.
+certain and how familiar they are, taken together.
 
 Where they do, a line is said in at most 1 of 100 labellings: each test has half of that. Both are of
 independent pictures, so that a burst of one scene counts as many.
@@ -10,6 +10,8 @@ References:
       training pictures.
     - Mann and Whitney (1947), "On a Test of Whether one of Two Random Variables is Stochastically Larger
       than the Other".
+    - O'Brien (1984), "Procedures for Comparing Samples with Multiple Endpoints": the sum of a picture's ranks
+      in several measures.
 """
 
 import math
@@ -74,29 +76,34 @@ def unfamiliar(p_values: numpy.ndarray, groups: int) -> Shift:
     return Shift(found, asked, UNFAMILIAR * asked, float(chance))
 
 
-def less_certain(uncertainty: numpy.ndarray, own: numpy.ndarray) -> Shift:
-    """Return how many answers are less certain than the median of the run's own, with the probability of
-    their ranks among these (one-sided).
+def higher_ranked(measures: numpy.ndarray, own: numpy.ndarray) -> Shift:
+    """Return how many answers are above the median of the run's own, with the probability of their ranks
+    among these (one-sided). An answer's place is the sum of its ranks among all by each measure, which
+    pictures that come as the run's own came share in any order.
 
     Args:
-        uncertainty: (N,), of the answers; own: (G,), of the run's own pictures, of which each is independent
+        measures: (N, S), of the answers; own: (G, S), of the run's own pictures, of which each is independent
             and was answered by what had not seen it.
     """
-    asked = len(uncertainty)
+    asked = len(measures)
     if not asked or not len(own):
         return Shift(0, asked, 0.0, 1.0)
-    from scipy.stats import mannwhitneyu  # here, since it takes a second to import
+    from scipy.stats import mannwhitneyu, rankdata  # here, since it takes a second to import
 
-    found = int((uncertainty > numpy.median(own)).sum())
-    chance = mannwhitneyu(uncertainty, own, alternative="greater").pvalue
+    place = rankdata(numpy.concatenate([own, measures]), axis=0).sum(axis=1)  # (G + N,)
+    own_place = place[: len(own)]
+    new_place = place[len(own) :]
+    found = int((new_place > numpy.median(own_place)).sum())
+    chance = mannwhitneyu(new_place, own_place, alternative="greater").pvalue
     return Shift(found, asked, asked / 2, float(chance))
 
 
-def lines(unlike: Shift | None, uncertain: Shift | None) -> list[str]:
+def lines(unlike: Shift | None, higher: Shift | None, measures: str) -> list[str]:
     """Return the sentences after a labelling; none where no shift is shown.
 
     Args:
-        unlike, uncertain: of the two tests; None where the run has kept nothing to compare with.
+        unlike, higher: of the two tests; None where the run has kept nothing to compare with.
+        measures: that ``higher`` compares, in words.
     """
     said = []
     if unlike is not None and unlike.is_shown:
@@ -105,10 +112,10 @@ def lines(unlike: Shift | None, uncertain: Shift | None) -> list[str]:
             f"{unlike.asked} are to be expected): no promise holds for them. Look at the pictures with the smallest "
             "`unfamiliar`, and train on some of their kind"
         )
-    if uncertain is not None and uncertain.is_shown:
+    if higher is not None and higher.is_shown:
         said.append(
-            f"{uncertain.found} of {counted(uncertain.asked, 'answer')} are less certain than the run's median "
-            f"({round(uncertain.expected)} in {uncertain.asked} are to be expected): the pictures do not come as the run's "
+            f"{higher.found} of {counted(higher.asked, 'answer')} are {measures} than the run's median "
+            f"({round(higher.expected)} in {higher.asked} are to be expected): the pictures do not come as the run's "
             "came, and its promise may not hold. Check a sample of the labels (--least-certain-first)"
         )
     return said
@@ -129,16 +136,21 @@ def lines_after(
     unlike = None
     if p_values is not None and classifier.familiar is not None:
         unlike = unfamiliar(p_values, classifier.familiar.groups)
-    uncertain = None
-    own = own_uncertainty(classifier, folder)
-    if own is not None:
-        uncertain = less_certain(uncertainty, own)
-    return lines(unlike, uncertain)
+    own = own_measures(classifier, folder)
+    if own is None:
+        return lines(unlike, None, "")
+    measures = uncertainty[:, None]
+    words = "less certain"
+    if p_values is not None and own.shape[1] > 1:
+        measures = numpy.column_stack([uncertainty, -p_values])
+        words = "less certain and less familiar, taken together,"
+    return lines(unlike, higher_ranked(measures, own[:, : measures.shape[1]]), words)
 
 
-def own_uncertainty(classifier: "PromptedClassifier", folder: str) -> numpy.ndarray | None:
-    """Return how uncertain a run's answers to its own pictures are, (G,), one of each group, by what had not
-    seen it; None where it has kept none that can be read, or other classes are asked for."""
+def own_measures(classifier: "PromptedClassifier", folder: str) -> numpy.ndarray | None:
+    """Return how uncertain a run's answers to its own pictures are and, where it has kept p-values of them,
+    minus these, (G, 1 or 2), of one picture of each group, by what had not seen it; None where it has kept
+    no answers that can be read, or other classes are asked for."""
     import torch  # here, since both take seconds
 
     from trainers.data.images import are_new
@@ -156,8 +168,12 @@ def own_uncertainty(classifier: "PromptedClassifier", folder: str) -> numpy.ndar
     is_one = numpy.ones(len(kept["image"]), bool)
     if group is not None:
         is_one = kept["is_new"] & are_new(group.tolist(), ())
-    if not classifier.task.multi_label:
-        uncertainty: numpy.ndarray = kept["max_probability"][is_one]
-        return uncertainty
-    shown = Prediction(torch.from_numpy(kept["probability"][is_one]))
-    return classifier.answers(shown, [None] * int(is_one.sum())).uncertainty
+    if classifier.task.multi_label:
+        shown = Prediction(torch.from_numpy(kept["probability"][is_one]))
+        uncertainty = classifier.answers(shown, [None] * int(is_one.sum())).uncertainty
+    else:
+        uncertainty = kept["max_probability"][is_one]
+    columns = [uncertainty]
+    if "unfamiliar" in kept:
+        columns.append(-kept["unfamiliar"][is_one])
+    return numpy.column_stack(columns)
