@@ -118,6 +118,7 @@ def test_labelling_pictures_of_another_kind_says_so(task, run_of, pictures_of, o
     code, _, said = label(capsys, "--run", run_of(task), odd)
     assert code == 0
     assert f"{FEWEST_PICTURES} of {FEWEST_PICTURES} pictures are unlike the run's" in said
+    assert "are less certain and less familiar, taken together, than the run's median" in said
     own = own_of(pictures_of(task))[:FEWEST_PICTURES]
     assert "unlike" not in label(capsys, "--run", run_of(task), *own)[2]
 

@@ -1,0 +1,144 @@
+"""How often a line on shift is said of pictures that come as a run's own came.
+
+    python -m experiments.trust_lab.false_lines --results experiments/trust_lab/false_lines.jsonl
+    python -m experiments.trust_lab.false_lines --results experiments/trust_lab/false_lines.jsonl --show
+
+Of each kind of ``folders`` one folder per seed is drawn, and its pictures are encoded once. ``SPLITS`` times half of
+the groups, by chance, are trained on, and ``ASKED`` pictures of the others are a batch of innocent ones.
+"""
+
+from trainers.common.environment import first_line, start_command
+
+if __name__ == "__main__":
+    start_command()
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from itertools import product
+from pathlib import Path
+
+import numpy
+import torch
+from pandas import DataFrame, read_json
+from tabulate import tabulate
+from torch import Tensor
+
+from experiments.promises import answers_to, classifier_of, features_of, pixels_of
+from experiments.trust_lab.folders import KINDS, draw
+from experiments.trust_lab.measure import ASKED
+from labelling.appearance import looks_of
+from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.familiar import fit_familiar
+from labelling.parts import stratified_folds
+from labelling.shift import higher_ranked, unfamiliar
+from labelling.task import FOLDS, MANY_FOLDS, task_of
+from trainers.data.images import are_new
+from trainers.evaluation.figures import wilson
+from trainers.evaluation.prediction import Prediction
+from trainers.learners.features import FeatureMethod
+
+SPLITS = 25  # of a folder
+FEWEST = 3  # pictures with each label, in the half that is trained on
+
+
+def halves(truth: numpy.ndarray, groups: numpy.ndarray, seed: int) -> Iterator[numpy.ndarray]:
+    """Yield which pictures (N,) are trained on, of labels (N, K) and groups (N,)."""
+    names = numpy.unique(groups)
+    draws = numpy.random.default_rng(seed)
+    found = 0
+    while found < SPLITS:
+        is_known = numpy.isin(groups, draws.permutation(names)[: len(names) // 2])
+        if (truth[is_known].sum(axis=0) >= FEWEST).all():
+            found += 1
+            yield is_known
+
+
+def uncertainty_of(method: FeatureMethod, answer: Prediction, is_several: bool) -> numpy.ndarray:
+    """Return how uncertain answers (N,) are, as the product has it."""
+    task = task_of(is_several)
+    return task.answered(answer, method, [None] * len(answer.probability), None).uncertainty
+
+
+def fitted(
+    method: FeatureMethod, features: Tensor, truth: numpy.ndarray, groups: numpy.ndarray
+) -> Prediction:
+    """Fit a classifier to pictures of labels (N, K); return the answers to them out of fold."""
+    is_several = bool((truth.sum(axis=1) != 1).any())
+    fold = stratified_folds(truth, groups, FOLDS if is_several else MANY_FOLDS, 1)
+    target = torch.from_numpy(truth if is_several else truth.argmax(axis=1))
+    known = FeatureSet(features[None], features, target, torch.from_numpy(fold))
+    return cross_fit(method, task_of(is_several), known)
+
+
+@torch.no_grad()
+def judged(kind: str, seed: int) -> Iterator[dict[str, object]]:
+    """Yield the p-values of both tests of shift, for a batch of each split of a folder."""
+    folder = draw(kind, seed)
+    several = folder.is_several
+    pictures = [*folder.known.pictures, *folder.aside.pictures]
+    truth = numpy.concatenate([folder.known.truth, folder.aside.truth])
+    others = folder.aside.groups + folder.known.groups.max() + 1
+    groups = numpy.concatenate([folder.known.groups, others])
+    method = classifier_of("BinaryProbe" if several else "LinearProbe", folder.names)
+    features = features_of(method, pictures)
+    looks = looks_of(pixels_of(method, pictures))
+    for split, is_known in enumerate(halves(truth, groups, seed)):
+        asked = numpy.random.default_rng([seed, split]).permutation(numpy.flatnonzero(~is_known))
+        asked = asked[:ASKED]
+        own_groups = groups[is_known]
+        answers = fitted(method, features[is_known], truth[is_known], own_groups)
+        familiar = fit_familiar(features[is_known].numpy(), looks[is_known], own_groups)
+        p_values = familiar.p_values(features[asked].numpy(), looks[asked])
+        own_values = uncertainty_of(method, answers, several), -familiar.own_p_values()
+        new = uncertainty_of(method, answers_to(method, features[asked]), several), -p_values
+        own = numpy.column_stack(own_values)[are_new(own_groups.tolist(), ())]
+        tests = unfamiliar(p_values, familiar.groups), higher_ranked(numpy.column_stack(new), own)
+        yield {
+            "kind": kind,
+            "seed": seed,
+            "split": split,
+            "unlike": float(f"{tests[0].p_value:.3g}"),
+            "higher ranked": float(f"{tests[1].p_value:.3g}"),
+            "said": any(test.is_shown for test in tests),
+        }
+
+
+def table(rows: DataFrame) -> str:
+    """Return a row per kind of folders, and one of all: in how many batches a line was said."""
+    kinds = [(str(kind), own) for kind, own in rows.groupby("kind", sort=False)]
+    lines = []
+    for name, own in [*kinds, ("all", rows)]:
+        low, high = wilson(own["said"].sum(), len(own))
+        lines.append(
+            {
+                "folders": name,
+                "batches": len(own),
+                "a line": own["said"].sum(),
+                "share, % (95 % interval)": f"{100 * own['said'].mean():.1f} ({100 * low:.1f}–{100 * high:.1f})",
+            }
+        )
+    return tabulate(lines, headers="keys", tablefmt="github")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[6, 7, 8, 9])
+    parser.add_argument("--show", action="store_true", help="only the table of what is kept")
+    args = parser.parse_args(arguments)
+    done = set()
+    if args.results.exists():
+        kept = read_json(args.results, lines=True)
+        done = {*zip(kept["kind"], kept["seed"])}
+    for seed, kind in product(args.seeds, KINDS):
+        if args.show or (kind, seed) in done:
+            continue
+        lines = [json.dumps(row) + "\n" for row in judged(kind, seed)]
+        with open(args.results, "a", encoding="utf-8") as file:
+            file.writelines(lines)
+    print(table(read_json(args.results, lines=True)))
+
+
+if __name__ == "__main__":
+    main()
