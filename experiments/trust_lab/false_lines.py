@@ -4,7 +4,8 @@
     python -m experiments.trust_lab.false_lines --results experiments/trust_lab/false_lines.jsonl --show
 
 Of each kind of ``folders`` one folder per seed is drawn, and its pictures are encoded once. ``SPLITS`` times half of
-the groups, by chance, are trained on, and ``ASKED`` pictures of the others are a batch of innocent ones.
+the groups, by chance, are trained on, and the others' pictures come in batches of ``ASKED``. Batches of one split
+share their training pictures, so that the interval counts splits.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -31,14 +32,14 @@ from labelling.appearance import looks_of
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.familiar import fit_familiar
 from labelling.parts import stratified_folds
-from labelling.shift import higher_ranked, unfamiliar
+from labelling.shift import FEWEST_PICTURES, higher_ranked, unfamiliar
 from labelling.task import FOLDS, MANY_FOLDS, task_of
 from trainers.data.images import are_new
 from trainers.evaluation.figures import wilson
 from trainers.evaluation.prediction import Prediction
 from trainers.learners.features import FeatureMethod
 
-SPLITS = 25  # of a folder
+SPLITS = 12  # of a folder
 FEWEST = 3  # pictures with each label, in the half that is trained on
 
 
@@ -73,35 +74,36 @@ def fitted(
 
 @torch.no_grad()
 def judged(kind: str, seed: int) -> Iterator[dict[str, object]]:
-    """Yield the p-values of both tests of shift, for a batch of each split of a folder."""
+    """Yield the p-values of both tests of shift, for each batch of each split of a folder."""
     folder = draw(kind, seed)
     several = folder.is_several
     pictures = [*folder.known.pictures, *folder.aside.pictures]
     truth = numpy.concatenate([folder.known.truth, folder.aside.truth])
-    others = folder.aside.groups + folder.known.groups.max() + 1
-    groups = numpy.concatenate([folder.known.groups, others])
+    later = folder.aside.groups + folder.known.groups.max() + 1
+    groups = numpy.concatenate([folder.known.groups, later])
     method = classifier_of("BinaryProbe" if several else "LinearProbe", folder.names)
     features = features_of(method, pictures)
     looks = looks_of(pixels_of(method, pictures))
     for split, is_known in enumerate(halves(truth, groups, seed)):
-        asked = numpy.random.default_rng([seed, split]).permutation(numpy.flatnonzero(~is_known))
-        asked = asked[:ASKED]
+        others = numpy.random.default_rng([seed, split]).permutation(numpy.flatnonzero(~is_known))
         own_groups = groups[is_known]
         answers = fitted(method, features[is_known], truth[is_known], own_groups)
         familiar = fit_familiar(features[is_known].numpy(), looks[is_known], own_groups)
-        p_values = familiar.p_values(features[asked].numpy(), looks[asked])
         own_values = uncertainty_of(method, answers, several), -familiar.own_p_values()
-        new = uncertainty_of(method, answers_to(method, features[asked]), several), -p_values
         own = numpy.column_stack(own_values)[are_new(own_groups.tolist(), ())]
-        tests = unfamiliar(p_values, familiar.groups), higher_ranked(numpy.column_stack(new), own)
-        yield {
-            "kind": kind,
-            "seed": seed,
-            "split": split,
-            "unlike": float(f"{tests[0].p_value:.3g}"),
-            "higher ranked": float(f"{tests[1].p_value:.3g}"),
-            "said": any(test.is_shown for test in tests),
-        }
+        for asked in numpy.split(others, range(ASKED, len(others), ASKED)):
+            p_values = familiar.p_values(features[asked].numpy(), looks[asked])
+            uncertainty = uncertainty_of(method, answers_to(method, features[asked]), several)
+            unlike = unfamiliar(p_values, familiar.groups)
+            higher = higher_ranked(numpy.column_stack([uncertainty, -p_values]), own)
+            if len(asked) >= FEWEST_PICTURES:
+                yield {
+                    "kind": kind,
+                    "seed": seed,
+                    "split": split,
+                    "unlike": unlike.is_shown,
+                    "higher ranked": higher.is_shown,
+                }
 
 
 def table(rows: DataFrame) -> str:
@@ -109,13 +111,18 @@ def table(rows: DataFrame) -> str:
     kinds = [(str(kind), own) for kind, own in rows.groupby("kind", sort=False)]
     lines = []
     for name, own in [*kinds, ("all", rows)]:
-        low, high = wilson(own["said"].sum(), len(own))
+        said = own["unlike"] | own["higher ranked"]
+        splits = len(own.drop_duplicates(["kind", "seed", "split"]))
+        low, high = wilson(said.mean() * splits, splits)
         lines.append(
             {
                 "folders": name,
+                "splits": splits,
                 "batches": len(own),
-                "a line": own["said"].sum(),
-                "share, % (95 % interval)": f"{100 * own['said'].mean():.1f} ({100 * low:.1f}–{100 * high:.1f})",
+                "unlike": own["unlike"].sum(),
+                "higher ranked": own["higher ranked"].sum(),
+                "a line": said.sum(),
+                "share, % (95 % interval)": f"{100 * said.mean():.1f} ({100 * low:.1f}–{100 * high:.1f})",
             }
         )
     return tabulate(lines, headers="keys", tablefmt="github")
