@@ -1,6 +1,6 @@
 """What a training on one's own pictures costs where nothing else is said: the fit to image features of any
 number, the whole command on small pictures, on an idle machine and beside processes that count, and the
-command beside ten lines by hand.
+command beside ten lines by hand; and what it costs to say how unlike the run's pictures others are.
 
     python -m experiments.benchmarks.own_images                     # all
     python -m experiments.benchmarks.own_images --parts features --images 1000 16000
@@ -16,7 +16,8 @@ process of its own; its seconds are the processor's, and the clock's for the com
 By hand: CLIP's own preprocessing, features, and scikit-learn's ``LogisticRegressionCV``, see ``BY_HAND``.
 The photos are coloured patches under grain, JPEGs of 4 MB. Both take turns, ``ROUNDS`` times, with one thread
 of torch; the processor's seconds are those of the median round, start-up included, memory is the largest.
-A decode is a file's pixels read once. Labelling is of predict.py: its seconds for all photos minus those for four,
+A decode is a file's pixels read once. How unlike the run's the command's pictures are is said and not said in turn by
+the same classifier, ``PAIRS`` times with the order swapped, with one thread. Labelling is of predict.py: its seconds for all photos minus those for four,
 per photo, with the tiny CLIP's pass.
 
 The next round is the same command on a file that names 20 pictures more, JPEGs of 500 × 375 pixels in four classes;
@@ -50,6 +51,7 @@ from PIL import Image, ImageChops
 from tabulate import tabulate
 from torch import Tensor
 
+from labelling.classifier import PromptedClassifier
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.parts import folds
 from labelling.task import FOLDS, SINGLE_LABEL
@@ -70,6 +72,7 @@ KINDS = 20  # their classes
 SIDE = 64  # pixels
 CORES = len(os.sched_getaffinity(0))
 ROUNDS = 3
+PAIRS = 12
 PHOTO = (4000, 3000)  # pixels
 PHOTOS = 200
 FEW = 80  # small pictures beside ten lines by hand
@@ -313,9 +316,34 @@ def measure_labelling(photos: str, run: str) -> None:
     print(tabulate([row], titles, "pipe", floatfmt=".3g"), flush=True)
 
 
+def measure_unfamiliar() -> None:
+    """Measure how much longer labelling takes where each picture has a p-value."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as work:
+        draw_pictures(Path(work, "pictures"), PICTURES, KINDS)
+        run = f"{work}/run"
+        classifier = PromptedClassifier.fit(f"{work}/pictures", backbone="tiny", folder=run)
+        paths = sorted(str(path) for path in Path(work, "pictures").rglob("*.png"))
+        kept = classifier.familiar
+        with_values = []
+        without = []
+        for number in range(PAIRS):
+            orders = [(kept, with_values), (None, without)]
+            for familiar, seconds in orders if number % 2 else reversed(orders):
+                classifier.familiar = familiar
+                started = time.process_time()
+                classifier.predict(paths)
+                seconds.append(time.process_time() - started)
+    longer = [100 * (one / other - 1) for one, other in zip(with_values, without)]
+    row = (PICTURES, PAIRS, median(without), median(with_values), median(longer))
+    titles = ("pictures", "pairs", "without, s", "with p-values, s", "longer, % (median of pairs)")
+    print(tabulate([row], titles, "pipe", floatfmt=".3g"), flush=True)
+    print("longer, %, of each pair:", " ".join(f"{one:.1f}" for one in sorted(longer)))
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    choices = ["features", "command", "by-hand", "next-round"]
+    choices = ["features", "command", "by-hand", "next-round", "unfamiliar"]
     parser.add_argument("--parts", nargs="+", choices=choices, default=choices)
     parser.add_argument("--images", nargs="+", type=int, default=[1000, 4000, 10000, 16000])
     args = parser.parse_args(arguments)
@@ -327,6 +355,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         measure_by_hand()
     if "next-round" in args.parts:
         measure_next_round()
+    if "unfamiliar" in args.parts:
+        measure_unfamiliar()
 
 
 if __name__ == "__main__":
