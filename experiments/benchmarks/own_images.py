@@ -6,6 +6,7 @@ command beside ten lines by hand; and what it costs to say how unlike the run's 
     python -m experiments.benchmarks.own_images --parts features --images 1000 16000
     python -m experiments.benchmarks.own_images --parts by-hand     # 200 photos of 12 MP, 80 small pictures
     python -m experiments.benchmarks.own_images --parts next-round  # 1,000 pictures, then 20 more
+    python -m experiments.benchmarks.own_images --parts unfamiliar  # 1,000 pictures, 24 times
 
 Features are drawn at random around a centre per class, as many numbers as a ViT-B has, with 100
 classes; from them to the probe that is kept, and to an answer to each out of fold, is what
@@ -16,9 +17,11 @@ process of its own; its seconds are the processor's, and the clock's for the com
 By hand: CLIP's own preprocessing, features, and scikit-learn's ``LogisticRegressionCV``, see ``BY_HAND``.
 The photos are coloured patches under grain, JPEGs of 4 MB. Both take turns, ``ROUNDS`` times, with one thread
 of torch; the processor's seconds are those of the median round, start-up included, memory is the largest.
-A decode is a file's pixels read once. How unlike the run's the command's pictures are is said and not said in turn by
-the same classifier, ``PAIRS`` times with the order swapped, with one thread. Labelling is of predict.py: its seconds for all photos minus those for four,
+A decode is a file's pixels read once. Labelling is of predict.py: its seconds for all photos minus those for four,
 per photo, with the tiny CLIP's pass.
+
+"unfamiliar": one classifier labels the command's pictures with p-values and without in turn, ``PAIRS`` times with the
+order swapped, by one thread.
 
 The next round is the same command on a file that names 20 pictures more, JPEGs of 500 × 375 pixels in four classes;
 by the tiny CLIP and by a ViT-B/32 with random weights.
