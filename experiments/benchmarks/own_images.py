@@ -328,8 +328,8 @@ def measure_unfamiliar() -> None:
         classifier = PromptedClassifier.fit(f"{work}/pictures", backbone="tiny", folder=run)
         paths = sorted(str(path) for path in Path(work, "pictures").rglob("*.png"))
         kept = classifier.familiar
-        with_values = []
-        without = []
+        with_values: list[float] = []
+        without: list[float] = []
         for number in range(PAIRS):
             orders = [(kept, with_values), (None, without)]
             for familiar, seconds in orders if number % 2 else reversed(orders):
