@@ -95,7 +95,7 @@ def test_a_parquet_table_and_rays_actors_say_it_too(task, run_of, odd, tmp_path)
 def test_a_promise_gives_no_label_to_what_is_unlike_the_runs(task, run_of, odd, capsys):
     """Unless that is asked for; with a share so large that it can be promised."""
     images = sorted(odd.iterdir())[:FEW]
-    words = ["--run", run_of(task), *images, "--json", "--max-error", 0.9]
+    words = ["--run", run_of(task), *images, "--json", "--max-error", 0.9, "--explain"]
     _, printed, said = label(capsys, *words)
     rows = json.loads(printed)
     assert [row["label"] for row in rows] == [None] * FEW

@@ -159,7 +159,7 @@ def test_its_verdict_is_that_of_predict_in_the_same_words(copied, data_root, cap
         pages.clear()
         assert call(cdc_serve.main, "--run", folder, "--root", data_root, *options) == 0
         capsys.readouterr()
-        assert call(predict.main, "--run", folder, "--json", *options, *paths) == 0
+        assert call(predict.main, "--run", folder, "--json", "--explain", *options, *paths) == 0
         out, log = capsys.readouterr()
         found = [row["doubtful"] for row in json.loads(out)]
         (rule,) = re.findall(".*(?:limit|threshold|No answer).*", log)
