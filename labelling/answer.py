@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy
 from numpy.typing import DTypeLike
 
+from trainers.common.record_file import UNFAMILIAR
 from trainers.evaluation.figures import voters
 from trainers.evaluation.multi_label import likelihood
 from trainers.evaluation.prediction import Prediction
 
-from .familiar import UNFAMILIAR
 from .limits import LabelLimits
 from .readers.rows import BETWEEN
 from .rules import LabelRule

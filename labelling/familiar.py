@@ -28,9 +28,6 @@ from trainers.common.errors import UserError, raise_machines
 from trainers.common.record_file import Record, nested, read_kept
 
 FAMILIAR_FILE = "familiar.npz"  # in the run's folder
-UNFAMILIAR = float(
-    numpy.float32(0.05)
-)  # p-values up to which a picture is unlike the run's, as fp32 has it
 WITHHELD = (
     "Pictures unlike the run's get no label, which costs 1 in 20 of those that come as the run's came "
     "(--label-unfamiliar gives them one)"

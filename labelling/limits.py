@@ -208,21 +208,22 @@ def worth_of(given: numpy.ndarray, truth: numpy.ndarray) -> Worth:
 PROMISES = {"--max-error": limit_of_error, "--max-missed": limit_of_missed}
 
 
-def smallest_share(
+def possible_limits(
     option: str,
     probability: numpy.ndarray,
     truth: numpy.ndarray,
     groups: numpy.ndarray,
     confidence: float,
-) -> float | None:
-    """Return the smallest share of ``OFFERED`` that can be promised, the largest being tested first; None
-    where none can.
+) -> dict[float, LabelLimits]:
+    """Return the shares of ``OFFERED`` that can be promised, downwards, with their limits; the largest is tested
+    first, and a smaller one if the larger ones can be promised.
 
     option: of ``PROMISES``; the others: as in ``limit_of_error``.
     """
-    found = None
+    found: dict[float, LabelLimits] = {}
     for share in sorted(OFFERED, reverse=True):
-        if PROMISES[option](probability, truth, groups, share, confidence) is None:
+        limits = PROMISES[option](probability, truth, groups, share, confidence)
+        if limits is None:
             break
-        found = share
+        found[share] = limits
     return found

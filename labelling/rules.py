@@ -1,7 +1,7 @@
 """Rules for the answers of a run that are given as labels, by ``--max-error``, ``--max-missed`` and ``--min-certainty``,
 and their promises in words. Without torch: impossible promises are refused at once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy
@@ -16,7 +16,7 @@ from trainers.common.record_file import (
 )
 from trainers.evaluation.figures import decimal, wilson
 
-from .limits import NEVER, PROMISES, LabelLimits, Worth, smallest_share, worth_of
+from .limits import NEVER, PROMISES, LabelLimits, Worth, possible_limits, worth_of
 from .threshold import (
     BEST_PROMISE,
     CONFIDENCE,
@@ -109,6 +109,7 @@ class LeastCertainty:
 
 
 LabelRule = Threshold | LeastCertainty | LabelLimits
+Promises = Mapping[str, Mapping[float, LabelLimits]]  # option → share → the limits that keep it
 
 
 def is_promise(rule: LabelRule | None) -> bool:
@@ -195,12 +196,13 @@ def promised_rule(
     held = held_sets(folder, record)
     answers = held.probability, held.truth, held.group
     groups = len(numpy.unique(held.group))
-    found: float | None = None
+    limits: Mapping[float, LabelLimits | None]
     if share == BEST_PROMISE:
-        found = smallest_share(option, *answers, confidence)
+        limits = possible_limits(option, *answers, confidence)
     else:
-        found = float(share)
-    rule = PROMISES[option](*answers, found, confidence) if found else None
+        limits = {float(share): PROMISES[option](*answers, float(share), confidence)}
+    found = min(limits, default=None)
+    rule = None if found is None else limits[found]
     if rule is None or found is None:
         least = found or max(OFFERED)
         raise UserError(
@@ -290,9 +292,17 @@ def says_in_full(rule: LabelRule | None, record: Record) -> str:
     return says(rule, record)
 
 
-def offered_labels(folder: str) -> str:
-    """Return what --max-error and --max-missed can promise of a multi-label run's labels, in words."""
-    record = finished_record(folder)
+def promises_of(held: HeldSets) -> Promises:
+    """Return the promises that --max-error and --max-missed can keep on answers, with their limits."""
+    answers = held.probability, held.truth, held.group
+    return {option: possible_limits(option, *answers, CONFIDENCE) for option in WHAT}
+
+
+def offered_labels(record: Record, promises: Promises) -> str:
+    """Return what --max-error and --max-missed can promise of a multi-label run's labels, in words.
+
+    promises: of its answers; not looked at where these do not stand for others.
+    """
     if "found_in_part" in record:
         return "Nothing can be promised, since copies were found only in part: name what belongs together, by a column group or by --group-by"
     if "is_chosen" in record:
@@ -300,11 +310,9 @@ def offered_labels(folder: str) -> str:
             "Nothing can be promised, since the pictures are more, or less, certain than those that nobody has looked at: "
             "label some that are drawn at random"
         )
-    held = held_sets(folder, record)
-    answers = held.probability, held.truth, held.group
     sentences = []
     for option, what in WHAT.items():
-        share = smallest_share(option, *answers, CONFIDENCE)
+        share = min(promises[option], default=None)
         if share is None:
             sentences.append(f"{option} can't be promised yet: add pictures")
         else:

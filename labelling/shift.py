@@ -22,9 +22,8 @@ import numpy
 
 from trainers.common.console import counted
 from trainers.common.errors import raise_machines
-from trainers.common.record_file import read_answers
+from trainers.common.record_file import UNFAMILIAR, read_answers
 
-from .familiar import UNFAMILIAR
 from .threshold import split_of
 
 if TYPE_CHECKING:

@@ -15,6 +15,7 @@ from results.runs import Arrays, FinishedRun, RunSeries
 from trainers.common.console import csv_text
 from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
+from trainers.common.record_file import UNFAMILIAR
 
 from .pictures import Paths, thumbnail
 from .review import WrongLabels, least_certain, probably_wrong, wrong_labels
@@ -25,7 +26,6 @@ WRONG_LABELS = "Labels that are probably wrong"
 MISTAKES = "Other mistakes, the surest first"
 UNLIKE_OTHERS = "Unlike the rest of the pictures"
 LEAST_CERTAIN = "The least certain"
-UNUSUAL = 0.05  # p-value of a picture that is shown as unlike the rest
 LABEL_NEXT = (
     "These have labels already: of pictures without labels, python predict.py --run RUN new_photos --label-next 50 writes "
     "those to label next."
@@ -236,7 +236,7 @@ def unlike_the_rest(answers: Arrays) -> dict[str, numpy.ndarray]:
         return {}
     p_values = answers["unfamiliar"]
     order = numpy.argsort(p_values, kind="stable")
-    return {UNLIKE_OTHERS: order[p_values[order] <= UNUSUAL]}
+    return {UNLIKE_OTHERS: order[p_values[order] <= UNFAMILIAR]}
 
 
 def pairs_of(answers: Arrays, truth: Sequence[str], paths: Paths) -> list[Pair]:

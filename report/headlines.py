@@ -7,7 +7,7 @@ import numpy
 
 from results.runs import FinishedRun, RunSeries
 from trainers.common.console import counted
-from trainers.common.record_file import nested, tested_on
+from trainers.common.record_file import nested, stands_for_others, tested_on
 from trainers.evaluation.figures import votes_alone, wilson
 
 ACCURACY = "accuracy"  # the metric of a headline, and its name there
@@ -104,7 +104,7 @@ def headline(entry: RunSeries, untrained: float | None) -> Headline:
 
 def is_least(run: FinishedRun) -> bool:
     """Return whether a run was tested out of fold on pictures that stand for others."""
-    return "folds" in run.record and not {"found_in_part", "is_chosen"} & run.record.keys()
+    return "folds" in run.record and stands_for_others(run.record)
 
 
 def single(heads: list[Headline]) -> Headline | None:

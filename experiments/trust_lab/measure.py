@@ -31,11 +31,11 @@ from tabulate import tabulate
 from experiments.trust_lab import folders as trust_folders
 from labelling.answer import Answers
 from labelling.classifier import PromptedClassifier
-from labelling.familiar import UNFAMILIAR
 from labelling.rules import LabelRule
 from labelling.shift import lines_after
 from labelling.threshold import Threshold
 from trainers.common.errors import UserError
+from trainers.common.record_file import UNFAMILIAR
 from trainers.evaluation.uncertainty import expected_calibration_error
 
 ODD = 15  # odd pictures of each kind

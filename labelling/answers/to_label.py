@@ -11,11 +11,11 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import start_of
 from trainers.common.image_files import content_hash, look_through
-from trainers.common.record_file import is_multi_label
+from trainers.common.record_file import UNFAMILIAR, is_multi_label
 
 from ..encode import images_in
 from ..evaluate import groups_of
-from ..familiar import UNFAMILIAR, unit
+from ..familiar import unit
 from ..next_labels import is_spread, most_uncertain, next_to_label
 from ..readers.csv_table import ASKED_WITH
 from ..rounds import read_pictures

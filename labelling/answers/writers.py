@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from trainers.common.console import csv_lines, printable
 from trainers.common.files import check_output, write_lines
+from trainers.common.record_file import UNFAMILIAR
 from trainers.evaluation.figures import decimal
 
-from ..familiar import UNFAMILIAR
 from .rows import Row, columns_of, rows_of, rows_with_votes
 
 if TYPE_CHECKING:

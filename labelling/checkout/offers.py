@@ -4,11 +4,11 @@ multi-label."""
 import numpy
 
 from report.own import Given, Offer
-from trainers.common.record_file import finished_record
+from trainers.common.record_file import finished_record, stands_for_others
 
-from ..limits import LIMITS, PROMISES, worth_of
-from ..rules import held_sets, offered, offered_labels
-from ..threshold import CONFIDENCE, OFFERED, Point, possible, validation_if_any
+from ..limits import LIMITS, worth_of
+from ..rules import held_sets, offered, offered_labels, promises_of
+from ..threshold import Point, possible, validation_if_any
 
 
 def offer_of(folder: str) -> Offer:
@@ -37,18 +37,13 @@ def multi_label_offer(folder: str) -> Offer:
     held = held_sets(folder, record)
     curve = [worth_of(held.probability >= limit, held.truth) for limit in LIMITS[::-1]]
     curve = [worth for worth in curve if worth.given]
+    promises = promises_of(held) if stands_for_others(record) else {}
     kept = {}
-    is_distrusted = "found_in_part" in record or "is_chosen" in record
-    for share in () if is_distrusted else sorted(OFFERED, reverse=True):
-        limits = PROMISES["--max-error"](
-            held.probability, held.truth, held.group, share, CONFIDENCE
-        )
-        if limits is None:
-            break
+    for share, limits in promises.get("--max-error", {}).items():
         worth = worth_of(limits.given(held.probability), held.truth)
         kept[share] = Given(worth.found, worth.wrong)
     return Offer(
-        sentence=offered_labels(folder),
+        sentence=offered_labels(record, promises),
         coverage=numpy.array([worth.found for worth in curve]),
         risk=numpy.array([worth.wrong for worth in curve]),
         kept=kept,

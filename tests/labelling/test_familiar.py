@@ -12,6 +12,7 @@ from labelling import familiar
 from labelling.appearance import looks_of
 from labelling.familiar import FAMILIAR_FILE, Familiar, fit_familiar, read_familiar
 from trainers.common.files import file_hash, write_arrays
+from trainers.common.record_file import UNFAMILIAR
 
 WIDTH = 12
 STATISTICS = 5
@@ -74,9 +75,9 @@ def test_pictures_that_come_as_the_training_pictures_came_are_seldom_unfamiliar(
         draws = numpy.random.default_rng(seed)
         known = fit_familiar(*drawn(draws, 60, shots))
         features, looks, _ = drawn(draws, 200)
-        shares.append((known.p_values(features, looks) <= familiar.UNFAMILIAR).mean())
+        shares.append((known.p_values(features, looks) <= UNFAMILIAR).mean())
         odd = known.p_values(-features, looks), known.p_values(features, looks + 20)
-        assert (numpy.concatenate(odd) <= familiar.UNFAMILIAR).all()
+        assert (numpy.concatenate(odd) <= UNFAMILIAR).all()
     assert 0.02 < numpy.mean(shares) <= 0.07
 
 
@@ -104,7 +105,7 @@ def test_copies_in_a_group_count_once():
 def test_too_few_groups_find_nothing_unfamiliar():
     features, looks, groups = drawn(numpy.random.default_rng(0), 18)
     known = fit_familiar(features, looks, groups)
-    assert (known.p_values(-features, looks + 50) > familiar.UNFAMILIAR).all()
+    assert (known.p_values(-features, looks + 50) > UNFAMILIAR).all()
 
 
 def test_what_is_kept_is_small_and_gives_the_same_again(tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from labelling.limits import (
     limit_of_error,
     limit_of_missed,
     lowest_limit,
-    smallest_share,
+    possible_limits,
     sums_above_limits,
     worth_of,
 )
@@ -79,8 +79,8 @@ def test_the_smallest_share_that_can_be_promised_is_what_the_limits_give():
     probability, truth, groups = drawn(1500, sharpness=6.0)
     for option, limit in PROMISES.items():
         made = [s for s in OFFERED if limit(probability, truth, groups, s, 0.95) is not None]
-        assert smallest_share(option, probability, truth, groups, 0.95) == min(made)
-        assert smallest_share(option, probability[:20], truth[:20], groups[:20], 0.95) is None
+        assert min(possible_limits(option, probability, truth, groups, 0.95)) == min(made)
+        assert not possible_limits(option, probability[:20], truth[:20], groups[:20], 0.95)
 
 
 def test_a_rule_gives_the_most_probable_labels_first():

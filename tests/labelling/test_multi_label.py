@@ -13,8 +13,8 @@ from PIL import Image
 import predict
 import train
 from labelling import PromptedClassifier
+from labelling.checkout.offers import multi_label_offer
 from labelling.commands import train as cdc_train
-from labelling.rules import offered_labels
 from labelling.serve.demo import Demo, find_examples
 from labelling.serve.page import make_app
 from labelling.table import read_table
@@ -265,7 +265,7 @@ def test_the_report_says_how_good_each_label_is(run, pictures, tmp_path):
 
 
 def test_what_can_be_promised_is_what_is_offered(run, tmp_path, capsys):
-    offered = offered_labels(str(run))
+    offered = multi_label_offer(str(run)).sentence
     for option in ("--max-error", "--max-missed"):
         found = re.search(rf"{option} ([0-9.]+):", offered)
         share = found[1] if found else 0.2

@@ -11,13 +11,13 @@ import predict
 from labelling import PromptedClassifier
 from labelling.answers.on_ray import Labeller
 from labelling.appearance import looks_of
-from labelling.familiar import FAMILIAR_FILE, UNFAMILIAR, read_familiar
+from labelling.familiar import FAMILIAR_FILE, read_familiar
 from labelling.shift import FEWEST_PICTURES
 from report import gallery, multi_label
 from results.runs import FinishedRun
 from tests.labelling.cases import MULTI, PICTURES, SINGLE, over_tasks, read, train
 from tests.runs import call, record_of, refuses
-from trainers.common.record_file import read_answers
+from trainers.common.record_file import UNFAMILIAR, read_answers
 
 FEW = 3  # odd pictures
 

@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 from tqdm.contrib.concurrent import thread_map
 
-from .boxes import box_of, file_of
+from .boxes import Box, box_of, file_of
 from .console import first_few, printable
 from .errors import UserError, raise_machines
 from .files import file_hash
@@ -188,7 +188,7 @@ def decoded(
                 image = file  # which stays open
             else:
                 image = stack.enter_context(open_image(file_in(file)))
-                if not has_box(file):
+                if box_in(file) is None:
                     draft(image, least)
             stack.enter_context(room_for(image))
             picture = on_background(part_of(image, file), background)
@@ -204,9 +204,9 @@ def file_in(file: str | IO[bytes]) -> str | IO[bytes]:
     return file_of(file) if isinstance(file, str) else file
 
 
-def has_box(file: object) -> bool:
-    """Whether a picture is a box in a photograph."""
-    return isinstance(file, str) and box_of(file) is not None
+def box_in(file: object) -> Box | None:
+    """Return the box of a picture; None where it is a whole file, an open one or an image."""
+    return box_of(file) if isinstance(file, str) else None
 
 
 def part_of(image: Image.Image, file: object) -> Image.Image:
@@ -215,7 +215,7 @@ def part_of(image: Image.Image, file: object) -> Image.Image:
     Raises:
         ValueError: the box ends outside of the photograph, or one side is too long for the other.
     """
-    box = box_of(file) if isinstance(file, str) else None
+    box = box_in(file)
     if box is None:
         return image
     image = upright(image)
@@ -418,7 +418,7 @@ def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
             digest = bytes.fromhex(content_hash(path))
             if keeper is not None and digest in keeper.facts:
                 return keeper.facts[digest]
-            if not has_box(path):
+            if box_of(path) is None:
                 draft(image, CLEAR if keeper is None else keeper.least)
             with room_for(photo):
                 photo.load()

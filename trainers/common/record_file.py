@@ -20,6 +20,8 @@ PICTURES = "pictures.json"  # of one's own images: which a run has, and their la
 ROUNDS = "rounds"  # folder, in that of a run, of the rounds before it
 OWNER = "cdc_run.txt"  # marks a run's folder, for ``files.check_folder``
 FORMAT = 2  # to be raised when a field, or a trainer's name, changes its meaning
+# p-values of an answer up to which its picture is unlike the run's, as fp32 has it
+UNFAMILIAR = float(numpy.float32(0.05))
 MULTI_LABEL = "multi-label"  # ``task`` of a run whose pictures may have several labels, or none
 Record = dict[str, Stored]  # results.json, as ``engine.testing.Evaluator.write_record`` writes it
 
@@ -108,6 +110,12 @@ def finished_record(folder: str) -> Record:
 def is_multi_label(record: Record) -> bool:
     """Whether a picture of the run may have several labels, or none."""
     return record.get("task") == MULTI_LABEL
+
+
+def stands_for_others(record: Record) -> bool:
+    """Whether a run's tested pictures are like those to come: their copies were found, and nobody chose them by
+    how certain they are."""
+    return "found_in_part" not in record and "is_chosen" not in record
 
 
 def described(record: Record, given: Mapping[str, object]) -> dict[str, object]:

@@ -302,9 +302,8 @@ def for_any_machine(loader: Loader, optim: CfgNode) -> Loader:
     elif workers:
         batches = DealtBatches(cast(Iterable[list[int]], loader.batch_sampler), workers)
         # torch deals batches to processes in turn: only so do all of a worker's fall to the same one
-        processes = max(
-            n for n in range(1, workers + 1) if workers % n == 0 and n <= usable_cores()
-        )
+        most = usable_cores()
+        processes = max(n for n in range(1, workers + 1) if workers % n == 0 and n <= most)
     else:  # this process draws all, as Dassl's
         return loader
     return DataLoader(
