@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from datasets.splits import read_split
 from labelling.threshold import read_validation
 from results.kept import KEPT_FILE, UNCERTAINTY_FILE, read_kept, write_kept
 from results.runs import FinishedRun
-from tests.runs import contents_of, record_of, refuses
+from tests.runs import REPOSITORY, contents_of, record_of, refuses
 from train import main
 from trainers.common.config_files import merge
 from trainers.common.errors import exit_code
@@ -91,6 +92,32 @@ def test_texts_are_read_as_utf_8_with_a_mark_or_without_and_in_no_other_encoding
     path.write_text("a Kühe\n", encoding="latin-1")
     with refuses("classnames.txt can't be read .ValueError: it is not UTF-8 .*: save it as UTF-8"):
         read_classnames(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "line", "before"),
+    [
+        ("SEED: 1\nOPTIM:\n  LR: 0.1\nSEED: 2\n", "SEED", 4, 1),
+        ("SEED: 1\nOPTIM:\n  LR: 0.1\n  NAME: sgd\n  LR: 0.2\n", "LR", 5, 3),
+        ("OPTIM: {LR: 0.1, LR: 0.1}\n", "LR", 1, 1),
+    ],
+)
+def test_a_config_with_a_key_twice_is_refused_with_both_lines(tmp_path, text, key, line, before):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with refuses(f"config.yaml: the key {key} of line {line} stands in line {before} already"):
+        merge(get_cfg_default(), str(path), "config file")
+
+
+def test_all_yaml_that_may_be_a_users_is_read_by_one_loader():
+    """Beside it stand Dassl's own defaults, which have Python's tuples."""
+    loads = re.compile(r"yaml\.\w*load|merge_from_file")
+    places = []
+    for folder in ("trainers", "labelling", "protocols", "datasets", "results", "report"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            if loads.search(path.read_text("utf-8")):
+                places.append(path.relative_to(REPOSITORY).as_posix())
+    assert sorted(places) == ["trainers/common/readers.py", "trainers/settings.py"]
 
 
 FAULTS = {

@@ -89,7 +89,7 @@ class BoundedUnpickler(pickle._Unpickler):
 
 
 class PlainLoader(yaml.SafeLoader):
-    """Without aliases: a few lines of them stand for more than memory holds."""
+    """Loads YAML without aliases, of which a few lines stand for more than memory holds, and with each key once."""
 
     depth = 0
 
@@ -102,6 +102,19 @@ class PlainLoader(yaml.SafeLoader):
         node = super().compose_node(parent, index)
         self.depth -= 1
         return node
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        mapping = super().construct_mapping(node, deep)
+        first: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if key in first:
+                raise ValueError(
+                    f"the key {key} of line {line} stands in line {first[key]} already: leave one of them out"
+                )
+            first[key] = line
+        return mapping
 
 
 def read_yaml(path: str | Path) -> Stored:
