@@ -90,6 +90,7 @@ def run(command, folder, python):
     """Standard output of a command in which ``python`` is the interpreter."""
     path = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": path}
+    env["VIRTUAL_ENV"] = str(Path(python).parents[1])  # into which a script installs nothing
     env.pop("PYTHONPATH", None)  # what it names would count as installed
     done = subprocess.run(
         command, cwd=folder, text=True, capture_output=True, timeout=PATIENCE, env=env
