@@ -13,7 +13,7 @@ import torch
 from trainers.common.console import first_few
 from trainers.common.errors import UserError, nearest
 from trainers.common.image_files import PictureFacts, look, look_through
-from trainers.common.trained_on import TrainedOn, note_on_trained, thumbnail
+from trainers.common.trained_on import TrainedOn, note_on_trained, thumbnails
 from trainers.evaluation.figures import effective_number, wilson
 from trainers.evaluation.multi_label import f1, f1_interval, measure_multi_label
 from trainers.evaluation.prediction import Prediction, measure
@@ -274,5 +274,4 @@ def seen_in_training(
             facts.append(seen)
             names.append(os.path.basename(picture) if is_path(picture) else f"image {number}")
     digests = [each.digest for each in facts]
-    thumbnails = [thumbnail(cast(numpy.ndarray, each.coarse)) for each in facts]
-    return note_on_trained(trained_on, digests, numpy.array(thumbnails), names)
+    return note_on_trained(trained_on, digests, thumbnails(facts), names)

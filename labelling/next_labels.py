@@ -7,6 +7,8 @@ first (Hacohen, Dekel and Weinshall 2022, "Active Learning on a Budget"). ``expe
 measures both, and where the switch lies.
 """
 
+import warnings
+
 import numpy
 from numpy.random import Generator
 
@@ -51,6 +53,7 @@ def spread(features: numpy.ndarray, known: numpy.ndarray, number: int) -> numpy.
     """Return the places of typical pictures of different kinds, see the head of this module."""
     # here, since it takes a second
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     draws = numpy.random.default_rng(0)
     pool = sample(len(features), draws)
@@ -58,7 +61,9 @@ def spread(features: numpy.ndarray, known: numpy.ndarray, number: int) -> numpy.
     labelled = known[sample(len(known), draws)].reshape(-1, features.shape[1])
     points = numpy.concatenate([features[pool], labelled])
     clusters = min(number + len(labelled), len(points))
-    found = KMeans(clusters, n_init=1, max_iter=20, random_state=0).fit(points)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # equal pictures make fewer clusters
+        found = KMeans(clusters, n_init=1, max_iter=20, random_state=0).fit(points)
     distance = numpy.linalg.norm(points - found.cluster_centers_[found.labels_], axis=1)
     own = found.labels_[: len(pool)]
     of_known = found.labels_[len(pool) :]

@@ -15,21 +15,26 @@ SEEN_FILE = f"{FEATURES_FOLDER}/seen.npz"
 
 
 def read_seen(folder: str, kept: PictureCache) -> None:
-    """Give a cache the facts of the pictures that a run has looked at, where it decodes at the same scale; none
-    where there is no such file, or it can't be read."""
+    """Give a cache the facts of the pictures that a run has looked at, where it decodes at the same scale."""
+    least, facts = facts_in(folder)
+    if least == kept.least:
+        kept.add_facts(facts)
+
+
+def facts_in(folder: str) -> tuple[int, list[PictureFacts]]:
+    """Return at which scale a run has decoded its pictures (``PictureCache.least``), and their facts; none where
+    there is no such file, or it can't be read."""
     place = f"{folder}/{SEEN_FILE}"
     if not os.path.isfile(place):
-        return
+        return 0, []
     try:
         arrays = read_arrays(place)
-        if int(arrays["least"]) != kept.least:
-            return
         rows = zip(arrays["is_transparent"], arrays["digest"], arrays["coarse"], strict=True)
-        kept.add_facts(
-            [PictureFacts("", bool(has), own.tobytes(), seen) for has, own, seen in rows]
-        )
+        facts = [PictureFacts("", bool(has), own.tobytes(), seen) for has, own, seen in rows]
+        return int(arrays["least"]), facts
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, place)
+        return 0, []
 
 
 def write_seen(folder: str, kept: PictureCache) -> None:

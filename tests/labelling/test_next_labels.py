@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labelling import next_labels
+from labelling.answers.to_label import draw, labelled_images
 from labelling.commands import predict as cdc_predict
 from labelling.next_labels import FEW_PER_CLASS, most_uncertain, next_to_label, spread
 from labelling.table import read_table
 from tests.labelling.cases import over_tasks, read, write
 from tests.runs import call
+from trainers.common.trained_on import UNKNOWN_PICTURES
 
 WANTED = 12
 POOL = 36  # pictures that are not labelled
@@ -64,6 +66,63 @@ def test_a_tenth_is_drawn_at_random_with_a_known_chance(task, run_of, pool, tmp_
     drawn = WANTED // 10
     assert (chances < 1).sum() == drawn
     assert (1 / chances).sum() == pytest.approx(POOL + 1)
+
+
+@pytest.fixture
+def saved_again(pool):
+    """``saved_again(task)``: the folder of ``pool`` with six labelled pictures that have other bytes."""
+
+    def of(task):
+        folder = pool(task)
+        for number in range(6):
+            with Image.open(folder / f"{number}.png") as picture:
+                ending = ("png", "jpg", "bmp")[number % 3]
+                picture.save(
+                    folder / f"again{number}.{ending}", quality=90, subsampling=0, dpi=(300, 300)
+                )
+        return folder
+
+    return of
+
+
+@over_tasks
+def test_labelled_pictures_that_were_saved_again_are_not_asked_for(
+    task, run_of, saved_again, tmp_path, capsys, recwarn
+):
+    """Nor does scikit-learn warn of clusters that twins make fewer."""
+    folder = saved_again(task)
+    table = tmp_path / "n.csv"
+    everything = "--run", run_of(task), folder, "--label-next", 2 * POOL, "--csv", table
+    assert call(cdc_predict.main, *everything) == 0
+    names = [row["image"].rpartition("/")[2] for row in read(table)]
+    assert len(names) == POOL  # of the twins one
+    assert not [name for name in names if name.startswith("again")]
+    said = capsys.readouterr().err
+    assert f"{POOL} images of {POOL + 1} without labels" in said
+    assert "Labelled images that were saved again are left out: again" in said
+    assert not recwarn.list
+
+
+@over_tasks
+def test_nor_are_they_drawn_at_random(task, run_of, saved_again):
+    """All were drawn with the same probability, and those that are labelled left out."""
+    folder = saved_again(task)
+    paths = [str(path) for path in [*folder.glob("again*"), *folder.glob("new*")]]
+    known = labelled_images(str(run_of(task)), UNKNOWN_PICTURES).known
+    found, again, probability = draw(numpy.arange(len(paths)), 30, paths, known)
+    assert len({*found}) == 30
+    assert min(found) >= 6
+    assert 0 < len(again)
+    assert max(again) < 6
+    assert probability == (30 + len(again)) / len(paths)
+
+
+@over_tasks
+def test_of_labelled_pictures_alone_nothing_is_asked_for(task, run_of, saved_again, capsys):
+    again = [*saved_again(task).glob("again*")]
+    command = "--run", run_of(task), *again, "--label-next", 3, "--csv", again[0].parent / "n.csv"
+    assert call(cdc_predict.main, *command) == 2
+    assert "the run has labels of all these images: give others" in capsys.readouterr().err
 
 
 @over_tasks

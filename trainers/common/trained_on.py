@@ -8,7 +8,7 @@ from PIL import Image
 
 from .console import counted, first_few
 from .fingerprints import start_of
-from .image_files import COARSE
+from .image_files import COARSE, PictureFacts
 
 LIGHT_SIDE = 12  # cells of a side of a thumbnail's light
 COLOUR_SIDE = 4  # of its colours, which JPEG keeps coarsely
@@ -64,6 +64,16 @@ def thumbnail(coarse: numpy.ndarray) -> numpy.ndarray:
     for colour in colours:
         cells.append(colour.resize((COLOUR_SIDE, COLOUR_SIDE), Image.Resampling.BOX))
     return numpy.concatenate([numpy.asarray(each).ravel() for each in cells])
+
+
+def thumbnails(looks: Sequence[PictureFacts | None]) -> numpy.ndarray:
+    """Return the thumbnails (N, ``LENGTH``) of pictures; zeros, which no picture is known by, for one that can't
+    be read."""
+    small = numpy.zeros((len(looks), LENGTH), numpy.uint8)
+    for row, seen in zip(small, looks):
+        if seen is not None and seen.coarse is not None:
+            row[:] = thumbnail(seen.coarse)
+    return small
 
 
 def note_on_trained(
