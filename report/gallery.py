@@ -3,8 +3,9 @@ per image: images whose label is probably wrong, and the least certain ones, wit
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy
@@ -125,6 +126,8 @@ class Gallery:
         wrong: how many labels are probably wrong, in a sentence; "" for no sentence.
         cards: kind, such as ``LEAST_CERTAIN`` → the first ``SHOWN_IMAGES`` images of that kind.
         pairs: of near-duplicates, or of images of one group; at most ``SHOWN_IMAGES``.
+        rows: kind of ``LIST_ENDINGS`` → a row of ``SERIES_HEADS`` and ``LIST_COLUMNS`` for each such image, at
+            most ``MOST_LISTED``.
     """
 
     title: str
@@ -132,6 +135,7 @@ class Gallery:
     wrong: str
     cards: dict[str, list[Card]]
     pairs: list[Pair]
+    rows: Rows
 
 
 def in_order(answered: Sequence[RunSeries]) -> list[RunSeries]:
@@ -185,16 +189,19 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     lacks there are names only."""
     run = entry.first
     answers = held_out(run)
+    wrong = wrong_in(answers)
+    found = orders(answers, wrong.listed)
     cards = {}
-    for kind, order in orders(answers).items():
+    for kind, order in found.items():
         cards[kind] = [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
     truth = [run.class_name(label) for label in answers["label"]]
     return Gallery(
         title=f"{entry.where}, seed {run.seed}",
         reading=READING,
-        wrong=wrong_in(answers).says(),
+        wrong=wrong.says(),
         cards=cards,
         pairs=pairs_of(answers, truth, paths),
+        rows=list_rows(entry, found, partial(list_row, run, answers)),
     )
 
 
@@ -205,9 +212,9 @@ def wrong_in(answers: Arrays) -> WrongLabels:
     return probably_wrong(answers["label"], answers["top"], answers["top_probability"])
 
 
-def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """Kind, such as ``LEAST_CERTAIN`` → indices of such images, those to look at first in front."""
-    listed = wrong_in(answers).listed
+def orders(answers: Arrays, listed: numpy.ndarray) -> dict[str, numpy.ndarray]:
+    """Kind, such as ``LEAST_CERTAIN`` → indices of such images, those to look at first in front; listed: indices
+    of images whose label is probably wrong."""
     mistakes = other_mistakes(answers["right"], listed, answers["top_probability"][:, 0])
     return {
         WRONG_LABELS: listed,
@@ -308,27 +315,34 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
     return votes
 
 
-def images_to_list(run: FinishedRun) -> Rows:
-    """Kind of ``LIST_ENDINGS`` → a row of ``LIST_COLUMNS`` for each such image, at most ``MOST_LISTED``; of a run
-    for one label per image."""
-    answers = held_out(run)
-    found = orders(answers)
-    made: Rows = {}
-    for kind in LIST_ENDINGS:
-        order = found[kind]
-        made[kind] = [
-            (
-                answers["image"][index],
-                answers["split"][index],
-                run.class_name(answers["label"][index]),
-                run.class_name(answers["answer"][index]),
-                float(answers["top_probability"][index, 0]),
-                float(answers[UNCERTAINTY][index]),
-                unfamiliar_of(answers, index),
-            )
-            for index in order[:MOST_LISTED]
-        ]
-    return made
+def list_row(run: FinishedRun, answers: Arrays, index: int) -> tuple[object, ...]:
+    """Return the ``LIST_COLUMNS`` of one image; answers: of ``held_out``."""
+    return (
+        answers["image"][index],
+        answers["split"][index],
+        run.class_name(answers["label"][index]),
+        run.class_name(answers["answer"][index]),
+        float(answers["top_probability"][index, 0]),
+        float(answers[UNCERTAINTY][index]),
+        unfamiliar_of(answers, index),
+    )
+
+
+def list_rows(
+    entry: RunSeries,
+    found: Mapping[str, numpy.ndarray],
+    row_of: Callable[[int], tuple[object, ...]],
+) -> Rows:
+    """Return the rows of a ``Gallery`` of a series.
+
+    Args:
+        found: kind → indices of images; row_of: index → the image's ``LIST_COLUMNS``.
+    """
+    rows: Rows = {}
+    for kind in [kind for kind in LIST_ENDINGS if kind in found]:
+        listed = found[kind][:MOST_LISTED]
+        rows[kind] = [(entry.tested_on, entry.name, *row_of(index)) for index in listed]
+    return rows
 
 
 def unfamiliar_of(answers: Arrays, index: int) -> float | str:
@@ -337,15 +351,16 @@ def unfamiliar_of(answers: Arrays, index: int) -> float | str:
     return float(answers["unfamiliar"][index]) if "unfamiliar" in answers else ""
 
 
-def write_lists(rows: Rows, start: str) -> list[str]:
-    """Writes the lists of the galleries' images as tables, such as ``<start>_least_certain.csv``.
-
-    Args:
-        rows: kind, such as ``LEAST_CERTAIN`` → rows of ``SERIES_HEADS`` and ``LIST_COLUMNS``.
+def write_lists(galleries: Sequence[Gallery], start: str) -> list[str]:
+    """Writes the rows of galleries as tables, such as ``<start>_least_certain.csv``.
 
     Returns:
         the names of the files.
     """
+    rows: Rows = defaultdict(list)
+    for made in galleries:
+        for kind, of_gallery in made.rows.items():
+            rows[kind] += of_gallery
     written = []
     for kind, of_kind in rows.items():
         path = f"{start}_{LIST_ENDINGS[kind]}.csv"

@@ -3,6 +3,7 @@ label that is probably wrong."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy
@@ -16,15 +17,13 @@ from .classes import MATRIX, ClassPage, with_number
 from .gallery import (
     LABEL_NEXT,
     LEAST_CERTAIN,
-    LIST_ENDINGS,
     MISTAKES,
-    MOST_LISTED,
     SHOWN_IMAGES,
     WRONG_LABELS,
     Bar,
     Card,
     Gallery,
-    Rows,
+    list_rows,
     other_mistakes,
     pairs_of,
     parts_of,
@@ -35,7 +34,7 @@ from .gallery import (
 )
 from .headlines import Headline, is_least, mean_of, number_of_images
 from .pictures import Paths
-from .review import WrongLabels, least_certain, wrong_in_sets
+from .review import least_certain, wrong_in_sets
 
 MAP = "map"  # the metric of a headline, and its name there
 MEASURE = "mAP"
@@ -260,17 +259,12 @@ def held_out(run: FinishedRun) -> Arrays:
     return joined
 
 
-def wrong_in(answers: Arrays) -> WrongLabels:
-    """Return the pictures of ``held_out`` answers that probably have a wrong label."""
-    return wrong_in_sets(answers["probability"], answers["truth"])
-
-
-def orders(answers: Arrays) -> dict[str, numpy.ndarray]:
-    """Kind, such as ``LEAST_CERTAIN`` → indices of such pictures, in order; none where no label is ever given."""
+def orders(answers: Arrays, listed: numpy.ndarray) -> dict[str, numpy.ndarray]:
+    """Kind, such as ``LEAST_CERTAIN`` → indices of such pictures, in order; none where no label is ever given;
+    listed: indices of pictures with a label that is probably wrong."""
     if numpy.isinf(answers["threshold"]).all():
         return {}
     probability = likelihood(answers["given"], answers["probability"])
-    listed = wrong_in(answers).listed
     right = (answers["given"] == answers["truth"]).all(axis=1)
     return {
         WRONG_LABELS: listed,
@@ -285,17 +279,19 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     are names only."""
     run = entry.first
     answers = held_out(run)
+    wrong = wrong_in_sets(answers["probability"], answers["truth"])
+    found = orders(answers, wrong.listed)
     cards = {}
-    for kind, order in orders(answers).items():
+    for kind, order in found.items():
         cards[kind] = [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
-    says = wrong_in(answers).says() if cards else ""
     truth = [", ".join(names_of(run, labels)) or NO_LABEL for labels in answers["truth"]]
     return Gallery(
         title=f"{entry.where}, seed {run.seed}",
         reading=GALLERY,
-        wrong=says,
+        wrong=wrong.says() if cards else "",
         cards=cards,
         pairs=pairs_of(answers, truth, paths) if cards else [],
+        rows=list_rows(entry, found, partial(list_row, run, answers)),
     )
 
 
@@ -352,25 +348,16 @@ def verdict(given: bool, true: bool) -> str:
     return "wrong" if given else "missed"
 
 
-def images_to_list(run: FinishedRun) -> Rows:
-    """Kind of ``LIST_ENDINGS`` → a row of ``LIST_COLUMNS`` for each such picture, at most ``MOST_LISTED``; of a
-    multi-label run."""
-    answers = held_out(run)
-    probability = likelihood(answers["given"], answers["probability"])
-    found = orders(answers)
-    made: Rows = {}
-    for kind in [kind for kind in LIST_ENDINGS if kind in found]:
-        order = found[kind]
-        made[kind] = [
-            (
-                answers["image"][index],
-                answers["split"][index],
-                ";".join(names_of(run, answers["truth"][index])),
-                ";".join(names_of(run, answers["given"][index])),
-                float(probability[index]),
-                float(1 - probability[index]),
-                unfamiliar_of(answers, index),
-            )
-            for index in order[:MOST_LISTED]
-        ]
-    return made
+def list_row(run: FinishedRun, answers: Arrays, index: int) -> tuple[object, ...]:
+    """Return the ``LIST_COLUMNS`` of one picture; answers: of ``held_out``."""
+    given = answers["given"][index]
+    probability = float(likelihood(given[None], answers["probability"][[index]])[0])
+    return (
+        answers["image"][index],
+        answers["split"][index],
+        ";".join(names_of(run, answers["truth"][index])),
+        ";".join(names_of(run, given)),
+        probability,
+        1 - probability,
+        unfamiliar_of(answers, index),
+    )

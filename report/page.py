@@ -35,7 +35,7 @@ from .own import PROMISED, OwnTraining, offer_figure
 from .pictures import Paths, check_root, find_images
 from .sources import RunRow, measures_of, notes_of, run_rows, warn_without_answers, warnings_noted
 from .tables import Tables, measured_tables, protocol_tables
-from .tasks import Glance, glances, headlines, lists, shown_of
+from .tasks import Glance, glances, headlines, shown_of
 
 PAGE_MARK = "<!DOCTYPE html>\n<!-- A report of CDC for prompt learning -->\n"  # begins the template
 # makes figures of series that have answers; its second argument: data set → its images' files
@@ -133,14 +133,14 @@ def make_report(
         alone = single(heads)
         trained = [entry for entry in answered if not entry.is_zero_shot]
         untrained = [entry for entry in answered if entry.is_zero_shot]
-        if alone:
-            shown = answers_of(trained or untrained, paths)
-            aside = answers_of(untrained if trained else [], paths)
-        else:
-            shown, aside = answers_of(answered, paths), AnswerPages([], [])
+        shown = answers_of(trained or untrained, paths)
+        aside = answers_of(untrained if trained else [], paths)
     path = Path(output).absolute()
     start = str(path.with_suffix(""))  # of the files beside it
-    written = write_lists(lists(in_order(trained or untrained)), start)
+    written = write_lists(shown.galleries, start)
+    if not alone:
+        shown = AnswerPages(shown.classes + aside.classes, shown.galleries + aside.galleries)
+        aside = AnswerPages([], [])
     offer = own.offer if own else None
     promised = [offer_figure(offer)] if offer and offer.kept else []
     sections = write_figures(figures, f"{start}_figures")

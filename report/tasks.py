@@ -1,15 +1,14 @@
 """A report's parts for the series of each task: the one place that asks whether an image has one label
 or several."""
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from results.runs import FinishedRun, RunSeries
+from results.runs import RunSeries
 
 from . import classes, gallery, multi_label
 from .classes import ClassPage
-from .gallery import Gallery, Rows
+from .gallery import Gallery
 from .headlines import ACCURACY, RIGHT, Headline, comparable, headline, mean_of
 from .pictures import Paths
 
@@ -23,7 +22,6 @@ class Shown:
         reading: how to read a table of headlines.
         headline: of a series and of the same CLIP's result untrained, None where it is not known.
         class_page, gallery: of a series that has answers.
-        images_to_list: of a run, as ``gallery.images_to_list``.
         has_figures: whether figures are drawn of its answers, which need one answer per image.
     """
 
@@ -34,7 +32,6 @@ class Shown:
     headline: Callable[[RunSeries, float | None], Headline]
     class_page: Callable[[RunSeries, Paths], ClassPage]
     gallery: Callable[[RunSeries, Paths], Gallery]
-    images_to_list: Callable[[FinishedRun], Rows]
     has_figures: bool
 
 
@@ -48,7 +45,6 @@ ONE_LABEL = Shown(
     headline=headline,
     class_page=classes.class_page,
     gallery=gallery.gallery,
-    images_to_list=gallery.images_to_list,
     has_figures=True,
 )
 SHOWN_OF_MULTI_LABEL = Shown(
@@ -61,7 +57,6 @@ SHOWN_OF_MULTI_LABEL = Shown(
     headline=multi_label.headline,
     class_page=multi_label.class_page,
     gallery=multi_label.gallery,
-    images_to_list=multi_label.images_to_list,
     has_figures=False,
 )
 
@@ -112,12 +107,3 @@ def glances(heads: Sequence[Headline]) -> list[Glance]:
         if of_task:
             made.append(Glance(shown.column, shown.reading, of_task))
     return made
-
-
-def lists(series: Sequence[RunSeries]) -> Rows:
-    """Return kind of images → rows of the first seed of each series, for ``write_lists``."""
-    rows: Rows = defaultdict(list)
-    for entry in series:
-        for kind, images in shown_of(entry).images_to_list(entry.first).items():
-            rows[kind] += [(entry.tested_on, entry.name, *image) for image in images]
-    return rows

@@ -23,7 +23,7 @@ from report import __main__ as report
 from report.figures import Figure, write_figure
 from report.gallery import write_lists
 from report.page import make_report
-from report.tasks import lists
+from report.tasks import shown_of
 from results import compare, kept, render
 from results.published import PUBLISHED
 from results.runs import collect, group
@@ -106,7 +106,8 @@ def write_page(folder):
 
 
 def write_image_lists(folder):
-    write_lists(lists(group(collect(runs_of(folder)))), f"{folder}/report")
+    galleries = [shown_of(entry).gallery(entry, {}) for entry in group(collect(runs_of(folder)))]
+    write_lists(galleries, f"{folder}/report")
 
 
 def draw_curve(folder):

@@ -13,8 +13,9 @@ from labelling.answers.on_ray import Labeller
 from labelling.appearance import looks_of
 from labelling.familiar import FAMILIAR_FILE, read_familiar
 from labelling.shift import FEWEST_PICTURES
-from report import gallery, multi_label
-from results.runs import FinishedRun
+from report.gallery import LEAST_CERTAIN
+from report.tasks import shown_of
+from results.runs import FinishedRun, group
 from tests.labelling.cases import MULTI, PICTURES, SINGLE, over_tasks, read, train
 from tests.runs import call, record_of, refuses
 from trainers.common.record_file import UNFAMILIAR, read_answers
@@ -154,10 +155,8 @@ def test_a_run_says_how_unfamiliar_its_own_pictures_are(task, run_of):
     kept = read_answers(run, "test", record_of(run))["unfamiliar"]
     expected = read_familiar(str(run), record_of(run)).own_p_values()
     assert kept.tolist() == expected.tolist()
-    rows = (multi_label if task is MULTI else gallery).images_to_list(
-        FinishedRun(run, record_of(run))
-    )
-    listed = rows[gallery.LEAST_CERTAIN]
+    (entry,) = group([FinishedRun(run, record_of(run))])
+    listed = shown_of(entry).gallery(entry, {}).rows[LEAST_CERTAIN]
     assert sorted(row[-1] for row in listed) == sorted(expected.tolist())
 
 

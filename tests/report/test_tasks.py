@@ -5,6 +5,7 @@ import base64
 import io
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import Mock
 
 import numpy
 import pandas
@@ -271,14 +272,17 @@ def test_a_label_that_is_missed_is_taken_for_the_one_that_is_wrongly_given_there
 
 @over_tasks
 def test_gallery_and_lists_have_the_same_pictures_in_one_order(task, tmp_path, monkeypatch):
-    """Whatever labels are taken for wrong."""
+    """Whatever labels are taken for wrong, which is asked once per page."""
     found = WrongLabels(numpy.full(40, 0.4), numpy.array([7, 3, 12]), task is MULTI_LABEL)
-    monkeypatch.setattr("report.gallery.probably_wrong", lambda *answers: found)
-    monkeypatch.setattr("report.multi_label.wrong_in_sets", lambda *answers: found)
+    finds = Mock(return_value=found)
+    monkeypatch.setattr("report.gallery.probably_wrong", finds)
+    monkeypatch.setattr("report.multi_label.wrong_in_sets", finds)
     task.write(tmp_path / "runs", "CDC", task.answers(1))
     (entry,) = series_of(tmp_path / "runs")
     made = shown_of(entry).gallery(entry, {})
+    finds.reset_mock()
     make_report([tmp_path / "runs"], tmp_path / "page.html", {})
+    finds.assert_called_once()
     assert found.says() in text_of(tmp_path / "page.html")
     assert set(made.cards) == {WRONG_LABELS, MISTAKES, LEAST_CERTAIN}
     assert len(made.cards[WRONG_LABELS]) == 3
@@ -391,16 +395,17 @@ def test_each_split_has_the_thresholds_of_its_own_folds(tmp_path):
     folder = write_multi_label(tmp_path, "BinaryProbe", held_out)
     write_answers(folder, "train", trained)
     (entry,) = series_of(tmp_path)
-    rows = shown_of(entry).images_to_list(entry.first)[LEAST_CERTAIN]
+    made = shown_of(entry).gallery(entry, {})
+    rows = made.rows[LEAST_CERTAIN]
     expected = {}
     for split, arrays in (("train", trained), ("test", held_out)):
         given = arrays["probability"] >= arrays["threshold"][arrays["fold"]]
         for image, labels in zip(arrays["image"], given):
             expected[image, split] = ";".join(numpy.array(LABELS)[labels])
-    assert {row[:2]: row[3] for row in rows} == expected
+    assert {row[2:4]: row[5] for row in rows} == expected
     arrays = {"train": trained, "test": held_out}
     bars = 0
-    for card in shown_of(entry).gallery(entry, {}).cards[LEAST_CERTAIN]:
+    for card in made.cards[LEAST_CERTAIN]:
         own = arrays[card.split]
         (place,) = numpy.flatnonzero(own["image"] == card.image)
         least = own["threshold"][own["fold"][place]]
