@@ -15,6 +15,7 @@ from yacs.config import CfgNode
 
 from .common.config_files import check_values
 from .common.console import show_messages
+from .common.environment import usable_cores
 from .data.images import images_of
 from .data.loader import CheckedImages, Loaders, for_any_machine, prepare_workers
 from .data.transforms import pixels_of_test, steps_of_training, template_views
@@ -60,10 +61,14 @@ class MethodTrainer(TrainerX):
         views = template_views(
             steps, cfg.INPUT, *self.method.views(declared_settings(self.method, cfg))
         )
+        workers = cfg.DATALOADER.NUM_WORKERS
+        of_machine = cfg.clone()
+        of_machine.defrost()
+        of_machine.DATALOADER.NUM_WORKERS = min(workers, usable_cores())
         self.dm = dm = DataManager(
-            cfg, custom_tfm_train=views, custom_tfm_test=shown, dataset_wrapper=CheckedImages
+            of_machine, custom_tfm_train=views, custom_tfm_test=shown, dataset_wrapper=CheckedImages
         )
-        self.train_loader_x = for_any_machine(dm.train_loader_x, cfg.OPTIM)
+        self.train_loader_x = for_any_machine(dm.train_loader_x, cfg.OPTIM, workers)
         self.val_loader = dm.val_loader
         self.test_loader = dm.test_loader
         for loader in filter(None, (self.train_loader_x, dm.val_loader, dm.test_loader)):

@@ -142,10 +142,13 @@ def test_on_any_number_of_cores_workers_draw_dassls_views(run, monkeypatch, core
         epochs = [(batch["index"], batch["img"]) for _ in range(2) for batch in loader]
         return epochs, torch.rand(1), loader.num_workers
 
-    dassls = torch.utils.data.DataLoader(images, batch_size=4, shuffle=True, num_workers=4)
-    theirs, after, _ = drawn(dassls)
+    def dassls(workers):
+        return torch.utils.data.DataLoader(images, batch_size=4, shuffle=True, num_workers=workers)
+
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {*range(4)}, raising=False)
+    theirs, after, _ = drawn(dassls(4))
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {*range(cores)}, raising=False)
-    ours, later, processes = drawn(data.for_any_machine(dassls, trainer.cfg.OPTIM))
+    ours, later, processes = drawn(data.for_any_machine(dassls(cores), trainer.cfg.OPTIM, 4))
     assert processes == {1: 1, 3: 2}[cores]
     assert len({*torch.stack([img for _, img in ours]).flatten().tolist()}) == 2 * 24 * 3
     assert_equal(ours, theirs, "epochs")

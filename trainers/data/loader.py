@@ -288,22 +288,23 @@ class DealtBatches:
             yield [Dealt(index, seed, number % self.workers) for index in batch]
 
 
-def for_any_machine(loader: Loader, optim: CfgNode) -> Loader:
+def for_any_machine(loader: Loader, optim: CfgNode, workers: int) -> Loader:
     """Return a loader of the same images whose random views depend on no number of cores; with
     ``OPTIM.LEAST_STEPS`` on no number of workers either, with all images in each epoch, in
-    ``steps_of_epoch``."""
-    workers = loader.num_workers
+    ``steps_of_epoch``.
+
+    workers: the number that was asked for, of which ``loader`` has as many as there are cores.
+    """
+    processes = loader.num_workers
     batches: EvenBatches | DealtBatches
     if optim.LEAST_STEPS:
         assert loader.batch_size is not None
         images = len(cast(Sized, loader.sampler))
         batches = EvenBatches(loader.sampler, steps_of_epoch(images, optim, loader.batch_size))
-        processes = min(workers, usable_cores())
     elif workers:
         batches = DealtBatches(cast(Iterable[list[int]], loader.batch_sampler), workers)
         # torch deals batches to processes in turn: only so do all of a worker's fall to the same one
-        most = usable_cores()
-        processes = max(n for n in range(1, workers + 1) if workers % n == 0 and n <= most)
+        processes = max(n for n in range(1, processes + 1) if workers % n == 0)
     else:  # this process draws all, as Dassl's
         return loader
     return DataLoader(
@@ -318,9 +319,7 @@ def for_any_machine(loader: Loader, optim: CfgNode) -> Loader:
 
 
 def prepare_workers(loader: Loader) -> None:
-    """Makes a loader's workers no more than the cores, and end with this process, and not by a signal to the
-    whole job."""
-    loader.num_workers = min(loader.num_workers, usable_cores())
+    """Makes a loader's workers end with this process, and not by a signal to the whole job."""
     loader.worker_init_fn = leave_signals_to_parent
     loader.multiprocessing_context = START_METHOD if loader.num_workers > 0 else None
 
@@ -339,16 +338,17 @@ def make_loader(cfg: CfgNode, images: CheckedImages, augmented: bool = False) ->
     """
     node = cfg.DATALOADER.TRAIN_X if images.is_train else cfg.DATALOADER.TEST
     are_known = all(str(item.impath) in images.features for item in images.data_source)
+    workers = 0 if are_known else cfg.DATALOADER.NUM_WORKERS
     loader: Loader = DataLoader(
         images,
         batch_size=node.BATCH_SIZE,
         sampler=RandomSampler(images) if images.is_train else SequentialSampler(images),
-        num_workers=0 if are_known else cfg.DATALOADER.NUM_WORKERS,
+        num_workers=min(workers, usable_cores()),
         drop_last=images.is_train and len(images) >= node.BATCH_SIZE,
         pin_memory=torch.cuda.is_available() and wants_cuda(cfg),
     )
     if images.is_train or augmented:
-        loader = for_any_machine(loader, cfg.OPTIM)
+        loader = for_any_machine(loader, cfg.OPTIM, workers)
     prepare_workers(loader)
     return loader
 
