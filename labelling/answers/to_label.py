@@ -52,7 +52,7 @@ def features_of(row: Mapping[str, object]) -> numpy.ndarray:
     return scaled
 
 
-class Labelled(NamedTuple):
+class KnownImages(NamedTuple):
     """The labelled images of a run.
 
     Attributes:
@@ -66,13 +66,13 @@ class Labelled(NamedTuple):
     number: int
 
 
-def labelled_images(folder: str, trained_on: TrainedOn) -> Labelled:
+def labelled_images(folder: str, trained_on: TrainedOn) -> KnownImages:
     """Return the labelled images of the run in a folder, held-out ones included; trained_on: of its classifier."""
     contents = frozenset(picture.content for picture in read_pictures(folder).values())
     _, facts = facts_in(folder)
     own = [one for one in facts if one.digest.hex() in contents]
     known = TrainedOn(trained_on.files, numpy.concatenate([trained_on.thumbnails, thumbnails(own)]))
-    return Labelled(contents, known, len(contents) or len(trained_on.files))
+    return KnownImages(contents, known, len(contents) or len(trained_on.files))
 
 
 class Pool(NamedTuple):
@@ -85,7 +85,7 @@ class Pool(NamedTuple):
     features: list[numpy.ndarray]  # (E,) each, of length one
 
 
-def unlabelled(part: PartFile, labelled: Labelled) -> Pool:
+def unlabelled(part: PartFile, labelled: KnownImages) -> Pool:
     """Return the answered images whose files a run has no labels of.
 
     Raises:
