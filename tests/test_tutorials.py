@@ -3,19 +3,22 @@ follows them."""
 
 import os
 import re
+import shutil
 import sys
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests import tutorials
+from tests import killed, tutorials
 from tests.runs import PATIENCE, REPOSITORY
+from tests.same_run import assert_same_run
 from tests.tutorials import blocks, checkout, follow
 
 # What a reader goes through in one folder; plug_in.md is another folder's, in another environment:
 # test_wheels.py.
-COURSES = ["own_trainer", "first_run cluster", "own_images report", "rounds", "bioclip"]
+COURSES = ["own_trainer", "first_run cluster", "own_images report", "bioclip"]
+TABLES = ("next.csv", "tasks.json", "next4.csv", "next5.csv")  # that rounds.md asks a person about
 
 
 @pytest.mark.slow
@@ -42,8 +45,31 @@ def test_the_tutorials_do_what_they_say(course, tmp_path, monkeypatch):
         tutorials.run(["bash", "scripts/check.sh"], folder, sys.executable)
 
 
+@pytest.mark.slow
+def test_rounds_whose_commands_are_killed_are_those_that_are_not(tmp_path):
+    """Five rounds, followed to the letter, and once more with two kills of each command."""
+    folder = checkout(tmp_path / "repository")
+    follow("rounds", folder)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for name in ("output", "photos", *TABLES):
+        shutil.move(folder / name, plain)
+    python = tmp_path / "killed/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} {killed.__file__} "$@"\n')
+    python.chmod(0o755)
+    follow("rounds", folder, python)
+    kills = (folder / killed.KILLED).read_text().splitlines()
+    for command in killed.COMMANDS:
+        assert sum(command in kill for kill in kills) > 4
+    for name in TABLES:
+        assert (folder / name).read_bytes() == (plain / name).read_bytes()
+    for place in ("", *(f"rounds/{number}" for number in range(1, 5))):
+        assert_same_run(folder / "output/rounds" / place, plain / "output/rounds" / place)
+
+
 def test_every_tutorial_is_followed():
-    assert {*" ".join(COURSES).split(), "plug_in"} == {
+    assert {*" ".join(COURSES).split(), "rounds", "plug_in"} == {
         path.stem for path in tutorials.FOLDER.glob("*.md")
     }
 
