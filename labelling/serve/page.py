@@ -52,13 +52,19 @@ def make_app(demo: Demo, token: str = "", host: str = HOST, rounds: Rounds | Non
     app = Flask("serve", root_path=os.path.dirname(os.path.abspath(__file__)))
     if host == HOST:
         app.config["TRUSTED_HOSTS"] = [HOST, "localhost"]  # against DNS rebinding
-    app.jinja_env.filters.update(percent=percent, decimal=decimal)
     if token:
         app.before_request(partial(only_with, token))
     app.before_request(only_own_forms)
+    add_page(app, demo)
     add_predict(app, demo)
     add_label_studio(app, demo, rounds)
     app.after_request(with_headers)
+    return app
+
+
+def add_page(app: Flask, demo: Demo) -> None:
+    """Add the page to an application, and the pictures that it shows."""
+    app.jinja_env.filters.update(percent=percent, decimal=decimal)
 
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
         """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""
@@ -73,30 +79,20 @@ def make_app(demo: Demo, token: str = "", host: str = HOST, rounds: Rounds | Non
 
     @app.route("/", methods=["GET", "POST"])
     def index() -> str:
-        text = request.form.get("classes", "\n".join(demo.classnames))
-        lines = text.splitlines()
-        # a browser sends a file without a name where none is chosen
-        uploads = [file for file in request.files.getlist("upload") if file.filename]
-        field = "upload"
-        key = request.values.get("picture") or request.form.get("kept")
-        if request.method == "GET" and key is None:
+        lines = request.form.get("classes", "\n".join(demo.classnames)).splitlines()
+        if request.method == "GET" and "picture" not in request.args:
             return page(lines)
         try:
-            if uploads and "picture" not in request.form:
-                key = demo.keep_uploads(uploads)
-            if not key and request.content_length and not (request.form or request.files):
-                raise UserError(
-                    "what was sent can't be read, which happens where a picture's name is not UTF-8: rename it, or take an example"
-                )
-            if not key:
-                raise UserError("there is no picture: choose one, or take an example")
+            key = asked_picture(demo)
             image = demo.open(key)
-            field = "classes"
-            _, truth = demo.examples.get(key, ("", None))
-            names = [line.strip() for line in lines if line.strip()]
+        except UserError as error:
+            return page(lines, error, field="upload")
+        _, truth = demo.examples.get(key, ("", None))
+        names = [line.strip() for line in lines if line.strip()]
+        try:
             return page(lines, key=key, answer=demo.ask(image, names, truth))
         except UserError as error:
-            return page(lines, error, key=key if field == "classes" else None, field=field)
+            return page(lines, error, key=key, field="classes")
 
     @app.get("/pictures/<key>")
     def picture(key: str) -> Response:
@@ -105,7 +101,26 @@ def make_app(demo: Demo, token: str = "", host: str = HOST, rounds: Rounds | Non
         except UserError:
             abort(404)
 
-    return app
+
+def asked_picture(demo: Demo) -> str:
+    """Return the key of the picture that a request asks about: an example, one that it brings along, or the
+    last one again.
+
+    Raises:
+        UserError: there is none, or it can't be read.
+    """
+    if key := request.form.get("picture"):
+        return key
+    # a browser sends a file without a name where none is chosen
+    if uploads := [file for file in request.files.getlist("upload") if file.filename]:
+        return demo.keep_uploads(uploads)
+    if key := request.args.get("picture") or request.form.get("kept"):
+        return key
+    if request.content_length and not (request.form or request.files):
+        raise UserError(
+            "what was sent can't be read, which happens where a picture's name is not UTF-8: rename it, or take an example"
+        )
+    raise UserError("there is no picture: choose one, or take an example")
 
 
 def only_with(token: str) -> Response | None:

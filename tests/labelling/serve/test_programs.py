@@ -131,6 +131,26 @@ def test_what_cannot_be_answered_is_one_line_of_json(served, words, message):
     assert "\n" not in response.json["error"]
 
 
+def test_a_bomb_is_refused_however_it_is_sent(run_of, own_pictures):
+    folder = own_pictures(SINGLE)
+    (folder / "bomb.png").write_bytes(bomb())
+    demo = Demo(PromptedClassifier.load(run_of(SINGLE)), root=str(folder))
+    client = make_app(demo).test_client()
+    task = {"data": {"image": "/data/local-files/?d=bomb.png"}}
+    for words in (
+        {"data": bomb()},
+        {"data": {"picture": (io.BytesIO(bomb()), "bomb.png")}},
+        {"json": {"paths": ["bomb.png"]}},
+    ):
+        response = client.post("/predict", **words)
+        assert response.status_code == 400
+        assert "900000000 pixels" in response.json["error"]
+    (answer,) = client.post("/predict", json={"tasks": [task]}).json["results"]
+    assert answer["result"] == []
+    page = client.post("/", data={"upload": (io.BytesIO(bomb()), "bomb.png")}).text
+    assert "900000000 pixels" in page
+
+
 def test_without_a_root_no_path_is_read(run_of, pictures_of):
     client = make_app(Demo(PromptedClassifier.load(run_of(SINGLE)))).test_client()
     path = str(pictures_of(SINGLE) / "0.png")
@@ -142,39 +162,56 @@ def test_without_a_root_no_path_is_read(run_of, pictures_of):
 # ---- who may ask ----
 
 
+def addresses_of(app):
+    """Each address of the server with each of its methods."""
+    for rule in app.url_map.iter_rules():
+        path = rule.rule.replace("<key>", "example-1").replace("<path:filename>", "style.css")
+        for method in sorted(rule.methods & {"GET", "POST"}):
+            yield path, method
+
+
 def test_other_hosts_and_origins_get_nothing(served):
-    client, folder = served(SINGLE)
-    body = (folder / "0.png").read_bytes()
-    for headers, status in (
-        ({"Host": "elsewhere.example"}, 400),
-        ({"Origin": "http://elsewhere.example"}, 403),
-        ({"Sec-Fetch-Site": "cross-site"}, 403),
-        ({}, 200),
-    ):
-        assert client.post("/predict", data=body, headers=headers).status_code == status
+    """At no address; a page that another site shows may be asked for, its forms may not be sent."""
+    client, _ = served(SINGLE)
+    asked = [*addresses_of(client.application)]
+    assert {path for path, method in asked if method == "POST"} == {
+        "/",
+        "/predict",
+        "/setup",
+        "/webhook",
+    }
+    for path, method in asked:
+        usual = client.open(path, method=method, json={}).status_code
+        assert usual not in (401, 403), path
+        host = {"Host": "elsewhere.example"}
+        assert client.open(path, method=method, json={}, headers=host).status_code == 400
+        for headers in (
+            {"Origin": "http://elsewhere.example"},
+            {"Referer": "http://elsewhere.example/"},
+            {"Sec-Fetch-Site": "cross-site"},
+        ):
+            response = client.open(path, method=method, json={}, headers=headers)
+            assert response.status_code == (403 if method == "POST" else usual), path
 
 
 def test_other_machines_need_the_token(served):
-    client, folder = served(SINGLE, TOKEN, "0.0.0.0")
-    body = (folder / "0.png").read_bytes()
+    client, _ = served(SINGLE, TOKEN, "0.0.0.0")
     password = base64.b64encode(f"anybody:{TOKEN}".encode()).decode()
-    for authorization, status in (
-        (None, 401),
-        ("Bearer another", 401),
-        ("Bearer", 401),
-        ("Basic bm9uc2Vuc2U=", 401),
-        (f"Bearer {TOKEN}", 200),
-        (f"Basic {password}", 200),
-    ):
-        headers = {"Host": "my-server:8000"} | (
-            {"Authorization": authorization} if authorization else {}
-        )
-        for response in (
-            client.post("/predict", data=body, headers=headers),
-            client.get("/", headers=headers),
+    for path, method in addresses_of(client.application):
+        for authorization, is_known in (
+            (None, False),
+            ("Bearer another", False),
+            ("Bearer", False),
+            ("Basic bm9uc2Vuc2U=", False),
+            (f"Bearer {TOKEN}", True),
+            (f"Basic {password}", True),
         ):
-            assert response.status_code == status, authorization
-        assert ("WWW-Authenticate" in response.headers) == (status == 401)
+            headers = {"Host": "my-server:8000"} | (
+                {"Authorization": authorization} if authorization else {}
+            )
+            response = client.open(path, method=method, json={}, headers=headers)
+            assert (response.status_code != 401) == is_known, (path, authorization)
+            assert ("WWW-Authenticate" in response.headers) != is_known
 
 
 def test_without_a_token_no_other_machine_is_served(run_of, error_of, monkeypatch):
@@ -230,9 +267,11 @@ def test_twenty_requests_side_by_side_have_one_answer(address):
     assert len(load(address, 60)) == 1
 
 
-def test_a_request_that_is_too_large_is_refused_and_the_next_one_answered(address):
+@pytest.mark.parametrize("says_its_size", [True, False])
+def test_a_request_that_is_too_large_is_refused_and_the_next_one_answered(address, says_its_size):
+    body = bytes(65 * 2**20) if says_its_size else (bytes(2**20) for _ in range(65))
     with pytest.raises((HTTPError, OSError)):
-        urlopen(Request(address, bytes(65 * 2**20)), timeout=PATIENCE)
+        urlopen(Request(address, body), timeout=PATIENCE)
     assert ask(address, photograph())
 
 
