@@ -38,7 +38,7 @@ from experiments import multi_label
 from experiments.pictures import DRAWINGS
 from experiments.promises import classifier_of, features_of
 from experiments.trust_lab import folders
-from labelling.next_labels import most_uncertain, next_to_label, spread
+from labelling.next_labels import FEW_PER_CLASS, most_uncertain, next_to_label, spread
 from results.svg import STYLE, SVG_MARK, svg_of
 from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.errors import exit_code
@@ -313,6 +313,20 @@ def gains(lines: DataFrame) -> str:
     return tabulate(by_kind.rename_axis("folder").fillna(""), "keys", "github")
 
 
+def by_the_switch(lines: DataFrame) -> str:
+    """How many points more the most uncertain pictures give than different ones, in the folders with one label,
+    up to ``FEW_PER_CLASS`` labelled pictures per class and above: mean over folders and numbers, deviation over seeds."""
+    single = lines[~lines["kind"].str.startswith("scenes") & (lines["labelled"] > BUDGETS[0])]
+    right = single.set_index(["kind", "labelled", "seed", "per class", "choice"])["right"].unstack()
+    points = (right["uncertain"] - right["k-means"]).reset_index(name="points")
+    is_above = points["per class"] > FEW_PER_CLASS
+    said = []
+    for side, own in (("up to", points[~is_above]), ("above", points[is_above])):
+        mean = own.groupby("seed")["points"].mean()
+        said.append(f"{side} {FEW_PER_CLASS} per class {mean.mean():+.1f} ± {mean.std():.1f}")
+    return ", ".join(said)
+
+
 def draw(lines: DataFrame) -> str:
     """The curves of the reported folders as SVG, with their deviations over the seeds."""
     known = reported(lines)
@@ -364,6 +378,7 @@ def make(args: argparse.Namespace) -> None:
     measured = DataFrame(known)
     print(table(measured))
     print(f"\n{OFFERED} minus chance, in points\n\n{gains(measured)}")
+    print(f"\nmost uncertain minus k-means, in points: {by_the_switch(measured)}")
     if args.figure:
         write_text(args.figure, draw(measured))
 

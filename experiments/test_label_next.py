@@ -46,6 +46,26 @@ def test_with_several_labels_it_beats_uncertainty_and_loses_to_chance_in_one_fol
     assert (len(loses), loses.sum()) == (3, 1)
 
 
+def test_the_page_says_what_the_most_uncertain_give_on_both_sides_of_the_change(lines):
+    single = lines[~lines["kind"].str.startswith("scenes")]
+    own = single.set_index(["kind", "labelled", "seed", "choice"])
+    text = " ".join((REPOSITORY / PAGE).read_text("utf-8").split())
+    for is_above, words in (
+        (False, "{} points beside different ones up to it"),
+        (True, "{} above"),
+    ):
+        means = []
+        for seed in range(3):
+            points = []
+            for (kind, labelled, its_seed, choice), row in own.iterrows():
+                is_asked = its_seed == seed and choice == "uncertain" and labelled > 30
+                if is_asked and (row["per class"] > 20) == is_above:
+                    points.append(row["right"] - own["right"][kind, labelled, seed, "k-means"])
+            means.append(sum(points) / len(points))
+        mean = f"{pandas.Series(means).mean():+.1f}".replace("-", "−")
+        assert words.format(f"{mean} ± {pandas.Series(means).std():.1f}") in text
+
+
 def test_the_picture_has_a_curve_of_each_choice_in_each_folder(lines):
     kept = (REPOSITORY / "docs/label_next.svg").read_text("utf-8")
     curves = []
