@@ -12,7 +12,17 @@ from PIL import Image
 from labelling import PromptedClassifier, encode, fit, rounds
 from labelling.rounds import Labelled, differences
 from results.runs import collect
-from tests.labelling.cases import MULTI, PICTURES, SINGLE, by_turns, over_tasks, train, write
+from tests.conftest import slow_but_for
+from tests.labelling.cases import (
+    MULTI,
+    PICTURES,
+    SINGLE,
+    TASKS,
+    by_turns,
+    over_tasks,
+    train,
+    write,
+)
 from tests.runs import make_pictures, record_of
 from tests.same_run import assert_same_run
 from trainers.common.record_file import read_answers
@@ -218,6 +228,16 @@ def test_other_settings_are_another_run(task, in_rounds, more, capsys):
     assert "belongs to another run" in capsys.readouterr().err
     after = {path: path.read_bytes() for path in folder.rglob("*.*") if path.name != "log.txt"}
     assert after == before
+
+
+@slow_but_for(["single-label"], TASKS)
+def test_another_clip_is_another_run(name, in_rounds, own_pictures, small_resnet_file, capsys):
+    task = TASKS[name]
+    folder, _ = in_rounds(task)
+    file = write(own_pictures(task) / "labels.csv", second_rows(task))
+    assert train(task, file, folder, small_resnet_file, settings=BLOCKS) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+    assert not (folder / "rounds").exists()
 
 
 @over_tasks
