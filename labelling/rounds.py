@@ -76,7 +76,7 @@ def begin_round(run: Run, task: Task) -> None:
             shutil.rmtree(part)
         elif os.path.isfile(part):
             os.remove(part)
-    remove_record(folder)  # last but one: without a record nothing is a former round
+    remove_record(folder)  # last, since a killed command knows the former round by its record
 
 
 def end_round(run: Run) -> None:
@@ -182,6 +182,20 @@ def read_bytes(path: str) -> bytes:
 # ---- the comparison ----
 
 
+class Tested(NamedTuple):
+    """A finished round and its answers to its test pictures.
+
+    Attributes:
+        record: of the round; answers: as it has kept them, a row per picture.
+        rows: content of a picture → its row; labels: content of a picture → names of its labels.
+    """
+
+    record: Record
+    answers: Mapping[str, numpy.ndarray]
+    rows: Mapping[str, int]
+    labels: Mapping[str, Sequence[str]]
+
+
 def progress_said(folder: str) -> str:
     """Return how good a round is beside the former one, in a sentence without its full stop; "" where there
     is none, or one was not tested."""
@@ -197,7 +211,7 @@ def progress_said(folder: str) -> str:
         return ""
     said = f"This round: {now}, before {before}"
     with contextlib.suppress(OSError, ValueError, LookupError):
-        both = on_both(folder, record, known[-1], former)
+        both = on_both(tested_round(folder, record), tested_round(known[-1], former))
         if both is not None:
             number, of_now, of_former = both
             said += (
@@ -207,35 +221,41 @@ def progress_said(folder: str) -> str:
     return said
 
 
-def on_both(
-    folder: str, record: Record, place: str, former: Record
-) -> tuple[int, float, float] | None:
-    """Return how many pictures two rounds have both tested, and how good each is on these, in percent, by
-    the newer one's labels; None where there is none.
+def tested_round(folder: str, record: Record) -> Tested:
+    """Read the answers of the round in a folder; also raises the errors of ``read_answers``."""
+    answers = read_answers(folder, record["config"]["TEST"]["SPLIT"], record)
+    pictures = read_pictures(folder)
+    rows = {}
+    for row, name in enumerate(answers["image"].tolist()):
+        if name in pictures:
+            rows[pictures[name].content] = row
+    return Tested(record, answers, rows, dict(pictures.values()))
 
-    folder, record: of the newer round; place, former: of the other.
-    """
-    task = task_of_run(record)
-    split = record["config"]["TEST"]["SPLIT"]
-    pictures = [read_pictures(folder), read_pictures(place)]
-    answers = [read_answers(folder, split, record), read_answers(place, split, former)]
-    rows = []  # of each run: content → row
-    for own, of in zip(pictures, answers):
-        places = enumerate(of["image"].tolist())
-        rows.append({own[name].content: row for row, name in places if name in own})
-    labels: dict[str, Sequence[str]] = dict(pictures[0].values())
-    common = sorted(rows[0].keys() & rows[1].keys() & labels.keys())
-    names = sorted({*record["classnames"]} & {*former["classnames"]})
-    common = [content for content in common if {*labels[content]} <= {*names}]
+
+def on_both(now: Tested, former: Tested) -> tuple[int, float, float] | None:
+    """Return how many pictures two rounds have both tested, and how good each is on these, in percent, by
+    the newer one's labels; None where there is none."""
+    names = sorted({*now.record["classnames"]} & {*former.record["classnames"]})
+    both = sorted(now.rows.keys() & former.rows.keys())
+    common = [content for content in both if {*now.labels[content]} <= {*names}]
     if not common:
         return None
     truth = numpy.zeros((len(common), len(names)), bool)
-    for number, content in enumerate(common):
-        truth[number] = [name in labels[content] for name in names]
+    for row, content in zip(truth, common):
+        row[:] = [name in now.labels[content] for name in names]
+    return len(common), score(now, common, truth, names), score(former, common, truth, names)
 
-    def score(one: Record, of: Mapping[str, numpy.ndarray], row: Mapping[str, int]) -> float:
-        places = [row[content] for content in common]
-        part = {name: array[places] for name, array in of.items() if len(array) == len(of["image"])}
-        return task.score(part, one["classnames"], truth, names)
 
-    return len(common), score(record, answers[0], rows[0]), score(former, answers[1], rows[1])
+def score(
+    tested: Tested, contents: Sequence[str], truth: numpy.ndarray, names: Sequence[str]
+) -> float:
+    """Return how good a round is on n of its pictures, in percent (``Task.score``).
+
+    Args:
+        contents: n hashes; truth: (n, K) bool, which of the K names are their labels.
+    """
+    places = [tested.rows[content] for content in contents]
+    number = len(tested.answers["image"])
+    part = {name: array[places] for name, array in tested.answers.items() if len(array) == number}
+    task = task_of_run(tested.record)
+    return task.score(part, tested.record["classnames"], truth, names)

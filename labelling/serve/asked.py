@@ -43,9 +43,7 @@ def below(root: str, path: str) -> str:
 
 def rows(demo: Demo, pictures: Iterable[Named]) -> list[Answer]:
     """The answers to pictures, in their order; batch by batch, so that few are in memory."""
-    classifier = (
-        demo.classifier
-    )  # the same for all, even if a newer round takes its place meanwhile
+    classifier = demo.classifier  # for all, even if a newer round takes its place meanwhile
     size: int = classifier.cfg.DATALOADER.TEST.BATCH_SIZE
     table: list[Answer] = []
     batch: list[tuple[str | None, Tensor | UserError]] = []
