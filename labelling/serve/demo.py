@@ -134,20 +134,18 @@ class Demo:
         examples: Sequence[Example] = (),
         root: str = "",
     ) -> None:
-        self.classifier = classifier
-        self.answer = among_classes(classifier)
-        self.classnames = classifier.classnames
         self.root = root
         self.multi_label = is_multi_label(classifier.record)
         # one question after another: the model is not shared; all else is answered meanwhile
         self.lock = Lock()
+        self.take(classifier)
         self.examples = {
             f"example-{number}": example for number, example in enumerate(examples, start=1)
         }
         self.sent: deque[Sent] = deque(maxlen=KEPT_UPLOADS)
 
     def take(self, classifier: "PromptedClassifier") -> None:
-        """Have another round of the run answer from now on."""
+        """Have a classifier of the run answer from now on: at first, and that of each further round."""
         with self.lock:
             self.classifier = classifier
             self.answer = among_classes(classifier)

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labelling import next_labels
-from labelling.answers.to_label import draw, labelled_images
+from labelling.answers.to_label import Pool, draw, labelled_images, order_of
 from labelling.commands import predict as cdc_predict
 from labelling.next_labels import FEW_PER_CLASS, most_uncertain, next_to_label, spread
 from labelling.table import read_table
 from tests.labelling.cases import over_tasks, read, write
 from tests.runs import call
+from trainers.common.record_file import UNFAMILIAR
 from trainers.common.trained_on import UNKNOWN_PICTURES
 
 WANTED = 12
@@ -209,6 +210,18 @@ def test_while_few_are_labelled_each_kind_is_asked_for_but_the_labelled_one():
     uncertainty = numpy.arange(40) / 40
     chosen = next_to_label(features, uncertainty, known, FEW_PER_CLASS - 1, 3, False)
     assert sorted(chosen // 10) == [1, 2, 3]
+
+
+def test_up_to_a_tenth_are_unlike_the_runs_pictures_the_least_familiar_first():
+    p_values = [0.5] * 40
+    p_values[7] = UNFAMILIAR / 2
+    p_values[3] = UNFAMILIAR
+    p_values[30] = 0
+    uncertainty = numpy.linspace(1, 0, 40).tolist()
+    pool = Pool([], [], uncertainty, p_values, [numpy.ones(2)] * 40)
+    for number, first in ((20, [30, 7]), (30, [30, 7, 3]), (40, [30, 7, 3]), (9, [])):
+        order = order_of(pool, numpy.zeros((0, 0)), FEW_PER_CLASS, number, multi_label=False)
+        assert order == [*first, *(place for place in range(40) if place not in first)]
 
 
 def test_later_the_most_uncertain_are_asked_for():

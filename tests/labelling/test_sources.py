@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 import train as train_py
+from labelling import PromptedClassifier
 from labelling.evaluate import labelling_of
 from labelling.readers.class_folders import read_class_folders
 from labelling.request import check_images, root_of
@@ -14,6 +15,7 @@ from labelling.table import means_multi_label, read_table
 from tests.datasets.miniatures import image_folder
 from tests.labelling.cases import MULTI, SETTINGS, SINGLE, over_tasks, read, train, write
 from tests.runs import call, record_of, refuses
+from trainers.common.errors import UserError
 
 
 def names_in(table):
@@ -196,6 +198,22 @@ def test_a_run_on_several_is_the_run_on_their_union(
     assert union["config"]["DATASET"]["ROOT"] == root_of([first, second])
     whole = record_of(run_of(task))
     assert union["metrics"] == whole["metrics"]
+
+
+def test_fit_takes_several(own_pictures, monkeypatch):
+    folder = own_pictures(SINGLE)
+    other = write(folder / "corrected.csv", [("3.png", "red")])
+    given = [folder / "labels.csv", other]
+    asked = []
+
+    def noted(request):
+        asked.append(request)
+        raise UserError("enough")
+
+    monkeypatch.setattr("labelling.classifier.fit_folder", noted)
+    with refuses("enough"):
+        PromptedClassifier.fit(given, backbone="tiny")
+    assert asked[0].images == root_of(given)
 
 
 def test_train_py_takes_several_and_settings_after_them(
