@@ -3,7 +3,6 @@ without this repository."""
 
 import ast
 import importlib.metadata
-import os
 import shutil
 import subprocess
 import sys
@@ -12,12 +11,10 @@ import venv
 from pathlib import Path
 
 import pytest
-from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import trainers
-from tests.commands import commands
 from tests.runs import PATIENCE, REPOSITORY, record_of
 from tests.tutorials import checkout, follow, run
 
@@ -210,111 +207,3 @@ def test_in_an_empty_environment_and_an_empty_folder_it_trains_answers_and_expor
     assert said.endswith(f" 20 {trainers.__version__}")
     assert (tmp_path / "exported/model.onnx").exists()
     assert record_of(tmp_path / "run")["versions"]["dassl"] is None
-
-
-# ---- the pages' commands, typed in order ----
-
-NAMES = "ablation benchmark choosing factors faq index log multi_label uncertainty"
-TYPED = ["README.md", *(f"docs/{name}.md" for name in NAMES.split())]
-NOT_TYPED = {  # a part of a command → why it is not typed here; its words are read by test_examples.py
-    "pip install": "the environment is there",
-    "hf download": "from the hub",
-    "datasets.get": "from the hub",
-    "hf-hub:": "from the hub",
-    "--prompts": "a file of the method's authors",
-    "--dataset": "takes the field's data, or protocols that take minutes",
-    "output/ablation": "of those protocols",
-    "output/base2new": "of those protocols",
-    "output/factors": "of those protocols",
-    "experiments.copies": "minutes",
-    "experiments.more_pictures": "minutes",
-    "experiments.promises": "minutes",
-    "experiments.trust_lab": "an hour",
-    "bash scripts/": "minutes; scripts have tests of their own",
-    "cdc-serve": "serves until Ctrl-C",
-    "--backbone RN50": "from OpenAI",
-    "--trainer MaPLe": "minutes",
-}
-# what a command may end with instead, since its page says so: a part of it → the line's words
-SAID = {"--max-error": "can't promise that at most"}
-DRAWN = """
-import csv, random
-from pathlib import Path
-from PIL import Image, ImageDraw
-random.seed(1)
-rows = []
-def draw(path, corners):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = Image.new("RGB", (64, 64), "white")
-    canvas = ImageDraw.Draw(picture)
-    for _ in range(6):
-        canvas.line([random.randrange(64) for _ in range(4)], "grey", 2)
-    circle = (random.uniform(24, 40), random.uniform(24, 40), random.uniform(12, 22))
-    canvas.regular_polygon(circle, corners, random.uniform(-9, 9), tuple(random.choices(range(230), k=3)))
-    picture.save(path)
-for name, corners in {"cat": 3, "dog": 4, "ball": 40}.items():
-    for number in range(12):
-        path = Path("my_folder", name, f"{number}.png")
-        draw(path, corners)
-        rows.append([path, ["dog;ball", "dog", ""][number % 3]])
-for folder in ("photos", "new_photos"):
-    for number in range(2):
-        draw(Path(folder, f"{number}.png"), 3 + number)
-with open("labels.csv", "w", newline="") as file:
-    csv.writer(file).writerows([["image", "label"], *rows])
-"""
-
-
-@pytest.fixture(scope="module")
-def wheel_alone(built, tmp_path_factory):
-    """The interpreter of a new environment with the trainers' wheel alone: with this one's
-    dependencies and no Dassl."""
-    folder = tmp_path_factory.mktemp("wheel_alone")
-    venv.create(folder, symlinks=True)
-    interpreter = folder / "bin/python"
-    (wheel,) = built.glob("cdc_prompt_learning-*.whl")
-    pip = f"-m pip --python {interpreter} --quiet --disable-pip-version-check install --no-deps --no-index"
-    run([sys.executable, *pip.split(), str(wheel)], folder, sys.executable)
-    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    own = Path(run([str(interpreter), "-c", where], folder, interpreter).strip())
-    (own / "dependencies.pth").write_text(
-        "\n".join(path for path in sys.path if path.endswith("-packages"))
-    )
-    return interpreter
-
-
-def typed(page):
-    """The commands of a page's shell that are typed here, in order."""
-    blocks = [token for token in MarkdownIt().parse(page) if token.type == "fence"]
-    for block in blocks:
-        for _, words in commands(block.content if block.info.strip() == "bash" else ""):
-            if not any(part in " ".join(words) for part in NOT_TYPED):
-                yield words
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("page", TYPED)
-@pytest.mark.parametrize("has_dassl", [True, False], ids=["with all", "pip install ."])
-def test_a_pages_commands_end_well(wheel_alone, tmp_path, page, has_dassl):
-    """In a fresh clone. What needs Dassl works, or says what to install; without a network the
-    embedded CLIP is taken."""
-    folder = checkout(tmp_path / "clone")
-    nowhere = "http://127.0.0.1:9"
-    programs = wheel_alone.parent
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "HOME": f"{tmp_path}", "HF_HUB_OFFLINE": "1"}
-    env |= {"https_proxy": nowhere, "http_proxy": nowhere, "PATH": f"{programs}:{env['PATH']}"}
-    env.pop("PYTHONPATH", None)
-    subprocess.run([sys.executable, "-c", DRAWN], cwd=folder, check=True)
-    text = (REPOSITORY / page).read_text("utf-8")
-    for program, *words in typed(text):
-        is_installed = program.startswith("cdc-")
-        python = sys.executable if has_dassl else str(wheel_alone)
-        start = [str(programs / program)] if is_installed else [python]
-        done = subprocess.run(
-            [*start, *words], cwd=folder, env=env, text=True, capture_output=True, timeout=PATIENCE
-        )
-        said = f"{program} {' '.join(words)}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-        expected = [line for part, line in SAID.items() if part in words]
-        if not (has_dassl or is_installed):
-            expected.append("pip install ./dassl-lite")
-        assert done.returncode == 0 or any(line in done.stderr for line in expected), said

@@ -41,8 +41,13 @@ class Block:
 
 def blocks(tutorial):
     """The blocks of ``docs/tutorials/<tutorial>.md``, in order."""
+    return blocks_of(FOLDER / f"{tutorial}.md")
+
+
+def blocks_of(page):
+    """The blocks of a Markdown file, in order."""
     comment = ""
-    for token in MarkdownIt().parse((FOLDER / f"{tutorial}.md").read_text("utf-8")):
+    for token in MarkdownIt().parse(page.read_text("utf-8")):
         if token.type == "html_block":
             comment = token.content.strip().removeprefix("<!-- ").removesuffix(" -->")
         elif token.type == "fence":

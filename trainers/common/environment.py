@@ -22,8 +22,8 @@ SHORT_SPIN = {"GOMP_SPINCOUNT": "15000", "KMP_BLOCKTIME": "0"}
 # OpenBLAS's threads spin likewise, whatever OpenMP is told. numpy and scipy bring one, for whose small
 # products one thread is enough; on x86 torch, whose products are large, has another library.
 X86 = ("x86_64", "AMD64")
-# packages that this repository holds, and how they are installed
-OF_OURS = {"dassl": "pip install ./dassl-lite in a clone of this repository; or "}
+# what brings a package, where it is not the extra demo
+BROUGHT_BY = {"dassl": "./dassl-lite"}
 # Linux' files with the microseconds that a container may compute in a period, and the period's
 # length; of the second and the first version of its control groups.
 QUOTAS = (
@@ -94,10 +94,11 @@ def say_what_is_missing(
         sys.__excepthook__(type_, error, traceback)
         return
     name = str(error.name).partition(".")[0]
-    advice = OF_OURS.get(name, "")
+    wanted = BROUGHT_BY.get(name, '".[demo]"')
     sys.stderr.write(
-        f"error: {sys.executable} has no package {name}: {advice}start the command in the environment "
-        "that was made for it (source .venv/bin/activate), or install what is missing (docs/tutorials/first_run.md)\n"
+        f"error: {sys.executable} has no package {name}: pip install {wanted} in a "
+        "clone of this repository, or start the command in the environment that was made for it (source "
+        ".venv/bin/activate; docs/tutorials/first_run.md)\n"
     )
     sys.exit(2)
 
