@@ -8,6 +8,7 @@ import random
 import shutil
 from itertools import groupby, islice
 from operator import itemgetter
+from unittest.mock import patch
 
 import clip.model
 import hypothesis
@@ -76,9 +77,19 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests come first: started last, one would keep the other processes waiting."""
+    """Files with slow tests come first: started last, one would keep the other processes waiting. Tests
+    of one run of ``of_each`` follow each other, whatever their order: else it is made for each."""
     long = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in long)
+    place = {}
+    for number, item in enumerate(items):
+        place.setdefault(shared_run(item), number)
+    items.sort(key=lambda item: (item.path not in long, place[shared_run(item)]))
+
+
+def shared_run(item):
+    """The trainer whose run a test shares with others of its file, or else the test."""
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("of_each", item) if callspec else item
 
 
 def random_clip(
@@ -129,10 +140,14 @@ def same_methods():
     METHODS.update(known)
 
 
-@pytest.fixture(autouse=True)
-def no_inventory(monkeypatch):
-    """Runs don't log what is installed: torch starts pip for it, which takes longer than many a run here. The scripts' tests do."""
-    monkeypatch.setattr(training, "collect_env_info", lambda: "left out in tests")
+@pytest.fixture(autouse=True, scope="session")
+def no_inventory():
+    """Runs don't log what is installed: torch starts pip for it, which takes longer than many a run here. The scripts' tests do.
+
+    Runs that a module's tests share are made before a test's own fixtures are.
+    """
+    with patch.object(training, "collect_env_info", lambda: "left out in tests"):
+        yield
 
 
 @pytest.fixture(autouse=True)
