@@ -1,6 +1,7 @@
 """Fixtures that many tests share: small random CLIPs in the stock implementation, and ours with the same weights."""
 
 import functools
+import gc
 import json
 import logging
 import os
@@ -72,8 +73,16 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore::torch.jit.TracerWarning")
     # pytest-randomly draws the order of the tests and no more, see same_draws
     config.option.randomly_reset_seed = False
+    gc.disable()  # while tests are collected
     if config.option.markexpr != "gpu":  # scripts/gpu.sh; all others compute on the CPU, exactly
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_finish():
+    """The garbage collector passes over the objects of imports and tests, as a command's does
+    (``trainers.common.imports``): statsmodels, which calls it for each correction, would take a minute."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items):

@@ -203,7 +203,7 @@ def test_the_collector_passes_over_what_a_command_imports_and_not_over_what_come
         gc.collect()
         assert known() is None
     finally:
-        gc.unfreeze()
+        gc.freeze()  # as before
 
 
 @pytest.mark.parametrize("has_triton", [False, True])
