@@ -9,8 +9,8 @@ wrong labels are fitted together, to answers q ∝ p^(1/T) out of fold: a label 
     ε (1 − q_y) / (K − 1)  /  ((1 − ε) q_y + ε (1 − q_y) / (K − 1)),
 
 and its mean over a list is the share of wrong labels that the list should have. It does not depend on a
-temperature that the answers have had before. Nothing is listed where a share of 0 explains the labels about
-as well. Of multi-label pictures each label is a question of two answers, right or wrong by itself, and the
+temperature that the answers have had before. Where a share of 0 explains the labels about as well, few are
+listed. Of multi-label pictures each label is a question of two answers, right or wrong by itself, and the
 pictures with any wrong label are listed. It finds as many wrong labels as confident learning (Northcutt,
 Jiang and Chuang, 2021) does, and lists far less where all are right (docs/uncertainty.md).
 
@@ -37,10 +37,8 @@ SPREAD = math.log(3)  # its standard deviation: a factor of three
 # what is listed was chosen with seeds 1 to 5 of experiments/wrong_labels.py
 LIKELY_WRONG = 0.05  # probability of a wrong label, down to which labels are listed
 LISTED_PICTURE = 0.1  # likewise, of any label of a multi-label picture
-FALSE_LISTS = 0.2  # of folders without wrong labels, at most, that get a list
-FALSE_ALARM_OF_SETS = (
-    0.05  # likewise of multi-label pictures, whose labels are many and depend on each other
-)
+FALSE_LISTS = 0.02  # of folders without wrong labels, at most, where one is taken for shown
+LISTED_UNSHOWN = 0.05  # of the pictures, at most, that are listed where no wrong label is shown
 LOG_TEMPERATURES = (-4.0, 4.0)
 STARTS = (-1.0, 0.0)  # of the logarithm of the temperature
 VANISHING = 1e-30  # a probability in fp32 that counts as none
@@ -53,11 +51,13 @@ class WrongLabels:
     Attributes:
         probability: (N,), that the label, or any of a multi-label picture, is wrong.
         listed: indices of those to look at, the most probably wrong first.
+        is_shown: whether the labels show that any is wrong.
         is_multi_label: whether a picture may have several labels.
     """
 
     probability: numpy.ndarray
     listed: numpy.ndarray
+    is_shown: bool
     is_multi_label: bool = False
 
     @property
@@ -69,6 +69,8 @@ class WrongLabels:
         """Say how many are listed, and how many of them are to be expected wrong."""
         if not len(self.listed):
             return "Nothing shows that any label is wrong"
+        if not self.is_shown:
+            return f"Nothing shows that any label is wrong; look at the {len(self.listed)} that most probably are"
         share = f"about {100 * self.precision:.0f} in 100 of which"
         if self.is_multi_label:
             return f"{counted(len(self.listed), 'picture')}, {share} have a wrong label"
@@ -148,8 +150,7 @@ def wrong_in_sets(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabe
     own = truth.ravel().astype(int)
     of_cell, chance = Noisy(logarithms(both), numpy.ones(2), own).fitted()
     right = (1 - of_cell).reshape(truth.shape).prod(axis=1)
-    is_shown = chance <= FALSE_ALARM_OF_SETS
-    return listed_down_to(LISTED_PICTURE, 1 - right, is_shown, is_multi_label=True)
+    return listed_down_to(LISTED_PICTURE, 1 - right, chance <= FALSE_LISTS, is_multi_label=True)
 
 
 def probably_wrong(
@@ -179,10 +180,12 @@ def probably_wrong(
 def listed_down_to(
     least: float, probability: numpy.ndarray, is_shown: bool, is_multi_label: bool = False
 ) -> WrongLabels:
-    """Return the listed pictures by probabilities (N,) to be wrong; none where no wrong label is shown."""
+    """Return the listed pictures by probabilities (N,) to be wrong; few where no wrong label is shown."""
     order = numpy.argsort(-probability, kind="stable")
-    listed = order[probability[order] >= least] if is_shown else order[:0]
-    return WrongLabels(probability, listed, is_multi_label)
+    listed = order[probability[order] >= least]
+    if not is_shown:
+        listed = listed[: math.floor(LISTED_UNSHOWN * len(probability))]
+    return WrongLabels(probability, listed, is_shown, is_multi_label)
 
 
 def logarithms(probability: numpy.ndarray) -> numpy.ndarray:

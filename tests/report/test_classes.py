@@ -122,7 +122,7 @@ def test_classes_matrix_and_confusions_are_counts_of_the_answers(make, monkeypat
 
 def listing(monkeypatch, *places):
     """Has these answers' labels for wrong, whatever they are."""
-    found = WrongLabels(numpy.full(60, 0.4), numpy.array(places))
+    found = WrongLabels(numpy.full(60, 0.4), numpy.array(places), is_shown=True)
     monkeypatch.setattr("report.gallery.probably_wrong", lambda *answers: found)
 
 

@@ -273,7 +273,7 @@ def test_a_label_that_is_missed_is_taken_for_the_one_that_is_wrongly_given_there
 @over_tasks
 def test_gallery_and_lists_have_the_same_pictures_in_one_order(task, tmp_path, monkeypatch):
     """Whatever labels are taken for wrong, which is asked once per page."""
-    found = WrongLabels(numpy.full(40, 0.4), numpy.array([7, 3, 12]), task is MULTI_LABEL)
+    found = WrongLabels(numpy.full(40, 0.4), numpy.array([7, 3, 12]), True, task is MULTI_LABEL)
     finds = Mock(return_value=found)
     monkeypatch.setattr("report.gallery.probably_wrong", finds)
     monkeypatch.setattr("report.multi_label.wrong_in_sets", finds)
@@ -366,7 +366,7 @@ def test_the_list_of_runs_has_the_measures_of_the_task(task, tmp_path):
 
 
 def test_a_card_of_several_labels_has_those_that_it_has_or_is_given(tmp_path, monkeypatch):
-    found = WrongLabels(numpy.full(3, 0.4), numpy.array([1, 0]), is_multi_label=True)
+    found = WrongLabels(numpy.full(3, 0.4), numpy.array([1, 0]), True, is_multi_label=True)
     monkeypatch.setattr("report.multi_label.wrong_in_sets", lambda *answers: found)
     answers = {
         "image": numpy.array(["p/a.png", "p/b.png", "p/c.png"]),
