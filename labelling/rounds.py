@@ -60,16 +60,24 @@ Pictures = Mapping[str, Labelled]  # by its name in the answers
 
 
 def begin_round(run: Run, task: Task) -> None:
-    """Keep the finished round of a run's folder below ``ROUNDS`` and make room for the next one, where the
-    folder's round has the same settings and CLIP, some of the same pictures, and others or other labels."""
+    """Make room in a run's folder for a round on these pictures.
+
+    A finished round with the same settings and CLIP, some of the same pictures, and others or other labels is
+    kept below ``ROUNDS``. Of a killed round on other pictures nothing is kept, where there is a former one.
+    """
     folder = run.cfg.OUTPUT_DIR
     now = pictures_of(run.loaders.images)
-    former = former_pictures(run, task)
-    what = differences(former, now) if former else ""
-    if not what:
+    known = kept_rounds(folder)
+    if os.path.isfile(f"{folder}/{RECORD_FILE}"):
+        what = differences(former_pictures(folder, run, task), now)
+        if not what:
+            return
+        place = keep_round(folder)
+        log.info("The next round: %s; the former round stays in %s", what, place)
+    elif known and read_pictures(folder) != now and former_pictures(known[-1], run, task):
+        log.info("A killed round on other pictures is left out; the former one is in %s", known[-1])
+    else:
         return
-    place = keep_round(folder)
-    log.info("The next round: %s; the former round stays in %s", what, place)
     for name in ROUND_FILES:
         part = f"{folder}/{name}"
         if os.path.isdir(part):
@@ -77,12 +85,17 @@ def begin_round(run: Run, task: Task) -> None:
         elif os.path.isfile(part):
             os.remove(part)
     remove_record(folder)  # last, since a killed command knows the former round by its record
+    write_pictures(folder, now)
 
 
 def end_round(run: Run) -> None:
     """Write which pictures a finished round has, and with which labels."""
-    text = json.dumps(pictures_of(run.loaders.images), ensure_ascii=False, indent=0)
-    write_text(f"{run.cfg.OUTPUT_DIR}/{PICTURES}", text + "\n")
+    write_pictures(run.cfg.OUTPUT_DIR, pictures_of(run.loaders.images))
+
+
+def write_pictures(folder: str, pictures: Pictures) -> None:
+    text = json.dumps(pictures, ensure_ascii=False, indent=0)
+    write_text(f"{folder}/{PICTURES}", text + "\n")
 
 
 def pictures_of(images: Images) -> dict[str, Labelled]:
@@ -106,10 +119,9 @@ def read_pictures(folder: str) -> dict[str, Labelled]:
     return {}
 
 
-def former_pictures(run: Run, task: Task) -> dict[str, Labelled]:
-    """Return the pictures of the finished round in a run's folder; none where it was made with other
-    settings, by another CLIP or for another task."""
-    folder = run.cfg.OUTPUT_DIR
+def former_pictures(folder: str, run: Run, task: Task) -> dict[str, Labelled]:
+    """Return the pictures of the finished round in a folder; none where it was made with other settings than a
+    run, by another CLIP or for another task."""
     try:
         record = read_record(f"{folder}/{RECORD_FILE}")
     except UserError:

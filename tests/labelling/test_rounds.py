@@ -219,6 +219,36 @@ def test_a_killed_round_goes_on_to_the_same_bytes(task, kill, in_rounds, whole_o
     assert (folder / pictures).read_bytes() == (whole / pictures).read_bytes()
 
 
+@slow_but_for(["multi-label"], TASKS)
+def test_after_a_killed_round_the_next_one_may_have_other_pictures(
+    name, in_rounds, first_of, small_clip_file, monkeypatch, capsys
+):
+    task = TASKS[name]
+    folder, second = in_rounds(task)
+    with monkeypatch.context() as patched:
+        KILLS["before the record"](patched)
+        assert second() == 130
+    file = write(folder.with_name("pictures") / "labels.csv", task.rows()[2:])
+    capsys.readouterr()
+    assert train(task, file, folder, small_clip_file, settings=BLOCKS) == 0
+    said = "".join(capsys.readouterr())
+    assert f"A killed round on other pictures is left out; the former one is in {folder}" in said
+    whole = shutil.copytree(first_of(task), folder.with_name("whole"))
+    assert train(task, file, whole, small_clip_file, settings=BLOCKS) == 0
+    assert_same_run(folder, whole)
+    assert_same_run(folder / "rounds/1", whole / "rounds/1")
+
+
+@slow_but_for(["multi-label"], TASKS)
+def test_after_a_killed_round_other_settings_are_another_run(name, in_rounds, monkeypatch, capsys):
+    folder, second = in_rounds(TASKS[name])
+    with monkeypatch.context() as patched:
+        KILLS["before the record"](patched)
+        assert second() == 130
+    assert second("--seed", "2") == 2
+    assert "belongs to another run" in capsys.readouterr().err
+
+
 @over_tasks
 @pytest.mark.parametrize("more", [("--seed", "2"), ("--skip-small", "--shots", "6")])
 def test_other_settings_are_another_run(task, in_rounds, more, capsys):
@@ -299,6 +329,25 @@ def test_a_training_in_epochs_has_rounds_too(tmp_path, refit):
     PromptedClassifier.fit(folder, settings=settings, **fresh)
     hashes = {record_of(tmp_path / name)["prompts_hash"] for name in ("run", "fresh")}
     assert len(hashes) == 1
+
+
+@pytest.mark.slow
+def test_after_a_killed_round_in_epochs_the_next_one_may_have_other_pictures(tmp_path, monkeypatch):
+    folder = make_pictures(tmp_path / "shapes", names=("red square", "blue quokka"), count=10)
+    settings = {"OPTIM.MAX_EPOCH": 2, "TRAIN.CHECKPOINT_FREQ": 1, "DATALOADER.NUM_WORKERS": 0}
+    options = {"trainer": "CoOp", "backbone": "tiny", "settings": settings}
+    PromptedClassifier.fit(folder, folder=tmp_path / "run", **options)
+    first, second = sorted((folder / "red square").iterdir())[:2]
+    first.rename(folder / "blue quokka" / "moved.png")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Run, "test", die)
+        PromptedClassifier.fit(folder, folder=tmp_path / "run", **options)
+    assert [*(tmp_path / "run/prompt_learner").glob("model.pth.tar-*")]
+    second.rename(folder / "blue quokka" / "moved, too.png")
+    for name in ("run", "fresh"):
+        PromptedClassifier.fit(folder, folder=tmp_path / name, **options)
+    assert_same_run(tmp_path / "run", tmp_path / "fresh")
+    assert [path.name for path in (tmp_path / "run/rounds").iterdir()] == ["1"]
 
 
 def test_multi_label_rounds_are_of_their_task(in_rounds, own_pictures, tmp_path, small_clip_file):
