@@ -139,7 +139,7 @@ def make_pictures(folder: Path, work: Path) -> list[dict[str, str]]:
     threading.Thread(target=server.run, daemon=True).start()
     take(f"http://{HOST}:{server.effective_port}/?picture={key}", 440, folder / "page.png")
     server.close()
-    take((run / "report.html").as_uri(), 722, folder / "report.png")
+    take((run / "report.html").as_uri(), 1000, folder / "report.png")
     return [shown("page.png, report.png", run)]
 
 
