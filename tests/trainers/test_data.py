@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from yacs.config import CfgNode
 
+from tests.conftest import slow_but_for
 from tests.same_run import assert_equal, assert_same_run
 from trainers.common.environment import OWN_CORES
 from trainers.data import kept
@@ -90,7 +91,7 @@ def test_on_ones_own_pictures_none_sits_out_an_epoch(run):
         assert [*map(len, epoch)] == [4] * 3 + [3] * 4
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "CDC", "TipAdapterF"])
+@slow_but_for(("CoOp",), ("CoOp", "CDC", "TipAdapterF"), "trainer")
 def test_on_ones_own_pictures_workers_change_no_number(run, trainer):
     """Views follow from seed, epoch and image, whichever process makes them."""
     folders = []
