@@ -76,8 +76,8 @@ def is_the_fields(name: str, root: str) -> bool:
 
 
 def is_whole(name: str, root: str) -> bool:
-    """Whether nothing of a data set is to be got: where no list says which images it has, they must
-    be as many as papers report."""
+    """Whether a data set needs no download: it is complete by its list of images or, without such a list,
+    has as many as papers report."""
     cls = data_set(name)
     return is_complete(name, root) and (cls.lists_images or check.check(cls, root)[1] == "present")
 
@@ -409,7 +409,7 @@ def show_plan(names: Sequence[str], hub: Hub | None) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code: 0, or 1 if something can't be had, or is not the set that papers report of.
+    """Exit code: 0, or 1 if something can't be had, or is not the set that papers report on.
 
     Raises:
         UserError: the command can't work; OSError: the disk is full, or fails.

@@ -128,8 +128,9 @@ def flat_folders(folder: str) -> Iterator[str]:
 
 
 def sorted_folders(folder: str) -> Iterator[tuple[str, bool]]:
-    """The folders of ImageNet's class folders, and whether their images are validation images; its
-    variants' are left out."""
+    """Yield each folder of ImageNet's class folders, and whether its images are validation images.
+
+    Folders of ImageNet's variants are left out."""
     for place in folders_below(folder):
         wnids = [name for name in sorted(os.listdir(place)) if re.fullmatch(WNID, name)]
         images = os.listdir(f"{place}/{wnids[0]}") if wnids else []
@@ -250,10 +251,10 @@ def sort_train(path: str, target: str) -> None:
 
 
 def class_of(name: str, wnids: Mapping[str, str]) -> str:
-    """The WordNet id of a validation image.
+    """Return the WordNet id of a validation image.
 
     Raises:
-        UserError: it is none, or its class is not known.
+        UserError: the name is not a validation image's, or its class is not known.
     """
     if name_of_val(name) not in wnids:
         raise UserError(

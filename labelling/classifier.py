@@ -78,10 +78,10 @@ class PromptedClassifier:
     Args:
         method: whose prompts are loaded.
         cfg: the run's config; record: its ``results.json``.
-        trained_on: its training images, to know them again.
-        rule: which answers are labels; None: those that the method itself gives.
-        familiar: its training images, from which others are told; None where they are not known.
-        withholds: whether images unlike these get no label.
+        trained_on: fingerprints of its training images, by which these are recognised.
+        rule: which answers are given as labels; None: the method's own answers.
+        familiar: features of its training images, by which unfamiliar ones are found; None: not known.
+        withholds: whether unfamiliar images get no label.
     """
 
     def __init__(
@@ -533,11 +533,11 @@ class PromptedClassifier:
         return batches_of(images, self.cfg.DATALOADER.TEST.BATCH_SIZE, self.read_batch, broken)
 
     def read_batch(self, pool: ThreadPoolExecutor, images: list[Picture]) -> ReadImages:
-        """Images as the method takes them, read by the threads of a pool."""
+        """Read a batch of images by the threads of a pool, as the method takes them."""
         return read_images(pool, images, self.read)
 
     def read(self, image: Picture) -> Tensor | UserError:
-        """Its pixels (3, H, W) as the run's test takes them, or why it can't be read."""
+        """Return an image's pixels (3, H, W), as in the run's test, or why it can't be read."""
         try:
             return transformed(image, self.background, self.transform, least_side(self.cfg.INPUT))
         except UserError as error:

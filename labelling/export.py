@@ -47,7 +47,7 @@ EXPORT_TOLERANCE = 1e-4
 
 
 class Exportable(Protocol):
-    """The part of a ``PromptedClassifier`` that is exported, see there."""
+    """The attributes of a ``PromptedClassifier`` that an export reads."""
 
     method: Method
     cfg: CfgNode

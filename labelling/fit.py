@@ -64,12 +64,13 @@ def open_run(
     *,
     can_fold: bool = True,
 ) -> Iterator[Run]:
-    """The run that is asked for, to be made or to test with, in its folder: to the end of the block
-    that is locked, and what is said goes into its ``log.txt`` as well.
+    """Yield the requested run, to train it or to test with it.
+
+    Until the block ends, its folder is locked, and messages also go into its ``log.txt``.
 
     Args:
-        others: folders of runs, "" for none, whose trainer and CLIP it takes where none is given.
-        loggers: whose messages are meant.
+        others: folders of runs, "" for none, whose trainer and CLIP are taken where none is given.
+        loggers: whose messages go into ``log.txt``.
         images, backbone, can_fold: as in ``build_run``.
 
     Raises:

@@ -22,9 +22,9 @@ ACROSS = "across:"  # before a pattern: a group may have images of several class
 NOTHING_LOOKED_FOR = (
     "By --group-by none each image is independent, as you say: copies are not looked for"
 )
-SECONDS = 1.0  # that a pattern may take for a name
-FILM = 20  # images that look alike: of fewer any number may be copies of one
-STRETCHES = 10  # in which a film is divided, as many as there are folds
+SECONDS = 1.0  # a pattern's time for one name
+FILM = 20  # images that look alike; smaller groups may be copies of one picture
+STRETCHES = 10  # parts that a film is divided into, as many as there are folds
 Groups = Mapping[str, int]  # path → the number of the group of images that belong together
 
 
@@ -32,13 +32,13 @@ def named_by(rule: str, images: Iterable[Image], across: bool = False) -> dict[s
     """Return path → name of the image's group, of those that have one.
 
     Args:
-        rule: ``FOLDER``, which holds the image, below its class folder or as a file names it; or a
-            regular expression for the beginning of the file's name, whose one group is the name. A pattern's
-            groups are of one class each, unless it begins with ``ACROSS``.
+        rule: ``FOLDER``: a group is the folder of the image, below its class folder or as a file names it.
+            Or a regular expression that matches the beginning of the file's name, and whose one group
+            matches the name; such groups are of one class each, unless the rule begins with ``ACROSS``.
         across: whether groups have images of several classes anyway, as those of multi-label images do.
 
     Raises:
-        UserError: it is not such a rule, no image has a group by it, or it takes too long.
+        UserError: the rule is neither, no image has a group by it, or it takes too long.
     """
     pattern = None if rule == FOLDER else checked_pattern(rule)
     groups = {}
@@ -119,9 +119,10 @@ def check_groups(table: Table, groups: Groups) -> None:
 
 
 def in_stretches(images: Sequence[Image], groups: Groups) -> tuple[Groups, str]:
-    """The groups of images that look alike, without those that are no burst: one of more than ``FILM``
-    images and half of its class is divided into blocks in the order of the names, as frames of a camera
-    over a belt are, each of which looks like the next.
+    """Return the groups of images that look alike, the largest divided.
+
+    More than ``FILM`` images and half of a class are no burst: they may be frames of a camera over a belt,
+    each of which looks like the next. Such a group is divided into blocks in the order of the names.
 
     Returns:
         the groups, and what a reader has to know of them; "" where nothing is divided.

@@ -80,7 +80,7 @@ def write_images(
     """Make a file that names images and their labels (``write_table``); return it.
 
     Raises:
-        UserError: there are no labels, or one is no name or, of a multi-label run, no set of names.
+        UserError: there are no labels, or one is not a name or, in a multi-label run, not a set of names.
     """
     pictures, given = pictures_and_labels(images, labels)
     cells = []
@@ -94,7 +94,7 @@ def names_of(label: object, number: int, multi_label: bool) -> tuple[str, ...]:
     """Return the names of the labels of the image of that number, sorted.
 
     Raises:
-        UserError: it is no name or, of a multi-label run, no set of names.
+        UserError: it is not a name or, in a multi-label run, not a set of names.
     """
     if not multi_label:
         return (check_label(label),)
@@ -126,7 +126,7 @@ def labelled_pictures(
 def pictures_and_labels(
     images: Labelled, labels: Sequence[object] | None
 ) -> tuple[list[Picture], list[object]]:
-    """N images and N labels, of whatever has both.
+    """Return N images and N labels of a source that has both.
 
     Args:
         images: images in any form, with ``labels``; a ``DataFrame`` with the columns ``path`` and

@@ -32,10 +32,10 @@ class LabelLimits:
     """A rule for the labels that a picture is given.
 
     Attributes:
-        thresholds: (K,), or () of all, the least probability of each.
-        most: that a picture is given, the most probable ones.
+        thresholds: (K,), the least probability at which a label is given; (): one for all labels.
+        most: the largest number of labels that a picture is given; the most probable ones are.
         says: the given labels and their promise, in a sentence; further: its cost, in sentences.
-        is_any: whether it serves any list of labels.
+        is_any: whether it can be used with any list of labels.
     """
 
     thresholds: numpy.ndarray

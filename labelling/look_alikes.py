@@ -1,17 +1,16 @@
 """Search for pictures of a class that look alike: copies, a picture in another size or format, mirrored, turned or
 with black boxes in it, and the shots of a burst or the frames of a film.
 
-They are compared from afar (``image_files.look``), and blurred. Each picture is held against those
-that are nearest to it in one of ``VIEWS``: a few steps of registration take away what a hand that moves
-and another light change, and what is left is compared with what the picture shows. Groups are what is
-connected so. What is black all over is taken for a cover, and is not compared.
+Pictures are compared as small, blurred thumbnails (``image_files.look``). Each one is compared with its
+nearest ones under each of ``VIEWS``: a few steps of registration remove differences of place and light,
+and two pictures are near-duplicates if the rest is a small share of their contrast. Groups are the
+connected components. Black areas are taken for covers and are not compared.
 
-A burst's shots look like one another, all of them, or nearly so. Where many pictures look like some of
-their group, and not even nearly like the rest of it, the search finds only a part of what belongs
-together.
+The shots of a burst all look like one another, or nearly so. Where many pictures look like some of their
+group and not even nearly like the rest of it, the search has found only a part of the near-duplicates.
 
-Tests, choices and promises count only pictures unlike every training picture, and several that look alike
-as one, their mean: as in ``threshold.Held``.
+Evaluation, choices and promises count only groups without training pictures, and each group as one: the
+mean of its pictures (``threshold.Held``).
 
 References:
     - Baker and Matthews (2004), "Lucas-Kanade 20 Years On: A Unifying Framework", §3.2: the inverse
@@ -62,10 +61,10 @@ class LookAlikes(NamedTuple):
     """The groups found among N pictures.
 
     Attributes:
-        groups: the number of each picture's group: where the first picture that looks like it, or like
-            one that does, is in the list. A picture that was not seen is alone.
-        is_partial: whether each picture is held in its group by some, and does not look, nearly at
-            least, like all of it, or like ``NEAREST`` of a large one.
+        groups: the number of each picture's group, which is the place of the group's first picture. An
+            unreadable picture is alone.
+        is_partial: whether each picture looks like some of its group, but not even nearly like all of it,
+            or like ``NEAREST`` of a large one.
     """
 
     groups: list[int]
@@ -74,11 +73,11 @@ class LookAlikes(NamedTuple):
 
 @torch.no_grad()
 def look_alikes(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> LookAlikes:
-    """Finds which pictures of a class look alike.
+    """Find the pictures of a class that look alike.
 
     Args:
         seen: (3 · ``COARSE``²,) each (``image_files.PictureFacts``); None for what can't be read.
-        labels: the class of each; pictures of two classes that look alike show fine differences.
+        labels: the class of each; only pictures of one class are compared.
     """
     found = LookAlikes([*range(len(seen))], [False] * len(seen))
     classes: dict[int, list[int]] = {}
@@ -101,7 +100,7 @@ def look_alikes(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> 
 
 
 def share_partial(partial: int, images: int) -> float:
-    """The share of images that are partial, where it shows that copies are found in part; else 0."""
+    """Return the share of partial images, if it is large enough to show that copies were missed, else 0."""
     share = partial / images
     return share if share > MOST_PARTIAL else 0.0
 
@@ -132,7 +131,7 @@ def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
 
 
 def connected(pairs: Tensor, number: int) -> Tensor:
-    """The component (N,) of each of a number of pictures, of pairs (P, 2) that are linked."""
+    """Return the connected component (N,) of each picture; pairs: (P, 2), of linked pictures."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -142,8 +141,8 @@ def connected(pairs: Tensor, number: int) -> Tensor:
 
 
 def views() -> Tensor:
-    """(V, 2, 3): how copies are turned or moved (``moved_by``): not at all, by quarters, mirrored and each
-    of these, and by ``TILT`` to both sides, mirrored or not; by ``SHIFT`` to each side."""
+    """Return V affine maps (V, 2, 3) of copies (``moved_by``): by quarter turns and by ``TILT`` to both sides,
+    each mirrored or not, and by ``SHIFT`` to each side."""
     turns = [0.0, math.pi / 2, math.pi, -math.pi / 2, TILT, -TILT]
     angles = torch.tensor(turns).repeat(2)
     mirrors = torch.tensor([1.0, -1.0]).repeat_interleave(len(turns))
@@ -160,15 +159,14 @@ VIEWS = views()
 
 
 def window() -> Tensor:
-    """(C, C): how much a place counts, less towards the edges, where pictures of a burst end
-    elsewhere."""
+    """Return the weight (C, C) of each place; it is less towards the edges, which differ within a burst."""
     side = torch.sin(torch.pi * (torch.arange(COARSE) + 0.5) / COARSE)
     return side.outer(side).sqrt()
 
 
 def uncovered(shown: numpy.ndarray) -> Tensor:
-    """Pictures (N, 3 · ``COARSE``²) as (N, 4, C, C): blurred, beside what is covered as if that were not
-    there, and 1 where a pixel is known, 0 where it is covered."""
+    """Return pictures (N, 3 · ``COARSE``²) as (N, 4, C, C): blurred without their covered pixels, and a mask
+    with 1 where a pixel is known, 0 where it is covered."""
     images = torch.from_numpy(shown.reshape(-1, COARSE, COARSE, 3).transpose(0, 3, 1, 2)).float()
     black = (images.amax(dim=1, keepdim=True) <= BLACK).float()
     # outside of the picture, too, so that a corner is one
@@ -191,14 +189,14 @@ def blurred(images: Tensor) -> Tensor:
 
 
 def mean_light(light: Tensor, weight: Tensor) -> Tensor:
-    """(N, 3, 1, 1): the mean of light (N, 3, C, C), weighted by the square of (N, 1, C, C)."""
+    """Return the mean (N, 3, 1, 1) of light (N, 3, C, C), weighted by the square of (N, 1, C, C)."""
     square = weight.square()
     total = square.sum((-2, -1), keepdim=True).clamp(min=1e-6)
     return (light * square).sum((-2, -1), keepdim=True) / total
 
 
 def pattern(images: Tensor) -> Tensor:
-    """(N, D), of length one: what images (N, 4, C, C) show, in cells."""
+    """Return a descriptor (N, D), of length one, of images (N, 4, C, C): their light in cells."""
     light = images[:, :3]
     weight = window() * images[:, 3:]
     cells = F.avg_pool2d((light - mean_light(light, weight)) * weight, CELL)
@@ -208,9 +206,9 @@ def pattern(images: Tensor) -> Tensor:
 def held_against(
     images: Tensor, note: Callable[[int], object] = lambda number: None
 ) -> tuple[Tensor, Tensor]:
-    """Holds images (N, 4, C, C) against one another.
+    """Compare images (N, 4, C, C) with one another.
 
-    note: is told how many images were held against the others.
+    note: is told how many images were compared with the others.
 
     Returns:
         The pairs (P, 2) that differ by no more than ``NEARLY``, each once or twice, and by how much they

@@ -71,12 +71,13 @@ BETTER = {
 
 
 def choose_clip(is_plan: bool = False) -> tuple[str, str]:
-    """A CLIP that knows photographs, else, where its weights can't be had, the tiny one; and a sentence
-    that says why. OpenAI's, whose prompts compare with those of papers, unless weights of the same
-    towers that know more are in the cache.
+    """Return the name of the CLIP to take, and a sentence that says why.
+
+    It is OpenAI's, which papers use, or weights of the same size that are more accurate, if they are in
+    the cache. It is the tiny CLIP, which knows no photographs, if OpenAI's can't be downloaded.
 
     Args:
-        is_plan: its weights are not looked for, nor downloaded.
+        is_plan: OpenAI's weights are neither looked for nor downloaded.
     """
     name = "ViT-B/32"
     why = "which knows photographs; a small one, since there is no GPU"

@@ -111,8 +111,8 @@ class ReadImages(NamedTuple):
     """Images that were read.
 
     Attributes:
-        names: of those that can be read; None where an image came without one.
-        pixels: (B, 3, H, W), theirs; None where there is none.
+        names: of the B readable images; None for an image without a name.
+        pixels: (B, 3, H, W), of the readable images; None where there are none.
         errors: place in the batch → why an image can't be read.
     """
 

@@ -57,9 +57,9 @@ class Shift:
 def unfamiliar(p_values: numpy.ndarray, groups: int) -> Shift:
     """Return how many pictures are unlike the run's.
 
-    The number of n new pictures that are as far as the k farthest of G training groups has the
-    beta-binomial distribution with k and G + 1 − k: the k-th largest of G + 1 independent draws leaves a
-    share beyond it that is Beta(k, G + 1 − k).
+    Of n new pictures, the number that are farther than the k-th farthest of G training groups is
+    beta-binomial with k and G + 1 − k: the share of draws beyond the k-th largest of G independent ones
+    is Beta(k, G + 1 − k).
 
     Args:
         p_values: (N,), of ``Familiar.p_values``; groups: G, of the training pictures.

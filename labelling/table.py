@@ -40,16 +40,16 @@ class Table:
     """N pictures and which of K labels each has.
 
     Attributes:
-        place: the folder or the file that says so; of several the first.
-        paths: N, each once, in an order that does not depend on that of a file's rows.
-        labels: N tuples of places among the ``classnames``, rising; of one where a picture has one label.
+        place: the folder or the file that was read; the first of several.
+        paths: N, each once, in an order that does not depend on the order of a file's rows.
+        labels: N tuples of indices of ``classnames``, ascending; with one label per picture each has one.
         classnames: K names, in the order of the labels.
-        folders: K names that class folders have; the same as ``classnames`` where nothing renames them.
-        parts: N, ``train``, ``val`` or ``test``, where the user has divided them, else ``WHOLE``.
+        folders: K names of class folders; the same as ``classnames`` where nothing renames them.
+        parts: N, ``train``, ``val`` or ``test`` if the user has divided the pictures, else ``WHOLE``.
         groups: path → name of the group of pictures that are not independent, where it is said.
         notes: remarks for a reader of a run's numbers; warnings: likewise, on possible mistakes.
         asked_with: path → probability with which a program asked for the picture, where it is known.
-        is_chosen: whether the pictures are shown to be more, or less, certain than others of the source.
+        is_chosen: whether a test shows that these pictures were chosen by how certain their answers were.
     """
 
     place: str

@@ -124,9 +124,9 @@ class SingleLabel:
         """
 
     def searched_classes(self, images: Sequence[Image]) -> list[int]:
-        """Return a number for each image: those of one number are held against each other.
+        """Return a number for each image; near-duplicates are searched for among images of one number.
 
-        Pictures of two classes that look alike show fine differences.
+        It is the class: pictures of two classes may look alike and yet differ in a detail that counts.
         """
         return [image.label for image in images]
 

@@ -5,11 +5,10 @@ validation images are, and which of them are wrong. ``threshold_at`` finds the l
 a share of errors, ``best_threshold`` the smallest share for which there is one. ``threshold_of`` does
 both, as a command asks for it. ``rules.py`` says the result in words.
 
-A threshold is a promise: at most that share of the accepted answers is wrong, on pictures like the
-validation images, of other groups. Its confidence, 95 %, is of the promises that are given (``risk_of``).
-The bound holds for independent groups: of pictures that look alike or that the user says belong together, all
-count, as one mean. Groups that were trained on are not counted. Nothing is promised for classes other than
-the run's own.
+A threshold is a promise: at most that share of the accepted answers is wrong, on new pictures like the
+validation images. 95 % of the given promises hold (``risk_of``). The bound is for independent groups: pictures
+that look alike, or that belong together by the user's word, count as one, by their mean. Groups with
+training pictures are not counted. Nothing is promised for classes other than the run's own.
 
 References:
     - Angelopoulos et al. (2021), "Learn then Test: Calibrating Predictive Algorithms to Achieve Risk
@@ -65,10 +64,10 @@ class Point:
     """The result of accepting the validation answers up to an uncertainty.
 
     Attributes:
-        uncertainty: in [0, 1], the largest one that is accepted.
-        limit: the same for answers to other images, which may differ in the last digits.
-        answered: number of answers that are accepted.
-        wrong: number of these that are wrong.
+        uncertainty: in [0, 1], the largest accepted one.
+        limit: the same for new images, with room for a difference in the last digits.
+        answered: number of accepted answers.
+        wrong: number of accepted answers that are wrong.
     """
 
     uncertainty: float
@@ -165,11 +164,10 @@ class Held:
 
 
 def risk_of(share: float, confidence: float = CONFIDENCE) -> float:
-    """The probability with which a promise of at most a share of errors may be given by chance, though
-    the error is larger.
+    """Return the probability that a promise of at most a share of errors is given though the error is larger.
 
-    Small shares are promised by few runs, so that among the promises that are *given* those of chance
-    weigh more: the risk falls with the square of the share. ``experiments/promises.py`` measures it.
+    It falls with the square of the share: few runs can promise a small share, so that false promises would
+    be many among the *given* ones. ``experiments/promises.py`` measures it.
 
     Args:
         share, confidence: in (0, 1).
@@ -178,22 +176,21 @@ def risk_of(share: float, confidence: float = CONFIDENCE) -> float:
 
 
 def images_needed(share: float, risk: float) -> int:
-    """The least number of images without a mistake that shows an error of at most ``share``, except
-    with the probability ``risk``: the least n with (1 − share)ⁿ ≤ risk."""
+    """Return how many images without a mistake show an error of at most ``share`` at the risk ``risk``: the
+    least n with (1 − share)ⁿ ≤ risk."""
     return math.ceil(math.log(risk) / math.log1p(-share))
 
 
 def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point | None:
-    """The point with the most answers of which at most a share is wrong on pictures like these, except
-    with the probability ``risk_of``; None where there is none.
+    """Return the point with the most answers of which at most a share is wrong on pictures like these, at the
+    risk ``risk_of``; None if there is no such point.
 
-    A point is accepted where so few mistakes among its n groups would have a probability of at most a
-    level if the error were larger (``Held.chances``): of images that stand alone, Bin(n, share) ≤ wrong.
-    Points are looked at upwards. J starts share ``risk_of``: at each the level rises by a J-th of it, and at a
-    point that is not accepted it falls to 0, until the next start (the fallback procedure), so that all that are
-    accepted hold together. The starts are the m, 2 m, 4 m … most certain groups, m being the least
-    number that can be accepted at all, and J as many as there are groups for: which images are wrong has
-    no part in it.
+    A point is accepted if so few mistakes among its n groups have at most the probability ``level`` under a
+    larger error (``Held.chances``; with independent images P(Bin(n, share) ≤ wrong)). Points are tested from
+    the most certain on, by the fallback procedure: each of J starts adds ``risk_of`` / J to the level, and a
+    point that is not accepted sets it to 0. So all accepted points hold together. The starts are the m, 2 m,
+    4 m … most certain groups; m is the least number that can be accepted at all, and J as large as the number
+    of groups allows. They do not depend on which images are wrong.
 
     Args:
         share, confidence: in (0, 1).
@@ -223,10 +220,10 @@ def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point 
 
 
 def possible(held: Held, confidence: float = CONFIDENCE) -> dict[float, Point]:
-    """The shares of ``OFFERED`` that can be promised, upwards, with their points (``promised``).
+    """Return the shares of ``OFFERED`` that can be promised, in ascending order, with their points (``promised``).
 
-    The largest is tested first, and a smaller one if the larger ones can be promised (fixed-sequence
-    testing), so that each is what ``--max-error`` gives for it.
+    The largest is tested first, and a smaller one only if the larger ones can be promised (fixed-sequence
+    testing). Each point is the one that ``--max-error`` takes for the share.
     """
     found: dict[float, Point] = {}
     for share in reversed(OFFERED):
@@ -243,7 +240,7 @@ class Validation:
 
     Attributes:
         held: the answers that count; None where no threshold can be chosen.
-        reason: why there are none, in sentences; "" for others.
+        reason: why no threshold can be chosen, in sentences, else "".
         uncounted: number of images of groups that were trained on.
         is_folds: whether each image was answered by a classifier of the folds without it, so that
             these are all of the run's images.
@@ -261,22 +258,22 @@ class Validation:
 
 
 def record_in(folder: str) -> Record:
-    """A run's record; {} where it has none."""
+    """Return a run's record; {} where it has none."""
     path = f"{folder}/{RECORD_FILE}"
     return read_record(path) if os.path.isfile(path) else {}
 
 
 def are_own(folder: str, classnames: Sequence[str]) -> bool:
-    """Whether these are all of a run's classes, in any order, so that its threshold holds for them.
+    """Return whether these are all of a run's classes, in any order: its threshold holds for no others.
 
-    With fewer or other classes other answers are wrong, and they are more or less certain.
+    With fewer or other classes the answers differ, and so do their uncertainties.
     """
     return sorted(record_in(folder).get("classnames", ())) == sorted(classnames)
 
 
 def split_of(record: Record) -> str:
-    """The part whose answers come from what had not seen the images: all images in folds, validation
-    images, or training images in folds."""
+    """Return the split with held-out answers: all images in folds, validation images, or training images in
+    folds."""
     if "folds" in record:
         return "test"
     kept = record.get("answers", {})
@@ -286,8 +283,8 @@ def split_of(record: Record) -> str:
 def read_validation(folder: str) -> Validation:
     """Reads a run's answers to its validation images or, with folds, to all of its images.
 
-    It has no points where a class has no image that counts, or where images that belong together were
-    found in part.
+    There are no points where a class has no image that counts, or where only a part of the near-duplicates
+    was found.
 
     Raises:
         UserError: the run has no such file, or it can't be read, or is not the run's own.

@@ -165,7 +165,7 @@ def class_page(entry: RunSeries, paths: Paths) -> ClassPage:
 
 
 def with_number(found: tuple[str, int] | None) -> str:
-    """A name and how often it was found, in words; "" of None."""
+    """Return a name and how often it was found, in words; "" for None."""
     if found is None:
         return ""
     name, number = found

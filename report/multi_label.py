@@ -320,7 +320,7 @@ def names_of(run: FinishedRun, labels: numpy.ndarray) -> list[str]:
 
 
 def bars_of(run: FinishedRun, answers: Arrays, index: int) -> list[Bar]:
-    """The bars of labels that a picture has or is given: of more than ``BARS`` the most wrong ones."""
+    """Return the bars of the labels that a picture has or is given; at most ``BARS``, the most wrong ones."""
     given = answers["given"][index]
     truth = answers["truth"][index]
     probability = answers["probability"][index]

@@ -33,7 +33,7 @@ class Found(NamedTuple):
     kept: PictureCache | None = None
 
     def as_tested(self, background: str, least: int) -> PIL.Image.Image:
-        """Return the ``decoded`` image, or its kept pixels, which the transform of tests leaves as they are.
+        """Return the decoded image, or its kept pixels, which the test transform does not change.
 
         Raises:
             UserError: it can't be read.

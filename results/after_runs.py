@@ -33,9 +33,9 @@ def shown(runs: Sequence[PlannedRun], args: argparse.Namespace) -> str:
 
 
 def accuracies(runs: Iterable[PlannedRun]) -> str:
-    """A table of the runs' accuracies: the mean over the seeds, and the sample standard deviation;
-    below it the meaning of the mark, where a trainer has one. Seeds that are not one experiment have a
-    row each.
+    """Return a table of the runs' accuracies: mean and sample standard deviation over the seeds.
+
+    Seeds whose settings differ have a row each. Below the table stands the meaning of a trainer's mark.
 
     Raises:
         UserError: as ``read_run``.

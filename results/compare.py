@@ -8,9 +8,9 @@ The first trainer minus each other one, paired over data sets and the seeds with
 number of shots: the mean with its 95 % interval by Student's t (BCa: by a bootstrap), the difference
 on each data set, and Wilcoxon's test. Verdicts are of H alone, where a protocol has it: p of both
 tests is corrected by Holm over its differences, and other measures have intervals. Three trainers or more are ranked (Friedman, Nemenyi, Wilcoxon by Holm over all pairs). Where
-tests disagree, it is said, and where Wilcoxon's can show nothing. Fewer than five data sets are refused. What has a part for the trained
-classes alone (†) is compared on base classes with its like only; for one who wants these labelled, the
-difference stands in a line below.
+tests disagree, the output says so, and it says where Wilcoxon's test can show nothing. Fewer than five data sets are refused.
+On base classes, trainers with a part for the trained classes alone (†) are compared only with each other;
+their difference from the rest stands in a line below, for a user who labels pictures of these classes.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -69,11 +69,11 @@ def scores_of(table: Table, metric: str, asked: Sequence[str]) -> list[ProtocolS
 def by_shots(
     title: str, frame: DataFrame, columns: list[Column], metric: str, marked: frozenset[str]
 ) -> list[ProtocolScores]:
-    """Scores, one for each number of shots, where the lines have one.
+    """Return the scores of a table: one for each number of shots, or one where it has no such column.
 
     Args:
-        frame: lines with ``INDEX``, and ``shots`` where their table has it; columns: its measures; for
-            a transfer from a source, the tested data sets; each becomes a line.
+        frame: lines with ``INDEX``, and ``shots`` where the table has it.
+        columns: the measures; of a transfer from a source the tested data sets, each of which becomes a line.
         metric: the measure in a transfer's columns; marked: as in ``ProtocolScores``.
     """
     shots = [name for name in frame if name == "shots"]

@@ -88,7 +88,7 @@ class Difference:
 
     @classmethod
     def paired(cls, first: Series, second: Series) -> "Difference":
-        """First minus second, seed by seed, and of means where no seed of a data set is in both.
+        """Return first minus second, seed by seed; of means for a data set without a common seed.
 
         Args:
             first, second: values by data set and seed.

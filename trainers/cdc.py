@@ -304,7 +304,7 @@ class CDCMethod(Method):
 
         L_t-ce sums ``vote_loss`` over the templates and, where FUSION is of opinions and FUSED_LOSS
         says so, ``opinion_loss`` of the one that ``dempster`` makes of theirs; with LOSS
-        cross_entropy there is none of it. L_de and L_con are the ``template_terms``.
+        cross_entropy it is left out. L_de and L_con are the ``template_terms``.
 
         The log has these terms and, where opinions are fused, the ``level`` of evidence (log of the
         mean over classes, in nats) and the fused ``vacuity``; means over templates and images.
@@ -444,8 +444,9 @@ class CDCMethod(Method):
         return self.calibrate(*logits_of(self, validation, encoded))
 
     def calibrate(self, logits: Tensor, labels: Tensor) -> bool:
-        """Sets ω to the one under which the labels are most likely; not where opinions are not
-        fused, or taken for independent ones."""
+        """Fit the reliability ω: the labels are most likely under it; return whether it was fitted.
+
+        It is fitted only with FUSION dempster and RELIABILITY fitted."""
         if (self.settings.FUSION, self.settings.RELIABILITY) != ("dempster", "fitted"):
             return False
         templates = len(logits)

@@ -18,7 +18,7 @@ def device_of(cfg: CfgNode) -> torch.device:
     """The device that ``cfg.DEVICE`` names. A GPU with a number becomes the one that torch computes on.
 
     Raises:
-        UserError: it is another kind, or this machine has none.
+        UserError: the name is not a device's, or this machine has no such device.
     """
     name: str = cfg.DEVICE
     if name == AUTO:
@@ -33,7 +33,7 @@ def named(name: str) -> torch.device:
     """The device of a name such as cpu, cuda:1 or mps.
 
     Raises:
-        UserError: it is another kind, or this machine has none.
+        UserError: the name is not a device's, or this machine has no such device.
     """
     kind, _, number = name.partition(":")
     if kind not in DEVICE_TYPES or not (number or "0").isdigit() or name.endswith(":"):

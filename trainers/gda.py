@@ -181,10 +181,11 @@ class GDAMethod(FeatureMethod):
         self.fit_text_temperature(labels)
 
     def set_gaussians(self, features: Tensor, labels: Tensor) -> None:
-        """Set the Gaussians of images, and the ones that tell trained classes from others, for ``fit``.
+        """Fit two things to image features (R, N, E): the linear classifier, and the Gaussians that tell
+        trained classes from others.
 
-        The latter are of the views' means: of two views of one image, none would be held out from the
-        other.
+        The Gaussians are fitted to the mean of each image's views: they hold images out, and a view is
+        not held out if another view of its image stays in.
         """
         classifier = self.learner
         features = F.normalize(features, dim=-1)  # (R, N, E)

@@ -181,7 +181,7 @@ class LinearProbeMethod(FeatureMethod):
 
     @torch.no_grad()
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Fits the regression; C and the temperature to validation images, if there are any."""
+        """Fit the regression, and choose C and the temperature on validation images, if there are any."""
         probe = self.learner
         features, labels = self.views_of(training)
         if validation is None:

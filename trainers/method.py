@@ -183,10 +183,10 @@ class Method(nn.Module):
         )
 
     def for_classes(self, classnames: Sequence[str]) -> "Method":
-        """The trained method for other class names: CLIP's vocabulary is open. It shares the CLIP, and
-        costs the encoding of its names.
+        """Return the trained method for other class names: CLIP's vocabulary is open.
 
-        It is made of the trained state, whatever names have been asked for since (``load``).
+        It shares the CLIP, so it costs the encoding of the names. It is made of the state as it was trained,
+        even if this method was made for other names itself (``load``).
         """
         with torch.random.fork_rng(devices=[]):  # prompts' first values, which are not kept
             made = self.like(type(self), classnames=classnames)
@@ -349,8 +349,8 @@ class Method(nn.Module):
             self.base.end_epoch(epoch, epochs)
 
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Fit the parts that validation images set after training, if there are any; returns
-        whether the learnable parts have changed."""
+        """Fit what is fitted to validation images after training, if there are any; return whether
+        learnable parts have changed."""
         return False
 
     def calibrate(self, logits: Tensor, labels: Tensor) -> bool:
@@ -439,7 +439,7 @@ class Method(nn.Module):
 
     @property
     def trained(self) -> Trained:
-        """The result of the training, for whatever classes this method answers."""
+        """The state as it was trained, whichever classes this method answers now."""
         state = {} if self.learner is None else self.learner.state_dict()
         return self.origin or Trained(state, self.classnames)
 

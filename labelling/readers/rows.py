@@ -51,11 +51,11 @@ class Source:
     """The content of a folder or a file.
 
     Attributes:
-        rows: of its pictures.
-        labels: that it names whether or not a picture has them.
+        rows: one or more per picture.
+        labels: names of labels, whether or not a picture has them.
         notes: remarks for a reader of a run's numbers; warnings: likewise, on possible mistakes.
         is_row_per_label: whether rows of one label each may stand for the labels of one picture.
-        is_chosen: whether the pictures are shown to be more, or less, certain than others of the file.
+        is_chosen: whether a test shows that the labelled pictures were chosen by how certain their answers were.
     """
 
     rows: list[Row]

@@ -93,7 +93,7 @@ class Lines(logging.Formatter):
 
 
 class LogHandler(logging.StreamHandler):  # type: ignore[type-arg]
-    """Raises where a message can't be written, as on a full disk; logging would ignore it."""
+    """A handler that raises where a message can't be written, as on a full disk; logging ignores that."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         error = sys.exc_info()[1]

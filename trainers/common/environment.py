@@ -35,9 +35,10 @@ OWN_CORES = "CDC_CORES"
 
 
 def prepare_threads() -> None:
-    """Sets how long OpenMP's threads spin while they wait, in a container with a share of a machine how
-    many there are, and that OpenBLAS has one, where the user has not; called before torch and numpy are
-    imported, since these libraries read it once, when they are loaded."""
+    """Set environment variables of threads that the user has not set.
+
+    OpenMP's threads spin for a short time when they wait, and a container has no more of them than cores;
+    OpenBLAS has one. Call it before torch and numpy are imported: they read the variables once."""
     import platform
 
     if platform.machine() in X86:

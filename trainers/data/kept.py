@@ -53,7 +53,7 @@ class Pictures:
         return made
 
     def keep_only(self, paths: Collection[str]) -> None:
-        """Gives the room of all others back."""
+        """Forget the pictures of all other paths, so that their memory can be used again."""
         for path in self.images.keys() - {*paths}:
             self.room += bytes_of(self.images.pop(path))
 

@@ -84,12 +84,11 @@ class Dealt(NamedTuple):
 
 
 class Generators:
-    """The random generators of an epoch's workers in the process that makes their batches, which may do
-    the work of several.
+    """The random generators of Dassl's workers, in one process that does the work of several of them.
 
     Attributes:
-        seed: of the epoch's workers; worker: the one whose numbers the process draws now.
-        states: where the others' generators stand, by worker.
+        seed: of the epoch; worker: the one whose random numbers the process draws now.
+        states: worker → states of its random generators, kept while another worker's are drawn.
     """
 
     def __init__(self) -> None:
@@ -98,7 +97,7 @@ class Generators:
         self.states: dict[int, tuple[Any, Any, Tensor]] = {}
 
     def become(self, seed: int, worker: int) -> None:
-        """Draws from here on what this worker draws, which torch starts at its seed."""
+        """Draw this worker's random numbers from now on; torch starts them at its seed."""
         if (seed, worker) == (self.seed, self.worker):
             return
         if seed == self.seed:
@@ -390,7 +389,7 @@ class Loaders:
 
     @property
     def own_val(self) -> Loader | None:
-        """The loader of validation images that are none of the test's; None without such."""
+        """The loader of validation images; None where test images stand in for them."""
         return None if self.images.validates_on_test_images else self.val
 
 

@@ -236,10 +236,9 @@ def per_image(
 
     Returns:
         ``image`` (N,) folder and file name, ``label`` (N,), ``top`` and ``top_probability`` (N, 5
-        or K) the most probable classes, and the measures of doubt (N,) by name; where there are
-        templates ``vote`` and ``vote_probability`` (M, N), each one's own
-        answer, and ``vote_weight`` (M,), and where there is evidence ``vote_vacuity`` (M, N); where
-        that is known ``unfamiliar`` (N,).
+        or K) the most probable classes, and each uncertainty (N,) by its name. With templates also
+        ``vote`` and ``vote_probability`` (M, N), each template's answer, and ``vote_weight`` (M,);
+        with evidence ``vote_vacuity`` (M, N); ``unfamiliar`` (N,) where it is known.
     """
     probability, top = prediction.probability.topk(min(TOP, prediction.probability.shape[1]), dim=1)
     arrays = {

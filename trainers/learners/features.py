@@ -218,8 +218,8 @@ class FeatureMethod(Method):
     def held_out_logits(
         self, features: Tensor, labels: Tensor, asked: Tensor, settings: Sequence[Numbers]
     ) -> Iterator[Tensor]:
-        """Logits (N', K) of other images under each of the settings, when it is asked for, by the
-        classifier that is fitted to images.
+        """Yield the logits (N', K) of other images, one setting after the other, each by the classifier that
+        is fitted to the images under it.
 
         Args:
             features: (R, N, E) of R views of the images, of any length; labels: (N,).

@@ -257,9 +257,9 @@ def state_for(state: State, classes: Sequence[int], own: GaussianEvidence) -> St
 def among_added(texts: Tensor, known: Tensor, level: Tensor, asked: Sequence[int]) -> Tensor:
     """Log-probabilities (B, K) for a list of trained and of added classes.
 
-    The texts know all classes, images were seen of the trained ones only. The texts say whether an
-    image is of a trained class, and so does the level of its evidence, which is 0 for a typical
-    image of theirs; the classifier that has seen them chooses among the trained classes:
+    There are texts of all classes, but images of the trained ones only. Whether an image is of a
+    trained class is decided by the texts and by its level of evidence, which is 0 for a typical image
+    of these classes. Among the trained classes the classifier that has seen images decides:
 
         log P(trained) / P(added) = log Σ_trained p_k / Σ_added p_k + level − MARGIN.
 

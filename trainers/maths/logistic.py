@@ -1,9 +1,10 @@
-"""Logistic regression beside logits that are known already, for rising strengths of the data: each fit
-starts where the one before has ended, in coordinates that make it nearly round.
+"""Logistic regression that adds to known logits, fitted for rising values of C, the inverse of the penalty.
+
+Each fit starts where the one before has ended, in coordinates that make the objective nearly round.
 
 Under ``Softmax`` an image has one of K labels; under ``Sigmoid`` each label is a yes-or-no question of its
-own. Known logits t are linear in the features, as CLIP's are. So s t beside W z means that the weights are
-drawn towards the texts', s times as large, instead of towards zero.
+own. The known logits t are CLIP's, which are linear in the features. So the penalty on W in W z + s t draws
+the sum's weights towards s times the texts' features, instead of towards zero.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -300,7 +301,7 @@ class Problem:
 
     @one_thread()
     def solve(self, strength: float) -> Parameters:
-        """The minimum, which is where the next search starts."""
+        """Return the minimum; the next search starts there."""
         self.minimum = minimum_near(
             self.minimum, self.scale(strength), partial(self.value_and_slope, strength=strength)
         )

@@ -23,8 +23,7 @@ class ResNetImageEncoder(clip_module("model").ModifiedResNet):  # type: ignore[m
         self.image_size = self.input_resolution
 
     def interpolate_positions(self, image_size: int) -> None:
-        """Takes images of that many pixels from now on: the positions of the attention pool, see
-        ``resize``."""
+        """Resize the attention pool's positions (``resize``), to take images of that many pixels from now on."""
         resize(self.attnpool.positional_embedding, image_size, RESNET_STRIDE)
         self.image_size = image_size
 

@@ -88,8 +88,11 @@ class Layout:
     def enter(
         self, x: Tensor, rows: int, prompt: Tensor | None, adapter: Adapter | None
     ) -> tuple[Tensor, int]:
-        """The stream (T + P·R, D) as it enters a layer: with the layer's prompts in its prefixes, (M, n, D)
-        or (M, K, n, D), and these under its adapter, if it has any; and the number of rows from there on.
+        """Return the stream (T + P·R, D) as a layer takes it, and the number R of prefixes from there on.
+
+        Args:
+            prompt: of the layer, (M, n, D) or (M, K, n, D): replaces tokens in the prefixes.
+            adapter: of the layer: changes the prefixes.
         """
         if prompt is not None:
             prompt = prompt.to(x.dtype).flatten(0, -3).transpose(0, 1)  # (n, M or N, D)

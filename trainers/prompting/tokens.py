@@ -78,8 +78,9 @@ def check_name(name: str) -> None:
 
 
 def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Tensor:
-    """Token ids (N, context_length), zero after end-of-text; ``cut``: of a text with more tokens
-    than positions the first ones.
+    """Return token ids (N, context_length), zero after end-of-text.
+
+    cut: whether a text with more tokens than positions loses the last ones, instead of being refused.
 
     Raises:
         UserError: a text has more tokens than positions; the message quotes it.
@@ -100,7 +101,7 @@ def tokenize(texts: Iterable[str], context_length: int, cut: bool = False) -> Te
 
 
 def phrase_tokens(phrase: str, context_length: int) -> Tensor:
-    """Token ids (n,) of a phrase, without start and end tokens; none of an empty one."""
+    """Token ids (n,) of a phrase, without start and end tokens; empty for an empty phrase."""
     ids = tokenize([readable(phrase).strip()], context_length)[0]
     return ids[1 : ids.argmax()]
 

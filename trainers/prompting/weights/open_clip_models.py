@@ -92,8 +92,8 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
 
 
 def pixels(name: str) -> Pixels:
-    """Return a model's pixels; empty without the package or the model, which ``load``
-    reports."""
+    """Return how a model wants its pixels (size, mean …); empty where the package or the model is missing,
+    which ``load`` reports."""
     try:
         return described(name).pixels
     except (ImportError, UserError):

@@ -81,7 +81,7 @@ def described(name: str) -> Described:
 
 
 def in_list(name: str) -> Described:
-    """A model of the package, with weights by the name that it has for them, or in a file.
+    """Return a model of open_clip's list, with published weights by their name or a file of weights.
 
     Raises:
         UserError: as ``described``.
@@ -99,7 +99,7 @@ def in_list(name: str) -> Described:
     config = open_clip.get_model_config(model)
     check_config(name, config)
     tag = open_clip.get_pretrained_cfg(model, weights) if weights else {}
-    # of a file what is the same for all published weights of the model
+    # a file has the settings that all published weights of the model share
     tags = open_clip.list_pretrained_tags_by_model(model)
     settings = [tag] if tag else [open_clip.get_pretrained_cfg(model, each) for each in tags]
     return Described(

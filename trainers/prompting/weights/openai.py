@@ -123,11 +123,10 @@ def find(name: str) -> str:
 
 
 def download(url: str, path: str, sha256: str) -> None:
-    """Fetches a file, which is there whole or not at all.
+    """Download a file; it is there whole or not at all.
 
     Raises:
-        OSError, RuntimeError, http.client.HTTPException: it does not come, or is not the one of
-            that SHA-256.
+        OSError, RuntimeError, http.client.HTTPException: the download fails, or its SHA-256 is another.
     """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT)  # torch has no argument for it
