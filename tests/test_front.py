@@ -30,7 +30,7 @@ def words(path: Path) -> int:
 def test_readme_is_read_in_minutes_and_says_where_what_is():
     text = README.read_text("utf-8")
     assert len(text.split()) <= 1400
-    first = text.partition("\n## ")[0]
+    first = " ".join(text.partition("\n## ")[0].split())
     for asked_for in (
         *("One or [several labels", "BioCLIP", "SigLIP 2", "Label Studio", "ONNX", "promises"),
         *("pip install .", "cdc-train my_folder", "Research:", "Contents:"),
