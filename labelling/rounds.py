@@ -167,6 +167,14 @@ def kept_rounds(folder: str) -> list[str]:
     return [f"{place}/{name}" for name in sorted(filter(str.isdecimal, names), key=int)]
 
 
+def newest_finished(folder: str) -> str:
+    """Return the folder of the newest finished round of a run: the run's own, or the former one's while the next
+    is trained, or was killed."""
+    if os.path.isfile(f"{folder}/{RECORD_FILE}"):
+        return folder
+    return [folder, *kept_rounds(folder)][-1]
+
+
 def keep_round(folder: str) -> str:
     """Copy the finished round of a folder below ``ROUNDS``, where it is whole or not there; return the copy.
     One that a killed command has copied stays."""

@@ -74,23 +74,32 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def run(args: argparse.Namespace) -> None:
-    """Serves the run until Ctrl-C.
+def check_arguments(args: argparse.Namespace, token: str) -> None:
+    """Check what can be checked before a run is loaded; token: that other machines have to send.
 
     Raises:
-        UserError: the run can't be loaded, or an argument does not work.
+        UserError: an argument does not work.
     """
-    token = os.environ.get(TOKEN, "")
     if args.host != HOST and not token:
         raise UserError(
             f"--host {args.host} lets other machines ask: set the environment variable {TOKEN} to a secret that they "
             "send, such as from: openssl rand -hex 16"
         )
-    root = args.root or ""
-    if root and not os.path.exists(root):
-        raise UserError(f"--root {root} is not a folder")
-    if args.train_after and not root:
+    if args.root and not os.path.exists(args.root):
+        raise UserError(f"--root {args.root} is not a folder")
+    if args.train_after and not args.root:
         raise UserError("--train-after learns from pictures below --root: give that folder, too")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Serve the run until Ctrl-C; where its newest round was killed, the former one, while that round goes on.
+
+    Raises:
+        UserError: the run can't be loaded, or an argument does not work.
+    """
+    token = os.environ.get(TOKEN, "")
+    check_arguments(args, token)
+    root = args.root or ""
     # here, since it takes seconds: wrong arguments are answered at once
     with importing():
         try:
@@ -100,30 +109,35 @@ def run(args: argparse.Namespace) -> None:
                 f"cdc-serve needs flask and waitress ({error}): pip install flask waitress"
             ) from error
         from ..classifier import PromptedClassifier
+        from ..rounds import newest_finished
         from ..serve.demo import Demo, find_examples
         from ..serve.rounds import Rounds
 
     wanted = Wanted(args.max_error, confidence=args.confidence)
 
     def load() -> PromptedClassifier:
-        rule = rule_of(args.run, wanted)
-        return PromptedClassifier.of_run(
-            args.run, args.backbone, rule, wanted.withholds, args.device
-        )
+        folder = newest_finished(args.run)
+        rule = rule_of(folder, wanted)
+        return PromptedClassifier.of_run(folder, args.backbone, rule, wanted.withholds, args.device)
 
+    folder = newest_finished(args.run)
+    if folder != args.run:
+        log.warning("The newest round of %s is not finished: %s answers", args.run, folder)
     classifier = load()
     if args.train_after and classifier.cfg.DATASET.BOXES:
         raise UserError(
             "--train-after learns choices of whole pictures, and this run is on boxes: leave it out, and train on Label "
             "Studio's export with --boxes"
         )
-    examples = find_examples(args.run, classifier.record, root) if root else []
+    examples = find_examples(folder, classifier.record, root) if root else []
     # a file that names pictures is the root of a run on them
     demo = Demo(
         classifier, examples, os.path.dirname(root) or "." if os.path.isfile(root) else root
     )
     rounds = Rounds(demo, args.run, load, args.train_after) if args.train_after else None
     server = make_server(make_app(demo, token, args.host, rounds), args.port, args.host)
+    if rounds is not None and folder != args.run:
+        log.info("The round goes on: %s", rounds.begin())
     log.info("Open http://%s:%s in a browser; Ctrl-C ends it", args.host, server.effective_port)
     server.run()
 

@@ -20,6 +20,7 @@ from trainers.common.record_file import RECORD_FILE, is_multi_label, read_record
 
 from ..own_run import complete, config_of_images
 from ..request import ARGUMENTS, GROUP_BY, ask
+from ..rounds import newest_finished
 
 if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
@@ -140,9 +141,9 @@ def words_of(folder: str, annotations: str) -> list[str]:
     annotations: its trainer, CLIP, seed and settings are those of the run.
 
     Raises:
-        UserError: the folder holds no finished run, or its pictures are elsewhere.
+        UserError: the folder holds no finished round, or its pictures are elsewhere.
     """
-    record = read_record(f"{folder}/{RECORD_FILE}")
+    record = read_record(f"{newest_finished(folder)}/{RECORD_FILE}")
     known = dict(leaves(record["config"]))
     multi_label = is_multi_label(record)
     roots = [root for root in roots_in(str(known["DATASET.ROOT"])) if root != annotations]

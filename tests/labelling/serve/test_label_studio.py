@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,6 +13,7 @@ from labelling.commands import serve as cdc_serve
 from labelling.commands import train as cdc_train
 from labelling.own_run import complete, config_of_images
 from labelling.request import ask_by
+from labelling.rounds import keep_round, newest_finished
 from labelling.serve.demo import Demo
 from labelling.serve.label_studio import read_interface
 from labelling.serve.page import make_app
@@ -19,8 +21,9 @@ from labelling.serve.rounds import ANNOTATIONS, Rounds, words_of
 from labelling.table import read_table
 from tests.conftest import slow_but_for
 from tests.labelling.cases import NAMES, PICTURES, SINGLE, TASKS, over_tasks
-from tests.runs import record_of, refuses
+from tests.runs import call, record_of, refuses
 from trainers.common.config_files import settings_in
+from trainers.common.record_file import remove_record
 from trainers.common.same_run import changes
 
 
@@ -215,6 +218,45 @@ def test_annotations_make_a_new_round_while_the_old_one_answers(name, backend):
     rounds.training.join()
     assert rounds.demo.classifier is not before
     assert json.load(open(f"{rounds.folder}/rounds/1/results.json"))
+
+
+@pytest.mark.slow
+@over_tasks
+def test_a_killed_round_goes_on_and_the_former_one_answers_meanwhile(task, backend):
+    client, rounds = backend(task)
+    for number in (1, 2):
+        note = annotation(["red"], number)
+        body = {"action": "ANNOTATION_CREATED", "task": task_of(number), "annotation": note}
+        assert client.post("/webhook", json=body).json["status"] == "kept"
+    before = kill_a_round(rounds.folder)
+    assert newest_finished(rounds.folder) == before
+    rounds.begin()
+    rounds.training.join()
+    assert newest_finished(rounds.folder) == rounds.folder
+    assert os.listdir(f"{rounds.folder}/rounds") == ["1"]
+
+
+def kill_a_round(folder):
+    """Leave a run's folder as a round does that was killed at its beginning; return the former one's folder."""
+    former = keep_round(str(folder))
+    remove_record(str(folder))
+    return former
+
+
+def test_a_server_that_is_started_after_a_killed_round_goes_on_with_it(
+    own_run, pictures_of, monkeypatch, caplog
+):
+    folder = own_run(SINGLE)
+    former = kill_a_round(folder)
+    monkeypatch.setattr(logging.getLogger("serve"), "handlers", [caplog.handler])
+    begun = []
+    monkeypatch.setattr(Rounds, "begin", lambda rounds: begun.append(rounds.folder))
+    server = SimpleNamespace(effective_port=1, run=lambda: None)
+    monkeypatch.setattr("labelling.serve.page.make_server", lambda *_: server)
+    words = "--run", folder, "--root", pictures_of(SINGLE), "--train-after", 5
+    assert call(cdc_serve.main, *words) == 0
+    assert begun == [str(folder)]
+    assert f"The newest round of {folder} is not finished: {former} answers" in caplog.text
 
 
 def chosen_in(row):
