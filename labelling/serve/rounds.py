@@ -5,7 +5,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.files import write_text
 from trainers.common.fingerprints import roots_in
+from trainers.common.interruption import end_with_input
 from trainers.common.readers import read_json
 from trainers.common.record_file import RECORD_FILE, is_multi_label, read_record
 
@@ -30,7 +31,14 @@ log = logging.getLogger("serve")
 # end of the name of a file beside the run: an export of the annotations that were sent
 ANNOTATIONS = "-annotations.json"
 # starts cdc-train; the first word is the folder of the package, in the place of the working folder
-TRAIN_PROGRAM = "import sys; sys.path[0] = sys.argv.pop(1); from {}.commands.installed import train; sys.exit(train())"
+TRAIN_PROGRAM = """
+import sys, threading
+sys.path[0] = sys.argv.pop(1)
+from {interruption} import end_with_input
+from {package}.commands.installed import train
+threading.Thread(target=end_with_input, daemon=True).start()
+sys.exit(train())
+"""
 ANNOTATION_FIELDS = ("id", "result", "created_at", "updated_at", "was_cancelled")
 
 
@@ -101,20 +109,35 @@ class Rounds:
     def train(self) -> None:
         """Train the next round in a process of its own, and have it answer from then on."""
         try:
-            words = words_of(self.folder, self.file)
-            package = Path(__file__).parents[1]
-            program = TRAIN_PROGRAM.format(__name__.partition(".")[0])
-            command = [sys.executable, "-c", program, str(package.parent), *words]
             log.info("A round is trained with %s", counted(len(self.tasks), "annotated picture"))
-            done = subprocess.run(command, capture_output=True, text=True, errors="replace")
-            if done.returncode:
-                lines = done.stderr.strip().splitlines() or ["it said nothing"]
-                log.error("No round was made, the former one answers: %s", lines[-1])
+            last = "it said nothing"
+            with start_training(words_of(self.folder, self.file)) as training:
+                for line in training.stderr or ():
+                    last = line.strip() or last
+            if training.returncode:
+                log.error("No round was made, the former one answers: %s", last)
                 return
             self.demo.take(self.load())
             log.info("The new round answers")
         except UserError as error:
             log.error("No round was made, the former one answers: %s", error)
+
+
+def start_training(words: Sequence[str]) -> "subprocess.Popen[str]":
+    """Start ``cdc-train`` in a process of its own, which ends when this one does, however: its standard input
+    then ends."""
+    package = Path(__file__).parents[1]
+    program = TRAIN_PROGRAM.format(
+        interruption=end_with_input.__module__, package=__name__.partition(".")[0]
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, str(package.parent), *words],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
 
 
 def read_annotations(file: str) -> dict[str, dict[str, Any]]:

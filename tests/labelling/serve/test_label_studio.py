@@ -17,11 +17,11 @@ from labelling.rounds import keep_round, newest_finished
 from labelling.serve.demo import Demo
 from labelling.serve.label_studio import read_interface
 from labelling.serve.page import make_app
-from labelling.serve.rounds import ANNOTATIONS, Rounds, words_of
+from labelling.serve.rounds import ANNOTATIONS, Rounds, start_training, words_of
 from labelling.table import read_table
 from tests.conftest import slow_but_for
 from tests.labelling.cases import NAMES, PICTURES, SINGLE, TASKS, over_tasks
-from tests.runs import call, record_of, refuses
+from tests.runs import PATIENCE, call, record_of, refuses
 from trainers.common.config_files import settings_in
 from trainers.common.record_file import remove_record
 from trainers.common.same_run import changes
@@ -234,6 +234,17 @@ def test_a_killed_round_goes_on_and_the_former_one_answers_meanwhile(task, backe
     rounds.training.join()
     assert newest_finished(rounds.folder) == rounds.folder
     assert os.listdir(f"{rounds.folder}/rounds") == ["1"]
+
+
+@pytest.mark.slow
+def test_a_training_ends_with_its_server(pictures_of, tmp_path):
+    folder = tmp_path / "run"
+    words = [pictures_of(SINGLE) / "labels.csv", "--output-dir", folder, "--backbone", "tiny"]
+    with start_training(map(str, words)) as training:
+        training.stdin.close()
+        training.wait(PATIENCE)
+    assert training.returncode == 1
+    assert not (folder / "results.json").exists()
 
 
 def kill_a_round(folder):
