@@ -69,12 +69,12 @@ class WrongLabels:
         """Say how many are listed, and how many of them are to be expected wrong."""
         if not len(self.listed):
             return "Nothing shows that any label is wrong"
+        number = counted(len(self.listed), "picture" if self.is_multi_label else "label")
         if not self.is_shown:
-            return f"Nothing shows that any label is wrong; look at the {len(self.listed)} that most probably are"
+            return f"Nothing shows that any label is wrong; here are the likeliest: {number}"
         share = f"about {100 * self.precision:.0f} in 100 of which"
-        if self.is_multi_label:
-            return f"{counted(len(self.listed), 'picture')}, {share} have a wrong label"
-        return f"{counted(len(self.listed), 'label')}, {share} are wrong"
+        fault = "have a wrong label" if self.is_multi_label else "are wrong"
+        return f"{number}, {share} {fault}"
 
 
 @dataclass(frozen=True)

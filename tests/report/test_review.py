@@ -91,7 +91,7 @@ def test_the_likeliest_are_listed_where_too_few_answers_show_that_they_are_wrong
             hidden += 1
             assert len(found.listed) == 2
             assert found.says() == (
-                "Nothing shows that any label is wrong; look at the 2 that most probably are"
+                "Nothing shows that any label is wrong; here are the likeliest: 2 labels"
             )
             assert found.probability[found.listed].min() >= sorted(found.probability)[-2]
     assert hidden
