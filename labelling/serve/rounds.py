@@ -21,7 +21,7 @@ from trainers.common.record_file import RECORD_FILE, is_multi_label, read_record
 
 from ..own_run import complete, config_of_images
 from ..request import ARGUMENTS, GROUP_BY, ask
-from ..rounds import newest_finished
+from ..rounds import REFIT, newest_finished
 
 if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
@@ -166,7 +166,8 @@ def words_of(folder: str, annotations: str) -> list[str]:
     Raises:
         UserError: the folder holds no finished round, or its pictures are elsewhere.
     """
-    record = read_record(f"{newest_finished(folder)}/{RECORD_FILE}")
+    former = newest_finished(folder)
+    record = read_record(f"{former}/{RECORD_FILE}")
     known = dict(leaves(record["config"]))
     multi_label = is_multi_label(record)
     roots = [root for root in roots_in(str(known["DATASET.ROOT"])) if root != annotations]
@@ -203,4 +204,6 @@ def words_of(folder: str, annotations: str) -> list[str]:
     ]
     if known[GROUP_BY]:
         words += ["--group-by", str(known[GROUP_BY])]
+    if os.path.isdir(f"{former}/{REFIT}"):
+        words.append("--refit")
     return [*words, "--settings", *settings] if settings else words

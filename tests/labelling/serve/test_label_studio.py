@@ -169,18 +169,42 @@ def test_annotations_are_kept_as_an_export_and_survive_a_restart(task, backend):
     assert [one["annotations"] for one in rounds.tasks.values()] == [[]]
 
 
+EVERY_OPTION = "--skip-small", "--shots", "6", "--seed", "3", "--group-by", "none"
+
+
 @over_tasks
-def test_the_next_rounds_command_has_the_settings_of_the_run(task, run_of, pictures_of, tmp_path):
-    folder = str(run_of(task))
-    file = tmp_path / "annotations.json"
-    image = str(pictures_of(task) / "1.png")
-    note = annotation(task.own(1))
-    file.write_text(json.dumps([{"data": {"image": image}, "annotations": [note]}]))
-    words = words_of(folder, str(file))
-    args = cdc_train.parse_arguments(words)
-    asked = ask_by(args, args.recipe, args.seed, settings_in(args.settings, "--settings"))
+@pytest.mark.parametrize("more", [(), pytest.param(EVERY_OPTION, marks=pytest.mark.slow)])
+def test_the_next_rounds_command_has_the_settings_of_the_run(
+    task, more, run_of, pictures_of, tmp_path
+):
+    folder = str(run_of(task, *more))
+    asked = asked_by(words_of(folder, str(annotated(task, pictures_of, tmp_path))))
     assert asked.multi_label == task.task.multi_label
     assert not changes(config_of_images(complete(asked, [])[0]), record_of(folder))
+
+
+def test_it_trains_on_all_images_once_more_where_the_run_was(own_run, pictures_of, tmp_path):
+    folder = own_run(SINGLE)
+    file = annotated(SINGLE, pictures_of, tmp_path)
+    assert not asked_by(words_of(str(folder), str(file))).refit
+    (folder / "refit").mkdir()
+    assert asked_by(words_of(str(folder), str(file))).refit
+
+
+def annotated(task, pictures_of, folder):
+    """A file with an annotation of a picture."""
+    image = str(pictures_of(task) / "1.png")
+    file = folder / "annotations.json"
+    file.write_text(
+        json.dumps([{"data": {"image": image}, "annotations": [annotation(task.own(1))]}])
+    )
+    return file
+
+
+def asked_by(words):
+    """The request of cdc-train's words."""
+    args = cdc_train.parse_arguments(words)
+    return ask_by(args, args.recipe, args.seed, settings_in(args.settings, "--settings"))
 
 
 def test_a_round_that_fails_is_said_and_the_former_one_answers(backend, caplog, monkeypatch):
