@@ -359,8 +359,8 @@ def notes_on_groups(images: Images, are_named: bool) -> list[str]:
         return []
     alike = "belong together" if are_named else "look like others"
     note = (
-        f"{counted(sum(large), 'image')} {alike}, in {counted(len(large), 'group')}: where a class has "
-        "groups enough, each is trained on, validated or tested as a whole"
+        f"{counted(sum(large), 'image')} {alike}, in {counted(len(large), 'group')}: each "
+        "group stays in one part or fold, where its class has enough groups"
     )
     log.info("%s", note)
     return [note]

@@ -67,7 +67,7 @@ def offer_figure(offer: Offer) -> Figure:
     )
     return Figure(
         "promise",
-        PROMISED,
+        "Wrong labels among those that are given",
         "From left to right less certain labels are given, too, and more of them are wrong (the curve). A dashed line is a "
         "promise, with 95 % confidence: it ends where that many labels are given by cdc-predict --max-error with its share. "
         "The curve stays below it, since few pictures can't show more. In simulations on pictures without copies at most 5 % of "

@@ -87,6 +87,14 @@ def test_a_wheel_has_the_package_whole_and_nothing_else(built, name):
     assert distribution.metadata["Requires-Python"] == ">=3.10"
 
 
+def test_an_index_shows_systems_versions_of_python_and_links(built):
+    facts = wheel_of(built, "cdc_prompt_learning").metadata
+    classifiers = "\n".join(facts.get_all("Classifier"))
+    for wanted in ("Operating System ::", "Python :: 3.10", "Typing :: Typed"):
+        assert wanted in classifiers
+    assert facts.get_all("Project-URL")
+
+
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_an_archive_has_the_sources_and_no_tests_or_data(built, name):
     (archive,) = built.glob(f"{name}-*.tar.gz")

@@ -3,6 +3,7 @@ worst on, the gallery and its lists, pictures, and that names stay text."""
 
 import base64
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import Mock
@@ -31,12 +32,14 @@ from tests.results.conftest import (
     write_labels,
     write_run,
 )
-from tests.runs import change_record, record_of, write_answers
+from tests.runs import REPOSITORY, change_record, record_of, write_answers
 from trainers.common.record_file import ZERO_SHOT
 from trainers.data.lists import Image
 from trainers.evaluation.multi_label import f1_interval, given_in
 
 FOLDER = "pictures"
+# of a report on one training
+HEADINGS = r'<h2 id="(?:promise|gallery|classes|research)">(.*?)</h2>'
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,30 @@ def test_the_page_begins_with_what_was_measured_of_which_pictures_beside_the_unt
 
 
 @over_tasks
+def test_out_of_fold_the_number_is_at_least_about(task, tmp_path):
+    """Unless the pictures are known not to stand for others."""
+    run = task.write(tmp_path / "runs", "CDC", task.answers(1))
+    for facts, is_least in (
+        ({"folds": None}, False),
+        ({"folds": 5, "found_in_part": 0.2}, False),
+        ({"folds": 5, "found_in_part": None}, True),
+    ):
+        change_record(run, **facts)
+        (head,) = headlines(series_of(tmp_path / "runs"))
+        assert head.is_least == is_least
+    make_report([tmp_path / "runs"], tmp_path / "page.html", {}, own=OWN)
+    assert f"At least about {head.value:.1f} %" in text_of(tmp_path / "page.html")
+
+
+@over_tasks
+def test_an_untrained_clip_that_is_missing_has_its_reason(task, tmp_path):
+    task.write(tmp_path / "runs", "CDC", task.answers(1))
+    own = OwnTraining(OFFER, why_alone="its test failed")
+    make_report([tmp_path / "runs"], tmp_path / "page.html", {}, own=own)
+    assert "(zero-shot) not known: its test failed" in text_of(tmp_path / "page.html")
+
+
+@over_tasks
 def test_a_report_on_own_pictures_goes_from_the_number_to_pictures_and_folds_research(
     task, tmp_path
 ):
@@ -154,6 +181,9 @@ def test_a_report_on_own_pictures_goes_from_the_number_to_pictures_and_folds_res
     assert source.index('alt="Share of wrong labels') < source.index('<h2 id="gallery">')
     assert source.index('<h2 id="gallery">') < source.index('<h2 id="classes">') < research
     assert source[research:].split("<details")[1].startswith("><summary>")
+    page = (REPOSITORY / "docs/tutorials/report.md").read_text("utf-8")
+    _, *headings = re.findall(r"(?m)^## \d\. (.*)$", page)
+    assert headings == re.findall(HEADINGS, source), "the page that explains it has its order"
 
 
 @over_tasks

@@ -1,6 +1,8 @@
 """The training loop alone: without Dassl, disk or command."""
 
 import copy
+import json
+import logging
 import math
 import re
 import sys
@@ -13,6 +15,7 @@ from tests.pretended_gpu import pretended_gpu
 from tests.runs import REPOSITORY, python, refuses
 from trainers import METHODS, add_method, list_trainers, method_class, method_node
 from trainers.engine.fit import fit
+from trainers.engine.progress import Progress, Step
 
 # before what docs/api/trainer.md shows: there is no Dassl
 BEFORE = """
@@ -25,6 +28,22 @@ from trainers import list_trainers
 for name in list_trainers():
     method_class(name)
 """
+
+
+def test_the_log_has_each_value_once_per_epoch_and_the_loss_in_between(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    with Progress(str(tmp_path), "CDC", epochs=2, batches=4, done=0, every=1) as progress:
+        for epoch in range(2):
+            for batch in range(4):
+                figures = {"loss": 1.0, "acc": 50.0, "l_de": 0.5}
+                progress.take_step(Step(epoch, batch, 4, figures, lr=0.1, seconds=0.01))
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 8
+    for name, times in {"loss": 8, "acc": 2, "l_de": 2}.items():
+        assert sum(f" {name} " in line for line in lines) == times
+    kept = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert all({"loss", "acc", "l_de"} <= {*json.loads(line)} for line in kept)
+    assert len(kept) == 8
 
 
 def test_a_method_is_trained_on_tensors_where_there_is_no_dassl():
