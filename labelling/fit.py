@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy
 import torch
 from tqdm import tqdm
+from yacs.config import CfgNode
 
 from trainers.common.console import counted, logged_to, show_messages
 from trainers.common.errors import UserError
@@ -19,10 +20,10 @@ from trainers.common.fingerprints import data_name
 from trainers.common.record_file import RECORD_FILE, read_record
 from trainers.data.images import Images
 from trainers.data.random_state import seed_all
-from trainers.devices import wait_for
+from trainers.devices import device_of, wait_for
 from trainers.engine.folder import LOG, folder_of_run
 from trainers.engine.run import Run
-from trainers.engine.run_record import versions
+from trainers.engine.run_record import gpu_facts, versions
 from trainers.engine.scoring import SplitAnswers
 from trainers.learners.features import FeatureMethod, is_feature_classifier
 from trainers.method import Batches
@@ -86,7 +87,7 @@ def open_run(
         with logged_to(path, *loggers) as file:
             given = "\n".join(f"{key}: {value}" for key, value in vars(asked).items())
             file.write(
-                f"** Asked for **\n{given}\n** Config **\n{cfg}\n** System **\n{machine()}\n"
+                f"** Asked for **\n{given}\n** Config **\n{cfg}\n** System **\n{machine(cfg)}\n"
             )
             log.info("Config, versions and all that follows: %s", path)
             seed_all(asked.seed)
@@ -305,12 +306,12 @@ def most_minutes(run: Run) -> int:
     return minutes
 
 
-def machine() -> str:
-    """Describe the machine and the packages, which numbers depend on, in lines."""
+def machine(cfg: CfgNode) -> str:
+    """Describe the packages and the run's GPU, which numbers depend on, in lines."""
     known = "\n".join(f"{name}: {version}" for name, version in versions().items())
-    gpus = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
+    gpu = gpu_facts(device_of(cfg))  # of no other: asking for its name opens it
     built = f"{torch.__config__.show()}{torch.__config__.parallel_info()}"
-    return f"{known}\nGPUs: {', '.join(gpus) or 'none'}\n{built}"
+    return f"{known}\nGPU: {gpu or 'none'}\n{built}"
 
 
 @contextlib.contextmanager

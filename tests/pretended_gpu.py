@@ -229,6 +229,19 @@ def pretended_gpu(kind="cuda"):
 
 
 @contextlib.contextmanager
+def taken_gpu():
+    """While it lasts, programs find a GPU that another one has for itself: opening it fails."""
+    busy = RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
+    with (
+        mock.patch("torch.cuda.is_available", lambda: True),
+        mock.patch("torch.cuda.device_count", lambda: 1),
+        mock.patch("torch.cuda._lazy_init", side_effect=busy),
+        mock.patch("torch.cuda.random._lazy_init", side_effect=busy),
+    ):
+        yield
+
+
+@contextlib.contextmanager
 def some_gpu() -> Iterator[str]:
     """While it lasts, programs find a GPU: the machine's own, or where torch sees none the pretended
     one. Yields its name."""

@@ -1,19 +1,24 @@
 """On a GPU that is pretended what meets on it is on it, and the numbers are the CPU's. Every trainer's
 run: test_every_trainer.py."""
 
+import contextlib
+from types import SimpleNamespace
+
 import numpy
 import pytest
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
+from yacs.config import CfgNode
 
-from labelling import PromptedClassifier
+from labelling import PromptedClassifier, fit
 from labelling.commands import predict, train
 from report import occlusion
 from report.pictures import Found
 from results.runs import collect
 from tests.conftest import BASE, FEW, LEARNING, slow_but_for
 from tests.labelling.serve.conftest import make_demo
-from tests.pretended_gpu import as_on_a_gpu, pretended_gpu
+from tests.pretended_gpu import as_on_a_gpu, pretended_gpu, taken_gpu
 from tests.runs import call, make_pictures, record_of, small_recipe
 from trainers.common.errors import UserError
 from trainers.engine.checkpoint import MODEL_NAME, epoch_name
@@ -44,6 +49,19 @@ def test_a_run_that_was_stopped_on_the_cpu_goes_on_there_to_the_same_numbers(
     assert "gpu" not in expected
     assert record["prompts_hash"] == expected["prompts_hash"]
     assert record["metrics"] == expected["metrics"]
+
+
+def test_a_run_on_the_cpu_leaves_a_gpu_to_the_program_that_has_it(run, stopped):
+    """To its record, at each checkpoint and where it goes on."""
+    options = ("OPTIM.MAX_EPOCH", "2", *EACH_EPOCH, "USE_CUDA", "False")
+    with taken_gpu():
+        with pytest.raises(RuntimeError, match="busy"):
+            torch.cuda.get_rng_state()
+        _, expected, folder = run("CoOp", *options, name="whole")
+        stopped(folder, epoch=1, name="resumed")
+        _, record, _ = run("CoOp", *options, name="resumed")
+    assert record["device"] == expected["device"] == "cpu"
+    assert record["prompts_hash"] == expected["prompts_hash"]
 
 
 @slow_but_for(("CDC", "CoOp", "GDA"), LEARNING)
@@ -122,15 +140,60 @@ def test_pictures_of_ones_own_are_trained_on_and_answered_there(
 def test_ones_own_run_is_made_and_answers_on_the_device_that_is_named(tmp_path, capsys):
     images = make_pictures(tmp_path / "pictures", count=10)
     folder = tmp_path / "run"
-    with pretended_gpu():
+    with taken_gpu():
         words = [images, "--backbone", "tiny", "--output-dir", folder, "--device", "cpu"]
         assert call(train.main, *words) == 0
         assert record_of(folder)["device"] == "cpu"
+        assert call(predict.main, "--run", folder, "--device", "cpu", images / "ant") == 0
+    with pretended_gpu():
         there = PromptedClassifier.load(folder, device="cuda:0")
         assert there.method.device.type == "cuda"
-        assert call(predict.main, "--run", folder, "--device", "cpu", images / "ant") == 0
         assert call(predict.main, "--run", folder, "--device", "mps", images / "ant") == 2
     assert "the device is mps, and torch sees 1 of CUDA's" in capsys.readouterr().err
+
+
+class Started(TorchFunctionMode):
+    """Work that a device does in ``seconds``, a first time and later, while the program goes on: it waits
+    where it reads a value."""
+
+    def __init__(self, seconds):
+        super().__init__()
+        self.seconds = {name: [*both] for name, both in seconds.items()}
+        self.now = 0.0
+        self.ahead = 0.0
+
+    def start(self, name):
+        """Starts a piece of work, and returns what will be its result."""
+        first, later = self.seconds[name]
+        self.seconds[name] = [later, later]
+        self.ahead += first
+        return torch.zeros(1)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func in (torch.Tensor.item, torch.Tensor.cpu):
+            self.now += self.ahead
+            self.ahead = 0.0
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_minutes_that_are_said_are_a_warm_devices_to_the_end_of_its_work(monkeypatch):
+    """20 steps of 60 views; a step costs three times the texts, 6 s, and an image's 2 s a view."""
+    gpu = Started({"texts": (500, 6), "images": (900, 2 * fit.PROBES)})
+    monkeypatch.setattr(fit, "time", SimpleNamespace(perf_counter=lambda: gpu.now))
+    method = SimpleNamespace(
+        device=torch.device("cpu"),
+        towers=SimpleNamespace(autocast=contextlib.nullcontext),
+        encode=lambda: gpu.start("texts"),
+        answer=lambda images, texts: gpu.start("images"),
+        eval=lambda: None,
+        train=lambda: None,
+    )
+    images = SimpleNamespace(train_x=range(80))
+    loaders = SimpleNamespace(train=range(4), images=images, views=range(3))
+    cfg = CfgNode({"OPTIM": {"MAX_EPOCH": 5}, "INPUT": {"SIZE": (32, 32)}})
+    with gpu:
+        minutes = fit.most_minutes(SimpleNamespace(method=method, cfg=cfg, loaders=loaders))
+    assert minutes == 20 * 3 * (6 + 60 * 2) / 60
 
 
 def test_what_looks_at_a_finished_run_does_so_there(trained, data_root):
