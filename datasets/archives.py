@@ -153,7 +153,7 @@ def check_number(path: str, number: int) -> None:
 
 
 def checked(path: str, member: Member) -> Member:
-    """The member, whose name stays below the folder that the archive is unpacked to, on any system.
+    """Return a member whose name stays below the folder that the archive is unpacked to, on any system.
 
     Raises:
         UserError: it doesn't, or is longer than ``LONGEST_MEMBER``.

@@ -116,8 +116,8 @@ class ImageDataset(DatasetBase):
 
 
 class TargetDataset(ImageDataset):
-    """A set on which prompts of another one with the same classes are tested; ``list_images`` has
-    nothing but test images.
+    """A data set on which prompts of another one with the same classes are tested; ``list_images`` lists
+    test images only.
 
     As in CoOp they stand in ``train_x`` too, which is where Dassl reads class names from.
 

@@ -231,7 +231,7 @@ def say_odd(odd: int, target: str) -> None:
 
 
 def sort_train(path: str, target: str) -> None:
-    """A tar of a tar for each class, ``n01440764.tar``.
+    """Unpack a tar of training images, which has a tar for each class, ``n01440764.tar``.
 
     Raises:
         UserError: as ``members``; also for a tar of another name.
@@ -264,7 +264,7 @@ def class_of(name: str, wnids: Mapping[str, str]) -> str:
 
 
 def sort_val(path: str, target: str, wnids: Mapping[str, str]) -> None:
-    """A tar of validation images.
+    """Unpack a tar of validation images into class folders.
 
     Raises:
         UserError: as ``members`` and ``class_of``.

@@ -67,8 +67,8 @@ def why_not_compared(run: Run) -> str:
 
 
 def untrained_record(run: Run, asked: OwnRun) -> Record | None:
-    """Return the record of a run's CLIP untrained on the same images: a run in the run's folder, where the
-    report finds it; None, with a warning, where it can't be made."""
+    """Return the record of a run's CLIP untrained, tested on the same images in a folder of the run, where
+    the report finds it; None, with a warning, where that fails."""
     try:
         with without_handlers(logging.getLogger()):  # its log.txt has it
             return make_untrained(run, asked)

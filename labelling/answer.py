@@ -73,8 +73,8 @@ class Answers:
         return len(self.labels)
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> numpy.ndarray:
-        """The labels (N,), as scikit-learn's functions take them of what ``predict`` returns; of a
-        multi-label run whether each is given (N, K)."""
+        """The labels (N,), as scikit-learn's functions take them; of a multi-label run whether each label
+        is given (N, K)."""
         if self.thresholds is None:
             return numpy.array(self.labels, dtype)
         shape = len(self.labels), len(self.classnames)

@@ -219,7 +219,8 @@ class PromptedClassifier:
         multi_label: bool = False,
         device: str = AUTO,
     ) -> "PromptedClassifier":
-        """A CLIP as it is, by class names alone, with the sentences of zero-shot CLIP (``ZeroshotCLIP2``).
+        """Return a CLIP without training, which answers by class names alone, in the sentences of
+        ``ZeroshotCLIP2``.
 
         Nothing was tested, so nothing is promised of its answers.
 
@@ -392,8 +393,8 @@ class PromptedClassifier:
         return other
 
     def predict(self, images: Pictures, broken: list[UserError] | None = None) -> Answers:
-        """``Answers`` for images, see above: what the run's own test says of them. They are read
-        batch by batch.
+        """Return the ``Answers`` to images in any form that the class names; they are the ones that the
+        run's own test gives. They are read batch by batch.
 
         Args:
             broken: collects the errors of unreadable images, which are left out; without it the

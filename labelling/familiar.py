@@ -52,7 +52,7 @@ class Look:
     precision: numpy.ndarray
 
     def distance(self, looks: numpy.ndarray) -> numpy.ndarray:
-        """Return Mahalanobis' distance, squared, (N,) of statistics (N, S)."""
+        """Return the squared Mahalanobis distance (N,) of statistics (N, S)."""
         around = looks - self.mean
         distance: numpy.ndarray = ((around @ self.precision) * around).sum(axis=1)
         return distance
@@ -167,8 +167,8 @@ def unit(features: numpy.ndarray) -> numpy.ndarray:
 def fit_familiar(
     features: numpy.ndarray, looks: numpy.ndarray, groups: numpy.ndarray, seed: int = 1
 ) -> Familiar:
-    """Keep the features and looks of training pictures. Of one group alone, which no other can judge, no
-    picture is farther than another.
+    """Keep the features and looks of training pictures. With a single group all are equally far, since
+    pictures are judged by other groups only.
 
     Args:
         features: (N, E), of any length; looks: (N, S), of ``appearance.looks_of``; groups: (N,), numbers.

@@ -230,8 +230,9 @@ def check_refit(run: Run) -> None:
 
 
 def make_by_folds(run: Run, method: FeatureMethod) -> None:
-    """Makes the run of a classifier of image features: fitted to all training images, which each is
-    answered by folds that have not seen it. Where images are not held out these answers are the test.
+    """Make the run of a classifier of image features: fit it to all training images, and answer each of
+    them by a classifier that has not seen its fold. Where no images are held out these answers are the
+    test.
     """
     run.prepare()
     started = time.monotonic()

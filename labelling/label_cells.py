@@ -204,8 +204,7 @@ def name_of(label: object, names: Sequence[object] | None, number: int) -> objec
 
 
 def write_table(images: Sequence[Picture], cells: Sequence[str], folder: str) -> str:
-    """Makes a file that names images, and what each has in the column of labels, in a folder of its own,
-    whose name it has; returns the file.
+    """Write a table of images and their labels, ``<folder>/<name of the folder>.csv``; return its path.
 
     Files are named where they are; all other images are written beside it, as PNG. The folder is whole
     or not there; one that holds just these is taken as it is.
@@ -275,7 +274,7 @@ def are_equal(first: str, second: str) -> bool:
 
 
 def check_label(label: object) -> str:
-    """A label without the space around it.
+    """Return a label without the space around it.
 
     Raises:
         UserError: it is not a text of one line.

@@ -215,8 +215,8 @@ def possible_limits(
     groups: numpy.ndarray,
     confidence: float,
 ) -> dict[float, LabelLimits]:
-    """Return the shares of ``OFFERED`` that can be promised, downwards, with their limits; the largest is tested
-    first, and a smaller one if the larger ones can be promised.
+    """Return the shares of ``OFFERED`` that can be promised, in descending order, with their limits. The
+    largest is tested first, and a smaller one only if the larger ones can be promised.
 
     option: of ``PROMISES``; the others: as in ``limit_of_error``.
     """

@@ -180,7 +180,7 @@ def uncovered(shown: numpy.ndarray) -> Tensor:
 
 
 def blurred(images: Tensor) -> Tensor:
-    """Images (…, C, C), blurred."""
+    """Return images (…, C, C) blurred."""
     from scipy.ndimage import gaussian_filter1d
 
     for axis in (-2, -1):
@@ -258,9 +258,10 @@ def difference(images: Tensor, others: Tensor) -> Tensor:
 
 
 def explained(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """The motion (P, 4) of others (P, 4, C, C) that makes them most like images (P, 4, C, C), see
-    ``as_affine``, and the share (P,) of what both show that this and another light leave; infinite
-    where the light differs by more than ``LIGHT`` or less than ``LEAST`` is known of both."""
+    """Return the motion (P, 4) of others (P, 4, C, C) that makes them most like images (P, 4, C, C)
+    (``as_affine``), and the share (P,) of their common contrast that remains after it and a change of
+    light. The share is infinite where the light differs by more than ``LIGHT`` or less than ``LEAST`` is
+    known of both."""
     light = images[:, :3]
     other_light = others[:, :3]
     is_known = images[:, 3:] * (others[:, 3:] > 0.99)  # (P, 1, C, C); moved pixels are mixed ones
@@ -282,13 +283,13 @@ def explained(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def energy(light: Tensor, weight: Tensor) -> Tensor:
-    """The square (P,) of light (P, 3, C, C), weighted by (P, 1, C, C)."""
+    """Return the weighted sum of squares (P,) of light (P, 3, C, C); weights: (P, 1, C, C)."""
     return (light * weight).square().sum((1, 2, 3))
 
 
 def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
-    """(P, 9, D): how light (P, 3, C, C) changes to first order when it is shifted to the right and
-    down, enlarged, turned, given more contrast, more colour, and more light in each channel; weighted."""
+    """Return the weighted changes (P, 9, D) of light (P, 3, C, C), to first order, when it is shifted to
+    the right and down, enlarged, turned, given more contrast, more colour, and more light in each channel."""
     down, right = torch.gradient(light, dim=(2, 3))
     place = torch.arange(COARSE) - (COARSE - 1) / 2
     x = place[None, :]
@@ -309,8 +310,8 @@ def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
 
 
 def as_affine(motion: Tensor) -> Tensor:
-    """(P, 2, 3) (``moved_by``), of a motion (P, 4): to the right and down in coarse pixels, the scale
-    less 1, the angle in radians."""
+    """Return the affine map (P, 2, 3) (``moved_by``) of a motion (P, 4): to the right and down in coarse
+    pixels, the scale minus 1, the angle in radians."""
     right, down, scale, angle = motion.unbind(1)
     across = torch.stack([1 + scale, -angle, 2 * right / COARSE], dim=1)
     along = torch.stack([angle, 1 + scale, 2 * down / COARSE], dim=1)
@@ -318,13 +319,14 @@ def as_affine(motion: Tensor) -> Tensor:
 
 
 def one_after_the_other(first: Tensor, second: Tensor) -> Tensor:
-    """Takes places as first (P, 2, 3) (``moved_by``), and what comes of them as second (P, 2, 3)."""
+    """Return the affine map (P, 2, 3) that is a first one followed by a second one, (P, 2, 3) each
+    (``moved_by``)."""
     turned = second[:, :, :2] @ first
     return torch.cat([turned[:, :, :2], turned[:, :, 2:] + second[:, :, 2:]], dim=2)
 
 
 def moved_by(images: Tensor, affine: Tensor) -> Tensor:
-    """Images (N, 4, C, C) whose places are taken from where (N, 2, 3) puts them, the sides being −1 to
-    1; nothing is known of what lies outside."""
+    """Return images (N, 4, C, C) whose pixels are taken from the places that affine maps (N, 2, 3) give,
+    with sides from −1 to 1. Pixels from outside are unknown."""
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)

@@ -101,7 +101,8 @@ def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
 def config_for(
     state: OfficialState, kind: type[Method], backbone: str, settings: Mapping[str, object]
 ) -> CfgNode:
-    """The recipe for the CLIP, with what follows from the prompts' shapes, and the settings over it.
+    """Return the config of official prompts: the recipe for the CLIP, then what the prompts' shapes imply,
+    then the given settings.
 
     Raises:
         UserError: as ``fill_config``.

@@ -112,8 +112,8 @@ def own_images(
 
 
 def all_trained(lists: Lists, is_divided: bool) -> Lists:
-    """Return lists of which all images are trained on and tested in folds or, where the user has divided
-    them, all but those of the test."""
+    """Return lists that train on all images and test them in folds; if the user has divided them, all but
+    the test images are trained on."""
     train, val, test = lists
     if not is_divided:
         every = by_class([*train, *val, *test])

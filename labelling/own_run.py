@@ -188,7 +188,7 @@ def config_of_images(run: OwnRun) -> CfgNode:
 
 
 def for_trainer(run: OwnRun, trainer: str) -> OwnRun:
-    """A run by a trainer, with its recipe for the CLIP, of all else that is asked for."""
+    """Return the request for another trainer, with its recipe for the CLIP."""
     recipe = recipe_path(trainer, choose_recipe(trainer, run.backbone))
     return replace(run, trainer=trainer, recipe=recipe)
 
@@ -202,7 +202,7 @@ def build_run(
     *,
     can_fold: bool = True,
 ) -> Run:
-    """The run of a config on one's own images, ready to be made.
+    """Return the run of a config on one's own images, ready to be made.
 
     Args:
         task: what it learns; recipe: its file; images: of another run, which this one takes, too; None: those of

@@ -339,8 +339,8 @@ def check_images(images: str) -> None:
 
 
 def check_place(folder: str, images: str) -> None:
-    """A run goes neither among the images, where it passes for a class, nor around them: to train
-    again its folder is deleted.
+    """Refuse a run's folder inside the folder of images, where it would pass for a class, or around it: to
+    train again, users delete a run's folder.
 
     Raises:
         UserError: it would.

@@ -356,7 +356,7 @@ class MultiLabel:
         answers: Prediction,
         truth: Tensor,
     ) -> None:
-        """Each label is given from the probability on that is best for its F1."""
+        """Set each label's threshold to the probability from which on its F1 is best."""
         thresholds = best_thresholds(answers.probability.numpy(), truth.cpu().numpy())
         method.learner.get_buffer("thresholds").copy_(torch.from_numpy(thresholds))
 

@@ -27,7 +27,7 @@ log = logging.getLogger("train")
 
 
 def run(args: argparse.Namespace) -> MethodTrainer:
-    """One run; returns the trainer.
+    """Make one run; return the trainer.
 
     Raises:
         UserError: the input can't work; the run's new folder is then removed if it holds nothing
@@ -91,7 +91,7 @@ def start(cfg: CfgNode, args: argparse.Namespace) -> MethodTrainer:
 
 
 def build(cfg: CfgNode) -> MethodTrainer:
-    """The trainer with its data and model.
+    """Return the trainer with its data and model.
 
     Raises:
         UserError: the config or the data can't work.

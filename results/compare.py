@@ -214,7 +214,8 @@ def read_scores(
 
 
 def chosen(scores: Sequence[ProtocolScores], trainers: Sequence[str]) -> list[ProtocolScores]:
-    """The scores of the named trainers, of all where none is named, by protocols that have two.
+    """Return the scores of the named trainers, or of all if none is named, under each protocol with at
+    least two of them.
 
     Raises:
         UserError: a name is unknown, or nothing has two of them.
@@ -339,7 +340,7 @@ def comparable_groups(scores: ProtocolScores, measure: str) -> list[ProtocolScor
 
 
 def compare(args: argparse.Namespace) -> None:
-    """The whole command.
+    """Carry out the command: print the comparisons, and draw the figure.
 
     Raises:
         UserError: as ``read_scores`` and ``chosen``; no protocol has enough data sets; or the figure

@@ -37,8 +37,8 @@ PRIMARY = "H"  # the measure that verdicts are of, wherever a table has it
 
 @cache
 def effect_shown_by(number: int) -> float:
-    """The mean difference, in standard deviations, that as many data sets show with a chance of
-    ``POWER``."""
+    """Return the mean difference, in standard deviations, that this many data sets show with the
+    probability ``POWER``."""
     from statsmodels.stats.power import TTestPower  # here, since it takes a second
 
     return float(TTestPower().solve_power(nobs=number, alpha=1 - CONFIDENCE_LEVEL, power=POWER))
@@ -284,7 +284,7 @@ class ProtocolScores:
         return list(self.frame.columns)
 
     def joined(self, other: "ProtocolScores") -> "ProtocolScores":
-        """Both, of one protocol."""
+        """Return these scores and other ones under the same protocol as one."""
         return ProtocolScores(
             self.title, concat([self.frame, other.frame]), self.marked | other.marked
         )
@@ -301,7 +301,7 @@ class ProtocolScores:
         return measure not in OF_TRAINED or len(are_marked) == 1
 
     def difference(self, first: str, second: str, measure: str) -> Difference:
-        """First minus second.
+        """Return the difference, first minus second.
 
         Raises:
             UserError: as ``Difference``.
@@ -322,7 +322,7 @@ class Ranking:
 
     @classmethod
     def of(cls, values: Series) -> "Ranking":
-        """Out of values by trainer, data set and seed.
+        """Make a ranking out of values by trainer, data set and seed.
 
         Raises:
             UserError: there are fewer than ``FEWEST_DATA_SETS`` data sets or three trainers.

@@ -38,9 +38,9 @@ def facts_of(record: Record) -> dict[str, str]:
 
 
 def changes_between(first: Record, second: Record) -> list[str]:
-    """Return ``NAME first's → second's`` of the facts that differ between two runs and need not: other data sets
-    have settings, images and classes of their own, the halves of one images and classes. A fact that
-    one of them lacks does not count.
+    """Return ``NAME first's → second's`` for each fact that differs between two runs though it need not.
+    Data sets differ in settings, images and classes, and the halves of a data set in images and classes. A
+    fact that one of the runs lacks does not count.
     """
     then = facts_of(first)
     now = facts_of(second)
@@ -54,8 +54,8 @@ def changes_between(first: Record, second: Record) -> list[str]:
 
 
 def split(records: Sequence[Record]) -> list[list[int]]:
-    """The seeds of a row's runs in groups, one for each experiment: between two seeds of a group, runs
-    of one column differ in nothing that counts.
+    """Divide the seeds of a row's runs into groups, one per experiment: within a group, runs of one column
+    differ in no fact that counts.
     """
     by_seed = by_seed_and_column(records)
     groups: list[list[int]] = []

@@ -71,7 +71,7 @@ def facts(folder: Path, record: Record) -> dict[str, object]:
 
 
 def fingerprint(content: UncertaintyRecord) -> str:
-    """SHA-256 of what JSON holds of a dict."""
+    """Return the SHA-256 of a dict as JSON."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -51,7 +51,7 @@ class Comparison:
 
     @property
     def difference(self) -> float:
-        """One's own less the published."""
+        """Our number minus the published one."""
         return self.mean - self.published
 
     @property

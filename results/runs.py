@@ -326,8 +326,8 @@ def is_newest(path: Path, folder: str | Path) -> bool:
 
 
 def read_run(folder: Path) -> FinishedRun:
-    """The finished run in a folder, its metrics held against its answers where these are there as the
-    run has left them.
+    """Read the finished run in a folder, and check its metrics against its answers, if the run's own are
+    there.
 
     Raises:
         UserError: its record can't be read, or says other than the answers that it has the hash of.

@@ -70,7 +70,7 @@ class CoCoOpMethod(Method):
         return ConditionalContext(self)
 
     def encode(self) -> None:
-        """None: nothing is the same for two images."""
+        """Return None: prompts depend on the image, so that nothing can be encoded before."""
 
     def scores(self, images: Tensor, encoded: Encoded | None = None) -> Scores:
         image_features = self.towers.encode_images(images)  # (1, B, E)

@@ -116,7 +116,7 @@ def unit(features: Tensor) -> float:
 
 
 class GDAMethod(FeatureMethod):
-    """Training-free."""
+    """Gaussian discriminant analysis of image features, beside the texts; nothing is trained."""
 
     declared = SETTINGS
     learner: GaussianClassifier
@@ -223,7 +223,7 @@ class GDAMethod(FeatureMethod):
         self.learner.gaussians = None
 
     def state_for(self, state: State, classes: Sequence[int]) -> State | None:
-        """The Gaussians serve every list with a trained class."""
+        """Return the state for any list with a trained class, which the Gaussians serve."""
         return state_for(state, classes, self.learner.gaussians)
 
     def load(self, state: State, classnames: Sequence[str]) -> None:

@@ -169,7 +169,8 @@ class LinearProbeMethod(FeatureMethod):
         self.learner.gaussians = None
 
     def state_for(self, state: State, classes: Sequence[int]) -> State | None:
-        """Beside the texts the Gaussians say whether an image is of a trained class."""
+        """Return the state for a list of classes; beside the texts, the Gaussians say whether an image is
+        of a trained class."""
         return state_for(state, classes, self.learner.gaussians)
 
     def way_of_added(self) -> str:

@@ -445,8 +445,7 @@ class Method(nn.Module):
 
     @property
     def note(self) -> str:
-        """In which other way than the trained classes alone its list is answered, in words; "" where
-        in none."""
+        """Say how a list with added classes is answered; "" for a list without them."""
         if self.origin is None or not self.class_part.names:
             return ""
         numbers = self.origin.numbers(self.classnames)
@@ -469,7 +468,7 @@ class Method(nn.Module):
         return is_open or {*asked} <= {*trained}
 
     def why_trained_alone(self) -> str:
-        """Why it answers among trained classes alone, where it does, in words."""
+        """Say why the method answers among trained classes alone."""
         if not self.backbone.has_texts:
             return (
                 f"its backbone, an {self.backbone.text.kind}, knows classes by their pictures alone"

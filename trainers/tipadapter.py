@@ -118,7 +118,7 @@ def keys_of(features: Tensor) -> Tensor:
 
 
 class TipAdapterMethod(FeatureMethod):
-    """Training-free."""
+    """A cache of training images' features, beside the texts; nothing is trained."""
 
     declared = SETTINGS
     learner: FeatureCache
@@ -133,7 +133,7 @@ class TipAdapterMethod(FeatureMethod):
         self.learner.labels = None
 
     def state_for(self, state: State, classes: Sequence[int]) -> State | None:
-        """The features of a class that is left out leave with it."""
+        """Return the cache without the features of classes that are left out."""
         if ADDED in classes:
             return None
         labels = state["labels"]
@@ -155,7 +155,7 @@ class TipAdapterMethod(FeatureMethod):
         return Grid([*product(BETAS, TIP_ALPHAS)], usual)
 
     def start(self, training: TrainingImages, validation: Batches | None) -> None:
-        """Fills the cache."""
+        """Fill the cache with the training images."""
         features, labels = self.views_of(training)
         self.learner.fill(keys_of(features), labels)
 

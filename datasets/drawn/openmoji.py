@@ -175,7 +175,8 @@ def fingerprint(folder: str, codes: Collection[str]) -> str:
 
 
 def is_whole(folder: str, codes: Collection[str], made_from: Mapping[str, object]) -> bool:
-    """Does the folder hold all pictures as they were drawn, from this package version in this size?"""
+    """Whether the folder holds all pictures as they were drawn, by this version of the package at this
+    size."""
     try:
         record = read_json(f"{folder}/{MADE_FROM}")
         is_whole: bool = record == {**made_from, "sha256": fingerprint(folder, codes)}

@@ -92,7 +92,8 @@ def check_arguments(args: argparse.Namespace, token: str) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Serve the run until Ctrl-C; where its newest round was killed, the former one, while that round goes on.
+    """Serve the run until Ctrl-C. If its newest round was killed, serve the round before while that one
+    goes on.
 
     Raises:
         UserError: the run can't be loaded, or an argument does not work.

@@ -78,7 +78,8 @@ def read_csv(content: str, multi_label: bool) -> Source:
 
 
 def note_chosen(source: Source, uncertainty: Sequence[str]) -> None:
-    """Note of a source whether its corrected rows are more, or less, certain than the others.
+    """Note in a source whether a test shows that its corrected rows are more, or less, certain than the
+    others.
 
     uncertainty: N cells; nothing is noted where one is not a number.
     """

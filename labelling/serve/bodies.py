@@ -7,7 +7,7 @@ from flask import Response, abort, jsonify, make_response, request
 
 
 def body_json() -> Any:  # noqa: ANN401  (whatever was sent)
-    """The JSON of a request; one that is none ends it with 400."""
+    """Return the JSON of a request; a body that is not JSON ends the request with 400."""
     try:
         return json.loads(request.get_data())
     except (ValueError, RecursionError):  # brackets in brackets, a hundred thousand times

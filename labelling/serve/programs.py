@@ -38,7 +38,8 @@ def add_predict(app: Flask, demo: "Demo") -> None:
 
 
 def answered(table: Sequence[Answer]) -> Response | tuple[Response, int]:
-    """The response of rows: refused if there is none, or not one of the pictures can be read."""
+    """Return the response to pictures' rows: an error if there is no row, or none of the pictures can be
+    read."""
     if not table:
         return refusal("there is no picture: send its bytes, several as a form, or JSON of paths")
     errors = [row["error"] for row in table if "error" in row]

@@ -113,7 +113,7 @@ def overlaid(below: Mapping[str, Stored], above: Mapping[str, Stored]) -> dict[s
 
 
 def check_values(values: Mapping[str, object], settings: Settings, path: str = "") -> None:
-    """Each setting must have a value, of its default's type and among those that it takes.
+    """Check that each setting has a value of its default's type, among the ones that it takes.
 
     Args:
         values: a config node, or a record's as plain dicts; it may have more keys, which are
@@ -153,7 +153,7 @@ def check_value(key: str, value: object, setting: Setting) -> None:
 
 
 def check_range(key: str, value: object, takes: Takes) -> None:
-    """A value, or each element of a list, must be among those that are taken.
+    """Check that a value, or each element of a list, is among the ones that a setting takes.
 
     Raises:
         UserError: as ``check_values``.

@@ -22,8 +22,7 @@ OWNED = "CDC for prompt learning writes into this folder, and replaces its own f
 def check_output(
     option: str, path: str, mark: str, inputs: Iterable[str] = (), at: int = 0
 ) -> None:
-    """A file that a command shall write must not be there, be empty, or be one that the command has
-    written before.
+    """Check that a file to be written is missing, empty, or was written by the same command before.
 
     Args:
         option: that names it, for the message.
@@ -48,8 +47,8 @@ def check_output(
 
 
 def check_folder(option: str, folder: str, owner: str, names: Iterable[str]) -> None:
-    """A folder that a command shall write into is one of its own, or has no file of its names; see
-    ``mark_folder``.
+    """Check that a folder to be written into is marked as the command's own (``mark_folder``), or has none
+    of the names that the command writes.
 
     Args:
         option: that names the folder, for the message.

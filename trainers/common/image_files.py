@@ -148,7 +148,8 @@ def pixels_of(image: Image.Image) -> int:
 
 @contextlib.contextmanager
 def room_for(image: Image.Image) -> Iterator[None]:
-    """Has an image decoded when there is room for it, to the end of the block."""
+    """Wait until there is room for an image's pixels, and keep it to the end of the block, which decodes
+    the image."""
     Image.core.set_block_size(MEMORY_BLOCK)  # type: ignore[attr-defined]  # Pillow exports no allocator
     pixels = AT_ONCE if image.format in MAY_LIE else pixels_of(image)
     # a WebP has its room since it was opened
@@ -157,8 +158,8 @@ def room_for(image: Image.Image) -> Iterator[None]:
 
 
 def draft(image: Image.Image, least: int) -> None:
-    """Has a JPEG decoded at the smallest scale at which its sides have ``least`` pixels; 0: as it is, but
-    one of more than ``AT_ONCE`` pixels at half its size."""
+    """Let Pillow decode a JPEG at the smallest scale at which its sides have ``least`` pixels. With 0 it is
+    decoded as it is, and at half its size if it has more than ``AT_ONCE`` pixels."""
     if least:
         image.draft(image.mode, (least, least))
     if image.width * image.height > AT_ONCE:

@@ -24,7 +24,7 @@ BLOCK = 256  # pictures compared at a time
 
 @dataclass(frozen=True)
 class TrainedOn:
-    """The training pictures, enough of each to know it again.
+    """Fingerprints of the training pictures, by which they are recognised.
 
     Attributes:
         files: the first 8 bytes of each file's hash, as a number; empty where they are unknown.

@@ -69,7 +69,8 @@ class Images:
 
     @cached_property
     def trained_on(self) -> TrainedOn:
-        """The training images, to know them again; empty where digests are unknown."""
+        """Fingerprints of the training images, by which they are recognised; empty where digests are
+        unknown."""
         if not self.digests:
             return UNKNOWN_PICTURES
         files = {start_of(self.digests[str(item.impath)]) for item in self.train_x}
@@ -147,7 +148,7 @@ class PlainDataset(Protocol):
 
 @runtime_checkable
 class KnownDataset(Protocol):
-    """A data set that says more of its images, as all of this toolbox do."""
+    """A data set with further facts of its images, which all data sets of this toolbox have."""
 
     @property
     def images(self) -> Images: ...

@@ -125,7 +125,7 @@ class Generators:
 
 @contextlib.contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
-    """Has Python's, numpy's and torch's draws in the block come from a seed; those after it go on as before it."""
+    """Seed Python's, numpy's and torch's generators to the end of the block; then they go on as before it."""
     of_python = random.getstate()
     of_numpy = numpy.random.get_state()
     with torch.random.fork_rng(devices=[]):

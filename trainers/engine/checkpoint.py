@@ -192,7 +192,7 @@ class Checkpoints:
             raise ValueError("no training has these epochs or seconds")
 
     def check_same_run(self, state: TrainingState, folder: str) -> None:
-        """A run may only be continued as it was started.
+        """Check that a run is continued as it was started.
 
         Raises:
             UserError: settings, class list or images differ; the message names them.
@@ -243,7 +243,7 @@ class Checkpoints:
         return not is_drawn_anew and known != self.images.split_hash
 
     def save_prompts_again(self) -> None:
-        """Puts the prompts as they are now into the checkpoint of the final ones."""
+        """Write the present prompts into the checkpoint of the final ones."""
         folder = f"{self.cfg.OUTPUT_DIR}/{MODEL_NAME}"
         file_name = final(folder, self.cfg)
         state = load(f"{folder}/{file_name}")
@@ -272,7 +272,8 @@ class Checkpoints:
 
 
 def check_test_folder(trained: str, output: str) -> None:
-    """A test does not take a training's place, whose record its prompts and promises rest on.
+    """Refuse a test in the folder of a training: the prompts and promises there rest on the training's
+    record.
 
     Args:
         trained: the folder whose prompts are tested, "" for none; output: where the test goes.

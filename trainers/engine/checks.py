@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 
 
 def check_run(cfg: CfgNode) -> None:
-    """Check the settings that don't belong to a method, each already one that its key takes; a
-    method's own are checked by ``Method.check``."""
+    """Check the settings that don't belong to a method; each has a value that its key takes. A method's own
+    are checked by ``Method.check``."""
     check_clip(cfg.MODEL.BACKBONE.NAME)  # here, before any picture is read
     low, high = cfg.INPUT.RRCROP_SCALE
     if low > high:

@@ -132,7 +132,7 @@ class LeftOut:
 
 
 def empty(*parts: object) -> dict[object, object]:
-    """In the place of the dicts in them."""
+    """Return an empty dict, in the place of the dicts in the schedule and its optimiser."""
     return {}
 
 

@@ -144,7 +144,7 @@ class Run:
     # ---- the training ----
 
     def read_descriptions(self) -> None:
-        """So that their errors are raised before any training."""
+        """Read the descriptions, so that their errors are raised before any training."""
         if self.method.describe is not None:
             self.method.describe(self.method.classnames)
 

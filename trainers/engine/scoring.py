@@ -91,10 +91,13 @@ class MultiLabel:
     method: Method
 
     def arrays(self, answered: SplitAnswers) -> Arrays:
-        """Return for N images and K labels ``image`` (N,), ``probability`` (N, K), ``truth`` (N, K), ``group``
-        (N,) and ``is_new`` (N,), whether nothing of the image's group was trained on, ``fold`` (N,), from 0,
-        where that is known ``unfamiliar`` (N,), and ``threshold`` (F, K): the least probabilities under which labels are given, for out-of-fold
-        answers the best thresholds of the other folds."""
+        """Return for N images and K labels ``image`` (N,), ``probability`` (N, K), ``truth`` (N, K),
+        ``group`` (N,), ``is_new`` (N,), whether nothing of the image's group was trained on, ``fold`` (N,),
+        from 0, and ``unfamiliar`` (N,) where it is known.
+
+        ``threshold`` (F, K) are the least probabilities at which labels are given; out of fold, each fold
+        has the best thresholds of the other folds.
+        """
         paths = answered.paths
         probability = answered.answers.probability.numpy()
         truth = numpy.array([self.images.truth[path] for path in paths])

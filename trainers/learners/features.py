@@ -178,7 +178,7 @@ class FeatureMethod(Method):
 
     @property
     def augmented_views(self) -> int:
-        """In how many augmented views a training image is shown; 0: as it is tested."""
+        """Number of augmented views of a training image; 0: it is shown as it is tested."""
         return 0
 
     def views_of(self, training: TrainingImages) -> tuple[Tensor, Tensor]:

@@ -121,7 +121,7 @@ class Sigmoid:
     block = IMAGES_AT_ONCE
 
     def first(self, target: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-        """Each label as often as it occurs, beside the texts' answers."""
+        """Start where each label is as frequent as it occurs, beside the texts' logits."""
         rate = (target.double().sum(dim=0) + 0.5) / (len(target) + 1)  # (K,)
         return rate.logit() - texts.double().mean(dim=0), rate * (1 - rate)
 

@@ -123,7 +123,7 @@ class TextBox(nn.Module):
         return torch.cat([first(self.tower(part)) for part in tokens.split(TEXTS_A_PASS)])
 
     def unlearned_tokens(self) -> Tensor:
-        """None of CLIP's tokens: nothing is known of another tokenizer's."""
+        """Return a mask of CLIP's vocabulary, with no token in it: nothing is known of another tokenizer."""
         return torch.zeros(len(TOKENIZER.encoder), dtype=torch.bool)
 
     def signature(self) -> list[Tensor]:

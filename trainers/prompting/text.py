@@ -31,10 +31,10 @@ MOST_LAYOUTS = 64  # that a text encoder keeps: more than one where it encodes c
 
 
 class Layout:
-    """The places of N = M·K texts of different lengths, and of the prefixes before them, in one stream of
-    tokens: first the texts' own T, short texts first and padded in groups, then the prefixes'.
+    """The order of all tokens of N = M·K texts of different lengths in one stream, for a single pass.
 
-    A prefix has R rows: R = M as long as each template has one, N where each text has its own. They
+    First come the texts' own T tokens, short texts first and padded in groups, then the prefixes before
+    them. A prefix has R rows: R = M as long as each template has one, N where each text has its own. They
     lie position by position, (P, R, D), so that prompts of all rows can be put in at once.
 
     Args:
@@ -172,8 +172,9 @@ class Layout:
         return split
 
     def causal_mask(self, length: int, key: Tensor) -> Tensor:
-        """Added to the products of a group's queries and keys (n, P + L, H, D/H): 0 where a token sees
-        another one, (L, P + L), −∞ elsewhere. Made once, as most layers have the same P."""
+        """Return the mask that is added to the products of a group's queries and keys (n, P + L, H, D/H): 0
+        where a token sees another one, (L, P + L), −∞ elsewhere. It is made once, as most layers have the
+        same P."""
         keys = key.shape[1]
         shape = (length, keys, key.dtype)
         if shape not in self.masks:

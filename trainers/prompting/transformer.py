@@ -267,7 +267,7 @@ class ImageEncoder(nn.Module):
     def in_pieces(
         self, images: Tensor, adapters: Iterable[Adapter | None], readout: Readout | None
     ) -> Tensor:
-        """``forward`` of images without prompts, ``CPU_BATCH`` at a time."""
+        """Run ``forward`` on images without prompts, ``CPU_BATCH`` at a time."""
         encoded = []
         for piece in images.flatten(0, 1).split(CPU_BATCH):
             encoded.append(self.encode(piece[None], (), adapters, readout))
@@ -283,7 +283,7 @@ class ImageEncoder(nn.Module):
         adapters: Iterable[Adapter | None],
         readout: Readout | None,
     ) -> Tensor:
-        """``forward`` of one template after the other."""
+        """Run ``forward`` on one template after the other."""
         encoded = []
         for m in range(len(prompts[0])):
             shown = images[m % len(images)]
@@ -298,7 +298,7 @@ class ImageEncoder(nn.Module):
         adapters: Iterable[Adapter | None],
         readout: Readout | None,
     ) -> Tensor:
-        """``forward`` of all at once."""
+        """Run ``forward`` on all images and templates at once."""
         views, batch = images.shape[:2]
         templates = len(prompts[0]) if prompts else views
         dtype = self.conv1.weight.dtype

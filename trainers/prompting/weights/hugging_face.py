@@ -132,7 +132,7 @@ def patches(images: Tensor, size: int) -> Tensor:
 
 
 def taken_as_it_is(folder: str, settings: object) -> tuple[dict[str, Tensor], str, Facts]:
-    """``load`` of a model whose towers are not CLIP's own.
+    """Return ``load`` of a model whose towers are not CLIP's own, but taken as they are.
 
     Raises:
         UserError: its weights or its tokenizer can't be read.

@@ -93,7 +93,7 @@ def openai_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def check_widths(
     state: Mapping[str, Tensor], source: str, model: str, vision: int, text: int
 ) -> None:
-    """The heads of a model would be wrong for the weights of another one.
+    """Refuse weights of widths that another model has, for which the number of heads would be wrong.
 
     Raises:
         UserError: the towers' widths are not ``vision`` (of a ViT) and ``text``.
