@@ -23,7 +23,7 @@ from tests.labelling.cases import (
     train,
     write,
 )
-from tests.runs import make_pictures, record_of
+from tests.runs import make_pictures, record_of, refuses
 from tests.same_run import assert_same_run
 from trainers.common.record_file import read_answers
 from trainers.data.kept import PictureCache
@@ -228,6 +228,8 @@ def test_after_a_killed_round_the_next_one_may_have_other_pictures(
     with monkeypatch.context() as patched:
         KILLS["before the record"](patched)
         assert second() == 130
+    with refuses(f"a training that has ended, such as one in {folder}/rounds"):
+        PromptedClassifier.load(folder)
     file = write(folder.with_name("pictures") / "labels.csv", task.rows()[2:])
     capsys.readouterr()
     assert train(task, file, folder, small_clip_file, settings=BLOCKS) == 0

@@ -101,8 +101,10 @@ def finished_record(folder: str) -> Record:
     """
     path = Path(folder, RECORD_FILE)
     if not path.is_file():
+        former = Path(folder, ROUNDS)
+        such = f", such as one in {former}" if former.is_dir() else ""
         raise UserError(
-            f"{folder} holds no finished run, there is no {RECORD_FILE}: give the folder of a training that has ended"
+            f"{folder} holds no finished run, there is no {RECORD_FILE}: give the folder of a training that has ended{such}"
         )
     return read_record(path)
 
