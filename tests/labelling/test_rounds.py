@@ -3,6 +3,7 @@
 import functools
 import os
 import shutil
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy
@@ -12,17 +13,7 @@ from PIL import Image
 from labelling import PromptedClassifier, encode, fit, rounds
 from labelling.rounds import Labelled, differences
 from results.runs import collect
-from tests.conftest import slow_but_for
-from tests.labelling.cases import (
-    MULTI,
-    PICTURES,
-    SINGLE,
-    TASKS,
-    by_turns,
-    over_tasks,
-    train,
-    write,
-)
+from tests.labelling.cases import MULTI, PICTURES, SINGLE, by_turns, over_tasks, train, write
 from tests.runs import make_pictures, record_of, refuses
 from tests.same_run import assert_same_run
 from trainers.common.record_file import read_answers
@@ -219,11 +210,34 @@ def test_a_killed_round_goes_on_to_the_same_bytes(task, kill, in_rounds, whole_o
     assert (folder / pictures).read_bytes() == (whole / pictures).read_bytes()
 
 
-@slow_but_for(["multi-label"], TASKS)
-def test_after_a_killed_round_the_next_one_may_have_other_pictures(
-    name, in_rounds, first_of, small_clip_file, monkeypatch, capsys
+@pytest.mark.parametrize(
+    "now, is_known, stays", [("A", True, True), ("B", True, False), ("B", False, True)]
+)
+def test_of_a_killed_round_on_other_pictures_nothing_stays(
+    tmp_path, monkeypatch, now, is_known, stays
 ):
-    task = TASKS[name]
+    """Where the former round is one of this run's."""
+    of = {name: {"a.png": Labelled(name, ("x",))} for name in ("A", "B", "former")}
+    (tmp_path / "prompt_learner").mkdir()
+    (tmp_path / "rounds/1").mkdir(parents=True)
+    rounds.write_pictures(str(tmp_path), of["A"])
+    monkeypatch.setattr(rounds, "pictures_of", lambda _: of[now])
+    former = of["former"] if is_known else {}
+    monkeypatch.setattr(rounds, "former_pictures", lambda *_: former)
+    run = SimpleNamespace(
+        cfg=SimpleNamespace(OUTPUT_DIR=str(tmp_path)), loaders=SimpleNamespace(images=None)
+    )
+    rounds.begin_round(run, SINGLE.task)
+    assert (tmp_path / "prompt_learner").exists() == stays
+    assert rounds.read_pictures(str(tmp_path)) == of["A" if stays else now]
+    assert (tmp_path / "rounds/1").exists()
+
+
+@pytest.mark.slow
+@over_tasks
+def test_after_a_killed_round_the_next_one_may_have_other_pictures(
+    task, in_rounds, first_of, small_clip_file, monkeypatch, capsys
+):
     folder, second = in_rounds(task)
     with monkeypatch.context() as patched:
         KILLS["before the record"](patched)
@@ -241,9 +255,10 @@ def test_after_a_killed_round_the_next_one_may_have_other_pictures(
     assert_same_run(folder / "rounds/1", whole / "rounds/1")
 
 
-@slow_but_for(["multi-label"], TASKS)
-def test_after_a_killed_round_other_settings_are_another_run(name, in_rounds, monkeypatch, capsys):
-    folder, second = in_rounds(TASKS[name])
+@pytest.mark.slow
+@over_tasks
+def test_after_a_killed_round_other_settings_are_another_run(task, in_rounds, monkeypatch, capsys):
+    folder, second = in_rounds(task)
     with monkeypatch.context() as patched:
         KILLS["before the record"](patched)
         assert second() == 130
@@ -262,9 +277,9 @@ def test_other_settings_are_another_run(task, in_rounds, more, capsys):
     assert after == before
 
 
-@slow_but_for(["single-label"], TASKS)
-def test_another_clip_is_another_run(name, in_rounds, own_pictures, small_resnet_file, capsys):
-    task = TASKS[name]
+@pytest.mark.slow
+@over_tasks
+def test_another_clip_is_another_run(task, in_rounds, own_pictures, small_resnet_file, capsys):
     folder, _ = in_rounds(task)
     file = write(own_pictures(task) / "labels.csv", second_rows(task))
     assert train(task, file, folder, small_resnet_file, settings=BLOCKS) == 2
