@@ -1,6 +1,7 @@
 """The next round of a run by the same command: what is kept, said and compared, and that a killed one goes on."""
 
 import functools
+import logging
 import os
 import shutil
 from types import SimpleNamespace
@@ -327,7 +328,8 @@ def test_what_changed_in_words():
 
 
 @pytest.mark.parametrize("refit", [pytest.param(False, marks=pytest.mark.slow), True])
-def test_a_training_in_epochs_has_rounds_too(tmp_path, refit):
+def test_a_training_in_epochs_has_rounds_too(tmp_path, refit, caplog):
+    caplog.set_level(logging.INFO, "labelling")  # else a test before this one has set it, or none
     folder = make_pictures(tmp_path / "shapes", names=("red square", "blue quokka"), count=10)
     settings = {"OPTIM.MAX_EPOCH": 1, "DATALOADER.NUM_WORKERS": 0}
     options = {"trainer": "CoOp", "backbone": "tiny", "folder": tmp_path / "run", "refit": refit}
