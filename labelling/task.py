@@ -336,7 +336,7 @@ class MultiLabel:
         return torch.from_numpy(numpy.array([images.truth[path] for path in paths]))
 
     def log_likelihood(self, logits: Tensor, target: Tensor) -> Tensor:
-        """At the temperature 1 alone."""
+        """Return the log-likelihood (T,) of a target, at the temperature 1 alone."""
         loss = F.binary_cross_entropy_with_logits(
             logits.cpu().double(), target.cpu().double(), reduction="sum"
         )

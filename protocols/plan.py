@@ -97,7 +97,7 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """Its name among the runs of its trainer: the ablation's row, or the recipe, with the
+        """The run's name among the runs of its trainer: the ablation's row, or the recipe, with the
         backbone where that is another."""
         recipe = Path(self.recipe).stem
         short = short_name(self.backbone or "")
@@ -105,7 +105,7 @@ class PlannedRun:
 
     @property
     def folder(self) -> str:
-        """Its folder, in CoOp's manner."""
+        """The run's folder, in CoOp's manner."""
         place = (self.dataset, f"shots_{self.shots}", self.trainer, self.name, f"seed{self.seed}")
         return os.path.join(self.output, self.part, *place)
 

@@ -302,7 +302,8 @@ def draw_training(
     ylabel: str,
     colours: Colours,
 ) -> None:
-    """curves: name → a ``training_curve`` for each seed; tag: which of its curves."""
+    """Draw one curve of each training; curves: name → a ``training_curve`` for each seed; tag: which of its
+    curves."""
     for name, seeds in curves.items():
         # a line per epoch, a column per seed
         frame = DataFrame([seed[tag] for seed in seeds]).T.sort_index()

@@ -268,7 +268,7 @@ def in_order(frame: DataFrame, measured: int) -> DataFrame:
 
 
 def with_averages(frame: DataFrame) -> DataFrame:
-    """For each trainer and config with several data sets the row of their mean, over the seeds that
+    """Add, for each trainer and config with several data sets, the row of their mean over the seeds that
     all of them have; it comes after all that was measured.
 
     Values derived from the columns are derived from these means, too, as papers print them: the

@@ -67,7 +67,7 @@ class LowRank(Adapter):
 
 
 class LowRankLayers(nn.Module):
-    """Called, it gives the hand-crafted prompt with a ``LowRank`` for every layer."""
+    """A learner that gives the hand-crafted prompt with a ``LowRank`` for every layer."""
 
     text: Any  # one for each layer; by torch's hints they would be any modules
     image: Any

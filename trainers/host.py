@@ -34,7 +34,7 @@ def training_transforms(cfg: CfgNode) -> list[Any]:
 
 
 def version_of_dassl() -> dict[str, str | None]:
-    """Its version, and which Dassl it is: ``lite`` or ``real``."""
+    """Return Dassl's version, and which Dassl it is: ``lite`` or ``real``."""
     if not has_dassl():
         return {"dassl": None, "which dassl": None}
     dassl = import_module("dassl")

@@ -67,7 +67,8 @@ def add_page(app: Flask, demo: Demo) -> None:
     app.jinja_env.filters.update(percent=percent, decimal=decimal)
 
     def page(names: Sequence[str], error: UserError | str = "", **shown: object) -> str:
-        """shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the error."""
+        """Return the page; shown: the template's ``key`` of a picture, ``answer``, and ``field`` of the
+        error."""
         return render_template(
             "page.html",
             demo=demo,

@@ -73,7 +73,7 @@ def check_ppm(file: IO[bytes], is_plain: bool) -> None:
 
 
 def check_tiff(file: IO[bytes], order: str) -> None:
-    """order: of its bytes, as ``struct`` has it."""
+    """Check a TIFF's header; order: of its bytes, as ``struct`` has it."""
     try:
         (version,) = struct.unpack(f"{order}H", file.read(2))
         is_big = version == 43
@@ -91,7 +91,7 @@ def check_tiff(file: IO[bytes], order: str) -> None:
 
 
 def check_webp(head: bytes) -> int:
-    """Its pixels; ``head``: its bytes 2 to 30."""
+    """Return a WebP's number of pixels, which is checked; ``head``: its bytes 2 to 30."""
     kind = head[10:14]
     body = head[18:]
     if kind == b"VP8X":

@@ -126,7 +126,7 @@ KEY_MARKS = {
 
 
 class LeftOut:
-    """In the place of the schedule and its optimiser, which Dassl pickles as they are."""
+    """A stand-in for the schedule and its optimiser, which Dassl pickles as they are."""
 
     def __setstate__(self, state: object) -> None: ...
 

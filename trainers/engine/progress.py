@@ -65,7 +65,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Since it started."""
+        """Seconds since the training was started or resumed."""
         return time.monotonic() - self.started
 
     def take_step(self, step: Step) -> None:

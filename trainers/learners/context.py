@@ -53,7 +53,7 @@ class ContextLearner(nn.Module):
 
     @classmethod
     def from_settings(cls, method: Method) -> "ContextLearner":
-        """With CoOp's keys N_CTX, CSC and CTX_INIT (a phrase, which brings its own length)."""
+        """Make the learner by CoOp's keys N_CTX, CSC and CTX_INIT (a phrase, which brings its own length)."""
         node = method.settings
         classes = len(method.classnames)
         context = context_of_phrase(method.backbone.text, node.N_CTX, node.CTX_INIT)

@@ -166,7 +166,8 @@ class FeatureMethod(Method):
         return Scores(logits, features, texts, images)
 
     def predict(self, logits: Tensor) -> Prediction:
-        """At the learner's ``temperature``; other classes' answers are the texts' alone."""
+        """Return the ``Prediction`` at the learner's temperature; classes that were not trained are
+        answered by the texts alone."""
         if self.left_out:
             return super().predict(logits)
         temperature = self.learner.get_buffer("temperature")

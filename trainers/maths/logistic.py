@@ -148,11 +148,11 @@ def around(texts: Tensor, of_trained: Tensor) -> Tensor:
 def regressions(
     features: Tensor, target: Tensor, texts: Tensor, strengths: Sequence[float], link: Link
 ) -> Iterator[Regression]:
-    """The regression for each strength C, when it is asked for: it minimises
+    """Yield the regression for each strength C, which minimises
 
-        ½ |W|² − C log p(target | W z + b + s t),
+        ½ |W|² − C log p(target | W z + b + s t).
 
-    and for all but nothing b and s are free; s is one number for all labels. The features are centred
+    b and s are nearly free (their priors are wide); s is one number for all labels. The features are centred
     and turned to the axes of their spread λ, which changes no minimum; there the curvature is about
     1 + C h λ with the mean h of p (1 − p), and L-BFGS in coordinates that are scaled by its root takes
     about ten steps.
