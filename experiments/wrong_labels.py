@@ -37,7 +37,7 @@ from experiments.trust_lab.folders import Folder
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.parts import stratified_folds
 from labelling.task import FOLDS, MULTI_LABEL_TASK
-from report.review import WrongLabels, wrong_in_sets, wrong_labels
+from report.review import WrongLabels, wrong_labels, wrong_multi_labels
 from trainers.binaryprobe import BinaryProbeMethod
 from trainers.common.setting import node_of
 from trainers.prompting.backbone import load_backbone
@@ -107,7 +107,7 @@ def out_of_fold(folder: Folder, features: Tensor, truth: numpy.ndarray) -> numpy
 
 def ours(probability: numpy.ndarray, truth: numpy.ndarray, is_several: bool) -> WrongLabels:
     if is_several:
-        return wrong_in_sets(probability, truth)
+        return wrong_multi_labels(probability, truth)
     return wrong_labels(probability, truth.argmax(axis=1))
 
 

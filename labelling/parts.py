@@ -46,7 +46,7 @@ def files_of(table: Table) -> dict[str, Files]:
     return files
 
 
-def in_classes(table: Table, groups: Numbers | None = None) -> Lists:
+def single_label_lists(table: Table, groups: Numbers | None = None) -> Lists:
     """Return train, val and test of pictures of one label.
 
     groups: without, each picture is alone.
@@ -63,9 +63,9 @@ def in_classes(table: Table, groups: Numbers | None = None) -> Lists:
     return labelled(table.place, parts, names)
 
 
-def in_label_sets(table: Table, groups: Numbers | None = None) -> Lists:
-    """Return train, val and test of multi-label pictures (``in_classes``)."""
-    items = items_by_label_set(table)
+def multi_label_lists(table: Table, groups: Numbers | None = None) -> Lists:
+    """Return train, val and test of multi-label pictures (``single_label_lists``)."""
+    items = multi_label_items(table)
     lists: dict[str, list[Image]] = {part: [] for part in PARTS}
     for item, part in zip(items, table.parts):
         if part != WHOLE:
@@ -102,7 +102,7 @@ def stratified(
     return [part_of_fold[one] for one in fold]
 
 
-def items_by_label_set(table: Table) -> list[Image]:
+def multi_label_items(table: Table) -> list[Image]:
     """Return multi-label pictures as items, whose class is their set of labels."""
     sets = sorted({*table.labels})
     number = {own: place for place, own in enumerate(sets)}

@@ -40,10 +40,10 @@ from .parts import (
     Numbers,
     files_of,
     folds,
-    in_classes,
-    in_label_sets,
-    items_by_label_set,
+    multi_label_items,
+    multi_label_lists,
     sampled,
+    single_label_lists,
     stratified_folds,
     too_small,
 )
@@ -98,11 +98,11 @@ class SingleLabel:
 
     def items(self, table: Table) -> list[Image]:
         """Return all pictures as items of a data set, in the order in which they are looked at."""
-        return sum(in_classes(table), [])
+        return sum(single_label_lists(table), [])
 
     def divide(self, table: Table, groups: Numbers | None = None) -> Lists:
         """Return train, val and test; groups: path → those that are not divided."""
-        return in_classes(table, groups)
+        return single_label_lists(table, groups)
 
     def truth(self, table: Table) -> Truth:
         """Return ``Images.truth``."""
@@ -292,10 +292,10 @@ class MultiLabel:
         return table, notes
 
     def items(self, table: Table) -> list[Image]:
-        return items_by_label_set(table)
+        return multi_label_items(table)
 
     def divide(self, table: Table, groups: Numbers | None = None) -> Lists:
-        return in_label_sets(table, groups)
+        return multi_label_lists(table, groups)
 
     def truth(self, table: Table) -> Truth:
         return dict(zip(table.paths, table.truth))

@@ -34,7 +34,7 @@ from .gallery import (
 )
 from .headlines import Headline, is_least, mean_of, number_of_images
 from .pictures import Paths
-from .review import least_certain, wrong_in_sets
+from .review import least_certain, wrong_multi_labels
 
 MAP = "map"  # the metric of a headline, and its name there
 MEASURE = "mAP"
@@ -279,7 +279,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     are names only."""
     run = entry.first
     answers = held_out(run)
-    wrong = wrong_in_sets(answers["probability"], answers["truth"])
+    wrong = wrong_multi_labels(answers["probability"], answers["truth"])
     found = orders(answers, wrong.listed)
     cards = {}
     for kind, order in found.items():

@@ -139,7 +139,7 @@ def wrong_labels(probability: numpy.ndarray, label: numpy.ndarray) -> WrongLabel
     return listed_down_to(LIKELY_WRONG, probability, chance <= FALSE_LISTS)
 
 
-def wrong_in_sets(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabels:
+def wrong_multi_labels(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabels:
     """Find the multi-label pictures that probably have a wrong label, given or missing: labels are as if independent.
 
     Args:

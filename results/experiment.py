@@ -85,7 +85,7 @@ def separating(first: ByColumn, second: ByColumn) -> list[str]:
     return [change for pair in pairs for change in changes_between(*pair)]
 
 
-def named(seeds: Sequence[int]) -> str:
+def seeds_in_words(seeds: Sequence[int]) -> str:
     """``seed 1``, ``seeds 1, 2``."""
     word = "seed" if len(seeds) == 1 else "seeds"
     return f"{word} {first_few([*map(str, seeds)])}"
@@ -95,7 +95,7 @@ def why_split(records: Sequence[Record], groups: Sequence[Sequence[int]]) -> str
     """Describe the difference between the first two of the groups that ``split`` gives."""
     by_seed = by_seed_and_column(records)
     changed = [*dict.fromkeys(separating(*(by_seed[group[0]] for group in groups[:2])))]
-    return f"{named(groups[0])} and {named(groups[1])} differ in {first_few(changed)}"
+    return f"{seeds_in_words(groups[0])} and {seeds_in_words(groups[1])} differ in {first_few(changed)}"
 
 
 def notes_on_columns(cells: Iterable[tuple[str, Mapping[Any, Record]]]) -> list[str]:

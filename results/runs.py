@@ -28,7 +28,7 @@ from trainers.common.record_file import (
     read_record,
 )
 
-from .experiment import named, split
+from .experiment import seeds_in_words, split
 
 log = logging.getLogger(__name__)
 
@@ -399,7 +399,7 @@ def group(runs: Iterable[FinishedRun]) -> list[RunSeries]:
             seeds.sort(key=lambda run: run.seed)
             groups = split([run.record for run in seeds])
             for of_group in groups:
-                own = f", {named(of_group)}" if len(groups) > 1 else ""
+                own = f", {seeds_in_words(of_group)}" if len(groups) > 1 else ""
                 alike = [run for run in seeds if run.seed in of_group]
                 series.append(RunSeries(task, tested_on, name + own, alike))
     return sorted(series, key=lambda entry: entry.task)

@@ -28,10 +28,10 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import RECORD_FILE, finite, nested
 
 from .experiment import (
-    named,
     notes_on_columns,
     notes_on_rows,
     refuse_twice,
+    seeds_in_words,
     split,
     why_split,
 )
@@ -192,7 +192,9 @@ def experiments(lines: Lines) -> tuple[Lines, list[str]]:
         groups = split(records)
         if len(groups) > 1:
             notes.append(f"Not one experiment, {shown(key)}: {why_split(records, groups)}.")
-            names |= {(key, seed): f", {named(group)}" for group in groups for seed in group}
+            names |= {
+                (key, seed): f", {seeds_in_words(group)}" for group in groups for seed in group
+            }
     apart = [
         ((*key[:-1], key[-1] + names.get((key, run.seed), "")), run, values)
         for key, run, values in lines

@@ -23,13 +23,13 @@ def device_of(cfg: CfgNode) -> torch.device:
     name: str = cfg.DEVICE
     if name == AUTO:
         return torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
-    device = named(name)
+    device = parse_device(name)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     return device
 
 
-def named(name: str) -> torch.device:
+def parse_device(name: str) -> torch.device:
     """The device of a name such as cpu, cuda:1 or mps.
 
     Raises:

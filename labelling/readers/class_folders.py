@@ -15,7 +15,7 @@ from trainers.common.console import counted, first_few
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash
 from trainers.common.fingerprints import BELOW_MARK, folder_and_level
-from trainers.common.image_files import files_below, is_image, left_out, named
+from trainers.common.image_files import files_below, first_names, is_image, left_out
 from trainers.data.class_folders import (
     CLASSNAMES,
     Files,
@@ -189,7 +189,7 @@ def files_left_out(folder: str, layout: Layout, level: int = 1) -> Iterator[str]
     yield left_out(inside)
     if outside:
         number = counted(len(outside), "image")
-        yield f"Left out, since they lie in no class folder: {number} ({named(outside)})"
+        yield f"Left out, since they lie in no class folder: {number} ({first_names(outside)})"
     if with_images := [f"{name} ({number})" for name, number in unused.items() if number]:
         beside_what = " and ".join(sorted(map(os.path.basename, used)))
         yield f"Left out, since they lie beside {beside_what}: images in {first_few(with_images)}"

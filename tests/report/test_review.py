@@ -13,8 +13,8 @@ from report.review import (
     Noisy,
     WrongLabels,
     probably_wrong,
-    wrong_in_sets,
     wrong_labels,
+    wrong_multi_labels,
 )
 
 
@@ -72,7 +72,7 @@ def in_sets(seed, share, labels=5, images=300):
     return probability, truth ^ wrong, wrong.any(axis=1)
 
 
-@pytest.mark.parametrize("made, found", [(made_up, wrong_labels), (in_sets, wrong_in_sets)])
+@pytest.mark.parametrize("made, found", [(made_up, wrong_labels), (in_sets, wrong_multi_labels)])
 def test_where_all_labels_are_right_few_are_listed_and_none_is_said_to_be_wrong(made, found):
     """In 60 folders; more than 4 of them by chance in 1 of 100."""
     lists = [found(*made(seed, 0)[:2]) for seed in range(60)]
@@ -142,7 +142,7 @@ def test_pictures_with_a_wrong_label_are_listed_with_the_precision_that_is_expec
     expected = 0.0
     for seed in range(10):
         probability, truth, wrong = in_sets(seed, 0.03)
-        by = wrong_in_sets(probability, truth)
+        by = wrong_multi_labels(probability, truth)
         assert by.probability.shape == (300,)
         assert (by.probability[by.listed] >= LISTED_PICTURE).all()
         found += wrong[by.listed].sum()
@@ -159,4 +159,4 @@ def test_a_picture_is_wrong_where_any_of_its_labels_is():
     cells = numpy.stack([1 - probability.ravel(), probability.ravel()], axis=1)
     of_cell = wrong_labels(cells, truth.ravel().astype(int)).probability.reshape(truth.shape)
     expected = [1 - math.prod(1 - each for each in row) for row in of_cell.tolist()]
-    assert wrong_in_sets(probability, truth).probability == pytest.approx(expected)
+    assert wrong_multi_labels(probability, truth).probability == pytest.approx(expected)

@@ -306,7 +306,7 @@ def test_gallery_and_lists_have_the_same_pictures_in_one_order(task, tmp_path, m
     found = WrongLabels(numpy.full(40, 0.4), numpy.array([7, 3, 12]), True, task is MULTI_LABEL)
     finds = Mock(return_value=found)
     monkeypatch.setattr("report.gallery.probably_wrong", finds)
-    monkeypatch.setattr("report.multi_label.wrong_in_sets", finds)
+    monkeypatch.setattr("report.multi_label.wrong_multi_labels", finds)
     task.write(tmp_path / "runs", "CDC", task.answers(1))
     (entry,) = series_of(tmp_path / "runs")
     made = shown_of(entry).gallery(entry, {})
@@ -397,7 +397,7 @@ def test_the_list_of_runs_has_the_measures_of_the_task(task, tmp_path):
 
 def test_a_card_of_several_labels_has_those_that_it_has_or_is_given(tmp_path, monkeypatch):
     found = WrongLabels(numpy.full(3, 0.4), numpy.array([1, 0]), True, is_multi_label=True)
-    monkeypatch.setattr("report.multi_label.wrong_in_sets", lambda *answers: found)
+    monkeypatch.setattr("report.multi_label.wrong_multi_labels", lambda *answers: found)
     answers = {
         "image": numpy.array(["p/a.png", "p/b.png", "p/c.png"]),
         "probability": numpy.array([[0.6, 0.1, 0.1], [0.9, 0.1, 0.2], [0.9, 0.1, 0.1]], "float32"),

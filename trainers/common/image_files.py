@@ -328,13 +328,15 @@ def left_out(paths: Iterable[str]) -> str:
             path, lambda image: getattr(image, "is_animated", False)
         ):
             moving.append(path)
-    lines = [f"{len(files)} {ending} ({named(files)})" for ending, files in sorted(ignored.items())]
+    lines = [
+        f"{len(files)} {ending} ({first_names(files)})" for ending, files in sorted(ignored.items())
+    ]
     sentences = [f"Left out: {'; '.join(lines)}"] if lines else []
     if heic := needs_heic(sum(ignored.values(), [])):
         sentences.append(heic)
     if moving:
         sentences.append(
-            f"Of {len(moving)} moving pictures the first frame is taken ({named(moving)})"
+            f"Of {len(moving)} moving pictures the first frame is taken ({first_names(moving)})"
         )
     return ". ".join(sentences)
 
@@ -345,7 +347,7 @@ def needs_heic(paths: Iterable[str]) -> str:
     return "To take HEIC: pip install pillow-heif" if unread else ""
 
 
-def named(paths: Iterable[str]) -> str:
+def first_names(paths: Iterable[str]) -> str:
     """The first few files by their names."""
     return first_few([printable(os.path.basename(path)) for path in paths])
 

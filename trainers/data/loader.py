@@ -376,7 +376,7 @@ class Loaders:
 
     def over(self, images: Sequence[Item]) -> Loader:
         """A loader of images in their order, as they are tested."""
-        return tested(self.cfg, images, self.shown, self.images.kept, self.features)
+        return make_test_loader(self.cfg, images, self.shown, self.images.kept, self.features)
 
     def over_training(self, every: int, augmented: bool) -> Loader:
         """A loader of each ``every``-th training image in their order, as they are tested or
@@ -410,8 +410,8 @@ def make_loaders(
         cfg,
         images,
         train=make_loader(cfg, train),
-        val=tested(cfg, images.val, shown, kept, known) if images.val else None,
-        test=tested(cfg, images.test, shown, kept, known),
+        val=make_test_loader(cfg, images.val, shown, kept, known) if images.val else None,
+        test=make_test_loader(cfg, images.test, shown, kept, known),
         views=views,
         augmented=augmented,
         shown=shown,
@@ -419,7 +419,7 @@ def make_loaders(
     )
 
 
-def tested(
+def make_test_loader(
     cfg: CfgNode,
     images: Sequence[Item],
     shown: View,
