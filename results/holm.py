@@ -23,5 +23,5 @@ def by_holm(values: Iterable[float]) -> list[float]:
 
 
 def holm_over(number: int) -> str:
-    """Return the words behind a corrected p; empty for a test that stands alone."""
+    """Return the words that follow a corrected p, with the number of tests; "" for a single test."""
     return f" by Holm over {number} differences" if number > 1 else ""

@@ -330,7 +330,7 @@ def read_run(folder: Path) -> FinishedRun:
     there.
 
     Raises:
-        UserError: its record can't be read, or says other than the answers that it has the hash of.
+        UserError: its record can't be read, or contradicts the answers whose hash it has.
     """
     # here, since it needs torch, and a wrong argument is answered before
     from .remeasured import contradiction

@@ -3,10 +3,11 @@ Misalignment in Vision-Language Model Adaptation from a Causal Perspective", Neu
 
 VSD: M prompt templates, each trained on its own view of the image, are driven apart (L_de) but kept
 near a hand-crafted prompt (L_con), so that each learns a different task-relevant semantic. DSTC:
-each template votes with evidence, and the votes are fused by their reliability ω, which at ω = 1 is
-Dempster's rule; the loss is ``evidential_loss`` of every vote and of the fused opinion. Only the prompts are trained. Two numbers
-more are not: the untrained CLIP's level of evidence is measured on training images, and how far the
-templates are believed as independent is fitted on validation images.
+each template votes with evidence. The votes are fused by their reliability ω, which at ω = 1 is
+Dempster's rule; the loss is ``evidential_loss`` of every vote and of the fused opinion.
+
+Only the prompts are trained. Two more numbers are measured: the untrained CLIP's level of evidence on
+training images, and the reliability of the templates on validation images.
 docs/method.md lists the paper's statements and our choices.
 """
 
@@ -328,8 +329,8 @@ class CDCMethod(Method):
         return total, figures
 
     def vote_loss(self, scores: Scores, votes: Opinion, labels: Tensor) -> tuple[Tensor, Figures]:
-        """The templates' losses, of their opinions (M, B, K) or with LOSS cross_entropy of their
-        logits: means over images, summed; and figures for the log."""
+        """Return the sum of the templates' losses, means over images, and values for the log. The losses
+        are of opinions (M, B, K) or, with LOSS cross_entropy, of logits."""
         every = labels.expand(len(scores.logits), -1)  # (M, B)
         if self.settings.LOSS == "cross_entropy":
             each = F.cross_entropy(scores.logits.transpose(1, 2), every, reduction="none")
@@ -359,7 +360,8 @@ class CDCMethod(Method):
             self.memory["epochs_done"] = epoch + 1
 
     def template_terms(self, scores: Scores) -> dict[str, tuple[float, Tensor]]:
-        """Weight and value of L_de, Σ_m L_con^m, and the same of images, by name in the log.
+        """Return the weight and the value of L_de and of Σ_m L_con^m, for texts and images, by their names
+        in the log.
 
         They compare the templates' texts with the hand-crafted prompt's and, where images are
         prompted, their features of a view with those of the image encoder without prompts, for
@@ -401,7 +403,7 @@ class CDCMethod(Method):
         return dempster(log_evidence, self.reliability)
 
     def probability(self, logits: Tensor, votes: Tensor, fused: Opinion) -> Tensor:
-        """The answer (B, K) under ``FUSION``; logits, votes: (M, B, K) of the templates."""
+        """Return the answer (B, K) under ``FUSION``; logits, votes: (M, B, K) of the templates."""
         if self.settings.FUSION == "mean_probability":
             return votes.mean(dim=0)
         if self.settings.FUSION == "sum_logits":
@@ -437,7 +439,7 @@ class CDCMethod(Method):
 
     @torch.no_grad()
     def complete(self, training: TrainingImages, validation: Batches | None) -> bool:
-        """Fits the reliability to validation images, if there are any."""
+        """Fit the reliability to validation images, if there are any."""
         encoded = self.note_cosines("after", training)
         if validation is None:
             return False
@@ -457,8 +459,8 @@ class CDCMethod(Method):
         return True
 
     def note_cosines(self, when: str, training: TrainingImages) -> Encoded:
-        """Notes the ``cosines`` of the templates' texts and, where images are prompted, of some
-        training images; returns the texts and the prompts, as they are tested."""
+        """Log the ``cosines`` of the templates' texts and, where images are prompted, of some training
+        images; return the texts and the prompts, as they are tested."""
         self.eval()
         with self.towers.autocast():
             encoded = self.encode()

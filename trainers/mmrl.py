@@ -47,8 +47,8 @@ def add_mmrl_config(cfg: CfgNode) -> None:
 
 
 class Enters(Adapter):
-    """Puts tokens (n, D) after the first one, in place of the layer before's, if it had
-    any."""
+    """A change of a layer's input: tokens (n, D) after the first one, in the place of the ones that entered
+    the layer before."""
 
     def __init__(self, representation: Tensor, is_first: bool) -> None:
         super().__init__()
