@@ -29,7 +29,7 @@ from tests.tutorials import FOLDER, blocks_of, checkout, run
 NOT_TYPED = {  # a pattern of a command → why it is not typed here
     "^pip install": "the environment is there",
     "^export": "sets a variable",
-    "^git clone|^hf download|datasets[.]get": "a download",
+    "^git clone|^hf download|datasets[.]get(?!.*--plan)": "a download",
     "hf-hub:|hf:|timm:|local-dir:|--backbone (RN|ViT|open_clip)": "a download",
     "--prompts|OFFICIAL": "a file of the method's authors",
     "(run|train)[.]py .*--dataset(?!.*--plan)": "the field's data, or minutes",
