@@ -2,6 +2,7 @@
 leave a fold without pictures of a class."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from labelling import cross_fit as folding
 from labelling.cross_fit import FeatureSet
 from labelling.parts import folds
+from labelling.task import task_of
 from tests.labelling.cases import SINGLE, over_tasks
 from trainers.learners.features import Grid, best_temperature
 
@@ -111,3 +113,18 @@ def test_folds_of_groups_of_one_size_are_even_in_all_but_for_a_group(classes, si
     labels = torch.tensor(classes).repeat(size)
     groups = torch.arange(len(classes)).repeat(size)
     assert uneven(folds(labels, number, seed, groups), number) <= size
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_the_pictures_of_a_group_are_in_one_fold_of_a_run(multi_label):
+    paths = [f"{number:02d}.png" for number in range(60)]
+    groups = {path: number // 4 for number, path in enumerate(paths)}
+    labels = torch.tensor([groups[path] % 2 for path in paths])
+    truth = dict(zip(paths, F.one_hot(labels).bool().numpy()))
+    images = SimpleNamespace(groups=groups, folds=5, truth=truth)
+    fold = task_of(multi_label).folds(images, paths, labels, seed=1)
+    of_group = {groups[path]: set() for path in paths}
+    for path, part in zip(paths, fold.tolist()):
+        of_group[groups[path]].add(part)
+    assert {*map(len, of_group.values())} == {1}
+    assert set.union(*of_group.values()) == {*range(5)}
