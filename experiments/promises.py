@@ -167,11 +167,16 @@ def drawn_folders(
 @torch.no_grad()
 def features_of(method: Method, pictures: Sequence[Image.Image]) -> Tensor:
     """Features (N, E) of pictures, of length one, as they are tested."""
+    pixels = pixels_of(method, pictures)
+    return torch.cat([method.towers.encode_images(some[None])[0] for some in pixels.split(256)])
+
+
+def pixels_of(method: Method, pictures: Sequence[Image.Image]) -> Tensor:
+    """Pixels (N, 3, H, W) of pictures, as a method is shown them in a test."""
     node = run_config().INPUT
     node.SIZE = (method.backbone.image.image_size,) * 2
     shown = pixels_of_test(node)
-    pixels = torch.stack([shown(picture) for picture in pictures])
-    return torch.cat([method.towers.encode_images(some[None])[0] for some in pixels.split(256)])
+    return torch.stack([shown(picture) for picture in pictures])
 
 
 def judged(

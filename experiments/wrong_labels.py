@@ -97,12 +97,17 @@ def out_of_fold(folder: Folder, features: Tensor, truth: numpy.ndarray) -> numpy
         labels = torch.from_numpy(truth.argmax(axis=1))
         answers = fit_as_runs_do(method, features, labels, torch.from_numpy(groups))
         return answers.probability.numpy()
-    node = node_of(BinaryProbeMethod.declared)
-    node.PREC = "fp32"
-    probe = BinaryProbeMethod(node, folder.names, load_backbone("tiny")).eval()
     fold = torch.from_numpy(stratified_folds(truth, groups, FOLDS, 1))
     known = FeatureSet(features[None], features, torch.from_numpy(truth), fold)
-    return cross_fit(probe, MULTI_LABEL_TASK, known).probability.numpy()
+    answers = cross_fit(binary_probe_of(folder.names), MULTI_LABEL_TASK, known)
+    return answers.probability.numpy()
+
+
+def binary_probe_of(names: Sequence[str]) -> BinaryProbeMethod:
+    """A ``BinaryProbe`` on the tiny CLIP, as a run on multi-label pictures has it."""
+    node = node_of(BinaryProbeMethod.declared)
+    node.PREC = "fp32"
+    return BinaryProbeMethod(node, names, load_backbone("tiny")).eval()
 
 
 def ours(probability: numpy.ndarray, truth: numpy.ndarray, is_several: bool) -> WrongLabels:
