@@ -197,20 +197,20 @@ def read_file(path: str, multi_label: bool, boxes: bool = False) -> Source:
     return replace(source, rows=[*located(seen, path, locate)])
 
 
-def boxes_in(path: str) -> list[str]:
-    """Return the paths of the boxes of a file, each once, whether they have labels or not.
+def boxes_in(path: str) -> Source:
+    """Return the boxes of a file, whether they have labels or not: a row for each, as the file has them.
 
     Raises:
         UserError: it has none, or as ``read_table``.
     """
     source, locate = parse_file(path, multi_label=True, boxes=True)
-    rows = located(source.rows, path, locate)
-    paths = [os.path.normpath(row.image) for row in rows if box_of(row.image) is not None]
-    if not paths:
+    rows = []
+    for row in located(source.rows, path, locate):
+        if box_of(row.image) is not None:
+            rows.append(row._replace(image=os.path.normpath(row.image)))
+    if not rows:
         raise UserError(f"{path} has no boxes: leave out --boxes")
-    for note in source.notes:
-        log.info("%s", note)
-    return [*dict.fromkeys(paths)]
+    return replace(source, rows=rows)
 
 
 def parse_file(path: str, multi_label: bool, boxes: bool) -> tuple[Source, Find]:
@@ -224,6 +224,11 @@ def parse_file(path: str, multi_label: bool, boxes: bool) -> tuple[Source, Find]
         if not is_json(content):
             return csv_table.read_csv(content, multi_label), find
         stored = parse_json(content)
+        if boxes and isinstance(stored, list) and any("bbox" in entry for entry in stored):
+            raise UserError(
+                "is a list of COCO's results, which name no files: write it as the annotations of a file with images "
+                "and categories"
+            )
         if isinstance(stored, dict) and (multi_label or boxes):
             source = coco.read_coco_boxes(stored) if boxes else coco.read_coco(stored)
             return source, coco.find_coco

@@ -36,13 +36,15 @@ class Writer(ABC):
         option: that names the file.
         mark: what a file in this form begins with (``check_output``).
         path: of the file, as it was given; "": standard output.
+        inputs: paths of files that are read.
     """
 
     option: str
     mark: str
 
-    def __init__(self, path: str = "") -> None:
+    def __init__(self, path: str = "", inputs: Sequence[str] = ()) -> None:
         self.path = path
+        self.inputs = inputs
 
     def check(self) -> None:
         """Checks, before anything is computed, that ``write`` can work.
@@ -51,7 +53,7 @@ class Writer(ABC):
             UserError: somebody's file would be replaced, or a package is not installed.
         """
         if self.path:
-            check_output(self.option, self.path, self.mark)
+            check_output(self.option, self.path, self.mark, self.inputs)
 
     def checked(self, images: Iterable[str]) -> Iterable[str]:
         """The paths of the images one by one.

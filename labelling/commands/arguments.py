@@ -11,7 +11,6 @@ from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.image_files import IMAGE_ENDINGS, files_below, is_image, left_out
 
-from ..table import boxes_in
 from ..threshold import BEST_PROMISE, CONFIDENCE
 
 log = logging.getLogger("predict")
@@ -56,35 +55,37 @@ def paths_in(lines: Iterable[str]) -> Iterator[str]:
         mark = ""
 
 
-def images_at(given: Sequence[str], stdin: Iterable[str], boxes: bool = False) -> Iterator[str]:
-    """Paths of the given images, one by one, in their order; those of a folder sorted.
-
-    boxes: whether each file names boxes, which are the images (``boxes_in``).
+def places_at(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
+    """Yield the given files and folders one by one, in their order.
 
     Raises:
-        UserError: a path is neither a file, a folder nor a pattern that matches a file, or nothing is
-            left.
+        UserError: a path is neither a file, a folder nor a pattern that matches a file.
     """
-    is_empty = True
     words = chain.from_iterable(paths_in(stdin) if word == "-" else [word] for word in given)
     for place in filter(str.strip, words):
         matches = [place] if os.path.exists(place) else sorted(glob.glob(place, recursive=True))
         if not matches:
             raise UserError(f"{place!a} is not a file, a folder or a pattern that matches any")
-        for match in matches:
-            if boxes:
-                is_empty = False
-                yield from boxes_in(match)
-                continue
-            if not os.path.isdir(match):
-                is_empty = False
-                yield match
-                continue
-            for path in filter(is_image, files_below(match)):
-                is_empty = False
-                yield path
-            if line := left_out(files_below(match)):
-                log.info(line)
+        yield from matches
+
+
+def images_at(given: Sequence[str], stdin: Iterable[str]) -> Iterator[str]:
+    """Paths of the given images, one by one, in their order; those of a folder sorted.
+
+    Raises:
+        UserError: nothing is left, or as ``places_at``.
+    """
+    is_empty = True
+    for place in places_at(given, stdin):
+        if not os.path.isdir(place):
+            is_empty = False
+            yield place
+            continue
+        for path in filter(is_image, files_below(place)):
+            is_empty = False
+            yield path
+        if line := left_out(files_below(place)):
+            log.info(line)
     if is_empty:
         raise UserError(
             f"there is no image to label (they end in {first_few(IMAGE_ENDINGS)}): give files, folders, "

@@ -29,17 +29,20 @@ from trainers.common.errors import UserError, run_tool
 from trainers.common.files import file_hash
 from trainers.common.image_files import transparent_parts, with_alpha
 from trainers.common.imports import importing
-from trainers.common.record_file import RECORD_FILE
+from trainers.common.record_file import RECORD_FILE, is_multi_label, read_record
 
+from ..answers.coco import CocoWriter
 from ..answers.label_studio import LabelStudioWriter
 from ..answers.parquet import ParquetWriter
 from ..answers.part_file import PartFile, part_file
 from ..answers.writers import CsvWriter, JsonWriter, TextWriter, Writer, version_of
 from ..familiar import WITHHELD
+from ..readers.rows import Source
 from ..rules import LabelRule, Wanted, rule_of, says, says_in_full
 from ..shift import lines_after
+from ..table import boxes_in
 from ..threshold import Threshold
-from .arguments import add_run_arguments, images_at, share_or_best
+from .arguments import add_run_arguments, images_at, places_at, share_or_best
 from .lists import add_version
 
 if TYPE_CHECKING:
@@ -157,6 +160,11 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="write tasks with predictions, which Label Studio imports, to this file, in a folder that "
         "holds all images",
     )
+    output.add_argument(
+        "--coco",
+        metavar="FILE",
+        help="write the COCO file of --boxes again, with the category of each annotation's label, to this file",
+    )
     parser.add_argument(
         "--ray",
         metavar="ADDRESS",
@@ -179,10 +187,12 @@ def run(args: argparse.Namespace) -> int:
     shares = args.max_error, args.max_missed, args.min_certainty, args.confidence
     wanted = Wanted(*shares, label_unfamiliar=args.label_unfamiliar)
     rule = rule_of(args.run or "", wanted, args.classes)
-    writer = writer_for(args)
+    files = places_at(args.paths, sys.stdin or ()) if args.boxes else ()
+    boxes = {file: boxes_in(file) for file in files}
+    writer = writer_for(args, boxes)
     writer.check()
-    images = writer.checked(images_at(args.paths, sys.stdin or (), args.boxes))
-    with part_file(writer.path, command_of(args), images) as part:
+    images = paths_of(boxes) if boxes else images_at(args.paths, sys.stdin or ())
+    with part_file(writer.path, command_of(args), writer.checked(images)) as part:
         classifier = label(part, args, writer, wanted, rule)
         part.check_whole()
         _, answered, unread = part.counts()
@@ -198,6 +208,14 @@ def run(args: argparse.Namespace) -> int:
         log_promise(classifier, args.explain)
         tell(part, classifier, args.run)
     return 1 if unread else 0
+
+
+def paths_of(boxes: Mapping[str, Source]) -> list[str]:
+    """Return the paths of boxes, each once, and say which are left out; boxes: file → its boxes."""
+    for source in boxes.values():
+        for note in source.notes:
+            log.info("%s", note)
+    return [*dict.fromkeys(row.image for source in boxes.values() for row in source.rows)]
 
 
 def log_promise(classifier: "PromptedClassifier", is_explained: bool) -> None:
@@ -231,8 +249,8 @@ def tell(part: PartFile, classifier: "PromptedClassifier", folder: str | None) -
         log.warning("No answer for %s: %s", counted(unread, "image"), "; ".join(errors + more))
 
 
-def writer_for(args: argparse.Namespace) -> Writer:
-    """The writer of the answers.
+def writer_for(args: argparse.Namespace, boxes: Mapping[str, Source]) -> Writer:
+    """The writer of the answers; boxes: file → its boxes.
 
     Raises:
         UserError: a Ray cluster is asked for a form that it does not make, or a form without columns for columns.
@@ -248,7 +266,9 @@ def writer_for(args: argparse.Namespace) -> Writer:
     if args.parquet:
         return ParquetWriter(args.parquet, args.probabilities)
     if args.label_studio:
-        return LabelStudioWriter(args.label_studio)
+        return LabelStudioWriter(args.label_studio, boxes)
+    if args.coco:
+        return CocoWriter(args.coco, boxes)
     return JsonWriter() if args.json else TextWriter()
 
 
@@ -272,6 +292,7 @@ def command_of(args: argparse.Namespace) -> dict[str, object]:
         "--csv": bool(args.csv),
         "--parquet": bool(args.parquet),
         "--label-studio": bool(args.label_studio),
+        "--coco": bool(args.coco),
         "--run": file_hash(source) if os.path.isfile(source) else "",
         # a run's CLIP is that of its record wherever it lies
         "--backbone": args.backbone if not args.run else None,
@@ -372,9 +393,15 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--topk is {args.topk}, it must be at least 1")
     if args.at_random and args.label_next is None:
         raise UserError("--at-random is for --label-next: give that number too, or leave it out")
-    if args.boxes and args.at_random and args.label_studio:
+    if args.boxes and args.at_random and (args.label_studio or args.coco):
         raise UserError(
-            "--label-studio has no place for the probability of each box: give --csv FILE, or leave out --at-random"
+            "of the forms of answers only tables have a place for the probability of each box: give --csv FILE, or leave out "
+            "--at-random"
+        )
+    if args.coco and args.run and is_multi_label(read_record(f"{args.run}/{RECORD_FILE}")):
+        raise UserError(
+            "--coco has one category per annotation, and this run gives a box several labels: give --csv FILE or "
+            "--label-studio FILE"
         )
     if args.label_next is not None:
         check_label_next(args)

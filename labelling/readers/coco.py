@@ -60,7 +60,7 @@ def read_coco_boxes(content: Mapping[str, Stored]) -> Source:
             continue
         category = note.get("category_id")
         own = None if category is None else (names[category],)
-        rows.append(Row(where, boxed(image["file_name"], box), own))
+        rows.append(Row(where, boxed(image["file_name"], box), own, entry=note))
     notes = left_out_because("they are crowds (iscrowd)", crowds)
     notes += left_out_because(NO_PIXEL, outside)
     return Source(rows, notes=notes, is_row_per_label=True)

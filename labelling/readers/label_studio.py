@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from trainers.common.boxes import Box, boxed, cut_off, whole_pixels
 from trainers.common.console import counted
@@ -10,8 +11,16 @@ from trainers.common.readers import Stored
 
 from .rows import NO_PIXEL, Row, Source, left_out_because
 
-RECTANGLES = ("rectanglelabels", "rectangle")  # types of results, with labels and without
+LABELLED = "rectanglelabels"
+RECTANGLES = (LABELLED, "rectangle")  # types of results, with labels and without
 NOT_CONFIRMED = "has predictions only, which are no labels: confirm or correct them in Label Studio, then export annotations (JSON)"
+
+
+class Rectangle(NamedTuple):
+    """A rectangle as an export has it: its task, and the result in the task's annotation or prediction."""
+
+    task: Stored
+    result: Stored
 
 
 def read_tasks(tasks: Stored) -> Source:
@@ -71,26 +80,34 @@ def read_rectangles(tasks: Stored) -> Source:
         try:
             where = f"task {task.get('id', number)}"
             image = address_of(task["data"])
-            annotations = annotations_of(task)
-            if annotations:
-                note = annotations[newest(annotations)]
-            else:
-                note = next(iter(task.get("predictions") or ()), {"result": []})
-            for result in note["result"]:
-                if result["type"] not in RECTANGLES:
-                    continue
+            note, is_confirmed = shown_note(task)
+            for result in rectangles_in(note):
                 box = box_in(result)
                 if box is None:
                     outside.append(where)
                     continue
-                given = result["value"].get("rectanglelabels") if annotations else None
+                given = result["value"].get(LABELLED) if is_confirmed else None
                 names = tuple(name.strip() for name in given) if given else None
-                rows.append(Row(where, boxed(image, box), names, time=time_of(note)))
+                own = Rectangle(task, result)
+                rows.append(Row(where, boxed(image, box), names, time=time_of(note), entry=own))
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{where} is of another form: {error!r}") from error
         except ValueError as error:
             raise ValueError(f"{where} has {error}") from error
     return Source(rows, notes=left_out_because(NO_PIXEL, outside), is_row_per_label=True)
+
+
+def shown_note(task: Stored) -> tuple[Stored, bool]:
+    """Return the newest annotation of a task, else its first prediction, and whether a person has made it."""
+    annotations = annotations_of(task)
+    if annotations:
+        return annotations[newest(annotations)], True
+    return next(iter(task.get("predictions") or ()), {"result": []}), False
+
+
+def rectangles_in(note: Stored) -> list[Stored]:
+    """Return the rectangles of an annotation or a prediction."""
+    return [result for result in note["result"] if result["type"] in RECTANGLES]
 
 
 def box_in(result: Stored) -> Box | None:

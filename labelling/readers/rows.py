@@ -15,6 +15,7 @@ from trainers.common.boxes import file_of
 from trainers.common.console import counted, first_few, printable
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import listed_path
+from trainers.common.readers import Stored
 
 LOCAL = "/data/local-files/"  # of the addresses that Label Studio gives to files of its own machine
 UPLOADED = "/data/upload/"  # of those that were uploaded, whose names it has put a mark before
@@ -35,6 +36,7 @@ class Row(NamedTuple):
         part: ``train``, ``val`` or ``test`` where the user has divided the pictures, else ``WHOLE``.
         time: when a person said it; None: it is not known.
         asked_with: probability in (0, 1] with which a program asked for the picture; None: it is not known.
+        entry: of a box COCO's annotation, or Label Studio's ``Rectangle``, so that an answer can stand in its place.
     """
 
     where: str
@@ -44,6 +46,7 @@ class Row(NamedTuple):
     part: str = WHOLE
     time: datetime | None = None
     asked_with: float | None = None
+    entry: Stored = None
 
 
 @dataclass
