@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy
 
-from trainers.common.boxes import box_of, file_of
+from trainers.common.boxes import box_of, file_of, real_path
 from trainers.common.console import counted, first_few, printable
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import image_name, roots_in
@@ -261,7 +261,7 @@ def settled(source: Source, place: str, multi_label: bool) -> Source:
     for row in source.rows:
         for name in row.names or ():
             check_name(name, f"{place}, {row.where}", multi_label)
-        file = os.path.realpath(row.image) if is_file else row.image
+        file = real_path(row.image) if is_file else row.image
         known = first.get(file)
         first[file] = row if known is None else joined(known, row, source, place, multi_label)
     rows = [*first.values()]

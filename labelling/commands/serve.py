@@ -125,11 +125,6 @@ def run(args: argparse.Namespace) -> None:
     if folder != args.run:
         log.warning("The newest round of %s is not finished: %s answers", args.run, folder)
     classifier = load()
-    if args.train_after and classifier.cfg.DATASET.BOXES:
-        raise UserError(
-            "--train-after learns choices of whole pictures, and this run is on boxes: leave it out, and train on Label "
-            "Studio's export with --boxes"
-        )
     examples = find_examples(folder, classifier.record, root) if root else []
     # a file that names pictures is the root of a run on them
     demo = Demo(

@@ -9,11 +9,12 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 from trainers.common.readers import Stored
 
-from .rows import NO_PIXEL, Row, Source, left_out_because
+from .rows import EACH_BOX, NO_PIXEL, Row, Source, left_out_because
 
 LABELLED = "rectanglelabels"
 RECTANGLES = (LABELLED, "rectangle")  # types of results, with labels and without
 NOT_CONFIRMED = "has predictions only, which are no labels: confirm or correct them in Label Studio, then export annotations (JSON)"
+BOXES_ALONE = "has rectangles and no choices: with --boxes each of them is a picture of its own"
 
 
 class Rectangle(NamedTuple):
@@ -34,6 +35,7 @@ def read_tasks(tasks: Stored) -> Source:
     rows = []
     differing = []
     has_predictions = False
+    has_boxes = False
     for number, task in enumerate(tasks, 1):
         where = f"task {number}"
         try:
@@ -48,6 +50,7 @@ def read_tasks(tasks: Stored) -> Source:
             if len({frozenset(names) for names in choices}) > 1:
                 differing.append(where)
             has_predictions |= bool(task.get("predictions"))
+            has_boxes |= any(map(rectangles_in, annotations_of(task)))
             rows.append(Row(where, address_of(task["data"]), names, time=time))
         except (LookupError, TypeError, AttributeError) as error:
             raise ValueError(f"{where} is of another form: {error!r}") from error
@@ -55,7 +58,9 @@ def read_tasks(tasks: Stored) -> Source:
             raise ValueError(f"{where} has {error}") from error
     if has_predictions and all(row.names is None for row in rows):
         raise UserError(NOT_CONFIRMED)
-    notes = []
+    if has_boxes and not any(row.names for row in rows):
+        raise UserError(BOXES_ALONE)
+    notes = [EACH_BOX] if has_boxes else []
     if differing:
         notes.append(
             f"The annotations of {counted(len(differing), 'task')} differ, such as {differing[0]}: of each the newest "

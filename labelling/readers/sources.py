@@ -4,6 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Sequence
 
+from trainers.common.boxes import real_path
 from trainers.common.console import counted, first_few
 from trainers.common.fingerprints import image_name
 from trainers.common.image_files import content_hash, state_of
@@ -30,7 +31,7 @@ def in_one(sources: Sequence[Source], places: Sequence[str]) -> Source:
         added = {}
         for row in source.rows:
             named = row if row.where == row.image else row._replace(where=f"{place}, {row.where}")
-            file = known_as(os.path.realpath(row.image), rows, sizes)
+            file = known_as(real_path(row.image), rows, sizes)
             if file not in rows:
                 added[row.image if file in added else file] = named  # a link in class folders
                 continue

@@ -7,6 +7,7 @@ from typing import IO, TYPE_CHECKING, cast
 import torch
 from torch import Tensor
 
+from trainers.common.boxes import file_of, real_path
 from trainers.common.errors import UserError
 from trainers.common.image_files import decoded
 from trainers.data.transforms import least_side
@@ -29,14 +30,14 @@ class Answer(Row, total=False):
 
 
 def below(root: str, path: str) -> str:
-    """The absolute path of a file below a folder; "" where there is no such file there.
+    """The absolute path of a file below a folder, or of a box in it; "" where there is no such file there.
 
     Links are followed first: one that leads out of the folder is not below it.
     """
     try:
-        place = os.path.realpath(os.path.join(root, path))
+        place = real_path(os.path.join(root, path))
         inside = os.path.join(os.path.realpath(root), "")
-        return place if place.startswith(inside) and os.path.isfile(place) else ""
+        return place if place.startswith(inside) and os.path.isfile(file_of(place)) else ""
     except (ValueError, OSError):  # a NUL, or a name that is too long
         return ""
 

@@ -6,18 +6,27 @@ the server's root, as Label Studio's local storage names it.
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flask import Flask, Response, jsonify
 
+from trainers.common.boxes import boxed
 from trainers.common.console import first_few
 from trainers.common.errors import UserError
 
-from ..answers.label_studio import prediction_of
+from ..answers.label_studio import labelled, prediction_of, rectangles_of
+from ..answers.rows import Row
 from ..answers.writers import version_of
-from ..readers.label_studio import address_of
+from ..readers.label_studio import (
+    LABELLED,
+    Rectangle,
+    address_of,
+    box_in,
+    rectangles_in,
+    shown_note,
+)
 from ..readers.rows import names_of
 from .asked import below, rows
 from .bodies import body_json, refusal
@@ -27,6 +36,8 @@ if TYPE_CHECKING:
     from .rounds import Rounds
 
 log = logging.getLogger("serve")
+CHOICES = "choices"
+VALUES = {CHOICES: "choice", LABELLED: "label"}  # tag of an interface → tag of its values
 CHANGES = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED")
 
 
@@ -36,12 +47,14 @@ class Interface(NamedTuple):
     Attributes:
         from_name, to_name: of the choices, and of the picture that they are of.
         choices: the values; is_multiple: whether a picture may have several.
+        tag: ``choices``, or ``rectanglelabels``, whose rectangles are the pictures.
     """
 
     from_name: str = "choice"
     to_name: str = "image"
     choices: tuple[str, ...] = ()
     is_multiple: bool = False
+    tag: str = CHOICES
 
 
 class Tags(HTMLParser):
@@ -49,33 +62,43 @@ class Tags(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.choices: dict[str, str | None] = {}
-        self.values: list[str] = []
+        self.first: dict[str, dict[str, str | None]] = {}  # tag → attributes of its first
+        self.values: dict[str, list[str]] = {tag: [] for tag in VALUES.values()}
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         known = dict(attrs)
-        if tag == "choices" and not self.choices:
-            self.choices = known
-        if tag == "choice":
-            self.values.append(known.get("value") or "")
+        if tag in VALUES:
+            self.first.setdefault(tag, known)
+        if tag in self.values:
+            self.values[tag].append(known.get("value") or "")
 
 
-def read_interface(text: str) -> Interface:
-    """Return the first choices of a labelling interface, Label Studio's XML.
+def read_interface(text: str, boxes: bool = False) -> Interface:
+    """Return the first choices of a labelling interface, Label Studio's XML, or the first labels of rectangles.
+
+    boxes: whether a run is on boxes, which prefers rectangles where the interface has both.
 
     Raises:
         UserError: there are none.
     """
     tags = Tags()
     tags.feed(text)
-    known = tags.choices
+    tag = next((tag for tag in sorted(VALUES, reverse=boxes) if tag in tags.first), CHOICES)
+    known = tags.first.get(tag, {})
     if not known.get("name") or not known.get("toname"):
         raise UserError(
             'the labelling interface has no choices: give it <Image name="image" value="$image"/> and '
-            '<Choices name="choice" toName="image"> with a <Choice value="…"/> per class'
+            '<Choices name="choice" toName="image"> with a <Choice value="…"/> per class, or for boxes '
+            '<RectangleLabels name="label" toName="image"> with a <Label value="…"/>'
         )
+    values = tuple(tags.values[VALUES[tag]])
     is_multiple = known.get("choice") == "multiple"
-    return Interface(str(known["name"]), str(known["toname"]), tuple(tags.values), is_multiple)
+    return Interface(str(known["name"]), str(known["toname"]), values, is_multiple, tag)
+
+
+def interface_of(text: str, demo: "Demo") -> Interface:
+    """Return the part of an interface that a run answers (``read_interface``)."""
+    return read_interface(text, demo.classifier.cfg.DATASET.BOXES)
 
 
 def check_interface(interface: Interface, demo: "Demo") -> None:
@@ -86,12 +109,13 @@ def check_interface(interface: Interface, demo: "Demo") -> None:
     """
     if demo.multi_label and not interface.is_multiple:
         raise UserError(
-            'this run gives a picture several labels: write <Choices … choice="multiple">'
+            'this run gives a picture several labels: write choice="multiple" into <Choices> or <RectangleLabels>'
         )
     missing = [name for name in demo.classnames if name not in interface.choices]
     if missing:
         raise UserError(
-            f"the labelling interface lacks classes of the run: add <Choice value=…/> for {first_few(missing)}"
+            f"the labelling interface lacks classes of the run: add <{VALUES[interface.tag].title()} value=…/> for "
+            f"{first_few(missing)}"
         )
 
 
@@ -109,7 +133,7 @@ def add_label_studio(app: Flask, demo: "Demo", rounds: "Rounds | None") -> None:
         if not isinstance(schema, str):
             return refusal("the setup has no schema, the labelling interface")
         try:
-            check_interface(read_interface(schema), demo)
+            check_interface(interface_of(schema, demo), demo)
         except UserError as error:
             return refusal(str(error))
         return jsonify({"model_version": version_of(demo.classifier.method)})
@@ -162,21 +186,60 @@ def predictions(demo: "Demo", content: Mapping[str, Any]) -> Response | tuple[Re
     if not isinstance(tasks, list) or not isinstance(config, str | None):
         return refusal("the tasks are no list, or the label_config is no text")
     model = version_of(demo.classifier.method)
-    places = []
+    asked: list[Asked] = []
     try:
-        interface = read_interface(config) if config else Interface()
-        for task in tasks:
+        interface = interface_of(config, demo) if config else Interface()
+        for number, task in enumerate(tasks):
             try:
-                places.append(place_of(demo, task))
+                asked += pictures_of(number, task, place_of(demo, task), interface.tag)
             except UserError as error:
                 log.warning("%s", error)
-                places.append("")
     except (UserError, LookupError, TypeError, AttributeError, ValueError) as error:
         return refusal(f"the tasks can't be answered: {error}")
-    results = []
-    for row in rows(demo, [(place, place) for place in places]):
-        if "error" in row:
-            results.append({"model_version": model, "score": 0.0, "result": []})
-        else:
-            results.append(prediction_of(row, model, interface.from_name, interface.to_name))
+    answered: list[list[tuple[Row, Rectangle | None]]] = [[] for _ in tasks]
+    for one, row in zip(asked, rows(demo, [(one.path, one.path) for one in asked])):
+        if "error" not in row:
+            answered[one.task].append((row, one.rectangle))
+    results = [prediction(own, model, interface) for own in answered]
     return jsonify({"results": results, "model_version": model})
+
+
+class Asked(NamedTuple):
+    """A picture that is asked for.
+
+    Attributes:
+        task: place of its task among those of a request.
+        path: of the picture; rectangle: the box that it is, None for a whole picture.
+    """
+
+    task: int
+    path: str
+    rectangle: Rectangle | None
+
+
+def pictures_of(number: int, task: Any, place: str, tag: str) -> Iterator[Asked]:  # noqa: ANN401
+    """Yield the pictures of a task: its picture, or the boxes that its rectangles are.
+
+    Args:
+        number: of the task; place: path of its picture; tag: of the ``Interface``.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: a rectangle is turned, or of another form.
+    """
+    if tag == CHOICES:
+        yield Asked(number, place, None)
+        return
+    note, _ = shown_note(task)
+    for result in rectangles_in(note):
+        if box := box_in(result):
+            yield Asked(number, boxed(place, box), Rectangle(task, result))
+
+
+def prediction(
+    answered: Sequence[tuple[Row, Rectangle | None]], model: str, interface: Interface
+) -> dict[str, object]:
+    """Return the prediction of a task of answered pictures; an empty one where there are none."""
+    names = interface.from_name, interface.to_name
+    if interface.tag == CHOICES and answered:
+        return prediction_of(answered[0][0], model, *names)
+    return rectangles_of([labelled(row, own, *names) for row, own in answered], model)

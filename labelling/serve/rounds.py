@@ -20,7 +20,7 @@ from trainers.common.readers import read_json
 from trainers.common.record_file import RECORD_FILE, is_multi_label, read_record
 
 from ..own_run import complete, config_of_images
-from ..request import ARGUMENTS, GROUP_BY, ask
+from ..request import ARGUMENTS, BOXES, GROUP_BY, ask
 from ..rounds import REFIT, newest_finished
 
 if TYPE_CHECKING:
@@ -181,6 +181,7 @@ def words_of(folder: str, annotations: str) -> list[str]:
         shots=int(str(known["DATASET.NUM_SHOTS"])),
         seed=int(str(known["SEED"])),
         group_by=str(known[GROUP_BY]),
+        boxes=bool(known[BOXES]),
     )
     usual = dict(leaves(config_of_images(complete(request, [])[0])))
     settings: list[str] = []
@@ -202,6 +203,8 @@ def words_of(folder: str, annotations: str) -> list[str]:
         str(request.seed),
         "--multi-label" if multi_label else "--single-label",
     ]
+    if known[BOXES]:
+        words += ["--boxes"]
     if known[GROUP_BY]:
         words += ["--group-by", str(known[GROUP_BY])]
     if os.path.isdir(f"{former}/{REFIT}"):

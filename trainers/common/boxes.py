@@ -5,6 +5,7 @@ pictures are decoded; everything else takes it as it takes any path.
 """
 
 import math
+import os
 import re
 from typing import NamedTuple
 
@@ -62,6 +63,13 @@ def boxed(path: str, box: Box) -> str:
 def file_of(path: str) -> str:
     """Return the file of a picture: without a box the path itself."""
     return FRAGMENT.sub("", path)
+
+
+def real_path(path: str) -> str:
+    """Return the path of a picture without links: of a box its photograph's, with the box."""
+    file = os.path.realpath(file_of(path))
+    box = box_of(path)
+    return file if box is None else boxed(file, box)
 
 
 def box_of(path: str) -> Box | None:
