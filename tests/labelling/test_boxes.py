@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from labelling import PromptedClassifier
+from labelling.answers.coco import CocoWriter
+from labelling.answers.label_studio import LabelStudioWriter
 from labelling.commands.predict import main as predict
 from labelling.commands.train import main as cdc_train
 from labelling.readers import coco, label_studio
 from labelling.readers.rows import EACH_BOX
 from labelling.request import root_of
 from labelling.table import boxes_in, read_table
+from tests.labelling.test_killed_runs import die_in_training
 from tests.runs import call
 from trainers.common.boxes import Box, box_of, boxed, cut_off, file_of, whole_pixels
 from trainers.common.errors import UserError
@@ -263,6 +266,125 @@ def test_a_file_of_boxes_names_the_flag_and_pictures_without_boxes_refuse_it(set
     assert call(cdc_train, *command, "--trainer", "LinearProbe") == 2
 
 
+def test_a_file_of_rectangles_names_the_flag(tmp_path):
+    photograph(0).save(tmp_path / "a.png")
+    rectangles = {"result": [rectangle(Box(0, 0, 9, 9), rectanglelabels=["dog"])]}
+    choice = {"type": "choices", "value": {"choices": ["dog"]}}
+    task = {"data": {"image": "a.png"}, "annotations": [rectangles]}
+    file = tmp_path / "tasks.json"
+    file.write_text(json.dumps([task]))
+    with pytest.raises(UserError, match="has rectangles and no choices: with --boxes each"):
+        read_table(str(file), multi_label=False)
+    rectangles["result"].append(choice)
+    file.write_text(json.dumps([task]))
+    table = read_table(str(file), multi_label=False)
+    assert table.classnames == ["dog"] and EACH_BOX in table.notes
+
+
+def test_a_list_of_cocos_results_says_where_it_belongs(tmp_path):
+    (tmp_path / "results.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": []}]')
+    with pytest.raises(UserError, match="names no files: write it as the annotations of a file"):
+        boxes_in(str(tmp_path / "results.json"))
+
+
+@pytest.mark.parametrize("root", [False, True], ids=["in one file", "in two"])
+def test_a_photograph_is_known_through_a_link(tmp_path, root):
+    photograph(0).save(tmp_path / "a.png")
+    os.symlink(tmp_path / "a.png", tmp_path / "b.png")
+    box, other = Box(0, 0, 9, 9), Box(9, 9, 9, 9)
+    rows = [
+        (boxed("a.png", box), "dog"),
+        (boxed("b.png", box), "dog"),
+        (boxed("b.png", other), "cat"),
+    ]
+    files = [tmp_path / "one.csv", tmp_path / "two.csv"]
+    for file, some in zip(files, [rows[:1], rows[1:]] if root else [rows, []]):
+        with open(file, "w", newline="") as stream:
+            csv.writer(stream).writerows([("image", "label"), *some])
+    table = read_table(root_of(files if root else files[:1]), multi_label=False)
+    assert [box_of(path) for path in table.paths] == [box, other]
+    assert len({*table.groups.values()}) == 1
+
+
+# ---- answers in the files' own forms ----
+
+
+def row_of(image, label, **facts):
+    top = [{"class": label or "dog", "probability": 0.75}]
+    return {"image": image, "label": label, "uncertainty": 0.25, "top": top, **facts}
+
+
+def written(writer, rows):
+    writer.check()
+    writer.write(iter(rows), "LinearProbe 01234567")
+    writer.check()  # the same command may write it again
+    with open(writer.path) as file:
+        return json.load(file)
+
+
+def test_cocos_annotations_are_answered_under_their_own_ids(tmp_path):
+    photograph(0).save(tmp_path / "a.png")
+    known = coco_file([1, 1, 9, 9], [1, 1, 9, 9], [5, 5, 8.5, 8], [0, 0, 4, 4], area=81)
+    known["annotations"][0]["score"] = 0.9
+    known["annotations"][3]["iscrowd"] = 1
+    file = tmp_path / "coco.json"
+    file.write_text(json.dumps(known))
+    source = boxes_in(str(file))
+    twin, last = dict.fromkeys(row.image for row in source.rows)
+    rows = [row_of(last, None), row_of(twin, "cat")]
+    content = written(CocoWriter(str(tmp_path / "answers.json"), {str(file): source}), rows)
+    answers = {note["id"]: note for note in content["annotations"]}
+    assert [*answers] == [3, 1, 2]
+    assert {number: note["category_id"] for number, note in answers.items()} == {
+        3: None,
+        1: 2,
+        2: 2,
+    }
+    assert content["categories"] == [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
+    assert content["images"] == known["images"]
+    assert answers[1]["detector_score"] == 0.9 and answers[1]["score"] == 0.75
+    for note in known["annotations"][:3]:
+        own = {key: note[key] for key in ("id", "image_id", "bbox", "area")}
+        assert own.items() <= answers[note["id"]].items()
+    assert [row.names for row in boxes_in(str(tmp_path / "answers.json")).rows] == [
+        None,
+        ("cat",),
+        ("cat",),
+    ]
+    again = CocoWriter(str(tmp_path / "answers.json"), {str(tmp_path / "answers.json"): source})
+    with pytest.raises(UserError, match="is one of the files to read"):
+        again.check()
+    with pytest.raises(UserError, match="give --boxes and that file alone"):
+        CocoWriter(str(tmp_path / "answers.json"), {}).check()
+
+
+@pytest.mark.parametrize("labels", [None, ["cat", "dog"]], ids=["one label", "several"])
+def test_label_studios_rectangles_are_answered_in_their_own_task(tmp_path, labels):
+    photograph(0).save(tmp_path / "a.png")
+    named = {"id": "r1", "from_name": "kind", "to_name": "photo"}
+    first = {**rectangle(Box(0, 0, 9, 9), rectanglelabels=["dog"]), **named}
+    second = {**rectangle(Box(9, 9, 8, 8)), "id": "r2", "type": "rectangle", "from_name": "box"}
+    note = {"result": [first, second]}
+    task = {"id": 7, "data": {"photo": "a.png", "day": 3}, "annotations": [note]}
+    file = tmp_path / "tasks.json"
+    file.write_text(json.dumps([task]))
+    source = boxes_in(str(file))
+    facts = {} if labels is None else {"labels": labels}
+    rows = [row_of(row.image, "cat", **facts) for row in source.rows]
+    place = tmp_path / "elsewhere"
+    place.mkdir()
+    (answer,) = written(LabelStudioWriter(str(place / "answers.json"), {str(file): source}), rows)
+    assert (answer["id"], answer["data"]) == (7, task["data"])
+    (prediction,) = answer["predictions"]
+    given = labels or ["cat"]
+    expected = []
+    for result, from_name, to_name in ((first, "kind", "photo"), (second, "label", "image")):
+        value = {**result["value"], "rectanglelabels": given}
+        own = {"type": "rectanglelabels", "from_name": from_name, "to_name": to_name}
+        expected.append({**result, **own, "value": value, "score": 0.75})
+    assert prediction["result"] == expected
+
+
 # ---- runs ----
 
 
@@ -289,10 +411,88 @@ def test_a_run_on_boxes_is_the_run_on_their_crops(sets, tmp_path, multi_label):
             numpy.testing.assert_array_equal(boxes[name], values, err_msg=name)
 
 
+def labels_by_path(file):
+    """The label of each box of a file."""
+    table = read_table(str(file), multi_label=False, boxes=True)
+    labels = [table.classnames[own[0]] for own in table.labels]
+    return {os.path.normpath(path): name for path, name in zip(table.paths, labels)}
+
+
+@pytest.fixture(scope="module")
+def run(sets, tmp_path_factory):
+    return train(sets / "coco.json", tmp_path_factory.mktemp("run") / "run", "--boxes")
+
+
+TRAINED_WITH = {
+    "few of each class": ("--shots", 4),
+    "without small classes": ("--skip-small",),
+    "CDC": ("--trainer", "CDC", "--shots", 1),
+    "several labels": ("--multi-label", "--shots", 8),
+}
+
+
 @pytest.mark.slow
-def test_answers_to_boxes_come_back_as_labelled_boxes(sets, tmp_path, capsys):
-    folder = train(sets / "coco.json", tmp_path / "run", "--boxes")
-    assert "By their photographs 64 of 64 images have a group: 16 groups" in capsys.readouterr().err
+@pytest.mark.parametrize("words", TRAINED_WITH.values(), ids=[*TRAINED_WITH])
+def test_options_of_a_training_do_with_boxes_as_they_do_with_their_crops(sets, tmp_path, words):
+    """And a run's test alone, and its next round, are the same."""
+    settings = ("--settings", *SETTINGS, *("OPTIM.MAX_EPOCH", 1) * ("CDC" in words))
+    found = []
+    for file, more in (("crops.csv", ()), ("coco.json", ("--boxes",))):
+        folder = tmp_path / file
+        asked = [sets / file, *more, "--backbone", "tiny", *words]
+        assert not call(cdc_train, *asked, "--output-dir", folder, *settings)
+        again = ["--eval-only", "--model-dir", folder, "--output-dir", tmp_path / f"{file}-again"]
+        assert not call(cdc_train, *asked, *again, *settings)
+        found.append([arrays_of(folder), arrays_of(tmp_path / f"{file}-again")])
+    for crops, boxes in zip(*found):
+        assert crops.keys() == boxes.keys() and crops
+        for name, values in crops.items():
+            numpy.testing.assert_array_equal(boxes[name], values, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_small_class_of_boxes_is_left_out_and_a_killed_run_goes_on(
+    sets, run, tmp_path, monkeypatch
+):
+    content = json.loads((sets / "coco.json").read_text())
+    content["categories"].append({"id": 9, "name": "rare"})
+    content["annotations"].append({**content["annotations"][0], "id": 999, "category_id": 9})
+    content["annotations"][-1]["bbox"] = [1, 1, 20, 20]
+    (sets / "rare.json").write_text(json.dumps(content))
+    common = ["--boxes", "--skip-small", "--backbone", "tiny", "--settings", *SETTINGS]
+    command = [sets / "rare.json", "--output-dir", tmp_path / "run", *common]
+    with monkeypatch.context() as patch:
+        die_in_training(patch)
+        assert call(cdc_train, *command) == 130
+    assert not call(cdc_train, *command)
+    expected = arrays_of(run)
+    for name, values in arrays_of(tmp_path / "run").items():
+        numpy.testing.assert_array_equal(expected[name], values, err_msg=name)
+
+
+@pytest.mark.slow
+def test_other_class_names_and_uncertain_boxes(sets, run, tmp_path, error_of):
+    asked = ["--run", run, sets / "coco.json", "--boxes"]
+    some = ["--coco", tmp_path / "some.json", "--classes", "red", "blue"]
+    assert not call(predict, *asked, *some)
+    content = json.loads((tmp_path / "some.json").read_text())
+    assert {note["category_id"] for note in content["annotations"]} == {0, 2}
+    assert not call(predict, *asked, "--coco", tmp_path / "sure.json", "--min-certainty", 0.6)
+    answers = json.loads((tmp_path / "sure.json").read_text())["annotations"]
+    assert all((note["category_id"] is None) == (note["score"] < 0.6) for note in answers)
+    for more, said in (
+        (("--ray", "auto"), "--ray writes a table of a --run"),
+        (("--label-next", 3, "--at-random"), "only tables have a place"),
+    ):
+        assert said in error_of(predict, *asked, "--coco", tmp_path / "no.json", *more)
+    several = train(sets / "coco.json", tmp_path / "run", "--boxes", "--multi-label")
+    line = error_of(predict, "--run", several, *asked[2:], "--coco", tmp_path / "no.json")
+    assert "--coco has one category per annotation" in line
+
+
+@pytest.mark.slow
+def test_answers_to_boxes_come_back_as_labelled_boxes(sets, run, tmp_path):
+    folder = run
     boxes = json.loads((sets / "coco.json").read_text())
     for note in boxes["annotations"]:
         del note["category_id"]  # as of a detector
@@ -304,13 +504,23 @@ def test_answers_to_boxes_come_back_as_labelled_boxes(sets, tmp_path, capsys):
         rows = [*csv.DictReader(stream)]
     given = {row["image"]: row["label"] for row in rows}
     assert [*given] == [boxed(str(sets / f"{n:02d}.png"), box) for n, _, box, _ in every_box()]
+    assert not call(predict, *asked, "--coco", sets / "coco_answers.json")
+    answers = json.loads((sets / "coco_answers.json").read_text())
+    assert [note["id"] for note in answers["annotations"]] == [
+        note["id"] for note in boxes["annotations"]
+    ]
+    assert labels_by_path(sets / "coco_answers.json") == given
     tasks = json.loads((sets / "answers.json").read_text())
     assert len(tasks) == PHOTOGRAPHS
     exported = [{"data": task["data"], "annotations": task["predictions"]} for task in tasks]
     (sets / "exported.json").write_text(json.dumps(exported))
-    table = read_table(str(sets / "exported.json"), multi_label=False, boxes=True)
-    labels = [table.classnames[own[0]] for own in table.labels]
-    assert {os.path.normpath(path): name for path, name in zip(table.paths, labels)} == given
+    assert labels_by_path(sets / "exported.json") == given
+    own = ["--run", folder, sets / "tasks.json", "--boxes"]
+    assert not call(predict, *own, "--label-studio", tmp_path / "tasks.json")
+    for task in json.loads((tmp_path / "tasks.json").read_text()):
+        found = [result["value"]["rectanglelabels"] for result in task["predictions"][0]["result"]]
+        photo = str(sets / f"{task['id']:02d}.png")
+        assert found == [[given[boxed(photo, box)]] for box in quarters()]
     right = sum(
         given[boxed(str(sets / f"{n:02d}.png"), box)] == name for n, _, box, name in every_box()
     )
