@@ -283,7 +283,7 @@ def test_a_file_of_rectangles_names_the_flag(tmp_path):
 
 def test_a_list_of_cocos_results_says_where_it_belongs(tmp_path):
     (tmp_path / "results.json").write_text('[{"image_id": 1, "category_id": 1, "bbox": []}]')
-    with pytest.raises(UserError, match="names no files: write it as the annotations of a file"):
+    with pytest.raises(UserError, match="name no files: write it as the annotations of a file"):
         boxes_in(str(tmp_path / "results.json"))
 
 
