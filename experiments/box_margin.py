@@ -35,6 +35,7 @@ from experiments.pictures import DRAWINGS
 from experiments.promises import answers_to, classifier_of, features_of, fit_as_runs_do, judge
 from experiments.trust_lab import folders
 from trainers.common.boxes import Box, cut_off, whole_pixels
+from trainers.learners.features import FeatureMethod
 
 MARGINS = (0.0, 0.05, 0.1, 0.2, 0.4)
 SEEDS = (0, 1, 2)
@@ -191,7 +192,9 @@ def measured(source: str, seed: int) -> Iterator[dict[str, object]]:
         yield line | {"person": 100 - 100 * wrong.mean(), "detector": 100 - 100 * missed.mean()}
 
 
-def crops(method, things: Sequence[Thing], boxes: Sequence[Box], margin: float) -> torch.Tensor:
+def crops(
+    method: FeatureMethod, things: Sequence[Thing], boxes: Sequence[Box], margin: float
+) -> torch.Tensor:
     """Return the features (N, E) of boxes with a margin."""
     pictures = []
     for thing, box in zip(things, boxes):

@@ -3,6 +3,8 @@
 import csv
 import json
 import os
+import shlex
+import shutil
 
 import numpy
 import pytest
@@ -18,9 +20,12 @@ from labelling.commands.train import main as cdc_train
 from labelling.readers import coco, label_studio
 from labelling.readers.rows import EACH_BOX
 from labelling.request import root_of
+from labelling.serve.demo import Demo
+from labelling.serve.page import make_app
+from labelling.serve.rounds import Rounds
 from labelling.table import boxes_in, read_table
 from tests.labelling.test_killed_runs import die_in_training
-from tests.runs import call
+from tests.runs import REPOSITORY, call, python
 from trainers.common.boxes import Box, box_of, boxed, cut_off, file_of, whole_pixels
 from trainers.common.errors import UserError
 from trainers.common.image_files import content_hash, decoded, look
@@ -488,6 +493,71 @@ def test_other_class_names_and_uncertain_boxes(sets, run, tmp_path, error_of):
     several = train(sets / "coco.json", tmp_path / "run", "--boxes", "--multi-label")
     line = error_of(predict, "--run", several, *asked[2:], "--coco", tmp_path / "no.json")
     assert "--coco has one category per annotation" in line
+
+
+INTERFACE = (
+    '<View><Image name="photo" value="$image"/><RectangleLabels name="kind" toName="photo">'
+    '<Label value="blue"/><Label value="green"/><Label value="red"/></RectangleLabels></View>'
+)
+
+
+@pytest.mark.slow
+def test_a_server_labels_rectangles_and_learns_from_them(sets, run, tmp_path):
+    folder = shutil.copytree(run, tmp_path / "run")
+    load = lambda: PromptedClassifier.load(folder)  # noqa: E731
+    demo = Demo(load(), root=str(sets))
+    rounds = Rounds(demo, str(folder), load, 2)
+    client = make_app(demo, rounds=rounds).test_client()
+    assert client.post("/setup", json={"schema": INTERFACE}).status_code == 200
+    tasks = json.loads((sets / "tasks.json").read_text())
+    del tasks[1]["annotations"]
+    tasks[2]["data"]["image"] = "/etc/hostname"
+    asked = {"tasks": tasks, "label_config": INTERFACE}
+    results = client.post("/predict", json=asked).json["results"]
+    assert [len(one["result"]) for one in results] == [4, 0, 0] + [4] * (PHOTOGRAPHS - 3)
+    paths = [boxed(str(sets / "00.png"), box) for box in quarters()]
+    labels = demo.classifier.predict(paths).labels
+    drawn = tasks[0]["annotations"][0]["result"]
+    for result, known, label in zip(results[0]["result"], drawn, labels, strict=True):
+        assert result["value"] == {**known["value"], "rectanglelabels": [label]}
+        assert (result["from_name"], result["to_name"]) == ("kind", "photo")
+    named = [f"00.png#xywh={','.join(map(str, box))}" for box in quarters()]
+    rows = client.post("/predict", json={"paths": named}).json
+    assert [row["label"] for row in rows] == labels
+    turned = [{**tasks[0], "annotations": [{"result": [rectangle(quarters()[0], rotation=3)]}]}]
+    asked = {"tasks": turned, "label_config": INTERFACE}
+    assert "turned by 3 degrees" in client.post("/predict", json=asked).json["error"]
+    for number in (3, 4):
+        note = {**tasks[number]["annotations"][0], "id": number}
+        note["result"][0]["value"]["rectanglelabels"] = ["green"]
+        body = {"action": "ANNOTATION_CREATED", "task": tasks[number], "annotation": note}
+        said = client.post("/webhook", json=body).json["status"]
+    assert said == "a round is trained"
+    before = demo.classifier
+    rounds.training.join()
+    assert demo.classifier is not before
+    assert len(demo.classifier.trained_on.files) == 4 * PHOTOGRAPHS
+    assert os.path.exists(folder / "rounds/1/results.json")
+
+
+@pytest.mark.slow
+def test_yolos_files_are_converted_as_the_page_says(tmp_path):
+    pytest.importorskip("label_studio_sdk")
+    data = tmp_path / "data"
+    for place in ("images", "labels"):
+        (data / place).mkdir(parents=True)
+    photograph(0).save(data / "images/a.jpg")
+    (data / "labels/a.txt").write_text("0 0.5 0.5 0.25 0.5\n1 0.125 0.25 0.25 0.125\n")
+    (data / "classes.txt").write_text("dog\ncat\n")
+    page = (REPOSITORY / "docs/boxes.md").read_text("utf-8")
+    command = page.split("```bash\npython -m label_studio_sdk")[1].split("```")[0]
+    words = shlex.split(command.replace("\\\n", " "))
+    assert not python(f"-mlabel_studio_sdk{words[0]}", *words[1:], cwd=tmp_path).returncode
+    expected = {
+        boxed(str(data / "images/a.jpg"), Box(24, 16, 16, 32)): "dog",
+        boxed(str(data / "images/a.jpg"), Box(0, 12, 16, 8)): "cat",
+    }
+    assert labels_by_path(data / "tasks.json") == expected
 
 
 @pytest.mark.slow

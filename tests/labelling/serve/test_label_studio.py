@@ -118,6 +118,16 @@ def test_an_interface_expands_no_entities():
         read_interface("<" * 10_000)
 
 
+def test_an_interface_with_choices_and_rectangles_is_read_as_the_run_is():
+    both = interface(SINGLE).replace(
+        "</View>",
+        '<RectangleLabels name="kind" toName="photo"><Label value="red"/></RectangleLabels></View>',
+    )
+    assert read_interface(both) == read_interface(interface(SINGLE))
+    found = read_interface(both, boxes=True)
+    assert (found.from_name, found.to_name, found.choices) == ("kind", "photo", ("red",))
+
+
 @pytest.mark.parametrize(
     "path, content",
     [
