@@ -12,10 +12,10 @@ from trainers.common.boxes import Box
 LINES = pandas.read_json(REPOSITORY / "experiments/box_margin.jsonl", lines=True)
 
 
-def test_the_page_has_the_table_of_the_command():
-    page = (REPOSITORY / "docs/boxes.md").read_text("utf-8")
+def test_the_log_has_the_table_of_the_command():
+    log = (REPOSITORY / "docs/log.md").read_text("utf-8")
     for line in box_margin.table(LINES).splitlines()[2:]:
-        assert "| " + " | ".join(cell.strip() for cell in line.strip("|").split("|")) + " |" in page
+        assert "| " + " | ".join(cell.strip() for cell in line.strip("|").split("|")) + " |" in log
 
 
 def test_the_chosen_margin_loses_on_the_other_sources():
