@@ -37,7 +37,7 @@ INSTALLED = {
     "cdc-predict": "labelling.commands.predict",
     "cdc-serve": "labelling.commands.serve",
 }
-MODULES_OF_OTHERS = {"pip", "pytest", "venv"}
+MODULES_OF_OTHERS = {"label_studio_sdk.converter.main", "pip", "pytest", "venv"}
 # whose words are not run.py's: they prepare, or check the code
 PREPARING = set(
     "check.sh docs.sh install_browser.sh install_slurm.sh start_slurm.sh test.sh".split()
