@@ -16,8 +16,7 @@ from trainers.common.boxes import boxed
 from trainers.common.console import first_few
 from trainers.common.errors import UserError
 
-from ..answers.label_studio import labelled, prediction_of, rectangles_of
-from ..answers.rows import Row
+from ..answers.label_studio import Answered, labelled, prediction_of, rectangles_of
 from ..answers.writers import version_of
 from ..readers.label_studio import (
     LABELLED,
@@ -196,7 +195,7 @@ def predictions(demo: "Demo", content: Mapping[str, Any]) -> Response | tuple[Re
                 log.warning("%s", error)
     except (UserError, LookupError, TypeError, AttributeError, ValueError) as error:
         return refusal(f"the tasks can't be answered: {error}")
-    answered: list[list[tuple[Row, Rectangle | None]]] = [[] for _ in tasks]
+    answered: list[list[Answered]] = [[] for _ in tasks]
     for one, row in zip(asked, rows(demo, [(one.path, one.path) for one in asked])):
         if "error" not in row:
             answered[one.task].append((row, one.rectangle))
@@ -235,9 +234,7 @@ def pictures_of(number: int, task: Any, place: str, tag: str) -> Iterator[Asked]
             yield Asked(number, boxed(place, box), Rectangle(task, result))
 
 
-def prediction(
-    answered: Sequence[tuple[Row, Rectangle | None]], model: str, interface: Interface
-) -> dict[str, object]:
+def prediction(answered: Sequence[Answered], model: str, interface: Interface) -> dict[str, object]:
     """Return the prediction of a task of answered pictures; an empty one where there are none."""
     names = interface.from_name, interface.to_name
     if interface.tag == CHOICES and answered:
