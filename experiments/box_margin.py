@@ -10,22 +10,20 @@
   four things of five stand before the photograph of their half of the classes.
 """
 
-from trainers.common.environment import first_line, start_command
+from trainers.common.environment import start_command
 
 if __name__ == "__main__":
     start_command()
 
-import argparse
-import json
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from itertools import product
 from typing import NamedTuple
 
 import numpy
 import torch
 import torch.nn.functional as F
 from numpy.random import Generator
-from pandas import DataFrame, read_json
+from pandas import DataFrame
 from PIL import Image
 from tabulate import tabulate
 
@@ -33,6 +31,7 @@ from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.emoji_styles import recoloured
 from experiments.pictures import DRAWINGS
 from experiments.promises import answers_to, classifier_of, features_of, fit_as_runs_do, judge
+from experiments.result_lines import keep_lines, parser_of
 from experiments.trust_lab import folders
 from trainers.common.boxes import Box, cut_off, whole_pixels
 from trainers.learners.features import FeatureMethod
@@ -223,22 +222,8 @@ def chosen(lines: DataFrame) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
-    parser.add_argument("--show", action="store_true", help="only the table of what is kept")
-    args = parser.parse_args(arguments)
-    done = set()
-    if args.results.exists():
-        kept = read_json(args.results, lines=True)
-        done = {*zip(kept["source"], kept["seed"])}
-    for source in SOURCES:
-        for seed in SEEDS:
-            if args.show or (source, seed) in done:
-                continue
-            lines = [*measured(source, seed)]
-            with open(args.results, "a", encoding="utf-8") as file:
-                file.writelines(json.dumps(line) + "\n" for line in lines)
-    kept = read_json(args.results, lines=True)
+    args = parser_of(__doc__, SEEDS).parse_args(arguments)
+    kept = keep_lines(args, "source", product(SOURCES, args.seeds), measured)
     print(table(kept))
     print(f"Chosen on {' and '.join(CHOSEN_ON)}: a margin of {chosen(kept):g}")
 

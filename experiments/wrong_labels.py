@@ -9,17 +9,14 @@ of fold on the tiny CLIP is given to both: ``report/review.py`` and, by hand, cl
 Seeds 1 to 5 have chosen how far the list goes; the table is of others.
 """
 
-from trainers.common.environment import first_line, start_command
+from trainers.common.environment import start_command
 
 if __name__ == "__main__":
     start_command()
 
-import argparse
-import json
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from pathlib import Path
 
 import numpy
 import torch
@@ -27,11 +24,12 @@ import torch.nn.functional as F
 from cleanlab.filter import find_label_issues
 from cleanlab.multilabel_classification.filter import find_label_issues as find_in_sets
 from numpy.random import Generator
-from pandas import DataFrame, read_json
+from pandas import DataFrame
 from tabulate import tabulate
 from torch import Tensor
 
 from experiments.promises import classifier_of, features_of, fit_as_runs_do
+from experiments.result_lines import keep_lines, parser_of
 from experiments.trust_lab import folders
 from experiments.trust_lab.folders import Folder
 from labelling.cross_fit import FeatureSet, cross_fit
@@ -191,21 +189,9 @@ def in_words(name: str, rows: DataFrame) -> dict[str, str]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
-    parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--show", action="store_true", help="only the table of what is kept")
-    args = parser.parse_args(arguments)
-    done = set()
-    if args.results.exists():
-        kept = read_json(args.results, lines=True)
-        done = {*zip(kept["kind"], kept["seed"])}
-    for seed, kind in product(args.seeds, KINDS):
-        if args.show or (kind, seed) in done:
-            continue
-        with open(args.results, "a", encoding="utf-8") as file:
-            file.write(json.dumps(judged(kind, seed)) + "\n")
-    print(table(read_json(args.results, lines=True)))
+    args = parser_of(__doc__, SEEDS).parse_args(arguments)
+    parts = ((kind, seed) for seed, kind in product(args.seeds, KINDS))
+    print(table(keep_lines(args, "kind", parts, lambda kind, seed: [judged(kind, seed)])))
 
 
 if __name__ == "__main__":

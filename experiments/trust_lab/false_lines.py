@@ -8,24 +8,22 @@ the groups, by chance, are trained on, and the others' pictures come in batches 
 share their training pictures, so that the interval counts splits. Seeds 6 to 9 have chosen nothing.
 """
 
-from trainers.common.environment import first_line, start_command
+from trainers.common.environment import start_command
 
 if __name__ == "__main__":
     start_command()
 
-import argparse
-import json
 from collections.abc import Iterator, Sequence
 from itertools import product
-from pathlib import Path
 
 import numpy
 import torch
-from pandas import DataFrame, read_json
+from pandas import DataFrame
 from tabulate import tabulate
 from torch import Tensor
 
 from experiments.promises import answers_to, classifier_of, features_of, pixels_of
+from experiments.result_lines import keep_lines, parser_of
 from experiments.trust_lab.folders import KINDS, draw
 from experiments.trust_lab.measure import ASKED
 from experiments.wrong_labels import binary_probe_of
@@ -142,22 +140,9 @@ def table(rows: DataFrame) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[6, 7, 8, 9])
-    parser.add_argument("--show", action="store_true", help="only the table of what is kept")
-    args = parser.parse_args(arguments)
-    done = set()
-    if args.results.exists():
-        kept = read_json(args.results, lines=True)
-        done = {*zip(kept["kind"], kept["seed"])}
-    for seed, kind in product(args.seeds, KINDS):
-        if args.show or (kind, seed) in done:
-            continue
-        lines = [json.dumps(row) + "\n" for row in judged(kind, seed)]
-        with open(args.results, "a", encoding="utf-8") as file:
-            file.writelines(lines)
-    print(table(read_json(args.results, lines=True)))
+    args = parser_of(__doc__, seeds=(6, 7, 8, 9)).parse_args(arguments)
+    parts = ((kind, seed) for seed, kind in product(args.seeds, KINDS))
+    print(table(keep_lines(args, "kind", parts, judged)))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,12 @@ Seeds 1 and 2 have chosen the score of ``familiar.py`` and the tests of ``shift.
 ``ASKED`` pictures of each kind.
 """
 
-from trainers.common.environment import first_line, start_command
+from trainers.common.environment import start_command
 
 if __name__ == "__main__":
     start_command()
 
-import argparse
 import csv
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -24,10 +22,11 @@ from pathlib import Path
 
 import numpy
 import torch
-from pandas import DataFrame, read_json
+from pandas import DataFrame
 from PIL import Image
 from tabulate import tabulate
 
+from experiments.result_lines import keep_lines, parser_of
 from experiments.trust_lab import folders as trust_folders
 from labelling.answer import Answers
 from labelling.classifier import PromptedClassifier
@@ -198,22 +197,9 @@ def over_seeds(lines: DataFrame, share: "DataFrame") -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("--results", type=Path, required=True, help="JSON lines, appended to")
-    parser.add_argument("--seeds", nargs="+", type=int, default=[3, 4, 5])
-    parser.add_argument("--show", action="store_true", help="only the table of what is kept")
-    args = parser.parse_args(arguments)
-    done = set()
-    if args.results.exists():
-        kept = read_json(args.results, lines=True)
-        done = {*zip(kept["kind"], kept["seed"])}
-    for seed, kind in product(args.seeds, trust_folders.KINDS):
-        if args.show or (kind, seed) in done:
-            continue
-        lines = [json.dumps(line) + "\n" for line in judged(kind, seed)]
-        with open(args.results, "a", encoding="utf-8") as file:
-            file.writelines(lines)
-    print(table(read_json(args.results, lines=True)))
+    args = parser_of(__doc__, seeds=(3, 4, 5)).parse_args(arguments)
+    parts = ((kind, seed) for seed, kind in product(args.seeds, trust_folders.KINDS))
+    print(table(keep_lines(args, "kind", parts, judged)))
 
 
 if __name__ == "__main__":
