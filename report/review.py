@@ -11,8 +11,9 @@ wrong labels are fitted together, to answers q ∝ p^(1/T) out of fold: a label 
 and its mean over a list is the share of wrong labels that the list should have. It does not depend on a
 temperature that the answers have had before. Where a share of 0 explains the labels about as well, few are
 listed. Of multi-label pictures each label is a question of two answers, right or wrong by itself, and the
-pictures with any wrong label are listed. It finds as many wrong labels as confident learning (Northcutt,
-Jiang and Chuang, 2021) does, and lists far less where all are right (docs/uncertainty.md).
+pictures with any wrong label are listed; none where a share of 0 explains the labels. It finds as many wrong
+labels as confident learning (Northcutt, Jiang and Chuang, 2021) does, and lists far less where all are right
+(docs/uncertainty.md).
 
 References:
     - Lawrence and Schölkopf (2001), "Estimating a Kernel Fisher Discriminant in the Presence of Label
@@ -38,7 +39,8 @@ SPREAD = math.log(3)  # its standard deviation: a factor of three
 LIKELY_WRONG = 0.05  # probability of a wrong label, down to which labels are listed
 LISTED_PICTURE = 0.1  # likewise, of any label of a multi-label picture
 FALSE_LISTS = 0.02  # of folders without wrong labels, at most, where one is taken for shown
-LISTED_UNSHOWN = 0.05  # of the pictures, at most, that are listed where no wrong label is shown
+FALSE_MULTI_LABEL_LISTS = 0.05  # likewise of multi-label folders, where none is listed elsewhere
+LISTED_UNSHOWN = 0.05  # of the single-label pictures, at most, listed where no wrong label is shown
 LOG_TEMPERATURES = (-4.0, 4.0)
 STARTS = (-1.0, 0.0)  # of the logarithm of the temperature
 VANISHING = 1e-30  # a probability in fp32 that counts as none
@@ -135,8 +137,7 @@ def chance_of(gain: float) -> float:
 def wrong_labels(probability: numpy.ndarray, label: numpy.ndarray) -> WrongLabels:
     """Find the probably wrong labels (N,), by probabilities (N, K) out of fold."""
     noisy = Noisy(logarithms(probability), numpy.ones(probability.shape[1]), label)
-    probability, chance = noisy.fitted()
-    return listed_down_to(LIKELY_WRONG, probability, chance <= FALSE_LISTS)
+    return likeliest_labels(*noisy.fitted())
 
 
 def wrong_multi_labels(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabels:
@@ -149,8 +150,10 @@ def wrong_multi_labels(probability: numpy.ndarray, truth: numpy.ndarray) -> Wron
     both = numpy.stack([1 - of_label, of_label], axis=1)  # (N · K, 2)
     own = truth.ravel().astype(int)
     of_cell, chance = Noisy(logarithms(both), numpy.ones(2), own).fitted()
-    right = (1 - of_cell).reshape(truth.shape).prod(axis=1)
-    return listed_down_to(LISTED_PICTURE, 1 - right, chance <= FALSE_LISTS, is_multi_label=True)
+    wrong = 1 - (1 - of_cell).reshape(truth.shape).prod(axis=1)
+    is_shown = chance <= FALSE_MULTI_LABEL_LISTS
+    listed = down_to(LISTED_PICTURE, wrong) if is_shown else numpy.array([], int)
+    return WrongLabels(wrong, listed, is_shown, is_multi_label=True)
 
 
 def probably_wrong(
@@ -173,19 +176,26 @@ def probably_wrong(
         least = top_probability[:, -1].astype(float)
         columns = numpy.column_stack([top_probability, numpy.minimum(left, least)])
         copies = numpy.append(copies, others)
-    probability, chance = Noisy(logarithms(columns), copies, own).fitted()
-    return listed_down_to(LIKELY_WRONG, probability, chance <= FALSE_LISTS)
+    return likeliest_labels(*Noisy(logarithms(columns), copies, own).fitted())
 
 
-def listed_down_to(
-    least: float, probability: numpy.ndarray, is_shown: bool, is_multi_label: bool = False
-) -> WrongLabels:
-    """Return the listed pictures by probabilities (N,) to be wrong; few where no wrong label is shown."""
-    order = numpy.argsort(-probability, kind="stable")
-    listed = order[probability[order] >= least]
+def likeliest_labels(probability: numpy.ndarray, chance: float) -> WrongLabels:
+    """Return the listed pictures by probabilities (N,) to be wrong; few where no wrong label is shown.
+
+    Args:
+        chance: the probability of so much evidence where no label is wrong.
+    """
+    is_shown = chance <= FALSE_LISTS
+    listed = down_to(LIKELY_WRONG, probability)
     if not is_shown:
         listed = listed[: math.floor(LISTED_UNSHOWN * len(probability))]
-    return WrongLabels(probability, listed, is_shown, is_multi_label)
+    return WrongLabels(probability, listed, is_shown)
+
+
+def down_to(least: float, probability: numpy.ndarray) -> numpy.ndarray:
+    """Return the indices of probabilities (N,) of at least ``least``, downwards."""
+    order = numpy.argsort(-probability, kind="stable")
+    return order[probability[order] >= least]
 
 
 def logarithms(probability: numpy.ndarray) -> numpy.ndarray:

@@ -72,12 +72,17 @@ def in_sets(seed, share, labels=5, images=300):
     return probability, truth ^ wrong, wrong.any(axis=1)
 
 
-@pytest.mark.parametrize("made, found", [(made_up, wrong_labels), (in_sets, wrong_multi_labels)])
-def test_where_all_labels_are_right_few_are_listed_and_none_is_said_to_be_wrong(made, found):
+@pytest.mark.parametrize(
+    "made, found, unshown",
+    [(made_up, wrong_labels, LISTED_UNSHOWN), (in_sets, wrong_multi_labels, 0)],
+)
+def test_where_all_labels_are_right_few_are_listed_and_none_is_said_to_be_wrong(
+    made, found, unshown
+):
     """In 60 folders; more than 4 of them by chance in 1 of 100."""
     lists = [found(*made(seed, 0)[:2]) for seed in range(60)]
     assert sum(each.is_shown for each in lists) <= 4
-    assert all(len(each.listed) <= LISTED_UNSHOWN * 300 for each in lists if not each.is_shown)
+    assert all(len(each.listed) <= unshown * 300 for each in lists if not each.is_shown)
     assert sum(len(each.listed) for each in lists) <= LISTED_UNSHOWN * 60 * 300
 
 
@@ -94,6 +99,17 @@ def test_the_likeliest_are_listed_where_too_few_answers_show_that_they_are_wrong
                 "Nothing shows that any label is wrong; here are the likeliest: 2 labels"
             )
             assert found.probability[found.listed].min() >= sorted(found.probability)[-2]
+    assert hidden
+
+
+def test_no_multi_label_picture_is_listed_where_too_few_answers_show_that_any_is_wrong():
+    hidden = 0
+    for seed in range(30):
+        found = wrong_multi_labels(*in_sets(seed, 0.02, images=20)[:2])
+        if not found.is_shown and found.probability.max() >= LISTED_PICTURE:
+            hidden += 1
+            assert not len(found.listed)
+            assert found.says() == "Nothing shows that any label is wrong"
     assert hidden
 
 
