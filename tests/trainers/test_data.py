@@ -2,6 +2,7 @@
 decoded."""
 
 import random
+from multiprocessing import active_children
 from types import SimpleNamespace
 
 import numpy
@@ -102,6 +103,14 @@ def test_on_ones_own_pictures_workers_change_no_number(run, trainer):
         folders.append(folder)
     for other in folders[1:]:
         assert_same_run(folders[0], other)
+
+
+def test_workers_end_with_the_training(run):
+    """A notebook keeps its run."""
+    before = {child.pid for child in active_children()}
+    trainer, _, _ = run("CoOp", "DATALOADER.NUM_WORKERS", "1")
+    assert trainer.train_loader_x.num_workers == 1
+    assert {child.pid for child in active_children()} <= before
 
 
 def test_workers_of_short_epochs_stay_and_are_no_more_than_a_runs_cores(run, monkeypatch):

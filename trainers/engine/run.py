@@ -2,6 +2,7 @@
 and leaves its record. Without Dassl: ``MethodTrainer`` is its adapter; the training loop is ``fit``'s.
 """
 
+import copy
 import logging
 import math
 import os
@@ -193,7 +194,9 @@ class Run:
 
             has_changed = fit(
                 self.method,
-                Pairs(self.loaders.train),
+                Pairs(
+                    copy.copy(self.loaders.train)
+                ),  # its workers end with the training, not with the run
                 self.optimizer,
                 self.schedule,
                 cfg.OPTIM.MAX_EPOCH,
