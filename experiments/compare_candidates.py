@@ -22,6 +22,7 @@ import random
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -94,48 +95,78 @@ def some_of(labels: Tensor, shots: int, seed: int) -> Tensor:
     return torch.tensor(chosen)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """A folder's pictures to a frozen CLIP: N known ones, and n of the test.
+
+    Attributes:
+        known: (N, E), features; labels, groups: (N,); asked: (n, E); truth: (n,), the labels of these.
+    """
+
+    backbone: Backbone
+    classnames: Sequence[str]
+    known: Tensor
+    labels: Tensor
+    groups: Tensor
+    asked: Tensor
+    truth: Tensor
+
+    def some(self, shots: int, seed: int) -> FeatureSet:
+        """Up to ``shots`` known pictures of each class, in folds."""
+        chosen = some_of(self.labels, shots, seed)
+        features = self.known[chosen]
+        labels = self.labels[chosen]
+        fold = folds(labels, FOLDS, seed, self.groups[chosen])
+        return FeatureSet(features[None], features, labels, fold)
+
+
 @torch.no_grad()
-def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[str, object]]:
-    """The lines of a folder."""
+def shown_to(backbone: str, folder: Path) -> Shown:
+    """The pictures of a folder, divided as a run divides them."""
     run = OwnRun(images=str(folder.absolute()), backbone=backbone)
     cfg = config_of_images(for_trainer(run, CANDIDATES[0]))
     table = read_table(cfg.DATASET.ROOT, multi_label=False)
     images = own_images(table, SINGLE_LABEL, cfg, can_fold=False)
     method = method_of(cfg, images.classnames)
-    shown = pixels_of_test(cfg.INPUT)
+    pixels = pixels_of_test(cfg.INPUT)
     known, labels, asked, truth = (
         part
         for items in ([*images.train_x, *images.val], images.test)
         for part in method.towers.features_of(
-            OnDevice(Pairs(make_loader(cfg, CheckedImages(cfg, items, shown))), method.device)
+            OnDevice(Pairs(make_loader(cfg, CheckedImages(cfg, items, pixels))), method.device)
         )
     )  # (1, N, E), (N,), and the same of the test
     paths = [str(item.impath) for item in [*images.train_x, *images.val]]
     groups = torch.tensor([images.groups[path] for path in paths])
+    return Shown(method.backbone, images.classnames, known[0], labels, groups, asked[0], truth)
+
+
+@torch.no_grad()
+def judge(folder: Path, backbone: str, seeds: Sequence[int]) -> Iterator[dict[str, object]]:
+    """The lines of a folder."""
+    shown = shown_to(backbone, folder)
     for shots in SHOTS:
         for seed in seeds:
-            chosen = some_of(labels, shots, seed)
-            some = known[0, chosen]
-            theirs = labels[chosen]
-            fold = folds(theirs, FOLDS, seed, groups[chosen])
-            seen = FeatureSet(some[None], some, theirs, fold)
+            seen = shown.some(shots, seed)
             lines: dict[str, dict[str, object]] = {}
             estimates = {}
             for trainer in CANDIDATES:
                 started = time.process_time()
                 out_of_fold, answers = fitted(
-                    trainer, images.classnames, method.backbone, seen, asked[0]
+                    trainer, shown.classnames, shown.backbone, seen, shown.asked
                 )
                 seconds = time.process_time() - started
-                estimates[trainer] = percent_right(out_of_fold.probability.argmax(dim=1), theirs)
+                estimates[trainer] = percent_right(
+                    out_of_fold.probability.argmax(dim=1), seen.target
+                )
                 probability = answers.probability
                 lines[trainer] = {
                     "folder": folder.name,
                     "shots": shots,
                     "seed": seed,
                     "trainer": trainer,
-                    "accuracy": round(percent_right(probability.argmax(dim=1), truth), 4),
-                    "ece": round(calibration(probability, truth)["ece"], 4),
+                    "accuracy": round(percent_right(probability.argmax(dim=1), shown.truth), 4),
+                    "ece": round(calibration(probability, shown.truth)["ece"], 4),
                     "estimate": round(estimates[trainer], 4),
                     "seconds": round(seconds, 3),
                 }
