@@ -2,6 +2,8 @@
 decoded."""
 
 import random
+import subprocess
+import sys
 from multiprocessing import active_children
 from types import SimpleNamespace
 
@@ -18,6 +20,7 @@ from PIL import Image
 from yacs.config import CfgNode
 
 from tests.conftest import slow_but_for
+from tests.runs import PATIENCE, REPOSITORY
 from tests.same_run import assert_equal, assert_same_run
 from trainers.common.environment import OWN_CORES
 from trainers.data import kept
@@ -111,6 +114,31 @@ def test_workers_end_with_the_training(run):
     trainer, _, _ = run("CoOp", "DATALOADER.NUM_WORKERS", "1")
     assert trainer.train_loader_x.num_workers == 1
     assert {child.pid for child in active_children()} <= before
+
+
+KEPT = """
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from trainers.data.loader import prepare_workers
+
+loader = DataLoader(TensorDataset(torch.zeros(2, 1)), num_workers=1, persistent_workers=True)
+prepare_workers(loader)
+for batch in loader:
+    raise ValueError("broken")
+"""
+
+
+@pytest.mark.slow
+def test_a_process_ends_although_an_error_keeps_a_worker():
+    """The traceback of the error keeps the epoch."""
+    done = subprocess.run(
+        [sys.executable, "-c", KEPT],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.stderr.endswith("ValueError: broken\n")
 
 
 def test_workers_of_short_epochs_stay_and_are_no_more_than_a_runs_cores(run, monkeypatch):

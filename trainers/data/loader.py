@@ -2,9 +2,11 @@
 be read is named, and workers leave signals to their parent.
 """
 
+import atexit
 import contextlib
 import copy
 import math
+import multiprocessing
 import random
 import signal
 import sys
@@ -327,6 +329,17 @@ def leave_signals_to_parent(worker: int) -> None:
     """Initialises a worker: the parent, which the signal is meant for, ends it."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def end_workers() -> None:
+    """Kill the workers that are left at the end of the process, as those of an epoch that an error has
+    ended: Python would end them by a signal that they ignore, and wait for them."""
+    if hasattr(signal, "SIGCHLD"):  # which torch takes for an error
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def make_loader(cfg: CfgNode, images: CheckedImages, augmented: bool = False) -> Loader:
