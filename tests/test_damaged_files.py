@@ -109,15 +109,38 @@ def test_a_config_with_a_key_twice_is_refused_with_both_lines(tmp_path, text, ke
         merge(get_cfg_default(), str(path), "config file")
 
 
-def test_all_yaml_that_may_be_a_users_is_read_by_one_loader():
-    """Beside it stand Dassl's own defaults, which have Python's tuples."""
-    loads = re.compile(r"yaml\.\w*load|merge_from_file")
+@pytest.mark.parametrize("name", [name for name in READERS if name.endswith(".json")])
+def test_a_file_of_json_with_a_key_twice_is_refused_with_the_key(sound, name):
+    path = sound / name
+    text = path.read_text()
+    for place in [found.end() for found in re.finditer("{", text)][:2]:  # an inner one, too
+        path.write_text(f'{text[:place]}"kept": 1, "other": [], "kept": 1, {text[place:]}')
+        with refuses(f"{name} .*the key kept stands in one object twice: leave one of them out"):
+            READERS[name](str(path))
+    path.write_text(text)
+
+
+def places_of(pattern):
+    """Product files that have a pattern."""
     places = []
     for folder in ("trainers", "labelling", "protocols", "datasets", "results", "report"):
         for path in (REPOSITORY / folder).rglob("*.py"):
-            if loads.search(path.read_text("utf-8")):
+            if re.search(pattern, path.read_text("utf-8")):
                 places.append(path.relative_to(REPOSITORY).as_posix())
-    assert sorted(places) == ["trainers/common/readers.py", "trainers/settings.py"]
+    return sorted(places)
+
+
+def test_all_yaml_that_may_be_a_users_is_read_by_one_loader():
+    """Beside it stand Dassl's own defaults, which have Python's tuples."""
+    places = places_of(r"yaml\.\w*load|merge_from_file")
+    assert places == ["trainers/common/readers.py", "trainers/settings.py"]
+
+
+def test_all_json_that_may_be_a_users_is_read_by_one_reader():
+    """Beside it stand rows that a labelling has written itself, and the text of an exported script."""
+    own = ["labelling/answers/part_file.py", "labelling/export.py"]
+    places = places_of(r"json\.loads?\((?!json\.dumps)")
+    assert places == [*own, "trainers/common/readers.py"]
 
 
 FAULTS = {

@@ -13,6 +13,7 @@ import os
 import pickle
 import re
 import zipfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -56,13 +57,15 @@ def read_json(path: str | Path) -> Stored:
 
 
 def parse_json(text: str | bytes) -> Stored:
-    """Parse a JSON text: all numbers are finite, all strings can be written as UTF-8.
+    """Parse a JSON text: each key stands once, all numbers are finite, all strings can be written as UTF-8.
 
     Raises:
         ValueError: it is not such JSON.
     """
     try:
-        content = json.loads(text, parse_constant=finite, parse_float=finite)
+        content = json.loads(
+            text, parse_constant=finite, parse_float=finite, object_pairs_hook=with_each_key_once
+        )
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
     if isinstance(text, str) and re.search(r"\\u[dD][89a-fA-F]", text):
@@ -70,6 +73,20 @@ def parse_json(text: str | bytes) -> Stored:
             json.dumps(content, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:
             raise ValueError("it is not text (a lone surrogate)") from error
+    return content
+
+
+def with_each_key_once(pairs: list[tuple[str, Stored]]) -> dict[str, Stored]:
+    """Return an object of JSON as a dict; a second value of a key would count in silence.
+
+    Raises:
+        ValueError: a key stands in it twice.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        key = next(key for key in counts if counts[key] > 1)
+        raise ValueError(f"the key {key} stands in one object twice: leave one of them out")
     return content
 
 
