@@ -6,8 +6,9 @@
 
 tests/copies.py draws the copies, two of each of up to 120 scenes. Folders without copies: OpenMoji's
 drawings in its 45 classes, some of them twins; crops of two photographs; handwritten digits; textures of
-a class's own spectrum and colours. Of each kind of copy: the pairs of one scene that are in one group, in
-percent. Of folders without copies: the pictures in a group with another, in percent, and the largest group.
+a class's own spectrum and colours; plain drawings (tests/plain.py). Of each kind of copy: the pairs of one
+scene that are in one group, in percent. Of folders without copies: the pictures in a group with another,
+in percent. Mean ± deviation over the seeds, which draw copies and plain drawings.
 """
 
 from trainers.common.environment import first_line, start_command
@@ -17,13 +18,15 @@ if __name__ == "__main__":
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
 from unittest.mock import patch
 
 import numpy
 import scipy.fft
 import torch
 import torch.nn.functional as F
+from numpy.random import Generator
 from pandas import DataFrame
 from PIL import Image
 from scipy.sparse import coo_array
@@ -33,7 +36,7 @@ from torch import Tensor
 
 from experiments.promises import features_of
 from labelling import look_alikes
-from tests import bursts, copies
+from tests import bursts, copies, plain
 from tests.bursts import SIZE, Pictures, drawings, textures
 from trainers import method_class, method_node
 from trainers.prompting.backbone import load_backbone
@@ -51,7 +54,7 @@ Way = Callable[[Sequence[Image.Image], Sequence[str]], Sequence[int]]  # picture
 # ---- folders ----
 
 
-def photographs() -> Pictures:
+def photographs(draws: Generator) -> Pictures:
     """Crops of scikit-learn's two, which don't overlap."""
     from sklearn.datasets import load_sample_images
 
@@ -65,7 +68,7 @@ def photographs() -> Pictures:
     return made
 
 
-def digits() -> Pictures:
+def digits(draws: Generator) -> Pictures:
     """scikit-learn's."""
     from sklearn.datasets import load_digits
 
@@ -78,11 +81,12 @@ def digits() -> Pictures:
     return made
 
 
-FOLDERS = {
-    "drawings": drawings,
+FOLDERS: dict[str, Callable[[Generator], Pictures]] = {
+    "drawings": lambda draws: drawings(),
     "photographs": photographs,
     "digits": digits,
-    "textures": textures,
+    "textures": lambda draws: textures(),
+    **plain.FOLDERS,
 }
 
 
@@ -191,9 +195,8 @@ def ways() -> dict[str, Way]:
 # ---- what is found ----
 
 
-def drawn(kind: str, scenes: Pictures) -> Pictures:
+def drawn(kind: str, scenes: Pictures, draws: Generator) -> Pictures:
     """Each scene and its copies of a kind, one after the other."""
-    draws = numpy.random.default_rng(0)
     made = []
     for picture, name in scenes:
         made.append((picture, name))
@@ -202,51 +205,47 @@ def drawn(kind: str, scenes: Pictures) -> Pictures:
     return made
 
 
-def found(group: Sequence[int]) -> str:
-    """The share in percent of pairs of a scene that are in one group, and where there are any, of the
-    scenes that are in one with another."""
+def found(group: Sequence[int]) -> float:
+    """The share in percent of pairs of a scene that are in one group."""
     of_scene = numpy.array(group).reshape(-1, 1 + EACH)
     pairs = [
         of_scene[:, one] == of_scene[:, other] for one in range(1 + EACH) for other in range(one)
     ]
-    scenes_of = Counter(number for own in of_scene for number in {*own.tolist()})
-    joined = numpy.mean([any(scenes_of[number] > 1 for number in own) for own in of_scene.tolist()])
-    return f"{100 * numpy.mean(pairs):.0f}" + (f" ({100 * joined:.0f} joined)" if joined else "")
+    return 100 * float(numpy.mean(pairs))
 
 
-def alike(group: Sequence[int]) -> str:
-    """The share in percent of pictures in a group with another, and the largest group."""
+def together(group: Sequence[int]) -> float:
+    """The share in percent of pictures in a group with another."""
     sizes = Counter(group)
-    together = sum(size for size in sizes.values() if size > 1)
-    return f"{100 * together / len(group):.0f}, {max(sizes.values())}"
+    return 100 * sum(size for size in sizes.values() if size > 1) / len(group)
 
 
-def measure(folder: str, ways: Mapping[str, Way]) -> Iterator[tuple[str, dict[str, str]]]:
-    """A row for each way, with its name; each copy is made once."""
-    pictures = FOLDERS[folder]()
-    rows = {
-        name: {"pictures": folder, "none: alike, largest": alike(way(*zip(*pictures)))}
-        for name, way in ways.items()
-    }
+def measure(folder: str, way: Way, seed: int) -> dict[str, float]:
+    """What a way finds in a folder without copies, and of each kind of copies."""
+    draws = numpy.random.default_rng(seed)
+    pictures = FOLDERS[folder](draws)
+    shares = {"none: together": together(way(*zip(*pictures)))}
     scenes = pictures[:: -(-len(pictures) // SCENES)]
     for kind in copies.KINDS:
-        made = drawn(kind, scenes)
-        for name, way in ways.items():
-            rows[name][kind] = found(way(*zip(*made)))
-    yield from rows.items()
+        shares[kind] = found(way(*zip(*drawn(kind, scenes, draws))))
+    return shares
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("folders", nargs="*", metavar="FOLDER", help=f"of {', '.join(FOLDERS)}")
     parser.add_argument("--compare", action="store_true", help="with other ways")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args(arguments)
     compared = ways() if args.compare else {PRODUCT: bursts.groups}
     rows = []
-    for folder in args.folders or FOLDERS:
-        for name, row in measure(folder, compared):
-            rows.append({"way": name, **row})
-            print(*rows[-1].values(), sep=" | ", flush=True)
+    for folder, (name, way) in product(args.folders or FOLDERS, compared.items()):
+        every = DataFrame([measure(folder, way, seed) for seed in args.seeds])
+        shares = {
+            kind: f"{every[kind].mean():.0f} ± {every[kind].std():.0f}" for kind in every.columns
+        }
+        rows.append({"way": name, "pictures": folder, **shares})
+        print(*rows[-1].values(), sep=" | ", flush=True)
     print(tabulate(DataFrame(rows), headers="keys", showindex=False))
 
 

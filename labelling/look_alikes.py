@@ -6,6 +6,10 @@ nearest ones under each of ``VIEWS``: a few steps of registration remove differe
 and two pictures are near-duplicates if the rest is a small share of their contrast. Groups are the
 connected components. Black areas are taken for covers and are not compared.
 
+Pictures without detail, such as one shape on a plain ground, are as like one another as copies are once
+they are registered: two of them are one only if they are equal under the eight symmetries, but for what
+JPEG changes.
+
 The shots of a burst all look like one another, or nearly so. Where many pictures look like some of their
 group and not even nearly like the rest of it, the search has found only a part of the near-duplicates.
 
@@ -36,6 +40,11 @@ ALIKE = 0.1
 NEARLY = 0.15  # of two of a group, which others hold together
 HOPELESS = 0.6  # of what it shows: further steps of registration do not bring that below ``ALIKE``
 STEPS = 4  # of registration, at most
+PLAIN = (
+    0.2  # share of a picture that has detail (``detail``), up to which it is plain: as ``ALIKE``
+)
+EQUAL = 0.08  # share of contrast by which two plain pictures differ at most, if they are one
+SLIGHT = 1.0  # of 255: a step between two coarse pixels that is no detail
 LIGHT = 50  # of 255: pictures whose mean differs by more in a channel show another light or colour
 FAINT = 0.5  # of 255: what a picture shows less than that is noise
 BLUR = 1.2  # coarse pixels: the step follows shifts of about twice that
@@ -64,7 +73,7 @@ class LookAlikes(NamedTuple):
         groups: the number of each picture's group, which is the place of the group's first picture. An
             unreadable picture is alone.
         is_partial: whether each picture looks like some of its group, but not even nearly like all of it,
-            or like ``NEAREST`` of a large one.
+            or like ``NEAREST`` of a large one. None is in a group with a plain picture.
     """
 
     groups: list[int]
@@ -109,13 +118,20 @@ def share_partial(partial: int, images: int) -> float:
 def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
     """Search among N pictures (N, 3 · ``COARSE``²) of a class."""
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
-    images = uncovered(different)  # (U, 4, C, C)
-    pairs, left = held_against(images, progress.update)
+    light = torch.from_numpy(different.reshape(-1, COARSE, COARSE, 3).transpose(0, 3, 1, 2)).float()
+    known = uncovered(light)
+    # black boxes hide a photograph's detail, and are that of a drawing
+    most = detail(light, known).maximum(detail(light, torch.ones_like(known)))
+    is_plain = most <= PLAIN  # (U,)
+    known[is_plain] = 1.0  # what is black in them is what they show
+    soft = blurred(light * known) / blurred(known).clamp(min=1e-3)
+    images = torch.cat([soft, known], dim=1)  # (U, 4, C, C)
+    pairs, left = held_against(images, is_plain, progress.update)
     component = connected(pairs[left <= ALIKE], len(images))
     # pictures of a large group see only one another: one of each is shown to the others
     if component.bincount().max() > NEAREST:
         firsts = torch.from_numpy(numpy.unique(component, return_index=True)[1])
-        more, more_left = held_against(images[firsts])
+        more, more_left = held_against(images[firsts], is_plain[firsts])
         pairs = torch.cat([pairs, firsts[more]])
         left = torch.cat([left, more_left])
         component = connected(pairs[left <= ALIKE], len(images))
@@ -125,6 +141,7 @@ def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
     number = linked.flatten().bincount(minlength=len(images))  # (U,), of those it looks like
     others = component.bincount()[component] - 1
     is_partial = number < others.clamp(max=NEAREST)
+    is_partial &= ~torch.isin(component, component[is_plain])
     group_of = component[torch.from_numpy(copy_of.ravel())].numpy()
     _, first, group = numpy.unique(group_of, return_index=True, return_inverse=True)
     return LookAlikes(first[group].tolist(), is_partial[copy_of.ravel()].tolist())
@@ -164,19 +181,31 @@ def window() -> Tensor:
     return side.outer(side).sqrt()
 
 
-def uncovered(shown: numpy.ndarray) -> Tensor:
-    """Return pictures (N, 3 · ``COARSE``²) as (N, 4, C, C): blurred without their covered pixels, and a mask
-    with 1 where a pixel is known, 0 where it is covered."""
-    images = torch.from_numpy(shown.reshape(-1, COARSE, COARSE, 3).transpose(0, 3, 1, 2)).float()
-    black = (images.amax(dim=1, keepdim=True) <= BLACK).float()
+def uncovered(light: Tensor) -> Tensor:
+    """Return which pixels of pictures (N, 3, C, C) are known, (N, 1, C, C): 0 where one is covered, else 1."""
+    black = (light.amax(dim=1, keepdim=True) <= BLACK).float()
     # outside of the picture, too, so that a corner is one
     beyond = F.pad(black, (SOLID - 1,) * 4, value=1.0)
     solid = F.max_pool2d(-F.max_pool2d(-beyond, SOLID, 1), SOLID, 1)
     edged = F.max_pool2d(solid, 3, 1, 1)  # with the pixels that are covered in part
     is_light = edged.mean(dim=(1, 2, 3), keepdim=True) <= DARK
-    known = 1 - edged * is_light
-    light = blurred(images * known) / blurred(known).clamp(min=1e-3)
-    return torch.cat([light, known], dim=1)
+    return 1 - edged * is_light
+
+
+def detail(light: Tensor, known: Tensor) -> Tensor:
+    """Return the share (N,) of the known pixels (N, 1, C, C) of pictures (N, 3, C, C) that have detail: the squared
+    mean of the light's slope over the mean of its square.
+
+    That is the share of pixels with a slope where all of these have the same. The mean slope is taken away first,
+    as a sky has one.
+    """
+    whole = -F.max_pool2d(-known, 3, 1, 1)  # (N, 1, C, C); their neighbours are known, too
+    number = whole.sum((2, 3), keepdim=True).clamp(min=1)
+    slopes = torch.cat(torch.gradient(light, dim=(2, 3)), dim=1)  # (N, 6, C, C)
+    mean = (slopes * whole).sum((2, 3), keepdim=True) / number
+    square = ((slopes - mean) * whole).square().sum(1).flatten(1)  # (N, C²)
+    number = number.flatten()
+    return (square.sqrt().sum(1) / number).square() / (square.sum(1) / number + SLIGHT**2)
 
 
 def blurred(images: Tensor) -> Tensor:
@@ -204,23 +233,24 @@ def pattern(images: Tensor) -> Tensor:
 
 
 def held_against(
-    images: Tensor, note: Callable[[int], object] = lambda number: None
+    images: Tensor, is_plain: Tensor, note: Callable[[int], object] = lambda number: None
 ) -> tuple[Tensor, Tensor]:
     """Compare images (N, 4, C, C) with one another.
 
-    note: is told how many images were compared with the others.
+    Args:
+        is_plain: (N,), which of them are not registered; note: is told how many images were compared with the
+            others.
 
     Returns:
         The pairs (P, 2) that differ by no more than ``NEARLY``, each once or twice, and by how much they
-        differ (P,) (``difference``).
+        differ (P,) (``difference``; ``unmoved`` where one is plain).
     """
     number = len(images)
     patterns = torch.cat([pattern(moved_by(images, view.expand(number, 2, 3))) for view in VIEWS])
-    own = patterns[:number]  # (N, D)
     pairs = [torch.empty(0, 2, dtype=torch.long)]
     left = [torch.empty(0)]
     for places in torch.arange(number).split(max(1, TILE // len(patterns))):
-        similar = (own[places] @ patterns.T).unflatten(1, (len(VIEWS), number))  # (B, V, N)
+        similar = (patterns[places] @ patterns.T).unflatten(1, (len(VIEWS), number))  # (B, V, N)
         similar[torch.arange(len(places)), :, places] = -torch.inf
         closest, view = similar.max(dim=1)  # (B, N)
         cosine, nearest = closest.topk(min(NEAREST, number))  # (B, K)
@@ -231,7 +261,11 @@ def held_against(
         for start in range(0, len(one), PAIRS):
             some = slice(start, start + PAIRS)
             turned = moved_by(images[other[some]], turn[some])
-            share = difference(images[one[some]], turned)
+            own = images[one[some]]
+            has_detail = ~(is_plain[one[some]] | is_plain[other[some]])
+            share = unmoved(own, turned)
+            share[share > EQUAL] = torch.inf
+            share[has_detail] = difference(own[has_detail], turned[has_detail])
             is_near = share <= NEARLY
             pairs.append(torch.stack([one[some][is_near], other[some][is_near]], dim=1))
             left.append(share[is_near])
@@ -257,6 +291,28 @@ def difference(images: Tensor, others: Tensor) -> Tensor:
     return share
 
 
+def unmoved(images: Tensor, others: Tensor) -> Tensor:
+    """Return the difference of others (P, 4, C, C) from images (P, 4, C, C) as they are, as a share (P,) of their
+    contrast."""
+    light = images[:, :3]
+    other_light = others[:, :3]
+    weight = window() * known_of_both(images, others)
+    rest = energy(other_light - light, weight)
+    return (rest / contrast(light, other_light, weight)).sqrt()
+
+
+def known_of_both(images: Tensor, others: Tensor) -> Tensor:
+    """Return which pixels are known of images and of others, (P, 4, C, C) each, as (P, 1, C, C)."""
+    return images[:, 3:] * (others[:, 3:] > 0.99)  # moved pixels are mixed ones
+
+
+def contrast(light: Tensor, other_light: Tensor, weight: Tensor) -> Tensor:
+    """Return the energy (P,) of what both lights (P, 3, C, C) show beside their mean; weights: (P, 1, C, C)."""
+    own = energy(light - mean_light(light, weight), weight)
+    other = energy(other_light - mean_light(other_light, weight), weight)
+    return own.minimum(other) + FAINT**2 * light.shape[1:].numel()
+
+
 def explained(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Return the motion (P, 4) of others (P, 4, C, C) that makes them most like images (P, 4, C, C)
     (``as_affine``), and the share (P,) of their common contrast that remains after it and a change of
@@ -264,12 +320,10 @@ def explained(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     known of both."""
     light = images[:, :3]
     other_light = others[:, :3]
-    is_known = images[:, 3:] * (others[:, 3:] > 0.99)  # (P, 1, C, C); moved pixels are mixed ones
-    weight = window() * is_known
+    weight = window() * known_of_both(images, others)  # (P, 1, C, C)
     mean = mean_light(light, weight)
     other_mean = mean_light(other_light, weight)
-    shows = energy(light - mean, weight).minimum(energy(other_light - other_mean, weight))
-    shows = shows + FAINT**2 * light[0].numel()
+    shows = contrast(light, other_light, weight)
     rest = ((other_light - light) * weight).flatten(1)  # (P, D)
     changes = directions(light, mean, weight)  # (P, 9, D)
     metric = changes @ changes.transpose(1, 2)  # (P, 9, 9)

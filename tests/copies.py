@@ -18,6 +18,11 @@ PAN = 0.7  # of a side: what a panned frame shows
 TURN = Image.Transpose
 
 
+def saved(picture: Image.Image, draws: Generator) -> Image.Image:
+    """As it is, which is then a JPEG."""
+    return picture
+
+
 def mirrored(picture: Image.Image, draws: Generator) -> Image.Image:
     """Left to right."""
     return ImageOps.mirror(picture)
@@ -92,6 +97,7 @@ def augmented(picture: Image.Image, draws: Generator) -> Image.Image:
 
 
 KINDS: dict[str, Callable[[Image.Image, Generator], Image.Image]] = {
+    "saved": saved,
     "a burst": burst,
     "half a burst": shot,
     "edited": edited,

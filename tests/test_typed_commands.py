@@ -77,8 +77,6 @@ def draw(path, corners):
     path.parent.mkdir(parents=True, exist_ok=True)
     picture = Image.new("RGB", (64, 64), "white")
     canvas = ImageDraw.Draw(picture)
-    for _ in range(6):
-        canvas.line([random.randrange(64) for _ in range(4)], "grey", 2)
     circle = (random.uniform(24, 40), random.uniform(24, 40), random.uniform(12, 22))
     colour = tuple(random.choices(range(230), k=3))
     canvas.regular_polygon(circle, corners, random.uniform(-9, 9), colour)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from labelling import PromptedClassifier, groups
 from labelling.groups import FILM, STRETCHES, in_stretches, named_by
 from labelling.request import ask
+from tests import plain
 from tests.labelling.tables import CFG, images_in
 from tests.same_run import kept_answers
 from trainers.common.errors import UserError
@@ -175,3 +176,18 @@ def test_a_belt_of_pictures_that_look_alike_is_divided_in_stretches(tmp_path, mu
     others = {group_of[number] for number in range(120, 160)}
     assert len(others) == 40
     assert not others & {*stretches}
+
+
+@pytest.mark.parametrize("multi_label", [False, True], ids=["single-label", "multi-label"])
+def test_plain_drawings_are_alone_and_nothing_is_said_of_copies(tmp_path, multi_label):
+    rows = []
+    for number, (picture, name) in enumerate(plain.shapes(numpy.random.default_rng(1))):
+        picture.save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{name}")
+    file = tmp_path / "labels.csv"
+    file.write_text("\n".join(["image,label", *rows]))
+    made = images_in(file, CFG, True, multi_label)
+    assert made.found_in_part == 0
+    assert len({*made.groups.values()}) >= 0.98 * len(rows)
+    said = " ".join(made.notes)
+    assert "--max-error" not in said and "film" not in said

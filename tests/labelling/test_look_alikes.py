@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from labelling.look_alikes import look_alikes, share_partial
 from labelling.parts import folds
-from tests import bursts, copies
+from tests import bursts, copies, plain
 from tests.conftest import slow_but_for
 from trainers.common.image_files import COARSE
 from trainers.data.class_folders import PART_SHARES, divide
@@ -91,6 +91,37 @@ def test_that_copies_are_found_in_part_is_seen_by_those_that_are_found(scenes, k
 
 def test_twins_among_drawings_are_no_copies_that_are_found_in_part(scenes):
     assert share_partial(sum(bursts.alike(*zip(*scenes)).is_partial), len(scenes)) == 0
+
+
+@pytest.mark.parametrize("kind", plain.FOLDERS)
+def test_plain_drawings_are_as_like_as_copies_and_are_none(kind):
+    drawings = plain.FOLDERS[kind](numpy.random.default_rng(0))
+    found = bursts.alike(*zip(*drawings))
+    assert len({*found.groups}) >= 0.98 * len(drawings)
+    assert not any(found.is_partial)
+
+
+@pytest.mark.parametrize("kind", plain.FOLDERS)
+def test_a_plain_drawing_that_is_saved_again_mirrored_or_turned_is_one(kind):
+    draws = numpy.random.default_rng(0)
+    made = []
+    for number, (picture, name) in enumerate(plain.FOLDERS[kind](draws)):
+        changed = ("saved", "mirrored", "turned by 90°")[number % 3]
+        made += [(picture, name), (copies.copy(changed, picture, draws), name)]
+    found = bursts.alike(*zip(*made))
+    group = numpy.array(found.groups).reshape(-1, 2)
+    assert (group[:, 0] == group[:, 1]).mean() >= 0.85
+    assert not any(found.is_partial)
+
+
+def test_a_faint_picture_with_a_black_box_is_not_plain():
+    """The box is darker than all else, but the picture is registered by what it shows beside the box."""
+    place = numpy.arange(COARSE)
+    wave = 128 + 4 * numpy.sin(place[:, None] / 2) * numpy.sin(place / 3)
+    picture = wave[..., None].repeat(3, axis=2).astype("uint8")
+    boxed = picture.copy()
+    boxed[4:10, 9:15] = 0
+    assert look_alikes([picture.ravel(), boxed.ravel()], [0, 0]).groups == [0, 0]
 
 
 def test_a_picture_is_partial_where_it_looks_like_some_of_its_group_and_unlike_the_rest():
