@@ -537,12 +537,10 @@ class PromptedClassifier:
         """Read a batch of images by the threads of a pool, as the method takes them."""
         return read_images(pool, images, self.read)
 
-    def read(self, image: Picture) -> Tensor | UserError:
-        """Return an image's pixels (3, H, W), as in the run's test, or why it can't be read."""
-        try:
-            return transformed(image, self.background, self.transform, least_side(self.cfg.INPUT))
-        except UserError as error:
-            return error
+    def read(self, images: Sequence[Picture]) -> list[Tensor | UserError]:
+        """Return the pixels (3, H, W) of an image, or of each box of a photograph, as in the run's test, or why
+        it can't be read."""
+        return transformed(images, self.background, self.transform, least_side(self.cfg.INPUT))
 
     def push_to_hub(self, repository: str, *, private: bool = True) -> str:
         """Write the run to a repository of the Hugging Face hub, ``<owner>/<name>``, for ``load``; return the

@@ -4,7 +4,7 @@ as a run's test takes them."""
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from trainers.common.errors import UserError
-from trainers.common.image_files import MAX_PIXELS, decoded
+from trainers.common.image_files import MAX_PIXELS, by_photograph, each_decoded, in_places
 
 Picture = str | os.PathLike[str] | Image.Image | numpy.ndarray | Tensor
 Pictures = Picture | Iterable[Picture]
@@ -59,20 +59,32 @@ def ahead(
 
 
 def transformed(
-    image: Picture, background: str, transform: Callable[[Image.Image], Tensor], least: int
-) -> Tensor:
-    """Apply a transform to an image of any kind: to a path or a PIL image as a viewer
-    shows it (``as_seen``); least: as in ``draft``.
+    images: Sequence[Picture],
+    background: str,
+    transform: Callable[[Image.Image], Tensor],
+    least: int,
+) -> list[Tensor | UserError]:
+    """Apply a transform to an image of any kind, or to each box of a photograph: to a path or a PIL image as a
+    viewer shows it (``as_seen``). An image that can't be read has its error, as ``PromptedClassifier.predict``.
 
-    Raises:
-        UserError: as ``PromptedClassifier.predict``.
+    images: one, or paths of boxes in one file; least: as in ``draft``.
     """
+    try:
+        files = [as_file(image) for image in images]
+    except UserError as error:
+        return [error]
+    with closing(each_decoded(files, background, least)) as pictures:
+        return [
+            picture if isinstance(picture, UserError) else transform(picture)
+            for picture in pictures
+        ]
+
+
+def as_file(image: Picture) -> str | Image.Image:
+    """Return a path as text, and any other image as a PIL image; errors as ``array_picture``."""
     if is_path(image):
-        image = os.fspath(image)
-    elif not isinstance(image, Image.Image):
-        image = array_picture(image)
-    with decoded(image, background, least) as picture:
-        return transform(picture)
+        return os.fspath(image)
+    return image if isinstance(image, Image.Image) else array_picture(image)
 
 
 def array_picture(image: object) -> Image.Image:
@@ -121,18 +133,19 @@ class ReadImages(NamedTuple):
     errors: dict[int, UserError]
 
 
-Read = Callable[
-    [Picture], Tensor | UserError
-]  # an image's pixels (3, H, W), or why it can't be read
+# pixels (3, H, W) of an image, or of each box of a photograph, or why it can't be read
+Read = Callable[[Sequence[Picture]], list[Tensor | UserError]]
 ReadBatch = Callable[[ThreadPoolExecutor, list[Picture]], ReadImages]
 
 
 def read_images(pool: ThreadPoolExecutor, images: list[Picture], read: Read) -> ReadImages:
-    """A batch of images, read by the threads of a pool."""
+    """A batch of images, read by the threads of a pool; the boxes of a photograph by the same one."""
     pixels = []
     names = []
     errors = {}
-    for number, (image, result) in enumerate(zip(images, pool.map(read, images))):
+    photographs = by_photograph(images)
+    parts = pool.map(read, [[images[place] for place in places] for places in photographs])
+    for number, (image, result) in enumerate(zip(images, in_places(photographs, parts))):
         if isinstance(result, Tensor):
             pixels.append(result)
             names.append(os.fspath(image) if is_path(image) else None)

@@ -19,6 +19,7 @@ from tests.conftest import slow_but_for
 from tests.runs import call
 from tests.same_run import kept_answers
 from trainers.common import image_files
+from trainers.common.boxes import Box, boxed, file_of
 from trainers.common.image_files import look_through, read_picture
 from trainers.data import kept
 from trainers.data.kept import THUMBNAIL, PictureCache, Pictures, for_crops
@@ -114,6 +115,46 @@ def test_a_training_on_several_labels_decodes_each_file_once(parts, small_clip_f
     words = [table, "--backbone", small_clip_file, "--output-dir", parts.parent / "out"]
     assert call(train.main, *words, "--settings", "INPUT.SIZE", f"({SIZE}, {SIZE})") == 0
     assert decodes == Counter(files)
+
+
+@pytest.fixture
+def boxes(parts):
+    """A table of four boxes in each of 12 photos, of one class and the other in turn."""
+    rows = []
+    for file in sorted(parts.glob("train/*/*.jpg")):
+        for number in range(4):
+            box = Box(100 * number, 50, 90, 200)
+            rows.append(f'"{boxed(str(file), box)}",{("ant", "bee")[number % 2]}')
+    table = parts / "boxes.csv"
+    table.write_text("\n".join(["image,label", *rows, ""]))
+    return table
+
+
+@pytest.mark.parametrize("words", [(), pytest.param(("--multi-label",), marks=pytest.mark.slow)])
+def test_a_photograph_is_decoded_once_for_all_its_boxes(
+    boxes, small_clip_file, decodes, tmp_path, words
+):
+    """By a training once, and by a labelling once in each batch that has a part of its boxes."""
+    pictures = [row.split('"')[1] for row in boxes.read_text().splitlines()[1:]]
+    files = [*dict.fromkeys(map(file_of, pictures))]
+    command = [boxes, "--backbone", small_clip_file, "--output-dir", tmp_path / "out", *words]
+    settings = ["INPUT.SIZE", f"({SIZE}, {SIZE})", "DATALOADER.TEST.BATCH_SIZE", 30]
+    assert call(train.main, *command, "--settings", *settings) == 0
+    assert decodes == Counter(files)
+    decodes.clear()
+    PromptedClassifier.load(tmp_path / "out").predict(pictures)
+    assert decodes == Counter([*files, file_of(pictures[30])])
+
+
+@pytest.mark.slow
+def test_boxes_without_room_in_memory_are_read_once_more_by_photograph(
+    boxes, small_clip_file, decodes, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(kept, "SHOWN_BYTES", 0)
+    command = [boxes, "--backbone", small_clip_file, "--output-dir", tmp_path / "out"]
+    settings = ["INPUT.SIZE", f"({SIZE}, {SIZE})", "DATALOADER.NUM_WORKERS", 0]
+    assert call(train.main, *command, "--settings", *settings) == 0
+    assert {*decodes.values()} == {2} and len(decodes) == 12
 
 
 @slow_but_for(("LinearProbe",), ("LinearProbe", "CoOp"), "trainer")
@@ -239,7 +280,7 @@ def test_what_a_look_keeps_are_the_pixels_that_labelling_reads(tmp_path, kind, b
     keeper = PictureCache(settings, background, has_crops=True)
     (seen,) = look_through([path], keeper)
     assert not seen.reason
-    expected = transformed(path, background, shown, least_side(settings))
+    (expected,) = transformed([path], background, shown, least_side(settings))
     assert torch.equal(shown(keeper.shown.images[path]), expected)
     assert min(keeper.crops.images[path].size) in (2 * SIZE, 300 // 4)
     assert max(Image.open(io.BytesIO(keeper.small[path])).size) <= THUMBNAIL

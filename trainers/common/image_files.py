@@ -11,8 +11,9 @@ import os
 import stat
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, NamedTuple, Protocol
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from typing import IO, NamedTuple, Protocol, TypeVar
 
 import numpy
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
@@ -64,6 +65,7 @@ MEMORY_BLOCK = 2**29
 COARSE = 24  # pixels of a side, at which pictures are compared
 # of which a JPEG is decoded for that: its own reduction to fewer shows fine detail in another light than a mean does
 CLEAR = 4 * COARSE
+T = TypeVar("T")
 
 
 class Room:
@@ -167,6 +169,60 @@ def draft(image: Image.Image, least: int) -> None:
 
 
 @contextlib.contextmanager
+def loaded(image: Image.Image, file: object, least: int) -> Iterator[Image.Image]:
+    """Decode an open image that is the picture of a path, or has its box, to the end of the block: a whole one at
+    the scale of ``draft``, a photograph with boxes upright."""
+    is_whole = box_in(file) is None
+    if is_whole:
+        draft(image, least)
+    with room_for(image):
+        image.load()
+        yield image if is_whole else upright(image)
+
+
+def each_decoded(
+    files: Sequence[str | IO[bytes] | Image.Image], background: str | None = "", least: int = 0
+) -> Generator[Image.Image | UserError, None, None]:
+    """Yield the RGB image of each box of a photograph, which is decoded once, or why it can't be read.
+
+    files: paths of boxes in one file; or a single picture, arguments as in ``decoded``.
+
+    Raises:
+        MemoryError, which says nothing of the picture.
+    """
+    image = None
+    with contextlib.ExitStack() as stack:
+        try:
+            first = files[0]
+            if isinstance(first, Image.Image):
+                check_shape(first)
+                image = photo = first  # which stays open
+                stack.enter_context(room_for(image))
+            else:
+                image = stack.enter_context(open_image(file_in(first)))
+                photo = stack.enter_context(loaded(image, first, least))
+        except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
+            yield from [unreadable(file, error, image) for file in files]
+            return
+        for file in files:
+            try:
+                picture = on_background(part_of(photo, file), background)
+            except Exception as error:  # as above
+                yield unreadable(file, error, image)
+                continue
+            yield picture
+
+
+def unreadable(file: object, error: Exception, image: Image.Image | None) -> UserError:
+    """Return the error of a picture that can't be read; image: as in ``reason``, which raises the machine's."""
+    refusal = UserError(
+        f"image {file} can't be read ({reason(error, image)}): replace it, or leave it out"
+    )
+    refusal.__cause__ = error
+    return refusal
+
+
+@contextlib.contextmanager
 def decoded(
     file: str | IO[bytes] | Image.Image, background: str | None = "", least: int = 0
 ) -> Iterator[Image.Image]:
@@ -181,22 +237,10 @@ def decoded(
     Raises:
         UserError: it can't be read; MemoryError, which says nothing of the picture.
     """
-    image = None
-    with contextlib.ExitStack() as stack:
-        try:
-            if isinstance(file, Image.Image):
-                check_shape(file)
-                image = file  # which stays open
-            else:
-                image = stack.enter_context(open_image(file_in(file)))
-                if box_in(file) is None:
-                    draft(image, least)
-            stack.enter_context(room_for(image))
-            picture = on_background(part_of(image, file), background)
-        except Exception as error:  # damaged bytes can raise anything in Pillow's many readers
-            raise UserError(
-                f"image {file} can't be read ({reason(error, image)}): replace it, or leave it out"
-            ) from error
+    with contextlib.closing(each_decoded([file], background, least)) as pictures:
+        picture = next(pictures)
+        if isinstance(picture, UserError):
+            raise picture
         yield picture
 
 
@@ -210,8 +254,20 @@ def box_in(file: object) -> Box | None:
     return box_of(file) if isinstance(file, str) else None
 
 
+def by_photograph(files: Sequence[object]) -> list[list[int]]:
+    """Return the places of pictures that are read together: of the boxes of each photograph; others are alone."""
+    places: dict[object, list[int]] = {}
+    for place, file in enumerate(files):
+        path = os.fspath(file) if isinstance(file, os.PathLike) else file
+        key = file_of(path) if isinstance(path, str) and box_of(path) else place
+        places.setdefault(key, []).append(place)
+    return [*places.values()]
+
+
 def part_of(image: Image.Image, file: object) -> Image.Image:
     """Return a photograph's part that is the picture of a path: of one without a box the same image.
+
+    image: of a path with a box the photograph as ``loaded`` has it.
 
     Raises:
         ValueError: the box ends outside of the photograph, or one side is too long for the other.
@@ -219,7 +275,6 @@ def part_of(image: Image.Image, file: object) -> Image.Image:
     box = box_in(file)
     if box is None:
         return image
-    image = upright(image)
     _, _, right, bottom = box.corners
     if right > image.width or bottom > image.height:
         raise ValueError(
@@ -252,6 +307,26 @@ def reason(error: Exception, image: Image.Image | None = None) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "it is not an image of a known format"
     return " ".join(str(error).split()) or type(error).__name__
+
+
+class LastPhotograph:
+    """The photograph that a box was cut from last, kept decoded: often the next box lies in it, too."""
+
+    def __init__(self) -> None:
+        self.file = ""
+        self.image: Image.Image | None = None
+
+    def read(self, path: str, background: str) -> Image.Image:
+        """Return the RGB image of a path with a box; background and errors: as in ``decoded``."""
+        try:
+            if self.image is None or self.file != file_of(path):
+                self.image = None  # before the next one, so that there are never two
+                self.file = file_of(path)
+                with open_image(self.file) as image, loaded(image, path, 0) as photo:
+                    self.image = photo
+            return on_background(part_of(self.image, path), background)
+        except Exception as error:  # as in ``each_decoded``
+            raise unreadable(path, error, self.image) from error
 
 
 def on_background(image: Image.Image, background: str | None) -> Image.Image:
@@ -412,32 +487,51 @@ class PictureSink(Protocol):
 
 
 def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
-    """Decodes a picture, unless its ``keeper`` knows its facts; a large one without a ``keeper`` as coarsely as
-    its format allows."""
+    """Look at one picture, as ``look_at_each``."""
+    (facts,) = look_at_each([path], keeper)
+    return facts
+
+
+def look_at_each(paths: Sequence[str], keeper: PictureSink | None = None) -> list[PictureFacts]:
+    """Decode a picture, or a photograph for all its boxes, unless its ``keeper`` knows their facts; a large picture
+    without a ``keeper`` as coarsely as its format allows.
+
+    paths: as in ``each_decoded``.
+    """
     image = None
     try:
-        with open_image(file_of(path)) as photo:
-            image = photo
-            digest = bytes.fromhex(content_hash(path))
-            if keeper is not None and digest in keeper.facts:
-                return keeper.facts[digest]
-            if box_of(path) is None:
-                draft(image, CLEAR if keeper is None else keeper.least)
-            with room_for(photo):
-                photo.load()
-                image = part_of(photo, path)
-                is_transparent = (
-                    image.has_transparency_data
-                    and min(image.convert("RGBA").getchannel("A").tobytes()) < 255
-                )
-                seen = as_seen(image, "white")
-                small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
-                if keeper is not None:
-                    keeper.take(path, image, seen)
+        with open_image(file_of(paths[0])) as image:
+            digests = [bytes.fromhex(digest) for digest in content_hashes(paths)]
+            known = {} if keeper is None else keeper.facts
+            if all(digest in known for digest in digests):
+                return [known[digest] for digest in digests]
+            with loaded(image, paths[0], CLEAR if keeper is None else keeper.least) as photo:
+                return [
+                    known[digest] if digest in known else facts_of(photo, path, digest, keeper)
+                    for path, digest in zip(paths, digests)
+                ]
+    except Exception as error:  # as in ``each_decoded``
+        return [PictureFacts(reason(error, image))] * len(paths)
+
+
+def facts_of(
+    photo: Image.Image, path: str, digest: bytes, keeper: PictureSink | None
+) -> PictureFacts:
+    """Return the facts of a path's picture, which is or lies in a decoded image."""
+    try:
+        image = part_of(photo, path)
+        is_transparent = (
+            image.has_transparency_data
+            and min(image.convert("RGBA").getchannel("A").tobytes()) < 255
+        )
+        seen = as_seen(image, "white")
+        small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
+        if keeper is not None:
+            keeper.take(path, image, seen)
         coarse = numpy.asarray(small).ravel()
         return PictureFacts("", is_transparent, digest, coarse)
-    except Exception as error:  # as in ``decoded``
-        return PictureFacts(reason(error, image))
+    except Exception as error:  # as in ``each_decoded``
+        return PictureFacts(reason(error, photo))
 
 
 def upright_size(path: str) -> tuple[int, int]:
@@ -449,11 +543,18 @@ def upright_size(path: str) -> tuple[int, int]:
 
 def content_hash(path: str) -> str:
     """Return the SHA-256 of a file's bytes, of a box's picture of these and the box; 64 hex digits."""
-    content = file_hash(file_of(path))
-    box = box_of(path)
-    if box is None:
-        return content
-    return hashlib.sha256(f"{content} {box.corners}".encode()).hexdigest()
+    (digest,) = content_hashes([path])
+    return digest
+
+
+def content_hashes(paths: Sequence[str]) -> list[str]:
+    """Return the ``content_hash`` of each path; paths: as in ``each_decoded``."""
+    content = file_hash(file_of(paths[0]))
+    boxes = [box_of(path) for path in paths]
+    return [
+        hashlib.sha256(f"{content} {box.corners}".encode()).hexdigest() if box else content
+        for box in boxes
+    ]
 
 
 def state_of(path: str) -> tuple[int, int]:
@@ -465,13 +566,21 @@ def state_of(path: str) -> tuple[int, int]:
 
 
 def look_through(paths: Sequence[str], keeper: PictureSink | None = None) -> list[PictureFacts]:
-    """Decodes pictures, each once; the keeper is given them in threads."""
-    return thread_map(  # Pillow decodes without Python's lock
-        lambda path: look(path, keeper),
-        paths,
+    """Decode pictures, each file once; the keeper is given them in threads."""
+    photographs = by_photograph(paths)
+    looks = thread_map(  # Pillow decodes without Python's lock
+        lambda places: look_at_each([paths[place] for place in places], keeper),
+        photographs,
         tqdm_class=tqdm,
         desc="looking through the images",
         unit="image",
         delay=2,
         dynamic_ncols=True,
     )
+    return in_places(photographs, looks)
+
+
+def in_places(places: Sequence[Sequence[int]], parts: Iterable[Sequence[T]]) -> list[T]:
+    """Return the items of all parts in one list, each at its place; places: of each part's items."""
+    items = dict(zip(chain(*places), chain(*parts)))
+    return [items[place] for place in range(len(items))]

@@ -21,8 +21,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from yacs.config import CfgNode
 
+from ..common.boxes import box_of
 from ..common.environment import usable_cores
-from ..common.image_files import read_picture
+from ..common.image_files import LastPhotograph, read_picture
 from ..common.interruption import SIGNALS
 from ..devices import wants_cuda
 from .images import Images, Item
@@ -172,6 +173,7 @@ class CheckedImages(Dataset[dict[str, object]]):
         self.pictures = pictures
         self.features = {} if features is None else features
         self.background = cfg.INPUT.BACKGROUND
+        self.photograph = LastPhotograph()
         self.generators = Generators()
 
     def under(self, transform: View, every: int) -> "CheckedImages":
@@ -225,7 +227,9 @@ class CheckedImages(Dataset[dict[str, object]]):
         kept = self.pictures.images
         if path in kept:
             return kept[path]
-        return self.pictures.take(path, read_picture(path, self.background, self.least))
+        if box_of(path) is None:
+            return self.pictures.take(path, read_picture(path, self.background, self.least))
+        return self.pictures.take(path, self.photograph.read(path, self.background))
 
 
 def steps_of_epoch(images: int, optim: CfgNode, batch_size: int) -> int:
