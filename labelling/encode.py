@@ -5,7 +5,6 @@ import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
-from itertools import chain
 from typing import NamedTuple
 
 import numpy
@@ -15,7 +14,6 @@ from tqdm import tqdm
 
 from trainers.common.errors import raise_machines
 from trainers.common.files import write_arrays
-from trainers.common.image_files import by_photograph
 from trainers.common.readers import read_arrays
 from trainers.data.images import Item
 from trainers.engine.run import Run
@@ -67,9 +65,6 @@ def encoded(run: Run, items: Sequence[Item]) -> Encoded:
     missing = {content: item for content, item in zip(contents, items) if content not in known}
     if missing and run.loaders.images.kept is not None:
         write_seen(run.cfg.OUTPUT_DIR, run.loaders.images.kept)
-    pairs = [*missing.items()]
-    photographs = by_photograph([str(item.impath) for item in missing.values()])
-    missing = dict(pairs[place] for place in chain(*photographs))  # its boxes after each other
     for start, block in blocks_of(run, [*missing.values()]):
         part = [*missing][start : start + len(block.looks)]
         write_block(f"{folder}/{number_after(folder):09d}.npz", block, part, key)
