@@ -97,9 +97,9 @@ def lowest_limit(
     """Return the lowest of ``LIMITS`` under which at most a share of the labels is wrong, ``NEVER`` where none can be
     promised.
 
-    Limits are tested downwards, by the fallback procedure of ``threshold.promised``. Its starts are where all
-    pictures have M labels, half as many are given, a quarter … down to ``FEWEST_LABELS``, pictures of a
-    group together counting as one.
+    Limits are tested downwards, by the fallback procedure as in ``threshold.promised``, of groups too: none of
+    358 such promises was broken (docs/multi_label.md). Its starts are where all pictures have M labels, half
+    as many are given, a quarter … down to ``FEWEST_LABELS``, pictures of a group together counting as one.
 
     Args:
         answer: (N, M), the probabilities of a picture's labels; wrong: (N, M), bool; groups: (N,), numbers.

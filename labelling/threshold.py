@@ -120,6 +120,11 @@ class Held:
         """The number G of groups."""
         return len(self.uncertainty) if self.group is None else len(numpy.unique(self.group))
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether each image is a group of its own."""
+        return self.groups == len(self.uncertainty)
+
     def means(self, values: numpy.ndarray) -> numpy.ndarray:
         """Return the mean (G,) of values (N,) over each group."""
         if self.group is None:
@@ -130,14 +135,14 @@ class Held:
 
     def tested(self) -> list[Point]:
         """Return the points that a limit is looked for among."""
-        if self.groups == len(self.uncertainty):
+        if self.is_alone:
             return self.points
         return self.points[:: math.ceil(len(self.points) / MOST_TESTED)]
 
     def chances(self, points: Sequence[Point], share: float) -> Callable[[int], float]:
         """Return a function of the place of a point: the probability of so few mistakes among the groups that
         it accepts if more than a share of the accepted answers were wrong."""
-        if self.groups == len(self.uncertainty):
+        if self.is_alone:
             # here, since it takes a second to import: wrong arguments are answered at once
             from scipy.stats import binom
 
@@ -155,7 +160,7 @@ class Held:
 
     def accepted(self, points: Sequence[Point]) -> list[float]:
         """Return how many groups each point accepts, a part of one as its share."""
-        if self.groups == len(self.uncertainty):
+        if self.is_alone:
             return [point.answered for point in points]
         return [
             float(self.means(self.uncertainty <= point.uncertainty).sum()) + ROUNDED
@@ -187,10 +192,12 @@ def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point 
 
     A point is accepted if so few mistakes among its n groups have at most the probability ``level`` under a
     larger error (``Held.chances``; with independent images P(Bin(n, share) ≤ wrong)). Points are tested from
-    the most certain on, by the fallback procedure: each of J starts adds ``risk_of`` / J to the level, and a
-    point that is not accepted sets it to 0. So all accepted points hold together. The starts are the m, 2 m,
-    4 m … most certain groups; m is the least number that can be accepted at all, and J as large as the number
-    of groups allows. They do not depend on which images are wrong.
+    the most certain on: each of J starts sets the level to ``risk_of`` / J, and a point that is not accepted
+    sets it to 0. Where each image is alone, a start adds what is left of the level before (the fallback
+    procedure). In folders with copies, some of which are not found, too many promises were broken by that. So
+    all accepted points hold together. The starts are the m, 2 m, 4 m … most certain groups; m is the least
+    number that can be accepted at all, and J as large as the number of groups allows. They do not depend on
+    which images are wrong.
 
     Args:
         share, confidence: in (0, 1).
@@ -208,7 +215,8 @@ def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point 
     begun = 0
     for place, point in enumerate(points):
         while begun < starts and accepted[place] >= least * 2**begun:
-            level += risk / starts
+            left = level if held.is_alone else 0.0
+            level = left + risk / starts
             begun += 1
         if not level:
             continue

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from labelling.means import chance_of_mean
 from labelling.threshold import (
     OFFERED,
     Held,
@@ -58,17 +59,24 @@ def test_a_small_share_takes_more_images_than_its_confidence_alone(share, part, 
         assert (promised(held, share, 1 - risk) is not None) == (images == least)
 
 
-def accepted_by_loops(wrong, share, risk):
-    """The most images that are accepted, of answers that are all differently certain; 0 for none."""
+def chance_alone(wrong, images, share):
+    """P(Bin(images, share) ≤ mistakes) of so many first images."""
+    chances = [
+        math.comb(images, k) * share**k * (1 - share) ** (images - k)
+        for k in range(sum(wrong[:images]) + 1)
+    ]
+    return math.fsum(chances)
 
-    def at_most(mistakes, images):
-        """P(Bin(images, share) ≤ mistakes)."""
-        chances = [
-            math.comb(images, k) * share**k * (1 - share) ** (images - k)
-            for k in range(mistakes + 1)
-        ]
-        return math.fsum(chances)
 
+def chance_of_groups(wrong, images, share):
+    """The same of groups, by the test of means."""
+    excess = numpy.zeros(len(wrong))
+    excess[:images] = numpy.array(wrong[:images]) - share
+    return chance_of_mean(excess, 1 - share)
+
+
+def accepted_by_loops(wrong, share, risk, chance=chance_alone):
+    """The most images, or groups, that are accepted, of answers that are all differently certain; 0 for none."""
     starts = []
     for number in range(1, 12):
         least = next(n for n in range(1, 5000) if (1 - share) ** n <= risk / number)
@@ -79,8 +87,11 @@ def accepted_by_loops(wrong, share, risk):
         images = start
         shared = 0
         while images <= len(wrong):
-            shared += images in starts  # the shares of later starts, while nothing has failed
-            if at_most(sum(wrong[:images]), images) > shared * risk / len(starts):
+            if chance is chance_alone:  # the shares of later starts, while nothing has failed
+                shared += images in starts
+            else:
+                shared = 1
+            if chance(wrong, images, share) > shared * risk / len(starts):
                 break
             most = max(most, images)
             images += 1
@@ -93,6 +104,20 @@ def test_the_limit_is_that_of_loops_over_binomial_sums(wrong, rule):
     share, risk = rule
     point = promised(Held(numpy.arange(1, len(wrong) + 1) / 1000, numpy.array(wrong)), share)
     assert (point.answered if point else 0) == accepted_by_loops(wrong, share, risk)
+
+
+def test_the_starts_of_groups_hand_no_risk_on():
+    """Each group being the same picture twice."""
+    draws = numpy.random.default_rng(0)
+    fewer = 0
+    for _ in range(6):
+        wrong = draws.random(150) < numpy.linspace(0, 0.5, 150)
+        certain = numpy.arange(150).repeat(2)
+        point = promised(Held(certain / 1000, wrong.repeat(2), certain), 0.2)
+        found = point.answered // 2 if point else 0
+        assert found == accepted_by_loops(wrong, 0.2, 0.05, chance_of_groups)
+        fewer += found < accepted_by_loops(wrong, 0.2, 0.05)
+    assert fewer
 
 
 @settings(deadline=None)
