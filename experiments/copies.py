@@ -36,6 +36,7 @@ from torch import Tensor
 
 from experiments.promises import features_of
 from labelling import look_alikes
+from labelling.families import confirmed, joined
 from tests import bursts, copies, plain
 from tests.bursts import SIZE, Pictures, drawings, textures
 from trainers import method_class, method_node
@@ -175,9 +176,18 @@ def by_cells(pictures: Sequence[Image.Image]) -> Tensor:
     return found
 
 
+def by_names(pictures: Sequence[Image.Image], classes: Sequence[str]) -> Sequence[int]:
+    """The product's way where files have names such as ``7_2.png``, for the third picture of scene 7."""
+    paths = [f"{name}/{place // 3}_{place % 3}.png" for place, name in enumerate(classes)]
+    labels = [sorted({*classes}).index(name) for name in classes]
+    found = bursts.groups(pictures, classes)
+    return joined(found, confirmed(paths, labels, found).members)
+
+
 UPRIGHT = (0,)
 EIGHT = (0, 1, 2, 3, 6, 7, 8, 9)
 PRODUCT = "registration, eight symmetries, 15°, pans, covers"
+NAMES = "the same, and names"
 
 
 def ways() -> dict[str, Way]:
@@ -186,6 +196,7 @@ def ways() -> dict[str, Way]:
         "registration": registered(UPRIGHT, 0),
         "registration, eight symmetries": registered(EIGHT, 0),
         PRODUCT: bursts.groups,
+        NAMES: by_names,
         "features of the CLIP": by_features(),
         "perceptual hashes": by_links(by_hashes),
         "equal cells": by_links(by_cells),
@@ -237,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--compare", action="store_true", help="with other ways")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     args = parser.parse_args(arguments)
-    compared = ways() if args.compare else {PRODUCT: bursts.groups}
+    compared = ways() if args.compare else {PRODUCT: bursts.groups, NAMES: by_names}
     rows = []
     for folder, (name, way) in product(args.folders or FOLDERS, compared.items()):
         every = DataFrame([measure(folder, way, seed) for seed in args.seeds])

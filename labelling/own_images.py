@@ -25,6 +25,7 @@ from trainers.data.kept import PictureCache
 from trainers.data.lists import Image, Lists
 from trainers.texts.classnames import alike
 
+from .families import confirmed, joined
 from .groups import (
     NONE,
     NOTHING_LOOKED_FOR,
@@ -163,26 +164,33 @@ class Grouping:
 
 def by_look(
     images: Sequence[Image], task: Task, seen: FactsOf, is_divided: bool
-) -> tuple[dict[str, str], list[str], str]:
-    """Group images of a class that look alike.
+) -> tuple[dict[str, str], list[str], list[str]]:
+    """Group images of a class that look alike, and families of names that these confirm.
 
     Args:
         is_divided: whether the user has divided the images into parts; else a film is divided into stretches.
 
     Returns:
-        path → name of its group; paths of the images that look like some of their group and unlike the rest;
-        a remark on films, "" for none.
+        path → name of its group; paths of the images that look like some of their group and unlike the rest,
+        without those of a family; remarks on families and films, "" for none.
     """
     coarse = [seen[image.impath].coarse for image in images]
-    looked = look_alikes(coarse, task.searched_classes(images))
-    found: Groups = {image.impath: number for image, number in zip(images, looked.groups)}
-    partial = [image.impath for image, is_partial in zip(images, looked.is_partial) if is_partial]
+    classes = task.searched_classes(images)
+    looked = look_alikes(coarse, classes)
+    paths = [image.impath for image in images]
+    families = confirmed(paths, classes, looked.groups)
+    found: Groups = dict(zip(paths, joined(looked.groups, families.members)))
+    named = {place for family in families.members for place in family}
+    partial = [
+        path for place, path in enumerate(paths) if looked.is_partial[place] and place not in named
+    ]
     alike = found
     film = ""
     if not is_divided:
         alike, film = in_stretches(images, found)
         partial = [path for path in partial if alike[path] == found[path]]
-    return {path: f"image {number}" for path, number in alike.items()}, partial, film
+    groups = {path: f"image {number}" for path, number in alike.items()}
+    return groups, partial, [families.note, film]
 
 
 def grouped(table: Table, task: Task, every: Sequence[Image], seen: FactsOf, rule: str) -> Grouping:
@@ -207,14 +215,14 @@ def grouped(table: Table, task: Task, every: Sequence[Image], seen: FactsOf, rul
         notes.append(note_on_rule(rule, task.multi_label, names, {*paths}))
         log.info("%s", notes[0])
     unnamed = [image for image in every if image.impath not in names]
-    alike, partial, film = by_look(unnamed, task, seen, table.is_divided)
+    alike, partial, remarks = by_look(unnamed, task, seen, table.is_divided)
     share = share_partial(len(partial), len(every))
     pairs = [
         (shown(one, table.place), shown(other, table.place))
         for one, other in pairs_in_part(partial, alike)
     ]
     advice = "by a column group or by --group-by"
-    notes += log_warnings([film, note_on_partial(share, pairs, advice)])
+    notes += log_warnings([*remarks, note_on_partial(share, pairs, advice)])
     by_name = {path: f"name {name}" for path, name in names.items()}
     groups = numbered(paths, {**alike, **by_name})
     if names:
