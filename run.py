@@ -158,12 +158,12 @@ def run(args: argparse.Namespace) -> None:
     """
     options = settings_in(args.opts, "options after --")
     # imported here: the makers of runs take seconds to import, which a plan need not wait for
-    from protocols.runs import planned, show_plan
+    from protocols.runs import plan_runs, show_plan
 
     if IMAGE_FOLDER in args.dataset and not (args.backbone or args.config):
         args.backbone = options.get("MODEL.BACKBONE.NAME")
         if not args.backbone:
-            planned(args)  # mistakes are answered before weights are looked for
+            plan_runs(args)  # mistakes are answered before weights are looked for
             from labelling.own_run import choose_clip
 
             args.backbone, why = choose_clip(args.plan)
@@ -177,9 +177,9 @@ def run(args: argparse.Namespace) -> None:
     else:
         from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
         from protocols import launch
-        from results.after_runs import shown
+        from results.after_runs import tables_of_runs
 
-        sys.stdout.write(shown(launch.make(args), args))
+        sys.stdout.write(tables_of_runs(launch.make(args), args))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -79,9 +79,9 @@ def members(path: str) -> Iterator[Member]:
             for info in archive.infolist():
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise refused(path, info.filename, "is a link or a device")
+                    raise refusal(path, info.filename, "is a link or a device")
                 if not info.is_dir():
-                    yield checked(
+                    yield check_member(
                         path, Member(info.filename, info.file_size, lambda: archive.open(info))
                     )
         return
@@ -127,9 +127,9 @@ def members_of_tar(path: str, tar: tarfile.TarFile) -> Iterator[Member]:
     for number, info in enumerate(tar, 1):
         check_number(path, number)
         if not (info.isdir() or info.isreg()):
-            raise refused(path, info.name, "is a link or a device")
+            raise refusal(path, info.name, "is a link or a device")
         if info.isreg():
-            yield checked(
+            yield check_member(
                 path,
                 Member(info.name, info.size, lambda: cast(IO[bytes], tar.extractfile(info))),
             )
@@ -152,21 +152,21 @@ def check_number(path: str, number: int) -> None:
         )
 
 
-def checked(path: str, member: Member) -> Member:
+def check_member(path: str, member: Member) -> Member:
     """Return a member whose name stays below the folder that the archive is unpacked to, on any system.
 
     Raises:
         UserError: it doesn't, or is longer than ``LONGEST_MEMBER``.
     """
     if len(member.name) > LONGEST_MEMBER:
-        raise refused(path, f"{member.name[:40]}…", f"has a name of {len(member.name)} characters")
+        raise refusal(path, f"{member.name[:40]}…", f"has a name of {len(member.name)} characters")
     parts = re.split(r"[/\\]", member.name)
     if os.pardir in parts or not parts[0] or ":" in parts[0] or "\0" in member.name:
-        raise refused(path, member.name, "leads out of it")
+        raise refusal(path, member.name, "leads out of it")
     return member
 
 
-def refused(path: str, name: str, why: str) -> UserError:
+def refusal(path: str, name: str, why: str) -> UserError:
     return UserError(
         f"{path} is refused: its entry {name} {why}, which no data set needs; get it again"
     )
@@ -185,7 +185,7 @@ def unpack(path: str, folder: str) -> None:
         for member in members(path):
             left -= member.size
             if left < 0:
-                raise refused(path, member.name, "makes it unpack to more than twice its size")
+                raise refusal(path, member.name, "makes it unpack to more than twice its size")
             place = os.path.join(folder, member.name)
             os.makedirs(os.path.dirname(place), exist_ok=True)
             try:

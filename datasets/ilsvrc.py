@@ -49,7 +49,7 @@ def sort(folder: str, target: str, labels: str | None) -> None:
     folder = os.path.abspath(folder)
     train = f"{target}/images/train"
     val = f"{target}/images/val"
-    train_tars = files_called(TRAIN_ARCHIVE, folder)
+    train_tars = paths_ending_in(TRAIN_ARCHIVE, folder)
     for path in train_tars:
         log.info("imagenet: sorting %s into %s", path, train)
         with blaming(path):
@@ -74,7 +74,7 @@ def sort_validation(folder: str, val: str, labels: str | None) -> bool:
         UserError: their classes are not known, or a tar is damaged or hostile.
     """
     flat = [*flat_folders(folder)]
-    tars = files_called(VAL, folder)
+    tars = paths_ending_in(VAL, folder)
     if not flat and not tars:
         return False
     wnids = read_labels(labels) if labels else read_devkit(folder)
@@ -112,7 +112,7 @@ def folders_below(folder: str, depth: int = DEPTH) -> Iterator[str]:
                 yield from folders_below(path, depth - 1)
 
 
-def files_called(name: str, folder: str) -> list[str]:
+def paths_ending_in(name: str, folder: str) -> list[str]:
     return [
         f"{place}/{name}" for place in folders_below(folder) if os.path.isfile(f"{place}/{name}")
     ]
@@ -174,7 +174,7 @@ def read_devkit(folder: str) -> dict[str, str]:
     Raises:
         UserError: there is none, or it is damaged.
     """
-    for path in files_called(DEVKIT, folder):
+    for path in paths_ending_in(DEVKIT, folder):
         with blaming(path):
             files = {
                 wanted: member.open().read()

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from pandas import DataFrame, Series, isna
 from tabulate import tabulate
 
-from results.comparison import FEWEST_DATA_SETS, Difference, powerless_over, signed
+from results.comparison import FEWEST_DATA_SETS, Difference, powerless_over, with_minus_signs
 from results.render import DAGGER
 from results.svg import STYLE, svg_of
 from trainers.common.errors import UserError
@@ -108,7 +108,7 @@ def cell(difference: Difference | float) -> str:
     """``+0.57 (−0.65 … +1.79)``; of too few tasks the mean alone, of none nothing."""
     if isinstance(difference, Difference):
         return str(difference)
-    return "" if isna(difference) else signed(f"{difference:+.2f} (no interval)")
+    return "" if isna(difference) else with_minus_signs(f"{difference:+.2f} (no interval)")
 
 
 def difference_table(compared: DataFrame) -> str:

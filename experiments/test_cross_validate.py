@@ -133,7 +133,7 @@ def test_five_tasks_have_an_interval_and_a_verdict_whichever_of_their_folds_are_
     settings = [{"name": name, "description": name} for name in "ab"]
     compared = comparison.differences(settings, rows)
     (found,) = compared["H"]
-    expected = Difference.paired(
+    expected = Difference.between(
         *(
             Series(values, MultiIndex.from_product([gains, [1]], names=["data set", "seed"]))
             for values in ([*gains.values()], [0.0] * 5)

@@ -26,7 +26,7 @@ from tabulate import tabulate
 from experiments import comparison
 from experiments.cross_validate import read_rows
 from results.compare import kept_scores, published_scores
-from results.comparison import Difference, signed
+from results.comparison import Difference, with_minus_signs
 from results.holm import ALPHA, by_holm
 from results.published import PUBLISHED
 from trainers.common.config_files import CONFIGS
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     lines = []
     for table, family in families().items():
         for what, found in judged(family).iterrows():
-            lines.append((f"{table} ({len(family)})", signed(str(what)), *found))
+            lines.append((f"{table} ({len(family)})", with_minus_signs(str(what)), *found))
     heads = ("table (its family)", "minus", "mean", "p", "by Holm", "Wilcoxon's", "shown")
     print(tabulate(lines, heads, "pipe", disable_numparse=True))
     return 0

@@ -29,7 +29,7 @@ from .arguments import planned_config
 from .gpus import visible_gpus
 from .on_ray import Cluster
 from .plan import PlannedRun, is_recorded
-from .runs import chains, planned
+from .runs import chains, plan_runs
 
 log = logging.getLogger("run")
 
@@ -66,7 +66,9 @@ def make(args: argparse.Namespace) -> list[PlannedRun]:
     """
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}, it must be at least 1")
-    runs = [run for run in planned(args) if args.stage in (None, "test" if run.model else "train")]
+    runs = [
+        run for run in plan_runs(args) if args.stage in (None, "test" if run.model else "train")
+    ]
     configs = {run: wanted_config(run, args) for run in runs}
     hashes: dict[str, str] = {}
     done = {run for run, cfg in configs.items() if is_done(run, cfg, hashes)}

@@ -38,7 +38,7 @@ PLAN_COLUMNS = {
 }  # column of a plan → key
 
 
-def planned(args: argparse.Namespace) -> list[PlannedRun]:
+def plan_runs(args: argparse.Namespace) -> list[PlannedRun]:
     """The runs that ``run.py``'s arguments ask for, each after the one whose prompts it tests, and
     each once.
 
@@ -85,9 +85,9 @@ def show_plan(args: argparse.Namespace) -> str:
     rules, and its state.
 
     Raises:
-        UserError: as ``planned`` and ``check_options``.
+        UserError: as ``plan_runs`` and ``check_options``.
     """
-    runs = planned(args)
+    runs = plan_runs(args)
     options = settings_in(args.opts, "options after --")
     check_options(options)
     parts = {run.folder: run.part for run in runs}

@@ -16,7 +16,7 @@ from trainers.common.interruption import Interrupted, interruptible
 
 from . import launch
 from .plan import default_output, is_recorded
-from .runs import chains, planned, shard
+from .runs import chains, plan_runs, shard
 
 log = logging.getLogger("run")
 
@@ -59,7 +59,7 @@ def submit(args: argparse.Namespace) -> None:
         UserError: Slurm is not installed, an option is not a pair, or Slurm refuses.
     """
     options = sbatch_options(args.slurm)
-    runs = planned(args)
+    runs = plan_runs(args)
     count = min(args.shards or LARGEST, len(chains(runs)), LARGEST)
     shards = [
         Shard(argparse.Namespace(**{**vars(args), "shard": (number, count)}))

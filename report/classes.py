@@ -131,8 +131,8 @@ class ClassPage:
 def class_page(entry: RunSeries, paths: Paths) -> ClassPage:
     """The ``ClassPage`` of a series for one label per image; of images that ``paths`` lacks there are
     names only."""
-    label = entry.pooled("label")
-    answer = entry.pooled("answer")
+    label = entry.pool("label")
+    answer = entry.pool("answer")
     there = numpy.union1d(label, answer)
     names = [entry.first.class_name(of_class) for of_class in there]
     counts = confusion_matrix(label, answer, labels=there)  # (truth, answer)

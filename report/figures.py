@@ -186,14 +186,14 @@ def answer_figures(series: list[RunSeries], colours: Colours) -> Iterator[Figure
 
 def reliability_bins(entry: RunSeries) -> int:
     """Return the number of points of a reliability diagram that a series has images for."""
-    return min(BINS, len(entry.pooled("label")) // PER_POINT)
+    return min(BINS, len(entry.pool("label")) // PER_POINT)
 
 
 def draw_reliability(axes: Axes, series: list[RunSeries], colours: Colours) -> None:
     axes.axline((0, 0), slope=1, color=INK, alpha=0.5, linestyle=":", label="calibrated")
     for entry, marker in zip(series, cycle(MARKERS)):
         points = 100 * reliability_points(
-            1 - entry.pooled("max_probability"), entry.pooled("right"), reliability_bins(entry)
+            1 - entry.pool("max_probability"), entry.pool("right"), reliability_bins(entry)
         )
         axes.plot(*points.T, f"{marker}-", ms=4, color=colours[entry.name], label=entry.name)
     axes.set(xlabel="probability of the answer in %", ylabel="right answers in %")
@@ -226,8 +226,8 @@ def vacuity_figures(series: list[RunSeries]) -> Iterator[Figure]:
     for entry in series:
         if not entry.has("vacuity"):
             continue
-        vacuity = entry.pooled("vacuity")
-        right = entry.pooled("right")
+        vacuity = entry.pool("vacuity")
+        right = entry.pool("right")
         groups = {"right": vacuity[right], "wrong": vacuity[~right]}
         further = ""
         kept = [read_uncertainties(run) for run in entry.runs]

@@ -98,7 +98,7 @@ def occlusion_figures(series: list[RunSeries], images: dict[str, Paths]) -> Iter
     """
     for entry in series:
         run = entry.first
-        if not entry.has("vote") or len(entry.pooled("vote")) < 2 or not run.is_training:
+        if not entry.has("vote") or len(entry.pool("vote")) < 2 or not run.is_training:
             continue
         try:
             shown = occlusions(run, images.get(run.record["dataset"], {}))

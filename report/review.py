@@ -107,7 +107,7 @@ class Noisy:
         return -float(numpy.log((right + wrong).clip(VANISHING)).sum())
 
     @one_thread()
-    def fitted(self) -> tuple[numpy.ndarray, float]:
+    def fit(self) -> tuple[numpy.ndarray, float]:
         """The probability (N,) that each label is wrong, and that of so much evidence where none is."""
         from scipy.optimize import minimize, minimize_scalar  # here: they take a second to import
 
@@ -137,7 +137,7 @@ def chance_of(gain: float) -> float:
 def wrong_labels(probability: numpy.ndarray, label: numpy.ndarray) -> WrongLabels:
     """Find the probably wrong labels (N,), by probabilities (N, K) out of fold."""
     noisy = Noisy(logarithms(probability), numpy.ones(probability.shape[1]), label)
-    return likeliest_labels(*noisy.fitted())
+    return likeliest_labels(*noisy.fit())
 
 
 def wrong_multi_labels(probability: numpy.ndarray, truth: numpy.ndarray) -> WrongLabels:
@@ -149,7 +149,7 @@ def wrong_multi_labels(probability: numpy.ndarray, truth: numpy.ndarray) -> Wron
     of_label = probability.ravel()
     both = numpy.stack([1 - of_label, of_label], axis=1)  # (N · K, 2)
     own = truth.ravel().astype(int)
-    of_cell, chance = Noisy(logarithms(both), numpy.ones(2), own).fitted()
+    of_cell, chance = Noisy(logarithms(both), numpy.ones(2), own).fit()
     wrong = 1 - (1 - of_cell).reshape(truth.shape).prod(axis=1)
     is_shown = chance <= FALSE_MULTI_LABEL_LISTS
     listed = down_to(LISTED_PICTURE, wrong) if is_shown else numpy.array([], int)
@@ -176,7 +176,7 @@ def probably_wrong(
         least = top_probability[:, -1].astype(float)
         columns = numpy.column_stack([top_probability, numpy.minimum(left, least)])
         copies = numpy.append(copies, others)
-    return likeliest_labels(*Noisy(logarithms(columns), copies, own).fitted())
+    return likeliest_labels(*Noisy(logarithms(columns), copies, own).fit())
 
 
 def likeliest_labels(probability: numpy.ndarray, chance: float) -> WrongLabels:

@@ -27,7 +27,7 @@ from trainers.common.console import counted
 from trainers.common.errors import UserError
 
 from .holm import by_holm
-from .render import below, run_table_command, summary, table_arguments, titled, write_cells
+from .render import below, join_texts, run_table_command, summary, table_arguments, write_cells
 from .rows import CONFIDENCE_LEVEL, Key, Table, harmonic_mean
 from .runs import HALVES, FinishedRun, collect
 from .table import BASE2NEW, tables
@@ -264,7 +264,9 @@ def render_ablation(lines: DataFrame, style: str) -> str:
 
 def render_ablations(ablations: Mapping[str, DataFrame], style: str = "text") -> str:
     """All tables, each below its title where there are several."""
-    return titled([(title, render_ablation(lines, style)) for title, lines in ablations.items()])
+    return join_texts(
+        [(title, render_ablation(lines, style)) for title, lines in ablations.items()]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,12 +12,12 @@ from trainers.common.record_file import nested
 
 from .ablation import collect_ablations, render_ablations
 from .experiment import split
-from .render import legend, marked, render_all, summary
+from .render import legend, name_with_mark, render_all, summary
 from .runs import collect, read_run
 from .table import tables
 
 
-def shown(runs: Sequence[PlannedRun], args: argparse.Namespace) -> str:
+def tables_of_runs(runs: Sequence[PlannedRun], args: argparse.Namespace) -> str:
     """The tables of the protocols whose runs are made; where only a stage or a shard of them is, the
     accuracies of these.
 
@@ -50,7 +50,7 @@ def accuracies(runs: Iterable[PlannedRun]) -> str:
                 [nested(record, "metrics", "test", "accuracy") for record in records], dtype=float
             )
             part, data_set, trainer, *others = line
-            name = marked(str(trainer), records)
+            name = name_with_mark(str(trainer), records)
             trainers.append(name)
             accuracy = summary(values.mean(), values.std())
             rows.append((part, data_set, name, *others, seeds_of(group), accuracy))

@@ -31,7 +31,15 @@ from trainers.common.errors import UserError, exit_code, nearest
 from trainers.common.files import check_output, write_text
 from trainers.common.readers import read_yaml
 
-from .comparison import DATA, PRIMARY, Difference, ProtocolScores, Ranking, powerless_over, signed
+from .comparison import (
+    DATA,
+    PRIMARY,
+    Difference,
+    ProtocolScores,
+    Ranking,
+    powerless_over,
+    with_minus_signs,
+)
 from .experiment import refuse_twice
 from .holm import by_holm, holm_over
 from .published import BASE2NEW_MEASURES, PUBLISHED, PUBLISHED_SHOTS, TRANSFER_LISTS, read_published
@@ -209,11 +217,11 @@ def read_scores(
                 marked = frozenset(map("{} (published)".format, scores.marked))
                 scores = ProtocolScores(scores.title, frame, marked)
             before = found.get(scores.title)
-            found[scores.title] = before.joined(scores) if before else scores
+            found[scores.title] = before.join(scores) if before else scores
     return list(found.values())
 
 
-def chosen(scores: Sequence[ProtocolScores], trainers: Sequence[str]) -> list[ProtocolScores]:
+def choose(scores: Sequence[ProtocolScores], trainers: Sequence[str]) -> list[ProtocolScores]:
     """Return the scores of the named trainers, or of all if none is named, under each protocol with at
     least two of them.
 
@@ -278,7 +286,7 @@ def pair(scores: ProtocolScores, second: str, among: Differences) -> str:
     marks = [f"{name} {DAGGER}" if name in scores.marked else name for name in (first, second)]
     parts = [f"{marks[0]} minus {marks[1]}, {scores.title}"]
     parts.append(as_markdown(DataFrame(lines).T, ""))
-    parts.append(as_markdown(sets.map(lambda value: signed(f"{value:+.2f}")), DATA))
+    parts.append(as_markdown(sets.map(lambda value: with_minus_signs(f"{value:+.2f}")), DATA))
     for name in shown:
         if name in scores.judged:
             difference = among[second, name]
@@ -350,7 +358,7 @@ def compare(args: argparse.Namespace) -> None:
         check_output("--figure", args.figure, SVG_MARK)
     texts = []
     refused = ""
-    for scores in chosen(read_scores(args.sources, args.metric, args.trainers), args.trainers):
+    for scores in choose(read_scores(args.sources, args.metric, args.trainers), args.trainers):
         try:
             among = differences_of(scores)
             texts += [pair(scores, other, among) for other in scores.trainers[1:]]

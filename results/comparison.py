@@ -44,7 +44,7 @@ def effect_shown_by(number: int) -> float:
     return float(TTestPower().solve_power(nobs=number, alpha=1 - CONFIDENCE_LEVEL, power=POWER))
 
 
-def signed(text: str) -> str:
+def with_minus_signs(text: str) -> str:
     """A text with minus signs before its numbers."""
     return re.sub(r"-(?=\d)", "−", text)
 
@@ -87,7 +87,7 @@ class Difference:
             )
 
     @classmethod
-    def paired(cls, first: Series, second: Series) -> "Difference":
+    def between(cls, first: Series, second: Series) -> "Difference":
         """Return first minus second, seed by seed; of means for a data set without a common seed.
 
         Args:
@@ -128,7 +128,7 @@ class Difference:
     def bootstrap_in_words(self) -> str:
         """The ends that ``bootstrap`` gives; where all differences are equal, their value."""
         low, high = self.bootstrap
-        return signed(
+        return with_minus_signs(
             f"{self.mean:+.2f}, all equal" if math.isnan(low) else f"{low:+.2f} … {high:+.2f}"
         )
 
@@ -196,7 +196,7 @@ class Difference:
     def __str__(self) -> str:
         """``+0.57 (−0.65 … +1.79)``."""
         low, high = self.interval
-        return signed(f"{self.mean:+.2f} ({low:+.2f} … {high:+.2f})")
+        return with_minus_signs(f"{self.mean:+.2f} ({low:+.2f} … {high:+.2f})")
 
     def verdict(self, first: str, second: str, among: Sequence["Difference"] = ()) -> str:
         """Say whether the difference is real by Student's t, how much more would decide it, and whether Wilcoxon's
@@ -210,14 +210,14 @@ class Difference:
         place = next(place for place, other in enumerate(family) if other is self)
         student = by_holm([other.student for other in family])[place]
         wilcoxon = by_holm([other.wilcoxon for other in family])[place]
-        text = self.judged(first, second, student, len(family))
+        text = self.sentences(first, second, student, len(family))
         can_answer = self.wilcoxon_floor * len(family) < ALPHA
         if can_answer and (wilcoxon < ALPHA) != (student < ALPHA):
             other = "shows it" if wilcoxon < ALPHA else "does not show it"
             text += f" Wilcoxon's test {other} (p {wilcoxon:.2g}{holm_over(len(family))})."
         return text
 
-    def judged(self, first: str, second: str, student: float, family: int) -> str:
+    def sentences(self, first: str, second: str, student: float, family: int) -> str:
         """Two sentences: whether the difference is real, and how much more would decide it.
 
         Args:
@@ -232,11 +232,11 @@ class Difference:
         enough = f"more than {MOST_DATA_SETS:,}" if number is None else f"{number:,}"
         if student < ALPHA:
             side = "above" if self.mean > 0 else "below"
-            return signed(
+            return with_minus_signs(
                 f"The difference is real: {first} is {side} {second} by {abs(self.mean):.2f} ({ends}). "
                 f"{enough.capitalize()} such data sets would show one of this size four times in five."
             )
-        text = signed(
+        text = with_minus_signs(
             f"A difference is not shown: {first} minus {second} is {self.mean:+.2f} ({ends})."
         )
         if self.is_real:
@@ -283,7 +283,7 @@ class ProtocolScores:
     def measures(self) -> list[str]:
         return list(self.frame.columns)
 
-    def joined(self, other: "ProtocolScores") -> "ProtocolScores":
+    def join(self, other: "ProtocolScores") -> "ProtocolScores":
         """Return these scores and other ones under the same protocol as one."""
         return ProtocolScores(
             self.title, concat([self.frame, other.frame]), self.marked | other.marked
@@ -307,7 +307,7 @@ class ProtocolScores:
             UserError: as ``Difference``.
         """
         values = self.frame[measure]
-        return Difference.paired(values[first], values[second])
+        return Difference.between(values[first], values[second])
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ ALPHA = 1 - CONFIDENCE_LEVEL
 
 def by_holm(values: Iterable[float]) -> list[float]:
     """p of several tests, corrected for their number; 1 in the place of NaN."""
-    return [*corrected(tuple(numpy.nan_to_num([*values], nan=1.0).tolist()))]
+    return [*correct(tuple(numpy.nan_to_num([*values], nan=1.0).tolist()))]
 
 
 @functools.cache  # each row of a table asks, and statsmodels calls the garbage collector each time
-def corrected(known: tuple[float, ...]) -> tuple[float, ...]:
+def correct(known: tuple[float, ...]) -> tuple[float, ...]:
     """Return p of several tests, none of them NaN, corrected for their number."""
     from statsmodels.stats.multitest import multipletests  # here, since it takes a second
 

@@ -51,7 +51,7 @@ def contradiction(
             known |= of_halves(arrays, math.ceil(len(classnames) / 2))
     for name, number in known.items():
         if name in told and not agree(told[name], number, slack.get(name, 0.0)):
-            return f"{name} {said(told[name])}, the answers of {said(number)}"
+            return f"{name} {number_text(told[name])}, the answers of {number_text(number)}"
     return ""
 
 
@@ -153,5 +153,5 @@ def agree(told: object, measured: float | None, slack: float) -> bool:
     return math.isclose(told, measured, rel_tol=SUM_ROUNDING, abs_tol=max(slack, 1e-6))
 
 
-def said(number: float | None) -> str:
+def number_text(number: float | None) -> str:
     return "none" if number is None else f"{number:.6g}"

@@ -42,7 +42,7 @@ LINE_BELOW = {
 }  # style → a line below a table
 
 
-def marked(trainer: str, records: Iterable[Record]) -> str:
+def name_with_mark(trainer: str, records: Iterable[Record]) -> str:
     """A trainer's name, with ``DAGGER`` if any of its runs has parts for the trained classes alone."""
     has_own_parts = any(record.get("class_parameters") for record in records)
     return f"{trainer} {DAGGER}" if has_own_parts else trainer
@@ -101,7 +101,7 @@ def render(table: Table, style: str = "text", with_published: bool = False) -> s
         trainers = []
         for row, name in zip(table.means.index, cells["trainer"]):
             records = [run.record for run in table.runs_of(row)]
-            trainers.append(marked(name, records))
+            trainers.append(name_with_mark(name, records))
         cells["trainer"] = trainers
         last_line = legend(trainers, style)
     return write_cells(cells, style, len(table.heads)) + last_line + below(table.notes, style)
@@ -121,10 +121,10 @@ def write_cells(cells: DataFrame, style: str, left: int) -> str:
 
 def render_all(tables: Iterable[Table], style: str = "text", with_published: bool = False) -> str:
     """Render all tables, each below its title where there are several."""
-    return titled([(table.title, render(table, style, with_published)) for table in tables])
+    return join_texts([(table.title, render(table, style, with_published)) for table in tables])
 
 
-def titled(texts: Sequence[tuple[str, str]]) -> str:
+def join_texts(texts: Sequence[tuple[str, str]]) -> str:
     """Pairs of a title and a table's text as one text, with the titles where there are several."""
     if len(texts) == 1:
         return texts[0][1]

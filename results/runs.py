@@ -285,7 +285,7 @@ class RunSeries:
     def has(self, array: str) -> bool:
         return all(array in run.known_answers for run in self.runs)
 
-    def pooled(self, array: str) -> numpy.ndarray:
+    def pool(self, array: str) -> numpy.ndarray:
         """The images of all seeds, one after the other: (N,), or (M, N) for votes.
 
         Raises:

@@ -191,7 +191,7 @@ def experiments(lines: Lines) -> tuple[Lines, list[str]]:
         records = [run.record for run in runs]
         groups = split(records)
         if len(groups) > 1:
-            notes.append(f"Not one experiment, {shown(key)}: {why_split(records, groups)}.")
+            notes.append(f"Not one experiment, {words_of(key)}: {why_split(records, groups)}.")
             names |= {
                 (key, seed): f", {seeds_in_words(group)}" for group in groups for seed in group
             }
@@ -202,7 +202,7 @@ def experiments(lines: Lines) -> tuple[Lines, list[str]]:
     return apart, notes
 
 
-def shown(key: Key) -> str:
+def words_of(key: Key) -> str:
     """A row's key in words."""
     return " ".join(map(str, key))
 
@@ -215,12 +215,12 @@ def differing_columns(lines: Lines, columns: Sequence[Column]) -> list[str]:
     rows: list[tuple[str, object, Any]] = []
     for key, run, values in sorted(lines, key=lambda line: [*columns].index(next(iter(line[2])))):
         column = " ".join(map(str, values))
-        cells[shown(key)].setdefault(column, run.record)
+        cells[words_of(key)].setdefault(column, run.record)
         averaged[column, key[1:]].setdefault(key[0], run.record)
         *place, trainer, config = key
         recipe = config.partition(", seed")[0]  # what its seeds differ in is said of itself
         rows.append((f"{trainer} {recipe}", (*place, column), run.record))
-    averages = [(f"average, {shown(key)}", records) for (_, key), records in averaged.items()]
+    averages = [(f"average, {words_of(key)}", records) for (_, key), records in averaged.items()]
     return notes_on_columns([*cells.items(), *averages]) + notes_on_rows(rows)
 
 
@@ -236,7 +236,7 @@ def make_table(title: str, lines: Lines, metric: str, seed_h: bool) -> Table:
     by_seed = [(key, run.seed, values) for key, run, values in lines]
     frame = Table.of(title, heads, by_seed, columns).frame
     for key, rows in frame[frame.isna().any(axis=1)].groupby(level=heads):
-        row = shown(key)
+        row = words_of(key)
         seeds = sorted(rows.index.get_level_values("seed"))
         numbers = ", ".join(map(str, seeds))
         log.warning("left out: %s seed(s) %s, of which only a part is done", row, numbers)
@@ -301,7 +301,7 @@ def warn_of(lines_of: dict[str, Lines]) -> None:
                 partial[record["trainer"]] = ", ".join(map(str, left_out))
             shots = f"shots_{what['shots']}"
             seed = f"seed {run.seed}"
-            row = shown(key)
+            row = words_of(key)
             if title in UNSHOT:
                 row += f" {shots}"
             sample = f"{run.part}/{what['dataset']}/{shots}, {seed}"
@@ -327,7 +327,7 @@ def warn_of_skipped(run: FinishedRun) -> None:
         log.warning(text, run.folder, counted(len(names), f"{part} image"))
 
 
-def rendered(args: argparse.Namespace) -> str:
+def render_wanted(args: argparse.Namespace) -> str:
     """The tables that the command's arguments ask for.
 
     Raises:
@@ -360,7 +360,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="H of each seed, mean and deviation, in place of the H of the means",
     )
-    return run_table_command(parser, rendered, arguments)
+    return run_table_command(parser, render_wanted, arguments)
 
 
 if __name__ == "__main__":

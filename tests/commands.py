@@ -147,7 +147,7 @@ def check_plan(args):
     """Trainers, data sets, recipes and rows that exist, and settings that its first run takes."""
     write_descriptions(args.opts)
     if TUTORIALS_OWN not in args.trainer:
-        launch.wanted_config(runs.planned(args)[0], args)
+        launch.wanted_config(runs.plan_runs(args)[0], args)
 
 
 def check_training(args):

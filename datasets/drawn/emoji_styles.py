@@ -55,10 +55,10 @@ def corruption_of(hexcode: str) -> tuple[str, int]:
 
 def corrupted(hexcode: str, size: int) -> Image.Image:
     """hexcode → RGB image, size × size, with the corruption that is this emoji's."""
-    return corrupted_at(corruption_of(hexcode)[1], draw_emoji(hexcode, size), hexcode)
+    return corrupt_at(corruption_of(hexcode)[1], draw_emoji(hexcode, size), hexcode)
 
 
-def corrupted_at(severity: int, image: Image.Image, name: str) -> Image.Image:
+def corrupt_at(severity: int, image: Image.Image, name: str) -> Image.Image:
     """An RGB image with the kind of corruption that belongs to its name, at any of ``SEVERITIES``.
 
     name: an emoji's hexcode, or another name of the picture. The kind, and the places of noise,

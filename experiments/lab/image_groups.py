@@ -40,7 +40,7 @@ from PIL.Image import Image as Picture
 from torch import Tensor
 
 import datasets.every  # noqa: F401  (registers the data sets)
-from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
+from datasets.drawn.emoji_styles import SEVERITIES, corrupt_at
 from labelling.classifier import PromptedClassifier
 from results.kept import KEPT_MEASURES, SCALED, UncertaintyRecord
 from results.runs import Arrays
@@ -140,7 +140,7 @@ def predictions(
     def corrupted(severity: int) -> Iterator[Picture]:
         for path in base:
             picture = read_picture(path, classifier.background)
-            yield corrupted_at(severity, picture, Path(path).stem)
+            yield corrupt_at(severity, picture, Path(path).stem)
 
     answers = {BASE: classifier.prediction(base)[0], NEW: classifier.prediction(new)[0]}
     for name, severity in CORRUPTED.items():

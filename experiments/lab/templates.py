@@ -129,9 +129,7 @@ def rendered(args: argparse.Namespace) -> str:
     """
     every = group(collect(args.folder))
     series = [
-        entry
-        for entry in with_answers(every)
-        if entry.has("vote") and len(entry.pooled("vote")) > 1
+        entry for entry in with_answers(every) if entry.has("vote") and len(entry.pool("vote")) > 1
     ]
     voting = {entry.where for entry in series}
     for entry in every:

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 from torch.nn.functional import nll_loss
 
-from datasets.drawn.emoji_styles import SEVERITIES, corrupted_at
+from datasets.drawn.emoji_styles import SEVERITIES, corrupt_at
 from experiments.lab import image_groups
 from experiments.lab.uncertainty import main, uncertainty_tables
 from labelling import PromptedClassifier
@@ -114,7 +114,7 @@ def test_new_and_corrupted_images_are_shown_to_the_base_classes(evaluated, data_
     numpy.testing.assert_array_equal(arrays["new_vacuity"], new.vacuity)
     paths = [images / name for name in arrays["base_image"]]
     for number, severity in enumerate(SEVERITIES):
-        pictures = [corrupted_at(severity, Image.open(path), path.stem) for path in paths]
+        pictures = [corrupt_at(severity, Image.open(path), path.stem) for path in paths]
         found = classifier.predict(pictures)
         numpy.testing.assert_array_equal(arrays["corrupted_vacuity"][number], found.vacuity)
         right = [answer == path.parent.name for answer, path in zip(found.labels, paths)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import run as protocol_run
-from protocols.runs import planned
+from protocols.runs import plan_runs
 from results.runs import collect
 from tests.runs import call, make_pictures
 
@@ -31,8 +31,8 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
     for given in ("--backbone tiny", "--config tiny", "-- MODEL.BACKBONE.NAME tiny"):
         assert clips("--plan", *given.split()) == ({("tiny", "tiny")}, "")
     started = []
-    monkeypatch.setattr("protocols.launch.make", lambda args: started.extend(planned(args)))
-    monkeypatch.setattr("results.after_runs.shown", lambda runs, args: "")
+    monkeypatch.setattr("protocols.launch.make", lambda args: started.extend(plan_runs(args)))
+    monkeypatch.setattr("results.after_runs.tables_of_runs", lambda runs, args: "")
     assert "The CLIP is tiny, to try things: it has seen small drawings only" in clips()[1]
     assert {Path(run.recipe).stem for run in started} == {"tiny"}
     assert asked == ["ViT-B/32"]

@@ -13,7 +13,7 @@ import torch
 import run as protocol_run
 from protocols import launch
 from protocols.gpus import visible_gpus
-from protocols.runs import planned
+from protocols.runs import plan_runs
 from tests.runs import PATIENCE, call, make_small_options, record_of
 from trainers.common.errors import UserError
 
@@ -89,7 +89,7 @@ def test_each_run_has_a_gpu_and_none_is_idle_while_a_run_waits(
     args = protocol_run.parse_arguments(
         [*words.split(), "--seeds", "1", "--output", f"{tmp_path}/o", "--jobs", str(jobs)]
     )
-    runs = planned(args)
+    runs = plan_runs(args)
     maker = launch.Processes(args, visible_gpus())
     thread = threading.Thread(target=launch.make_all, args=(runs, [], maker))
     thread.start()
@@ -135,7 +135,7 @@ def test_where_a_training_fails_nothing_else_is_started(gpus, monkeypatch, tmp_p
 
     monkeypatch.setattr(maker, "make", make)
     with pytest.raises(UserError, match="failed"):
-        launch.make_all(planned(args), [], maker)
+        launch.make_all(plan_runs(args), [], maker)
     assert len(started) <= 2
 
 

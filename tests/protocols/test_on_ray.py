@@ -13,7 +13,7 @@ import pytest
 import run as protocol_run
 from protocols import on_ray
 from protocols.on_ray import share_of
-from protocols.runs import planned
+from protocols.runs import plan_runs
 from tests.protocols.test_run_processes import wait_until
 from tests.runs import REPOSITORY, call, make_small_options, record_of
 from trainers.common.interruption import REQUEUE
@@ -189,7 +189,7 @@ def test_a_command_that_is_asked_to_stop_cancels_its_tasks(play, monkeypatch):
     args = protocol_run.parse_arguments([*WORDS.split(), "--ray", "auto"])
     cluster = on_ray.Cluster(args, f"{REPOSITORY}/train.py")
     with ThreadPoolExecutor(1) as pool:
-        code = pool.submit(cluster.make, planned(args)[0])
+        code = pool.submit(cluster.make, plan_runs(args)[0])
         wait_until(lambda: cluster.tasks)
         cluster.stop()
         assert code.result() == REQUEUE

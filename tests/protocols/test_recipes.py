@@ -12,7 +12,7 @@ import run as protocol_run
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.launch import wanted_config
-from protocols.runs import planned, show_plan
+from protocols.runs import plan_runs, show_plan
 from tests.methods import FITTED
 from tests.runs import REPOSITORY, call, refuses
 from trainers.common.config_files import read_config
@@ -68,7 +68,7 @@ def test_the_plan_of_the_paper_grid_is_what_the_authors_ran():
     for args in paper():
         trainings = {
             (protocols[run.part], run.trainer, run.dataset, str(run.shots)): run
-            for run in planned(args)
+            for run in plan_runs(args)
             if not run.model and Recipe.read(run.recipe).is_trained
         }
         for row in read_plan(show_plan(args)):
@@ -104,7 +104,7 @@ def config_of(protocol, trainer, data, recipe):
         f"--protocol {protocol} --trainer {trainer} --dataset {data} --config {recipe} --seeds 1"
     )
     args = protocol_run.parse_arguments(words.split())
-    first = next(iter(planned(args)))
+    first = next(iter(plan_runs(args)))
     return wanted_config(first, args)
 
 
@@ -172,7 +172,7 @@ def test_a_recipe_has_what_its_bases_have_and_its_own_lines_over_it(tmp_path):
 )
 def test_a_backbone_takes_its_own_recipe_or_says_that_there_is_none(words, expected, caplog):
     args = protocol_run.parse_arguments(f"--protocol base2new --seeds 1 --trainer {words}".split())
-    run = planned(args)[0]
+    run = plan_runs(args)[0]
     name, recipe, backbone = expected.split()
     assert (run.name, Path(run.recipe).stem) == (name, recipe)
     assert wanted_config(run, args).MODEL.BACKBONE.NAME == backbone
@@ -242,7 +242,7 @@ def test_a_rule_for_a_target_holds_where_prompts_of_another_set_are_tested(tmp_p
     assert epochs == {"imagenet": 7, "imagenetv2": 5, "imagenet_sketch": 7}
     shares, (args,) = {}, [args for args in paper() if args.protocol == ["xd", "dg"]]
     args.trainer = ["MMRL"]
-    for run in planned(args):
+    for run in plan_runs(args):
         shares[run.dataset] = wanted_config(run, args).TRAINER.MMRL.SCALE
     variants = ("imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
     assert shares["imagenet"] == shares["dtd"] == 0.7

@@ -15,7 +15,7 @@ from protocols import launch
 from protocols.arguments import build_config
 from protocols.command_line import parse_arguments
 from protocols.plan import TARGETS, ablation_rows, default_output, plan
-from protocols.runs import planned
+from protocols.runs import plan_runs
 from tests.conftest import GOLDEN
 from tests.runs import REPOSITORY, call, make_record, record_of, refuses
 from trainers import METHODS
@@ -88,7 +88,7 @@ def start(calls, tmp_path, capsys):
 @pytest.mark.parametrize("words", GOLDEN["runs"])
 def test_a_protocol_makes_the_runs_of_the_golden_file(words):
     args = protocol_run.parse_arguments(f"--protocol {words} --output o".split())
-    lines = [shlex.join(run.arguments("data")) for run in planned(args)]
+    lines = [shlex.join(run.arguments("data")) for run in plan_runs(args)]
     assert [line.replace(f"{REPOSITORY}/", "") for line in lines] == GOLDEN["runs"][
         words
     ].splitlines()

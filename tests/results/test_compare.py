@@ -30,7 +30,7 @@ def values_of(table):
 
 
 def difference_of(table):
-    return Difference.paired(values_of(table), 0 * values_of(table))
+    return Difference.between(values_of(table), 0 * values_of(table))
 
 
 def test_interval_and_tests_are_scipys_of_the_means_of_the_data_sets():
@@ -48,7 +48,7 @@ def test_what_a_seed_adds_to_both_is_no_noise():
     random = numpy.random.default_rng(3)
     effect = random.normal(1, 1, (7, 1))
     second = values_of(random.normal(0, 9, (7, 3)))
-    found = Difference.paired(second + values_of(numpy.repeat(effect, 3, axis=1)), second)
+    found = Difference.between(second + values_of(numpy.repeat(effect, 3, axis=1)), second)
     assert found.of.to_numpy() == pytest.approx(effect[:, 0])
     assert found.errors.to_numpy() == pytest.approx(0)
     assert found.noise_of_seeds == pytest.approx(0)
@@ -57,7 +57,7 @@ def test_what_a_seed_adds_to_both_is_no_noise():
 def test_without_a_common_seed_the_means_of_a_data_set_are_compared():
     first, second = values_of([[1, 3]] * 6), values_of([[1.5]] * 6)
     second.index = second.index.set_levels([9], level="seed")
-    found = Difference.paired(first, second)
+    found = Difference.between(first, second)
     assert [*found.of] == [0.5] * 6
     assert found.errors.isna().all()
 
