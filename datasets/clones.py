@@ -4,7 +4,7 @@ addresses."""
 
 from dassl.data.datasets import DATASET_REGISTRY
 
-from trainers.data.class_folders import divide, image_files, labelled
+from trainers.data.class_folders import divide, image_files, lists_with_labels
 from trainers.data.lists import PARTS, Lists, read_lines, reading
 
 from .base import ImageDataset, TargetDataset, register
@@ -75,7 +75,7 @@ class CIFAR10(ImageDataset):
         parts["val"] = {name: paths[::VALIDATION] for name, paths in parts["train"].items()}
         for paths in parts["train"].values():
             del paths[::VALIDATION]
-        return labelled(folder, parts, CIFAR)
+        return lists_with_labels(folder, parts, CIFAR)
 
 
 # ---- PACS (Li, Yang, Song, Hospedales, 2017, "Deeper, Broader and Artier Domain Generalization") ----
@@ -89,7 +89,7 @@ class PACSDomain(ImageDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        return labelled(folder, divide(folder, image_files(folder)), PACS)
+        return lists_with_labels(folder, divide(folder, image_files(folder)), PACS)
 
 
 class PACSTarget(TargetDataset):
@@ -100,7 +100,7 @@ class PACSTarget(TargetDataset):
 
     @classmethod
     def list_images(cls, folder: str) -> Lists:
-        return labelled(folder, {"test": image_files(folder)}, PACS)
+        return lists_with_labels(folder, {"test": image_files(folder)}, PACS)
 
 
 for domain, place in {

@@ -41,7 +41,7 @@ from datasets.sources import MIRROR, REVISION, SOURCES, Source
 from trainers.common.console import first_few
 from trainers.common.errors import UserError, nearest, raise_machines, run_tool
 from trainers.common.files import UNFINISHED, file_hash
-from trainers.common.hub import cached, download
+from trainers.common.hub import download, path_in_cache
 from trainers.common.locks import only_writer
 from trainers.data.class_folders import class_folders
 from trainers.data.fewshot import SAMPLES_FOLDER as SAMPLES
@@ -182,7 +182,7 @@ class Hub:
                     "give the same command again"
                 )
 
-        if path := cached(MIRROR, name, REVISION):
+        if path := path_in_cache(MIRROR, name, REVISION):
             try:
                 check(path)
                 return path

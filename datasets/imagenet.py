@@ -11,7 +11,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 
 from trainers.common.errors import UserError
 from trainers.common.image_files import is_image
-from trainers.data.class_folders import labelled, numbered_files, read_classnames
+from trainers.data.class_folders import lists_with_labels, numbered_files, read_classnames
 from trainers.data.fewshot import images_listed
 from trainers.data.lists import Image, Lists
 from trainers.data.pickles import read_pickle
@@ -49,7 +49,7 @@ class ImageNet(ImageDataset):
         names = read_classnames(
             f"{folder}/{CLASSNAMES_FILE}", sorted({*parts["train"], *parts["test"]})
         )
-        train, _, test = labelled(f"{folder}/images", parts, names)
+        train, _, test = lists_with_labels(f"{folder}/images", parts, names)
         return in_coops_order(train, folder), test, test
 
 
@@ -100,7 +100,7 @@ class ImageNetVariant(TargetDataset):
         names = read_classnames(f"{folder}/{CLASSNAMES_FILE}", () if cls.has_all else files)
         if cls.by_line:
             names = {str(line): name for line, name in enumerate(names.values())}
-        return labelled(place, {"test": files}, names)
+        return lists_with_labels(place, {"test": files}, names)
 
 
 V2 = "imagenetv2-matched-frequency-format-val"

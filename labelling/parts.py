@@ -19,7 +19,7 @@ from torch import Tensor
 
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import split_hash
-from trainers.data.class_folders import LEAST_IMAGES, Files, divide, labelled
+from trainers.data.class_folders import LEAST_IMAGES, Files, divide, lists_with_labels
 from trainers.data.fewshot import VALIDATION_SHOTS, FewShot
 from trainers.data.lists import PARTS, Image, Lists
 
@@ -60,7 +60,7 @@ def single_label_lists(table: Table, groups: Numbers | None = None) -> Lists:
         parts["test"] = files["val"]
     known = dict(zip(table.folders, table.classnames))
     names = {name: known[name] for name in parts["train"]}
-    return labelled(table.place, parts, names)
+    return lists_with_labels(table.place, parts, names)
 
 
 def multi_label_lists(table: Table, groups: Numbers | None = None) -> Lists:

@@ -13,7 +13,7 @@ from trainers.common.console import markdown
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.files import file_hash
 from trainers.common.fingerprints import data_name
-from trainers.common.hub import cached, download
+from trainers.common.hub import download, path_in_cache
 from trainers.common.record_file import (
     RECORD_FILE,
     Record,
@@ -185,7 +185,7 @@ def fetched(repository: str, file: str, revision: str) -> str:
     except Exception as error:  # of the hub, of the network, or of a name that is none
         raise_machines(error, repository)
         with contextlib.suppress(ValueError):
-            if path := cached(repository, file, revision):
+            if path := path_in_cache(repository, file, revision):
                 return path
         raise UserError(
             f"{HUB_RUN}{repository} has no {file} at {revision} that can be had from the hub ({short(error)}): check its name"

@@ -22,7 +22,7 @@ from tests.methods import small_settings
 from trainers import METHODS
 from trainers.common.errors import UserError
 from trainers.common.files import file_hash
-from trainers.common.record_file import FORMAT, described
+from trainers.common.record_file import FORMAT, describe
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 PATIENCE = (
@@ -211,7 +211,7 @@ def make_record(given=(), **facts):
         **{name: {} for name in ("parameters", "learned", "seconds", "versions")},
         **facts,
     }
-    record["run"] = described(record, dict(given))
+    record["run"] = describe(record, dict(given))
     return record
 
 

@@ -107,7 +107,7 @@ class Probe(SizedByState):
 
 
 @one_thread()
-def fitted(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Tensor, Tensor]:
+def fit_logistic(features: Tensor, labels: Tensor, C: float, classes: int) -> tuple[Tensor, Tensor]:
     """Weights (K, E) and biases (K,) of the logistic regression of labels (N,) on features (N, E),
     in float64; of one class zeros.
 
@@ -238,7 +238,7 @@ class LinearProbeMethod(FeatureMethod):
                 yield regression(asked, texts)
             return
         for strength in strengths:
-            parts = fitted(seen, labels, strength, len(self.classnames))
+            parts = fit_logistic(seen, labels, strength, len(self.classnames))
             values = in_float64(asked)
             weight, bias = (part.to(values.device) for part in parts)
             yield values @ weight.t() + bias
@@ -257,7 +257,7 @@ class LinearProbeMethod(FeatureMethod):
             probe.text_weight.copy_(found.text_weight)
             probe.gaussians.fit(seen, labels)
         else:
-            weight, bias = fitted(seen, labels, probe.C.item(), len(self.classnames))
+            weight, bias = fit_logistic(seen, labels, probe.C.item(), len(self.classnames))
         probe.weight.copy_(weight)
         probe.bias.copy_(bias)
 

@@ -81,9 +81,11 @@ class SharedAdapters(nn.Module):
         dim = node.ADAPTER_DIM
         self.before = node.ADAPTER_START - 1
         self.scale = node.ADAPTER_SCALE
-        self.text_adapter = started(layers, lambda: bottleneck(text.width, dim))
-        self.visual_adapter = started(layers, lambda: bottleneck(image.width, dim))
-        self.shared_adapter = started(layers, lambda: nn.Sequential(nn.Linear(dim, dim), nn.ReLU()))
+        self.text_adapter = new_adapter(layers, lambda: bottleneck(text.width, dim))
+        self.visual_adapter = new_adapter(layers, lambda: bottleneck(image.width, dim))
+        self.shared_adapter = new_adapter(
+            layers, lambda: nn.Sequential(nn.Linear(dim, dim), nn.ReLU())
+        )
         template = template_of(f"{method.path}.TEXT_CTX_INIT", node.TEXT_CTX_INIT)
         self.tokens = FixedTokens.of_prompt(text, template, method.classnames)
 
@@ -108,7 +110,7 @@ def bottleneck(width: int, dim: int) -> nn.ModuleDict:
     )
 
 
-def started(layers: Iterable[int], adapter: Callable[[], nn.Module]) -> nn.ModuleDict:
+def new_adapter(layers: Iterable[int], adapter: Callable[[], nn.Module]) -> nn.ModuleDict:
     """An adapter for each layer with Gaussian weights, standard deviation √(2 / outputs), and
     biases of zero."""
     modules = nn.ModuleDict({str(layer): adapter() for layer in layers})

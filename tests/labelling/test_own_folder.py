@@ -333,7 +333,7 @@ def test_better_weights_of_the_same_cost_are_told_and_taken_where_they_are_in_th
     _, backbone, why = written_out("CoOp")
     assert backbone == "ViT-B/16"
     assert f"then --backbone {better} (" in why
-    monkeypatch.setattr(open_clip_models, "cached", lambda *file: "a file")
+    monkeypatch.setattr(open_clip_models, "path_in_cache", lambda *file: "a file")
     _, backbone, why = written_out("CoOp")
     assert backbone == better
     assert why.startswith(f"The CLIP is {better}, which knows")

@@ -15,7 +15,7 @@ import train
 from labelling import PromptedClassifier
 from tests.datasets.miniatures import image_folder
 from tests.runs import refuses
-from trainers.prompting.tokens import unlearned
+from trainers.prompting.tokens import unlearned_mask
 from trainers.texts.classnames import SAME, alike, check_classes, close_pairs
 
 
@@ -60,7 +60,7 @@ def test_tokens_are_unlearned_whose_rows_are_equal_to_another(seed, dtype):
         any(torch.equal(row.nan_to_num(7), other.nan_to_num(7)) for other in rows[kept])
         for row, kept in zip(rows, ~torch.eye(30, dtype=torch.bool))
     ]
-    assert unlearned(rows).tolist() == expected
+    assert unlearned_mask(rows).tolist() == expected
 
 
 def texts(*angles):
@@ -73,7 +73,7 @@ ROWS = torch.arange(49408.0)[:, None].repeat(1, 2)  # all are known
 
 def checked(names, angles, rows=ROWS, scale=100, **how):
     """What ``check_classes`` says of names whose texts are at those angles."""
-    return check_classes(names, unlearned(rows), texts(*angles), scale, **how)
+    return check_classes(names, unlearned_mask(rows), texts(*angles), scale, **how)
 
 
 def test_equal_texts_of_ones_own_names_end_the_command_and_name_two_ways_out():

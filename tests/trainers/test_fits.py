@@ -12,7 +12,7 @@ from tests.prompting.models import pair, relative
 from tests.reference import unit
 from tests.trainers.formulas.adapters import ProLIP
 from trainers.gda import ALPHAS
-from trainers.linearprobe import GRID, SEARCH_STEPS, fitted, searched_strength
+from trainers.linearprobe import GRID, SEARCH_STEPS, fit_logistic, searched_strength
 from trainers.maths.gaussians import (
     DENSITY_FOLDS,
     discriminants,
@@ -190,7 +190,7 @@ def test_weights_are_the_minimum_of_the_regularised_cross_entropy(classes, C):
     difference alone is regularised: ½ |w₁ − w₀|²."""
     torch.manual_seed(0)
     features, labels = unit(torch.randn(60, 16)), torch.arange(60) % classes
-    weight, bias = (part.requires_grad_() for part in fitted(features, labels, C, classes))
+    weight, bias = (part.requires_grad_() for part in fit_logistic(features, labels, C, classes))
     logits = features.double() @ weight.T + bias
     size = (weight[1] - weight[0]).square().sum() if classes == 2 else weight.square().sum()
     loss = size / 2 + C * F.cross_entropy(logits, labels, reduction="sum")
@@ -203,7 +203,7 @@ def test_weights_are_the_minimum_of_the_regularised_cross_entropy(classes, C):
 
 def test_a_class_without_images_is_never_the_probes_answer():
     features = unit(torch.randn(6, 8))
-    weight, bias = fitted(features, torch.tensor([0, 2, 2, 0, 3, 3]), 1.0, 4)
+    weight, bias = fit_logistic(features, torch.tensor([0, 2, 2, 0, 3, 3]), 1.0, 4)
     probability = (features.double() @ weight.T + bias).softmax(dim=1)
     assert probability[:, 1].max() == 0
     assert weight.any(dim=1).tolist() == [True, False, True, True]
@@ -232,7 +232,7 @@ def test_the_probe_is_what_the_features_of_training_and_validation_images_say(ru
     probe, names = trainer.model.learner, trainer.model.classnames
     (features,), labels = trainer.model.towers.features_of(trainer.run.training_images())
     assert labels.tolist() == [label for label in range(len(names)) for _ in range(4)]
-    weight, bias = fitted(features, labels, record["learned"]["C"], len(names))
+    weight, bias = fit_logistic(features, labels, record["learned"]["C"], len(names))
     torch.testing.assert_close(probe.weight, weight.float(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(probe.bias, bias.float(), rtol=1e-4, atol=1e-5)
 

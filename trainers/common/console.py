@@ -25,7 +25,7 @@ def printable(text: str, kept: str = "") -> str:
     )
 
 
-def shortened(text: str) -> str:
+def shorten(text: str) -> str:
     """Shorten a text to 2,000 characters, and each word above 300, such as a path, to its two
     ends."""
     text = re.sub(r"\S{300,}", lambda match: f"{match[0][:150]}…{match[0][-100:]}", text)

@@ -11,7 +11,7 @@ import traceback
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
 
-from .console import Lines, printable, shortened
+from .console import Lines, printable, shorten
 from .interruption import REQUEUE, Interrupted, take_interrupts_back
 
 # modules that raise when a loader's worker is killed
@@ -48,7 +48,7 @@ class UserError(ValueError):
         # a loader's worker puts its traceback before it
         if message.startswith("Caught UserError in "):
             message = message.strip().splitlines()[-1].split("UserError: ")[-1]
-        super().__init__(shortened(printable(message)))
+        super().__init__(shorten(printable(message)))
 
 
 def nearest(name: object, known: Iterable[object]) -> str:
@@ -82,7 +82,7 @@ def line_for_user(error: Exception) -> str | None:
             "pictures are one's own give another output folder, since this number decides their random views"
         )
     if isinstance(error, OSError):
-        path = shortened(printable(str(error.filename or "a file")))
+        path = shorten(printable(str(error.filename or "a file")))
         advice = ADVICE.get(error.errno or 0, "make room")
         # of one that comes from a loader's worker only the text is left
         why = error.strerror or printable(str(error).strip().rpartition("\n")[2])

@@ -17,7 +17,7 @@ from .locks import turn
 COMMIT = re.compile("[0-9a-f]{40}")
 
 
-def cached(repository: str, file: str, revision: str = "main") -> str:
+def path_in_cache(repository: str, file: str, revision: str = "main") -> str:
     """Path of a file of a repository in the cache; empty where the cache lacks it, or has a link
     there that leads out of the cache.
 
@@ -75,7 +75,7 @@ def download(
             check(temporary)
 
     with turn(f"{file} of {repository} is downloaded", snapshot):
-        if check is None and (there := cached(repository, file, commit)):
+        if check is None and (there := path_in_cache(repository, file, commit)):
             return there  # another process has downloaded it meanwhile
         remove_leftovers(snapshot)
         write_atomically(path, write)
@@ -96,14 +96,14 @@ def download_those(repository: str, names: Iterable[str], last: str) -> str:
     """
     from huggingface_hub import HfApi
 
-    if path := cached(repository, last):
+    if path := path_in_cache(repository, last):
         return os.path.dirname(path)
     has = {*HfApi().list_repo_files(repository)} & {*names}
     if not has:
         raise FileNotFoundError(f"{repository} has none of {', '.join(names)}")
     commit = "main"
     for file in sorted(has, key=lambda name: (name == last, name)):
-        path = cached(repository, file, commit) or download(repository, file, commit)
+        path = path_in_cache(repository, file, commit) or download(repository, file, commit)
         commit = os.path.basename(os.path.dirname(path))
     return os.path.dirname(path)
 

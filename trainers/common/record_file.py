@@ -120,7 +120,7 @@ def stands_for_others(record: Record) -> bool:
     return "found_in_part" not in record and "is_chosen" not in record
 
 
-def described(record: Record, given: Mapping[str, object]) -> dict[str, object]:
+def describe(record: Record, given: Mapping[str, object]) -> dict[str, object]:
     """Describe a run: its protocol and part (such as ``train_base``), data set, classes, trainer,
     recipe, ablation's row, shots and seed.
 

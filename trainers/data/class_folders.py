@@ -150,7 +150,7 @@ def names_of_folders(folder: str, classes: Collection[str]) -> dict[str, str]:
     return read_classnames(path, classes) if os.path.isfile(path) else dict(zip(classes, classes))
 
 
-def labelled(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) -> Lists:
+def lists_with_labels(folder: str, parts: Mapping[str, Files], names: Mapping[str, str]) -> Lists:
     """The lists of a data set; labels follow the order of the classes' names.
 
     Args:

@@ -62,7 +62,7 @@ def of_block(name: str) -> str:
     return "image_encoder.VPT" if tower == "image_encoder" else of_learner(name)
 
 
-def numbered(state: OfficialState, start: str, end: str = "") -> int:
+def count_numbered(state: OfficialState, start: str, end: str = "") -> int:
     """Count the names of a state that are ``start``, a number, ``end``."""
     return sum(name.startswith(start) and name.endswith(end) for name in state)
 
@@ -84,7 +84,7 @@ def of_coupled_prompts(state: OfficialState) -> dict[str, object]:
     """MaPLe's settings, from (n, D) per layer."""
     return {
         "N_CTX": state["prompt_learner.ctx"].shape[0],
-        "PROMPT_DEPTH": 1 + numbered(state, "prompt_learner.compound_prompts_text."),
+        "PROMPT_DEPTH": 1 + count_numbered(state, "prompt_learner.compound_prompts_text."),
     }
 
 
@@ -96,7 +96,7 @@ def of_independent_prompts(state: OfficialState) -> dict[str, object]:
     for key, tower in (("PROMPT_DEPTH_TEXT", "text"), ("PROMPT_DEPTH_VISION", "image")):
         first = tower == "text" or images is not None
         blocks = f"{tower}_encoder.transformer.resblocks."
-        settings[key] = first + numbered(state, blocks, ".VPT_shallow")
+        settings[key] = first + count_numbered(state, blocks, ".VPT_shallow")
     return settings
 
 

@@ -20,7 +20,7 @@ from ..common.record_file import (
     RECORD_FILE,
     Record,
     answers_file,
-    described,
+    describe,
 )
 from ..data.images import Images
 from ..data.loader import Loader
@@ -112,13 +112,13 @@ class Evaluator:
         if self.cfg.TEST.OPEN:
             for name, sign in signs_of_new(answered.answers, self.base_classes).items():
                 arrays[name] = sign.numpy()
-        self.hashes[split] = self.written(answers_file(split), arrays)
+        self.hashes[split] = self.write_and_hash(answers_file(split), arrays)
 
     def keep_file(self, name: str, arrays: Mapping[str, numpy.ndarray]) -> None:
         """Writes a further file of arrays into the run's folder, and its hash into the record."""
-        self.files[name] = self.written(name, arrays)
+        self.files[name] = self.write_and_hash(name, arrays)
 
-    def written(self, name: str, arrays: Mapping[str, numpy.ndarray]) -> str:
+    def write_and_hash(self, name: str, arrays: Mapping[str, numpy.ndarray]) -> str:
         """The SHA-256 of a file of arrays, which is written into the run's folder."""
         path = f"{self.cfg.OUTPUT_DIR}/{name}"
         write_arrays(path, arrays)
@@ -213,7 +213,7 @@ class Evaluator:
             "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "config": cfg,
         }
-        record["run"] = described(record, self.run)
+        record["run"] = describe(record, self.run)
         text = json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False)
         write_text(f"{cfg.OUTPUT_DIR}/{RECORD_FILE}", text + "\n")
 

@@ -160,7 +160,7 @@ def regressions(
     Args:
         features: (N, E); target: as the link takes it; texts: (N, K), known logits; strengths: rising.
     """
-    z, spread, axes, mean = turned(features)
+    z, spread, axes, mean = turn_to_axes(features)
     known = texts.to("cpu", link.dtype)
     problem = Problem(z.to(link.dtype), target.cpu(), known, spread, link)
     for strength in strengths:
@@ -170,7 +170,7 @@ def regressions(
 
 
 @one_thread()
-def turned(features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def turn_to_axes(features: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Features (N, E), centred and turned to the axes of their spread: these (N, r), the spread (r,), λ, the
     axes (E, r) and the mean (E,), in float64 on the CPU. Axes of next to no spread are left out."""
     z = features.cpu().double()

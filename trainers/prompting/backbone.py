@@ -187,9 +187,9 @@ def load_backbone(name: str) -> Backbone:
 
     Args:
         name: a name of OpenAI's (``ViT-B/16``, ``RN50`` …, in ``weights.openai``), ``tiny``
-            (ours), ``open_clip:<model>/<weights>`` and others (``open_clip_sources.described``),
+            (ours), ``open_clip:<model>/<weights>`` and others (``open_clip_sources.describe``),
             ``hf:<owner>/<name>`` or a folder (``hugging_face``), ``timm:<network>`` and others
-            (``timm_models.described``), or the path of a file, for ``read_state_dict``.
+            (``timm_models.describe``), or the path of a file, for ``read_state_dict``.
 
     Raises:
         UserError: no such name or file, the weights can't be downloaded, or the file holds no CLIP.

@@ -55,8 +55,8 @@ class Prompts:
         visual = [part.visual for part in parts]
         return replace(
             parts[0],
-            prefix=joined([part.prefix for part in parts]),
-            deep_text=[joined(layer) for layer in zip(*deep_text)],
+            prefix=join([part.prefix for part in parts]),
+            deep_text=[join(layer) for layer in zip(*deep_text)],
             visual=[torch.cat(layer) for layer in zip(*visual)],
         )
 
@@ -72,7 +72,7 @@ class Prompts:
         return self.prefix, self.suffix[:, classes], self.end[:, classes], deep, self.text_adapters
 
 
-def joined(parts: Sequence[Tensor | None]) -> Tensor | None:
+def join(parts: Sequence[Tensor | None]) -> Tensor | None:
     """Templates' prompts (M, …) out of parts that all are there, or None as they are."""
     known = [part for part in parts if part is not None]
     return torch.cat(known) if known else None

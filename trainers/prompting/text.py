@@ -20,7 +20,7 @@ from itertools import accumulate, zip_longest
 import torch
 from torch import Tensor, nn
 
-from .tokens import tokenize, tokenize_classes, unlearned
+from .tokens import tokenize, tokenize_classes, unlearned_mask
 from .transformer import Adapter, LayerNorm, Transformer, attend
 
 # FLOPs that a device computes in the time of starting a group's operations. As many
@@ -338,7 +338,7 @@ class TextEncoder(nn.Module):
 
     def unlearned_tokens(self) -> Tensor:
         """Return a mask (V,) of the tokens that it has not learned."""
-        return unlearned(self.token_embedding.weight)
+        return unlearned_mask(self.token_embedding.weight)
 
     def signature(self) -> list[Tensor]:
         """Tensors that tell this tower from another."""

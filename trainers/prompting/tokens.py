@@ -106,7 +106,7 @@ def phrase_tokens(phrase: str, context_length: int) -> Tensor:
     return ids[1 : ids.argmax()]
 
 
-def unlearned(rows: Tensor) -> Tensor:
+def unlearned_mask(rows: Tensor) -> Tensor:
     """Return a mask (V,) of the tokens that a CLIP has not learned: they share their row of the table
     (V, D) with another."""
     device = rows.device

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ...common.errors import UserError, raise_machines
-from ...common.hub import cached
+from ...common.hub import path_in_cache
 from ...common.readers import read_json
 from ..black_box import ImageBox, TextBox
 from ..transformer import GELU, QUICK_GELU
@@ -185,7 +185,7 @@ def image_size(tower: object) -> int:
 def folder_of(name: str) -> str:
     """The folder of a model; "" where there is none."""
     place = os.path.expanduser(name.removeprefix(HF_PREFIX))
-    return place if os.path.isdir(place) else os.path.dirname(cached(place, "config.json"))
+    return place if os.path.isdir(place) else os.path.dirname(path_in_cache(place, "config.json"))
 
 
 def pixels(name: str) -> Pixels:

@@ -14,11 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from ...common.errors import UserError, raise_machines
-from ...common.hub import cached, download_those
+from ...common.hub import download_those, path_in_cache
 from ...common.readers import check_archive
 from ..black_box import ImageBox, TextBox, Tokenizer
 from . import Facts, Pixels
-from .open_clip_sources import FILE_NAMES, Config, Described, activation_of, described
+from .open_clip_sources import FILE_NAMES, Config, Described, activation_of, describe
 from .repositories import FOLDER_PREFIX, HUB_PREFIX, short
 from .state_dict import check_widths, read_state_dict
 
@@ -58,7 +58,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
             f"MODEL.BACKBONE.NAME {name} needs the package open_clip_torch ({error}): "
             "pip install open_clip_torch"
         ) from error
-    source = described(name)
+    source = describe(name)
     path = source.weights()
     vision = {**asdict(open_clip.CLIPVisionCfg()), **source.config["vision_cfg"]}
     text = {**asdict(open_clip.CLIPTextCfg()), **source.config["text_cfg"]}
@@ -95,7 +95,7 @@ def pixels(name: str) -> Pixels:
     """Return how a model wants its pixels (size, mean …); empty where the package or the model is missing,
     which ``load`` reports."""
     try:
-        return described(name).pixels
+        return describe(name).pixels
     except (ImportError, UserError):
         return {}
 
@@ -103,7 +103,7 @@ def pixels(name: str) -> Pixels:
 def is_cached(repository: str) -> bool:
     """Whether the package is installed, and the weights of a repository on the hub are in the cache."""
     has_package = find_spec("open_clip") is not None
-    return has_package and any(cached(repository, file) for file in FILE_NAMES)
+    return has_package and any(path_in_cache(repository, file) for file in FILE_NAMES)
 
 
 def is_clips(settings: Mapping[str, object], defaults: object) -> bool:

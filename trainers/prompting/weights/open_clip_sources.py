@@ -15,7 +15,7 @@ from ...common.readers import read_json
 from ..transformer import GELU, QUICK_GELU
 from . import Normalization, Pixels
 from .openai import HUB_FILES
-from .repositories import FOLDER_PREFIX, HUB_PREFIX, fetched, first_of, in_folder, short
+from .repositories import FOLDER_PREFIX, HUB_PREFIX, fetch, first_of, in_folder, short
 
 OPEN_CLIP_PREFIX = "open_clip:"
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -48,7 +48,7 @@ class Described(NamedTuple):
     weights: Callable[[], str]
 
 
-def described(name: str) -> Described:
+def describe(name: str) -> Described:
     """The model of a name; ``open_clip`` is installed.
 
     Args:
@@ -62,10 +62,10 @@ def described(name: str) -> Described:
     place = name.removeprefix(OPEN_CLIP_PREFIX)
     if place.startswith(HUB_PREFIX):
         repository = place.removeprefix(HUB_PREFIX)
-        path = fetched(name, repository, [OPEN_CLIP_CONFIG])
+        path = fetch(name, repository, [OPEN_CLIP_CONFIG])
         config, settings = read_config(name, path)
         commit = os.path.basename(os.path.dirname(path))
-        weights = partial(fetched, name, repository, FILE_NAMES, commit)
+        weights = partial(fetch, name, repository, FILE_NAMES, commit)
     elif place.startswith(FOLDER_PREFIX):
         folder = os.path.expanduser(place.removeprefix(FOLDER_PREFIX))
         place = f"{FOLDER_PREFIX}{folder}"
@@ -84,7 +84,7 @@ def in_list(name: str) -> Described:
     """Return a model of open_clip's list, with published weights by their name or a file of weights.
 
     Raises:
-        UserError: as ``described``.
+        UserError: as ``describe``.
     """
     import open_clip
 

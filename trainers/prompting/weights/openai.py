@@ -14,7 +14,7 @@ import torch
 
 from ...common.errors import UserError
 from ...common.files import file_hash
-from ...common.hub import cached
+from ...common.hub import path_in_cache
 from ...common.locks import turn
 
 log = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ def find(name: str) -> str:
     places = [(repository, HUB_FILE)]
     places += [(TRANSFORMERS[name], file) for file in HUB_FILES] if name in TRANSFORMERS else []
     for repository, file in places:
-        if in_cache := cached(repository, file):
+        if in_cache := path_in_cache(repository, file):
             return in_cache
     failures = []
     for url, path, expected in sources:

@@ -5,13 +5,13 @@ import os
 from collections.abc import Sequence
 
 from ...common.errors import UserError, raise_machines
-from ...common.hub import cached, download
+from ...common.hub import download, path_in_cache
 
 HUB_PREFIX = "hf-hub:"  # as open_clip and timm write it
 FOLDER_PREFIX = "local-dir:"
 
 
-def fetched(name: str, repository: str, files: Sequence[str], revision: str = "main") -> str:
+def fetch(name: str, repository: str, files: Sequence[str], revision: str = "main") -> str:
     """The path of the first of some files that a repository on the hub has: in the cache, or
     downloaded.
 
@@ -37,7 +37,7 @@ def first_of(repository: str, files: Sequence[str], revision: str = "main") -> s
         Exception: whatever the hub and its client raise for the last of them.
     """
     for file in files:
-        if path := cached(repository, file, revision):
+        if path := path_in_cache(repository, file, revision):
             return path
     for file in files[:-1]:
         with contextlib.suppress(FileNotFoundError):  # the hub has another of them

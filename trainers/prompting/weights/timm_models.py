@@ -20,7 +20,7 @@ from ...common.readers import read_json
 from ..black_box import ImageBox, NoTexts
 from . import Facts, Pixels
 from .openai import HUB_FILES
-from .repositories import FOLDER_PREFIX, HUB_PREFIX, fetched, in_folder, short
+from .repositories import FOLDER_PREFIX, HUB_PREFIX, fetch, in_folder, short
 from .state_dict import read_state_dict
 
 log = logging.getLogger(__name__)
@@ -53,13 +53,13 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
     """State dict of a network (the logit scale alone), the path of its weights, and its towers.
 
     Args:
-        name: one of those that ``described`` takes.
+        name: one of those that ``describe`` takes.
 
     Raises:
         UserError: the package is not installed, it has no such network or weights, they can't be
             downloaded or read, or they are another network's.
     """
-    source = described(name)
+    source = describe(name)
     path = source.weights()
     state = read_state_dict(path)
     try:
@@ -83,7 +83,7 @@ def pixels(name: str) -> Pixels:
     """Return a network's pixels, by timm's own data config. Nothing is known where the package or the
     network is not there, which ``load`` says."""
     try:
-        settings = described(name).settings
+        settings = describe(name).settings
     except UserError:
         return {}
     return {
@@ -96,7 +96,7 @@ def pixels(name: str) -> Pixels:
     }
 
 
-def described(name: str) -> Described:
+def describe(name: str) -> Described:
     """The network of a name.
 
     Args:
@@ -116,9 +116,9 @@ def described(name: str) -> Described:
     place = name.removeprefix(TIMM_PREFIX)
     if place.startswith(HUB_PREFIX):
         repository = place.removeprefix(HUB_PREFIX)
-        path = fetched(name, repository, [TIMM_CONFIG])
+        path = fetch(name, repository, [TIMM_CONFIG])
         commit = os.path.basename(os.path.dirname(path))
-        source = in_config(name, path, partial(fetched, name, repository, HUB_FILES, commit))
+        source = in_config(name, path, partial(fetch, name, repository, HUB_FILES, commit))
     elif place.startswith(FOLDER_PREFIX):
         folder = os.path.expanduser(place.removeprefix(FOLDER_PREFIX))
         path = in_folder(name, folder, [TIMM_CONFIG])
@@ -133,7 +133,7 @@ def in_list(name: str) -> Described:
     """A network of timm's list, with weights that it knows or those of a file.
 
     Raises:
-        UserError: as ``described``.
+        UserError: as ``describe``.
     """
     import timm
 
@@ -154,7 +154,7 @@ def in_list(name: str) -> Described:
         raise UserError(
             f"the hub has no weights of {name}{where} give {TIMM_PREFIX}{network}/path/to/the/file"
         )
-    weights = partial(fetched, name, settings.hf_hub_id, HUB_FILES)
+    weights = partial(fetch, name, settings.hf_hub_id, HUB_FILES)
     return Described(name, network, settings, {}, weights)
 
 
