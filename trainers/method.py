@@ -96,6 +96,7 @@ class Method(nn.Module):
             serves; None: it always is.
         learns_in_epochs: whether its learner is trained in epochs; else it learns nothing, or ``start``
             and ``complete`` fit all of it: it is a ``features.FeatureMethod``.
+        compiles: whether ``torch.compile`` can take its loss, which takes no gradients itself.
         tells_by_images: whether images tell the trained classes apart, so that two of them may have one
             text.
         calibrated: names in ``learned`` of what ``calibrate`` fits.
@@ -105,6 +106,7 @@ class Method(nn.Module):
     declared: ClassVar[Settings]
     learns = True
     learns_in_epochs = True
+    compiles = True
     official_precision = OfficialPrecision()
     unit_templates = True
     whole_validation = False

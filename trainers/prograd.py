@@ -70,6 +70,7 @@ class ProGradMethod(Method):
         "Food101": "a type of food, a photo of {}.",
     }
     official_precision = OfficialPrecision(fp32_teacher=True)
+    compiles = False
 
     def build(self) -> ContextLearner:
         node = self.settings

@@ -167,6 +167,11 @@ BEYOND_DASSL = {
         "size; 0: batches of BATCH_SIZE, and the images left over sit out an epoch, as Dassl has it",
         NUMBER,
     ),
+    "TRAIN.COMPILE": Setting(
+        False,
+        "whether torch.compile compiles the loss of a step: results are equal up to rounding, and the first step "
+        "takes a minute",
+    ),
     "TEST.OPEN": Setting(
         False,
         "whether base and new classes are compared among all of them: evaluation/open_world.py",

@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from ..common.errors import UserError
 from ..method import Batches, Method, TrainingImages
+from .loss import CompiledLoss, Loss, batch_loss
 from .progress import Step
 
 # images (V, B, 3, H, W), one for each view, and labels (B,); where they are known already also the
@@ -46,6 +47,7 @@ def fit(
     validation: Batches | None = None,
     scaler: GradScaler | None = None,
     done: int = 0,
+    is_compiled: bool = False,
     after_step: Callable[[Step], None] = nothing,
     after_epoch: Callable[[int], None] = nothing,
     after_epochs: Callable[[], None] = nothing,
@@ -62,6 +64,7 @@ def fit(
             without, the first view of ``batches``.
         validation: images (1, B, 3, H, W) and labels, for the fits after the epochs.
         scaler: of the loss under float16; without, a new one.
+        is_compiled: whether the loss is computed by ``CompiledLoss``.
         after_step: is given each step; after_epoch: the number of each epoch from 0, when its
             prompts are those to keep; after_epochs: comes before ``Method.complete``, to put the
             best epoch's prompts in the last one's place.
@@ -70,7 +73,8 @@ def fit(
         whether the learnable parts have changed after the last epoch.
 
     Raises:
-        UserError: a loss, or an answer after the last step, is infinite or NaN.
+        UserError: a loss, or an answer after the last step, is infinite or NaN; or the loss can't be
+            compiled.
     """
     shown = partial(first_views, batches) if images is None else images
 
@@ -81,6 +85,7 @@ def fit(
         validation = OnDevice(validation, method.device)
     if scaler is None:
         scaler = scaler_of(method)
+    loss_of = CompiledLoss(method) if is_compiled else batch_loss
     steps = len(batches)
     if done == 0:
         with torch.random.fork_rng(devices=[]):  # nothing that is drawn later depends on its passes
@@ -90,7 +95,7 @@ def fit(
         for number, batch in enumerate(batches):
             started = time.perf_counter()
             place = f"step {epoch * steps + number + 1} (epoch {epoch + 1}, batch {number + 1})"
-            figures = training_step(method, batch, optimizer, scaler, place)
+            figures = training_step(method, batch, optimizer, scaler, place, loss_of)
             seconds = time.perf_counter() - started
             lr = optimizer.param_groups[0]["lr"]
             after_step(Step(epoch, number, steps, figures, lr, seconds))
@@ -125,12 +130,18 @@ def scaler_of(method: Method) -> GradScaler:
 
 
 def training_step(
-    method: Method, batch: TrainingBatch, optimizer: Optimizer, scaler: GradScaler, place: str
+    method: Method,
+    batch: TrainingBatch,
+    optimizer: Optimizer,
+    scaler: GradScaler,
+    place: str,
+    loss_of: Loss = batch_loss,
 ) -> dict[str, float]:
     """One step on a batch.
 
     Args:
         place: where it is in the training, for messages.
+        loss_of: computes the loss.
 
     Returns:
         its ``Step.figures``.
@@ -138,19 +149,11 @@ def training_step(
     Raises:
         UserError: the loss is infinite or NaN.
     """
-    images, labels, *unprompted = (part.to(method.device) for part in batch)
-    scores = method(images)
-    if unprompted:
-        scores.unprompted = unprompted[0]
-    loss, figures = method.loss(scores, labels)
+    loss, figures = loss_of(method, *(part.to(method.device) for part in batch))
     optimizer.zero_grad()
     scaler.scale(loss).backward()
     scaler.step(optimizer)
     scaler.update()
-    if "acc" not in figures:
-        with torch.no_grad():
-            answer = method.predict(scores.logits).probability.argmax(dim=1)
-        figures["acc"] = 100 * (answer == labels).float().mean()
     measured = {"loss": loss.detach(), **figures}
     # one wait for the device in a step: it computes while the next operations are started
     numbers = torch.stack([value.detach() for value in measured.values()]).tolist()

@@ -204,6 +204,7 @@ class Run:
                 validation=self.validation_images(),
                 scaler=self.scaler,
                 done=self.done,
+                is_compiled=cfg.TRAIN.COMPILE,
                 after_step=progress.take_step,
                 after_epoch=after_epoch,
                 after_epochs=after_epochs,
