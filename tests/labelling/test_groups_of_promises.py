@@ -48,7 +48,7 @@ def test_what_65_senders_show_is_promised_of_all_their_pictures():
     assert made >= 18
 
 
-def test_groups_of_one_picture_each_change_nothing():
+def test_groups_of_one_picture_each_change_nothing_and_a_pair_hands_no_risk_on():
     draws = numpy.random.default_rng(0)
     uncertainty = draws.random(300).astype(numpy.float32)
     wrong = draws.random(300) < uncertainty / 3
@@ -57,4 +57,4 @@ def test_groups_of_one_picture_each_change_nothing():
     assert promised(Held(uncertainty, wrong, draws.permutation(300)), 0.2) == alone
     pair = numpy.append(numpy.arange(299), 298)
     both = promised(Held(uncertainty, wrong, pair), 0.2)
-    assert abs(both.answered - alone.answered) < 10
+    assert 0 <= alone.answered - both.answered < 30
