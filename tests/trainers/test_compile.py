@@ -1,6 +1,7 @@
 """A training whose loss is compiled (``TRAIN.COMPILE``): the same one up to rounding."""
 
 import random
+import shutil
 
 import pytest
 import torch
@@ -39,6 +40,7 @@ def trained(name, backbone, is_compiled):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch compiles with g++")
 def test_a_compiled_training_is_the_same_up_to_rounding(tmp_path, monkeypatch):
     """Of the trainer whose loss is one graph, which takes the least time; docs/log.md has all."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing is compiled yet
