@@ -45,7 +45,7 @@ from .pictures import (
     ReadImages,
     batches_of,
     read_images,
-    transformed,
+    transform_each,
 )
 from .request import Text, ask, checked_names, checked_text
 from .rules import LabelRule, Wanted, is_promise, least_certainty, rule_of
@@ -464,13 +464,13 @@ class PromptedClassifier:
         Raises:
             UserError: as ``predict``; or a label is none of ``classes_``.
         """
-        from .evaluate import evaluated, labelling_of, truth_of
+        from .evaluate import labelling_of, measure_answers, truth_of
 
         multi_label = self.task.multi_label
         known = labelling_of(images, labels, multi_label, self.cfg.DATASET.BOXES)
         truth = truth_of(known.names, self.classnames)
         answers = self.predict(known.pictures)
-        return evaluated(known, answers, truth, self.trained_on, multi_label)
+        return measure_answers(known, answers, truth, self.trained_on, multi_label)
 
     def prediction(
         self, images: Pictures, broken: list[UserError] | None = None
@@ -540,7 +540,7 @@ class PromptedClassifier:
     def read(self, images: Sequence[Picture]) -> list[Tensor | UserError]:
         """Return the pixels (3, H, W) of an image, or of each box of a photograph, as in the run's test, or why
         it can't be read."""
-        return transformed(images, self.background, self.transform, least_side(self.cfg.INPUT))
+        return transform_each(images, self.background, self.transform, least_side(self.cfg.INPUT))
 
     def push_to_hub(self, repository: str, *, private: bool = True) -> str:
         """Write the run to a repository of the Hugging Face hub, ``<owner>/<name>``, for ``load``; return the

@@ -48,14 +48,14 @@ def learn_features(run: Run) -> dict[str, numpy.ndarray]:
     images = loaders.images
     items = (*images.train_x, *images.whole_val, *images.val, *images.test)
     every = {str(item.impath): item for item in items}
-    features, looks = encoded(run, [*every.values()])
+    features, looks = encode(run, [*every.values()])
     loaders.features.update(zip(every, features))
     if images.kept is not None:
         images.kept.shown.keep_only(())
     return dict(zip(every, looks))
 
 
-def encoded(run: Run, items: Sequence[Item]) -> Encoded:
+def encode(run: Run, items: Sequence[Item]) -> Encoded:
     """Return the features of N images and how they look; blocks of both lie in the run's folder, from which a
     killed run and the next round take the images that they know, by their bytes."""
     folder = f"{run.cfg.OUTPUT_DIR}/{FEATURES_FOLDER}"
@@ -91,13 +91,13 @@ def blocks_of(run: Run, items: Sequence[Item]) -> Iterator[tuple[int, Encoded]]:
             block.append(Encoded(features.cpu(), looks_of(pixels)))
             number += len(pixels)
             if number == size or start + number == len(items):
-                yield start, joined(block)
+                yield start, join(block)
                 start += number
                 block = []
                 number = 0
 
 
-def joined(parts: Sequence[Encoded]) -> Encoded:
+def join(parts: Sequence[Encoded]) -> Encoded:
     """Return the images of several parts as one."""
     features = torch.cat([part.features for part in parts])
     return Encoded(features, numpy.concatenate([part.looks for part in parts]))

@@ -76,7 +76,7 @@ class Labelling:
     weight: numpy.ndarray
 
 
-def evaluated(
+def measure_answers(
     known: Labelling,
     answers: Answers,
     truth: numpy.ndarray,

@@ -30,7 +30,7 @@ from trainers.method import Batches
 from trainers.prompting.backbone import Backbone
 
 from .cross_fit import FeatureSet, cross_fit
-from .encode import Encoded, encoded, learn_features
+from .encode import Encoded, encode, learn_features
 from .familiar import FAMILIAR_FILE, fit_familiar, is_kept
 from .own_run import build_run, complete, config_of_images
 from .request import LOGGERS, OwnRun, check_images
@@ -159,7 +159,7 @@ def is_done(run: Run) -> bool:
 
 def end(run: Run) -> None:
     """Keep the training images of a run that was trained in epochs, or not at all, and test it."""
-    known = encoded(run, run.loaders.images.train_x)
+    known = encode(run, run.loaders.images.train_x)
     keep_familiar(run, known)
     run.finish()
 

@@ -73,7 +73,7 @@ def own_images(
     notes = [*table.notes, *log_warnings([*notes, *table.warnings, *names_alike(table.classnames)])]
     every = task.items(table)
     seen = seen_of(every, kept)
-    grouping = grouped(table, task, every, seen, cfg.DATASET.GROUP_BY)
+    grouping = group_images(table, task, every, seen, cfg.DATASET.GROUP_BY)
     notes += grouping.notes
     lists = task.divide(table, grouping.groups)
     if can_fold and cfg.DATASET.NUM_SHOTS < 1:
@@ -193,7 +193,9 @@ def by_look(
     return groups, partial, [families.note, film]
 
 
-def grouped(table: Table, task: Task, every: Sequence[Image], seen: FactsOf, rule: str) -> Grouping:
+def group_images(
+    table: Table, task: Task, every: Sequence[Image], seen: FactsOf, rule: str
+) -> Grouping:
     """Return which images belong together: by a rule for their names or a file's column, and of those without
     such a name by how alike they look; all are alone where the rule is ``NONE``.
 
@@ -218,7 +220,7 @@ def grouped(table: Table, task: Task, every: Sequence[Image], seen: FactsOf, rul
     alike, partial, remarks = by_look(unnamed, task, seen, table.is_divided)
     share = share_partial(len(partial), len(every))
     pairs = [
-        (shown(one, table.place), shown(other, table.place))
+        (name_for_message(one, table.place), name_for_message(other, table.place))
         for one, other in pairs_in_part(partial, alike)
     ]
     advice = "by a column group or by --group-by"
@@ -282,11 +284,13 @@ def seen_images(images: Images, folder: str, seen: FactsOf, skips: bool) -> Imag
         thumbnails={
             path: thumbnail(coarse) for path in paths if (coarse := seen[path].coarse) is not None
         },
-        broken=lost(parts, left, images.is_tested_in_folds),
+        broken=lost_images(parts, left, images.is_tested_in_folds),
     )
     if not reasons:
         return made
-    named_reasons = [f"{shown(path, folder)} ({reason})" for path, reason in reasons.items()]
+    named_reasons = [
+        f"{name_for_message(path, folder)} ({reason})" for path, reason in reasons.items()
+    ]
     some = ". ".join(filter(None, [first_few(named_reasons), needs_heic(reasons)]))
     if not skips or labels_of(images) != labels_of(made) or not left["test"]:
         raise UserError(
@@ -306,7 +310,7 @@ def labels_of(images: Images) -> set[int]:
     return {*numpy.flatnonzero(has).tolist()}
 
 
-def lost(parts: Parts, left: Parts, in_folds: bool) -> dict[str, list[str]]:
+def lost_images(parts: Parts, left: Parts, in_folds: bool) -> dict[str, list[str]]:
     """Return part → names of the images that were left out of it; with folds the two lists of trained and of
     tested images are equal, so only the test is listed."""
     names = {}
@@ -321,7 +325,7 @@ def lost(parts: Parts, left: Parts, in_folds: bool) -> dict[str, list[str]]:
 # ---- remarks for a reader ----
 
 
-def shown(path: str, folder: str) -> str:
+def name_for_message(path: str, folder: str) -> str:
     """Return an image's path for a message: below the folder, or as a file names it."""
     return image_name(path) if LISTED_MARK in path else os.path.relpath(path, folder)
 
@@ -350,11 +354,11 @@ def copies_of_trained(folder: str, images: Images, are_named: bool) -> Iterator[
         copies = [str(item.impath) for item in items if groups[str(item.impath)] in seen]
         if copies:
             path = copies[-1 if in_folds else 0]  # in folds the first is a training image
-            known = shown(first[groups[path]], folder)
+            known = name_for_message(first[groups[path]], folder)
             like = ("are of one group with", "and") if are_named else ("look like", "like")
             yield (
                 f"Training images {like[0]} {counted(len(copies), f'{noun} image')}, such as {known} {like[1]} "
-                f"{shown(path, folder)}: {why}"
+                f"{name_for_message(path, folder)}: {why}"
             )
 
 
@@ -382,7 +386,7 @@ def files_in_two_classes(folder: str, images: Images) -> Iterator[str]:
         by_digest[images.digests[path]].setdefault(image.label, path)
     twice = [[*paths.values()] for paths in by_digest.values() if len(paths) > 1]
     if twice:
-        names = [shown(path, folder) for path in twice[0]]
+        names = [name_for_message(path, folder) for path in twice[0]]
         number = counted(len(twice), "image")
         yield f"{number} in two classes at once, such as {' and '.join(names)}: one of them is wrong"
 

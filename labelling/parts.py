@@ -82,12 +82,12 @@ def multi_label_lists(table: Table, groups: Numbers | None = None) -> Lists:
         lists["train"] = []
     places = [place for place, part in enumerate(table.parts) if part == undivided]
     own = [items[place] for place in places]
-    for item, part in zip(own, stratified(table.truth[places], own, groups, shares)):
+    for item, part in zip(own, stratify(table.truth[places], own, groups, shares)):
         lists[part].append(item)
     return tuple(lists.values())
 
 
-def stratified(
+def stratify(
     truth: numpy.ndarray, items: Sequence[Image], groups: Numbers | None, shares: Mapping[str, int]
 ) -> list[str]:
     """Return the part of each of N pictures, so that parts have these tenths of every label.
@@ -202,7 +202,7 @@ def folds(labels: Tensor, number: int, seed: int, groups: Tensor | None = None) 
 # ---- few-shot samples of multi-label pictures ----
 
 
-def sampled(shots: int, seed: int, lists: Lists, truth: Mapping[str, numpy.ndarray]) -> FewShot:
+def draw_sample(shots: int, seed: int, lists: Lists, truth: Mapping[str, numpy.ndarray]) -> FewShot:
     """Return a sample with ``shots`` training pictures of each label, and as many of none; all pictures
     where ``shots`` is below 1.
 

@@ -58,7 +58,7 @@ def ahead(
         thread.shutdown(cancel_futures=True)
 
 
-def transformed(
+def transform_each(
     images: Sequence[Picture],
     background: str,
     transform: Callable[[Image.Image], Tensor],

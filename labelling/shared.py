@@ -141,7 +141,7 @@ def load_shared(name: str, backbone: str, device: str = AUTO) -> SavedRun:
         UserError: it can't be had, or holds no run, or another one than its record tells of.
     """
     repository, _, revision = name.removeprefix(HUB_RUN).partition("@")
-    record_path = fetched(repository, RECORD_FILE, revision or "main")
+    record_path = fetch(repository, RECORD_FILE, revision or "main")
     folder = os.path.dirname(record_path)
     record = finished_record(folder)
     multi_label = is_multi_label(record)
@@ -158,7 +158,7 @@ def load_shared(name: str, backbone: str, device: str = AUTO) -> SavedRun:
             f"{name} was trained for another backbone than {cfg.MODEL.BACKBONE.NAME}: give backbone= the one that its card names"
         )
     if method.learner is not None:
-        path = fetched(repository, WEIGHTS_FILE, os.path.basename(folder))
+        path = fetch(repository, WEIGHTS_FILE, os.path.basename(folder))
         if file_hash(path) != nested(record, "files", WEIGHTS_FILE):
             raise UserError(
                 f"{name} holds other weights than its record tells of: share the run again"
@@ -174,7 +174,7 @@ def load_shared(name: str, backbone: str, device: str = AUTO) -> SavedRun:
     return SavedRun(method, cfg, record, UNKNOWN_PICTURES)
 
 
-def fetched(repository: str, file: str, revision: str) -> str:
+def fetch(repository: str, file: str, revision: str) -> str:
     """Return the path of a file of a repository: the hub's newest one of a branch, else that of the cache.
 
     Raises:

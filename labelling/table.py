@@ -26,7 +26,7 @@ from trainers.common.readers import parse_json, read_text
 
 from .readers import coco, csv_table, label_studio
 from .readers.class_folders import read_class_folders
-from .readers.rows import BETWEEN, WHOLE, Find, Row, Source, described, find, located
+from .readers.rows import BETWEEN, WHOLE, Find, Row, Source, find, labels_in_words, with_paths
 from .readers.sources import in_one
 
 log = logging.getLogger(__name__)
@@ -164,8 +164,8 @@ def read_source(place: str, multi_label: bool, boxes: bool) -> tuple[Source, Map
     differ."""
     if not os.path.isfile(place):
         source, names = read_class_folders(place, multi_label)
-        return settled(source, place, multi_label), names
-    source = settled(read_file(place, multi_label, boxes), place, multi_label)
+        return settle(source, place, multi_label), names
+    source = settle(read_file(place, multi_label, boxes), place, multi_label)
     source.notes.extend(notes_on_places(source, place))
     return source, {}
 
@@ -194,7 +194,7 @@ def read_file(path: str, multi_label: bool, boxes: bool = False) -> Source:
             )
     if unseen := len(source.rows) - len(seen):
         source.notes.append(f"Left out of {path}: {counted(unseen, 'image')} without a label")
-    return replace(source, rows=[*located(seen, path, locate)])
+    return replace(source, rows=[*with_paths(seen, path, locate)])
 
 
 def boxes_in(path: str) -> Source:
@@ -205,7 +205,7 @@ def boxes_in(path: str) -> Source:
     """
     source, locate = parse_file(path, multi_label=True, boxes=True)
     rows = []
-    for row in located(source.rows, path, locate):
+    for row in with_paths(source.rows, path, locate):
         if box_of(row.image) is not None:
             rows.append(row._replace(image=os.path.normpath(row.image)))
     if not rows:
@@ -248,7 +248,7 @@ def parse_file(path: str, multi_label: bool, boxes: bool) -> tuple[Source, Find]
 # ---- several rows of one picture ----
 
 
-def settled(source: Source, place: str, multi_label: bool) -> Source:
+def settle(source: Source, place: str, multi_label: bool) -> Source:
     """Join the rows of a folder or a file, so that each picture is there once.
 
     Raises:
@@ -263,7 +263,7 @@ def settled(source: Source, place: str, multi_label: bool) -> Source:
             check_name(name, f"{place}, {row.where}", multi_label)
         file = real_path(row.image) if is_file else row.image
         known = first.get(file)
-        first[file] = row if known is None else joined(known, row, source, place, multi_label)
+        first[file] = row if known is None else join_rows(known, row, source, place, multi_label)
     rows = [*first.values()]
     if is_file:
         rows.sort(key=lambda row: row.image)
@@ -329,7 +329,7 @@ def labels_in(source: Source) -> list[str]:
     return sorted({*source.labels}.union(*(row.names or () for row in source.rows)))
 
 
-def joined(known: Row, row: Row, source: Source, place: str, multi_label: bool) -> Row:
+def join_rows(known: Row, row: Row, source: Source, place: str, multi_label: bool) -> Row:
     """Join two rows of one picture.
 
     Raises:
@@ -347,12 +347,12 @@ def joined(known: Row, row: Row, source: Source, place: str, multi_label: bool) 
         return known._replace(group=group)
     if not multi_label:
         raise UserError(
-            f"{place}, {row.where}: {both} is {described(row)}, and {described(known)} in {known.where}: keep one, "
+            f"{place}, {row.where}: {both} is {labels_in_words(row)}, and {labels_in_words(known)} in {known.where}: keep one, "
             "or say --multi-label if it has both"
         )
     if not source.is_row_per_label or not names or not others:
         raise UserError(
-            f"{place}, {row.where}: {both} has {described(row)}, and {described(known)} in {known.where}: keep one of "
+            f"{place}, {row.where}: {both} has {labels_in_words(row)}, and {labels_in_words(known)} in {known.where}: keep one of "
             "these rows"
         )
     return known._replace(names=tuple(sorted(names | others)), group=group)

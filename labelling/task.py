@@ -38,11 +38,11 @@ from .answer import Answers, multi_label_answers, single_label_answers
 from .limits import LabelLimits
 from .parts import (
     Numbers,
+    draw_sample,
     files_of,
     folds,
     multi_label_items,
     multi_label_lists,
-    sampled,
     single_label_lists,
     stratified_folds,
     too_small,
@@ -305,7 +305,7 @@ class MultiLabel:
             raise UserError(
                 "DATASET.SUBSAMPLE_CLASSES halves classes of which a picture has one: leave it out of a multi-label run"
             )
-        return sampled(cfg.DATASET.NUM_SHOTS, cfg.SEED, lists, truth)
+        return draw_sample(cfg.DATASET.NUM_SHOTS, cfg.SEED, lists, truth)
 
     def classnames(self, table: Table, trained: Sequence[Image]) -> list[str]:
         return table.classnames

@@ -186,7 +186,7 @@ def refuses(message=None):
 
 
 def make_record(given=(), **facts):
-    """A record, made up; given: what is known of its run besides, see ``described``; facts: fields."""
+    """A record, made up; given: what is known of its run besides, see ``describe``; facts: fields."""
     record = {
         "format": FORMAT,
         "trainer": "CoOp",

@@ -96,18 +96,18 @@ def task(answered: Sequence[Answered], model: str, folder: str) -> dict[str, obj
     if box_of(image) is None:
         prediction = prediction_of(rows[0], model)
     else:
-        prediction = rectangles_of([labelled(*one) for one in answered], model)
+        prediction = rectangles_of([label_rectangle(*one) for one in answered], model)
     kept = {"id": own["id"]} if "id" in own else {}
     return {"predictions": [prediction], "data": data, **kept}
 
 
 def rectangles_of(results: Sequence[Mapping[str, Any]], model: str) -> dict[str, object]:
-    """Return the prediction of a photograph's boxes, whose rectangles (``labelled``) are given."""
+    """Return the prediction of a photograph's boxes, whose rectangles (``label_rectangle``) are given."""
     score = min((result["score"] for result in results), default=0.0)
     return {"model_version": model, "score": score, "result": [*results]}
 
 
-def labelled(
+def label_rectangle(
     row: Row, rectangle: Rectangle | None, from_name: str = "label", to_name: str = "image"
 ) -> dict[str, Any]:
     """Return the rectangle of a box with its labels and score; rectangle: Label Studio's, None: a new one;

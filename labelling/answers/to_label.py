@@ -85,7 +85,7 @@ class Pool(NamedTuple):
     features: list[numpy.ndarray]  # (E,) each, of length one
 
 
-def unlabelled(part: PartFile, labelled: KnownImages) -> Pool:
+def unlabelled_pool(part: PartFile, labelled: KnownImages) -> Pool:
     """Return the answered images whose files a run has no labels of.
 
     Raises:
@@ -120,7 +120,7 @@ def to_label(
         UserError: the run has labels of all images.
     """
     labelled = labelled_images(folder, classifier.trained_on)
-    pool = unlabelled(part, labelled)
+    pool = unlabelled_pool(part, labelled)
     drawn = min(number, len(pool.positions)) // RANDOM if at_random else 0
     per_class = labelled.number / len(classifier.classnames)
     multi_label = is_multi_label(classifier.record)

@@ -129,13 +129,13 @@ def box_in(result: Stored) -> Box | None:
         )
     width, height = result["original_width"], result["original_height"]
     box = whole_pixels(
-        *(rounded(value[key], side) for key, side in (("x", width), ("y", height))),
-        *(rounded(value[key], side) for key, side in (("width", width), ("height", height))),
+        *(round_pixels(value[key], side) for key, side in (("x", width), ("y", height))),
+        *(round_pixels(value[key], side) for key, side in (("width", width), ("height", height))),
     )
     return None if box is None else cut_off(box, width, height)
 
 
-def rounded(percent: float, side: int) -> float:
+def round_pixels(percent: float, side: int) -> float:
     """Return a share of a side in pixels: a millionth of a pixel is an error of floating point."""
     return round(percent / 100 * side, 6)
 

@@ -30,7 +30,7 @@ class Row(NamedTuple):
 
     Attributes:
         where: it is said, as in ``line 3``.
-        image: its path or address; once ``located`` its path.
+        image: its path or address; after ``with_paths`` its path.
         names: of its labels; None: nobody has looked at it.
         group: name of the group of pictures that it belongs to; "": none.
         part: ``train``, ``val`` or ``test`` where the user has divided the pictures, else ``WHOLE``.
@@ -74,7 +74,7 @@ Find = Callable[
 ]  # a row, the folder of its file and the file → its image's path
 
 
-def located(rows: Iterable[Row], path: str, locate: Find) -> Iterator[Row]:
+def with_paths(rows: Iterable[Row], path: str, locate: Find) -> Iterator[Row]:
     """Yield the rows of a file with the paths of their images.
 
     Raises:
@@ -93,7 +93,7 @@ def find(row: Row, folder: str, path: str) -> str:
         UserError: there is none, or the row has no name, or a label that is no text of one line.
     """
     where = f"{path}, {row.where},"
-    named = f" ({described(row)})" if row.names is not None else ""
+    named = f" ({labels_in_words(row)})" if row.names is not None else ""
     for name in row.names or ():
         if printable(name) != name:
             raise UserError(f"{where} has the label {name!a}: give a text of one line")
@@ -120,7 +120,7 @@ def left_out_because(reason: str, places: Sequence[str]) -> list[str]:
     return [f"Left out, since {reason}: {counted(len(places), 'rectangle')} ({first_few(places)})"]
 
 
-def described(row: Row) -> str:
+def labels_in_words(row: Row) -> str:
     """Return the labels of a row in words."""
     return BETWEEN.join(row.names or ()) or "no label"
 

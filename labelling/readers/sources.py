@@ -9,7 +9,7 @@ from trainers.common.console import counted, first_few
 from trainers.common.fingerprints import image_name
 from trainers.common.image_files import content_hash, state_of
 
-from .rows import WHOLE, Row, Source, described
+from .rows import WHOLE, Row, Source, labels_in_words
 
 
 def in_one(sources: Sequence[Source], places: Sequence[str]) -> Source:
@@ -76,7 +76,7 @@ def newer(known: Row, row: Row) -> tuple[Row, str]:
     if row.time and known.time and row.time < known.time:
         corrected, before = known, row
     sentence = (
-        f"{image_name(known.image)} is {described(corrected)} ({corrected.where}), before {described(before)} "
+        f"{image_name(known.image)} is {labels_in_words(corrected)} ({corrected.where}), before {labels_in_words(before)} "
         f"({before.where})"
     )
     return known._replace(

@@ -16,7 +16,7 @@ from trainers.common.boxes import boxed
 from trainers.common.console import first_few
 from trainers.common.errors import UserError
 
-from ..answers.label_studio import Answered, labelled, prediction_of, rectangles_of
+from ..answers.label_studio import Answered, label_rectangle, prediction_of, rectangles_of
 from ..answers.writers import version_of
 from ..readers.label_studio import (
     LABELLED,
@@ -239,4 +239,4 @@ def prediction(answered: Sequence[Answered], model: str, interface: Interface) -
     names = interface.from_name, interface.to_name
     if interface.tag == CHOICES and answered:
         return prediction_of(answered[0][0], model, *names)
-    return rectangles_of([labelled(row, own, *names) for row, own in answered], model)
+    return rectangles_of([label_rectangle(row, own, *names) for row, own in answered], model)

@@ -30,14 +30,14 @@ def add_predict(app: Flask, demo: "Demo") -> None:
                 return refusal(
                     "no path is read: start cdc-serve with --root FOLDER, or send pictures"
                 )
-            return answered(rows(demo, ((path, below(demo.root, path)) for path in paths)))
+            return response_to(rows(demo, ((path, below(demo.root, path)) for path in paths)))
         if request.mimetype == "multipart/form-data":
             files = [file for part in request.files.listvalues() for file in part]
-            return answered(rows(demo, ((file.filename, file.stream) for file in files)))
-        return answered(rows(demo, [(None, io.BytesIO(request.get_data()))]))
+            return response_to(rows(demo, ((file.filename, file.stream) for file in files)))
+        return response_to(rows(demo, [(None, io.BytesIO(request.get_data()))]))
 
 
-def answered(table: Sequence[Answer]) -> Response | tuple[Response, int]:
+def response_to(table: Sequence[Answer]) -> Response | tuple[Response, int]:
     """Return the response to pictures' rows: an error if there is no row, or none of the pictures can be
     read."""
     if not table:

@@ -14,7 +14,7 @@ from PIL import Image, ImageFile
 import predict
 from labelling import PromptedClassifier
 from labelling.commands import train
-from labelling.pictures import transformed
+from labelling.pictures import transform_each
 from tests.conftest import slow_but_for
 from tests.runs import call
 from tests.same_run import kept_answers
@@ -281,7 +281,7 @@ def test_what_a_look_keeps_are_the_pixels_that_labelling_reads(tmp_path, kind, b
     keeper = PictureCache(settings, background, has_crops=True)
     (seen,) = look_through([path], keeper)
     assert not seen.reason
-    (expected,) = transformed([path], background, shown, least_side(settings))
+    (expected,) = transform_each([path], background, shown, least_side(settings))
     assert torch.equal(shown(keeper.shown.images[path]), expected)
     assert min(keeper.crops.images[path].size) in (2 * SIZE, 300 // 4)
     assert max(Image.open(io.BytesIO(keeper.small[path])).size) <= THUMBNAIL

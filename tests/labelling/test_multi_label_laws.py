@@ -8,7 +8,7 @@ from scipy.stats import binom
 
 from labelling import PromptedClassifier
 from labelling.limits import JOINT_SHARE, limit_of_error, limit_of_missed, starts_at
-from labelling.parts import of_each_label, sampled
+from labelling.parts import draw_sample, of_each_label
 from labelling.rules import Wanted, rule_of
 from tests.labelling.cases import MULTI, NAMES
 from tests.runs import make_record, record_of, refuses, write_answers
@@ -63,12 +63,12 @@ def test_a_sample_leaves_the_test_as_it_is_and_says_how_it_was_drawn():
     own = items(20)
     truth = {item.impath: numpy.array([place % 2 == 0]) for place, item in enumerate(own)}
     train, val, test = own[:10], own[10:14], own[14:]
-    few = sampled(1, 3, (train, val, test), truth)
+    few = draw_sample(1, 3, (train, val, test), truth)
     assert len(few.train) == len(few.val) == 2
     assert few.test == test
     assert few.sample["origin"] == "drawn with seed 3"
-    assert sampled(-1, 3, (train, val, test), truth).train == train
-    assert sampled(1, 3, (train, test, test), truth).val == test
+    assert draw_sample(-1, 3, (train, val, test), truth).train == train
+    assert draw_sample(1, 3, (train, test, test), truth).val == test
 
 
 # ---- promises ----

@@ -80,7 +80,7 @@ def test_a_run_that_is_done_is_found_done_and_encodes_nothing(
     folder = own_run(task)
     before = contents_of(folder, left_out="log.txt")
     capsys.readouterr()
-    monkeypatch.setattr("labelling.encode.encoded", None)
+    monkeypatch.setattr("labelling.encode.encode", None)
     assert train(task, pictures_of(task) / "labels.csv", folder, small_clip_file) == 0
     assert "Done already" in "".join(capsys.readouterr())
     assert contents_of(folder, left_out="log.txt") == before

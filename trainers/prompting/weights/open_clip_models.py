@@ -43,7 +43,7 @@ def load(name: str) -> tuple[dict[str, Tensor], str, Facts]:
     """Return the state dict of a model, its path, and the facts that weights don't show.
 
     Args:
-        name: as in ``described``; in ``open_clip:<model>/<weights>`` weights are a tag of
+        name: as in ``describe``; in ``open_clip:<model>/<weights>`` weights are a tag of
             ``open_clip.list_pretrained`` or the path of a file. Weights that are not on this machine are
             downloaded at first use.
 
