@@ -14,7 +14,6 @@ from trainers.common.environment import start_command
 if __name__ == "__main__":
     start_command()
 
-import math
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from itertools import product
@@ -24,7 +23,6 @@ from unittest.mock import patch
 import numpy
 import torch
 from pandas import DataFrame
-from scipy.optimize import brentq
 from scipy.stats import t
 from tabulate import tabulate
 from torch import Tensor
@@ -32,7 +30,7 @@ from torch import Tensor
 from experiments.compare_candidates import SHOTS, fitted, shown_to
 from experiments.result_lines import keep_lines, parser_of
 from trainers.evaluation.prediction import calibration
-from trainers.evaluation.uncertainty import TEMPERATURE_BOUNDS, temperature_scaled
+from trainers.evaluation.uncertainty import best_temperature
 
 TRAINERS = ("GDA", "TipAdapter", "LinearProbe")
 CERTAIN = 0.9995  # a probability that is shown as 100.0 %
@@ -43,18 +41,7 @@ def likeliest_temperature(log_probability: Tensor, labels: Tensor) -> float:
     """The temperature in ``TEMPERATURE_BOUNDS`` under which labels (N,) are most likely (Guo et al., 2017, §4.2), by
     log-probabilities (N, K)."""
     log_probability = log_probability.double()
-    right = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
-
-    def slope(log_temperature: float) -> float:
-        scaled = temperature_scaled(log_probability, math.exp(log_temperature))  # (N, K)
-        return ((scaled * log_probability).sum(dim=1) - right).mean().item()
-
-    coldest, hottest = map(math.log, TEMPERATURE_BOUNDS)
-    if slope(coldest) <= 0:
-        return TEMPERATURE_BOUNDS[0]
-    if slope(hottest) >= 0:
-        return TEMPERATURE_BOUNDS[1]
-    return math.exp(brentq(slope, coldest, hottest, xtol=1e-12))
+    return best_temperature(log_probability, log_probability.gather(1, labels[:, None])[:, 0])
 
 
 @torch.no_grad()

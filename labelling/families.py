@@ -26,9 +26,7 @@ RULES = (
     r"(.+)[_-]\d+",  # a burst's
 )
 PAIRS = 20  # of pictures of a family each, which are looked at
-CONFIRMED = (
-    0.25  # share of these that look alike, from which on all of a rule's families belong together
-)
+CONFIRMED = 0.25  # where this share of them looks alike, all of a rule's families belong together
 LEAST = 2  # pairs that have to look alike
 Family = list[int]  # places of its pictures
 
@@ -90,8 +88,8 @@ def sampled(families: Sequence[Family]) -> list[tuple[int, int]]:
 
 
 def joined(groups: Sequence[int], families: Sequence[Family]) -> list[int]:
-    """Return the groups (N,) of pictures of which those of a family or of a group (N,) belong together: the place
-    of each one's first picture."""
+    """Return the groups (N,) of pictures, each the place of its first picture, where those of a family or of one of
+    ``groups`` (N,) belong together."""
     if not families:
         return [*groups]
     pairs = [*enumerate(groups)]

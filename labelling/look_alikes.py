@@ -40,10 +40,8 @@ ALIKE = 0.1
 NEARLY = 0.15  # of two of a group, which others hold together
 HOPELESS = 0.6  # of what it shows: further steps of registration do not bring that below ``ALIKE``
 STEPS = 4  # of registration, at most
-PLAIN = (
-    0.2  # share of a picture that has detail (``detail``), up to which it is plain: as ``ALIKE``
-)
-EQUAL = 0.08  # share of contrast by which two plain pictures differ at most, if they are one
+PLAIN = 0.2  # share of a plain picture that has detail (``detail``), at most: as ``ALIKE``
+EQUAL = 0.08  # share of contrast: two plain pictures that differ by more are two
 SLIGHT = 1.0  # of 255: a step between two coarse pixels that is no detail
 LIGHT = 50  # of 255: pictures whose mean differs by more in a channel show another light or colour
 FAINT = 0.5  # of 255: what a picture shows less than that is noise

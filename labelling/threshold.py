@@ -194,7 +194,7 @@ def promised(held: Held, share: float, confidence: float = CONFIDENCE) -> Point 
     larger error (``Held.chances``; with independent images P(Bin(n, share) ≤ wrong)). Points are tested from
     the most certain on: each of J starts sets the level to ``risk_of`` / J, and a point that is not accepted
     sets it to 0. Where each image is alone, a start adds what is left of the level before (the fallback
-    procedure). In folders with copies, some of which are not found, too many promises were broken by that. So
+    procedure). In folders with copies, not all of them found, too many promises were broken by that. So
     all accepted points hold together. The starts are the m, 2 m, 4 m … most certain groups; m is the least
     number that can be accepted at all, and J as large as the number of groups allows. They do not depend on
     which images are wrong.

@@ -192,7 +192,19 @@ def fit_temperature(log_probability: Tensor, labels: Tensor) -> float:
     own = log_probability.gather(1, labels[:, None])[:, 0]  # (N,)
     others = log_probability.scatter(1, labels[:, None], -math.inf).amax(dim=1)  # (N,)
     unseen = 1 / (len(labels) + 2)
-    target = (1 - unseen) * own + unseen * others  # (N,)
+    return best_temperature(log_probability, (1 - unseen) * own + unseen * others)
+
+
+def best_temperature(log_probability: Tensor, target: Tensor) -> float:
+    """Return the temperature that minimises the mean of −Σ_k t_k log q_k over N images, q being the
+    ``temperature_scaled`` probability: there the mean of E_q[log p] is that of Σ_k t_k log p_k.
+
+    Args:
+        log_probability: (N, K), log p, finite and in float64; target: (N,), Σ_k t_k log p_k.
+
+    Returns:
+        T within ``TEMPERATURE_BOUNDS``, at their end where the optimum lies beyond it.
+    """
 
     def slope(log_temperature: float) -> float:
         scaled = temperature_scaled(log_probability, math.exp(log_temperature))  # (N, K)
