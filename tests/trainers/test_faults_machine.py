@@ -20,7 +20,7 @@ from tests import children
 from tests.runs import base_arguments, make_textures
 from tests.same_run import assert_same_run
 from train import main
-from trainers.common import files, image_files
+from trainers.common import errors, files, image_files
 from trainers.common.errors import line_for_user
 from trainers.data import loader as data
 from trainers.engine import fit as loop
@@ -171,6 +171,31 @@ def kill_a_worker(out, mark):
         return original(self, index)
 
     data.CheckedImages.__getitem__ = killed
+
+
+def raise_in(module, error):
+    """Raises an error by a line of the module of this name."""
+    exec("raise error", {"__name__": module, "error": error})
+
+
+@pytest.mark.parametrize("asked", ["line_for_user", "is_of_killed_worker"])
+def test_a_worker_whose_end_is_noticed_twice_is_one_line(monkeypatch, capsys, asked):
+    """Its connection ends, and torch tells of it while that error is being answered."""
+    answer, told = getattr(errors, asked), []
+
+    def interrupted(error):
+        if not told:
+            told.append(error)
+            message = "DataLoader worker (pid 7) is killed by signal: Killed. "
+            raise_in("torch.utils.data._utils.signal_handling", RuntimeError(message))
+        return answer(error)
+
+    monkeypatch.setattr(errors, asked, interrupted)
+    lost = ConnectionResetError(104, "Connection reset by peer")
+    assert errors.exit_code(raise_in, "torch.utils.data.dataloader", lost) == 2
+    assert told == [lost]
+    (line,) = capsys.readouterr().err.split("\n", 1)[1].splitlines()
+    assert line.startswith("error: DataLoader worker (pid 7) is killed by signal")
 
 
 def test_a_killed_worker_ends_the_run_with_one_line_and_the_run_goes_on(

@@ -168,12 +168,16 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("interrupted by Ctrl-C\n")
         return 130
-    except Exception as error:
-        line = line_for_user(error)
+    except Exception as first:
+        error = first
+        try:
+            line = last_words(error)
+        except RuntimeError as told:
+            # torch tells of a killed worker once, at any moment: here the end of its connection was noticed before
+            error = told
+            line = last_words(error)
         if line is None:
-            raise
-        # a loader ends its workers, which ignore signals, when its iterator goes, which the frames hold
-        traceback.clear_frames(error.__traceback__)
+            raise error
         # torch tells of a killed worker at any moment, also while the line of a bar is being ended
         start = "\n" if is_of_killed_worker(error) else ""
         sys.stderr.write(f"{start}error: {line}\n")
@@ -183,6 +187,16 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
             discard_output()
         return 2
     return code if isinstance(code, int) else 0
+
+
+def last_words(error: Exception) -> str | None:
+    """Return the one line for an error that the user can mend, after which no loader's worker is left; None
+    for any other."""
+    line = line_for_user(error)
+    if line is not None:
+        # a loader ends its workers, which ignore signals, when its iterator goes, which the frames hold
+        traceback.clear_frames(error.__traceback__)
+    return line
 
 
 def discard_output() -> None:
