@@ -171,13 +171,13 @@ def exit_code(command: Callable[..., object], *arguments: object) -> int:
     except Exception as first:
         error = first
         try:
-            line = last_words(error)
+            line = last_words(first)
         except RuntimeError as told:
             # torch tells of a killed worker once, at any moment: here the end of its connection was noticed before
             error = told
-            line = last_words(error)
+            line = last_words(told)
         if line is None:
-            raise error
+            raise
         # torch tells of a killed worker at any moment, also while the line of a bar is being ended
         start = "\n" if is_of_killed_worker(error) else ""
         sys.stderr.write(f"{start}error: {line}\n")
