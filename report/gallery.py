@@ -16,9 +16,9 @@ from results.runs import Arrays, FinishedRun, RunSeries
 from trainers.common.console import csv_text
 from trainers.common.errors import UserError
 from trainers.common.files import check_output, write_text
-from trainers.common.record_file import UNFAMILIAR
+from trainers.common.record_file import UNFAMILIAR, nested
 
-from .pictures import Paths, thumbnail
+from .pictures import Found, Paths, thumbnail, unseen_share
 from .review import WrongLabels, least_certain, probably_wrong, wrong_labels
 
 SHOWN_IMAGES = 8  # images of each kind
@@ -40,7 +40,17 @@ READING = (
     f"certain images. {LABEL_NEXT} Fused votes are shown with their probability, "
     "their weight in the answer and their vacuity, the share of belief that they hold back."
 )
-LIST_COLUMNS = ("image", "split", "label", "answer", "probability", "uncertainty", "unfamiliar")
+LIST_COLUMNS = (
+    "image",
+    "split",
+    "label",
+    "answer",
+    "probability",
+    "uncertainty",
+    "unfamiliar",
+    "unseen",
+)
+MUCH_UNSEEN = 0.34  # share from which a card says it: just more than of the usual 3 : 2
 Rows = dict[str, list[tuple[object, ...]]]  # kind of images → rows of a list
 
 
@@ -87,6 +97,7 @@ class Card:
         right: whether the answer is the given label.
         votes: of the templates; empty where they don't vote.
         bars: of labels that a multi-label image has or is given, the most probable first.
+        unseen: of ``unseen_of``.
     """
 
     image: str
@@ -98,6 +109,12 @@ class Card:
     right: bool
     votes: list[Vote]
     bars: list[Bar]
+    unseen: float | None
+
+    @property
+    def is_much_unseen(self) -> bool:
+        """Whether so much was cut off that the answer may lack what the label names."""
+        return self.unseen is not None and self.unseen >= MUCH_UNSEEN
 
 
 class Twin(NamedTuple):
@@ -201,7 +218,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         wrong=wrong.says(),
         cards=cards,
         pairs=pairs_of(answers, truth, paths),
-        rows=list_rows(entry, found, partial(list_row, run, answers)),
+        rows=list_rows(entry, found, partial(list_row, run, answers, paths)),
     )
 
 
@@ -281,15 +298,28 @@ def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
         right=bool(answers["right"][index]),
         votes=votes_on(run, answers, index),
         bars=[],
+        unseen=unseen_of(run, answers, index, paths),
     )
+
+
+def file_in(answers: Arrays, index: int, paths: Paths) -> Found | None:
+    """Return the file of one image, None where it is not at hand; answers: of ``held_out``."""
+    name = answers["image"][index]
+    # the path of a name that images of several splits share belongs to the one that was held out
+    is_known = answers["split"][index] != "train" or (answers["image"] == name).sum() == 1
+    return paths.get(name) if is_known else None
 
 
 def picture_of(answers: Arrays, index: int, paths: Paths) -> str | None:
     """Return a data URI of one image, None where it is not at hand; answers: of ``held_out``."""
-    name = answers["image"][index]
-    # the path of a name that images of several splits share belongs to the one that was held out
-    is_known = answers["split"][index] != "train" or (answers["image"] == name).sum() == 1
-    return thumbnail(paths.get(name)) if is_known else None
+    return thumbnail(file_in(answers, index, paths))
+
+
+def unseen_of(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> float | None:
+    """Return the share of one image that was cut off before it was answered, in [0, 1); None where it is not at
+    hand; answers: of ``held_out``."""
+    is_whole = nested(run.record, "config", "INPUT", "SQUASH")
+    return 0.0 if is_whole else unseen_share(file_in(answers, index, paths))
 
 
 def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
@@ -315,7 +345,7 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
     return votes
 
 
-def list_row(run: FinishedRun, answers: Arrays, index: int) -> tuple[object, ...]:
+def list_row(run: FinishedRun, answers: Arrays, paths: Paths, index: int) -> tuple[object, ...]:
     """Return the ``LIST_COLUMNS`` of one image; answers: of ``held_out``."""
     return (
         answers["image"][index],
@@ -325,6 +355,7 @@ def list_row(run: FinishedRun, answers: Arrays, index: int) -> tuple[object, ...
         float(answers["top_probability"][index, 0]),
         float(answers[UNCERTAINTY][index]),
         unfamiliar_of(answers, index),
+        unseen_of(run, answers, index, paths),
     )
 
 

@@ -31,6 +31,7 @@ from .gallery import (
     splits_of,
     unfamiliar_of,
     unlike_the_rest,
+    unseen_of,
 )
 from .headlines import Headline, is_least, mean_of, number_of_images
 from .pictures import Paths
@@ -291,7 +292,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         wrong=wrong.says() if cards else "",
         cards=cards,
         pairs=pairs_of(answers, truth, paths) if cards else [],
-        rows=list_rows(entry, found, partial(list_row, run, answers)),
+        rows=list_rows(entry, found, partial(list_row, run, answers, paths)),
     )
 
 
@@ -311,6 +312,7 @@ def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
         right=bool((given == truth).all()),
         votes=[],
         bars=bars_of(run, answers, index),
+        unseen=unseen_of(run, answers, index, paths),
     )
 
 
@@ -348,7 +350,7 @@ def verdict(given: bool, true: bool) -> str:
     return "wrong" if given else "missed"
 
 
-def list_row(run: FinishedRun, answers: Arrays, index: int) -> tuple[object, ...]:
+def list_row(run: FinishedRun, answers: Arrays, paths: Paths, index: int) -> tuple[object, ...]:
     """Return the ``LIST_COLUMNS`` of one picture; answers: of ``held_out``."""
     given = answers["given"][index]
     probability = float(likelihood(given[None], answers["probability"][[index]])[0])
@@ -360,4 +362,5 @@ def list_row(run: FinishedRun, answers: Arrays, index: int) -> tuple[object, ...
         probability,
         1 - probability,
         unfamiliar_of(answers, index),
+        unseen_of(run, answers, index, paths),
     )

@@ -11,9 +11,10 @@ import PIL.Image
 from torch import Tensor
 
 from results.runs import FinishedRun
-from trainers.common.errors import UserError
+from trainers.common.boxes import box_of
+from trainers.common.errors import UserError, raise_machines
 from trainers.common.fingerprints import image_name, places_in
-from trainers.common.image_files import read_picture
+from trainers.common.image_files import open_image, read_picture
 from trainers.common.record_file import nested
 from trainers.data.kept import THUMBNAIL, PictureCache, small_jpeg
 from trainers.data.lists import Image
@@ -113,3 +114,22 @@ def thumbnail(image: Found | None) -> str | None:
         log.warning("no picture: %s", error)
         return None
     return "data:image/jpeg;base64," + base64.b64encode(content).decode()
+
+
+def unseen_share(image: Found | None) -> float | None:
+    """Return the share of a picture beside the square in its middle, in [0, 1); None without an image, or if
+    its header can't be read.
+    """
+    if image is None:
+        return None
+    box = box_of(image.path)
+    if box is not None:
+        sides = box.width, box.height
+    else:
+        try:
+            with open_image(image.path) as picture:
+                sides = picture.size
+        except Exception as error:  # damaged bytes can raise anything
+            raise_machines(error, image.path)
+            return None
+    return 1 - min(sides) / max(sides)

@@ -20,7 +20,8 @@ WRONG = "red square/07.png"
 
 @pytest.fixture
 def colours(tmp_path):
-    """The file of fifty pictures of each of two colours, one of which has the other's label."""
+    """The file of fifty pictures of each of two colours, one of which has the other's label, and is twice as
+    wide as high."""
     generator = numpy.random.default_rng(0)
     rows = []
     for name, colour in COLOURS.items():
@@ -28,7 +29,8 @@ def colours(tmp_path):
         for index in range(50):
             path = f"{name}/{index:02d}.png"
             shown = COLOURS["blue square"] if path == WRONG else colour
-            pixels = generator.normal(0, 30, (32, 32, 3)) + shown
+            width = 64 if path == WRONG else 32
+            pixels = generator.normal(0, 30, (32, width, 3)) + shown
             picture = Image.fromarray(numpy.clip(pixels, 0, 255).astype("uint8"))
             picture.save(tmp_path / path)
             rows.append((path, name))
@@ -46,6 +48,12 @@ def test_a_training_picture_whose_label_is_wrong_is_listed(task, colours, tmp_pa
     assert WRONG.endswith(first["image"])
     assert first["split"] == "test", "all are tested in folds"
     assert (first["label"], first["answer"]) == ("red square", "blue square")
+    with open(run / "report_least_certain.csv", encoding="utf-8-sig") as file:
+        cut = {row["image"]: float(row["unseen"]) for row in csv.DictReader(file)}
+    assert cut.pop(first["image"]) == float(first["unseen"]) == 0.5
+    assert {*cut.values()} == {0.0}
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert "cropped to its middle: 50&nbsp;% of it was not seen" in page
 
     answers = read_answers(run, "test", record_of(run))
     assert answers["probability"].shape == (100, 2)
