@@ -37,6 +37,7 @@ MOST_REFERENCES = 10_000  # training pictures, at most
 LOOK_FOLDS = 10  # of groups, whose look is judged by the others
 RIDGE = 0.01  # share of the mean variance of standardised statistics that is added to each
 COSINES_PER_BLOCK = 1000  # pictures whose cosines are computed at a time
+NEAR = 0.4  # of the root mean square distance of two pictures: nearer ones are near neighbours
 NEXT_TO_NOTHING = 1e-6  # a distance, as of a copy
 
 
@@ -202,6 +203,24 @@ def content_apart(features: numpy.ndarray, group: numpy.ndarray) -> numpy.ndarra
         cosines[group[block, None] == group] = -1
         content.append(content_distance(cosines))
     return numpy.concatenate(content)
+
+
+def has_near(features: numpy.ndarray, groups: numpy.ndarray) -> numpy.ndarray:
+    """Return whether each picture has a near neighbour in another group, (N,) bool.
+
+    Args:
+        features: (N, E), of any length; groups: (N,), numbers.
+    """
+    features = unit(features)
+    mean_square = 1 - (features.mean(axis=0) ** 2).sum()  # half of it, as 1 minus a cosine is
+    near = []
+    for block in numpy.split(
+        numpy.arange(len(features)), range(COSINES_PER_BLOCK, len(features), COSINES_PER_BLOCK)
+    ):
+        cosines = features[block] @ features.T  # (n, N)
+        cosines[groups[block, None] == groups] = -1
+        near.append(1 - cosines.max(axis=1) <= NEAR**2 * mean_square)
+    return numpy.concatenate(near)
 
 
 def look_apart(looks: numpy.ndarray, fold: numpy.ndarray) -> numpy.ndarray:

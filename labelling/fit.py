@@ -31,7 +31,7 @@ from trainers.prompting.backbone import Backbone
 
 from .cross_fit import FeatureSet, cross_fit
 from .encode import Encoded, encode, learn_features
-from .familiar import FAMILIAR_FILE, fit_familiar, is_kept
+from .familiar import FAMILIAR_FILE, fit_familiar, has_near, is_kept
 from .own_run import build_run, complete, config_of_images
 from .request import LOGGERS, OwnRun, check_images
 from .rounds import REFIT, begin_round, end_round, progress_said
@@ -239,13 +239,17 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     looks = learn_features(run)
     answered = out_of_fold(run, method)
     run.end_without_epochs(time.monotonic() - started)
-    paths = [str(item.impath) for item in run.loaders.images.train_x]
+    images = run.loaders.images
+    paths = [str(item.impath) for item in images.train_x]
     features = torch.stack([run.loaders.features[path] for path in paths])
     known = Encoded(features, numpy.stack([looks[path] for path in paths]))
     p_values = keep_familiar(run, known)
     if len(p_values) == len(paths):  # of more no picture is asked whether it is one of the kept
         answered.answers.unfamiliar = torch.from_numpy(p_values)
-    if run.loaders.images.is_tested_in_folds:
+    if images.found_in_part:
+        groups = numpy.array([images.groups[path] for path in paths])
+        answered = answered._replace(is_near=has_near(features.numpy(), groups))
+    if images.is_tested_in_folds:
         run.evaluation.measure(answered, "test")
         run.evaluation.write_record()
     else:

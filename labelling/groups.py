@@ -24,6 +24,7 @@ NOTHING_LOOKED_FOR = (
 )
 SECONDS = 1.0  # a pattern's time for one name
 FILM = 20  # images that look alike; smaller groups may be copies of one picture
+SHOWN = 3  # pairs of images that a warning names
 STRETCHES = 10  # parts that a film is divided into, as many as there are folds
 Groups = Mapping[str, int]  # path → the number of the group of images that belong together
 
@@ -177,7 +178,7 @@ def note_on_rule(rule: str, across: bool, names: Mapping[str, str], paths: Colle
 
 
 def pairs_in_part(partial: Iterable[str], group_of: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return for each group with partial images the first of these and another image of the group.
+    """Return for each of up to three groups with partial images the first of these and another image of the group.
 
     Args:
         partial: paths of images that look like some of their group and unlike the rest; group_of: path → name.
@@ -189,7 +190,7 @@ def pairs_in_part(partial: Iterable[str], group_of: Mapping[str, str]) -> list[t
     for path, group in group_of.items():
         if path != first.get(group):
             other.setdefault(group, path)
-    return [(path, other[group]) for group, path in first.items()]
+    return [(path, other[group]) for group, path in first.items()][:SHOWN]
 
 
 def note_on_partial(share: float, pairs: Sequence[tuple[str, str]], advice: str) -> str:
@@ -201,7 +202,7 @@ def note_on_partial(share: float, pairs: Sequence[tuple[str, str]], advice: str)
     """
     if not share:
         return ""
-    some = ", ".join(f"{one} and {other}" for one, other in pairs[:3])
+    some = ", ".join(f"{one} and {other}" for one, other in pairs)
     return (
         f"{100 * share:.0f} % of the images look like some of their group and unlike the rest of it, as copies do that are "
         f"zoomed, covered or changed in several ways (look at {some}): others will not have been found, so that accuracies are too high, and "

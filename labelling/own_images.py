@@ -154,7 +154,7 @@ class Grouping:
 
     groups: Groups
     names: Mapping[str, str]
-    found_in_part: float
+    found_in_part: Sequence[tuple[str, str]]
     notes: Sequence[str]
 
     @property
@@ -209,7 +209,7 @@ def group_images(
             f"{table.place} says which images belong together, by {said_by(names)}: leave out --group-by"
         )
     if rule == NONE:
-        return Grouping(numbered(paths, {}), {}, 0.0, log_warnings([NOTHING_LOOKED_FOR]))
+        return Grouping(numbered(paths, {}), {}, [], log_warnings([NOTHING_LOOKED_FOR]))
     if rule:
         names = named_by(rule, every, across=task.multi_label)
     notes = []
@@ -220,8 +220,8 @@ def group_images(
     alike, partial, remarks = by_look(unnamed, task, seen, table.is_divided)
     share = share_partial(len(partial), len(every))
     pairs = [
-        (name_for_message(one, table.place), name_for_message(other, table.place))
-        for one, other in pairs_in_part(partial, alike)
+        (image_name(one), image_name(other))
+        for one, other in pairs_in_part(partial if share else [], alike)
     ]
     advice = "by a column group or by --group-by"
     notes += log_warnings([*remarks, note_on_partial(share, pairs, advice)])
@@ -229,7 +229,7 @@ def group_images(
     groups = numbered(paths, {**alike, **by_name})
     if names:
         check_groups(table, groups)
-    return Grouping(groups, names, share, notes)
+    return Grouping(groups, names, pairs, notes)
 
 
 def content_of(images: Images, named_groups: Mapping[str, str]) -> str:

@@ -215,15 +215,9 @@ class SingleLabel:
         images = metrics["images"]
         independent = metrics.get("effective_images", images)
         low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
-        least = ""
-        doubt = ""
-        if "found_in_part" in record:
-            doubt = ", too high: copies were found only in part"
-        elif "is_chosen" in record:
-            doubt = CHOSEN
-        elif "folds" in record:
-            # what is kept is fitted to all images, and what was tested to a part of them
-            least = "at least about "
+        doubt = doubt_of(record, "accuracy")
+        # what is kept is fitted to all images, and what was tested to a part of them
+        least = "at least about " if "folds" in record and not doubt else ""
         return (
             f"Accuracy: {least}{metrics['accuracy']:.1f} % of {tested_on(record, images)} "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %){doubt}"
@@ -380,9 +374,7 @@ class MultiLabel:
         metrics = tested_metrics(record)
         if "map" not in metrics:
             return ""
-        doubt = CHOSEN if "is_chosen" in record else ""
-        if "found_in_part" in record:
-            doubt = ", too high: copies were found only in part"
+        doubt = doubt_of(record, "map")
         f1s = ""
         if "micro_f1" in metrics:
             f1s = f"; F1 of all labels {metrics['micro_f1']:.1f} %, mean of the labels' {metrics['macro_f1']:.1f} %"
@@ -415,6 +407,21 @@ def tested_metrics(record: Record) -> dict[str, Any]:
     """Return the measures of a run's test; none if it was not tested."""
     measured: dict[str, Any] = record["metrics"].get(record["config"]["TEST"]["SPLIT"], {})
     return measured
+
+
+def doubt_of(record: Record, measure: str) -> str:
+    """Return why a run's measure is not that of other pictures, after a comma; "" for no reason."""
+    if "found_in_part" not in record:
+        return CHOSEN if "is_chosen" in record else ""
+    estimate = ""
+    neighbours = tested_metrics(record).get("neighbours", {})
+    if neighbours and None not in (neighbours["far"][measure], neighbours["near"][measure]):
+        far, near = neighbours["far"], neighbours["near"]
+        estimate = (
+            f" ({far[measure]:.1f} % of the {far['images']} without a near neighbour in another group, "
+            f"{near[measure]:.1f} % of the other {near['images']})"
+        )
+    return f", too high: copies were found only in part{estimate}"
 
 
 def note_on_small(number: "Counter[str]") -> Iterator[str]:

@@ -142,6 +142,7 @@ class Gallery:
         reading: the explanation of the pictures.
         wrong: how many labels are probably wrong, in a sentence; "" for no sentence.
         cards: kind, such as ``LEAST_CERTAIN`` → the first ``SHOWN_IMAGES`` images of that kind.
+        in_part: the pairs that show that copies were found only in part.
         pairs: of near-duplicates, or of images of one group; at most ``SHOWN_IMAGES``.
         rows: kind of ``LIST_ENDINGS`` → a row of ``SERIES_HEADS`` and ``LIST_COLUMNS`` for each such image, at
             most ``MOST_LISTED``.
@@ -151,6 +152,7 @@ class Gallery:
     reading: str
     wrong: str
     cards: dict[str, list[Card]]
+    in_part: list[list[Twin]]
     pairs: list[Pair]
     rows: Rows
 
@@ -217,6 +219,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         reading=READING,
         wrong=wrong.says(),
         cards=cards,
+        in_part=in_part_of(run, answers, truth, paths),
         pairs=pairs_of(answers, truth, paths),
         rows=list_rows(entry, found, partial(list_row, run, answers, paths)),
     )
@@ -284,6 +287,23 @@ def pairs_of(answers: Arrays, truth: Sequence[str], paths: Paths) -> list[Pair]:
         return Twin(answers["image"][index], picture_of(answers, index, paths), truth[index])
 
     return [Pair(twin(first), twin(second), size) for first, second, size in chosen[:SHOWN_IMAGES]]
+
+
+def in_part_of(
+    run: FinishedRun, answers: Arrays, truth: Sequence[str], paths: Paths
+) -> list[list[Twin]]:
+    """Return the pairs by which a run warns that copies were found only in part, none where it does not.
+
+    Args:
+        answers: to N images; truth: N given labels in words, "" stands for that of an image without an answer.
+    """
+    label_of = dict(zip(answers["image"].tolist(), truth))
+    pairs = []
+    for names in run.record.get("found_in_part", ()):
+        pairs.append(
+            [Twin(name, thumbnail(paths.get(name)), label_of.get(name, "")) for name in names]
+        )
+    return pairs
 
 
 def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:

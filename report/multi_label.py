@@ -23,6 +23,7 @@ from .gallery import (
     Bar,
     Card,
     Gallery,
+    in_part_of,
     list_rows,
     other_mistakes,
     pairs_of,
@@ -291,6 +292,7 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         reading=GALLERY,
         wrong=wrong.says() if cards else "",
         cards=cards,
+        in_part=in_part_of(run, answers, truth, paths),
         pairs=pairs_of(answers, truth, paths) if cards else [],
         rows=list_rows(entry, found, partial(list_row, run, answers, paths)),
     )

@@ -9,7 +9,7 @@ import pytest
 import predict
 from labelling import PromptedClassifier
 from labelling.checkout import image_folder  # noqa: F401, which Dassl's registry knows then
-from labelling.task import SINGLE_LABEL
+from labelling.task import MULTI_LABEL_TASK, SINGLE_LABEL
 from report.tasks import headlines
 from results.runs import collect, group
 from tests import bursts, copies
@@ -83,35 +83,46 @@ def test_shots_of_training_scenes_in_a_divided_folder_are_said_and_promise_nothi
     assert "no promise (--max-error) rests" in said
 
 
+@pytest.mark.parametrize(
+    "task, trainer",
+    [
+        pytest.param(SINGLE_LABEL, "GDA", id="single-label"),
+        pytest.param(MULTI_LABEL_TASK, "BinaryProbe", id="multi-label", marks=pytest.mark.slow),
+    ],
+)
 def test_copies_that_are_found_in_part_promise_nothing_until_their_groups_are_named(
-    tmp_path, capsys, no_figures
+    task, trainer, tmp_path, capsys, no_figures
 ):
     draws = numpy.random.default_rng(0)
-    folder = tmp_path / "copies"
+    rows = ["image,label"]
     codes = [(code, name) for code, name in bursts.codes() if name in CLASSES]
     for scene, (picture, name) in enumerate(bursts.drawn(codes[::4])):
-        (folder / name).mkdir(parents=True, exist_ok=True)
         for number in range(4):
-            copy = copies.copy("augmented", picture, draws)
-            copy.save(folder / name / f"{scene:02d}{'abcd'[number]}.png")
-    found = {"trainer": "ZeroshotCLIP", "backbone": "tiny"}
-    classifier = PromptedClassifier.fit(folder, folder=tmp_path / "guessed", **found)
-    assert classifier.record["found_in_part"] > 0.05
-    said = SINGLE_LABEL.said(classifier.record)
+            file = f"{scene:02d}{'abcd'[number]}.png"
+            copies.copy("augmented", picture, draws).save(tmp_path / file)
+            rows.append(f"{file},{name}")
+    table = tmp_path / "labels.csv"
+    table.write_text("\n".join(rows))
+    found = {"trainer": trainer, "backbone": "tiny", "multi_label": task.multi_label}
+    record = PromptedClassifier.fit(table, folder=tmp_path / "guessed", **found).record
+    near, far = record["metrics"]["test"]["neighbours"].values()
+    assert near["images"] + far["images"] == len(rows) - 1
+    said = task.said(record)
     assert "too high: copies were found only in part" in said and "at least" not in said
-    [note] = [note for note in classifier.record["notes"] if "--group-by" in note]
+    assert f"% of the {far['images']} without a near neighbour in another group, " in said
+    [note] = [note for note in record["notes"] if "--group-by" in note]
     assert "--max-error promises nothing" in note
-    pairs = re.findall(r"(?:look at|,) ([\w ]+/\d\d)\w.png and ([\w ]+/\d\d)\w.png", note)
-    assert len(pairs) == 3
-    assert all(one == other for one, other in pairs), "each is of one scene"
-    [picture, *_] = (folder / name).iterdir()
-    words = "--max-error", "0.2", picture
+    pairs = [[*pair] for pair in re.findall(r"(?:look at|,) (\d\d\w.png) and (\d\d\w.png)", note)]
+    assert record["found_in_part"] == pairs and len(pairs) == 3
+    assert all(one[:2] == other[:2] for one, other in pairs), "each is of one scene"
+    words = "--max-error", "0.2", tmp_path / pairs[0][0]
     assert call(predict.main, "--run", tmp_path / "guessed", *words) == 2
-    assert "copies were found only in part. Name what belongs" in capsys.readouterr().err
-    rule = {"group_by": "([0-9]+)"}
-    classifier = PromptedClassifier.fit(folder, folder=tmp_path / "named", **rule, **found)
-    assert "found_in_part" not in classifier.record
-    assert call(predict.main, "--run", tmp_path / "named", *words) == 0
+    assert "copies were found only in part" in capsys.readouterr().err
+    named = {"folder": tmp_path / "named", "group_by": "([0-9]+)"}
+    record = PromptedClassifier.fit(table, **named, **found).record
+    assert "found_in_part" not in record and "neighbours" not in record["metrics"]["test"]
+    call(predict.main, "--run", tmp_path / "named", *words)
+    assert "found only in part" not in capsys.readouterr().err
 
 
 def test_every_interval_of_an_accuracy_counts_scenes_and_not_shots(

@@ -10,7 +10,7 @@ import torch
 
 from labelling import familiar
 from labelling.appearance import looks_of
-from labelling.familiar import FAMILIAR_FILE, Familiar, fit_familiar, read_familiar
+from labelling.familiar import FAMILIAR_FILE, NEAR, Familiar, fit_familiar, has_near, read_familiar
 from trainers.common.files import file_hash, write_arrays
 from trainers.common.record_file import UNFAMILIAR
 
@@ -100,6 +100,21 @@ def test_copies_in_a_group_count_once():
     least = 1 / (once.groups + 1)
     assert (twice.p_values(asked, their_looks) >= least).all()
     assert twice.p_values(-asked, their_looks) == pytest.approx(least)
+
+
+def test_near_neighbours_are_of_other_groups_and_nearer_than_most(monkeypatch):
+    """By a loop over all pairs; a copy in a picture's own group is none."""
+    monkeypatch.setattr(familiar, "COSINES_PER_BLOCK", 7)
+    features, _, group = drawn(numpy.random.default_rng(0), 30, 2)
+    group[-2:] = 30, 31  # two copies that were not found
+    unit = features / numpy.linalg.norm(features, axis=1, keepdims=True)
+    square = ((unit[:, None] - unit[None]) ** 2).sum(axis=2)
+    limit = NEAR * math.sqrt(square.mean())
+    expected = []
+    for place, own in enumerate(square):
+        expected.append(math.sqrt(own[group != group[place]].min()) <= limit)
+    assert has_near(features, group).tolist() == expected
+    assert expected[-2:] == [True, True] and sum(expected) < 10
 
 
 def test_too_few_groups_find_nothing_unfamiliar():

@@ -82,4 +82,4 @@ def test_copies_that_are_not_found_stay_together_by_their_names_if_others_are_fo
     assert len({*made.groups.values()}) == 24
     said = r"48 images are of 24 groups, such as (s\d\d).png and \1_flip.png"
     assert re.search(said, " ".join(made.notes))
-    assert made.found_in_part == 0
+    assert not made.found_in_part

@@ -187,7 +187,7 @@ def test_plain_drawings_are_alone_and_nothing_is_said_of_copies(tmp_path, multi_
     file = tmp_path / "labels.csv"
     file.write_text("\n".join(["image,label", *rows]))
     made = images_in(file, CFG, True, multi_label)
-    assert made.found_in_part == 0
+    assert not made.found_in_part
     assert len({*made.groups.values()}) >= 0.98 * len(rows)
     said = " ".join(made.notes)
     assert "--max-error" not in said and "film" not in said

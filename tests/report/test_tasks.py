@@ -133,7 +133,7 @@ def test_out_of_fold_the_number_is_at_least_about(task, tmp_path):
     run = task.write(tmp_path / "runs", "CDC", task.answers(1))
     for facts, is_least in (
         ({"folds": None}, False),
-        ({"folds": 5, "found_in_part": 0.2}, False),
+        ({"folds": 5, "found_in_part": [["a.png", "b.png"]]}, False),
         ({"folds": 5, "found_in_part": None}, True),
     ):
         change_record(run, **facts)
@@ -327,14 +327,13 @@ def test_gallery_and_lists_have_the_same_pictures_in_one_order(task, tmp_path, m
     assert (listed["uncertainty"].diff()[1:] <= 1e-7).all()
 
 
-@over_tasks
-def test_a_picture_is_the_one_that_the_answers_name(task, tmp_path, monkeypatch):
-    arrays = task.answers(1)
-    colours = numpy.random.default_rng(0).integers(0, 256, (40, 3))
-    (tmp_path / FOLDER).mkdir()
+def write_pictures(names, folder, monkeypatch):
+    """Write a picture of one colour for each name, and let the data set have them; return the colours (N, 3)."""
+    colours = numpy.random.default_rng(0).integers(0, 256, (len(names), 3))
+    (folder / FOLDER).mkdir()
     paths = []
-    for name, colour in zip(arrays["image"], colours):
-        path = tmp_path / str(name)
+    for name, colour in zip(names, colours):
+        path = folder / str(name)
         Pictures.new("RGB", (32, 32), tuple(map(int, colour))).save(path)
         paths.append(Image(str(path), 0, ""))
 
@@ -349,6 +348,13 @@ def test_a_picture_is_the_one_that_the_answers_name(task, tmp_path, monkeypatch)
             return paths
 
     monkeypatch.setattr("datasets.every.data_set", lambda name: Lists())
+    return colours
+
+
+@over_tasks
+def test_a_picture_is_the_one_that_the_answers_name(task, tmp_path, monkeypatch):
+    arrays = task.answers(1)
+    colours = write_pictures(arrays["image"], tmp_path, monkeypatch)
     task.write(tmp_path / "runs", "CDC", arrays)
     (entry,) = series_of(tmp_path / "runs")
     made = shown_of(entry).gallery(entry, find_images(entry.first, str(tmp_path)))
@@ -357,6 +363,23 @@ def test_a_picture_is_the_one_that_the_answers_name(task, tmp_path, monkeypatch)
         shown = numpy.asarray(Pictures.open(io.BytesIO(content)), float).mean(axis=(0, 1))
         nearest = numpy.abs(colours - shown).sum(axis=1).argmin()
         assert arrays["image"][nearest] == card.image
+
+
+@over_tasks
+def test_the_pairs_that_a_warning_of_copies_names_are_drawn_side_by_side(
+    task, tmp_path, monkeypatch
+):
+    arrays = task.answers(1)
+    write_pictures(arrays["image"], tmp_path, monkeypatch)
+    run = task.write(tmp_path / "runs", "CDC", arrays)
+    pairs = arrays["image"][[[0, 4], [8, 2]]].tolist()
+    root = str(tmp_path)
+    for named, drawn in ((pairs, sum(pairs, [])), (None, [])):
+        change_record(run, found_in_part=named)
+        make_report([tmp_path / "runs"], tmp_path / "page.html", {}, root=root)
+        page = (tmp_path / "page.html").read_text()
+        shown = page.partition("<h3>Copies that were found only in part")[2].partition("<h3>")[0]
+        assert re.findall(r'<img src="data:image/jpeg;[^"]+" alt="([^,"]+), ', shown) == drawn
 
 
 def test_a_data_set_of_one_label_has_no_pictures_for_a_multi_label_run(tmp_path, caplog, data_root):

@@ -36,8 +36,8 @@ class Images:
             without their fold; 0: none.
         groups: path → the number of the group of images that are not independent of one another; empty
             where nothing is known of groups.
-        found_in_part: share, in [0, 1], of the images that look like some of their group and unlike the rest
-            of it, where these are so many that groups are found only in part; else 0.
+        found_in_part: pairs of names of images that show that groups are found only in part, at most three; empty
+            where nothing shows it.
         is_chosen: whether the images were shown to be more, or less, certain than others that were not labelled.
         kept: the decoded pictures of a first look at them; None without one.
         truth: path → (K,) bool, which labels the image has; empty where each has the one of its item.
@@ -57,7 +57,7 @@ class Images:
     is_test_only: bool = False
     folds: int = 0
     groups: Mapping[str, int] = field(default_factory=dict)
-    found_in_part: float = 0.0
+    found_in_part: Sequence[tuple[str, str]] = ()
     is_chosen: bool = False
     kept: PictureCache | None = None
     truth: Mapping[str, numpy.ndarray] = field(default_factory=dict)

@@ -1,5 +1,6 @@
 """Arrays and metrics of answers to images: with one label per image, and with any number."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -7,6 +8,7 @@ import numpy
 from torch import Tensor
 
 from ..common.fingerprints import image_name
+from ..common.readers import Stored
 from ..data.images import Images
 from ..evaluation.figures import effective_number
 from ..evaluation.multi_label import (
@@ -28,12 +30,14 @@ class SplitAnswers(NamedTuple):
     Attributes:
         labels: (N,); paths: N.
         fold: (N,), from 0, without which each image was answered; None where none of them was trained on.
+        is_near: (N,) bool, whether an image of another group is near; None where that isn't asked for.
     """
 
     answers: Prediction
     labels: Tensor
     paths: list[str]
     fold: Tensor | None = None
+    is_near: numpy.ndarray | None = None
 
 
 class Scoring(Protocol):
@@ -69,13 +73,17 @@ class OneLabel:
         return arrays
 
     def metrics(self, answered: SplitAnswers) -> Metrics:
-        """Return the metrics of ``measure``; where groups are known ``effective_images``, too."""
+        """Return the metrics of ``measure``; where groups are known ``effective_images``, too, and ``neighbours``
+        (``by_neighbours``)."""
         answers = answered.answers
         metrics = measure(answers, answered.labels, self.method.classnames)
         if self.images.groups:
             right = (answers.probability.argmax(dim=1) == answered.labels).numpy()
             groups = numpy.array([self.images.groups[path] for path in answered.paths])
             metrics["effective_images"] = effective_number(right, groups)
+            metrics |= by_neighbours(
+                answered, "accuracy", lambda some: 100 * float(right[some].mean())
+            )
         return metrics
 
 
@@ -119,12 +127,19 @@ class MultiLabel:
         }
 
     def metrics(self, answered: SplitAnswers) -> Metrics:
-        """Return the metrics of ``measure_multi_label``; ``per_label`` has each one's ``threshold`` for later pictures."""
+        """Return the metrics of ``measure_multi_label``; ``per_label`` has each one's ``threshold`` for later pictures.
+        They have ``neighbours``, too (``by_neighbours``)."""
         names = self.method.classnames
         arrays = self.arrays(answered)
         truth = arrays["truth"]
         probability = arrays["probability"]
-        measured = measure_multi_label(probability, given_in(arrays), truth, names)
+        given = given_in(arrays)
+
+        def mean_precision(some: numpy.ndarray) -> Stored:
+            return measure_multi_label(probability[some], given[some], truth[some], names)["map"]
+
+        measured = measure_multi_label(probability, given, truth, names)
+        measured |= by_neighbours(answered, "map", mean_precision)
         thresholds = label_thresholds(self.method)
         if self.method.learner is None:
             return without_given(measured)
@@ -133,6 +148,23 @@ class MultiLabel:
         for name, threshold in zip(names, thresholds.tolist()):
             measured["per_label"][name]["threshold"] = threshold if threshold < numpy.inf else None
         return measured
+
+
+def by_neighbours(
+    answered: SplitAnswers, name: str, measure: Callable[[numpy.ndarray], Stored]
+) -> Metrics:
+    """Return under ``neighbours`` the number and the measure of the images ``near`` an image of another group, and of
+    those that are ``far`` from all; nothing where this isn't known or there are none of either.
+
+    Args:
+        name: of the measure, which is taken of the images of a mask (N,), in percent.
+    """
+    if answered.is_near is None or answered.is_near.all() or not answered.is_near.any():
+        return {}
+    made = {}
+    for kind, some in (("near", answered.is_near), ("far", ~answered.is_near)):
+        made[kind] = {"images": int(some.sum()), name: measure(some)}
+    return {"neighbours": made}
 
 
 def groups_of(images: Images, method: Method, answered: SplitAnswers) -> Arrays:

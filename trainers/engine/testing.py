@@ -180,7 +180,7 @@ class Evaluator:
             "folds": images.folds if images.is_tested_in_folds else 0,
             "class_parameters": list(method.class_part.names),
             "files": self.files,
-            "found_in_part": images.found_in_part,
+            "found_in_part": [[*pair] for pair in images.found_in_part],
             "is_chosen": images.is_chosen,
             "gpu": gpu_facts(method.device),
             "backbone_origin": method.towers.backbone.origin,
