@@ -19,6 +19,7 @@ from trainers.evaluation.multi_label import f1, f1_interval, measure_multi_label
 from trainers.evaluation.prediction import Prediction, measure
 
 from .answer import Answers
+from .families import confirmed, joined
 from .label_cells import Labelled, Sources, are_sources, labelled_pictures, place_of
 from .look_alikes import look_alikes
 from .pictures import Picture, is_path
@@ -93,7 +94,7 @@ def measure_answers(
     if note:
         log.warning("%s", note)
     classes = numpy.zeros(len(truth), int) if multi_label else truth.argmax(axis=1)
-    groups = groups_of(known.groups, looks, classes)
+    groups = groups_of(known.pictures, known.groups, looks, classes)
     if multi_label:
         return of_multi_label(answers, truth, groups, seen, known.weight)
     return of_single_label(answers, truth.argmax(axis=1), groups, seen, known.weight)
@@ -239,16 +240,24 @@ def looks_at(pictures: Sequence[Picture]) -> list[PictureFacts | None]:
 
 
 def groups_of(
-    named: Sequence[str], looks: Sequence[PictureFacts | None], classes: numpy.ndarray
+    pictures: Sequence[Picture],
+    named: Sequence[str],
+    looks: Sequence[PictureFacts | None],
+    classes: numpy.ndarray,
 ) -> numpy.ndarray:
-    """Return the number (N,) of the group of each picture: by its name, or of files without
-    one by evidence that they are copies, of one class. A picture that is not a file is alone.
+    """Return the number (N,) of the group of each picture: by the name of its group, or of files without
+    one by evidence that they are copies, of one class, as in training: by how alike they look, and by families of
+    file names that this confirms. A picture that is not a file is alone.
 
     Args:
-        named: N names, "" for none; looks: as in ``looks_at``; classes: (N,).
+        pictures: N; named: N names of groups, "" for none; looks: as in ``looks_at``; classes: (N,).
     """
     coarse = [None if name else look and look.coarse for name, look in zip(named, looks)]
     alike = look_alikes(coarse, classes.tolist()).groups
+    files = [place for place, own in enumerate(coarse) if own is not None]
+    paths = [os.fspath(cast(str, pictures[place])) for place in files]
+    families = confirmed(paths, classes[files].tolist(), [alike[place] for place in files])
+    alike = joined(alike, [[files[index] for index in own] for own in families.members])
     first: dict[str, int] = {}
     places = [first.setdefault(name, place) if name else place for name, place in zip(named, alike)]
     return numpy.array(places)

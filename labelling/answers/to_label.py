@@ -189,9 +189,10 @@ def once_each(
     Args:
         paths: of all images; known: the labelled ones.
     """
-    looks = look_through([paths[place] for place in places])
+    files = [paths[place] for place in places]
+    looks = look_through(files)
     is_again = known.saved_again(thumbnails(looks))
-    groups = groups_of([""] * len(looks), looks, numpy.zeros(len(looks), int)).tolist()
+    groups = groups_of(files, [""] * len(files), looks, numpy.zeros(len(files), int)).tolist()
     first: dict[int, int] = {}
     again = []
     for place, group, is_known in zip(places, groups, is_again):

@@ -6,6 +6,7 @@ import numpy
 import pytest
 from PIL import Image
 
+from labelling.evaluate import groups_of, looks_at
 from labelling.families import confirmed, joined
 from tests.labelling.tables import CFG, images_in
 
@@ -83,3 +84,13 @@ def test_copies_that_are_not_found_stay_together_by_their_names_if_others_are_fo
     said = r"48 images are of 24 groups, such as (s\d\d).png and \1_flip.png"
     assert re.search(said, " ".join(made.notes))
     assert not made.found_in_part
+    # an evaluation's unit is the same group; a picture in memory and one that has a name for its group are of no family
+    pictures = [item.impath for item in made.test]
+    expected = [made.groups[path] for path in pictures]
+    classes = [0 if multi_label else item.label for item in made.test]
+    pictures.append(numpy.zeros((8, 8, 3), "uint8"))
+    names = ["mine", *[""] * 48]
+    groups = groups_of(pictures, names, looks_at(pictures), numpy.array([*classes, 0]))
+    expected[0] = -1
+    together = numpy.equal.outer([*expected, -2], [*expected, -2])
+    assert (numpy.equal.outer(groups, groups) == together).all()
