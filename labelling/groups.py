@@ -205,7 +205,7 @@ def note_on_partial(share: float, pairs: Sequence[tuple[str, str]], advice: str)
     some = ", ".join(f"{one} and {other}" for one, other in pairs)
     return (
         f"{100 * share:.0f} % of the images look like some of their group and unlike the rest of it, as copies do that are "
-        f"zoomed, covered or changed in several ways (look at {some}): others will not have been found, so that accuracies are too high, and "
+        f"zoomed, covered or changed in several ways (look at {some}): others will not have been found, so that accuracies may be too high, and "
         f"--max-error promises nothing. Name what belongs together, {advice}"
     )
 

@@ -421,7 +421,7 @@ def doubt_of(record: Record, measure: str) -> str:
             f" ({far[measure]:.1f} % of the {far['images']} without a near neighbour in another group, "
             f"{near[measure]:.1f} % of the other {near['images']})"
         )
-    return f", too high: copies were found only in part{estimate}"
+    return f", perhaps too high: copies were found only in part{estimate}"
 
 
 def note_on_small(number: "Counter[str]") -> Iterator[str]:
