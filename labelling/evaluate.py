@@ -252,9 +252,9 @@ def groups_of(
     Args:
         pictures: N; named: N names of groups, "" for none; looks: as in ``looks_at``; classes: (N,).
     """
-    coarse = [None if name else look and look.coarse for name, look in zip(named, looks)]
-    alike = look_alikes(coarse, classes.tolist()).groups
-    files = [place for place, own in enumerate(coarse) if own is not None]
+    searched = [None if name else look for name, look in zip(named, looks)]
+    alike = look_alikes(searched, classes.tolist()).groups
+    files = [place for place, look in enumerate(searched) if look and look.coarse is not None]
     paths = [os.fspath(cast(str, pictures[place])) for place in files]
     families = confirmed(paths, classes[files].tolist(), [alike[place] for place in files])
     alike = joined(alike, [[files[index] for index in own] for own in families.members])

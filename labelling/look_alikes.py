@@ -1,10 +1,11 @@
 """Search for pictures of a class that look alike: copies, a picture in another size or format, mirrored, turned or
 with black boxes in it, and the shots of a burst or the frames of a film.
 
-Pictures are compared as small, blurred thumbnails (``image_files.look``). Each one is compared with its
-nearest ones under each of ``VIEWS``: a few steps of registration remove differences of place and light,
-and two pictures are near-duplicates if the rest is a small share of their contrast. Groups are the
-connected components. Black areas are taken for covers and are not compared.
+Pictures are compared as small, blurred thumbnails (``image_files.thumbnails_of``). Each one is compared with
+its nearest ones under each of ``VIEWS``: a few steps of registration remove differences of place and light,
+and two pictures may be near-duplicates if the rest is a small share of their contrast. They are if that is
+so, too, after further steps on thumbnails of twice the side, in grey. Groups are the connected components.
+Black areas are taken for covers and are not compared.
 
 Pictures without detail, such as one shape on a plain ground, are as like one another as copies are once
 they are registered: two of them are one only if they are equal under the eight symmetries, but for what
@@ -31,22 +32,26 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from trainers.common.image_files import COARSE
+from trainers.common.image_files import COARSE, FINE, PictureFacts
 from trainers.maths.threads import one_thread
 
 # Two pictures look alike if they differ by at most this share of their contrast. experiments/copies.py
 # measures the found copies and the mistakes.
-ALIKE = 0.1
-NEARLY = 0.15  # of two of a group, which others hold together
-HOPELESS = 0.6  # of what it shows: further steps of registration do not bring that below ``ALIKE``
-STEPS = 4  # of registration, at most
+ALIKE = 0.12
+NEARLY = 0.18  # of two of a group, which others hold together
+PROPOSED = 0.2  # of their coarse thumbnails, at most; of pictures with less detail
+CLOSE = 0.1
+RICH = 0.3  # share of a picture that has detail (``detail``): where one has less, ``CLOSE`` holds
+HOPELESS = 0.6  # of what it shows: further steps do not bring that below ``PROPOSED``
+STEPS = 4  # of registration of coarse thumbnails, at most
+FURTHER = 6  # of fine ones
 PLAIN = 0.2  # share of a plain picture that has detail (``detail``), at most: as ``ALIKE``
 EQUAL = 0.08  # share of contrast: two plain pictures that differ by more are two
 SLIGHT = 1.0  # of 255: a step between two coarse pixels that is no detail
 LIGHT = 50  # of 255: pictures whose mean differs by more in a channel show another light or colour
 FAINT = 0.5  # of 255: what a picture shows less than that is noise
-BLUR = 1.2  # coarse pixels: the step follows shifts of about twice that
-# how far the first step goes between two shots: coarse pixels to the right and down, scale, and radians
+BLUR = 1.2  # pixels: the step follows shifts of about twice that
+# how far the first step goes between two shots: pixels to the right and down, scale, and radians
 MOST = (4.0, 4.0, 0.3, 0.3)
 TILT = math.radians(15)  # of saved augmentations; the step follows what lies between
 SHIFT = 4.0  # coarse pixels, of a camera that pans; the step follows two more and two less
@@ -79,17 +84,19 @@ class LookAlikes(NamedTuple):
 
 
 @torch.no_grad()
-def look_alikes(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> LookAlikes:
+def look_alikes(seen: Sequence[PictureFacts | None], labels: Sequence[int]) -> LookAlikes:
     """Find the pictures of a class that look alike.
 
     Args:
-        seen: (3 · ``COARSE``²,) each (``image_files.PictureFacts``); None for what can't be read.
+        seen: the facts of each; one that can't be read, or None, is alone.
         labels: the class of each; only pictures of one class are compared.
     """
     found = LookAlikes([*range(len(seen))], [False] * len(seen))
+    thumbnails: dict[int, numpy.ndarray] = {}  # place → the coarse one and the fine one
     classes: dict[int, list[int]] = {}
-    for place, (shown, label) in enumerate(zip(seen, labels)):
-        if shown is not None:
+    for place, (facts, label) in enumerate(zip(seen, labels)):
+        if facts is not None and facts.coarse is not None and facts.fine is not None:
+            thumbnails[place] = numpy.append(facts.coarse, facts.fine)
             classes.setdefault(label, []).append(place)
     with tqdm(
         total=sum(map(len, classes.values())),
@@ -99,7 +106,7 @@ def look_alikes(seen: Sequence[numpy.ndarray | None], labels: Sequence[int]) -> 
         dynamic_ncols=True,
     ) as progress:
         for places in classes.values():
-            shown = numpy.stack([numpy.asarray(seen[place]) for place in places])
+            shown = numpy.stack([thumbnails[place] for place in places])
             for place, first, is_partial in zip(places, *in_class(shown, progress)):
                 found.groups[place] = places[first]
                 found.is_partial[place] = is_partial
@@ -114,22 +121,23 @@ def share_partial(partial: int, images: int) -> float:
 
 @one_thread()
 def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
-    """Search among N pictures (N, 3 · ``COARSE``²) of a class."""
+    """Search among N pictures of a class, their coarse and fine thumbnails (N, 3 · ``COARSE``² + ``FINE``²)."""
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
-    light = torch.from_numpy(different.reshape(-1, COARSE, COARSE, 3).transpose(0, 3, 1, 2)).float()
+    coarse, grey = torch.from_numpy(different).split((3 * COARSE**2, FINE**2), dim=1)
+    light = coarse.unflatten(1, (COARSE, COARSE, 3)).permute(0, 3, 1, 2).float()
     known = uncovered(light)
     # black boxes hide a photograph's detail, and are that of a drawing
-    most = detail(light, known).maximum(detail(light, torch.ones_like(known)))
-    is_plain = most <= PLAIN  # (U,)
+    share = detail(light, known).maximum(detail(light, torch.ones_like(known)))  # (U,)
+    is_plain = share <= PLAIN
     known[is_plain] = 1.0  # what is black in them is what they show
-    soft = blurred(light * known) / blurred(known).clamp(min=1e-3)
-    images = torch.cat([soft, known], dim=1)  # (U, 4, C, C)
-    pairs, left = held_against(images, is_plain, progress.update)
+    images = softened(light, known)  # (U, 4, C, C)
+    fine = grey.unflatten(1, (1, FINE, FINE))
+    pairs, left = held_against(images, fine, share, progress.update)
     component = connected(pairs[left <= ALIKE], len(images))
     # pictures of a large group see only one another: one of each is shown to the others
     if component.bincount().max() > NEAREST:
         firsts = torch.from_numpy(numpy.unique(component, return_index=True)[1])
-        more, more_left = held_against(images[firsts], is_plain[firsts])
+        more, more_left = held_against(images[firsts], fine[firsts], share[firsts])
         pairs = torch.cat([pairs, firsts[more]])
         left = torch.cat([left, more_left])
         component = connected(pairs[left <= ALIKE], len(images))
@@ -173,9 +181,10 @@ def views() -> Tensor:
 VIEWS = views()
 
 
-def window() -> Tensor:
-    """Return the weight (C, C) of each place; it is less towards the edges, which differ within a burst."""
-    side = torch.sin(torch.pi * (torch.arange(COARSE) + 0.5) / COARSE)
+def window(pixels: int) -> Tensor:
+    """Return the weight (C, C) of each place of a picture of C pixels a side; it is less towards the edges, which
+    differ within a burst."""
+    side = torch.sin(torch.pi * (torch.arange(pixels) + 0.5) / pixels)
     return side.outer(side).sqrt()
 
 
@@ -215,8 +224,15 @@ def blurred(images: Tensor) -> Tensor:
     return images
 
 
+def softened(light: Tensor, known: Tensor) -> Tensor:
+    """Return the light (N, L, C, C) of pictures, blurred, and which pixels are known (N, 1, C, C), as
+    (N, L + 1, C, C)."""
+    soft = blurred(light * known) / blurred(known).clamp(min=1e-3)
+    return torch.cat([soft, known], dim=1)
+
+
 def mean_light(light: Tensor, weight: Tensor) -> Tensor:
-    """Return the mean (N, 3, 1, 1) of light (N, 3, C, C), weighted by the square of (N, 1, C, C)."""
+    """Return the mean (N, L, 1, 1) of light (N, L, C, C), weighted by the square of (N, 1, C, C)."""
     square = weight.square()
     total = square.sum((-2, -1), keepdim=True).clamp(min=1e-6)
     return (light * square).sum((-2, -1), keepdim=True) / total
@@ -225,19 +241,22 @@ def mean_light(light: Tensor, weight: Tensor) -> Tensor:
 def pattern(images: Tensor) -> Tensor:
     """Return a descriptor (N, D), of length one, of images (N, 4, C, C): their light in cells."""
     light = images[:, :3]
-    weight = window() * images[:, 3:]
+    weight = window(images.shape[-1]) * images[:, 3:]
     cells = F.avg_pool2d((light - mean_light(light, weight)) * weight, CELL)
     return F.normalize(cells.flatten(1), dim=1)
 
 
 def held_against(
-    images: Tensor, is_plain: Tensor, note: Callable[[int], object] = lambda number: None
+    images: Tensor,
+    fine: Tensor,
+    detailed: Tensor,
+    note: Callable[[int], object] = lambda number: None,
 ) -> tuple[Tensor, Tensor]:
     """Compare images (N, 4, C, C) with one another.
 
     Args:
-        is_plain: (N,), which of them are not registered; note: is told how many images were compared with the
-            others.
+        fine: (N, 1, F, F), the same in grey; detailed: (N,), the share of each that has detail; note: is told how
+            many images were compared with the others.
 
     Returns:
         The pairs (P, 2) that differ by no more than ``NEARLY``, each once or twice, and by how much they
@@ -257,36 +276,65 @@ def held_against(
         other = nearest[row, column]
         turn = VIEWS[view[row, other]]  # (P, 2, 3)
         for start in range(0, len(one), PAIRS):
-            some = slice(start, start + PAIRS)
-            turned = moved_by(images[other[some]], turn[some])
-            own = images[one[some]]
-            has_detail = ~(is_plain[one[some]] | is_plain[other[some]])
-            share = unmoved(own, turned)
+            pair = torch.stack([one, other], dim=1)[start : start + PAIRS]
+            way = turn[start : start + PAIRS]
+            share = unmoved(images[pair[:, 0]], moved_by(images[pair[:, 1]], way))
             share[share > EQUAL] = torch.inf
-            share[has_detail] = difference(own[has_detail], turned[has_detail])
+            least = detailed[pair].amin(dim=1)
+            most = torch.where(least > RICH, PROPOSED, CLOSE)
+            has_detail = least > PLAIN
+            share[has_detail] = difference(
+                images, fine, pair[has_detail], way[has_detail], most[has_detail]
+            )
             is_near = share <= NEARLY
-            pairs.append(torch.stack([one[some][is_near], other[some][is_near]], dim=1))
+            pairs.append(pair[is_near])
             left.append(share[is_near])
         note(len(places))
     return torch.cat(pairs), torch.cat(left)
 
 
-def difference(images: Tensor, others: Tensor) -> Tensor:
-    """Return the remaining difference of others (P, 4, C, C) from images (P, 4, C, C), when the others are
-    moved and lit like these, as a share (P,) of their contrast; infinite where that takes another
-    light or a larger motion, or too little of both is known."""
-    motion, share = explained(images, others)
+def difference(images: Tensor, fine: Tensor, pairs: Tensor, way: Tensor, most: Tensor) -> Tensor:
+    """Return the remaining difference (P,) of the second of each of pairs (P, 2) from the first, when it is moved and
+    lit like this, as a share of their contrast (``registered``).
+
+    It is the difference of the fine thumbnails, infinite where that of the coarse ones exceeds a limit.
+
+    Args:
+        images, fine: as in ``held_against``; way: affine maps (P, 2, 3) of the second ones to start with; most: (P,),
+            the limit.
+    """
+    share, way = registered(images[pairs[:, 0]], images[pairs[:, 1]], way, STEPS)
+    is_proposed = share <= most
+    share[~is_proposed] = torch.inf
+    some = pairs[is_proposed].T.flatten()  # the first ones, then the second ones
+    known = F.interpolate(images[some, 3:], fine.shape[2:])
+    own, other = softened(fine[some].float(), known).chunk(2)
+    share[is_proposed], _ = registered(own, other, way[is_proposed], FURTHER)
+    return share
+
+
+def registered(images: Tensor, others: Tensor, way: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Move others (P, L + 1, C, C) and light them so that they are like images (P, L + 1, C, C).
+
+    Args:
+        way: affine maps (P, 2, 3) of the others to start with; steps: of registration, at most.
+
+    Returns:
+        The remaining difference (P,) as a share of their contrast, infinite where it takes another light or a larger
+        motion, or too little of both is known; and the maps (P, 2, 3).
+    """
+    motion, share = explained(images, moved_by(others, way))
     is_other = (motion.abs() > torch.tensor(MOST)).any(dim=1)
     share = share.masked_fill(is_other, torch.inf)
-    way = as_affine(motion)  # (P, 2, 3)
-    for _ in range(STEPS - 1):
-        is_open = (share > ALIKE) & (share <= HOPELESS)
+    way = one_after_the_other(as_affine(motion, images.shape[-1]), way)
+    for _ in range(steps - 1):
+        is_open = share <= HOPELESS
         if not is_open.any():
             break
         moved = moved_by(others[is_open], way[is_open])
         motion, share[is_open] = explained(images[is_open], moved)
-        way[is_open] = one_after_the_other(as_affine(motion), way[is_open])
-    return share
+        way[is_open] = one_after_the_other(as_affine(motion, images.shape[-1]), way[is_open])
+    return share, way
 
 
 def unmoved(images: Tensor, others: Tensor) -> Tensor:
@@ -294,56 +342,58 @@ def unmoved(images: Tensor, others: Tensor) -> Tensor:
     contrast."""
     light = images[:, :3]
     other_light = others[:, :3]
-    weight = window() * known_of_both(images, others)
+    weight = window(images.shape[-1]) * known_of_both(images, others)
     rest = energy(other_light - light, weight)
     return (rest / contrast(light, other_light, weight)).sqrt()
 
 
 def known_of_both(images: Tensor, others: Tensor) -> Tensor:
-    """Return which pixels are known of images and of others, (P, 4, C, C) each, as (P, 1, C, C)."""
-    return images[:, 3:] * (others[:, 3:] > 0.99)  # moved pixels are mixed ones
+    """Return which pixels are known of images and of others, (P, L + 1, C, C) each, as (P, 1, C, C)."""
+    return images[:, -1:] * (others[:, -1:] > 0.99)  # moved pixels are mixed ones
 
 
 def contrast(light: Tensor, other_light: Tensor, weight: Tensor) -> Tensor:
-    """Return the energy (P,) of what both lights (P, 3, C, C) show beside their mean; weights: (P, 1, C, C)."""
+    """Return the energy (P,) of what both lights (P, L, C, C) show beside their mean; weights: (P, 1, C, C)."""
     own = energy(light - mean_light(light, weight), weight)
     other = energy(other_light - mean_light(other_light, weight), weight)
     return own.minimum(other) + FAINT**2 * light.shape[1:].numel()
 
 
 def explained(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the motion (P, 4) of others (P, 4, C, C) that makes them most like images (P, 4, C, C)
+    """Return the motion (P, 4) of others (P, L + 1, C, C) that makes them most like images (P, L + 1, C, C)
     (``as_affine``), and the share (P,) of their common contrast that remains after it and a change of
     light. The share is infinite where the light differs by more than ``LIGHT`` or less than ``LEAST`` is
     known of both."""
-    light = images[:, :3]
-    other_light = others[:, :3]
-    weight = window() * known_of_both(images, others)  # (P, 1, C, C)
+    light = images[:, :-1]
+    other_light = others[:, :-1]
+    shape = window(images.shape[-1])
+    weight = shape * known_of_both(images, others)  # (P, 1, C, C)
     mean = mean_light(light, weight)
     other_mean = mean_light(other_light, weight)
     shows = contrast(light, other_light, weight)
     rest = ((other_light - light) * weight).flatten(1)  # (P, D)
-    changes = directions(light, mean, weight)  # (P, 9, D)
-    metric = changes @ changes.transpose(1, 2)  # (P, 9, 9)
+    changes = directions(light, mean, weight)  # (P, 6 + L, D)
+    metric = changes @ changes.transpose(1, 2)  # (P, 6 + L, 6 + L)
     size = metric.diagonal(dim1=1, dim2=2)
     metric = metric + torch.diag_embed(1e-3 * size + 1)  # of a picture without edges, too
-    along = torch.linalg.solve(metric, changes @ rest[..., None])  # (P, 9, 1)
+    along = torch.linalg.solve(metric, changes @ rest[..., None])  # (P, 6 + L, 1)
     left = (rest - (changes * along).sum(dim=1)).square().sum(dim=1)
     is_other = (mean - other_mean).abs().amax((1, 2, 3)) > LIGHT
-    is_other |= weight.square().sum((1, 2, 3)) < LEAST * window().square().sum()
+    is_other |= weight.square().sum((1, 2, 3)) < LEAST * shape.square().sum()
     return -along[:, :4, 0], (left / shows).sqrt().masked_fill(is_other, torch.inf)
 
 
 def energy(light: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted sum of squares (P,) of light (P, 3, C, C); weights: (P, 1, C, C)."""
+    """Return the weighted sum of squares (P,) of light (P, L, C, C); weights: (P, 1, C, C)."""
     return (light * weight).square().sum((1, 2, 3))
 
 
 def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted changes (P, 9, D) of light (P, 3, C, C), to first order, when it is shifted to
+    """Return the weighted changes (P, 6 + L, D) of light (P, L, C, C), to first order, when it is shifted to
     the right and down, enlarged, turned, given more contrast, more colour, and more light in each channel."""
     down, right = torch.gradient(light, dim=(2, 3))
-    place = torch.arange(COARSE) - (COARSE - 1) / 2
+    pixels = light.shape[-1]
+    place = torch.arange(pixels) - (pixels - 1) / 2
     x = place[None, :]
     y = place[:, None]
     channels = [
@@ -361,12 +411,12 @@ def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
     return torch.stack([(change * weight).flatten(1) for change in changes], dim=1)
 
 
-def as_affine(motion: Tensor) -> Tensor:
-    """Return the affine map (P, 2, 3) (``moved_by``) of a motion (P, 4): to the right and down in coarse
-    pixels, the scale minus 1, the angle in radians."""
+def as_affine(motion: Tensor, pixels: int) -> Tensor:
+    """Return the affine map (P, 2, 3) (``moved_by``) of a motion (P, 4) of pictures with that many pixels a side: to
+    the right and down in pixels, the scale minus 1, the angle in radians."""
     right, down, scale, angle = motion.unbind(1)
-    across = torch.stack([1 + scale, -angle, 2 * right / COARSE], dim=1)
-    along = torch.stack([angle, 1 + scale, 2 * down / COARSE], dim=1)
+    across = torch.stack([1 + scale, -angle, 2 * right / pixels], dim=1)
+    along = torch.stack([angle, 1 + scale, 2 * down / pixels], dim=1)
     return torch.stack([across, along], dim=1)
 
 
@@ -380,5 +430,7 @@ def one_after_the_other(first: Tensor, second: Tensor) -> Tensor:
 def moved_by(images: Tensor, affine: Tensor) -> Tensor:
     """Return images (N, 4, C, C) whose pixels are taken from the places that affine maps (N, 2, 3) give,
     with sides from −1 to 1. Pixels from outside are unknown."""
+    if not len(images):  # of which torch makes no grid
+        return images
     grid = F.affine_grid(affine, list(images.shape), align_corners=False)
     return F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)

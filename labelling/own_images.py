@@ -174,9 +174,8 @@ def by_look(
         path → name of its group; paths of the images that look like some of their group and unlike the rest,
         without those of a family; remarks on families and films, "" for none.
     """
-    coarse = [seen[image.impath].coarse for image in images]
     classes = task.searched_classes(images)
-    looked = look_alikes(coarse, classes)
+    looked = look_alikes([seen[image.impath] for image in images], classes)
     paths = [image.impath for image in images]
     families = confirmed(paths, classes, looked.groups)
     found: Groups = dict(zip(paths, joined(looked.groups, families.members)))

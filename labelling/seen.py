@@ -29,8 +29,9 @@ def facts_in(folder: str) -> tuple[int, list[PictureFacts]]:
         return 0, []
     try:
         arrays = read_arrays(place)
-        rows = zip(arrays["is_transparent"], arrays["digest"], arrays["coarse"], strict=True)
-        facts = [PictureFacts("", bool(has), own.tobytes(), seen) for has, own, seen in rows]
+        names = "is_transparent", "digest", "coarse", "fine"
+        rows = zip(*(arrays[name] for name in names), strict=True)
+        facts = [PictureFacts("", bool(has), own.tobytes(), *seen) for has, own, *seen in rows]
         return int(arrays["least"]), facts
     except Exception as error:  # damaged bytes can raise anything
         raise_machines(error, place)
@@ -48,6 +49,7 @@ def write_seen(folder: str, kept: PictureCache) -> None:
             "digest": numpy.stack([numpy.frombuffer(one.digest, numpy.uint8) for one in facts]),
             "is_transparent": numpy.array([one.is_transparent for one in facts]),
             "coarse": numpy.stack([one.coarse for one in facts]),  # type: ignore[misc]  # decoded
+            "fine": numpy.stack([one.fine for one in facts]),  # type: ignore[misc]
             "least": numpy.array(kept.least),
         },
     )

@@ -15,7 +15,7 @@ from PIL import Image, ImageEnhance
 from datasets.drawn.emoji_font import draw_emoji
 from datasets.drawn.openmoji import SPLIT
 from labelling.look_alikes import LookAlikes, look_alikes
-from trainers.common.image_files import COARSE
+from trainers.common.image_files import PictureFacts, thumbnails_of
 from trainers.common.readers import read_json
 from trainers.data.lists import PARTS
 
@@ -91,12 +91,9 @@ def textures(classes: int = 4, each: int = 60) -> Pictures:
 
 def alike(pictures: Sequence[Image.Image], classes: Sequence[str]) -> LookAlikes:
     """Which pictures look alike, as a run sees them."""
-    coarse = [
-        numpy.asarray(each.resize((COARSE, COARSE), Image.Resampling.BOX)).ravel()
-        for each in pictures
-    ]
+    seen = [PictureFacts("", False, b"", *thumbnails_of(each)) for each in pictures]
     names = sorted({*classes})
-    return look_alikes(coarse, [names.index(name) for name in classes])
+    return look_alikes(seen, [names.index(name) for name in classes])
 
 
 def groups(pictures: Sequence[Image.Image], classes: Sequence[str]) -> list[int]:

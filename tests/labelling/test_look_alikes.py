@@ -5,18 +5,25 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from labelling.look_alikes import look_alikes, share_partial
 from labelling.parts import folds
 from tests import bursts, copies, plain
 from tests.conftest import slow_but_for
-from trainers.common.image_files import COARSE
+from trainers.common.image_files import COARSE, PictureFacts, thumbnails_of
 from trainers.data.class_folders import PART_SHARES, divide
 from trainers.data.images import are_new
 
 SOME = ("country flag", "mammal")
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
+
+
+def seen(pixels):
+    """The facts of a picture's pixels (``COARSE``, ``COARSE``, 3), which may be flat."""
+    picture = Image.fromarray(pixels.reshape(COARSE, COARSE, 3))
+    return PictureFacts("", False, b"", *thumbnails_of(picture))
 
 
 def test_shots_of_a_burst_are_found_and_different_pictures_are_not():
@@ -121,7 +128,7 @@ def test_a_faint_picture_with_a_black_box_is_not_plain():
     picture = wave[..., None].repeat(3, axis=2).astype("uint8")
     boxed = picture.copy()
     boxed[4:10, 9:15] = 0
-    assert look_alikes([picture.ravel(), boxed.ravel()], [0, 0]).groups == [0, 0]
+    assert look_alikes([seen(picture), seen(boxed)], [0, 0]).groups == [0, 0]
 
 
 def test_a_picture_is_partial_where_it_looks_like_some_of_its_group_and_unlike_the_rest():
@@ -131,10 +138,10 @@ def test_a_picture_is_partial_where_it_looks_like_some_of_its_group_and_unlike_t
     wide = gaussian_filter(wide, (2, 2, 0), mode="wrap")
     wide = 128 + 4 * (wide - wide.mean())
     windows = [wide[:, left : left + COARSE].clip(0, 255).astype("uint8") for left in (0, 5, 10)]
-    found = look_alikes([window.ravel() for window in windows], [0, 0, 0])
+    found = look_alikes([seen(window) for window in windows], [0, 0, 0])
     assert found == ([0, 0, 0], [True, False, True])
     noise = numpy.random.default_rng(1).integers(-2, 3, (30, windows[0].size))
-    many = [*(windows[0].ravel() + noise).clip(0, 255).astype("uint8")]
+    many = [*map(seen, (windows[0].ravel() + noise).clip(0, 255).astype("uint8"))]
     assert look_alikes(many, [0] * 30) == ([0] * 30, [False] * 30)
 
 
@@ -143,7 +150,7 @@ def test_what_is_black_in_a_third_of_a_picture_is_no_cover():
     ground = numpy.zeros((2, COARSE, COARSE, 3), "uint8")
     ground[0, 4:20, 4:10] = 200
     ground[1, 4:20, 4:20] = 200
-    assert look_alikes([*ground.reshape(2, -1)], [0, 0]).groups == [0, 1]
+    assert look_alikes([*map(seen, ground)], [0, 0]).groups == [0, 1]
 
 
 def test_a_pictures_lines_are_no_covers():
@@ -154,10 +161,10 @@ def test_a_pictures_lines_are_no_covers():
     crossed[12, 3:21] = 0
     crossed[3:21, 6] = 0
     crossed[3:21, 17] = 0
-    assert look_alikes([plain.ravel(), crossed.ravel()], [0, 0]).groups == [0, 1]
+    assert look_alikes([seen(plain), seen(crossed)], [0, 0]).groups == [0, 1]
     covered = plain.copy()
     covered[3:9, 3:9] = 0
-    assert look_alikes([plain.ravel(), covered.ravel()], [0, 0]).groups == [0, 0]
+    assert look_alikes([seen(plain), seen(covered)], [0, 0]).groups == [0, 0]
 
 
 def test_copies_in_another_size_are_found_however_many_there_are_and_two_classes_share_no_group():
@@ -166,10 +173,10 @@ def test_copies_in_another_size_are_found_however_many_there_are_and_two_classes
     scenes = cells.repeat(COARSE // 4, axis=1).repeat(COARSE // 4, axis=2).reshape(3, -1)
     scene, label = generator.integers(0, 3, 200), generator.integers(0, 2, 200)
     noise = generator.integers(-2, 3, (200, scenes.shape[1]))
-    seen = [*(scenes[scene] + noise).clip(0, 255).astype("uint8")]
+    pictures = [*map(seen, (scenes[scene] + noise).clip(0, 255).astype("uint8"))]
     first = {}
     expected = [first.setdefault(key, place) for place, key in enumerate(zip(scene, label))]
-    assert look_alikes([*seen, None], [*label, 0]).groups == [*expected, 200], (
+    assert look_alikes([*pictures, None], [*label, 0]).groups == [*expected, 200], (
         "the unreadable one is alone"
     )
 
@@ -235,5 +242,5 @@ def test_a_scene_in_a_light_that_differs_by_more_than_50_of_255_is_another(
     scene = numpy.random.default_rng(0).integers(60, 140, (COARSE, COARSE, 3), dtype="uint8")
     lit = scene.copy()
     lit[..., channels] += more
-    group = look_alikes([scene.ravel(), lit.ravel()], [0, 0]).groups
+    group = look_alikes([seen(scene), seen(lit)], [0, 0]).groups
     assert (group == [0, 0]) == are_alike

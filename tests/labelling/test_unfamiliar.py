@@ -13,7 +13,7 @@ from labelling.answers.on_ray import Labeller
 from labelling.appearance import looks_of
 from labelling.familiar import FAMILIAR_FILE, read_familiar
 from labelling.shift import FEWEST_PICTURES
-from report.gallery import LEAST_CERTAIN
+from report.gallery import LEAST_CERTAIN, LIST_COLUMNS
 from report.tasks import shown_of
 from results.runs import FinishedRun, group
 from tests.labelling.cases import MULTI, PICTURES, SINGLE, over_tasks, read, train
@@ -157,7 +157,8 @@ def test_a_run_says_how_unfamiliar_its_own_pictures_are(task, run_of):
     assert kept.tolist() == expected.tolist()
     (entry,) = group([FinishedRun(run, record_of(run))])
     listed = shown_of(entry).gallery(entry, {}).rows[LEAST_CERTAIN]
-    assert sorted(row[-1] for row in listed) == sorted(expected.tolist())
+    place = LIST_COLUMNS.index("unfamiliar") - len(LIST_COLUMNS)  # beside the run's own columns
+    assert sorted(row[place] for row in listed) == sorted(expected.tolist())
 
 
 @over_tasks

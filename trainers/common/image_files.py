@@ -63,6 +63,7 @@ MOST_PIXELS = {"JPEG2000": AT_ONCE, "AVIF": 2 * AT_ONCE}
 # some for each thread that has decoded pictures.
 MEMORY_BLOCK = 2**29
 COARSE = 24  # pixels of a side, at which pictures are compared
+FINE = 2 * COARSE  # in grey, at which it is confirmed that two of them are copies
 # of which a JPEG is decoded for that: its own reduction to fewer shows fine detail in another light than a mean does
 CLEAR = 4 * COARSE
 T = TypeVar("T")
@@ -455,13 +456,14 @@ class PictureFacts(NamedTuple):
         reason: why it can't be read; then all else is empty.
         is_transparent: whether it has transparent parts.
         digest: its ``content_hash``.
-        coarse: (3 · ``COARSE``²,) uint8, as a viewer sees it from afar.
+        coarse, fine: as in ``thumbnails_of``.
     """
 
     reason: str = ""
     is_transparent: bool = False
     digest: bytes = b""
     coarse: numpy.ndarray | None = None
+    fine: numpy.ndarray | None = None
 
 
 class PictureSink(Protocol):
@@ -525,13 +527,19 @@ def facts_of(
             and min(image.convert("RGBA").getchannel("A").tobytes()) < 255
         )
         seen = as_seen(image, "white")
-        small = seen.resize((COARSE, COARSE), Image.Resampling.BOX)
+        coarse, fine = thumbnails_of(seen)
         if keeper is not None:
             keeper.take(path, image, seen)
-        coarse = numpy.asarray(small).ravel()
-        return PictureFacts("", is_transparent, digest, coarse)
+        return PictureFacts("", is_transparent, digest, coarse, fine)
     except Exception as error:  # as in ``each_decoded``
         return PictureFacts(reason(error, photo))
+
+
+def thumbnails_of(picture: Image.Image) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Return an RGB picture as a viewer sees it from afar: in colour (3 · ``COARSE``²,) and in grey (``FINE``²,),
+    uint8."""
+    small = picture.resize((FINE, FINE), Image.Resampling.BOX)
+    return numpy.asarray(small.reduce(2)).ravel(), numpy.asarray(small.convert("L")).ravel()
 
 
 def upright_size(path: str) -> tuple[int, int]:
