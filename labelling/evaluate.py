@@ -19,9 +19,8 @@ from trainers.evaluation.multi_label import f1, f1_interval, measure_multi_label
 from trainers.evaluation.prediction import Prediction, measure
 
 from .answer import Answers
-from .families import confirmed, joined
+from .families import grouped
 from .label_cells import Labelled, Sources, are_sources, labelled_pictures, place_of
-from .look_alikes import look_alikes
 from .pictures import Picture, is_path
 from .readers.rows import WHOLE
 from .request import root_of
@@ -252,12 +251,15 @@ def groups_of(
     Args:
         pictures: N; named: N names of groups, "" for none; looks: as in ``looks_at``; classes: (N,).
     """
-    searched = [None if name else look for name, look in zip(named, looks)]
-    alike = look_alikes(searched, classes.tolist()).groups
-    files = [place for place, look in enumerate(searched) if look and look.coarse is not None]
+    files = []
+    for place, (name, facts) in enumerate(zip(named, looks)):
+        if not name and facts is not None and facts.coarse is not None:
+            files.append(place)
     paths = [os.fspath(cast(str, pictures[place])) for place in files]
-    families = confirmed(paths, classes[files].tolist(), [alike[place] for place in files])
-    alike = joined(alike, [[files[index] for index in own] for own in families.members])
+    evidence = grouped(paths, [looks[place] for place in files], classes[files].tolist())
+    alike = [*range(len(named))]
+    for place, group in zip(files, evidence.groups):
+        alike[place] = files[group]
     first: dict[str, int] = {}
     places = [first.setdefault(name, place) if name else place for name, place in zip(named, alike)]
     return numpy.array(places)

@@ -19,6 +19,7 @@ References:
       Mahalanobis' distance.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -189,20 +190,27 @@ def fit_familiar(
     return Familiar(half, 1 / size[group], distances, fit_look(looks))
 
 
+def cosines_of_others(features: numpy.ndarray, group: numpy.ndarray) -> Iterator[numpy.ndarray]:
+    """Yield the cosines (n, N) of the next n pictures with all of N, -1 within a group, in blocks.
+
+    Args:
+        features: (N, E), of length one; group: (N,).
+    """
+    for block in numpy.split(
+        numpy.arange(len(features)), range(COSINES_PER_BLOCK, len(features), COSINES_PER_BLOCK)
+    ):
+        cosines = features[block] @ features.T  # (n, N)
+        cosines[group[block, None] == group] = -1
+        yield cosines
+
+
 def content_apart(features: numpy.ndarray, group: numpy.ndarray) -> numpy.ndarray:
     """Return the distance (N,) by content of each picture from those of other groups.
 
     Args:
         features: (N, E), of length one; group: (N,), of at least two.
     """
-    content = []
-    for block in numpy.split(
-        numpy.arange(len(features)), range(COSINES_PER_BLOCK, len(features), COSINES_PER_BLOCK)
-    ):
-        cosines = features[block] @ features.T  # (n, N)
-        cosines[group[block, None] == group] = -1
-        content.append(content_distance(cosines))
-    return numpy.concatenate(content)
+    return numpy.concatenate([content_distance(own) for own in cosines_of_others(features, group)])
 
 
 def has_near(features: numpy.ndarray, groups: numpy.ndarray) -> numpy.ndarray:
@@ -213,14 +221,9 @@ def has_near(features: numpy.ndarray, groups: numpy.ndarray) -> numpy.ndarray:
     """
     features = unit(features)
     mean_square = 1 - (features.mean(axis=0) ** 2).sum()  # half of it, as 1 minus a cosine is
-    near = []
-    for block in numpy.split(
-        numpy.arange(len(features)), range(COSINES_PER_BLOCK, len(features), COSINES_PER_BLOCK)
-    ):
-        cosines = features[block] @ features.T  # (n, N)
-        cosines[groups[block, None] == groups] = -1
-        near.append(1 - cosines.max(axis=1) <= NEAR**2 * mean_square)
-    return numpy.concatenate(near)
+    nearest = numpy.concatenate([own.max(axis=1) for own in cosines_of_others(features, groups)])
+    is_near: numpy.ndarray = 1 - nearest <= NEAR**2 * mean_square
+    return is_near
 
 
 def look_apart(looks: numpy.ndarray, fold: numpy.ndarray) -> numpy.ndarray:

@@ -12,8 +12,9 @@ import torch
 
 from trainers.common.boxes import file_of
 from trainers.common.console import counted
+from trainers.common.image_files import PictureFacts
 
-from .look_alikes import connected
+from .look_alikes import LookAlikes, connected, look_alikes
 
 # Each matches the whole name of a copy without its ending; its group is the name of what it is a copy of. A name that
 # it does not match may be the original's.
@@ -40,6 +41,32 @@ class Families(NamedTuple):
 
     members: list[Family]
     note: str
+
+
+class Evidence(NamedTuple):
+    """Which of N pictures belong together, and by what evidence.
+
+    Attributes:
+        groups: the number of each picture's group, the place of its first picture.
+        looked: the pictures that look alike; families: of names that these confirm.
+    """
+
+    groups: list[int]
+    looked: LookAlikes
+    families: Families
+
+
+def grouped(
+    paths: Sequence[str], looks: Sequence[PictureFacts | None], labels: Sequence[int]
+) -> Evidence:
+    """Group pictures of a class that look alike, and families of file names that these confirm.
+
+    Args:
+        paths: N; looks, labels: as in ``look_alikes``.
+    """
+    looked = look_alikes(looks, labels)
+    families = confirmed(paths, labels, looked.groups)
+    return Evidence(joined(looked.groups, families.members), looked, families)
 
 
 def confirmed(paths: Sequence[str], labels: Sequence[int], groups: Sequence[int]) -> Families:

@@ -246,10 +246,10 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     p_values = keep_familiar(run, known)
     if len(p_values) == len(paths):  # of more no picture is asked whether it is one of the kept
         answered.answers.unfamiliar = torch.from_numpy(p_values)
-    if images.found_in_part:
-        groups = numpy.array([images.groups[path] for path in paths])
-        answered = answered._replace(is_near=has_near(features.numpy(), groups))
     if images.is_tested_in_folds:
+        if images.found_in_part:
+            groups = numpy.array([images.groups[path] for path in paths])
+            answered = answered._replace(is_near=has_near(features.numpy(), groups))
         run.evaluation.measure(answered, "test")
         run.evaluation.write_record()
     else:

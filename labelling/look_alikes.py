@@ -39,9 +39,9 @@ from trainers.maths.threads import one_thread
 # measures the found copies and the mistakes.
 ALIKE = 0.12
 NEARLY = 0.18  # of two of a group, which others hold together
-PROPOSED = 0.2  # of their coarse thumbnails, at most; of pictures with less detail
-CLOSE = 0.1
-RICH = 0.3  # share of a picture that has detail (``detail``): where one has less, ``CLOSE`` holds
+PROPOSED = 0.2  # of their coarse thumbnails, at most
+CLOSE = 0.1  # the same, where one of the two has less detail than ``RICH``
+RICH = 0.3  # share of a picture that has detail (``detail``)
 HOPELESS = 0.6  # of what it shows: further steps do not bring that below ``PROPOSED``
 STEPS = 4  # of registration of coarse thumbnails, at most
 FURTHER = 6  # of fine ones

@@ -25,7 +25,7 @@ from trainers.data.kept import PictureCache
 from trainers.data.lists import Image, Lists
 from trainers.texts.classnames import alike
 
-from .families import confirmed, joined
+from .families import grouped
 from .groups import (
     NONE,
     NOTHING_LOOKED_FOR,
@@ -39,7 +39,7 @@ from .groups import (
     pairs_in_part,
     said_by,
 )
-from .look_alikes import look_alikes, share_partial
+from .look_alikes import share_partial
 from .table import Table
 from .task import Task
 
@@ -175,10 +175,11 @@ def by_look(
         without those of a family; remarks on families and films, "" for none.
     """
     classes = task.searched_classes(images)
-    looked = look_alikes([seen[image.impath] for image in images], classes)
     paths = [image.impath for image in images]
-    families = confirmed(paths, classes, looked.groups)
-    found: Groups = dict(zip(paths, joined(looked.groups, families.members)))
+    evidence = grouped(paths, [seen[path] for path in paths], classes)
+    looked = evidence.looked
+    families = evidence.families
+    found: Groups = dict(zip(paths, evidence.groups))
     named = {place for family in families.members for place in family}
     partial = [
         path for place, path in enumerate(paths) if looked.is_partial[place] and place not in named

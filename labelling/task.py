@@ -414,13 +414,14 @@ def doubt_of(record: Record, measure: str) -> str:
     if "found_in_part" not in record:
         return CHOSEN if "is_chosen" in record else ""
     estimate = ""
-    neighbours = tested_metrics(record).get("neighbours", {})
-    if neighbours and None not in (neighbours["far"][measure], neighbours["near"][measure]):
-        far, near = neighbours["far"], neighbours["near"]
-        estimate = (
-            f" ({far[measure]:.1f} % of the {far['images']} without a near neighbour in another group, "
-            f"{near[measure]:.1f} % of the other {near['images']})"
-        )
+    if neighbours := tested_metrics(record).get("neighbours"):
+        far = neighbours["far"]
+        near = neighbours["near"]
+        if far[measure] is not None and near[measure] is not None:
+            estimate = (
+                f" ({far[measure]:.1f} % of the {far['images']} without a near neighbour in another group, "
+                f"{near[measure]:.1f} % of the other {near['images']})"
+            )
     return f", perhaps too high: copies were found only in part{estimate}"
 
 

@@ -2,7 +2,7 @@
 per image: images whose label is probably wrong, and the least certain ones, with each template's vote."""
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -51,6 +51,7 @@ LIST_COLUMNS = (
     "unseen",
 )
 MUCH_UNSEEN = 0.34  # share from which a card says it: just more than of the usual 3 : 2
+Files = Sequence[Found | None]  # of each image
 Rows = dict[str, list[tuple[object, ...]]]  # kind of images → rows of a list
 
 
@@ -208,11 +209,12 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     lacks there are names only."""
     run = entry.first
     answers = held_out(run)
+    files = files_of(answers, paths)
     wrong = wrong_in(answers)
     found = orders(answers, wrong.listed)
     cards = {}
     for kind, order in found.items():
-        cards[kind] = [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
+        cards[kind] = [card(run, answers, index, files) for index in order[:SHOWN_IMAGES]]
     truth = [run.class_name(label) for label in answers["label"]]
     return Gallery(
         title=f"{entry.where}, seed {run.seed}",
@@ -220,8 +222,8 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         wrong=wrong.says(),
         cards=cards,
         in_part=in_part_of(run, answers, truth, paths),
-        pairs=pairs_of(answers, truth, paths),
-        rows=list_rows(entry, found, partial(list_row, run, answers, paths)),
+        pairs=pairs_of(answers, truth, files),
+        rows=list_rows(entry, found, partial(list_row, run, answers, files)),
     )
 
 
@@ -266,11 +268,22 @@ def unlike_the_rest(answers: Arrays) -> dict[str, numpy.ndarray]:
     return {UNLIKE_OTHERS: order[p_values[order] <= UNFAMILIAR]}
 
 
-def pairs_of(answers: Arrays, truth: Sequence[str], paths: Paths) -> list[Pair]:
+def files_of(answers: Arrays, paths: Paths) -> Files:
+    """Return the file of each image, None where it is not at hand; answers: of ``held_out``."""
+    number = Counter(answers["image"].tolist())
+    files = []
+    for name, split in zip(answers["image"].tolist(), answers["split"].tolist()):
+        # the path of a name that images of several splits share belongs to the one that was held out
+        is_known = split != "train" or number[name] == 1
+        files.append(paths.get(name) if is_known else None)
+    return files
+
+
+def pairs_of(answers: Arrays, truth: Sequence[str], files: Files) -> list[Pair]:
     """Return two images of each group of several, differently labelled ones first; none where groups are unknown.
 
     Args:
-        answers: of N images, with their ``group``; truth: N given labels in words.
+        answers: of N images, with their ``group``; truth: N given labels in words; files: of ``files_of``.
     """
     members = defaultdict(list)
     for index, group in enumerate(answers.get("group", ())):
@@ -284,7 +297,7 @@ def pairs_of(answers: Arrays, truth: Sequence[str], paths: Paths) -> list[Pair]:
     chosen.sort(key=lambda pair: truth[pair[0]] == truth[pair[1]])
 
     def twin(index: int) -> Twin:
-        return Twin(answers["image"][index], picture_of(answers, index, paths), truth[index])
+        return Twin(answers["image"][index], thumbnail(files[index]), truth[index])
 
     return [Pair(twin(first), twin(second), size) for first, second, size in chosen[:SHOWN_IMAGES]]
 
@@ -306,40 +319,27 @@ def in_part_of(
     return pairs
 
 
-def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
-    """Return the ``Card`` of one image; answers: of ``held_out``."""
+def card(run: FinishedRun, answers: Arrays, index: int, files: Files) -> Card:
+    """Return the ``Card`` of one image; answers: of ``held_out``; files: of ``files_of``."""
     return Card(
         image=answers["image"][index],
         split=answers["split"][index],
-        picture=picture_of(answers, index, paths),
+        picture=thumbnail(files[index]),
         truth=run.class_name(answers["label"][index]),
         answer=run.class_name(answers["answer"][index]),
         probability=100 * float(answers["top_probability"][index, 0]),
         right=bool(answers["right"][index]),
         votes=votes_on(run, answers, index),
         bars=[],
-        unseen=unseen_of(run, answers, index, paths),
+        unseen=unseen_of(run, files[index]),
     )
 
 
-def file_in(answers: Arrays, index: int, paths: Paths) -> Found | None:
-    """Return the file of one image, None where it is not at hand; answers: of ``held_out``."""
-    name = answers["image"][index]
-    # the path of a name that images of several splits share belongs to the one that was held out
-    is_known = answers["split"][index] != "train" or (answers["image"] == name).sum() == 1
-    return paths.get(name) if is_known else None
-
-
-def picture_of(answers: Arrays, index: int, paths: Paths) -> str | None:
-    """Return a data URI of one image, None where it is not at hand; answers: of ``held_out``."""
-    return thumbnail(file_in(answers, index, paths))
-
-
-def unseen_of(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> float | None:
+def unseen_of(run: FinishedRun, file: Found | None) -> float | None:
     """Return the share of one image that was cut off before it was answered, in [0, 1); None where it is not at
-    hand; answers: of ``held_out``."""
+    hand; file: of ``files_of``."""
     is_whole = nested(run.record, "config", "INPUT", "SQUASH")
-    return 0.0 if is_whole else unseen_share(file_in(answers, index, paths))
+    return 0.0 if is_whole else unseen_share(file)
 
 
 def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
@@ -365,8 +365,8 @@ def votes_on(run: FinishedRun, answers: Arrays, index: int) -> list[Vote]:
     return votes
 
 
-def list_row(run: FinishedRun, answers: Arrays, paths: Paths, index: int) -> tuple[object, ...]:
-    """Return the ``LIST_COLUMNS`` of one image; answers: of ``held_out``."""
+def list_row(run: FinishedRun, answers: Arrays, files: Files, index: int) -> tuple[object, ...]:
+    """Return the ``LIST_COLUMNS`` of one image; answers: of ``held_out``; files: of ``files_of``."""
     return (
         answers["image"][index],
         answers["split"][index],
@@ -375,7 +375,7 @@ def list_row(run: FinishedRun, answers: Arrays, paths: Paths, index: int) -> tup
         float(answers["top_probability"][index, 0]),
         float(answers[UNCERTAINTY][index]),
         unfamiliar_of(answers, index),
-        unseen_of(run, answers, index, paths),
+        unseen_of(run, files[index]),
     )
 
 

@@ -22,20 +22,21 @@ from .gallery import (
     WRONG_LABELS,
     Bar,
     Card,
+    Files,
     Gallery,
+    files_of,
     in_part_of,
     list_rows,
     other_mistakes,
     pairs_of,
     parts_of,
-    picture_of,
     splits_of,
     unfamiliar_of,
     unlike_the_rest,
     unseen_of,
 )
 from .headlines import Headline, is_least, mean_of, number_of_images
-from .pictures import Paths
+from .pictures import Paths, thumbnail
 from .review import least_certain, wrong_multi_labels
 
 MAP = "map"  # the metric of a headline, and its name there
@@ -281,11 +282,12 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
     are names only."""
     run = entry.first
     answers = held_out(run)
+    files = files_of(answers, paths)
     wrong = wrong_multi_labels(answers["probability"], answers["truth"])
     found = orders(answers, wrong.listed)
     cards = {}
     for kind, order in found.items():
-        cards[kind] = [card(run, answers, index, paths) for index in order[:SHOWN_IMAGES]]
+        cards[kind] = [card(run, answers, index, files) for index in order[:SHOWN_IMAGES]]
     truth = [", ".join(names_of(run, labels)) or NO_LABEL for labels in answers["truth"]]
     return Gallery(
         title=f"{entry.where}, seed {run.seed}",
@@ -293,13 +295,13 @@ def gallery(entry: RunSeries, paths: Paths) -> Gallery:
         wrong=wrong.says() if cards else "",
         cards=cards,
         in_part=in_part_of(run, answers, truth, paths),
-        pairs=pairs_of(answers, truth, paths) if cards else [],
-        rows=list_rows(entry, found, partial(list_row, run, answers, paths)),
+        pairs=pairs_of(answers, truth, files) if cards else [],
+        rows=list_rows(entry, found, partial(list_row, run, answers, files)),
     )
 
 
-def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
-    """Return the ``Card`` of one picture; answers: of ``held_out``."""
+def card(run: FinishedRun, answers: Arrays, index: int, files: Files) -> Card:
+    """Return the ``Card`` of one picture; answers: of ``held_out``; files: of ``files_of``."""
     given = answers["given"][index]
     truth = answers["truth"][index]
     one = slice(index, index + 1)
@@ -307,14 +309,14 @@ def card(run: FinishedRun, answers: Arrays, index: int, paths: Paths) -> Card:
     return Card(
         image=answers["image"][index],
         split=answers["split"][index],
-        picture=picture_of(answers, index, paths),
+        picture=thumbnail(files[index]),
         truth=", ".join(names_of(run, truth)) or NO_LABEL,
         answer=", ".join(names_of(run, given)) or NO_LABEL,
         probability=100 * float(probability[0]),
         right=bool((given == truth).all()),
         votes=[],
         bars=bars_of(run, answers, index),
-        unseen=unseen_of(run, answers, index, paths),
+        unseen=unseen_of(run, files[index]),
     )
 
 
@@ -352,8 +354,8 @@ def verdict(given: bool, true: bool) -> str:
     return "wrong" if given else "missed"
 
 
-def list_row(run: FinishedRun, answers: Arrays, paths: Paths, index: int) -> tuple[object, ...]:
-    """Return the ``LIST_COLUMNS`` of one picture; answers: of ``held_out``."""
+def list_row(run: FinishedRun, answers: Arrays, files: Files, index: int) -> tuple[object, ...]:
+    """Return the ``LIST_COLUMNS`` of one picture; answers: of ``held_out``; files: of ``files_of``."""
     given = answers["given"][index]
     probability = float(likelihood(given[None], answers["probability"][[index]])[0])
     return (
@@ -364,5 +366,5 @@ def list_row(run: FinishedRun, answers: Arrays, paths: Paths, index: int) -> tup
         probability,
         1 - probability,
         unfamiliar_of(answers, index),
-        unseen_of(run, answers, index, paths),
+        unseen_of(run, files[index]),
     )

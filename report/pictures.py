@@ -14,7 +14,7 @@ from results.runs import FinishedRun
 from trainers.common.boxes import box_of
 from trainers.common.errors import UserError, raise_machines
 from trainers.common.fingerprints import image_name, places_in
-from trainers.common.image_files import open_image, read_picture
+from trainers.common.image_files import read_picture, upright_size
 from trainers.common.record_file import nested
 from trainers.data.kept import THUMBNAIL, PictureCache, small_jpeg
 from trainers.data.lists import Image
@@ -127,8 +127,7 @@ def unseen_share(image: Found | None) -> float | None:
         sides = box.width, box.height
     else:
         try:
-            with open_image(image.path) as picture:
-                sides = picture.size
+            sides = upright_size(image.path)
         except Exception as error:  # damaged bytes can raise anything
             raise_machines(error, image.path)
             return None

@@ -154,7 +154,7 @@ def by_neighbours(
     answered: SplitAnswers, name: str, measure: Callable[[numpy.ndarray], Stored]
 ) -> Metrics:
     """Return under ``neighbours`` the number and the measure of the images ``near`` an image of another group, and of
-    those that are ``far`` from all; nothing where this isn't known or there are none of either.
+    the images ``far`` from all of these; nothing unless it is known which are which and there are both.
 
     Args:
         name: of the measure, which is taken of the images of a mask (N,), in percent.
