@@ -25,7 +25,8 @@ from collections.abc import Sequence
 
 from protocols import PROTOCOLS
 from trainers.common.config_files import settings_in
-from trainers.common.errors import run_tool
+from trainers.common.device_names import check_device_name
+from trainers.common.errors import UserError, run_tool
 from trainers.common.interruption import interruptible
 from trainers.common.recipes import IMAGE_FOLDER
 
@@ -83,14 +84,14 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--jobs",
         type=int,
         default=1,
-        help="how many runs at the same time on each GPU that is visible (CUDA_VISIBLE_DEVICES), or, without one, on the "
-        "machine; one shows its progress, several share the CPU's cores (default: 1)",
+        help="how many runs at the same time on each GPU of --device, or, without one, on the machine; one shows its "
+        "progress, several share the CPU's cores (default: 1)",
     )
     parser.add_argument(
         "--device",
-        choices=("auto", "cpu", "mps"),
         default="auto",
-        help="where to compute; CUDA_VISIBLE_DEVICES chooses among several GPUs (default: auto, a GPU if there is one)",
+        help="where to compute: auto, cpu, cuda, cuda:1 or mps, Apple's, untried; cuda takes all GPUs that are visible "
+        "(CUDA_VISIBLE_DEVICES), cuda:1 one of them (default: auto, cuda if there is a GPU)",
     )
     parser.add_argument(
         "--stage", choices=("train", "test"), help="only train, or only test what is trained"
@@ -154,9 +155,15 @@ def run(args: argparse.Namespace) -> None:
     """Plan, submit or make the runs, as the arguments say.
 
     Raises:
-        UserError: as ``launch.make`` and ``slurm.submit``.
+        UserError: the device has another name, or a cluster chooses it; or as ``launch.make`` and ``slurm.submit``.
     """
     options = settings_in(args.opts, "options after --")
+    device = options.get("DEVICE", "auto")
+    check_device_name(device)
+    if device.startswith("cuda:") and (args.ray or args.slurm):
+        raise UserError(
+            f"the device is {device}, and a cluster chooses the GPU of each run: give --device cuda"
+        )
     # imported here: the makers of runs take seconds to import, which a plan need not wait for
     from protocols.runs import plan_runs, show_plan
 

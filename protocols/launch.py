@@ -23,7 +23,7 @@ from trainers.common.interruption import REQUEUE, Interrupted
 from trainers.common.record_file import RECORD_FILE, Record, read_record
 from trainers.common.same_run import OTHER_IMAGES, changes
 from trainers.data.images import images_of
-from trainers.devices import wants_cuda
+from trainers.devices import AUTO, parse_device, wants_cuda
 
 from .arguments import planned_config
 from .gpus import visible_gpus
@@ -83,11 +83,15 @@ def maker_of(args: argparse.Namespace, configs: Sequence[CfgNode]) -> Maker:
     """Return the maker for the runs of ``run.py``'s arguments; configs: theirs.
 
     Raises:
-        UserError: Ray is not installed, or has no cluster.
+        UserError: Ray is not installed, or has no cluster; or this machine lacks a run's device.
     """
     if args.ray:
         return Cluster(args, PROGRAM)
-    gpus = visible_gpus() if any(map(wants_cuda, configs)) else []
+    for name in sorted({cfg.DEVICE for cfg in configs} - {AUTO}):
+        parse_device(name)
+    # a run on cuda:1 takes that GPU by itself
+    is_spread = any(wants_cuda(cfg) and ":" not in cfg.DEVICE for cfg in configs)
+    gpus = visible_gpus() if is_spread else []
     if len(gpus) > 1:
         log.info("%s: %s on each at a time", counted(len(gpus), "GPU"), counted(args.jobs, "run"))
     return Processes(args, gpus)
@@ -151,7 +155,7 @@ class Processes:
 
     Args:
         args: ``run.py``'s; jobs is the number on a GPU, or, without one, on the machine.
-        gpus: what ``CUDA_VISIBLE_DEVICES`` calls each; none where they run on the CPU.
+        gpus: what ``CUDA_VISIBLE_DEVICES`` calls each; none where no GPU is chosen for a run.
     """
 
     def __init__(self, args: argparse.Namespace, gpus: Sequence[str]) -> None:

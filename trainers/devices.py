@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from yacs.config import CfgNode
 
+from .common.device_names import check_device_name
 from .common.errors import UserError
 
 AUTO = "auto"  # CUDA's GPU, if there is one and USE_CUDA allows it, else the CPU
-DEVICE_TYPES = ("cpu", "cuda", "mps")
 
 
 def device_of(cfg: CfgNode) -> torch.device:
@@ -35,9 +35,8 @@ def parse_device(name: str) -> torch.device:
     Raises:
         UserError: the name is not a device's, or this machine has no such device.
     """
+    check_device_name(name)
     kind, _, number = name.partition(":")
-    if kind not in DEVICE_TYPES or not (number or "0").isdigit() or name.endswith(":"):
-        raise UserError(f"the device is {name!r}: give auto, cpu, cuda, cuda:1 or mps")
     counts = {
         "cpu": 1,
         "cuda": torch.cuda.device_count() if torch.cuda.is_available() else 0,

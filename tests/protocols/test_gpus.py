@@ -12,17 +12,25 @@ import torch
 
 import run as protocol_run
 from protocols import launch
+from protocols.arguments import build_config
+from protocols.command_line import parse_arguments
 from protocols.gpus import visible_gpus
 from protocols.runs import plan_runs
 from tests.runs import PATIENCE, call, make_small_options, record_of
 from trainers.common.errors import UserError
+from trainers.common.same_run import changes
 
 
 @pytest.fixture
 def gpus(monkeypatch):
     """``gpus(number)``: as many are pretended."""
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    return lambda number: monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+
+    def pretend(number):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: number)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: number > 0)
+
+    return pretend
 
 
 @pytest.mark.parametrize(
@@ -119,6 +127,77 @@ def test_a_setting_that_wants_the_cpu_gets_no_gpu(gpus, tmp_path):
     for use, at_once in ((True, 8), (False, 2)):
         maker = launch.maker_of(args, [SimpleNamespace(USE_CUDA=use, DEVICE="auto")])
         assert maker.at_once == at_once
+
+
+WORDS = "--protocol base2new --trainer CoOp --dataset dtd --config tiny --shots 4 --seeds 1"
+
+
+@pytest.mark.parametrize("place", ["--device", "DEVICE"])
+@pytest.mark.parametrize(
+    "device, told", [("auto", ["0", "1"]), ("cuda", ["0", "1"]), ("cuda:1", [])]
+)
+def test_runs_are_on_all_gpus_or_on_the_one_that_is_named(
+    gpus, monkeypatch, data_root, place, device, told
+):
+    """And are the same runs: a finished one is done on any other device."""
+    gpus(2)
+    named = ["--device", device] if place == "--device" else ["--", "DEVICE", device]
+    args = protocol_run.parse_arguments([*WORDS.split(), "--root", str(data_root), *named])
+    (run, _) = plan_runs(args)
+    cfg = launch.wanted_config(run, args)
+    maker = launch.maker_of(args, [cfg])
+    assert [*maker.on_gpu] == told
+    assert maker.at_once == max(1, len(told))
+    started = []
+
+    def start(command, env, **_):
+        started.append((command, env.get("CUDA_VISIBLE_DEVICES")))
+        return contextlib.nullcontext(SimpleNamespace(wait=lambda: 0))
+
+    monkeypatch.setattr(launch, "Popen", start)
+    assert maker.make(run) == 0
+    ((command, visible),) = started
+    assert visible == (told[0] if told else None), "the process sees the GPU that it is to find"
+    there = build_config(parse_arguments(command[command.index("--with-parent") :]))
+    assert there.DEVICE == device
+    usual = launch.wanted_config(run, protocol_run.parse_arguments(WORDS.split()))
+    assert not changes(there, {"config": json.loads(json.dumps(usual))})
+
+
+@pytest.mark.parametrize(
+    "device, more, line",
+    [
+        (
+            "cuda:2",
+            (),
+            "the device is cuda:2, and torch sees 2 of CUDA's and 0 of Apple's GPUs here",
+        ),
+        ("mps", (), "the device is mps, and torch sees 2 of CUDA's"),
+        ("gpu", (), "the device is 'gpu': give auto, cpu, cuda, cuda:1 or mps"),
+        ("gpu", ("--plan",), "the device is 'gpu': give auto"),
+        (
+            "cuda:1",
+            ("--slurm", "gpus=1"),
+            "a cluster chooses the GPU of each run: give --device cuda",
+        ),
+        ("cuda:1", ("--ray", "auto"), "a cluster chooses the GPU of each run: give --device cuda"),
+    ],
+)
+def test_a_device_that_cant_be_is_refused_before_a_run_starts(
+    gpus, monkeypatch, data_root, tmp_path, capsys, device, more, line
+):
+    gpus(2)
+    monkeypatch.setattr(launch, "Popen", None)
+    words = [*WORDS.split(), "--root", data_root, "--output", tmp_path / "o", "--device", device]
+    assert call(protocol_run.main, *words, *more) == 2
+    assert line in capsys.readouterr().err
+    assert not (tmp_path / "o").exists()
+
+
+def test_without_a_gpu_cuda_is_refused(gpus):
+    gpus(0)
+    with pytest.raises(UserError, match="the device is cuda, and torch sees 0 of CUDA's"):
+        launch.maker_of(SimpleNamespace(ray=None, jobs=1), [SimpleNamespace(DEVICE="cuda")])
 
 
 def test_where_a_training_fails_nothing_else_is_started(gpus, monkeypatch, tmp_path):

@@ -157,6 +157,9 @@ def test_a_training_whose_command_was_killed_ends_while_it_still_imports(argumen
 
 
 def test_a_plan_needs_no_torch():
-    words = "--protocol xd dg --trainer CoOp CDC ZeroshotCLIP --dataset imagenet --plan"
+    """Nor the device that it names."""
+    words = (
+        "--protocol xd dg --trainer CoOp CDC ZeroshotCLIP --dataset imagenet --device cuda:7 --plan"
+    )
     code = f"import sys, run; sys.exit(run.main({words.split()}) or 'torch' in sys.modules)"
     assert python("-c", code).returncode == 0

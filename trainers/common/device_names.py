@@ -1,0 +1,17 @@
+"""The names of devices; without torch, so that a wrong one is answered at once."""
+
+import re
+
+from .errors import UserError
+
+NAMES = re.compile("auto|(cpu|cuda|mps)(:[0-9]+)?")
+
+
+def check_device_name(name: str) -> None:
+    """Check that a name is a device's, whether or not this machine has the device.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not NAMES.fullmatch(name):
+        raise UserError(f"the device is {name!r}: give auto, cpu, cuda, cuda:1 or mps")
