@@ -114,7 +114,7 @@ def write_report(run: Run, asked: OwnRun, why_alone: str) -> "tuple[str, list[He
     """
     # here, since every other run can do without what draws, and without Dassl's data sets
     from report import own
-    from report.of_models import MODEL_FIGURES
+    from report.of_models import model_figures
     from report.page import make_report
 
     from .checkout import image_folder  # noqa: F401  (registers ImageFolder)
@@ -127,7 +127,6 @@ def write_report(run: Run, asked: OwnRun, why_alone: str) -> "tuple[str, list[He
     page = os.path.join(folder, "report.html")
     kept = run.loaders.images.kept
     root = run.cfg.DATASET.ROOT
-    heads = make_report(
-        [folder], page, MODEL_FIGURES, root, own.OwnTraining(offer, why_alone), kept
-    )
+    figures = model_figures(str(run.method.device))
+    heads = make_report([folder], page, figures, root, own.OwnTraining(offer, why_alone), kept)
     return page, heads

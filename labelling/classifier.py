@@ -333,7 +333,7 @@ class PromptedClassifier:
             write_images(images, labels, made, multi_label)
         state = rng_state()
         try:
-            return cls.load(fit_folder(asked), device=device or AUTO)
+            return cls.load(fit_folder(asked), device=str(asked.settings.get("DEVICE", AUTO)))
         except UserError:
             if is_new:  # so that the corrected call finds its place free
                 shutil.rmtree(made)

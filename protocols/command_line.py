@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Sequence
 
 from trainers import METHODS
+from trainers.common import device_names
 from trainers.common.recipes import check_known
 
 from . import PROTOCOLS
@@ -29,10 +30,7 @@ FLAGS = {
     "--root": ("DATASET.ROOT", "folder of the data sets"),
     "--config-file": ("", "configs/trainers/<trainer>/<recipe>.yaml"),
     "--dataset-config-file": ("", "configs/datasets/<name>.yaml"),
-    "--device": (
-        "DEVICE",
-        "where to compute: auto, cpu, cuda, cuda:1 or mps, Apple's, untried (default: auto, a GPU if there is one)",
-    ),
+    "--device": ("DEVICE", device_names.HELP),
     "--resume": ("RESUME", "folder of a run to continue from (default: --output-dir)"),
     "--model-dir": ("", "with --eval-only: folder of the training run"),
     "--head": ("MODEL.HEAD.NAME", "Dassl's MODEL.HEAD.NAME"),

@@ -19,6 +19,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from trainers.common import device_names
 from trainers.common.errors import exit_code
 from trainers.common.imports import importing
 
@@ -39,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--root",
         help="folder of the data sets, for the gallery's pictures and where templates look",
     )
+    parser.add_argument("--device", default="auto", help=device_names.HELP)
     args = parser.parse_args(arguments)
     logging.basicConfig(format="%(levelname)s: %(message)s", level=logging.WARNING)
 
@@ -47,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with importing():
             from labelling.checkout import image_folder  # noqa: F401  (registers ImageFolder)
 
-            from .of_models import MODEL_FIGURES
+            from .of_models import model_figures
             from .page import make_report
 
-        make_report(args.folders, args.output, MODEL_FIGURES, args.root)
+        make_report(args.folders, args.output, model_figures(args.device), args.root)
 
     return exit_code(command)
 

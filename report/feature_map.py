@@ -16,6 +16,7 @@ from results.runs import FinishedRun, RunSeries
 from results.svg import INK
 from trainers.common.errors import UserError
 from trainers.data.transforms import least_side
+from trainers.devices import AUTO
 from trainers.engine.build import find_method
 from trainers.engine.saved_run import load_run
 
@@ -47,12 +48,13 @@ class Map(NamedTuple):
     right: numpy.ndarray
 
 
-def map_of(run: FinishedRun, paths: Paths) -> Map | None:
+def map_of(run: FinishedRun, paths: Paths, device: str = AUTO) -> Map | None:
     """The map of a run's test images, at most ``MOST_ENCODED`` of them, as many of the first as of the last;
     None where fewer than ``FEWEST`` are at hand.
 
     Args:
         paths: images that it lacks are passed over.
+        device: as in ``load_run``.
 
     Raises:
         UserError: the prompts, their CLIP or an image can't be loaded.
@@ -68,7 +70,7 @@ def map_of(run: FinishedRun, paths: Paths) -> Map | None:
     found = [paths[answers["image"][number]] for number in chosen]
     features = known_features(run, found)  # (N, E)
     if features is None:
-        saved = load_run(str(run.folder))
+        saved = load_run(str(run.folder), device=device)
         how = background_of(saved), least_side(saved.cfg.INPUT)
         features = features_of(saved, (image.as_tested(*how) for image in found))
     perplexity = min(MAP_NEIGHBOURS, (len(chosen) - 1) / 3)
@@ -98,11 +100,14 @@ def known_features(run: FinishedRun, found: Sequence[Found]) -> Tensor | None:
     return F.normalize(torch.stack(features), dim=-1)
 
 
-def map_figures(series: list[RunSeries], images: dict[str, Paths]) -> Iterator[Figure]:
+def map_figures(
+    series: list[RunSeries], images: dict[str, Paths], device: str = AUTO
+) -> Iterator[Figure]:
     """A map for each task whose images are at hand, of the first seed of its first training.
 
     Args:
         series: those with answers; images: data set → its images' files.
+        device: as in ``load_run``.
     """
     mapped = set()
     for entry in sorted(series, key=lambda entry: entry.is_zero_shot):
@@ -111,7 +116,7 @@ def map_figures(series: list[RunSeries], images: dict[str, Paths]) -> Iterator[F
             continue
         mapped.add(entry.task)
         try:
-            made = map_of(run, images.get(run.record["dataset"], {}))
+            made = map_of(run, images.get(run.record["dataset"], {}), device)
         except UserError as error:
             log.warning("the map of %s can't be drawn: %s", run.folder, error)
             continue

@@ -14,6 +14,7 @@ from results.answers import UNCERTAINTY
 from results.runs import FinishedRun, RunSeries
 from trainers.common.errors import UserError
 from trainers.data.transforms import least_side
+from trainers.devices import AUTO
 from trainers.engine.saved_run import load_run
 
 from .figures import Figure
@@ -47,7 +48,7 @@ class Occlusion(NamedTuple):
     drops: numpy.ndarray
 
 
-def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
+def occlusions(run: FinishedRun, paths: Paths, device: str = AUTO) -> list[Occlusion]:
     """An ``Occlusion`` for the least uncertain right answers, one per class: how far each
     template's probability of the class falls when a grey patch covers a place of the image (Zeiler,
     Fergus, 2014, "Visualizing and Understanding Convolutional Networks", §4.2).
@@ -55,6 +56,7 @@ def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
     Args:
         run: a training whose templates vote.
         paths: images that it lacks are passed over.
+        device: as in ``load_run``.
 
     Raises:
         UserError: the prompts, their CLIP or an image can't be loaded.
@@ -67,7 +69,7 @@ def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
             chosen.setdefault(answers["label"][index], found)
     if not chosen:
         return []
-    saved = load_run(str(run.folder))
+    saved = load_run(str(run.folder), device=device)
     made = []
     for label, found in chosen.items():
         whole = found.as_tested(background_of(saved), least_side(saved.cfg.INPUT))
@@ -86,12 +88,15 @@ def occlusions(run: FinishedRun, paths: Paths) -> list[Occlusion]:
     return made
 
 
-def occlusion_figures(series: list[RunSeries], images: dict[str, Paths]) -> Iterator[Figure]:
+def occlusion_figures(
+    series: list[RunSeries], images: dict[str, Paths], device: str = AUTO
+) -> Iterator[Figure]:
     """A figure for the first seed of each series of trainings whose templates vote and whose images
     are at hand.
 
     Args:
         series: those with answers; images: data set → its images' files.
+        device: as in ``load_run``.
 
     Raises:
         UserError: the seeds of a series have different numbers of templates.
@@ -101,7 +106,7 @@ def occlusion_figures(series: list[RunSeries], images: dict[str, Paths]) -> Iter
         if not entry.has("vote") or len(entry.pool("vote")) < 2 or not run.is_training:
             continue
         try:
-            shown = occlusions(run, images.get(run.record["dataset"], {}))
+            shown = occlusions(run, images.get(run.record["dataset"], {}), device)
         except UserError as error:
             log.warning("where the templates of %s look can't be drawn: %s", run.folder, error)
             continue

@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from trainers.prompting.text import GROUP_FLOPS
 
-GPUS = {kind: torch.device(kind, 0) for kind in ("cuda", "mps")}  # a real one names its number, too
 CPU = torch.device("cpu")
 aten = torch.ops.aten
 COPIES = {aten.copy_.default, aten._to_copy.default, aten.set_.source_Tensor}
@@ -38,8 +37,19 @@ class Marks:
 
     def __init__(self, device):
         self.device = device
+        self.current = 0  # number of the GPU that is meant where none is said
         self.kept = {}
         self.is_inside = False  # a function of the GPU's tensors, which makes others beside them
+
+    def are_of(self, device):
+        """Whether a device is the GPU; another GPU is an error."""
+        if torch.device(device).type != self.device.type:
+            return False
+        number = torch.device(device).index
+        number = self.current if number is None else number
+        if number != self.device.index:
+            raise RuntimeError(f"{self.device.type}:{number} is asked for, not {self.device}")
+        return True
 
     def has(self, tensor):
         return tensor.untyped_storage()._cdata in self.kept
@@ -150,7 +160,7 @@ class Functions(TorchFunctionMode):
         if func is torch.Tensor.new_tensor and "device" not in kwargs:
             kwargs["device"] = self.marks.device if is_here else CPU
         wanted = kwargs.get("device")
-        if wanted is None or torch.device(wanted).type != self.marks.device.type:
+        if wanted is None or not self.marks.are_of(wanted):
             before = self.marks.is_inside
             self.marks.is_inside = any(map(self.marks.has, tensors_in(args, kwargs)))
             try:
@@ -183,21 +193,25 @@ class Functions(TorchFunctionMode):
             kwargs["device"] = CPU
         is_here = self.marks.has(tensor)
         result = tensor.to(*args, **kwargs)
-        if target is None or (target.type == self.marks.device.type) == is_here:
+        if target is None or self.marks.are_of(target) == is_here:
             return result
         copied = result.clone()
         return self.marks.remove(copied) if is_here else self.marks.add(copied)
 
 
 @contextlib.contextmanager
-def pretended_gpu(kind="cuda"):
-    """While it lasts, programs find a GPU: one of CUDA's, or Apple's, mps, which has no float64."""
-    marks = Marks(GPUS[kind])
-    has_cuda = kind == "cuda"
+def pretended_gpu(name="cuda:0"):
+    """While it lasts, programs find a GPU: one of CUDA's, or Apple's, mps:0, which has no float64. Of several
+    of CUDA's, the last is named; work on another one is an error."""
+    marks = Marks(torch.device(name))
+    has_cuda = marks.device.type == "cuda"
     autocast = torch.autocast
 
     def autocast_on_the_cpu(device_type, *args, **kwargs):
         return autocast("cpu", *args, **kwargs)
+
+    def set_device(device):
+        marks.current = device.index
 
     def pinned(tensor, device=None):
         """Copies, as a pinned tensor is one: a torch that is built for CUDA would ask the driver."""
@@ -208,8 +222,8 @@ def pretended_gpu(kind="cuda"):
     cuda = {
         "is_available": lambda: has_cuda,
         "is_initialized": lambda: has_cuda,
-        "device_count": lambda: int(has_cuda),
-        "set_device": lambda device: None,
+        "device_count": lambda: has_cuda * (marks.device.index + 1),
+        "set_device": set_device,
         "get_device_name": lambda device=None: "pretended",
         "is_bf16_supported": lambda including_emulation=True: True,
         "get_rng_state": lambda device="cuda": torch.zeros(16, dtype=torch.uint8),

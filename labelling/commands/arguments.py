@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
+from trainers.common import device_names
 from trainers.common.console import first_few
 from trainers.common.errors import UserError
 from trainers.common.image_files import IMAGE_ENDINGS, files_below, is_image, left_out
@@ -14,7 +15,6 @@ from trainers.common.image_files import IMAGE_ENDINGS, files_below, is_image, le
 from ..threshold import BEST_PROMISE, CONFIDENCE
 
 log = logging.getLogger("predict")
-DEVICE = "where to compute: auto, cpu, cuda, cuda:1 or mps, Apple's, untried (default: auto, a GPU if there is one)"
 
 
 def add_run_arguments(
@@ -31,7 +31,7 @@ def add_run_arguments(
         "--backbone",
         help="name or file of the run's CLIP, if it is no longer where the training found it",
     )
-    parser.add_argument("--device", default="auto", help=DEVICE)
+    parser.add_argument("--device", default="auto", help=device_names.HELP)
     parser.add_argument(
         "--confidence",
         type=float,

@@ -257,6 +257,10 @@ def writer_for(args: argparse.Namespace, boxes: Mapping[str, Source]) -> Writer:
     """
     if args.ray and not (args.run and (args.csv or args.parquet)):
         raise UserError("--ray writes a table of a --run: give --csv FILE or --parquet FILE")
+    if args.ray and args.device != "auto":
+        raise UserError(
+            f"--device is {args.device}, and --ray labels on what the cluster gives: leave out --device"
+        )
     if args.probabilities and not (args.csv or args.parquet):
         raise UserError(
             "--probabilities adds columns to a table: give --csv FILE or --parquet FILE"

@@ -19,13 +19,13 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from trainers.common import device_names
 from trainers.common.config_files import settings_in
 from trainers.common.errors import UserError, run_tool
 from trainers.common.imports import importing
 from trainers.common.interruption import interruptible
 
 from ..request import LOGGERS, OwnRun, add_arguments, ask_by
-from .arguments import DEVICE
 from .lists import add_list_and_version
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="where the run goes (default: output/<images>/<trainer>/seed<seed>, without a trainer output/<images>/seed<seed>, <images> being the name of the folder or of the file)",
     )
     add_arguments(parser)
-    parser.add_argument("--device", help=DEVICE)
+    parser.add_argument("--device", help=device_names.HELP)
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--eval-only", action="store_true", help="test what --model-dir has trained")
     mode.add_argument("--no-train", action="store_true", help="build the model without training it")

@@ -111,7 +111,9 @@ class Rounds:
         try:
             log.info("A round is trained with %s", counted(len(self.tasks), "annotated picture"))
             last = "it said nothing"
-            with start_training(words_of(self.folder, self.file)) as training:
+            with start_training(
+                words_of(self.folder, self.file, self.demo.classifier.cfg.DEVICE)
+            ) as training:
                 for line in training.stderr or ():
                     last = line.strip() or last
             if training.returncode:
@@ -159,16 +161,16 @@ def read_annotations(file: str) -> dict[str, dict[str, Any]]:
         ) from error
 
 
-def words_of(folder: str, annotations: str) -> list[str]:
+def words_of(folder: str, annotations: str, device: str) -> list[str]:
     """Return the words for ``cdc-train`` that make the next round of a run, on its pictures and on a file of
-    annotations: its trainer, CLIP, seed and settings are those of the run.
+    annotations: its trainer, CLIP, seed and settings are those of the run, but for the device.
 
     Raises:
         UserError: the folder holds no finished round, or its pictures are elsewhere.
     """
     former = newest_finished(folder)
     record = read_record(f"{former}/{RECORD_FILE}")
-    known = dict(leaves(record["config"]))
+    known = {**dict(leaves(record["config"])), "DEVICE": device}
     multi_label = is_multi_label(record)
     roots = [root for root in roots_in(str(known["DATASET.ROOT"])) if root != annotations]
     given = [*roots, os.path.abspath(annotations)]

@@ -248,6 +248,12 @@ def test_parquet_is_the_same_table_in_full_precision(run, pictures, tmp_path, er
     assert "was not written by this command" in line
 
 
+def test_a_cluster_chooses_the_devices(run, pictures, tmp_path, error_of):
+    words = ["--csv", tmp_path / "x.csv", "--ray", "auto", "--device", "cuda:1"]
+    line = error_of(predict.main, "--run", run, pictures, *words)
+    assert "--ray labels on what the cluster gives: leave out --device" in line
+
+
 @pytest.mark.parametrize(
     "package, words", [("pyarrow", ["--parquet", "x"]), ("ray", ["--csv", "x", "--ray", "auto"])]
 )

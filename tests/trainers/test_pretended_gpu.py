@@ -12,7 +12,8 @@ from torch.overrides import TorchFunctionMode
 from yacs.config import CfgNode
 
 from labelling import PromptedClassifier, fit
-from labelling.commands import predict, train
+from labelling.commands import predict, serve, train
+from labelling.serve import page
 from report import occlusion
 from report.pictures import Found
 from results.runs import collect
@@ -69,7 +70,7 @@ def test_apples_gpu_has_the_cpus_numbers_without_float64(run, name):
     """What is computed in float64 stays on the CPU."""
     with as_on_a_gpu():
         _, expected, _ = run(name, *BASE, name="cpu")
-    with pretended_gpu("mps"):
+    with pretended_gpu("mps:0"):
         trainer, record, _ = run(name, *BASE, "DEVICE", "mps", name="mps")
         assert trainer.model.device.type == "mps"
     assert record["device"] == "mps:0"
@@ -85,11 +86,11 @@ def test_a_device_that_is_not_there_is_named(run, name):
 
 
 def test_a_named_device_is_taken_whatever_others_there_are(run):
-    with pretended_gpu():
+    with pretended_gpu("cuda:1"):
         _, record, _ = run("CoOp", "DEVICE", "cpu", "OPTIM.MAX_EPOCH", "1", name="cpu")
         assert record["device"] == "cpu"
-        _, record, _ = run("CoOp", "DEVICE", "cuda:0", "OPTIM.MAX_EPOCH", "1", name="gpu")
-        assert record["device"] == "cuda:0"
+        _, record, _ = run("CoOp", "DEVICE", "cuda:1", "OPTIM.MAX_EPOCH", "1", name="gpu")
+        assert record["device"] == "cuda:1"
 
 
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
@@ -137,19 +138,63 @@ def test_pictures_of_ones_own_are_trained_on_and_answered_there(
         numpy.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
-def test_ones_own_run_is_made_and_answers_on_the_device_that_is_named(tmp_path, capsys):
-    images = make_pictures(tmp_path / "pictures", count=10)
+def train_words(trainer, clip):
+    """A training's words: of a classifier of features, or of a trainer in epochs, whose report asks the model."""
+    if trainer is None:
+        return ["--backbone", "tiny"]
+    few = ["OPTIM.MAX_EPOCH", "1", "OPTIM.LEAST_STEPS", "0"]
+    known = ["--backbone", clip, "--trainer", trainer, "--recipe", small_recipe(trainer)]
+    return [*known, "--shots", "8", "--settings", *few]
+
+
+@slow_but_for([None], [None, "CDC"], "trainer")
+def test_ones_own_run_is_made_and_answers_on_the_device_that_is_named(
+    tmp_path, small_clip_file, monkeypatch, capsys, trainer
+):
+    """The CPU beside a GPU that another program has, and the second of two GPUs."""
+    images = make_pictures(tmp_path / "pictures", count=50 if trainer else 10)
     folder = tmp_path / "run"
+    asked = []
+
+    def make_server(app, *_):
+        body = (images / "ant" / "0.bmp").read_bytes()
+        ask = lambda: asked.append(app.test_client().post("/predict", data=body).json)  # noqa: E731
+        return SimpleNamespace(effective_port=1, run=ask)
+
+    monkeypatch.setattr(page, "make_server", make_server)
+    words = [images, *train_words(trainer, small_clip_file)]
     with taken_gpu():
-        words = [images, "--backbone", "tiny", "--output-dir", folder, "--device", "cpu"]
-        assert call(train.main, *words) == 0
+        assert call(train.main, "--device", "cpu", "--output-dir", folder, *words) == 0
         assert record_of(folder)["device"] == "cpu"
         assert call(predict.main, "--run", folder, "--device", "cpu", images / "ant") == 0
-    with pretended_gpu():
-        there = PromptedClassifier.load(folder, device="cuda:0")
-        assert there.method.device.type == "cuda"
+        assert call(serve.main, "--run", folder, "--device", "cpu") == 0
+    with pretended_gpu("cuda:1"):
+        assert call(predict.main, "--run", folder, "--device", "cuda:1", images / "ant") == 0
+        assert call(serve.main, "--run", folder, "--device", "cuda:1") == 0
         assert call(predict.main, "--run", folder, "--device", "mps", images / "ant") == 2
-    assert "the device is mps, and torch sees 1 of CUDA's" in capsys.readouterr().err
+    assert "the device is mps, and torch sees 2 of CUDA's" in capsys.readouterr().err
+    here, there = ([row["label"] for row in answer] for answer in asked)
+    assert here == there
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", [None, "CDC"])
+def test_ones_own_run_is_made_on_the_second_gpu(tmp_path, small_clip_file, trainer):
+    images = make_pictures(tmp_path / "pictures", count=50 if trainer else 10)
+    words = [images, *train_words(trainer, small_clip_file)]
+    with pretended_gpu("cuda:1"):
+        assert call(train.main, "--device", "cuda:1", "--output-dir", tmp_path / "run", *words) == 0
+    assert record_of(tmp_path / "run")["device"] == "cuda:1"
+
+
+@pytest.mark.slow
+def test_a_device_among_the_settings_answers_too(tmp_path):
+    images = make_pictures(tmp_path / "pictures", count=10)
+    with taken_gpu():
+        made = PromptedClassifier.fit(
+            images, folder=tmp_path / "run", backbone="tiny", settings={"DEVICE": "cpu"}
+        )
+    assert made.method.device.type == "cpu"
 
 
 class Started(TorchFunctionMode):
@@ -211,6 +256,9 @@ def test_what_looks_at_a_finished_run_does_so_there(trained, data_root):
         return demo.classifier.method.device.type, shown, maps
 
     _, expected, expected_maps = looks()
+    with taken_gpu():
+        drawn = occlusion.occlusions(run, paths, "cpu")
+    numpy.testing.assert_array_equal([drops for _, _, drops in drawn], expected_maps)
     with pretended_gpu():
         device, shown, maps = looks()
     assert device == "cuda"

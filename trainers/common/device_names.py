@@ -4,6 +4,8 @@ import re
 
 from .errors import UserError
 
+# of --device
+HELP = "where to compute: auto, cpu, cuda, cuda:1 or mps, Apple's, untried (default: auto, a GPU if there is one)"
 NAMES = re.compile("auto|(cpu|cuda|mps)(:[0-9]+)?")
 
 

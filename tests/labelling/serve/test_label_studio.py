@@ -188,7 +188,9 @@ def test_the_next_rounds_command_has_the_settings_of_the_run(
     task, more, run_of, pictures_of, tmp_path
 ):
     folder = str(run_of(task, *more))
-    asked = asked_by(words_of(folder, str(annotated(task, pictures_of, tmp_path))))
+    file = str(annotated(task, pictures_of, tmp_path))
+    asked = asked_by(words_of(folder, file, "cuda:1"))
+    assert asked.settings["DEVICE"] == "cuda:1", "where the server answers"
     assert asked.multi_label == task.task.multi_label
     assert not changes(config_of_images(complete(asked, [])[0]), record_of(folder))
 
@@ -196,9 +198,9 @@ def test_the_next_rounds_command_has_the_settings_of_the_run(
 def test_it_trains_on_all_images_once_more_where_the_run_was(own_run, pictures_of, tmp_path):
     folder = own_run(SINGLE)
     file = annotated(SINGLE, pictures_of, tmp_path)
-    assert not asked_by(words_of(str(folder), str(file))).refit
+    assert not asked_by(words_of(str(folder), str(file), "auto")).refit
     (folder / "refit").mkdir()
-    assert asked_by(words_of(str(folder), str(file))).refit
+    assert asked_by(words_of(str(folder), str(file), "auto")).refit
 
 
 def annotated(task, pictures_of, folder):
