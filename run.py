@@ -173,7 +173,7 @@ def run(args: argparse.Namespace) -> None:
             plan_runs(args)  # mistakes are answered before weights are looked for
             from labelling.own_run import choose_clip
 
-            args.backbone, why = choose_clip(args.plan)
+            args.backbone, why = choose_clip(device, args.plan)
             log.info("%s", why)
     if args.plan:
         sys.stdout.write(show_plan(args))

@@ -30,7 +30,7 @@ from trainers.data.images import Images
 from trainers.data.kept import PictureCache
 from trainers.data.loader import make_loaders
 from trainers.data.transforms import steps_of_training, template_views
-from trainers.devices import device_of
+from trainers.devices import AUTO, device_of
 from trainers.engine.build import (
     build_method,
     check_settings,
@@ -70,18 +70,20 @@ BETTER = {
 }
 
 
-def choose_clip(is_plan: bool = False) -> tuple[str, str]:
+def choose_clip(device: str = AUTO, is_plan: bool = False) -> tuple[str, str]:
     """Return the name of the CLIP to take, and a sentence that says why.
 
     It is OpenAI's, which papers use, or weights of the same size that are more accurate, if they are in
     the cache. It is the tiny CLIP, which knows no photographs, if OpenAI's can't be downloaded.
 
     Args:
+        device: the name of the device that computes.
         is_plan: OpenAI's weights are neither looked for nor downloaded.
     """
     name = "ViT-B/32"
-    why = "which knows photographs; a small one, since there is no GPU"
-    if torch.cuda.is_available():
+    why = "which knows photographs; a small one, since no GPU computes"
+    has_gpu = torch.cuda.is_available() if device == AUTO else not device.startswith("cpu")
+    if has_gpu:
         name = "ViT-B/16"
         why = "which knows photographs"
     better, repository, accuracies = BETTER[name]
@@ -136,7 +138,7 @@ def complete(run: OwnRun, folders: Iterable[str]) -> tuple[OwnRun, list[str]]:
                 trainer = trainer or known_trainer
             backbone = backbone or known_clip
         if not backbone:
-            backbone, why = choose_clip()
+            backbone, why = choose_clip(str(run.settings.get("DEVICE", AUTO)))
             reasons.append(why)
         if not trainer:
             trainer = task_of(run.multi_label).trainer

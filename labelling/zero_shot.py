@@ -34,7 +34,7 @@ def zero_shot_classifier(
     clip = checked_text("the backbone", backbone)
     why = ""
     if not clip:
-        clip, why = choose_clip()
+        clip, why = choose_clip(device)
     trainer = TRAINERS[multi_label]
     kind = find_method(trainer, multi_label)
     known = settings_with(kind)

@@ -305,19 +305,21 @@ def test_an_unknown_clip_is_refused_before_any_picture_is_opened(
 
 
 @pytest.mark.parametrize(
-    "trainer, has_gpu, recipe, backbone",
+    "trainer, has_gpu, device, recipe, backbone",
     [
-        ("CDC", True, "CDC/vit_b16", "ViT-B/16"),
-        ("CDC", False, "CDC/vit_b32_text", "ViT-B/32"),
-        ("MaPLe", False, "MaPLe/vit_b16", "ViT-B/32"),
+        ("CDC", True, [], "CDC/vit_b16", "ViT-B/16"),
+        ("CDC", True, ["--device", "cuda:1"], "CDC/vit_b16", "ViT-B/16"),
+        ("CDC", True, ["--device", "cpu"], "CDC/vit_b32_text", "ViT-B/32"),
+        ("CDC", False, [], "CDC/vit_b32_text", "ViT-B/32"),
+        ("MaPLe", False, [], "MaPLe/vit_b16", "ViT-B/32"),
     ],
 )
 def test_a_clip_that_knows_photographs_is_taken_where_it_can_be_had(
-    written_out, monkeypatch, caplog, trainer, has_gpu, recipe, backbone
+    written_out, monkeypatch, caplog, trainer, has_gpu, device, recipe, backbone
 ):
     monkeypatch.setattr(openai, "find", lambda name: f"{name} is there")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
-    *found, why = written_out(trainer)
+    *found, why = written_out(trainer, *device)
     assert found == [recipe, backbone]
     assert why.startswith(f"The CLIP is {backbone}, which knows photographs")
     assert ("MaPLe has no recipe for ViT-B/32" in caplog.text) is (trainer == "MaPLe")

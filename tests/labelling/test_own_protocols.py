@@ -27,7 +27,7 @@ def test_the_clip_follows_the_rule_of_train_py(asked, tmp_path, monkeypatch, cap
     chosen, line = clips("--plan")
     assert chosen == {("vit_b32_text", "ViT-B/32")}
     assert asked == []
-    assert "The CLIP is ViT-B/32, which knows photographs; a small one, since there is no" in line
+    assert "The CLIP is ViT-B/32, which knows photographs; a small one, since no GPU" in line
     for given in ("--backbone tiny", "--config tiny", "-- MODEL.BACKBONE.NAME tiny"):
         assert clips("--plan", *given.split()) == ({("tiny", "tiny")}, "")
     started = []
