@@ -1,6 +1,7 @@
 """Label Studio's JSON export of choices: of each task those of the annotation that was made or changed last."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timezone
 from typing import NamedTuple
 
@@ -30,32 +31,24 @@ def read_tasks(tasks: Stored) -> Source:
     Raises:
         ValueError: it is no such export; UserError: it has predictions only.
     """
-    if not isinstance(tasks, list):
-        raise ValueError("it is no list of tasks")
     rows = []
     differing = []
     has_predictions = False
     has_boxes = False
-    for number, task in enumerate(tasks, 1):
-        where = f"task {number}"
-        try:
-            where = f"task {task.get('id', number)}"
-            choices = choices_of_task(task)
+    for where, task in each_task(tasks):
+        with blaming(where):
+            annotations = annotations_of(task)
+            if len({frozenset(choices_of(note)) for note in annotations}) > 1:
+                differing.append(where)
             names = None
             time = None
-            if choices:
-                place = newest(annotations_of(task))
-                names = choices[place]
-                time = time_of(annotations_of(task)[place])
-            if len({frozenset(names) for names in choices}) > 1:
-                differing.append(where)
+            if annotations:
+                last = newest(annotations)
+                names = choices_of(last)
+                time = time_of(last)
             has_predictions |= bool(task.get("predictions"))
-            has_boxes |= any(map(rectangles_in, annotations_of(task)))
+            has_boxes |= any(map(rectangles_in, annotations))
             rows.append(Row(where, address_of(task["data"]), names, time=time))
-        except (LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{where} is of another form: {error!r}") from error
-        except ValueError as error:
-            raise ValueError(f"{where} has {error}") from error
     if has_predictions and all(row.names is None for row in rows):
         raise UserError(NOT_CONFIRMED)
     if has_boxes and not any(row.names for row in rows):
@@ -76,14 +69,10 @@ def read_rectangles(tasks: Stored) -> Source:
     Raises:
         ValueError: it is no export of Label Studio's, a rectangle is turned, or has no single label.
     """
-    if not isinstance(tasks, list):
-        raise ValueError("it is no list of tasks")
     rows = []
     outside = []
-    for number, task in enumerate(tasks, 1):
-        where = f"task {number}"
-        try:
-            where = f"task {task.get('id', number)}"
+    for where, task in each_task(tasks):
+        with blaming(where):
             image = address_of(task["data"])
             note, is_confirmed = shown_note(task)
             for result in rectangles_in(note):
@@ -95,18 +84,43 @@ def read_rectangles(tasks: Stored) -> Source:
                 names = tuple(name.strip() for name in given) if given else None
                 own = Rectangle(task, result)
                 rows.append(Row(where, boxed(image, box), names, time=time_of(note), entry=own))
-        except (LookupError, TypeError, AttributeError) as error:
-            raise ValueError(f"{where} is of another form: {error!r}") from error
-        except ValueError as error:
-            raise ValueError(f"{where} has {error}") from error
     return Source(rows, notes=left_out_because(NO_PIXEL, outside), is_row_per_label=True)
+
+
+def each_task(tasks: Stored) -> Iterator[tuple[str, Stored]]:
+    """Yield where each task of an export is, in words, and the task.
+
+    Raises:
+        ValueError: it is not a list of tasks.
+    """
+    if not isinstance(tasks, list):
+        raise ValueError("it is no list of tasks")
+    for number, task in enumerate(tasks, 1):
+        with blaming(f"task {number}"):
+            where = f"task {task.get('id', number)}"
+        yield where, task
+
+
+@contextlib.contextmanager
+def blaming(where: str) -> Iterator[None]:
+    """Say in the errors of a block which task is of another form.
+
+    Raises:
+        ValueError: it is.
+    """
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where} is of another form: {error!r}") from error
+    except ValueError as error:
+        raise ValueError(f"{where} has {error}") from error
 
 
 def shown_note(task: Stored) -> tuple[Stored, bool]:
     """Return the newest annotation of a task, else its first prediction, and whether a person has made it."""
     annotations = annotations_of(task)
     if annotations:
-        return annotations[newest(annotations)], True
+        return newest(annotations), True
     return next(iter(task.get("predictions") or ()), {"result": []}), False
 
 
@@ -145,11 +159,6 @@ def annotations_of(task: Stored) -> list[Stored]:
     return [note for note in task.get("annotations") or () if not note.get("was_cancelled")]
 
 
-def choices_of_task(task: Stored) -> list[tuple[str, ...]]:
-    """Return the choices of each annotation of a task."""
-    return [choices_of(note) for note in annotations_of(task)]
-
-
 def choices_of(annotation: Stored) -> tuple[str, ...]:
     """Return the choices of an annotation, each once.
 
@@ -167,13 +176,11 @@ def choices_of(annotation: Stored) -> tuple[str, ...]:
     return tuple(dict.fromkeys(choices))
 
 
-def newest(annotations: Sequence[Stored]) -> int:
-    """Return the place of the annotation that was changed, or else made, last; the last one where that is not
-    known of each."""
-    last = len(annotations) - 1
+def newest(annotations: Sequence[Stored]) -> Stored:
+    """Return the annotation that was changed, or else made, last; the last one where that is not known of each."""
     times = [time_of(annotation) for annotation in annotations]
     known = [(time, place) for place, time in enumerate(times) if time is not None]
-    return max(known)[1] if len(known) == len(times) else last
+    return annotations[max(known)[1] if len(known) == len(times) else -1]
 
 
 def time_of(annotation: Stored) -> datetime | None:
@@ -216,8 +223,8 @@ def looks_multi_label(tasks: Stored) -> bool:
         LookupError, TypeError, AttributeError: it is no such export.
     """
     for task in tasks:
-        made = choices_of_task(task)
-        if made and len(made[newest(annotations_of(task))]) > 1:
+        annotations = annotations_of(task)
+        if annotations and len(choices_of(newest(annotations))) > 1:
             return True
         for note in task.get("predictions") or ():
             if isinstance(note, dict) and len(choices_of(note)) > 1:
