@@ -177,7 +177,8 @@ class PromptedClassifier:
                 f"{name} has no answers to pictures, which a promise rests on: load the run's own folder, or give min_certainty"
             )
         run = load_shared(name, checked_text("the backbone", backbone), device)
-        rule = None if wanted.min_certainty is None else least_certainty(run.record, wanted)
+        certainty = wanted.min_certainty
+        rule = None if certainty is None else least_certainty(run.record, certainty)
         return cls(run.method, run.cfg, run.record, run.images, rule)
 
     @classmethod

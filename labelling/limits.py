@@ -10,7 +10,7 @@ References:
       Control", §2.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy
@@ -214,14 +214,15 @@ def possible_limits(
     truth: numpy.ndarray,
     groups: numpy.ndarray,
     confidence: float,
+    shares: Iterable[float] = OFFERED,
 ) -> dict[float, LabelLimits]:
-    """Return the shares of ``OFFERED`` that can be promised, in descending order, with their limits. The
-    largest is tested first, and a smaller one only if the larger ones can be promised.
+    """Return the shares that can be promised, in descending order, with their limits. The largest is tested
+    first, and a smaller one only if the larger ones can be promised.
 
     option: of ``PROMISES``; the others: as in ``limit_of_error``.
     """
     found: dict[float, LabelLimits] = {}
-    for share in sorted(OFFERED, reverse=True):
+    for share in sorted(shares, reverse=True):
         limits = PROMISES[option](probability, truth, groups, share, confidence)
         if limits is None:
             break

@@ -16,7 +16,7 @@ from trainers.common.record_file import (
 )
 from trainers.evaluation.figures import decimal, wilson
 
-from .limits import NEVER, PROMISES, LabelLimits, Worth, possible_limits, worth_of
+from .limits import NEVER, LabelLimits, Worth, possible_limits, worth_of
 from .threshold import (
     BEST_PROMISE,
     CONFIDENCE,
@@ -140,38 +140,27 @@ def rule_of(
             "--max-error and --max-missed are measured on all of the run's own classes, they say nothing of other --classes, of "
             "some, of --prompts or without a --run: give --min-certainty"
         )
+    if wanted.min_certainty is not None:
+        return least_certainty(record, wanted.min_certainty)
     if is_multi_label(record):
-        return multi_label_rule(folder, record, wanted)
+        asked = {"--max-error": wanted.max_error, "--max-missed": wanted.max_missed}
+        for option, share in asked.items():
+            if share is not None:
+                return promised_rule(folder, record, option, share, wanted.confidence)
+        return None
     if wanted.max_missed is not None:
         raise UserError(
             "--max-missed is of multi-label runs, this one gives each picture one label: leave it out"
         )
-    if wanted.min_certainty is not None:
-        return LeastCertainty(wanted.min_certainty)
     return threshold_of(folder, wanted.max_error, wanted.confidence) if is_own else None
 
 
-def least_certainty(record: Record, wanted: Wanted) -> LabelRule:
-    """Return the rule of a least probability, whatever the task."""
-    if is_multi_label(record):
-        rule = multi_label_rule("", record, wanted)
-        assert rule is not None  # since a certainty is given
-        return rule
-    assert wanted.min_certainty is not None
-    return LeastCertainty(wanted.min_certainty)
-
-
-def multi_label_rule(folder: str, record: Record, wanted: Wanted) -> LabelLimits | None:
-    """Return which labels of multi-label pictures are given (``rule_of``)."""
-    certainty = wanted.min_certainty
-    if certainty is not None:
-        says = f"Labels of a probability of at least {certainty:g} are given; nothing is promised"
-        return LabelLimits(numpy.array(certainty), len(record["classnames"]), says, is_any=True)
-    asked = {"--max-error": wanted.max_error, "--max-missed": wanted.max_missed}
-    for option, share in asked.items():
-        if share is not None:
-            return promised_rule(folder, record, option, share, wanted.confidence)
-    return None
+def least_certainty(record: Record, certainty: float) -> LabelRule:
+    """Return the rule of a least probability of the labels that are given."""
+    if not is_multi_label(record):
+        return LeastCertainty(certainty)
+    says = f"Labels of a probability of at least {certainty:g} are given; nothing is promised"
+    return LabelLimits(numpy.array(certainty), len(record["classnames"]), says, is_any=True)
 
 
 def promised_rule(
@@ -196,20 +185,16 @@ def promised_rule(
     held = held_sets(folder, record)
     answers = held.probability, held.truth, held.group
     groups = len(numpy.unique(held.group))
-    limits: Mapping[float, LabelLimits | None]
-    if share == BEST_PROMISE:
-        limits = possible_limits(option, *answers, confidence)
-    else:
-        limits = {float(share): PROMISES[option](*answers, float(share), confidence)}
-    found = min(limits, default=None)
-    rule = None if found is None else limits[found]
-    if rule is None or found is None:
-        least = found or max(OFFERED)
+    shares = OFFERED if share == BEST_PROMISE else [float(share)]
+    limits = possible_limits(option, *answers, confidence, shares)
+    if not limits:
         raise UserError(
-            f"{folder} can't promise that at most {100 * least:g} % {WHAT[option]}: {groups} pictures or groups of them are too few, or too often "
+            f"{folder} can't promise that at most {100 * max(shares):g} % {WHAT[option]}: {groups} pictures or groups of them are too few, or too often "
             "wrong: give a larger share, add pictures, or leave the promise out"
         )
-    what = f"At most {100 * found:g} % {WHAT[option]}"
+    kept_share = min(limits)
+    rule = limits[kept_share]
+    what = f"At most {100 * kept_share:g} % {WHAT[option]}"
     sentence = f"{what}, with {100 * confidence:g} % confidence, on pictures like the run's"
     further = []
     left_out = [
