@@ -154,7 +154,7 @@ CONFIGS = [path for path in CONFIGS if path not in OF_MULTI_LABEL]
 def test_a_recipe_of_a_multi_label_trainer_is_valid_without_dassl(path):
     method = multi_label_class(path.parent.name)
     cfg = node_of(settings_with(method))
-    merge(cfg, str(path), "config file", leave_out="RULES")
+    merge(cfg, Recipe.read(str(path)).settings, "config file")
     check_values(cfg, settings_with(method))
     assert path.read_text().startswith("# "), "what the recipe is and what it costs"
     assert Recipe.read(str(path)).is_trained == method.learns
@@ -164,7 +164,7 @@ def test_a_recipe_of_a_multi_label_trainer_is_valid_without_dassl(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_config_is_valid_and_a_recipe_says_what_it_is(path):
     cfg, name = defaults(), path.parent.name
-    merge(cfg, str(path), "config file", leave_out="RULES")
+    merge(cfg, Recipe.read(str(path)).settings, "config file")
     check_values(cfg, settings_of_run(cfg) | extensions())
     if "trainers" in path.parts:
         assert path.read_text().startswith("# "), "what the recipe is and what it costs"

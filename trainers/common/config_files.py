@@ -43,8 +43,8 @@ def settings_in(words: Sequence[str], what: str) -> dict[str, str]:
     return dict(zip(words[::2], words[1::2]))
 
 
-def merge(cfg: CfgNode, source: str | Mapping[str, object], what: str, leave_out: str = "") -> None:
-    """Merges a file, except its key ``leave_out``, or KEY → value; every mistake is a ``UserError``.
+def merge(cfg: CfgNode, source: str | Mapping[str, object], what: str) -> None:
+    """Merges a file, or KEY → value; every mistake is a ``UserError``.
 
     Raises:
         UserError: file missing or not YAML, unknown key (the nearest known one is named), value of
@@ -58,17 +58,16 @@ def merge(cfg: CfgNode, source: str | Mapping[str, object], what: str, leave_out
         settings = dict(source)
     known = dict(leaves(cfg))
     for key, value in settings.items():
-        if key in known:
-            if isinstance(known[key], float) and WHOLE_NUMBER.fullmatch(str(value)):
-                value = float(str(value))  # which yacs asks to be written 0.0
-            try:
-                cfg.merge_from_list([key, value])
-            except (RecursionError, MemoryError) as error:  # of Python's parser, which reads it
-                raise UserError(f"{where}: {key} is nested too deeply") from error
-            except (ValueError, TypeError) as error:
-                raise mismatch(f"{where}: {key}", value, known[key]) from error
-        elif key != leave_out:
+        if key not in known:
             raise UserError(f"{where}: unknown config key {key}{nearest(key, known)}")
+        if isinstance(known[key], float) and WHOLE_NUMBER.fullmatch(str(value)):
+            value = float(str(value))  # which yacs asks to be written 0.0
+        try:
+            cfg.merge_from_list([key, value])
+        except (RecursionError, MemoryError) as error:  # of Python's parser, which reads it
+            raise UserError(f"{where}: {key} is nested too deeply") from error
+        except (ValueError, TypeError) as error:
+            raise mismatch(f"{where}: {key}", value, known[key]) from error
 
 
 def read_config(path: str | Path, where: str) -> dict[str, Stored]:
