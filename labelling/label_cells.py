@@ -74,22 +74,6 @@ def is_collection(label: object) -> bool:
     return isinstance(label, (set, frozenset, list, tuple))
 
 
-def write_images(
-    images: Labelled, labels: Sequence[object] | None, folder: str, multi_label: bool
-) -> str:
-    """Make a file that names images and their labels (``write_table``); return it.
-
-    Raises:
-        UserError: there are no labels, or one is not a name or, in a multi-label run, not a set of names.
-    """
-    pictures, given = pictures_and_labels(images, labels)
-    cells = []
-    for number, label in enumerate(given):
-        names = names_of(label, number, multi_label)
-        cells.append(BETWEEN.join(names) or BETWEEN if multi_label else names[0])
-    return write_table(pictures, cells, folder)
-
-
 def names_of(label: object, number: int, multi_label: bool) -> tuple[str, ...]:
     """Return the names of the labels of the image of that number, sorted.
 
@@ -112,7 +96,8 @@ def labelled_pictures(
     """Return N pictures and the names of each one's labels.
 
     Raises:
-        UserError: as ``write_images``; or there are more of one than of the other.
+        UserError: there are no labels, more of one than of the other, or a label is not a name or, in a
+            multi-label run, not a set of names.
     """
     pictures, given = pictures_and_labels(images, labels)
     if len(pictures) != len(given):
@@ -203,26 +188,29 @@ def name_of(label: object, names: Sequence[object] | None, number: int) -> objec
     return str(place) if names is None else names[place]
 
 
-def write_table(images: Sequence[Picture], cells: Sequence[str], folder: str) -> str:
+def write_images(
+    images: Labelled, labels: Sequence[object] | None, folder: str, multi_label: bool
+) -> str:
     """Write a table of images and their labels, ``<folder>/<name of the folder>.csv``; return its path.
 
     Files are named where they are; all other images are written beside it, as PNG. The folder is whole
     or not there; one that holds just these is taken as it is.
 
     Raises:
-        UserError: there are not as many labels as images, an image can't be read, or the folder exists already and holds something else.
+        UserError: there is no image, one can't be read, or the folder exists already and holds something
+            else; or as ``labelled_pictures``.
     """
-    if len(images) != len(cells) or not cells:
-        raise UserError(
-            f"there are {len(images)} images and {len(cells)} labels: give one for each"
-        )
+    pictures, names = labelled_pictures(images, labels, multi_label)
+    if not pictures:
+        raise UserError("there are 0 images and 0 labels: give one for each")
     parent, own = os.path.split(os.path.abspath(folder))
     os.makedirs(parent, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".images-", dir=parent) as temporary:
         new = f"{temporary}/images"
         os.makedirs(new)
         rows = [("image", "label")]
-        for number, (image, cell) in enumerate(zip(images, cells)):
+        for number, (image, of_image) in enumerate(zip(pictures, names)):
+            cell = BETWEEN.join(of_image) or BETWEEN  # alone, for a picture with no label
             rows.append((place_of(image, f"{number:06d}.png", new), cell))
         with open(f"{new}/{own}.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy
@@ -179,7 +180,8 @@ def keep_round(folder: str) -> str:
     """Copy the finished round of a folder below ``ROUNDS``, where it is whole or not there; return the copy.
     One that a killed command has copied stays."""
     known = kept_rounds(folder)
-    if known and read_bytes(f"{known[-1]}/{RECORD_FILE}") == read_bytes(f"{folder}/{RECORD_FILE}"):
+    record = Path(folder, RECORD_FILE)
+    if known and Path(known[-1], RECORD_FILE).read_bytes() == record.read_bytes():
         return known[-1]
     place = f"{folder}/{ROUNDS}/{len(known) + 1}"
     unfinished = f"{folder}/{ROUNDS}/{UNFINISHED_ROUND}"
@@ -192,11 +194,6 @@ def keep_round(folder: str) -> str:
             shutil.copy2(f"{folder}/{name}", f"{unfinished}/{name}")
     os.rename(unfinished, place)
     return place
-
-
-def read_bytes(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
 
 
 # ---- the comparison ----
