@@ -177,13 +177,34 @@ def measures_on_card(record: Record) -> str:
     return "The run was not tested."
 
 
+def resizing(node: CfgNode, size: int) -> tuple[str, str]:
+    """Return how a run's test images are resized, in words, and as a call of Pillow's on ``image``.
+
+    node: ``cfg.INPUT``; size: pixels of a side.
+    """
+    filter_name = f"Image.Resampling.{node.INTERPOLATION.upper()}"
+    border = (1 - node.CROP_PCT) / 2  # share of the picture that is cut off at each side
+    if node.SQUASH:
+        whole = math.floor(size / node.CROP_PCT)
+        edge = (whole - size) // 2
+        centre = f".crop({(edge, edge, edge + size, edge + size)})" if border else ""
+        return (
+            f"on both sides ({node.INTERPOLATION}),\nwhatever their shape",
+            f"image.resize({(whole, whole)}, {filter_name}){centre}",
+        )
+    centre = f", bleed={border:.4g}" if border else ""
+    return (
+        f"on the shorter side ({node.INTERPOLATION}) and\ncropped at the centre",
+        f"ImageOps.fit(image, {(size, size)}, {filter_name}{centre})",
+    )
+
+
 def model_card(classifier: Exportable, outputs: list[str], is_merged: bool = False) -> str:
     """The text of ``CARD``; what comes from the record or the user is shown as it is, whatever a
     page would make of it."""
     record = classifier.record
     cfg = classifier.cfg
     names = classifier.classnames
-    interpolation = cfg.INPUT.INTERPOLATION
     trainer = markdown(record["trainer"])
     dataset = markdown(shown_name(record))
     shots = record["shots"] if record["shots"] > 0 else "all"
@@ -211,18 +232,7 @@ def model_card(classifier: Exportable, outputs: list[str], is_merged: bool = Fal
     note = classifier.method.note
     note = note and f" {markdown(note)}"
     size = classifier.method.backbone.image.image_size
-    shape = (size, size)
-    filter_name = f"Image.Resampling.{interpolation.upper()}"
-    border = (1 - cfg.INPUT.CROP_PCT) / 2  # share of the picture that is cut off at each side
-    centre = f", bleed={border:.4g}" if border else ""
-    shown = f"on the shorter side ({interpolation}) and\ncropped at the centre"
-    fitted = f"ImageOps.fit(image, {shape}, {filter_name}{centre})"
-    if cfg.INPUT.SQUASH:
-        shown = f"on both sides ({interpolation}),\nwhatever their shape"
-        whole = math.floor(size / cfg.INPUT.CROP_PCT)
-        edge = (whole - size) // 2
-        centre = f".crop({(edge, edge, edge + size, edge + size)})" if border else ""
-        fitted = f"image.resize({(whole, whole)}, {filter_name}){centre}"
+    shown, fitted = resizing(cfg.INPUT, size)
     classes = "\n".join(f"{number}. {markdown(name)}" for number, name in enumerate(names))
     # the example opens a picture as ``image_files.as_seen`` does
     return f"""\
