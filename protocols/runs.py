@@ -101,24 +101,32 @@ def show_plan(args: argparse.Namespace) -> str:
         rules = recipe.holding(**conditions_of(run.protocol, run.dataset_file, run.shots))
         settings = settings_of(run, recipe, rules, options)
         shown = [settings[key] for key in PLAN_COLUMNS.values()]
-        held = list(map(str, rules))
-        if run.model:
-            of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
-            held = [f"tests {parts[run.model]}", *of_targets]
+        done = [one for one in group if is_recorded(one)]
         if run.model or not recipe.is_trained:
             shown[1:] = "", "", ""  # the CLIP alone
         else:
-            missing = len(group) - sum(map(is_recorded, group))
+            missing = len(group) - len(done)
             each = steps.hours(run, settings)
             if each is None:
                 unmeasured += missing
             else:
                 hours += missing * each
-        done = filter(is_recorded, group)
-        rows.append((*line, *shown, "; ".join(held), seeds_of(group), seeds_of(done)))
+        held = held_in_words(run, rules, parts)
+        rows.append((*line, *shown, held, seeds_of(group), seeds_of(done)))
     heads = [*LINE, *PLAN_COLUMNS, "rules, a later one wins", "seeds", "done"]
     table = tabulate(rows, heads, "simple", disable_numparse=True)
     return f"{table}\n{progress_in_words(runs, steps, hours, unmeasured)}\n"
+
+
+def held_in_words(run: PlannedRun, rules: Iterable[SettingsRule], parts: Mapping[str, str]) -> str:
+    """Return the rules that hold for a run; of a test of other prompts whose they are, and the rules for its data.
+
+    parts: folder of a run → its part.
+    """
+    if not run.model:
+        return "; ".join(map(str, rules))
+    of_targets = [str(rule) for rule in rules if "target" in rule.conditions]
+    return "; ".join([f"tests {parts[run.model]}", *of_targets])
 
 
 def progress_in_words(
