@@ -76,11 +76,7 @@ def fit(
         UserError: a loss, or an answer after the last step, is infinite or NaN; or the loss can't be
             compiled.
     """
-    shown = partial(first_views, batches) if images is None else images
-
-    def training(most: int | None = None, augmented: bool = False) -> Batches:
-        return OnDevice(shown(most, augmented), method.device)
-
+    training = on_device(images or partial(first_views, batches), method.device)
     if validation is not None:
         validation = OnDevice(validation, method.device)
     if scaler is None:
@@ -193,6 +189,15 @@ class OnDevice:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in self.batches:
             yield images.to(self.device), labels.to(self.device)
+
+
+def on_device(images: TrainingImages, device: torch.device) -> TrainingImages:
+    """Return training images whose batches come to a device."""
+
+    def shown(most: int | None = None, augmented: bool = False) -> Batches:
+        return OnDevice(images(most, augmented), device)
+
+    return shown
 
 
 def first_views(batches: TrainingBatches, most: int | None, augmented: bool) -> Batches:

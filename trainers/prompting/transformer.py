@@ -301,16 +301,11 @@ class ImageEncoder(nn.Module):
         """Run ``forward`` on all images and templates at once."""
         views, batch = images.shape[:2]
         templates = len(prompts[0]) if prompts else views
-        dtype = self.conv1.weight.dtype
-        patches = self.conv1(images.flatten(0, 1).to(dtype))  # (V·B, D, √N, √N)
-        patches = patches.flatten(2).transpose(1, 2)  # (V·B, N, D)
-        first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
-        x = torch.cat([first, patches], dim=1)  # (V·B, 1 + N, D)
-        x = x + self.positional_embedding.to(dtype)
+        x = self.embed(images.flatten(0, 1))  # (V·B, 1 + N, D)
         of_images = []  # (M·B, n, D) each
         for prompt in prompts:
             # not repeat_interleave, which ONNX can't do for any number of images
-            of_images.append(prompt.to(dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1))
+            of_images.append(prompt.to(x.dtype)[:, None].expand(-1, batch, -1, -1).flatten(0, 1))
         if prompts:
             x = x.unflatten(0, (views, batch)).expand(templates, -1, -1, -1).flatten(0, 1)
             x = torch.cat([x, of_images[0]], dim=1)  # (M·B, 1 + N + n, D)
@@ -332,6 +327,15 @@ class ImageEncoder(nn.Module):
             features.append(readout.feature(read[:, 1:]).to(read.dtype))
         features = [feature.view(templates, batch, -1) for feature in features]
         return torch.stack(features, dim=1).flatten(0, 1)  # (M, B, E)
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Return the class token and N patches of images (B, 3, H, W), with their positions, (B, 1 + N, D)."""
+        dtype = self.conv1.weight.dtype
+        patches = self.conv1(images.to(dtype))  # (B, D, √N, √N)
+        patches = patches.flatten(2).transpose(1, 2)  # (B, N, D)
+        first = self.class_embedding.to(dtype).expand(len(patches), 1, -1)
+        x = torch.cat([first, patches], dim=1)  # (B, 1 + N, D)
+        return x + self.positional_embedding.to(dtype)
 
     def read_last(
         self, x: Tensor, last: Block, adapter: Adapter | None, readout: Readout | None
