@@ -154,7 +154,7 @@ class PromptedClassifier:
         folder: str,
         backbone: Text | None,
         rule: LabelRule | None,
-        withholds: bool = False,
+        withholds: bool,
         device: str = AUTO,
     ) -> "PromptedClassifier":
         """The classifier that a run has trained (``load``); rule, withholds: which answers are labels."""
@@ -164,7 +164,7 @@ class PromptedClassifier:
 
     @classmethod
     def of_hub(
-        cls, name: str, backbone: Text | None, wanted: Wanted, device: str = AUTO
+        cls, name: str, backbone: Text | None, wanted: Wanted, device: str
     ) -> "PromptedClassifier":
         """The classifier of a run on the hub (``load``). Its pictures are not there, so it promises nothing.
 

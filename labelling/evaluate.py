@@ -96,7 +96,7 @@ def measure_answers(
     groups = groups_of(known.pictures, known.groups, looks, classes)
     if multi_label:
         return of_multi_label(answers, truth, groups, seen, known.weight)
-    return of_single_label(answers, truth.argmax(axis=1), groups, seen, known.weight)
+    return of_single_label(answers, classes, groups, seen, known.weight)
 
 
 def of_single_label(

@@ -107,7 +107,7 @@ def open_run(
             for sentence in reasons:
                 log.info("%s", sentence)
             task = task_of(asked.multi_label)
-            run = build_run(cfg, task, asked.recipe, images, backbone, can_fold=can_fold)
+            run = build_run(cfg, task, asked.recipe, images, backbone, can_fold)
             file.write(f"** Training images **\n{run.loaders.augmented}\n")
             log_images(run)
             yield run

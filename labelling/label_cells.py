@@ -48,7 +48,7 @@ def wants_multi_label(
     images: Sources | Labelled,
     labels: Sequence[object] | None,
     told: bool | None,
-    boxes: bool = False,
+    boxes: bool,
 ) -> bool:
     """Return whether a picture may have several labels: by the file (``means_multi_label``), or by labels
     that are collections of names."""

@@ -55,7 +55,7 @@ def official_classifier(
     names = checked_names(classnames)
     kind = find_method(trainer)
     state = official_state(path, kind)
-    given = checked_settings({} if settings is None else settings)
+    given = checked_settings(settings)
     cfg = config_for(state, kind, checked_text("the backbone", backbone), given)
     clip = load_backbone(cfg.MODEL.BACKBONE.NAME)
     cfg.INPUT.SIZE = (clip.image.image_size, clip.image.image_size)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 import torchvision.transforms as T
+from torch import Tensor
 from yacs.config import CfgNode
 
 from trainers import METHODS, MULTI_LABEL_METHODS
@@ -199,10 +200,9 @@ def build_run(
     cfg: CfgNode,
     task: Task,
     recipe: str,
-    images: Images | None = None,
-    backbone: Backbone | None = None,
-    *,
-    can_fold: bool = True,
+    images: Images | None,
+    backbone: Backbone | None,
+    can_fold: bool,
 ) -> Run:
     """Return the run of a config on one's own images, ready to be made.
 
@@ -230,7 +230,7 @@ def build_run(
     check_data(cfg, images)
     device = device_of(cfg)
     method = build_method(kind, cfg, images.classnames, device, backbone)
-    features = None
+    features: dict[str, Tensor] = {}
     if is_quick and images.kept is not None:  # the image encoder is CLIP's own
         features = images.kept.features[method.towers.key]
     loaders = make_loaders(cfg, images, views, T.Compose(steps), features)

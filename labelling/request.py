@@ -118,7 +118,7 @@ def ask(
         raise UserError(f"the recipe {recipe} is of one trainer: say which")
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed is {seed}, it must be 0 or more and below {2**32}")
-    settings = checked_settings({} if settings is None else settings)
+    settings = checked_settings(settings)
     if rule := checked_text("--group-by", group_by):
         if rule not in (FOLDER, NONE):
             checked_pattern(rule)
@@ -309,11 +309,13 @@ def checked_names(classnames: Iterable[object]) -> list[str]:
 
 
 def checked_settings(settings: object) -> dict[str, object]:
-    """Return settings KEY → value.
+    """Return settings KEY → value; none for None.
 
     Raises:
         UserError: they do not map keys, or one of them has an argument of its own.
     """
+    if settings is None:
+        return {}
     if not isinstance(settings, Mapping) or not all(isinstance(key, str) for key in settings):
         raise UserError(
             f'the settings are {settings!r}: give keys and their values, such as {{"OPTIM.MAX_EPOCH": 5}}'

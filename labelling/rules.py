@@ -90,9 +90,6 @@ class Wanted:
             )
 
 
-NOTHING = Wanted()
-
-
 @dataclass(frozen=True)
 class LeastCertainty:
     """No label is given where the largest probability is below a number; nothing is promised."""
@@ -119,9 +116,7 @@ def is_promise(rule: LabelRule | None) -> bool:
     )
 
 
-def rule_of(
-    folder: str, wanted: Wanted = NOTHING, classes: Sequence[str] | None = None
-) -> LabelRule | None:
+def rule_of(folder: str, wanted: Wanted, classes: Sequence[str] | None = None) -> LabelRule | None:
     """Return which labels are given; None where the method itself decides, and nothing is promised.
 
     Args:

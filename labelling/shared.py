@@ -23,7 +23,6 @@ from trainers.common.record_file import (
     shown_name,
 )
 from trainers.common.trained_on import UNKNOWN_PICTURES
-from trainers.devices import AUTO
 from trainers.engine.build import check_settings, find_method
 from trainers.engine.checkpoint import load_state
 from trainers.engine.saved_run import SavedRun, config_of, method_of
@@ -130,7 +129,7 @@ print(classifier.predict("cat.jpg").labels)
 """
 
 
-def load_shared(name: str, backbone: str, device: str = AUTO) -> SavedRun:
+def load_shared(name: str, backbone: str, device: str) -> SavedRun:
     """Load a run from the hub.
 
     Args:

@@ -152,7 +152,7 @@ def own_measures(classifier: "PromptedClassifier", folder: str) -> numpy.ndarray
     no answers that can be read, or other classes are asked for."""
     import torch  # here, since both take seconds
 
-    from trainers.data.images import are_new
+    from trainers.data.images import one_of_each
     from trainers.evaluation.prediction import Prediction
 
     record = classifier.record
@@ -166,7 +166,7 @@ def own_measures(classifier: "PromptedClassifier", folder: str) -> numpy.ndarray
     group = kept.get("group")  # the field's data sets know of none
     is_one = numpy.ones(len(kept["image"]), bool)
     if group is not None:
-        is_one = kept["is_new"] & are_new(group.tolist(), ())
+        is_one = kept["is_new"] & one_of_each(group.tolist())
     if classifier.task.multi_label:
         shown = Prediction(torch.from_numpy(kept["probability"][is_one]))
         uncertainty = classifier.answers(shown, [None] * int(is_one.sum())).uncertainty

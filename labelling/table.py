@@ -179,7 +179,7 @@ def in_class_names(source: Source, names: Mapping[str, str]) -> Source:
     return replace(source, rows=rows)
 
 
-def read_file(path: str, multi_label: bool, boxes: bool = False) -> Source:
+def read_file(path: str, multi_label: bool, boxes: bool) -> Source:
     """Read a file, with the paths of its images.
 
     Raises:

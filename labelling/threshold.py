@@ -375,7 +375,7 @@ class Threshold:
         return {share: point for share, point in shares.items() if share != self.share}
 
 
-def threshold_at(share: float, validation: Validation, confidence: float = CONFIDENCE) -> Threshold:
+def threshold_at(share: float, validation: Validation, confidence: float) -> Threshold:
     """The threshold for a share of errors; no point where nothing can be promised."""
     held = validation.held
     point = None if held is None else promised(held, share, confidence)

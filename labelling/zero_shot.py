@@ -8,7 +8,6 @@ from trainers.common.config_files import CONFIGS, check_values
 from trainers.common.recipes import IMAGE_FOLDER, choose_recipe, fill_config, recipe_path
 from trainers.common.record_file import MULTI_LABEL, Record
 from trainers.common.setting import node_of
-from trainers.devices import AUTO
 from trainers.engine.build import find_method, settings_with, take_pixels
 from trainers.engine.saved_run import method_of
 from trainers.method import Method
@@ -25,8 +24,8 @@ TRAINERS = {False: "ZeroshotCLIP2", True: "ZeroshotCLIP"}
 def zero_shot_classifier(
     classnames: Iterable[str],
     backbone: Text | None,
-    multi_label: bool = False,
-    device: str = AUTO,
+    multi_label: bool,
+    device: str,
 ) -> tuple[Method, CfgNode, Record, str]:
     """Return the parts of ``PromptedClassifier.zero_shot``, and a sentence that
     says why this CLIP is taken, "" where it was given."""

@@ -34,7 +34,7 @@ from labelling.parts import stratified_folds
 from labelling.shift import FEWEST_PICTURES, higher_ranked, unfamiliar
 from labelling.task import FOLDS, MANY_FOLDS, Task, task_of
 from trainers.binaryprobe import BinaryProbeMethod
-from trainers.data.images import are_new
+from trainers.data.images import one_of_each
 from trainers.evaluation.figures import wilson
 from trainers.evaluation.prediction import Prediction
 from trainers.learners.features import FeatureMethod
@@ -101,7 +101,7 @@ def judged(kind: str, seed: int) -> Iterator[dict[str, object]]:
         answers = fitted(task, method, features[is_known], truth[is_known], own_groups)
         familiar = fit_familiar(features[is_known].numpy(), looks[is_known], own_groups)
         own_values = uncertainty_of(task, method, answers), -familiar.own_p_values()
-        own = numpy.column_stack(own_values)[are_new(own_groups.tolist(), ())]
+        own = numpy.column_stack(own_values)[one_of_each(own_groups.tolist())]
         for asked in numpy.split(others, range(ASKED, len(others), ASKED)):
             p_values = familiar.p_values(features[asked].numpy(), looks[asked])
             uncertainty = uncertainty_of(task, method, answered(method, features[asked]))

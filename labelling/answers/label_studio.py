@@ -41,11 +41,11 @@ class LabelStudioWriter(Writer):
     option = "--label-studio"
     mark = '[\n{"predictions": [{"model_version": '
 
-    def __init__(self, path: str, boxes: Mapping[str, Source] | None = None) -> None:
-        super().__init__(path, [*(boxes or {})])
+    def __init__(self, path: str, boxes: Mapping[str, Source]) -> None:
+        super().__init__(path, [*boxes])
         self.folder = os.path.dirname(os.path.abspath(path))
         self.rectangles = defaultdict(list)  # path of a box → Label Studio's own
-        for source in (boxes or {}).values():
+        for source in boxes.values():
             for row in source.rows:
                 if isinstance(row.entry, Rectangle):
                     self.rectangles[row.image].append(row.entry)

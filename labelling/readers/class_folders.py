@@ -166,7 +166,7 @@ def as_first_file(rows: list[Row]) -> Iterator[Row]:
         yield row._replace(image=same)
 
 
-def files_left_out(folder: str, layout: Layout, level: int = 1) -> Iterator[str]:
+def files_left_out(folder: str, layout: Layout, level: int) -> Iterator[str]:
     """Yield what is left out of class folders, and images that lie outside of them, in a line each; the first
     may be empty."""
     used = [layout.whole] if layout.whole else [*layout.parts.values()]

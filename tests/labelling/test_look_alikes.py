@@ -14,7 +14,7 @@ from tests import bursts, copies, plain
 from tests.conftest import slow_but_for
 from trainers.common.image_files import COARSE, PictureFacts, thumbnails_of
 from trainers.data.class_folders import PART_SHARES, divide
-from trainers.data.images import are_new
+from trainers.data.images import one_of_each
 
 SOME = ("country flag", "mammal")
 GROUPS = st.lists(st.integers(0, 12), min_size=4, max_size=60)
@@ -216,21 +216,20 @@ def test_folds_divide_no_group_of_a_class_that_has_another(groups, number, seed)
     assert alone.equal(folds(labels, number, seed))
 
 
-@given(GROUPS, st.sets(st.integers(0, 12)))
-def test_one_of_each_group_is_new_to_what_has_seen_none_of_it(groups, known):
-    new = are_new(groups, known)
-    counted = [group for group, is_new in zip(groups, new) if is_new]
-    assert sorted(counted) == sorted({*groups} - known)
+@given(GROUPS)
+def test_one_of_each_group_counts(groups):
+    counted = [group for group, is_one in zip(groups, one_of_each(groups)) if is_one]
+    assert sorted(counted) == sorted({*groups})
 
 
 def test_which_of_a_group_counts_is_drawn_evenly_and_is_the_same_every_time():
     """The first by its name may be what the others are copies of."""
     groups = [place // 4 for place in range(4000)]
-    new = are_new(groups, ())
-    for counted in new.reshape(-1, 4).sum(axis=0):
+    ones = one_of_each(groups)
+    for counted in ones.reshape(-1, 4).sum(axis=0):
         deviation = (1000 * 1 / 4 * 3 / 4) ** 0.5
         assert abs(counted - 250) < 4 * deviation
-    assert (are_new(groups, ()) == new).all()
+    assert (one_of_each(groups) == ones).all()
 
 
 @pytest.mark.parametrize("channels", [(0, 1, 2), (2,)], ids=["light", "blue light"])

@@ -182,7 +182,7 @@ def loaded(image: Image.Image, file: object, least: int) -> Iterator[Image.Image
 
 
 def each_decoded(
-    files: Sequence[str | IO[bytes] | Image.Image], background: str | None = "", least: int = 0
+    files: Sequence[str | IO[bytes] | Image.Image], background: str | None, least: int
 ) -> Generator[Image.Image | UserError, None, None]:
     """Yield the RGB image of each box of a photograph, which is decoded once, or why it can't be read.
 
@@ -488,13 +488,13 @@ class PictureSink(Protocol):
         """
 
 
-def look(path: str, keeper: PictureSink | None = None) -> PictureFacts:
+def look(path: str) -> PictureFacts:
     """Look at one picture, as ``look_at_each``."""
-    (facts,) = look_at_each([path], keeper)
+    (facts,) = look_at_each([path], None)
     return facts
 
 
-def look_at_each(paths: Sequence[str], keeper: PictureSink | None = None) -> list[PictureFacts]:
+def look_at_each(paths: Sequence[str], keeper: PictureSink | None) -> list[PictureFacts]:
     """Decode a picture, or a photograph for all its boxes, unless its ``keeper`` knows their facts; a large picture
     without a ``keeper`` as coarsely as its format allows.
 

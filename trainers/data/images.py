@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Protocol, runtime_checkable
@@ -116,18 +116,17 @@ class Images:
         return set().union(*seen)
 
 
-def are_new(groups: Sequence[Hashable], known: Iterable[Hashable]) -> numpy.ndarray:
-    """Return a mask (N,) of the images that are new beside the known groups: one of each other
-    group."""
+def one_of_each(groups: Sequence[Hashable]) -> numpy.ndarray:
+    """Return a mask (N,) of one image of each group."""
     places = list(range(len(groups)))
     # the first by its name may be the one that the others are copies of
     random.Random("which of a group").shuffle(places)
-    found = set(known)
-    new = numpy.zeros(len(groups), bool)
+    found = set()
+    is_one = numpy.zeros(len(groups), bool)
     for place in places:
-        new[place] = groups[place] not in found
+        is_one[place] = groups[place] not in found
         found.add(groups[place])
-    return new
+    return is_one
 
 
 class PlainDataset(Protocol):

@@ -415,24 +415,23 @@ def make_loaders(
     images: Images,
     views: list[View],
     augmented: View,
-    features: dict[str, Tensor] | None = None,
+    features: dict[str, Tensor],
 ) -> Loaders:
     """Make the ``Loaders`` of a run, without Dassl."""
     shown = pixels_of_test(cfg.INPUT)
     kept = images.kept
-    known = {} if features is None else features
     crops = None if kept is None else kept.crops
     train = CheckedImages(cfg, images.train_x, views, is_train=True, pictures=crops)
     return Loaders(
         cfg,
         images,
         train=make_loader(cfg, train),
-        val=make_test_loader(cfg, images.val, shown, kept, known) if images.val else None,
-        test=make_test_loader(cfg, images.test, shown, kept, known),
+        val=make_test_loader(cfg, images.val, shown, kept, features) if images.val else None,
+        test=make_test_loader(cfg, images.test, shown, kept, features),
         views=views,
         augmented=augmented,
         shown=shown,
-        features=known,
+        features=features,
     )
 
 
