@@ -248,6 +248,14 @@ class Method(nn.Module):
                 f"{self.path}.{key} is {depth}, the backbone has {layers} layers to prompt"
             )
 
+    @staticmethod
+    def check_order(settings: CfgNode, path: str, first: str, last: str) -> None:
+        """Refuses a last layer that comes before the first one; first, last: their keys."""
+        start = settings[first]
+        end = settings[last]
+        if end < start:
+            raise UserError(f"{path}.{last} is {end}, it must be {first}, {start}, or more")
+
     # ---- for a method to override ----
 
     @classmethod

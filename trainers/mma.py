@@ -11,7 +11,6 @@ from typing import cast
 from torch import Tensor, nn
 from yacs.config import CfgNode
 
-from .common.errors import UserError
 from .common.setting import COUNT, Setting, at_least, larger_than, node_of
 from .method import Method
 from .prompting.precision import OfficialPrecision
@@ -131,12 +130,7 @@ class MMAMethod(Method):
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
-        start = settings.ADAPTER_START
-        end = settings.ADAPTER_END
-        if end < start:
-            raise UserError(
-                f"{path}.ADAPTER_END is {end}, it must be ADAPTER_START, {start}, or more"
-            )
+        cls.check_order(settings, path, "ADAPTER_START", "ADAPTER_END")
 
     def build(self) -> SharedAdapters:
         end = self.settings.ADAPTER_END

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from yacs.config import CfgNode
 
 from .class_part import ClassPart
-from .common.errors import UserError
 from .common.setting import COUNT, Setting, at_least, node_of
 from .evaluation.prediction import Prediction, Scores
 from .method import Figures, Method
@@ -119,10 +118,7 @@ class MMRLMethod(Method):
     @classmethod
     def check(cls, settings: CfgNode, path: str) -> None:
         super().check(settings, path)
-        start = settings.REP_START
-        end = settings.REP_END
-        if end < start:
-            raise UserError(f"{path}.REP_END is {end}, it must be REP_START, {start}, or more")
+        cls.check_order(settings, path, "REP_START", "REP_END")
 
     def build(self) -> RepresentationSpace:
         end = self.settings.REP_END
