@@ -110,6 +110,13 @@ class Familiar:
         order = numpy.argsort(-score, kind="stable")
         return -score[order], numpy.append(0, self.weight[order].cumsum())
 
+    def as_far(self, distances: numpy.ndarray) -> numpy.ndarray:
+        """Return how many groups (L,) of training pictures are as far as logarithms of distances (L, 2), or farther."""
+        known, sums = self.farthest_first
+        number = numpy.searchsorted(known, -self.score(distances), side="right")  # (L,)
+        groups: numpy.ndarray = sums[number]
+        return groups
+
     def p_values(self, features: numpy.ndarray, looks: numpy.ndarray) -> numpy.ndarray:
         """Return how familiar pictures are, (L,) in (0, 1].
 
@@ -121,17 +128,13 @@ class Familiar:
             unit(features), range(COSINES_PER_BLOCK, len(features), COSINES_PER_BLOCK)
         ):
             content.append(content_distance(block @ self.single.T))
-        score = self.score(logarithms(numpy.concatenate(content), self.look.distance(looks)))
-        known, sums = self.farthest_first
-        number = numpy.searchsorted(known, -score, side="right")  # (L,), as far or farther
-        p_value: numpy.ndarray = (1 + sums[number]) / (self.groups + 1)
+        distances = logarithms(numpy.concatenate(content), self.look.distance(looks))
+        p_value: numpy.ndarray = (1 + self.as_far(distances)) / (self.groups + 1)
         return p_value
 
     def own_p_values(self) -> numpy.ndarray:
         """Return how familiar the N pictures themselves are, each to those of other groups, (N,) in (0, 1]."""
-        known, sums = self.farthest_first
-        number = numpy.searchsorted(known, -self.score(self.distances), side="right")  # itself, too
-        p_value: numpy.ndarray = sums[number] / self.groups
+        p_value: numpy.ndarray = self.as_far(self.distances) / self.groups  # itself, too
         return p_value
 
     def arrays(self) -> dict[str, numpy.ndarray]:

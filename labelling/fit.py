@@ -18,7 +18,7 @@ from trainers.common.console import counted, logged_to, show_messages
 from trainers.common.errors import UserError
 from trainers.common.fingerprints import data_name
 from trainers.common.record_file import RECORD_FILE, read_record
-from trainers.data.images import Images
+from trainers.data.images import Images, paths_of
 from trainers.data.random_state import seed_all
 from trainers.devices import device_of, wait_for
 from trainers.engine.folder import LOG, folder_of_run
@@ -168,7 +168,7 @@ def keep_familiar(run: Run, known: Encoded) -> numpy.ndarray:
     """Keep the training images of a run, so that others can be told from them; return how familiar the kept
     ones are to those of other groups (``Familiar.own_p_values``)."""
     images = run.loaders.images
-    groups = numpy.array([images.groups[str(item.impath)] for item in images.train_x])
+    groups = images.groups_of(paths_of(images.train_x))
     familiar = fit_familiar(known.features.numpy(), known.looks, groups, run.cfg.SEED)
     run.evaluation.keep_file(FAMILIAR_FILE, familiar.arrays())
     return familiar.own_p_values()
@@ -240,7 +240,7 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
     answered = out_of_fold(run, method)
     run.end_without_epochs(time.monotonic() - started)
     images = run.loaders.images
-    paths = [str(item.impath) for item in images.train_x]
+    paths = paths_of(images.train_x)
     features = torch.stack([run.loaders.features[path] for path in paths])
     known = Encoded(features, numpy.stack([looks[path] for path in paths]))
     p_values = keep_familiar(run, known)
@@ -248,8 +248,8 @@ def make_by_folds(run: Run, method: FeatureMethod) -> None:
         answered.answers.unfamiliar = torch.from_numpy(p_values)
     if images.is_tested_in_folds:
         if images.found_in_part:
-            groups = numpy.array([images.groups[path] for path in paths])
-            answered = answered._replace(is_near=has_near(features.numpy(), groups))
+            is_near = has_near(features.numpy(), images.groups_of(paths))
+            answered = answered._replace(is_near=is_near)
         run.evaluation.measure(answered, "test")
         run.evaluation.write_record()
     else:
@@ -273,7 +273,7 @@ def out_of_fold(run: Run, method: FeatureMethod) -> SplitAnswers:
         torch.manual_seed(seed)  # the same views where a killed run is resumed
         views, labels = method.views_of(looking)
         shown = method.shown_features(looking, views)
-    paths = [str(item.impath) for item in images.train_x]
+    paths = paths_of(images.train_x)
     fold = task.folds(images, paths, labels, seed)
     known = FeatureSet(views, shown, task.target(images, paths, labels), fold)
     title = f"Fitting {run.name}"

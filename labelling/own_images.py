@@ -20,7 +20,7 @@ from trainers.common.errors import UserError
 from trainers.common.fingerprints import LISTED_MARK, image_name
 from trainers.common.image_files import PictureFacts, look_through, needs_heic, transparent_parts
 from trainers.common.trained_on import thumbnail
-from trainers.data.images import Images, Item
+from trainers.data.images import Images, Item, paths_of
 from trainers.data.kept import PictureCache
 from trainers.data.lists import Image, Lists
 from trainers.texts.classnames import alike
@@ -306,7 +306,7 @@ def labels_of(images: Images) -> set[int]:
     """Return the labels that the training images have."""
     if not images.truth:
         return {item.label for item in images.train_x}
-    has = numpy.any([images.truth[item.impath] for item in images.train_x], axis=0)
+    has = images.truth_of(paths_of(images.train_x)).any(axis=0)
     return {*numpy.flatnonzero(has).tolist()}
 
 

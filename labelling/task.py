@@ -20,7 +20,7 @@ from trainers.common.errors import UserError
 from trainers.common.record_file import Record, is_multi_label, tested_on
 from trainers.data.class_folders import small_classes
 from trainers.data.fewshot import FewShot, choose
-from trainers.data.images import Images
+from trainers.data.images import Images, paths_of
 from trainers.data.lists import Image, Lists, classnames_of
 from trainers.engine.scoring import label_thresholds
 from trainers.evaluation.figures import wilson
@@ -144,7 +144,7 @@ class SingleLabel:
 
     def folds(self, images: Images, paths: Sequence[str], labels: Tensor, seed: int) -> Tensor:
         """Return the fold (N,), from 0, of each training image, whose labels are (N,)."""
-        groups = torch.tensor([images.groups[path] for path in paths])
+        groups = torch.from_numpy(images.groups_of(paths))
         return folds(labels.cpu(), images.folds, seed, groups)
 
     def target(self, images: Images, paths: Sequence[str], labels: Tensor) -> Tensor:
@@ -212,14 +212,12 @@ class SingleLabel:
         metrics = tested_metrics(record)
         if "accuracy" not in metrics:
             return ""
-        images = metrics["images"]
-        independent = metrics.get("effective_images", images)
-        low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
+        low, high = accuracy_interval(metrics)
         doubt = doubt_of(record, "accuracy")
         # what is kept is fitted to all images, and what was tested to a part of them
         least = "at least about " if "folds" in record and not doubt else ""
         return (
-            f"Accuracy: {least}{metrics['accuracy']:.1f} % of {tested_on(record, images)} "
+            f"Accuracy: {least}{metrics['accuracy']:.1f} % of {tested_on(record, metrics['images'])} "
             f"(95 % interval {100 * low:.1f} to {100 * high:.1f} %){doubt}"
         )
 
@@ -227,8 +225,7 @@ class SingleLabel:
         """Return the measure that rounds are compared by, in percent; "" where there is none."""
         if "accuracy" not in metrics:
             return ""
-        independent = metrics.get("effective_images", metrics["images"])
-        low, high = wilson(metrics["accuracy"] / 100 * independent, independent)
+        low, high = accuracy_interval(metrics)
         return f"accuracy {metrics['accuracy']:.1f} % ({100 * low:.0f}–{100 * high:.0f})"
 
     def score(
@@ -305,15 +302,14 @@ class MultiLabel:
         return table.classnames
 
     def check_images(self, place: str, images: Images) -> None:
-        trained = [str(item.impath) for item in images.train_x]
-        apart = len({images.groups[path] for path in trained})
+        trained = paths_of(images.train_x)
+        apart = len({*images.groups_of(trained).tolist()})
         if images.folds and apart < images.folds:
             raise UserError(
                 f"{place} has {counted(apart, 'picture')} or groups of pictures that can be read and look different: give at "
                 f"least {images.folds}, each fifth is answered by what was fitted without it"
             )
-        truth = numpy.array([images.truth[path] for path in trained])
-        check_occurring(truth, images.classnames, place)
+        check_occurring(images.truth_of(trained), images.classnames, place)
 
     def searched_classes(self, images: Sequence[Image]) -> list[int]:
         return [0] * len(images)
@@ -322,12 +318,12 @@ class MultiLabel:
         return FOLDS
 
     def folds(self, images: Images, paths: Sequence[str], labels: Tensor, seed: int) -> Tensor:
-        groups = numpy.array([images.groups[path] for path in paths])
-        truth = self.target(images, paths, labels).cpu().numpy()
+        truth = images.truth_of(paths)
+        groups = images.groups_of(paths)
         return torch.from_numpy(stratified_folds(truth, groups, images.folds, seed))
 
     def target(self, images: Images, paths: Sequence[str], labels: Tensor) -> Tensor:
-        return torch.from_numpy(numpy.array([images.truth[path] for path in paths]))
+        return torch.from_numpy(images.truth_of(paths))
 
     def log_likelihood(self, logits: Tensor, target: Tensor) -> Tensor:
         """Return the log-likelihood (T,) of a target, at the temperature 1 alone."""
@@ -355,7 +351,7 @@ class MultiLabel:
         method.learner.get_buffer("thresholds").copy_(torch.from_numpy(thresholds))
 
     def notes_on_classes(self, images: Images) -> Iterator[str]:
-        truth = numpy.array([images.truth[str(item.impath)] for item in images.test])
+        truth = images.truth_of(paths_of(images.test))
         yield from note_on_small(Counter(dict(zip(images.classnames, truth.sum(axis=0).tolist()))))
 
     def answered(
@@ -396,7 +392,7 @@ class MultiLabel:
     def compared(
         self, record: Record, untrained: Record | None, images: Images
     ) -> dict[str, float]:
-        truth = numpy.array([images.truth[str(item.impath)] for item in images.test])
+        truth = images.truth_of(paths_of(images.test))
         known = {"chance": 100 * float(truth[:, truth.any(axis=0)].mean())}
         if untrained is not None:
             known["names alone"] = tested_metrics(untrained)["map"]
@@ -407,6 +403,12 @@ def tested_metrics(record: Record) -> dict[str, Any]:
     """Return the measures of a run's test; none if it was not tested."""
     measured: dict[str, Any] = record["metrics"].get(record["config"]["TEST"]["SPLIT"], {})
     return measured
+
+
+def accuracy_interval(metrics: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the ends, in [0, 1], of the 95 % interval of an accuracy."""
+    independent = metrics.get("effective_images", metrics["images"])
+    return wilson(metrics["accuracy"] / 100 * independent, independent)
 
 
 def doubt_of(record: Record, measure: str) -> str:

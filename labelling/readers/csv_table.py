@@ -47,8 +47,8 @@ def read_csv(content: str, multi_label: bool) -> Source:
     """
     table = table_of(content)
     columns = table.fieldnames or []
-    check_columns(columns, multi_label)
     labels = label_columns(columns) if multi_label else []
+    check_columns(columns, labels)
     column = column_of_labels(columns)
     rows = []
     uncertainty = []
@@ -122,13 +122,12 @@ def table_of(content: str) -> "csv.DictReader[str]":
     return table
 
 
-def check_columns(columns: Sequence[str], multi_label: bool) -> None:
-    """Refuse columns that don't say which labels pictures have.
+def check_columns(columns: Sequence[str], labels: Sequence[str]) -> None:
+    """Refuse columns that don't say which labels pictures have; labels: columns of 0 and 1.
 
     Raises:
         ValueError: one is missing, or there twice.
     """
-    labels = label_columns(columns) if multi_label else []
     if IMAGE not in columns or (LABEL not in columns and not labels):
         missing = LABEL if IMAGE in columns else IMAGE
         raise ValueError(f"it has no column {missing}")

@@ -2,7 +2,6 @@
 leave a fold without pictures of a class."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from labelling.cross_fit import FeatureSet
 from labelling.parts import folds
 from labelling.task import task_of
 from tests.labelling.cases import SINGLE, over_tasks
+from trainers.data.images import Images
 from trainers.learners.features import Grid, best_temperature
 
 
@@ -121,7 +121,7 @@ def test_the_pictures_of_a_group_are_in_one_fold_of_a_run(multi_label):
     groups = {path: number // 4 for number, path in enumerate(paths)}
     labels = torch.tensor([groups[path] % 2 for path in paths])
     truth = dict(zip(paths, F.one_hot(labels).bool().numpy()))
-    images = SimpleNamespace(groups=groups, folds=5, truth=truth)
+    images = Images((), (), (), ["even", "odd"], folds=5, groups=groups, truth=truth)
     fold = task_of(multi_label).folds(images, paths, labels, seed=1)
     of_group = {groups[path]: set() for path in paths}
     for path, part in zip(paths, fold.tolist()):

@@ -73,21 +73,30 @@ class Images:
         unknown."""
         if not self.digests:
             return UNKNOWN_PICTURES
-        files = {start_of(self.digests[str(item.impath)]) for item in self.train_x}
+        files = {start_of(self.digests[path]) for path in paths_of(self.train_x)}
         return TrainedOn(frozenset(files), self.small(self.train_x))
 
     def note_on_trained(self, items: Sequence[Item], trained: TrainedOn) -> str:
         """Return the remark that some of the images were trained on, "" for none or where digests are unknown."""
         if not self.digests:
             return ""
-        digests = [self.digests[str(item.impath)] for item in items]
-        names = [image_name(str(item.impath)) for item in items]
+        paths = paths_of(items)
+        digests = [self.digests[path] for path in paths]
+        names = [image_name(path) for path in paths]
         return note_on_trained(trained, digests, self.small(items), names)[1]
 
     def small(self, items: Sequence[Item]) -> numpy.ndarray:
         """Return the thumbnails of images (N, ``trained_on.LENGTH``)."""
-        own = [self.thumbnails[str(item.impath)] for item in items]
+        own = [self.thumbnails[path] for path in paths_of(items)]
         return numpy.array(own, numpy.uint8).reshape(-1, LENGTH)
+
+    def groups_of(self, paths: Sequence[str]) -> numpy.ndarray:
+        """Return the number (N,) of the group of each image."""
+        return numpy.array([self.groups[path] for path in paths])
+
+    def truth_of(self, paths: Sequence[str]) -> numpy.ndarray:
+        """Return which labels (N, K), bool, images have, of those with any number of labels."""
+        return numpy.array([self.truth[path] for path in paths])
 
     @property
     def validates_on_test_images(self) -> bool:
@@ -114,6 +123,11 @@ class Images:
             by_class[item.label].add(self.groups[str(item.impath)])
         seen = [own for own in by_class.values() if not out_of_fold or len(own) == 1]
         return set().union(*seen)
+
+
+def paths_of(items: Sequence[Item]) -> list[str]:
+    """Return the paths of images."""
+    return [str(item.impath) for item in items]
 
 
 def one_of_each(groups: Sequence[Hashable]) -> numpy.ndarray:

@@ -79,7 +79,7 @@ class OneLabel:
         metrics = measure(answers, answered.labels, self.method.classnames)
         if self.images.groups:
             right = (answers.probability.argmax(dim=1) == answered.labels).numpy()
-            groups = numpy.array([self.images.groups[path] for path in answered.paths])
+            groups = self.images.groups_of(answered.paths)
             metrics["effective_images"] = effective_number(right, groups)
             metrics |= by_neighbours(
                 answered, "accuracy", lambda some: 100 * float(right[some].mean())
@@ -108,7 +108,7 @@ class MultiLabel:
         """
         paths = answered.paths
         probability = answered.answers.probability.numpy()
-        truth = numpy.array([self.images.truth[path] for path in paths])
+        truth = self.images.truth_of(paths)
         if answered.fold is None:
             fold = numpy.zeros(len(paths), dtype=int)
             thresholds = label_thresholds(self.method)[None]
@@ -173,10 +173,10 @@ def groups_of(images: Images, method: Method, answered: SplitAnswers) -> Arrays:
     # a method that learns nothing has seen no image
     is_unseen = answered.fold is not None or method.learner is None
     seen = images.seen_groups(is_unseen)
-    groups = [images.groups[path] for path in answered.paths]
+    groups = images.groups_of(answered.paths)
     return {
-        "group": numpy.array(groups),
-        "is_new": numpy.array([group not in seen for group in groups]),
+        "group": groups,
+        "is_new": numpy.array([group not in seen for group in groups.tolist()]),
     }
 
 
