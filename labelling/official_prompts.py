@@ -26,7 +26,6 @@ from trainers.engine.build import (
 from trainers.engine.checkpoint import load_state, read
 from trainers.engine.official import (
     LAYOUTS,
-    OfficialState,
     check_state,
     is_official,
     prompts_in,
@@ -56,7 +55,11 @@ def official_classifier(
     kind = find_method(trainer)
     state = official_state(path, kind)
     given = checked_settings(settings)
-    cfg = config_for(state, kind, checked_text("the backbone", backbone), given)
+    node = f"TRAINER.{trainer.upper()}"
+    layout = LAYOUTS[trainer].settings(state)
+    named = {f"{node}.{key}": (key, value) for key, value in layout.items()}
+    cfg = usual_config(kind, checked_text("the backbone", backbone), named, given)
+    check_values(cfg, settings_with(kind))
     clip = load_backbone(cfg.MODEL.BACKBONE.NAME)
     cfg.INPUT.SIZE = (clip.image.image_size, clip.image.image_size)
     check_pixels(cfg, clip)
@@ -98,28 +101,28 @@ def official_state(path: str, kind: type[Method]) -> dict[str, Tensor]:
     return state
 
 
-def config_for(
-    state: OfficialState, kind: type[Method], backbone: str, settings: Mapping[str, object]
+def usual_config(
+    kind: type[Method],
+    backbone: str,
+    given: Mapping[str, tuple[str, object]],
+    settings: Mapping[str, object],
+    dataset_file: str = "",
 ) -> CfgNode:
-    """Return the config of official prompts: the recipe for the CLIP, then what the prompts' shapes imply,
-    then the given settings.
+    """Return the config of a method that no run of this toolbox has trained: the recipe for the CLIP, then
+    what is given by name, then settings; arguments as in ``fill_config``. No value is checked yet.
 
     Raises:
         UserError: as ``fill_config``.
     """
     trainer = kind.name()
-    known = settings_with(kind)
-    cfg = node_of(known)
+    cfg = node_of(settings_with(kind))
     recipe = recipe_path(trainer, choose_recipe(trainer, backbone))
-    node = f"TRAINER.{trainer.upper()}"
-    given: dict[str, tuple[str, object]] = {
+    named = {
         "TRAINER.NAME": ("trainer", trainer),
         "MODEL.BACKBONE.NAME": ("backbone", backbone),
+        **given,
     }
-    for key, value in LAYOUTS[trainer].settings(state).items():
-        given[f"{node}.{key}"] = (key, value)
-    fill_config(cfg, "", recipe, lambda _: {}, given, settings, "settings")
-    check_values(cfg, known)
+    fill_config(cfg, dataset_file, recipe, lambda _: {}, named, settings, "settings")
     return cfg
 
 

@@ -5,15 +5,14 @@ from collections.abc import Iterable
 from yacs.config import CfgNode
 
 from trainers.common.config_files import CONFIGS, check_values
-from trainers.common.recipes import IMAGE_FOLDER, choose_recipe, fill_config, recipe_path
+from trainers.common.recipes import IMAGE_FOLDER
 from trainers.common.record_file import MULTI_LABEL, Record
-from trainers.common.setting import node_of
 from trainers.engine.build import find_method, settings_with, take_pixels
 from trainers.engine.saved_run import method_of
 from trainers.method import Method
 from trainers.texts.classnames import check_names
 
-from .official_prompts import record_of
+from .official_prompts import record_of, usual_config
 from .own_run import choose_clip
 from .request import Text, checked_names, checked_text
 
@@ -34,20 +33,11 @@ def zero_shot_classifier(
     why = ""
     if not clip:
         clip, why = choose_clip(device)
-    trainer = TRAINERS[multi_label]
-    kind = find_method(trainer, multi_label)
-    known = settings_with(kind)
-    cfg = node_of(known)
-    recipe = recipe_path(trainer, choose_recipe(trainer, clip))
-    given: dict[str, tuple[str, object]] = {
-        "TRAINER.NAME": ("trainer", trainer),
-        "MODEL.BACKBONE.NAME": ("backbone", clip),
-        "DEVICE": ("device", device),
-    }
+    kind = find_method(TRAINERS[multi_label], multi_label)
     pictures = f"{CONFIGS}/datasets/{IMAGE_FOLDER}.yaml"
-    fill_config(cfg, pictures, recipe, lambda _: {}, given, {})
+    cfg = usual_config(kind, clip, {"DEVICE": ("device", device)}, {}, pictures)
     take_pixels(cfg, ())
-    check_values(cfg, known)
+    check_values(cfg, settings_with(kind))
     cfg.freeze()
     method = method_of(cfg, names, multi_label)
     check_names(method.backbone, names, are_fixed=False)
