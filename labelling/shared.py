@@ -91,10 +91,14 @@ def public(record: Record) -> dict[str, Any]:
             config[key] = ""
     data = config["DATASET"]
     data["ROOT"] = data_name(data["NAME"], data["ROOT"])
-    name = config["MODEL"]["BACKBONE"]["NAME"]
-    if os.path.exists(name):  # whoever loads it says where the file is
-        config["MODEL"]["BACKBONE"]["NAME"] = os.path.basename(name)
+    backbone = config["MODEL"]["BACKBONE"]
+    backbone["NAME"] = public_name(backbone["NAME"])
     return known
+
+
+def public_name(backbone: str) -> str:
+    """Return the name of a backbone, of a file that alone: whoever loads the run says where the file is."""
+    return os.path.basename(backbone) if os.path.exists(backbone) else backbone
 
 
 def card(classifier: Exportable, repository: str) -> str:
@@ -102,9 +106,7 @@ def card(classifier: Exportable, repository: str) -> str:
     record = classifier.record
     said = task_of_run(record).said(record) or "It was not tested"
     names = ", ".join(map(markdown, classifier.classnames))
-    backbone = os.path.basename(classifier.cfg.MODEL.BACKBONE.NAME)
-    if not os.path.exists(classifier.cfg.MODEL.BACKBONE.NAME):
-        backbone = classifier.cfg.MODEL.BACKBONE.NAME
+    backbone = public_name(classifier.cfg.MODEL.BACKBONE.NAME)
     return f"""\
 ---
 library_name: cdc-prompt-learning
