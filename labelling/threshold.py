@@ -265,20 +265,6 @@ class Validation:
         return self.held.points if self.held is not None else ()
 
 
-def record_in(folder: str) -> Record:
-    """Return a run's record; {} where it has none."""
-    path = f"{folder}/{RECORD_FILE}"
-    return read_record(path) if os.path.isfile(path) else {}
-
-
-def are_own(folder: str, classnames: Sequence[str]) -> bool:
-    """Return whether these are all of a run's classes, in any order: its threshold holds for no others.
-
-    With fewer or other classes the answers differ, and so do their uncertainties.
-    """
-    return sorted(record_in(folder).get("classnames", ())) == sorted(classnames)
-
-
 def split_of(record: Record) -> str:
     """Return the split with held-out answers: all images in folds, validation images, or training images in
     folds."""
@@ -297,7 +283,8 @@ def read_validation(folder: str) -> Validation:
     Raises:
         UserError: the run has no such file, or it can't be read, or is not the run's own.
     """
-    record = record_in(folder)
+    place = f"{folder}/{RECORD_FILE}"
+    record = read_record(place) if os.path.isfile(place) else {}
     split = split_of(record)
     is_folds = split != "val"
     path = f"{folder}/{answers_file(split)}"

@@ -13,7 +13,6 @@ from .files import file_hash
 from .fingerprints import data_name
 from .readers import Stored, read_arrays, read_json, read_yaml
 
-DOUBT = ("aurc", "error_auroc")  # of each measure of uncertainty
 RECORD_FILE = "results.json"
 ZERO_SHOT = "ZeroshotCLIP"  # the trainer that trains nothing
 PICTURES = "pictures.json"  # of one's own images: which a run has, and their labels
