@@ -24,7 +24,7 @@ from .label_cells import Labelled, Sources, are_sources, labelled_pictures, plac
 from .pictures import Picture, is_path
 from .readers.rows import WHOLE
 from .request import root_of
-from .table import Table, read_table
+from .table import read_table
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,7 @@ def labelling_of(
     table = read_table(root_of(cast(Sources, images)), multi_label, boxes)
     for note in table.notes:
         log.info("%s", note)
-    part = tested_part(table)
+    part = next(part for part in (WHOLE, "test", "val", "train") if part in table.parts)
     places = [place for place, own in enumerate(table.parts) if own == part]
     paths = [table.paths[place] for place in places]
     given = []
@@ -205,11 +205,6 @@ def labelling_of(
         [table.groups.get(path, "") for path in paths],
         numpy.array([1 / table.asked_with.get(path, 1.0) for path in paths]),
     )
-
-
-def tested_part(table: Table) -> str:
-    """Return the part of a table that is tested on."""
-    return next(part for part in (WHOLE, "test", "val", "train") if part in table.parts)
 
 
 def truth_of(names: Sequence[tuple[str, ...]], classnames: Sequence[str]) -> numpy.ndarray:

@@ -57,15 +57,11 @@ def write_table(path: str, rows: Iterator[dict[str, object]]) -> None:
 
     part = list(islice(rows, ROWS))
     types = {"doubtful": pyarrow.bool_(), "image": pyarrow.string(), "label": pyarrow.string()}
-    schema = pyarrow.schema(
-        [
-            (
-                name,
-                types.get(name, pyarrow.string() if isinstance(value, str) else pyarrow.float32()),
-            )
-            for name, value in part[0].items()
-        ]
-    )
+    fields = []
+    for name, value in part[0].items():
+        of_value = pyarrow.string() if isinstance(value, str) else pyarrow.float32()
+        fields.append((name, types.get(name, of_value)))
+    schema = pyarrow.schema(fields)
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         while part:
             # an image's name may hold bytes that are not text

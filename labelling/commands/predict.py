@@ -203,7 +203,10 @@ def run(args: argparse.Namespace) -> int:
             )
         rows: Iterator[Mapping[str, object]] = part.rows(args.least_certain_first)
         if args.label_next is not None:
-            rows = rows_to_label(part, classifier, args.run, args.label_next, args.at_random)
+            from ..answers.to_label import to_label
+
+            rows, way = to_label(part, classifier, args.run, args.label_next, args.at_random)
+            log.info("%s", way)
         writer.write(rows, version_of(classifier.method))
         log_promise(classifier, args.explain)
         tell(part, classifier, args.run)
@@ -354,17 +357,6 @@ def label(
         for number in filled:
             progress.update(number)
     return classifier
-
-
-def rows_to_label(
-    part: PartFile, classifier: "PromptedClassifier", folder: str, number: int, at_random: bool
-) -> Iterator[Mapping[str, object]]:
-    """Return the rows of the images to label next (``answers.to_label``)."""
-    from ..answers.to_label import to_label
-
-    rows, sentence = to_label(part, classifier, folder, number, at_random)
-    log.info("%s", sentence)
-    return rows
 
 
 def labeller_of(args: argparse.Namespace, wanted: Wanted) -> dict[str, object]:

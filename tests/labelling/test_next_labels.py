@@ -162,7 +162,7 @@ def test_a_killed_choice_goes_on_to_the_same_bytes(task, run_of, pool, tmp_path,
 
     command = "--run", run_of(task), folder, "--label-next", WANTED, *more, tmp_path / "n.csv"
     with monkeypatch.context() as patch:
-        patch.setattr(cdc_predict, "rows_to_label", die)
+        patch.setattr("labelling.answers.to_label.to_label", die)
         assert call(cdc_predict.main, *command) == 130
     assert (tmp_path / "n.csv.part").exists()
     with monkeypatch.context() as patch:
