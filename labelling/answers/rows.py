@@ -62,6 +62,16 @@ def most_probable(probabilities: numpy.ndarray, names: Sequence[str], number: in
     return [{"class": names[label], "probability": float(probabilities[label])} for label in order]
 
 
+def top_of(answers: "Answers", image: int, number: int) -> list[Top]:
+    """Return the ``number`` most probable classes of an image, of a multi-label run with their thresholds."""
+    top = most_probable(answers.probabilities[image], answers.classnames, number)
+    if answers.thresholds is not None:
+        known = dict(zip(answers.classnames, answers.thresholds.clip(max=1.0).tolist()))
+        for entry in top:
+            entry["threshold"] = known[entry["class"]]
+    return top
+
+
 def votes_of(answers: "Answers", image: int, number: int) -> list[RankedClass]:
     """The votes on an image, each with its ``number`` most probable classes; none where none are
     fused."""
@@ -104,8 +114,7 @@ def rows_of(answers: "Answers", topk: int) -> list[Row]:
             row["vacuity"] = float(answers.vacuity[number])
         if answers.conflict is not None:
             row["conflict"] = float(answers.conflict[number])
-        row["top"] = most_probable(answers.probabilities[number], answers.classnames, topk)
-        add_thresholds(row["top"], answers)
+        row["top"] = top_of(answers, number, topk)
         table.append(row)
     return table
 
@@ -114,15 +123,6 @@ def label_of(answers: "Answers", number: int) -> str:
     """Return the label of an image as a cell has it."""
     label: str | list[str] = answers.labels[number]
     return label if isinstance(label, str) else BETWEEN.join(label)
-
-
-def add_thresholds(top: list[Top], answers: "Answers") -> None:
-    """Add the thresholds of a multi-label run to labels."""
-    if answers.thresholds is None:
-        return
-    known = dict(zip(answers.classnames, answers.thresholds.clip(max=1.0).tolist()))
-    for entry in top:
-        entry["threshold"] = known[entry["class"]]
 
 
 def rows_with_votes(answers: "Answers", topk: int) -> list[Row]:

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from ..answers.rows import add_thresholds, most_probable, votes_of
+from ..answers.rows import top_of, votes_of
 from ..rules import (
     NOT_KNOWN,
     OTHER_CLASSES,
@@ -44,7 +44,6 @@ def describe(
     """
     if answers.thresholds is not None:
         return describe_labels(answers, says_in_full(rule, record), truth)
-    names = answers.classnames
     uncertainty = float(answers.uncertainty[0])
     said = NOT_KNOWN
     basis = OTHER_CLASSES
@@ -62,7 +61,7 @@ def describe(
         "basis": basis,
         "note": answers.note,
         "truth": truth,
-        "classes": most_probable(answers.probabilities[0], names, SHOWN_CLASSES),
+        "classes": top_of(answers, 0, SHOWN_CLASSES),
         "votes": votes,
         "agreeing": sum(vote["top"][0]["class"] == answers.labels[0] for vote in votes),
         "vacuity": answers.vacuity,
@@ -83,8 +82,6 @@ def familiarity(answers: "Answers") -> str:
 
 def describe_labels(answers: "Answers", basis: str, truth: str | None) -> dict[str, Any]:
     """Describe the first image of a multi-label run; basis: which labels are given, in a sentence."""
-    labels = most_probable(answers.probabilities[0], answers.classnames, SHOWN_LABELS)
-    add_thresholds(labels, answers)
     return {
         "label": ", ".join(answers.labels[0]) or NONE_OF_THE_LABELS,
         "is_right": truth == (", ".join(sorted(answers.labels[0])) or NONE_OF_THE_LABELS),
@@ -94,5 +91,5 @@ def describe_labels(answers: "Answers", basis: str, truth: str | None) -> dict[s
         "basis": basis and f"{basis}.",
         "note": answers.note,
         "truth": truth,
-        "labels": labels,
+        "labels": top_of(answers, 0, SHOWN_LABELS),
     }
