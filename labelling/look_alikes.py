@@ -3,9 +3,9 @@ with black boxes in it, and the shots of a burst or the frames of a film.
 
 Pictures are compared as small, blurred thumbnails (``image_files.thumbnails_of``). Each one is compared with
 its nearest ones under each of ``VIEWS``: a few steps of registration remove differences of place and light,
-and two pictures may be near-duplicates if the rest is a small share of their contrast. They are if that is
-so, too, after further steps on thumbnails of twice the side, in grey. Groups are the connected components.
-Black areas are taken for covers and are not compared.
+and two pictures are nearly alike if the rest is a small share of their contrast. They look alike if that is so,
+too, after further steps on thumbnails of twice the side, in grey. Groups are the connected components. Black
+areas are taken for covers and are not compared.
 
 Pictures without detail, such as one shape on a plain ground, are as like one another as copies are once
 they are registered: two of them are one only if they are equal under the eight symmetries, but for what
@@ -35,24 +35,21 @@ from tqdm import tqdm
 from trainers.common.image_files import COARSE, FINE, PictureFacts
 from trainers.maths.threads import one_thread
 
-# Two pictures look alike if they differ by at most this share of their contrast. experiments/copies.py
-# measures the found copies and the mistakes.
-ALIKE = 0.12
-NEARLY = 0.18  # of two of a group, which others hold together
-PROPOSED = 0.2  # of their coarse thumbnails, at most
-CLOSE = 0.1  # the same, where one of the two has less detail than ``RICH``
+# Shares of their contrast by which two pictures differ, at most. experiments/copies.py measures the found copies
+# and the mistakes.
+NEARLY = 0.2  # coarse thumbnails of pictures that are nearly alike
+CLOSE = 0.1  # the same of pictures that look alike, if one of them has less detail than ``RICH``
+ALIKE = 0.12  # fine thumbnails of pictures that look alike
 RICH = 0.3  # share of a picture that has detail (``detail``)
-HOPELESS = 0.6  # of what it shows: further steps do not bring that below ``PROPOSED``
-STEPS = 4  # of registration of coarse thumbnails, at most
-FURTHER = 6  # of fine ones
+# steps of registration of coarse thumbnails, and the difference that further steps do not bring below ``NEARLY``
+STAGES = ((1, 0.6), (1, 0.4), (2, NEARLY))
+FURTHER = 2  # steps of registration of fine thumbnails
 PLAIN = 0.2  # share of a plain picture that has detail (``detail``), at most: as ``ALIKE``
 EQUAL = 0.08  # share of contrast: two plain pictures that differ by more are two
 SLIGHT = 1.0  # of 255: a step between two coarse pixels that is no detail
 LIGHT = 50  # of 255: pictures whose mean differs by more in a channel show another light or colour
 FAINT = 0.5  # of 255: what a picture shows less than that is noise
 BLUR = 1.2  # pixels: the step follows shifts of about twice that
-# how far the first step goes between two shots: pixels to the right and down, scale, and radians
-MOST = (4.0, 4.0, 0.3, 0.3)
 TILT = math.radians(15)  # of saved augmentations; the step follows what lies between
 SHIFT = 4.0  # coarse pixels, of a camera that pans; the step follows two more and two less
 NEAREST = 8  # pictures that each is held against: a burst of more is found along its chain
@@ -66,7 +63,8 @@ DARK = 1 / 3  # share of a picture: one that is black in more of it has no cover
 MOST_PARTIAL = 0.03
 LEAST = 0.5  # share of two pictures that has to be left to compare
 TILE = 2**23  # numbers of a block of distances: 32 MB
-PAIRS = 128  # pictures that are held against another at a time: 8 MB
+BLOCK = 1024  # pictures that are prepared, and pairs that are compared, at a time: 40 MB
+PAIRS = 32  # pairs that are registered at a time: 2 MB, which stay in a core's cache
 
 
 class LookAlikes(NamedTuple):
@@ -92,11 +90,11 @@ def look_alikes(seen: Sequence[PictureFacts | None], labels: Sequence[int]) -> L
         labels: the class of each; only pictures of one class are compared.
     """
     found = LookAlikes([*range(len(seen))], [False] * len(seen))
-    thumbnails: dict[int, numpy.ndarray] = {}  # place → the coarse one and the fine one
+    thumbnails: dict[int, tuple[numpy.ndarray, numpy.ndarray]] = {}  # of each place
     classes: dict[int, list[int]] = {}
     for place, (facts, label) in enumerate(zip(seen, labels)):
         if facts is not None and facts.coarse is not None and facts.fine is not None:
-            thumbnails[place] = numpy.append(facts.coarse, facts.fine)
+            thumbnails[place] = (facts.coarse, facts.fine)
             classes.setdefault(label, []).append(place)
     with tqdm(
         total=sum(map(len, classes.values())),
@@ -106,7 +104,7 @@ def look_alikes(seen: Sequence[PictureFacts | None], labels: Sequence[int]) -> L
         dynamic_ncols=True,
     ) as progress:
         for places in classes.values():
-            shown = numpy.stack([thumbnails[place] for place in places])
+            shown = numpy.stack([numpy.append(*thumbnails[place]) for place in places])
             for place, first, is_partial in zip(places, *in_class(shown, progress)):
                 found.groups[place] = places[first]
                 found.is_partial[place] = is_partial
@@ -124,30 +122,25 @@ def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
     """Search among N pictures of a class, their coarse and fine thumbnails (N, 3 · ``COARSE``² + ``FINE``²)."""
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
     coarse, grey = torch.from_numpy(different).split((3 * COARSE**2, FINE**2), dim=1)
-    light = coarse.unflatten(1, (COARSE, COARSE, 3)).permute(0, 3, 1, 2).float()
-    known = uncovered(light)
-    # black boxes hide a photograph's detail, and are that of a drawing
-    share = detail(light, known).maximum(detail(light, torch.ones_like(known)))  # (U,)
-    is_plain = share <= PLAIN
-    known[is_plain] = 1.0  # what is black in them is what they show
-    images = softened(light, known)  # (U, 4, C, C)
+    prepared = [softened_coarse(block) for block in coarse.split(BLOCK)]
+    images, share = map(torch.cat, zip(*prepared))  # (U, 4, C, C), (U,)
     fine = grey.unflatten(1, (1, FINE, FINE))
-    pairs, left = held_against(images, fine, share, progress.update)
-    component = connected(pairs[left <= ALIKE], len(images))
+    pairs, are_alike = compared(images, fine, share, progress.update)
+    component = connected(pairs[are_alike], len(images))
     # pictures of a large group see only one another: one of each is shown to the others
     if component.bincount().max() > NEAREST:
         firsts = torch.from_numpy(numpy.unique(component, return_index=True)[1])
-        more, more_left = held_against(images[firsts], fine[firsts], share[firsts])
+        more, more_alike = compared(images[firsts], fine[firsts], share[firsts])
         pairs = torch.cat([pairs, firsts[more]])
-        left = torch.cat([left, more_left])
-        component = connected(pairs[left <= ALIKE], len(images))
+        are_alike = torch.cat([are_alike, more_alike])
+        component = connected(pairs[are_alike], len(images))
     progress.update(len(shown) - len(images))
     within = component[pairs[:, 0]] == component[pairs[:, 1]]
     linked = pairs[within].sort(dim=1).values.unique(dim=0)
     number = linked.flatten().bincount(minlength=len(images))  # (U,), of those it looks like
     others = component.bincount()[component] - 1
     is_partial = number < others.clamp(max=NEAREST)
-    is_partial &= ~torch.isin(component, component[is_plain])
+    is_partial &= ~torch.isin(component, component[share <= PLAIN])
     group_of = component[torch.from_numpy(copy_of.ravel())].numpy()
     _, first, group = numpy.unique(group_of, return_index=True, return_inverse=True)
     return LookAlikes(first[group].tolist(), is_partial[copy_of.ravel()].tolist())
@@ -199,6 +192,17 @@ def uncovered(light: Tensor) -> Tensor:
     return 1 - edged * is_light
 
 
+def softened_coarse(coarse: Tensor) -> tuple[Tensor, Tensor]:
+    """Return coarse thumbnails (N, 3 · C²), uint8, as images (N, 4, C, C) (``softened``), and the share (N,) of each that
+    has detail."""
+    light = coarse.unflatten(1, (COARSE, COARSE, 3)).permute(0, 3, 1, 2).float()
+    known = uncovered(light)
+    # black boxes hide a photograph's detail, and are that of a drawing
+    share = detail(light, known).maximum(detail(light, torch.ones_like(known)))
+    known[share <= PLAIN] = 1.0  # what is black in them is what they show
+    return softened(light, known), share
+
+
 def detail(light: Tensor, known: Tensor) -> Tensor:
     """Return the share (N,) of the known pixels (N, 1, C, C) of pictures (N, 3, C, C) that have detail: the squared
     mean of the light's slope over the mean of its square.
@@ -246,138 +250,169 @@ def pattern(images: Tensor) -> Tensor:
     return F.normalize(cells.flatten(1), dim=1)
 
 
-def held_against(
+def compared(
     images: Tensor,
     fine: Tensor,
     detailed: Tensor,
     note: Callable[[int], object] = lambda number: None,
 ) -> tuple[Tensor, Tensor]:
-    """Compare images (N, 4, C, C) with one another.
+    """Compare images (N, 4, C, C) with their nearest ones.
 
     Args:
         fine: (N, 1, F, F), the same in grey; detailed: (N,), the share of each that has detail; note: is told how
-            many images were compared with the others.
+            many images were compared.
 
     Returns:
-        The pairs (P, 2) that differ by no more than ``NEARLY``, each once or twice, and by how much they
-        differ (P,) (``difference``; ``unmoved`` where one is plain).
+        The pairs (P, 2) that are nearly alike, each once or twice, and whether they look alike (P,).
+    """
+    pairs, view = candidates(images)
+    near = [torch.empty(0, 2, dtype=torch.long)]
+    alike = [torch.empty(0, dtype=torch.bool)]
+    done = 0
+    for start in range(0, len(pairs), BLOCK):
+        pair = pairs[start : start + BLOCK]
+        way = VIEWS[view[start : start + BLOCK]]
+        least = detailed[pair].amin(dim=1)
+        has_detail = least > PLAIN
+        is_near = torch.empty(len(pair), dtype=torch.bool)
+        is_alike = torch.empty(len(pair), dtype=torch.bool)
+        is_near[~has_detail] = is_alike[~has_detail] = are_equal(
+            images, pair[~has_detail], way[~has_detail]
+        )
+        most = torch.where(least > RICH, NEARLY, CLOSE)
+        is_near[has_detail], is_alike[has_detail] = after_registration(
+            images, fine, pair[has_detail], way[has_detail], most[has_detail]
+        )
+        near.append(pair[is_near])
+        alike.append(is_alike[is_near])
+        note(int(pair[-1, 1]) - done)
+        done = int(pair[-1, 1])
+    note(len(images) - done)
+    return torch.cat(near), torch.cat(alike)
+
+
+def candidates(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair each of images (N, 4, C, C) with the ``NEAREST`` ones whose patterns are nearest to its own in any view.
+
+    Returns:
+        The pairs (P, 2), ordered by the second ones, and the number (P,) of the view in which that is nearest to the
+        first. Two that are among the nearest of one another are two pairs: a step differs between the directions.
     """
     number = len(images)
-    patterns = torch.cat([pattern(moved_by(images, view.expand(number, 2, 3))) for view in VIEWS])
-    pairs = [torch.empty(0, 2, dtype=torch.long)]
-    left = [torch.empty(0)]
-    for places in torch.arange(number).split(max(1, TILE // len(patterns))):
-        similar = (patterns[places] @ patterns.T).unflatten(1, (len(VIEWS), number))  # (B, V, N)
-        similar[torch.arange(len(places)), :, places] = -torch.inf
-        closest, view = similar.max(dim=1)  # (B, N)
-        cosine, nearest = closest.topk(min(NEAREST, number))  # (B, K)
-        row, column = (cosine >= 1 - FAR**2 / 2).nonzero(as_tuple=True)
-        one = places[row]
-        other = nearest[row, column]
-        turn = VIEWS[view[row, other]]  # (P, 2, 3)
-        for start in range(0, len(one), PAIRS):
-            pair = torch.stack([one, other], dim=1)[start : start + PAIRS]
-            way = turn[start : start + PAIRS]
-            share = unmoved(images[pair[:, 0]], moved_by(images[pair[:, 1]], way))
-            share[share > EQUAL] = torch.inf
-            least = detailed[pair].amin(dim=1)
-            most = torch.where(least > RICH, PROPOSED, CLOSE)
-            has_detail = least > PLAIN
-            share[has_detail] = difference(
-                images, fine, pair[has_detail], way[has_detail], most[has_detail]
-            )
-            is_near = share <= NEARLY
-            pairs.append(pair[is_near])
-            left.append(share[is_near])
-        note(len(places))
-    return torch.cat(pairs), torch.cat(left)
+    most = min(NEAREST, number - 1)
+    patterns = pattern(images)  # (N, D)
+    pairs = torch.empty(number, most, 2, dtype=torch.long)
+    views = torch.empty(number, most, dtype=torch.long)
+    cosines = torch.empty(number, most)
+    for places in torch.arange(number).split(max(1, TILE // number)):
+        some = images[places]
+        moved = torch.stack([pattern(moved_by(some, way.expand(len(some), 2, 3))) for way in VIEWS])
+        closest = torch.full((len(places), number), -torch.inf)
+        for turned in moved:  # (B, D)
+            torch.maximum(closest, turned @ patterns.T, out=closest)
+        closest[torch.arange(len(places)), places] = -torch.inf
+        cosines[places], nearest = closest.topk(most)  # (B, K)
+        pairs[places, :, 0] = nearest
+        pairs[places, :, 1] = places[:, None]
+        views[places] = torch.einsum("vbd,bkd->bkv", moved, patterns[nearest]).argmax(dim=2)
+    is_close = cosines >= 1 - FAR**2 / 2
+    return pairs[is_close], views[is_close]
 
 
-def difference(images: Tensor, fine: Tensor, pairs: Tensor, way: Tensor, most: Tensor) -> Tensor:
-    """Return the remaining difference (P,) of the second of each of pairs (P, 2) from the first, when it is moved and
-    lit like this, as a share of their contrast (``registered``).
+def are_equal(images: Tensor, pairs: Tensor, way: Tensor) -> Tensor:
+    """Return whether the second of each of pairs (P, 2) of images (N, 4, C, C), moved by affine maps (P, 2, 3), is the
+    first."""
+    images, others = images[pairs].unbind(1)
+    others = moved_by(others, way)
+    weight = window(COARSE) * known_of_both(images, others)
+    light = images[:, :-1]
+    other_light = others[:, :-1]
+    shows = contrast(
+        light - mean_light(light, weight), other_light - mean_light(other_light, weight), weight
+    )
+    return (energy(other_light - light, weight) / shows).sqrt() <= EQUAL
 
-    It is the difference of the fine thumbnails, infinite where that of the coarse ones exceeds a limit.
+
+def after_registration(
+    images: Tensor, fine: Tensor, pairs: Tensor, way: Tensor, most: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return whether pairs (P, 2) are nearly alike, and whether they look alike, (P,) each.
 
     Args:
-        images, fine: as in ``held_against``; way: affine maps (P, 2, 3) of the second ones to start with; most: (P,),
-            the limit.
+        images, fine: as in ``compared``; way: affine maps (P, 2, 3) of the second ones to start with; most: (P,), the
+            difference of coarse thumbnails beyond which two do not look alike.
     """
-    share, way = registered(images[pairs[:, 0]], images[pairs[:, 1]], way, STEPS)
-    is_proposed = share <= most
-    share[~is_proposed] = torch.inf
-    some = pairs[is_proposed].T.flatten()  # the first ones, then the second ones
-    known = F.interpolate(images[some, 3:], fine.shape[2:])
-    own, other = softened(fine[some].float(), known).chunk(2)
-    share[is_proposed], _ = registered(own, other, way[is_proposed], FURTHER)
-    return share
+    left = torch.empty(len(pairs))
+    way = way.clone()
+    is_near = torch.ones(len(pairs), dtype=torch.bool)
+    for steps, largest in STAGES:
+        left[is_near], way[is_near] = registered(images, pairs[is_near], way[is_near], steps)
+        is_near = left <= largest
+    is_alike = left <= most
+    shown, place = pairs[is_alike].unique(return_inverse=True)
+    known = F.interpolate(images[shown, 3:], fine.shape[2:])
+    soft = softened(fine[shown].float(), known)
+    left_fine, _ = registered(soft, place, way[is_alike], FURTHER)
+    is_alike[is_alike.clone()] = left_fine <= ALIKE
+    return is_near, is_alike
 
 
-def registered(images: Tensor, others: Tensor, way: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """Move others (P, L + 1, C, C) and light them so that they are like images (P, L + 1, C, C).
+def registered(images: Tensor, pairs: Tensor, way: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+    """Move and light the second of each of pairs (P, 2) of images (N, L + 1, C, C) so that it is like the first.
 
     Args:
-        way: affine maps (P, 2, 3) of the others to start with; steps: of registration, at most.
+        way: affine maps (P, 2, 3) of the second ones to start with; steps: of registration.
 
     Returns:
-        The remaining difference (P,) as a share of their contrast, infinite where it takes another light or a larger
-        motion, or too little of both is known; and the maps (P, 2, 3).
+        The remaining difference (P,) as a share of their contrast (``explained``), and the maps (P, 2, 3).
     """
-    motion, share = explained(images, moved_by(others, way))
-    is_other = (motion.abs() > torch.tensor(MOST)).any(dim=1)
-    share = share.masked_fill(is_other, torch.inf)
-    way = one_after_the_other(as_affine(motion, images.shape[-1]), way)
-    for _ in range(steps - 1):
-        is_open = share <= HOPELESS
-        if not is_open.any():
-            break
-        moved = moved_by(others[is_open], way[is_open])
-        motion, share[is_open] = explained(images[is_open], moved)
-        way[is_open] = one_after_the_other(as_affine(motion, images.shape[-1]), way[is_open])
-    return share, way
-
-
-def unmoved(images: Tensor, others: Tensor) -> Tensor:
-    """Return the difference of others (P, 4, C, C) from images (P, 4, C, C) as they are, as a share (P,) of their
-    contrast."""
-    light = images[:, :3]
-    other_light = others[:, :3]
-    weight = window(images.shape[-1]) * known_of_both(images, others)
-    rest = energy(other_light - light, weight)
-    return (rest / contrast(light, other_light, weight)).sqrt()
+    shares = []
+    ways = []
+    for pair, moving in zip(pairs.split(PAIRS), way.split(PAIRS)):
+        own, other = images[pair].unbind(1)
+        changes = directions(own[:, :-1])  # (P, 6 + L, D)
+        for _ in range(steps):
+            motion, share = explained(own, moved_by(other, moving), changes)
+            moving = one_after_the_other(as_affine(motion, images.shape[-1]), moving)
+        shares.append(share)
+        ways.append(moving)
+    return torch.cat(shares), torch.cat(ways)
 
 
 def known_of_both(images: Tensor, others: Tensor) -> Tensor:
-    """Return which pixels are known of images and of others, (P, L + 1, C, C) each, as (P, 1, C, C)."""
-    return images[:, -1:] * (others[:, -1:] > 0.99)  # moved pixels are mixed ones
+    """Return the pixels that are known of images and of others, (P, L + 1, C, C) each, as (P, 1, C, C)."""
+    return images[:, -1:] * (others[:, -1:] > 0.99).float()  # moved pixels are mixed ones
 
 
-def contrast(light: Tensor, other_light: Tensor, weight: Tensor) -> Tensor:
-    """Return the energy (P,) of what both lights (P, L, C, C) show beside their mean; weights: (P, 1, C, C)."""
-    own = energy(light - mean_light(light, weight), weight)
-    other = energy(other_light - mean_light(other_light, weight), weight)
-    return own.minimum(other) + FAINT**2 * light.shape[1:].numel()
+def contrast(detail: Tensor, other_detail: Tensor, weight: Tensor) -> Tensor:
+    """Return the energy (P,) of what both show beside their mean light, (P, L, C, C); weights: (P, 1, C, C)."""
+    least = energy(detail, weight).minimum(energy(other_detail, weight))
+    return least + FAINT**2 * detail.shape[1:].numel()
 
 
-def explained(images: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+def explained(images: Tensor, others: Tensor, changes: Tensor) -> tuple[Tensor, Tensor]:
     """Return the motion (P, 4) of others (P, L + 1, C, C) that makes them most like images (P, L + 1, C, C)
     (``as_affine``), and the share (P,) of their common contrast that remains after it and a change of
     light. The share is infinite where the light differs by more than ``LIGHT`` or less than ``LEAST`` is
-    known of both."""
+    known of both.
+
+    Args:
+        changes: (P, 6 + L, D), the images' ``directions``.
+    """
     light = images[:, :-1]
     other_light = others[:, :-1]
     shape = window(images.shape[-1])
     weight = shape * known_of_both(images, others)  # (P, 1, C, C)
     mean = mean_light(light, weight)
     other_mean = mean_light(other_light, weight)
-    shows = contrast(light, other_light, weight)
+    shows = contrast(light - mean, other_light - other_mean, weight)
     rest = ((other_light - light) * weight).flatten(1)  # (P, D)
-    changes = directions(light, mean, weight)  # (P, 6 + L, D)
-    metric = changes @ changes.transpose(1, 2)  # (P, 6 + L, 6 + L)
+    weighted = changes * weight.expand_as(light).flatten(1)[:, None]  # (P, 6 + L, D)
+    metric = weighted @ weighted.transpose(1, 2)  # (P, 6 + L, 6 + L)
     size = metric.diagonal(dim1=1, dim2=2)
     metric = metric + torch.diag_embed(1e-3 * size + 1)  # of a picture without edges, too
-    along = torch.linalg.solve(metric, changes @ rest[..., None])  # (P, 6 + L, 1)
-    left = (rest - (changes * along).sum(dim=1)).square().sum(dim=1)
+    along = torch.linalg.solve(metric, weighted @ rest[..., None])  # (P, 6 + L, 1)
+    left = (rest - (along.transpose(1, 2) @ weighted)[:, 0]).square().sum(dim=1)
     is_other = (mean - other_mean).abs().amax((1, 2, 3)) > LIGHT
     is_other |= weight.square().sum((1, 2, 3)) < LEAST * shape.square().sum()
     return -along[:, :4, 0], (left / shows).sqrt().masked_fill(is_other, torch.inf)
@@ -388,27 +423,24 @@ def energy(light: Tensor, weight: Tensor) -> Tensor:
     return (light * weight).square().sum((1, 2, 3))
 
 
-def directions(light: Tensor, mean: Tensor, weight: Tensor) -> Tensor:
-    """Return the weighted changes (P, 6 + L, D) of light (P, L, C, C), to first order, when it is shifted to
-    the right and down, enlarged, turned, given more contrast, more colour, and more light in each channel."""
+def directions(light: Tensor) -> Tensor:
+    """Return the changes (P, 6 + L, D) of light (P, L, C, C), to first order, when it is shifted to the right and
+    down, enlarged, turned, given more contrast, more colour, and more light in each channel."""
+    number, channels, pixels, _ = light.shape
     down, right = torch.gradient(light, dim=(2, 3))
-    pixels = light.shape[-1]
     place = torch.arange(pixels) - (pixels - 1) / 2
     x = place[None, :]
     y = place[:, None]
-    channels = [
-        torch.ones_like(light) * channel[:, None, None] for channel in torch.eye(light.shape[1])
-    ]
-    changes = [
-        right,
-        down,
-        x * right + y * down,
-        x * down - y * right,
-        light - mean,
-        light - light.mean(dim=1, keepdim=True),
-        *channels,
-    ]
-    return torch.stack([(change * weight).flatten(1) for change in changes], dim=1)
+    changes = torch.zeros(number, 6 + channels, channels, pixels, pixels)
+    changes[:, 0] = right
+    changes[:, 1] = down
+    changes[:, 2] = x * right + y * down
+    changes[:, 3] = x * down - y * right
+    changes[:, 4] = light - light.mean((2, 3), keepdim=True)
+    changes[:, 5] = light - light.mean(dim=1, keepdim=True)
+    for channel in range(channels):
+        changes[:, 6 + channel, channel] = 1
+    return changes.flatten(2)
 
 
 def as_affine(motion: Tensor, pixels: int) -> Tensor:
