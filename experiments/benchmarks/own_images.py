@@ -1,9 +1,10 @@
 """What a training on one's own pictures costs where nothing else is said: the fit to image features of any
 number, the whole command on small pictures, on an idle machine and beside processes that count, and the
-command beside ten lines by hand; and what it costs to say how unlike the run's pictures others are.
+command beside ten lines by hand; and what it costs to look for copies, and to say how unlike the run's pictures
+others are.
 
     python -m experiments.benchmarks.own_images                     # all
-    python -m experiments.benchmarks.own_images --parts features --images 1000 16000
+    python -m experiments.benchmarks.own_images --parts features copies --images 1000 16000
     python -m experiments.benchmarks.own_images --parts by-hand     # 200 photos of 12 MP, 80 small pictures
     python -m experiments.benchmarks.own_images --parts next-round  # 1,000 pictures, then 20 more
     python -m experiments.benchmarks.own_images --parts unfamiliar  # 1,000 pictures, 24 times
@@ -19,6 +20,9 @@ The photos are coloured patches under grain, JPEGs of 4 MB. Both take turns, ``R
 of torch; the processor's seconds are those of the median round, start-up included, memory is the largest.
 A decode is a file's pixels read once. Labelling is of predict.py: its seconds for all photos minus those for four,
 per photo, with the tiny CLIP's pass.
+
+"copies" are looked for among scikit-learn's digits, and among pictures of one class, colours that blend into one
+another, of which none are copies.
 
 "unfamiliar": one classifier labels the command's pictures with p-values and without in turn, ``PAIRS`` times with the
 order swapped, by one thread.
@@ -40,7 +44,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from statistics import median
@@ -56,9 +60,11 @@ from torch import Tensor
 
 from labelling.classifier import PromptedClassifier
 from labelling.cross_fit import FeatureSet, cross_fit
+from labelling.look_alikes import look_alikes
 from labelling.parts import folds
 from labelling.task import FOLDS, SINGLE_LABEL
 from trainers import method_class, method_node
+from trainers.common.image_files import PictureFacts, thumbnails_of
 from trainers.learners.features import is_feature_classifier
 from trainers.prompting.backbone import OWN_WEIGHTS, build_backbone
 
@@ -236,6 +242,53 @@ def measure_features(sizes: Sequence[int]) -> None:
     print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
 
 
+def blended(number: int) -> Image.Image:
+    """Return a small picture of colours that blend into one another."""
+    pixels = numpy.random.default_rng(number).integers(0, 256, (6, 6, 3), dtype=numpy.uint8)
+    return Image.fromarray(pixels).resize((96, 96), Image.Resampling.BICUBIC)
+
+
+def handwritten() -> tuple[list[Image.Image], list[int]]:
+    """Return scikit-learn's digits, as large as ``blended`` ones, and their classes."""
+    from sklearn.datasets import load_digits
+
+    pixels, labels = load_digits(return_X_y=True)
+    grey = (pixels.reshape(-1, 8, 8) * 15.9).astype("uint8")
+    large = [Image.fromarray(each).resize((96, 96), Image.Resampling.BICUBIC) for each in grey]
+    return [each.convert("RGB") for each in large], labels.tolist()
+
+
+def search_copies(images: int | None) -> tuple[float, ...]:
+    """Look for copies among ``blended`` pictures, or all digits.
+
+    Returns:
+        The number of pictures, the processor's seconds, the gigabytes that the process had at most, and the
+        percentage of the pictures that were taken for copies of others.
+    """
+    pictures: Iterable[Image.Image]
+    if images is None:
+        pictures, labels = handwritten()
+    else:
+        pictures = map(blended, range(images))  # one at a time: 50,000 of them are 1.4 GB
+        labels = [0] * images
+    facts = [PictureFacts("", False, b"", *thumbnails_of(picture)) for picture in pictures]
+    before = time.process_time()
+    groups = look_alikes(facts, labels).groups
+    seconds = time.process_time() - before
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return len(groups), seconds, most, 100 * (1 - len({*groups}) / len(groups))
+
+
+def measure_copies(sizes: Sequence[int]) -> None:
+    rows = []
+    for images in (None, *sizes):
+        with ProcessPoolExecutor(1, PROCESSES) as pool:
+            found = pool.submit(search_copies, images).result()
+        rows.append(("digits" if images is None else "one class", *found))
+    titles = ("", "pictures", "processor, s", "GB in all", "taken for copies of others, %")
+    print(tabulate(rows, titles, "pipe", floatfmt=".3g"), flush=True)
+
+
 def training(pictures: str, output: str, backbone: str = "tiny") -> list[str]:
     """The program that trains on a folder, or a file that names pictures."""
     return f"train.py --images {pictures} --backbone {backbone} --output-dir {output}".split()
@@ -346,12 +399,14 @@ def measure_unfamiliar() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
-    choices = ["features", "command", "by-hand", "next-round", "unfamiliar"]
+    choices = ["features", "copies", "command", "by-hand", "next-round", "unfamiliar"]
     parser.add_argument("--parts", nargs="+", choices=choices, default=choices)
     parser.add_argument("--images", nargs="+", type=int, default=[1000, 4000, 10000, 16000])
     args = parser.parse_args(arguments)
     if "features" in args.parts:
         measure_features(args.images)
+    if "copies" in args.parts:
+        measure_copies(args.images)
     if "command" in args.parts:
         measure_command()
     if "by-hand" in args.parts:
