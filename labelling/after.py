@@ -41,7 +41,7 @@ def finish(run: Run, asked: OwnRun, folder: str, predict: str) -> None:
         untrained = untrained_record(run, asked)
         why_alone = "" if untrained else "the test of it failed (log.txt says why)"
     if sentence := task.said(record):
-        known = task.compared(record, untrained, run.loaders.images)
+        known = task.compared(untrained, run.loaders.images)
         others = ", ".join(f"{name} {value:.1f} %" for name, value in known.items())
         log.info("%s; for comparison: %s", sentence, others)
     if sentence := progress_said(cfg.OUTPUT_DIR):
@@ -81,10 +81,7 @@ def make_untrained(run: Run, asked: OwnRun) -> Record:
     """Test a run's CLIP untrained on the same images."""
     cfg = run.cfg
     given = {key: value for key, value in asked.settings.items() if not key.startswith("TRAINER.")}
-    same = {
-        "INPUT.SIZE": str(tuple(cfg.INPUT.SIZE)),
-        "RESUME": "",
-    }
+    same = {"INPUT.SIZE": str(tuple(cfg.INPUT.SIZE)), "RESUME": ""}
     untrained = replace(
         asked,
         backbone=cfg.MODEL.BACKBONE.NAME,

@@ -10,7 +10,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Sequence, Sized
 from pathlib import Path
-from typing import Any, Literal, Protocol, SupportsIndex, cast, overload
+from typing import Any, Protocol, SupportsIndex, cast
 
 from PIL import Image
 from torch.utils.data import Dataset, IterableDataset, Subset
@@ -30,11 +30,7 @@ class LabelledTable(Protocol):
 
     columns: Iterable[str]
 
-    @overload
-    def __getitem__(self, name: Literal["path"]) -> Iterable[Picture]: ...
-
-    @overload
-    def __getitem__(self, name: Literal["label"]) -> Iterable[object]: ...
+    def __getitem__(self, name: str) -> Iterable[Any]: ...
 
 
 Sources = Text | Sequence[Text]  # a folder or a file that names images, or several

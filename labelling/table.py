@@ -10,7 +10,6 @@ Two rows of one picture become one here.
 """
 
 import csv
-import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,7 +28,6 @@ from .readers.class_folders import read_class_folders
 from .readers.rows import BETWEEN, WHOLE, Find, Row, Source, find, labels_in_words, with_paths
 from .readers.sources import in_one
 
-log = logging.getLogger(__name__)
 MOST_LABELS = (
     1000  # of multi-label pictures: time and memory grow with them, and each needs pictures
 )

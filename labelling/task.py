@@ -245,9 +245,7 @@ class SingleLabel:
         right = [row[names.index(name)] for row, name in zip(truth, given) if name in names]
         return 100 * float(numpy.sum(right)) / len(truth)
 
-    def compared(
-        self, record: Record, untrained: Record | None, images: Images
-    ) -> dict[str, float]:
+    def compared(self, untrained: Record | None, images: Images) -> dict[str, float]:
         """Return what to compare a run with, in percent: name → value; untrained: the record of its CLIP on the
         same images."""
         known = {"chance": 100 / len(images.classnames)}
@@ -389,9 +387,7 @@ class MultiLabel:
         own = arrays["probability"][:, [classnames.index(name) for name in names]]
         return float(measure_multi_label(own, own >= 0.5, truth, names)["map"])
 
-    def compared(
-        self, record: Record, untrained: Record | None, images: Images
-    ) -> dict[str, float]:
+    def compared(self, untrained: Record | None, images: Images) -> dict[str, float]:
         truth = images.truth_of(paths_of(images.test))
         known = {"chance": 100 * float(truth[:, truth.any(axis=0)].mean())}
         if untrained is not None:

@@ -19,7 +19,6 @@ A run lies in ``<output>/<part>/<data set>/shots_<N>/<trainer>/<config>/seed<S>`
 """
 
 import json
-import logging
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -44,8 +43,6 @@ from trainers.common.recipes import (
 from trainers.common.record_file import RECORD_FILE
 
 from . import PROTOCOLS
-
-log = logging.getLogger("run")
 
 # protocol → source → data sets that its prompts are tested on
 TARGETS = {

@@ -1,7 +1,6 @@
 """Choice of the images to label next: images without a label in the run, one of near-duplicates."""
 
 import base64
-import logging
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -26,7 +25,6 @@ from .part_file import PartFile
 if TYPE_CHECKING:
     from ..classifier import PromptedClassifier
 
-log = logging.getLogger(__name__)
 FEATURES_FIELD = "features"  # fields of a row, until it is written
 CONTENT = "content"
 STORED = "<f2"  # as which a feature's numbers are kept

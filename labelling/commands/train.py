@@ -28,8 +28,6 @@ from trainers.common.interruption import interruptible
 from ..request import LOGGERS, OwnRun, add_arguments, ask_by
 from .lists import add_list_and_version
 
-log = logging.getLogger(__name__)
-
 
 def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))

@@ -33,8 +33,6 @@ FORMULA = (
     "@",
 )  # a cell that starts so has an apostrophe before it in our own tables
 
-Table = csv.DictReader  # of texts
-
 
 def read_csv(content: str, multi_label: bool) -> Source:
     """Return what a CSV file says.
