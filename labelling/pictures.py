@@ -144,7 +144,7 @@ def read_images(pool: ThreadPoolExecutor, images: list[Picture], read: Read) -> 
     names = []
     errors = {}
     photographs = by_photograph(images)
-    parts = pool.map(read, [[images[place] for place in places] for places in photographs])
+    parts = pool.map(lambda places: read([images[place] for place in places]), photographs)
     for number, (image, result) in enumerate(zip(images, in_places(photographs, parts))):
         if isinstance(result, Tensor):
             pixels.append(result)

@@ -51,8 +51,9 @@ def run_rows(runs: Sequence[FinishedRun]) -> list[RunRow]:
     """A ``RunRow`` for each run."""
     measures = measures_of(runs)
     common = os.path.commonpath([run.folder.parent for run in runs])
-    return [
-        RunRow(
+    rows = []
+    for run in runs:
+        row = RunRow(
             folder=str(run.folder.relative_to(common)),
             data=run.record["run"]["dataset"],
             classes=run.record["classes"],
@@ -62,8 +63,8 @@ def run_rows(runs: Sequence[FinishedRun]) -> list[RunRow]:
             measured=[run.metrics.get(MEASURES[name]) for name in measures],
             learnable=run.record.get("parameters", {}).get("learnable"),
         )
-        for run in runs
-    ]
+        rows.append(row)
+    return rows
 
 
 def notes_of(run: FinishedRun) -> list[str]:
