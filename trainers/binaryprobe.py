@@ -103,13 +103,9 @@ class BinaryProbeMethod(FeatureMethod):
 
     @property
     def note(self) -> str:
-        if self.origin is None:
+        if not self.added_classes:
             return ""
-        numbers = self.origin.numbers(self.classnames)
-        added = [name for name, number in zip(self.classnames, numbers) if number == ADDED]
-        if not added:
-            return ""
-        return f"Not trained: {first_few(added)}. Names alone rank these, and they are never given."
+        return f"Not trained: {first_few(self.added_classes)}. Names alone rank these, and they are never given."
 
     @property
     def grid(self) -> Grid:

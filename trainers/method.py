@@ -454,12 +454,17 @@ class Method(nn.Module):
         return self.origin or Trained(state, self.classnames)
 
     @property
+    def added_classes(self) -> list[str]:
+        """The classes that were not trained, though the run has trained others."""
+        if self.origin is None:
+            return []
+        numbers = self.origin.numbers(self.classnames)
+        return [name for name, number in zip(self.classnames, numbers) if number == ADDED]
+
+    @property
     def note(self) -> str:
         """Say how a list with added classes is answered; "" for a list without them."""
-        if self.origin is None or not self.class_part.names:
-            return ""
-        numbers = self.origin.numbers(self.classnames)
-        added = [name for name, number in zip(self.classnames, numbers) if number == ADDED]
+        added = self.added_classes if self.class_part.names else []
         if not added:
             return ""
         return (
