@@ -119,7 +119,8 @@ def show_plan(args: argparse.Namespace) -> str:
 
 
 def held_in_words(run: PlannedRun, rules: Iterable[SettingsRule], parts: Mapping[str, str]) -> str:
-    """Return the rules that hold for a run; of a test of other prompts whose they are, and the rules for its data.
+    """Return the rules that hold for a run, in words; for a test of another run's prompts the part that trains these,
+    and the rules for its target.
 
     parts: folder of a run → its part.
     """

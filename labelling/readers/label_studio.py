@@ -103,10 +103,10 @@ def each_task(tasks: Stored) -> Iterator[tuple[str, Stored]]:
 
 @contextlib.contextmanager
 def blaming(where: str) -> Iterator[None]:
-    """Say in the errors of a block which task is of another form.
+    """Name a task in the errors of a block that reads it; where: the task, in words.
 
     Raises:
-        ValueError: it is.
+        ValueError: the task is of another form.
     """
     try:
         yield
