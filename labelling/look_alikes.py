@@ -24,7 +24,7 @@ References:
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy
 import torch
@@ -104,8 +104,8 @@ def look_alikes(seen: Sequence[PictureFacts | None], labels: Sequence[int]) -> L
         dynamic_ncols=True,
     ) as progress:
         for places in classes.values():
-            shown = numpy.stack([numpy.append(*thumbnails[place]) for place in places])
-            for place, first, is_partial in zip(places, *in_class(shown, progress)):
+            in_it = in_class([thumbnails[place] for place in places], progress.update)
+            for place, first, is_partial in zip(places, *in_it):
                 found.groups[place] = places[first]
                 found.is_partial[place] = is_partial
     return found
@@ -118,23 +118,35 @@ def share_partial(partial: int, images: int) -> float:
 
 
 @one_thread()
-def in_class(shown: numpy.ndarray, progress: "tqdm[NoReturn]") -> LookAlikes:
-    """Search among N pictures of a class, their coarse and fine thumbnails (N, 3 · ``COARSE``² + ``FINE``²)."""
+def in_class(
+    thumbnails: Sequence[tuple[numpy.ndarray, numpy.ndarray]], note: Callable[[int], object]
+) -> LookAlikes:
+    """Search among N pictures of a class.
+
+    Args:
+        thumbnails: the coarse one (3 · ``COARSE``²,) and the fine one (``FINE``²,) of each; note: is told how many
+            were compared with the others.
+    """
+    shown = [numpy.append(*of_picture) for of_picture in thumbnails]
     different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
     coarse, grey = torch.from_numpy(different).split((3 * COARSE**2, FINE**2), dim=1)
-    prepared = [softened_coarse(block) for block in coarse.split(BLOCK)]
-    images, share = map(torch.cat, zip(*prepared))  # (U, 4, C, C), (U,)
+    every = torch.arange(len(different))
+    images = torch.empty(len(every), 4, COARSE, COARSE)
+    share = torch.empty(len(every))
+    for places in every.split(BLOCK):
+        images[places], share[places] = softened_coarse(coarse[places])
     fine = grey.unflatten(1, (1, FINE, FINE))
-    pairs, are_alike = compared(images, fine, share, progress.update)
+    pairs, are_alike = compared(images, fine, share, every, every, note)
     component = connected(pairs[are_alike], len(images))
-    # pictures of a large group see only one another: one of each is shown to the others
-    if component.bincount().max() > NEAREST:
-        firsts = torch.from_numpy(numpy.unique(component, return_index=True)[1])
-        more, more_alike = compared(images[firsts], fine[firsts], share[firsts])
-        pairs = torch.cat([pairs, firsts[more]])
+    # pictures of a large group see only one another: its first one is compared with those of other groups
+    firsts = torch.from_numpy(numpy.unique(component, return_index=True)[1])
+    large = firsts[component.bincount() > NEAREST]
+    if len(large):
+        more, more_alike = compared(images, fine, share, large, firsts)
+        pairs = torch.cat([pairs, more])
         are_alike = torch.cat([are_alike, more_alike])
         component = connected(pairs[are_alike], len(images))
-    progress.update(len(shown) - len(images))
+    note(len(thumbnails) - len(images))
     within = component[pairs[:, 0]] == component[pairs[:, 1]]
     linked = pairs[within].sort(dim=1).values.unique(dim=0)
     number = linked.flatten().bincount(minlength=len(images))  # (U,), of those it looks like
@@ -254,21 +266,23 @@ def compared(
     images: Tensor,
     fine: Tensor,
     detailed: Tensor,
+    some: Tensor,
+    others: Tensor,
     note: Callable[[int], object] = lambda number: None,
 ) -> tuple[Tensor, Tensor]:
-    """Compare images (N, 4, C, C) with their nearest ones.
+    """Compare some of images (N, 4, C, C) with the nearest of others.
 
     Args:
-        fine: (N, 1, F, F), the same in grey; detailed: (N,), the share of each that has detail; note: is told how
-            many images were compared.
+        fine: (N, 1, F, F), the same in grey; detailed: (N,), the share of each that has detail; some, others: places,
+            ascending, of which all of the first are among the second; note: is told how many were compared.
 
     Returns:
         The pairs (P, 2) that are nearly alike, each once or twice, and whether they look alike (P,).
     """
-    pairs, view = candidates(images)
+    pairs, view = candidates(images, some, others)
     near = [torch.empty(0, 2, dtype=torch.long)]
     alike = [torch.empty(0, dtype=torch.bool)]
-    done = 0
+    done = 0  # of some
     for start in range(0, len(pairs), BLOCK):
         pair = pairs[start : start + BLOCK]
         way = VIEWS[view[start : start + BLOCK]]
@@ -285,38 +299,43 @@ def compared(
         )
         near.append(pair[is_near])
         alike.append(is_alike[is_near])
-        note(int(pair[-1, 1]) - done)
-        done = int(pair[-1, 1])
-    note(len(images) - done)
+        reached = int(torch.searchsorted(some, pair[-1, 1]))
+        note(reached - done)
+        done = reached
+    note(len(some) - done)
     return torch.cat(near), torch.cat(alike)
 
 
-def candidates(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Pair each of images (N, 4, C, C) with the ``NEAREST`` ones whose patterns are nearest to its own in any view.
+def candidates(images: Tensor, some: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Pair some of images (N, 4, C, C) with the ``NEAREST`` of others whose patterns are nearest to theirs in any view.
+
+    some, others: as in ``compared``.
 
     Returns:
-        The pairs (P, 2), ordered by the second ones, and the number (P,) of the view in which that is nearest to the
-        first. Two that are among the nearest of one another are two pairs: a step differs between the directions.
+        The pairs (P, 2), ordered by the second ones, which are of some, and the number (P,) of the view in which that
+        is nearest to the first. Two that are among the nearest of one another are two pairs: a step differs between
+        the directions.
     """
-    number = len(images)
-    most = min(NEAREST, number - 1)
-    patterns = pattern(images)  # (N, D)
-    pairs = torch.empty(number, most, 2, dtype=torch.long)
-    views = torch.empty(number, most, dtype=torch.long)
-    cosines = torch.empty(number, most)
-    for places in torch.arange(number).split(max(1, TILE // number)):
-        some = images[places]
-        moved = torch.stack([pattern(moved_by(some, way.expand(len(some), 2, 3))) for way in VIEWS])
-        closest = torch.full((len(places), number), -torch.inf)
+    most = min(NEAREST, len(others) - 1)
+    patterns = torch.cat([pattern(images[places]) for places in others.split(BLOCK)])  # (O, D)
+    pairs = [torch.empty(0, 2, dtype=torch.long)]
+    views = [torch.empty(0, dtype=torch.long)]
+    for places in some.split(max(1, TILE // len(others))):
+        shown = images[places]
+        moved = torch.stack(
+            [pattern(moved_by(shown, way.expand(len(shown), 2, 3))) for way in VIEWS]
+        )
+        closest = torch.full((len(places), len(others)), -torch.inf)
         for turned in moved:  # (B, D)
             torch.maximum(closest, turned @ patterns.T, out=closest)
-        closest[torch.arange(len(places)), places] = -torch.inf
-        cosines[places], nearest = closest.topk(most)  # (B, K)
-        pairs[places, :, 0] = nearest
-        pairs[places, :, 1] = places[:, None]
-        views[places] = torch.einsum("vbd,bkd->bkv", moved, patterns[nearest]).argmax(dim=2)
-    is_close = cosines >= 1 - FAR**2 / 2
-    return pairs[is_close], views[is_close]
+        closest[torch.arange(len(places)), torch.searchsorted(others, places)] = -torch.inf
+        cosine, nearest = closest.topk(most)  # (B, K)
+        view = torch.einsum("vbd,bkd->bkv", moved, patterns[nearest]).argmax(dim=2)  # (B, K)
+        pair = torch.stack([others[nearest], places[:, None].expand_as(nearest)], dim=2)
+        is_close = cosine >= 1 - FAR**2 / 2
+        pairs.append(pair[is_close])
+        views.append(view[is_close])
+    return torch.cat(pairs), torch.cat(views)
 
 
 def are_equal(images: Tensor, pairs: Tensor, way: Tensor) -> Tensor:
