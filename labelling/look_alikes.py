@@ -127,8 +127,11 @@ def in_class(
         thumbnails: the coarse one (3 · ``COARSE``²,) and the fine one (``FINE``²,) of each; note: is told how many
             were compared with the others.
     """
-    shown = [numpy.append(*of_picture) for of_picture in thumbnails]
-    different, copy_of = numpy.unique(shown, axis=0, return_inverse=True)
+    different, copy_of = numpy.unique(
+        numpy.stack([numpy.append(*of_picture) for of_picture in thumbnails]),
+        axis=0,
+        return_inverse=True,
+    )
     coarse, grey = torch.from_numpy(different).split((3 * COARSE**2, FINE**2), dim=1)
     every = torch.arange(len(different))
     images = torch.empty(len(every), 4, COARSE, COARSE)
@@ -290,9 +293,9 @@ def compared(
         has_detail = least > PLAIN
         is_near = torch.empty(len(pair), dtype=torch.bool)
         is_alike = torch.empty(len(pair), dtype=torch.bool)
-        is_near[~has_detail] = is_alike[~has_detail] = are_equal(
-            images, pair[~has_detail], way[~has_detail]
-        )
+        equal = are_equal(images, pair[~has_detail], way[~has_detail])
+        is_near[~has_detail] = equal
+        is_alike[~has_detail] = equal
         most = torch.where(least > RICH, NEARLY, CLOSE)
         is_near[has_detail], is_alike[has_detail] = after_registration(
             images, fine, pair[has_detail], way[has_detail], most[has_detail]
