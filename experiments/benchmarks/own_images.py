@@ -58,6 +58,7 @@ from PIL import Image, ImageChops
 from tabulate import tabulate
 from torch import Tensor
 
+from experiments.copies import digits
 from labelling.classifier import PromptedClassifier
 from labelling.cross_fit import FeatureSet, cross_fit
 from labelling.look_alikes import look_alikes
@@ -248,16 +249,6 @@ def blended(number: int) -> Image.Image:
     return Image.fromarray(pixels).resize((96, 96), Image.Resampling.BICUBIC)
 
 
-def handwritten() -> tuple[list[Image.Image], list[int]]:
-    """Return scikit-learn's digits, as large as ``blended`` ones, and their classes."""
-    from sklearn.datasets import load_digits
-
-    pixels, labels = load_digits(return_X_y=True)
-    grey = (pixels.reshape(-1, 8, 8) * 15.9).astype("uint8")
-    large = [Image.fromarray(each).resize((96, 96), Image.Resampling.BICUBIC) for each in grey]
-    return [each.convert("RGB") for each in large], labels.tolist()
-
-
 def search_copies(images: int | None) -> tuple[float, ...]:
     """Look for copies among ``blended`` pictures, or all digits.
 
@@ -265,13 +256,16 @@ def search_copies(images: int | None) -> tuple[float, ...]:
         The number of pictures, the processor's seconds, the gigabytes that the process had at most, and the
         percentage of the pictures that were taken for copies of others.
     """
-    pictures: Iterable[Image.Image]
+    pictures: Iterable[tuple[Image.Image, str]]
     if images is None:
-        pictures, labels = handwritten()
-    else:
-        pictures = map(blended, range(images))  # one at a time: 50,000 of them are 1.4 GB
-        labels = [0] * images
-    facts = [PictureFacts("", False, b"", *thumbnails_of(picture)) for picture in pictures]
+        pictures = digits(numpy.random.default_rng(0))
+    else:  # one at a time: 50,000 of them are 1.4 GB
+        pictures = ((blended(number), "0") for number in range(images))
+    facts = []
+    labels = []
+    for picture, name in pictures:
+        facts.append(PictureFacts("", False, b"", *thumbnails_of(picture)))
+        labels.append(int(name))
     before = time.process_time()
     groups = look_alikes(facts, labels).groups
     seconds = time.process_time() - before
