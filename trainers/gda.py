@@ -127,6 +127,11 @@ class GDAMethod(FeatureMethod):
         return GaussianClassifier(self)
 
     @property
+    def augmented_views(self) -> int:
+        views: int = self.settings.AUGMENT_EPOCH
+        return views
+
+    @property
     def grid(self) -> Grid:
         return Grid([(share,) for share in UNITS], (1.0,))
 

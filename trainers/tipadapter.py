@@ -143,6 +143,11 @@ class TipAdapterMethod(FeatureMethod):
         return {**state, "keys": state["keys"][kept], "labels": labels}
 
     @property
+    def augmented_views(self) -> int:
+        views: int = self.settings.AUGMENT_EPOCH
+        return views
+
+    @property
     def grid(self) -> Grid:
         """The values of (β, α) that are tried."""
         node = self.settings

@@ -76,7 +76,8 @@ def fit(
         UserError: a loss, or an answer after the last step, is infinite or NaN; or the loss can't be
             compiled.
     """
-    training = on_device(images or partial(first_views, batches), method.device)
+    shown = partial(first_views, batches) if images is None else images
+    training = on_device(shown, method.device)
     if validation is not None:
         validation = OnDevice(validation, method.device)
     if scaler is None:

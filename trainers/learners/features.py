@@ -179,9 +179,8 @@ class FeatureMethod(Method):
 
     @property
     def augmented_views(self) -> int:
-        """Number of augmented views of a training image (AUGMENT_EPOCH); 0: it is shown as it is tested."""
-        views: int = self.settings.get("AUGMENT_EPOCH", 0)
-        return views
+        """Number of augmented views of a training image; 0: it is shown as it is tested."""
+        return 0
 
     def views_of(self, training: TrainingImages) -> tuple[Tensor, Tensor]:
         """Features (R, N, E), of any length, of the training images in R augmented views, or as they are
