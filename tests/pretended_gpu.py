@@ -88,8 +88,8 @@ class Watched(TorchDispatchMode):
 
 @contextlib.contextmanager
 def as_on_a_gpu():
-    """Computes on the CPU as the pretended GPU does, to the bit: texts are padded as there, and under a
-    mode of operations, where PyTorch takes other paths, whose last digits may differ."""
+    """Computes on the CPU as the pretended GPU does: texts are padded as there, and under a mode of
+    operations, where PyTorch takes other paths."""
     with mock.patch.dict(GROUP_FLOPS, cpu=GROUP_FLOPS["cuda"]), Watched():
         yield
 
